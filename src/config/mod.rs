@@ -1,0 +1,3 @@
+//! The file that the operator writes, from text to [`settings::Settings`].
+
+pub mod settings;

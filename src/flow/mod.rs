@@ -1,0 +1,1 @@
+//! One connection as state machines, without sockets.

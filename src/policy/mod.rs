@@ -1,0 +1,1 @@
+//! Who may, and how much. Deterministic; time and randomness are parameters.
