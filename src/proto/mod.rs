@@ -6,4 +6,8 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used))]
 #![cfg_attr(not(test), deny(clippy::expect_used))]
 
+pub mod bytes;
+pub mod client_hello;
 pub mod secret;
+pub mod server_hello;
+pub mod tls;
