@@ -8,6 +8,8 @@
 
 pub mod bytes;
 pub mod client_hello;
+pub mod dc;
+pub mod obfuscated2;
 pub mod secret;
 pub mod server_hello;
 pub mod tls;
