@@ -1,0 +1,178 @@
+//! What must hold: while nothing moves, and when everybody has left.
+
+use mtbox::daemon::world::World;
+
+use crate::client::Phase;
+use crate::hub::{Cable, Link};
+use crate::peer::Last;
+use crate::play::Play;
+
+/// Checked whenever nobody has anything to do without the passing of time.
+///
+/// # Errors
+/// What does not hold.
+pub fn at_rest(play: &Play) -> Result<(), String> {
+    let hub = play.hub.borrow();
+    let world = &play.daemon.world;
+    if world.pool.in_use() > world.pool.most() {
+        return Err("more blocks are lent than there are".to_owned());
+    }
+    let full = |c: &Cable| !c.closed && !c.outward.is_writable();
+    if world.pool.in_use() > 0 && !hub.cables.iter().any(full) {
+        return Err(format!(
+            "{} blocks are held although every socket is writable",
+            world.pool.in_use()
+        ));
+    }
+    for (near, far) in pairs(&hub.cables) {
+        let (client, server) = (&hub.cables[near], far.map(|id| &hub.cables[id]));
+        if let Some(server) = server.filter(|_| !play.is_drained()) {
+            flows(client, server, world).map_err(|e| format!("upload of cable {near}: {e}"))?;
+            flows(server, client, world).map_err(|e| format!("download of cable {near}: {e}"))?;
+        }
+        let moved = client.moved.max(server.map_or(0, |cable| cable.moved));
+        let quiet = hub.now - moved;
+        let patience = patience(play, client, server);
+        if quiet > patience {
+            return Err(format!("cable {near} is silent for {quiet} of {patience} ms"));
+        }
+    }
+    Ok(())
+}
+
+/// Bytes at hand and room for them: then something must have moved already.
+fn flows(from: &Cable, to: &Cable, world: &World) -> Result<(), &'static str> {
+    let can = to.outward.is_writable() && world.pool.lendable() > 0 && !to.broken;
+    if from.broken || !can || to.outward.fin {
+        return Ok(());
+    }
+    if from.inward.ready() > 0 {
+        return Err("bytes stand still although the other side has room");
+    }
+    if from.inward.fin_arrived && !from.fin_read {
+        return Err("a FIN stands still although the other side has room");
+    }
+    Ok(())
+}
+
+/// The open connections of clients, each with the connection made for it.
+fn pairs(cables: &[Cable]) -> impl Iterator<Item = (usize, Option<usize>)> + '_ {
+    let open = |(_, cable): &(usize, &Cable)| !cable.closed && cable.dialled.is_none();
+    cables.iter().enumerate().filter(open).map(|(near, client)| {
+        let far = cables.iter().position(|c| {
+            c.client == client.client && c.dialled.is_some() && !c.closed && c.link == Link::Up
+        });
+        (near, far)
+    })
+}
+
+/// How long a session may go without a byte.
+fn patience(play: &Play, client: &Cable, server: Option<&Cable>) -> u64 {
+    let timeouts = &play.scene.settings.timeouts;
+    let idle = timeouts.idle.as_millis() as u64;
+    let Some(server) = server else {
+        let dials = timeouts.tcp.as_millis() as u64 * 8;
+        return timeouts.handshake.as_millis() as u64 + LOOKUP_MS + dials + LEAVE_MS;
+    };
+    let half = client.fin_read || server.fin_read;
+    let idle = match play.clients[client.client].phase {
+        Phase::Relayed if half => idle.min(HALF_CLOSED_MS),
+        Phase::Relayed => idle,
+        _ => idle.min(FRONT_IDLE_MS),
+    };
+    idle.max(STALL_MS) + LEAVE_MS
+}
+
+/// Checked when the last session is gone and the last timer has fired.
+///
+/// # Errors
+/// What does not hold.
+pub fn at_the_end(play: &Play) -> Result<(), String> {
+    let world = &play.daemon.world;
+    let left = [
+        ("sessions", play.daemon.sessions()),
+        ("blocks", world.pool.in_use()),
+        ("live users", world.users.live() as usize),
+        ("fronted sessions", world.fronted as usize),
+        ("bytes of hellos", world.hello_bytes),
+        ("starved sessions", world.starved.len()),
+        ("connections by user", world.users.connections().iter().sum::<u32>() as usize),
+    ];
+    if let Some((what, count)) = left.iter().find(|(_, count)| *count > 0) {
+        return Err(format!("{count} {what} are left over"));
+    }
+    if play.daemon.next_due().is_some() {
+        return Err("a timer is left over".to_owned());
+    }
+    if play.hub.borrow().cables.iter().any(|cable| !cable.closed) {
+        return Err("a socket is left open".to_owned());
+    }
+    for number in 0..play.clients.len() {
+        if play.clients[number].plan.guaranteed {
+            complete(play, number).map_err(|e| format!("client {number}: {e}"))?;
+        }
+    }
+    counters(play)
+}
+
+/// An honest session has got everything through, and both sides saw a decent end.
+fn complete(play: &Play, number: usize) -> Result<(), String> {
+    let client = &play.clients[number];
+    let server = play.servers.iter().filter(|s| s.client == number).max_by_key(|s| s.seen);
+    let phase = if client.plan.member.is_some() { Phase::Relayed } else { Phase::Plain };
+    if client.phase != phase {
+        return Err(format!("{:?} instead of {phase:?}", client.phase));
+    }
+    let Some(server) = server else { return Err("nobody was dialled for it".to_owned()) };
+    let sent = if server.is_front { client.transcript.len() } else { client.plan.up };
+    if (server.seen, client.seen) != (sent, client.plan.down) {
+        return Err(format!(
+            "{} of {sent} bytes came up, {} of {} down",
+            server.seen, client.seen, client.plan.down
+        ));
+    }
+    let ends = [client.peer.as_ref().and_then(|peer| peer.last), server.peer.last];
+    if ends != [Some(Last::Fin); 2] {
+        return Err(format!("the ends of an honest session are {ends:?}"));
+    }
+    Ok(())
+}
+
+/// What is counted for a user lies between what honest sessions delivered and what went through
+/// the daemon at all.
+fn counters(play: &Play) -> Result<(), String> {
+    let hub = play.hub.borrow();
+    for (at, (user, _)) in play.daemon.world.users.iter().enumerate() {
+        let (mut least, mut most) = ((0, 0), (0, 0));
+        for (number, client) in play.clients.iter().enumerate() {
+            let owner = client.plan.member.as_ref().map(|member| member.user);
+            if owner != Some(at) || client.phase != Phase::Relayed {
+                continue;
+            }
+            let ours = play.servers.iter().filter(|s| s.client == number && !s.is_front);
+            for server in ours {
+                let cable = &hub.cables[server.peer.cable];
+                most.0 += cable.outward.put.saturating_sub(64);
+                most.1 += cable.inward.taken;
+            }
+            if client.plan.guaranteed {
+                least.0 += client.plan.up as u64;
+                least.1 += client.plan.down as u64;
+            }
+        }
+        let counted = (user.bytes_in, user.bytes_out);
+        let good =
+            (least.0..=most.0).contains(&counted.0) && (least.1..=most.1).contains(&counted.1);
+        if !good {
+            return Err(format!("{} counts {counted:?}: {least:?} to {most:?}", user.name()));
+        }
+    }
+    Ok(())
+}
+
+const LOOKUP_MS: u64 = 10_000;
+const HALF_CLOSED_MS: u64 = 30_000;
+const FRONT_IDLE_MS: u64 = 120_000;
+/// A stalled reader, then the farewell.
+const STALL_MS: u64 = 30_000;
+const LEAVE_MS: u64 = 3_000;
