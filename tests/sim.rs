@@ -1,14 +1,19 @@
 //! Deterministic simulation: the whole daemon over a network without sockets, in virtual time.
 //!
 //! Every chance comes from a seed. `SIM_SEED=123 cargo test --test sim` replays one seed in every
-//! mix; a seed that fails prints what went wrong and the last things that happened.
+//! mix, `SIM_RUNS=5000` tries so many seeds from there or from 0. A seed that fails prints what
+//! went wrong and the last things that happened.
 
+#[path = "sim/cable.rs"]
+mod cable;
 #[path = "sim/client.rs"]
 mod client;
 #[path = "sim/hub.rs"]
 mod hub;
 #[path = "sim/lane.rs"]
 mod lane;
+#[path = "sim/ledger.rs"]
+mod ledger;
 #[path = "sim/net.rs"]
 mod net;
 #[path = "sim/peer.rs"]
@@ -89,9 +94,10 @@ fn a_lost_byte_does_not_go_unnoticed() {
 const SEEDS: u64 = 32;
 
 fn run_all(mix: Mix) {
-    let chosen = std::env::var("SIM_SEED").ok().and_then(|text| text.parse().ok());
-    let seeds = chosen.map_or(0..SEEDS, |seed: u64| seed..seed + 1);
-    for seed in seeds {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let (first, runs): (Option<u64>, Option<u64>) = (number("SIM_SEED"), number("SIM_RUNS"));
+    let runs = runs.unwrap_or(if first.is_some() { 1 } else { SEEDS });
+    for seed in (first.unwrap_or(0)..).take(runs as usize) {
         if let Err(report) = perform(seed, scene::draw(mix, seed)) {
             panic!("{mix:?}, SIM_SEED={seed}: {report}");
         }

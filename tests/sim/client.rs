@@ -1,6 +1,7 @@
 //! A client: a member of ours who speaks FakeTLS, or a stranger who does not.
 
-use crate::hub::{Hub, Link};
+use crate::cable::Link;
+use crate::hub::Hub;
 use crate::peer::{Habits, Peer};
 use crate::protocol::{self, CCS, Header, Stream, pattern};
 

@@ -11,7 +11,7 @@ use fastrand::Rng;
 use mtbox::daemon::SLOTS_PER_SESSION;
 use mtbox::daemon::session::Readiness;
 
-use crate::lane::Lane;
+use crate::cable::{Cable, Link};
 use crate::trace::{Act, Trace};
 
 /// Everybody's handle on the network.
@@ -40,53 +40,6 @@ pub struct Faults {
     pub first_window: usize,
     /// Drops one byte of the cable with this number, to prove that it is noticed.
     pub lose_byte_of: Option<usize>,
-}
-
-/// How far a connect has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Link {
-    /// Under way until then; `false` = it will be refused; `u64::MAX` = for ever.
-    Dialing(u64, bool),
-    /// Connected.
-    Up,
-    /// Failed.
-    Failed,
-}
-
-/// One connection of the daemon with a peer.
-pub struct Cable {
-    /// Which client this is, or is for.
-    pub client: usize,
-    /// The address dialled; `None` = the client's own connection.
-    pub dialled: Option<SocketAddr>,
-    /// How far the connect has come.
-    pub link: Link,
-    /// Peer to daemon.
-    pub inward: Lane,
-    /// Daemon to peer.
-    pub outward: Lane,
-    /// The daemon knows that the peer has finished.
-    pub fin_read: bool,
-    /// The daemon has closed its end.
-    pub closed: bool,
-    /// The connection was reset, by whomever.
-    pub broken: bool,
-    /// The reset came from the daemon.
-    pub reset_by_daemon: bool,
-    /// The peer's program has closed its end: what comes for it makes a reset.
-    pub peer_closed: bool,
-    /// Calls of the daemon until the peer resets.
-    pub doom: Option<u32>,
-    /// The peer reads as fast as bytes come; else only when it asks.
-    pub eager: bool,
-    /// When a byte or a FIN moved last.
-    pub moved: u64,
-    mailbox: Vec<u8>,
-    token: Option<usize>,
-    edge: bool,
-    starved_of_room: bool,
-    error: Option<io::ErrorKind>,
-    linger: bool,
 }
 
 /// The network.
@@ -125,27 +78,9 @@ impl Hub {
         let (least, most) = self.faults.window;
         let window = self.rng.usize(least..=most);
         let outward = self.rng.usize(least..=most).max(self.faults.first_window);
-        self.cables.push(Cable {
-            client,
-            dialled,
-            link,
-            inward: Lane::new(window),
-            outward: Lane::new(outward),
-            fin_read: false,
-            closed: false,
-            broken: false,
-            reset_by_daemon: false,
-            peer_closed: false,
-            doom: None,
-            eager: true,
-            moved: self.now,
-            mailbox: Vec::new(),
-            token: None,
-            edge: false,
-            starved_of_room: false,
-            error: None,
-            linger: false,
-        });
+        let mut cable = Cable::new(client, dialled, link, [window, outward]);
+        (cable.born, cable.moved) = (self.now, self.now);
+        self.cables.push(cable);
         self.cables.len() - 1
     }
 
@@ -219,6 +154,7 @@ impl Hub {
                 return false;
             }
             cable.link = if good { Link::Up } else { Link::Failed };
+            cable.moved = now;
             if !good {
                 cable.break_down(io::ErrorKind::ConnectionRefused);
             }
@@ -253,8 +189,8 @@ impl Hub {
                 cable.edge = true;
             }
         }
-        if cable.starved_of_room && cable.outward.is_writable() {
-            cable.starved_of_room = false;
+        if cable.wants_room && cable.outward.is_writable() {
+            cable.wants_room = false;
             cable.edge = true;
             any = true;
         }
@@ -379,9 +315,10 @@ impl Hub {
         } else {
             let fits = if short { rng.usize(0..=bytes.len()) } else { bytes.len() };
             let len = cable.outward.put(&bytes[..fits]);
-            cable.starved_of_room |= len < bytes.len();
+            cable.wants_room |= len < bytes.len();
             if len > 0 {
                 cable.moved = now;
+                cable.log.extend(&bytes[..len]);
                 Ok(len)
             } else {
                 Err(io::ErrorKind::WouldBlock.into())
@@ -426,7 +363,8 @@ impl Hub {
         let (now, cable) = (self.now, &mut self.cables[id]);
         self.deeds += 1;
         cable.closed = true;
-        let unread = cable.inward.ready() > 0;
+        cable.unread = cable.inward.ready();
+        let unread = cable.unread > 0;
         self.trace.note(now, id, Act::Closed { reset: cable.linger || unread });
         if cable.broken || cable.link != Link::Up {
             return;
@@ -438,52 +376,6 @@ impl Hub {
         } else {
             cable.outward.fin = true;
         }
-    }
-}
-
-impl Cable {
-    /// The peer's view: the daemon's FIN and everything before it has been taken.
-    pub fn is_finished(&self) -> bool {
-        self.outward.fin_arrived && self.outward.is_empty() && self.mailbox.is_empty()
-    }
-
-    /// The peer's view: what can be read without waiting.
-    pub fn has_mail(&self) -> bool {
-        self.outward.ready() > 0 || !self.mailbox.is_empty()
-    }
-
-    /// The daemon's view, as epoll and mio put it.
-    fn readiness(&self) -> Readiness {
-        if let Link::Dialing(..) = self.link {
-            return Readiness::default();
-        }
-        let read_closed = self.inward.fin_arrived || self.broken;
-        let hung_up = self.broken || (self.inward.fin_arrived && self.outward.fin);
-        let error = self.error.is_some();
-        let writable = self.outward.is_writable() || self.outward.fin || self.broken;
-        Readiness {
-            readable: self.inward.ready() > 0 || read_closed,
-            writable,
-            hup: hung_up || read_closed || error,
-            broken: error || hung_up,
-        }
-    }
-
-    fn break_down(&mut self, kind: io::ErrorKind) {
-        self.broken = true;
-        self.error = Some(kind);
-        self.inward.cut();
-        self.outward.cut();
-        (self.inward.fin, self.inward.fin_arrived) = (true, true);
-        self.outward.fin_arrived = self.outward.fin;
-    }
-
-    /// After a movement the next one may have to wait.
-    fn rest(&mut self, now: u64, rng: &mut Rng, faults: &Faults, inward: bool) {
-        self.moved = now;
-        let wait = if faults.latency_ms > 0 { rng.u64(0..=faults.latency_ms) } else { 0 };
-        let lane = if inward { &mut self.inward } else { &mut self.outward };
-        lane.resumes = now + wait;
     }
 }
 

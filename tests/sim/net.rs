@@ -7,7 +7,8 @@ use std::rc::Rc;
 use mtbox::io::sockopt::SocketOptions;
 use mtbox::io::wire::{Net, Wire};
 
-use crate::hub::{Link, Shared};
+use crate::cable::Link;
+use crate::hub::Shared;
 use crate::trace::Act;
 
 /// The network as the daemon has it.

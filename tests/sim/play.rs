@@ -9,8 +9,9 @@ use mtbox::daemon::world::World;
 use mtbox::daemon::{BUILT_UNIX_S, Daemon};
 use mtbox::io::clock::{Tick, Wall};
 
+use crate::cable::{Cable, Link};
 use crate::client::Client;
-use crate::hub::{Hub, Link, Shared};
+use crate::hub::{Hub, Shared};
 use crate::net::{FakeNet, FakeWire};
 use crate::scene::Scene;
 use crate::server::{FRONTS, Server};
@@ -85,11 +86,13 @@ impl Play {
                 continue;
             }
             verdict::at_rest(self)?;
+            verdict::limits(self)?;
             let gone = self.daemon.sessions() == 0 && self.clients.iter().all(|c| c.peer.is_some());
             let now = self.hub.borrow().now;
             match self.next_moment(now) {
                 Some(at) if at <= now => {}
                 Some(at) if at < MOST_MS => {
+                    verdict::until(self, at)?;
                     self.hub.borrow_mut().now = at;
                     rounds = 0;
                 }
@@ -204,8 +207,7 @@ impl Play {
                 known.push(id);
             }
         }
-        let settled =
-            |c: &crate::hub::Cable| c.dialled.is_none() || !matches!(c.link, Link::Dialing(..));
+        let settled = |c: &Cable| c.dialled.is_none() || !matches!(c.link, Link::Dialing(..));
         while hub.cables.get(self.greeted).is_some_and(settled) {
             self.greeted += 1;
         }
@@ -220,6 +222,11 @@ impl Play {
         let network = self.hub.borrow().due();
         let others = [drain, daemon, network].into_iter().flatten();
         clients.chain(servers).chain(names).chain(others).min()
+    }
+
+    /// Somebody waits for the addresses of a name.
+    pub fn is_resolving(&self) -> bool {
+        !self.asked.is_empty()
     }
 
     /// The run is past its drain.

@@ -41,6 +41,8 @@ pub enum Mix {
 /// Everything that a run is made of.
 #[derive(Debug, Clone)]
 pub struct Scene {
+    /// What it is about.
+    pub mix: Mix,
     /// The daemon's settings.
     pub settings: Settings,
     /// Blocks of the pool.
@@ -121,6 +123,7 @@ pub fn draw(mix: Mix, seed: u64) -> Scene {
     };
     let own = mix == Mix::Strangers && rng.u32(0..10) == 0;
     let mut scene = Scene {
+        mix,
         settings,
         blocks: [2, 3, 8][rng.usize(0..3)],
         slots: rng.usize(1..=8),

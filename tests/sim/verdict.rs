@@ -2,8 +2,9 @@
 
 use mtbox::daemon::world::World;
 
+use crate::cable::{Cable, Link};
 use crate::client::Phase;
-use crate::hub::{Cable, Link};
+use crate::ledger;
 use crate::peer::Last;
 use crate::play::Play;
 
@@ -30,11 +31,40 @@ pub fn at_rest(play: &Play) -> Result<(), String> {
             flows(client, server, world).map_err(|e| format!("upload of cable {near}: {e}"))?;
             flows(server, client, world).map_err(|e| format!("download of cable {near}: {e}"))?;
         }
-        let moved = client.moved.max(server.map_or(0, |cable| cable.moved));
-        let quiet = hub.now - moved;
-        let patience = patience(play, client, server);
-        if quiet > patience {
-            return Err(format!("cable {near} is silent for {quiet} of {patience} ms"));
+    }
+    Ok(())
+}
+
+/// Limits that hold at every moment.
+///
+/// # Errors
+/// What does not hold.
+pub fn limits(play: &Play) -> Result<(), String> {
+    let (world, scene) = (&play.daemon.world, &play.scene);
+    if play.daemon.sessions() > scene.most_sessions {
+        return Err(format!("{} sessions", play.daemon.sessions()));
+    }
+    if world.fronted > world.front_cap {
+        return Err(format!("{} sessions are fronted", world.fronted));
+    }
+    let share = scene.settings.throttle.map_or(u32::MAX, |throttle| throttle.max_connections);
+    match world.users.connections().iter().find(|count| **count > share) {
+        Some(count) => Err(format!("a user has {count} connections of {share}")),
+        None => Ok(()),
+    }
+}
+
+/// Nothing happens before `at`: is every silent session over by then?
+///
+/// # Errors
+/// Which one is not.
+pub fn until(play: &Play, at: u64) -> Result<(), String> {
+    let hub = play.hub.borrow();
+    for (near, far) in pairs(&hub.cables) {
+        let (client, server) = (&hub.cables[near], far.map(|id| &hub.cables[id]));
+        let over = over_at(play, client, server);
+        if at > over {
+            return Err(format!("cable {near} may live until {over} ms, but nothing ends it"));
         }
     }
     Ok(())
@@ -66,21 +96,31 @@ fn pairs(cables: &[Cable]) -> impl Iterator<Item = (usize, Option<usize>)> + '_ 
     })
 }
 
-/// How long a session may go without a byte.
-fn patience(play: &Play, client: &Cable, server: Option<&Cable>) -> u64 {
+/// When a session must be over if not another byte moves.
+fn over_at(play: &Play, client: &Cable, server: Option<&Cable>) -> u64 {
     let timeouts = &play.scene.settings.timeouts;
     let idle = timeouts.idle.as_millis() as u64;
-    let Some(server) = server else {
-        let dials = timeouts.tcp.as_millis() as u64 * 8;
-        return timeouts.handshake.as_millis() as u64 + LOOKUP_MS + dials + LEAVE_MS;
-    };
-    let half = client.fin_read || server.fin_read;
-    let idle = match play.clients[client.client].phase {
-        Phase::Relayed if half => idle.min(HALF_CLOSED_MS),
-        Phase::Relayed => idle,
-        _ => idle.min(FRONT_IDLE_MS),
-    };
-    idle.max(STALL_MS) + LEAVE_MS
+    let phase = play.clients[client.client].phase;
+    if let Some(server) = server {
+        let half = client.fin_read || server.fin_read;
+        let idle = match phase {
+            Phase::Relayed if half => idle.min(HALF_CLOSED_MS),
+            Phase::Relayed => idle,
+            _ => idle.min(FRONT_IDLE_MS),
+        };
+        return client.moved.max(server.moved) + idle.max(STALL_MS) + LEAVE_MS;
+    }
+    let hub = play.hub.borrow();
+    let dialled = hub.cables.iter().any(|c| c.client == client.client && c.dialled.is_some());
+    let greeted = client.born + ACCEPT_MS + timeouts.handshake.as_millis() as u64;
+    if dialled || play.is_resolving() {
+        let dials = timeouts.tcp.as_millis() as u64 * MOST_ADDRESSES;
+        greeted + LOOKUP_MS + dials + LEAVE_MS
+    } else if client.log.is_empty() {
+        greeted
+    } else {
+        greeted + LEAVE_MS
+    }
 }
 
 /// Checked when the last session is gone and the last timer has fired.
@@ -112,7 +152,8 @@ pub fn at_the_end(play: &Play) -> Result<(), String> {
             complete(play, number).map_err(|e| format!("client {number}: {e}"))?;
         }
     }
-    counters(play)
+    ledger::counters(play)?;
+    ledger::resets(play)
 }
 
 /// An honest session has got everything through, and both sides saw a decent end.
@@ -138,41 +179,12 @@ fn complete(play: &Play, number: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// What is counted for a user lies between what honest sessions delivered and what went through
-/// the daemon at all.
-fn counters(play: &Play) -> Result<(), String> {
-    let hub = play.hub.borrow();
-    for (at, (user, _)) in play.daemon.world.users.iter().enumerate() {
-        let (mut least, mut most) = ((0, 0), (0, 0));
-        for (number, client) in play.clients.iter().enumerate() {
-            let owner = client.plan.member.as_ref().map(|member| member.user);
-            if owner != Some(at) || client.phase != Phase::Relayed {
-                continue;
-            }
-            let ours = play.servers.iter().filter(|s| s.client == number && !s.is_front);
-            for server in ours {
-                let cable = &hub.cables[server.peer.cable];
-                most.0 += cable.outward.put.saturating_sub(64);
-                most.1 += cable.inward.taken;
-            }
-            if client.plan.guaranteed {
-                least.0 += client.plan.up as u64;
-                least.1 += client.plan.down as u64;
-            }
-        }
-        let counted = (user.bytes_in, user.bytes_out);
-        let good =
-            (least.0..=most.0).contains(&counted.0) && (least.1..=most.1).contains(&counted.1);
-        if !good {
-            return Err(format!("{} counts {counted:?}: {least:?} to {most:?}", user.name()));
-        }
-    }
-    Ok(())
-}
-
 const LOOKUP_MS: u64 = 10_000;
 const HALF_CLOSED_MS: u64 = 30_000;
 const FRONT_IDLE_MS: u64 = 120_000;
 /// A stalled reader, then the farewell.
 const STALL_MS: u64 = 30_000;
 const LEAVE_MS: u64 = 3_000;
+/// From the client's connect to our accept.
+const ACCEPT_MS: u64 = 5;
+const MOST_ADDRESSES: u64 = 8;
