@@ -104,17 +104,21 @@ fn run_all(mix: Mix) {
     }
 }
 
-/// Runs one scene; a failure comes with the trace.
+/// Runs one scene; a failure comes with the last things that happened to whom it is about.
 fn perform(seed: u64, scene: Scene) -> Result<(), String> {
     let mut play = Play::new(seed, scene);
     let outcome = catch_unwind(AssertUnwindSafe(|| play.run()));
-    let trace = play.hub.borrow().trace.to_string();
+    let tail = |client: Option<usize>| {
+        let hub = play.hub.borrow();
+        hub.trace.tail(|id| client.is_none_or(|client| hub.cables[id].client == client))
+    };
     match outcome {
-        Ok(outcome) => outcome.map_err(|why| format!("{why}\n{trace}")),
+        Ok(outcome) => outcome.map_err(|e| format!("{}\n{}", e.why, tail(e.client))),
         Err(_) => {
+            let report = format!("a panic (see above)\n{}", tail(None));
             // The daemon is in no state to be dropped tidily.
             std::mem::forget(play);
-            Err(format!("a panic (see above)\n{trace}"))
+            Err(report)
         }
     }
 }

@@ -69,19 +69,21 @@ pub struct Cable {
 }
 
 impl Cable {
-    /// A fresh cable. `inward` and `outward` are the windows in bytes.
+    /// A fresh cable. `windows` (inward, outward) are the windows in bytes;
+    /// the first write finds `fresh` bytes of room.
     pub fn new(
         client: usize,
         dialled: Option<SocketAddr>,
         link: Link,
         windows: [usize; 2],
+        fresh: usize,
     ) -> Self {
         Self {
             client,
             dialled,
             link,
-            inward: Lane::new(windows[0]),
-            outward: Lane::new(windows[1]),
+            inward: Lane::new(windows[0], 0),
+            outward: Lane::new(windows[1], fresh),
             fin_read: false,
             closed: false,
             broken: false,

@@ -159,14 +159,14 @@ impl Client {
     }
 
     fn judge(&mut self, got: &[u8], expected: Vec<u8>) -> Result<(), String> {
-        let (number, at) = (self.number, self.seen);
+        let at = self.seen;
         if got != expected {
             let off = got.iter().zip(&expected).position(|(a, b)| a != b).unwrap_or(0);
-            return Err(format!("client {number}: wrong byte at {} of the download", at + off));
+            return Err(format!("wrong byte at {} of the download", at + off));
         }
         self.seen += got.len();
         if self.seen > self.plan.down {
-            return Err(format!("client {number}: {} bytes of {}", self.seen, self.plan.down));
+            return Err(format!("{} bytes of {}", self.seen, self.plan.down));
         }
         Ok(())
     }

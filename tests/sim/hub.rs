@@ -22,7 +22,7 @@ pub type Shared = Rc<RefCell<Hub>>;
 pub struct Faults {
     /// Bytes arrive in parts: short reads.
     pub dribble: u32,
-    /// A write takes less than there is room for.
+    /// A write takes less than there is room for, except the first one of a connection.
     pub short_write: u32,
     /// Readiness is reported where there is none.
     pub lies: u32,
@@ -36,7 +36,7 @@ pub struct Faults {
     pub slow_dials_ms: u64,
     /// Least and most bytes of a window.
     pub window: (usize, usize),
-    /// A fresh connection takes this much whatever its window.
+    /// The first write to a connection is taken up to this much, whatever its window.
     pub first_window: usize,
     /// Drops one byte of the cable with this number, to prove that it is noticed.
     pub lose_byte_of: Option<usize>,
@@ -77,8 +77,9 @@ impl Hub {
     pub fn plug(&mut self, client: usize, dialled: Option<SocketAddr>, link: Link) -> usize {
         let (least, most) = self.faults.window;
         let window = self.rng.usize(least..=most);
-        let outward = self.rng.usize(least..=most).max(self.faults.first_window);
-        let mut cable = Cable::new(client, dialled, link, [window, outward]);
+        let outward = self.rng.usize(least..=most);
+        let fresh = self.faults.first_window;
+        let mut cable = Cable::new(client, dialled, link, [window, outward], fresh);
         (cable.born, cable.moved) = (self.now, self.now);
         self.cables.push(cable);
         self.cables.len() - 1
@@ -305,7 +306,7 @@ impl Hub {
     /// writev(2).
     pub fn write(&mut self, id: usize, from: &[io::IoSlice<'_>]) -> io::Result<usize> {
         self.hurry(id);
-        let short = self.odds(self.faults.short_write);
+        let short = self.cables[id].outward.put > 0 && self.odds(self.faults.short_write);
         let (now, rng, cable) = (self.now, &mut self.rng, &mut self.cables[id]);
         let bytes = from.iter().flat_map(|slice| slice.iter().copied()).collect::<Vec<u8>>();
         let outcome = if let Some(kind) = cable.error.take() {

@@ -11,6 +11,8 @@ pub struct Lane {
     flight: VecDeque<u8>,
     arrived: VecDeque<u8>,
     window: usize,
+    /// The first bytes find this much room.
+    fresh: usize,
     /// The sender has said its last.
     pub fin: bool,
     /// And the receiver's system knows.
@@ -24,14 +26,15 @@ pub struct Lane {
 }
 
 impl Lane {
-    /// An empty lane that holds at most `window` bytes.
-    pub fn new(window: usize) -> Self {
-        Self { window, ..Self::default() }
+    /// An empty lane that holds at most `window` bytes, but `fresh` as long as nothing was put in.
+    pub fn new(window: usize, fresh: usize) -> Self {
+        Self { window, fresh, ..Self::default() }
     }
 
     /// How much more may be put in.
     pub fn room(&self) -> usize {
-        self.window.saturating_sub(self.flight.len() + self.arrived.len())
+        let most = if self.put == 0 { self.window.max(self.fresh) } else { self.window };
+        most.saturating_sub(self.flight.len() + self.arrived.len())
     }
 
     /// A third of the window is free: what a kernel calls writable.

@@ -4,6 +4,7 @@ use crate::cable::Cable;
 use crate::client::{Client, Phase};
 use crate::play::Play;
 use crate::scene::Mix;
+use crate::trace::Failure;
 
 /// What is counted for a user lies between what honest sessions delivered and what went through
 /// the daemon at all.
@@ -43,7 +44,7 @@ pub fn counters(play: &Play) -> Result<(), String> {
 ///
 /// # Errors
 /// Where bytes were lost.
-pub fn resets(play: &Play) -> Result<(), String> {
+pub fn resets(play: &Play) -> Result<(), Failure> {
     if play.scene.mix != Mix::Resets {
         return Ok(());
     }
@@ -69,11 +70,9 @@ pub fn resets(play: &Play) -> Result<(), String> {
             let lost =
                 is_reset_by_peer(from) && is_well(to) && (from.unread > 0 || read != written);
             if lost {
-                return Err(format!(
-                    "client {}: {written} of {read} bytes of the {what} left before the reset, \
-                     {} were not read",
-                    server.client, from.unread
-                ));
+                let unread = from.unread;
+                let why = format!("{written} of {read} bytes of the {what} left, {unread} unread");
+                return Err(Failure::of(server.client, why));
             }
         }
     }

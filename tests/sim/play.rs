@@ -15,6 +15,7 @@ use crate::hub::{Hub, Shared};
 use crate::net::{FakeNet, FakeWire};
 use crate::scene::Scene;
 use crate::server::{FRONTS, Server};
+use crate::trace::Failure;
 use crate::verdict;
 
 /// Everybody on stage.
@@ -69,12 +70,12 @@ impl Play {
     ///
     /// # Errors
     /// The first invariant that does not hold.
-    pub fn run(&mut self) -> Result<(), String> {
+    pub fn run(&mut self) -> Result<(), Failure> {
         let mut rounds = 0;
         loop {
             rounds += 1;
             if rounds > MOST_ROUNDS {
-                return Err(format!("{MOST_ROUNDS} rounds without an end of this millisecond"));
+                return Err(format!("{MOST_ROUNDS} rounds in one millisecond").into());
             }
             let (busy, stirred) = self.round()?;
             if busy || stirred || self.hub.borrow().has_edge() {
@@ -96,15 +97,18 @@ impl Play {
                     self.hub.borrow_mut().now = at;
                     rounds = 0;
                 }
-                Some(at) => return Err(format!("still waiting for {at} ms")),
+                Some(at) => return Err(format!("still waiting for {at} ms").into()),
                 None if gone => return verdict::at_the_end(self),
-                None => return Err("sessions live, and nothing will ever wake them".to_owned()),
+                None => {
+                    let why = "sessions live, and nothing will ever wake them";
+                    return Err(why.to_owned().into());
+                }
             }
         }
     }
 
     /// One round of the loop, as `daemon/server.rs` makes it, then one of everybody else.
-    fn round(&mut self) -> Result<(bool, bool), String> {
+    fn round(&mut self) -> Result<(bool, bool), Failure> {
         let (now, events) = {
             let mut hub = self.hub.borrow_mut();
             (hub.now, hub.events())
@@ -120,7 +124,7 @@ impl Play {
             self.daemon.drain();
         }
         self.resolve(now);
-        let busy = self.daemon.turn();
+        let busy = self.daemon.turn() | self.daemon.world.names.is_wanted();
         stirred |= self.accept();
         self.watch(busy)?;
         stirred |= self.hub.borrow_mut().stir();
@@ -132,7 +136,7 @@ impl Play {
             stirred |= match at.checked_sub(self.clients.len()) {
                 None => {
                     let was_away = self.clients[at].peer.is_none();
-                    let acted = self.clients[at].act(&mut hub)?;
+                    let acted = self.clients[at].act(&mut hub).map_err(|e| Failure::of(at, e))?;
                     if let (true, Some(peer)) = (was_away, &self.clients[at].peer) {
                         self.backlog.push(peer.cable);
                     }
@@ -140,7 +144,9 @@ impl Play {
                 }
                 Some(at) => {
                     let server = &mut self.servers[at];
-                    server.act(&mut hub, &self.clients[server.client])?
+                    let client = server.client;
+                    let acted = server.act(&mut hub, &self.clients[client]);
+                    acted.map_err(|e| Failure::of(client, e))?
                 }
             };
         }

@@ -78,7 +78,7 @@ pub fn draw(mix: Mix, seed: u64) -> Scene {
         latency_ms: rng.u64(0..20),
         bad_dials: if mix == Mix::Dials { 60 } else { 0 },
         slow_dials_ms: if mix == Mix::Dials { 900 } else { rng.u64(0..100) },
-        window: (2_000, 40_000),
+        window: (500, 40_000),
         first_window: FIRST_WINDOW,
         lose_byte_of: None,
     };
@@ -302,4 +302,4 @@ fn addr(dc: u8, last: u8) -> SocketAddr {
 }
 
 /// More than an answer or an opening: a fresh socket takes those at once.
-const FIRST_WINDOW: usize = 24_000;
+const FIRST_WINDOW: usize = 40_000;

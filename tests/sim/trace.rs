@@ -1,6 +1,5 @@
 //! The last things that happened, printed when a run fails.
 
-use std::collections::VecDeque;
 use std::fmt;
 
 use mtbox::daemon::session::Readiness;
@@ -37,28 +36,48 @@ pub enum Act {
     PeerReset,
 }
 
-/// A ring of lines.
+/// Everything that happened, in order.
 #[derive(Default)]
 pub struct Trace {
-    lines: VecDeque<(u64, usize, Act)>,
+    lines: Vec<(u64, usize, Act)>,
 }
 
 impl Trace {
     /// Remembers one thing.
     pub fn note(&mut self, now: u64, cable: usize, act: Act) {
-        if self.lines.len() >= LINES {
-            self.lines.pop_front();
-        }
-        self.lines.push_back((now, cable, act));
+        self.lines.push((now, cable, act));
+    }
+
+    /// The last lines of the cables that `concerns` picks.
+    pub fn tail(&self, concerns: impl Fn(usize) -> bool) -> String {
+        let lines = self.lines.iter().rev().filter(|(_, cable, _)| concerns(*cable));
+        let tail: Vec<String> = lines
+            .take(LINES)
+            .map(|(now, cable, act)| format!("{now:>8} ms  cable {cable:<3} {act}\n"))
+            .collect();
+        tail.into_iter().rev().collect()
     }
 }
 
-impl fmt::Display for Trace {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (now, cable, act) in &self.lines {
-            writeln!(f, "{now:>8} ms  cable {cable:<3} {act}")?;
-        }
-        Ok(())
+/// What does not hold, and whom it is about.
+#[derive(Debug)]
+pub struct Failure {
+    /// One client, if it is about one.
+    pub client: Option<usize>,
+    /// What does not hold.
+    pub why: String,
+}
+
+impl Failure {
+    /// About one client.
+    pub fn of(client: usize, why: String) -> Self {
+        Self { client: Some(client), why: format!("client {client}: {why}") }
+    }
+}
+
+impl From<String> for Failure {
+    fn from(why: String) -> Self {
+        Self { client: None, why }
     }
 }
 

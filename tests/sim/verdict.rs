@@ -7,29 +7,29 @@ use crate::client::Phase;
 use crate::ledger;
 use crate::peer::Last;
 use crate::play::Play;
+use crate::trace::Failure;
 
 /// Checked whenever nobody has anything to do without the passing of time.
 ///
 /// # Errors
 /// What does not hold.
-pub fn at_rest(play: &Play) -> Result<(), String> {
+pub fn at_rest(play: &Play) -> Result<(), Failure> {
     let hub = play.hub.borrow();
     let world = &play.daemon.world;
     if world.pool.in_use() > world.pool.most() {
-        return Err("more blocks are lent than there are".to_owned());
+        return Err("more blocks are lent than there are".to_owned().into());
     }
     let full = |c: &Cable| !c.closed && !c.outward.is_writable();
     if world.pool.in_use() > 0 && !hub.cables.iter().any(full) {
-        return Err(format!(
-            "{} blocks are held although every socket is writable",
-            world.pool.in_use()
-        ));
+        let lent = world.pool.in_use();
+        return Err(format!("{lent} blocks are held although every socket is writable").into());
     }
     for (near, far) in pairs(&hub.cables) {
         let (client, server) = (&hub.cables[near], far.map(|id| &hub.cables[id]));
         if let Some(server) = server.filter(|_| !play.is_drained()) {
-            flows(client, server, world).map_err(|e| format!("upload of cable {near}: {e}"))?;
-            flows(server, client, world).map_err(|e| format!("download of cable {near}: {e}"))?;
+            let failure = |e: &str| Failure::of(client.client, e.to_owned());
+            flows(client, server, world).map_err(failure)?;
+            flows(server, client, world).map_err(failure)?;
         }
     }
     Ok(())
@@ -58,13 +58,14 @@ pub fn limits(play: &Play) -> Result<(), String> {
 ///
 /// # Errors
 /// Which one is not.
-pub fn until(play: &Play, at: u64) -> Result<(), String> {
+pub fn until(play: &Play, at: u64) -> Result<(), Failure> {
     let hub = play.hub.borrow();
     for (near, far) in pairs(&hub.cables) {
         let (client, server) = (&hub.cables[near], far.map(|id| &hub.cables[id]));
         let over = over_at(play, client, server);
         if at > over {
-            return Err(format!("cable {near} may live until {over} ms, but nothing ends it"));
+            let why = format!("it may live until {over} ms, but nothing ends it");
+            return Err(Failure::of(client.client, why));
         }
     }
     Ok(())
@@ -127,7 +128,7 @@ fn over_at(play: &Play, client: &Cable, server: Option<&Cable>) -> u64 {
 ///
 /// # Errors
 /// What does not hold.
-pub fn at_the_end(play: &Play) -> Result<(), String> {
+pub fn at_the_end(play: &Play) -> Result<(), Failure> {
     let world = &play.daemon.world;
     let left = [
         ("sessions", play.daemon.sessions()),
@@ -139,17 +140,17 @@ pub fn at_the_end(play: &Play) -> Result<(), String> {
         ("connections by user", world.users.connections().iter().sum::<u32>() as usize),
     ];
     if let Some((what, count)) = left.iter().find(|(_, count)| *count > 0) {
-        return Err(format!("{count} {what} are left over"));
+        return Err(format!("{count} {what} are left over").into());
     }
     if play.daemon.next_due().is_some() {
-        return Err("a timer is left over".to_owned());
+        return Err("a timer is left over".to_owned().into());
     }
     if play.hub.borrow().cables.iter().any(|cable| !cable.closed) {
-        return Err("a socket is left open".to_owned());
+        return Err("a socket is left open".to_owned().into());
     }
     for number in 0..play.clients.len() {
         if play.clients[number].plan.guaranteed {
-            complete(play, number).map_err(|e| format!("client {number}: {e}"))?;
+            complete(play, number).map_err(|e| Failure::of(number, e))?;
         }
     }
     ledger::counters(play)?;
