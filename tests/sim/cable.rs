@@ -38,6 +38,8 @@ pub struct Cable {
     pub closed: bool,
     /// The connection was reset, by whomever.
     pub broken: bool,
+    /// The peer had sent its FIN before it reset.
+    pub finished_first: bool,
     /// The reset came from the daemon.
     pub reset_by_daemon: bool,
     /// The peer's program has closed its end: what comes for it makes a reset.
@@ -87,6 +89,7 @@ impl Cable {
             fin_read: false,
             closed: false,
             broken: false,
+            finished_first: false,
             reset_by_daemon: false,
             peer_closed: false,
             doom: None,
@@ -133,6 +136,7 @@ impl Cable {
 
     /// Reset: what is on the way is lost, what arrived can still be read.
     pub fn break_down(&mut self, kind: io::ErrorKind) {
+        self.finished_first |= self.inward.fin;
         self.broken = true;
         self.error = Some(kind);
         self.inward.cut();

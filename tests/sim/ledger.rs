@@ -38,14 +38,14 @@ pub fn counters(play: &Play) -> Result<(), String> {
     Ok(())
 }
 
-/// A reset takes nothing away from what came before it: all that had arrived was read, and all
-/// that was read went on to the other side, if that one was still there. Only where nobody
-/// stalls, so that a reset is the only reason to end.
+/// An end takes nothing away from what came before it. Of a peer that reset, all that had arrived
+/// was read, and the other side, if it was still there, got all that was read, and then a reset.
+/// At a drain, all that was read of a server went on. Only where nobody stalls, which is another end.
 ///
 /// # Errors
-/// Where bytes were lost.
-pub fn resets(play: &Play) -> Result<(), Failure> {
-    if play.scene.mix != Mix::Resets {
+/// Where bytes were lost, or a reset became something else.
+pub fn ends(play: &Play) -> Result<(), Failure> {
+    if !matches!(play.scene.mix, Mix::Resets | Mix::Drain) {
         return Ok(());
     }
     let hub = play.hub.borrow();
@@ -53,13 +53,12 @@ pub fn resets(play: &Play) -> Result<(), Failure> {
         let client = &play.clients[server.client];
         let Some(peer) = &client.peer else { continue };
         let (near, far) = (&hub.cables[peer.cable], &hub.cables[server.peer.cable]);
-        // An attempt that lost the race, or a record that was none: another way to end.
+        // An attempt that lost the race, or a record that was none: other ways to end.
         if far.outward.put == 0 || client.plan.garbles_at.is_some() {
             continue;
         }
         let (up, down) = if server.is_front {
-            let (up, down) = (near.inward.taken, far.inward.taken);
-            ((up, far.outward.put), (down, near.outward.put))
+            ((near.inward.taken, far.outward.put), (far.inward.taken, near.outward.put))
         } else {
             let up = (uplink_payload(client, near), far.outward.put.saturating_sub(HEADER));
             (up, (far.inward.taken, downlink_payload(&near.log)))
@@ -67,13 +66,21 @@ pub fn resets(play: &Play) -> Result<(), Failure> {
         for (what, from, to, (read, written)) in
             [("upload", near, far, up), ("download", far, near, down)]
         {
-            let lost =
-                is_reset_by_peer(from) && is_well(to) && (from.unread > 0 || read != written);
-            if lost {
-                let unread = from.unread;
-                let why = format!("{written} of {read} bytes of the {what} left, {unread} unread");
-                return Err(Failure::of(server.client, why));
-            }
+            let reset = is_reset_by_peer(from);
+            // A farewell reads what the client still says, and nobody gets it.
+            let is_farewell = play.is_drained() && what == "upload";
+            let why = if !is_well(to) || is_farewell || !(reset || play.is_drained()) {
+                continue;
+            } else if read != written {
+                format!("{written} of {read} bytes of the {what} left before the end")
+            } else if reset && from.unread > 0 && !play.is_drained() {
+                format!("{} bytes of the {what} were not read before the reset", from.unread)
+            } else if reset && !from.finished_first && !to.reset_by_daemon {
+                format!("the reset of the {what} did not reach the other side")
+            } else {
+                continue;
+            };
+            return Err(Failure::of(server.client, why));
         }
     }
     Ok(())

@@ -76,7 +76,7 @@ pub fn draw(mix: Mix, seed: u64) -> Scene {
         lies: rng.u32(0..15),
         hurry: rng.u32(0..40),
         latency_ms: rng.u64(0..20),
-        bad_dials: if mix == Mix::Dials { 60 } else { 0 },
+        bad_dials: if mix == Mix::Dials { 85 } else { 0 },
         slow_dials_ms: if mix == Mix::Dials { 900 } else { rng.u64(0..100) },
         window: (500, 40_000),
         first_window: FIRST_WINDOW,
