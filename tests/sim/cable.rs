@@ -54,6 +54,8 @@ pub struct Cable {
     pub born: u64,
     /// Everything that the daemon wrote.
     pub log: Vec<u8>,
+    /// Bytes that the daemon had read when it was told to leave.
+    pub taken_at_drain: Option<u64>,
     /// Bytes that had arrived and that the daemon had not read when it closed.
     pub unread: usize,
     /// What the peer's program has taken in advance.
@@ -97,6 +99,7 @@ impl Cable {
             moved: 0,
             born: 0,
             log: Vec::new(),
+            taken_at_drain: None,
             unread: 0,
             mailbox: Vec::new(),
             token: None,

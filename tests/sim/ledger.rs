@@ -2,6 +2,7 @@
 
 use crate::cable::Cable;
 use crate::client::{Client, Phase};
+use crate::peer::Ending;
 use crate::play::Play;
 use crate::scene::Mix;
 use crate::trace::Failure;
@@ -40,7 +41,7 @@ pub fn counters(play: &Play) -> Result<(), String> {
 
 /// An end takes nothing away from what came before it. Of a peer that reset, all that had arrived
 /// was read, and the other side, if it was still there, got all that was read, and then a reset.
-/// At a drain, all that was read of a server went on. Only where nobody stalls, which is another end.
+/// At a drain, all that was read until then went on. Only where nobody stalls, which is another end.
 ///
 /// # Errors
 /// Where bytes were lost, or a reset became something else.
@@ -53,23 +54,25 @@ pub fn ends(play: &Play) -> Result<(), Failure> {
         let client = &play.clients[server.client];
         let Some(peer) = &client.peer else { continue };
         let (near, far) = (&hub.cables[peer.cable], &hub.cables[server.peer.cable]);
-        // An attempt that lost the race, or a record that was none: other ways to end.
-        if far.outward.put == 0 || client.plan.garbles_at.is_some() {
+        // An attempt that lost the race, a record that was none, a stall: other ways to end.
+        let habits = [&client.plan.habits, &client.plan.server];
+        let is_deaf = habits.iter().any(|habits| habits.ending == Ending::Deaf);
+        if far.outward.put == 0 || client.plan.garbles_at.is_some() || is_deaf {
             continue;
         }
+        // What the client says to a daemon that leaves is read, and nobody gets it.
+        let taken = near.taken_at_drain.unwrap_or(near.inward.taken);
         let (up, down) = if server.is_front {
-            ((near.inward.taken, far.outward.put), (far.inward.taken, near.outward.put))
+            ((taken, far.outward.put), (far.inward.taken, near.outward.put))
         } else {
-            let up = (uplink_payload(client, near), far.outward.put.saturating_sub(HEADER));
+            let up = (uplink_payload(client, taken), far.outward.put.saturating_sub(HEADER));
             (up, (far.inward.taken, downlink_payload(&near.log)))
         };
         for (what, from, to, (read, written)) in
             [("upload", near, far, up), ("download", far, near, down)]
         {
             let reset = is_reset_by_peer(from);
-            // A farewell reads what the client still says, and nobody gets it.
-            let is_farewell = play.is_drained() && what == "upload";
-            let why = if !is_well(to) || is_farewell || !(reset || play.is_drained()) {
+            let why = if !is_well(to) || !(reset || play.is_drained()) {
                 continue;
             } else if read != written {
                 format!("{written} of {read} bytes of the {what} left before the end")
@@ -96,9 +99,9 @@ fn is_reset_by_peer(cable: &Cable) -> bool {
 }
 
 /// Payload bytes in what the daemon has read from a member, without the header.
-fn uplink_payload(client: &Client, cable: &Cable) -> u64 {
-    let taken = cable.inward.taken as usize;
-    let wire = client.transcript.get(client.plan.opening.len()..taken).unwrap_or_default();
+fn uplink_payload(client: &Client, taken: u64) -> u64 {
+    let behind_hello = client.plan.opening.len()..taken as usize;
+    let wire = client.transcript.get(behind_hello).unwrap_or_default();
     payload(wire).saturating_sub(HEADER)
 }
 

@@ -24,8 +24,15 @@ pub fn at_rest(play: &Play) -> Result<(), Failure> {
         let lent = world.pool.in_use();
         return Err(format!("{lent} blocks are held although every socket is writable").into());
     }
+    if play.daemon.sessions() == 0 && world.throttle.is_none() && play.daemon.next_due().is_some() {
+        return Err("a timer runs for nobody".to_owned().into());
+    }
     for (near, far) in pairs(&hub.cables) {
         let (client, server) = (&hub.cables[near], far.map(|id| &hub.cables[id]));
+        if client.broken && server.is_none() {
+            let why = "the client has reset, and its session goes on".to_owned();
+            return Err(Failure::of(client.client, why));
+        }
         if let Some(server) = server.filter(|_| !play.is_drained()) {
             let failure = |e: &str| Failure::of(client.client, e.to_owned());
             flows(client, server, world).map_err(failure)?;
