@@ -74,8 +74,8 @@ impl Wheel {
         (0..LEVELS).filter_map(|level| self.next_slot(level)).map(|(at, _)| Tick(at)).min()
     }
 
-    /// Takes out one key whose deadline is at or before `now`, the earlier first. Call until `None`;
-    /// a key that is set to `now` meanwhile comes again.
+    /// Takes out one key whose deadline is at or before `now`, the earlier first. Call until
+    /// `None`; a key that is set to `now` meanwhile comes again.
     pub fn pop_due(&mut self, now: Tick) -> Option<u32> {
         loop {
             if self.due != NONE {
