@@ -1,20 +1,305 @@
-//! The `ee` secret: one byte 0xEE, 16 key bytes, the host name (spec: protocol 2).
+//! The `ee` secret: one byte EE, 16 key bytes, the host name (spec: protocol 2), its two text
+//! forms, and the links that carry it to people. Prints the key only where the caller asks for
+//! it: there is no `Display`, and `Debug` leaves the key out.
+
+use std::fmt;
+
+use base64ct::{Base64UrlUnpadded, Encoding};
 
 /// A FakeTLS secret: the key that proves a client, and the host whose site strangers see.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret {
-    key: [u8; 16],
+    key: [u8; KEY_LEN],
     host: Vec<u8>,
 }
 
 impl Secret {
+    /// Joins a key and a host as they are; only the empty host is refused.
+    pub fn new(key: [u8; KEY_LEN], host: &[u8]) -> Result<Self, SecretFault> {
+        if host.is_empty() {
+            return Err(SecretFault::NoHost);
+        }
+        Ok(Self { key, host: host.to_vec() })
+    }
+
+    /// Reads hexadecimal in either case, else base64: URL-safe or standard alphabet, with or
+    /// without padding. No text is both, since base64 of a leading EE starts with `7g` to `7v`.
+    pub fn parse(text: &str) -> Result<Self, SecretFault> {
+        let raw = decode_hex(text).or_else(|| decode_base64(text)).ok_or(SecretFault::Encoding)?;
+        let (first, rest) = raw.split_first().ok_or(SecretFault::Encoding)?;
+        if *first != FAKE_TLS {
+            return Err(SecretFault::NotFakeTls);
+        }
+        let (key, host) = rest.split_first_chunk::<KEY_LEN>().ok_or(SecretFault::ShortKey)?;
+        Self::new(*key, host)
+    }
+
     /// The 16 key bytes.
-    pub fn key(&self) -> &[u8; 16] {
+    pub fn key(&self) -> &[u8; KEY_LEN] {
         &self.key
     }
 
     /// The host as it stands in the secret and in the SNI, byte for byte; never empty.
     pub fn host(&self) -> &[u8] {
         &self.host
+    }
+
+    /// Is the key all zero? It parses, but must be refused as configuration.
+    pub fn is_weak(&self) -> bool {
+        self.key == [0; KEY_LEN]
+    }
+
+    /// What makes this host unfit for use; see [`host_fault`].
+    pub fn host_fault(&self) -> Option<HostFault> {
+        host_fault(&self.host)
+    }
+
+    /// Lower-case hexadecimal.
+    pub fn to_hex(&self) -> String {
+        let nibbles = self.to_bytes().into_iter().flat_map(|byte| [byte >> 4, byte & 0x0f]);
+        nibbles.filter_map(|nibble| char::from_digit(nibble.into(), 16)).collect()
+    }
+
+    /// URL-safe base64 without padding: the canonical form.
+    pub fn to_base64(&self) -> String {
+        Base64UrlUnpadded::encode_string(&self.to_bytes())
+    }
+
+    fn to_bytes(&self) -> Vec<u8> {
+        [&[FAKE_TLS], self.key.as_slice(), &self.host].concat()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = format_args!("{}", self.host.escape_ascii());
+        f.debug_struct("Secret").field("host", &host).finish_non_exhaustive()
+    }
+}
+
+/// Why a text is no secret. `Display` says what is wrong and what to do, without the text itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SecretFault {
+    /// Neither hexadecimal nor base64, or empty.
+    Encoding,
+    /// The first byte is not EE: a plain or `dd` secret, or something else altogether.
+    NotFakeTls,
+    /// Fewer than 16 key bytes.
+    ShortKey,
+    /// Nothing follows the key.
+    NoHost,
+}
+
+impl fmt::Display for SecretFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (wrong, remedy) = match self {
+            Self::Encoding => ("this is neither hexadecimal nor base64", "copy the whole secret"),
+            Self::NotFakeTls => ("this is not a FakeTLS (ee) secret", MAKE_ONE),
+            Self::ShortKey => ("this secret is cut short: its key has 16 bytes", MAKE_ONE),
+            Self::NoHost => ("this secret names no host", MAKE_ONE),
+        };
+        write!(f, "{wrong}; {remedy}")
+    }
+}
+
+impl std::error::Error for SecretFault {}
+
+/// Tells why clients or name servers would not take `host`; `None` if they would.
+pub fn host_fault(host: &[u8]) -> Option<HostFault> {
+    if host.is_empty() {
+        Some(HostFault::Empty)
+    } else if host.len() > HOST_MAX {
+        Some(HostFault::TooLong)
+    } else if !host.iter().all(u8::is_ascii_graphic) {
+        Some(HostFault::NotPrintable)
+    } else {
+        None
+    }
+}
+
+/// Why a host is no good, although a secret may contain it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostFault {
+    /// No bytes at all.
+    Empty,
+    /// Longer than [`HOST_MAX`] bytes.
+    TooLong,
+    /// Holds a space, a control character or a byte above 7E.
+    NotPrintable,
+}
+
+impl fmt::Display for HostFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("the host is empty; name a web site"),
+            Self::TooLong => write!(f, "the host is longer than {HOST_MAX} bytes; choose another"),
+            Self::NotPrintable => {
+                f.write_str("the host must be printable ASCII; write an IDN in its xn-- form")
+            }
+        }
+    }
+}
+
+impl std::error::Error for HostFault {}
+
+/// `tg://proxy?port=..&secret=..&server=..`, which Telegram apps open themselves.
+pub fn tg_link(server: &str, port: u16, secret_text: &str) -> String {
+    format!("tg://proxy?{}", query(server, port, secret_text))
+}
+
+/// `https://t.me/proxy?port=..&secret=..&server=..`, which browsers hand to the app.
+pub fn tme_link(server: &str, port: u16, secret_text: &str) -> String {
+    format!("https://t.me/proxy?{}", query(server, port, secret_text))
+}
+
+/// The keys stand in alphabetical order (spec: cli 3).
+fn query(server: &str, port: u16, secret_text: &str) -> String {
+    let (secret, server) = (percent_encoded(secret_text), percent_encoded(server));
+    format!("port={port}&secret={secret}&server={server}")
+}
+
+/// Keeps what RFC 3986 2.3 calls unreserved.
+fn percent_encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+fn decode_hex(text: &str) -> Option<Vec<u8>> {
+    let (pairs, odd) = text.as_bytes().as_chunks::<2>();
+    if !odd.is_empty() {
+        return None;
+    }
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|n| u8::try_from(n).ok());
+    pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect()
+}
+
+/// Decodes by hand, since existing configurations may hold what a strict decoder refuses: line
+/// ends inside a multi-line string and stray bits in the last character (spec: config 3).
+fn decode_base64(text: &str) -> Option<Vec<u8>> {
+    let lines = text.trim_end_matches(['\r', '\n']);
+    let body = lines.strip_suffix("==").or(lines.strip_suffix('=')).unwrap_or(lines);
+    let mut out = Vec::with_capacity(body.len());
+    let (mut bits, mut held) = (0_u32, 0_u32);
+    for byte in body.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n')) {
+        let sextet = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'-' | b'+' => 62,
+            b'_' | b'/' => 63,
+            _ => return None,
+        };
+        bits = bits << 6 | u32::from(sextet);
+        held += 6;
+        if held >= 8 {
+            held -= 8;
+            out.push((bits >> held & 0xff) as u8);
+            bits &= (1 << held) - 1;
+        }
+    }
+    // Six bits left over are a character that no byte can have produced.
+    (held < 6).then_some(out)
+}
+
+/// Longest host that every client takes, in bytes: TDLib and mtcute refuse more.
+pub const HOST_MAX: usize = 182;
+
+/// Key length in bytes.
+const KEY_LEN: usize = 16;
+
+/// First byte of a FakeTLS secret.
+const FAKE_TLS: u8 = 0xee;
+
+const MAKE_ONE: &str = "make one with `mtbox generate-secret HOST`";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEX: &str =
+        "ee304315654fee0e3c49ae73785c8a734f73746f726167652e676f6f676c65617069732e636f6d";
+    const BASE64: &str = "7jBDFWVP7g48Sa5zeFyKc09zdG9yYWdlLmdvb2dsZWFwaXMuY29t";
+
+    #[test]
+    fn both_texts_mean_the_same_secret() {
+        let secret = Secret::parse(HEX).unwrap();
+        assert_eq!(secret, Secret::parse(BASE64).unwrap());
+        assert_eq!(secret.host(), b"storage.googleapis.com");
+        assert_eq!((secret.to_hex().as_str(), secret.to_base64().as_str()), (HEX, BASE64));
+        assert_eq!(secret.host_fault(), None);
+        assert!(!secret.is_weak());
+    }
+
+    #[test]
+    fn base64_may_be_broken_into_lines_padded_and_end_in_stray_bits() {
+        let secret = Secret::parse("7gABAgMEBQYHCAkKCwwNDg9hYQ").unwrap();
+        assert_eq!(secret.host(), b"aa");
+        for text in [
+            "7gABAgMEBQYHCAkKCwwNDg9hYR",
+            "7gABAgMEBQYHCAkKCwwNDg9hYQ==",
+            "7gABAgMEBQ\r\nYHCAkKCwwNDg9hYQ\n",
+            "7gABAgMEBQYHCAkKCwwNDg9hYQ==\n",
+        ] {
+            assert_eq!(Secret::parse(text).as_ref(), Ok(&secret), "{text}");
+        }
+    }
+
+    #[test]
+    fn blanks_and_too_much_padding_are_refused() {
+        for text in
+            [" 7gABAgMEBQYHCAkKCwwNDg9h", "7gABAgMEBQ YHCAkKCwwNDg9h", &format!("{BASE64}===")]
+        {
+            assert_eq!(Secret::parse(text), Err(SecretFault::Encoding), "{text}");
+        }
+    }
+
+    #[test]
+    fn each_fault_names_its_remedy() {
+        for (text, fault) in [
+            ("304315654fee0e3c49ae73785c8a734f", SecretFault::NotFakeTls),
+            ("dd304315654fee0e3c49ae73785c8a734f", SecretFault::NotFakeTls),
+            ("ee304315654fee0e3c49ae73785c8a734f", SecretFault::NoHost),
+            ("ee3043", SecretFault::ShortKey),
+            ("", SecretFault::Encoding),
+            ("ö", SecretFault::Encoding),
+        ] {
+            assert_eq!(Secret::parse(text), Err(fault));
+        }
+        assert_eq!(
+            SecretFault::NotFakeTls.to_string(),
+            "this is not a FakeTLS (ee) secret; make one with `mtbox generate-secret HOST`",
+        );
+    }
+
+    #[test]
+    fn hosts_that_no_client_takes_are_told_apart() {
+        let fault = |host: &[u8]| Secret::new([1; 16], host).unwrap().host_fault();
+        assert_eq!(fault(&[b'a'; 182]), None);
+        assert_eq!(fault(&[b'a'; 183]), Some(HostFault::TooLong));
+        assert_eq!(fault(b"two words"), Some(HostFault::NotPrintable));
+        assert_eq!(fault("bücher.example".as_bytes()), Some(HostFault::NotPrintable));
+        assert_eq!(host_fault(b""), Some(HostFault::Empty));
+        assert_eq!(Secret::new([1; 16], b""), Err(SecretFault::NoHost));
+        assert!(Secret::new([0; 16], b"a.io").unwrap().is_weak());
+    }
+
+    #[test]
+    fn debug_keeps_the_key_to_itself() {
+        let shown = format!("{:?}", Secret::new([0x41; 16], b"a.io").unwrap());
+        assert_eq!(shown, "Secret { host: a.io, .. }");
+    }
+
+    #[test]
+    fn links_sort_and_escape_their_query() {
+        let want = "proxy?port=443&secret=7g_-&server=2001%3Adb8%3A%3A1";
+        assert_eq!(tg_link("2001:db8::1", 443, "7g_-"), format!("tg://{want}"));
+        assert_eq!(tme_link("2001:db8::1", 443, "7g_-"), format!("https://t.me/{want}"));
     }
 }

@@ -1,0 +1,94 @@
+//! Telegram's data centres: what the number in a client's frame means, and where they live
+//! (spec: protocol 7). Which address to take first is decided upstairs.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// A data centre, decoded from the field of a client's frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DcId {
+    /// Its number: 1 to 5 and 203 in public, 10001 to 10003 for tests, anything from hostile
+    /// clients.
+    pub number: u16,
+    /// Does the client use this connection for media only?
+    pub media: bool,
+}
+
+impl DcId {
+    /// Drops the sign, which means media; 0 is "not stated" and becomes [`DEFAULT_DC`].
+    pub fn decode(raw: i16) -> Self {
+        let number = if raw == 0 { DEFAULT_DC } else { raw.unsigned_abs() };
+        Self { number, media: raw < 0 }
+    }
+
+    /// The field to send to the DC: the plain number.
+    pub fn field(self) -> i16 {
+        self.number.cast_signed()
+    }
+
+    /// Is it one of the test environment?
+    pub fn is_test(self) -> bool {
+        (TEST_BASE + 1..=TEST_BASE + 3).contains(&self.number)
+    }
+}
+
+/// The built-in addresses of a DC; empty when it is unknown.
+pub fn builtin(number: u16) -> &'static [SocketAddr] {
+    TABLE.iter().find(|(known, _)| *known == number).map_or(&[], |(_, addresses)| addresses)
+}
+
+/// Where clients go that state no DC, and unknown ones if the operator wants so.
+pub const DEFAULT_DC: u16 = 2;
+
+/// The port of every built-in address.
+pub const PORT: u16 = 443;
+
+/// Test environments count from here.
+const TEST_BASE: u16 = 10_000;
+
+/// As of November 2026. Each row: IPv4 first, then IPv6.
+static TABLE: [(u16, &[SocketAddr]); 9] = [
+    (1, &[v4([149, 154, 175, 50]), v6([0x2001, 0xb28, 0xf23d, 0xf001, 0, 0, 0, 0xa])]),
+    (
+        2,
+        &[
+            v4([149, 154, 167, 51]),
+            v4([95, 161, 76, 100]),
+            v6([0x2001, 0x67c, 0x4e8, 0xf002, 0, 0, 0, 0xa]),
+        ],
+    ),
+    (3, &[v4([149, 154, 175, 100]), v6([0x2001, 0xb28, 0xf23d, 0xf003, 0, 0, 0, 0xa])]),
+    (4, &[v4([149, 154, 167, 91]), v6([0x2001, 0x67c, 0x4e8, 0xf004, 0, 0, 0, 0xa])]),
+    (5, &[v4([149, 154, 171, 5]), v6([0x2001, 0xb28, 0xf23f, 0xf005, 0, 0, 0, 0xa])]),
+    (203, &[v4([91, 105, 192, 100]), v6([0x2a0a, 0xf280, 0x203, 0xa, 0x5000, 0, 0, 0x100])]),
+    (10_001, &[v4([149, 154, 175, 10]), v6([0x2001, 0xb28, 0xf23d, 0xf001, 0, 0, 0, 0xe])]),
+    (10_002, &[v4([149, 154, 167, 40]), v6([0x2001, 0x67c, 0x4e8, 0xf002, 0, 0, 0, 0xe])]),
+    (10_003, &[v4([149, 154, 175, 117]), v6([0x2001, 0xb28, 0xf23d, 0xf003, 0, 0, 0, 0xe])]),
+];
+
+const fn v4([a, b, c, d]: [u8; 4]) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(a, b, c, d)), PORT)
+}
+
+const fn v6([a, b, c, d, e, f, g, h]: [u16; 8]) -> SocketAddr {
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::new(a, b, c, d, e, f, g, h)), PORT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sign_means_media_and_zero_means_two() {
+        assert_eq!(DcId::decode(-4), DcId { number: 4, media: true });
+        assert_eq!(DcId::decode(0), DcId { number: 2, media: false });
+        assert_eq!(DcId::decode(i16::MIN), DcId { number: 32_768, media: true });
+        assert_eq!(DcId::decode(-203).field(), 203);
+        assert!(DcId::decode(-10_003).is_test() && !DcId::decode(10_004).is_test());
+    }
+
+    #[test]
+    fn unknown_numbers_have_no_address() {
+        assert_eq!(builtin(2).len(), 3);
+        assert!(builtin(0).is_empty() && builtin(6).is_empty() && builtin(10_004).is_empty());
+    }
+}

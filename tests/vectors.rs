@@ -1,0 +1,10 @@
+//! The test vectors of the wire formats, as independent code made them and as unmodified clients
+//! left them on the wire. `tests/data/` holds the files.
+
+mod vectors {
+    mod hellos;
+    mod read;
+    mod sessions;
+    mod small;
+    mod streams;
+}

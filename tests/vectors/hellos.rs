@@ -1,0 +1,174 @@
+//! Hellos and answers: `client_hello.json`, `server_hello.json`.
+
+use std::collections::HashSet;
+
+use mtbox::proto::client_hello::{
+    Assembly, HelloKey, Stamp, Suspicion, X25519, X25519MLKEM768, assemble, parse, within,
+};
+use mtbox::proto::secret::Secret;
+use mtbox::proto::server_hello::{Answer, ExtensionOrder, KeyShare, seal};
+use serde_json::Value;
+
+use super::read::{array, bytes, code, list, name, number, text};
+
+/// Secret, SNI and stamp of an accepted hello.
+struct Accepted {
+    secret: usize,
+    sni: Vec<u8>,
+    stamp: Stamp,
+    hello: Vec<u8>,
+    consumed: usize,
+}
+
+/// Why a hello is not accepted, and the secret whose host it goes to.
+struct Fronted {
+    why: Suspicion,
+    host: usize,
+}
+
+/// What a gate without sockets says; `None` = wait for more.
+fn look(case: &Value, seen_before: &mut HashSet<[u8; 28]>) -> Option<Result<Accepted, Fronted>> {
+    let texts = case["secrets"].as_array().expect("secrets");
+    let secrets: Vec<Secret> =
+        texts.iter().map(|text| Secret::parse(text.as_str().unwrap()).unwrap()).collect();
+    let first = |why| Some(Err(Fronted { why, host: 0 }));
+
+    let (hello, consumed) = match assemble(&bytes(case, "wire")) {
+        Assembly::Whole { hello, consumed } => (hello, consumed),
+        Assembly::Wrong(why) => return first(why),
+        Assembly::Short if case["eof"] == true => return first(Suspicion::Truncated),
+        Assembly::Short => return None,
+    };
+    let parsed = match parse(&hello) {
+        Ok(parsed) => parsed,
+        Err(why) => return first(why),
+    };
+    let Some(sni) = parsed.names().next().map(<[u8]>::to_vec) else {
+        return first(Suspicion::NoSni);
+    };
+    let Some(host) = secrets.iter().position(|secret| secret.host() == sni) else {
+        return first(Suspicion::ForeignSni);
+    };
+    let front = |why| Some(Err(Fronted { why, host }));
+    if parsed.cipher().is_none() {
+        return front(Suspicion::NoCipher);
+    }
+    let open = |secret: &Secret| HelloKey::new(secret.key()).open(&hello, parsed.random());
+    let opened: Vec<Option<Stamp>> = secrets.iter().map(open).collect();
+    let Some(secret) = opened.iter().position(Option::is_some) else {
+        return front(Suspicion::WrongKey);
+    };
+    let stamp = opened[secret].unwrap();
+    let (now, skew) = (number(case, "now") as u64, number(case, "skew_seconds") as u64);
+    if let Err(off_s) = within(stamp.unix, now, skew) {
+        return front(Suspicion::ClockOff { off_s });
+    }
+    if !seen_before.insert(stamp.digest) {
+        return front(Suspicion::Replay);
+    }
+    Some(Ok(Accepted { secret, sni, stamp, hello, consumed }))
+}
+
+#[test]
+fn every_hello_gets_its_verdict() {
+    let mut sequence = HashSet::new();
+    for case in list("client_hello.json", "cases") {
+        let mut alone = HashSet::new();
+        let store = if case["sequence"].is_null() { &mut alone } else { &mut sequence };
+        let expect = &case["expect"];
+        match (text(expect, "result"), look(&case, store)) {
+            ("wait", None) => {}
+            ("accept", Some(Ok(accepted))) => check_accepted(&case, &accepted),
+            ("front", Some(Err(fronted))) => check_fronted(&case, &fronted),
+            (want, got) => {
+                let got = got.map(|verdict| verdict.map(|_| "accept").map_err(|f| f.why));
+                panic!("{}: want {want}, got {got:?}", name(&case));
+            }
+        }
+    }
+}
+
+fn check_accepted(case: &Value, accepted: &Accepted) {
+    let (expect, name) = (&case["expect"], name(case));
+    let hello = parse(&accepted.hello).unwrap();
+    assert_eq!(accepted.secret as i64, number(expect, "secret_index"), "{name}");
+    assert_eq!(accepted.sni, text(expect, "sni").as_bytes(), "{name}");
+    assert_eq!(i64::from(accepted.stamp.unix), number(expect, "timestamp"), "{name}");
+    assert_eq!(accepted.consumed as i64, number(expect, "consumed"), "{name}");
+    assert_eq!(hello.random(), &array(expect, "random"), "{name}");
+    assert_eq!(hello.session_id(), bytes(expect, "session_id"), "{name}");
+    assert_eq!(hello.cipher(), Some(code(expect, "cipher")), "{name}");
+    let groups = expect["client_key_shares"].as_array().unwrap();
+    for (group, digits) in [(X25519, "001d"), (X25519MLKEM768, "11ec")] {
+        let offered = groups.iter().any(|known| known == digits);
+        assert_eq!(hello.offers_group(group), offered, "{name}: {digits}");
+    }
+}
+
+fn check_fronted(case: &Value, fronted: &Fronted) {
+    let (expect, name) = (&case["expect"], name(case));
+    assert_eq!(fronted.host as i64, number(expect, "front_host_index"), "{name}");
+    let why = fronted.why;
+    let fits = match text(expect, "reason") {
+        "too many fragments" => why == Suspicion::TooManyRecords,
+        "record version" => why == Suspicion::Version,
+        "record type" => why == Suspicion::NotTls,
+        "handshake type" => why == Suspicion::NotHello,
+        "digest" => why == Suspicion::WrongKey,
+        "timestamp" => matches!(why, Suspicion::ClockOff { .. }),
+        "sni" => matches!(why, Suspicion::NoSni | Suspicion::ForeignSni),
+        "cipher" => why == Suspicion::NoCipher,
+        // A length that ends too early is found before the peer closes.
+        "truncated" => matches!(why, Suspicion::Truncated | Suspicion::Malformed),
+        "oversized" => matches!(why, Suspicion::RecordTooLong | Suspicion::HelloTooLong),
+        "replay" => why == Suspicion::Replay,
+        "any" => true,
+        other => panic!("{name}: unknown reason {other}"),
+    };
+    assert!(fits, "{name}: {why:?}");
+}
+
+#[test]
+fn answers_are_made_byte_for_byte() {
+    for case in list("server_hello.json", "answers") {
+        let share = bytes(&case, "key_share");
+        let share = match code(&case, "group") {
+            X25519 => KeyShare::X25519(share.as_slice().try_into().unwrap()),
+            _ => KeyShare::MlKem(share.as_slice().try_into().unwrap()),
+        };
+        let order = match text(&case, "extension_order") {
+            "versions-first" => ExtensionOrder::VersionsFirst,
+            _ => ExtensionOrder::ShareFirst,
+        };
+        let (session_id, noise) = (bytes(&case, "session_id"), bytes(&case, "noise"));
+        let cipher = code(&case, "cipher");
+        let answer = Answer { session_id: &session_id, cipher, share, noise: &noise, order };
+        let mut out = Vec::new();
+        let key = HelloKey::new(&array(&case, "key"));
+        seal(&mut out, &key, &array(&case, "client_random"), &answer);
+        assert_eq!(out, bytes(&case, "answer"), "{}", name(&case));
+        assert_eq!(out[11..43], bytes(&case, "digest"), "{}", name(&case));
+    }
+}
+
+#[test]
+fn a_client_tells_a_good_answer_from_a_bad_one() {
+    for case in list("server_hello.json", "verify") {
+        let valid = answer_is_signed(
+            &array(&case, "key"),
+            &array(&case, "client_random"),
+            &bytes(&case, "answer"),
+        );
+        assert_eq!(valid, case["valid"] == true, "{}", name(&case));
+    }
+}
+
+/// Checks an answer's digest the way clients do.
+fn answer_is_signed(key: &[u8; 16], client_random: &[u8; 32], answer: &[u8]) -> bool {
+    use hmac::{Hmac, KeyInit, Mac};
+    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(key).unwrap();
+    for part in [client_random, &answer[..11], &[0; 32], &answer[43..]] {
+        mac.update(part);
+    }
+    mac.verify_slice(&answer[11..43]).is_ok()
+}

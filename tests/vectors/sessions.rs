@@ -1,0 +1,102 @@
+//! Whole sessions of unmodified clients, recorded on loopback: `real-client-hellos.json`.
+
+use ctr::cipher::StreamCipher;
+use mtbox::proto::client_hello::{
+    Assembly, HelloKey, X25519, X25519MLKEM768, assemble, parse, within,
+};
+use mtbox::proto::obfuscated2::{ClientFrame, Tag, open_client};
+use mtbox::proto::secret::Secret;
+use mtbox::proto::server_hello::{Answer, ExtensionOrder, KeyShare, seal};
+use serde_json::Value;
+
+use super::read::{bytes, code, list, number, text};
+use super::streams::deframed;
+
+#[test]
+fn every_recorded_hello_is_accepted_and_its_answer_made_again() {
+    for session in list("real-client-hellos.json", "sessions") {
+        let secret = Secret::parse(text(&session, "secret")).unwrap();
+        let wire = bytes(&session, "hello");
+        let Assembly::Whole { hello, consumed } = assemble(&wire) else { panic!("not whole") };
+        assert_eq!((&hello, consumed), (&wire, wire.len()));
+        let parsed = parse(&hello).unwrap();
+        assert_eq!(parsed.names().collect::<Vec<_>>(), [secret.host()]);
+        assert_eq!(secret.host(), text(&session, "host").as_bytes());
+        assert_eq!(parsed.session_id(), bytes(&session, "session_id"));
+        assert_eq!(parsed.cipher(), Some(code(&session, "cipher_first_non_grease")));
+        check_groups(&session, |group| parsed.offers_group(group));
+
+        let key = HelloKey::new(secret.key());
+        let stamp = key.open(&hello, parsed.random()).unwrap();
+        assert_eq!(within(stamp.unix, number(&session, "timestamp") as u64, 0), Ok(()));
+        check_answer(&session, &key, parsed.random());
+    }
+}
+
+fn check_groups(session: &Value, offers: impl Fn(u16) -> bool) {
+    let shares = session["key_shares"].as_array().unwrap();
+    for (group, digits) in [(X25519, "001d"), (X25519MLKEM768, "11ec")] {
+        assert_eq!(offers(group), shares.iter().any(|share| share[0] == digits));
+    }
+}
+
+/// Takes the recorded answer apart and seals its parts again: the same bytes, digest included.
+fn check_answer(session: &Value, key: &HelloKey, client_random: &[u8; 32]) {
+    let recorded = bytes(session, "answer");
+    let hello_len = usize::from(u16::from_be_bytes([recorded[3], recorded[4]]));
+    let (server_hello, flight) = recorded[5..].split_at(hello_len);
+    let (head, extensions) = server_hello.split_at(4 + 2 + 32 + 1 + 32 + 2 + 1 + 2);
+    let versions_first = extensions.starts_with(&[0x00, 0x2b]);
+    let share = if versions_first { &extensions[6 + 8..] } else { &extensions[8..] };
+    let share = match hello_len {
+        122 => KeyShare::X25519(share.first_chunk().unwrap()),
+        _ => KeyShare::MlKem(share.first_chunk().unwrap()),
+    };
+    let answer = Answer {
+        session_id: &head[39..71],
+        cipher: u16::from_be_bytes([head[71], head[72]]),
+        share,
+        noise: &flight[6 + 5..],
+        order: if versions_first {
+            ExtensionOrder::VersionsFirst
+        } else {
+            ExtensionOrder::ShareFirst
+        },
+    };
+    let mut out = Vec::new();
+    seal(&mut out, key, client_random, &answer);
+    assert_eq!(out, recorded);
+}
+
+#[test]
+fn every_recorded_stream_decrypts_to_what_was_said() {
+    let mut reused = 0;
+    for session in list("real-client-hellos.json", "sessions") {
+        let said = &session["obfuscated2"];
+        let mut up = deframed(&bytes(&session, "client_to_proxy_after_answer")).unwrap();
+        let (frame, up) = up.split_first_chunk_mut::<64>().unwrap();
+        let mut client = opened(&session, frame);
+        assert_eq!(i64::from(client.dc), number(said, "dc"));
+        assert_eq!(client.tag, Tag::PaddedIntermediate);
+        client.up.apply_keystream(up);
+        assert_eq!(up, bytes(said, "plain_up"));
+
+        // The proxy wrote only data records, so the client's reader fits here too.
+        let mut down = deframed(&bytes(&session, "proxy_to_client_after_answer")).unwrap();
+        if session["key_reuse"] == true {
+            reused += 1;
+            assert_eq!(down, bytes(&session, "dc_to_proxy"));
+            let iv: Vec<u8> = frame[8..24].to_vec();
+            assert_eq!(bytes(&session, "proxy_to_dc")[8..24], iv);
+        }
+        client.down().apply_keystream(&mut down);
+        assert_eq!(down, bytes(said, "plain_down"));
+    }
+    assert!(reused > 0);
+}
+
+fn opened(session: &Value, frame: &[u8; 64]) -> ClientFrame {
+    let secret = Secret::parse(text(session, "secret")).unwrap();
+    assert_eq!(text(&session["obfuscated2"], "tag"), "dddddddd");
+    open_client(frame, secret.key()).ok().unwrap()
+}
