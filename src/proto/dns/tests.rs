@@ -1,0 +1,177 @@
+use super::*;
+
+const NAME: &str = "a.example";
+/// Where the name stands in every answer here: a pointer to it.
+const ASKED: [u8; 2] = [0xc0, 12];
+
+/// An answer to the question for `NAME` with id 7, and the given records.
+fn packet(flags: u16, kind: Kind, records: &[Vec<u8>]) -> Vec<u8> {
+    let mut out = Vec::new();
+    question(&mut out, 7, NAME, kind).unwrap();
+    out[2..4].copy_from_slice(&(0x8180 | flags).to_be_bytes());
+    out[7] = records.len() as u8;
+    out.extend(records.concat());
+    out
+}
+
+fn record(owner: &[u8], kind: u16, ttl_s: u32, data: &[u8]) -> Vec<u8> {
+    let (kind, len) = (kind.to_be_bytes(), (data.len() as u16).to_be_bytes());
+    [owner, &kind, &[0, 1], &ttl_s.to_be_bytes(), &len, data].concat()
+}
+
+fn wire(name: &str) -> Vec<u8> {
+    Name::from_text(name).unwrap().wire().to_vec()
+}
+
+fn answered(flags: u16, records: &[Vec<u8>]) -> Result<Answer, DnsFault> {
+    answer(&packet(flags, Kind::A, records), 7, NAME, Kind::A)
+}
+
+#[test]
+fn a_question_is_written_as_rfc_1035_says() {
+    let mut out = Vec::new();
+    question(&mut out, 0x1234, "T.me.", Kind::Aaaa).unwrap();
+    assert_eq!(out, b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x01t\x02me\0\0\x1c\0\x01");
+}
+
+#[test]
+fn names_that_no_packet_can_hold_are_refused() {
+    let fault = |name: &str| question(&mut Vec::new(), 1, name, Kind::A).err();
+    let label = "a".repeat(63);
+    let longest = format!("{label}.{label}.{label}.{}", "a".repeat(61));
+    assert_eq!((longest.len(), fault(&longest)), (253, None));
+    assert_eq!(fault(&format!("{longest}a")), Some(NameFault::TooLong));
+    assert_eq!(fault(&format!("{label}a.example")), Some(NameFault::LabelTooLong));
+    for name in ["", ".", "a..b", ".a", "a.."] {
+        assert_eq!(fault(name), Some(NameFault::EmptyLabel), "{name}");
+    }
+    for name in ["a b", "ä.example", "a\0"] {
+        assert_eq!(fault(name), Some(NameFault::NotPrintable), "{name}");
+    }
+}
+
+#[test]
+fn addresses_are_taken_in_order_and_once() {
+    let records = [
+        record(&ASKED, 1, 300, &[192, 0, 2, 2]),
+        record(&ASKED, 1, 60, &[192, 0, 2, 1]),
+        record(&ASKED, 1, 90, &[192, 0, 2, 2]),
+        record(&wire("b.example"), 1, 1, &[192, 0, 2, 9]),
+        record(&ASKED, 16, 1, b"\x04text"),
+    ];
+    let want = Answer { addrs: vec![[192, 0, 2, 2].into(), [192, 0, 2, 1].into()], ttl_s: 60 };
+    assert_eq!(answered(0, &records), Ok(want));
+}
+
+#[test]
+fn ipv6_addresses_are_taken_too() {
+    let address = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+    let packet = packet(0, Kind::Aaaa, &[record(&ASKED, 28, 5, &address)]);
+    let answer = answer(&packet, 7, "A.Example", Kind::Aaaa).unwrap();
+    assert_eq!(answer.addrs, [IpAddr::from(address)]);
+}
+
+#[test]
+fn aliases_are_followed_in_any_order_and_the_least_ttl_counts() {
+    let records = [
+        record(&wire("C.example"), 1, 400, &[192, 0, 2, 3]),
+        record(&wire("b.example"), 5, 20, &wire("c.EXAMPLE")),
+        // A compressed name: "b", then a pointer to "example" in the question.
+        record(&ASKED, 5, 500, b"\x01b\xc0\x0e"),
+    ];
+    let want = Answer { addrs: vec![[192, 0, 2, 3].into()], ttl_s: 20 };
+    assert_eq!(answered(0, &records), Ok(want));
+}
+
+#[test]
+fn long_and_circular_aliases_end() {
+    let circle = [record(&ASKED, 5, 1, &ASKED)];
+    assert_eq!(answered(0, &circle), Err(DnsFault::TooManyAliases));
+    let chain = |count: u32| {
+        let name = |step: u32| if step == 0 { wire(NAME) } else { wire(&format!("n{step}.x")) };
+        let mut records: Vec<_> =
+            (0..count).map(|step| record(&name(step), 5, 9, &name(step + 1))).collect();
+        records.push(record(&name(count), 1, 9, &[192, 0, 2, 1]));
+        answered(0, &records)
+    };
+    assert!(chain(8).is_ok());
+    assert_eq!(chain(9), Err(DnsFault::TooManyAliases));
+}
+
+#[test]
+fn a_missing_name_and_a_missing_address_are_told_apart() {
+    assert_eq!(answered(3, &[]), Err(DnsFault::NoSuchName));
+    assert_eq!(answered(0, &[]), Err(DnsFault::NoData));
+    let alias = record(&ASKED, 5, 9, &wire("b.example"));
+    assert_eq!(answered(0, &[alias]), Err(DnsFault::NoData));
+    assert_eq!(answered(2, &[]), Err(DnsFault::Refused(2)));
+    assert_eq!(answered(0x0200, &[]), Err(DnsFault::Truncated));
+}
+
+#[test]
+fn only_the_echo_of_the_question_is_believed() {
+    let good = packet(0, Kind::A, &[record(&ASKED, 1, 9, &[192, 0, 2, 1])]);
+    assert!(answer(&good, 7, NAME, Kind::A).is_ok());
+    assert_eq!(answer(&good, 8, NAME, Kind::A), Err(DnsFault::NotOurs));
+    assert_eq!(answer(&good, 7, "b.example", Kind::A), Err(DnsFault::NotOurs));
+    assert_eq!(answer(&good, 7, NAME, Kind::Aaaa), Err(DnsFault::NotOurs));
+    let mut query = good.clone();
+    query[2] = 0x01;
+    assert_eq!(answer(&query, 7, NAME, Kind::A), Err(DnsFault::NotOurs));
+    // FORMERR with nothing but a header is the one answer that need not echo.
+    assert_eq!(
+        answer(b"\0\x07\x80\x01\0\0\0\0\0\0\0\0", 7, NAME, Kind::A),
+        Err(DnsFault::Refused(1))
+    );
+    assert_eq!(answer(&good[..11], 7, NAME, Kind::A), Err(DnsFault::Malformed));
+}
+
+#[test]
+fn broken_records_are_malformed() {
+    let address = [192, 0, 2, 1];
+    for broken in [
+        record(&ASKED, 1, 9, &address[..3]),
+        record(&ASKED, 1, 9, &address)[..15].to_vec(),
+        record(&[0x80, 0], 1, 9, &address),
+        // The name that begins at 27 points to itself, and then ahead.
+        record(&[0xc0, 27], 1, 9, &address),
+        record(&[0xc0, 40], 1, 9, &address),
+        record(&ASKED, 5, 9, b"\x01b"),
+        record(&ASKED, 5, 9, b"\x01b\xc0\x0e\0"),
+    ] {
+        let records = [broken];
+        assert_eq!(answered(0, &records), Err(DnsFault::Malformed), "{records:02x?}");
+    }
+}
+
+#[test]
+fn names_of_many_pointers_or_many_bytes_end() {
+    // A staircase of pointers, each to the one before it.
+    let mut packet = b"\x01a\0".to_vec();
+    for step in 0..200_u16 {
+        let target = if step == 0 { 0 } else { 3 + 2 * (step - 1) };
+        packet.extend((0xc000 | target).to_be_bytes());
+    }
+    assert_eq!(Name::read(&packet, 3).unwrap().1, 5);
+    assert!(Name::read(&packet, packet.len() - 2).is_none());
+
+    let label = [&[63][..], &[b'a'; 63]].concat();
+    let packet = [label.repeat(4), vec![0]].concat();
+    assert!(Name::read(&packet, 64).is_some());
+    assert!(Name::read(&packet, 0).is_none());
+}
+
+#[test]
+fn no_more_than_16_addresses_and_64_records_are_looked_at() {
+    let many: Vec<_> = (0..100).map(|n| record(&ASKED, 1, 9, &[192, 0, 2, n])).collect();
+    assert_eq!(answered(0, &many).unwrap().addrs.len(), 16);
+    let mut late = vec![record(&wire("b.example"), 1, 9, &[192, 0, 2, 1]); 64];
+    late.push(record(&ASKED, 1, 9, &[192, 0, 2, 2]));
+    assert_eq!(answered(0, &late), Err(DnsFault::NoData));
+}
+
+#[test]
+fn a_ttl_with_the_highest_bit_counts_as_zero() {
+    let records = [record(&ASKED, 1, 0x8000_0000, &[192, 0, 2, 1])];
+    assert_eq!(answered(0, &records).unwrap().ttl_s, 0);
+}
