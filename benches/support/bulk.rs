@@ -90,6 +90,9 @@ pub fn transfer(streams: Vec<StdStream>, send_each: u64, pattern: &[u8]) -> Outc
             if flow.open && event.is_readable() {
                 flow.discard(&mut scratch)?;
                 open -= usize::from(!flow.open);
+                if !flow.open && flow.sent < send_each {
+                    return Err(format!("closed after {} bytes of {send_each}", flow.sent).into());
+                }
             }
         }
     }

@@ -66,6 +66,8 @@ impl User {
             (0x000d, sized(&[0x04, 0x03, 0x08, 0x04, 0x04, 0x01])),
             (0x002b, vec![2, 0x03, 0x04]),
             (0x0033, sized(&shares)),
+            // An encrypted ClientHello of GREASE, for its size.
+            (0xfe0d, noise(random, 282)),
         ] {
             extensions.extend(u16::to_be_bytes(kind));
             extensions.extend(sized(&body));

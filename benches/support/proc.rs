@@ -1,7 +1,7 @@
 //! What the kernel tells about a process: CPU time, memory, and whether it listens. `/proc` only.
 
 use std::fs;
-use std::process::Child;
+use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -18,8 +18,8 @@ pub fn cpu_ns(pid: u32) -> Outcome<u64> {
         return cpu_ns_by_ticks(pid);
     }
     let mut sum = 0;
-    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let text = fs::read_to_string(thread?.path().join("schedstat"))?;
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).map_err(|_| "a relay has vanished")? {
+        let text = read(thread?.path().join("schedstat"))?;
         sum += text.split_whitespace().next().unwrap_or_default().parse::<u64>()?;
     }
     Ok(sum)
@@ -35,7 +35,7 @@ pub fn cpu_source() -> &'static str {
 
 /// `key` of `/proc/PID/status`, in KiB.
 pub fn status_kib(pid: u32, key: &str) -> Outcome<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let text = read(format!("/proc/{pid}/status"))?;
     let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
     let value = value.ok_or_else(|| format!("/proc/{pid}/status has no {key}"))?;
     Ok(value.trim().trim_end_matches("kB").trim().parse()?)
@@ -56,25 +56,23 @@ pub fn await_rest(pid: u32) -> Outcome<()> {
     Err("the daemon does not come to rest".into())
 }
 
-/// Waits until something listens on `port` of 127.0.0.1, without connecting to it.
-pub fn await_listener(port: u16, child: &mut Child) -> Outcome<()> {
+/// Asks again and again until the answer is yes; fails with `complaint` when it stays no.
+pub fn await_true(complaint: &str, mut ask: impl FnMut() -> Outcome<bool>) -> Outcome<()> {
     let begin = Instant::now();
     while begin.elapsed() < PATIENCE {
-        if is_listening(port)? {
+        if ask()? {
             return Ok(());
-        }
-        if let Some(status) = child.try_wait()? {
-            return Err(format!("{status}").into());
         }
         sleep(Duration::from_millis(5));
     }
-    Err(format!("nothing listens on port {port}").into())
+    Err(complaint.into())
 }
 
-/// Looks for the local address and the state LISTEN (0A) in the kernel's table.
-fn is_listening(port: u16) -> Outcome<bool> {
+/// Whether something listens on `port` of 127.0.0.1, found out without a connection.
+pub fn is_listening(port: u16) -> Outcome<bool> {
+    // Local address in the byte order of the table, and the state LISTEN.
     let wanted = format!("0100007F:{port:04X}");
-    let table = fs::read_to_string("/proc/net/tcp")?;
+    let table = read("/proc/net/tcp")?;
     Ok(table.lines().any(|line| {
         let mut fields = line.split_whitespace().skip(1);
         fields.next() == Some(&wanted) && fields.nth(1) == Some("0A")
@@ -87,9 +85,14 @@ fn has_schedstat() -> bool {
 }
 
 fn cpu_ns_by_ticks(pid: u32) -> Outcome<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let text = read(format!("/proc/{pid}/stat"))?;
     // The name in parentheses may hold spaces; utime and stime are fields 12 and 13 behind it.
     let (_, fields) = text.rsplit_once(')').ok_or("/proc/PID/stat has no name")?;
     let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
     Ok(ticks.sum::<Result<u64, _>>()? * TICK_NS)
+}
+
+fn read(path: impl AsRef<Path>) -> Outcome<String> {
+    let path = path.as_ref();
+    fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()).into())
 }

@@ -32,6 +32,14 @@ impl Relay {
         }
     }
 
+    /// Fails when the daemon has ended, for then no count and no time of this run means anything.
+    pub fn ensure_alive(&mut self) -> Outcome<()> {
+        match self {
+            Self::Daemon(daemon) => daemon.ensure_alive(),
+            Self::Copy(_) => Ok(()),
+        }
+    }
+
     /// Where clients connect on loopback.
     pub fn port(&self) -> u16 {
         match self {
@@ -68,21 +76,27 @@ impl Daemon {
         let stem = std::env::temp_dir().join(format!("mtbox-bench-{}-{port}", std::process::id()));
         let (config, log) = (stem.with_extension("toml"), stem.with_extension("log"));
         fs::write(&config, configuration(port, plan))?;
-        let child = Command::new(env!("CARGO_BIN_EXE_mtbox"))
+        let program = env!("CARGO_BIN_EXE_mtbox");
+        let child = Command::new(program)
             .arg("run")
             .arg(&config)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(fs::File::create(&log)?)
-            .spawn()?;
+            .spawn()
+            .map_err(|error| format!("{program}: {error}"))?;
         let mut daemon = Self { child, port, config, log };
-        match proc::await_listener(port, &mut daemon.child) {
-            Ok(()) => Ok(daemon),
-            Err(error) => {
-                let log = fs::read_to_string(&daemon.log).unwrap_or_default();
-                Err(format!("mtbox did not start: {error}\n{log}").into())
-            }
-        }
+        proc::await_true("mtbox does not listen", || {
+            daemon.ensure_alive()?;
+            proc::is_listening(port)
+        })?;
+        Ok(daemon)
+    }
+
+    fn ensure_alive(&mut self) -> Outcome<()> {
+        let Some(status) = self.child.try_wait()? else { return Ok(()) };
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        Err(format!("mtbox has ended: {status}; its log:\n{log}").into())
     }
 }
 

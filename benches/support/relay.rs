@@ -37,7 +37,7 @@ struct Case {
     kind: Kind,
     way: Way,
     flows: usize,
-    /// CPU seconds per GB, one per round; the index of the case in the list of all samples.
+    /// Its name in the table and, with a suffix, in the JSON.
     key: &'static str,
 }
 
@@ -106,12 +106,14 @@ fn run(case: &Case, volume: u64, random: &mut fastrand::Rng) -> Outcome<f64> {
     let each = (volume / case.flows as u64) / RECORD_WIRE * RECORD_WIRE;
     let (down, up) = if case.way == Way::Down { (each, 0) } else { (0, each) };
     let mut dc = Helper::spawn(&["bulk", &case.flows.to_string(), &down.to_string()])?;
-    let (relay, streams) = connect(case.kind, case.flows, dc.port(), random)?;
+    let (mut relay, streams) = connect(case.kind, case.flows, dc.port(), random)?;
     dc.expect("ready")?;
 
     let before = proc::cpu_ns(relay.pid())?;
     dc.go()?;
-    let received = bulk::transfer(streams, up, &pattern)?;
+    let received = bulk::transfer(streams, up, &pattern);
+    relay.ensure_alive()?;
+    let received = received?;
     let at_dc = dc.expect("done")?;
     let spent = proc::cpu_ns(relay.pid())? - before;
 
