@@ -179,7 +179,8 @@ fn connected<W: Wire>(session: &mut Session<W>, world: &mut World, slot: usize) 
     let plain = matches!(lanes, Lanes::Plain);
     if plain && session.client.ready.readable && !session.client.done && opening.len() < OPENING {
         // What came while we dialled leaves with the rest in one write (spec: protocol 10).
-        let into = &mut world.scratch[..OPENING - opening.len()];
+        let room = (OPENING - opening.len()).min(world.scratch.len());
+        let into = &mut world.scratch[..room];
         if let Got::Bytes(n) = session.client.read(&mut [IoSliceMut::new(into)]) {
             opening.extend_from_slice(&world.scratch[..n]);
         }

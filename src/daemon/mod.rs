@@ -200,6 +200,10 @@ impl<N: Net> Daemon<N> {
     fn close(&mut self, key: u32, why: Why) {
         let mut session = self.sessions.remove(key as usize);
         self.world.wheel.clear(wheel_key(key));
+        if session.parked {
+            // Or the next returned block would wake nobody.
+            self.world.starved.retain(|parked| *parked != key);
+        }
         session.settle(&mut self.world);
         log::debug!("event=closed why={} client={}", why.as_str(), self.world.shown(session.addr));
     }

@@ -140,6 +140,8 @@ impl Server {
                 self.paused = None;
             }
             busy |= self.accept_all();
+            // A name that this turn asked for must not wait for the next event.
+            busy |= self.resolver.has_room() && self.daemon.world.names.is_wanted();
             if let Some(until) = self.leaving
                 && (self.daemon.sessions() == 0 || now >= until)
             {
