@@ -55,6 +55,15 @@ pub struct Settings {
     pub log_addresses: bool,
 }
 
+/// Where the settings come from.
+#[derive(Debug, Clone, Default)]
+pub struct Origin {
+    /// The file, when there is one.
+    pub config_path: Option<std::path::PathBuf>,
+    /// What the loader has to say about it, one line each.
+    pub warnings: Vec<String>,
+}
+
 /// One named secret.
 #[derive(Debug, Clone)]
 pub struct UserSettings {

@@ -1,1 +1,286 @@
-//! The event loop that joins the floors below.
+//! The whole scheduler: sessions on one side, the world on the other.
+//!
+//! [`Daemon`] is generic over the network, so that simulations drive it without sockets or time;
+//! `server.rs` joins it to the operating system. One round: readiness is noted, due timers wake
+//! their sessions, and every queued session takes one bounded step.
+
+pub mod addresses;
+pub mod admin;
+pub mod answer;
+pub mod dialer;
+pub mod greet;
+pub mod names;
+pub mod pipe;
+pub mod resolver;
+pub mod server;
+pub mod session;
+pub mod sizing;
+pub mod stats;
+pub mod world;
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+
+use slab::Slab;
+
+pub use server::run;
+
+use crate::daemon::greet::Turn;
+use crate::daemon::session::{End, Fate, Readiness, Session, Stage, Why};
+use crate::daemon::world::{TIMER_THROTTLE, World, wheel_key};
+use crate::io::clock::{Tick, Wall};
+use crate::io::wire::{Net, Wire};
+
+/// Sessions, the world they share, and who runs next.
+pub struct Daemon<N: Net> {
+    sessions: Slab<Session<N::Wire>>,
+    /// Everything that sessions share.
+    pub world: World,
+    net: N,
+    ready: VecDeque<u32>,
+    most_sessions: usize,
+}
+
+impl<N: Net> Daemon<N> {
+    /// An empty daemon for at most `most_sessions` at once.
+    pub fn new(world: World, net: N, most_sessions: usize) -> Self {
+        Self { sessions: Slab::new(), world, net, ready: VecDeque::new(), most_sessions }
+    }
+
+    /// Sessions that live now, fronted ones included.
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// The network, for whoever drives the daemon.
+    pub fn net(&mut self) -> &mut N {
+        &mut self.net
+    }
+
+    /// Starts a round: every `now` until the next one is this one.
+    pub fn begin(&mut self, now: Tick, wall: Wall) {
+        self.world.now = now;
+        self.world.wall = wall;
+        self.world.meter.reads = 0;
+        self.world.meter.read_bytes = 0;
+    }
+
+    /// Takes a new connection in. At the limit it is closed, after a look at what it has sent so
+    /// that the kernel says FIN rather than RST.
+    pub fn accept(&mut self, mut wire: N::Wire, peer: SocketAddr) {
+        let addr: IpAddr = peer.ip().to_canonical();
+        if self.sessions.len() >= self.most_sessions {
+            self.world.meter.concurrency_limited += 1;
+            let line = format!("event=concurrency-limited limit={}", self.most_sessions);
+            self.world.folded.info(self.world.now, &line);
+            let _ = wire.read(&mut [std::io::IoSliceMut::new(&mut self.world.scratch)]);
+            let _ = wire.shut();
+            return;
+        }
+        let entry = self.sessions.vacant_entry();
+        let key = entry.key() as u32;
+        if let Err(e) = self.net.adopt(&mut wire, token(key)) {
+            let line = format!("event=adopt-failed error={:?}", e.to_string());
+            self.world.folded.warn(self.world.now, &line);
+            return;
+        }
+        entry.insert(Session::new(wire, addr, &mut self.world));
+        self.queue(key);
+    }
+
+    /// Notes what the poller says about one of the sessions' sockets.
+    pub fn on_ready(&mut self, token: usize, fresh: Readiness) {
+        let (key, slot) = (token / SLOTS_PER_SESSION, token % SLOTS_PER_SESSION);
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        match (&mut session.stage, slot) {
+            (_, CLIENT) => session.client.on_ready(fresh),
+            (Stage::Dial(dial), _) => dial.wake(slot),
+            (Stage::Pipe(pipe), _) if usize::from(pipe.slot) == slot => {
+                pipe.server.on_ready(fresh);
+            }
+            _ => return,
+        }
+        self.queue(key as u32);
+    }
+
+    /// Wakes a session by the token it left with somebody.
+    pub fn wake(&mut self, token: usize) {
+        self.queue((token / SLOTS_PER_SESSION) as u32);
+    }
+
+    /// Fires due timers and lets every queued session take one step. `true` = somebody has more
+    /// to do at once.
+    pub fn turn(&mut self) -> bool {
+        while let Some(key) = self.world.wheel.pop_due(self.world.now) {
+            if key == TIMER_THROTTLE {
+                self.recompute_caps();
+                continue;
+            }
+            let session = key - wheel_key(0);
+            if let Some(session) = self.sessions.get_mut(session as usize) {
+                session.armed = None;
+            }
+            self.queue(session);
+        }
+        for _ in 0..self.ready.len() {
+            let Some(key) = self.ready.pop_front() else { break };
+            self.step(key);
+        }
+        // Returned blocks wake those who waited longest.
+        for _ in 0..self.world.pool.lendable().min(self.world.starved.len()) {
+            if let Some(key) = self.world.starved.pop_front() {
+                if let Some(session) = self.sessions.get_mut(key as usize) {
+                    session.queued = false;
+                }
+                self.queue(key);
+            }
+        }
+        if self.world.throttle.is_some()
+            && self.world.users.live() > 0
+            && !self.world.wheel.is_set(TIMER_THROTTLE)
+        {
+            self.arm_throttle();
+        }
+        !self.ready.is_empty()
+    }
+
+    /// When the daemon must be called again even if nothing comes.
+    pub fn next_due(&self) -> Option<Tick> {
+        self.world.wheel.next()
+    }
+
+    /// Stops reading and sends everybody home; sessions that have something to flush stay until
+    /// it is out.
+    pub fn drain(&mut self) {
+        self.world.draining = true;
+        let keys: Vec<u32> = self.sessions.iter().map(|(key, _)| key as u32).collect();
+        for key in keys {
+            match self.sessions[key as usize].stage {
+                Stage::Pipe(_) | Stage::Leave { .. } => self.queue(key),
+                _ => self.close(key, Why::Drained),
+            }
+        }
+    }
+
+    fn queue(&mut self, key: u32) {
+        if let Some(session) = self.sessions.get_mut(key as usize)
+            && !session.queued
+        {
+            session.queued = true;
+            self.ready.push_back(key);
+        }
+    }
+
+    fn step(&mut self, key: u32) {
+        let Self { sessions, world, net, ready, .. } = self;
+        let Some(session) = sessions.get_mut(key as usize) else { return };
+        session.queued = false;
+        match step(session, world, net, token(key)) {
+            Fate::Done(why) => return self.close(key, why),
+            Fate::Again => {
+                session.queued = true;
+                ready.push_back(key);
+            }
+            Fate::Starved => {
+                session.queued = true;
+                world.starved.push_back(key);
+            }
+            Fate::Waiting => {}
+        }
+        let due = session.due(world);
+        if session.armed.is_none_or(|armed| due < armed) {
+            session.armed = Some(due);
+            world.wheel.set(wheel_key(key), due);
+        }
+    }
+
+    /// The only place where a session ends.
+    fn close(&mut self, key: u32, why: Why) {
+        let mut session = self.sessions.remove(key as usize);
+        self.world.wheel.clear(wheel_key(key));
+        session.settle(&mut self.world);
+        log::debug!("event=closed why={} client={}", why.as_str(), self.world.shown(session.addr));
+    }
+
+    fn recompute_caps(&mut self) {
+        let Some(throttle) = &mut self.world.throttle else { return };
+        let before = throttle.is_active();
+        throttle.recompute(self.world.users.connections());
+        match (before, throttle.is_active()) {
+            (false, true) => log::warn!("event=throttle active=true limit={}", throttle.limit()),
+            (true, false) => log::info!("event=throttle active=false limit={}", throttle.limit()),
+            _ => {}
+        }
+        if self.world.users.live() > 0 || throttle.is_active() {
+            self.arm_throttle();
+        }
+    }
+
+    fn arm_throttle(&mut self) {
+        let Some(share) = &self.world.settings.throttle else { return };
+        let at = Tick(self.world.now.0 + share.check_interval.as_millis() as u64);
+        self.world.wheel.set(TIMER_THROTTLE, at);
+    }
+}
+
+impl<W: Wire> End<W> {
+    fn on_ready(&mut self, fresh: Readiness) {
+        self.ready.readable |= (fresh.readable || fresh.hup) && !self.done;
+        self.ready.writable |= fresh.writable;
+        self.ready.hup |= fresh.hup;
+        self.ready.broken |= fresh.broken;
+    }
+}
+
+/// One bounded step of one session. A session that changes its stage goes on in the same step;
+/// stages only go forward, so this ends.
+fn step<N: Net>(
+    session: &mut Session<N::Wire>,
+    world: &mut World,
+    net: &mut N,
+    token: usize,
+) -> Fate {
+    loop {
+        if !matches!(session.stage, Stage::Pipe(_) | Stage::Leave { .. }) {
+            world.greeted = world.now;
+        }
+        let turn = match session.stage {
+            Stage::Hello(_) => greet::hello(session, world),
+            Stage::Greeting(_) => greet::greeting(session, world),
+            Stage::Dial(_) => dialer::dial(session, world, net, token),
+            Stage::Pipe(_) => pipe::pipe(session, world),
+            Stage::Leave { until } => greet::leaving(session, world, until),
+        };
+        if let Turn::Stop(fate) = turn {
+            return fate;
+        }
+    }
+}
+
+/// The token of a session's client socket; its other sockets follow.
+fn token(key: u32) -> usize {
+    key as usize * SLOTS_PER_SESSION
+}
+
+/// Tokens per session: the client and two sockets that may be dialling.
+pub const SLOTS_PER_SESSION: usize = 4;
+const CLIENT: usize = 0;
+
+/// A clock earlier than this build cannot be right: the time test is skipped until it is set.
+pub const BUILT_UNIX_S: u64 = match option_env!("SOURCE_DATE_EPOCH") {
+    Some(text) => parse_u64(text.as_bytes()),
+    None => RELEASED_UNIX_S,
+};
+
+/// 2026-11-23, moved forward with each release.
+const RELEASED_UNIX_S: u64 = 1_795_392_000;
+
+const fn parse_u64(text: &[u8]) -> u64 {
+    let (mut at, mut value) = (0, 0);
+    while at < text.len() {
+        assert!(text[at].is_ascii_digit(), "SOURCE_DATE_EPOCH is a decimal number of seconds");
+        value = value * 10 + (text[at] - b'0') as u64;
+        at += 1;
+    }
+    value
+}

@@ -1,1 +1,12 @@
 //! The operating system; knows nothing of Telegram.
+
+pub mod clock;
+pub mod ifaces;
+pub mod limits;
+pub mod listen;
+pub mod logger;
+pub mod pool;
+pub mod signals;
+pub mod sockopt;
+pub mod wheel;
+pub mod wire;

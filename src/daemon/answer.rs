@@ -1,0 +1,76 @@
+//! The answer to an accepted hello: what of it is drawn by chance, and key shares kept in stock.
+
+use crate::daemon::world::World;
+use crate::flow::gate::Admission;
+use crate::policy::drbg::Drbg;
+use crate::proto::server_hello::{self, Answer, ExtensionOrder, KeyShare};
+
+/// Seals the three records of the answer into one buffer (spec: protocol 4).
+pub fn seal(world: &mut World, admission: &Admission) -> Vec<u8> {
+    let drbg = &mut world.drbg;
+    let mut noise = vec![0; (NOISE_LEAST + drbg.u32_below(NOISE_SPREAD)) as usize];
+    drbg.fill(&mut noise);
+    let point = world.shares.take(drbg);
+    let mut hybrid = [0; HYBRID];
+    let share = if admission.hybrid {
+        let (ciphertext, x25519) = hybrid.split_at_mut(HYBRID - point.len());
+        let fake = server_hello::plausible_mlkem_ciphertext(&mut |b| drbg.fill(b));
+        ciphertext.copy_from_slice(&fake);
+        x25519.copy_from_slice(&point);
+        KeyShare::MlKem(&hybrid)
+    } else {
+        KeyShare::X25519(&point)
+    };
+    let answer = Answer {
+        session_id: &admission.session_id,
+        cipher: admission.cipher,
+        share,
+        noise: &noise,
+        order: ExtensionOrder::VersionsFirst,
+    };
+    let mut out = Vec::with_capacity(noise.len() + hybrid.len() + 256);
+    let key = world.users.get(admission.user).hello_key();
+    server_hello::seal(&mut out, key, &admission.random, &answer);
+    out
+}
+
+/// x25519 public keys for answers. A key share must be a true point of the curve, which costs a
+/// base-point multiplication (23 µs on a server, 2 ms on a small MIPS); idle turns pay for it.
+/// The private halves are forgotten at once: nobody ever needs them.
+#[derive(Default)]
+pub struct KeyShares {
+    stock: Vec<[u8; 32]>,
+    /// Keys worth making: as many as were taken lately, so a quiet daemon makes none.
+    wanted: usize,
+}
+
+impl KeyShares {
+    /// A fresh key, from stock when there is one.
+    pub fn take(&mut self, drbg: &mut Drbg) -> [u8; 32] {
+        self.wanted = (self.wanted + 1).min(STOCK);
+        self.stock.pop().unwrap_or_else(|| make(drbg))
+    }
+
+    /// Makes one key if the stock wants it; `true` = it would take another.
+    pub fn refill(&mut self, drbg: &mut Drbg) -> bool {
+        if self.stock.len() < self.wanted {
+            let key = make(drbg);
+            self.stock.push(key);
+        }
+        self.stock.len() < self.wanted
+    }
+}
+
+fn make(drbg: &mut Drbg) -> [u8; 32] {
+    let mut secret = [0; 32];
+    drbg.fill(&mut secret);
+    server_hello::x25519_point(secret)
+}
+
+/// Keys kept in stock at most.
+const STOCK: usize = 16;
+/// The reference draws the length of the third record from 2500..4699 bytes.
+const NOISE_LEAST: u32 = 2500;
+const NOISE_SPREAD: u32 = 2200;
+/// An X25519MLKEM768 server share: 1,088 bytes of ciphertext and an x25519 point.
+const HYBRID: usize = 1120;

@@ -1,0 +1,252 @@
+//! From a list of addresses to a connected end: one attempt at a time, a second one beside it
+//! when the first is slow (RFC 8305), the client watched meanwhile.
+
+use std::io::IoSliceMut;
+use std::net::SocketAddr;
+
+use crate::daemon::greet::{self, Turn};
+use crate::daemon::names::Lookup;
+use crate::daemon::pipe::{Lanes, Pipe};
+use crate::daemon::session::{End, Fate, Got, Readiness, Session, Stage, Why};
+use crate::daemon::world::World;
+use crate::io::clock::Tick;
+use crate::io::sockopt::SocketOptions;
+use crate::io::wire::{Net, Wire};
+
+/// The third stage: the other end is being connected.
+pub struct Dial<W> {
+    /// What the connection is for; taken when it stands.
+    lanes: Option<Lanes>,
+    /// What the other end gets first, in one write.
+    opening: Vec<u8>,
+    targets: Targets,
+    next: usize,
+    attempts: [Option<Attempt<W>>; 2],
+    /// When the next address is tried beside the running attempt.
+    stagger: Tick,
+    /// When the name must have been found.
+    until: Option<Tick>,
+}
+
+/// Where to go.
+pub enum Targets {
+    /// These addresses, in this order.
+    Known(Vec<SocketAddr>),
+    /// A name that has to be looked up.
+    Named {
+        /// The host name.
+        name: String,
+        /// The port at each of its addresses.
+        port: u16,
+    },
+}
+
+struct Attempt<W> {
+    wire: W,
+    addr: SocketAddr,
+    until: Tick,
+    woken: bool,
+}
+
+impl<W: Wire> Dial<W> {
+    /// A stage that has not begun.
+    pub fn new(lanes: Lanes, opening: Vec<u8>, targets: Targets) -> Self {
+        let (stagger, until) = (Tick(0), None);
+        Self {
+            lanes: Some(lanes),
+            opening,
+            targets,
+            next: 0,
+            attempts: [None, None],
+            stagger,
+            until,
+        }
+    }
+
+    /// An event has come for an attempt's socket.
+    pub fn wake(&mut self, slot: usize) {
+        if let Some(Some(attempt)) = self.attempts.get_mut(slot.wrapping_sub(1)) {
+            attempt.woken = true;
+        }
+    }
+
+    /// When the stage must be looked at even if nothing comes.
+    pub fn due(&self) -> Tick {
+        let attempts = self.attempts.iter().flatten().map(|a| a.until);
+        let more = matches!(&self.targets, Targets::Known(list) if self.next < list.len());
+        let stagger = (more && self.attempts.iter().any(Option::is_none)).then_some(self.stagger);
+        let lookup = self.until.filter(|_| matches!(self.targets, Targets::Named { .. }));
+        attempts.chain(stagger).chain(lookup).min().unwrap_or(Tick(0))
+    }
+}
+
+/// One look at a dial: judges woken attempts, drops late ones, starts the next.
+pub fn dial<N: Net>(
+    session: &mut Session<N::Wire>,
+    world: &mut World,
+    net: &mut N,
+    token: usize,
+) -> Turn {
+    let Stage::Dial(stage) = &mut session.stage else { return Turn::On };
+    let is_relay = matches!(stage.lanes, Some(Lanes::Relay(_)));
+    session.client.flush(world.now);
+    // A FIN without a request behind it: nobody waits for an answer any more.
+    let gone = session.client.ready.hup && is_relay && stage.opening.len() <= FRAME;
+    if session.client.ready.broken || session.client.dead || gone {
+        return Turn::Stop(Fate::Done(Why::Gone));
+    }
+    let patience = world.settings.timeouts.tcp.as_millis() as u64;
+    let until = *stage.until.get_or_insert(Tick(world.now.0 + LOOKUP_MS));
+
+    if let Targets::Named { name, port } = &stage.targets {
+        let port = *port;
+        match world.names.lookup(name, token, world.now) {
+            Lookup::Found(ips) => {
+                let mut list: Vec<_> = ips.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
+                world.bad.sort(&mut list, world.now);
+                stage.targets = Targets::Known(list);
+            }
+            Lookup::Pending if world.now < until => return Turn::Stop(Fate::Waiting),
+            Lookup::Pending | Lookup::Failed => {
+                let line = format!("event=front-unresolved host={name:?}");
+                world.folded.warn(world.now, &line);
+                return give_up(session, world, Why::Unreachable);
+            }
+        }
+    }
+    let Targets::Known(list) = &mut stage.targets else { return Turn::Stop(Fate::Waiting) };
+    list.truncate(MOST_ADDRESSES);
+    if !is_relay && stage.next == 0 && stage.attempts.iter().all(Option::is_none) {
+        let before = list.len();
+        list.retain(|addr| !is_own_listener(*addr, &world.own_binds, net));
+        if list.is_empty() && before > 0 {
+            world.folded.warn(world.now, LOOP_ADVICE);
+            return give_up(session, world, Why::Loop);
+        }
+    }
+
+    for slot in 0..stage.attempts.len() {
+        let Some(attempt) = &mut stage.attempts[slot] else { continue };
+        let outcome =
+            if std::mem::take(&mut attempt.woken) { attempt.wire.outcome() } else { Ok(false) };
+        match outcome {
+            Ok(true) => {
+                world.bad.forgive(attempt.addr);
+                return connected(session, world, slot);
+            }
+            Ok(false) if world.now < attempt.until => {}
+            late_or_failed => {
+                let why = late_or_failed.err().map_or("timeout".to_owned(), |e| e.to_string());
+                let line = format!("event=dial-failed addr={} error={why:?}", attempt.addr);
+                world.folded.info(world.now, &line);
+                world.bad.add(attempt.addr, world.now);
+                stage.attempts[slot] = None;
+                stage.stagger = world.now;
+            }
+        }
+    }
+    while stage.next < list.len() {
+        let running = stage.attempts.iter().flatten().count();
+        let free = stage.attempts.iter().position(Option::is_none);
+        let Some(slot) = free.filter(|_| running == 0 || world.now >= stage.stagger) else { break };
+        let addr = list[stage.next];
+        stage.next += 1;
+        match net.dial(addr, &options(world), token + slot + 1) {
+            Ok(wire) => {
+                let until = Tick(world.now.0 + patience);
+                stage.attempts[slot] = Some(Attempt { wire, addr, until, woken: false });
+                stage.stagger = Tick(world.now.0 + STAGGER_MS);
+            }
+            Err(e) => {
+                let line = format!("event=dial-failed addr={addr} error={:?}", e.to_string());
+                world.folded.info(world.now, &line);
+                world.bad.add(addr, world.now);
+            }
+        }
+    }
+    if stage.attempts.iter().all(Option::is_none) {
+        return give_up(session, world, Why::Unreachable);
+    }
+    Turn::Stop(Fate::Waiting)
+}
+
+/// An attempt has won: the pipe begins, and what was kept leaves in one write.
+fn connected<W: Wire>(session: &mut Session<W>, world: &mut World, slot: usize) -> Turn {
+    let Stage::Dial(stage) = &mut session.stage else { return Turn::On };
+    let Some(attempt) = stage.attempts[slot].take() else { return Turn::On };
+    let mut opening = std::mem::take(&mut stage.opening);
+    let lanes = stage.lanes.take().unwrap_or(Lanes::Plain);
+    let plain = matches!(lanes, Lanes::Plain);
+    if plain && session.client.ready.readable && !session.client.done && opening.len() < OPENING {
+        // What came while we dialled leaves with the rest in one write (spec: protocol 10).
+        let into = &mut world.scratch[..OPENING - opening.len()];
+        if let Got::Bytes(n) = session.client.read(&mut [IoSliceMut::new(into)]) {
+            opening.extend_from_slice(&world.scratch[..n]);
+        }
+    }
+    let ready = Readiness { readable: true, writable: true, ..Readiness::default() };
+    let mut server = End::new(attempt.wire, ready);
+    if !server.send(&opening, &world.pool, world.now) {
+        return Turn::Stop(Fate::Done(Why::Pressure));
+    }
+    if let Lanes::Relay(relay) = &lanes {
+        server.uncounted = opening.len().saturating_sub(FRAME) as u32;
+        if log::log_enabled!(log::Level::Debug) {
+            let name = session.user.map_or("", |user| world.users.get(user).name());
+            log::debug!(
+                "event=connected user={name:?} dc={} addr={} ms={} client={}",
+                relay.dc,
+                attempt.addr,
+                world.now.0 - session.born.0,
+                world.shown(session.addr)
+            );
+        }
+    }
+    session.active = world.now;
+    session.stage = Stage::Pipe(Box::new(Pipe { server, slot: slot as u8 + 1, lanes }));
+    Turn::On
+}
+
+/// No address is left. A stranger sees what the origin's own address would do to it: a reset.
+fn give_up<W: Wire>(session: &mut Session<W>, world: &mut World, why: Why) -> Turn {
+    if session.fronted {
+        session.client.wire.reset_on_close();
+        return Turn::Stop(Fate::Done(why));
+    }
+    let name = session.user.map_or("", |user| world.users.get(user).name());
+    let line = format!("event=dc-unreachable user={name:?} why={}", why.as_str());
+    world.folded.warn(world.now, &line);
+    greet::leave(session, world, why)
+}
+
+fn is_own_listener<N: Net>(addr: SocketAddr, binds: &[SocketAddr], net: &mut N) -> bool {
+    let ip = addr.ip().to_canonical();
+    binds.iter().filter(|bind| bind.port() == addr.port()).any(|bind| {
+        let ours = bind.ip().to_canonical();
+        ours == ip || (ours.is_unspecified() && net.is_own_address(ip)) || ip.is_unspecified()
+    })
+}
+
+/// The options of every relayed socket (spec: network 3).
+pub fn options(world: &World) -> SocketOptions {
+    let keep = &world.settings.keep_alive;
+    let user_timeout = keep.idle + keep.interval * keep.count;
+    SocketOptions {
+        keep_alive: keep.enabled.then_some((keep.idle, keep.interval, keep.count)),
+        user_timeout_ms: user_timeout.as_millis() as u32,
+        not_sent_lowat: world.settings.not_sent_lowat,
+    }
+}
+
+/// The 64-byte header to a DC.
+const FRAME: usize = 64;
+/// Most bytes that leave in the first write to a front.
+const OPENING: usize = 32_768;
+/// RFC 8305 "Connection Attempt Delay".
+const STAGGER_MS: u64 = 250;
+/// For finding the addresses of a name.
+const LOOKUP_MS: u64 = 10_000;
+/// Addresses tried for one session.
+const MOST_ADDRESSES: usize = 8;
+const LOOP_ADVICE: &str = "event=front-loop hint=\"the front is this proxy itself; set \
+     [domain-fronting] host and port to the web server\"";

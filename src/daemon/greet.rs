@@ -1,0 +1,343 @@
+//! From the first byte to the 64-byte header: the stages in which a client proves itself.
+//!
+//! Reads into the shared scratch block; what has to be kept of it is small and counted.
+
+use std::io::IoSliceMut;
+use std::net::SocketAddr;
+
+use crate::daemon::addresses;
+use crate::daemon::answer;
+use crate::daemon::dialer::{Dial, Targets};
+use crate::daemon::pipe::{Lanes, Relay};
+use crate::daemon::session::{Fate, Got, Session, Stage, Why};
+use crate::daemon::world::World;
+use crate::flow::gate::{Admission, Gate, Verdict};
+use crate::flow::lane::{Downlink, Uplink};
+use crate::io::clock::Tick;
+use crate::io::wire::Wire;
+use crate::policy::users::{HostId, UserId};
+use crate::proto::client_hello::Suspicion;
+use crate::proto::dc::{self, DcId};
+use crate::proto::obfuscated2::{self, ClientFrame};
+use crate::proto::tls::Deframer;
+
+/// The first stage: who is there?
+pub struct Hello {
+    seen: Vec<u8>,
+    gate: Gate,
+    /// When silence ends our patience: a TLS server waits by its own rules, so an unfinished hello
+    /// is handed to the front rather than timed out by ours (spec: protocol 15.12).
+    patience: Tick,
+}
+
+/// The second stage: answered, waiting for the 64-byte header.
+pub struct Greeting {
+    user: UserId,
+    deframer: Deframer,
+    frame: [u8; 64],
+    have: usize,
+}
+
+/// What a stage did.
+pub enum Turn {
+    /// The stage is another one now: go on in the same turn.
+    On,
+    /// Enough for this turn.
+    Stop(Fate),
+}
+
+impl Hello {
+    /// A stage for a connection accepted now.
+    pub fn new(world: &mut World) -> Self {
+        Self { seen: Vec::new(), gate: Gate::default(), patience: patience(world) }
+    }
+
+    /// Bytes that the stage holds on the heap.
+    pub fn held(&self) -> usize {
+        self.seen.capacity()
+    }
+
+    /// When the stage must be looked at even if nothing comes.
+    pub fn due(&self, born: Tick, handshake_ms: u64) -> Tick {
+        self.patience.min(Tick(born.0 + handshake_ms))
+    }
+}
+
+/// One look at the hello: at most one read and one slice of keys.
+pub fn hello<W: Wire>(session: &mut Session<W>, world: &mut World) -> Turn {
+    let Stage::Hello(stage) = &mut session.stage else { return Turn::On };
+    let client = &mut session.client;
+    let mut ended = false;
+    if client.ready.readable {
+        let room = MOST_SEEN - stage.seen.len().min(MOST_SEEN);
+        let into = &mut world.scratch[..room.clamp(1, READ)];
+        match client.read(&mut [IoSliceMut::new(into)]) {
+            Got::Bytes(n) => {
+                world.meter.reads += 1;
+                world.meter.read_bytes += n as u64;
+                let before = stage.seen.capacity();
+                stage.seen.reserve_exact(n);
+                stage.seen.extend_from_slice(&world.scratch[..n]);
+                world.hello_bytes += stage.seen.capacity() - before;
+                if world.hello_bytes > world.hello_room() {
+                    return Turn::Stop(Fate::Done(Why::Pressure));
+                }
+                session.active = world.now;
+                stage.patience = patience(world);
+            }
+            Got::Nothing => {}
+            Got::Fin => ended = true,
+            Got::Reset => return Turn::Stop(Fate::Done(Why::Reset)),
+        }
+    }
+    let verdict = stage.gate.look(&stage.seen, session.addr, &mut world.book());
+    match verdict {
+        Verdict::Admit(admission) => admit(session, world, admission),
+        Verdict::Front { host, why, user } => front(session, world, host, why, user),
+        Verdict::Busy => Turn::Stop(Fate::Again),
+        Verdict::More => {
+            let Stage::Hello(stage) = &session.stage else { return Turn::On };
+            let limit = Tick(session.born.0 + handshake_ms(world));
+            let out_of_time = world.now >= stage.due(session.born, handshake_ms(world));
+            if ended && stage.seen.is_empty() {
+                // Nothing was said and nothing will be: a port scan or a health check.
+                Turn::Stop(Fate::Done(Why::Gone))
+            } else if ended || out_of_time || stage.seen.len() >= MOST_SEEN {
+                let why = if ended { Suspicion::Truncated } else { Suspicion::TooSlow };
+                front(session, world, world.users.first_host(), why, None)
+            } else if session.client.ready.readable {
+                debug_assert!(world.now < limit);
+                Turn::Stop(Fate::Again)
+            } else {
+                Turn::Stop(Fate::Waiting)
+            }
+        }
+    }
+}
+
+/// Answers an accepted hello and counts the session for its user.
+fn admit<W: Wire>(session: &mut Session<W>, world: &mut World, admission: Admission) -> Turn {
+    let rest = match &mut session.stage {
+        Stage::Hello(stage) => stage.seen.split_off(admission.consumed.min(stage.seen.len())),
+        _ => Vec::new(),
+    };
+    let user = admission.user;
+    let sealed = answer::seal(world, &admission);
+    if !session.client.send(&sealed, &world.pool, world.now) {
+        return Turn::Stop(Fate::Done(Why::Pressure));
+    }
+    world.users.admitted(user, session.addr, world.now.0);
+    session.user = Some(user);
+    release_hello(session, world);
+    let greeting = Greeting { user, deframer: Deframer::new(), frame: [0; 64], have: 0 };
+    session.stage = Stage::Greeting(Box::new(greeting));
+    if rest.is_empty() {
+        return Turn::On;
+    }
+    world.scratch[..rest.len()].copy_from_slice(&rest);
+    take(session, world, rest.len())
+}
+
+/// One look for the 64-byte header: at most one read.
+pub fn greeting<W: Wire>(session: &mut Session<W>, world: &mut World) -> Turn {
+    session.client.flush(world.now);
+    if session.client.dead {
+        return Turn::Stop(Fate::Done(Why::Reset));
+    }
+    if world.now.0 >= session.born.0 + handshake_ms(world) {
+        return leave(session, world, Why::Handshake);
+    }
+    if !session.client.ready.readable {
+        return Turn::Stop(Fate::Waiting);
+    }
+    let into = &mut world.scratch[..READ];
+    match session.client.read(&mut [IoSliceMut::new(into)]) {
+        Got::Bytes(n) => {
+            world.meter.reads += 1;
+            world.meter.read_bytes += n as u64;
+            session.active = world.now;
+            take(session, world, n)
+        }
+        Got::Nothing => Turn::Stop(Fate::Waiting),
+        Got::Fin => leave(session, world, Why::Gone),
+        Got::Reset => Turn::Stop(Fate::Done(Why::Reset)),
+    }
+}
+
+/// Takes `n` fresh bytes in the scratch block towards the header.
+fn take<W: Wire>(session: &mut Session<W>, world: &mut World, n: usize) -> Turn {
+    let Stage::Greeting(stage) = &mut session.stage else { return Turn::On };
+    let len = match stage.deframer.compact(&mut world.scratch[..n]) {
+        Ok(len) => len,
+        Err(fault) => return expel(session, world, fault.as_str()),
+    };
+    let missing = (stage.frame.len() - stage.have).min(len);
+    stage.frame[stage.have..stage.have + missing].copy_from_slice(&world.scratch[..missing]);
+    stage.have += missing;
+    if stage.have < stage.frame.len() {
+        let again = session.client.ready.readable;
+        return Turn::Stop(if again { Fate::Again } else { Fate::Waiting });
+    }
+    let key = *world.users.get(stage.user).key();
+    match obfuscated2::open_client(&stage.frame, &key) {
+        Ok(frame) => {
+            let deframer = std::mem::take(&mut stage.deframer);
+            call_dc(session, world, deframer, frame, missing..len)
+        }
+        Err(fault) => expel(session, world, fault.as_str()),
+    }
+}
+
+/// The header is good: choose the DC, make the relay's ciphers, start to dial.
+fn call_dc<W: Wire>(
+    session: &mut Session<W>,
+    world: &mut World,
+    deframer: Deframer,
+    client: ClientFrame,
+    early: std::ops::Range<usize>,
+) -> Turn {
+    let settings = world.settings.clone();
+    let mut id = DcId::decode(client.dc).number;
+    let mut addrs = addresses::of_dc(&settings, id, &mut world.drbg);
+    if addrs.is_empty() && settings.fallback_on_unknown_dc {
+        log::warn!("event=unknown-dc dc={id} fallback={}", dc::DEFAULT_DC);
+        id = dc::DEFAULT_DC;
+        addrs = addresses::of_dc(&settings, id, &mut world.drbg);
+    }
+    if addrs.is_empty() {
+        let name = session.user.map_or("", |user| world.users.get(user).name());
+        log::info!("event=unknown-dc user={name:?} dc={id}");
+        return leave(session, world, Why::UnknownDc);
+    }
+    world.bad.sort(&mut addrs, world.now);
+
+    let matched = (!settings.re_encrypt).then_some((&client.down_key, &client.down_iv));
+    let ours = obfuscated2::forge_dc(client.tag, id as i16, matched, &mut |b| world.drbg.fill(b));
+    let recrypt = settings.re_encrypt.then(|| Box::new((ours.down(), client.down())));
+    let mut up = Uplink::new(deframer, client.up, ours.up);
+    let mut opening = Vec::with_capacity(ours.wire.len() + early.len());
+    opening.extend_from_slice(&ours.wire);
+    let payload = &mut world.scratch[early];
+    up.recrypt(payload);
+    opening.extend_from_slice(payload);
+    let lanes = Lanes::Relay(Box::new(Relay { up, down: Downlink::new(recrypt), dc: id }));
+    session.stage = Stage::Dial(Box::new(Dial::new(lanes, opening, Targets::Known(addrs))));
+    Turn::On
+}
+
+/// Not provably ours: hand everything seen to the site that the secret names.
+fn front<W: Wire>(
+    session: &mut Session<W>,
+    world: &mut World,
+    host: HostId,
+    why: Suspicion,
+    user: Option<UserId>,
+) -> Turn {
+    let opening = match &mut session.stage {
+        Stage::Hello(stage) => std::mem::take(&mut stage.seen),
+        _ => Vec::new(),
+    };
+    world.hello_bytes = world.hello_bytes.saturating_sub(opening.capacity());
+    note(session, world, why, user);
+    if world.fronted >= world.front_cap {
+        return Turn::Stop(Fate::Done(Why::Pressure));
+    }
+    world.fronted += 1;
+    world.meter.fronted += 1;
+    session.fronted = true;
+    let site = &world.settings.front;
+    let name = match &site.host {
+        Some(host) => host.clone(),
+        None => String::from_utf8_lossy(world.users.host_name(host)).into_owned(),
+    };
+    let targets = match name.parse() {
+        Ok(ip) => Targets::Known(vec![SocketAddr::new(ip, site.port)]),
+        Err(_) => Targets::Named { name, port: site.port },
+    };
+    session.stage = Stage::Dial(Box::new(Dial::new(Lanes::Plain, opening, targets)));
+    Turn::On
+}
+
+/// Counts and logs a suspicion. A stranger is a debug line; what a person of ours suffers from is
+/// for the operator to see.
+fn note<W>(session: &Session<W>, world: &mut World, why: Suspicion, user: Option<UserId>) {
+    match why {
+        Suspicion::Replay => world.meter.replays += 1,
+        Suspicion::Throttled => world.meter.throttled += 1,
+        _ => {}
+    }
+    let off = match why {
+        Suspicion::ClockOff { off_s } => format!(" off_s={off_s}"),
+        _ => String::new(),
+    };
+    let (why, from) = (why.as_str(), world.shown(session.addr));
+    let Some(user) = user else { return log::debug!("event=fronted why={why} client={from}") };
+    let name = world.users.get(user).name();
+    let line = format!("event=refused user={name:?} why={why}{off} client={from}");
+    world.folded.info(world.now, &line);
+}
+
+/// A client that already got our answer sends what a TLS server would refuse: an encrypted alert
+/// and FIN, as that server would (spec: protocol 15.13).
+pub fn expel<W: Wire>(session: &mut Session<W>, world: &mut World, why: &str) -> Turn {
+    log::debug!("event=garbled why={why} client={}", world.shown(session.addr));
+    let mut alert = [0u8; 24];
+    alert[..5].copy_from_slice(&[0x17, 3, 3, 0, 19]);
+    world.drbg.fill(&mut alert[5..]);
+    if !session.client.send(&alert, &world.pool, world.now) {
+        return Turn::Stop(Fate::Done(Why::Pressure));
+    }
+    leave(session, world, Why::Garbled)
+}
+
+/// Settles the counters and closes the client decently.
+pub fn leave<W: Wire>(session: &mut Session<W>, world: &mut World, why: Why) -> Turn {
+    session.settle(world);
+    log::debug!("event=leaving why={} client={}", why.as_str(), world.shown(session.addr));
+    session.stage = Stage::Leave { until: Tick(world.now.0 + LEAVE_MS) };
+    Turn::On
+}
+
+/// The last stage: flush, FIN, and read until the client's own FIN. At most one read and one write.
+pub fn leaving<W: Wire>(session: &mut Session<W>, world: &mut World, until: Tick) -> Turn {
+    let client = &mut session.client;
+    client.flush(world.now);
+    if client.outbox.is_empty() {
+        client.shut();
+    }
+    if client.ready.readable && !client.done {
+        let into = &mut world.scratch[..READ];
+        if let Got::Bytes(_) = client.read(&mut [IoSliceMut::new(into)])
+            && client.ready.readable
+        {
+            return Turn::Stop(Fate::Again);
+        }
+    }
+    let over = client.dead || (client.done && client.shut) || world.now >= until;
+    Turn::Stop(if over { Fate::Done(Why::Finished) } else { Fate::Waiting })
+}
+
+fn release_hello<W>(session: &mut Session<W>, world: &mut World) {
+    if let Stage::Hello(stage) = &mut session.stage {
+        world.hello_bytes = world.hello_bytes.saturating_sub(stage.seen.capacity());
+        stage.seen = Vec::new();
+    }
+}
+
+/// Three to five tenths of the handshake limit from now, drawn anew for each silence.
+fn patience(world: &mut World) -> Tick {
+    let limit = handshake_ms(world);
+    let spread = u32::try_from(limit / 5).unwrap_or(u32::MAX).max(1);
+    Tick(world.now.0 + limit * 3 / 10 + u64::from(world.drbg.u32_below(spread)))
+}
+
+fn handshake_ms(world: &World) -> u64 {
+    world.settings.timeouts.handshake.as_millis() as u64
+}
+
+/// Most bytes asked for by one read before the relay.
+const READ: usize = 16_384;
+/// More than the longest hello in the largest number of records that the gate accepts.
+const MOST_SEEN: usize = 17_408;
+/// How long a client may take to answer our FIN.
+const LEAVE_MS: u64 = 3_000;

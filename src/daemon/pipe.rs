@@ -1,0 +1,271 @@
+//! Both ends are there: the one mover of bytes.
+//!
+//! A direction reads only when whatever its write leaves over has a place, so memory is bounded
+//! and TCP's own window is the back-pressure. Each turn does at most one read and one write per
+//! direction (after one flush).
+
+use std::io::IoSliceMut;
+
+use crate::daemon::greet::{self, Turn};
+use crate::daemon::session::{End, Fate, Got, Session, Stage, Why};
+use crate::daemon::world::World;
+use crate::flow::halves::{Deed, Direction};
+use crate::flow::lane::{Downlink, RECORD, Uplink};
+use crate::io::clock::Tick;
+use crate::io::wire::Wire;
+use crate::policy::users::UserId;
+use crate::proto::tls::RecordFault;
+
+/// The fourth stage: the other end and what happens to the bytes on the way.
+pub struct Pipe<W> {
+    /// The DC or the front.
+    pub server: End<W>,
+    /// Which token of the session the server's socket has.
+    pub slot: u8,
+    /// The two directions.
+    pub lanes: Lanes,
+}
+
+/// What happens to the bytes.
+pub enum Lanes {
+    /// A user's session with Telegram.
+    Relay(Box<Relay>),
+    /// A stranger's visit to the front: nothing.
+    Plain,
+}
+
+/// A user's session with Telegram.
+pub struct Relay {
+    /// Client to DC.
+    pub up: Uplink,
+    /// DC to client.
+    pub down: Downlink,
+    /// The DC that was asked for.
+    pub dc: u16,
+}
+
+/// One direction's transformation.
+enum Lane<'a> {
+    Up(&'a mut Uplink),
+    Down(&'a mut Downlink),
+    Plain,
+}
+
+/// What one direction did in a turn.
+enum Moved {
+    /// All that could be done now is done.
+    Rest,
+    /// The source has more.
+    More,
+    /// The pool is empty.
+    Starved,
+    /// The client's records are no longer records.
+    Garbled(RecordFault),
+}
+
+/// One turn of a pipe.
+pub fn pipe<W: Wire>(session: &mut Session<W>, world: &mut World) -> Turn {
+    let Stage::Pipe(pipe) = &mut session.stage else { return Turn::On };
+    let (client, server) = (&mut session.client, &mut pipe.server);
+    client.flush(world.now);
+    server.flush(world.now);
+    count(client, session.user, world, Way::Out);
+    count(server, session.user, world, Way::In);
+    if world.draining {
+        return drain(session, world);
+    }
+    let (up, down) = match &mut pipe.lanes {
+        Lanes::Relay(relay) => (Lane::Up(&mut relay.up), Lane::Down(&mut relay.down)),
+        Lanes::Plain => (Lane::Plain, Lane::Plain),
+    };
+    let mut moved = [Moved::Rest, Moved::Rest];
+    moved[0] = carry(client, server, up, session.user, Way::In, &mut session.active, world);
+    if let Moved::Garbled(fault) = moved[0] {
+        return greet::expel(session, world, fault.as_str());
+    }
+    moved[1] = carry(server, client, down, session.user, Way::Out, &mut session.active, world);
+
+    // A reset goes through as a reset, behind what was sent before it.
+    if mirror_reset(client, server) || mirror_reset(server, client) {
+        return Turn::Stop(Fate::Done(Why::Reset));
+    }
+    if deed(client, server) == Deed::Over && deed(server, client) == Deed::Over {
+        return Turn::Stop(Fate::Done(Why::Finished));
+    }
+    if let Some(why) = overdue(session, world) {
+        session.client.wire.reset_on_close();
+        return Turn::Stop(Fate::Done(why));
+    }
+    Turn::Stop(if moved.iter().any(|m| matches!(m, Moved::More)) {
+        Fate::Again
+    } else if moved.iter().any(|m| matches!(m, Moved::Starved)) {
+        Fate::Starved
+    } else {
+        Fate::Waiting
+    })
+}
+
+/// Moves what one read brings from `from` to `to`.
+fn carry<W: Wire>(
+    from: &mut End<W>,
+    to: &mut End<W>,
+    lane: Lane<'_>,
+    user: Option<UserId>,
+    way: Way,
+    active: &mut Tick,
+    world: &mut World,
+) -> Moved {
+    match deed(from, to) {
+        Deed::Flush | Deed::Over => return Moved::Rest,
+        Deed::Shut if from.reset => return Moved::Rest,
+        Deed::Shut => {
+            to.shut();
+            return Moved::Rest;
+        }
+        Deed::Discard => return discard(from, world),
+        Deed::Carry if !from.ready.readable => return Moved::Rest,
+        Deed::Carry => {}
+    }
+    let records = world.records_to_read();
+    if records == 0 {
+        return Moved::Starved;
+    }
+    let got = match &lane {
+        Lane::Down(_) => from.read(&mut Downlink::gaps(&mut world.scratch, records)[..records]),
+        Lane::Up(_) | Lane::Plain => {
+            from.read(&mut [IoSliceMut::new(&mut world.scratch[..records * RECORD])])
+        }
+    };
+    let fresh = match got {
+        Got::Bytes(n) => n,
+        Got::Nothing => return Moved::Rest,
+        // The deed has changed: look again in this turn.
+        Got::Fin | Got::Reset => return Moved::More,
+    };
+    world.meter.reads += 1;
+    world.meter.read_bytes += fresh as u64;
+    *active = world.now;
+    let (bytes, payload) = match lane {
+        Lane::Plain => (0..fresh, fresh),
+        Lane::Down(lane) => (lane.turn(&mut world.scratch, fresh), fresh),
+        Lane::Up(lane) => match lane.turn(&mut world.scratch[..fresh]) {
+            Ok(len) => (0..len, len),
+            Err(fault) => return Moved::Garbled(fault),
+        },
+    };
+    let kept = to.send(&world.scratch[bytes], &world.pool, world.now);
+    debug_assert!(kept, "the read rule left room for everything that was read");
+    to.uncounted = to.uncounted.saturating_add(payload as u32);
+    count(to, user, world, way);
+    if from.ready.readable && to.outbox.is_empty() { Moved::More } else { Moved::Rest }
+}
+
+/// Passes a reset on once everything before it has left. `true` = the session is over.
+fn mirror_reset<W: Wire>(from: &End<W>, to: &mut End<W>) -> bool {
+    let over = from.reset && (to.outbox.is_empty() || to.dead);
+    if over {
+        to.wire.reset_on_close();
+    }
+    over
+}
+
+/// Reads what nobody can take any more.
+fn discard<W: Wire>(from: &mut End<W>, world: &mut World) -> Moved {
+    if !from.ready.readable {
+        return Moved::Rest;
+    }
+    match from.read(&mut [IoSliceMut::new(&mut world.scratch)]) {
+        Got::Nothing => Moved::Rest,
+        Got::Bytes(_) if !from.ready.readable => Moved::Rest,
+        Got::Bytes(_) | Got::Fin | Got::Reset => Moved::More,
+    }
+}
+
+/// Which of the user's counters a direction feeds.
+#[derive(Clone, Copy)]
+enum Way {
+    In,
+    Out,
+}
+
+/// Counts payload once the last byte of its batch has left.
+fn count<W>(to: &mut End<W>, user: Option<UserId>, world: &mut World, way: Way) {
+    if to.uncounted == 0 || !to.outbox.is_empty() || to.dead {
+        return;
+    }
+    let bytes = u64::from(std::mem::take(&mut to.uncounted));
+    let Some(id) = user else { return };
+    let user = world.users.get_mut(id);
+    match way {
+        Way::In => user.bytes_in += bytes,
+        Way::Out => user.bytes_out += bytes,
+    }
+    user.last_seen_ms = Some(world.now.0);
+}
+
+fn deed<W>(from: &End<W>, to: &End<W>) -> Deed {
+    Direction {
+        source_done: from.done,
+        unsent: !to.outbox.is_empty(),
+        sink_shut: to.shut,
+        sink_dead: to.dead,
+    }
+    .deed()
+}
+
+/// The daemon is leaving: flush both ways, then say goodbye to the client.
+fn drain<W: Wire>(session: &mut Session<W>, world: &mut World) -> Turn {
+    let Stage::Pipe(pipe) = &session.stage else { return Turn::On };
+    let flushed = |end: &End<W>| end.outbox.is_empty() || end.dead;
+    if flushed(&session.client) && flushed(&pipe.server) {
+        return greet::leave(session, world, Why::Drained);
+    }
+    Turn::Stop(overdue(session, world).map_or(Fate::Waiting, Fate::Done))
+}
+
+/// The deadlines of a pipe: a stalled reader, or silence.
+fn overdue<W: Wire>(session: &Session<W>, world: &World) -> Option<Why> {
+    let Stage::Pipe(pipe) = &session.stage else { return None };
+    let patience = if world.is_tight() { TIGHT_STALL_MS } else { STALL_MS };
+    let stalled = [session.client.stalled, pipe.server.stalled];
+    if stalled.iter().flatten().any(|since| world.now.0 >= since.0 + patience) {
+        return Some(Why::Stalled);
+    }
+    (world.now.0 >= session.active.0 + idle_ms(session, pipe, world)).then_some(Why::Idle)
+}
+
+/// When a pipe must be looked at even if nothing comes.
+pub fn due<W>(session: &Session<W>, pipe: &Pipe<W>, world: &World) -> Tick {
+    let idle = Tick(session.active.0 + idle_ms(session, pipe, world));
+    let stalled = [session.client.stalled, pipe.server.stalled].into_iter().flatten();
+    // Looked at early, so that a pool that fills up meanwhile can shorten the patience.
+    let stall = stalled.map(|since| {
+        let first = since.0 + TIGHT_STALL_MS;
+        Tick(if world.now.0 < first {
+            first
+        } else {
+            (world.now.0 + TIGHT_STALL_MS).min(since.0 + STALL_MS)
+        })
+    });
+    stall.chain([idle]).min().unwrap_or(idle)
+}
+
+/// How much silence a pipe is allowed: less for strangers and for the half-closed.
+fn idle_ms<W>(session: &Session<W>, pipe: &Pipe<W>, world: &World) -> u64 {
+    let idle = world.settings.timeouts.idle.as_millis() as u64;
+    let half_closed = session.client.done || pipe.server.done;
+    match (&pipe.lanes, half_closed) {
+        (Lanes::Plain, _) => idle.min(FRONT_IDLE_MS),
+        (Lanes::Relay(_), true) => idle.min(HALF_CLOSED_MS),
+        (Lanes::Relay(_), false) => idle,
+    }
+}
+
+/// A reader may take nothing for this long.
+const STALL_MS: u64 = 30_000;
+/// The same while the pool is nearly used up.
+const TIGHT_STALL_MS: u64 = 5_000;
+/// Silence of a fronted session; longer than the keep-alive limits of common web servers.
+const FRONT_IDLE_MS: u64 = 120_000;
+/// Silence of a relayed session of which one side has finished.
+const HALF_CLOSED_MS: u64 = 30_000;

@@ -1,0 +1,349 @@
+//! Joins the daemon to the operating system: the poller, the listeners, signals, the resolver's
+//! sockets and the stats listener. The only place that waits.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use mio::event::Event;
+use mio::{Events, Poll, Registry};
+
+use crate::config::settings::{Origin, Settings};
+use crate::daemon::admin::{Admin, MOST_VISITS};
+use crate::daemon::resolver::{Finding, MOST_QUESTS, Resolver};
+use crate::daemon::session::Readiness;
+use crate::daemon::world::World;
+use crate::daemon::{Daemon, sizing};
+use crate::io::clock::{Clock, Tick};
+use crate::io::listen::{self, AcceptTrouble, Listener};
+use crate::io::signals::{Signal, Signals};
+use crate::io::wire::MioNet;
+use crate::policy::moderation::{Moderation, Round};
+
+/// Runs the proxy until a signal ends it.
+///
+/// # Errors
+/// One line that says what could not be had at start: a listener, or the system's poller.
+pub fn run(settings: Settings, origin: Origin) -> Result<(), String> {
+    crate::io::logger::init(settings.debug);
+    for warning in &origin.warnings {
+        log::warn!("event=config {warning}");
+    }
+    let mut server = Server::new(settings).map_err(|e| e.to_string())?;
+    server.serve().map_err(|e| format!("the event loop failed: {e}"))
+}
+
+struct Server {
+    poll: Poll,
+    daemon: Daemon<MioNet>,
+    clock: Clock,
+    doors: Vec<Door>,
+    /// Accepting is paused until then, or until a session ends.
+    paused: Option<Tick>,
+    stats: Option<Door>,
+    admin: Admin,
+    resolver: Resolver,
+    signals: Signals,
+    moderation: Moderation,
+    /// We are leaving, at the latest then.
+    leaving: Option<Tick>,
+}
+
+/// A listener and whether somebody may stand before it.
+struct Door {
+    listener: Listener,
+    knocked: bool,
+}
+
+impl Door {
+    fn new(mut listener: Listener, registry: &Registry, token: usize) -> io::Result<Self> {
+        listener.register(registry, token)?;
+        Ok(Self { listener, knocked: true })
+    }
+}
+
+impl Server {
+    fn new(settings: Settings) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let registry = poll.registry();
+        let mut doors = Vec::new();
+        for (at, listener) in listen::bind_all(&settings.binds)?.into_iter().enumerate() {
+            log::info!("event=listening addr={}", listener.local_addr());
+            doors.push(Door::new(listener, registry, DOORS + at)?);
+        }
+        let stats = settings.api_bind.and_then(|addr| stats_door(addr, registry));
+        let mut signals = Signals::new()?;
+        signals.register(registry, SIGNALS)?;
+
+        let sizes = sizing::measure(&settings);
+        let mut seed = [0; 48];
+        getrandom::fill(&mut seed).map_err(|e| io::Error::other(e.to_string()))?;
+        let clock = Clock::start();
+        let (now, wall) = clock.read();
+        let mut world = World::new(Rc::new(settings), seed, sizes.blocks, sizes.slots);
+        (world.now, world.wall) = (now, wall);
+        world.own_binds = doors.iter().map(|door| door.listener.local_addr()).collect();
+        let public = [world.settings.public_ipv4, world.settings.public_ipv6];
+        for ip in public.into_iter().flatten() {
+            let ports = world.settings.binds.iter().map(SocketAddr::port);
+            world.own_binds.extend(ports.map(|port| SocketAddr::new(ip, port)));
+        }
+        if world.book().unix_s.is_none() {
+            log::warn!(
+                "event=clock-unset hint=\"earlier than this build: no time checks for now\""
+            );
+        }
+        let resolver = Resolver::new(world.settings.dns_server);
+        let moderation = Moderation::new(world.settings.moderation);
+        let net = MioNet::new(registry.try_clone()?);
+        let daemon = Daemon::new(world, net, sizes.sessions);
+        Ok(Self {
+            poll,
+            daemon,
+            clock,
+            doors,
+            paused: None,
+            stats,
+            admin: Admin::default(),
+            resolver,
+            signals,
+            moderation,
+            leaving: None,
+        })
+    }
+
+    fn serve(&mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS);
+        let mut busy = true;
+        loop {
+            let timeout = if busy { Some(Duration::ZERO) } else { self.patience() };
+            match self.poll.poll(&mut events, timeout) {
+                Err(e) if e.kind() != io::ErrorKind::Interrupted => return Err(e),
+                _ => {}
+            }
+            let (now, wall) = self.clock.read();
+            self.daemon.begin(now, wall);
+            for event in &events {
+                if self.note(event) {
+                    return Ok(());
+                }
+            }
+            self.admin.expire(&self.daemon.world);
+            self.resolve();
+            let before = self.daemon.sessions();
+            busy = self.daemon.turn();
+            if self.daemon.sessions() < before {
+                self.paused = None;
+            }
+            busy |= self.accept_all();
+            if let Some(until) = self.leaving
+                && (self.daemon.sessions() == 0 || now >= until)
+            {
+                log::info!("event=stopped sessions={}", self.daemon.sessions());
+                return Ok(());
+            }
+            if !busy && events.is_empty() {
+                busy = self.daemon.world.refill_shares();
+            }
+            self.rest();
+        }
+    }
+
+    /// How long the poller may wait: until the next deadline, or for ever.
+    fn patience(&self) -> Option<Duration> {
+        let dues = [
+            self.daemon.next_due(),
+            self.admin.due(),
+            self.resolver.due(),
+            self.paused,
+            self.leaving,
+        ];
+        let due = dues.into_iter().flatten().min()?;
+        Some(Duration::from_millis(due.0.saturating_sub(self.daemon.world.now.0)))
+    }
+
+    /// Notes one event. `true` = leave at once.
+    fn note(&mut self, event: &Event) -> bool {
+        match event.token().0 {
+            SIGNALS => return self.obey(),
+            STATS => {
+                if let Some(door) = &mut self.stats {
+                    door.knocked = true;
+                }
+            }
+            token if token >= DOORS => {
+                if let Some(door) = self.doors.get_mut(token - DOORS) {
+                    door.knocked = true;
+                }
+            }
+            token if token >= QUESTS => {
+                let finding = self.resolver.step(token - QUESTS);
+                self.found(finding);
+            }
+            token if token >= VISITS => self.admin.step(token - VISITS, &self.daemon.world),
+            token => self.daemon.on_ready(
+                token,
+                Readiness {
+                    readable: event.is_readable(),
+                    writable: event.is_writable(),
+                    hup: event.is_read_closed() || event.is_error(),
+                    broken: event.is_error() || event.is_write_closed(),
+                },
+            ),
+        }
+        false
+    }
+
+    /// Reads the signals. `true` = leave at once.
+    fn obey(&mut self) -> bool {
+        while let Some(signal) = self.signals.pending() {
+            match signal {
+                Signal::Terminate if self.leaving.is_some() => {
+                    log::info!("event=stopped sessions={}", self.daemon.sessions());
+                    return true;
+                }
+                Signal::Terminate => {
+                    log::info!("event=stopping sessions={}", self.daemon.sessions());
+                    self.leaving = Some(Tick(self.daemon.world.now.0 + DRAIN_MS));
+                    self.doors.clear();
+                    self.daemon.drain();
+                }
+                Signal::Reload => {
+                    log::warn!("event=reload hint=\"not yet in this version: restart instead\"");
+                }
+                Signal::Report => log::info!(
+                    "event=state sessions={} users={} fronted={} buffers={}",
+                    self.daemon.sessions(),
+                    self.daemon.world.users.live(),
+                    self.daemon.world.fronted,
+                    self.daemon.world.pool.in_use(),
+                ),
+            }
+        }
+        false
+    }
+
+    /// Starts what is wanted of the resolver and ends what came or is late.
+    fn resolve(&mut self) {
+        let registry = self.poll.registry();
+        let world = &mut self.daemon.world;
+        let mut findings = self.resolver.expire(registry, QUESTS, &mut world.drbg, world.now);
+        while self.resolver.has_room()
+            && let Some(name) = world.names.next_wanted()
+        {
+            let drbg = &mut world.drbg;
+            findings.extend(self.resolver.seek(name, registry, QUESTS, drbg, world.now));
+        }
+        self.found(findings);
+    }
+
+    fn found(&mut self, findings: impl IntoIterator<Item = Finding>) {
+        for Finding { name, addrs, ttl_s } in findings {
+            let now = self.daemon.world.now;
+            for token in self.daemon.world.names.answer(&name, addrs, ttl_s, now) {
+                self.daemon.wake(token);
+            }
+        }
+    }
+
+    /// Accepts at most a few per listener. `true` = more stand before a door.
+    fn accept_all(&mut self) -> bool {
+        if let Some(door) = &mut self.stats {
+            let registry = self.poll.registry();
+            while door.knocked && self.admin.has_room() {
+                match door.listener.accept() {
+                    Ok(Some((wire, _))) => {
+                        let now = self.daemon.world.now;
+                        let place = self.admin.accept(wire.into_stream(), registry, VISITS, now);
+                        if let Some(place) = place {
+                            self.admin.step(place, &self.daemon.world);
+                        }
+                    }
+                    Err(AcceptTrouble::Transient) => {}
+                    Ok(None) | Err(_) => door.knocked = false,
+                }
+            }
+        }
+        let now = self.daemon.world.now;
+        if self.paused.is_some_and(|until| now < until) {
+            return false;
+        }
+        self.paused = None;
+        for door in &mut self.doors {
+            for _ in 0..ACCEPTS_PER_ROUND {
+                if !door.knocked || self.paused.is_some() {
+                    break;
+                }
+                match door.listener.accept() {
+                    Ok(Some((wire, peer))) => {
+                        wire.apply(&crate::daemon::dialer::options(&self.daemon.world));
+                        self.daemon.accept(wire, peer);
+                    }
+                    Ok(None) => door.knocked = false,
+                    Err(AcceptTrouble::Transient) => {}
+                    Err(AcceptTrouble::Exhausted(e)) => {
+                        let line = format!("event=accept-paused error={:?}", e.to_string());
+                        self.daemon.world.folded.warn(now, &line);
+                        self.paused = Some(Tick(now.0 + ACCEPT_PAUSE_MS));
+                    }
+                    Err(AcceptTrouble::Broken(e)) => {
+                        let addr = door.listener.local_addr();
+                        let line =
+                            format!("event=accept-failed addr={addr} error={:?}", e.to_string());
+                        self.daemon.world.folded.error(now, &line);
+                        self.paused = Some(Tick(now.0 + ACCEPT_PAUSE_MS));
+                    }
+                }
+            }
+        }
+        self.paused.is_none() && self.doors.iter().any(|door| door.knocked)
+    }
+
+    /// Many small reads: let bytes gather for a moment instead of waking for each.
+    fn rest(&mut self) {
+        let world = &self.daemon.world;
+        let round = Round {
+            now_ms: world.now.0,
+            reads: world.meter.reads,
+            bytes: world.meter.read_bytes,
+            greeting: world.now.0 < world.greeted.0 + GREETED_MS,
+        };
+        if let Some(time) = self.moderation.rest(round) {
+            std::thread::sleep(time);
+        }
+    }
+}
+
+/// The stats listener. Failing to get it is no reason not to run (spec: stats 1).
+fn stats_door(addr: SocketAddr, registry: &Registry) -> Option<Door> {
+    let door = listen::bind_all(&[addr])
+        .map(|mut list| list.remove(0))
+        .and_then(|listener| Door::new(listener, registry, STATS));
+    match door {
+        Ok(door) => {
+            log::info!("event=stats addr={addr}");
+            Some(door)
+        }
+        Err(e) => {
+            log::warn!("event=stats-off addr={addr} error={:?}", e.to_string());
+            None
+        }
+    }
+}
+
+/// Tokens above the sessions': each kind has a range of its own.
+const VISITS: usize = usize::MAX - 0xff_ffff;
+const QUESTS: usize = VISITS + MOST_VISITS;
+const DOORS: usize = QUESTS + MOST_QUESTS;
+const STATS: usize = usize::MAX - 2;
+const SIGNALS: usize = usize::MAX - 3;
+
+const EVENTS: usize = 256;
+const ACCEPTS_PER_ROUND: usize = 16;
+/// The pause after the system ran out of descriptors or memory.
+const ACCEPT_PAUSE_MS: u64 = 100;
+/// A TERM gives sessions this long to flush (procd kills after five seconds).
+const DRAIN_MS: u64 = 4_500;
+/// A handshake counts as in flight for this long after its last step.
+const GREETED_MS: u64 = 100;

@@ -1,0 +1,86 @@
+//! The body of `GET /stats`, field by field as the reference prints it (spec: stats 1).
+
+use std::borrow::Cow;
+use std::time::{Duration, UNIX_EPOCH};
+
+use miniserde::json;
+use miniserde::ser::{Fragment, Map, Serialize};
+
+use crate::daemon::world::World;
+
+/// One compact JSON object and a newline.
+pub fn body(world: &World) -> String {
+    let mut report = Object::default();
+    report.put("started_at", stamp(world, 0));
+    report.put("uptime_seconds", world.now.0 / 1000);
+    report.put("total_connections", world.users.live());
+    if let Some(throttle) = &world.throttle {
+        let mut share = Object::default();
+        share.put("active", throttle.is_active());
+        share.put("limit", throttle.limit());
+        let mut caps = Object::default();
+        for ((user, _), cap) in world.users.iter().zip(throttle.caps()) {
+            if let Some(cap) = cap {
+                caps.put(user.name(), cap);
+            }
+        }
+        if !caps.is_empty() {
+            share.put("caps", caps);
+        }
+        report.put("throttle", share);
+    }
+    let mut users = Object::default();
+    for (user, connections) in world.users.iter() {
+        let mut person = Object::default();
+        person.put("connections", connections);
+        person.put("bytes_in", user.bytes_in);
+        person.put("bytes_out", user.bytes_out);
+        person.put("last_seen", user.last_seen_ms.map(|at| stamp(world, at)));
+        users.put(user.name(), person);
+    }
+    report.put("users", users);
+    // These stand only inside strings, where the reference escapes them.
+    let mut text = json::to_string(&report)
+        .replace('<', "\\u003c")
+        .replace('>', "\\u003e")
+        .replace('&', "\\u0026");
+    text.push('\n');
+    text
+}
+
+/// RFC 3339 in UTC of a moment on the monotonic clock.
+fn stamp(world: &World, at_ms: u64) -> String {
+    let ago = Duration::from_millis(world.now.0.saturating_sub(at_ms));
+    let now = UNIX_EPOCH + Duration::new(world.wall.unix_s, world.wall.nanos);
+    let then = now.checked_sub(ago).unwrap_or(UNIX_EPOCH);
+    humantime::format_rfc3339_millis(then).to_string()
+}
+
+/// A JSON object whose fields keep their order and may be absent, which no derive offers.
+#[derive(Default)]
+struct Object<'a>(Vec<(&'a str, Box<dyn Serialize + 'a>)>);
+
+impl<'a> Object<'a> {
+    fn put(&mut self, name: &'a str, value: impl Serialize + 'a) {
+        self.0.push((name, Box::new(value)));
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Serialize for Object<'_> {
+    fn begin(&self) -> Fragment<'_> {
+        Fragment::Map(Box::new(Fields(self.0.iter())))
+    }
+}
+
+struct Fields<'a>(std::slice::Iter<'a, (&'a str, Box<dyn Serialize + 'a>)>);
+
+impl Map for Fields<'_> {
+    fn next(&mut self) -> Option<(Cow<'_, str>, &dyn Serialize)> {
+        let (name, value) = self.0.next()?;
+        Some((Cow::Borrowed(name), &**value))
+    }
+}

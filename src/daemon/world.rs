@@ -1,0 +1,188 @@
+//! Everything that a session may use besides itself. Handed to `step` as one `&mut`, so that the
+//! two borrows of the scheduler (one session, the world) never meet.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+
+use crate::config::settings::Settings;
+use crate::daemon::addresses::BadAddresses;
+use crate::daemon::answer::KeyShares;
+use crate::daemon::names::Names;
+use crate::flow::gate::Book;
+use crate::flow::lane::{SLOT, SLOTS};
+use crate::io::clock::{Tick, Wall};
+use crate::io::logger::Folded;
+use crate::io::pool::Pool;
+use crate::io::wheel::Wheel;
+use crate::policy::drbg::Drbg;
+use crate::policy::replay::Replay;
+use crate::policy::throttle::Throttle;
+use crate::policy::users::Users;
+
+/// The shared half of the daemon.
+pub struct World {
+    /// What the operator wrote.
+    pub settings: Rc<Settings>,
+    /// The people and their counters.
+    pub users: Users,
+    /// Fair share of connections, when configured.
+    pub throttle: Option<Throttle>,
+    /// Hellos seen before, unless switched off.
+    pub replay: Option<Replay>,
+    /// Blocks for bytes that could not be written yet: the bound of our memory.
+    pub pool: Pool,
+    /// One deadline per session and a few of our own, see [`wheel_key`].
+    pub wheel: Wheel,
+    /// Where every read lands first.
+    pub scratch: Vec<u8>,
+    /// Records per read that this machine can afford, 1..=[`SLOTS`].
+    pub slots: usize,
+    /// Random bytes for keys, noise and shuffles.
+    pub drbg: Drbg,
+    /// Key shares made in idle turns.
+    pub shares: KeyShares,
+    /// Host names and their addresses.
+    pub names: Names,
+    /// Addresses that failed lately.
+    pub bad: BadAddresses,
+    /// Numbers that no user owns.
+    pub meter: Meter,
+    /// Sessions that could not read because the pool was empty, oldest first.
+    pub starved: VecDeque<u32>,
+    /// Bytes of half-received hellos, bounded by [`World::hello_room`].
+    pub hello_bytes: usize,
+    /// Fronted sessions that live now.
+    pub fronted: u32,
+    /// Most fronted sessions at once.
+    pub front_cap: u32,
+    /// When a session was last on the way from accept to the relay.
+    pub greeted: Tick,
+    /// Our own listeners, to refuse fronting to ourselves.
+    pub own_binds: Vec<SocketAddr>,
+    /// The round's monotonic time.
+    pub now: Tick,
+    /// The round's wall time.
+    pub wall: Wall,
+    /// Folds repeated log lines.
+    pub folded: Folded,
+    /// We are leaving: no new reads.
+    pub draining: bool,
+}
+
+/// What the whole daemon counts.
+#[derive(Default)]
+pub struct Meter {
+    /// Sessions turned into plain pipes.
+    pub fronted: u64,
+    /// Connections closed because `concurrency` was reached.
+    pub concurrency_limited: u64,
+    /// Hellos that the replay store knew.
+    pub replays: u64,
+    /// Hellos over their user's fair share.
+    pub throttled: u64,
+    /// Reads of this round, for the moderation.
+    pub reads: u32,
+    /// Bytes of those reads.
+    pub read_bytes: u64,
+}
+
+impl World {
+    /// A world with everything empty. `seed` makes the random bytes; `most_buffers` is the pool's
+    /// bound in blocks.
+    pub fn new(settings: Rc<Settings>, seed: [u8; 48], most_buffers: usize, slots: usize) -> Self {
+        let users = Users::new(settings.users.iter().map(|u| (u.name.as_str(), &u.secret)));
+        let throttle =
+            settings.throttle.map(|t| Throttle::new(t.max_connections, settings.users.len()));
+        let replay = settings
+            .replay
+            .map(|r| Replay::new(usize::try_from(r.max_bytes).unwrap_or(usize::MAX)));
+        let front_cap = (settings.concurrency / 2).max(settings.concurrency.min(16));
+        Self {
+            users,
+            throttle,
+            replay,
+            pool: Pool::new(most_buffers),
+            wheel: Wheel::new(),
+            scratch: vec![0; SLOT * slots.clamp(1, SLOTS)],
+            slots: slots.clamp(1, SLOTS),
+            drbg: Drbg::new(seed),
+            shares: KeyShares::default(),
+            names: Names::default(),
+            bad: BadAddresses::default(),
+            meter: Meter::default(),
+            starved: VecDeque::new(),
+            hello_bytes: 0,
+            fronted: 0,
+            front_cap,
+            greeted: Tick(0),
+            own_binds: Vec::new(),
+            now: Tick(0),
+            wall: Wall::default(),
+            folded: Folded::default(),
+            draining: false,
+            settings,
+        }
+    }
+
+    /// How many records a read may ask for so that whatever a write leaves over has a place;
+    /// 0 = none, the session has to wait for a block. Half of what is free at most, so that one
+    /// session cannot take the last blocks of all.
+    pub fn records_to_read(&self) -> usize {
+        match self.pool.lendable() {
+            0 => 0,
+            free => (free / 2).clamp(1, self.slots),
+        }
+    }
+
+    /// Most bytes of half-received hellos at once.
+    pub fn hello_room(&self) -> usize {
+        (self.pool.most() * crate::io::pool::BLOCK / 2).max(64 * 1024)
+    }
+
+    /// Unsent bytes hold three quarters of the pool: stalled readers get less patience.
+    pub fn is_tight(&self) -> bool {
+        self.pool.in_use() * 4 >= self.pool.most() * 3
+    }
+
+    /// The gate's view of the world.
+    pub fn book(&mut self) -> Book<'_> {
+        Book {
+            users: &self.users,
+            replay: self.replay.as_mut(),
+            throttle: self.throttle.as_mut(),
+            unix_s: (self.wall.unix_s >= crate::daemon::BUILT_UNIX_S).then_some(self.wall.unix_s),
+            tolerance_s: self.settings.time_skew.as_secs(),
+        }
+    }
+
+    /// Makes one key share for the stock; `true` = it would take another.
+    pub fn refill_shares(&mut self) -> bool {
+        self.shares.refill(&mut self.drbg)
+    }
+
+    /// A client address as it may appear in a log: /24 or /48 unless the operator asked for all.
+    pub fn shown(&self, addr: IpAddr) -> String {
+        if self.settings.log_addresses {
+            return addr.to_string();
+        }
+        match addr {
+            IpAddr::V4(v4) => {
+                let [a, b, c, _] = v4.octets();
+                format!("{a}.{b}.{c}.0/24")
+            }
+            IpAddr::V6(v6) => {
+                let [a, b, c, ..] = v6.segments();
+                format!("{a:x}:{b:x}:{c:x}::/48")
+            }
+        }
+    }
+}
+
+/// The wheel key of a session; key 0 is [`TIMER_THROTTLE`].
+pub fn wheel_key(session: u32) -> u32 {
+    session + 1
+}
+
+/// The wheel key of the throttle's next look.
+pub const TIMER_THROTTLE: u32 = 0;

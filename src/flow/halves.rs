@@ -1,0 +1,84 @@
+//! Half close: what is left to do for one direction of a pipe, as a truth table.
+//!
+//! A FIN goes through as a FIN once everything before it has left; a dead reader makes what
+//! comes for it worthless, but never what it still has to say (spec: protocol 9.3).
+
+/// The facts about one direction, from a source end to a sink end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Direction {
+    /// The source has sent its FIN and we have read up to it.
+    pub source_done: bool,
+    /// Bytes for the sink are still with us.
+    pub unsent: bool,
+    /// Our FIN to the sink is out.
+    pub sink_shut: bool,
+    /// The sink takes nothing any more: a write to it has failed.
+    pub sink_dead: bool,
+}
+
+/// What to do next in a direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deed {
+    /// Write what is unsent; read nothing before that.
+    Flush,
+    /// Read from the source and pass it on.
+    Carry,
+    /// Read from the source and throw it away, until its FIN.
+    Discard,
+    /// Send our FIN to the sink.
+    Shut,
+    /// Nothing: this direction is over.
+    Over,
+}
+
+impl Direction {
+    /// The next deed.
+    pub fn deed(self) -> Deed {
+        match self {
+            Self { sink_dead: true, source_done: false, .. } => Deed::Discard,
+            Self { sink_dead: true, .. } => Deed::Over,
+            Self { sink_shut: true, .. } => Deed::Over,
+            Self { unsent: true, .. } => Deed::Flush,
+            Self { source_done: true, .. } => Deed::Shut,
+            _ => Deed::Carry,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_of_the_sixteen_rows_has_its_deed() {
+        use Deed::*;
+        let rows = [
+            // source_done, unsent, sink_shut, sink_dead
+            (0b0000, Carry),
+            (0b0001, Discard),
+            (0b0010, Over),
+            (0b0011, Discard),
+            (0b0100, Flush),
+            (0b0101, Discard),
+            (0b0110, Over),
+            (0b0111, Discard),
+            (0b1000, Shut),
+            (0b1001, Over),
+            (0b1010, Over),
+            (0b1011, Over),
+            (0b1100, Flush),
+            (0b1101, Over),
+            (0b1110, Over),
+            (0b1111, Over),
+        ];
+        for (bits, deed) in rows {
+            let direction = Direction {
+                source_done: bits & 8 != 0,
+                unsent: bits & 4 != 0,
+                sink_shut: bits & 2 != 0,
+                sink_dead: bits & 1 != 0,
+            };
+            assert_eq!(direction.deed(), deed, "{direction:?}");
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! One reading of the clocks per round of the loop.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// Milliseconds since start, monotonic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Tick(pub u64);
+
+/// The wall clock: time since 1970. Zero when the clock stands before that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Wall {
+    /// Whole seconds.
+    pub unix_s: u64,
+    /// Nanoseconds within the second.
+    pub nanos: u32,
+}
+
+/// Both clocks of the system.
+pub struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    /// Tick 0 is now.
+    pub fn start() -> Self {
+        Self { start: Instant::now() }
+    }
+
+    /// Reads both clocks.
+    pub fn read(&self) -> (Tick, Wall) {
+        let tick = Tick(self.start.elapsed().as_millis() as u64);
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        (tick, Wall { unix_s: wall.as_secs(), nanos: wall.subsec_nanos() })
+    }
+}

@@ -1,0 +1,261 @@
+//! A hierarchical timer wheel: one entry per key, set and cleared in constant time without
+//! allocating, the next deadline found by a few bit operations.
+//!
+//! Four levels of 64 slots, 1 ms at the base: 64 ms, 4.1 s, 4.4 min, 4.7 h. What lies further off
+//! waits in the farthest slot and is sorted in again from there.
+
+use super::clock::Tick;
+
+/// Deadlines by key. Keys are small: entries live in a vector.
+pub struct Wheel {
+    entries: Vec<Entry>,
+    /// The first entry of each slot.
+    heads: [[u32; SLOTS]; LEVELS],
+    /// Which slots are occupied.
+    occupied: [u64; LEVELS],
+    /// Entries whose time has come.
+    due: u32,
+    /// Every deadline before this has been taken out.
+    now: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Entry {
+    at: u64,
+    next: u32,
+    prev: u32,
+    /// Level and slot, or one of the marks below.
+    place: u16,
+}
+
+impl Default for Wheel {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Wheel {
+    /// An empty wheel at tick 0.
+    pub fn new() -> Self {
+        let heads = [[NONE; SLOTS]; LEVELS];
+        Self { entries: Vec::new(), heads, occupied: [0; LEVELS], due: NONE, now: 0 }
+    }
+
+    /// Sets a key's deadline, in place of the one that it had.
+    pub fn set(&mut self, key: u32, at: Tick) {
+        if self.entries.len() <= key as usize {
+            let idle = Entry { at: 0, next: NONE, prev: NONE, place: IDLE };
+            self.entries.resize(key as usize + 1, idle);
+        }
+        self.unlink(key);
+        self.entries[key as usize].at = at.0;
+        self.link(key);
+    }
+
+    /// Forgets a key's deadline.
+    pub fn clear(&mut self, key: u32) {
+        if self.is_set(key) {
+            self.unlink(key);
+        }
+    }
+
+    /// Whether a key has a deadline.
+    pub fn is_set(&self, key: u32) -> bool {
+        self.entries.get(key as usize).is_some_and(|entry| entry.place != IDLE)
+    }
+
+    /// A moment that is not later than the first deadline, and later than the last one taken
+    /// out; `None` = no deadline at all.
+    pub fn next(&self) -> Option<Tick> {
+        if self.due != NONE {
+            return Some(Tick(self.now));
+        }
+        (0..LEVELS).filter_map(|level| self.next_slot(level)).map(|(at, _)| Tick(at)).min()
+    }
+
+    /// Takes out one key whose deadline is at or before `now`. Call until `None`.
+    pub fn pop_due(&mut self, now: Tick) -> Option<u32> {
+        loop {
+            if self.due != NONE {
+                let key = self.due;
+                self.unlink(key);
+                return Some(key);
+            }
+            let soonest = (0..LEVELS)
+                .filter_map(|level| self.next_slot(level).map(|(at, slot)| (at, level, slot)))
+                // A coarser slot that begins at the same moment is sorted in first.
+                .min_by_key(|(at, level, _)| (*at, LEVELS - level));
+            let Some((at, level, slot)) = soonest.filter(|(at, ..)| *at <= now.0) else {
+                self.now = self.now.max(now.0);
+                return None;
+            };
+            self.now = self.now.max(at);
+            while self.heads[level][slot] != NONE {
+                let key = self.heads[level][slot];
+                self.unlink(key);
+                self.link(key);
+            }
+        }
+    }
+
+    /// The first occupied slot of a level at or after now, and the moment at which it begins.
+    fn next_slot(&self, level: usize) -> Option<(u64, usize)> {
+        let shift = BITS * level as u32;
+        let here = self.now >> shift;
+        let turned = self.occupied[level].rotate_right((here % SLOTS as u64) as u32);
+        (turned != 0).then(|| {
+            let ahead = u64::from(turned.trailing_zeros());
+            let begins = (here + ahead) << shift;
+            (begins.max(self.now), ((here + ahead) % SLOTS as u64) as usize)
+        })
+    }
+
+    fn link(&mut self, key: u32) {
+        let at = self.entries[key as usize].at;
+        let (place, head) = if at <= self.now {
+            (DUE, &mut self.due)
+        } else {
+            let (level, slot) = self.slot_of(at);
+            self.occupied[level] |= 1 << slot;
+            ((level * SLOTS + slot) as u16, &mut self.heads[level][slot])
+        };
+        let next = std::mem::replace(head, key);
+        if let Some(other) = self.entries.get_mut(next as usize) {
+            other.prev = key;
+        }
+        let entry = &mut self.entries[key as usize];
+        (entry.next, entry.prev, entry.place) = (next, NONE, place);
+    }
+
+    /// The finest level on which the deadline is less than one turn away. At that level it cannot
+    /// fall into the slot that is now, or it would be one turn late.
+    fn slot_of(&self, at: u64) -> (usize, usize) {
+        for level in 0..LEVELS {
+            let shift = BITS * level as u32;
+            if (at >> shift) - (self.now >> shift) < SLOTS as u64 {
+                return (level, ((at >> shift) % SLOTS as u64) as usize);
+            }
+        }
+        let shift = BITS * (LEVELS as u32 - 1);
+        (LEVELS - 1, (((self.now >> shift) + SLOTS as u64 - 1) % SLOTS as u64) as usize)
+    }
+
+    fn unlink(&mut self, key: u32) {
+        let Entry { next, prev, place, .. } = self.entries[key as usize];
+        if place == IDLE {
+            return;
+        }
+        if let Some(other) = self.entries.get_mut(next as usize) {
+            other.prev = prev;
+        }
+        match self.entries.get_mut(prev as usize) {
+            Some(other) => other.next = next,
+            None if place == DUE => self.due = next,
+            None => {
+                let (level, slot) = (usize::from(place) / SLOTS, usize::from(place) % SLOTS);
+                self.heads[level][slot] = next;
+                if next == NONE {
+                    self.occupied[level] &= !(1 << slot);
+                }
+            }
+        }
+        self.entries[key as usize].place = IDLE;
+    }
+}
+
+const LEVELS: usize = 4;
+const SLOTS: usize = 64;
+const BITS: u32 = 6;
+const NONE: u32 = u32::MAX;
+const IDLE: u16 = u16::MAX;
+const DUE: u16 = u16::MAX - 1;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn an_empty_wheel_has_no_deadline() {
+        let mut wheel = Wheel::new();
+        assert_eq!(wheel.next(), None);
+        assert_eq!(wheel.pop_due(Tick(1 << 40)), None);
+    }
+
+    #[test]
+    fn a_far_deadline_comes_in_its_time() {
+        let mut wheel = Wheel::new();
+        let day = 86_400_000;
+        wheel.set(3, Tick(day));
+        let mut now = 0;
+        while let Some(next) = wheel.next() {
+            assert!(next.0 > now && next.0 <= day, "{next:?} after {now}");
+            now = next.0;
+            if wheel.pop_due(Tick(now)).is_some() {
+                assert_eq!(now, day);
+                return;
+            }
+        }
+        panic!("the deadline was lost");
+    }
+
+    #[derive(Debug, Clone)]
+    enum Act {
+        Set(u32, u64),
+        Clear(u32),
+        Pass(u64),
+    }
+
+    fn acts() -> impl Strategy<Value = Vec<Act>> {
+        let span = prop_oneof![0..70u64, 0..5_000u64, 0..300_000u64, 0..40_000_000u64];
+        let act = prop_oneof![
+            (0..20u32, span.clone()).prop_map(|(key, after)| Act::Set(key, after)),
+            (0..20u32).prop_map(Act::Clear),
+            span.prop_map(Act::Pass),
+        ];
+        proptest::collection::vec(act, 1..80)
+    }
+
+    proptest! {
+        #[test]
+        fn the_wheel_agrees_with_a_sorted_list(acts in acts()) {
+            let (mut wheel, mut list, mut now) = (Wheel::new(), BTreeMap::new(), 0);
+            for act in acts {
+                match act {
+                    Act::Set(key, after) => {
+                        wheel.set(key, Tick(now + after));
+                        list.insert(key, now + after);
+                    }
+                    Act::Clear(key) => {
+                        wheel.clear(key);
+                        list.remove(&key);
+                    }
+                    Act::Pass(time) => {
+                        now += time;
+                        let mut fired = Vec::new();
+                        while let Some(key) = wheel.pop_due(Tick(now)) {
+                            fired.push(key);
+                        }
+                        fired.sort_unstable();
+                        let due: Vec<u32> =
+                            list.iter().filter(|(_, at)| **at <= now).map(|(k, _)| *k).collect();
+                        list.retain(|_, at| *at > now);
+                        prop_assert_eq!(fired, due);
+                    }
+                }
+                let first = list.values().min().copied();
+                match (wheel.next(), first) {
+                    (None, None) => {}
+                    (Some(next), Some(first)) => prop_assert!(next.0 <= first.max(now)),
+                    (next, first) => prop_assert!(false, "{:?} against {:?}", next, first),
+                }
+                for key in 0..20 {
+                    prop_assert_eq!(wheel.is_set(key), list.contains_key(&key));
+                }
+            }
+        }
+    }
+}

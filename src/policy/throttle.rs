@@ -1,0 +1,163 @@
+//! Fair share of connections: when the box is full, light users keep their place and heavy users
+//! share what is left (spec: stats 3; D5).
+
+/// Caps by the reference's algorithm: whoever holds at most an equal share keeps it, the rest is
+/// shared again among the others, until nobody is below. `caps` and `counts` are by user.
+/// Returns whether anybody is capped. A cap may come out as 0.
+pub fn fair_share(limit: u32, counts: &[u32], caps: &mut [Option<u32>]) -> bool {
+    caps.fill(None);
+    let total: u64 = counts.iter().map(|count| u64::from(*count)).sum();
+    if total <= u64::from(limit) {
+        return false;
+    }
+    let mut open: Vec<usize> = (0..counts.len()).collect();
+    let mut budget = u64::from(limit);
+    loop {
+        let share = budget / open.len().max(1) as u64;
+        let mut kept = 0;
+        let before = open.len();
+        open.retain(|user| {
+            let light = u64::from(counts[*user]) <= share;
+            kept += if light { u64::from(counts[*user]) } else { 0 };
+            !light
+        });
+        if open.len() == before || open.is_empty() {
+            for user in &open {
+                caps[*user] = Some(share as u32);
+            }
+            return !open.is_empty();
+        }
+        budget -= kept;
+    }
+}
+
+/// The caps in force.
+pub struct Throttle {
+    limit: u32,
+    caps: Vec<Option<u32>>,
+    active: bool,
+}
+
+impl Throttle {
+    /// No caps yet, for `users` people who share `limit` connections.
+    pub fn new(limit: u32, users: usize) -> Self {
+        Self { limit, caps: vec![None; users], active: false }
+    }
+
+    /// The connections that everybody shares.
+    pub fn limit(&self) -> u32 {
+        self.limit
+    }
+
+    /// Whether anybody is capped.
+    pub fn is_active(&self) -> bool {
+        self.active
+    }
+
+    /// The caps in force, by user; never below 1.
+    pub fn caps(&self) -> impl Iterator<Item = Option<u32>> + '_ {
+        self.caps.iter().map(|cap| cap.map(|cap| cap.max(1)))
+    }
+
+    /// Computes the caps for these live connections.
+    pub fn recompute(&mut self, counts: &[u32]) {
+        self.active = fair_share(self.limit, counts, &mut self.caps);
+    }
+
+    /// Whether `user` may have one more connection beside the live ones. When that would make
+    /// more than the limit, the caps are computed at once with the new one counted; otherwise the
+    /// last caps hold until they are computed again.
+    pub fn admit(&mut self, counts: &[u32], user: usize) -> bool {
+        let mut wanted = counts.to_vec();
+        let Some(own) = wanted.get_mut(user) else { return false };
+        *own += 1;
+        let own = *own;
+        let total: u64 = wanted.iter().map(|count| u64::from(*count)).sum();
+        if total > u64::from(self.limit) {
+            self.recompute(&wanted);
+        }
+        match self.caps.get(user).copied().flatten() {
+            Some(cap) => own <= cap.max(1),
+            None => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Opens connections for `user` until one is refused or `most` are open.
+    fn open(throttle: &mut Throttle, counts: &mut [u32], user: usize, most: u32) {
+        while counts[user] < most && throttle.admit(counts, user) {
+            counts[user] += 1;
+        }
+    }
+
+    #[test]
+    fn the_reference_example_comes_out_live() {
+        let (mut throttle, mut counts) = (Throttle::new(100, 4), [0; 4]);
+        for (user, most) in [(2, 90), (0, 1), (1, 1), (3, 110)] {
+            open(&mut throttle, &mut counts, user, most);
+        }
+        assert_eq!(counts, [1, 1, 90, 49]);
+        let caps: Vec<_> = throttle.caps().collect();
+        assert_eq!(caps, [None, None, Some(49), Some(49)]);
+    }
+
+    #[test]
+    fn caps_vanish_when_the_total_fits_again() {
+        let (mut throttle, mut counts) = (Throttle::new(3, 2), [0, 0]);
+        open(&mut throttle, &mut counts, 0, 10);
+        assert_eq!((counts[0], throttle.is_active()), (3, true));
+        assert!(!throttle.admit(&[3, 0], 0));
+        throttle.recompute(&[1, 0]);
+        assert!(!throttle.is_active() && throttle.admit(&[1, 0], 0));
+    }
+
+    #[test]
+    fn more_people_than_places_still_get_one_each() {
+        let (mut throttle, mut counts) = (Throttle::new(2, 5), [0; 5]);
+        for user in 0..5 {
+            open(&mut throttle, &mut counts, user, 9);
+        }
+        assert!(counts.iter().all(|count| *count >= 1), "{counts:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn a_lone_heavy_user_stops_exactly_at_the_limit(limit in 1..500u32, idle in 0..9usize) {
+            let (mut throttle, mut counts) = (Throttle::new(limit, idle + 1), vec![0; idle + 1]);
+            open(&mut throttle, &mut counts, idle, 1_000);
+            prop_assert_eq!(counts[idle], limit);
+        }
+
+        #[test]
+        fn who_is_below_the_equal_share_always_gets_in(
+            limit in 1..200u32,
+            counts in proptest::collection::vec(0..80u32, 1..12),
+            user in 0..12usize,
+        ) {
+            let user = user % counts.len();
+            let mut throttle = Throttle::new(limit, counts.len());
+            let share = limit / counts.len() as u32;
+            if counts[user] < share.max(1) {
+                prop_assert!(throttle.admit(&counts, user));
+            }
+        }
+
+        #[test]
+        fn light_users_and_caps_never_exceed_the_limit(
+            limit in 1..200u32,
+            counts in proptest::collection::vec(0..80u32, 1..12),
+        ) {
+            let mut caps = vec![None; counts.len()];
+            fair_share(limit, &counts, &mut caps);
+            let allowed: u32 =
+                counts.iter().zip(&caps).map(|(count, cap)| cap.unwrap_or(*count)).sum();
+            prop_assert!(allowed <= limit);
+        }
+    }
+}
