@@ -17,6 +17,7 @@ mod e2e {
     mod judge;
     mod limits;
     mod mirror;
+    mod privacy;
     mod records;
     mod relay;
     mod signals;

@@ -1,14 +1,21 @@
 //! The judge judged: client, DC and captures must agree with each other without the product.
 
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
 use crate::support::answer;
+use crate::support::blackhole::BlackHole;
 use crate::support::captured::{payloads, sessions};
 use crate::support::client::{CCS, Client, record};
 use crate::support::crypto::hmac;
+use crate::support::curve::mlkem_score;
 use crate::support::dc::Dc;
 use crate::support::hello::{Hello, Secret, Shape};
 use crate::support::obfuscated2;
-use crate::support::peer::End;
-use crate::support::{pattern, reference};
+use crate::support::peer::{End, Peer};
+use crate::support::stage::HOST;
+use crate::support::tls::{PAGE, TlsOrigin};
+use crate::support::{pattern, random, reference};
 
 #[test]
 fn our_client_and_our_dc_understand_each_other_through_the_reference() {
@@ -71,4 +78,44 @@ fn our_hellos_have_the_sizes_of_the_apps() {
     assert_eq!(Hello::fresh(&secret, Shape::Classic).wire.len(), 517);
     let modern = Hello::fresh(&secret, Shape::PostQuantum).wire.len();
     assert!((1500..2048).contains(&modern), "{modern}");
+}
+
+#[test]
+fn genuine_ml_kem_ciphertexts_score_above_random_bytes() {
+    let random: f64 = (0..20).map(|_| mlkem_score(&random::<1088>())).sum();
+    assert!(random < -30.0, "{random}");
+    // Coefficients as ML-KEM-768 compresses them, here simply all residues in turn.
+    let symbols = (0..768u64).map(|index| (((index * 13 % 3329) << 11) + 3329) / 6658 % 1024);
+    let symbols: Vec<u64> = symbols.collect();
+    let pack = |four: &[u64]| four.iter().rev().fold(0u64, |word, symbol| word << 10 | symbol);
+    let packed: Vec<u8> =
+        symbols.chunks(4).flat_map(|four| pack(four).to_le_bytes()[..5].to_vec()).collect();
+    assert!(mlkem_score(&packed) > 0.0);
+}
+
+#[test]
+fn our_site_serves_our_browser() {
+    let site = TlsOrigin::listen(&[HOST]);
+    assert_eq!(site.page_through(site.addr, HOST), PAGE);
+}
+
+#[test]
+fn our_black_hole_answers_nobody() {
+    let hole = BlackHole::dig();
+    assert!(TcpStream::connect_timeout(&hole.addr, Duration::from_millis(300)).is_err());
+}
+
+#[test]
+fn a_reset_is_told_from_a_fin() {
+    let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
+    let addr = listener.local_addr().expect("an address");
+    for end in [End::Fin, End::Reset] {
+        let mut near = Peer::connect("near end", addr);
+        let far = Peer::new("far end", listener.accept().expect("the near end").0);
+        match end {
+            End::Fin => far.finish(),
+            End::Reset => far.reset(),
+        }
+        assert_eq!(near.recv_rest(), (Vec::new(), end));
+    }
 }

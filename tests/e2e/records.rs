@@ -2,9 +2,9 @@
 //! (spec: protocol 5, 6, 7), and the forms that end the session (15.13).
 
 use crate::support::client::{CCS, Client, Visitor, record};
-use crate::support::hello::Shape;
-use crate::support::obfuscated2::{DD, EE, EF};
-use crate::support::peer::End;
+use crate::support::hello::{Hello, Shape};
+use crate::support::obfuscated2::{self, DD, EE, EF};
+use crate::support::peer::{End, Peer};
 use crate::support::stage::Stage;
 use crate::support::{QUIET, pattern};
 
@@ -51,6 +51,33 @@ fn payload_sent_before_the_dc_answers_waits_for_it() {
     let mut session = stage.dc.accept();
     assert!(session.from.recv(plain.len()) == plain);
     drop(writer.join().expect("the writer"));
+}
+
+#[test]
+fn a_client_that_does_not_wait_for_the_answer_is_served() {
+    let stage = Stage::plain();
+    let hello = Hello::fresh(&stage.secret, Shape::PostQuantum);
+    let mut header = obfuscated2::write(DD, 2, Some(&stage.secret.key));
+    let data = record(0x17, &header.forth.turn(b"early"));
+    let mut peer = Peer::connect("hasty client", stage.proxy.addr);
+    peer.send(&[&hello.wire[..], &CCS, &record(0x17, &header.wire), &data].concat());
+    let visitor = Visitor::await_answer(peer, &stage.secret, &hello);
+    let mut client = visitor.resume(header.forth, header.back);
+    let mut session = stage.dc.accept();
+    assert_eq!(session.from.recv(5), b"early");
+    session.to.send(b"late");
+    assert_eq!(client.down.recv(4), b"late");
+}
+
+#[test]
+fn records_that_arrive_byte_by_byte_are_understood() {
+    let stage = Stage::plain();
+    let (mut client, header) = visitor(&stage).prepare(DD, 2);
+    let data = client.up.seal(b"a few bytes");
+    for byte in [&CCS[..], &record(0x17, &header), &record(0x17, &data)].concat() {
+        client.up.raw(&[byte]);
+    }
+    assert_eq!(stage.dc.accept().from.recv(11), b"a few bytes");
 }
 
 #[test]
