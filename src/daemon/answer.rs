@@ -51,13 +51,17 @@ impl KeyShares {
         self.stock.pop().unwrap_or_else(|| make(drbg))
     }
 
-    /// Makes one key if the stock wants it; `true` = it would take another.
-    pub fn refill(&mut self, drbg: &mut Drbg) -> bool {
-        if self.stock.len() < self.wanted {
+    /// Whether the stock wants a key.
+    pub fn wants(&self) -> bool {
+        self.stock.len() < self.wanted
+    }
+
+    /// Makes one key if the stock wants it.
+    pub fn refill(&mut self, drbg: &mut Drbg) {
+        if self.wants() {
             let key = make(drbg);
             self.stock.push(key);
         }
-        self.stock.len() < self.wanted
     }
 }
 

@@ -43,7 +43,10 @@ pub struct Daemon<N: Net> {
 
 impl<N: Net> Daemon<N> {
     /// An empty daemon for at most `most_sessions` at once.
-    pub fn new(world: World, net: N, most_sessions: usize) -> Self {
+    pub fn new(mut world: World, net: N, most_sessions: usize) -> Self {
+        // Strangers may take half of the places, or the few that there are.
+        let front_cap = (most_sessions / 2).max(most_sessions.min(16));
+        world.front_cap = u32::try_from(front_cap).unwrap_or(u32::MAX);
         Self { sessions: Slab::new(), world, net, ready: VecDeque::new(), most_sessions }
     }
 
@@ -59,8 +62,7 @@ impl<N: Net> Daemon<N> {
 
     /// Starts a round: every `now` until the next one is this one.
     pub fn begin(&mut self, now: Tick, wall: Wall) {
-        self.world.now = now;
-        self.world.wall = wall;
+        self.world.set_time(now, wall);
         self.world.meter.reads = 0;
         self.world.meter.read_bytes = 0;
     }
@@ -130,7 +132,7 @@ impl<N: Net> Daemon<N> {
         for _ in 0..self.world.pool.lendable().min(self.world.starved.len()) {
             if let Some(key) = self.world.starved.pop_front() {
                 if let Some(session) = self.sessions.get_mut(key as usize) {
-                    session.queued = false;
+                    session.parked = false;
                 }
                 self.queue(key);
             }
@@ -181,11 +183,11 @@ impl<N: Net> Daemon<N> {
                 session.queued = true;
                 ready.push_back(key);
             }
-            Fate::Starved => {
-                session.queued = true;
+            Fate::Starved if !session.parked => {
+                session.parked = true;
                 world.starved.push_back(key);
             }
-            Fate::Waiting => {}
+            Fate::Starved | Fate::Waiting => {}
         }
         let due = session.due(world);
         if session.armed.is_none_or(|armed| due < armed) {

@@ -67,8 +67,9 @@ enum Moved {
 pub fn pipe<W: Wire>(session: &mut Session<W>, world: &mut World) -> Turn {
     let Stage::Pipe(pipe) = &mut session.stage else { return Turn::On };
     let (client, server) = (&mut session.client, &mut pipe.server);
-    client.flush(world.now);
-    server.flush(world.now);
+    if client.flush(world.now) | server.flush(world.now) {
+        session.active = world.now;
+    }
     count(client, session.user, world, Way::Out);
     count(server, session.user, world, Way::In);
     if world.draining {

@@ -82,7 +82,7 @@ impl Server {
         let clock = Clock::start();
         let (now, wall) = clock.read();
         let mut world = World::new(Rc::new(settings), seed, sizes.blocks, sizes.slots);
-        (world.now, world.wall) = (now, wall);
+        world.set_time(now, wall);
         world.own_binds = doors.iter().map(|door| door.listener.local_addr()).collect();
         let public = [world.settings.public_ipv4, world.settings.public_ipv6];
         for ip in public.into_iter().flatten() {
@@ -143,8 +143,11 @@ impl Server {
                 log::info!("event=stopped sessions={}", self.daemon.sessions());
                 return Ok(());
             }
-            if !busy && events.is_empty() {
-                busy = self.daemon.world.refill_shares();
+            if !busy {
+                if events.is_empty() {
+                    self.daemon.world.refill_shares();
+                }
+                busy = self.daemon.world.shares.wants();
             }
             self.rest();
         }
@@ -249,27 +252,30 @@ impl Server {
 
     /// Accepts at most a few per listener. `true` = more stand before a door.
     fn accept_all(&mut self) -> bool {
-        if let Some(door) = &mut self.stats {
-            let registry = self.poll.registry();
-            while door.knocked && self.admin.has_room() {
-                match door.listener.accept() {
-                    Ok(Some((wire, _))) => {
-                        let now = self.daemon.world.now;
-                        let place = self.admin.accept(wire.into_stream(), registry, VISITS, now);
-                        if let Some(place) = place {
-                            self.admin.step(place, &self.daemon.world);
-                        }
-                    }
-                    Err(AcceptTrouble::Transient) => {}
-                    Ok(None) | Err(_) => door.knocked = false,
-                }
-            }
-        }
         let now = self.daemon.world.now;
         if self.paused.is_some_and(|until| now < until) {
             return false;
         }
         self.paused = None;
+        if let Some(door) = &mut self.stats {
+            let registry = self.poll.registry();
+            while door.knocked && self.admin.has_room() {
+                match door.listener.accept() {
+                    Ok(Some((wire, _))) => {
+                        let place = self.admin.accept(wire.into_stream(), registry, VISITS, now);
+                        if let Some(place) = place {
+                            self.admin.step(place, &self.daemon.world);
+                        }
+                    }
+                    Ok(None) => door.knocked = false,
+                    Err(AcceptTrouble::Transient) => {}
+                    Err(_) => {
+                        self.paused = Some(Tick(now.0 + ACCEPT_PAUSE_MS));
+                        break;
+                    }
+                }
+            }
+        }
         for door in &mut self.doors {
             for _ in 0..ACCEPTS_PER_ROUND {
                 if !door.knocked || self.paused.is_some() {

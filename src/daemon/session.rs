@@ -128,12 +128,11 @@ impl<W: Wire> End<W> {
         self.outbox.push(pool, &bytes[taken..])
     }
 
-    /// Writes what the outbox holds, with at most one write.
-    pub fn flush(&mut self, now: Tick) {
+    /// Writes what the outbox holds, with at most one write. `true` = some of it left.
+    pub fn flush(&mut self, now: Tick) -> bool {
         if self.outbox.is_empty() || !self.ready.writable || self.dead {
-            return;
+            return false;
         }
-        let offered = self.outbox.len();
         let mut slices = [IoSlice::new(&[]); FLUSH_SLICES];
         let count = self.outbox.slices(&mut slices);
         let within: usize = slices[..count].iter().map(|s| s.len()).sum();
@@ -145,7 +144,7 @@ impl<W: Wire> End<W> {
         } else if taken > 0 {
             self.stalled = Some(now);
         }
-        debug_assert!(self.outbox.len() <= offered);
+        taken > 0
     }
 
     /// Sends our FIN.
@@ -223,6 +222,8 @@ pub struct Session<W> {
     pub armed: Option<Tick>,
     /// It stands in the ready queue.
     pub queued: bool,
+    /// It waits for a block of the pool; deadlines and events still reach it.
+    pub parked: bool,
 }
 
 impl<W: Wire> Session<W> {
@@ -239,6 +240,7 @@ impl<W: Wire> Session<W> {
             active: world.now,
             armed: None,
             queued: false,
+            parked: false,
         }
     }
 

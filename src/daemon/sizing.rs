@@ -40,7 +40,7 @@ pub fn measure(settings: &Settings) -> Sizes {
 
 /// Two descriptors per session and some for ourselves; a sixteenth of the memory for unsent bytes.
 fn sum(concurrency: u32, buffers: Option<u64>, nofile: u64, memory: Option<u64>) -> Sizes {
-    let by_files = nofile.saturating_sub(OWN_FILES) / 2;
+    let by_files = nofile.saturating_sub(OWN_FILES.min(nofile / 4)) / 2;
     let sessions = u64::from(concurrency).min(by_files).max(1) as usize;
     let memory = memory.unwrap_or(UNKNOWN_MEMORY);
     let bytes = buffers.unwrap_or((memory / 16).clamp(LEAST_BUFFERS, MOST_BUFFERS));
@@ -49,7 +49,8 @@ fn sum(concurrency: u32, buffers: Option<u64>, nofile: u64, memory: Option<u64>)
     Sizes { sessions, blocks, slots }
 }
 
-/// Listeners, the poller, signals, stats visits, lookups, and dials that race.
+/// Listeners, the poller, signals, stats visits, lookups, and dials that race; less of a small
+/// limit.
 const OWN_FILES: u64 = 64;
 const LEAST_BUFFERS: u64 = 1 << 20;
 const MOST_BUFFERS: u64 = 64 << 20;
@@ -65,7 +66,8 @@ mod tests {
     fn open_files_bound_the_sessions() {
         assert_eq!(sum(4096, None, 1024, None).sessions, 480);
         assert_eq!(sum(4096, None, 20_000, None).sessions, 4096);
-        assert_eq!(sum(4096, None, 10, None).sessions, 1);
+        assert_eq!(sum(4096, None, 64, None).sessions, 24);
+        assert_eq!(sum(4096, None, 2, None).sessions, 1);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The body of `GET /stats`, field by field as the reference prints it (spec: stats 1).
 
 use std::borrow::Cow;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use miniserde::json;
 use miniserde::ser::{Fragment, Map, Serialize};
@@ -50,10 +50,7 @@ pub fn body(world: &World) -> String {
 
 /// RFC 3339 in UTC of a moment on the monotonic clock.
 fn stamp(world: &World, at_ms: u64) -> String {
-    let ago = Duration::from_millis(world.now.0.saturating_sub(at_ms));
-    let now = UNIX_EPOCH + Duration::new(world.wall.unix_s, world.wall.nanos);
-    let then = now.checked_sub(ago).unwrap_or(UNIX_EPOCH);
-    humantime::format_rfc3339_millis(then).to_string()
+    humantime::format_rfc3339_millis(UNIX_EPOCH + world.wall_of(at_ms)).to_string()
 }
 
 /// A JSON object whose fields keep their order and may be absent, which no derive offers.

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::config::settings::Settings;
 use crate::daemon::addresses::BadAddresses;
@@ -64,6 +65,8 @@ pub struct World {
     pub now: Tick,
     /// The round's wall time.
     pub wall: Wall,
+    /// The wall time of tick 0.
+    pub started: Duration,
     /// Folds repeated log lines.
     pub folded: Folded,
     /// We are leaving: no new reads.
@@ -97,7 +100,6 @@ impl World {
         let replay = settings
             .replay
             .map(|r| Replay::new(usize::try_from(r.max_bytes).unwrap_or(usize::MAX)));
-        let front_cap = (settings.concurrency / 2).max(settings.concurrency.min(16));
         Self {
             users,
             throttle,
@@ -114,15 +116,32 @@ impl World {
             starved: VecDeque::new(),
             hello_bytes: 0,
             fronted: 0,
-            front_cap,
+            front_cap: 0,
             greeted: Tick(0),
             own_binds: Vec::new(),
             now: Tick(0),
             wall: Wall::default(),
+            started: Duration::ZERO,
             folded: Folded::default(),
             draining: false,
             settings,
         }
+    }
+
+    /// Takes the time of a new round. The start's wall time stays as it is unless the clock has
+    /// been set meanwhile.
+    pub fn set_time(&mut self, now: Tick, wall: Wall) {
+        (self.now, self.wall) = (now, wall);
+        let since_1970 = Duration::new(wall.unix_s, wall.nanos);
+        let started = since_1970.saturating_sub(Duration::from_millis(now.0));
+        if started.abs_diff(self.started) > CLOCK_SET {
+            self.started = started;
+        }
+    }
+
+    /// The wall time of a tick, since 1970.
+    pub fn wall_of(&self, at_ms: u64) -> Duration {
+        self.started + Duration::from_millis(at_ms)
     }
 
     /// How many records a read may ask for so that whatever a write leaves over has a place;
@@ -156,9 +175,9 @@ impl World {
         }
     }
 
-    /// Makes one key share for the stock; `true` = it would take another.
-    pub fn refill_shares(&mut self) -> bool {
-        self.shares.refill(&mut self.drbg)
+    /// Makes one key share for the stock, if it wants one.
+    pub fn refill_shares(&mut self) {
+        self.shares.refill(&mut self.drbg);
     }
 
     /// A client address as it may appear in a log: /24 or /48 unless the operator asked for all.
@@ -186,3 +205,6 @@ pub fn wheel_key(session: u32) -> u32 {
 
 /// The wheel key of the throttle's next look.
 pub const TIMER_THROTTLE: u32 = 0;
+
+/// A difference of the clocks that drift does not explain.
+const CLOCK_SET: Duration = Duration::from_secs(2);

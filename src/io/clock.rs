@@ -30,6 +30,9 @@ impl Clock {
     pub fn read(&self) -> (Tick, Wall) {
         let tick = Tick(self.start.elapsed().as_millis() as u64);
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        (tick, Wall { unix_s: wall.as_secs(), nanos: wall.subsec_nanos() })
+        (tick, Wall { unix_s: wall.as_secs().min(YEAR_9999), nanos: wall.subsec_nanos() })
     }
 }
+
+/// RFC 3339 has four digits for the year.
+const YEAR_9999: u64 = 253_370_764_800;
