@@ -9,6 +9,7 @@ mod support;
 
 mod e2e {
     mod binds;
+    mod crowd;
     mod dialling;
     mod fronting;
     mod half_close;

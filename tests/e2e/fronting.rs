@@ -1,6 +1,8 @@
 //! Whoever is not provably ours meets the origin, with exactly his own bytes, in one piece
 //! (spec: protocol 10, decision D10).
 
+use std::net::Ipv4Addr;
+
 use crate::support::client::Visitor;
 use crate::support::dc::Dc;
 use crate::support::hello::{Hello, Secret, Shape, Wish, unix_now};
@@ -97,7 +99,7 @@ fn a_key_is_worth_nothing_under_another_users_host() {
     let mut wish = Wish::honest(&stage.secret, Shape::PostQuantum);
     wish.sni = Some(bob.host.clone());
     assert_fronted(&stage, "key and host mixed", &Hello::forge(&stage.secret, &wish).wire);
-    Visitor::knock(stage.proxy.addr, &bob, Shape::PostQuantum).begin(DD, 2);
+    let _client = Visitor::knock(stage.proxy.addr, &bob, Shape::PostQuantum).begin(DD, 2);
     assert_eq!(stage.dc.accept().dc, 2);
 }
 
@@ -182,7 +184,34 @@ fn a_browser_gets_the_origins_page_and_certificate() {
 
 #[test]
 fn a_front_that_is_our_own_listener_is_refused_without_a_loop() {
-    let stage = Stage::with(|config| config.set("domain-fronting", "port", "{port}"));
+    assert_no_loop(&Stage::with(|config| config.set("domain-fronting", "port", "{port}")));
+}
+
+#[test]
+fn a_front_whose_name_leads_to_our_own_listener_is_refused_without_a_loop() {
+    assert_no_loop(&Stage::with(|config| {
+        let config = config.set("domain-fronting", "host", "\"localhost\"");
+        config.set("domain-fronting", "port", "{port}")
+    }));
+}
+
+#[test]
+fn a_front_that_is_our_own_listener_on_every_address_is_refused_without_a_loop() {
+    let mut stage = Stage::with(|config| {
+        let config = config.set("domain-fronting", "port", "{port}");
+        config.binds(&[Ipv4Addr::UNSPECIFIED.into()])
+    });
+    stage.proxy.addr.set_ip(Ipv4Addr::LOCALHOST.into());
+    assert_no_loop(&stage);
+}
+
+#[test]
+fn a_front_may_be_named() {
+    let stage = Stage::with(|config| config.set("domain-fronting", "host", "\"localhost\""));
+    assert_fronted(&stage, "a named front", b"GET / HTTP/1.1\r\n\r\n");
+}
+
+fn assert_no_loop(stage: &Stage) {
     let files = stage.proxy.files();
     let quiet_log = stage.proxy.log().len();
     for _ in 0..5 {

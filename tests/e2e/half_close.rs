@@ -15,7 +15,7 @@ const MIB: usize = 1 << 20;
 
 /// A session whose client lets the kernel keep little.
 fn narrow_client(stage: &Stage) -> Client {
-    let peer = Peer::connect("client", stage.proxy.addr).with_small_receive_buffer(4096);
+    let peer = Peer::connect("client", stage.proxy.addr).with_small_receive_buffer(131_072);
     let hello = Hello::fresh(&stage.secret, Shape::PostQuantum);
     Visitor::greet(peer, &stage.secret, &hello).begin(DD, 2)
 }
@@ -95,6 +95,7 @@ fn the_tail_of_a_closing_dc_reaches_a_slow_client() {
     let mut session = stage.dc.accept();
     let dc = thread::spawn(move || {
         session.to.send(&pattern(3, 8 * MIB));
+        drop(session);
     });
     let mut expected = Pattern::new(3);
     let mut got = 0;
@@ -117,7 +118,10 @@ fn the_tail_of_a_closing_dc_reaches_a_slow_client() {
 fn the_tail_of_a_closing_client_reaches_a_slow_dc() {
     let stage = Stage::plain();
     let (mut client, mut session) = stage.session();
-    let app = thread::spawn(move || client.up.send(&pattern(4, 4 * MIB)));
+    let app = thread::spawn(move || {
+        client.up.send(&pattern(4, 4 * MIB));
+        drop(client);
+    });
     let mut expected = Pattern::new(4);
     for _ in 0..256 {
         thread::sleep(Duration::from_millis(1));

@@ -39,7 +39,7 @@ fn a_hello_cut_into_up_to_eleven_records_is_understood() {
             let hello = Hello::fresh(&stage.secret, shape);
             let mut peer = Peer::connect("client", stage.proxy.addr);
             peer.send(&hello.in_records(count));
-            Visitor::await_answer(peer, &stage.secret, &hello).begin(DD, 2);
+            let _client = Visitor::await_answer(peer, &stage.secret, &hello).begin(DD, 2);
             assert_eq!(stage.dc.accept().dc, 2, "{count} records");
         }
     }
@@ -57,7 +57,7 @@ fn a_hello_cut_inside_the_handshake_header_is_understood() {
     }
     let mut peer = Peer::connect("client", stage.proxy.addr);
     peer.send(&cut);
-    Visitor::await_answer(peer, &stage.secret, &hello).begin(DD, 2);
+    let _client = Visitor::await_answer(peer, &stage.secret, &hello).begin(DD, 2);
     assert_eq!(stage.dc.accept().dc, 2);
 }
 
@@ -69,7 +69,7 @@ fn a_hello_that_arrives_byte_by_byte_is_understood() {
     for byte in &hello.wire {
         peer.send(&[*byte]);
     }
-    Visitor::await_answer(peer, &stage.secret, &hello).begin(DD, 2);
+    let _client = Visitor::await_answer(peer, &stage.secret, &hello).begin(DD, 2);
     assert_eq!(stage.dc.accept().dc, 2);
 }
 

@@ -29,7 +29,7 @@ fn every_size_arrives_with_re_encryption() {
 
 #[test]
 fn every_size_arrives_with_little_memory() {
-    every_size_arrives(&Stage::with(|config| config.set("memory", "buffers", "\"128kib\"")));
+    every_size_arrives(&Stage::with(|config| config.set("memory", "buffers", "\"1mib\"")));
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn several_users_load_both_directions_with_re_encryption() {
 
 #[test]
 fn several_users_load_both_directions_with_little_memory() {
-    several_users(|config| config.set("memory", "buffers", "\"128kib\""));
+    several_users(|config| config.set("memory", "buffers", "\"1mib\""));
 }
 
 fn several_users(change: impl FnOnce(Config) -> Config) {

@@ -16,7 +16,7 @@ use crate::support::{Pattern, QUIET, eventually, holds_within};
 
 /// A DC that has more to say than the client, which reads nothing, lets through.
 fn stalled(stage: &Stage) -> (Client, DcReader) {
-    let peer = Peer::connect("client", stage.proxy.addr).with_small_receive_buffer(4096);
+    let peer = Peer::connect("client", stage.proxy.addr).with_small_receive_buffer(131_072);
     let hello = Hello::fresh(&stage.secret, Shape::PostQuantum);
     let client = Visitor::greet(peer, &stage.secret, &hello).begin(DD, 2);
     let DcSession { from, mut to, .. } = stage.dc.accept();

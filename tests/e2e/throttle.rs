@@ -14,7 +14,6 @@ use crate::support::stage::HOST;
 /// Four users of one host below a limit.
 struct Club {
     proxy: Proxy,
-    _dc: Dc,
     origin: Origin,
     members: [Secret; 4],
 }
@@ -27,14 +26,14 @@ const D: usize = 3;
 
 impl Club {
     fn open(limit: u32, interval: &str) -> Self {
-        let (dc, origin) = (Dc::listen(), Origin::listen());
+        let origin = Origin::listen();
         let members = NAMES.map(|_| Secret::new(HOST));
-        let config = Config::new(dc.addr, origin.addr)
+        let config = Config::new(Dc::echoing(), origin.addr)
             .set("throttle", "max-connections", &limit.to_string())
             .set("throttle", "check-interval", &format!("{interval:?}"));
         let users = NAMES.iter().zip(&members);
         let config = users.fold(config, |config, (name, secret)| config.user(name, secret));
-        Self { proxy: config.start(), _dc: dc, origin, members }
+        Self { proxy: config.start(), origin, members }
     }
 
     /// Opens `count` sessions of one member; each must be admitted.
@@ -100,15 +99,31 @@ fn heavy_users_share_what_light_users_leave() {
 }
 
 #[test]
-fn caps_vanish_when_the_sessions_do() {
+fn caps_last_while_there_are_too_many_and_vanish_with_them() {
     let club = Club::open(4, "1s");
     let heavy = club.admit(C, 4);
+    let light = club.admit(A, 1);
     club.assert_refused(C);
     let throttle = || club.proxy.stats()["throttle"].clone();
-    assert_eq!(throttle()["active"], true);
-    drop(heavy);
+    assert_eq!(throttle(), json!({"active": true, "limit": 4, "caps": {"c": 3}}));
+    drop((heavy, light));
     eventually("the caps vanish", || throttle() == json!({"active": false, "limit": 4}));
+    club.proxy.wait_for_connections("c", 0);
     let _again = club.admit(C, 4);
+}
+
+#[test]
+fn the_log_tells_when_caps_come_and_go() {
+    let club = Club::open(4, "1s");
+    let heavy = club.admit(C, 4);
+    let _light = club.admit(A, 1);
+    let warned = || {
+        let log = club.proxy.log();
+        log.lines().any(|line| line.contains("level=warn") && line.contains("throttle"))
+    };
+    eventually("a warning", warned);
+    drop(heavy);
+    eventually("the all-clear", || club.proxy.log().contains("active=false"));
 }
 
 #[test]

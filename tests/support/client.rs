@@ -123,6 +123,16 @@ impl Uplink {
         self.raw(&wire);
     }
 
+    /// Sends as much as the proxy takes before it loses patience; failing is no failure.
+    pub fn pour(&mut self, plain: &[u8]) {
+        for chunk in plain.chunks(APP_RECORD) {
+            let sealed = self.seal(chunk);
+            if self.peer.try_send(&record(0x17, &sealed)).is_err() {
+                return;
+            }
+        }
+    }
+
     /// Sends bytes as they are.
     pub fn raw(&mut self, bytes: &[u8]) {
         self.peer.send(bytes);
