@@ -335,4 +335,4 @@ impl Why {
 }
 
 /// Blocks written by one flush.
-const FLUSH_SLICES: usize = 9;
+const FLUSH_SLICES: usize = 17;
