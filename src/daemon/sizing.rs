@@ -45,10 +45,12 @@ fn sum(concurrency: u32, buffers: Option<u64>, nofile: u64, memory: Option<u64>)
     let memory = memory.unwrap_or(UNKNOWN_MEMORY);
     let bytes = buffers.unwrap_or((memory / 16).clamp(LEAST_BUFFERS, MOST_BUFFERS));
     let blocks = (bytes / BLOCK as u64).max(2) as usize;
-    let slots = match memory {
-        ..=SMALL_MACHINE => SLOTS / 4,
-        ..=MIDDLE_MACHINE => SLOTS / 2,
-        _ => SLOTS,
+    let slots = if memory <= SMALL_MACHINE {
+        SLOTS / 4
+    } else if memory <= MIDDLE_MACHINE {
+        SLOTS / 2
+    } else {
+        SLOTS
     };
     Sizes { sessions, blocks, slots }
 }

@@ -225,7 +225,8 @@ impl Hints {
 const HINTED: usize = 4;
 
 fn index(len: usize) -> u16 {
-    u16::try_from(len).expect("the size cap of the config file keeps users below 65,536")
+    assert!(len <= usize::from(u16::MAX), "the size cap of the config file bounds the users");
+    len as u16
 }
 
 #[cfg(test)]
