@@ -15,8 +15,10 @@ mod e2e {
     mod half_close;
     mod handshake;
     mod hostile;
+    mod idle;
     mod judge;
     mod limits;
+    mod memory;
     mod mirror;
     mod privacy;
     mod records;
@@ -25,4 +27,5 @@ mod e2e {
     mod stats;
     mod throttle;
     mod timeouts;
+    mod users;
 }

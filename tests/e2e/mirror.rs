@@ -86,3 +86,22 @@ fn a_fronted_connection_carries_anything_both_ways() {
     assert_eq!(stats["total_connections"], 0, "visits are not counted");
     assert_eq!(stats["users"]["alice"]["bytes_in"], 0);
 }
+
+#[test]
+fn the_tail_of_a_closing_origin_reaches_a_slow_prober() {
+    let stage = Stage::plain();
+    let mut prober = Peer::connect("prober", stage.proxy.addr).with_small_receive_buffer(65_536);
+    prober.send(b"GET / HTTP/1.1\r\n\r\n");
+    let mut visit = stage.origin.visit();
+    let page = pattern(13, 8 << 20);
+    thread::scope(|scope| {
+        let page = &page;
+        scope.spawn(move || {
+            visit.peer.send(page);
+            drop(visit);
+        });
+        let (seen, end) = prober.recv_rest();
+        assert!(seen == *page, "{} of {} bytes", seen.len(), page.len());
+        assert_eq!(end, End::Fin);
+    });
+}

@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
+use crate::support::blackhole::BlackHole;
 use crate::support::client::{Client, Visitor};
 use crate::support::dc::{DcReader, DcSession};
 use crate::support::hello::{Hello, Shape};
 use crate::support::obfuscated2::DD;
 use crate::support::peer::{End, Peer};
+use crate::support::proxy::Config;
 use crate::support::stage::Stage;
 use crate::support::{Pattern, QUIET, eventually, holds_within};
 
@@ -105,6 +107,44 @@ fn what_was_taken_from_the_dc_before_term_reaches_a_client_that_reads() {
     assert!(seen.len() as u64 >= taken, "{} of {taken} bytes", seen.len());
     assert!(seen == Pattern::new(1).take(seen.len()), "other bytes");
     assert_eq!(stage.proxy.wait_for_exit().code(), Some(0));
+}
+
+#[test]
+fn term_finds_sessions_in_every_state_and_ends_them() {
+    let hole = BlackHole::dig();
+    let list = format!("[\"{}\"]", hole.addr);
+    let mut stage = Stage::with(|config| config.set("telegram.dc-overrides", "4", &list));
+    let (addr, secret) = (stage.proxy.addr, stage.secret.clone());
+    let _silent = Peer::connect("silent", addr);
+    let mut half = Peer::connect("half", addr);
+    half.send(&Hello::fresh(&secret, Shape::PostQuantum).wire[..900]);
+    let _answered = Visitor::knock(addr, &secret, Shape::PostQuantum);
+    let _dialling = Visitor::knock(addr, &secret, Shape::PostQuantum).begin(DD, 4);
+    let mut prober = Peer::connect("prober", addr);
+    prober.send(b"GET / HTTP/1.1\r\n\r\n");
+    let mut visit = stage.origin.visit();
+    let (client, mut session) = stage.session();
+    client.up.finish();
+    assert!(session.from.recv_rest().0.is_empty());
+    let mut reader = Peer::connect("stats reader", stage.proxy.api);
+    reader.send(b"GET /st");
+    stage.proxy.signal(Signal::SIGTERM);
+    assert_eq!(stage.proxy.wait_for_exit().code(), Some(0));
+    assert!(prober.recv_rest().0.is_empty() && visit.peer.recv_rest().0.is_empty());
+}
+
+#[test]
+fn a_successor_takes_over_the_same_port_at_once() {
+    let mut stage = Stage::plain();
+    let (mut client, _session) = stage.session();
+    stage.proxy.signal(Signal::SIGTERM);
+    assert_eq!(stage.proxy.wait_for_exit().code(), Some(0));
+    assert!(client.down.recv_rest().0.is_empty());
+    // Our side of the old connection is still there, and the kernel remembers the other one.
+    let config = Config::new(stage.dc.addr, stage.origin.addr).user("alice", &stage.secret);
+    stage.proxy = config.port(stage.proxy.addr.port()).start();
+    let (_client, session) = stage.session();
+    assert_eq!(session.dc, 2);
 }
 
 #[test]

@@ -165,3 +165,36 @@ fn slow_readers_do_not_lock_others_out_for_ever() {
     }
     assert_eq!(get(stage.proxy.api, "/stats").status, 200);
 }
+
+#[test]
+fn a_long_body_reaches_a_reader_with_a_small_window() {
+    let stage = Stage::with(|config| {
+        let secret = Secret::new(HOST);
+        (0..3000).fold(config, |config, n| config.user(&format!("user number {n}"), &secret))
+    });
+    let mut peer = Peer::connect("slow reader", stage.proxy.api).with_small_receive_buffer(16_384);
+    peer.send(b"GET /stats HTTP/1.0\r\n\r\n");
+    let reply = read_reply(&mut peer);
+    assert_eq!(reply.header("content-length"), Some(reply.body.len().to_string().as_str()));
+    let stats: serde_json::Value = serde_json::from_str(&reply.body).expect("JSON");
+    assert_eq!(stats["users"].as_object().map(|users| users.len()), Some(3001));
+}
+
+#[test]
+fn a_reader_who_finishes_behind_the_request_is_answered() {
+    let stage = Stage::plain();
+    let mut peer = Peer::connect("stats reader", stage.proxy.api);
+    peer.send(b"GET /stats HTTP/1.0\r\n\r\n");
+    peer.finish();
+    assert_eq!(read_reply(&mut peer).status, 200);
+}
+
+#[test]
+fn a_request_that_arrives_byte_by_byte_is_answered() {
+    let stage = Stage::plain();
+    let mut peer = Peer::connect("stats reader", stage.proxy.api);
+    for byte in b"GET /stats HTTP/1.1\r\nHost: x\r\n\r\n" {
+        peer.send(&[*byte]);
+    }
+    assert_eq!(read_reply(&mut peer).status, 200);
+}

@@ -1,6 +1,9 @@
 //! Every state with a peer that has fallen silent ends in time and leaves nothing behind
 //! (spec: network 9).
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use crate::support::blackhole::BlackHole;
 use crate::support::client::{CCS, Visitor, record};
 use crate::support::hello::{Hello, Shape};
@@ -8,6 +11,7 @@ use crate::support::obfuscated2::DD;
 use crate::support::peer::Peer;
 use crate::support::proxy::Config;
 use crate::support::stage::Stage;
+use crate::support::{PATIENCE, eventually};
 
 fn hasty(config: Config) -> Config {
     config
@@ -64,10 +68,31 @@ fn a_handshake_that_trickles_does_not_extend_its_deadline() {
     let files = stage.proxy.files();
     let visitor = Visitor::knock(stage.proxy.addr, &stage.secret, Shape::PostQuantum);
     let (mut client, _) = visitor.prepare(DD, 2);
-    crate::support::eventually("the proxy loses patience", || {
+    eventually("the proxy loses patience", || {
         // Empty records for ever: life on the wire, but never a header.
         client.up.peer.try_send(&record(0x17, &[])).is_err()
     });
+    stage.proxy.wait_for_rest(files);
+}
+
+#[test]
+fn a_flood_behind_a_broken_record_does_not_extend_the_farewell() {
+    let stage = Stage::with(hasty);
+    let files = stage.proxy.files();
+    let start = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..30 {
+            scope.spawn(|| {
+                let mut peer = Visitor::knock(stage.proxy.addr, &stage.secret, Shape::Classic).peer;
+                peer.send(&record(0x16, &[0; 64]));
+                while peer.try_send(&[0; 5000]).is_ok() {
+                    assert!(start.elapsed() < PATIENCE, "a flood keeps a lost session for ever");
+                }
+            });
+        }
+    });
+    // The farewell takes three seconds; a flood that hides its end took ten and more.
+    assert!(start.elapsed() < Duration::from_secs(9), "{:?}", start.elapsed());
     stage.proxy.wait_for_rest(files);
 }
 
@@ -111,11 +136,11 @@ fn an_idle_session_ends_on_both_sides() {
 fn a_session_with_traffic_in_one_direction_is_not_idle() {
     let stage = Stage::with(hasty);
     let (mut client, mut session) = stage.session();
-    let start = std::time::Instant::now();
-    while start.elapsed() < std::time::Duration::from_secs(5) {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(5) {
         session.to.send(b"tick");
         assert_eq!(client.down.recv(4), b"tick");
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        thread::sleep(Duration::from_millis(100));
     }
     assert_eq!(stage.proxy.connections("alice"), 1);
 }

@@ -24,6 +24,7 @@ pub struct Config {
     tables: BTreeMap<String, Vec<(String, String)>>,
     secrets: Vec<Secret>,
     binds: Vec<IpAddr>,
+    port: Option<u16>,
     most_files: Option<u32>,
 }
 
@@ -56,6 +57,7 @@ impl Config {
             tables: BTreeMap::new(),
             secrets: Vec::new(),
             binds: vec![IpAddr::from(Ipv4Addr::LOCALHOST)],
+            port: None,
             most_files: None,
         };
         let overrides = [1, 2, 3, 4, 5, 203].map(|id| (id.to_string(), format!("[\"{dc}\"]")));
@@ -95,6 +97,12 @@ impl Config {
         self
     }
 
+    /// Listens on this port instead of a free one.
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = Some(port);
+        self
+    }
+
     /// Starts the program with this limit of descriptors.
     pub fn most_files(mut self, most: u32) -> Self {
         self.most_files = Some(most);
@@ -112,8 +120,8 @@ impl Config {
     }
 
     fn try_start(&self) -> Option<Proxy> {
-        let binds: Vec<_> =
-            self.binds.iter().map(|address| SocketAddr::new(*address, free_port())).collect();
+        let port = || self.port.unwrap_or_else(free_port);
+        let binds: Vec<_> = self.binds.iter().map(|ip| SocketAddr::new(*ip, port())).collect();
         let api = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("mtbox-{}-{number}.toml", std::process::id());
@@ -229,9 +237,19 @@ impl Proxy {
 
     /// Resident memory in KiB.
     pub fn resident_kib(&self) -> u64 {
-        let status = format!("/proc/{}/status", self.child.id());
-        let text = fs::read_to_string(status).expect("a living process");
-        let line = text.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+        self.status("VmRSS:")
+    }
+
+    /// How often it has gone to sleep of its own will, and so woken again.
+    pub fn wake_ups(&self) -> u64 {
+        self.status("voluntary_ctxt_switches:")
+    }
+
+    /// A number of /proc/PID/status.
+    fn status(&self, name: &str) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let text = fs::read_to_string(path).expect("a living process");
+        let line = text.lines().find(|line| line.starts_with(name)).expect("a known field");
         line.split_whitespace().nth(1).and_then(|word| word.parse().ok()).expect("a number")
     }
 
