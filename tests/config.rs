@@ -10,6 +10,8 @@ use mtbox::config::settings::{PreferIp, Settings};
 
 #[path = "config/hints.rs"]
 mod hints;
+#[path = "config/hostile.rs"]
+mod hostile;
 #[path = "config/rendered.rs"]
 mod rendered;
 
@@ -506,15 +508,6 @@ fn text_that_is_no_utf_8_or_no_toml_is_placed() {
         said_of("debug = true\ndebug = false")[0].starts_with("mtbox.toml:2:1: error: not TOML: ")
     );
     assert!(said_of("[a\n")[0].starts_with("mtbox.toml:1:3: error: not TOML: "));
-}
-
-#[test]
-fn a_flood_of_nonsense_is_answered_briefly() {
-    let flood: String = (0..30_000).map(|n| format!("nonsense-number-{n} = 1\n")).collect();
-    let said = said(&flood);
-    assert_eq!(said.len(), 100);
-    let deep = format!("a = {}{}", "[".repeat(10_000), "]".repeat(10_000));
-    assert!(said_of(&deep)[0].contains("not TOML"));
 }
 
 #[test]

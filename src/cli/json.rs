@@ -91,8 +91,15 @@ mod tests {
             ("a", Json::List(vec![Json::Number(1), Json::List(vec![])])),
             ("c", Json::object([])),
         ]);
-        let want = "{\n  \"b\": \"<a&b> \\\"q\\\" \\\\ \\u0001 ö\",\n  \"a\": [\n    1,\n    []\n  ],\
-                    \n  \"c\": {}\n}\n";
+        let want = r#"{
+  "b": "<a&b> \"q\" \\ \u0001 ö",
+  "a": [
+    1,
+    []
+  ],
+  "c": {}
+}
+"#;
         assert_eq!(json.print(), want);
     }
 }

@@ -85,8 +85,8 @@ pub fn config(bind: SocketAddr, api: Option<SocketAddr>, secret: &Secret) -> Str
     };
     let secret = secret.to_base64();
     format!(
-        "# Made by `mtbox quickstart`. After an edit, `mtbox check` tells what is wrong and where;\n\
-         # `mtbox example-config` prints every key.\n\
+        "# Made by `mtbox quickstart`. After an edit, `mtbox check` tells what is wrong and\n\
+         # where; `mtbox example-config` prints every key.\n\
          \n\
          # Where Telegram apps connect.\n\
          bind-to = \"{bind}\"\n\
@@ -146,8 +146,8 @@ fn guide(path: &Path, is_first: bool, settings: &Settings, reach: &Reach) -> Str
     }
     let site = user.secret.host().escape_ascii();
     out.push_str(&format!(
-        "\nTo add a person: run mtbox generate-secret {site}, add the line NAME = \"SECRET\" below\n\
-         [secrets] in {file}, and start again. All links: mtbox access {file}\n\n"
+        "\nTo add a person: run mtbox generate-secret {site}, add the line NAME = \"SECRET\"\n\
+         below [secrets] in {file}, and start again. All links: mtbox access {file}\n\n"
     ));
     out
 }

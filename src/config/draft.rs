@@ -175,8 +175,8 @@ pub const SINGLE_USER: &str = "default";
 
 const NO_BIND: &str =
     "bind-to: missing; add a line bind-to = \"0.0.0.0:443\" above the first [table]";
-const NO_USER: &str = "no user; add [secrets] at the end of the file, with a line NAME = \"SECRET\" \
-                       (`mtbox generate-secret HOST` makes secrets)";
+const NO_USER: &str = "no user; add [secrets] at the end of the file, with a line \
+                       NAME = \"SECRET\" (`mtbox generate-secret HOST` makes secrets)";
 const REMEDY: &str = "make another with `mtbox generate-secret HOST`";
 
 const CONCURRENCY: u32 = 4096;

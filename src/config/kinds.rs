@@ -1,18 +1,19 @@
 //! What values a key takes: reads a TOML value by the grammar of its key into the draft
 //! (spec: config 2). Complaints name the key and the remedy, never the value.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time;
 
-use toml_edit::{Item, TableLike, Value};
+use toml_edit::{Item, Value};
 
 use super::draft::{Draft, Placed};
-use super::keys::{self, Key};
-use super::report::{Report, shown};
+use super::keys::Key;
+use super::report::Report;
 use super::settings::PreferIp;
 use super::urls::NameServer as Server;
-use super::{addresses, suggest, units, urls};
-use crate::proto;
+use super::{addresses, units, urls};
+use crate::proto::secret;
 
 /// Puts a valid value into the draft.
 pub type Set<T> = fn(&mut Draft, T);
@@ -242,15 +243,14 @@ impl Field<'_> {
         if value.as_array().is_some_and(toml_edit::Array::is_empty) {
             self.wrong("the list is empty; write at least one IP:port");
         }
-        let mut all: Vec<SocketAddr> = Vec::with_capacity(placed.len());
-        for (addr, at) in placed {
-            if all.contains(&addr) {
+        let mut seen = BTreeSet::new();
+        for (addr, at) in &placed {
+            if !seen.insert(addr) {
                 let text = format!("{}: {addr} stands there twice; delete one", self.key.path);
-                self.report.error(at, text);
+                self.report.error(*at, text);
             }
-            all.push(addr);
         }
-        self.take(Ok(Some(all)), set)
+        self.take(Ok(Some(placed.into_iter().map(|(addr, _)| addr).collect())), set)
     }
 
     fn name_server(&mut self, value: &Value, set: Set<SocketAddr>) -> bool {
@@ -261,8 +261,8 @@ impl Field<'_> {
                 self.report.warn(
                     self.at,
                     format!(
-                        "{path}: DNS over TLS or HTTPS is {NOT_YET}; the system's name \
-                             servers are asked; write udp://IP to choose one"
+                        "{path}: DNS over TLS or HTTPS is {NOT_YET}; the system's name servers \
+                         are asked; write udp://IP to choose one"
                     ),
                 );
                 true
@@ -273,7 +273,7 @@ impl Field<'_> {
     }
 
     /// The valid elements and where they stand; complains of each of the others.
-    fn list<T>(&mut self, value: &Value, parse: Parse<T>) -> Vec<(T, usize)> {
+    pub(super) fn list<T>(&mut self, value: &Value, parse: Parse<T>) -> Vec<(T, usize)> {
         let Some(array) = value.as_array() else {
             self.wrong("must be a list of texts in quotes, such as [\"A\", \"B\"]");
             return Vec::new();
@@ -298,72 +298,13 @@ impl Field<'_> {
             return false;
         }
         self.draft.secret_seen = true;
-        match proto::secret::Secret::parse(text) {
+        match secret::Secret::parse(text) {
             Ok(secret) => {
                 self.draft.secret = Some(Placed { secret, at: self.at });
                 true
             }
             Err(fault) => self.wrong(&fault.to_string()),
         }
-    }
-
-    fn secrets(&mut self, table: &dyn TableLike) -> bool {
-        for (name, item) in table.iter() {
-            self.draft.secret_seen = true;
-            let at = start(item.span(), self.at);
-            let Some(text) = item.as_str() else {
-                // A key that slipped below this header reads as a user (spec: config 1).
-                let home = suggest::home(&name.to_ascii_lowercase());
-                self.not_a_user(name, at, home, NOT_TEXT);
-                continue;
-            };
-            match proto::secret::Secret::parse(text) {
-                Ok(secret) => {
-                    self.draft.secrets.insert(name.to_string(), Placed { secret, at });
-                }
-                Err(_) if proto::secret::Secret::parse(name).is_ok() => {
-                    self.report.error(at, "name and secret are swapped; write NAME = \"SECRET\"");
-                }
-                Err(fault) => {
-                    // Only global keys: a user may well be called `host`.
-                    let name_lower = name.to_ascii_lowercase();
-                    let home = keys::find(&name_lower).and(suggest::home(&name_lower));
-                    self.not_a_user(name, at, home, &fault.to_string());
-                }
-            }
-        }
-        !table.is_empty()
-    }
-
-    fn not_a_user(&mut self, name: &str, at: usize, home: Option<String>, fault: &str) {
-        let text = match home {
-            Some(home) => format!("{name}: below [secrets] this names a user; {home}"),
-            None => format!("{}: {fault}", shown(name)),
-        };
-        self.report.error(at, text);
-    }
-
-    fn dc_overrides(&mut self, table: &dyn TableLike) -> bool {
-        for (name, item) in table.iter() {
-            let at = start(item.span(), self.at);
-            let Some(dc) = name.parse().ok().filter(|dc| *dc > 0_u16) else {
-                let text = format!("{}: not a data centre; write 1 to 65535", shown(name));
-                self.report.error(at, text);
-                continue;
-            };
-            let list = match item.as_value() {
-                Some(value) => self.list(value, addresses::socket),
-                None => Vec::new(),
-            };
-            let list: Vec<SocketAddr> = list.into_iter().map(|(addr, _)| addr).collect();
-            if list.is_empty() && !self.report.has_errors() {
-                let text = format!("data centre {dc}: no address; write a list of IP:port");
-                self.report.error(at, text);
-            } else if self.draft.dc_overrides.insert(dc, list).is_some() {
-                self.report.error(at, format!("data centre {dc} stands there twice; delete one"));
-            }
-        }
-        !table.is_empty()
     }
 }
 
@@ -449,6 +390,6 @@ pub const TAG_FORMAT: Choices = &[("datadog", |_| ()), ("influxdb", |_| ()), ("g
 pub const NOT_YET: &str = "not yet in this version";
 
 const DEFAULT_ERROR_RATE: f64 = 0.001;
-const NOT_TEXT: &str = "must be a text in quotes";
+pub(super) const NOT_TEXT: &str = "must be a text in quotes";
 const NOT_A_FLAG: &str = "must be true or false, without quotes";
 const NOT_A_NUMBER: &str = "must be a whole number from 0 to 65535, without quotes";

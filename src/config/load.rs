@@ -176,4 +176,4 @@ fn table_hint(parent: &str, name: &str) -> Hint {
 }
 
 /// Largest file in bytes.
-const FILE_MAX: u64 = 1 << 20;
+pub const FILE_MAX: u64 = 1 << 20;

@@ -11,5 +11,6 @@ pub mod render;
 pub mod report;
 pub mod settings;
 pub mod suggest;
+mod tables;
 pub mod units;
 pub mod urls;

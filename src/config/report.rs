@@ -49,7 +49,7 @@ impl fmt::Display for Complaint {
     }
 }
 
-/// Collects complaints while a file is read; keeps at most [`MOST`] of each severity.
+/// Collects complaints while a file is read; keeps at most 100 of each severity.
 #[derive(Debug, Default)]
 pub struct Report {
     notes: Vec<Note>,
