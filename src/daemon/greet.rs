@@ -13,12 +13,13 @@ use crate::daemon::session::{Fate, Got, Session, Stage, Why};
 use crate::daemon::world::World;
 use crate::flow::gate::{Admission, Gate, Verdict};
 use crate::flow::lane::{Downlink, Uplink};
+use crate::flow::recrypt::Recrypt;
 use crate::io::clock::Tick;
 use crate::io::wire::Wire;
 use crate::policy::users::{HostId, UserId};
 use crate::proto::client_hello::Suspicion;
 use crate::proto::dc::{self, DcId};
-use crate::proto::obfuscated2::{self, ClientFrame};
+use crate::proto::obfuscated2::{self, ClientFrame, FRAME_LEN};
 use crate::proto::tls::Deframer;
 
 /// The first stage: who is there?
@@ -213,8 +214,9 @@ fn call_dc<W: Wire>(
 
     let matched = (!settings.re_encrypt).then_some((&client.down_key, &client.down_iv));
     let ours = obfuscated2::forge_dc(client.tag, id as i16, matched, &mut |b| world.drbg.fill(b));
-    let recrypt = settings.re_encrypt.then(|| Box::new((ours.down(), client.down())));
-    let mut up = Uplink::new(deframer, client.up, ours.up);
+    let recrypt =
+        settings.re_encrypt.then(|| Box::new(Recrypt::new(ours.down(), client.down(), 0)));
+    let mut up = Uplink::new(deframer, Recrypt::new(client.up, ours.up, FRAME_LEN));
     let mut opening = Vec::with_capacity(ours.wire.len() + early.len());
     opening.extend_from_slice(&ours.wire);
     let payload = &mut world.scratch[early];

@@ -80,7 +80,7 @@ fn offer(to: &mut (impl Write + AsFd), line: &str) -> bool {
 
 /// Folds repeated lines: one that was logged within the last ten seconds is only counted, and the
 /// count stands on its next appearance. Strangers can cause many different lines as well: beyond
-/// [`MOST`] of them in ten seconds those of level info are only counted.
+/// 32 of them in ten seconds those of level info are only counted.
 #[derive(Default)]
 pub struct Folded {
     recent: VecDeque<Fold>,

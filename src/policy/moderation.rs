@@ -35,9 +35,9 @@ impl Moderation {
         Self { on, since_ms: 0, read_ms: 0, reads: 0, bytes: 0, busy: 0 }
     }
 
-    /// How long to rest now. Judged by windows of [`WINDOW_MS`]: more than 2,000 reads a second
+    /// How long to rest now. Judged by windows of 50 ms: more than 2,000 reads a second
     /// of less than 4 KiB on average make it rest during the next window, 1 ms at first, 2 ms
-    /// when it lasts; a quiet window ends it, and so do [`IDLE_MS`] without a read.
+    /// when it lasts; a quiet window ends it, and so do 20 ms without a read.
     pub fn rest(&mut self, round: Round) -> Option<Duration> {
         if !self.on || round.reads == 0 {
             return None;
