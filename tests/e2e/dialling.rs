@@ -8,6 +8,7 @@ use crate::support::client::Client;
 use crate::support::dc::Dc;
 use crate::support::hello::Secret;
 use crate::support::origin::Origin;
+use crate::support::peer::End;
 use crate::support::proxy::{Config, Proxy, free_port};
 use crate::support::stage::HOST;
 
@@ -73,4 +74,23 @@ fn a_client_that_leaves_during_the_dial_takes_the_dial_with_it() {
     client.reset();
     proxy.wait_for_rest(files);
     assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+}
+
+#[test]
+fn what_a_client_says_before_its_fin_during_the_dial_is_answered() {
+    let (dc, origin, secret) = (Dc::listen(), Origin::listen(), Secret::new(HOST));
+    let hole = BlackHole::dig();
+    let proxy = proxy_with(&[hole.addr, dc.addr], &secret, &origin);
+    for _ in 0..4 {
+        let mut client = Client::open(proxy.addr, &secret);
+        proxy.wait_for_connections("alice", 1);
+        client.up.send(b"last words");
+        client.up.finish();
+        let mut session = dc.accept();
+        assert_eq!(session.from.recv_rest(), (b"last words".to_vec(), End::Fin));
+        session.to.send(b"heard");
+        session.to.finish();
+        assert_eq!(client.down.recv_rest(), (b"heard".to_vec(), End::Fin));
+        proxy.wait_for_connections("alice", 0);
+    }
 }

@@ -118,6 +118,7 @@ impl DcSession {
     }
 
     fn echo(mut self) {
+        self.from.peer.be_patient();
         let mut chunk = vec![0; 65_536];
         while let Ok(count) = self.from.peer.read(&mut chunk) {
             let heard = &mut chunk[..count];

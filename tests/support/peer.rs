@@ -40,6 +40,11 @@ impl Peer {
         Self { name, stream }
     }
 
+    /// Lets reads wait as long as it takes, for a party that only reacts.
+    pub fn be_patient(&self) {
+        self.stream.set_read_timeout(None).expect("no read timeout");
+    }
+
     /// A second handle on the same socket.
     pub fn twin(&self) -> Self {
         Self { name: self.name, stream: self.stream.try_clone().expect("another descriptor") }
