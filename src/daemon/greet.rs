@@ -201,13 +201,15 @@ fn call_dc<W: Wire>(
     let mut id = DcId::decode(client.dc).number;
     let mut addrs = addresses::of_dc(&settings, id, &mut world.drbg);
     if addrs.is_empty() && settings.fallback_on_unknown_dc {
-        log::warn!("event=unknown-dc dc={id} fallback={}", dc::DEFAULT_DC);
+        let line = format!("event=unknown-dc dc={id} fallback={}", dc::DEFAULT_DC);
+        world.folded.warn(world.now, &line);
         id = dc::DEFAULT_DC;
         addrs = addresses::of_dc(&settings, id, &mut world.drbg);
     }
     if addrs.is_empty() {
         let name = session.user.map_or("", |user| world.users.get(user).name());
-        log::info!("event=unknown-dc user={name:?} dc={id}");
+        let line = format!("event=unknown-dc user={name:?} dc={id}");
+        world.folded.info(world.now, &line);
         return leave(session, world, Why::UnknownDc);
     }
     world.bad.sort(&mut addrs, world.now);
@@ -307,7 +309,7 @@ pub fn leaving<W: Wire>(session: &mut Session<W>, world: &mut World, until: Tick
     if client.outbox.is_empty() {
         client.shut();
     }
-    if client.ready.readable && !client.done {
+    if client.ready.readable && !client.done && world.now < until {
         let into = &mut world.scratch[..READ];
         if let Got::Bytes(_) = client.read(&mut [IoSliceMut::new(into)])
             && client.ready.readable
