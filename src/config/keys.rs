@@ -6,7 +6,7 @@ use super::kinds::Kind::{
     Address, Addresses, Bytes, Choice, Count, DcOverrides, Duration, ErrorRate, Flag, Host,
     HttpPath, Ip, ListSources, NameServer, Pages, Port, Prefix, Proxies, Secret, Secrets,
 };
-use super::kinds::{Kind, MODERATION, PREFER_IP, TAG_FORMAT};
+use super::kinds::{Kind, MODERATION, PREFER_IP, SHAPING, TAG_FORMAT};
 
 /// One key.
 #[derive(Debug, Clone, Copy)]
@@ -418,6 +418,20 @@ pub const KEYS: &[Key] = &[
         Duration(unused),
         r#""6h""#,
         "How often to read them again.",
+    )
+    .since(Since::NotYetDetail),
+    Key::new(
+        "defense.doppelganger.enabled",
+        Flag(unused),
+        "false",
+        "Imitate the pace and the record sizes of a web site on downloads.",
+    )
+    .since(Since::NotYet),
+    Key::new(
+        "defense.doppelganger.mode",
+        Choice(SHAPING),
+        r#""burst""#,
+        "`burst`: only the first records after a pause; `always`: all of them.",
     )
     .since(Since::NotYetDetail),
     Key::new(

@@ -383,6 +383,9 @@ pub const PREFER_IP: Choices = &[
 pub const MODERATION: Choices =
     &[("auto", |d| d.moderation_off = false), ("off", |d| d.moderation_off = true)];
 
+/// For `defense.doppelganger.mode`.
+pub const SHAPING: Choices = &[("burst", |_| ()), ("always", |_| ())];
+
 /// For `stats.statsd.tag-format`.
 pub const TAG_FORMAT: Choices = &[("datadog", |_| ()), ("influxdb", |_| ()), ("graphite", |_| ())];
 
