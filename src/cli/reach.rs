@@ -1,6 +1,7 @@
 //! Under which addresses people reach this machine, as far as it knows itself: from what the
 //! operator states, what it listens on, and its own interfaces. Never asks anybody outside.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::config::settings::Settings;
@@ -39,11 +40,9 @@ impl Reach {
         let stated_v4 = stated.ipv4.or(settings.public_ipv4);
         let ipv4 = stated_v4.map_or_else(|| first(true), |ip| ip.is_ipv4().then_some(ip));
         let ipv6 = stated.ipv6.or(settings.public_ipv6).or_else(|| first(false));
-        let mut lan: Vec<IpAddr> =
-            own.iter().filter(|ip| scope(**ip) == Scope::Lan).copied().collect();
-        lan.sort();
-        lan.dedup();
-        Self { ipv4, ipv6, lan }
+        let lan = own.iter().filter(|ip| scope(**ip) == Scope::Lan).copied();
+        let lan: BTreeSet<IpAddr> = lan.collect();
+        Self { ipv4, ipv6, lan: lan.into_iter().collect() }
     }
 }
 
