@@ -33,6 +33,7 @@ mod verdict;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use hub::Sabotage;
 use play::Play;
 use scene::{Mix, Scene};
 
@@ -77,17 +78,38 @@ fn a_drain_in_the_middle_ends_everybody() {
 }
 
 #[test]
-fn a_lost_byte_does_not_go_unnoticed() {
-    let mut noticed = 0;
-    for seed in 0..16 {
+fn a_lost_byte_is_noticed() {
+    assert_noticed(Sabotage::LoseByte, &["wrong byte", "came up"]);
+}
+
+#[test]
+fn a_byte_that_comes_twice_is_noticed() {
+    assert_noticed(Sabotage::RepeatByte, &["wrong byte", "the client got a record", "bytes of"]);
+}
+
+#[test]
+fn a_poller_that_stops_reporting_is_noticed() {
+    assert_noticed(Sabotage::SwallowEdges, &["stand still", "stands still", "blocks are held"]);
+}
+
+/// Runs honest sessions over a network that does what it must not; one of `complaints` follows.
+fn assert_noticed(sabotage: Sabotage, complaints: &[&str]) {
+    let mut struck = 0;
+    for seed in 0..40 {
         let mut scene = scene::draw(Mix::Honest, seed);
-        scene.faults.lose_byte_of = Some(0);
-        let loses = scene.plans.len() == 1 && scene.plans[0].down > 30_000;
-        let outcome = perform(seed, scene);
-        assert!(!loses || outcome.is_err(), "seed {seed} lost a byte and nobody saw it");
-        noticed += u32::from(outcome.is_err());
+        scene.faults.sabotage = Some(sabotage);
+        let is_long = |plan: &client::Plan| plan.guaranteed && plan.down > 60_000;
+        scene.plans.retain(|plan| plan.member.is_some() && is_long(plan));
+        if scene.plans.is_empty() {
+            continue;
+        }
+        struck += 1;
+        let report = perform(seed, scene).expect_err("a network like this cannot pass");
+        let first = report.lines().next().unwrap_or_default();
+        let fits = complaints.iter().any(|complaint| first.contains(complaint));
+        assert!(fits, "seed {seed}: {first}");
     }
-    assert!(noticed > 0, "no seed lost a byte");
+    assert!(struck > 10, "only {struck} seeds were struck");
 }
 
 /// Seeds per mix: eight mixes make 256 runs.

@@ -34,6 +34,8 @@ pub struct Plan {
     pub doom: (Option<u32>, Option<u32>),
     /// Everything must arrive.
     pub guaranteed: bool,
+    /// The daemon must refuse it, but decently: with a FIN behind all that it says.
+    pub turned_away: bool,
     /// The same number gives the same bytes.
     pub seed: u64,
 }

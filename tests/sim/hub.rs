@@ -38,8 +38,19 @@ pub struct Faults {
     pub window: (usize, usize),
     /// The first write to a connection is taken up to this much, whatever its window.
     pub first_window: usize,
-    /// Drops one byte of the cable with this number, to prove that it is noticed.
-    pub lose_byte_of: Option<usize>,
+    /// A fault that no network may have, to prove that it is noticed.
+    pub sabotage: Option<Sabotage>,
+}
+
+/// What the checks must notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sabotage {
+    /// One byte for a client is lost.
+    LoseByte,
+    /// One byte for a client comes twice.
+    RepeatByte,
+    /// Bytes come from a server, and the poller never says so.
+    SwallowEdges,
 }
 
 /// The network.
@@ -99,15 +110,23 @@ impl Hub {
         self.clients.get(&(token / SLOTS_PER_SESSION)).map_or(0, |id| self.cables[*id].client)
     }
 
-    /// What the poller reports now: each edge once, in any order.
-    pub fn events(&mut self) -> Vec<(usize, Readiness)> {
+    /// What the poller reports now: each edge once, in any order. Lies only while something is
+    /// going on, so that a silence can be one.
+    pub fn events(&mut self, is_lively: bool) -> Vec<(usize, Readiness)> {
         let mut events = Vec::new();
         for id in 0..self.cables.len() {
-            let lie =
-                self.faults.lies > 0 && !self.cables[id].closed && self.odds(self.faults.lies);
+            let can_lie = is_lively && !self.cables[id].closed;
+            let lie = can_lie && self.odds(self.faults.lies);
             let fibs = (lie && self.rng.bool(), lie && self.rng.bool());
             let cable = &mut self.cables[id];
             let Some(token) = cable.token.filter(|_| !cable.closed) else { continue };
+            if self.faults.sabotage == Some(Sabotage::SwallowEdges)
+                && cable.dialled.is_some()
+                && cable.inward.put > SABOTAGE_AFTER
+            {
+                cable.edge = false;
+                continue;
+            }
             let mut ready = Readiness::default();
             if std::mem::take(&mut cable.edge) || lie {
                 ready = cable.readiness();
@@ -178,8 +197,8 @@ impl Hub {
         }
         if cable.outward.is_moving(now) {
             let fin = cable.outward.fin_arrived;
-            if faults.lose_byte_of == Some(id) && cable.outward.put > 9_000 {
-                faults.lose_byte_of = cable.outward.lose_one().then_some(usize::MAX).or(Some(id));
+            if cable.dialled.is_none() && cable.outward.put > SABOTAGE_AFTER {
+                cable.outward.spoil(&mut faults.sabotage);
             }
             let came = cable.outward.arrive(rng, faults.dribble);
             any |= came > 0 || cable.outward.fin_arrived != fin;
@@ -384,3 +403,6 @@ impl Hub {
 fn is_deed(outcome: &io::Result<usize>) -> bool {
     outcome.as_ref().map_or_else(|e| e.kind() != io::ErrorKind::WouldBlock, |len| *len > 0)
 }
+
+/// Sabotage strikes when the handshake is long over.
+const SABOTAGE_AFTER: u64 = 9_000;

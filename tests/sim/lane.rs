@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 
 use fastrand::Rng;
 
+use crate::hub::Sabotage;
+
 /// From a sender to a receiver.
 #[derive(Default)]
 pub struct Lane {
@@ -78,9 +80,14 @@ impl Lane {
         self.arrived.clear();
     }
 
-    /// Loses the last byte on the way: the fault that every check must notice.
-    pub fn lose_one(&mut self) -> bool {
-        self.flight.pop_back().is_some()
+    /// Does to a byte on the way what no network may do, once.
+    pub fn spoil(&mut self, sabotage: &mut Option<Sabotage>) {
+        let Some(last) = self.flight.back().copied() else { return };
+        match sabotage.take() {
+            Some(Sabotage::LoseByte) => self.flight.truncate(self.flight.len() - 1),
+            Some(Sabotage::RepeatByte) => self.flight.push_back(last),
+            other => *sabotage = other,
+        }
     }
 
     /// Something could arrive at `now`.

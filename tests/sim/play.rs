@@ -35,6 +35,7 @@ pub struct Play {
     backlog: Vec<usize>,
     asked: Vec<(String, u64)>,
     drained: bool,
+    lively: bool,
     idle_turns: u32,
     deeds: u64,
 }
@@ -61,6 +62,7 @@ impl Play {
             backlog: Vec::new(),
             asked: Vec::new(),
             drained: false,
+            lively: true,
             idle_turns: 0,
             deeds: 0,
         }
@@ -78,7 +80,8 @@ impl Play {
                 return Err(format!("{MOST_ROUNDS} rounds in one millisecond").into());
             }
             let (busy, stirred) = self.round()?;
-            if busy || stirred || self.hub.borrow().has_edge() {
+            self.lively = busy || stirred;
+            if self.lively || self.hub.borrow().has_edge() {
                 let mut hub = self.hub.borrow_mut();
                 if hub.odds(25) {
                     hub.now += hub.rng.u64(1..4);
@@ -88,8 +91,9 @@ impl Play {
             }
             verdict::at_rest(self)?;
             verdict::limits(self)?;
-            let gone = self.daemon.sessions() == 0 && self.clients.iter().all(|c| c.peer.is_some());
             let now = self.hub.borrow().now;
+            verdict::until(self, now)?;
+            let gone = self.daemon.sessions() == 0 && self.clients.iter().all(|c| c.peer.is_some());
             match self.next_moment(now) {
                 Some(at) if at <= now => {}
                 Some(at) if at < MOST_MS => {
@@ -111,7 +115,7 @@ impl Play {
     fn round(&mut self) -> Result<(bool, bool), Failure> {
         let (now, events) = {
             let mut hub = self.hub.borrow_mut();
-            (hub.now, hub.events())
+            (hub.now, hub.events(self.lively))
         };
         self.daemon.begin(Tick(now), wall(now));
         let mut stirred = !events.is_empty();

@@ -80,7 +80,7 @@ pub fn draw(mix: Mix, seed: u64) -> Scene {
         slow_dials_ms: if mix == Mix::Dials { 900 } else { rng.u64(0..100) },
         window: (500, 40_000),
         first_window: FIRST_WINDOW,
-        lose_byte_of: None,
+        sabotage: None,
     };
     let throttle = ThrottleSettings {
         max_connections: rng.u32(1..6),
@@ -184,6 +184,7 @@ fn plan(mix: Mix, rng: &mut Rng, scene: &Scene, seed: u64) -> Plan {
         server: habits(rng),
         doom: (None, None),
         guaranteed: true,
+        turned_away: false,
         seed,
     };
     (plan.habits.ending, plan.server.ending) = [
@@ -192,7 +193,11 @@ fn plan(mix: Mix, rng: &mut Rng, scene: &Scene, seed: u64) -> Plan {
         (Ending::Fin, Ending::Fin),
     ][rng.usize(0..3)];
     match mix {
-        Mix::Honest => {}
+        Mix::Honest => {
+            if plan.member.is_some() && rng.u32(0..6) == 0 {
+                turn_away(rng, &mut plan, scene);
+            }
+        }
         Mix::Stalls => stall(rng, &mut plan),
         Mix::Resets => reset(rng, &mut plan),
         Mix::Silence => fall_silent(rng, &mut plan),
@@ -244,6 +249,17 @@ fn strange_opening(rng: &mut Rng, scene: &Scene, starts: u64) -> Vec<u8> {
             protocol::hello(rng, secret.key(), &host, clock - 86_400, true)
         }
         _ => vec![rng.u8(..)],
+    }
+}
+
+/// Asks for a DC that there is not, or sends a record that is none.
+fn turn_away(rng: &mut Rng, plan: &mut Plan, scene: &Scene) {
+    (plan.guaranteed, plan.turned_away) = (false, true);
+    plan.habits.ending = Ending::AwaitFin;
+    if rng.bool() && !scene.settings.fallback_on_unknown_dc {
+        (plan.dc, plan.up) = (77, rng.usize(1..2_000));
+    } else {
+        plan.garbles_at = Some(rng.usize(0..plan.up));
     }
 }
 

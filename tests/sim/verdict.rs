@@ -83,6 +83,10 @@ fn flows(from: &Cable, to: &Cable, world: &World) -> Result<(), &'static str> {
     if from.inward.fin_arrived && !from.fin_read {
         return Err("a FIN stands still although the other side has room");
     }
+    // Whatever is writable at rest has nothing unsent before it.
+    if from.fin_read && !to.outward.fin {
+        return Err("a FIN was read and not passed on");
+    }
     Ok(())
 }
 
@@ -149,8 +153,13 @@ pub fn at_the_end(play: &Play) -> Result<(), Failure> {
         return Err("a socket is left open".to_owned().into());
     }
     for number in 0..play.clients.len() {
-        if play.clients[number].plan.guaranteed {
+        let client = &play.clients[number];
+        if client.plan.guaranteed {
             complete(play, number).map_err(|e| Failure::of(number, e))?;
+        }
+        let last = client.peer.as_ref().and_then(|peer| peer.last);
+        if client.plan.turned_away && last != Some(Last::Fin) {
+            return Err(Failure::of(number, format!("turned away with {last:?}")));
         }
     }
     ledger::counters(play)?;
