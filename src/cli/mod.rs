@@ -1,6 +1,176 @@
-//! The commands.
+//! The commands: one table of what they are called and what they take, one loop that reads the
+//! arguments by it. Help is printed from the same table.
+
+pub mod access;
+pub mod args;
+pub mod check;
+pub mod generate_secret;
+pub mod help;
+pub mod json;
+pub mod quickstart;
+pub mod reach;
+pub mod run;
+pub mod simple_run;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use args::{Argument, Asked, Command, Flag};
+
+/// Why a command did not do what it was asked.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The arguments make no sense; one line.
+    Usage(String),
+    /// They do, but it did not work; one line each.
+    Trouble(Vec<String>),
+    /// As before, and everything about it has been said.
+    Said,
+}
+
+impl Failure {
+    /// A run-time failure of one line.
+    pub fn trouble(line: impl Into<String>) -> Self {
+        Self::Trouble(vec![line.into()])
+    }
+}
 
 /// Runs the command that the arguments name and returns the exit code for the shell.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub fn main() -> ExitCode {
+    ExitCode::from(dispatch(std::env::args_os().skip(1)))
 }
+
+fn dispatch(arguments: impl Iterator<Item = OsString>) -> u8 {
+    let (command, outcome) = match args::read(arguments) {
+        Ok(Asked::Version) => {
+            say(&format!("{}\n", help::version()));
+            return SUCCESS;
+        }
+        Ok(Asked::Help(None)) => {
+            say(&help::overview());
+            return SUCCESS;
+        }
+        Ok(Asked::Help(Some(command))) => {
+            say(&help::of(command));
+            return SUCCESS;
+        }
+        Ok(Asked::Run(command, given)) => (Some(command), (command.run)(&given)),
+        Err((command, fault)) => (command, Err(Failure::Usage(fault))),
+    };
+    match outcome {
+        Ok(()) => SUCCESS,
+        Err(Failure::Usage(line)) => {
+            complain(&format!("error: {line}"));
+            command.map_or(USAGE, |command| command.usage_code)
+        }
+        Err(Failure::Trouble(lines)) => {
+            lines.iter().for_each(|line| complain(&format!("error: {line}")));
+            TROUBLE
+        }
+        Err(Failure::Said) => TROUBLE,
+    }
+}
+
+/// Writes to stdout. Who closed it wants no more, which is no failure.
+pub fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Writes one line to stderr under our name.
+pub fn complain(line: &str) {
+    complain_bare(&format!("mtbox: {line}"));
+}
+
+/// Writes one line to stderr as it is.
+pub fn complain_bare(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// Every command, in the order of the help.
+pub const COMMANDS: &[Command] = &[
+    Command {
+        about: "Make a config with one user if there is none, print the links, and run.",
+        flags: &[
+            Flag::with_value(None, "bind", "IP:PORT", "where clients connect (first start only)"),
+            Flag::with_value(
+                None,
+                "host",
+                "NAME",
+                "site that strangers see, www.google.com if not given (first start only)",
+            ),
+            Flag::with_value(None, "config", "PATH", "the file, mtbox.toml if not given"),
+        ],
+        examples: &["mtbox quickstart", "mtbox quickstart --host www.example.com"],
+        run: quickstart::quickstart,
+        ..Command::named("quickstart")
+    },
+    Command {
+        about: "Run the proxy by a config file.",
+        arguments: &[CONFIG],
+        examples: &["mtbox run mtbox.toml"],
+        run: run::run,
+        ..Command::named("run")
+    },
+    Command {
+        about: "Run the proxy for one secret, without a file.",
+        arguments: &[
+            Argument { name: "BIND", doc: "where clients connect, IP:PORT" },
+            Argument { name: "SECRET", doc: "from `mtbox generate-secret`" },
+        ],
+        flags: simple_run::FLAGS,
+        examples: &[
+            "mtbox simple-run 0.0.0.0:443 7gAR…",
+            "mtbox simple-run -p 8443 [::]:443 ee00…",
+        ],
+        run: simple_run::simple_run,
+        ..Command::named("simple-run")
+    },
+    Command {
+        about: "Make a secret for a host and print it.",
+        arguments: &[Argument { name: "HOST", doc: "site that strangers see" }],
+        flags: &[Flag::switch(Some('x'), "hex", "print hexadecimal instead of base64")],
+        examples: &[
+            "mtbox generate-secret www.example.com",
+            "mtbox generate-secret -x example.org",
+        ],
+        run: generate_secret::generate_secret,
+        ..Command::named("generate-secret")
+    },
+    Command {
+        about: "Print the links for the users of a config file, as JSON.",
+        arguments: &[CONFIG],
+        flags: access::FLAGS,
+        examples: &["mtbox access mtbox.toml", "mtbox access mtbox.toml -i 192.0.2.1 --user me"],
+        run: access::access,
+        ..Command::named("access")
+    },
+    Command {
+        about: "Tell what is wrong with a config file, and where.",
+        arguments: &[CONFIG],
+        flags: &[Flag::switch(None, "strict", "warnings are errors")],
+        examples: &["mtbox check mtbox.toml", "mtbox check --strict mtbox.toml"],
+        notes: "Exit code: 0 = it can be used, 1 = it cannot, 2 = it cannot be read.",
+        usage_code: CHECK_USAGE,
+        run: check::check,
+        ..Command::named("check")
+    },
+    Command {
+        about: "Print example.config.toml.",
+        is_hidden: true,
+        run: |_| {
+            say(&crate::config::render::example());
+            Ok(())
+        },
+        ..Command::named("example-config")
+    },
+];
+
+const CONFIG: Argument = Argument { name: "CONFIG", doc: "the config file" };
+
+const SUCCESS: u8 = 0;
+const TROUBLE: u8 = 1;
+const CHECK_USAGE: u8 = 2;
+/// What the reference's argument parser says (spec: cli 1).
+pub const USAGE: u8 = 80;

@@ -1,3 +1,16 @@
 //! The file that the operator writes, from text to [`settings::Settings`].
+//!
+//! [`keys::KEYS`] names every key; [`load`] reads a file by it; [`render`] prints it for people.
 
+pub mod addresses;
+pub mod draft;
+pub mod keys;
+pub mod kinds;
+pub mod load;
+pub mod render;
+pub mod report;
 pub mod settings;
+pub mod suggest;
+mod tables;
+pub mod units;
+pub mod urls;

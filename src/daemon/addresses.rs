@@ -36,7 +36,19 @@ impl BadAddresses {
 
     /// Puts the addresses that failed lately last; keeps the order otherwise.
     pub fn sort(&self, addrs: &mut [SocketAddr], now: Tick) {
-        addrs.sort_by_key(|addr| self.contains(*addr, now));
+        put_last(addrs, |addr| self.contains(*addr, now));
+    }
+}
+
+/// Puts those that `goes_last` names behind the others; the order within each group stays. For
+/// the few addresses of a name, where each use of the library's sort would cost 8 KB of code.
+pub fn put_last<T>(list: &mut [T], goes_last: impl Fn(&T) -> bool) {
+    for end in 1..list.len() {
+        let mut at = end;
+        while at > 0 && goes_last(&list[at - 1]) && !goes_last(&list[at]) {
+            list.swap(at - 1, at);
+            at -= 1;
+        }
     }
 }
 
@@ -56,7 +68,7 @@ pub fn of_dc(settings: &Settings, dc: u16, drbg: &mut Drbg) -> Vec<SocketAddr> {
     if filter && matches!(prefer, PreferIp::OnlyIpv4 | PreferIp::OnlyIpv6) {
         addrs.retain(|a| a.is_ipv4() == wants_v4);
     }
-    addrs.sort_by_key(|a| a.is_ipv4() != wants_v4);
+    put_last(&mut addrs, |a| a.is_ipv4() != wants_v4);
     addrs
 }
 
@@ -79,6 +91,13 @@ mod tests {
         assert!(!bad.contains(a, Tick(FOR_MS)));
         bad.forgive(a);
         assert!(!bad.contains(a, Tick(1)));
+    }
+
+    #[test]
+    fn who_goes_last_keeps_the_order() {
+        let mut list = [1, 2, 3, 4, 5, 6, 7];
+        put_last(&mut list, |n| n % 3 == 1);
+        assert_eq!(list, [2, 3, 5, 6, 1, 4, 7]);
     }
 
     #[test]

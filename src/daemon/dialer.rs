@@ -90,8 +90,12 @@ pub fn dial<N: Net>(
     let Stage::Dial(stage) = &mut session.stage else { return Turn::On };
     let is_relay = matches!(stage.lanes, Some(Lanes::Relay(_)));
     session.client.flush(world.now);
-    // A FIN without a request behind it: nobody waits for an answer any more.
-    let gone = session.client.ready.hup && is_relay && stage.opening.len() <= FRAME;
+    let speechless = is_relay && stage.opening.len() <= FRAME;
+    if speechless && session.client.ready.hup && session.client.ready.readable {
+        return last_words(session, world);
+    }
+    // A FIN without a request before it: nobody waits for an answer any more.
+    let gone = speechless && session.client.done;
     if session.client.ready.broken || session.client.dead || gone {
         return Turn::Stop(Fate::Done(Why::Gone));
     }
@@ -170,6 +174,24 @@ pub fn dial<N: Net>(
     Turn::Stop(Fate::Waiting)
 }
 
+/// The client has sent its FIN while we dial: what it said before that leaves with the header.
+fn last_words<W: Wire>(session: &mut Session<W>, world: &mut World) -> Turn {
+    let Stage::Dial(stage) = &mut session.stage else { return Turn::On };
+    let Some(Lanes::Relay(relay)) = &mut stage.lanes else { return Turn::On };
+    let room = LAST_WORDS.min(world.scratch.len());
+    let Got::Bytes(n) = session.client.read(&mut [IoSliceMut::new(&mut world.scratch[..room])])
+    else {
+        return Turn::On;
+    };
+    match relay.up.turn(&mut world.scratch[..n]) {
+        Ok(len) => {
+            stage.opening.extend_from_slice(&world.scratch[..len]);
+            Turn::On
+        }
+        Err(fault) => greet::expel(session, world, fault.as_str()),
+    }
+}
+
 /// An attempt has won: the pipe begins, and what was kept leaves in one write.
 fn connected<W: Wire>(session: &mut Session<W>, world: &mut World, slot: usize) -> Turn {
     let Stage::Dial(stage) = &mut session.stage else { return Turn::On };
@@ -241,6 +263,8 @@ pub fn options(world: &World) -> SocketOptions {
 
 /// The 64-byte header to a DC.
 const FRAME: usize = 64;
+/// Most bytes of a client that finished while we dialled.
+const LAST_WORDS: usize = 16_384;
 /// Most bytes that leave in the first write to a front.
 const OPENING: usize = 32_768;
 /// RFC 8305 "Connection Attempt Delay".

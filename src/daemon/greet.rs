@@ -13,12 +13,13 @@ use crate::daemon::session::{Fate, Got, Session, Stage, Why};
 use crate::daemon::world::World;
 use crate::flow::gate::{Admission, Gate, Verdict};
 use crate::flow::lane::{Downlink, Uplink};
+use crate::flow::recrypt::Recrypt;
 use crate::io::clock::Tick;
 use crate::io::wire::Wire;
 use crate::policy::users::{HostId, UserId};
 use crate::proto::client_hello::Suspicion;
 use crate::proto::dc::{self, DcId};
-use crate::proto::obfuscated2::{self, ClientFrame};
+use crate::proto::obfuscated2::{self, ClientFrame, FRAME_LEN};
 use crate::proto::tls::Deframer;
 
 /// The first stage: who is there?
@@ -204,21 +205,24 @@ fn call_dc<W: Wire>(
     let mut id = DcId::decode(client.dc).number;
     let mut addrs = addresses::of_dc(&settings, id, &mut world.drbg);
     if addrs.is_empty() && settings.fallback_on_unknown_dc {
-        log::warn!("event=unknown-dc dc={id} fallback={}", dc::DEFAULT_DC);
+        let line = format!("event=unknown-dc dc={id} fallback={}", dc::DEFAULT_DC);
+        world.folded.warn(world.now, &line);
         id = dc::DEFAULT_DC;
         addrs = addresses::of_dc(&settings, id, &mut world.drbg);
     }
     if addrs.is_empty() {
         let name = session.user.map_or("", |user| world.users.get(user).name());
-        log::info!("event=unknown-dc user={name:?} dc={id}");
+        let line = format!("event=unknown-dc user={name:?} dc={id}");
+        world.folded.info(world.now, &line);
         return leave(session, world, Why::UnknownDc);
     }
     world.bad.sort(&mut addrs, world.now);
 
     let matched = (!settings.re_encrypt).then_some((&client.down_key, &client.down_iv));
     let ours = obfuscated2::forge_dc(client.tag, id as i16, matched, &mut |b| world.drbg.fill(b));
-    let recrypt = settings.re_encrypt.then(|| Box::new((ours.down(), client.down())));
-    let mut up = Uplink::new(deframer, client.up, ours.up);
+    let recrypt =
+        settings.re_encrypt.then(|| Box::new(Recrypt::new(ours.down(), client.down(), 0)));
+    let mut up = Uplink::new(deframer, Recrypt::new(client.up, ours.up, FRAME_LEN));
     let mut opening = Vec::with_capacity(ours.wire.len() + early.len());
     opening.extend_from_slice(&ours.wire);
     let payload = &mut world.scratch[early];
@@ -309,7 +313,7 @@ pub fn leaving<W: Wire>(session: &mut Session<W>, world: &mut World, until: Tick
     if client.outbox.is_empty() {
         client.shut();
     }
-    if client.ready.readable && !client.done {
+    if client.ready.readable && !client.done && world.now < until {
         let into = &mut world.scratch[..READ];
         if let Got::Bytes(_) = client.read(&mut [IoSliceMut::new(into)])
             && client.ready.readable

@@ -39,6 +39,8 @@ pub struct Daemon<N: Net> {
     net: N,
     ready: VecDeque<u32>,
     most_sessions: usize,
+    /// What the log said last about the throttle.
+    announced: bool,
 }
 
 impl<N: Net> Daemon<N> {
@@ -47,7 +49,8 @@ impl<N: Net> Daemon<N> {
         // Strangers may take half of the places, or the few that there are.
         let front_cap = (most_sessions / 2).max(most_sessions.min(16));
         world.front_cap = u32::try_from(front_cap).unwrap_or(u32::MAX);
-        Self { sessions: Slab::new(), world, net, ready: VecDeque::new(), most_sessions }
+        let (sessions, ready) = (Slab::new(), VecDeque::new());
+        Self { sessions, world, net, ready, most_sessions, announced: false }
     }
 
     /// Sessions that live now, fronted ones included.
@@ -143,6 +146,7 @@ impl<N: Net> Daemon<N> {
         {
             self.arm_throttle();
         }
+        self.announce_throttle();
         !self.ready.is_empty()
     }
 
@@ -210,15 +214,22 @@ impl<N: Net> Daemon<N> {
 
     fn recompute_caps(&mut self) {
         let Some(throttle) = &mut self.world.throttle else { return };
-        let before = throttle.is_active();
         throttle.recompute(self.world.users.connections());
-        match (before, throttle.is_active()) {
-            (false, true) => log::warn!("event=throttle active=true limit={}", throttle.limit()),
-            (true, false) => log::info!("event=throttle active=false limit={}", throttle.limit()),
-            _ => {}
-        }
         if self.world.users.live() > 0 || throttle.is_active() {
             self.arm_throttle();
+        }
+    }
+
+    /// Tells the log when caps come and go, whether a tick or an admission did it.
+    fn announce_throttle(&mut self) {
+        let Some(throttle) = &self.world.throttle else { return };
+        if std::mem::replace(&mut self.announced, throttle.is_active()) == throttle.is_active() {
+            return;
+        }
+        if throttle.is_active() {
+            log::warn!("event=throttle active=true limit={}", throttle.limit());
+        } else {
+            log::info!("event=throttle active=false limit={}", throttle.limit());
         }
     }
 

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
 
+use crate::daemon::addresses::put_last;
 use crate::io::clock::Tick;
 use crate::policy::drbg::Drbg;
 use crate::proto::dns::{self, DnsFault, Kind};
@@ -150,7 +151,7 @@ impl Resolver {
     fn finish(&mut self, place: usize) -> Option<Finding> {
         let quest = self.quests.get_mut(place)?.take()?;
         let mut addrs = quest.found;
-        addrs.sort_by_key(IpAddr::is_ipv6);
+        put_last(&mut addrs, IpAddr::is_ipv6);
         addrs.dedup();
         Some(Finding { name: quest.name, addrs, ttl_s: quest.ttl_s })
     }

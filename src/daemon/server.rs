@@ -14,7 +14,7 @@ use crate::daemon::admin::{Admin, MOST_VISITS};
 use crate::daemon::resolver::{Finding, MOST_QUESTS, Resolver};
 use crate::daemon::session::Readiness;
 use crate::daemon::world::World;
-use crate::daemon::{Daemon, sizing};
+use crate::daemon::{Daemon, dialer, sizing};
 use crate::io::clock::{Clock, Tick};
 use crate::io::listen::{self, AcceptTrouble, Listener};
 use crate::io::signals::{Signal, Signals};
@@ -83,6 +83,9 @@ impl Server {
         let (now, wall) = clock.read();
         let mut world = World::new(Rc::new(settings), seed, sizes.blocks, sizes.slots);
         world.set_time(now, wall);
+        // Accepted sockets inherit these.
+        let options = dialer::options(&world);
+        doors.iter().for_each(|door| door.listener.prepare(&options));
         world.own_binds = doors.iter().map(|door| door.listener.local_addr()).collect();
         let public = [world.settings.public_ipv4, world.settings.public_ipv6];
         for ip in public.into_iter().flatten() {
@@ -285,7 +288,6 @@ impl Server {
                 }
                 match door.listener.accept() {
                     Ok(Some((wire, peer))) => {
-                        wire.apply(&crate::daemon::dialer::options(&self.daemon.world));
                         self.daemon.accept(wire, peer);
                     }
                     Ok(None) => door.knocked = false,

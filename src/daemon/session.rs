@@ -1,6 +1,6 @@
 //! One connection: its ends, its stage, and why it ended.
 //!
-//! A session never reaches another one. What it shares is in [`World`](super::world::World).
+//! A session never reaches another one. What it shares is in [`World`].
 
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
@@ -335,4 +335,4 @@ impl Why {
 }
 
 /// Blocks written by one flush.
-const FLUSH_SLICES: usize = 9;
+const FLUSH_SLICES: usize = 17;

@@ -45,7 +45,13 @@ fn sum(concurrency: u32, buffers: Option<u64>, nofile: u64, memory: Option<u64>)
     let memory = memory.unwrap_or(UNKNOWN_MEMORY);
     let bytes = buffers.unwrap_or((memory / 16).clamp(LEAST_BUFFERS, MOST_BUFFERS));
     let blocks = (bytes / BLOCK as u64).max(2) as usize;
-    let slots = if memory <= SMALL_MACHINE { SLOTS / 2 } else { SLOTS };
+    let slots = if memory <= SMALL_MACHINE {
+        SLOTS / 4
+    } else if memory <= MIDDLE_MACHINE {
+        SLOTS / 2
+    } else {
+        SLOTS
+    };
     Sizes { sessions, blocks, slots }
 }
 
@@ -55,8 +61,10 @@ const OWN_FILES: u64 = 64;
 const LEAST_BUFFERS: u64 = 1 << 20;
 const MOST_BUFFERS: u64 = 64 << 20;
 const UNKNOWN_MEMORY: u64 = 64 << 20;
-/// At most this much memory: half the records per read, which fits its caches better.
+/// Up to this much memory: a quarter of the records per read, which fits the caches better.
 const SMALL_MACHINE: u64 = 128 << 20;
+/// Up to this much memory: half of them.
+const MIDDLE_MACHINE: u64 = 512 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -74,8 +82,10 @@ mod tests {
     fn memory_bounds_the_buffers() {
         let mib = 1 << 20;
         assert_eq!(sum(1, None, 99, Some(64 * mib)).blocks, 4 * mib as usize / BLOCK);
-        assert_eq!(sum(1, None, 99, Some(64 * mib)).slots, SLOTS / 2);
+        assert_eq!(sum(1, None, 99, Some(128 * mib)).slots, SLOTS / 4);
+        assert_eq!(sum(1, None, 99, Some(129 * mib)).slots, SLOTS / 2);
         assert_eq!(sum(1, None, 99, Some(1 << 40)).blocks, MOST_BUFFERS as usize / BLOCK);
+        assert_eq!(sum(1, None, 99, Some(1 << 40)).slots, SLOTS);
         assert_eq!(sum(1, Some(1), 99, None).blocks, 2);
     }
 }

@@ -6,28 +6,27 @@
 use std::io::IoSliceMut;
 use std::ops::Range;
 
-use crate::proto::obfuscated2::Cipher;
+use crate::flow::recrypt::Recrypt;
 use crate::proto::tls::{self, Deframer, RecordFault};
 
 /// Payload bytes of the largest record that we send.
 pub const RECORD: usize = tls::PAYLOAD_MAX;
 /// Most records of one read.
-pub const SLOTS: usize = 8;
+pub const SLOTS: usize = 16;
 /// One record with its header.
 pub const SLOT: usize = RECORD + tls::HEADER_LEN;
 
 /// Client to Telegram: strips the records and changes the cipher.
 pub struct Uplink {
     deframer: Deframer,
-    from_client: Cipher,
-    to_dc: Cipher,
+    recrypt: Recrypt,
 }
 
 impl Uplink {
     /// A lane that goes on where the handshake stopped: the deframer has consumed the records up
-    /// to the 64-byte header, both ciphers stand behind it.
-    pub fn new(deframer: Deframer, from_client: Cipher, to_dc: Cipher) -> Self {
-        Self { deframer, from_client, to_dc }
+    /// to the 64-byte header, `recrypt` stands behind it.
+    pub fn new(deframer: Deframer, recrypt: Recrypt) -> Self {
+        Self { deframer, recrypt }
     }
 
     /// Turns what was read from the client into what the DC gets, at the front of `fresh`;
@@ -38,26 +37,26 @@ impl Uplink {
     pub fn turn(&mut self, fresh: &mut [u8]) -> Result<usize, RecordFault> {
         let len = self.deframer.compact(fresh)?;
         if let Some(payload) = fresh.get_mut(..len) {
-            self.recrypt(payload);
+            self.recrypt.turn(payload);
         }
         Ok(len)
     }
 
     /// Changes the cipher of payload that came with the handshake.
     pub fn recrypt(&mut self, payload: &mut [u8]) {
-        recrypt(&mut self.from_client, &mut self.to_dc, payload);
+        self.recrypt.turn(payload);
     }
 }
 
 /// Telegram to client: puts records around the bytes. With matched keys the bytes themselves
 /// stay as they are (spec: protocol 14).
 pub struct Downlink {
-    recrypt: Option<Box<(Cipher, Cipher)>>,
+    recrypt: Option<Box<Recrypt>>,
 }
 
 impl Downlink {
-    /// `recrypt` = the DC's cipher and the client's, or `None` when the keys are matched.
-    pub fn new(recrypt: Option<Box<(Cipher, Cipher)>>) -> Self {
+    /// `recrypt` = the DC's cipher off and the client's on; `None` when the keys are matched.
+    pub fn new(recrypt: Option<Box<Recrypt>>) -> Self {
         Self { recrypt }
     }
 
@@ -86,21 +85,14 @@ impl Downlink {
                 break;
             };
             *header = tls::header(tls::APPLICATION_DATA, len as u16);
-            if let Some((dc, client)) = self.recrypt.as_deref_mut()
+            if let Some(recrypt) = &mut self.recrypt
                 && let Some(payload) = payload.get_mut(..len)
             {
-                recrypt(dc, client, payload);
+                recrypt.turn(payload);
             }
             left -= len;
             end += tls::HEADER_LEN + len;
         }
         0..end
     }
-}
-
-/// Takes one cipher off and puts the other on.
-fn recrypt(off: &mut Cipher, on: &mut Cipher, bytes: &mut [u8]) {
-    use ctr::cipher::StreamCipher;
-    off.apply_keystream(bytes);
-    on.apply_keystream(bytes);
 }

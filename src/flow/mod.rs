@@ -4,3 +4,4 @@
 pub mod gate;
 pub mod halves;
 pub mod lane;
+pub mod recrypt;

@@ -24,14 +24,27 @@ pub struct OwnAddresses {
 }
 
 impl OwnAddresses {
-    /// Whether an address is one of ours.
+    /// Whether an address, IPv4 in whichever spelling, is one of ours.
     pub fn contains(&mut self, ip: IpAddr) -> bool {
         if self.read.is_none_or(|at| at.elapsed() > FRESH) {
             self.list = addresses();
             self.read = Some(Instant::now());
         }
-        self.list.contains(&ip)
+        self.list.contains(&ip.to_canonical())
     }
 }
 
 const FRESH: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_among_our_own_addresses_and_the_documentation_net_is_not() {
+        let mut own = OwnAddresses::default();
+        let mut has = |text: &str| own.contains(text.parse().unwrap());
+        assert!(has("127.0.0.1") && has("::ffff:127.0.0.1"));
+        assert!(!has("203.0.113.77") && !has("2001:db8::77"));
+    }
+}

@@ -1,6 +1,7 @@
 //! What the system allows this process: open files and memory.
 
 use std::fs;
+use std::path::Path;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -8,20 +9,34 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 pub fn raise_nofile() -> u64 {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return NOFILE_USUAL };
     match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
-        Ok(()) => hard,
-        Err(_) => soft,
+        Ok(()) => widen(hard),
+        Err(_) => widen(soft),
     }
+}
+
+/// `rlim_t` has 32 bits on some 32-bit systems.
+fn widen(limit: impl TryInto<u64>) -> u64 {
+    limit.try_into().unwrap_or(u64::MAX)
 }
 
 /// The machine's memory in bytes, or the control group's bound where that is less.
 pub fn memory_total() -> Option<u64> {
     let machine = fs::read_to_string("/proc/meminfo").ok().as_deref().and_then(mem_total);
-    let group = fs::read_to_string("/proc/self/cgroup").ok().and_then(|text| {
-        let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
-        let limit = fs::read_to_string(format!("/sys/fs/cgroup{path}/memory.max")).ok()?;
-        limit.trim().parse().ok()
-    });
+    let group = fs::read_to_string("/proc/self/cgroup").ok();
+    let group = group.and_then(|text| group_bound(&text, Path::new("/sys/fs/cgroup")));
     machine.into_iter().chain(group).min()
+}
+
+/// The least `memory.max` of the own control group and those around it (cgroups(7), version 2). In
+/// a container the path of /proc may not exist under `root`, where the bound stands at the top.
+fn group_bound(cgroup: &str, root: &Path) -> Option<u64> {
+    let own = Path::new(cgroup.lines().find_map(|line| line.strip_prefix("0::"))?);
+    let bound = |group: &Path| {
+        let file = root.join(group.strip_prefix("/").ok()?).join("memory.max");
+        // Where there is no bound the file says "max".
+        fs::read_to_string(file).ok()?.trim().parse().ok()
+    };
+    own.ancestors().filter_map(bound).min()
 }
 
 /// The `MemTotal` line of proc_meminfo(5).
@@ -41,6 +56,23 @@ mod tests {
     fn the_memory_line_is_found() {
         assert_eq!(mem_total("MemTotal:       61440 kB\nMemFree: 1 kB\n"), Some(61_440 * 1024));
         assert_eq!(mem_total("MemFree: 1 kB\n"), None);
+    }
+
+    #[test]
+    fn the_tightest_group_around_us_bounds_the_memory() {
+        let root = std::env::temp_dir().join(format!("mtbox-groups-{}", std::process::id()));
+        fs::create_dir_all(root.join("system.slice/mtbox.service")).unwrap();
+        let set = |group: &str, max: &str| {
+            fs::write(root.join(group).join("memory.max"), max).unwrap();
+        };
+        set("system.slice/mtbox.service", "max\n");
+        set("system.slice", "33554432\n");
+        set("", "67108864\n");
+        let bound = |own: &str| group_bound(&format!("1:cpu:/x\n0::{own}\n"), &root);
+        assert_eq!(bound("/system.slice/mtbox.service"), Some(33_554_432));
+        assert_eq!(bound("/docker/gone"), Some(67_108_864));
+        assert_eq!(group_bound("1:cpu:/x\n", &root), None);
+        fs::remove_dir_all(&root).unwrap();
     }
 
     #[test]

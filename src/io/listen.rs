@@ -1,7 +1,9 @@
 //! Listening sockets: which family an address means, and what an accept can say.
+//!
+//! Nobody is turned away here: lists and limits are judged above.
 
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use mio::net::TcpListener;
@@ -12,6 +14,7 @@ use nix::sys::socket::{
     sockopt,
 };
 
+use super::sockopt::SocketOptions;
 use super::wire::MioWire;
 
 /// A listening socket.
@@ -33,23 +36,21 @@ pub enum AcceptTrouble {
 
 /// Binds all addresses or none.
 ///
-/// An unspecified address alone on its port, `0.0.0.0:P` or `[::]:P`, takes both families where
-/// the kernel has IPv6, as the reference does. When both are given, each takes its own.
+/// An unspecified address, `0.0.0.0:P` or `[::]:P`, takes both families as the reference does
+/// (spec: network 1), unless an address of the other family has the same port: then each takes
+/// its own. A kernel without IPv6 serves IPv4 alone.
 ///
 /// # Errors
 /// The system's error, with the address in its text.
 pub fn bind_all(addrs: &[SocketAddr]) -> io::Result<Vec<Listener>> {
-    addrs.iter().map(|addr| bind_one(*addr, addrs)).collect()
+    let addrs: Vec<SocketAddr> = addrs.iter().map(|addr| unmapped(*addr)).collect();
+    addrs.iter().map(|addr| bind_one(*addr, &addrs)).collect()
 }
 
-fn bind_one(addr: SocketAddr, all: &[SocketAddr]) -> io::Result<Listener> {
-    let any_of = |v4: bool| {
-        all.iter().any(|a| a.port() == addr.port() && a.ip().is_unspecified() && a.is_ipv4() == v4)
-    };
-    let dual = addr.ip().is_unspecified() && !(any_of(true) && any_of(false));
-    let both = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), addr.port());
-    let inner = if dual {
-        open(both, false).or_else(|e| if addr.is_ipv4() { open(addr, true) } else { Err(e) })
+fn bind_one(mut addr: SocketAddr, all: &[SocketAddr]) -> io::Result<Listener> {
+    let rival = |a: &SocketAddr| a.port() == addr.port() && a.is_ipv4() != addr.is_ipv4();
+    let inner = if addr.ip().is_unspecified() && !all.iter().any(rival) {
+        open_both(addr.port())
     } else {
         open(addr, true)
     };
@@ -63,8 +64,19 @@ fn bind_one(addr: SocketAddr, all: &[SocketAddr]) -> io::Result<Listener> {
         };
         io::Error::new(error.kind(), format!("cannot listen on {addr}: {error}{hint}"))
     })?;
-    let port = inner.local_addr()?.port();
-    Ok(Listener { inner, addr: SocketAddr::new(addr.ip(), port) })
+    addr.set_port(inner.local_addr()?.port());
+    Ok(Listener { inner, addr })
+}
+
+/// One socket for both families. Only the lack of IPv6 leads to IPv4 alone: any other trouble,
+/// such as a port that is taken in one family, must be seen.
+fn open_both(port: u16) -> Result<TcpListener, Errno> {
+    match open(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port), false) {
+        Err(Errno::EAFNOSUPPORT | Errno::EPROTONOSUPPORT | Errno::EADDRNOTAVAIL) => {
+            open(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port), true)
+        }
+        outcome => outcome,
+    }
 }
 
 fn open(addr: SocketAddr, only_v6: bool) -> Result<TcpListener, Errno> {
@@ -81,10 +93,24 @@ fn open(addr: SocketAddr, only_v6: bool) -> Result<TcpListener, Errno> {
     Ok(TcpListener::from_std(fd.into()))
 }
 
+/// `[::ffff:192.0.2.1]:P` is an IPv4 address in disguise. Others keep their scope.
+fn unmapped(addr: SocketAddr) -> SocketAddr {
+    match addr.ip().to_canonical() {
+        IpAddr::V4(ip) => SocketAddr::new(ip.into(), addr.port()),
+        IpAddr::V6(_) => addr,
+    }
+}
+
 impl Listener {
     /// The address as it was asked for, with the port that it has.
     pub fn local_addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Options for all connections to come. Linux hands them down from the listener, which saves
+    /// seven system calls per connection.
+    pub fn prepare(&self, options: &SocketOptions) {
+        super::sockopt::apply(&self.inner, options);
     }
 
     /// Events come with `token`.
@@ -101,27 +127,35 @@ impl Listener {
     /// See [`AcceptTrouble`].
     pub fn accept(&mut self) -> Result<Option<(MioWire, SocketAddr)>, AcceptTrouble> {
         match self.inner.accept() {
-            Ok((stream, peer)) => {
-                let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-                Ok(Some((MioWire::new(stream), peer)))
-            }
+            Ok((stream, peer)) => Ok(Some((MioWire::new(stream), unmapped(peer)))),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(e) => Err(judge(e)),
         }
     }
 }
 
-/// accept(2), "Error handling": network errors of the connection itself are passed on and mean
-/// "try the next".
+/// Network errors of the connection itself come out of accept(2) and mean "try the next". What is
+/// not known to take a connection off the queue counts as broken, so that the caller pauses: a
+/// refusal that stays, such as a security module's, would otherwise turn the loop without end.
 fn judge(error: io::Error) -> AcceptTrouble {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => {
             AcceptTrouble::Exhausted(error)
         }
-        Some(Errno::EBADF | Errno::EINVAL | Errno::ENOTSOCK | Errno::EFAULT) => {
-            AcceptTrouble::Broken(error)
-        }
-        _ => AcceptTrouble::Transient,
+        Some(
+            Errno::ECONNABORTED
+            | Errno::ECONNRESET
+            | Errno::EINTR
+            | Errno::EPROTO
+            | Errno::ENOPROTOOPT
+            | Errno::ENETDOWN
+            | Errno::ENETUNREACH
+            | Errno::EHOSTDOWN
+            | Errno::EHOSTUNREACH
+            | Errno::ENONET
+            | Errno::ETIMEDOUT,
+        ) => AcceptTrouble::Transient,
+        _ => AcceptTrouble::Broken(error),
     }
 }
 
@@ -130,46 +164,135 @@ const BACKLOG: i32 = 4096;
 #[cfg(test)]
 mod tests {
     use std::net::TcpStream;
+    use std::time::Duration;
+
+    use nix::sys::socket::getsockopt;
 
     use super::*;
 
+    fn any(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    fn accepted(listener: &mut Listener) -> (MioWire, SocketAddr) {
+        loop {
+            if let Some(guest) = listener.accept().unwrap() {
+                return guest;
+            }
+        }
+    }
+
     fn knock(listener: &mut Listener, addr: &str) -> SocketAddr {
         let client = TcpStream::connect((addr, listener.local_addr().port())).unwrap();
-        loop {
-            if let Some((_, peer)) = listener.accept().unwrap() {
-                assert_eq!(peer.port(), client.local_addr().unwrap().port());
-                return peer;
+        let (_, peer) = accepted(listener);
+        assert_eq!(peer.port(), client.local_addr().unwrap().port());
+        peer
+    }
+
+    fn has_ipv6() -> bool {
+        std::net::TcpListener::bind("[::1]:0").is_ok()
+    }
+
+    /// Binds these on a port that is free in both families. Between finding it and binding, a test
+    /// beside this one may take it: then the next is tried.
+    fn bind_somewhere(first: &str, second: &str) -> Vec<Listener> {
+        (0..16)
+            .find_map(|_| {
+                let port = bind_all(&[any("0.0.0.0:0")]).unwrap()[0].local_addr().port();
+                bind_all(&[first, second].map(|ip| any(&format!("{ip}:{port}")))).ok()
+            })
+            .expect("a free port")
+    }
+
+    #[test]
+    fn an_unspecified_address_alone_takes_both_families() {
+        for asked in ["0.0.0.0:0", "[::]:0"] {
+            let mut all = bind_all(&[any(asked)]).unwrap();
+            assert!(knock(&mut all[0], "127.0.0.1").is_ipv4());
+            assert_eq!(all[0].local_addr().ip(), any(asked).ip());
+            if has_ipv6() {
+                assert!(knock(&mut all[0], "::1").is_ipv6());
             }
         }
     }
 
     #[test]
-    fn an_unspecified_address_alone_takes_both_families() {
-        let mut all = bind_all(&["0.0.0.0:0".parse().unwrap()]).unwrap();
-        assert!(knock(&mut all[0], "127.0.0.1").is_ipv4());
-        assert_eq!(all[0].local_addr().ip().to_string(), "0.0.0.0");
-        if TcpStream::connect("[::1]:1")
-            .is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused)
-        {
-            assert!(knock(&mut all[0], "::1").is_ipv6());
+    fn both_unspecified_addresses_share_a_port() {
+        if !has_ipv6() {
+            return;
         }
+        let mut all = bind_somewhere("0.0.0.0", "[::]");
+        assert!(knock(&mut all[0], "127.0.0.1").is_ipv4());
+        assert!(knock(&mut all[1], "::1").is_ipv6());
     }
 
     #[test]
-    fn both_unspecified_addresses_share_a_port() {
-        let port = bind_all(&["0.0.0.0:0".parse().unwrap()]).unwrap()[0].local_addr().port();
-        let addrs = [format!("0.0.0.0:{port}"), format!("[::]:{port}")];
-        let addrs: Vec<SocketAddr> = addrs.iter().map(|a| a.parse().unwrap()).collect();
-        let mut all = bind_all(&addrs).unwrap();
+    fn an_unspecified_address_leaves_the_other_family_to_a_named_one() {
+        if !has_ipv6() {
+            return;
+        }
+        let mut all = bind_somewhere("[::]", "127.0.0.1");
+        assert!(knock(&mut all[0], "::1").is_ipv6());
+        assert!(knock(&mut all[1], "127.0.0.1").is_ipv4());
+    }
+
+    #[test]
+    fn a_port_taken_in_one_family_is_an_error_and_not_half_a_service() {
+        if !has_ipv6() {
+            return;
+        }
+        let first = bind_all(&[any("[::1]:0")]).unwrap();
+        let port = first[0].local_addr().port();
+        assert!(bind_all(&[any(&format!("0.0.0.0:{port}"))]).is_err());
+    }
+
+    #[test]
+    fn a_mapped_address_is_bound_as_ipv4() {
+        let mut all = bind_all(&[any("[::ffff:127.0.0.1]:0")]).unwrap();
+        assert!(all[0].local_addr().is_ipv4());
         assert!(knock(&mut all[0], "127.0.0.1").is_ipv4());
     }
 
     #[test]
     fn a_taken_address_is_named_in_the_error() {
-        let first = bind_all(&["127.0.0.1:0".parse().unwrap()]).unwrap();
+        let first = bind_all(&[any("127.0.0.1:0")]).unwrap();
         let addr = first[0].local_addr();
         let error = bind_all(&[addr]).err().unwrap().to_string();
         assert!(error.contains(&addr.to_string()) && error.contains("another program"), "{error}");
+    }
+
+    #[test]
+    fn a_failing_address_leaves_none_of_the_others_bound() {
+        let taken = bind_all(&[any("127.0.0.1:0")]).unwrap();
+        // Of the 127.0.0.0/8 network only this test binds this address.
+        let other = any(&format!("127.77.0.1:{}", taken[0].local_addr().port()));
+        assert!(bind_all(&[other, taken[0].local_addr()]).is_err());
+        assert!(bind_all(&[other]).is_ok());
+    }
+
+    #[test]
+    fn nobody_waiting_is_no_error() {
+        let mut all = bind_all(&[any("127.0.0.1:0")]).unwrap();
+        assert!(all[0].accept().unwrap().is_none());
+    }
+
+    #[test]
+    fn guests_inherit_the_options_of_the_listener() {
+        let mut all = bind_all(&[any("127.0.0.1:0")]).unwrap();
+        all[0].prepare(&SocketOptions {
+            keep_alive: Some((Duration::from_secs(15), Duration::from_secs(16), 9)),
+            user_timeout_ms: 150_000,
+            not_sent_lowat: Some(65_536),
+        });
+        let _client = TcpStream::connect(all[0].local_addr()).unwrap();
+        let guest = accepted(&mut all[0]).0.into_stream();
+        assert_eq!(getsockopt(&guest, sockopt::TcpNoDelay), Ok(true));
+        assert_eq!(getsockopt(&guest, sockopt::KeepAlive), Ok(true));
+        assert_eq!(getsockopt(&guest, sockopt::TcpKeepIdle), Ok(15));
+        assert_eq!(getsockopt(&guest, sockopt::TcpKeepInterval), Ok(16));
+        assert_eq!(getsockopt(&guest, sockopt::TcpKeepCount), Ok(9));
+        assert_eq!(getsockopt(&guest, sockopt::TcpUserTimeout), Ok(150_000));
+        assert_eq!(getsockopt(&guest, super::super::sockopt::TcpNotSentLowat), Ok(65_536));
     }
 
     #[test]
@@ -179,5 +302,6 @@ mod tests {
         assert!(matches!(of(Errno::ENOBUFS), AcceptTrouble::Exhausted(_)));
         assert!(matches!(of(Errno::ECONNABORTED), AcceptTrouble::Transient));
         assert!(matches!(of(Errno::EBADF), AcceptTrouble::Broken(_)));
+        assert!(matches!(of(Errno::EACCES), AcceptTrouble::Broken(_)));
     }
 }

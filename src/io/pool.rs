@@ -161,6 +161,8 @@ const KEPT: usize = 32;
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -204,5 +206,61 @@ mod tests {
         assert_eq!(outbox.len(), BLOCK);
         outbox.clear();
         assert_eq!(pool.in_use(), 0);
+    }
+
+    #[test]
+    fn returned_blocks_are_kept_up_to_a_floor_and_used_again() {
+        let pool = Pool::new(100);
+        let loans: Vec<Loan> = (0..100).filter_map(|_| pool.lend()).collect();
+        assert_eq!(pool.shelf.borrow().free.len(), 0);
+        drop(loans);
+        assert_eq!(pool.shelf.borrow().free.len(), KEPT);
+        let _again = pool.lend();
+        assert_eq!(pool.shelf.borrow().free.len(), KEPT - 1);
+    }
+
+    #[test]
+    fn an_empty_outbox_owns_no_heap() {
+        let pool = Pool::new(8);
+        let mut outbox = Outbox::default();
+        assert!(outbox.push(&pool, &vec![1; 5 * BLOCK]));
+        outbox.advance(5 * BLOCK);
+        assert_eq!((outbox.loans.capacity(), pool.in_use()), (0, 0));
+    }
+
+    proptest! {
+        #[test]
+        fn an_outbox_is_a_queue_of_bytes_and_holds_no_block_too_many(
+            acts in proptest::collection::vec((any::<bool>(), 0..3 * BLOCK), 1..40)
+        ) {
+            let pool = Pool::new(6);
+            let (mut outbox, mut model) = (Outbox::default(), VecDeque::new());
+            let mut next = 0_u32;
+            for (pushes, n) in acts {
+                if pushes {
+                    let bytes: Vec<u8> = (next..).take(n).map(|i| (i % 253) as u8).collect();
+                    next += n as u32;
+                    let before = outbox.len();
+                    let whole = outbox.push(&pool, &bytes);
+                    let kept = outbox.len() - before;
+                    prop_assert_eq!(whole, kept == n);
+                    prop_assert!(whole || pool.lendable() == 0);
+                    model.extend(&bytes[..kept]);
+                } else {
+                    outbox.advance(n.min(model.len()));
+                    model.drain(..n.min(model.len()));
+                }
+                prop_assert_eq!(outbox.len(), model.len());
+                prop_assert_eq!(outbox.is_empty(), model.is_empty());
+                // Only the first block can be sent in part, only the last filled in part.
+                prop_assert!(pool.in_use() <= model.len().div_ceil(BLOCK) + 1);
+                let mut slices = [IoSlice::new(&[]); 8];
+                let count = outbox.slices(&mut slices);
+                let all = slices[..count].iter().flat_map(|slice| slice.iter());
+                prop_assert!(all.eq(model.iter()));
+            }
+            outbox.clear();
+            prop_assert_eq!(pool.in_use(), 0);
+        }
     }
 }

@@ -56,3 +56,33 @@ impl Signals {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mio::{Events, Poll};
+    use nix::sys::signal::raise;
+
+    use super::*;
+
+    #[test]
+    fn a_signal_becomes_an_event_and_then_a_value() {
+        // raise(3) addresses this thread, which has them blocked: nobody else is disturbed.
+        let mut signals = Signals::new().unwrap();
+        let mut poll = Poll::new().unwrap();
+        signals.register(poll.registry(), 7).unwrap();
+        assert_eq!(signals.pending(), None);
+        for (number, meaning) in [
+            (Number::SIGHUP, Signal::Reload),
+            (Number::SIGUSR1, Signal::Report),
+            (Number::SIGTERM, Signal::Terminate),
+            (Number::SIGINT, Signal::Terminate),
+        ] {
+            raise(number).unwrap();
+            let mut events = Events::with_capacity(4);
+            poll.poll(&mut events, None).unwrap();
+            assert!(events.iter().all(|event| event.token() == Token(7)));
+            assert_eq!(signals.pending(), Some(meaning));
+            assert_eq!(signals.pending(), None);
+        }
+    }
+}

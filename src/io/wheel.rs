@@ -41,7 +41,8 @@ impl Wheel {
         Self { entries: Vec::new(), heads, occupied: [0; LEVELS], due: NONE, now: 0 }
     }
 
-    /// Sets a key's deadline, in place of the one that it had.
+    /// Sets a key's deadline, in place of the one that it had. A deadline that has passed is due at
+    /// once. Memory grows with the greatest key ever set, by 24 bytes each.
     pub fn set(&mut self, key: u32, at: Tick) {
         if self.entries.len() <= key as usize {
             let idle = Entry { at: 0, next: NONE, prev: NONE, place: IDLE };
@@ -73,7 +74,8 @@ impl Wheel {
         (0..LEVELS).filter_map(|level| self.next_slot(level)).map(|(at, _)| Tick(at)).min()
     }
 
-    /// Takes out one key whose deadline is at or before `now`. Call until `None`.
+    /// Takes out one key whose deadline is at or before `now`, the earlier first. Call until
+    /// `None`; a key that is set to `now` meanwhile comes again.
     pub fn pop_due(&mut self, now: Tick) -> Option<u32> {
         loop {
             if self.due != NONE {
@@ -235,8 +237,10 @@ mod tests {
                     }
                     Act::Pass(time) => {
                         now += time;
-                        let mut fired = Vec::new();
+                        let (mut fired, mut last) = (Vec::new(), 0);
                         while let Some(key) = wheel.pop_due(Tick(now)) {
+                            prop_assert!(list[&key] >= last, "out of order");
+                            last = list[&key];
                             fired.push(key);
                         }
                         fired.sort_unstable();

@@ -12,7 +12,7 @@ use super::sockopt::{self, SocketOptions};
 
 /// One stream socket. Every call does at most one system call that moves bytes.
 pub trait Wire {
-    /// readv(2); `Ok(0)` = the peer's FIN.
+    /// readv(2), into at least one byte of room; `Ok(0)` = the peer's FIN.
     ///
     /// # Errors
     /// `WouldBlock` when drained; anything else means that the connection is broken.
@@ -36,7 +36,7 @@ pub trait Wire {
     /// Of a connect that was started: `true` = connected, `false` = still on the way.
     ///
     /// # Errors
-    /// Why it failed.
+    /// Why it failed. Said once: asking again afterwards looks like a connect on the way.
     fn outcome(&mut self) -> io::Result<bool>;
 }
 
@@ -93,7 +93,11 @@ impl Wire for MioWire {
     }
 
     fn write(&mut self, from: &[IoSlice<'_>]) -> io::Result<usize> {
-        retry(|| self.0.write_vectored(from))
+        match from {
+            // send(2) copies no vector into the kernel.
+            [one] => retry(|| self.0.write(one)),
+            many => retry(|| self.0.write_vectored(many)),
+        }
     }
 
     fn shut(&mut self) -> io::Result<()> {
@@ -150,7 +154,7 @@ impl Net for MioNet {
     }
 
     fn is_own_address(&mut self, ip: IpAddr) -> bool {
-        ip.is_loopback() || self.own.contains(ip)
+        ip.to_canonical().is_loopback() || self.own.contains(ip)
     }
 }
 
@@ -160,5 +164,132 @@ fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             outcome => return outcome,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+    use std::net::TcpListener;
+
+    use mio::{Events, Poll};
+
+    use super::*;
+
+    struct Rig {
+        poll: Poll,
+        net: MioNet,
+    }
+
+    impl Rig {
+        fn new() -> Self {
+            let poll = Poll::new().unwrap();
+            let net = MioNet::new(poll.registry().try_clone().unwrap());
+            Self { poll, net }
+        }
+
+        fn dial(&mut self, to: SocketAddr) -> MioWire {
+            self.net.dial(to, &SocketOptions::default(), 5).unwrap()
+        }
+
+        /// Waits for events until `done` is not `None`.
+        fn until<T>(&mut self, mut done: impl FnMut() -> Option<T>) -> T {
+            loop {
+                if let Some(value) = done() {
+                    return value;
+                }
+                let mut events = Events::with_capacity(4);
+                self.poll.poll(&mut events, None).unwrap();
+                assert!(events.iter().all(|event| event.token() == Token(5)));
+            }
+        }
+
+        fn outcome(&mut self, wire: &mut MioWire) -> io::Result<()> {
+            self.until(|| match wire.outcome() {
+                Ok(true) => Some(Ok(())),
+                Ok(false) => None,
+                Err(e) => Some(Err(e)),
+            })
+        }
+
+        fn read(&mut self, wire: &mut MioWire, room: usize) -> io::Result<Vec<u8>> {
+            let mut into = vec![0; room];
+            let outcome = self.until(|| match wire.read(&mut [IoSliceMut::new(&mut into)]) {
+                Err(e) if e.kind() == ErrorKind::WouldBlock => None,
+                outcome => Some(outcome),
+            });
+            outcome.map(|n| into[..n].to_vec())
+        }
+    }
+
+    #[test]
+    fn a_connect_ends_with_an_event_and_a_good_outcome() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut rig = Rig::new();
+        let mut wire = rig.dial(listener.local_addr().unwrap());
+        rig.outcome(&mut wire).unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+
+        let slices = [IoSlice::new(b"three "), IoSlice::new(b"short "), IoSlice::new(b"words")];
+        assert_eq!(wire.write(&slices).unwrap(), 17);
+        assert_eq!(wire.write(&[IoSlice::new(b"!")]).unwrap(), 1);
+        wire.shut().unwrap();
+        let mut seen = String::new();
+        peer.read_to_string(&mut seen).unwrap();
+        assert_eq!(seen, "three short words!");
+
+        // The other half is still open after our FIN.
+        peer.write_all(b"answer").unwrap();
+        assert_eq!(rig.read(&mut wire, 3).unwrap(), b"ans");
+        assert_eq!(rig.read(&mut wire, 99).unwrap(), b"wer");
+        drop(peer);
+        assert_eq!(rig.read(&mut wire, 99).unwrap(), b"");
+    }
+
+    #[test]
+    fn a_refused_connect_says_so() {
+        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut rig = Rig::new();
+        let mut wire = rig.dial(closed);
+        let error = rig.outcome(&mut wire).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn a_reset_arrives_as_an_error_and_not_as_an_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut rig = Rig::new();
+        let mut wire = rig.dial(listener.local_addr().unwrap());
+        rig.outcome(&mut wire).unwrap();
+        let (peer, _) = listener.accept().unwrap();
+        sockopt::reset_on_close(&peer);
+        drop(peer);
+        let error = rig.read(&mut wire, 1).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    }
+
+    #[test]
+    fn a_peer_that_does_not_read_fills_the_socket_and_blocks_nobody() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut rig = Rig::new();
+        let mut wire = rig.dial(listener.local_addr().unwrap());
+        rig.outcome(&mut wire).unwrap();
+        let _peer = listener.accept().unwrap();
+        let block = vec![0; 1 << 20];
+        let error = loop {
+            if let Err(e) = wire.write(&[IoSlice::new(&block)]) {
+                break e;
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn our_own_addresses_are_known_in_both_spellings() {
+        let mut net = Rig::new().net;
+        for own in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
+            assert!(net.is_own_address(own.parse().unwrap()), "{own}");
+        }
+        assert!(!net.is_own_address("203.0.113.77".parse().unwrap()));
     }
 }

@@ -7,7 +7,8 @@ use ctr::cipher::{KeyIvInit, StreamCipher};
 
 /// A stream of random bytes, fit for keys.
 pub struct Drbg {
-    seed: [u8; SEED],
+    key: [u8; KEY],
+    counter: [u8; COUNTER],
     stock: [u8; STOCK],
     used: usize,
 }
@@ -15,7 +16,10 @@ pub struct Drbg {
 impl Drbg {
     /// A stream that depends on `seed` only.
     pub fn new(seed: [u8; SEED]) -> Self {
-        Self { seed, stock: [0; STOCK], used: STOCK }
+        let (mut key, mut counter) = ([0; KEY], [0; COUNTER]);
+        key.copy_from_slice(&seed[..KEY]);
+        counter.copy_from_slice(&seed[KEY..]);
+        Self { key, counter, stock: [0; STOCK], used: STOCK }
     }
 
     /// Fills `out`.
@@ -45,21 +49,22 @@ impl Drbg {
 
     /// The first bytes of each stretch become the next key and counter; the rest is given out.
     fn restock(&mut self) {
-        let (key, iv) = self.seed.split_at(KEY);
-        let mut stream = Ctr128BE::<Aes256Enc>::new_from_slices(key, iv)
-            .unwrap_or_else(|_| unreachable!("the seed is a key and a counter"));
-        let mut next = [0; SEED];
-        stream.apply_keystream(&mut next);
+        let mut stream = Ctr128BE::<Aes256Enc>::new(&self.key.into(), &self.counter.into());
+        self.key.fill(0);
+        self.counter.fill(0);
         self.stock.fill(0);
+        stream.apply_keystream(&mut self.key);
+        stream.apply_keystream(&mut self.counter);
         stream.apply_keystream(&mut self.stock);
-        self.seed = next;
         self.used = 0;
     }
 }
 
 const KEY: usize = 32;
+const COUNTER: usize = 16;
 /// Bytes of a seed: a key and a counter block.
-pub const SEED: usize = 48;
+pub const SEED: usize = KEY + COUNTER;
+/// Bytes drawn under one key. 128 blocks to one key expansion.
 const STOCK: usize = 2048;
 
 #[cfg(test)]
@@ -77,6 +82,26 @@ mod tests {
         Drbg::new([2; SEED]).fill(&mut other);
         assert_ne!(whole, other);
         assert_ne!(whole[..2_048], whole[2_048..4_096]);
+    }
+
+    #[test]
+    fn the_stream_is_aes_256_in_counter_mode() {
+        // The first stretch begins behind the next key and counter: bytes 48.. of the key stream.
+        let mut plain = [0; SEED + 64];
+        Ctr128BE::<Aes256Enc>::new(&[5; KEY].into(), &[5; COUNTER].into())
+            .apply_keystream(&mut plain);
+        let mut out = [0; 64];
+        Drbg::new([5; SEED]).fill(&mut out);
+        assert_eq!(out, plain[SEED..]);
+    }
+
+    #[test]
+    fn what_was_drawn_is_not_kept() {
+        let mut drbg = Drbg::new([4; SEED]);
+        let mut out = [0; 100];
+        drbg.fill(&mut out);
+        assert_eq!(drbg.stock[..100], [0; 100]);
+        assert_ne!((drbg.key, drbg.counter), ([4; KEY], [4; COUNTER]));
     }
 
     #[test]

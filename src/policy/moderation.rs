@@ -19,7 +19,10 @@ pub struct Round {
 /// Decides after each round whether to rest.
 pub struct Moderation {
     on: bool,
+    /// The window began here.
     since_ms: u64,
+    /// The last round that read something.
+    read_ms: u64,
     reads: u64,
     bytes: u64,
     /// Windows in a row that were busy with small reads.
@@ -29,27 +32,31 @@ pub struct Moderation {
 impl Moderation {
     /// `on` = the setting is `auto`.
     pub fn new(on: bool) -> Self {
-        Self { on, since_ms: 0, reads: 0, bytes: 0, busy: 0 }
+        Self { on, since_ms: 0, read_ms: 0, reads: 0, bytes: 0, busy: 0 }
     }
 
-    /// How long to rest now. Judged by windows of [`WINDOW_MS`]: more than 2,000 reads a second
+    /// How long to rest now. Judged by windows of 50 ms: more than 2,000 reads a second
     /// of less than 4 KiB on average make it rest during the next window, 1 ms at first, 2 ms
-    /// when it lasts; a quiet window ends it.
+    /// when it lasts; a quiet window ends it, and so do 20 ms without a read.
     pub fn rest(&mut self, round: Round) -> Option<Duration> {
-        if !self.on {
+        if !self.on || round.reads == 0 {
             return None;
         }
+        if round.now_ms.saturating_sub(self.read_ms) >= IDLE_MS {
+            // Nothing came for a while: whoever comes now is not kept waiting.
+            (self.since_ms, self.reads, self.bytes, self.busy) = (round.now_ms, 0, 0, 0);
+        }
+        self.read_ms = round.now_ms;
         let passed = round.now_ms.saturating_sub(self.since_ms);
         if passed >= WINDOW_MS {
             let many = self.reads * 1_000 > READS_PER_S * passed;
             let small = self.bytes < SMALL * self.reads;
-            self.busy = if many && small { self.busy + 1 } else { 0 };
+            self.busy = if many && small { self.busy.saturating_add(1) } else { 0 };
             (self.since_ms, self.reads, self.bytes) = (round.now_ms, 0, 0);
         }
         self.reads += u64::from(round.reads);
         self.bytes += round.bytes;
-        let idle = round.reads == 0;
-        if self.busy == 0 || idle || round.greeting {
+        if self.busy == 0 || round.greeting {
             return None;
         }
         Some(Duration::from_millis(if self.busy > LASTING { 2 } else { 1 }))
@@ -57,6 +64,7 @@ impl Moderation {
 }
 
 const WINDOW_MS: u64 = 50;
+const IDLE_MS: u64 = 20;
 const READS_PER_S: u64 = 2_000;
 const SMALL: u64 = 4_096;
 /// Windows after which a rest is twice as long.
@@ -94,6 +102,16 @@ mod tests {
         assert_eq!(run(&mut moderation, 0, 120, 16, 1_400), Some(1));
         assert_eq!(run(&mut moderation, 120, 400, 16, 1_400), Some(2));
         assert_eq!(run(&mut moderation, 5_000, 1, 16, 1_400), None);
+    }
+
+    #[test]
+    fn the_first_round_after_a_pause_never_rests() {
+        for pause in [IDLE_MS, 35, 60, 1_000] {
+            let mut moderation = Moderation::new(true);
+            assert_eq!(run(&mut moderation, 0, 120, 60, 100), Some(1));
+            let round = Round { now_ms: 119 + pause, reads: 1, bytes: 100, greeting: false };
+            assert_eq!(moderation.rest(round), None, "after {pause} ms");
+        }
     }
 
     #[test]

@@ -16,7 +16,8 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// An empty store that will use at most `max_bytes` (at least 4 KB).
+    /// An empty store of 4 KB that will use at most `max_bytes`, or 8 KB where that is less. A
+    /// table that is being doubled stays within the bound, old and new together.
     pub fn new(max_bytes: usize) -> Self {
         // Two generations share the bound; a table doubles, so its size is a power of two.
         let slots = (max_bytes / 2 / size_of::<u64>()).max(FIRST_SLOTS);
@@ -37,8 +38,9 @@ impl Replay {
             if self.young.slots.len() < self.most_slots {
                 self.young.grow();
             } else {
-                let fresh = Generation::new(self.most_slots);
-                self.old = std::mem::replace(&mut self.young, fresh);
+                // The oldest go before the new table comes, so that the bound holds here too.
+                self.old = std::mem::replace(&mut self.young, Generation::new(0));
+                self.young = Generation::new(self.most_slots);
             }
         }
         self.young.insert(print);

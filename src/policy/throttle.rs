@@ -2,33 +2,36 @@
 //! share what is left (spec: stats 3; D5).
 
 /// Caps by the reference's algorithm: whoever holds at most an equal share keeps it, the rest is
-/// shared again among the others, until nobody is below. `caps` and `counts` are by user.
-/// Returns whether anybody is capped. A cap may come out as 0.
+/// shared again among the others, until nobody is below. `caps` and `counts` are by user and of
+/// one length. Returns whether anybody is capped. A cap may come out as 0.
 pub fn fair_share(limit: u32, counts: &[u32], caps: &mut [Option<u32>]) -> bool {
-    caps.fill(None);
-    let total: u64 = counts.iter().map(|count| u64::from(*count)).sum();
-    if total <= u64::from(limit) {
+    if total(counts) <= u64::from(limit) {
+        caps.fill(None);
         return false;
     }
-    let mut open: Vec<usize> = (0..counts.len()).collect();
-    let mut budget = u64::from(limit);
-    loop {
-        let share = budget / open.len().max(1) as u64;
-        let mut kept = 0;
-        let before = open.len();
-        open.retain(|user| {
-            let light = u64::from(counts[*user]) <= share;
-            kept += if light { u64::from(counts[*user]) } else { 0 };
-            !light
-        });
-        if open.len() == before || open.is_empty() {
-            for user in &open {
-                caps[*user] = Some(share as u32);
+    // Who has a cap still shares the budget; all do at first.
+    caps.fill(Some(limit));
+    let (mut budget, mut sharers) = (limit, caps.len().min(counts.len()) as u32);
+    while let Some(share) = budget.checked_div(sharers) {
+        let before = sharers;
+        // At most `share` for each who leaves, so the budget cannot fall below 0.
+        for (count, cap) in counts.iter().zip(caps.iter_mut()) {
+            if cap.is_some() && *count <= share {
+                *cap = None;
+                budget -= count;
+                sharers -= 1;
             }
-            return !open.is_empty();
         }
-        budget -= kept;
+        if sharers == before {
+            caps.iter_mut().flatten().for_each(|cap| *cap = share);
+            return true;
+        }
     }
+    false
+}
+
+fn total(counts: &[u32]) -> u64 {
+    counts.iter().copied().map(u64::from).sum()
 }
 
 /// The caps in force.
@@ -59,21 +62,22 @@ impl Throttle {
         self.caps.iter().map(|cap| cap.map(|cap| cap.max(1)))
     }
 
-    /// Computes the caps for these live connections.
+    /// Computes the caps for these live connections, whose users may have become more or fewer.
     pub fn recompute(&mut self, counts: &[u32]) {
+        self.caps.resize(counts.len(), None);
         self.active = fair_share(self.limit, counts, &mut self.caps);
     }
 
     /// Whether `user` may have one more connection beside the live ones. When that would make
     /// more than the limit, the caps are computed at once with the new one counted; otherwise the
-    /// last caps hold until they are computed again.
+    /// last caps hold until they are computed again. Nobody who is not in `counts` may.
     pub fn admit(&mut self, counts: &[u32], user: usize) -> bool {
-        let mut wanted = counts.to_vec();
-        let Some(own) = wanted.get_mut(user) else { return false };
-        *own += 1;
-        let own = *own;
-        let total: u64 = wanted.iter().map(|count| u64::from(*count)).sum();
-        if total > u64::from(self.limit) {
+        let Some(own) = counts.get(user).map(|count| count.saturating_add(1)) else {
+            return false;
+        };
+        if total(counts) >= u64::from(self.limit) {
+            let mut wanted = counts.to_vec();
+            wanted[user] = own;
             self.recompute(&wanted);
         }
         match self.caps.get(user).copied().flatten() {

@@ -1,3 +1,5 @@
+//! The hello reader against hand-made hellos: cuts, lengths, names, digests.
+
 use super::*;
 
 /// Puts a length of two bytes before `content`.

@@ -1,3 +1,5 @@
+//! The DNS codec against hand-made packets: echoes, aliases, pointers, faults.
+
 use super::*;
 
 const NAME: &str = "a.example";

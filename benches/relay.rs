@@ -1,0 +1,7 @@
+//! CPU seconds per relayed GB, against a plain copy loop in the same run.
+//! `cargo bench --bench relay [-- --short] [--json FILE]`; method: docs/MEASURING.md.
+mod support;
+
+fn main() -> std::process::ExitCode {
+    support::main("relay")
+}

@@ -1,0 +1,158 @@
+//! CPU time that the daemon spends on one visit: ClientHello, answer, 64-byte frame, connection to
+//! the DC, a few bytes back, and the close of both sides. One visit at a time.
+
+use std::io::{Read, Write};
+use std::net::Ipv4Addr;
+
+use super::faketls::{self, User};
+use super::process::{Daemon, Plan, Relay};
+use super::report::{Report, median, range, verdict};
+use super::role::Helper;
+use super::{Options, Outcome, proc, sockets};
+
+/// Users of the busy daemon.
+const MANY: usize = 1000;
+
+/// How many of them are active.
+const ACTIVE: usize = 50;
+
+/// What the DC or the front answers, in bytes; enough not to be held back for company.
+const REPLY: usize = 32;
+
+/// Who knocks, and from where.
+struct Scenario {
+    key: &'static str,
+    crowd: bool,
+    /// The user and the source address of visit number `n`.
+    visitor: fn(usize) -> (usize, Ipv4Addr),
+    stranger: bool,
+    /// Whether the target for returning users applies.
+    returning: bool,
+}
+
+const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        key: "one_user",
+        crowd: false,
+        visitor: |_| (0, Ipv4Addr::LOCALHOST),
+        stranger: false,
+        returning: false,
+    },
+    Scenario {
+        key: "same_user_of_1000",
+        crowd: true,
+        visitor: |_| (MANY / 2, Ipv4Addr::LOCALHOST),
+        stranger: false,
+        returning: true,
+    },
+    Scenario {
+        key: "50_in_turn_own_addresses",
+        crowd: true,
+        visitor: |n| (active(n), Ipv4Addr::new(127, 1, (n % ACTIVE) as u8, 1)),
+        stranger: false,
+        returning: true,
+    },
+    Scenario {
+        key: "50_in_turn_one_address",
+        crowd: true,
+        visitor: |n| (active(n), Ipv4Addr::new(127, 2, 0, 1)),
+        stranger: false,
+        returning: true,
+    },
+    Scenario {
+        key: "stranger_at_1",
+        crowd: false,
+        visitor: |_| (0, Ipv4Addr::new(127, 3, 0, 1)),
+        stranger: true,
+        returning: false,
+    },
+    Scenario {
+        key: "stranger_at_1000",
+        crowd: true,
+        visitor: |_| (0, Ipv4Addr::new(127, 3, 0, 1)),
+        stranger: true,
+        returning: false,
+    },
+];
+
+/// The active users stand far from each other in the configuration.
+fn active(n: usize) -> usize {
+    n % ACTIVE * (MANY / ACTIVE) + 7
+}
+
+/// Runs all rounds and prints the table.
+pub fn measure(options: &Options, report: &mut Report) -> Outcome<()> {
+    let (rounds, visits) = if options.short { (3, 300) } else { (7, 1500) };
+    let mut random = fastrand::Rng::with_seed(getrandom::u64()?);
+    let users = User::some(MANY, &mut random);
+    let strangers = User::some(1, &mut random);
+    // The frame is 64 bytes and a forwarded ClientHello is longer: both get the answer.
+    let dc = Helper::spawn(&["answerer", "64", &REPLY.to_string()])?;
+    let start = |users: &[User]| {
+        let plan = Plan { users, dc_port: dc.port(), concurrency: 4096, re_encrypt: false };
+        Daemon::start(&plan).map(Relay::Daemon)
+    };
+    let lone = start(&users[..1])?;
+    let crowded = start(&users)?;
+    println!("CPU time: {}; {rounds} rounds of {visits} visits each", proc::cpu_source());
+
+    let mut samples = vec![Vec::new(); SCENARIOS.len()];
+    // The first round is for the daemon to get to know its users; it does not count.
+    for round in 0..=rounds {
+        for (scenario, samples) in SCENARIOS.iter().zip(&mut samples) {
+            let relay = if scenario.crowd { &crowded } else { &lone };
+            let known = if scenario.stranger { &strangers } else { &users };
+            let sample = run(scenario, relay, known, visits, &mut random);
+            let sample = sample.map_err(|error| format!("{}: {error}", scenario.key))?;
+            if round > 0 {
+                samples.push(sample);
+            }
+        }
+    }
+    print_table(&samples, report)
+}
+
+fn print_table(samples: &[Vec<f64>], report: &mut Report) -> Outcome<()> {
+    let target = report.target("returning_ratio")?;
+    println!("{:<30}{:>8}{:>16}{:>8}{:>8}", "who", "ms", "min..max", "ratio", "target");
+    let base = samples.first().map_or(0.0, |samples| median(samples));
+    for (scenario, samples) in SCENARIOS.iter().zip(samples) {
+        let own = median(samples);
+        let ratio = own / base;
+        report.note(&format!("{}_ms", scenario.key), own);
+        report.note(&format!("{}_ratio", scenario.key), ratio);
+        print!("{:<30}{own:>8.3}{:>16}{ratio:>8.2}", scenario.key, range(samples));
+        match scenario.returning {
+            true => println!("{target:>8.2} {}", verdict(ratio, target)),
+            false => println!("       -"),
+        }
+    }
+    Ok(())
+}
+
+/// CPU milliseconds per visit.
+fn run(
+    scenario: &Scenario,
+    relay: &Relay,
+    users: &[User],
+    visits: usize,
+    random: &mut fastrand::Rng,
+) -> Outcome<f64> {
+    proc::await_rest(relay.pid())?;
+    let before = proc::cpu_ns(relay.pid())?;
+    for n in 0..visits {
+        let (user, source) = (scenario.visitor)(n);
+        let user = &users[user];
+        let mut stream = sockets::dial(source, relay.port())?;
+        if scenario.stranger {
+            stream.write_all(&user.hello(random)?)?;
+            stream.read_exact(&mut [0; REPLY])?;
+        } else {
+            user.enter(&mut stream, random)?;
+            faketls::read_payload(&mut stream, REPLY)?;
+        }
+    }
+    proc::await_rest(relay.pid())?;
+    let spent = proc::cpu_ns(relay.pid())? - before;
+    Ok(spent as f64 / visits as f64 / 1e6)
+}

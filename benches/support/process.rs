@@ -1,0 +1,133 @@
+//! A relay under test, the daemon or the copy loop, as a process of its own.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use super::Outcome;
+use super::faketls::User;
+use super::proc;
+use super::role::Helper;
+use super::sockets::free_port;
+
+/// A relay that accepts clients; its process ends when this is dropped.
+pub enum Relay {
+    /// The product.
+    Daemon(Daemon),
+    /// What it is compared with.
+    Copy(Helper),
+}
+
+impl Relay {
+    /// The plain copy loop in front of the DC on `dc_port`.
+    pub fn copy(dc_port: u16) -> Outcome<Self> {
+        Ok(Self::Copy(Helper::spawn(&["copy", &dc_port.to_string()])?))
+    }
+
+    /// The process to look up in `/proc`.
+    pub fn pid(&self) -> u32 {
+        match self {
+            Self::Daemon(daemon) => daemon.child.id(),
+            Self::Copy(helper) => helper.pid(),
+        }
+    }
+
+    /// Fails when the daemon has ended, for then no count and no time of this run means anything.
+    pub fn ensure_alive(&mut self) -> Outcome<()> {
+        match self {
+            Self::Daemon(daemon) => daemon.ensure_alive(),
+            Self::Copy(_) => Ok(()),
+        }
+    }
+
+    /// Where clients connect on loopback.
+    pub fn port(&self) -> u16 {
+        match self {
+            Self::Daemon(daemon) => daemon.port,
+            Self::Copy(helper) => helper.port(),
+        }
+    }
+}
+
+/// The release binary, running with a configuration of its own.
+pub struct Daemon {
+    child: Child,
+    port: u16,
+    config: PathBuf,
+    log: PathBuf,
+}
+
+/// What the configurations of the benchmarks differ in.
+pub struct Plan<'a> {
+    /// Everybody with a secret.
+    pub users: &'a [User],
+    /// The port of loopback that plays DC 2 and the front.
+    pub dc_port: u16,
+    /// Most simultaneous sessions.
+    pub concurrency: u64,
+    /// Both ciphers on download, instead of matched keys.
+    pub re_encrypt: bool,
+}
+
+impl Daemon {
+    /// Starts `mtbox run` and waits until it listens.
+    pub fn start(plan: &Plan) -> Outcome<Self> {
+        let port = free_port()?;
+        let stem = std::env::temp_dir().join(format!("mtbox-bench-{}-{port}", std::process::id()));
+        let (config, log) = (stem.with_extension("toml"), stem.with_extension("log"));
+        fs::write(&config, configuration(port, plan))?;
+        let program = env!("CARGO_BIN_EXE_mtbox");
+        let child = Command::new(program)
+            .arg("run")
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(&log)?)
+            .spawn()
+            .map_err(|error| format!("{program}: {error}"))?;
+        let mut daemon = Self { child, port, config, log };
+        proc::await_true("mtbox does not listen", || {
+            daemon.ensure_alive()?;
+            proc::is_listening(port)
+        })?;
+        Ok(daemon)
+    }
+
+    fn ensure_alive(&mut self) -> Outcome<()> {
+        let Some(status) = self.child.try_wait()? else { return Ok(()) };
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        Err(format!("mtbox has ended: {status}; its log:\n{log}").into())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // Nothing helps against a process or a file that is gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_file(&self.config);
+        let _ = fs::remove_file(&self.log);
+    }
+}
+
+fn configuration(port: u16, plan: &Plan) -> String {
+    let Plan { dc_port, concurrency, re_encrypt, .. } = plan;
+    let mut text = format!(
+        "bind-to = \"127.0.0.1:{port}\"\n\
+         concurrency = {concurrency}\n\
+         [domain-fronting]\n\
+         host = \"127.0.0.1\"\n\
+         port = {dc_port}\n\
+         [network]\n\
+         re-encrypt = {re_encrypt}\n\
+         [telegram.dc-overrides]\n\
+         2 = [\"127.0.0.1:{dc_port}\"]\n\
+         [defense.doppelganger]\n\
+         enabled = false\n\
+         [secrets]\n"
+    );
+    for (index, user) in plan.users.iter().enumerate() {
+        text += &format!("user{index:04} = \"{}\"\n", user.secret_hex());
+    }
+    text
+}

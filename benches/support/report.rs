@@ -1,0 +1,86 @@
+//! The numbers of a run: printed as they come, collected for JSON, held against `gates.toml`.
+
+use toml_edit::DocumentMut;
+
+use super::Outcome;
+
+/// The allowed numbers, as the build saw them.
+const GATES: &str = include_str!("../gates.toml");
+
+/// What was measured so far.
+pub struct Report {
+    limits: DocumentMut,
+    numbers: Vec<(String, f64)>,
+    broken: Vec<String>,
+}
+
+impl Report {
+    /// An empty report; fails when `gates.toml` is no TOML.
+    pub fn new() -> Outcome<Self> {
+        Ok(Self { limits: GATES.parse()?, numbers: Vec::new(), broken: Vec::new() })
+    }
+
+    /// Notes a number under its name in the JSON.
+    pub fn note(&mut self, name: &str, value: f64) {
+        self.numbers.push((name.to_owned(), value));
+    }
+
+    /// The number `key` of `[target]`, which a good result stays below.
+    pub fn target(&self, key: &str) -> Outcome<f64> {
+        self.limit("target", key)
+    }
+
+    /// Holds `value` against the gate of the same name and prints the verdict.
+    pub fn hold(&mut self, name: &str, value: f64) -> Outcome<()> {
+        let gate = self.limit("gate", name)?;
+        println!("{name}: {value:.0}, gate {gate:.0}: {}", verdict(value, gate));
+        if value > gate {
+            self.broken.push(name.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Whether every number that was held is within its gate; says which is not.
+    pub fn gates_hold(&self) -> bool {
+        for name in &self.broken {
+            eprintln!("gate broken: {name}");
+        }
+        self.broken.is_empty()
+    }
+
+    /// One flat object, in the order of measuring.
+    pub fn to_json(&self) -> String {
+        let fields: Vec<String> =
+            self.numbers.iter().map(|(name, value)| format!("  \"{name}\": {value:.6}")).collect();
+        format!("{{\n{}\n}}\n", fields.join(",\n"))
+    }
+
+    fn limit(&self, table: &str, key: &str) -> Outcome<f64> {
+        let item = self.limits.get(table).and_then(|table| table.get(key));
+        let number = item.and_then(|i| i.as_float().or(i.as_integer().map(|whole| whole as f64)));
+        number.ok_or_else(|| format!("gates.toml has no number {table}.{key}").into())
+    }
+}
+
+/// A word for the reader beside a number and its limit.
+pub fn verdict(value: f64, limit: f64) -> &'static str {
+    if value <= limit { "met" } else { "MISSED" }
+}
+
+/// The middle of `samples`, or the mean of the two middle ones; 0 for none.
+pub fn median(samples: &[f64]) -> f64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => 0.0,
+        count if count % 2 == 1 => sorted[count / 2],
+        count => f64::midpoint(sorted[count / 2 - 1], sorted[count / 2]),
+    }
+}
+
+/// Smallest and largest of `samples`, as the tables print them.
+pub fn range(samples: &[f64]) -> String {
+    let least = samples.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = samples.iter().copied().fold(0.0, f64::max);
+    format!("{least:.3}..{most:.3}")
+}

@@ -1,0 +1,78 @@
+//! Socket set-up of the conductor and the helpers. Nothing here runs while something is measured.
+
+use std::ffi::OsString;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, sockopt};
+use nix::sys::socket::{bind, connect, getsockopt, setsockopt, socket};
+
+use super::Outcome;
+use super::stage;
+
+/// A peer that is silent for so long is stuck, and the run has failed.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Connects to `port` on loopback from the address `source`, with a deadline on each read.
+pub fn dial(source: Ipv4Addr, port: u16) -> Outcome<TcpStream> {
+    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    // The port is chosen when the destination is known, so a port in TIME_WAIT may serve again.
+    setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
+    bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(source, 0)))?;
+    connect(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)))?;
+    let stream = TcpStream::from(socket);
+    tune(&stream)?;
+    Ok(stream)
+}
+
+/// No Nagle, a deadline, and, on the host's network, cubic where the kernel allows it.
+pub fn tune(stream: &TcpStream) -> Outcome<()> {
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    if stage::is_host() {
+        // Refused for the unprivileged when cubic is restricted; the head of the table tells.
+        let _ = setsockopt(stream, sockopt::TcpCongestion, &OsString::from("cubic"));
+    }
+    Ok(())
+}
+
+/// A listener on a free loopback port.
+pub fn listen() -> Outcome<(TcpListener, u16)> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let port = listener.local_addr()?.port();
+    Ok((listener, port))
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> Outcome<u16> {
+    Ok(listen()?.1)
+}
+
+/// The congestion control that sockets get which choose none.
+pub fn system_congestion() -> String {
+    let path = "/proc/sys/net/ipv4/tcp_congestion_control";
+    std::fs::read_to_string(path).unwrap_or_default().trim().to_owned()
+}
+
+/// The congestion control that the sockets of `dial` have.
+pub fn our_congestion() -> Outcome<String> {
+    let (listener, _) = listen()?;
+    let stream = TcpStream::connect(listener.local_addr()?)?;
+    tune(&stream)?;
+    let name = getsockopt(&stream, sockopt::TcpCongestion)?;
+    Ok(name.to_string_lossy().trim_end_matches('\0').to_owned())
+}
+
+/// Raises the soft limit of open files to the hard one.
+pub fn raise_descriptor_limit() -> Outcome<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    Ok(())
+}
+
+/// How many files a process may have open.
+pub fn descriptor_limit() -> Outcome<u64> {
+    Ok(getrlimit(Resource::RLIMIT_NOFILE)?.1)
+}

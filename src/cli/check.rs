@@ -1,0 +1,34 @@
+//! `mtbox check CONFIG`: every complaint about a file on stderr, and a verdict.
+
+use super::args::Given;
+use super::{Failure, complain_bare, run, say};
+use crate::config::load;
+use crate::config::report::Severity;
+
+/// Prints `ok: ..` if the file can be used. A file that cannot be read is a usage error.
+pub fn check(given: &Given) -> Result<(), Failure> {
+    let path = run::config_path(given)?;
+    let bytes = load::read(&path)
+        .map_err(|fault| Failure::Usage(format!("cannot read config file {path:?}: {fault}")))?;
+    let outcome = load::load(&bytes, &path.to_string_lossy());
+    let complaints = match &outcome {
+        Ok(loaded) => &loaded.warnings,
+        Err(complaints) => complaints,
+    };
+    complaints.iter().for_each(|complaint| complain_bare(&complaint.to_string()));
+    match &outcome {
+        Ok(loaded) if loaded.warnings.is_empty() || !given.is_on("strict") => {
+            let settings = &loaded.settings;
+            let users = counted(settings.users.len(), "user");
+            let listeners = counted(settings.binds.len(), "listener");
+            let warnings = counted(complaints.len(), Severity::Warning);
+            say(&format!("ok: {users}, {listeners}, {warnings}\n"));
+            Ok(())
+        }
+        _ => Err(Failure::Said),
+    }
+}
+
+fn counted(count: usize, what: impl std::fmt::Display) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}

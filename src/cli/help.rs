@@ -1,0 +1,80 @@
+//! Help and version, printed from the table of commands.
+
+use super::COMMANDS;
+use super::args::{Command, Flag};
+
+/// One line; its first word is the version.
+pub fn version() -> String {
+    let abi = if cfg!(target_env = "musl") {
+        "-musl"
+    } else if cfg!(target_env = "gnu") {
+        "-gnu"
+    } else {
+        ""
+    };
+    let (arch, system) = (std::env::consts::ARCH, std::env::consts::OS);
+    format!("{} (rust: {arch}-{system}{abi}, features: none)", env!("CARGO_PKG_VERSION"))
+}
+
+/// What `mtbox --help` prints.
+pub fn overview() -> String {
+    let mut out = format!(
+        "mtbox {}: {}\n\nUsage: mtbox COMMAND [ARGUMENTS]\n\nCommands:\n",
+        env!("CARGO_PKG_VERSION"),
+        env!("CARGO_PKG_DESCRIPTION"),
+    );
+    let shown = COMMANDS.iter().filter(|command| !command.is_hidden);
+    columns(&mut out, shown.map(|command| (call(command), command.about.to_string())));
+    out.push_str("\nFlags:\n");
+    columns(&mut out, EVERYWHERE.iter().map(|flag| (shape(flag), flag.doc.to_string())));
+    out.push_str("\nTo start at once: mtbox quickstart. More on a command: mtbox COMMAND --help\n");
+    out
+}
+
+/// What `mtbox COMMAND --help` prints.
+pub fn of(command: &Command) -> String {
+    let flags = if command.flags.is_empty() { "" } else { " [FLAGS]" };
+    let mut out = format!("{}\n\nUsage: mtbox {}{flags}\n", command.about, call(command));
+    if !command.arguments.is_empty() {
+        out.push_str("\nArguments:\n");
+        let rows = command.arguments.iter();
+        columns(&mut out, rows.map(|argument| (argument.name.to_string(), argument.doc.into())));
+    }
+    out.push_str("\nFlags:\n");
+    let flags = command.flags.iter().chain(EVERYWHERE);
+    columns(&mut out, flags.map(|flag| (shape(flag), flag.doc.to_string())));
+    if !command.notes.is_empty() {
+        out.push_str(&format!("\n{}\n", command.notes));
+    }
+    if !command.examples.is_empty() {
+        out.push_str("\nExamples:\n");
+        command.examples.iter().for_each(|line| out.push_str(&format!("  {line}\n")));
+    }
+    out
+}
+
+fn call(command: &Command) -> String {
+    let names = command.arguments.iter().map(|argument| argument.name);
+    [command.name].into_iter().chain(names).collect::<Vec<&str>>().join(" ")
+}
+
+fn shape(flag: &Flag) -> String {
+    let short = flag.short.map_or("    ".to_string(), |short| format!("-{short}, "));
+    let value = flag.value.map_or(String::new(), |value| format!(" {value}"));
+    format!("{short}--{}{value}", flag.long)
+}
+
+/// Two columns, the first as wide as its widest cell.
+fn columns(out: &mut String, rows: impl Iterator<Item = (String, String)>) {
+    let rows: Vec<(String, String)> = rows.collect();
+    let width = rows.iter().map(|(left, _)| left.len()).max().unwrap_or(0);
+    for (left, right) in rows {
+        out.push_str(&format!("  {left:width$}  {right}\n"));
+    }
+}
+
+/// Flags that every command has.
+const EVERYWHERE: &[Flag] = &[
+    Flag::switch(Some('h'), "help", "print this help"),
+    Flag::switch(Some('v'), "version", "print the version"),
+];

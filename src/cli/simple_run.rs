@@ -1,0 +1,219 @@
+//! `mtbox simple-run BIND SECRET`: the flags fill the draft that a file would fill, and the same
+//! defaults and judgements follow (spec: cli 7).
+
+use std::time::Duration;
+
+use super::Failure;
+use super::args::{Flag, Given};
+use crate::config::draft::{Draft, Placed};
+use crate::config::kinds::{NOT_YET, PREFER_IP};
+use crate::config::report::{Report, Severity};
+use crate::config::settings::{Origin, Settings};
+use crate::config::{addresses, units, urls};
+use crate::proto::secret::Secret;
+
+/// Runs the proxy until a signal ends it.
+pub fn simple_run(given: &Given) -> Result<(), Failure> {
+    let (settings, warnings) = settings(given)?;
+    crate::daemon::run(settings, Origin { config_path: None, warnings }).map_err(Failure::trouble)
+}
+
+/// What the arguments say, and what will surprise. Malformed numbers and times are usage errors;
+/// other bad values are run-time errors, as in the reference.
+fn settings(given: &Given) -> Result<(Settings, Vec<String>), Failure> {
+    let mut warnings = Vec::new();
+    let mut draft = Draft { fallback_on_unknown_dc: true, replay: Some(true), ..Draft::default() };
+    let bind = addresses::socket(given.text_at(0, "BIND")?);
+    draft.binds = Some(vec![bind.map_err(|fault| Failure::trouble(format!("BIND: {fault}")))?]);
+    let secret = Secret::parse(given.text_at(1, "SECRET")?)
+        .map_err(|fault| Failure::trouble(format!("SECRET: {fault}")))?;
+    draft.secret = Some(Placed { secret, at: 0 });
+    draft.debug = given.is_on("debug");
+    draft.concurrency = number(given, "concurrency")?.or(Some(CONCURRENCY));
+    draft.front_port = number(given, "domain-fronting-port")?.and_then(|n| u16::try_from(n).ok());
+    draft.front_host = valid(given, "domain-fronting-host", addresses::host)?;
+    draft.timeout_tcp = positive(given, &mut warnings)?.or(Some(TIMEOUT));
+    draft.replay_bytes =
+        valid(given, "antireplay-cache-size", units::bytes)?.filter(|bytes| *bytes > 0);
+    if let Some(word) = given.text("prefer-ip")? {
+        let choice = PREFER_IP.iter().find(|(choice, _)| choice.eq_ignore_ascii_case(word));
+        let (_, set) = choice.ok_or_else(|| {
+            let words: Vec<&str> = PREFER_IP.iter().map(|(choice, _)| *choice).collect();
+            Failure::trouble(format!(
+                "--prefer-ip: unknown word; write one of {}",
+                words.join(", ")
+            ))
+        })?;
+        set(&mut draft);
+    }
+    without_effect(given, &mut warnings)?;
+
+    let mut report = Report::default();
+    let settings = draft.settle(&mut report);
+    let (errors, others): (Vec<_>, Vec<_>) =
+        report.into_notes().into_iter().partition(|note| note.severity == Severity::Error);
+    warnings.extend(others.into_iter().map(|note| note.text));
+    settings
+        .map(|settings| (settings, warnings))
+        .ok_or_else(|| Failure::Trouble(errors.into_iter().map(|note| note.text).collect()))
+}
+
+/// Checks the flags that this version takes but does not honour, and says so.
+fn without_effect(given: &Given, warnings: &mut Vec<String>) -> Result<(), Failure> {
+    for entry in given.list("socks5-proxy") {
+        let fault = match urls::proxy(&entry) {
+            Ok(false) => continue,
+            Ok(true) => format!("{NOT_YET}, and traffic would leave this machine without it"),
+            Err(fault) => fault.to_string(),
+        };
+        return Err(Failure::trouble(format!("--socks5-proxy: {fault}")));
+    }
+    if given.parsed("doh-ip", addresses::ip)?.is_some() {
+        warnings.push(format!("--doh-ip: {NOT_YET}; the system's name servers are asked"));
+    }
+    if valid(given, "domain-fronting-ip", addresses::ip)?.is_some() {
+        warnings.push("--domain-fronting-ip: no effect; use --domain-fronting-host".to_string());
+    }
+    if given.is_on("proxy-protocol-listener") {
+        warnings.push(format!("--proxy-protocol-listener: {NOT_YET}, so it has no effect"));
+    }
+    Ok(())
+}
+
+/// A value whose fault is a run-time error.
+fn valid<T>(
+    given: &Given,
+    long: &str,
+    parse: impl FnOnce(&str) -> Result<T, &'static str>,
+) -> Result<Option<T>, Failure> {
+    let Some(text) = given.text(long)? else { return Ok(None) };
+    parse(text).map(Some).map_err(|fault| Failure::trouble(format!("--{long}: {fault}")))
+}
+
+/// A number up to 65535; 0 means the default. What is no number is a usage error.
+fn number(given: &Given, long: &str) -> Result<Option<u32>, Failure> {
+    let number = given.parsed(long, |text| text.parse::<u64>().map_err(|_| "not a number"))?;
+    match number {
+        None | Some(0) => Ok(None),
+        Some(number) => match u16::try_from(number) {
+            Ok(number) => Ok(Some(number.into())),
+            Err(_) => Err(Failure::trouble(format!("--{long}: must be at most 65535"))),
+        },
+    }
+}
+
+fn positive(given: &Given, warnings: &mut Vec<String>) -> Result<Option<Duration>, Failure> {
+    let time = given.parsed("timeout", units::duration)?;
+    if time == Some(Duration::ZERO) {
+        warnings.push("--timeout: 0 is of no use here, the default (10s) holds".to_string());
+    }
+    Ok(time.filter(|time| !time.is_zero()))
+}
+
+/// The flags of the reference, ours included.
+pub const FLAGS: &[Flag] = &[
+    Flag::switch(Some('d'), "debug", "log every connection's story too"),
+    Flag::with_value(Some('c'), "concurrency", "N", "most connections at once (8192)"),
+    Flag::with_value(Some('b'), "tcp-buffer", "SIZE", "has no effect"),
+    Flag::with_value(Some('i'), "prefer-ip", "WORD", "prefer-ipv4, prefer-ipv6, only-ipv4, .."),
+    Flag::with_value(Some('p'), "domain-fronting-port", "PORT", "where strangers go (443)"),
+    Flag::with_value(None, "domain-fronting-host", "HOST", "where they go instead of the host"),
+    Flag::with_value(None, "domain-fronting-ip", "IP", "has no effect"),
+    Flag::with_value(Some('n'), "doh-ip", "IP", "has no effect yet"),
+    Flag::with_value(Some('t'), "timeout", "TIME", "how long one dial may take (10s)"),
+    Flag::with_value(Some('s'), "socks5-proxy", "URL", "refused, not yet in this version"),
+    Flag::with_value(
+        Some('a'),
+        "antireplay-cache-size",
+        "SIZE",
+        "most memory against replays (1MB)",
+    ),
+    Flag::switch(None, "proxy-protocol-listener", "has no effect yet"),
+];
+
+const CONCURRENCY: u32 = 8192;
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::super::args::{self, Asked};
+    use super::*;
+
+    const SECRET: &str = "ee00112233445566778899aabbccddeeff6578616d706c652e6f7267";
+
+    fn read(flags: &[&str]) -> Result<(Settings, Vec<String>), Failure> {
+        let words = ["simple-run", "0.0.0.0:3128", SECRET].iter().chain(flags);
+        match args::read(words.map(Into::into)) {
+            Ok(Asked::Run(_, given)) => settings(&given),
+            _ => panic!("{flags:?}"),
+        }
+    }
+
+    #[test]
+    fn bare_arguments_mean_the_defaults_of_the_reference() {
+        let (settings, warnings) = read(&[]).unwrap();
+        assert_eq!(warnings, [""; 0]);
+        assert_eq!(settings.users[0].name, "default");
+        assert_eq!(settings.binds, ["0.0.0.0:3128".parse().unwrap()]);
+        assert_eq!((settings.concurrency, settings.front.port), (8192, 443));
+        assert!(settings.fallback_on_unknown_dc && settings.replay.is_some());
+        assert_eq!(settings.timeouts.tcp, Duration::from_secs(10));
+        assert_eq!(settings.timeouts.idle, Duration::from_secs(300), "not the dial's");
+    }
+
+    #[test]
+    fn every_flag_is_heard_in_its_short_and_its_long_form() {
+        for flags in [
+            &["-d", "-c", "9", "-b", "4KB", "-i", "only-ipv4", "-p8443", "-t", "3s", "-a2MB"][..],
+            &[
+                "--debug",
+                "--concurrency=9",
+                "--tcp-buffer=4KB",
+                "--prefer-ip",
+                "Only-IPv4",
+                "--domain-fronting-port=8443",
+                "--timeout=3s",
+                "--antireplay-cache-size=2MB",
+            ],
+        ] {
+            let (settings, warnings) = read(flags).unwrap();
+            assert_eq!(warnings, [""; 0]);
+            assert!(settings.debug);
+            assert_eq!((settings.concurrency, settings.front.port), (9, 8443));
+            assert_eq!(settings.prefer_ip, crate::config::settings::PreferIp::OnlyIpv4);
+            assert_eq!(settings.timeouts.tcp, Duration::from_secs(3));
+            assert_eq!(settings.replay.unwrap().max_bytes, 2 << 20);
+        }
+        let (settings, _) = read(&["--domain-fronting-host", "127.0.0.1"]).unwrap();
+        assert_eq!(settings.front.host.as_deref(), Some("127.0.0.1"));
+    }
+
+    #[test]
+    fn what_has_no_effect_is_said_and_what_is_dangerous_refused() {
+        let (_, warnings) = read(&["-n", "9.9.9.9", "--proxy-protocol-listener"]).unwrap();
+        assert_eq!(warnings.len(), 2);
+        let (_, warnings) = read(&["--domain-fronting-ip", "9.9.9.9", "-t0"]).unwrap();
+        assert_eq!(warnings.len(), 2);
+        read(&["-s", "direct,"]).unwrap();
+        for flags in [["-s", "socks5://u:hunter2@h"], ["-s", "direct,http://u:hunter2@h"]] {
+            let Err(Failure::Trouble(lines)) = read(&flags) else { panic!("{flags:?}") };
+            assert!(lines[0].starts_with("--socks5-proxy: ") && !lines[0].contains("hunter2"));
+        }
+    }
+
+    #[test]
+    fn malformed_numbers_are_usage_errors_and_bad_values_are_not() {
+        for flags in [["-c", "x"], ["-p", "-1"], ["-t", "5"], ["-n", "x"]] {
+            assert!(matches!(read(&flags), Err(Failure::Usage(_))), "{flags:?}");
+        }
+        for flags in [
+            ["-c", "65536"],
+            ["-i", "ipv4"],
+            ["-a", "1"],
+            ["--domain-fronting-host", "a/b"],
+            ["--domain-fronting-ip", "x"],
+        ] {
+            assert!(matches!(read(&flags), Err(Failure::Trouble(_))), "{flags:?}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Addresses and host names as the file writes them (spec: config 2.5 to 2.7). Nothing here
+//! resolves a name.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+/// Reads `IP:port` with a literal address, IPv6 in brackets, port 1 to 65535.
+pub fn socket(text: &str) -> Result<SocketAddr, &'static str> {
+    let (host, port) = text.rsplit_once(':').ok_or(NOT_A_SOCKET)?;
+    let bare = match host.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']').ok_or(NOT_A_SOCKET)?,
+        None if host.contains(':') => return Err(BARE_IPV6),
+        None => host,
+    };
+    let ip = ip(bare).map_err(|_| NOT_A_SOCKET)?;
+    Ok(SocketAddr::new(ip, port_number(port).ok_or(NOT_A_SOCKET)?))
+}
+
+/// Reads a literal IPv4 or IPv6 address without brackets or zone. An IPv4-mapped one is IPv4.
+pub fn ip(text: &str) -> Result<IpAddr, &'static str> {
+    text.parse::<IpAddr>().map(|ip| ip.to_canonical()).map_err(|_| NOT_AN_IP)
+}
+
+/// Reads an address or a name; a name is checked only for what would make it a URL.
+pub fn host(text: &str) -> Result<String, &'static str> {
+    let forbidden = |c| matches!(c, ' ' | '\t' | '\n' | '/' | '?' | '#' | ':');
+    let is_name = !text.is_empty() && !text.contains(forbidden);
+    if is_name || text.parse::<Ipv6Addr>().is_ok() { Ok(text.to_string()) } else { Err(NOT_A_HOST) }
+}
+
+/// Decimal digits only; leading zeros are fine, port 0 is not.
+pub fn port_number(text: &str) -> Option<u16> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|port| plain && *port != 0)
+}
+
+const NOT_A_SOCKET: &str = "not IP:port; write a literal address, such as 0.0.0.0:443 or [::]:443";
+const BARE_IPV6: &str = "an IPv6 address needs brackets; write it as [::]:443";
+const NOT_AN_IP: &str = "not an IP address; write it such as 192.0.2.1 or 2001:db8::1";
+const NOT_A_HOST: &str = "not a host; write a bare name or address, without scheme, port or path";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_are_literal_addresses_with_a_port() {
+        for (text, want) in [
+            ("0.0.0.0:443", "0.0.0.0:443"),
+            ("1.2.3.4:0443", "1.2.3.4:443"),
+            ("1.2.3.4:00000000443", "1.2.3.4:443"),
+            ("[::]:65535", "[::]:65535"),
+            ("[1.2.3.4]:1", "1.2.3.4:1"),
+            ("[::ffff:1.2.3.4]:1", "1.2.3.4:1"),
+        ] {
+            assert_eq!(socket(text).map(|addr| addr.to_string()), Ok(want.to_string()), "{text}");
+        }
+        for text in [
+            "",
+            ":443",
+            "1.2.3.4",
+            "1.2.3.4:",
+            "1.2.3.4:0",
+            "1.2.3.4:65536",
+            "1.2.3.4:+1",
+            "1.2.3.4:http",
+            "localhost:443",
+            "*:443",
+            "01.2.3.4:443",
+            "[fe80::1%eth0]:443",
+            "[::1]",
+            "[::1:443",
+            " 1.2.3.4:443",
+            "1.2.3.4:443 ",
+            "1.2.3.4:４４３",
+        ] {
+            assert_eq!(socket(text), Err(NOT_A_SOCKET), "{text}");
+        }
+        assert_eq!(socket("::1:443"), Err(BARE_IPV6));
+    }
+
+    #[test]
+    fn hosts_are_names_or_addresses_and_nothing_more() {
+        for text in ["example.org", "1.2.3.4", "::1", "*", "a@b", "bücher", "a\0b", "a%b"] {
+            assert_eq!(host(text).as_deref(), Ok(text));
+        }
+        for text in ["", "a b", "a\tb", "a\nb", "a/b", "a?b", "a#b", "a:1", "[::1]", "::1%eth0"] {
+            assert_eq!(host(text), Err(NOT_A_HOST), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_ip_has_no_brackets_zone_or_leading_zeros() {
+        assert_eq!(ip("2001:db8::1").unwrap().to_string(), "2001:db8::1");
+        for text in ["", "[::1]", "fe80::1%lo", "1.2.3", "1.2.3.04", "example.org"] {
+            assert_eq!(ip(text), Err(NOT_AN_IP), "{text}");
+        }
+    }
+}

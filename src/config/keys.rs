@@ -1,0 +1,535 @@
+//! Every key of the file, in the order of `example.config.toml`. The loader, the example, the
+//! table in the README and the suggestions for unknown keys all come from [`KEYS`].
+
+use super::draft::Draft;
+use super::kinds::Kind::{
+    Address, Addresses, Bytes, Choice, Count, DcOverrides, Duration, ErrorRate, Flag, Host,
+    HttpPath, Ip, ListSources, NameServer, Pages, Port, Prefix, Proxies, Secret, Secrets,
+};
+use super::kinds::{Kind, MODERATION, PREFER_IP, SHAPING, TAG_FORMAT};
+
+/// One key.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// The tables and the key, joined by dots, in lower case.
+    pub path: &'static str,
+    /// What values it takes and where they go.
+    pub kind: Kind,
+    /// The default in TOML, or a sample where [`Key::is_unset`].
+    pub value: &'static str,
+    /// Without the key, nothing is set; `value` is but a sample.
+    pub is_unset: bool,
+    /// What it does, in one line.
+    pub doc: &'static str,
+    /// Does this version honour it?
+    pub since: Since,
+    /// For keys of old that still load: what to write instead.
+    pub instead: Option<&'static str>,
+    /// An explicit zero is an order, not an absence.
+    pub takes_zero: bool,
+    /// Larger values are lowered to this one: a count, bytes, or seconds.
+    pub most: Option<u64>,
+}
+
+/// Whether this version honours a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Since {
+    /// It does.
+    Ready,
+    /// Read and checked, without effect; said so when it is switched on or filled.
+    NotYet,
+    /// Read and checked, without effect. It only tunes another key, so nothing is said.
+    NotYetDetail,
+    /// Going on without it would be dangerous, so switching it on is refused; says why.
+    Refused(&'static str),
+}
+
+impl Key {
+    const fn new(path: &'static str, kind: Kind, value: &'static str, doc: &'static str) -> Self {
+        Self {
+            path,
+            kind,
+            value,
+            is_unset: false,
+            doc,
+            since: Since::Ready,
+            instead: None,
+            takes_zero: false,
+            most: None,
+        }
+    }
+
+    const fn unset(mut self) -> Self {
+        self.is_unset = true;
+        self
+    }
+
+    const fn since(mut self, since: Since) -> Self {
+        self.since = since;
+        self
+    }
+
+    const fn instead(mut self, instead: &'static str) -> Self {
+        self.instead = Some(instead);
+        self
+    }
+
+    const fn takes_zero(mut self) -> Self {
+        self.takes_zero = true;
+        self
+    }
+
+    const fn most(mut self, most: u64) -> Self {
+        self.most = Some(most);
+        self
+    }
+
+    /// Is the key a table itself, whose names the operator chooses?
+    pub fn is_whole_table(&self) -> bool {
+        matches!(self.kind, DcOverrides | Secrets)
+    }
+
+    /// The table that holds the key (empty = above all tables) and its name in there.
+    pub fn split(&self) -> (&'static str, &'static str) {
+        self.path.rsplit_once('.').unwrap_or(("", self.path))
+    }
+}
+
+/// The key at a path in lower case.
+pub fn find(path: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.path == path)
+}
+
+/// Is this the path of a table that holds keys?
+pub fn is_table(path: &str) -> bool {
+    let below = |key: &Key| key.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
+    KEYS.iter().any(below)
+}
+
+/// Takes values that nothing reads, once they are known to be valid.
+fn unused<T>(_: &mut Draft, _: T) {}
+
+/// Every key that the file may hold.
+pub const KEYS: &[Key] = &[
+    Key::new("debug", Flag(|d, v| d.debug = v), "false", "Log every connection's story too."),
+    Key::new(
+        "secret",
+        Secret,
+        r#""ee...""#,
+        "The secret of a lone user, who is called `default`; `[secrets]` takes its place.",
+    )
+    .unset(),
+    Key::new(
+        "bind-to",
+        Addresses(|d, v| d.binds = Some(v)),
+        r#""0.0.0.0:443""#,
+        "Where clients connect: one `IP:port` or a list; `0.0.0.0` takes IPv6 too. Required.",
+    )
+    .unset(),
+    Key::new(
+        "api-bind-to",
+        Address(|d, v| d.api_bind = Some(v)),
+        r#""127.0.0.1:9090""#,
+        "Serve statistics at `http://IP:port/stats`; keep it private, nothing asks who reads.",
+    )
+    .unset(),
+    Key::new(
+        "proxy-protocol-listener",
+        Flag(unused),
+        "false",
+        "Accept PROXY protocol headers on every listener.",
+    )
+    .since(Since::NotYet),
+    Key::new(
+        "concurrency",
+        Count(|d, v| d.concurrency = Some(v)),
+        "4096",
+        "Most connections at once, strangers included.",
+    ),
+    Key::new(
+        "prefer-ip",
+        Choice(PREFER_IP),
+        r#""prefer-ipv6""#,
+        "Which of Telegram's addresses to dial: `prefer-ipv4`, `prefer-ipv6`, `only-ipv4`, \
+         `only-ipv6`.",
+    ),
+    Key::new(
+        "public-ipv4",
+        Ip(|d, v| d.public_ipv4 = Some(v)),
+        r#""192.0.2.1""#,
+        "The address that links for IPv4 name.",
+    )
+    .unset(),
+    Key::new(
+        "public-ipv6",
+        Ip(|d, v| d.public_ipv6 = Some(v)),
+        r#""2001:db8::1""#,
+        "The address that links for IPv6 name.",
+    )
+    .unset(),
+    Key::new(
+        "auto-update",
+        Flag(unused),
+        "false",
+        "Fetch Telegram's list of addresses every hour.",
+    )
+    .since(Since::NotYet),
+    Key::new(
+        "tolerate-time-skewness",
+        Duration(|d, v| d.time_skew = Some(v)),
+        r#""2m""#,
+        "How far a client's clock may be off; the default is 5s when anti-replay is off.",
+    ),
+    Key::new(
+        "allow-fallback-on-unknown-dc",
+        Flag(|d, v| d.fallback_on_unknown_dc = v),
+        "false",
+        "Send clients that ask for an unknown data centre to data centre 2.",
+    ),
+    Key::new(
+        "log-addresses",
+        Flag(|d, v| d.log_addresses = v),
+        "false",
+        "Log whole client addresses instead of their /24 or /48.",
+    ),
+    Key::new(
+        "domain-fronting-port",
+        Port(|d, v| d.old_front_port = Some(v)),
+        "443",
+        "As `port` in `[domain-fronting]`.",
+    )
+    .instead("write port below [domain-fronting]"),
+    Key::new("domain-fronting-ip", Ip(unused), r#""192.0.2.1""#, "Has no effect.")
+        .unset()
+        .instead("it has no effect; write host below [domain-fronting]"),
+    Key::new(
+        "domain-fronting-proxy-protocol",
+        Flag(unused),
+        "false",
+        "As `proxy-protocol` in `[domain-fronting]`.",
+    )
+    .since(Since::NotYet)
+    .instead("write proxy-protocol below [domain-fronting]"),
+    Key::new(
+        "domain-fronting.host",
+        Host(|d, v| d.front_host = Some(v)),
+        r#""127.0.0.1""#,
+        "Where strangers go instead of the host in the secret; a web server of your own is best.",
+    )
+    .unset(),
+    Key::new(
+        "domain-fronting.port",
+        Port(|d, v| d.front_port = Some(v)),
+        "443",
+        "The port that strangers are sent to.",
+    ),
+    Key::new("domain-fronting.ip", Ip(unused), r#""192.0.2.1""#, "Has no effect.")
+        .unset()
+        .instead("it has no effect; write host instead"),
+    Key::new(
+        "domain-fronting.proxy-protocol",
+        Flag(unused),
+        "false",
+        "Tell that host the stranger's address in a PROXY protocol header.",
+    )
+    .since(Since::NotYet),
+    Key::new(
+        "throttle.max-connections",
+        Count(|d, v| d.max_connections = Some(v)),
+        "0",
+        "Connections that all users share fairly; 0 = no such limit.",
+    )
+    .takes_zero(),
+    Key::new(
+        "throttle.check-interval",
+        Duration(|d, v| d.check_interval = Some(v)),
+        r#""5s""#,
+        "How often the shares are computed anew.",
+    ),
+    Key::new(
+        "network.dns",
+        NameServer(|d, v| d.dns_server = Some(v)),
+        r#""udp://1.1.1.1""#,
+        "The name server, as `udp://IP:port` or an IPv4 address, instead of the system's; \
+         `tls://` and `https://` are not yet in this version.",
+    )
+    .unset(),
+    Key::new("network.doh-ip", Ip(unused), r#""1.1.1.1""#, "As `dns = \"https://IP\"`.")
+        .unset()
+        .since(Since::NotYet)
+        .instead("write dns below [network]"),
+    Key::new("network.proxies", Proxies, "[]", "SOCKS5 proxies on the way to Telegram.")
+        .since(Since::Refused("traffic would leave this machine without the proxy")),
+    Key::new(
+        "network.tcp-not-sent-lowat",
+        Bytes(|d, v| d.not_sent_lowat = Some(v)),
+        r#""128kib""#,
+        "Most unsent bytes that the kernel queues per socket; `0b` = the kernel's default.",
+    )
+    .takes_zero()
+    .most(i32::MAX as u64),
+    Key::new(
+        "network.re-encrypt",
+        Flag(|d, v| d.re_encrypt = v),
+        "false",
+        "Encrypt downloads anew, instead of agreeing with Telegram on the client's own keys.",
+    ),
+    Key::new(
+        "network.moderation",
+        Choice(MODERATION),
+        r#""auto""#,
+        "`auto`: rest 1 to 2 ms between rounds of many small reads, to save CPU; `off`: never.",
+    ),
+    Key::new(
+        "network.timeout.tcp",
+        Duration(|d, v| d.timeout_tcp = Some(v)),
+        r#""5s""#,
+        "How long to wait for one address to answer a dial.",
+    ),
+    Key::new(
+        "network.timeout.http",
+        Duration(unused),
+        r#""10s""#,
+        "How long a download may take; nothing is downloaded in this version.",
+    ),
+    Key::new(
+        "network.timeout.idle",
+        Duration(|d, v| d.timeout_idle = Some(v)),
+        r#""5m""#,
+        "Silence after which a connection ends.",
+    ),
+    Key::new(
+        "network.timeout.handshake",
+        Duration(|d, v| d.timeout_handshake = Some(v)),
+        r#""10s""#,
+        "How long a client may take to say what it wants.",
+    ),
+    Key::new(
+        "network.keep-alive.disabled",
+        Flag(|d, v| d.keep_alive_disabled = v),
+        "false",
+        "Send no TCP keep-alive probes.",
+    ),
+    Key::new(
+        "network.keep-alive.idle",
+        Duration(|d, v| d.keep_alive_idle = Some(v)),
+        r#""15s""#,
+        "Silence before the first probe.",
+    )
+    .most(KEEP_ALIVE_SECONDS),
+    Key::new(
+        "network.keep-alive.interval",
+        Duration(|d, v| d.keep_alive_interval = Some(v)),
+        r#""15s""#,
+        "Time between probes.",
+    )
+    .most(KEEP_ALIVE_SECONDS),
+    Key::new(
+        "network.keep-alive.count",
+        Count(|d, v| d.keep_alive_count = Some(v)),
+        "9",
+        "Probes without an answer after which the connection is dead.",
+    )
+    .most(KEEP_ALIVE_PROBES),
+    Key::new(
+        "telegram.dc-overrides",
+        DcOverrides,
+        r#"203 = ["192.0.2.1:443"]"#,
+        "Addresses to dial instead of the built-in ones, for each data centre you name.",
+    )
+    .unset(),
+    Key::new(
+        "memory.buffers",
+        Bytes(|d, v| d.buffer_bytes = Some(v)),
+        r#""16mib""#,
+        "Most memory for data that a peer has not taken yet; a sixteenth of the machine's, 1 to \
+         64 mib, if not set.",
+    )
+    .unset(),
+    Key::new(
+        "defense.anti-replay.enabled",
+        Flag(|d, v| d.replay = Some(v)),
+        "true",
+        "Remember accepted hellos, so that nobody can use a recorded one.",
+    ),
+    Key::new(
+        "defense.anti-replay.max-size",
+        Bytes(|d, v| d.replay_bytes = Some(v)),
+        r#""1mib""#,
+        "Most memory for them; it grows with use.",
+    ),
+    Key::new(
+        "defense.anti-replay.error-rate",
+        ErrorRate,
+        "0.001",
+        "Has no effect: the store makes no errors.",
+    ),
+    Key::new(
+        "defense.blocklist.enabled",
+        Flag(unused),
+        "false",
+        "Close connections from listed addresses.",
+    )
+    .since(Since::NotYet),
+    Key::new(
+        "defense.blocklist.download-concurrency",
+        Count(unused),
+        "1",
+        "How many lists to fetch at once.",
+    )
+    .since(Since::NotYetDetail),
+    Key::new(
+        "defense.blocklist.urls",
+        ListSources,
+        "[]",
+        "Files or web addresses of FireHOL lists.",
+    )
+    .since(Since::NotYetDetail),
+    Key::new(
+        "defense.blocklist.update-each",
+        Duration(unused),
+        r#""6h""#,
+        "How often to read them again.",
+    )
+    .since(Since::NotYetDetail),
+    Key::new(
+        "defense.allowlist.enabled",
+        Flag(unused),
+        "false",
+        "Close connections from addresses that are not listed.",
+    )
+    .since(Since::Refused("everybody would be let in")),
+    Key::new(
+        "defense.allowlist.download-concurrency",
+        Count(unused),
+        "1",
+        "How many lists to fetch at once.",
+    )
+    .since(Since::NotYetDetail),
+    Key::new(
+        "defense.allowlist.urls",
+        ListSources,
+        "[]",
+        "Files or web addresses of FireHOL lists.",
+    )
+    .since(Since::NotYetDetail),
+    Key::new(
+        "defense.allowlist.update-each",
+        Duration(unused),
+        r#""6h""#,
+        "How often to read them again.",
+    )
+    .since(Since::NotYetDetail),
+    Key::new(
+        "defense.doppelganger.enabled",
+        Flag(unused),
+        "false",
+        "Imitate the pace and the record sizes of a web site on downloads.",
+    )
+    .since(Since::NotYet),
+    Key::new(
+        "defense.doppelganger.mode",
+        Choice(SHAPING),
+        r#""burst""#,
+        "`burst`: only the first records after a pause; `always`: all of them.",
+    )
+    .since(Since::NotYetDetail),
+    Key::new(
+        "defense.doppelganger.urls",
+        Pages,
+        "[]",
+        "Pages of the site in your secret, whose pace downloads should imitate.",
+    )
+    .since(Since::NotYet),
+    Key::new(
+        "defense.doppelganger.repeats-per-raid",
+        Count(unused),
+        "10",
+        "How often to fetch each page per visit.",
+    )
+    .since(Since::NotYetDetail),
+    Key::new(
+        "defense.doppelganger.raid-each",
+        Duration(unused),
+        r#""6h""#,
+        "How often to visit them.",
+    )
+    .since(Since::NotYetDetail),
+    Key::new(
+        "defense.doppelganger.drs",
+        Flag(unused),
+        "false",
+        "Start each download with small records, as web servers do.",
+    )
+    .since(Since::NotYet),
+    Key::new("stats.statsd.enabled", Flag(unused), "false", "Send metrics to statsd.")
+        .since(Since::NotYet),
+    Key::new(
+        "stats.statsd.address",
+        Address(unused),
+        r#""127.0.0.1:8125""#,
+        "Where statsd listens, over UDP.",
+    )
+    .unset()
+    .since(Since::NotYetDetail),
+    Key::new("stats.statsd.metric-prefix", Prefix, r#""mtg""#, "First part of metric names.")
+        .since(Since::NotYetDetail),
+    Key::new(
+        "stats.statsd.tag-format",
+        Choice(TAG_FORMAT),
+        r#""datadog""#,
+        "`datadog`, `influxdb` or `graphite`.",
+    )
+    .since(Since::NotYetDetail),
+    Key::new("stats.prometheus.enabled", Flag(unused), "false", "Serve metrics to Prometheus.")
+        .since(Since::NotYet),
+    Key::new(
+        "stats.prometheus.bind-to",
+        Address(unused),
+        r#""127.0.0.1:3129""#,
+        "Where Prometheus reads them.",
+    )
+    .unset()
+    .since(Since::NotYetDetail),
+    Key::new("stats.prometheus.http-path", HttpPath, r#""/""#, "Under which path.")
+        .since(Since::NotYetDetail),
+    Key::new("stats.prometheus.metric-prefix", Prefix, r#""mtg""#, "First part of metric names.")
+        .since(Since::NotYetDetail),
+    Key::new(
+        "secrets",
+        Secrets,
+        r#"me = "ee...""#,
+        "The users: a name and a secret each; `mtbox generate-secret HOST` makes secrets.",
+    )
+    .unset(),
+];
+
+/// Linux refuses more (tcp(7), `MAX_TCP_KEEPIDLE`, `MAX_TCP_KEEPINTVL`).
+const KEEP_ALIVE_SECONDS: u64 = 32767;
+/// Linux refuses more (`MAX_TCP_KEEPCNT`).
+const KEEP_ALIVE_PROBES: u64 = 127;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_stands_once_and_in_lower_case() {
+        for (index, key) in KEYS.iter().enumerate() {
+            assert_eq!(key.path, key.path.to_ascii_lowercase());
+            let first = KEYS.iter().position(|other| other.path == key.path);
+            assert_eq!(first, Some(index), "{}", key.path);
+            assert!(!is_table(key.path), "{} is a key and a table", key.path);
+        }
+    }
+
+    #[test]
+    fn keys_of_a_table_stand_together_so_that_no_header_comes_twice() {
+        let plain = KEYS.iter().filter(|key| !key.is_whole_table());
+        let mut headers: Vec<&str> = plain.map(|key| key.split().0).collect();
+        headers.dedup();
+        for (index, header) in headers.iter().enumerate() {
+            assert_eq!(headers.iter().position(|other| other == header), Some(index), "{header}");
+        }
+    }
+}

@@ -1,0 +1,398 @@
+//! What values a key takes: reads a TOML value by the grammar of its key into the draft
+//! (spec: config 2). Complaints name the key and the remedy, never the value.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::time;
+
+use toml_edit::{Item, Value};
+
+use super::draft::{Draft, Placed};
+use super::keys::Key;
+use super::report::Report;
+use super::settings::PreferIp;
+use super::urls::NameServer as Server;
+use super::{addresses, units, urls};
+use crate::proto::secret;
+
+/// Puts a valid value into the draft.
+pub type Set<T> = fn(&mut Draft, T);
+
+/// Words to choose from, in lower case, and what each does.
+pub type Choices = &'static [(&'static str, fn(&mut Draft))];
+
+/// A grammar and where its values go.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    /// `true` or `false`.
+    Flag(Set<bool>),
+    /// 0 to 65535.
+    Count(Set<u32>),
+    /// 0 to 65535.
+    Port(Set<u16>),
+    /// `"1h30m"`.
+    Duration(Set<time::Duration>),
+    /// `"512kib"`.
+    Bytes(Set<u64>),
+    /// A number between 0 and 100.
+    ErrorRate,
+    /// One word of several, in any case.
+    Choice(Choices),
+    /// One `"IP:port"`.
+    Address(Set<SocketAddr>),
+    /// One `"IP:port"` or a list of different ones.
+    Addresses(Set<Vec<SocketAddr>>),
+    /// A literal address.
+    Ip(Set<IpAddr>),
+    /// A name or a literal address.
+    Host(Set<String>),
+    /// The four forms of a name server.
+    NameServer(Set<SocketAddr>),
+    /// A list of SOCKS5 URLs.
+    Proxies,
+    /// A list of `https` URLs.
+    Pages,
+    /// A list of files and `http(s)` URLs.
+    ListSources,
+    /// Lower-case letters and digits.
+    Prefix,
+    /// Any text.
+    HttpPath,
+    /// The lone secret.
+    Secret,
+    /// A table of names and secrets.
+    Secrets,
+    /// A table of data centres and addresses.
+    DcOverrides,
+}
+
+impl Kind {
+    /// What the README calls it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Flag(_) => "bool",
+            Self::Count(_) => "count",
+            Self::Port(_) => "port",
+            Self::Duration(_) => "duration",
+            Self::Bytes(_) => "bytes",
+            Self::ErrorRate => "number",
+            Self::Choice(_) => "word",
+            Self::Address(_) => "IP:port",
+            Self::Addresses(_) => "IP:port or list",
+            Self::Ip(_) => "IP",
+            Self::Host(_) => "host",
+            Self::NameServer(_) => "DNS URI",
+            Self::Proxies => "list of URLs",
+            Self::Pages => "list of URLs",
+            Self::ListSources => "list of files and URLs",
+            Self::Prefix | Self::HttpPath => "text",
+            Self::Secret => "secret",
+            Self::Secrets => "table of secrets",
+            Self::DcOverrides => "table of IP:port lists",
+        }
+    }
+}
+
+/// One key of the file with its value, on its way into the draft.
+pub struct Field<'a> {
+    /// Which key.
+    pub key: &'static Key,
+    /// Where its value stands, in bytes.
+    pub at: usize,
+    /// Where valid values go.
+    pub draft: &'a mut Draft,
+    /// Where complaints go.
+    pub report: &'a mut Report,
+}
+
+impl Field<'_> {
+    /// Reads the value. `true` = it is valid and asks for something: a switch that is on, a list
+    /// that is not empty, a value that is not the empty text.
+    pub fn read(&mut self, item: &Item) -> bool {
+        if self.key.is_whole_table() {
+            let Some(table) = item.as_table_like() else {
+                return self.wrong("must be a table; write names and values below a [header]");
+            };
+            return match self.key.kind {
+                Kind::Secrets => self.secrets(table),
+                _ => self.dc_overrides(table),
+            };
+        }
+        match item.as_value() {
+            Some(value) => self.read_value(value),
+            None => self.wrong("must be a value, not a table; write NAME = VALUE"),
+        }
+    }
+
+    fn read_value(&mut self, value: &Value) -> bool {
+        match self.key.kind {
+            Kind::Flag(set) => {
+                let on = value.as_bool();
+                self.take(on.map(Some).ok_or(NOT_A_FLAG), set) && on == Some(true)
+            }
+            Kind::Count(set) => self.measure(number(value).map(|n| Some(n.into())), set),
+            Kind::Port(set) => self.measure(number(value).map(Some), set),
+            Kind::Duration(set) => self.measure(text(value, units::duration), set),
+            Kind::Bytes(set) => self.measure(text(value, units::bytes), set),
+            Kind::ErrorRate => self.error_rate(value),
+            Kind::Choice(choices) => self.choice(value, choices),
+            Kind::Address(set) => self.take(text(value, addresses::socket), set),
+            Kind::Addresses(set) => self.addresses(value, set),
+            Kind::Ip(set) => self.take(text(value, addresses::ip), set),
+            Kind::Host(set) => self.take(text(value, addresses::host), set),
+            Kind::NameServer(set) => self.name_server(value, set),
+            Kind::Proxies => self.list(value, urls::proxy).into_iter().any(|(real, _)| real),
+            Kind::Pages => !self.list(value, urls::https).is_empty(),
+            Kind::ListSources => !self.list(value, urls::list_source).is_empty(),
+            Kind::Prefix => self.take(text(value, prefix), |_, ()| ()),
+            Kind::HttpPath => self.take(text(value, |_| Ok(())), |_, ()| ()),
+            Kind::Secret => self.secret(value),
+            // Read above, where they are tables.
+            Kind::Secrets | Kind::DcOverrides => false,
+        }
+    }
+
+    fn wrong(&mut self, fault: &str) -> bool {
+        self.report.error(self.at, format!("{}: {fault}", self.key.path));
+        false
+    }
+
+    fn take<T>(&mut self, parsed: Result<Option<T>, &str>, set: Set<T>) -> bool {
+        match parsed {
+            Ok(Some(value)) => {
+                set(self.draft, value);
+                true
+            }
+            Ok(None) => false,
+            Err(fault) => self.wrong(fault),
+        }
+    }
+
+    /// Takes an amount; says so when it is a zero that means nothing, or more than the kernel
+    /// takes. Such files must load all the same, since the reference loads them.
+    fn measure<T: Amount>(&mut self, parsed: Result<Option<T>, &str>, set: Set<T>) -> bool {
+        let Key { path, value: default, takes_zero, most, .. } = self.key;
+        let Ok(Some(value)) = parsed else { return self.take(parsed, set) };
+        if value == T::default() && !takes_zero {
+            let default = if self.key.is_unset { "chosen by itself" } else { default };
+            let text = format!(
+                "{path}: 0 is of no use here, the default ({default}) holds; delete the line or \
+                 write more"
+            );
+            self.report.warn(self.at, text);
+            return false;
+        }
+        let bound = most.map(T::of).filter(|bound| value > *bound);
+        if let (Some(bound), Some(most)) = (bound, most) {
+            let unit = T::UNIT;
+            let text =
+                format!("{path}: the kernel takes at most {most}{unit}, which holds; write less");
+            self.report.warn(self.at, text);
+            return self.take(Ok(Some(bound)), set);
+        }
+        self.take(Ok(Some(value)), set)
+    }
+
+    fn error_rate(&mut self, value: &Value) -> bool {
+        let rate = value.as_float().or(value.as_integer().map(|whole| whole as f64));
+        let Some(rate) = rate.filter(|rate| (0.0..100.0).contains(rate)) else {
+            return self.wrong("must be a number between 0 and 1, without quotes");
+        };
+        if rate != 0.0 && rate != DEFAULT_ERROR_RATE {
+            let path = self.key.path;
+            self.report.warn(
+                self.at,
+                format!("{path}: has no effect, the store makes no errors; delete the line"),
+            );
+        }
+        true
+    }
+
+    fn choice(&mut self, value: &Value, choices: Choices) -> bool {
+        let Some(word) = value.as_str() else { return self.wrong(NOT_TEXT) };
+        if word.is_empty() {
+            return false;
+        }
+        match choices.iter().find(|(choice, _)| choice.eq_ignore_ascii_case(word)) {
+            Some((_, set)) => {
+                set(self.draft);
+                true
+            }
+            None => {
+                let words: Vec<&str> = choices.iter().map(|(choice, _)| *choice).collect();
+                self.wrong(&format!("unknown word; write one of {}", words.join(", ")))
+            }
+        }
+    }
+
+    fn addresses(&mut self, value: &Value, set: Set<Vec<SocketAddr>>) -> bool {
+        let one = |value: &Value| {
+            let text = value.as_str().ok_or("must be a text in quotes or a list of them")?;
+            Ok(vec![(addresses::socket(text)?, self.at)])
+        };
+        let placed = match value {
+            Value::Array(_) => self.list(value, addresses::socket),
+            _ => match one(value) {
+                Ok(placed) => placed,
+                Err(fault) => {
+                    self.wrong(fault);
+                    Vec::new()
+                }
+            },
+        };
+        if value.as_array().is_some_and(toml_edit::Array::is_empty) {
+            self.wrong("the list is empty; write at least one IP:port");
+        }
+        let mut seen = BTreeSet::new();
+        for (addr, at) in &placed {
+            if !seen.insert(addr) {
+                let text = format!("{}: {addr} stands there twice; delete one", self.key.path);
+                self.report.error(*at, text);
+            }
+        }
+        self.take(Ok(Some(placed.into_iter().map(|(addr, _)| addr).collect())), set)
+    }
+
+    fn name_server(&mut self, value: &Value, set: Set<SocketAddr>) -> bool {
+        match text(value, urls::name_server) {
+            Ok(Some(Server::Udp(addr))) => self.take(Ok(Some(addr)), set),
+            Ok(Some(Server::Tls | Server::Https)) => {
+                let path = self.key.path;
+                self.report.warn(
+                    self.at,
+                    format!(
+                        "{path}: DNS over TLS or HTTPS is {NOT_YET}; the system's name servers \
+                         are asked; write udp://IP to choose one"
+                    ),
+                );
+                true
+            }
+            Ok(None) => false,
+            Err(fault) => self.wrong(fault),
+        }
+    }
+
+    /// The valid elements and where they stand; complains of each of the others.
+    pub(super) fn list<T>(&mut self, value: &Value, parse: Parse<T>) -> Vec<(T, usize)> {
+        let Some(array) = value.as_array() else {
+            self.wrong("must be a list of texts in quotes, such as [\"A\", \"B\"]");
+            return Vec::new();
+        };
+        let mut valid = Vec::with_capacity(array.len());
+        for (index, element) in array.iter().enumerate() {
+            let at = start(element.span(), self.at);
+            match element.as_str().ok_or(NOT_TEXT).and_then(parse) {
+                Ok(parsed) => valid.push((parsed, at)),
+                Err(fault) => {
+                    let text = format!("{}, entry {}: {fault}", self.key.path, index + 1);
+                    self.report.error(at, text);
+                }
+            }
+        }
+        valid
+    }
+
+    fn secret(&mut self, value: &Value) -> bool {
+        let Some(text) = value.as_str() else { return self.wrong(NOT_TEXT) };
+        if text.is_empty() {
+            return false;
+        }
+        self.draft.secret_seen = true;
+        match secret::Secret::parse(text) {
+            Ok(secret) => {
+                self.draft.secret = Some(Placed { secret, at: self.at });
+                true
+            }
+            Err(fault) => self.wrong(&fault.to_string()),
+        }
+    }
+}
+
+/// Numbers that have a zero, and perhaps an upper bound.
+trait Amount: Copy + PartialOrd + Default {
+    /// What [`Key::most`] counts.
+    const UNIT: &'static str;
+
+    fn of(bound: u64) -> Self;
+}
+
+impl Amount for time::Duration {
+    const UNIT: &'static str = "s";
+
+    fn of(bound: u64) -> Self {
+        Self::from_secs(bound)
+    }
+}
+
+impl Amount for u64 {
+    const UNIT: &'static str = " bytes";
+
+    fn of(bound: u64) -> Self {
+        bound
+    }
+}
+
+impl Amount for u32 {
+    const UNIT: &'static str = "";
+
+    fn of(bound: u64) -> Self {
+        Self::try_from(bound).unwrap_or(Self::MAX)
+    }
+}
+
+impl Amount for u16 {
+    const UNIT: &'static str = "";
+
+    fn of(bound: u64) -> Self {
+        Self::try_from(bound).unwrap_or(Self::MAX)
+    }
+}
+
+/// Reads one text.
+type Parse<T> = fn(&str) -> Result<T, &'static str>;
+
+/// The empty text stands for an absent key.
+fn text<T>(value: &Value, parse: Parse<T>) -> Result<Option<T>, &'static str> {
+    let text = value.as_str().ok_or(NOT_TEXT)?;
+    if text.is_empty() { Ok(None) } else { parse(text).map(Some) }
+}
+
+fn number(value: &Value) -> Result<u16, &'static str> {
+    value.as_integer().and_then(|whole| u16::try_from(whole).ok()).ok_or(NOT_A_NUMBER)
+}
+
+fn prefix(text: &str) -> Result<(), &'static str> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    if plain { Ok(()) } else { Err("must be lower-case letters and digits only") }
+}
+
+/// Where a span starts; documents that were parsed from text have one for everything.
+pub fn start(span: Option<std::ops::Range<usize>>, fallback: usize) -> usize {
+    span.map_or(fallback, |span| span.start)
+}
+
+/// For `prefer-ip`.
+pub const PREFER_IP: Choices = &[
+    ("prefer-ipv4", |d| d.prefer_ip = Some(PreferIp::PreferIpv4)),
+    ("prefer-ipv6", |d| d.prefer_ip = Some(PreferIp::PreferIpv6)),
+    ("only-ipv4", |d| d.prefer_ip = Some(PreferIp::OnlyIpv4)),
+    ("only-ipv6", |d| d.prefer_ip = Some(PreferIp::OnlyIpv6)),
+];
+
+/// For `network.moderation`.
+pub const MODERATION: Choices =
+    &[("auto", |d| d.moderation_off = false), ("off", |d| d.moderation_off = true)];
+
+/// For `defense.doppelganger.mode`.
+pub const SHAPING: Choices = &[("burst", |_| ()), ("always", |_| ())];
+
+/// For `stats.statsd.tag-format`.
+pub const TAG_FORMAT: Choices = &[("datadog", |_| ()), ("influxdb", |_| ()), ("graphite", |_| ())];
+
+/// How we say that a feature is missing.
+pub const NOT_YET: &str = "not yet in this version";
+
+const DEFAULT_ERROR_RATE: f64 = 0.001;
+pub(super) const NOT_TEXT: &str = "must be a text in quotes";
+const NOT_A_FLAG: &str = "must be true or false, without quotes";
+const NOT_A_NUMBER: &str = "must be a whole number from 0 to 65535, without quotes";

@@ -1,0 +1,179 @@
+//! From the text of a file to [`Settings`], with line and column in every complaint. Keys are
+//! matched in any case (spec: config 1); unknown ones are warned of, never fatal.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use toml_edit::{Document, Item, TableLike};
+
+use super::draft::Draft;
+use super::keys::{self, KEYS, Key, Since};
+use super::kinds::{Field, NOT_YET, start};
+use super::report::{Complaint, Report, shown};
+use super::settings::Settings;
+use super::suggest;
+
+/// A file that can be used.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What it says.
+    pub settings: Settings,
+    /// What will surprise, in the order of the file.
+    pub warnings: Vec<Complaint>,
+}
+
+/// Reads a whole file of at most [`FILE_MAX`] bytes; special files are read to their end.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(FILE_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_MAX {
+        let text = format!("longer than {} KiB, which no config is", FILE_MAX >> 10);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
+    }
+    Ok(bytes)
+}
+
+/// Loads what a file holds; `file` is its name for the complaints. The error holds every
+/// complaint, warnings included, in the order of the file.
+pub fn load(bytes: &[u8], file: &str) -> Result<Loaded, Vec<Complaint>> {
+    let mut report = Report::default();
+    let (text, settings) = match str::from_utf8(bytes) {
+        Ok(text) => (text.to_string(), parse(text, &mut report)),
+        Err(fault) => {
+            report.error(fault.valid_up_to(), "this is not UTF-8; save the file as UTF-8");
+            (String::from_utf8_lossy(bytes).into_owned(), None)
+        }
+    };
+    let complaints = report.into_complaints(file, &text);
+    match settings {
+        Some(settings) => Ok(Loaded { settings, warnings: complaints }),
+        None => Err(complaints),
+    }
+}
+
+fn parse(text: &str, report: &mut Report) -> Option<Settings> {
+    let document = match Document::parse(text) {
+        Ok(document) => document,
+        Err(fault) => {
+            // The display of the fault shows the line, which may hold a secret.
+            let message = fault.message().replace('\n', "; ");
+            report.error(start(fault.span(), 0), format!("not TOML: {message}; correct this line"));
+            return None;
+        }
+    };
+    let mut walk = Walk { draft: Draft::default(), report, seen: Vec::new() };
+    walk.table(document.as_table(), "");
+    let Walk { draft, report, .. } = walk;
+    draft.settle(report)
+}
+
+struct Walk<'a> {
+    draft: Draft,
+    report: &'a mut Report,
+    /// The keys read so far; there are no more of them than of [`KEYS`].
+    seen: Vec<&'static str>,
+}
+
+impl Walk<'_> {
+    /// Reads a table whose path is `parent`, in lower case. The parser bounds the depth.
+    fn table(&mut self, table: &dyn TableLike, parent: &str) {
+        for (name, item) in table.iter() {
+            let at = start(table.key(name).and_then(toml_edit::Key::span), 0);
+            let lower = name.to_ascii_lowercase();
+            let path = if parent.is_empty() { lower.clone() } else { format!("{parent}.{lower}") };
+            if let Some(key) = keys::find(&path) {
+                self.key(key, item, at);
+            } else if !keys::is_table(&path) {
+                self.unknown(parent, name, &lower, item, at);
+            } else if let Some(inner) = item.as_table_like() {
+                self.table(inner, &path);
+            } else {
+                self.report.error(at, format!("{path}: must be a table; write [{path}]"));
+            }
+        }
+    }
+
+    fn key(&mut self, key: &'static Key, item: &Item, at: usize) {
+        if self.seen.contains(&key.path) {
+            let text = format!("{}: stands there twice, the last one holds; delete one", key.path);
+            self.report.warn(at, text);
+        }
+        self.seen.push(key.path);
+        let value_at = start(item.span(), at);
+        let Self { draft, report, .. } = self;
+        let asks = Field { key, at: value_at, draft, report }.read(item);
+        let Key { path, since, instead, .. } = key;
+        match (since, instead) {
+            (Since::NotYet, Some(instead)) if asks => {
+                self.report.warn(at, format!("{path}: old name, and {NOT_YET}; {instead}"));
+            }
+            (_, Some(instead)) if asks => {
+                self.report.warn(at, format!("{path}: old name; {instead}"));
+            }
+            (Since::NotYet, None) if asks => {
+                self.report.warn(at, format!("{path}: {NOT_YET}, so it has no effect"));
+            }
+            (Since::Refused(why), _) if asks => {
+                let text = format!("{path}: {NOT_YET}, and {why}; remove it to go on without");
+                self.report.error(at, text);
+            }
+            _ => {}
+        }
+    }
+
+    fn unknown(&mut self, parent: &str, name: &str, lower: &str, item: &Item, at: usize) {
+        if self.report.is_full_of_warnings() {
+            return;
+        }
+        let is_table = item.is_table_like() || item.is_array_of_tables();
+        let hint = if is_table { table_hint(parent, lower) } else { key_hint(parent, lower) };
+        let what = if is_table { "unknown table" } else { "unknown key" };
+        let text = match hint {
+            Hint::Home(home) => {
+                let place = if parent.is_empty() { "above all tables" } else { parent };
+                format!("{}: has no effect here ({place}); {home}", shown(name))
+            }
+            Hint::Nearest(guess) => format!("{what} {}; {guess}", shown(name)),
+            Hint::None => format!("{what} {}, so it has no effect; delete it", shown(name)),
+        };
+        self.report.warn(at, text);
+    }
+}
+
+enum Hint {
+    /// It is known, but elsewhere.
+    Home(String),
+    /// Something known is spelled nearly so; a guess in words.
+    Nearest(String),
+    None,
+}
+
+fn key_hint(parent: &str, name: &str) -> Hint {
+    if let Some(home) = suggest::home(name) {
+        return Hint::Home(home);
+    }
+    if let Some(near) = suggest::nearest(name, suggest::names_in(parent)) {
+        return Hint::Nearest(format!("did you mean {near}?"));
+    }
+    match suggest::nearest(name, KEYS.iter().map(|key| key.split().1)) {
+        Some(near) => {
+            let home = suggest::home(near).unwrap_or_default();
+            Hint::Nearest(format!("if it means {near}, {home}"))
+        }
+        None => Hint::None,
+    }
+}
+
+fn table_hint(parent: &str, name: &str) -> Hint {
+    let near = suggest::nearest(name, suggest::names_in(parent));
+    match (suggest::table_called(name), near, parent) {
+        (Some(path), _, _) => Hint::Home(format!("write [{path}]")),
+        (None, Some(near), "") => Hint::Nearest(format!("did you mean [{near}]?")),
+        (None, Some(near), _) => Hint::Nearest(format!("did you mean [{parent}.{near}]?")),
+        (None, None, _) => Hint::None,
+    }
+}
+
+/// Largest file in bytes.
+pub const FILE_MAX: u64 = 1 << 20;

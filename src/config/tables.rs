@@ -1,0 +1,74 @@
+//! The two tables whose names the operator chooses: users and data centres.
+
+use std::net::SocketAddr;
+
+use toml_edit::TableLike;
+
+use super::draft::Placed;
+use super::kinds::{Field, NOT_TEXT, start};
+use super::report::shown;
+use super::{addresses, keys, suggest};
+use crate::proto::secret::Secret;
+
+impl Field<'_> {
+    /// Reads `[secrets]`.
+    pub(super) fn secrets(&mut self, table: &dyn TableLike) -> bool {
+        for (name, item) in table.iter() {
+            self.draft.secret_seen = true;
+            let at = start(item.span(), self.at);
+            let Some(text) = item.as_str() else {
+                // A key that slipped below this header reads as a user (spec: config 1).
+                let home = suggest::home(&name.to_ascii_lowercase());
+                self.not_a_user(name, at, home, NOT_TEXT);
+                continue;
+            };
+            match Secret::parse(text) {
+                Ok(secret) => {
+                    self.draft.secrets.insert(name.to_string(), Placed { secret, at });
+                }
+                Err(_) if Secret::parse(name).is_ok() => {
+                    self.report.error(at, "name and secret are swapped; write NAME = \"SECRET\"");
+                }
+                Err(fault) => {
+                    // Only global keys: a user may well be called `host`.
+                    let name_lower = name.to_ascii_lowercase();
+                    let home = keys::find(&name_lower).and(suggest::home(&name_lower));
+                    self.not_a_user(name, at, home, &fault.to_string());
+                }
+            }
+        }
+        !table.is_empty()
+    }
+
+    fn not_a_user(&mut self, name: &str, at: usize, home: Option<String>, fault: &str) {
+        let text = match home {
+            Some(home) => format!("{name}: below [secrets] this names a user; {home}"),
+            None => format!("{}: {fault}", shown(name)),
+        };
+        self.report.error(at, text);
+    }
+
+    /// Reads `[telegram.dc-overrides]`.
+    pub(super) fn dc_overrides(&mut self, table: &dyn TableLike) -> bool {
+        for (name, item) in table.iter() {
+            let at = start(item.span(), self.at);
+            let Some(dc) = name.parse().ok().filter(|dc| *dc > 0_u16) else {
+                let text = format!("{}: not a data centre; write 1 to 65535", shown(name));
+                self.report.error(at, text);
+                continue;
+            };
+            let list = match item.as_value() {
+                Some(value) => self.list(value, addresses::socket),
+                None => Vec::new(),
+            };
+            let list: Vec<SocketAddr> = list.into_iter().map(|(addr, _)| addr).collect();
+            if list.is_empty() && !self.report.has_errors() {
+                let text = format!("data centre {dc}: no address; write a list of IP:port");
+                self.report.error(at, text);
+            } else if self.draft.dc_overrides.insert(dc, list).is_some() {
+                self.report.error(at, format!("data centre {dc} stands there twice; delete one"));
+            }
+        }
+        !table.is_empty()
+    }
+}

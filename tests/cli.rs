@@ -1,0 +1,426 @@
+//! The built binary as a shell sees it: exit codes, stdout and stderr.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use mtbox::proto::secret::Secret;
+use serde_json::Value;
+
+/// Key 00112233445566778899aabbccddeeff, host example.org.
+const SECRET: &str = "ee00112233445566778899aabbccddeeff6578616d706c652e6f7267";
+const BASE64: &str = "7gARIjNEVWZ3iJmqu8zd7v9leGFtcGxlLm9yZw";
+
+fn mtbox(arguments: &[impl AsRef<OsStr>]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mtbox"));
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// Exit code, stdout, stderr.
+#[track_caller]
+fn outcome(arguments: &[impl AsRef<OsStr>]) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = mtbox(arguments).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code().unwrap(), text(stdout), text(stderr))
+}
+
+/// A folder of its own for each test.
+fn folder(test: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cli").join(test);
+    let _ = fs::remove_dir_all(&path);
+    fs::create_dir_all(&path).unwrap();
+    path
+}
+
+/// A config file in a folder of its own.
+fn config(test: &str, text: &str) -> String {
+    let path = folder(test).join("a.toml");
+    fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_string()
+}
+
+fn minimal(more: &str) -> String {
+    format!("secret = \"{SECRET}\"\nbind-to = \"192.0.2.7:443\"\n{more}")
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A child that dies with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn started(command: &mut Command) -> Running {
+    Running(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+}
+
+/// Reads lines until one holds `last`.
+#[track_caller]
+fn until(pipe: impl Read, last: &str) -> String {
+    let mut all = String::new();
+    for line in BufReader::new(pipe).lines() {
+        let line = line.unwrap();
+        all.push_str(&line);
+        all.push('\n');
+        if line.contains(last) {
+            return all;
+        }
+    }
+    panic!("no line with {last:?} in:\n{all}");
+}
+
+#[test]
+fn version_is_one_line_that_begins_with_the_version() {
+    for flag in ["-v", "--version"] {
+        let (code, out, err) = outcome(&[flag]);
+        assert_eq!((code, err.as_str()), (0, ""));
+        assert!(out.starts_with(concat!(env!("CARGO_PKG_VERSION"), " (rust: ")), "{out}");
+        assert!(out.ends_with(")\n") && out.lines().count() == 1, "{out}");
+    }
+    assert_eq!(outcome(&["run", "-v"]).0, 0);
+}
+
+#[test]
+fn help_names_every_command_and_each_has_its_own() {
+    let (code, out, err) = outcome(&["--help"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!(outcome(&["-h"]).1, out);
+    for name in ["quickstart", "run", "simple-run", "generate-secret", "access", "check"] {
+        assert!(out.contains(&format!("\n  {name}")), "{name}");
+        let (code, own, _) = outcome(&[name, "--help"]);
+        assert_eq!(code, 0);
+        assert!(own.contains(&format!("Usage: mtbox {name}")) && own.contains("Examples:"));
+        assert!(own.lines().all(|line| line.chars().count() <= 100), "{own}");
+    }
+    assert!(!out.contains("example-config"));
+}
+
+#[test]
+fn arguments_that_make_no_sense_are_one_line_and_80() {
+    let path = config("usage", &minimal(""));
+    let folder = folder("usage-folder");
+    let folder = folder.to_str().unwrap();
+    for (arguments, wanted) in [
+        (&[][..], "no command; write one of quickstart, run, "),
+        (&["rnu"][..], "unknown command \"rnu\"; did you mean run?"),
+        (&["frobnicate"], "unknown command \"frobnicate\"; see mtbox --help"),
+        (&["--hepl"], "unknown flag --hepl; did you mean --help?"),
+        (&["run"], "CONFIG is missing (the config file); see mtbox run --help"),
+        (&["run", &path, "more"], "unexpected argument \"more\"; see mtbox run --help"),
+        (&["run", "no/such.toml"], "no config file \"no/such.toml\": No such file"),
+        (&["run", folder], "is a directory; name the config file in it"),
+        (&["run", "-"], "no config file \"-\""),
+        (&["access", "no/such.toml"], "no config file \"no/such.toml\""),
+        (&["access", &path, "--ipv5", "::1"], "unknown flag --ipv5; did you mean --ipv4?"),
+        (&["access", &path, "-z"], "unknown flag -z; see --help"),
+        (&["access", &path, "-i", "x"], "--ipv4: not an IP address"),
+        (&["access", &path, "-p", "65536"], "--port: not a port"),
+        (&["access", &path, "-p"], "missing argument for option '-p'"),
+        (&["access", &path, "--hex=maybe"], "--hex: must be true or false"),
+        (&["generate-secret"], "HOST is missing"),
+        (&["generate-secret", ""], "the host is empty; name a web site"),
+        (&["generate-secret", &"a".repeat(183)], "the host is longer than 182 bytes"),
+        (&["simple-run", "0.0.0.0:1"], "SECRET is missing"),
+        (&["simple-run", "0.0.0.0:1", SECRET, "-t", "5"], "--timeout: not a duration"),
+        (&["quickstart", "--bind", "443"], "--bind: not IP:port"),
+    ] {
+        let (code, out, err) = outcome(arguments);
+        assert_eq!((code, out.as_str()), (80, ""), "{arguments:?}");
+        assert!(err.starts_with("mtbox: error: ") && err.contains(wanted), "{arguments:?}: {err}");
+        assert_eq!(err.lines().count(), 1, "{err}");
+    }
+}
+
+#[test]
+fn what_does_not_work_is_told_with_its_place_and_1() {
+    let path = config("trouble", "bind-to = \"x\"\ndebug = 1\nfoo = 1\n");
+    for command in ["run", "access"] {
+        let (code, out, err) = outcome(&[command, &path]);
+        assert_eq!((code, out.as_str()), (1, ""));
+        let lines: Vec<&str> = err.lines().collect();
+        assert!(lines[0].starts_with(&format!("mtbox: error: {path}:1:1: no user; ")), "{err}");
+        assert!(lines[1].starts_with(&format!("mtbox: error: {path}:1:11: bind-to: not IP:port")));
+        assert!(lines[2].starts_with(&format!("mtbox: error: {path}:2:9: debug: must be ")));
+        assert_eq!(lines.len(), 3, "warnings stand in the way here: {err}");
+    }
+    for (arguments, wanted) in [
+        (["simple-run", "x", SECRET], "mtbox: error: BIND: not IP:port; "),
+        (["simple-run", "0.0.0.0:1", "dd00"], "mtbox: error: SECRET: this is not a FakeTLS (ee) "),
+    ] {
+        let (code, out, err) = outcome(&arguments);
+        assert_eq!((code, out.as_str()), (1, ""));
+        assert!(err.starts_with(wanted) && err.lines().count() == 1, "{err}");
+    }
+}
+
+#[test]
+fn a_listener_that_cannot_be_had_ends_run_and_simple_run() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let bind = taken.local_addr().unwrap().to_string();
+    let text = format!("secret = \"{SECRET}\"\nbind-to = \"{bind}\"\n");
+    let path = config("taken", &text);
+    for arguments in [&["run", &path][..], &["simple-run", &bind, SECRET]] {
+        let (code, out, err) = outcome(arguments);
+        assert_eq!((code, out.as_str()), (1, ""));
+        let last = err.lines().last().unwrap();
+        assert!(last.starts_with("mtbox: error: ") && last.contains(&bind), "{err}");
+    }
+}
+
+#[test]
+fn run_begins_its_log_with_the_warnings_of_the_file() {
+    let text = format!(
+        "secret = \"{SECRET}\"\nbind-to = \"127.0.0.1:{}\"\nauto-update = true\n",
+        free_port()
+    );
+    let path = config("warnings", &text);
+    let mut child = started(&mut mtbox(&["run", &path]));
+    let log = until(child.0.stderr.take().unwrap(), "event=listening");
+    let first = log.lines().next().unwrap();
+    assert!(first.contains("level=warn") && first.contains(&format!("{path}:3:1: ")), "{log}");
+    assert!(first.ends_with("auto-update: not yet in this version, so it has no effect"), "{log}");
+}
+
+#[test]
+fn secrets_are_fresh_and_name_their_host() {
+    let mut seen = Vec::new();
+    for arguments in [
+        &["generate-secret", "example.org"][..],
+        &["generate-secret", "-x", "example.org"],
+        &["generate-secret", "example.org", "--hex"],
+        &["generate-secret", "example.org", "--hex=false"],
+    ] {
+        let (code, out, err) = outcome(arguments);
+        assert_eq!((code, err.as_str()), (0, ""), "{arguments:?}");
+        let text = out.strip_suffix('\n').unwrap();
+        let secret = Secret::parse(text).unwrap();
+        assert_eq!(secret.host(), b"example.org");
+        let is_hex = arguments.iter().any(|one| ["-x", "--hex"].contains(one));
+        assert_eq!(text, if is_hex { secret.to_hex() } else { secret.to_base64() });
+        assert!(!seen.contains(&secret));
+        seen.push(secret);
+    }
+    let (code, out, err) = outcome(&["generate-secret", "localhost"]);
+    assert_eq!(code, 0);
+    assert!(Secret::parse(out.trim_end()).is_ok());
+    assert!(err.starts_with("mtbox: warning: \"localhost\" has no dot"), "{err}");
+}
+
+#[test]
+fn check_tells_good_from_bad_and_strict_takes_no_warnings() {
+    let users = format!("[secrets]\na = \"{SECRET}\"\nb = \"7g8ODQwLCgkIBwYFBAMCAQB3d3cuYS5i\"\n");
+    let good = config("check-good", &format!("bind-to = [\"[::]:1\", \"0.0.0.0:1\"]\n{users}"));
+    let ok = (0, "ok: 2 users, 2 listeners, 0 warnings\n".to_string(), String::new());
+    assert_eq!(outcome(&["check", &good]), ok);
+    assert_eq!(outcome(&["check", "--strict", &good]), ok);
+
+    let odd = config("check-odd", &minimal("bind_to = 1\n"));
+    let warning = format!("{odd}:3:1: warning: unknown key \"bind_to\"; did you mean bind-to?\n");
+    let said = (0, "ok: 1 user, 1 listener, 1 warning\n".to_string(), warning.clone());
+    assert_eq!(outcome(&["check", &odd]), said);
+    assert_eq!(outcome(&["check", &odd, "--strict"]), (1, String::new(), warning));
+
+    let bad =
+        config("check-bad", &minimal("concurrency = -1\nnetwork.proxies = [\"socks5://h\"]\n"));
+    let (code, out, err) = outcome(&["check", &bad]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    let lines: Vec<&str> = err.lines().collect();
+    assert!(lines[0].starts_with(&format!("{bad}:3:15: error: concurrency: must be ")), "{err}");
+    assert!(lines[1].starts_with(&format!("{bad}:4:9: error: network.proxies: not yet ")), "{err}");
+    assert_eq!(lines.len(), 2);
+}
+
+#[test]
+fn check_says_2_when_there_is_nothing_to_check() {
+    let long = config("check-long", &"#".repeat((1 << 20) + 1));
+    for arguments in
+        [&["check"][..], &["check", "no/such.toml"], &["check", "--foo"], &["check", &long]]
+    {
+        let (code, out, err) = outcome(arguments);
+        assert_eq!((code, out.as_str()), (2, ""), "{arguments:?}");
+        assert!(err.starts_with("mtbox: error: ") && err.lines().count() == 1, "{err}");
+    }
+}
+
+#[test]
+fn a_tilde_is_the_home_folder() {
+    let home = folder("home");
+    fs::write(home.join("a.toml"), minimal("")).unwrap();
+    let output = mtbox(&["check", "~/a.toml"]).env("HOME", &home).output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn access_prints_the_fields_of_the_reference_in_their_order() {
+    let path = config("access-one", &minimal("public-ipv4 = \"192.0.2.10\"\n"));
+    let tg = format!("tg://proxy?port=443&secret={BASE64}&server=192.0.2.10");
+    let tme = format!("https://t.me/proxy?port=443&secret={BASE64}&server=192.0.2.10");
+    let lan = tg.replace("192.0.2.10", "192.0.2.7");
+    let lan_tme = tme.replace("192.0.2.10", "192.0.2.7");
+    let want = format!(
+        r#"{{
+  "ipv4": {{
+    "ip": "192.0.2.10",
+    "port": 443,
+    "tg_url": "{tg}",
+    "tg_qrcode": "{tg}",
+    "tme_url": "{tme}",
+    "tme_qrcode": "{tg}"
+  }},
+  "secret": {{
+    "hex": "{SECRET}",
+    "base64": "{BASE64}"
+  }},
+  "links": {{
+    "default": [
+      {{
+        "ip": "192.0.2.10",
+        "port": 443,
+        "tg_url": "{tg}",
+        "tme_url": "{tme}"
+      }}
+    ]
+  }},
+  "lan": {{
+    "default": [
+      {{
+        "ip": "192.0.2.7",
+        "port": 443,
+        "tg_url": "{lan}",
+        "tme_url": "{lan_tme}"
+      }}
+    ]
+  }}
+}}
+"#
+    );
+    assert_eq!(outcome(&["access", &path]), (0, want, String::new()));
+}
+
+fn access(arguments: &[&str]) -> Value {
+    let (code, out, err) = outcome(arguments);
+    assert_eq!((code, err.as_str()), (0, ""), "{arguments:?}");
+    serde_json::from_str(&out).unwrap()
+}
+
+#[test]
+fn access_has_links_for_every_user_or_for_one() {
+    let text = format!(
+        "bind-to = [\"127.0.0.1:8443\", \"127.0.0.1:9443\"]\n\
+         [secrets]\nzoe = \"{SECRET}\"\n\"ann & <co>\" = \"7g8ODQwLCgkIBwYFBAMCAQB3d3cuYS5i\"\n"
+    );
+    let path = config("access-many", &text);
+    let all = access(&["access", &path, "-i", "198.51.100.7", "-I2001:db8::1"]);
+    let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&all["secrets"]), ["ann & <co>", "zoe"]);
+    assert_eq!(names(&all["links"]), ["ann & <co>", "zoe"]);
+    assert_eq!(all["secret"], all["secrets"]["ann & <co>"], "the first by name");
+    assert_eq!(all["secrets"]["zoe"]["base64"], BASE64);
+    assert_eq!(all["ipv6"]["ip"], "2001:db8::1");
+    assert_eq!(all["links"]["zoe"][0]["ip"], "198.51.100.7");
+    assert_eq!(
+        all["links"]["zoe"][1]["tme_url"],
+        format!("https://t.me/proxy?port=8443&secret={BASE64}&server=2001%3Adb8%3A%3A1")
+    );
+    assert_eq!(all["lan"], Value::Null);
+
+    let one = access(&["access", "--user=zoe", "-x", "-p", "1", "-i", "198.51.100.7", &path]);
+    assert_eq!(one["secrets"], Value::Null);
+    assert_eq!(
+        one["ipv4"]["tg_url"],
+        format!("tg://proxy?port=1&secret={SECRET}&server=198.51.100.7")
+    );
+    let same = access(&["access", &path, "--user", "zoe", "--port=0", "--ipv4=198.51.100.7"]);
+    assert_eq!(same["ipv4"]["port"], 8443);
+
+    let (code, out, err) = outcome(&["access", &path, "--user", "zoee"]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert_eq!(err, "mtbox: error: no user is called \"zoee\"; did you mean \"zoe\"?\n");
+}
+
+#[test]
+fn access_without_an_address_says_how_to_state_one() {
+    let text = format!("secret = \"{SECRET}\"\nbind-to = \"127.0.0.1:443\"\n");
+    let path = config("access-none", &text);
+    let (code, out, err) = outcome(&["access", &path]);
+    assert_eq!(code, 0);
+    assert!(err.starts_with("mtbox: no public address is known; state it with --ipv4 IP"), "{err}");
+    let json: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        (&json["ipv4"], &json["ipv6"], &json["lan"]),
+        (&Value::Null, &Value::Null, &Value::Null)
+    );
+    assert_eq!(json["links"]["default"], Value::Array(vec![]));
+    // An IPv6 address is no IPv4 address, yet the reference takes any for IPv6.
+    let (_, out, _) = outcome(&["access", &path, "-i", "2001:db8::1", "-I", "198.51.100.7"]);
+    let json: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&json["ipv4"], json["ipv6"]["ip"].as_str()), (&Value::Null, Some("198.51.100.7")));
+}
+
+#[test]
+fn quickstart_writes_a_private_file_once_and_keeps_its_links() {
+    let home = folder("quickstart");
+    let bind = format!("127.0.0.1:{}", free_port());
+    let links = |more: &[&str]| {
+        let mut command = mtbox(&["quickstart"]);
+        let mut child = started(command.args(more).current_dir(&home));
+        let text = until(child.0.stdout.take().unwrap(), "All links:");
+        // The daemon is up as well: it says where it listens.
+        until(child.0.stderr.take().unwrap(), &format!("event=listening addr={bind}"));
+        let links: Vec<String> =
+            text.lines().filter(|line| line.contains("proxy?")).map(str::to_string).collect();
+        (text, links)
+    };
+    let (text, first) = links(&["--bind", &bind, "--host", "www.example.com"]);
+    assert!(text.starts_with("Wrote mtbox.toml: one user, a fresh secret, port "), "{text}");
+    assert!(text.contains("curl http://127.0.0.1:") && text.contains("generate-secret"), "{text}");
+    assert_eq!(first.len(), 2, "{text}");
+    let file = home.join("mtbox.toml");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let before = fs::read(&file).unwrap();
+
+    let (text, second) = links(&[]);
+    assert!(text.starts_with("Using mtbox.toml, which is there already: port "), "{text}");
+    assert_eq!(first, second);
+    assert_eq!(fs::read(&file).unwrap(), before);
+
+    let (code, out, _) = outcome(&["check", "--strict", file.to_str().unwrap()]);
+    assert_eq!((code, out.as_str()), (0, "ok: 1 user, 1 listener, 0 warnings\n"));
+}
+
+#[test]
+fn quickstart_refuses_a_host_that_no_client_takes() {
+    let home = folder("quickstart-host");
+    let output = mtbox(&["quickstart", "--host", "two words"]).current_dir(&home).output().unwrap();
+    assert_eq!(output.status.code(), Some(80));
+    assert!(!home.join("mtbox.toml").exists());
+}
+
+#[test]
+fn a_reader_that_has_gone_is_no_failure() {
+    let mut child =
+        mtbox(&["--help"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let mut err = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+    assert_eq!((child.wait().unwrap().code(), err.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn the_example_can_be_printed() {
+    let (code, out, _) = outcome(&["example-config"]);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("example.config.toml");
+    assert_eq!((code, out), (0, fs::read_to_string(path).unwrap()));
+}

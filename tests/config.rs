@@ -1,0 +1,522 @@
+//! The config file from the outside: what loads, what does not, and what is said about it, with
+//! its place.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use mtbox::config::load::{self, Loaded};
+use mtbox::config::settings::{PreferIp, Settings};
+
+#[path = "config/hints.rs"]
+mod hints;
+#[path = "config/hostile.rs"]
+mod hostile;
+#[path = "config/rendered.rs"]
+mod rendered;
+
+/// Key 00112233445566778899aabbccddeeff, host example.org.
+const SECRET: &str = "ee00112233445566778899aabbccddeeff6578616d706c652e6f7267";
+
+fn minimal() -> String {
+    format!("secret = \"{SECRET}\"\nbind-to = \"[::]:443\"\n")
+}
+
+fn load(text: &str) -> Result<Loaded, Vec<String>> {
+    let as_text = |complaints: Vec<_>| complaints.iter().map(ToString::to_string).collect();
+    load::load(text.as_bytes(), "mtbox.toml").map_err(as_text)
+}
+
+/// The settings of a file about which there is nothing to say.
+#[track_caller]
+fn quiet(text: &str) -> Settings {
+    let loaded = load(text).unwrap_or_else(|complaints| panic!("{complaints:#?}"));
+    assert!(loaded.warnings.is_empty(), "{:#?}", loaded.warnings);
+    loaded.settings
+}
+
+/// What is said about a minimal file with these lines below.
+fn said(lines: &str) -> Vec<String> {
+    said_of(&format!("{}{lines}", minimal()))
+}
+
+fn said_of(text: &str) -> Vec<String> {
+    match load(text) {
+        Ok(loaded) => loaded.warnings.iter().map(ToString::to_string).collect(),
+        Err(complaints) => complaints,
+    }
+}
+
+#[test]
+fn the_minimal_file_means_the_defaults() {
+    let settings = quiet(&minimal());
+    assert_eq!(settings.users.len(), 1);
+    assert_eq!(settings.users[0].name, "default");
+    assert_eq!(settings.users[0].secret.host(), b"example.org");
+    assert_eq!(settings.binds, ["[::]:443".parse().unwrap()]);
+    assert_eq!(settings.api_bind, None);
+    assert!(!settings.debug && !settings.fallback_on_unknown_dc && !settings.log_addresses);
+    assert_eq!(settings.concurrency, 4096);
+    assert_eq!(settings.prefer_ip, PreferIp::PreferIpv6);
+    assert_eq!(settings.time_skew, Duration::from_secs(120));
+    assert_eq!((settings.front.host, settings.front.port), (None, 443));
+    assert!(settings.throttle.is_none());
+    assert_eq!(settings.timeouts.tcp, Duration::from_secs(5));
+    assert_eq!(settings.timeouts.idle, Duration::from_secs(300));
+    assert_eq!(settings.timeouts.handshake, Duration::from_secs(10));
+    let keep = settings.keep_alive;
+    assert!(keep.enabled);
+    assert_eq!((keep.idle, keep.interval, keep.count), (SECS_15, SECS_15, 9));
+    assert_eq!(settings.not_sent_lowat, Some(131_072));
+    assert!(!settings.re_encrypt && settings.moderation);
+    assert_eq!(settings.replay.unwrap().max_bytes, 1 << 20);
+    assert!(settings.dc_overrides.is_empty());
+    assert_eq!((settings.dns_server, settings.buffer_bytes), (None, None));
+}
+
+const SECS_15: Duration = Duration::from_secs(15);
+
+#[test]
+fn every_key_that_works_reaches_the_settings() {
+    let settings = quiet(&format!(
+        r#"
+        DEBUG = true
+        api-bind-to = "127.0.0.1:9090"
+        Bind-To = ["192.0.2.10:0443", "[2001:db8::10]:443", "0.0.0.0:1", "[::]:1"]
+        concurrency = 65535
+        prefer-ip = "ONLY-IPv4"
+        public-ipv4 = "192.0.2.10"
+        public-ipv6 = "2001:db8::10"
+        tolerate-time-skewness = "1 m 30 s"
+        allow-fallback-on-unknown-dc = true
+        log-addresses = true
+        [domain-fronting]
+        host = "127.0.0.1"
+        port = 8443
+        [throttle]
+        max-connections = 2000
+        check-interval = "7s"
+        [network]
+        dns = "udp://9.9.9.9:5353"
+        tcp-not-sent-lowat = "256kib"
+        re-encrypt = true
+        moderation = "off"
+        timeout = {{ tcp = "1s", http = "2s", idle = "3s", handshake = "4s" }}
+        keep-alive.disabled = true
+        keep-alive.idle = "30500ms"
+        keep-alive.interval = "10s"
+        keep-alive.count = 3
+        [defense.anti-replay]
+        max-size = "4mib"
+        error-rate = 0.001
+        [telegram.dc-overrides]
+        203 = ["127.0.0.1:1", "[::1]:2"]
+        2 = ["127.0.0.1:3"]
+        [memory]
+        buffers = "8mib"
+        [SECRETS]
+        zoe = "{SECRET}"
+        "bob 2nd" = "7g8ODQwLCgkIBwYFBAMCAQB3d3cuZXhhbXBsZS5vcmc"
+        "#
+    ));
+    let names: Vec<&str> = settings.users.iter().map(|user| user.name.as_str()).collect();
+    assert_eq!(names, ["bob 2nd", "zoe"]);
+    assert!(settings.debug && settings.fallback_on_unknown_dc && settings.log_addresses);
+    assert_eq!(settings.binds[0], "192.0.2.10:443".parse().unwrap());
+    assert_eq!(settings.binds.len(), 4);
+    assert_eq!(settings.api_bind, Some("127.0.0.1:9090".parse().unwrap()));
+    assert_eq!((settings.concurrency, settings.prefer_ip), (65535, PreferIp::OnlyIpv4));
+    assert_eq!(settings.public_ipv4, Some("192.0.2.10".parse().unwrap()));
+    assert_eq!(settings.public_ipv6, Some("2001:db8::10".parse().unwrap()));
+    assert_eq!(settings.time_skew, Duration::from_secs(90));
+    assert_eq!((settings.front.host.as_deref(), settings.front.port), (Some("127.0.0.1"), 8443));
+    let throttle = settings.throttle.unwrap();
+    assert_eq!(throttle.max_connections, 2000);
+    assert_eq!(throttle.check_interval, Duration::from_secs(7));
+    assert_eq!(settings.dns_server, Some("9.9.9.9:5353".parse().unwrap()));
+    assert_eq!(settings.not_sent_lowat, Some(262_144));
+    assert!(settings.re_encrypt && !settings.moderation);
+    assert_eq!(settings.timeouts.tcp, Duration::from_secs(1));
+    assert_eq!(settings.timeouts.idle, Duration::from_secs(3));
+    assert_eq!(settings.timeouts.handshake, Duration::from_secs(4));
+    assert!(!settings.keep_alive.enabled);
+    assert_eq!(settings.keep_alive.idle, Duration::from_secs(31), "whole seconds, upwards");
+    assert_eq!(settings.keep_alive.interval, Duration::from_secs(10));
+    assert_eq!(settings.keep_alive.count, 3);
+    assert_eq!(settings.replay.unwrap().max_bytes, 4 << 20);
+    let overrides = &settings.dc_overrides;
+    assert_eq!(overrides[0], (2, vec!["127.0.0.1:3".parse().unwrap()]));
+    assert_eq!(overrides[1].0, 203);
+    assert_eq!(overrides[1].1.len(), 2);
+    assert_eq!(settings.buffer_bytes, Some(8 << 20));
+}
+
+/// Every key of the reference at once. What it asks for that is not there yet is warned of, and
+/// what would be dangerous without is refused.
+#[test]
+fn the_largest_file_of_the_reference_loads_but_for_the_proxies() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/config/maximal.toml");
+    let text = fs::read_to_string(path).unwrap();
+    let complaints = load(&text).unwrap_err();
+    let errors: Vec<&String> = complaints.iter().filter(|one| one.contains(": error: ")).collect();
+    assert_eq!(
+        errors,
+        ["mtbox.toml:26:1: error: network.proxies: not yet in this version, and traffic would \
+          leave this machine without the proxy; remove it to go on without"]
+    );
+    let without: String = text
+        .lines()
+        .filter(|line| !line.starts_with("proxies"))
+        .fold(String::new(), |all, line| all + line + "\n");
+    let loaded = load(&without).unwrap();
+    let warnings: Vec<String> = loaded.warnings.iter().map(|one| one.text.clone()).collect();
+    assert_eq!(
+        warnings,
+        [
+            "auto-update: not yet in this version, so it has no effect",
+            "network.dns: DNS over TLS or HTTPS is not yet in this version; the system's name \
+             servers are asked; write udp://IP to choose one",
+            "defense.blocklist.enabled: not yet in this version, so it has no effect",
+            "defense.doppelganger.urls: not yet in this version, so it has no effect",
+            "stats.prometheus.enabled: not yet in this version, so it has no effect",
+        ]
+    );
+    assert_eq!(loaded.settings.users.len(), 2);
+    assert_eq!(loaded.settings.throttle.unwrap().max_connections, 2000);
+}
+
+#[test]
+fn an_enabled_allowlist_is_refused_since_everybody_would_be_let_in() {
+    assert_eq!(
+        said("[defense.allowlist]\nenabled = true\n"),
+        ["mtbox.toml:4:1: error: defense.allowlist.enabled: not yet in this version, and \
+          everybody would be let in; remove it to go on without"]
+    );
+    assert!(said("[defense.allowlist]\nenabled = false\n").is_empty());
+}
+
+#[test]
+fn no_proxy_and_direct_mean_the_same() {
+    quiet(&format!("{}[network]\nproxies = []\n", minimal()));
+    quiet(&format!("{}[network]\nproxies = [\"\", \"direct\"]\n", minimal()));
+}
+
+/// Each line is valid, so nothing may be said about it.
+#[test]
+fn values_that_the_grammars_allow_load_quietly() {
+    for line in [
+        "debug = false",
+        "api-bind-to = \"\"",
+        "prefer-ip = \"\"",
+        "public-ipv4 = \"2001:db8::1\"",
+        "concurrency = 1",
+        "tolerate-time-skewness = \".5h\"",
+        "tolerate-time-skewness = \"2562047h\"",
+        "proxy-protocol-listener = false",
+        "auto-update = false",
+        "domain-fronting.host = \"bücher.example\"",
+        "domain-fronting.host = \"::1\"",
+        "domain-fronting.proxy-protocol = false",
+        "throttle.max-connections = 0",
+        "network.dns = \"\"",
+        "network.dns = \"1.1.1.1\"",
+        "network.dns = \"udp://[2606:4700::1111]\"",
+        "network.tcp-not-sent-lowat = \"0b\"",
+        "network.moderation = \"Auto\"",
+        "defense.anti-replay.error-rate = 0",
+        "defense.anti-replay.enabled = false",
+        "defense.blocklist.enabled = false",
+        "defense.blocklist.urls = [\"https://a.example/x\", \"Cargo.toml\"]",
+        "defense.blocklist.download-concurrency = 2",
+        "defense.blocklist.update-each = \"24h\"",
+        "defense.doppelganger = { urls = [], repeats-per-raid = 10, raid-each = \"6h\" }",
+        "defense.doppelganger.drs = false",
+        "stats.statsd.enabled = false",
+        "stats.statsd.address = \"127.0.0.1:8888\"",
+        "stats.statsd.metric-prefix = \"mtg2\"",
+        "stats.statsd.tag-format = \"GraphITE\"",
+        "stats.prometheus.http-path = \"//a/b//\"",
+        "stats.prometheus.bind-to = \"[::1]:3129\"",
+        "secrets = {}",
+        "telegram.dc-overrides = {}",
+    ] {
+        assert_eq!(said(line), [""; 0], "{line}");
+    }
+}
+
+/// Each line is invalid; what is said begins with this text at this column of line 3.
+#[test]
+fn values_that_the_grammars_forbid_are_errors_with_their_place() {
+    for (line, column, text) in [
+        ("debug = \"true\"", 9, "debug: must be true or false"),
+        ("debug = 1", 9, "debug: must be true or false"),
+        ("[debug]", 1, "debug: must be a value, not a table"),
+        ("concurrency = -1", 15, "concurrency: must be a whole number"),
+        ("concurrency = 65536", 15, "concurrency: must be a whole number"),
+        ("concurrency = 1.0", 15, "concurrency: must be a whole number"),
+        ("concurrency = \"1\"", 15, "concurrency: must be a whole number"),
+        ("api-bind-to = \"localhost:1\"", 15, "api-bind-to: not IP:port"),
+        ("api-bind-to = \"::1:9090\"", 15, "api-bind-to: an IPv6 address needs brackets"),
+        ("prefer-ip = \"ipv4\"", 13, "prefer-ip: unknown word; write one of prefer-ipv4, "),
+        ("public-ipv4 = \"example.org\"", 15, "public-ipv4: not an IP address"),
+        ("tolerate-time-skewness = 5", 26, "tolerate-time-skewness: must be a text in quotes"),
+        ("tolerate-time-skewness = \"5\"", 26, "tolerate-time-skewness: not a duration"),
+        ("tolerate-time-skewness = \"-5s\"", 26, "tolerate-time-skewness: not a duration"),
+        ("domain-fronting-ip = \"x\"", 22, "domain-fronting-ip: not an IP address"),
+        ("domain-fronting-port = 65536", 24, "domain-fronting-port: must be a whole number"),
+        ("domain-fronting.host = \"a/b\"", 24, "domain-fronting.host: not a host"),
+        ("domain-fronting = 5", 1, "domain-fronting: must be a table"),
+        ("[[domain-fronting]]", 3, "domain-fronting: must be a table"),
+        ("network.dns = \"1.1.1.1:53\"", 15, "network.dns: not a name server"),
+        ("network.dns = \"dns://x\"", 15, "network.dns: not a name server"),
+        ("network.doh-ip = \"x\"", 18, "network.doh-ip: not an IP address"),
+        ("network.proxies = \"socks5://h\"", 19, "network.proxies: must be a list"),
+        ("network.proxies = [\"http://h\"]", 20, "network.proxies, entry 1: not a SOCKS5 proxy"),
+        ("network.tcp-not-sent-lowat = \"1k\"", 30, "network.tcp-not-sent-lowat: not a size"),
+        ("network.moderation = \"on\"", 22, "network.moderation: unknown word"),
+        ("defense.anti-replay.error-rate = 100", 34, "defense.anti-replay.error-rate: must be"),
+        ("defense.anti-replay.error-rate = nan", 34, "defense.anti-replay.error-rate: must be"),
+        ("defense.anti-replay.error-rate = -0.1", 34, "defense.anti-replay.error-rate: must be"),
+        ("defense.blocklist.urls = [\"\"]", 27, "defense.blocklist.urls, entry 1: neither"),
+        ("defense.blocklist.urls = [\"src\"]", 27, "defense.blocklist.urls, entry 1: this is a"),
+        ("defense.doppelganger.urls = [\"http://a\"]", 30, "defense.doppelganger.urls, entry 1"),
+        ("stats.statsd.metric-prefix = \"a.b\"", 30, "stats.statsd.metric-prefix: must be"),
+        ("stats.statsd.tag-format = \"x\"", 27, "stats.statsd.tag-format: unknown word"),
+        ("telegram.dc-overrides.x = [\"1.1.1.1:1\"]", 27, "\"x\": not a data centre"),
+        ("telegram.dc-overrides.0 = [\"1.1.1.1:1\"]", 27, "\"0\": not a data centre"),
+        ("telegram.dc-overrides.2 = []", 27, "data centre 2: no address"),
+        ("telegram.dc-overrides.2 = [\"a:1\"]", 28, "telegram.dc-overrides, entry 1: not IP:port"),
+        ("secrets = \"x\"", 11, "secrets: must be a table"),
+        ("secrets.alice = 5", 17, "\"alice\": must be a text in quotes"),
+        ("secrets.alice = \"\"", 17, "\"alice\": this is neither hexadecimal nor base64"),
+        ("debug = tru", 9, "not TOML: "),
+    ] {
+        let said = said(line);
+        let wanted = format!("mtbox.toml:3:{column}: error: {text}");
+        assert!(said.len() == 1 && said[0].starts_with(&wanted), "{line}\n{said:#?}\n{wanted}");
+    }
+}
+
+#[test]
+fn all_errors_are_reported_in_the_order_of_the_file() {
+    assert_eq!(
+        said_of("debug = 1\nbind-to = [\"x\", 5, \"1.1.1.1:1\", \"1.1.1.1:01\"]\nfoo = 1\n"),
+        [
+            "mtbox.toml:1:1: error: no user; add [secrets] at the end of the file, with a line \
+             NAME = \"SECRET\" (`mtbox generate-secret HOST` makes secrets)",
+            "mtbox.toml:1:9: error: debug: must be true or false, without quotes",
+            "mtbox.toml:2:12: error: bind-to, entry 1: not IP:port; write a literal address, such \
+             as 0.0.0.0:443 or [::]:443",
+            "mtbox.toml:2:17: error: bind-to, entry 2: must be a text in quotes",
+            "mtbox.toml:2:33: error: bind-to: 1.1.1.1:1 stands there twice; delete one",
+            "mtbox.toml:3:1: warning: unknown key \"foo\", so it has no effect; delete it",
+        ]
+    );
+}
+
+#[test]
+fn a_listener_is_required() {
+    let secret = format!("secret = \"{SECRET}\"\n");
+    for (line, wanted) in [
+        ("", "1:1: error: bind-to: missing; add a line bind-to = \"0.0.0.0:443\""),
+        ("bind-to = []", "2:11: error: bind-to: the list is empty"),
+        ("bind-to = \"\"", "2:11: error: bind-to: not IP:port"),
+        ("bind-to = 443", "2:11: error: bind-to: must be a text in quotes or a list"),
+    ] {
+        let said = said_of(&format!("{secret}{line}"));
+        let wanted = format!("mtbox.toml:{wanted}");
+        assert!(said.len() == 1 && said[0].starts_with(&wanted), "{line}: {said:#?}");
+    }
+}
+
+#[test]
+fn a_zero_that_means_nothing_keeps_the_default_and_is_warned_of() {
+    for (line, default) in [
+        ("concurrency = 0", "4096"),
+        ("tolerate-time-skewness = \"0s\"", "\"2m\""),
+        ("domain-fronting.port = 0", "443"),
+        ("domain-fronting-port = 0", "443"),
+        ("throttle.check-interval = \"0\"", "\"5s\""),
+        ("network.timeout.tcp = \"0s\"", "\"5s\""),
+        ("network.timeout.idle = \"0s\"", "\"5m\""),
+        ("network.timeout.handshake = \"0ms\"", "\"10s\""),
+        ("network.keep-alive.idle = \"0s\"", "\"15s\""),
+        ("network.keep-alive.count = 0", "9"),
+        ("defense.anti-replay.max-size = \"0b\"", "\"1mib\""),
+        ("memory.buffers = \"0.3b\"", "chosen by itself"),
+    ] {
+        let said = said(line);
+        let wanted = format!("0 is of no use here, the default ({default}) holds");
+        assert!(said.len() == 1, "{line}: {said:#?}");
+        assert!(said[0].contains(": warning: ") && said[0].contains(&wanted), "{said:#?}");
+    }
+    let text = format!("{}concurrency = 0\nnetwork.timeout.idle = \"0s\"\n", minimal());
+    let settings = load(&text).unwrap().settings;
+    assert_eq!(settings.concurrency, 4096);
+    assert_eq!(settings.timeouts.idle, Duration::from_secs(300));
+}
+
+#[test]
+fn a_zero_that_means_off_is_honoured() {
+    let off = quiet(&format!(
+        "{}network.tcp-not-sent-lowat = \"0b\"\nthrottle.max-connections = 0\n\
+         defense.anti-replay.enabled = false\n",
+        minimal()
+    ));
+    assert_eq!(off.not_sent_lowat, None);
+    assert!(off.throttle.is_none() && off.replay.is_none());
+    assert_eq!(off.time_skew, Duration::from_secs(5), "the clock is the only guard then");
+}
+
+#[test]
+fn values_that_the_kernel_refuses_are_lowered_and_warned_of() {
+    let loaded = load(&format!(
+        "{}network.tcp-not-sent-lowat = \"3gib\"\n\
+         network.keep-alive = {{ count = 128, idle = \"10h\", interval = \"32768s\" }}\n",
+        minimal()
+    ))
+    .unwrap();
+    let keep = loaded.settings.keep_alive;
+    let most = Duration::from_secs(32767);
+    assert_eq!((keep.count, keep.idle, keep.interval), (127, most, most));
+    assert_eq!(loaded.settings.not_sent_lowat, Some(i32::MAX as u32));
+    let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings[..2],
+        [
+            "mtbox.toml:3:30: warning: network.tcp-not-sent-lowat: the kernel takes at most \
+             2147483647 bytes, which holds; write less",
+            "mtbox.toml:4:32: warning: network.keep-alive.count: the kernel takes at most 127, \
+             which holds; write less",
+        ]
+    );
+    assert_eq!(warnings.len(), 4);
+}
+
+#[test]
+fn an_error_rate_has_no_effect_whatever_it_is() {
+    for rate in ["0.5", "1", "2", "99.9"] {
+        let said = said(&format!("defense.anti-replay.error-rate = {rate}"));
+        assert_eq!(
+            said,
+            ["mtbox.toml:3:34: warning: defense.anti-replay.error-rate: has no effect, the store \
+              makes no errors; delete the line"]
+        );
+    }
+}
+
+#[test]
+fn old_names_are_honoured_or_ignored_as_they_were_and_said() {
+    let loaded = load(&format!("{}domain-fronting-port = 8443\n", minimal())).unwrap();
+    assert_eq!(loaded.settings.front.port, 8443);
+    let both = "domain-fronting-port = 8443\ndomain-fronting.port = 9443\n";
+    assert_eq!(load(&format!("{}{both}", minimal())).unwrap().settings.front.port, 9443);
+    for (line, wanted) in [
+        ("domain-fronting-port = 1", "old name; write port below [domain-fronting]"),
+        ("domain-fronting-ip = \"::1\"", "old name; it has no effect; write host below"),
+        ("domain-fronting.ip = \"::1\"", "old name; it has no effect; write host instead"),
+        ("domain-fronting-proxy-protocol = true", "old name, and not yet in this version; write"),
+        ("network.doh-ip = \"1.1.1.1\"", "old name, and not yet in this version; write dns below"),
+    ] {
+        let said = said(line);
+        assert!(said.len() == 1 && said[0].contains(wanted), "{line}: {said:#?}");
+    }
+}
+
+#[test]
+fn what_is_not_there_yet_is_said_only_when_it_is_asked_for() {
+    for line in [
+        "auto-update = true",
+        "proxy-protocol-listener = true",
+        "domain-fronting.proxy-protocol = true",
+        "network.dns = \"tls://dns.google\"",
+        "network.dns = \"https://1.1.1.1/dns-query\"",
+        "defense.blocklist.enabled = true",
+        "defense.doppelganger.drs = true",
+        "defense.doppelganger.urls = [\"https://example.org/\"]",
+        "stats.statsd.enabled = true",
+        "stats.prometheus.enabled = true",
+    ] {
+        let said = said(line);
+        assert!(said.len() == 1, "{line}: {said:#?}");
+        assert!(said[0].contains(": warning: ") && said[0].contains("not yet in this version"));
+    }
+}
+
+#[test]
+fn the_lone_secret_gives_way_to_named_ones_yet_must_be_valid() {
+    let table = format!("[secrets]\nalice = \"{SECRET}\"\n");
+    let loaded = load(&format!("{}{table}", minimal())).unwrap();
+    assert_eq!(loaded.settings.users[0].name, "alice");
+    assert_eq!(loaded.settings.users.len(), 1);
+    assert_eq!(loaded.warnings.len(), 1);
+    assert!(loaded.warnings[0].text.starts_with("secret: has no effect beside [secrets]"));
+
+    let settings = quiet(&format!("{}[secrets]\n", minimal()));
+    assert_eq!(settings.users[0].name, "default", "an empty table is no table");
+
+    let broken = format!("secret = \"ee00\"\nbind-to = \"[::]:443\"\n{table}");
+    let said = said_of(&broken);
+    assert_eq!(
+        said,
+        ["mtbox.toml:1:10: error: secret: this secret is cut short: its key has 16 bytes; make \
+          one with `mtbox generate-secret HOST`"]
+    );
+    let none = said_of("secret = \"\"\nbind-to = \"[::]:443\"\n[secrets]\n");
+    assert!(none.len() == 1 && none[0].contains("error: no user; add [secrets]"), "{none:#?}");
+}
+
+#[test]
+fn secrets_that_cannot_work_are_refused_and_doubtful_ones_warned_of() {
+    let host = "6578616d706c652e6f7267";
+    let zero = format!("ee{}{host}", "00".repeat(16));
+    let spaced = format!("ee{}{}", "11".repeat(16), "6120622e6f7267");
+    for (lines, wanted) in [
+        (format!("a = \"{zero}\""), "error: \"a\": an all-zero key is no secret"),
+        (format!("a = \"{spaced}\""), "warning: \"a\": clients may refuse this secret: the host"),
+        (
+            format!("b = \"{SECRET}\"\na = \"{}\"", SECRET.to_uppercase()),
+            "warning: \"b\": same secret as \"a\", who gets its traffic",
+        ),
+        (
+            "a = \"dd00112233445566778899aabbccddeeff\"".into(),
+            "error: \"a\": this is not a FakeTLS",
+        ),
+        (format!("{SECRET} = \"alice\""), "error: name and secret are swapped"),
+    ] {
+        let said = said_of(&format!("bind-to = \"[::]:443\"\n[secrets]\n{lines}\n"));
+        assert!(said.len() == 1 && said[0].contains(wanted), "{said:#?}");
+    }
+}
+
+#[test]
+fn a_key_in_two_spellings_counts_once_and_is_warned_of() {
+    let loaded = load(&format!("{}debug = true\nDebug = false\n", minimal())).unwrap();
+    assert!(!loaded.settings.debug);
+    assert_eq!(
+        loaded.warnings[0].to_string(),
+        "mtbox.toml:4:1: warning: debug: stands there twice, the last one holds; delete one"
+    );
+}
+
+#[test]
+fn text_that_is_no_utf_8_or_no_toml_is_placed() {
+    let complaints = load::load(b"debug = true\n# \xff\n", "a b.toml").unwrap_err();
+    let said: Vec<String> = complaints.iter().map(ToString::to_string).collect();
+    assert_eq!(said, ["a b.toml:2:3: error: this is not UTF-8; save the file as UTF-8"]);
+    assert!(
+        said_of("debug = true\ndebug = false")[0].starts_with("mtbox.toml:2:1: error: not TOML: ")
+    );
+    assert!(said_of("[a\n")[0].starts_with("mtbox.toml:1:3: error: not TOML: "));
+}
+
+#[test]
+fn a_file_longer_than_a_mebibyte_is_not_read() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let path = folder.join("long.toml");
+    fs::write(&path, vec![b'#'; (1 << 20) + 1]).unwrap();
+    let fault = load::read(&path).unwrap_err();
+    assert!(fault.to_string().contains("longer than 1024 KiB"));
+    fs::write(&path, vec![b'#'; 1 << 20]).unwrap();
+    assert_eq!(load::read(&path).unwrap().len(), 1 << 20);
+}

@@ -1,0 +1,70 @@
+//! The table of keys as people see it: the example file and the list in the README.
+
+use std::fs;
+use std::path::Path;
+
+use mtbox::config::{keys, render};
+
+use super::{SECRET, minimal, quiet};
+
+/// Without the comment marks, the example says what holds anyway.
+#[test]
+fn the_example_means_the_defaults() {
+    let bare: String = render::example()
+        .lines()
+        .filter_map(|line| match line.strip_prefix('#') {
+            None => Some(line.to_string()),
+            Some(text) if text.starts_with(|c: char| c.is_ascii_alphanumeric()) => {
+                Some(text.replace("\"ee...\"", &format!("\"{SECRET}\"")))
+            }
+            Some(_) => None,
+        })
+        .filter(|line| !line.starts_with("secret ="))
+        .map(|line| line + "\n")
+        .collect();
+    let set = quiet(&bare);
+    let default = quiet(&minimal());
+    assert_eq!(set.users[0].name, "me");
+    assert_eq!(set.concurrency, default.concurrency);
+    assert_eq!(set.time_skew, default.time_skew);
+    assert_eq!(set.prefer_ip, default.prefer_ip);
+    assert_eq!(set.not_sent_lowat, default.not_sent_lowat);
+    assert_eq!(set.front.port, default.front.port);
+    assert_eq!(format!("{:?}", set.timeouts), format!("{:?}", default.timeouts));
+    assert_eq!(format!("{:?}", set.keep_alive), format!("{:?}", default.keep_alive));
+    assert_eq!(format!("{:?}", set.replay), format!("{:?}", default.replay));
+    assert!(set.throttle.is_none() && set.moderation && !set.re_encrypt);
+    for key in keys::KEYS.iter().filter(|key| key.instead.is_none()) {
+        let (_, name) = key.split();
+        assert!(bare.contains(name) || name == "secret", "{} is not in the example", key.path);
+    }
+}
+
+#[test]
+fn the_example_file_is_what_the_table_of_keys_says() {
+    same_or_update("example.config.toml", |_| render::example());
+}
+
+#[test]
+fn the_readme_lists_every_key() {
+    same_or_update("README.md", |readme| {
+        let Some((before, rest)) = readme.split_once(KEYS_START) else { return readme.to_string() };
+        let (_, after) = rest.split_once(KEYS_END).expect("the list of keys has an end mark");
+        format!("{before}{KEYS_START}\n{}{KEYS_END}{after}", render::markdown())
+    });
+}
+
+const KEYS_START: &str = "<!-- keys -->";
+const KEYS_END: &str = "<!-- /keys -->";
+
+/// With `UPDATE=1` in the environment, writes the file anew instead.
+fn same_or_update(name: &str, render: impl Fn(&str) -> String) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    let is = fs::read_to_string(&path).unwrap_or_default();
+    let should_be = render(&is);
+    if std::env::var_os("UPDATE").is_some() && is != should_be {
+        fs::write(&path, should_be).unwrap();
+    } else {
+        assert!(is == should_be, "{name} is out of date; run UPDATE=1 cargo test --test config");
+    }
+}

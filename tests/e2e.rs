@@ -1,0 +1,31 @@
+//! The judge of the built program: a client, a Telegram DC and a TLS origin of our own, the binary
+//! between them, and scenarios that read like traces.
+//!
+//! Nothing here uses the library, so a mistake in the product cannot hide behind the same mistake
+//! in its test. Every socket is on loopback. Waiting means polling a condition with a deadline.
+#![forbid(unsafe_code)]
+
+mod support;
+
+mod e2e {
+    mod binds;
+    mod crowd;
+    mod dialling;
+    mod fronting;
+    mod half_close;
+    mod handshake;
+    mod hostile;
+    mod idle;
+    mod judge;
+    mod limits;
+    mod memory;
+    mod mirror;
+    mod privacy;
+    mod records;
+    mod relay;
+    mod signals;
+    mod stats;
+    mod throttle;
+    mod timeouts;
+    mod users;
+}

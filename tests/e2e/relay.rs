@@ -1,0 +1,208 @@
+//! Payload both ways, byte for byte, whatever the sizes and speeds (spec: protocol 5, 6, 14).
+
+use std::thread;
+
+use crate::support::client::{APP_RECORD, Client};
+use crate::support::dc::{Dc, DcSession};
+use crate::support::hello::Secret;
+use crate::support::origin::Origin;
+use crate::support::peer::End;
+use crate::support::proxy::Config;
+use crate::support::stage::Stage;
+use crate::support::{Pattern, pattern};
+
+const MIB: usize = 1 << 20;
+
+/// Chunk sizes that lie around every border that a relay may have.
+const ODD_SIZES: [usize; 16] =
+    [1, 2, 17, 18, 63, 64, 65, 1000, 2878, 4096, 16_383, 16_384, 16_401, 16_402, 65_535, 131_073];
+
+#[test]
+fn every_size_arrives_with_matched_keys() {
+    every_size_arrives(&Stage::plain());
+}
+
+#[test]
+fn every_size_arrives_with_re_encryption() {
+    every_size_arrives(&Stage::with(|config| config.set("network", "re-encrypt", "true")));
+}
+
+#[test]
+fn every_size_arrives_with_little_memory() {
+    every_size_arrives(&Stage::with(|config| config.set("memory", "buffers", "\"1mib\"")));
+}
+
+#[test]
+fn every_size_arrives_without_moderation() {
+    every_size_arrives(&Stage::with(|config| config.set("network", "moderation", "\"off\"")));
+}
+
+/// One message of each size there and back, one after the other over one session.
+fn every_size_arrives(stage: &Stage) {
+    let (mut client, mut session) = stage.session();
+    let (mut up, mut down) = (Pattern::new(1), Pattern::new(2));
+    for size in ODD_SIZES {
+        let question = up.take(size);
+        client.up.send(&question);
+        assert!(session.from.recv(size) == question, "{size} bytes up");
+        let answer = down.take(size);
+        session.to.send(&answer);
+        assert!(client.down.recv(size) == answer, "{size} bytes down");
+    }
+}
+
+#[test]
+fn sixty_four_mebibytes_go_up() {
+    let stage = Stage::plain();
+    let (client, session) = stage.session();
+    both_ways(client, session, &Load { up: 64 * MIB, down: 0, ..Load::usual() });
+}
+
+#[test]
+fn sixty_four_mebibytes_come_down() {
+    let stage = Stage::plain();
+    let (client, session) = stage.session();
+    both_ways(client, session, &Load { up: 0, down: 64 * MIB, ..Load::usual() });
+}
+
+#[test]
+fn several_users_load_both_directions_at_once() {
+    several_users(|config| config);
+}
+
+#[test]
+fn several_users_load_both_directions_with_re_encryption() {
+    several_users(|config| config.set("network", "re-encrypt", "true"));
+}
+
+#[test]
+fn several_users_load_both_directions_with_little_memory() {
+    several_users(|config| config.set("memory", "buffers", "\"1mib\""));
+}
+
+fn several_users(change: impl FnOnce(Config) -> Config) {
+    let (dc, origin) = (Dc::listen(), Origin::listen());
+    let users = ["alice", "bob", "carol"].map(|name| (name, Secret::new(&format!("{name}.test"))));
+    let config = Config::new(dc.addr, origin.addr);
+    let config = users.iter().fold(config, |config, (name, secret)| config.user(name, secret));
+    let proxy = change(config).start();
+    let load = Load { up: 2 * MIB + 7, down: 3 * MIB + 13, ..Load::usual() };
+    thread::scope(|scope| {
+        for (_, secret) in [&users[..], &users[..]].concat() {
+            // Opened one after the other, since only the order tells the DC's ends apart.
+            let client = Client::open(proxy.addr, &secret);
+            let session = dc.accept();
+            let load = &load;
+            scope.spawn(move || both_ways(client, session, load));
+        }
+    });
+    for (name, _) in &users {
+        proxy.wait_for_connections(name, 0);
+        assert_eq!(proxy.number(name, "bytes_in"), 2 * load.up as u64);
+        assert_eq!(proxy.number(name, "bytes_out"), 2 * load.down as u64);
+    }
+}
+
+#[test]
+fn a_client_that_sends_single_bytes_is_relayed() {
+    let stage = Stage::plain();
+    let (client, session) = stage.session();
+    let load = Load { up: 3000, down: 3000, up_chunk: 1, down_chunk: 1, up_record: 1 };
+    both_ways(client, session, &load);
+}
+
+#[test]
+fn records_larger_than_tls_allows_are_relayed() {
+    let stage = Stage::plain();
+    for up_record in [16_384, 16_640, 65_535] {
+        let (client, session) = stage.session();
+        let load = Load { up: MIB, up_record, up_chunk: 3 * 65_535, ..Load::usual() };
+        both_ways(client, session, &load);
+    }
+}
+
+#[test]
+fn tiny_records_in_large_writes_are_relayed() {
+    let stage = Stage::plain();
+    for up_record in [1, 3, 17] {
+        let (client, session) = stage.session();
+        let load = Load { up: 100_000, up_record, up_chunk: 10_000, ..Load::usual() };
+        both_ways(client, session, &load);
+    }
+}
+
+#[test]
+fn download_is_copied_untouched_unless_re_encryption_is_asked_for() {
+    for (setting, is_equal) in [("false", true), ("true", false)] {
+        let stage = Stage::with(|config| config.set("network", "re-encrypt", setting));
+        let (mut client, mut session) = stage.session();
+        let plain = pattern(3, 5000);
+        let sealed_by_dc = session.to.try_send(&plain).expect("a living proxy");
+        let (mut sealed, mut opened) = (Vec::new(), Vec::new());
+        while sealed.len() < plain.len() {
+            let payload = client.down.next_record().expect("a record");
+            opened.extend(client.down.open(&payload));
+            sealed.extend(payload);
+        }
+        assert!(opened == plain);
+        assert_eq!(sealed == sealed_by_dc, is_equal, "re-encrypt = {setting}");
+    }
+}
+
+/// What one session carries.
+struct Load {
+    up: usize,
+    down: usize,
+    /// Bytes per write of the client.
+    up_chunk: usize,
+    /// Bytes per write of the DC.
+    down_chunk: usize,
+    /// Bytes per record of the client.
+    up_record: usize,
+}
+
+impl Load {
+    /// As apps and data centres do it, in chunks of no round size.
+    fn usual() -> Self {
+        Self { up: 0, down: 0, up_chunk: 50_021, down_chunk: 100_003, up_record: APP_RECORD }
+    }
+}
+
+/// Both directions at once, each in its own pair of threads, then both ends close.
+fn both_ways(client: Client, session: DcSession, load: &Load) {
+    let Client { mut up, mut down } = client;
+    let DcSession { mut from, mut to, .. } = session;
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut data = Pattern::new(11);
+            for size in pieces(load.up, load.up_chunk) {
+                up.send_cut(&data.take(size), load.up_record);
+            }
+            up.finish();
+        });
+        scope.spawn(move || {
+            let mut data = Pattern::new(12);
+            for size in pieces(load.down, load.down_chunk) {
+                to.send(&data.take(size));
+            }
+            to.finish();
+        });
+        scope.spawn(move || {
+            let mut data = Pattern::new(11);
+            for size in pieces(load.up, MIB) {
+                assert!(from.recv(size) == data.take(size), "other bytes at the DC");
+            }
+            assert_eq!(from.recv_rest(), (Vec::new(), End::Fin));
+        });
+        let mut data = Pattern::new(12);
+        for size in pieces(load.down, MIB) {
+            assert!(down.recv(size) == data.take(size), "other bytes at the client");
+        }
+        assert_eq!(down.recv_rest(), (Vec::new(), End::Fin));
+    });
+}
+
+/// `total` in pieces of `size`, the last one smaller.
+fn pieces(total: usize, size: usize) -> impl Iterator<Item = usize> {
+    (0..total).step_by(size).map(move |at| size.min(total - at))
+}

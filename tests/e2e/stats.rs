@@ -1,0 +1,200 @@
+//! The stats listener: its exact text, its counters, its manners (spec: stats 1 and 2).
+
+use std::time::{Duration, Instant};
+
+use crate::support::hello::Secret;
+use crate::support::peer::Peer;
+use crate::support::stage::{HOST, Stage};
+use crate::support::stats::{ask, get, read_reply};
+use crate::support::{PATIENCE, eventually, pattern};
+
+/// The text with every number as `0` and every string value as `"s"`: what is left is the form.
+fn form(json: &str) -> String {
+    let mut out = String::new();
+    let mut rest = json;
+    while let Some(next) = rest.chars().next() {
+        let length = match next {
+            '"' => rest[1..].find('"').expect("the end of a string") + 2,
+            '0'..='9' => rest.find(|c: char| !c.is_ascii_digit()).expect("an end"),
+            _ => next.len_utf8(),
+        };
+        match next {
+            '"' if out.ends_with(':') => out.push_str("\"s\""),
+            '0'..='9' => out.push('0'),
+            _ => out.push_str(&rest[..length]),
+        }
+        rest = &rest[length..];
+    }
+    out
+}
+
+#[test]
+fn the_body_has_the_fields_in_their_order() {
+    let stage = Stage::with(|config| config.user("bob", &Secret::new(HOST)));
+    let idle = r#"{"connections":0,"bytes_in":0,"bytes_out":0,"last_seen":null}"#;
+    let seen = idle.replace("null", r#""s""#);
+    let head = r#"{"started_at":"s","uptime_seconds":0,"total_connections":0,"users":"#;
+
+    let reply = get(stage.proxy.api, "/stats");
+    assert_eq!(reply.status, 200);
+    assert_eq!(reply.header("content-type"), Some("application/json"));
+    assert_eq!(form(&reply.body), format!("{head}{{\"alice\":{idle},\"bob\":{idle}}}}}\n"));
+
+    let _session = stage.session();
+    let reply = get(stage.proxy.api, "/stats?pretty=1");
+    assert_eq!(form(&reply.body), format!("{head}{{\"alice\":{seen},\"bob\":{idle}}}}}\n"));
+}
+
+#[test]
+fn the_throttle_is_shown_where_it_is_configured() {
+    let stage = Stage::with(|config| config.set("throttle", "max-connections", "10"));
+    let body = get(stage.proxy.api, "/stats").body;
+    let part = r#""total_connections":0,"throttle":{"active":false,"limit":10},"users":{"#;
+    assert!(body.contains(part), "{body}");
+}
+
+#[test]
+fn counters_hold_payload_and_nothing_else() {
+    let stage = Stage::plain();
+    let (mut client, mut session) = stage.session();
+    stage.proxy.wait_for_connections("alice", 1);
+    assert_eq!(stage.proxy.stats()["total_connections"], 1);
+    client.up.send(&pattern(1, 1000));
+    session.from.recv(1000);
+    session.to.send(&pattern(2, 1000));
+    client.down.recv(1000);
+    assert_eq!(stage.proxy.number("alice", "bytes_in"), 1000);
+    assert_eq!(stage.proxy.number("alice", "bytes_out"), 1000);
+
+    let (second, _second_session) = stage.session();
+    stage.proxy.wait_for_connections("alice", 2);
+    drop((client, session));
+    stage.proxy.wait_for_connections("alice", 1);
+    second.reset();
+    stage.proxy.wait_for_connections("alice", 0);
+    assert_eq!(stage.proxy.number("alice", "bytes_in"), 1000);
+}
+
+#[test]
+fn last_seen_is_null_then_a_time_that_moves_with_traffic() {
+    let stage = Stage::plain();
+    let last_seen = || stage.proxy.stats()["users"]["alice"]["last_seen"].clone();
+    assert!(last_seen().is_null());
+    let (mut client, mut session) = stage.session();
+    let first = last_seen().as_str().expect("a time").to_owned();
+    assert_is_rfc_3339(&first);
+    assert_is_rfc_3339(stage.proxy.stats()["started_at"].as_str().expect("a time"));
+    eventually("traffic moves last_seen", || {
+        client.up.send(b"tick");
+        session.from.recv(4);
+        last_seen().as_str().expect("a time") != first
+    });
+}
+
+/// `2026-11-23T05:32:40.123456789Z`, or an offset at the end; no fraction is fine too.
+fn assert_is_rfc_3339(text: &str) {
+    let form: String =
+        text.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).take(19).collect();
+    assert_eq!(form, "0000-00-00T00:00:00", "{text}");
+    let tail = text[19..].trim_start_matches(|c: char| c == '.' || c.is_ascii_digit());
+    let is_offset = tail.len() == 6 && tail.starts_with(['+', '-']) && &tail[3..4] == ":";
+    assert!(tail == "Z" || is_offset, "{text}");
+}
+
+#[test]
+fn uptime_counts_whole_seconds() {
+    let stage = Stage::plain();
+    eventually("a second passes", || {
+        let uptime = &stage.proxy.stats()["uptime_seconds"];
+        uptime.as_u64().expect("an integer") >= 1
+    });
+}
+
+#[test]
+fn names_are_escaped_for_html() {
+    let stage = Stage::with(|config| config.user("a<b>&c", &Secret::new(HOST)));
+    let body = get(stage.proxy.api, "/stats").body;
+    assert!(body.contains(r#""a\u003cb\u003e\u0026c":{"connections":0"#), "{body}");
+}
+
+#[test]
+fn only_get_and_head_of_stats_are_served() {
+    let stage = Stage::plain();
+    let api = stage.proxy.api;
+    let whole = get(api, "/stats");
+    let head = ask(api, b"HEAD /stats HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    assert_eq!((head.status, head.body.as_str()), (200, ""));
+    assert_eq!(head.header("content-type"), whole.header("content-type"));
+
+    for path in ["/", "/stats/", "/stat", "/metrics", "/stats/alice", "//stats"] {
+        let reply = get(api, path);
+        assert_eq!((reply.status, reply.body.as_str()), (404, "404 page not found\n"), "{path}");
+        assert_eq!(reply.header("content-type"), Some("text/plain; charset=utf-8"));
+    }
+    let post = ask(api, b"POST /stats HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(post.status, 405);
+    assert_eq!(ask(api, b"complete nonsense\r\n\r\n").status, 400);
+}
+
+#[test]
+fn a_head_without_end_is_refused() {
+    let stage = Stage::plain();
+    let long = [b"GET /stats HTTP/1.1\r\nX: ", &[b'a'; 3000][..]].concat();
+    assert_eq!(ask(stage.proxy.api, &long).status, 431);
+}
+
+#[test]
+fn a_head_that_trickles_is_cut_off() {
+    let stage = Stage::plain();
+    let mut silent = Peer::connect("slow reader", stage.proxy.api);
+    silent.send(b"GET /stats HT");
+    let mut trickle = Peer::connect("slow reader", stage.proxy.api);
+    let start = Instant::now();
+    while trickle.try_send(b"G").is_ok() && !trickle.hears_within(Duration::from_millis(50)) {
+        assert!(start.elapsed() < PATIENCE, "a trickle of bytes keeps the connection for ever");
+    }
+    assert_eq!(read_reply(&mut silent).status, 408);
+}
+
+#[test]
+fn slow_readers_do_not_lock_others_out_for_ever() {
+    let stage = Stage::plain();
+    let mut slow: Vec<_> = (0..8).map(|_| Peer::connect("slow reader", stage.proxy.api)).collect();
+    for peer in &mut slow {
+        peer.send(b"GET /st");
+    }
+    assert_eq!(get(stage.proxy.api, "/stats").status, 200);
+}
+
+#[test]
+fn a_long_body_reaches_a_reader_with_a_small_window() {
+    let stage = Stage::with(|config| {
+        let secret = Secret::new(HOST);
+        (0..3000).fold(config, |config, n| config.user(&format!("user number {n}"), &secret))
+    });
+    let mut peer = Peer::connect("slow reader", stage.proxy.api).with_small_receive_buffer(16_384);
+    peer.send(b"GET /stats HTTP/1.0\r\n\r\n");
+    let reply = read_reply(&mut peer);
+    assert_eq!(reply.header("content-length"), Some(reply.body.len().to_string().as_str()));
+    let stats: serde_json::Value = serde_json::from_str(&reply.body).expect("JSON");
+    assert_eq!(stats["users"].as_object().map(|users| users.len()), Some(3001));
+}
+
+#[test]
+fn a_reader_who_finishes_behind_the_request_is_answered() {
+    let stage = Stage::plain();
+    let mut peer = Peer::connect("stats reader", stage.proxy.api);
+    peer.send(b"GET /stats HTTP/1.0\r\n\r\n");
+    peer.finish();
+    assert_eq!(read_reply(&mut peer).status, 200);
+}
+
+#[test]
+fn a_request_that_arrives_byte_by_byte_is_answered() {
+    let stage = Stage::plain();
+    let mut peer = Peer::connect("stats reader", stage.proxy.api);
+    for byte in b"GET /stats HTTP/1.1\r\nHost: x\r\n\r\n" {
+        peer.send(&[*byte]);
+    }
+    assert_eq!(read_reply(&mut peer).status, 200);
+}

@@ -1,0 +1,188 @@
+//! Laws of the policy floor, against models and the test vectors.
+
+use std::collections::HashSet;
+
+use mtbox::policy::drbg::{Drbg, SEED};
+use mtbox::policy::moderation::{Moderation, Round};
+use mtbox::policy::replay::Replay;
+use mtbox::policy::throttle::{Throttle, fair_share};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use serde_json::Value;
+
+fn number(value: &Value) -> u32 {
+    u32::try_from(value.as_u64().expect("a number")).expect("32 bits")
+}
+
+#[test]
+fn caps_are_those_of_the_vectors() {
+    let all: Value = serde_json::from_str(include_str!("data/fair_share.json")).expect("JSON");
+    let cases = all["caps"].as_array().expect("cases");
+    assert!(cases.len() >= 14);
+    for case in cases {
+        let users = case["connections"].as_object().expect("users");
+        let counts: Vec<u32> = users.values().map(number).collect();
+        let wanted: Vec<Option<u32>> =
+            users.keys().map(|user| case["caps"].get(user).map(number)).collect();
+        // Caps of an earlier time must not shine through.
+        let mut caps = vec![Some(7); counts.len()];
+        let active = fair_share(number(&case["limit"]), &counts, &mut caps);
+        assert_eq!((active, caps), (case["active"] == true, wanted), "{}", case["name"]);
+    }
+}
+
+#[test]
+fn caps_of_the_last_tick_hold_while_the_total_fits() {
+    // The admission cases of the vectors, except that a cap of 0 counts as 1 (D5).
+    let mut throttle = Throttle::new(100, 4);
+    throttle.recompute(&[1, 1, 90, 110]);
+    assert!(throttle.is_active());
+    let later = [1, 0, 48, 49];
+    assert!(throttle.admit(&later, 0), "a user without a cap");
+    assert!(throttle.admit(&later, 2), "below the cap");
+    assert!(!throttle.admit(&later, 3), "at the cap");
+    throttle.recompute(&later);
+    assert!(!throttle.is_active());
+    assert!(throttle.admit(&later, 3), "no caps any more");
+    assert!(!throttle.admit(&later, 4), "nobody knows this user");
+}
+
+#[test]
+fn users_may_become_more_or_fewer_between_two_ticks() {
+    let mut throttle = Throttle::new(2, 2);
+    throttle.recompute(&[5, 5, 5]);
+    assert_eq!(throttle.caps().collect::<Vec<_>>(), [Some(1); 3]);
+    assert!(!throttle.admit(&[5], 0));
+    assert!(throttle.admit(&[5, 0], 1));
+}
+
+proptest! {
+    /// These laws leave no room for another answer: it is max-min fairness in whole connections.
+    #[test]
+    fn caps_are_the_only_fair_ones(limit in 0..300u32, counts in vec(0..100u32, 0..20)) {
+        let mut caps = vec![None; counts.len()];
+        let active = fair_share(limit, &counts, &mut caps);
+        let total: u32 = counts.iter().sum();
+        prop_assert_eq!(active, total > limit);
+        prop_assert_eq!(active, caps.iter().any(Option::is_some));
+        let Some(cap) = caps.iter().copied().flatten().next() else { return Ok(()) };
+        let mut used = 0;
+        for (count, own) in counts.iter().zip(&caps) {
+            prop_assert_eq!(own.is_some(), *count > cap, "capped are exactly those above the cap");
+            prop_assert!(own.is_none_or(|own| own == cap), "one cap for all");
+            used += count.min(&cap);
+        }
+        let capped = caps.iter().flatten().count() as u32;
+        prop_assert!(used <= limit && limit < used + capped, "only the remainder is lost");
+    }
+
+    #[test]
+    fn in_any_course_of_events_the_light_get_in_and_nobody_gets_all(
+        limit in 1..40u32,
+        events in vec((0..6usize, 0..4u8), 1..400),
+    ) {
+        const USERS: u32 = 6;
+        let mut throttle = Throttle::new(limit, USERS as usize);
+        let mut counts = [0_u32; USERS as usize];
+        for (user, event) in events {
+            match event {
+                0 => counts[user] = counts[user].saturating_sub(1),
+                1 if user == 0 => throttle.recompute(&counts),
+                _ => {
+                    let admitted = throttle.admit(&counts, user);
+                    let light = counts[user] < (limit / USERS).max(1);
+                    prop_assert!(admitted || !light, "{counts:?} refused {user}");
+                    counts[user] += u32::from(admitted);
+                    let total: u32 = counts.iter().sum();
+                    prop_assert!(admitted || total >= limit || throttle.is_active());
+                }
+            }
+            prop_assert!(counts[user] <= limit);
+        }
+    }
+
+    #[test]
+    fn within_its_space_the_replay_store_is_a_set(names in vec(0..500u32, 1..1_500)) {
+        let (mut store, mut model) = (Replay::new(64 * 1024), HashSet::new());
+        for name in names {
+            prop_assert_eq!(store.seen_before(&digest(name)), !model.insert(name));
+        }
+    }
+
+    #[test]
+    fn a_full_replay_store_still_knows_the_latest(
+        max_bytes in 0..100_000usize,
+        strangers in 0..20_000u32,
+    ) {
+        let mut store = Replay::new(max_bytes);
+        for name in 0..strangers {
+            prop_assert!(!store.seen_before(&digest(name)), "a fresh hello is never refused");
+            prop_assert!(store.bytes() <= max_bytes.max(8 * 1024));
+        }
+        // One generation of the smallest store: three quarters of 512 slots.
+        for name in strangers.saturating_sub(384)..strangers {
+            prop_assert!(store.seen_before(&digest(name)));
+        }
+    }
+
+    #[test]
+    fn random_bytes_do_not_depend_on_how_they_are_drawn(
+        seed in any::<u8>(),
+        cuts in vec(0..5_000usize, 1..8),
+    ) {
+        let total = cuts.iter().sum();
+        let (mut whole, mut parts) = (vec![0; total], vec![0; total]);
+        Drbg::new([seed; SEED]).fill(&mut whole);
+        let (mut drbg, mut rest) = (Drbg::new([seed; SEED]), &mut parts[..]);
+        for cut in cuts {
+            let (now, later) = rest.split_at_mut(cut);
+            drbg.fill(now);
+            rest = later;
+        }
+        prop_assert_eq!(whole, parts);
+    }
+
+    #[test]
+    fn a_random_number_stays_below_its_bound(seed in any::<u8>(), bound in 1..=u32::MAX) {
+        let mut drbg = Drbg::new([seed; SEED]);
+        for _ in 0..50 {
+            prop_assert!(drbg.u32_below(bound) < bound);
+        }
+    }
+
+    #[test]
+    fn rests_are_short_and_only_for_many_small_reads(
+        rounds in vec((0..30u64, 0..64u32, 1..20_000u64, any::<bool>()), 1..300),
+    ) {
+        let (mut moderation, mut off) = (Moderation::new(true), Moderation::new(false));
+        let (mut now_ms, mut history, mut last_read) = (0, Vec::new(), 0);
+        for (gap, reads, size, greeting) in rounds {
+            now_ms += gap;
+            let bytes = u64::from(reads) * size;
+            let round = Round { now_ms, reads, bytes, greeting };
+            prop_assert_eq!(off.rest(round), None);
+            let paused = now_ms - last_read >= 20;
+            if let Some(rest) = moderation.rest(round) {
+                prop_assert!((1..=2).contains(&rest.as_millis()));
+                prop_assert!(reads > 0 && !greeting && !paused);
+                // Some stretch of the last 200 ms had the rate that the decision asks for.
+                let recent = history.iter().filter(|(at, _)| now_ms - at <= 200);
+                let (count, any_small) = recent.fold((0, false), |(count, small), (_, r)| {
+                    let (reads, size): (u32, u64) = *r;
+                    (count + reads, small || (reads > 0 && size < 4_096))
+                });
+                prop_assert!(count > 100 && any_small);
+            }
+            if reads > 0 {
+                last_read = now_ms;
+            }
+            history.push((now_ms, (reads, size)));
+        }
+    }
+}
+
+fn digest(name: u32) -> [u8; 28] {
+    let mut digest = [0; 28];
+    digest[12..16].copy_from_slice(&name.to_le_bytes());
+    digest
+}

@@ -1,0 +1,166 @@
+//! A Telegram data centre: takes the 64-byte header, then talks whatever the scenario says.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+use super::PATIENCE;
+use super::crypto::Stream;
+use super::obfuscated2;
+use super::peer::{End, Peer};
+
+/// The listener; sessions queue up until a scenario takes them.
+pub struct Dc {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    arrivals: Receiver<DcSession>,
+}
+
+/// One session whose header has arrived.
+pub struct DcSession {
+    /// The header as it travelled.
+    pub header: [u8; 64],
+    /// The framing that it announces.
+    pub tag: [u8; 4],
+    /// The DC that it names.
+    pub dc: i16,
+    /// What the proxy sends.
+    pub from: DcReader,
+    /// What the proxy gets.
+    pub to: DcWriter,
+}
+
+/// The receiving half.
+pub struct DcReader {
+    peer: Peer,
+    stream: Stream,
+}
+
+/// The sending half.
+pub struct DcWriter {
+    peer: Peer,
+    stream: Stream,
+}
+
+impl Dc {
+    /// Listens on 127.0.0.1.
+    pub fn listen() -> Self {
+        let listener = TcpListener::bind((IpAddr::from(Ipv4Addr::LOCALHOST), 0)).expect("a port");
+        let addr = listener.local_addr().expect("an address");
+        let (sender, arrivals) = channel();
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let sender = sender.clone();
+                thread::spawn(move || {
+                    if let Some(session) = DcSession::receive(Peer::new("DC", stream)) {
+                        // The scenario may be over; then nobody wants the session.
+                        let _ = sender.send(session);
+                    }
+                });
+            }
+        });
+        Self { addr, arrivals }
+    }
+
+    /// A DC that sends back whatever it gets, as many sessions as come, and half-closes likewise.
+    pub fn echoing() -> SocketAddr {
+        let dc = Self::listen();
+        let addr = dc.addr;
+        thread::spawn(move || {
+            for session in dc.arrivals {
+                thread::spawn(move || session.echo());
+            }
+        });
+        addr
+    }
+
+    /// The next session.
+    pub fn accept(&self) -> DcSession {
+        let session = self.arrivals.recv_timeout(PATIENCE).expect("a session at the DC");
+        // A DC takes these openings for other protocols (spec: protocol 6).
+        let plain = [&b"HEAD"[..], b"POST", b"GET ", b"OPTI", &[0x16, 3, 1, 2], &[0xdd; 4]];
+        assert!(
+            session.header[0] != 0xef && session.header[..4] != [0xee; 4],
+            "a mistakable header"
+        );
+        assert!(!plain.contains(&&session.header[..4]) && session.header[4..8] != [0; 4]);
+        session
+    }
+
+    /// The next session, if one comes within `time`.
+    pub fn accept_within(&self, time: Duration) -> Option<DcSession> {
+        self.arrivals.recv_timeout(time).ok()
+    }
+}
+
+impl DcSession {
+    /// Reads the header; `None` when the connection ends before.
+    fn receive(mut peer: Peer) -> Option<Self> {
+        let mut header = [0; 64];
+        let mut got = 0;
+        while got < header.len() {
+            got += peer.read(&mut header[got..]).ok()?;
+        }
+        let incoming = obfuscated2::read(&header, None);
+        Some(Self {
+            header: incoming.wire,
+            tag: incoming.tag,
+            dc: incoming.dc,
+            to: DcWriter { peer: peer.twin(), stream: incoming.back },
+            from: DcReader { peer, stream: incoming.forth },
+        })
+    }
+
+    /// Closes with RST.
+    pub fn reset(self) {
+        self.from.peer.reset();
+    }
+
+    fn echo(mut self) {
+        self.from.peer.be_patient();
+        let mut chunk = vec![0; 65_536];
+        while let Ok(count) = self.from.peer.read(&mut chunk) {
+            let heard = &mut chunk[..count];
+            self.from.stream.apply(heard);
+            self.to.stream.apply(heard);
+            if self.to.peer.try_send(heard).is_err() {
+                return;
+            }
+        }
+        self.to.finish();
+    }
+}
+
+impl DcReader {
+    /// Exactly `count` bytes of plaintext.
+    pub fn recv(&mut self, count: usize) -> Vec<u8> {
+        let sealed = self.peer.recv(count);
+        self.stream.turn(&sealed)
+    }
+
+    /// All plaintext until the end, and the kind of end.
+    pub fn recv_rest(&mut self) -> (Vec<u8>, End) {
+        let (sealed, end) = self.peer.recv_rest();
+        (self.stream.turn(&sealed), end)
+    }
+}
+
+impl DcWriter {
+    /// Encrypts and sends.
+    pub fn send(&mut self, plain: &[u8]) {
+        let sealed = self.stream.turn(plain);
+        self.peer.send(&sealed);
+    }
+
+    /// Encrypts and sends; gives back what travelled, or `None` when the proxy is gone.
+    pub fn try_send(&mut self, plain: &[u8]) -> Option<Vec<u8>> {
+        let sealed = self.stream.turn(plain);
+        self.peer.try_send(&sealed).ok().map(|()| sealed)
+    }
+
+    /// Sends FIN.
+    pub fn finish(&self) {
+        self.peer.finish();
+    }
+}

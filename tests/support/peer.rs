@@ -1,0 +1,143 @@
+//! One end of a TCP connection that never waits for ever and says who it is when it fails.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use nix::libc::linger;
+use nix::sys::socket::{setsockopt, sockopt};
+
+use super::PATIENCE;
+
+/// How the other side ended its direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// An orderly FIN.
+    Fin,
+    /// A reset.
+    Reset,
+}
+
+/// A connected socket with a name for messages.
+pub struct Peer {
+    name: &'static str,
+    stream: TcpStream,
+}
+
+impl Peer {
+    /// Connects, or fails the test.
+    pub fn connect(name: &'static str, to: SocketAddr) -> Self {
+        let stream = TcpStream::connect_timeout(&to, PATIENCE)
+            .unwrap_or_else(|error| panic!("{name} cannot connect to {to}: {error}"));
+        Self::new(name, stream)
+    }
+
+    /// Takes over an accepted socket.
+    pub fn new(name: &'static str, stream: TcpStream) -> Self {
+        stream.set_read_timeout(Some(PATIENCE)).expect("a read timeout");
+        stream.set_write_timeout(Some(PATIENCE)).expect("a write timeout");
+        stream.set_nodelay(true).expect("no delay");
+        Self { name, stream }
+    }
+
+    /// Lets reads wait as long as it takes, for a party that only reacts.
+    pub fn be_patient(&self) {
+        self.stream.set_read_timeout(None).expect("no read timeout");
+    }
+
+    /// A second handle on the same socket.
+    pub fn twin(&self) -> Self {
+        Self { name: self.name, stream: self.stream.try_clone().expect("another descriptor") }
+    }
+
+    /// The raw socket, for layers that want one.
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// Asks the kernel to keep little for us, so that a peer that does not read is felt soon.
+    pub fn with_small_receive_buffer(self, bytes: usize) -> Self {
+        setsockopt(&self.stream, sockopt::RcvBuf, &bytes).expect("a receive buffer");
+        self
+    }
+
+    /// Writes all of it in as few segments as the kernel allows.
+    pub fn send(&mut self, bytes: &[u8]) {
+        let name = self.name;
+        self.try_send(bytes).unwrap_or_else(|error| panic!("{name} cannot send: {error}"));
+    }
+
+    /// Writes all of it, unless the peer is gone.
+    pub fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
+    /// Exactly `count` bytes.
+    pub fn recv(&mut self, count: usize) -> Vec<u8> {
+        let mut out = vec![0; count];
+        let mut got = 0;
+        while got < count {
+            match self.read(&mut out[got..]) {
+                Ok(more) => got += more,
+                Err(end) => panic!("{} got {end:?} after {got} of {count} bytes", self.name),
+            }
+        }
+        out
+    }
+
+    /// Everything until the other side ends, and how it ended.
+    pub fn recv_rest(&mut self) -> (Vec<u8>, End) {
+        let mut out = Vec::new();
+        let mut chunk = vec![0; 65_536];
+        loop {
+            match self.read(&mut chunk) {
+                Ok(count) => out.extend_from_slice(&chunk[..count]),
+                Err(end) => return (out, end),
+            }
+        }
+    }
+
+    /// One read of at least one byte, or the end. Anything else fails the test.
+    pub fn read(&mut self, into: &mut [u8]) -> Result<usize, End> {
+        loop {
+            return match self.stream.read(into) {
+                Ok(0) => Err(End::Fin),
+                Ok(count) => Ok(count),
+                Err(error) => match error.kind() {
+                    ErrorKind::Interrupted => continue,
+                    ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Err(End::Reset),
+                    kind => panic!("{} waited {PATIENCE:?} for bytes: {kind:?}", self.name),
+                },
+            };
+        }
+    }
+
+    /// Whether the other side says nothing, not even an end, for `time`.
+    pub fn is_quiet_for(&mut self, time: Duration) -> bool {
+        self.stream.set_read_timeout(Some(time)).expect("a read timeout");
+        let outcome = self.stream.peek(&mut [0]);
+        self.stream.set_read_timeout(Some(PATIENCE)).expect("a read timeout");
+        matches!(outcome, Err(error)
+            if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
+    }
+
+    /// Whether at least one byte arrives within `time`; an end is none.
+    pub fn hears_within(&mut self, time: Duration) -> bool {
+        self.stream.set_read_timeout(Some(time)).expect("a read timeout");
+        let outcome = self.stream.peek(&mut [0]);
+        self.stream.set_read_timeout(Some(PATIENCE)).expect("a read timeout");
+        matches!(outcome, Ok(1..))
+    }
+
+    /// Sends FIN and goes on listening.
+    pub fn finish(&self) {
+        // The peer may have reset the connection already; then there is nothing left to end.
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    /// Closes with RST.
+    pub fn reset(self) {
+        let now = linger { l_onoff: 1, l_linger: 0 };
+        setsockopt(&self.stream, sockopt::Linger, &now).expect("linger 0");
+    }
+}

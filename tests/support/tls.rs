@@ -1,0 +1,77 @@
+//! A true TLS site and a true TLS visitor, both rustls.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread;
+
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, Stream,
+};
+
+use super::peer::Peer;
+
+/// What the site says to every request.
+pub const PAGE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello";
+
+/// The site.
+pub struct TlsOrigin {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    certificate: CertificateDer<'static>,
+}
+
+impl TlsOrigin {
+    /// Listens on 127.0.0.1 with a fresh certificate for `names`.
+    pub fn listen(names: &[&str]) -> Self {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+        let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+        let certificate = made.cert.der().clone();
+        let config = ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.clone()], key)
+            .expect("a server configuration");
+        let config = Arc::new(config);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let addr = listener.local_addr().expect("an address");
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let config = Arc::clone(&config);
+                thread::spawn(move || serve(&Peer::new("TLS origin", stream), config));
+            }
+        });
+        Self { addr, certificate }
+    }
+
+    /// Visits the site through `proxy`: a verified handshake for `sni`, one request, the page.
+    pub fn page_through(&self, proxy: SocketAddr, sni: &str) -> Vec<u8> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.clone()).expect("a root");
+        let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        let name = ServerName::try_from(sni.to_owned()).expect("a name");
+        let mut tls = ClientConnection::new(Arc::new(config), name).expect("a TLS client");
+        let peer = Peer::connect("browser", proxy);
+        let mut socket = peer.stream();
+        let mut stream = Stream::new(&mut tls, &mut socket);
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").expect("a TLS handshake");
+        let mut page = Vec::new();
+        stream.read_to_end(&mut page).expect("a page ended by close_notify");
+        let seen = tls.peer_certificates().and_then(|chain| chain.first());
+        assert_eq!(seen, Some(&self.certificate), "the origin's own certificate");
+        page
+    }
+}
+
+/// One request, one page. A visitor that breaks off is its own business.
+fn serve(peer: &Peer, config: Arc<ServerConfig>) {
+    let mut tls = ServerConnection::new(config).expect("a TLS server");
+    let mut socket = peer.stream();
+    let mut stream = Stream::new(&mut tls, &mut socket);
+    if matches!(stream.read(&mut [0; 1024]), Ok(count) if count > 0) {
+        let _ = stream.write_all(PAGE);
+        tls.send_close_notify();
+        let _ = tls.complete_io(&mut socket);
+    }
+}

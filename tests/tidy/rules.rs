@@ -1,0 +1,260 @@
+//! The rules, each a function from a source to complaints of the form `file:line: what is wrong`.
+//! Below each is the proof that it can fail.
+
+use crate::source::{Source, line_of, words};
+
+/// A file is one screenful of thoughts, not a drawer.
+const MOST_LINES: usize = 600;
+
+/// As in `rustfmt.toml`; rustfmt leaves long literals and comments alone, this rule does not.
+const MOST_COLUMNS: usize = 100;
+
+/// Who may import whom. The crate's root files join the floors and are not listed.
+const MAY_IMPORT: &[(&str, &[&str])] = &[
+    ("proto", &[]),
+    ("io", &[]),
+    ("policy", &["proto"]),
+    ("flow", &["policy", "proto"]),
+    ("config", &["policy", "proto"]),
+    ("daemon", &["config", "flow", "io", "policy", "proto"]),
+    ("cli", &["config", "daemon", "flow", "io", "policy", "proto"]),
+];
+
+/// The floors that get time and randomness as parameters and see no socket and no log.
+const PURE: &[&str] = &["proto", "policy", "flow", "config"];
+
+/// What a pure floor must not name, wherever it was imported from.
+const IMPURE: &[&str] =
+    &["Instant::now", "SystemTime", "TcpStream", "TcpListener", "UdpSocket", "getrandom", "log::"];
+
+/// What may end the process; the peer must never reach it, so the product does not contain it.
+const PANICS: &[&str] = &[".unwrap()", ".expect(", "panic!", "todo!", "unimplemented!", "dbg!"];
+
+/// Paths of the machine that something was made on. Written in halves, so that this file passes.
+const HOMES: &[&str] = &[concat!("/ro", "ot/"), concat!("/ho", "me/")];
+
+/// Words that put work off.
+const UNFINISHED: &[&str] = &[concat!("TO", "DO"), concat!("FIX", "ME")];
+
+/// At most 600 lines of at most 100 columns, and a head that says what the file is for.
+pub fn shape(source: &Source) -> Vec<String> {
+    let mut complaints = Vec::new();
+    let lines = source.text.lines().count();
+    if lines > MOST_LINES {
+        complaints.push(format!("{}:{lines}: more than {MOST_LINES} lines", source.name));
+    }
+    if !source.text.starts_with("//!") {
+        complaints.push(format!("{}:1: no `//!` head", source.name));
+    }
+    for (index, line) in source.text.lines().enumerate() {
+        let columns = line.chars().count();
+        if columns > MOST_COLUMNS {
+            complaints.push(format!("{}:{}: {columns} columns", source.name, index + 1));
+        }
+    }
+    complaints
+}
+
+/// A file names only its own floor and the ones that the table allows; tests are no exception.
+pub fn floors(source: &Source) -> Vec<String> {
+    let Some(own) = source.floor() else { return Vec::new() };
+    let Some((_, allowed)) = MAY_IMPORT.iter().find(|(floor, _)| *floor == own) else {
+        return vec![format!("{}:1: `{own}` is not a floor of the house", source.name)];
+    };
+    let mut complaints = Vec::new();
+    for (at, target) in crate_paths(&source.code) {
+        let is_floor = MAY_IMPORT.iter().any(|(floor, _)| *floor == target);
+        if is_floor && target != own && !allowed.contains(&target) {
+            let line = line_of(&source.code, at);
+            complaints.push(format!("{}:{line}: `{own}` must not use `{target}`", source.name));
+        }
+    }
+    complaints
+}
+
+/// Pure floors: no clock, no randomness, no socket, no log.
+pub fn purity(source: &Source) -> Vec<String> {
+    if !source.floor().is_some_and(|floor| PURE.contains(&floor)) {
+        return Vec::new();
+    }
+    forbid(source, IMPURE, "does not belong on this floor")
+}
+
+/// No call that panics outside tests.
+pub fn panics(source: &Source) -> Vec<String> {
+    forbid(source, PANICS, "outside tests")
+}
+
+/// The word appears only where it is forbidden.
+pub fn unsafety(source: &Source) -> Vec<String> {
+    let plain = words(&source.code, "unsafe");
+    let allowed = words(&source.code, "unsafe_code")
+        .filter(|&at| !source.code[..at].trim_end().ends_with("forbid("));
+    let at_line = |at| format!("{}:{}: unsafe", source.name, line_of(&source.code, at));
+    plain.chain(allowed).map(at_line).collect()
+}
+
+/// No home folders and no unfinished work in any published text.
+pub fn leftovers(name: &str, text: &str) -> Vec<String> {
+    let homes = HOMES.iter().flat_map(|home| text.match_indices(home));
+    let unfinished = UNFINISHED.iter().flat_map(|word| words(text, word).map(|at| (at, *word)));
+    homes
+        .chain(unfinished)
+        .map(|(at, what)| format!("{name}:{}: {what}", line_of(text, at)))
+        .collect()
+}
+
+fn forbid(source: &Source, banned: &[&str], why: &str) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for word in banned {
+        for at in words(&source.product, word) {
+            let line = line_of(&source.product, at);
+            complaints.push(format!("{}:{line}: `{word}` {why}", source.name));
+        }
+    }
+    complaints
+}
+
+/// The first name of every path from the crate's root, and where it stands: `crate::a`,
+/// `crate::{a::b, c}`, and `super::super::a`, which may be the root as well.
+fn crate_paths(code: &str) -> Vec<(usize, &str)> {
+    let starts = words(code, "crate::").map(|at| at + "crate::".len());
+    let climbs = words(code, "super::super::").map(|at| at + "super::super::".len());
+    let mut found = Vec::new();
+    for start in starts.chain(climbs) {
+        match code[start..].strip_prefix('{') {
+            None => found.push((start, first_name(&code[start..]))),
+            Some(group) => {
+                for (offset, entry) in group_entries(group) {
+                    found.push((start + 1 + offset, first_name(entry.trim_start())));
+                }
+            }
+        }
+    }
+    found
+}
+
+fn first_name(path: &str) -> &str {
+    let end = path.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(path.len());
+    &path[..end]
+}
+
+/// The entries of an import group, given what follows its opening brace.
+fn group_entries(group: &str) -> Vec<(usize, &str)> {
+    let mut entries = Vec::new();
+    let (mut depth, mut start) = (0usize, 0);
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => {
+                entries.push((start, &group[start..at]));
+                break;
+            }
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                entries.push((start, &group[start..at]));
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    entries
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(name: &str, text: &str) -> Source {
+        Source::new(name, text)
+    }
+
+    #[test]
+    fn a_floor_above_is_refused_and_a_floor_below_is_not() {
+        let bad = [
+            ("src/proto/tls.rs", "use crate::policy::users::User;"),
+            ("src/io/pool.rs", "fn f() { crate::proto::tls::f() }"),
+            ("src/flow/gate.rs", "use crate::{\n    policy::users,\n    io::pool,\n};"),
+            ("src/policy/users.rs", "use super::super::daemon::World;"),
+            ("src/config/load.rs", "#[cfg(test)]\nmod tests { use crate::cli; }"),
+            ("src/daemon/mod.rs", "use crate::cli;"),
+            ("src/attic/mod.rs", ""),
+        ];
+        for (name, text) in bad {
+            assert_eq!(floors(&source(name, text)).len(), 1, "{name}: {text}");
+        }
+        let good = [
+            ("src/flow/gate.rs", "use crate::{policy::{io, users}, proto::tls};"),
+            ("src/daemon/mod.rs", "use crate::io::pool; use super::step;"),
+            ("src/proto/tls.rs", "// crate::daemon is above\nuse crate::proto::bytes;"),
+            ("src/lib.rs", "use crate::cli;"),
+        ];
+        for (name, text) in good {
+            assert_eq!(floors(&source(name, text)), [""; 0], "{name}: {text}");
+        }
+    }
+
+    #[test]
+    fn clocks_sockets_randomness_and_logs_are_refused_on_pure_floors_only() {
+        for text in [
+            "let now = Instant::now();",
+            "use std::time::SystemTime;",
+            "std::net::TcpStream::connect(to);",
+            "use std::net::{IpAddr, TcpStream};",
+            "getrandom::fill(&mut x);",
+            "log::debug!(\"x\");",
+        ] {
+            assert!(!purity(&source("src/policy/x.rs", text)).is_empty(), "{text}");
+            assert!(purity(&source("src/io/x.rs", text)).is_empty(), "{text}");
+            let in_tests = format!("#[cfg(test)]\nmod tests {{ fn f() {{ {text} }} }}");
+            assert!(purity(&source("src/policy/x.rs", &in_tests)).is_empty(), "{text}");
+        }
+        assert!(
+            purity(&source("src/flow/x.rs", "// log::debug!\nuse std::net::IpAddr;")).is_empty()
+        );
+        assert!(purity(&source("src/flow/x.rs", "let x = catalog::find();")).is_empty());
+    }
+
+    #[test]
+    fn panics_are_refused_outside_tests() {
+        for call in ["x.unwrap()", "x.expect(\"y\")", "panic!()", "todo!()", "dbg!(x)"] {
+            let product = format!("fn f() {{ {call}; }}\n");
+            assert_eq!(panics(&source("src/io/x.rs", &product)).len(), 1, "{call}");
+            let test = format!("#[cfg(test)]\nmod tests {{ {product} }}\n");
+            assert!(panics(&source("src/io/x.rs", &test)).is_empty(), "{call}");
+        }
+        assert_eq!(panics(&source("src/io/x.rs", "unimplemented!()")).len(), 1);
+        assert!(panics(&source("src/io/x.rs", "x.unwrap_or(1); // panic!")).is_empty());
+    }
+
+    #[test]
+    fn unsafe_is_refused_unless_it_is_being_forbidden() {
+        let bad = ["fn f() { unsafe { g() } }", "#![allow(unsafe_code)]"];
+        for text in bad {
+            assert_eq!(unsafety(&source("src/io/x.rs", text)).len(), 1, "{text}");
+        }
+        let good = "#![forbid(unsafe_code)]\n// nothing unsafe here\nlet x = \"unsafe\";";
+        assert!(unsafety(&source("src/lib.rs", good)).is_empty());
+    }
+
+    #[test]
+    fn long_files_long_lines_and_headless_files_are_refused() {
+        let long_line = format!("//! x\n{}\n", "é".repeat(MOST_COLUMNS + 1));
+        let long_file = format!("//! x\n{}", "\n".repeat(MOST_LINES));
+        for text in ["fn f() {}", &long_line, &long_file] {
+            assert_eq!(shape(&source("src/x.rs", text)).len(), 1);
+        }
+        let just_right = format!("//! x\n{}\n", "é".repeat(MOST_COLUMNS));
+        assert!(shape(&source("src/x.rs", &just_right)).is_empty());
+    }
+
+    #[test]
+    fn homes_and_unfinished_work_are_refused_with_their_line() {
+        for word in HOMES.iter().chain(UNFINISHED) {
+            let text = format!("fine\nsee {word}x y\n").replace(&format!("{word}x"), word);
+            assert_eq!(leftovers("a.md", &text), [format!("a.md:2: {word}")]);
+        }
+        let inside_a_longer_word = UNFINISHED[0].repeat(2);
+        assert!(leftovers("a.md", &inside_a_longer_word).is_empty());
+    }
+}
