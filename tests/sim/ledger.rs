@@ -41,7 +41,7 @@ pub fn counters(play: &Play) -> Result<(), String> {
 
 /// An end takes nothing away from what came before it. Of a peer that reset, all that had arrived
 /// was read, and the other side, if it was still there, got all that was read, and then a reset.
-/// At a drain, all that was read until then went on. Only where nobody stalls, which is another end.
+/// At a drain, all that was read until then went on. Only where nobody stalls: another end.
 ///
 /// # Errors
 /// Where bytes were lost, or a reset became something else.

@@ -133,7 +133,7 @@ pub fn draw(mix: Mix, seed: u64) -> Scene {
         front_cap: (mix == Mix::Crowd).then(|| rng.u32(0..4)),
         faults,
         plans: Vec::new(),
-        drain_at: (mix == Mix::Drain).then(|| rng.u64(1..4_000)),
+        drain_at: (mix == Mix::Drain).then(|| [rng.u64(1..4_000), 15_000][rng.usize(0..2)]),
         names_ms: if mix == Mix::Dials { 12_000 } else { rng.u64(0..300) },
         bad_names: if mix == Mix::Dials { 30 } else { 0 },
         own_binds: own.then(|| SocketAddr::from(([10, FRONTS, 0, 1], 443))).into_iter().collect(),
@@ -222,6 +222,9 @@ fn plan(mix: Mix, rng: &mut Rng, scene: &Scene, seed: u64) -> Plan {
                 fall_silent(rng, &mut plan);
             }
             plan.guaranteed = false;
+            // Sleepy readers, so that something is unsent when the end comes.
+            plan.up *= 4;
+            (plan.habits.nap, plan.server.nap) = ((15, 700), (15, 700));
         }
     }
     plan

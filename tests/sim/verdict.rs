@@ -54,10 +54,6 @@ pub fn limits(play: &Play) -> Result<(), String> {
     if world.fronted > world.front_cap {
         return Err(format!("{} sessions are fronted", world.fronted));
     }
-    let drained = scene.drain_at.is_some_and(|at| world.now.0 > at + STALL_MS + LEAVE_MS);
-    if drained && play.daemon.sessions() > 0 {
-        return Err(format!("{} sessions survive a drain", play.daemon.sessions()));
-    }
     let share = scene.settings.throttle.map_or(u32::MAX, |throttle| throttle.max_connections);
     match world.users.connections().iter().find(|count| **count > share) {
         Some(count) => Err(format!("a user has {count} connections of {share}")),
@@ -71,6 +67,12 @@ pub fn limits(play: &Play) -> Result<(), String> {
 /// Which one is not.
 pub fn until(play: &Play, at: u64) -> Result<(), Failure> {
     let hub = play.hub.borrow();
+    let drained_at = play.scene.drain_at.filter(|_| play.is_drained());
+    if drained_at.is_some_and(|begun| at > begun + STALL_MS + LEAVE_MS)
+        && play.daemon.sessions() > 0
+    {
+        return Err(format!("{} sessions survive a drain", play.daemon.sessions()).into());
+    }
     for (near, far) in pairs(&hub.cables) {
         let (client, server) = (&hub.cables[near], far.map(|id| &hub.cables[id]));
         let over = over_at(play, client, server);
