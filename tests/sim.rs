@@ -78,6 +78,19 @@ fn a_drain_in_the_middle_ends_everybody() {
 }
 
 #[test]
+fn the_same_seed_tells_the_same_story() {
+    let story = |seed| {
+        let mut play = Play::new(seed, scene::draw(Mix::Crowd, seed));
+        assert!(play.run().is_ok());
+        let hub = play.hub.borrow();
+        (hub.now, hub.deeds, hub.trace.tail(|_| true))
+    };
+    for seed in 0..12 {
+        assert_eq!(story(seed), story(seed), "seed {seed}");
+    }
+}
+
+#[test]
 fn a_lost_byte_is_noticed() {
     assert_noticed(Sabotage::LoseByte, &["wrong byte", "came up"]);
 }
