@@ -14,7 +14,9 @@ fn main() {
     if !native || !is("PROFILE", "release") || !is("CARGO_CFG_TARGET_ENV", "gnu") {
         return;
     }
-    let Ok(answer) = Command::new("cc").arg("-print-file-name=libgcc_eh.a").output() else { return };
+    let Ok(answer) = Command::new("cc").arg("-print-file-name=libgcc_eh.a").output() else {
+        return;
+    };
     let answer = String::from_utf8_lossy(&answer.stdout).trim().to_owned();
     let archive = Path::new(&answer);
     if let Some(folder) = archive.parent().filter(|_| archive.is_absolute() && archive.exists()) {
