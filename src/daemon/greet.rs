@@ -148,6 +148,10 @@ pub fn greeting<W: Wire>(session: &mut Session<W>, world: &mut World) -> Turn {
     if world.now.0 >= session.born.0 + handshake_ms(world) {
         return leave(session, world, Why::Handshake);
     }
+    if session.client.done {
+        // The FIN came with the hello: there will be no header.
+        return leave(session, world, Why::Gone);
+    }
     if !session.client.ready.readable {
         return Turn::Stop(Fate::Waiting);
     }
@@ -176,7 +180,7 @@ fn take<W: Wire>(session: &mut Session<W>, world: &mut World, n: usize) -> Turn 
     stage.frame[stage.have..stage.have + missing].copy_from_slice(&world.scratch[..missing]);
     stage.have += missing;
     if stage.have < stage.frame.len() {
-        let again = session.client.ready.readable;
+        let again = session.client.ready.readable || session.client.done;
         return Turn::Stop(if again { Fate::Again } else { Fate::Waiting });
     }
     let key = *world.users.get(stage.user).key();

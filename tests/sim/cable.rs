@@ -38,6 +38,8 @@ pub struct Cable {
     pub closed: bool,
     /// The connection was reset, by whomever.
     pub broken: bool,
+    /// The peer had sent its FIN before it reset.
+    pub finished_first: bool,
     /// The reset came from the daemon.
     pub reset_by_daemon: bool,
     /// The peer's program has closed its end: what comes for it makes a reset.
@@ -52,6 +54,8 @@ pub struct Cable {
     pub born: u64,
     /// Everything that the daemon wrote.
     pub log: Vec<u8>,
+    /// Bytes that the daemon had read when it was told to leave.
+    pub taken_at_drain: Option<u64>,
     /// Bytes that had arrived and that the daemon had not read when it closed.
     pub unread: usize,
     /// What the peer's program has taken in advance.
@@ -87,6 +91,7 @@ impl Cable {
             fin_read: false,
             closed: false,
             broken: false,
+            finished_first: false,
             reset_by_daemon: false,
             peer_closed: false,
             doom: None,
@@ -94,6 +99,7 @@ impl Cable {
             moved: 0,
             born: 0,
             log: Vec::new(),
+            taken_at_drain: None,
             unread: 0,
             mailbox: Vec::new(),
             token: None,
@@ -133,6 +139,7 @@ impl Cable {
 
     /// Reset: what is on the way is lost, what arrived can still be read.
     pub fn break_down(&mut self, kind: io::ErrorKind) {
+        self.finished_first |= self.inward.fin;
         self.broken = true;
         self.error = Some(kind);
         self.inward.cut();

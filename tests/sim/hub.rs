@@ -276,7 +276,6 @@ impl Hub {
         let (now, rng, cable) = (self.now, &mut self.rng, &mut self.cables[id]);
         cable.doom = None;
         if cable.broken || cable.closed {
-            cable.broken = true;
             return;
         }
         if rng.bool() {

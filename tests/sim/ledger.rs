@@ -2,6 +2,7 @@
 
 use crate::cable::Cable;
 use crate::client::{Client, Phase};
+use crate::peer::Ending;
 use crate::play::Play;
 use crate::scene::Mix;
 use crate::trace::Failure;
@@ -38,14 +39,14 @@ pub fn counters(play: &Play) -> Result<(), String> {
     Ok(())
 }
 
-/// A reset takes nothing away from what came before it: all that had arrived was read, and all
-/// that was read went on to the other side, if that one was still there. Only where nobody
-/// stalls, so that a reset is the only reason to end.
+/// An end takes nothing away from what came before it. Of a peer that reset, all that had arrived
+/// was read, and the other side, if it was still there, got all that was read, and then a reset.
+/// At a drain, all that was read until then went on. Only where nobody stalls, which is another end.
 ///
 /// # Errors
-/// Where bytes were lost.
-pub fn resets(play: &Play) -> Result<(), Failure> {
-    if play.scene.mix != Mix::Resets {
+/// Where bytes were lost, or a reset became something else.
+pub fn ends(play: &Play) -> Result<(), Failure> {
+    if !matches!(play.scene.mix, Mix::Resets | Mix::Drain) {
         return Ok(());
     }
     let hub = play.hub.borrow();
@@ -53,27 +54,36 @@ pub fn resets(play: &Play) -> Result<(), Failure> {
         let client = &play.clients[server.client];
         let Some(peer) = &client.peer else { continue };
         let (near, far) = (&hub.cables[peer.cable], &hub.cables[server.peer.cable]);
-        // An attempt that lost the race, or a record that was none: another way to end.
-        if far.outward.put == 0 || client.plan.garbles_at.is_some() {
+        // An attempt that lost the race, a record that was none, a stall: other ways to end.
+        let habits = [&client.plan.habits, &client.plan.server];
+        let is_deaf = habits.iter().any(|habits| habits.ending == Ending::Deaf);
+        if far.outward.put == 0 || client.plan.garbles_at.is_some() || is_deaf {
             continue;
         }
+        // What the client says to a daemon that leaves is read, and nobody gets it.
+        let taken = near.taken_at_drain.unwrap_or(near.inward.taken);
         let (up, down) = if server.is_front {
-            let (up, down) = (near.inward.taken, far.inward.taken);
-            ((up, far.outward.put), (down, near.outward.put))
+            ((taken, far.outward.put), (far.inward.taken, near.outward.put))
         } else {
-            let up = (uplink_payload(client, near), far.outward.put.saturating_sub(HEADER));
+            let up = (uplink_payload(client, taken), far.outward.put.saturating_sub(HEADER));
             (up, (far.inward.taken, downlink_payload(&near.log)))
         };
         for (what, from, to, (read, written)) in
             [("upload", near, far, up), ("download", far, near, down)]
         {
-            let lost =
-                is_reset_by_peer(from) && is_well(to) && (from.unread > 0 || read != written);
-            if lost {
-                let unread = from.unread;
-                let why = format!("{written} of {read} bytes of the {what} left, {unread} unread");
-                return Err(Failure::of(server.client, why));
-            }
+            let reset = is_reset_by_peer(from);
+            let why = if !is_well(to) || !(reset || play.is_drained()) {
+                continue;
+            } else if read != written {
+                format!("{written} of {read} bytes of the {what} left before the end")
+            } else if reset && from.unread > 0 && !play.is_drained() {
+                format!("{} bytes of the {what} were not read before the reset", from.unread)
+            } else if reset && !from.finished_first && !to.reset_by_daemon {
+                format!("the reset of the {what} did not reach the other side")
+            } else {
+                continue;
+            };
+            return Err(Failure::of(server.client, why));
         }
     }
     Ok(())
@@ -89,9 +99,9 @@ fn is_reset_by_peer(cable: &Cable) -> bool {
 }
 
 /// Payload bytes in what the daemon has read from a member, without the header.
-fn uplink_payload(client: &Client, cable: &Cable) -> u64 {
-    let taken = cable.inward.taken as usize;
-    let wire = client.transcript.get(client.plan.opening.len()..taken).unwrap_or_default();
+fn uplink_payload(client: &Client, taken: u64) -> u64 {
+    let behind_hello = client.plan.opening.len()..taken as usize;
+    let wire = client.transcript.get(behind_hello).unwrap_or_default();
     payload(wire).saturating_sub(HEADER)
 }
 

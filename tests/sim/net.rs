@@ -42,7 +42,7 @@ impl Net for FakeNet {
         let is_bad = !is_good(to) && hub.odds(bad);
         let slow = hub.faults.slow_dials_ms;
         let at = hub.now + hub.rng.u64(0..=slow);
-        let link = match (is_bad, hub.rng.u32(0..3)) {
+        let link = match (is_bad, hub.rng.u32(0..4)) {
             (false, _) => Link::Dialing(at, true),
             (true, 0) => Link::Dialing(at, false),
             (true, 1) => Link::Dialing(u64::MAX, false),

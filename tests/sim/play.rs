@@ -49,7 +49,8 @@ impl Play {
         let settings = Rc::new(scene.settings.clone());
         let mut world = World::new(settings, bytes, scene.blocks, scene.slots);
         world.own_binds = scene.own_binds.clone();
-        let daemon = Daemon::new(world, FakeNet(Rc::clone(&hub)), scene.most_sessions);
+        let mut daemon = Daemon::new(world, FakeNet(Rc::clone(&hub)), scene.most_sessions);
+        daemon.world.front_cap = scene.front_cap.unwrap_or(daemon.world.front_cap);
         let clients =
             scene.plans.iter().cloned().enumerate().map(|(i, p)| Client::new(i, p)).collect();
         Self {
@@ -125,6 +126,9 @@ impl Play {
         if !self.drained && self.scene.drain_at.is_some_and(|at| now >= at) {
             self.drained = true;
             stirred = true;
+            for cable in &mut self.hub.borrow_mut().cables {
+                cable.taken_at_drain = Some(cable.inward.taken);
+            }
             self.daemon.drain();
         }
         self.resolve(now);

@@ -51,6 +51,8 @@ pub struct Scene {
     pub slots: usize,
     /// Sessions at once.
     pub most_sessions: usize,
+    /// Fronted sessions at once, if not the daemon's own choice.
+    pub front_cap: Option<u32>,
     /// The network.
     pub faults: Faults,
     /// The clients and their other ends.
@@ -76,7 +78,7 @@ pub fn draw(mix: Mix, seed: u64) -> Scene {
         lies: rng.u32(0..15),
         hurry: rng.u32(0..40),
         latency_ms: rng.u64(0..20),
-        bad_dials: if mix == Mix::Dials { 60 } else { 0 },
+        bad_dials: if mix == Mix::Dials { 85 } else { 0 },
         slow_dials_ms: if mix == Mix::Dials { 900 } else { rng.u64(0..100) },
         window: (500, 40_000),
         first_window: FIRST_WINDOW,
@@ -128,6 +130,7 @@ pub fn draw(mix: Mix, seed: u64) -> Scene {
         blocks: [2, 3, 8][rng.usize(0..3)],
         slots: rng.usize(1..=8),
         most_sessions: if mix == Mix::Crowd { rng.usize(1..8) } else { 64 },
+        front_cap: (mix == Mix::Crowd).then(|| rng.u32(0..4)),
         faults,
         plans: Vec::new(),
         drain_at: (mix == Mix::Drain).then(|| rng.u64(1..4_000)),
@@ -158,7 +161,11 @@ fn people(rng: &mut Rng) -> Vec<UserSettings> {
 
 fn plan(mix: Mix, rng: &mut Rng, scene: &Scene, seed: u64) -> Plan {
     let starts = rng.u64(0..3_000);
-    let strangers = if mix == Mix::Strangers { 80 } else { 15 };
+    let strangers = match mix {
+        Mix::Strangers => 80,
+        Mix::Crowd => 35,
+        _ => 15,
+    };
     let is_member = rng.u32(0..100) >= strangers;
     let own_front = !scene.own_binds.is_empty();
     let (member, opening) = if is_member {
@@ -209,7 +216,13 @@ fn plan(mix: Mix, rng: &mut Rng, scene: &Scene, seed: u64) -> Plan {
         }
         // A member can always reach its DC in the end; a front's name may have no address.
         Mix::Dials => plan.guaranteed = plan.member.is_some(),
-        Mix::Crowd | Mix::Drain => plan.guaranteed = false,
+        Mix::Crowd => plan.guaranteed = false,
+        Mix::Drain => {
+            if rng.u32(0..3) == 0 {
+                fall_silent(rng, &mut plan);
+            }
+            plan.guaranteed = false;
+        }
     }
     plan
 }

@@ -19,13 +19,20 @@ pub fn at_rest(play: &Play) -> Result<(), Failure> {
     if world.pool.in_use() > world.pool.most() {
         return Err("more blocks are lent than there are".to_owned().into());
     }
-    let full = |c: &Cable| !c.closed && !c.outward.is_writable();
+    let full = |c: &Cable| !c.closed && !c.broken && !c.outward.is_writable();
     if world.pool.in_use() > 0 && !hub.cables.iter().any(full) {
         let lent = world.pool.in_use();
         return Err(format!("{lent} blocks are held although every socket is writable").into());
     }
+    if play.daemon.sessions() == 0 && world.throttle.is_none() && play.daemon.next_due().is_some() {
+        return Err("a timer runs for nobody".to_owned().into());
+    }
     for (near, far) in pairs(&hub.cables) {
         let (client, server) = (&hub.cables[near], far.map(|id| &hub.cables[id]));
+        if client.broken && server.is_none() {
+            let why = "the client has reset, and its session goes on".to_owned();
+            return Err(Failure::of(client.client, why));
+        }
         if let Some(server) = server.filter(|_| !play.is_drained()) {
             let failure = |e: &str| Failure::of(client.client, e.to_owned());
             flows(client, server, world).map_err(failure)?;
@@ -46,6 +53,10 @@ pub fn limits(play: &Play) -> Result<(), String> {
     }
     if world.fronted > world.front_cap {
         return Err(format!("{} sessions are fronted", world.fronted));
+    }
+    let drained = scene.drain_at.is_some_and(|at| world.now.0 > at + STALL_MS + LEAVE_MS);
+    if drained && play.daemon.sessions() > 0 {
+        return Err(format!("{} sessions survive a drain", play.daemon.sessions()));
     }
     let share = scene.settings.throttle.map_or(u32::MAX, |throttle| throttle.max_connections);
     match world.users.connections().iter().find(|count| **count > share) {
@@ -163,7 +174,7 @@ pub fn at_the_end(play: &Play) -> Result<(), Failure> {
         }
     }
     ledger::counters(play)?;
-    ledger::resets(play)
+    ledger::ends(play)
 }
 
 /// An honest session has got everything through, and both sides saw a decent end.
