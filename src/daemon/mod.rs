@@ -132,7 +132,7 @@ impl<N: Net> Daemon<N> {
             self.step(key);
         }
         // Returned blocks wake those who waited longest.
-        for _ in 0..self.world.pool.lendable().min(self.world.starved.len()) {
+        for _ in 0..self.world.spare_blocks().min(self.world.starved.len()) {
             if let Some(key) = self.world.starved.pop_front() {
                 if let Some(session) = self.sessions.get_mut(key as usize) {
                     session.parked = false;

@@ -144,11 +144,17 @@ impl World {
         self.started + Duration::from_millis(at_ms)
     }
 
+    /// Blocks that a running session may still take. An eighth of the pool is kept back for what
+    /// must be written without a read before it: answers and openings of new sessions.
+    pub fn spare_blocks(&self) -> usize {
+        self.pool.lendable().saturating_sub(self.pool.most() / 8)
+    }
+
     /// How many records a read may ask for so that whatever a write leaves over has a place;
     /// 0 = none, the session has to wait for a block. Half of what is free at most, so that one
     /// session cannot take the last blocks of all.
     pub fn records_to_read(&self) -> usize {
-        match self.pool.lendable() {
+        match self.spare_blocks() {
             0 => 0,
             free => (free / 2).clamp(1, self.slots),
         }
