@@ -74,8 +74,7 @@ pub fn hello<W: Wire>(session: &mut Session<W>, world: &mut World) -> Turn {
         let into = &mut world.scratch[..room.clamp(1, READ)];
         match client.read(&mut [IoSliceMut::new(into)]) {
             Got::Bytes(n) => {
-                world.meter.reads += 1;
-                world.meter.read_bytes += n as u64;
+                world.meter.read(n);
                 let before = stage.seen.capacity();
                 stage.seen.reserve_exact(n);
                 stage.seen.extend_from_slice(&world.scratch[..n]);
@@ -98,7 +97,6 @@ pub fn hello<W: Wire>(session: &mut Session<W>, world: &mut World) -> Turn {
         Verdict::Busy => Turn::Stop(Fate::Again),
         Verdict::More => {
             let Stage::Hello(stage) = &session.stage else { return Turn::On };
-            let limit = Tick(session.born.0 + handshake_ms(world));
             let out_of_time = world.now >= stage.due(session.born, handshake_ms(world));
             if ended && stage.seen.is_empty() {
                 // Nothing was said and nothing will be: a port scan or a health check.
@@ -107,7 +105,6 @@ pub fn hello<W: Wire>(session: &mut Session<W>, world: &mut World) -> Turn {
                 let why = if ended { Suspicion::Truncated } else { Suspicion::TooSlow };
                 front(session, world, world.users.first_host(), why, None)
             } else if session.client.ready.readable {
-                debug_assert!(world.now < limit);
                 Turn::Stop(Fate::Again)
             } else {
                 Turn::Stop(Fate::Waiting)
@@ -158,8 +155,7 @@ pub fn greeting<W: Wire>(session: &mut Session<W>, world: &mut World) -> Turn {
     let into = &mut world.scratch[..READ];
     match session.client.read(&mut [IoSliceMut::new(into)]) {
         Got::Bytes(n) => {
-            world.meter.reads += 1;
-            world.meter.read_bytes += n as u64;
+            world.meter.read(n);
             session.active = world.now;
             take(session, world, n)
         }

@@ -143,8 +143,7 @@ fn carry<W: Wire>(
         // The deed has changed: look again in this turn.
         Got::Fin | Got::Reset => return Moved::More,
     };
-    world.meter.reads += 1;
-    world.meter.read_bytes += fresh as u64;
+    world.meter.read(fresh);
     *active = world.now;
     let (bytes, payload) = match lane {
         Lane::Plain => (0..fresh, fresh),

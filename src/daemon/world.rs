@@ -90,6 +90,14 @@ pub struct Meter {
     pub read_bytes: u64,
 }
 
+impl Meter {
+    /// Counts a read that brought `bytes`.
+    pub fn read(&mut self, bytes: usize) {
+        self.reads += 1;
+        self.read_bytes += bytes as u64;
+    }
+}
+
 impl World {
     /// A world with everything empty. `seed` makes the random bytes; `most_buffers` is the pool's
     /// bound in blocks.
