@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use mtbox::config::load::{self, Loaded};
-use mtbox::config::settings::{PreferIp, Settings};
+use mtbox::config::settings::{NameServer, PreferIp, Settings};
 
 #[path = "config/hints.rs"]
 mod hints;
@@ -71,7 +71,7 @@ fn the_minimal_file_means_the_defaults() {
     assert!(!settings.re_encrypt && settings.moderation);
     assert_eq!(settings.replay.unwrap().max_bytes, 1 << 20);
     assert!(settings.dc_overrides.is_empty());
-    assert_eq!((settings.dns_server, settings.buffer_bytes), (None, None));
+    assert_eq!((settings.dns.server, settings.buffer_bytes), (NameServer::System, None));
 }
 
 const SECS_15: Duration = Duration::from_secs(15);
@@ -133,7 +133,7 @@ fn every_key_that_works_reaches_the_settings() {
     let throttle = settings.throttle.unwrap();
     assert_eq!(throttle.max_connections, 2000);
     assert_eq!(throttle.check_interval, Duration::from_secs(7));
-    assert_eq!(settings.dns_server, Some("9.9.9.9:5353".parse().unwrap()));
+    assert_eq!(settings.dns.server, NameServer::Udp("9.9.9.9:5353".parse().unwrap()));
     assert_eq!(settings.not_sent_lowat, Some(262_144));
     assert!(settings.re_encrypt && !settings.moderation);
     assert_eq!(settings.timeouts.tcp, Duration::from_secs(1));

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::report::{Report, shown};
 use super::settings::{
-    FrontSettings, KeepAlive, PreferIp, ReplaySettings, Settings, ThrottleSettings, Timeouts,
-    UserSettings,
+    DnsSettings, EgressSettings, FrontSettings, KeepAlive, NameServer, PreferIp, RaidSettings,
+    ReplaySettings, Settings, ThrottleSettings, Timeouts, UserSettings,
 };
 use crate::proto::secret::Secret;
 
@@ -97,10 +97,14 @@ impl Draft {
             front: FrontSettings {
                 host: self.front_host,
                 port: self.front_port.or(self.old_front_port).unwrap_or(FRONT_PORT),
+                proxy_protocol: false,
+                scout: false,
+                mimic_latency: false,
             },
             throttle,
             timeouts: Timeouts {
                 tcp: self.timeout_tcp.unwrap_or(TIMEOUT_TCP),
+                http: TIMEOUT_HTTP,
                 idle: self.timeout_idle.unwrap_or(TIMEOUT_IDLE),
                 handshake: self.timeout_handshake.unwrap_or(TIMEOUT_HANDSHAKE),
             },
@@ -115,7 +119,24 @@ impl Draft {
             moderation: !self.moderation_off,
             replay,
             dc_overrides: self.dc_overrides.into_iter().collect(),
-            dns_server: self.dns_server,
+            dns: DnsSettings {
+                server: self.dns_server.map_or(NameServer::System, NameServer::Udp),
+                bootstrap: None,
+            },
+            routes: Vec::new(),
+            egress: EgressSettings::default(),
+            congestion: None,
+            max_segment: None,
+            multipath: false,
+            reuse_port: false,
+            proxy_protocol: None,
+            dc_list: None,
+            blocklist: None,
+            allowlist: None,
+            cache_dir: None,
+            shape: None,
+            raids: RaidSettings { pages: Vec::new(), repeats: RAID_REPEATS, every: RAID_EACH },
+            ca_file: None,
             buffer_bytes: self.buffer_bytes,
             log_addresses: self.log_addresses,
         })
@@ -183,10 +204,13 @@ const CONCURRENCY: u32 = 4096;
 const FRONT_PORT: u16 = 443;
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 const TIMEOUT_TCP: Duration = Duration::from_secs(5);
+const TIMEOUT_HTTP: Duration = Duration::from_secs(10);
 const TIMEOUT_IDLE: Duration = Duration::from_secs(300);
 const TIMEOUT_HANDSHAKE: Duration = Duration::from_secs(10);
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const KEEP_ALIVE_COUNT: u32 = 9;
+const RAID_REPEATS: u32 = 10;
+const RAID_EACH: Duration = Duration::from_secs(6 * 3600);
 const NOT_SENT_LOWAT: u64 = 128 << 10;
 const REPLAY_BYTES: u64 = 1 << 20;
 /// The replay store, not the clock, is the guard; router clocks are often off.

@@ -2,9 +2,11 @@
 //! here never needs a second check.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::proto::secret::Secret;
+use crate::proto::url::Url;
 
 /// Everything that a config file or the flags of `simple-run` decide.
 #[derive(Debug, Clone)]
@@ -47,8 +49,36 @@ pub struct Settings {
     pub replay: Option<ReplaySettings>,
     /// `[telegram.dc-overrides]`: addresses that replace the built-in ones of a DC.
     pub dc_overrides: Vec<(u16, Vec<SocketAddr>)>,
-    /// The name server to ask instead of the ones in `/etc/resolv.conf`.
-    pub dns_server: Option<SocketAddr>,
+    /// Who is asked for names.
+    pub dns: DnsSettings,
+    /// Ways to Telegram; empty = directly.
+    pub routes: Vec<Route>,
+    /// From where our own connections start.
+    pub egress: EgressSettings,
+    /// `TCP_CONGESTION` of relayed sockets; `None` = the system's.
+    pub congestion: Option<String>,
+    /// `TCP_MAXSEG` on the listeners for clients (88..=32767 bytes); `None` = the system's.
+    pub max_segment: Option<u16>,
+    /// Listen and dial with Multipath TCP where the kernel has it.
+    pub multipath: bool,
+    /// `SO_REUSEPORT` on the listeners for clients, so that several processes share a port.
+    pub reuse_port: bool,
+    /// Accept PROXY protocol headers on the listeners for clients.
+    pub proxy_protocol: Option<ProxyProtocolSettings>,
+    /// Pages of Telegram's list of data centres, read every hour; `None` = off.
+    pub dc_list: Option<Vec<Url>>,
+    /// Addresses that may not connect.
+    pub blocklist: Option<ListSettings>,
+    /// Addresses that alone may connect.
+    pub allowlist: Option<ListSettings>,
+    /// Where fetched lists are kept, so that a restart without a network has them.
+    pub cache_dir: Option<PathBuf>,
+    /// Traffic shape of downloads; `None` = off.
+    pub shape: Option<ShapeSettings>,
+    /// Pages whose pace downloads imitate, and how often origins are looked at.
+    pub raids: RaidSettings,
+    /// Certificates to trust besides the built-in ones, in PEM.
+    pub ca_file: Option<PathBuf>,
     /// Most bytes that unsent data may occupy; `None` = chosen from the machine's memory.
     pub buffer_bytes: Option<u64>,
     /// Log full client addresses instead of /24 and /48.
@@ -93,6 +123,134 @@ pub struct FrontSettings {
     pub host: Option<String>,
     /// The port to dial.
     pub port: u16,
+    /// Tell it the stranger's address in a PROXY protocol v2 header.
+    pub proxy_protocol: bool,
+    /// Look at how it answers TLS, at start and every [`RaidSettings::every`], and answer alike.
+    pub scout: bool,
+    /// Delay answers by as much as the origin takes.
+    pub mimic_latency: bool,
+}
+
+/// `proxy-protocol-listener`.
+#[derive(Debug, Clone)]
+pub struct ProxyProtocolSettings {
+    /// Whose headers count; empty = everybody's.
+    pub trusted: Vec<Network>,
+}
+
+/// A network: an address and how many of its leading bits count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    /// Any address in it.
+    pub addr: IpAddr,
+    /// 0..=32 or 0..=128.
+    pub bits: u8,
+}
+
+/// `network.dns`.
+#[derive(Debug, Clone)]
+pub struct DnsSettings {
+    /// Who is asked.
+    pub server: NameServer,
+    /// The address of a `tls://` or `https://` server; `None` = its name is looked up through the
+    /// system's servers, when first needed.
+    pub bootstrap: Option<IpAddr>,
+}
+
+/// Who is asked for names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NameServer {
+    /// The servers in `/etc/resolv.conf`.
+    System,
+    /// Plain DNS over UDP, TCP where an answer is truncated.
+    Udp(SocketAddr),
+    /// DNS over TLS (RFC 7858).
+    Tls {
+        /// A name or a literal address; the certificate must be for it.
+        host: String,
+        /// 853 unless given.
+        port: u16,
+    },
+    /// DNS over HTTPS (RFC 8484); the scheme is `https`, the path is never empty.
+    Https(Url),
+}
+
+/// One of `network.proxies`.
+#[derive(Debug, Clone)]
+pub enum Route {
+    /// The empty text or `direct`.
+    Direct,
+    /// A SOCKS5 proxy.
+    Socks5(ProxySettings),
+}
+
+/// A SOCKS5 proxy and when to stop asking it.
+#[derive(Debug, Clone)]
+pub struct ProxySettings {
+    /// A name or a literal address.
+    pub host: String,
+    /// 1080 unless given.
+    pub port: u16,
+    /// Name (1..=255 bytes) and password (0..=255 bytes), percent-decoded.
+    pub user: Option<(Vec<u8>, Vec<u8>)>,
+    /// Failures in a row after which it rests (`open_threshold`, 5).
+    pub open_threshold: u32,
+    /// How long it rests before one dial tries again (`half_open_timeout`, 1m).
+    pub half_open_timeout: Duration,
+    /// Failures older than this are forgotten (`reset_failures_timeout`, 10s).
+    pub reset_failures_timeout: Duration,
+}
+
+/// From where our own connections start. Not applied to destinations on loopback, unless the
+/// address or device is loopback itself.
+#[derive(Debug, Clone, Default)]
+pub struct EgressSettings {
+    /// `SO_BINDTODEVICE`.
+    pub device: Option<String>,
+    /// Source addresses, at most one per family.
+    pub addrs: Vec<IpAddr>,
+    /// `SO_MARK`.
+    pub mark: Option<u32>,
+}
+
+/// `[defense.blocklist]` or `[defense.allowlist]`.
+#[derive(Debug, Clone)]
+pub struct ListSettings {
+    /// Files and web addresses.
+    pub sources: Vec<ListSource>,
+    /// Fetches at once, at least 1.
+    pub concurrency: u32,
+    /// How often they are read again.
+    pub every: Duration,
+}
+
+/// Where a list comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListSource {
+    /// A file, as an absolute path.
+    File(PathBuf),
+    /// An `http` or `https` URL.
+    Web(Url),
+}
+
+/// `[defense.doppelganger]`.
+#[derive(Debug, Clone, Copy)]
+pub struct ShapeSettings {
+    /// Pace every record, not only the first ones after a pause.
+    pub always: bool,
+    /// Start with small records.
+    pub drs: bool,
+}
+
+/// Visits to web sites.
+#[derive(Debug, Clone)]
+pub struct RaidSettings {
+    /// `https` pages to learn the pace from; empty = the built-in statistics.
+    pub pages: Vec<Url>,
+    /// How often each page is fetched per visit.
+    pub repeats: u32,
+    /// How often to visit.
+    pub every: Duration,
 }
 
 /// `[throttle]`.
@@ -109,6 +267,8 @@ pub struct ThrottleSettings {
 pub struct Timeouts {
     /// Dial, per address.
     pub tcp: Duration,
+    /// One download.
+    pub http: Duration,
     /// Silence after which a session ends.
     pub idle: Duration,
     /// From accept to the end of the 64-byte header.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use mio::event::Event;
 use mio::{Events, Poll, Registry};
 
-use crate::config::settings::{Origin, Settings};
+use crate::config::settings::{NameServer, Origin, Settings};
 use crate::daemon::admin::{Admin, MOST_VISITS};
 use crate::daemon::resolver::{Finding, MOST_QUESTS, Resolver};
 use crate::daemon::session::Readiness;
@@ -97,7 +97,11 @@ impl Server {
                 "event=clock-unset hint=\"earlier than this build: no time checks for now\""
             );
         }
-        let resolver = Resolver::new(world.settings.dns_server);
+        let fixed = match &world.settings.dns.server {
+            NameServer::Udp(addr) => Some(*addr),
+            _ => None,
+        };
+        let resolver = Resolver::new(fixed);
         let moderation = Moderation::new(world.settings.moderation);
         let net = MioNet::new(registry.try_clone()?);
         let daemon = Daemon::new(world, net, sizes.sessions);

@@ -15,3 +15,4 @@ pub mod obfuscated2;
 pub mod secret;
 pub mod server_hello;
 pub mod tls;
+pub mod url;

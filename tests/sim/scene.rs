@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use mtbox::config::settings::{
-    FrontSettings, KeepAlive, PreferIp, ReplaySettings, Settings, ThrottleSettings, Timeouts,
-    UserSettings,
+    FrontSettings, PreferIp, ReplaySettings, Settings, ThrottleSettings, Timeouts, UserSettings,
 };
 use mtbox::proto::secret::Secret;
 
@@ -88,40 +87,32 @@ pub fn draw(mix: Mix, seed: u64) -> Scene {
         max_connections: rng.u32(1..6),
         check_interval: Duration::from_millis(rng.u64(500..6_000)),
     };
+    let bare = bare();
     let settings = Settings {
         users,
         binds: vec![SocketAddr::from(([192, 0, 2, 1], 443))],
-        api_bind: None,
-        debug: false,
         concurrency: 64,
         prefer_ip: PreferIp::PreferIpv4,
-        public_ipv4: None,
-        public_ipv6: None,
         time_skew: Duration::from_secs(120),
         fallback_on_unknown_dc: rng.bool(),
-        front: FrontSettings { host: rng.bool().then(|| format!("10.{FRONTS}.0.1")), port: 443 },
+        front: FrontSettings {
+            host: rng.bool().then(|| format!("10.{FRONTS}.0.1")),
+            ..bare.front.clone()
+        },
         throttle: (mix == Mix::Crowd).then_some(throttle),
         timeouts: Timeouts {
             tcp: Duration::from_millis(rng.u64(1_000..5_000)),
             idle: Duration::from_millis(rng.u64(60_000..600_000)),
             handshake: Duration::from_millis(rng.u64(8_000..15_000)),
+            ..bare.timeouts
         },
-        keep_alive: KeepAlive {
-            enabled: true,
-            idle: Duration::from_secs(15),
-            interval: Duration::from_secs(15),
-            count: 9,
-        },
-        not_sent_lowat: None,
         re_encrypt: rng.bool(),
         moderation: false,
         replay: Some(ReplaySettings { max_bytes: 4_096 }),
         dc_overrides: (1..=5)
             .map(|dc| (dc, [3, 2, 1].map(|last| addr(dc as u8, last)).to_vec()))
             .collect(),
-        dns_server: None,
-        buffer_bytes: None,
-        log_addresses: false,
+        ..bare
     };
     let own = mix == Mix::Strangers && rng.u32(0..10) == 0;
     let mut scene = Scene {
@@ -144,6 +135,14 @@ pub fn draw(mix: Mix, seed: u64) -> Scene {
         scene.plans.push(plan);
     }
     scene
+}
+
+/// What a file that says next to nothing means.
+fn bare() -> Settings {
+    let secret = format!("ee{}{}", "11".repeat(16), "61".repeat(4));
+    let text = format!("bind-to = \"192.0.2.1:443\"\nsecret = \"{secret}\"\n");
+    let loaded = mtbox::config::load::load(text.as_bytes(), "scene");
+    loaded.unwrap_or_else(|complaints| panic!("{complaints:?}")).settings
 }
 
 /// One to forty people of one to three hosts: more than one slice of keys.
