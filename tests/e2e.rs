@@ -21,6 +21,7 @@ mod e2e {
     mod memory;
     mod mirror;
     mod privacy;
+    mod prober;
     mod records;
     mod relay;
     mod signals;

@@ -12,6 +12,7 @@ pub mod hello;
 pub mod obfuscated2;
 pub mod origin;
 pub mod peer;
+pub mod prober;
 pub mod proxy;
 pub mod reference;
 pub mod stage;
