@@ -11,6 +11,7 @@ pub mod client_hello;
 pub mod dc;
 pub mod dns;
 pub mod http1;
+pub mod http1_client;
 pub mod obfuscated2;
 pub mod secret;
 pub mod server_hello;
