@@ -20,6 +20,7 @@ mod e2e {
     mod limits;
     mod memory;
     mod mirror;
+    mod names;
     mod privacy;
     mod records;
     mod relay;

@@ -63,6 +63,11 @@ impl<N: Net> Daemon<N> {
         &mut self.net
     }
 
+    /// The world and the network, for what runs beside the sessions.
+    pub fn parts(&mut self) -> (&mut World, &mut N) {
+        (&mut self.world, &mut self.net)
+    }
+
     /// Starts a round: every `now` until the next one is this one.
     pub fn begin(&mut self, now: Tick, wall: Wall) {
         self.world.set_time(now, wall);

@@ -9,9 +9,9 @@ use std::time::Duration;
 use mio::event::Event;
 use mio::{Events, Poll, Registry};
 
-use crate::config::settings::{NameServer, Origin, Settings};
+use crate::config::settings::{Origin, Settings};
 use crate::daemon::admin::{Admin, MOST_VISITS};
-use crate::daemon::resolver::{Finding, MOST_QUESTS, Resolver};
+use crate::daemon::resolver::{self, Finding, Resolver};
 use crate::daemon::session::Readiness;
 use crate::daemon::world::World;
 use crate::daemon::{Daemon, dialer, sizing};
@@ -97,11 +97,7 @@ impl Server {
                 "event=clock-unset hint=\"earlier than this build: no time checks for now\""
             );
         }
-        let fixed = match &world.settings.dns.server {
-            NameServer::Udp(addr) => Some(*addr),
-            _ => None,
-        };
-        let resolver = Resolver::new(fixed);
+        let resolver = Resolver::new(&world.settings.dns);
         let moderation = Moderation::new(world.settings.moderation);
         let net = MioNet::new(registry.try_clone()?);
         let daemon = Daemon::new(world, net, sizes.sessions);
@@ -189,10 +185,7 @@ impl Server {
                     door.knocked = true;
                 }
             }
-            token if token >= QUESTS => {
-                let finding = self.resolver.step(token - QUESTS);
-                self.found(finding);
-            }
+            token if token >= QUESTS => self.resolver.wake(token - QUESTS),
             token if token >= VISITS => self.admin.step(token - VISITS, &self.daemon.world),
             token => self.daemon.on_ready(
                 token,
@@ -238,20 +231,8 @@ impl Server {
 
     /// Starts what is wanted of the resolver and ends what came or is late.
     fn resolve(&mut self) {
-        let registry = self.poll.registry();
-        let world = &mut self.daemon.world;
-        let mut findings = self.resolver.expire(registry, QUESTS, &mut world.drbg, world.now);
-        while self.resolver.has_room()
-            && let Some(name) = world.names.next_wanted()
-        {
-            let drbg = &mut world.drbg;
-            findings.extend(self.resolver.seek(name, registry, QUESTS, drbg, world.now));
-        }
-        self.found(findings);
-    }
-
-    fn found(&mut self, findings: impl IntoIterator<Item = Finding>) {
-        for Finding { name, addrs, ttl_s } in findings {
+        let (world, net) = self.daemon.parts();
+        for Finding { name, addrs, ttl_s } in self.resolver.turn(world, net, QUESTS) {
             let now = self.daemon.world.now;
             for token in self.daemon.world.names.answer(&name, addrs, ttl_s, now) {
                 self.daemon.wake(token);
@@ -349,7 +330,7 @@ fn stats_door(addr: SocketAddr, registry: &Registry) -> Option<Door> {
 /// Tokens above the sessions': each kind has a range of its own.
 const VISITS: usize = usize::MAX - 0xff_ffff;
 const QUESTS: usize = VISITS + MOST_VISITS;
-const DOORS: usize = QUESTS + MOST_QUESTS;
+const DOORS: usize = QUESTS + resolver::TOKENS;
 const STATS: usize = usize::MAX - 2;
 const SIGNALS: usize = usize::MAX - 3;
 

@@ -96,7 +96,7 @@ pub fn answer(packet: &[u8], id: u16, name: &str, kind: Kind) -> Result<Answer, 
     if let (0, Some(DnsFault::Refused(code))) = (head.questions, refusal) {
         return Err(DnsFault::Refused(code));
     }
-    let (echoed, at) = Name::read(packet, HEADER_LEN).ok_or(DnsFault::Malformed)?;
+    let (echoed, at) = Name::read(packet, HEADER_LEN).ok_or(DnsFault::NotOurs)?;
     let mut after = Reader::new(packet.get(at..).unwrap_or_default());
     let asked_kind = (Some(kind.code()), Some(INTERNET));
     if head.questions != 1 || echoed != asked || (after.u16(), after.u16()) != asked_kind {

@@ -9,6 +9,7 @@ pub mod crypto;
 pub mod curve;
 pub mod dc;
 pub mod hello;
+pub mod names;
 pub mod obfuscated2;
 pub mod origin;
 pub mod peer;

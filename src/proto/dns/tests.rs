@@ -120,6 +120,10 @@ fn only_the_echo_of_the_question_is_believed() {
     let mut query = good.clone();
     query[2] = 0x01;
     assert_eq!(answer(&query, 7, NAME, Kind::A), Err(DnsFault::NotOurs));
+    // Nothing echoed: an answer to no question.
+    let mut silent = packet(0, Kind::A, &[record(&ASKED, 1, 9, &[192, 0, 2, 1])]);
+    (silent[5], silent[12]) = (0, 0xc0);
+    assert_eq!(answer(&silent, 7, NAME, Kind::A), Err(DnsFault::NotOurs));
     // FORMERR with nothing but a header is the one answer that need not echo.
     assert_eq!(
         answer(b"\0\x07\x80\x01\0\0\0\0\0\0\0\0", 7, NAME, Kind::A),
