@@ -22,6 +22,7 @@ mod e2e {
     mod mirror;
     mod names;
     mod privacy;
+    mod prober;
     mod records;
     mod relay;
     mod signals;

@@ -88,10 +88,8 @@ pub fn measure(options: &Options, report: &mut Report) -> Outcome<()> {
     let strangers = User::some(1, &mut random);
     // The frame is 64 bytes and a forwarded ClientHello is longer: both get the answer.
     let dc = Helper::spawn(&["answerer", "64", &REPLY.to_string()])?;
-    let start = |users: &[User]| {
-        let plan = Plan { users, dc_port: dc.port(), concurrency: 4096, re_encrypt: false };
-        Daemon::start(&plan).map(Relay::Daemon)
-    };
+    let start =
+        |users: &[User]| Daemon::start(&Plan::new(users, dc.port(), 4096)).map(Relay::Daemon);
     let lone = start(&users[..1])?;
     let crowded = start(&users)?;
     println!("CPU time: {}; {rounds} rounds of {visits} visits each", proc::cpu_source());

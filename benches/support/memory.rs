@@ -34,7 +34,7 @@ pub fn measure(options: &Options, report: &mut Report) -> Outcome<()> {
     let users = User::some(1, &mut random);
     let after = (64 + MOVED).to_string();
     let dc = Helper::spawn(&["answerer", &after, &MOVED.to_string()])?;
-    let plan = Plan { users: &users, dc_port: dc.port(), concurrency: 20_000, re_encrypt: false };
+    let plan = Plan::new(&users, dc.port(), 20_000);
     let relay = Relay::Daemon(Daemon::start(&plan)?);
 
     let empty = Memory::of(&relay)?;

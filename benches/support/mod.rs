@@ -1,11 +1,12 @@
-//! The harness that the three benchmarks share. The benchmark's binary plays every part but the
+//! The harness that the benchmarks share. The benchmark's binary plays every part but the
 //! daemon: run with `role NAME ...` it becomes one of the helper processes, else the conductor.
-//! Start reading at `relay.rs`, `handshake.rs` or `memory.rs`: each is one measurement.
+//! Start reading at `relay.rs`, `handshake.rs`, `flood.rs` or `memory.rs`: each is one measurement.
 
 mod answerer;
 mod bulk;
 mod copy;
 mod faketls;
+mod flood;
 mod handshake;
 mod memory;
 mod proc;
@@ -61,6 +62,7 @@ fn conduct(name: &str, arguments: &[String]) -> Outcome<bool> {
     let mut report = Report::new()?;
     match name {
         "relay" => relay::measure(&options, &mut report)?,
+        "flood" => flood::measure(&options, &mut report)?,
         "handshake" => handshake::measure(&options, &mut report)?,
         _ => memory::measure(&options, &mut report)?,
     }

@@ -63,10 +63,19 @@ pub struct Plan<'a> {
     pub users: &'a [User],
     /// The port of loopback that plays DC 2 and the front.
     pub dc_port: u16,
+    /// Where strangers go, if not to the same port.
+    pub front_port: Option<u16>,
     /// Most simultaneous sessions.
     pub concurrency: u64,
     /// Both ciphers on download, instead of matched keys.
     pub re_encrypt: bool,
+}
+
+impl<'a> Plan<'a> {
+    /// Matched keys, strangers at the DC's port.
+    pub fn new(users: &'a [User], dc_port: u16, concurrency: u64) -> Self {
+        Self { users, dc_port, front_port: None, concurrency, re_encrypt: false }
+    }
 }
 
 impl Daemon {
@@ -112,12 +121,13 @@ impl Drop for Daemon {
 
 fn configuration(port: u16, plan: &Plan) -> String {
     let Plan { dc_port, concurrency, re_encrypt, .. } = plan;
+    let front_port = plan.front_port.unwrap_or(plan.dc_port);
     let mut text = format!(
         "bind-to = \"127.0.0.1:{port}\"\n\
          concurrency = {concurrency}\n\
          [domain-fronting]\n\
          host = \"127.0.0.1\"\n\
-         port = {dc_port}\n\
+         port = {front_port}\n\
          [network]\n\
          re-encrypt = {re_encrypt}\n\
          [telegram.dc-overrides]\n\

@@ -163,7 +163,7 @@ fn connect(
         Kind::Copy => Relay::copy(dc_port)?,
         Kind::Matched | Kind::ReEncrypt => {
             let re_encrypt = kind == Kind::ReEncrypt;
-            let plan = Plan { users: &users, dc_port, concurrency: 256, re_encrypt };
+            let plan = Plan { re_encrypt, ..Plan::new(&users, dc_port, 256) };
             Relay::Daemon(Daemon::start(&plan)?)
         }
     };

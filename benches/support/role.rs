@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use super::Outcome;
-use super::{answerer, bulk, copy, stage};
+use super::{answerer, bulk, copy, flood, stage};
 
 /// Plays the role that the arguments name, until its standard input ends or its work is done.
 pub fn play(arguments: &[String]) -> Outcome<()> {
@@ -15,6 +15,9 @@ pub fn play(arguments: &[String]) -> Outcome<()> {
         ["copy", dc_port] => copy::run(dc_port.parse()?),
         ["bulk", flows, send_each] => bulk::run_dc(flows.parse()?, send_each.parse()?),
         ["answerer", after, reply] => answerer::run(after.parse()?, reply.parse()?),
+        ["flood", port, window_ms, networks] => {
+            flood::run_role(port.parse()?, window_ms.parse()?, networks.parse()?)
+        }
         other => Err(format!("no such role: {other:?}").into()),
     }
 }

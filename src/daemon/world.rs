@@ -17,6 +17,7 @@ use crate::io::logger::Folded;
 use crate::io::pool::Pool;
 use crate::io::wheel::Wheel;
 use crate::policy::drbg::Drbg;
+use crate::policy::misses::Misses;
 use crate::policy::replay::Replay;
 use crate::policy::throttle::Throttle;
 use crate::policy::users::Users;
@@ -31,6 +32,8 @@ pub struct World {
     pub throttle: Option<Throttle>,
     /// Hellos seen before, unless switched off.
     pub replay: Option<Replay>,
+    /// Networks that try to make us try keys.
+    pub misses: Misses,
     /// Blocks for bytes that could not be written yet: the bound of our memory.
     pub pool: Pool,
     /// One deadline per session and a few of our own, see [`wheel_key`].
@@ -112,6 +115,7 @@ impl World {
             users,
             throttle,
             replay,
+            misses: Misses::default(),
             pool: Pool::new(most_buffers),
             wheel: Wheel::new(),
             scratch: vec![0; SLOT * slots.clamp(1, SLOTS)],
@@ -184,6 +188,8 @@ impl World {
             users: &self.users,
             replay: self.replay.as_mut(),
             throttle: self.throttle.as_mut(),
+            misses: &mut self.misses,
+            now_ms: self.now.0,
             unix_s: (self.wall.unix_s >= crate::daemon::BUILT_UNIX_S).then_some(self.wall.unix_s),
             tolerance_s: self.settings.time_skew.as_secs(),
         }

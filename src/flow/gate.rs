@@ -6,6 +6,7 @@
 
 use std::net::IpAddr;
 
+use crate::policy::misses::Misses;
 use crate::policy::replay::Replay;
 use crate::policy::throttle::Throttle;
 use crate::policy::users::{HostId, UserId, Users};
@@ -19,6 +20,10 @@ pub struct Book<'a> {
     pub replay: Option<&'a mut Replay>,
     /// Fair share; `None` = off.
     pub throttle: Option<&'a mut Throttle>,
+    /// Networks whose hellos fit no key.
+    pub misses: &'a mut Misses,
+    /// Milliseconds of a clock that only goes forward.
+    pub now_ms: u64,
     /// Unix time in seconds; `None` while the clock is not set (D4: skip the time test).
     pub unix_s: Option<u64>,
     /// Largest accepted distance between the two clocks, in seconds.
@@ -87,13 +92,14 @@ struct Offer {
 
 impl Gate {
     /// Judges all bytes seen so far on a connection from `addr`. Tries at most [`SLICE`] keys;
-    /// after [`Verdict::Busy`] call again with the same bytes. A miss tries every candidate.
+    /// after [`Verdict::Busy`] call again with the same bytes. A miss tries every candidate, or,
+    /// while the network of `addr` floods us with misses, the likeliest [`SLICE`].
     pub fn look(&mut self, seen: &[u8], addr: IpAddr, book: &mut Book<'_>) -> Verdict {
         if let Some(mut trial) = self.trial.take() {
             let opened = try_keys(&mut trial.left, &trial.hello, &trial.offer, book.users);
             return match opened {
                 Some((user, stamp)) => trial.offer.admit(user, &stamp, book),
-                None if trial.left.len() == 0 => stranger(trial.offer.host, Suspicion::WrongKey),
+                None if trial.left.len() == 0 => trial.offer.miss(addr, book),
                 None => {
                     self.trial = Some(trial);
                     Verdict::Busy
@@ -118,8 +124,8 @@ impl Gate {
             Some((user, stamp)) => offer.admit(user, &stamp, book),
             None => {
                 let left: Vec<UserId> = candidates.collect();
-                if left.is_empty() {
-                    return stranger(offer.host, Suspicion::WrongKey);
+                if left.is_empty() || book.misses.is_flood(addr, book.now_ms) {
+                    return offer.miss(addr, book);
                 }
                 let left = left.into_iter();
                 self.trial = Some(Box::new(Trial { offer, hello, left }));
@@ -154,6 +160,12 @@ impl Offer {
             hybrid: hello.offers_group(client_hello::X25519MLKEM768),
             consumed,
         })
+    }
+
+    /// No key fits.
+    fn miss(&self, addr: IpAddr, book: &mut Book<'_>) -> Verdict {
+        book.misses.note(addr, book.now_ms);
+        stranger(self.host, Suspicion::WrongKey)
     }
 
     /// The key fits; now the clock, the replay store and the fair share have their say.

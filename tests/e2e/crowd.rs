@@ -158,3 +158,28 @@ fn a_crowd_that_does_not_read_does_not_starve_one_who_does() {
     let grown = proxy.resident_kib().saturating_sub(before);
     assert!(grown < 8 * 1024, "{grown} KiB for sleepers");
 }
+
+#[test]
+fn a_flood_of_wrong_hellos_shuts_nobody_out_who_was_here_before() {
+    let origin = Origin::listen();
+    let people: Vec<Secret> = (0..60).map(|_| Secret::new(HOST)).collect();
+    let config = Config::new(Dc::echoing(), origin.addr);
+    let config = people
+        .iter()
+        .enumerate()
+        .fold(config, |config, (number, secret)| config.user(&format!("user{number:02}"), secret));
+    let proxy = config.start();
+    assert_echo(&mut Client::open(proxy.addr, &people[59]), 1, 100);
+    assert_echo(&mut Client::open(proxy.addr, &people[7]), 2, 100);
+
+    let stranger = Secret::new(HOST);
+    for _ in 0..60 {
+        let mut peer = Peer::connect("stranger", proxy.addr);
+        let hello = Hello::fresh(&stranger, Shape::PostQuantum);
+        peer.send(&hello.wire);
+        assert!(origin.visit().first == hello.wire);
+    }
+    // Sixty misses came from the same address; keys of late are tried all the same.
+    assert_echo(&mut Client::open(proxy.addr, &people[59]), 3, 100);
+    assert_echo(&mut Client::open(proxy.addr, &people[7]), 4, 100);
+}

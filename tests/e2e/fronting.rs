@@ -3,6 +3,7 @@
 
 use std::net::Ipv4Addr;
 
+use crate::support::captured::sessions;
 use crate::support::client::Visitor;
 use crate::support::dc::Dc;
 use crate::support::hello::{Hello, Secret, Shape, Wish, unix_now};
@@ -112,6 +113,22 @@ fn a_hello_sent_a_second_time_reaches_the_origin() {
         assert_fronted(&stage, "a replay", &hello.wire);
     }
     assert_fronted(&stage, "a replay in records", &hello.in_records(3));
+}
+
+#[test]
+fn recorded_hellos_of_real_apps_reach_the_origin() {
+    let (dc, origin, sessions) = (Dc::listen(), Origin::listen(), sessions());
+    assert!(sessions.len() >= 19, "{} captures", sessions.len());
+    // Everybody who was ever recorded is a user here: the keys are right, the time is not.
+    let mut config = Config::new(dc.addr, origin.addr);
+    for (number, session) in sessions.iter().enumerate() {
+        config = config.user(&format!("user{number:02}"), &session.secret);
+    }
+    let secret = sessions[0].secret.clone();
+    let stage = Stage { proxy: config.start(), dc, origin, secret };
+    for session in &sessions {
+        assert_fronted(&stage, &session.name, &session.hello.wire);
+    }
 }
 
 #[test]

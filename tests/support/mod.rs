@@ -13,6 +13,7 @@ pub mod names;
 pub mod obfuscated2;
 pub mod origin;
 pub mod peer;
+pub mod prober;
 pub mod proxy;
 pub mod reference;
 pub mod stage;
