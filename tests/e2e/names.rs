@@ -179,19 +179,20 @@ fn packets_without_our_id_and_from_elsewhere_end_nothing() {
 
 #[test]
 fn a_guesser_makes_us_move_to_another_port() {
-    let rig = Rig::new(|question| match is_first(question) {
-        true => (0..64)
-            .map(|guess: u16| {
-                let mut forged = lie(question);
-                forged.id = question.id.wrapping_add(0x1000 + guess);
-                Act::Say(forged.packet())
-            })
-            .collect(),
-        false => truth(question),
+    // The truth comes behind too many guesses to be waited for; on the next port it comes alone.
+    let rig = Rig::new(|question| {
+        let guesses = if is_first(question) { 0x1000..0x1040 } else { 0..0 };
+        let forged = guesses.map(|guess| {
+            let mut forged = lie(question);
+            forged.id = question.id.wrapping_add(guess);
+            Act::Say(forged.packet())
+        });
+        forged.chain(truth(question)).collect()
     });
     rig.assert_led("the fresh port is answered");
-    let ports: Vec<u16> = rig.names.questions().iter().map(|q| q.from.port()).collect();
-    assert_ne!(ports.first(), ports.last());
+    let questions = rig.names.questions();
+    let last = questions.last().expect("a question");
+    assert_ne!(questions[0].from.port(), last.from.port());
 }
 
 #[test]
