@@ -9,11 +9,11 @@ use std::time::Duration;
 use mio::event::Event;
 use mio::{Events, Poll, Registry};
 
-use crate::config::settings::{NameServer, Origin, Settings};
+use crate::config::settings::{Origin, Settings};
 use crate::daemon::admin::{Admin, MOST_VISITS};
 use crate::daemon::errand::agenda::Job;
 use crate::daemon::errand::{Errands, MOST_ERRANDS};
-use crate::daemon::resolver::{Finding, MOST_QUESTS, Resolver};
+use crate::daemon::resolver::{self, Finding, Resolver};
 use crate::daemon::session::Readiness;
 use crate::daemon::world::World;
 use crate::daemon::{Daemon, dc_list, dialer, sizing};
@@ -100,11 +100,7 @@ impl Server {
                 "event=clock-unset hint=\"earlier than this build: no time checks for now\""
             );
         }
-        let fixed = match &world.settings.dns.server {
-            NameServer::Udp(addr) => Some(*addr),
-            _ => None,
-        };
-        let resolver = Resolver::new(fixed);
+        let resolver = Resolver::new(&world.settings.dns);
         let moderation = Moderation::new(world.settings.moderation);
         dc_list::plan(&mut world);
         let net = MioNet::new(registry.try_clone()?);
@@ -197,10 +193,7 @@ impl Server {
                     door.knocked = true;
                 }
             }
-            token if token >= QUESTS => {
-                let finding = self.resolver.step(token - QUESTS);
-                self.found(finding);
-            }
+            token if token >= QUESTS => self.resolver.wake(token - QUESTS),
             token if token >= ERRANDS => {
                 self.errands.on_ready(token - ERRANDS, readiness(event));
             }
@@ -252,20 +245,8 @@ impl Server {
 
     /// Starts what is wanted of the resolver and ends what came or is late.
     fn resolve(&mut self) {
-        let registry = self.poll.registry();
-        let world = &mut self.daemon.world;
-        let mut findings = self.resolver.expire(registry, QUESTS, &mut world.drbg, world.now);
-        while self.resolver.has_room()
-            && let Some(name) = world.names.next_wanted()
-        {
-            let drbg = &mut world.drbg;
-            findings.extend(self.resolver.seek(name, registry, QUESTS, drbg, world.now));
-        }
-        self.found(findings);
-    }
-
-    fn found(&mut self, findings: impl IntoIterator<Item = Finding>) {
-        for Finding { name, addrs, ttl_s } in findings {
+        let (world, net) = self.daemon.parts();
+        for Finding { name, addrs, ttl_s } in self.resolver.turn(world, net, QUESTS) {
             let now = self.daemon.world.now;
             for token in self.daemon.world.names.answer(&name, addrs, ttl_s, now) {
                 match token.checked_sub(ERRANDS) {
@@ -376,7 +357,7 @@ fn stats_door(addr: SocketAddr, registry: &Registry) -> Option<Door> {
 const VISITS: usize = usize::MAX - 0xff_ffff;
 const ERRANDS: usize = VISITS + MOST_VISITS;
 const QUESTS: usize = ERRANDS + MOST_ERRANDS;
-const DOORS: usize = QUESTS + MOST_QUESTS;
+const DOORS: usize = QUESTS + resolver::TOKENS;
 const STATS: usize = usize::MAX - 2;
 const SIGNALS: usize = usize::MAX - 3;
 

@@ -86,6 +86,12 @@ impl Config {
         self
     }
 
+    /// Leaves one key out.
+    pub fn without(mut self, table: &str, key: &str) -> Self {
+        self.tables.entry(table.to_owned()).or_default().retain(|(name, _)| name != key);
+        self
+    }
+
     /// Adds a user.
     pub fn user(mut self, name: &str, secret: &Secret) -> Self {
         self.secrets.push(secret.clone());
