@@ -1,6 +1,7 @@
 //! Who may, and how much. Deterministic; time and randomness are parameters.
 
 pub mod drbg;
+pub mod iplist;
 pub mod misses;
 pub mod moderation;
 pub mod replay;
