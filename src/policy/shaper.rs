@@ -76,26 +76,29 @@ impl Shaper {
         Self { pace, next_us: 0, last_ms: 0, sent: 0, always, drs }
     }
 
-    /// What may be read at `now_ms`; `chance` is any random number. Asking changes nothing.
-    pub fn grant(&self, now_ms: u64, chance: u32) -> Grant {
-        if !self.is_paced(now_ms) {
-            return Grant::Any;
-        }
+    /// When the next record may be read, if not at `now_ms`.
+    pub fn wait(&self, now_ms: u64) -> Option<u64> {
         // Half a millisecond early or late is all that the clock can do.
         let due_ms = self.next_us.saturating_sub(HALF_MS_US).div_ceil(MS_US);
-        if now_ms < due_ms {
-            return Grant::Later(due_ms);
-        }
-        Grant::One(self.size(now_ms, chance))
+        (self.is_paced(now_ms) && now_ms < due_ms).then_some(due_ms)
     }
 
-    /// `records` have left at `now_ms`; `chance` is a random number, every one as likely.
-    pub fn sent(&mut self, records: usize, now_ms: u64, chance: u32) {
+    /// What may be read at `now_ms`; `chance` draws any random number. Asking changes nothing.
+    pub fn grant(&self, now_ms: u64, chance: impl FnOnce() -> u32) -> Grant {
+        match self.wait(now_ms) {
+            Some(due_ms) => Grant::Later(due_ms),
+            None if self.is_paced(now_ms) => Grant::One(self.size(now_ms, chance)),
+            None => Grant::Any,
+        }
+    }
+
+    /// `records` leave at `now_ms`; `chance` draws any random number.
+    pub fn sent(&mut self, records: usize, now_ms: u64, chance: impl FnOnce() -> u32) {
         if self.is_paced(now_ms) {
             // Late by the loop's doing is made up for; after a silence there is nothing to make
             // up for.
             let from = self.next_us.max((now_ms * MS_US).saturating_sub(DEBT_MAX_US));
-            let u = (f64::from(chance) + 1.0) / TWO_TO_32;
+            let u = (f64::from(chance()) + 1.0) / TWO_TO_32;
             self.next_us = from + u64::from(self.pace.delay_us(u));
         }
         let records = u8::try_from(records).unwrap_or(u8::MAX);
@@ -112,13 +115,13 @@ impl Shaper {
         if now_ms.saturating_sub(self.last_ms) > PAUSE_MS { 0 } else { self.sent }
     }
 
-    fn size(&self, now_ms: u64, chance: u32) -> usize {
-        let less = (chance % SPREAD) as usize;
-        match self.before(now_ms) {
-            0..SMALL if self.drs => SMALL_BYTES - less,
-            SMALL..BURST if self.drs => MEDIUM_BYTES - less,
-            _ => tls::PAYLOAD_MAX,
-        }
+    fn size(&self, now_ms: u64, chance: impl FnOnce() -> u32) -> usize {
+        let most = match self.before(now_ms) {
+            0..SMALL if self.drs => SMALL_BYTES,
+            SMALL..BURST if self.drs => MEDIUM_BYTES,
+            _ => return tls::PAYLOAD_MAX,
+        };
+        most - (chance() % SPREAD) as usize
     }
 }
 
@@ -158,7 +161,7 @@ mod tests {
         let mut records = Vec::new();
         for now in from_ms..from_ms + ms {
             loop {
-                match shaper.grant(now, chances.next().unwrap()) {
+                match shaper.grant(now, || chances.next().unwrap()) {
                     Grant::Any => return records,
                     Grant::Later(at) => {
                         assert!(at > now && at <= now + 1_000, "{at} at {now}");
@@ -166,7 +169,7 @@ mod tests {
                     }
                     Grant::One(size) => records.push((now, size)),
                 }
-                shaper.sent(1, now, chances.next().unwrap());
+                shaper.sent(1, now, || chances.next().unwrap());
             }
         }
         records
@@ -227,10 +230,10 @@ mod tests {
         let records = run(&mut shaper, 5_000, 20_000);
         assert_eq!(records.len(), 60);
         let last = records[59].0;
-        assert_eq!(shaper.grant(last, 0), Grant::Any);
-        shaper.sent(7, last + 900, 0);
-        assert_eq!(shaper.grant(last + 1_900, 0), Grant::Any, "the pause is not over");
-        assert_eq!(shaper.grant(last + 1_901, 0), Grant::One(16_401));
+        assert_eq!(shaper.grant(last, || 0), Grant::Any);
+        shaper.sent(7, last + 900, || 0);
+        assert_eq!(shaper.grant(last + 1_900, || 0), Grant::Any, "the pause is not over");
+        assert_eq!(shaper.grant(last + 1_901, || 0), Grant::One(16_401));
     }
 
     #[test]
@@ -238,7 +241,7 @@ mod tests {
         let mut shaper = Shaper::new(Pace::default(), true, false);
         let records = run(&mut shaper, 0, 5_000);
         assert!(records.len() > 300);
-        assert!(!matches!(shaper.grant(5_000, 0), Grant::Any));
+        assert!(!matches!(shaper.grant(5_000, || 0), Grant::Any));
     }
 
     #[test]
