@@ -92,6 +92,20 @@ fn a_burst_flows_freely_and_always_holds_to_the_pace() {
     assert!(burst > free + 50 && drs > free + 50, "{free} {burst} {drs} ms");
 }
 
+#[test]
+fn a_drain_takes_along_the_few_bytes_that_wait_for_company() {
+    for seed in 0..SEEDS {
+        let mut scene = scene::draw(Mix::Drain, seed);
+        scene.settings.shape = Some(ShapeSettings { always: false, drs: false });
+        (scene.faults.latency_ms, scene.drain_at) = (0, Some(2_000));
+        for plan in &mut scene.plans {
+            (plan.starts, plan.down) = (plan.starts % 1_000, 30_000);
+            (plan.server.mouthful, plan.server.think, plan.server.cut_off) = (6, (100, 9), None);
+        }
+        perform(seed, scene).unwrap_or_else(|report| panic!("seed {seed}: {report}"));
+    }
+}
+
 /// The virtual time of a download over a good network.
 fn download_ms(shape: Option<ShapeSettings>) -> u64 {
     let mut scene = scene::draw(Mix::Honest, 1);
