@@ -11,6 +11,8 @@ mod e2e {
     mod binds;
     mod crowd;
     mod dialling;
+    mod encrypted_names;
+    mod fetching;
     mod fronting;
     mod half_close;
     mod handshake;
@@ -20,6 +22,7 @@ mod e2e {
     mod limits;
     mod memory;
     mod mirror;
+    mod names;
     mod privacy;
     mod prober;
     mod records;

@@ -7,7 +7,9 @@
 pub mod addresses;
 pub mod admin;
 pub mod answer;
+pub mod dc_list;
 pub mod dialer;
+pub mod errand;
 pub mod greet;
 pub mod names;
 pub mod pipe;
@@ -61,6 +63,11 @@ impl<N: Net> Daemon<N> {
     /// The network, for whoever drives the daemon.
     pub fn net(&mut self) -> &mut N {
         &mut self.net
+    }
+
+    /// The world and the network, for what runs beside the sessions.
+    pub fn parts(&mut self) -> (&mut World, &mut N) {
+        (&mut self.world, &mut self.net)
     }
 
     /// Starts a round: every `now` until the next one is this one.

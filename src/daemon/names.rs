@@ -9,9 +9,10 @@ use crate::io::clock::Tick;
 /// The cache and who waits for it.
 #[derive(Default)]
 pub struct Names {
+    /// The least recently used first.
     known: Vec<Known>,
     wanted: VecDeque<String>,
-    waiting: Vec<(String, usize)>,
+    waiting: Vec<Wait>,
 }
 
 struct Known {
@@ -19,6 +20,12 @@ struct Known {
     /// Empty = the name is known to have none.
     addrs: Vec<IpAddr>,
     until: Tick,
+}
+
+/// A name that is being looked for, and the tokens of those who want to know.
+struct Wait {
+    name: String,
+    tokens: Vec<usize>,
 }
 
 /// The answer of [`Names::lookup`].
@@ -37,16 +44,19 @@ impl Names {
     pub fn lookup(&mut self, name: &str, token: usize, now: Tick) -> Lookup<'_> {
         self.known.retain(|known| known.until > now);
         if let Some(at) = self.known.iter().position(|known| known.name == name) {
-            return match self.known[at].addrs.as_slice() {
-                [] => Lookup::Failed,
-                addrs => Lookup::Found(addrs),
+            self.known[at..].rotate_left(1);
+            return match self.known.last().map(|known| known.addrs.as_slice()) {
+                None | Some([]) => Lookup::Failed,
+                Some(addrs) => Lookup::Found(addrs),
             };
         }
-        if !self.waiting.iter().any(|(other, _)| other == name) {
-            self.wanted.push_back(name.to_owned());
-        }
-        if !self.waiting.iter().any(|(other, who)| other == name && *who == token) {
-            self.waiting.push((name.to_owned(), token));
+        match self.waiting.iter_mut().find(|wait| wait.name == name) {
+            Some(wait) if wait.tokens.contains(&token) => {}
+            Some(wait) => wait.tokens.push(token),
+            None => {
+                self.wanted.push_back(name.to_owned());
+                self.waiting.push(Wait { name: name.to_owned(), tokens: vec![token] });
+            }
         }
         Lookup::Pending
     }
@@ -61,29 +71,29 @@ impl Names {
         !self.wanted.is_empty()
     }
 
-    /// Stores an answer (no addresses = failed) and returns who waited for it.
+    /// Stores an answer (no addresses = none to be had) and returns who waited for it. Addresses
+    /// are kept for `ttl_s`, but at least 5 s and at most an hour; their absence at least 5 s
+    /// and at most 30 s, so that a visit to a bad name does not cost a question each time.
     pub fn answer(&mut self, name: &str, addrs: Vec<IpAddr>, ttl_s: u32, now: Tick) -> Vec<usize> {
-        let keep_ms = match addrs.is_empty() {
-            true => NEGATIVE_MS,
-            false => (u64::from(ttl_s) * 1000).clamp(LEAST_MS, MOST_MS),
-        };
-        self.known.retain(|known| known.name != name);
+        let most_ms = if addrs.is_empty() { NEGATIVE_MOST_MS } else { MOST_MS };
+        let until = Tick(now.0 + (u64::from(ttl_s) * 1000).clamp(LEAST_MS, most_ms));
+        self.known.retain(|known| known.name != name && known.until > now);
         if self.known.len() >= MOST {
             self.known.remove(0);
         }
-        self.known.push(Known { name: name.to_owned(), addrs, until: Tick(now.0 + keep_ms) });
-        let (woken, waiting) =
-            std::mem::take(&mut self.waiting).into_iter().partition(|(other, _)| other == name);
-        self.waiting = waiting;
-        let woken: Vec<(String, usize)> = woken;
-        woken.into_iter().map(|(_, token)| token).collect()
+        self.known.push(Known { name: name.to_owned(), addrs, until });
+        match self.waiting.iter().position(|wait| wait.name == name) {
+            Some(at) => self.waiting.swap_remove(at).tokens,
+            None => Vec::new(),
+        }
     }
 }
 
+/// Names in the cache.
 const MOST: usize = 256;
 const LEAST_MS: u64 = 5_000;
 const MOST_MS: u64 = 3_600_000;
-const NEGATIVE_MS: u64 = 5_000;
+const NEGATIVE_MOST_MS: u64 = 30_000;
 
 #[cfg(test)]
 mod tests {
@@ -96,8 +106,10 @@ mod tests {
         let mut names = Names::default();
         assert_eq!(names.lookup("a", 1, Tick(0)), Lookup::Pending);
         assert_eq!(names.lookup("a", 2, Tick(0)), Lookup::Pending);
+        assert_eq!(names.lookup("b", 2, Tick(0)), Lookup::Pending);
         assert_eq!(names.lookup("a", 2, Tick(0)), Lookup::Pending);
         assert_eq!(names.next_wanted().as_deref(), Some("a"));
+        assert_eq!(names.next_wanted().as_deref(), Some("b"));
         assert_eq!(names.next_wanted(), None);
         assert_eq!(names.answer("a", vec![HOME], 60, Tick(1)), [1, 2]);
         assert_eq!(names.lookup("a", 3, Tick(2)), Lookup::Found(&[HOME]));
@@ -105,21 +117,36 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_remembered_briefly() {
+    fn a_failure_is_remembered_for_five_seconds_and_an_absence_for_thirty() {
         let mut names = Names::default();
-        names.lookup("a", 1, Tick(0));
-        names.answer("a", vec![], 0, Tick(0));
-        assert_eq!(names.lookup("a", 1, Tick(4_999)), Lookup::Failed);
-        assert_eq!(names.lookup("a", 1, Tick(5_000)), Lookup::Pending);
+        for (ttl_s, kept_ms) in [(0, 5_000), (30, 30_000), (86_400, 30_000)] {
+            names.lookup("a", 1, Tick(0));
+            names.answer("a", vec![], ttl_s, Tick(0));
+            assert_eq!(names.lookup("a", 1, Tick(kept_ms - 1)), Lookup::Failed);
+            assert_eq!(names.lookup("a", 1, Tick(kept_ms)), Lookup::Pending);
+        }
     }
 
     #[test]
-    fn the_cache_is_bounded_and_its_ttl_too() {
+    fn a_ttl_is_at_least_five_seconds_and_at_most_an_hour() {
         let mut names = Names::default();
-        for i in 0..1000 {
-            names.answer(&i.to_string(), vec![HOME], u32::MAX, Tick(0));
+        for (ttl_s, kept_ms) in [(0, 5_000), (60, 60_000), (u32::MAX, 3_600_000)] {
+            names.answer("a", vec![HOME], ttl_s, Tick(0));
+            assert_eq!(names.lookup("a", 1, Tick(kept_ms - 1)), Lookup::Found(&[HOME]));
+            assert_eq!(names.lookup("a", 1, Tick(kept_ms)), Lookup::Pending);
         }
+    }
+
+    #[test]
+    fn the_cache_is_bounded_and_the_least_recently_used_name_leaves() {
+        let mut names = Names::default();
+        for i in 0..MOST {
+            names.answer(&i.to_string(), vec![HOME], 60, Tick(0));
+        }
+        assert_eq!(names.lookup("0", 1, Tick(1)), Lookup::Found(&[HOME]));
+        names.answer("new", vec![HOME], 60, Tick(1));
         assert_eq!(names.known.len(), MOST);
-        assert_eq!(names.lookup("999", 1, Tick(3_600_000)), Lookup::Pending);
+        assert_eq!(names.lookup("0", 1, Tick(1)), Lookup::Found(&[HOME]));
+        assert_eq!(names.lookup("1", 1, Tick(1)), Lookup::Pending);
     }
 }

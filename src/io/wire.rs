@@ -2,9 +2,9 @@
 //! virtual time, and their implementation over mio.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
 
-use mio::net::TcpStream;
+use mio::net::{TcpStream, UdpSocket};
 use mio::{Interest, Registry, Token};
 
 use super::ifaces::OwnAddresses;
@@ -130,6 +130,21 @@ impl MioNet {
     /// Sockets are registered here.
     pub fn new(registry: Registry) -> Self {
         Self { registry, own: OwnAddresses::default() }
+    }
+
+    /// A datagram socket on a fresh port that hears `to` only. Events come with `token`.
+    ///
+    /// # Errors
+    /// What the system says at once, such as an unreachable network.
+    pub fn datagrams(&mut self, to: SocketAddr, token: usize) -> io::Result<UdpSocket> {
+        let any = match to {
+            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        let mut socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
+        socket.connect(to)?;
+        self.registry.register(&mut socket, Token(token), Interest::READABLE)?;
+        Ok(socket)
     }
 }
 

@@ -1,6 +1,6 @@
 //! DNS, as much of it as a dialler needs (RFC 1035): one question for addresses, and the answer
-//! to it. Answers come from anybody who can reach our port: every loop here has a bound, and
-//! nothing is believed that does not echo the question.
+//! to it, in datagrams and in streams. Answers come from anybody who can reach our port: every
+//! loop here has a bound, and nothing is believed that does not echo the question.
 
 use std::net::IpAddr;
 
@@ -25,7 +25,7 @@ impl Kind {
 }
 
 /// Appends a recursive question to `out`: at most 271 bytes, without the length that TCP wants
-/// before it. One dot at the end of `name` is allowed and changes nothing.
+/// before it. One dot at the end of `name` is allowed and changes nothing; its capitals stay.
 pub fn question(out: &mut Vec<u8>, id: u16, name: &str, kind: Kind) -> Result<(), NameFault> {
     let name = Name::from_text(name)?;
     for word in [id, RECURSION_DESIRED, 1, 0, 0, 0] {
@@ -50,11 +50,40 @@ pub enum NameFault {
     NotPrintable,
 }
 
+/// The name in lower case, but a letter whose coin lies heads up is a capital. Servers echo the
+/// question as it came, so the capitals are up to 255 more bits that a forger has to guess
+/// (draft-vixie-dnsext-dns0x20).
+pub fn mix_case(name: &str, coins: &[u8; 32]) -> String {
+    let heads = coins.iter().flat_map(|byte| (0..8).map(move |bit| (byte >> bit) & 1 == 1));
+    let tossed = name.chars().zip(heads.chain(std::iter::repeat(false)));
+    let letter = |(c, heads): (char, bool)| match heads {
+        true => c.to_ascii_uppercase(),
+        false => c.to_ascii_lowercase(),
+    };
+    tossed.map(letter).collect()
+}
+
+/// Appends a packet with its length before it, as it travels in a stream (RFC 1035 4.2.2).
+/// Packets of more than 65535 bytes do not exist; one is cut.
+pub fn frame(out: &mut Vec<u8>, packet: &[u8]) {
+    let len = packet.len().min(usize::from(u16::MAX));
+    out.extend((len as u16).to_be_bytes());
+    out.extend(packet.iter().take(len));
+}
+
+/// Takes the first packet out of what a stream has brought; `None` = it is not complete yet. A
+/// buffer that is asked after each read holds at most 65536 bytes more than that read brought.
+pub fn take_frame(stream: &mut Vec<u8>) -> Option<Vec<u8>> {
+    let len = Reader::new(stream).block16()?.len();
+    Some(stream.drain(..2 + len).skip(2).collect())
+}
+
 /// Reads the answer to [`question`] with the same arguments. Follows at most 8 aliases, looks at
-/// no more than 64 records, and keeps the first 16 addresses.
+/// no more than 64 records, and keeps the first 16 addresses. A `name` that has capitals must
+/// come back with exactly these; one without comes back in any case.
 pub fn answer(packet: &[u8], id: u16, name: &str, kind: Kind) -> Result<Answer, DnsFault> {
     let asked = Name::from_text(name).map_err(|_| DnsFault::NotOurs)?;
-    let head = Header::read(packet).ok_or(DnsFault::Malformed)?;
+    let head = Header::read(packet).ok_or(DnsFault::NotOurs)?;
     if head.id != id || head.flags & RESPONSE == 0 {
         return Err(DnsFault::NotOurs);
     }
@@ -67,11 +96,14 @@ pub fn answer(packet: &[u8], id: u16, name: &str, kind: Kind) -> Result<Answer, 
     if let (0, Some(DnsFault::Refused(code))) = (head.questions, refusal) {
         return Err(DnsFault::Refused(code));
     }
-    let (echoed, at) = Name::read(packet, HEADER_LEN).ok_or(DnsFault::Malformed)?;
+    let (echoed, at) = Name::read(packet, HEADER_LEN).ok_or(DnsFault::NotOurs)?;
     let mut after = Reader::new(packet.get(at..).unwrap_or_default());
     let asked_kind = (Some(kind.code()), Some(INTERNET));
     if head.questions != 1 || echoed != asked || (after.u16(), after.u16()) != asked_kind {
         return Err(DnsFault::NotOurs);
+    }
+    if asked.has_capitals() && echoed.wire() != asked.wire() {
+        return Err(DnsFault::WrongCase);
     }
     if head.flags & TRUNCATED != 0 {
         return Err(DnsFault::Truncated);
@@ -96,6 +128,8 @@ pub struct Answer {
 pub enum DnsFault {
     /// Not the answer to this question; it may still come.
     NotOurs,
+    /// The question came back with other capitals: a forgery, or a server that does not care.
+    WrongCase,
     /// Cut off or contradictory.
     Malformed,
     /// It did not fit; ask again over TCP.
@@ -214,7 +248,8 @@ impl<'a> Record<'a> {
     }
 }
 
-/// A name as it stands in a packet: labels with their lengths, uncompressed, in lower case.
+/// A name as it stands in a packet: labels with their lengths, uncompressed. Names that differ
+/// in the case of letters only are equal.
 #[derive(Clone, Copy)]
 struct Name {
     bytes: [u8; NAME_MAX],
@@ -278,9 +313,13 @@ impl Name {
         let (first, rest) = self.bytes.get_mut(self.len..end)?.split_first_mut()?;
         *first = label.len() as u8;
         rest.copy_from_slice(label);
-        rest.make_ascii_lowercase();
         self.len = end;
         Some(())
+    }
+
+    fn has_capitals(&self) -> bool {
+        // No length of a label is a letter, so the labels need not be told apart.
+        self.wire().iter().any(u8::is_ascii_uppercase)
     }
 
     fn wire(&self) -> &[u8] {
@@ -290,7 +329,7 @@ impl Name {
 
 impl PartialEq for Name {
     fn eq(&self, other: &Self) -> bool {
-        self.wire() == other.wire()
+        self.wire().eq_ignore_ascii_case(other.wire())
     }
 }
 

@@ -2,6 +2,7 @@
 //! test, and a few words about time and bytes.
 
 pub mod answer;
+pub mod authority;
 pub mod blackhole;
 pub mod captured;
 pub mod client;
@@ -9,6 +10,7 @@ pub mod crypto;
 pub mod curve;
 pub mod dc;
 pub mod hello;
+pub mod names;
 pub mod obfuscated2;
 pub mod origin;
 pub mod peer;
@@ -18,6 +20,7 @@ pub mod reference;
 pub mod stage;
 pub mod stats;
 pub mod tls;
+pub mod web;
 
 use std::time::{Duration, Instant};
 

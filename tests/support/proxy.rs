@@ -71,6 +71,7 @@ impl Config {
             .set("", "concurrency", "256")
             .set("domain-fronting", "host", &format!("\"{}\"", origin.ip()))
             .set("domain-fronting", "port", &origin.port().to_string())
+            .set("domain-fronting", "scout", "false")
             .set("network.timeout", "idle", "\"5m\"")
             .set("network.timeout", "handshake", "\"10s\"")
             .set("defense.doppelganger", "enabled", "false")
@@ -82,6 +83,12 @@ impl Config {
         let entries = self.tables.entry(table.to_owned()).or_default();
         entries.retain(|(name, _)| name != key);
         entries.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Leaves one key out.
+    pub fn without(mut self, table: &str, key: &str) -> Self {
+        self.tables.entry(table.to_owned()).or_default().retain(|(name, _)| name != key);
         self
     }
 

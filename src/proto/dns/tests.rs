@@ -33,7 +33,7 @@ fn answered(flags: u16, records: &[Vec<u8>]) -> Result<Answer, DnsFault> {
 fn a_question_is_written_as_rfc_1035_says() {
     let mut out = Vec::new();
     question(&mut out, 0x1234, "T.me.", Kind::Aaaa).unwrap();
-    assert_eq!(out, b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x01t\x02me\0\0\x1c\0\x01");
+    assert_eq!(out, b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x01T\x02me\0\0\x1c\0\x01");
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn addresses_are_taken_in_order_and_once() {
 fn ipv6_addresses_are_taken_too() {
     let address = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
     let packet = packet(0, Kind::Aaaa, &[record(&ASKED, 28, 5, &address)]);
-    let answer = answer(&packet, 7, "A.Example", Kind::Aaaa).unwrap();
+    let answer = answer(&packet, 7, NAME, Kind::Aaaa).unwrap();
     assert_eq!(answer.addrs, [IpAddr::from(address)]);
 }
 
@@ -120,12 +120,17 @@ fn only_the_echo_of_the_question_is_believed() {
     let mut query = good.clone();
     query[2] = 0x01;
     assert_eq!(answer(&query, 7, NAME, Kind::A), Err(DnsFault::NotOurs));
+    // Nothing echoed: an answer to no question.
+    let mut silent = packet(0, Kind::A, &[record(&ASKED, 1, 9, &[192, 0, 2, 1])]);
+    (silent[5], silent[12]) = (0, 0xc0);
+    assert_eq!(answer(&silent, 7, NAME, Kind::A), Err(DnsFault::NotOurs));
     // FORMERR with nothing but a header is the one answer that need not echo.
     assert_eq!(
         answer(b"\0\x07\x80\x01\0\0\0\0\0\0\0\0", 7, NAME, Kind::A),
         Err(DnsFault::Refused(1))
     );
-    assert_eq!(answer(&good[..11], 7, NAME, Kind::A), Err(DnsFault::Malformed));
+    // Too short to carry our id: an off-path forger can send that to any port.
+    assert_eq!(answer(&good[..11], 7, NAME, Kind::A), Err(DnsFault::NotOurs));
 }
 
 #[test]
@@ -176,4 +181,43 @@ fn no_more_than_16_addresses_and_64_records_are_looked_at() {
 fn a_ttl_with_the_highest_bit_counts_as_zero() {
     let records = [record(&ASKED, 1, 0x8000_0000, &[192, 0, 2, 1])];
     assert_eq!(answered(0, &records).unwrap().ttl_s, 0);
+}
+
+#[test]
+fn capitals_must_come_back_as_they_were_sent() {
+    let mut packet = Vec::new();
+    question(&mut packet, 7, "a.eXAmple", Kind::A).unwrap();
+    packet[2..4].copy_from_slice(&[0x81, 0x80]);
+    packet[7] = 1;
+    packet.extend(record(&ASKED, 1, 9, &[192, 0, 2, 1]));
+    assert!(answer(&packet, 7, "a.eXAmple", Kind::A).is_ok());
+    assert_eq!(answer(&packet, 7, "a.ExamPLE", Kind::A), Err(DnsFault::WrongCase));
+    assert_eq!(answer(&packet, 7, "a.eXAmplf", Kind::A), Err(DnsFault::NotOurs));
+    assert!(answer(&packet, 7, "a.example", Kind::A).is_ok(), "who sent no capitals asks for none");
+}
+
+#[test]
+fn coins_decide_about_capitals() {
+    assert_eq!(mix_case("A.Example", &[0; 32]), "a.example");
+    assert_eq!(mix_case("A.Example", &[0xff; 32]), "A.EXAMPLE");
+    let mut coins = [0; 32];
+    coins[0] = 0b0000_0100;
+    assert_eq!(mix_case("a.example", &coins), "a.Example");
+    let long = "a".repeat(300);
+    assert_eq!(mix_case(&long, &[0xff; 32]), format!("{}{}", "A".repeat(256), "a".repeat(44)));
+}
+
+#[test]
+fn packets_leave_a_stream_whole_and_in_order() {
+    let (mut wire, mut stream, mut packets) = (Vec::new(), Vec::new(), Vec::new());
+    for packet in [&b"one"[..], b"", &[7; 65_535]] {
+        frame(&mut wire, packet);
+    }
+    assert_eq!(wire[..5], *b"\0\x03one");
+    for byte in wire {
+        stream.push(byte);
+        packets.extend(take_frame(&mut stream));
+    }
+    assert_eq!(packets, [b"one".to_vec(), Vec::new(), vec![7; 65_535]]);
+    assert!(stream.is_empty());
 }
