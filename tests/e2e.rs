@@ -20,6 +20,7 @@ mod e2e {
     mod idle;
     mod judge;
     mod limits;
+    mod lists;
     mod memory;
     mod mirror;
     mod names;

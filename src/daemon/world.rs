@@ -14,6 +14,7 @@ use crate::daemon::errand::agenda::{Agenda, Job};
 #[cfg(feature = "tls")]
 use crate::daemon::errand::trust::Trust;
 use crate::daemon::errand::{self, Errand};
+use crate::daemon::lists::Lists;
 use crate::daemon::names::Names;
 use crate::flow::gate::Book;
 use crate::flow::lane::{SLOT, SLOTS};
@@ -63,6 +64,8 @@ pub struct World {
     pub bad: BadAddresses,
     /// What Telegram says of its addresses.
     pub dc_list: DcList,
+    /// Who may connect at all.
+    pub lists: Lists,
     /// What has to be fetched when.
     pub agenda: Agenda,
     /// Errands that wait for a place.
@@ -147,6 +150,7 @@ impl World {
             names: Names::default(),
             bad: BadAddresses::default(),
             dc_list: DcList::default(),
+            lists: Lists::new(&settings),
             agenda: Agenda::default(),
             errands: VecDeque::new(),
             #[cfg(feature = "tls")]

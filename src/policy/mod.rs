@@ -2,6 +2,7 @@
 
 pub mod calibrate;
 pub mod drbg;
+pub mod iplist;
 pub mod misses;
 pub mod moderation;
 pub mod replay;
