@@ -28,6 +28,7 @@ mod e2e {
     mod prober;
     mod records;
     mod relay;
+    mod shape;
     mod signals;
     mod stats;
     mod throttle;
