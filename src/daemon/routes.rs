@@ -91,7 +91,7 @@ impl Routes {
     }
 
     /// Begins to negotiate with the proxy of a way: the state and the first bytes.
-    pub fn negotiate(&mut self, way: usize, goal: Goal) -> Option<(Negotiation, Vec<u8>)> {
+    pub fn negotiate(&self, way: usize, goal: Goal) -> Option<(Negotiation, Vec<u8>)> {
         let user = self.ways.get(way)?.proxy.as_ref()?.user.clone();
         Some(Negotiation::new(goal, user))
     }
