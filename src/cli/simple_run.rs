@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Failure;
 use super::args::{Flag, Given};
 use crate::config::draft::{Draft, Placed};
-use crate::config::kinds::{NOT_YET, PREFER_IP};
+use crate::config::kinds::PREFER_IP;
 use crate::config::report::{Report, Severity};
 use crate::config::settings::{Origin, Settings};
 use crate::config::{addresses, units, urls};
@@ -46,7 +46,7 @@ fn settings(given: &Given) -> Result<(Settings, Vec<String>), Failure> {
         })?;
         set(&mut draft);
     }
-    without_effect(given, &mut warnings)?;
+    outside(given, &mut draft, &mut warnings)?;
 
     let mut report = Report::default();
     let settings = draft.settle(&mut report);
@@ -58,25 +58,21 @@ fn settings(given: &Given) -> Result<(Settings, Vec<String>), Failure> {
         .ok_or_else(|| Failure::Trouble(errors.into_iter().map(|note| note.text).collect()))
 }
 
-/// Checks the flags that this version takes but does not honour, and says so.
-fn without_effect(given: &Given, warnings: &mut Vec<String>) -> Result<(), Failure> {
+/// What the flags say of the outside world.
+fn outside(given: &Given, draft: &mut Draft, warnings: &mut Vec<String>) -> Result<(), Failure> {
     for entry in given.list("socks5-proxy") {
-        let fault = match urls::proxy(&entry) {
-            Ok(false) => continue,
-            Ok(true) => format!("{NOT_YET}, and traffic would leave this machine without it"),
-            Err(fault) => fault.to_string(),
-        };
-        return Err(Failure::trouble(format!("--socks5-proxy: {fault}")));
+        let route = urls::proxy(&entry)
+            .map_err(|fault| Failure::trouble(format!("--socks5-proxy: {fault}")))?;
+        draft.routes.push(route);
     }
-    if given.parsed("doh-ip", addresses::ip)?.is_some() {
-        warnings.push(format!("--doh-ip: {NOT_YET}; the system's name servers are asked"));
+    if let Some(ip) = given.parsed("doh-ip", addresses::ip)? {
+        let server = urls::doh_at(ip);
+        draft.dns = Some(server.map_err(|fault| Failure::trouble(format!("--doh-ip: {fault}")))?);
     }
     if valid(given, "domain-fronting-ip", addresses::ip)?.is_some() {
         warnings.push("--domain-fronting-ip: no effect; use --domain-fronting-host".to_string());
     }
-    if given.is_on("proxy-protocol-listener") {
-        warnings.push(format!("--proxy-protocol-listener: {NOT_YET}, so it has no effect"));
-    }
+    draft.proxy_protocol = given.is_on("proxy-protocol-listener");
     Ok(())
 }
 
@@ -119,16 +115,16 @@ pub const FLAGS: &[Flag] = &[
     Flag::with_value(Some('p'), "domain-fronting-port", "PORT", "where strangers go (443)"),
     Flag::with_value(None, "domain-fronting-host", "HOST", "where they go instead of the host"),
     Flag::with_value(None, "domain-fronting-ip", "IP", "has no effect"),
-    Flag::with_value(Some('n'), "doh-ip", "IP", "has no effect yet"),
+    Flag::with_value(Some('n'), "doh-ip", "IP", "ask https://IP for names"),
     Flag::with_value(Some('t'), "timeout", "TIME", "how long one dial may take (10s)"),
-    Flag::with_value(Some('s'), "socks5-proxy", "URL", "refused, not yet in this version"),
+    Flag::with_value(Some('s'), "socks5-proxy", "URL", "a SOCKS5 proxy on the way to Telegram"),
     Flag::with_value(
         Some('a'),
         "antireplay-cache-size",
         "SIZE",
         "most memory against replays (1MB)",
     ),
-    Flag::switch(None, "proxy-protocol-listener", "has no effect yet"),
+    Flag::switch(None, "proxy-protocol-listener", "accept PROXY protocol headers"),
 ];
 
 const CONCURRENCY: u32 = 8192;
@@ -138,6 +134,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 mod tests {
     use super::super::args::{self, Asked};
     use super::*;
+    use crate::config::HAS_TLS;
+    use crate::config::settings::NameServer;
 
     const SECRET: &str = "ee00112233445566778899aabbccddeeff6578616d706c652e6f7267";
 
@@ -189,13 +187,26 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_effect_is_said_and_what_is_dangerous_refused() {
-        let (_, warnings) = read(&["-n", "9.9.9.9", "--proxy-protocol-listener"]).unwrap();
-        assert_eq!(warnings.len(), 2);
+    fn the_flags_of_the_network_are_heard_too() {
+        let (settings, warnings) =
+            read(&["--proxy-protocol-listener", "-s", "socks5://u:p@h", "-s", "direct"]).unwrap();
+        assert_eq!(warnings, [""; 0]);
+        assert!(settings.proxy_protocol.is_some_and(|one| one.trusted.is_empty()));
+        assert_eq!(settings.routes.len(), 2);
+        if HAS_TLS {
+            let (settings, _) = read(&["-n", "9.9.9.9"]).unwrap();
+            assert!(matches!(settings.dns.server, NameServer::Https(url) if url.host == "9.9.9.9"));
+        } else {
+            assert!(matches!(read(&["-n", "9.9.9.9"]), Err(Failure::Trouble(_))));
+        }
+    }
+
+    #[test]
+    fn what_has_no_effect_is_said_and_bad_proxies_are_refused() {
         let (_, warnings) = read(&["--domain-fronting-ip", "9.9.9.9", "-t0"]).unwrap();
         assert_eq!(warnings.len(), 2);
         read(&["-s", "direct,"]).unwrap();
-        for flags in [["-s", "socks5://u:hunter2@h"], ["-s", "direct,http://u:hunter2@h"]] {
+        for flags in [["-s", "socks4://u:hunter2@h"], ["-s", "direct,http://u:hunter2@h"]] {
             let Err(Failure::Trouble(lines)) = read(&flags) else { panic!("{flags:?}") };
             assert!(lines[0].starts_with("--socks5-proxy: ") && !lines[0].contains("hunter2"));
         }

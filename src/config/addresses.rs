@@ -3,6 +3,8 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use super::settings::Network;
+
 /// Reads `IP:port` with a literal address, IPv6 in brackets, port 1 to 65535.
 pub fn socket(text: &str) -> Result<SocketAddr, &'static str> {
     let (host, port) = text.rsplit_once(':').ok_or(NOT_A_SOCKET)?;
@@ -27,6 +29,27 @@ pub fn host(text: &str) -> Result<String, &'static str> {
     if is_name || text.parse::<Ipv6Addr>().is_ok() { Ok(text.to_string()) } else { Err(NOT_A_HOST) }
 }
 
+/// Reads `IP/bits`, or a bare address, which is a network of its own. Host bits may be set.
+pub fn network(text: &str) -> Result<Network, &'static str> {
+    let (addr, bits) = text.split_once('/').map_or((text, None), |(a, bits)| (a, Some(bits)));
+    let addr: IpAddr = addr.parse().map_err(|_| NOT_A_NETWORK)?;
+    let most = if addr.is_ipv4() { 32 } else { 128 };
+    let plain = |bits: &str| bits.bytes().all(|byte| byte.is_ascii_digit());
+    let bits = match bits {
+        None => Some(most),
+        Some(bits) => bits.parse().ok().filter(|n| plain(bits) && *n <= most),
+    };
+    Ok(Network { addr, bits: bits.ok_or(NOT_A_NETWORK)? })
+}
+
+/// Reads what the kernel may know under that name: a network device (at most 15 bytes,
+/// netdevice(7)) or a congestion control (tcp(7)).
+pub fn kernel_name(text: &str) -> Result<String, &'static str> {
+    let fits = |byte: u8| byte.is_ascii_graphic() && byte != b'/';
+    let is_name = (1..=15).contains(&text.len()) && text.bytes().all(fits);
+    if is_name { Ok(text.to_owned()) } else { Err(NOT_A_NAME) }
+}
+
 /// Decimal digits only; leading zeros are fine, port 0 is not.
 pub fn port_number(text: &str) -> Option<u16> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit());
@@ -36,6 +59,8 @@ pub fn port_number(text: &str) -> Option<u16> {
 const NOT_A_SOCKET: &str = "not IP:port; write a literal address, such as 0.0.0.0:443 or [::]:443";
 const BARE_IPV6: &str = "an IPv6 address needs brackets; write it as [::]:443";
 const NOT_AN_IP: &str = "not an IP address; write it such as 192.0.2.1 or 2001:db8::1";
+const NOT_A_NETWORK: &str = "not a network; write it such as 192.0.2.0/24 or 2001:db8::/32";
+const NOT_A_NAME: &str = "not a name that the kernel knows; at most 15 letters, digits and signs";
 const NOT_A_HOST: &str = "not a host; write a bare name or address, without scheme, port or path";
 
 #[cfg(test)]
@@ -93,6 +118,32 @@ mod tests {
         assert_eq!(ip("2001:db8::1").unwrap().to_string(), "2001:db8::1");
         for text in ["", "[::1]", "fe80::1%lo", "1.2.3", "1.2.3.04", "example.org"] {
             assert_eq!(ip(text), Err(NOT_AN_IP), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_network_is_an_address_and_a_number_of_bits() {
+        for (text, addr, bits) in [
+            ("192.0.2.1", "192.0.2.1", 32),
+            ("192.0.2.1/24", "192.0.2.1", 24),
+            ("0.0.0.0/0", "0.0.0.0", 0),
+            ("2001:db8::/32", "2001:db8::", 32),
+            ("::1", "::1", 128),
+        ] {
+            assert_eq!(network(text), Ok(Network { addr: addr.parse().unwrap(), bits }), "{text}");
+        }
+        for text in ["", "/8", "1.2.3.4/33", "::/129", "1.2.3.4/", "1.2.3.4/+8", "a/8", "1.2.3/8"] {
+            assert_eq!(network(text), Err(NOT_A_NETWORK), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_of_the_kernel_are_short_and_plain() {
+        for text in ["lo", "eth0.2", "br-lan", "bbr"] {
+            assert_eq!(kernel_name(text).as_deref(), Ok(text));
+        }
+        for text in ["", "a b", "a/b", "sixteen-letters-x", "\u{e9}th0"] {
+            assert_eq!(kernel_name(text), Err(NOT_A_NAME), "{text}");
         }
     }
 }

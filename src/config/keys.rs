@@ -2,98 +2,14 @@
 //! table in the README and the suggestions for unknown keys all come from [`KEYS`].
 
 use super::draft::Draft;
+pub use super::key::{Key, Since};
 use super::kinds::Kind::{
     Address, Addresses, Bytes, Choice, Count, DcOverrides, Duration, ErrorRate, Flag, Host,
-    HttpPath, Ip, ListSources, NameServer, Pages, Port, Prefix, Proxies, Secret, Secrets,
+    HttpPath, Ip, Ips, KernelName, ListSources, NameServer, Networks, Number, Pages, Path, Port,
+    Prefix, Proxies, Secret, Secrets,
 };
-use super::kinds::{Kind, MODERATION, PREFER_IP, SHAPING, TAG_FORMAT};
-
-/// One key.
-#[derive(Debug, Clone, Copy)]
-pub struct Key {
-    /// The tables and the key, joined by dots, in lower case.
-    pub path: &'static str,
-    /// What values it takes and where they go.
-    pub kind: Kind,
-    /// The default in TOML, or a sample where [`Key::is_unset`].
-    pub value: &'static str,
-    /// Without the key, nothing is set; `value` is but a sample.
-    pub is_unset: bool,
-    /// What it does, in one line.
-    pub doc: &'static str,
-    /// Does this version honour it?
-    pub since: Since,
-    /// For keys of old that still load: what to write instead.
-    pub instead: Option<&'static str>,
-    /// An explicit zero is an order, not an absence.
-    pub takes_zero: bool,
-    /// Larger values are lowered to this one: a count, bytes, or seconds.
-    pub most: Option<u64>,
-}
-
-/// Whether this version honours a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Since {
-    /// It does.
-    Ready,
-    /// Read and checked, without effect; said so when it is switched on or filled.
-    NotYet,
-    /// Read and checked, without effect. It only tunes another key, so nothing is said.
-    NotYetDetail,
-    /// Going on without it would be dangerous, so switching it on is refused; says why.
-    Refused(&'static str),
-}
-
-impl Key {
-    const fn new(path: &'static str, kind: Kind, value: &'static str, doc: &'static str) -> Self {
-        Self {
-            path,
-            kind,
-            value,
-            is_unset: false,
-            doc,
-            since: Since::Ready,
-            instead: None,
-            takes_zero: false,
-            most: None,
-        }
-    }
-
-    const fn unset(mut self) -> Self {
-        self.is_unset = true;
-        self
-    }
-
-    const fn since(mut self, since: Since) -> Self {
-        self.since = since;
-        self
-    }
-
-    const fn instead(mut self, instead: &'static str) -> Self {
-        self.instead = Some(instead);
-        self
-    }
-
-    const fn takes_zero(mut self) -> Self {
-        self.takes_zero = true;
-        self
-    }
-
-    const fn most(mut self, most: u64) -> Self {
-        self.most = Some(most);
-        self
-    }
-
-    /// Is the key a table itself, whose names the operator chooses?
-    pub fn is_whole_table(&self) -> bool {
-        matches!(self.kind, DcOverrides | Secrets)
-    }
-
-    /// The table that holds the key (empty = above all tables) and its name in there.
-    pub fn split(&self) -> (&'static str, &'static str) {
-        self.path.rsplit_once('.').unwrap_or(("", self.path))
-    }
-}
+use super::kinds::{MODERATION, PREFER_IP, SHAPING, TAG_FORMAT};
+use super::urls;
 
 /// The key at a path in lower case.
 pub fn find(path: &str) -> Option<&'static Key> {
@@ -135,11 +51,16 @@ pub const KEYS: &[Key] = &[
     .unset(),
     Key::new(
         "proxy-protocol-listener",
-        Flag(unused),
+        Flag(|d, v| d.proxy_protocol = v),
         "false",
-        "Accept PROXY protocol headers on every listener.",
-    )
-    .since(Since::NotYet),
+        "Accept PROXY protocol headers, version 1 or 2, on every listener.",
+    ),
+    Key::new(
+        "proxy-protocol-trusted",
+        Networks(|d, v| d.trusted = v),
+        "[]",
+        "Whose headers count, such as `[\"127.0.0.1\", \"10.0.0.0/8\"]`; empty = everybody's.",
+    ),
     Key::new(
         "concurrency",
         Count(|d, v| d.concurrency = Some(v)),
@@ -169,11 +90,10 @@ pub const KEYS: &[Key] = &[
     .unset(),
     Key::new(
         "auto-update",
-        Flag(unused),
+        Flag(|d, v| d.auto_update = v),
         "false",
-        "Fetch Telegram's list of addresses every hour.",
-    )
-    .since(Since::NotYet),
+        "Fetch Telegram's list of addresses every hour; data centre 203 is taken from it.",
+    ),
     Key::new(
         "tolerate-time-skewness",
         Duration(|d, v| d.time_skew = Some(v)),
@@ -204,11 +124,10 @@ pub const KEYS: &[Key] = &[
         .instead("it has no effect; write host below [domain-fronting]"),
     Key::new(
         "domain-fronting-proxy-protocol",
-        Flag(unused),
+        Flag(|d, v| d.front_proxy_protocol |= v),
         "false",
         "As `proxy-protocol` in `[domain-fronting]`.",
     )
-    .since(Since::NotYet)
     .instead("write proxy-protocol below [domain-fronting]"),
     Key::new(
         "domain-fronting.host",
@@ -228,11 +147,22 @@ pub const KEYS: &[Key] = &[
         .instead("it has no effect; write host instead"),
     Key::new(
         "domain-fronting.proxy-protocol",
-        Flag(unused),
+        Flag(|d, v| d.front_proxy_protocol |= v),
         "false",
-        "Tell that host the stranger's address in a PROXY protocol header.",
-    )
-    .since(Since::NotYet),
+        "Tell that host the stranger's address in a PROXY protocol header, version 2.",
+    ),
+    Key::new(
+        "domain-fronting.scout",
+        Flag(|d, v| d.scout = Some(v)),
+        "true",
+        "Look at how that site answers TLS, at start and every `raid-each`, and answer alike.",
+    ),
+    Key::new(
+        "domain-fronting.mimic-latency",
+        Flag(|d, v| d.mimic_latency = v),
+        "false",
+        "Answer only after as long as that site takes.",
+    ),
     Key::new(
         "throttle.max-connections",
         Count(|d, v| d.max_connections = Some(v)),
@@ -248,18 +178,88 @@ pub const KEYS: &[Key] = &[
     ),
     Key::new(
         "network.dns",
-        NameServer(|d, v| d.dns_server = Some(v)),
+        NameServer(|d, v| d.dns = Some(v)),
         r#""udp://1.1.1.1""#,
-        "The name server, as `udp://IP:port` or an IPv4 address, instead of the system's; \
-         `tls://` and `https://` are not yet in this version.",
+        "The name server instead of the system's: an IPv4 address, `udp://IP:port`, \
+         `tls://host` or `https://host/path`.",
     )
     .unset(),
-    Key::new("network.doh-ip", Ip(unused), r#""1.1.1.1""#, "As `dns = \"https://IP\"`.")
-        .unset()
-        .since(Since::NotYet)
-        .instead("write dns below [network]"),
-    Key::new("network.proxies", Proxies, "[]", "SOCKS5 proxies on the way to Telegram.")
-        .since(Since::Refused("traffic would leave this machine without the proxy")),
+    Key::new(
+        "network.dns-bootstrap",
+        Ip(|d, v| d.dns_bootstrap = Some(v)),
+        r#""1.1.1.1""#,
+        "The address of a name server that is given by name; asked of the system if not set.",
+    )
+    .unset(),
+    Key::new(
+        "network.doh-ip",
+        Ip(|d, v| d.doh_ip = Some(v)),
+        r#""1.1.1.1""#,
+        "As `dns = \"https://IP\"`.",
+    )
+    .unset()
+    .instead("write dns below [network]"),
+    Key::new(
+        "network.proxies",
+        Proxies(|d, v| d.routes = v),
+        "[]",
+        "SOCKS5 proxies on the way to Telegram, tried in random order: \
+         `socks5://user:password@host:1080`.",
+    ),
+    Key::new(
+        "network.bind-device",
+        KernelName(|d, v| d.device = Some(v)),
+        r#""wan""#,
+        "The network device for our own connections; loopback is never bound.",
+    )
+    .unset(),
+    Key::new(
+        "network.bind-address",
+        Ips(|d, v| d.source_addrs = v),
+        r#"["192.0.2.1", "2001:db8::1"]"#,
+        "The source address of our own connections, one of each family.",
+    )
+    .unset(),
+    Key::new(
+        "network.mark",
+        Number(1, u32::MAX, |d, v| d.mark = Some(v)),
+        "1",
+        "The firewall mark of our own connections (`SO_MARK`).",
+    )
+    .unset(),
+    Key::new(
+        "network.tcp-congestion",
+        KernelName(|d, v| d.congestion = Some(v)),
+        r#""bbr""#,
+        "The congestion control of every connection, where the kernel has it.",
+    )
+    .unset(),
+    Key::new(
+        "network.max-segment",
+        Number(88, 32_767, |d, v| d.max_segment = u16::try_from(v).ok()),
+        "536",
+        "Largest TCP segment that clients may send; small ones cut their hello, and cost speed.",
+    )
+    .unset(),
+    Key::new(
+        "network.multipath-tcp",
+        Flag(|d, v| d.multipath = v),
+        "false",
+        "Speak Multipath TCP where the kernel and the peer can.",
+    ),
+    Key::new(
+        "network.reuse-port",
+        Flag(|d, v| d.reuse_port = v),
+        "false",
+        "Let several processes listen on the same port.",
+    ),
+    Key::new(
+        "network.ca-file",
+        Path(urls::path, |d, v| d.ca_file = Some(v)),
+        r#""/etc/mtbox/ca.pem""#,
+        "Certificates to trust besides the built-in ones, in PEM.",
+    )
+    .unset(),
     Key::new(
         "network.tcp-not-sent-lowat",
         Bytes(|d, v| d.not_sent_lowat = Some(v)),
@@ -288,9 +288,9 @@ pub const KEYS: &[Key] = &[
     ),
     Key::new(
         "network.timeout.http",
-        Duration(unused),
+        Duration(|d, v| d.timeout_http = Some(v)),
         r#""10s""#,
-        "How long a download may take; nothing is downloaded in this version.",
+        "How long a download may stand still.",
     ),
     Key::new(
         "network.timeout.idle",
@@ -332,6 +332,15 @@ pub const KEYS: &[Key] = &[
     )
     .most(KEEP_ALIVE_PROBES),
     Key::new(
+        "telegram.dc-list-urls",
+        Pages(urls::page, |d, v| d.dc_list = Some(v)),
+        concat!(
+            r#"["https://core.telegram.org/getProxyConfig", "#,
+            r#""https://core.telegram.org/getProxyConfigV6"]"#
+        ),
+        "What `auto-update` reads.",
+    ),
+    Key::new(
         "telegram.dc-overrides",
         DcOverrides,
         r#"203 = ["192.0.2.1:443"]"#,
@@ -344,6 +353,13 @@ pub const KEYS: &[Key] = &[
         r#""16mib""#,
         "Most memory for data that a peer has not taken yet; a sixteenth of the machine's, 1 to \
          64 mib, if not set.",
+    )
+    .unset(),
+    Key::new(
+        "defense.cache-dir",
+        Path(urls::path, |d, v| d.cache_dir = Some(v)),
+        r#""/var/cache/mtbox""#,
+        "Where fetched lists are kept for a start without a network.",
     )
     .unset(),
     Key::new(
@@ -366,102 +382,88 @@ pub const KEYS: &[Key] = &[
     ),
     Key::new(
         "defense.blocklist.enabled",
-        Flag(unused),
+        Flag(|d, v| d.blocklist.enabled = v),
         "false",
         "Close connections from listed addresses.",
-    )
-    .since(Since::NotYet),
+    ),
     Key::new(
         "defense.blocklist.download-concurrency",
-        Count(unused),
+        Count(|d, v| d.blocklist.concurrency = Some(v)),
         "1",
         "How many lists to fetch at once.",
-    )
-    .since(Since::NotYetDetail),
+    ),
     Key::new(
         "defense.blocklist.urls",
-        ListSources,
+        ListSources(|d, v| d.blocklist.sources = v),
         "[]",
         "Files or web addresses of FireHOL lists.",
-    )
-    .since(Since::NotYetDetail),
+    ),
     Key::new(
         "defense.blocklist.update-each",
-        Duration(unused),
+        Duration(|d, v| d.blocklist.every = Some(v)),
         r#""6h""#,
         "How often to read them again.",
-    )
-    .since(Since::NotYetDetail),
+    ),
     Key::new(
         "defense.allowlist.enabled",
-        Flag(unused),
+        Flag(|d, v| d.allowlist.enabled = v),
         "false",
         "Close connections from addresses that are not listed.",
-    )
-    .since(Since::Refused("everybody would be let in")),
+    ),
     Key::new(
         "defense.allowlist.download-concurrency",
-        Count(unused),
+        Count(|d, v| d.allowlist.concurrency = Some(v)),
         "1",
         "How many lists to fetch at once.",
-    )
-    .since(Since::NotYetDetail),
+    ),
     Key::new(
         "defense.allowlist.urls",
-        ListSources,
+        ListSources(|d, v| d.allowlist.sources = v),
         "[]",
         "Files or web addresses of FireHOL lists.",
-    )
-    .since(Since::NotYetDetail),
+    ),
     Key::new(
         "defense.allowlist.update-each",
-        Duration(unused),
+        Duration(|d, v| d.allowlist.every = Some(v)),
         r#""6h""#,
         "How often to read them again.",
-    )
-    .since(Since::NotYetDetail),
+    ),
     Key::new(
         "defense.doppelganger.enabled",
-        Flag(unused),
-        "false",
+        Flag(|d, v| d.shape = Some(v)),
+        "true",
         "Imitate the pace and the record sizes of a web site on downloads.",
-    )
-    .since(Since::NotYet),
+    ),
     Key::new(
         "defense.doppelganger.mode",
         Choice(SHAPING),
         r#""burst""#,
-        "`burst`: only the first records after a pause; `always`: all of them.",
-    )
-    .since(Since::NotYetDetail),
+        "`burst`: only the first records after a pause; `always`: all of them, at most 2.4 MB/s.",
+    ),
     Key::new(
         "defense.doppelganger.urls",
-        Pages,
+        Pages(urls::https, |d, v| d.pages = v),
         "[]",
         "Pages of the site in your secret, whose pace downloads should imitate.",
-    )
-    .since(Since::NotYet),
+    ),
     Key::new(
         "defense.doppelganger.repeats-per-raid",
-        Count(unused),
+        Count(|d, v| d.repeats = Some(v)),
         "10",
         "How often to fetch each page per visit.",
-    )
-    .since(Since::NotYetDetail),
+    ),
     Key::new(
         "defense.doppelganger.raid-each",
-        Duration(unused),
+        Duration(|d, v| d.raid_each = Some(v)),
         r#""6h""#,
         "How often to visit them.",
-    )
-    .since(Since::NotYetDetail),
+    ),
     Key::new(
         "defense.doppelganger.drs",
-        Flag(unused),
+        Flag(|d, v| d.drs = v),
         "false",
         "Start each download with small records, as web servers do.",
-    )
-    .since(Since::NotYet),
+    ),
     Key::new("stats.statsd.enabled", Flag(unused), "false", "Send metrics to statsd.")
         .since(Since::NotYet),
     Key::new(

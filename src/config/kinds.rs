@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time;
 
 use toml_edit::{Item, Value};
@@ -10,10 +11,10 @@ use toml_edit::{Item, Value};
 use super::draft::{Draft, Placed};
 use super::keys::Key;
 use super::report::Report;
-use super::settings::PreferIp;
-use super::urls::NameServer as Server;
+use super::settings::{ListSource, NameServer as Server, Network, PreferIp, Route};
 use super::{addresses, units, urls};
 use crate::proto::secret;
+use crate::proto::url::Url;
 
 /// Puts a valid value into the draft.
 pub type Set<T> = fn(&mut Draft, T);
@@ -46,14 +47,24 @@ pub enum Kind {
     Ip(Set<IpAddr>),
     /// A name or a literal address.
     Host(Set<String>),
+    /// A whole number within bounds.
+    Number(u32, u32, Set<u32>),
     /// The four forms of a name server.
-    NameServer(Set<SocketAddr>),
+    NameServer(Set<Server>),
+    /// One literal address or a list, at most one of each family.
+    Ips(Set<Vec<IpAddr>>),
+    /// A list of networks.
+    Networks(Set<Vec<Network>>),
     /// A list of SOCKS5 URLs.
-    Proxies,
-    /// A list of `https` URLs.
-    Pages,
+    Proxies(Set<Vec<Route>>),
+    /// A list of URLs.
+    Pages(Parse<Url>, Set<Vec<Url>>),
     /// A list of files and `http(s)` URLs.
-    ListSources,
+    ListSources(Set<Vec<ListSource>>),
+    /// What is there in the file system.
+    Path(Parse<PathBuf>, Set<PathBuf>),
+    /// A name of the kernel's.
+    KernelName(Set<String>),
     /// Lower-case letters and digits.
     Prefix,
     /// Any text.
@@ -81,11 +92,14 @@ impl Kind {
             Self::Addresses(_) => "IP:port or list",
             Self::Ip(_) => "IP",
             Self::Host(_) => "host",
+            Self::Number(..) => "number",
             Self::NameServer(_) => "DNS URI",
-            Self::Proxies => "list of URLs",
-            Self::Pages => "list of URLs",
-            Self::ListSources => "list of files and URLs",
-            Self::Prefix | Self::HttpPath => "text",
+            Self::Ips(_) => "IP or list",
+            Self::Networks(_) => "list of networks",
+            Self::Proxies(_) | Self::Pages(..) => "list of URLs",
+            Self::ListSources(_) => "list of files and URLs",
+            Self::Path(..) => "path",
+            Self::KernelName(_) | Self::Prefix | Self::HttpPath => "text",
             Self::Secret => "secret",
             Self::Secrets => "table of secrets",
             Self::DcOverrides => "table of IP:port lists",
@@ -140,10 +154,15 @@ impl Field<'_> {
             Kind::Addresses(set) => self.addresses(value, set),
             Kind::Ip(set) => self.take(text(value, addresses::ip), set),
             Kind::Host(set) => self.take(text(value, addresses::host), set),
-            Kind::NameServer(set) => self.name_server(value, set),
-            Kind::Proxies => self.list(value, urls::proxy).into_iter().any(|(real, _)| real),
-            Kind::Pages => !self.list(value, urls::https).is_empty(),
-            Kind::ListSources => !self.list(value, urls::list_source).is_empty(),
+            Kind::Number(least, most, set) => self.number(value, least, most, set),
+            Kind::NameServer(set) => self.take(text(value, urls::name_server), set),
+            Kind::Ips(set) => self.ips(value, set),
+            Kind::Networks(set) => self.each(value, addresses::network, set),
+            Kind::Proxies(set) => self.each(value, urls::proxy, set),
+            Kind::Pages(parse, set) => self.each(value, parse, set),
+            Kind::ListSources(set) => self.each(value, urls::list_source, set),
+            Kind::Path(parse, set) => self.take(text(value, parse), set),
+            Kind::KernelName(set) => self.take(text(value, addresses::kernel_name), set),
             Kind::Prefix => self.take(text(value, prefix), |_, ()| ()),
             Kind::HttpPath => self.take(text(value, |_| Ok(())), |_, ()| ()),
             Kind::Secret => self.secret(value),
@@ -253,23 +272,33 @@ impl Field<'_> {
         self.take(Ok(Some(placed.into_iter().map(|(addr, _)| addr).collect())), set)
     }
 
-    fn name_server(&mut self, value: &Value, set: Set<SocketAddr>) -> bool {
-        match text(value, urls::name_server) {
-            Ok(Some(Server::Udp(addr))) => self.take(Ok(Some(addr)), set),
-            Ok(Some(Server::Tls | Server::Https)) => {
-                let path = self.key.path;
-                self.report.warn(
-                    self.at,
-                    format!(
-                        "{path}: DNS over TLS or HTTPS is {NOT_YET}; the system's name servers \
-                         are asked; write udp://IP to choose one"
-                    ),
-                );
-                true
-            }
-            Ok(None) => false,
-            Err(fault) => self.wrong(fault),
+    fn number(&mut self, value: &Value, least: u32, most: u32, set: Set<u32>) -> bool {
+        let number = value.as_integer().and_then(|whole| u32::try_from(whole).ok());
+        match number.filter(|number| (least..=most).contains(number)) {
+            Some(number) => self.take(Ok(Some(number)), set),
+            None => self.wrong(&format!("must be a whole number from {least} to {most}")),
         }
+    }
+
+    fn ips(&mut self, value: &Value, set: Set<Vec<IpAddr>>) -> bool {
+        if !value.is_array() {
+            return self.take(text(value, |text| addresses::ip(text).map(|ip| vec![ip])), set);
+        }
+        let ips: Vec<IpAddr> =
+            self.list(value, addresses::ip).into_iter().map(|(ip, _)| ip).collect();
+        let v4 = ips.iter().filter(|ip| ip.is_ipv4()).count();
+        if v4 > 1 || ips.len() - v4 > 1 {
+            return self.wrong("at most one address of each family; delete the others");
+        }
+        let is_some = !ips.is_empty();
+        self.take(Ok(Some(ips)), set) && is_some
+    }
+
+    /// Takes a list; `true` = it is not empty.
+    fn each<T>(&mut self, value: &Value, parse: Parse<T>, set: Set<Vec<T>>) -> bool {
+        let valid: Vec<T> = self.list(value, parse).into_iter().map(|(one, _)| one).collect();
+        let is_some = !valid.is_empty();
+        self.take(Ok(Some(valid)), set) && is_some
     }
 
     /// The valid elements and where they stand; complains of each of the others.
@@ -349,7 +378,7 @@ impl Amount for u16 {
 }
 
 /// Reads one text.
-type Parse<T> = fn(&str) -> Result<T, &'static str>;
+pub type Parse<T> = fn(&str) -> Result<T, &'static str>;
 
 /// The empty text stands for an absent key.
 fn text<T>(value: &Value, parse: Parse<T>) -> Result<Option<T>, &'static str> {
@@ -384,7 +413,8 @@ pub const MODERATION: Choices =
     &[("auto", |d| d.moderation_off = false), ("off", |d| d.moderation_off = true)];
 
 /// For `defense.doppelganger.mode`.
-pub const SHAPING: Choices = &[("burst", |_| ()), ("always", |_| ())];
+pub const SHAPING: Choices =
+    &[("burst", |d| d.shape_always = false), ("always", |d| d.shape_always = true)];
 
 /// For `stats.statsd.tag-format`.
 pub const TAG_FORMAT: Choices = &[("datadog", |_| ()), ("influxdb", |_| ()), ("graphite", |_| ())];

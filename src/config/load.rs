@@ -104,21 +104,10 @@ impl Walk<'_> {
         let Self { draft, report, .. } = self;
         let asks = Field { key, at: value_at, draft, report }.read(item);
         let Key { path, since, instead, .. } = key;
-        match (since, instead) {
-            (Since::NotYet, Some(instead)) if asks => {
-                self.report.warn(at, format!("{path}: old name, and {NOT_YET}; {instead}"));
-            }
-            (_, Some(instead)) if asks => {
-                self.report.warn(at, format!("{path}: old name; {instead}"));
-            }
-            (Since::NotYet, None) if asks => {
-                self.report.warn(at, format!("{path}: {NOT_YET}, so it has no effect"));
-            }
-            (Since::Refused(why), _) if asks => {
-                let text = format!("{path}: {NOT_YET}, and {why}; remove it to go on without");
-                self.report.error(at, text);
-            }
-            _ => {}
+        if let Some(instead) = instead.filter(|_| asks) {
+            self.report.warn(at, format!("{path}: old name; {instead}"));
+        } else if *since == Since::NotYet && asks {
+            self.report.warn(at, format!("{path}: {NOT_YET}, so it has no effect"));
         }
     }
 

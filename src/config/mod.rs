@@ -4,6 +4,7 @@
 
 pub mod addresses;
 pub mod draft;
+pub mod key;
 pub mod keys;
 pub mod kinds;
 pub mod load;
@@ -14,3 +15,6 @@ pub mod suggest;
 mod tables;
 pub mod units;
 pub mod urls;
+
+/// Whether this build can speak TLS as a client; the mini flavour cannot.
+pub const HAS_TLS: bool = cfg!(feature = "tls");

@@ -36,7 +36,6 @@ pub fn markdown() -> String {
         let remark = match (key.instead, key.since) {
             (Some(instead), _) => format!(" Old name: {instead}."),
             (None, Since::Ready) => String::new(),
-            (None, Since::Refused(_)) => format!(" *{NOT_YET}; refused when used*"),
             (None, Since::NotYet | Since::NotYetDetail) => format!(" *{NOT_YET}*"),
         };
         let Key { path, kind, doc, .. } = key;
@@ -49,7 +48,6 @@ fn remarks(key: &Key) -> String {
     let since = match key.since {
         Since::Ready => String::new(),
         Since::NotYet | Since::NotYetDetail => format!(" ({NOT_YET})"),
-        Since::Refused(_) => format!(" ({NOT_YET}; refused when used)"),
     };
     let is_sample = key.is_unset && !key.is_whole_table();
     format!("{since}{}", if is_sample { " No default; for example:" } else { "" })

@@ -2,21 +2,14 @@
 //! which may also be files. A fault never repeats the text, since a URL may carry a password.
 
 use std::fs;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::time::Duration;
 
-use super::addresses;
-
-/// What `network.dns` names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NameServer {
-    /// Plain DNS over UDP.
-    Udp(SocketAddr),
-    /// DNS over TLS.
-    Tls,
-    /// DNS over HTTPS.
-    Https,
-}
+use super::settings::{ListSource, NameServer, ProxySettings, Route};
+use super::{HAS_TLS, addresses, units};
+use crate::proto::url::Url;
 
 /// Reads a bare IPv4 address, `udp://IP[:port]`, `tls://host[:port]` or
 /// `https://host[:port][/path]`.
@@ -26,115 +19,172 @@ pub fn name_server(text: &str) -> Result<NameServer, &'static str> {
         let ip = bare.parse().map_err(|_| NOT_DNS)?;
         return Ok(NameServer::Udp(SocketAddr::new(IpAddr::V4(ip), DNS_PORT)));
     }
-    let url = Url::parse(text).ok_or(NOT_DNS)?;
-    if url.has_user || url.host.is_empty() {
+    let mut url = Url::parse(text).ok_or(NOT_DNS)?;
+    if url.user.is_some() || url.host.is_empty() {
         return Err(NOT_DNS);
     }
-    let port = match url.port {
-        "" => None,
-        digits => Some(addresses::port_number(digits).ok_or(NOT_DNS)?),
-    };
+    let is_bare = url.path.is_empty() || url.path.starts_with('?');
     match url.scheme.as_str() {
-        "https" => Ok(NameServer::Https),
-        "tls" if url.path.is_empty() => Ok(NameServer::Tls),
-        "udp" if url.path.is_empty() => {
-            let ip = addresses::ip(url.host).map_err(|_| NOT_DNS)?;
-            Ok(NameServer::Udp(SocketAddr::new(ip, port.unwrap_or(DNS_PORT))))
+        "https" | "tls" if !HAS_TLS => Err(DNS_WITHOUT_TLS),
+        "https" => {
+            if is_bare {
+                url.path = format!("{DOH_PATH}{}", url.path);
+            }
+            Ok(NameServer::Https(url))
+        }
+        "tls" if is_bare => Ok(NameServer::Tls { port: url.port_or(DOT_PORT), host: url.host }),
+        "udp" if is_bare => {
+            let ip = addresses::ip(&url.host).map_err(|_| NOT_DNS)?;
+            Ok(NameServer::Udp(SocketAddr::new(ip, url.port_or(DNS_PORT))))
         }
         _ => Err(NOT_DNS),
     }
 }
 
-/// Checks `socks5://[user[:password]@]host[:port]`; `true` = a real proxy, `false` = the empty
-/// text or `direct`, which mean none.
-pub fn proxy(text: &str) -> Result<bool, &'static str> {
+/// DNS over HTTPS at an address, as `doh-ip` means it.
+///
+/// # Errors
+/// In a build without TLS.
+pub fn doh_at(ip: IpAddr) -> Result<NameServer, &'static str> {
+    let host = if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() };
+    name_server(&format!("https://{host}"))
+}
+
+/// Reads `socks5://[user[:password]@]host[:port][?open_threshold=5&half_open_timeout=1m
+/// &reset_failures_timeout=10s]`; the empty text and `direct` mean no proxy.
+pub fn proxy(text: &str) -> Result<Route, &'static str> {
     if text.is_empty() || text.eq_ignore_ascii_case("direct") {
-        return Ok(false);
+        return Ok(Route::Direct);
     }
     let url = Url::parse(text).ok_or(NOT_A_PROXY)?;
-    let is_socks = matches!(url.scheme.as_str(), "socks5" | "socks5h");
-    if is_socks && !url.host.is_empty() { Ok(true) } else { Err(NOT_A_PROXY) }
+    if !matches!(url.scheme.as_str(), "socks5" | "socks5h") || url.host.is_empty() {
+        return Err(NOT_A_PROXY);
+    }
+    let user = match &url.user {
+        None => None,
+        Some((name, password)) => {
+            let (name, password) = (percent_decoded(name)?, percent_decoded(password)?);
+            if name.is_empty() || name.len() > 255 || password.len() > 255 {
+                return Err(BAD_USER);
+            }
+            Some((name, password))
+        }
+    };
+    let mut proxy = ProxySettings {
+        port: url.port_or(SOCKS_PORT),
+        host: url.host,
+        user,
+        open_threshold: 5,
+        half_open_timeout: Duration::from_secs(60),
+        reset_failures_timeout: Duration::from_secs(10),
+    };
+    let (_path, query) = url.path.split_once('?').unwrap_or_default();
+    for pair in query.split('&') {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        match name {
+            "open_threshold" => {
+                let count = value.parse().ok().filter(|count| (1..=65_535).contains(count));
+                proxy.open_threshold = count.ok_or(BAD_THRESHOLD)?;
+            }
+            "half_open_timeout" => {
+                proxy.half_open_timeout = positive(value).ok_or(BAD_HALF_OPEN)?;
+            }
+            "reset_failures_timeout" => {
+                proxy.reset_failures_timeout = positive(value).ok_or(BAD_RESET)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(Route::Socks5(proxy))
 }
 
-/// Checks an absolute `https` URL with a host.
-pub fn https(text: &str) -> Result<(), &'static str> {
-    let url = Url::parse(text).filter(|url| url.scheme == "https" && !url.host.is_empty());
-    url.map(|_| ()).ok_or(NOT_HTTPS)
+fn positive(text: &str) -> Option<Duration> {
+    units::duration(text).ok().filter(|time| !time.is_zero())
 }
 
-/// Checks a list source: a file that its owner may read, else an `http` or `https` URL. Asks the
+/// RFC 3986 2.1.
+fn percent_decoded(text: &str) -> Result<Vec<u8>, &'static str> {
+    let mut bytes = text.bytes();
+    let mut out = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            out.push(byte);
+            continue;
+        }
+        let mut digit = || bytes.next().and_then(|byte| char::from(byte).to_digit(16));
+        let (Some(high), Some(low)) = (digit(), digit()) else { return Err(BAD_USER) };
+        out.push((high * 16 + low) as u8);
+    }
+    Ok(out)
+}
+
+/// Reads an absolute `https` URL with a host.
+pub fn https(text: &str) -> Result<Url, &'static str> {
+    match web(text, NOT_HTTPS)? {
+        url if url.scheme == "https" => Ok(url),
+        _ => Err(NOT_HTTPS),
+    }
+}
+
+/// Reads an absolute `http` or `https` URL with a host, whether or not this build has TLS.
+pub fn page(text: &str) -> Result<Url, &'static str> {
+    let url = Url::parse(text).filter(|url| !url.host.is_empty());
+    url.filter(|url| matches!(url.scheme.as_str(), "http" | "https")).ok_or(NOT_A_PAGE)
+}
+
+fn web(text: &str, fault: &'static str) -> Result<Url, &'static str> {
+    let url = Url::parse(text).filter(|url| !url.host.is_empty()).ok_or(fault)?;
+    match url.scheme.as_str() {
+        "https" if !HAS_TLS => Err(WITHOUT_TLS),
+        "http" | "https" => Ok(url),
+        _ => Err(fault),
+    }
+}
+
+/// Reads a list source: a file that its owner may read, else an `http` or `https` URL. Asks the
 /// file system, as relative names count from the working directory.
-pub fn list_source(text: &str) -> Result<(), &'static str> {
+pub fn list_source(text: &str) -> Result<ListSource, &'static str> {
     if let Ok(found) = fs::metadata(text) {
         return match found {
             _ if found.is_dir() => Err("this is a directory; name a file in it"),
             _ if found.permissions().mode() & OWNER_READ == 0 => {
                 Err("this file's owner may not read it; chmod u+r it")
             }
-            _ => Ok(()),
+            _ => Ok(ListSource::File(absolute(text))),
         };
     }
-    let url = Url::parse(text).filter(|url| matches!(url.scheme.as_str(), "http" | "https"));
-    url.filter(|url| !url.host.is_empty()).map(|_| ()).ok_or(NOT_A_SOURCE)
+    web(text, NOT_A_SOURCE).map(ListSource::Web)
 }
 
-/// The parts of an absolute URL (RFC 3986 3) that decide here.
-struct Url<'a> {
-    /// In lower case.
-    scheme: String,
-    has_user: bool,
-    /// Without brackets; may be empty.
-    host: &'a str,
-    /// Digits, or empty.
-    port: &'a str,
-    path: &'a str,
+/// Reads a path. What is there is for the program that runs later to see.
+pub fn path(text: &str) -> Result<PathBuf, &'static str> {
+    Ok(absolute(text))
 }
 
-impl<'a> Url<'a> {
-    fn parse(text: &'a str) -> Option<Self> {
-        if text.chars().any(|c| c.is_ascii_control()) {
-            return None;
-        }
-        let (scheme, rest) = text.split_once("://")?;
-        let mut letters = scheme.bytes();
-        let first_fits = letters.next().is_some_and(|byte| byte.is_ascii_alphabetic());
-        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
-        if !first_fits || !letters.all(fits) {
-            return None;
-        }
-        let (rest, _fragment) = rest.split_once('#').unwrap_or((rest, ""));
-        let (rest, _query) = rest.split_once('?').unwrap_or((rest, ""));
-        let (authority, path) = rest.split_at_checked(rest.find('/').unwrap_or(rest.len()))?;
-        let (has_user, place) = match authority.rsplit_once('@') {
-            Some((_, place)) => (true, place),
-            None => (false, authority),
-        };
-        let (host, port) = Self::split_place(place)?;
-        Some(Self { scheme: scheme.to_ascii_lowercase(), has_user, host, port, path })
-    }
-
-    fn split_place(place: &str) -> Option<(&str, &str)> {
-        let (host, port) = match place.strip_prefix('[') {
-            Some(rest) => {
-                let (host, after) = rest.split_once(']')?;
-                host.parse::<Ipv6Addr>().ok()?;
-                (host, if after.is_empty() { "" } else { after.strip_prefix(':')? })
-            }
-            None => place.rsplit_once(':').unwrap_or((place, "")),
-        };
-        let stray = |c: char| matches!(c, ' ' | '"' | '<' | '>' | '[' | ']');
-        let clean = !host.contains(stray) && port.bytes().all(|byte| byte.is_ascii_digit());
-        (clean && (place.starts_with('[') || !host.contains(':'))).then_some((host, port))
-    }
+fn absolute(text: &str) -> PathBuf {
+    std::path::absolute(text).unwrap_or_else(|_| PathBuf::from(text))
 }
 
 const DNS_PORT: u16 = 53;
+const DOT_PORT: u16 = 853;
+const DOH_PATH: &str = "/dns-query";
+const SOCKS_PORT: u16 = 1080;
 const OWNER_READ: u32 = 0o400;
 const NOT_DNS: &str =
     "not a name server; write 1.1.1.1, udp://IP:port, tls://host or https://host/path";
 const NOT_A_PROXY: &str = "not a SOCKS5 proxy; write socks5://user:password@host:1080";
+const BAD_USER: &str = "user and password must be 1 to 255 and at most 255 bytes, % written as %25";
+const BAD_THRESHOLD: &str = "open_threshold must be a number from 1 to 65535";
+const BAD_HALF_OPEN: &str = "half_open_timeout must be a duration, such as 1m";
+const BAD_RESET: &str = "reset_failures_timeout must be a duration, such as 10s";
 const NOT_HTTPS: &str = "not a web page; write a whole https:// URL";
+const NOT_A_PAGE: &str = "not a web page; write a whole http:// or https:// URL";
 const NOT_A_SOURCE: &str = "neither an existing file nor an http(s):// URL; check the path";
+/// What a build without TLS says to `https`.
+pub const WITHOUT_TLS: &str =
+    "this build has no TLS; write an http:// URL or a file, or install the full mtbox";
+const DNS_WITHOUT_TLS: &str =
+    "this build has no TLS; write udp://IP, or install the full mtbox instead of mtbox-mini";
 
 #[cfg(test)]
 mod tests {
@@ -143,16 +193,20 @@ mod tests {
     #[test]
     fn name_servers_have_four_forms() {
         let udp = |text: &str| Ok(NameServer::Udp(text.parse().unwrap()));
+        let secure = |server: NameServer| if HAS_TLS { Ok(server) } else { Err(DNS_WITHOUT_TLS) };
+        let tls = |host: &str, port| secure(NameServer::Tls { host: host.to_owned(), port });
+        let https = |text: &str| secure(NameServer::Https(Url::parse(text).unwrap()));
         for (text, want) in [
             ("1.1.1.1", udp("1.1.1.1:53")),
             ("udp://1.1.1.1", udp("1.1.1.1:53")),
             ("UDP://1.1.1.1:5353", udp("1.1.1.1:5353")),
             ("udp://[2606:4700::1111]", udp("[2606:4700::1111]:53")),
             ("udp://[::1]:54?x=y", udp("[::1]:54")),
-            ("tls://dns.google", Ok(NameServer::Tls)),
-            ("tls://1.1.1.1:8853", Ok(NameServer::Tls)),
-            ("https://1.1.1.1", Ok(NameServer::Https)),
-            ("https://dns.google:8443/dns-query", Ok(NameServer::Https)),
+            ("tls://dns.google", tls("dns.google", 853)),
+            ("tls://1.1.1.1:8853", tls("1.1.1.1", 8853)),
+            ("tls://[2606:4700::1111]", tls("2606:4700::1111", 853)),
+            ("https://1.1.1.1", https("https://1.1.1.1/dns-query")),
+            ("https://dns.google:8443/q?a", https("https://dns.google:8443/q?a")),
         ] {
             assert_eq!(name_server(text), want, "{text}");
         }
@@ -165,7 +219,6 @@ mod tests {
             "udp://dns.google",
             "udp://1.1.1.1/path",
             "1.1.1.1/path",
-            "tls://dns.google/path",
             "tls://",
             "https://user:pw@1.1.1.1",
             "tls://user@1.1.1.1",
@@ -180,40 +233,65 @@ mod tests {
         }
     }
 
-    #[test]
-    fn proxies_are_socks5_or_none_at_all() {
-        for text in [
-            "socks5://127.0.0.1:1080",
-            "SOCKS5H://user:pw@proxy",
-            "socks5://[::1]",
-            "socks5://[::1]:1081/path?x=y",
-            "socks5://u:p@ss@host",
-            "socks5://host:99999",
-        ] {
-            assert_eq!(proxy(text), Ok(true), "{text}");
-        }
-        assert_eq!((proxy(""), proxy("direct")), (Ok(false), Ok(false)));
-        for text in ["socks5://", "socks5://:1080", "http://host", "host:1080", "socks5://h:x"] {
-            assert_eq!(proxy(text), Err(NOT_A_PROXY), "{text}");
+    fn socks(text: &str) -> ProxySettings {
+        match proxy(text) {
+            Ok(Route::Socks5(proxy)) => proxy,
+            other => panic!("{text}: {other:?}"),
         }
     }
 
     #[test]
-    fn pages_are_whole_https_urls() {
+    fn proxies_are_socks5_or_none_at_all() {
+        for text in ["", "direct", "DIRECT"] {
+            assert!(matches!(proxy(text), Ok(Route::Direct)), "{text}");
+        }
+        let plain = socks("socks5://127.0.0.1");
+        assert_eq!((plain.host.as_str(), plain.port, plain.user), ("127.0.0.1", 1080, None));
+        assert_eq!(plain.open_threshold, 5);
+        assert_eq!(plain.half_open_timeout, Duration::from_secs(60));
+        assert_eq!(plain.reset_failures_timeout, Duration::from_secs(10));
+        // The reference makes `[[::1]]:1080` of it.
+        let v6 =
+            socks("SOCKS5H://u%40x:p%3As@[::1]/path?open_threshold=2&half_open_timeout=5s&x=y");
+        assert_eq!((v6.host.as_str(), v6.port, v6.open_threshold), ("::1", 1080, 2));
+        assert_eq!(v6.user, Some((b"u@x".to_vec(), b"p:s".to_vec())));
+        assert_eq!(v6.half_open_timeout, Duration::from_secs(5));
+        for text in ["socks5://", "socks5://:1080", "http://host", "host:1080", "socks5://h:x"] {
+            assert_eq!(proxy(text).err(), Some(NOT_A_PROXY), "{text}");
+        }
+        for (text, fault) in [
+            ("socks5://h?open_threshold=0", BAD_THRESHOLD),
+            ("socks5://h?half_open_timeout=5", BAD_HALF_OPEN),
+            ("socks5://h?reset_failures_timeout=0s", BAD_RESET),
+            ("socks5://%zz@h", BAD_USER),
+            ("socks5://:password@h", BAD_USER),
+        ] {
+            assert_eq!(proxy(text).err(), Some(fault), "{text}");
+        }
+    }
+
+    #[test]
+    fn pages_are_whole_urls() {
         for text in ["https://a.example", "HTTPS://u:p@a.example:8443/x?y#z", "https://[::1]/"] {
-            assert_eq!(https(text), Ok(()), "{text}");
+            let want = if HAS_TLS { Ok(Url::parse(text).unwrap()) } else { Err(WITHOUT_TLS) };
+            assert_eq!(https(text), want, "{text}");
+            assert_eq!(page(text), Ok(Url::parse(text).unwrap()), "{text}");
         }
         for text in ["", "http://a.example", "https://", "https:///x", "a.example", "https:a.b"] {
             assert_eq!(https(text), Err(NOT_HTTPS), "{text}");
         }
+        assert!(page("http://a.example/x").is_ok());
     }
 
     #[test]
     fn list_sources_are_readable_files_or_web_addresses() {
         let here = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
-        for text in [here, "Cargo.toml", "http://a.example/list", "https://a.example/list"] {
-            assert_eq!(list_source(text), Ok(()), "{text}");
+        for text in [here, "Cargo.toml"] {
+            assert_eq!(list_source(text), Ok(ListSource::File(PathBuf::from(here))), "{text}");
         }
+        let web = "http://a.example/list";
+        assert_eq!(list_source(web), Ok(ListSource::Web(Url::parse(web).unwrap())));
+        assert_eq!(list_source("https://a.example/list").is_ok(), HAS_TLS);
         assert_eq!(list_source("src"), Err("this is a directory; name a file in it"));
         for text in ["", "no-such-file.netset", "ftp://a.example/list", "https://"] {
             assert_eq!(list_source(text), Err(NOT_A_SOURCE), "{text}");

@@ -80,7 +80,7 @@ fn no_complaint_repeats_a_secret_or_a_password() {
         format!("[{base64}]"),
         format!("api-bind-to = \"{base64}\""),
         format!("public-ipv4 = \"{SECRET}\""),
-        format!("network.proxies = [\"socks5://user:{key}@host:1\"]"),
+        format!("network.proxies = [\"socks5://user:{key}@host:0\"]"),
         format!("network.proxies = [\"http://user:{key}@host:1\"]"),
         format!("network.dns = \"https://user:{key}@host\""),
         format!("telegram.dc-overrides.{base64} = 1"),

@@ -71,6 +71,7 @@ impl Config {
             .set("", "concurrency", "256")
             .set("domain-fronting", "host", &format!("\"{}\"", origin.ip()))
             .set("domain-fronting", "port", &origin.port().to_string())
+            .set("domain-fronting", "scout", "false")
             .set("network.timeout", "idle", "\"5m\"")
             .set("network.timeout", "handshake", "\"10s\"")
             .set("defense.doppelganger", "enabled", "false")

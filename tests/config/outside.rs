@@ -1,0 +1,151 @@
+//! The keys of defence and network: what the daemon asks of the outside, and of whom.
+
+use std::path::Path;
+use std::time::Duration;
+
+use mtbox::config::HAS_TLS;
+use mtbox::config::settings::{ListSource, NameServer, Network, Route};
+use mtbox::proto::url::Url;
+
+use super::{SECRET, load, minimal, quiet, said};
+
+#[test]
+fn every_key_of_defence_and_network_reaches_the_settings() {
+    let here = env!("CARGO_MANIFEST_DIR");
+    let settings = quiet(&format!(
+        r#"
+        secret = "{SECRET}"
+        bind-to = "0.0.0.0:443"
+        proxy-protocol-listener = true
+        proxy-protocol-trusted = ["127.0.0.1", "2001:db8::/32"]
+        auto-update = true
+        [domain-fronting]
+        proxy-protocol = true
+        scout = false
+        mimic-latency = true
+        [network]
+        dns-bootstrap = "192.0.2.53"
+        proxies = ["", "socks5://u:p@[::1]:1081"]
+        bind-device = "br-lan"
+        bind-address = ["192.0.2.7", "2001:db8::7"]
+        mark = 4294967295
+        tcp-congestion = "reno"
+        max-segment = 536
+        multipath-tcp = true
+        reuse-port = true
+        ca-file = "{here}/Cargo.toml"
+        timeout.http = "7s"
+        [telegram]
+        dc-list-urls = ["http://127.0.0.1:1/x"]
+        [defense]
+        cache-dir = "{here}/src"
+        [defense.blocklist]
+        enabled = true
+        urls = ["{here}/Cargo.toml", "http://lists.example/bad"]
+        [defense.allowlist]
+        enabled = true
+        urls = ["Cargo.toml"]
+        download-concurrency = 3
+        update-each = "1ms"
+        [defense.doppelganger]
+        mode = "always"
+        drs = true
+        repeats-per-raid = 4
+        raid-each = "2h"
+        "#
+    ));
+    let network = |addr: &str, bits| Network { addr: addr.parse().unwrap(), bits };
+    let trusted = settings.proxy_protocol.unwrap().trusted;
+    assert_eq!(trusted, [network("127.0.0.1", 32), network("2001:db8::", 32)]);
+    assert_eq!(settings.dc_list, Some(vec![Url::parse("http://127.0.0.1:1/x").unwrap()]));
+    let front = settings.front;
+    assert!(front.proxy_protocol && !front.scout && front.mimic_latency);
+    assert_eq!(settings.dns.bootstrap, Some("192.0.2.53".parse().unwrap()));
+    assert!(matches!(settings.routes[..], [Route::Direct, Route::Socks5(_)]));
+    assert_eq!(settings.egress.device.as_deref(), Some("br-lan"));
+    assert_eq!((settings.egress.addrs.len(), settings.egress.mark), (2, Some(u32::MAX)));
+    assert_eq!(settings.congestion.as_deref(), Some("reno"));
+    assert_eq!(settings.max_segment, Some(536));
+    assert!(settings.multipath && settings.reuse_port);
+    assert_eq!(settings.ca_file, Some(Path::new(here).join("Cargo.toml")));
+    assert_eq!(settings.timeouts.http, Duration::from_secs(7));
+    assert_eq!(settings.cache_dir, Some(Path::new(here).join("src")));
+    let block = settings.blocklist.unwrap();
+    assert_eq!((block.sources.len(), block.concurrency), (2, 1));
+    assert_eq!(block.every, Duration::from_secs(6 * 3600));
+    let allow = settings.allowlist.unwrap();
+    assert_eq!(allow.sources, [ListSource::File(Path::new(here).join("Cargo.toml"))]);
+    assert_eq!((allow.concurrency, allow.every), (3, Duration::from_secs(1)));
+    let shape = settings.shape.unwrap();
+    assert!(shape.always && shape.drs);
+    assert_eq!((settings.raids.repeats, settings.raids.every), (4, Duration::from_secs(7200)));
+}
+
+#[test]
+fn without_a_word_the_outside_is_left_alone_but_for_a_look_at_the_front() {
+    let settings = quiet(&minimal());
+    assert!(settings.proxy_protocol.is_none() && settings.dc_list.is_none());
+    assert!(settings.blocklist.is_none() && settings.allowlist.is_none());
+    assert!(settings.routes.is_empty() && settings.raids.pages.is_empty());
+    assert!(settings.front.scout && !settings.front.proxy_protocol);
+    assert!(settings.egress.device.is_none() && settings.egress.addrs.is_empty());
+    let shape = settings.shape.unwrap();
+    assert!(!shape.always && !shape.drs);
+    let off = "[defense.doppelganger]\nenabled = false\n";
+    assert!(quiet(&format!("{}{off}", minimal())).shape.is_none());
+}
+
+#[test]
+fn names_of_old_mean_what_they_meant() {
+    let text = format!(
+        "domain-fronting-proxy-protocol = true\n{}[network]\ndoh-ip = \"2001:db8::53\"\n",
+        minimal()
+    );
+    if !HAS_TLS {
+        assert!(load(&text).unwrap_err().concat().contains("network.doh-ip: this build has no"));
+        return;
+    }
+    let settings = load(&text).unwrap().settings;
+    assert!(settings.front.proxy_protocol);
+    // The reference makes an invalid URL of it and asks the system, without a word.
+    let wanted = Url::parse("https://[2001:db8::53]/dns-query").unwrap();
+    assert_eq!(settings.dns.server, NameServer::Https(wanted));
+}
+
+#[test]
+fn a_list_that_is_on_needs_a_source() {
+    assert_eq!(
+        said("[defense.allowlist]\nenabled = true\n"),
+        ["mtbox.toml:1:1: error: defense.allowlist.enabled: nobody could connect; name a list in \
+          defense.allowlist.urls"]
+    );
+    assert_eq!(
+        said("[defense.blocklist]\nenabled = true\n"),
+        ["mtbox.toml:1:1: warning: defense.blocklist.enabled: nobody is blocked; name a list in \
+          defense.blocklist.urls"]
+    );
+    assert!(said("[defense.allowlist]\nenabled = false\n").is_empty());
+}
+
+#[test]
+fn what_needs_tls_is_refused_by_a_build_without() {
+    for line in [
+        "auto-update = true",
+        "network.dns = \"tls://dns.example\"",
+        "network.dns = \"https://dns.example\"",
+        "auto-update = true\n[telegram]\ndc-list-urls = [\"https://a.example/x\"]",
+        "defense.blocklist.urls = [\"https://a.example/x\"]",
+        "defense.doppelganger.urls = [\"https://a.example/x\"]",
+    ] {
+        let said = said(line);
+        let refused = said.len() == 1 && said[0].contains("this build has no TLS");
+        assert_eq!(refused, !HAS_TLS, "{line}: {said:?}");
+    }
+}
+
+#[test]
+fn no_proxy_and_direct_mean_the_same() {
+    assert!(quiet(&format!("{}[network]\nproxies = []\n", minimal())).routes.is_empty());
+    let direct = quiet(&format!("{}[network]\nproxies = [\"\", \"direct\"]\n", minimal()));
+    assert!(direct.routes.is_empty());
+}
