@@ -10,6 +10,7 @@ pub mod bytes;
 pub mod client_hello;
 pub mod dc;
 pub mod dns;
+pub mod doh;
 pub mod http1;
 pub mod obfuscated2;
 pub mod secret;

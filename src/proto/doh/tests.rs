@@ -1,0 +1,125 @@
+//! DNS over HTTPS against hand-made responses, whole and cut at every byte.
+
+use super::*;
+
+const GOOD: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/dns-message\r\n";
+
+fn read(wire: &str) -> Result<Option<Response>, DohFault> {
+    let mut inbox = wire.as_bytes().to_vec();
+    Responses::default().take(&mut inbox, false)
+}
+
+fn packet(text: &str) -> Result<Option<Response>, DohFault> {
+    Ok(Some(Response::Packet(text.as_bytes().to_vec())))
+}
+
+#[test]
+fn a_request_is_written_as_rfc_8484_says() {
+    let written = |url: &str| {
+        let mut out = Vec::new();
+        Requests::new(&Url::parse(url).unwrap()).write(&mut out, b"abc");
+        String::from_utf8(out).unwrap()
+    };
+    assert_eq!(
+        written("https://dns.example/dns-query"),
+        "POST /dns-query HTTP/1.1\r\nHost: dns.example\r\nAccept: application/dns-message\r\n\
+         Content-Type: application/dns-message\r\nContent-Length: 3\r\n\r\nabc"
+    );
+    assert!(
+        written("https://[::1]:8443?a=b")
+            .starts_with("POST /?a=b HTTP/1.1\r\nHost: [::1]:8443\r\n")
+    );
+    assert!(written("https://1.1.1.1:443/").contains("\r\nHost: 1.1.1.1\r\n"));
+}
+
+#[test]
+fn bodies_of_every_kind_are_read_however_they_are_cut() {
+    let chunks = "3;x=y\r\nabc\r\n2\r\nde\r\n0\r\nTrailer: z\r\n\r\n";
+    let wire = format!(
+        "HTTP/1.1 103 Early Hints\r\n\r\n{GOOD}Content-Length: 5\r\n\r\nabcde\
+         {GOOD}Transfer-Encoding: chunked\r\n\r\n{chunks}{GOOD}Content-Length: 0\r\n\r\n\
+         {GOOD}\r\nabcde"
+    );
+    for cut in 1..wire.len() {
+        let (mut responses, mut inbox, mut read) = (Responses::default(), Vec::new(), Vec::new());
+        for part in wire.as_bytes().chunks(cut) {
+            inbox.extend_from_slice(part);
+            while let Some(response) = responses.take(&mut inbox, false).unwrap() {
+                read.push(response);
+            }
+        }
+        read.extend(responses.take(&mut inbox, true).unwrap());
+        let bodies = ["abcde", "abcde", "", "abcde"];
+        let bodies = bodies.map(|body| Response::Packet(body.as_bytes().to_vec()));
+        assert_eq!(read, bodies, "{cut}");
+        assert_eq!(responses.take(&mut inbox, true), Err(DohFault::Closed));
+    }
+}
+
+#[test]
+fn other_answers_are_refusals_and_leave_the_connection_usable() {
+    for head in [
+        "HTTP/1.1 500 Oops\r\nContent-Type: application/dns-message\r\nContent-Length: 2\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n",
+        "HTTP/1.1 302 Found\r\nLocation: http://elsewhere/\r\nContent-Length: 2\r\n\r\n",
+    ] {
+        let mut inbox = format!("{head}xx{GOOD}Content-Length: 1\r\n\r\ny").into_bytes();
+        let mut responses = Responses::default();
+        assert_eq!(responses.take(&mut inbox, false), Ok(Some(Response::Refusal)), "{head}");
+        assert_eq!(responses.take(&mut inbox, false), packet("y"), "{head}");
+    }
+    let parameter = "HTTP/1.1 200 OK\r\ncontent-type: Application/DNS-Message; x=y\r\n";
+    assert_eq!(read(&format!("{parameter}Content-Length: 1\r\n\r\ny")), packet("y"));
+}
+
+#[test]
+fn a_response_may_be_the_last_one() {
+    for (head, is_last) in [
+        ("HTTP/1.1 200 OK\r\nConnection: close\r\n", true),
+        ("HTTP/1.1 200 OK\r\nConnection: x, CLOSE\r\n", true),
+        ("HTTP/1.0 200 OK\r\n", true),
+        ("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n", false),
+        ("HTTP/1.1 200 OK\r\n", false),
+    ] {
+        let mut inbox = format!("{head}Content-Length: 1\r\n\r\ny").into_bytes();
+        let mut responses = Responses::default();
+        assert_eq!(responses.take(&mut inbox, false), Ok(Some(Response::Refusal)), "{head}");
+        let next = responses.take(&mut inbox, false);
+        assert_eq!(next, if is_last { Err(DohFault::Closed) } else { Ok(None) }, "{head}");
+    }
+}
+
+#[test]
+fn what_is_no_response_is_told_at_once() {
+    let chunked = format!("{GOOD}Transfer-Encoding: chunked\r\n\r\n");
+    for (wire, fault) in [
+        ("SSH-2.0-x\r\n".to_owned(), DohFault::NotHttp),
+        ("<html>".to_owned(), DohFault::NotHttp),
+        (format!("{GOOD}Content-Length: -1\r\n\r\n"), DohFault::NotHttp),
+        (format!("{GOOD}Content-Length: 1, 1\r\n\r\n"), DohFault::NotHttp),
+        (format!("{GOOD}Content-Length: 65536\r\n\r\n"), DohFault::TooLong),
+        (format!("{GOOD}Transfer-Encoding: gzip\r\n\r\n"), DohFault::NotHttp),
+        ("HTTP/1.1 101 Switching\r\n\r\n".to_owned(), DohFault::NotHttp),
+        (format!("{chunked}x\r\n"), DohFault::NotHttp),
+        (format!("{chunked}1\r\nab\r\n"), DohFault::NotHttp),
+        (format!("{chunked}{}", "0".repeat(2_000)), DohFault::NotHttp),
+        (format!("{chunked}0;{}", "x".repeat(2_000)), DohFault::TooLong),
+        (format!("{chunked}0\r\n{}", "x".repeat(20_000)), DohFault::TooLong),
+        (format!("{chunked}ffff0\r\n{}", "x".repeat(70_000)), DohFault::TooLong),
+        (format!("{GOOD}\r\n{}", "x".repeat(70_000)), DohFault::TooLong),
+        (format!("{GOOD}A: {}", "x".repeat(20_000)), DohFault::TooLong),
+        (format!("{GOOD}{}\r\n", "A: b\r\n".repeat(70)), DohFault::TooLong),
+    ] {
+        assert_eq!(read(&wire), Err(fault), "{}", &wire[..wire.len().min(100)]);
+    }
+}
+
+#[test]
+fn an_end_inside_a_response_is_an_end() {
+    let wire = format!("{GOOD}Content-Length: 5\r\n\r\nabcd");
+    for end in 0..wire.len() {
+        let mut inbox = wire.as_bytes()[..end].to_vec();
+        assert_eq!(Responses::default().take(&mut inbox, true), Err(DohFault::Closed), "{end}");
+    }
+}
