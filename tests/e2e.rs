@@ -11,6 +11,7 @@ mod e2e {
     mod binds;
     mod crowd;
     mod dialling;
+    mod encrypted_names;
     mod fronting;
     mod half_close;
     mod handshake;

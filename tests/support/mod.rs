@@ -2,6 +2,7 @@
 //! test, and a few words about time and bytes.
 
 pub mod answer;
+pub mod authority;
 pub mod blackhole;
 pub mod captured;
 pub mod client;

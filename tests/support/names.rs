@@ -1,13 +1,15 @@
-//! A name server that follows a script: it answers over UDP and TCP, tells the truth or any lie,
-//! and keeps what it was asked. Its packets are made by hand, with faults where the script wants.
+//! A name server that follows a script: it answers over UDP and TCP, or inside TLS, tells the truth
+//! or any lie, and keeps what it was asked. Its packets are made by hand, with faults where the
+//! script wants.
 
-use std::io::Read;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
-use super::peer::Peer;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
 use super::proxy::free_port;
 
 /// Record types (RFC 1035 3.2.2, RFC 3596).
@@ -20,9 +22,11 @@ pub const ASKED: [u8; 2] = [0xc0, 12];
 
 /// The listener.
 pub struct NameServer {
-    /// Where it listens, with both protocols.
+    /// Where it listens.
     pub addr: SocketAddr,
+    over: Over,
     record: Arc<Record>,
+    acceptor: Option<JoinHandle<()>>,
 }
 
 /// How a question came.
@@ -32,6 +36,10 @@ pub enum Over {
     Udp,
     /// A stream, each packet with its length before it.
     Tcp,
+    /// The same inside TLS.
+    Tls,
+    /// Bodies of POSTs inside TLS.
+    Https,
 }
 
 /// A question as it came.
@@ -61,6 +69,8 @@ pub enum Act {
     Dribble(Vec<u8>),
     /// Sends bytes to a stream as they are.
     Raw(Vec<u8>),
+    /// Sends a packet as a body of many chunks.
+    Chunked(Vec<u8>),
     /// Sends a datagram from another port.
     Elsewhere(Vec<u8>),
     /// Closes the stream.
@@ -75,6 +85,8 @@ pub type Script = dyn Fn(&Question) -> Vec<Act> + Send + Sync;
 pub struct Record {
     questions: Mutex<Vec<Question>>,
     connections: AtomicUsize,
+    streams: Mutex<Vec<TcpStream>>,
+    is_over: AtomicBool,
 }
 
 impl NameServer {
@@ -92,17 +104,75 @@ impl NameServer {
             let record_tcp = Arc::clone(&record);
             thread::spawn(move || {
                 for stream in tcp.incoming().flatten() {
+                    record_tcp.connections.fetch_add(1, Ordering::SeqCst);
                     let (record, script) = (Arc::clone(&record_tcp), Arc::clone(&script));
-                    thread::spawn(move || serve_stream(stream, &record, &script));
+                    thread::spawn(move || {
+                        let from = stream.peer_addr().expect("a connected socket");
+                        stream.set_nodelay(true).expect("no delay");
+                        converse(stream, Over::Tcp, from, &record, &script);
+                    });
                 }
             });
-            return Self { addr, record };
+            return Self { addr, over: Over::Udp, record, acceptor: None };
+        }
+    }
+
+    /// Listens at `addr` on 127.0.0.1 for TLS or HTTPS, whatever name the certificate is for.
+    pub fn secure(
+        over: Over,
+        addr: SocketAddr,
+        tls: Arc<ServerConfig>,
+        script: impl Fn(&Question) -> Vec<Act> + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(addr).expect("the port");
+        let addr = listener.local_addr().expect("an address");
+        let record = Arc::new(Record::default());
+        let (kept, script) = (Arc::clone(&record), Arc::new(script));
+        let acceptor = thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                if kept.is_over.load(Ordering::SeqCst) {
+                    return;
+                }
+                kept.connections.fetch_add(1, Ordering::SeqCst);
+                let twin = || stream.try_clone().expect("another descriptor");
+                kept.streams.lock().expect("the streams").push(twin());
+                let socket = twin();
+                let (tls, record) = (Arc::clone(&tls), Arc::clone(&kept));
+                let script: Arc<Script> = Arc::clone(&script) as Arc<Script>;
+                thread::spawn(move || {
+                    let from = stream.peer_addr().expect("a connected socket");
+                    stream.set_nodelay(true).expect("no delay");
+                    let tls = ServerConnection::new(tls).expect("a TLS server");
+                    converse(StreamOwned::new(tls, stream), over, from, &record, &script);
+                    // The other descriptors would keep it open.
+                    let _ = socket.shutdown(Shutdown::Both);
+                });
+            }
+        });
+        Self { addr, over, record, acceptor: Some(acceptor) }
+    }
+
+    /// Closes the listener and all that it has accepted.
+    pub fn close(mut self) {
+        self.record.is_over.store(true, Ordering::SeqCst);
+        // Wakes the acceptor, which leaves.
+        let _ = TcpStream::connect(self.addr);
+        if let Some(acceptor) = self.acceptor.take() {
+            acceptor.join().expect("the acceptor");
+        }
+        for stream in self.record.streams.lock().expect("the streams").drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
         }
     }
 
     /// As the key `network.dns` wants it.
     pub fn url(&self) -> String {
-        format!("\"udp://{}\"", self.addr)
+        let addr = self.addr;
+        match self.over {
+            Over::Udp | Over::Tcp => format!("\"udp://{addr}\""),
+            Over::Tls => format!("\"tls://{addr}\""),
+            Over::Https => format!("\"https://{addr}/dns-query\""),
+        }
     }
 
     /// All questions so far.
@@ -128,11 +198,6 @@ impl Record {
         let question = Question::read(over, from, wire, questions.len())?;
         questions.push(question.clone());
         Some(question)
-    }
-
-    /// Notes a stream.
-    pub fn connected(&self) {
-        self.connections.fetch_add(1, Ordering::SeqCst);
     }
 }
 
@@ -244,43 +309,94 @@ fn serve_datagrams(udp: &UdpSocket, record: &Record, script: &Arc<Script>) {
         for act in script(&question) {
             // Whoever has left his port wants no answer.
             let _ = match act {
-                Act::Say(packet) | Act::Raw(packet) | Act::Dribble(packet) => {
-                    udp.send_to(&packet, from)
-                }
+                Act::Say(packet) => udp.send_to(&packet, from),
                 Act::Elsewhere(packet) => {
                     let other = UdpSocket::bind((IpAddr::V4(Ipv4Addr::LOCALHOST), 0));
                     other.expect("a port").send_to(&packet, from)
                 }
-                Act::Close => Ok(0),
+                _ => panic!("only a stream can do that"),
             };
         }
     }
 }
 
-fn serve_stream(stream: TcpStream, record: &Record, script: &Arc<Script>) {
-    record.connected();
-    let from = stream.peer_addr().expect("a connected socket");
-    let mut peer = Peer::new("name server", stream);
-    peer.be_patient();
-    let mut length = [0; 2];
-    while peer.stream().read_exact(&mut length).is_ok() {
-        let mut packet = vec![0; usize::from(u16::from_be_bytes(length))];
-        if peer.stream().read_exact(&mut packet).is_err() {
-            return;
-        }
-        let Some(question) = record.note(Over::Tcp, from, &packet) else { return };
+/// Answers questions on one stream until it ends or the script ends it.
+fn converse(
+    mut stream: impl Read + Write,
+    over: Over,
+    from: SocketAddr,
+    record: &Record,
+    script: &Arc<Script>,
+) {
+    while let Some(packet) = next_packet(&mut stream, over) {
+        let Some(question) = record.note(over, from, &packet) else { return };
         for act in script(&question) {
-            let sent = match act {
-                Act::Say(packet) | Act::Elsewhere(packet) => peer.try_send(&framed(&packet)),
-                Act::Dribble(packet) => {
-                    framed(&packet).iter().try_for_each(|byte| peer.try_send(&[*byte]))
-                }
-                Act::Raw(bytes) => peer.try_send(&bytes),
-                Act::Close => return,
-            };
-            if sent.is_err() {
+            if !perform(&mut stream, over, act) {
                 return;
             }
         }
     }
 }
+
+/// `false` = the stream is over.
+fn perform(stream: &mut impl Write, over: Over, act: Act) -> bool {
+    let wrapped = |packet: &[u8]| match over {
+        Over::Https => response("200 OK", packet),
+        _ => framed(packet),
+    };
+    let sent = match act {
+        Act::Say(packet) => stream.write_all(&wrapped(&packet)),
+        Act::Dribble(packet) => {
+            wrapped(&packet).chunks(1).try_for_each(|byte| stream.write_all(byte))
+        }
+        Act::Raw(bytes) => stream.write_all(&bytes),
+        Act::Chunked(packet) => {
+            let chunks = packet.chunks(7).map(|chunk| {
+                let size = format!("{:x};name=value\r\n", chunk.len()).into_bytes();
+                [&size, chunk, b"\r\n"].concat()
+            });
+            let head = format!("HTTP/1.1 200 OK\r\n{KIND}Transfer-Encoding: chunked\r\n\r\n");
+            let body: Vec<u8> = chunks.collect::<Vec<_>>().concat();
+            stream.write_all(&[head.as_bytes(), &body, b"0\r\nTrailer: x\r\n\r\n"].concat())
+        }
+        Act::Close => return false,
+        Act::Elsewhere(_) => panic!("only a datagram can do that"),
+    };
+    sent.and_then(|()| stream.flush()).is_ok()
+}
+
+/// The next question as a packet; `None` = the asker has gone, or would not say it right.
+fn next_packet(stream: &mut impl Read, over: Over) -> Option<Vec<u8>> {
+    let length = match over {
+        Over::Https => {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).ok()?;
+                head.extend(byte);
+            }
+            let head = String::from_utf8(head).expect("an HTTP head");
+            assert!(head.starts_with("POST /dns-query HTTP/1.1\r\n"), "{head}");
+            assert!(head.contains("\r\nContent-Type: application/dns-message\r\n"), "{head}");
+            assert!(head.contains("\r\nHost: "), "{head}");
+            let (_, rest) = head.split_once("Content-Length: ").expect("a length");
+            rest.split_once('\r').and_then(|(digits, _)| digits.parse().ok()).expect("a number")
+        }
+        _ => {
+            let mut length = [0; 2];
+            stream.read_exact(&mut length).ok()?;
+            usize::from(u16::from_be_bytes(length))
+        }
+    };
+    let mut packet = vec![0; length];
+    stream.read_exact(&mut packet).ok()?;
+    Some(packet)
+}
+
+/// A response with a DNS message as its body.
+pub fn response(status: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!("HTTP/1.1 {status}\r\n{KIND}Content-Length: {}\r\n\r\n", body.len());
+    [head.as_bytes(), body].concat()
+}
+
+const KIND: &str = "Content-Type: application/dns-message\r\n";

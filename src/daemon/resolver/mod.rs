@@ -3,13 +3,19 @@
 //!
 //! Names are asked as they stand; search domains are not applied, since a front is a full name.
 
+#[cfg(feature = "tls")]
+mod codec;
+#[cfg(feature = "tls")]
+mod encrypted;
+#[cfg(feature = "tls")]
+mod link;
 mod plain;
 mod quest;
+#[cfg(feature = "tls")]
+mod secure;
 mod system;
 mod tcp;
 mod udp;
-
-use std::net::IpAddr;
 
 pub use quest::Finding;
 
@@ -18,24 +24,48 @@ use crate::daemon::dialer;
 use crate::daemon::world::World;
 use crate::io::clock::Tick;
 use crate::io::wire::MioNet;
+#[cfg(feature = "tls")]
+use encrypted::{Around, Encrypted};
 use plain::{Desk, Memory, Plain};
-use quest::Quest;
+use quest::{Next, Quest};
 use system::{Servers, System};
 
 /// The names that are looked for.
 pub struct Resolver {
     /// Who is asked instead of the system's servers.
     fixed: Option<Servers>,
+    /// Who is asked instead of all others.
+    #[cfg(feature = "tls")]
+    encrypted: Option<Encrypted>,
     system: System,
     memory: Memory,
     searches: [Option<Search>; MOST_QUESTS],
 }
 
+/// Which of the searches.
+type Place = usize;
+
 struct Search {
     quest: Quest,
-    plain: Plain,
+    /// `None` = the encrypted server is asked.
+    plain: Option<Plain>,
     /// Something came for it.
     woken: bool,
+}
+
+impl Search {
+    /// The first step asks.
+    fn plain(name: String, now: Tick) -> Self {
+        let quest = Quest::new(name, 0, GRACE_MS, now);
+        Self { quest, plain: Some(Plain::default()), woken: true }
+    }
+
+    /// It was handed on.
+    #[cfg(feature = "tls")]
+    fn encrypted(name: String, now: Tick) -> Self {
+        let quest = Quest::new(name, u64::MAX, ENCRYPTED_GRACE_MS, now);
+        Self { quest, plain: None, woken: false }
+    }
 }
 
 impl Resolver {
@@ -45,8 +75,14 @@ impl Resolver {
             NameServer::Udp(addr) => Some(Servers::one(*addr)),
             _ => None,
         };
-        let (system, memory) = (System::new(), Memory::default());
-        Self { fixed, system, memory, searches: Default::default() }
+        Self {
+            fixed,
+            #[cfg(feature = "tls")]
+            encrypted: Encrypted::new(settings),
+            system: System::new(),
+            memory: Memory::default(),
+            searches: Default::default(),
+        }
     }
 
     /// Whether another name may be asked for.
@@ -54,10 +90,15 @@ impl Resolver {
         self.searches.iter().any(Option::is_none)
     }
 
-    /// Something came for the token that is `place` behind the first one.
-    pub fn wake(&mut self, place: usize) {
-        if let Some(Some(search)) = self.searches.get_mut(place) {
-            search.woken = true;
+    /// Something came for the token that is `offset` behind the first one.
+    pub fn wake(&mut self, offset: usize) {
+        match self.searches.get_mut(offset) {
+            Some(Some(search)) => search.woken = true,
+            Some(None) => {}
+            #[cfg(feature = "tls")]
+            None => self.encrypted.iter_mut().for_each(Encrypted::wake),
+            #[cfg(not(feature = "tls"))]
+            None => {}
         }
     }
 
@@ -65,53 +106,73 @@ impl Resolver {
     /// `base` is the first token.
     pub fn turn(&mut self, world: &mut World, net: &mut MioNet, base: usize) -> Vec<Finding> {
         let mut findings = Vec::new();
-        for place in 0..self.searches.len() {
-            let due = self.searches[place]
-                .as_ref()
-                .is_some_and(|search| search.woken || search.quest.due() <= world.now);
-            if due {
-                findings.extend(self.step(place, world, net, base + place));
-            }
-        }
         while let Some(place) = self.searches.iter().position(Option::is_none)
             && let Some(name) = world.names.next_wanted()
         {
-            if let Some(addrs) = self.without_asking(&name) {
+            let addrs = self.system.known(&name);
+            if !addrs.is_empty() {
                 findings.push(Finding { name, addrs, ttl_s: HOSTS_TTL_S });
                 continue;
             }
-            let quest = Quest::new(name, 0, GRACE_MS, world.now);
-            self.searches[place] = Some(Search { quest, plain: Plain::default(), woken: false });
-            findings.extend(self.step(place, world, net, base + place));
+            let search = Search::plain(name, world.now);
+            #[cfg(feature = "tls")]
+            let search = match &mut self.encrypted {
+                Some(encrypted) => {
+                    encrypted.ask(place, &search.quest.name);
+                    Search::encrypted(search.quest.name, world.now)
+                }
+                None => search,
+            };
+            self.searches[place] = Some(search);
+        }
+        #[cfg(feature = "tls")]
+        self.hear_encrypted(world, net, base + MOST_QUESTS);
+        for place in 0..self.searches.len() {
+            if self.step(place, world, net, base + place)
+                && let Some(search) = self.searches[place].take()
+            {
+                #[cfg(feature = "tls")]
+                self.encrypted.iter_mut().for_each(|encrypted| encrypted.forget(place));
+                findings.push(search.quest.finding());
+            }
         }
         findings
     }
 
     /// The earliest deadline.
     pub fn due(&self) -> Option<Tick> {
-        self.searches.iter().flatten().map(|search| search.quest.due()).min()
+        let due = self.searches.iter().flatten().map(|search| search.quest.due()).min();
+        #[cfg(feature = "tls")]
+        let due =
+            [due, self.encrypted.as_ref().and_then(Encrypted::due)].into_iter().flatten().min();
+        due
     }
 
-    /// Literal addresses, and what the hosts file has.
-    fn without_asking(&mut self, name: &str) -> Option<Vec<IpAddr>> {
-        let known = match name.parse() {
-            Ok(ip) => vec![ip],
-            Err(_) => self.system.hosts(name),
+    /// Lets the encrypted server's answers reach their searches.
+    #[cfg(feature = "tls")]
+    fn hear_encrypted(&mut self, world: &mut World, net: &mut MioNet, token: usize) {
+        let Some(encrypted) = &mut self.encrypted else { return };
+        let (system, memory) = (&mut self.system, &mut self.memory);
+        let mut around = Around { world, net, system, memory, token };
+        let told = encrypted.turn(&mut around);
+        for (place, kind, outcome) in told {
+            if let Some(Some(search)) = self.searches.get_mut(place) {
+                search.quest.hear(kind, outcome, world.now);
+                search.woken = true;
+            }
+        }
+    }
+
+    /// Looks at one search, if there is a reason. `true` = it is over.
+    fn step(&mut self, place: Place, world: &mut World, net: &mut MioNet, token: usize) -> bool {
+        let Some(Some(search)) = self.searches.get_mut(place) else { return false };
+        if !std::mem::take(&mut search.woken) && search.quest.due() > world.now {
+            return false;
+        }
+        let Some(plain) = &mut search.plain else {
+            return search.quest.next(world.now) != Next::Wait;
         };
-        (!known.is_empty()).then_some(known)
-    }
-
-    fn step(
-        &mut self,
-        place: usize,
-        world: &mut World,
-        net: &mut MioNet,
-        token: usize,
-    ) -> Option<Finding> {
         let options = dialer::options(world);
-        let slot = self.searches.get_mut(place)?;
-        let search = slot.as_mut()?;
-        search.woken = false;
         let servers = match &self.fixed {
             Some(fixed) => fixed,
             None => self.system.servers(),
@@ -125,16 +186,19 @@ impl Resolver {
             token,
             now: world.now,
         };
-        let over = search.plain.step(&mut search.quest, &mut desk);
-        over.then(|| slot.take()).flatten().map(|search| search.quest.finding())
+        plain.step(&mut search.quest, &mut desk)
     }
 }
 
 /// Names looked for at the same time.
 const MOST_QUESTS: usize = 8;
-/// Tokens that the resolver uses.
-pub const TOKENS: usize = MOST_QUESTS;
+/// Tokens that the resolver uses: the searches', the encrypted connection's, and that of the
+/// search for its server.
+pub const TOKENS: usize = MOST_QUESTS + 2;
 /// How long the other kind of address is waited for (RFC 8305 3 says 50 ms for a system that has
 /// many names to ask for; ours are few, and kept).
 const GRACE_MS: u64 = 100;
+/// The same where the other question may leave only after the first answer has come.
+#[cfg(feature = "tls")]
+const ENCRYPTED_GRACE_MS: u64 = 400;
 const HOSTS_TTL_S: u32 = 30;

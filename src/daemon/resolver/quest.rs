@@ -60,7 +60,15 @@ impl Quest {
     pub fn new(name: String, try_ms: u64, grace_ms: u64, now: Tick) -> Self {
         let until = Tick(now.0 + PATIENCE_MS);
         let (v4, v6) = (Half::Open, Half::Open);
-        Self { name, v4, v6, try_until: Tick(now.0 + try_ms), grace: None, until, grace_ms }
+        Self {
+            name,
+            v4,
+            v6,
+            try_until: Tick(now.0.saturating_add(try_ms)),
+            grace: None,
+            until,
+            grace_ms,
+        }
     }
 
     /// The kinds that are not answered yet.

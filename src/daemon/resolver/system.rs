@@ -36,8 +36,11 @@ impl System {
         self.servers.get()
     }
 
-    /// The addresses that the hosts file has for a name.
-    pub fn hosts(&mut self, name: &str) -> Vec<IpAddr> {
+    /// The addresses that are known without asking: a literal one, or those of the hosts file.
+    pub fn known(&mut self, name: &str) -> Vec<IpAddr> {
+        if let Ok(ip) = name.parse() {
+            return vec![ip];
+        }
         let known = self.hosts.get().iter().filter(|(host, _)| host.eq_ignore_ascii_case(name));
         known.map(|(_, ip)| *ip).collect()
     }
