@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::config::settings::{PreferIp, Settings};
+use crate::daemon::dc_list::DcList;
 use crate::io::clock::Tick;
 use crate::policy::drbg::Drbg;
 use crate::proto::dc;
@@ -53,16 +54,18 @@ pub fn put_last<T>(list: &mut [T], goes_last: impl Fn(&T) -> bool) {
 }
 
 /// The addresses of a DC in the order to dial: overrides replace the built-in ones, each family
-/// is shuffled, then `prefer-ip` orders or filters them. Empty = unknown DC.
-pub fn of_dc(settings: &Settings, dc: u16, drbg: &mut Drbg) -> Vec<SocketAddr> {
+/// is shuffled, those that Telegram lists follow, then `prefer-ip` orders or filters them. Empty
+/// = unknown DC.
+pub fn of_dc(settings: &Settings, list: &DcList, dc: u16, drbg: &mut Drbg) -> Vec<SocketAddr> {
     let (mut addrs, filter) = match settings.dc_overrides.iter().find(|(id, _)| *id == dc) {
         // The operator named these; `only-*` does not take them away.
         Some((_, addrs)) => (addrs.clone(), false),
         None => (dc::builtin(dc).to_vec(), true),
     };
-    for at in (1..addrs.len()).rev() {
-        addrs.swap(at, drbg.u32_below(at as u32 + 1) as usize);
-    }
+    shuffle(&mut addrs, drbg);
+    let mut listed: Vec<SocketAddr> = list.of(dc).filter(|addr| !addrs.contains(addr)).collect();
+    shuffle(&mut listed, drbg);
+    addrs.append(&mut listed);
     let prefer = settings.prefer_ip;
     let wants_v4 = matches!(prefer, PreferIp::PreferIpv4 | PreferIp::OnlyIpv4);
     if filter && matches!(prefer, PreferIp::OnlyIpv4 | PreferIp::OnlyIpv6) {
@@ -70,6 +73,12 @@ pub fn of_dc(settings: &Settings, dc: u16, drbg: &mut Drbg) -> Vec<SocketAddr> {
     }
     put_last(&mut addrs, |a| a.is_ipv4() != wants_v4);
     addrs
+}
+
+fn shuffle<T>(list: &mut [T], drbg: &mut Drbg) {
+    for at in (1..list.len()).rev() {
+        list.swap(at, drbg.u32_below(at as u32 + 1) as usize);
+    }
 }
 
 const MOST: usize = 64;

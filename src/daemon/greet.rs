@@ -199,12 +199,12 @@ fn call_dc<W: Wire>(
 ) -> Turn {
     let settings = world.settings.clone();
     let mut id = DcId::decode(client.dc).number;
-    let mut addrs = addresses::of_dc(&settings, id, &mut world.drbg);
+    let mut addrs = addresses::of_dc(&settings, &world.dc_list, id, &mut world.drbg);
     if addrs.is_empty() && settings.fallback_on_unknown_dc {
         let line = format!("event=unknown-dc dc={id} fallback={}", dc::DEFAULT_DC);
         world.folded.warn(world.now, &line);
         id = dc::DEFAULT_DC;
-        addrs = addresses::of_dc(&settings, id, &mut world.drbg);
+        addrs = addresses::of_dc(&settings, &world.dc_list, id, &mut world.drbg);
     }
     if addrs.is_empty() {
         let name = session.user.map_or("", |user| world.users.get(user).name());

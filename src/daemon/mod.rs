@@ -7,7 +7,9 @@
 pub mod addresses;
 pub mod admin;
 pub mod answer;
+pub mod dc_list;
 pub mod dialer;
+pub mod errand;
 pub mod greet;
 pub mod names;
 pub mod pipe;

@@ -11,10 +11,12 @@ use mio::{Events, Poll, Registry};
 
 use crate::config::settings::{Origin, Settings};
 use crate::daemon::admin::{Admin, MOST_VISITS};
+use crate::daemon::errand::agenda::Job;
+use crate::daemon::errand::{Errands, MOST_ERRANDS};
 use crate::daemon::resolver::{self, Finding, Resolver};
 use crate::daemon::session::Readiness;
 use crate::daemon::world::World;
-use crate::daemon::{Daemon, dialer, sizing};
+use crate::daemon::{Daemon, dc_list, dialer, sizing};
 use crate::io::clock::{Clock, Tick};
 use crate::io::listen::{self, AcceptTrouble, Listener};
 use crate::io::signals::{Signal, Signals};
@@ -44,6 +46,7 @@ struct Server {
     stats: Option<Door>,
     admin: Admin,
     resolver: Resolver,
+    errands: Errands,
     signals: Signals,
     moderation: Moderation,
     /// We are leaving, at the latest then.
@@ -99,6 +102,7 @@ impl Server {
         }
         let resolver = Resolver::new(&world.settings.dns);
         let moderation = Moderation::new(world.settings.moderation);
+        dc_list::plan(&mut world);
         let net = MioNet::new(registry.try_clone()?);
         let daemon = Daemon::new(world, net, sizes.sessions);
         Ok(Self {
@@ -110,6 +114,7 @@ impl Server {
             stats,
             admin: Admin::default(),
             resolver,
+            errands: Errands::default(),
             signals,
             moderation,
             leaving: None,
@@ -133,13 +138,14 @@ impl Server {
                 }
             }
             self.admin.expire(&self.daemon.world);
+            self.fetch();
             self.resolve();
             let before = self.daemon.sessions();
             busy = self.daemon.turn();
             if self.daemon.sessions() < before {
                 self.paused = None;
             }
-            busy |= self.accept_all();
+            busy |= self.accept_all() | self.errands.has_work(&self.daemon.world);
             // A name that this turn asked for must not wait for the next event.
             busy |= self.resolver.has_room() && self.daemon.world.names.is_wanted();
             if let Some(until) = self.leaving
@@ -164,6 +170,8 @@ impl Server {
             self.daemon.next_due(),
             self.admin.due(),
             self.resolver.due(),
+            self.errands.due(),
+            self.daemon.world.agenda.due(),
             self.paused,
             self.leaving,
         ];
@@ -186,16 +194,11 @@ impl Server {
                 }
             }
             token if token >= QUESTS => self.resolver.wake(token - QUESTS),
+            token if token >= ERRANDS => {
+                self.errands.on_ready(token - ERRANDS, readiness(event));
+            }
             token if token >= VISITS => self.admin.step(token - VISITS, &self.daemon.world),
-            token => self.daemon.on_ready(
-                token,
-                Readiness {
-                    readable: event.is_readable(),
-                    writable: event.is_writable(),
-                    hup: event.is_read_closed() || event.is_error(),
-                    broken: event.is_error() || event.is_write_closed(),
-                },
-            ),
+            token => self.daemon.on_ready(token, readiness(event)),
         }
         false
     }
@@ -229,13 +232,27 @@ impl Server {
         false
     }
 
+    /// Starts what is due and takes the errands a step further.
+    fn fetch(&mut self) {
+        let (world, net) = self.daemon.parts();
+        while let Some(job) = world.agenda.next(world.now) {
+            match job {
+                Job::DcPage(page) => dc_list::fetch(page, world),
+            }
+        }
+        self.errands.turn(world, net, ERRANDS);
+    }
+
     /// Starts what is wanted of the resolver and ends what came or is late.
     fn resolve(&mut self) {
         let (world, net) = self.daemon.parts();
         for Finding { name, addrs, ttl_s } in self.resolver.turn(world, net, QUESTS) {
             let now = self.daemon.world.now;
             for token in self.daemon.world.names.answer(&name, addrs, ttl_s, now) {
-                self.daemon.wake(token);
+                match token.checked_sub(ERRANDS) {
+                    Some(place) => self.errands.wake(place),
+                    None => self.daemon.wake(token),
+                }
             }
         }
     }
@@ -310,6 +327,15 @@ impl Server {
     }
 }
 
+fn readiness(event: &Event) -> Readiness {
+    Readiness {
+        readable: event.is_readable(),
+        writable: event.is_writable(),
+        hup: event.is_read_closed() || event.is_error(),
+        broken: event.is_error() || event.is_write_closed(),
+    }
+}
+
 /// The stats listener. Failing to get it is no reason not to run (spec: stats 1).
 fn stats_door(addr: SocketAddr, registry: &Registry) -> Option<Door> {
     let door = listen::bind_all(&[addr])
@@ -329,7 +355,8 @@ fn stats_door(addr: SocketAddr, registry: &Registry) -> Option<Door> {
 
 /// Tokens above the sessions': each kind has a range of its own.
 const VISITS: usize = usize::MAX - 0xff_ffff;
-const QUESTS: usize = VISITS + MOST_VISITS;
+const ERRANDS: usize = VISITS + MOST_VISITS;
+const QUESTS: usize = ERRANDS + MOST_ERRANDS;
 const DOORS: usize = QUESTS + resolver::TOKENS;
 const STATS: usize = usize::MAX - 2;
 const SIGNALS: usize = usize::MAX - 3;

@@ -9,6 +9,11 @@ use std::time::Duration;
 use crate::config::settings::Settings;
 use crate::daemon::addresses::BadAddresses;
 use crate::daemon::answer::KeyShares;
+use crate::daemon::dc_list::DcList;
+use crate::daemon::errand::agenda::{Agenda, Job};
+#[cfg(feature = "tls")]
+use crate::daemon::errand::trust::Trust;
+use crate::daemon::errand::{self, Errand};
 use crate::daemon::names::Names;
 use crate::flow::gate::Book;
 use crate::flow::lane::{SLOT, SLOTS};
@@ -50,6 +55,15 @@ pub struct World {
     pub names: Names,
     /// Addresses that failed lately.
     pub bad: BadAddresses,
+    /// What Telegram says of its addresses.
+    pub dc_list: DcList,
+    /// What has to be fetched when.
+    pub agenda: Agenda,
+    /// Errands that wait for a place.
+    pub errands: VecDeque<Box<dyn Errand>>,
+    /// Whose certificates we believe.
+    #[cfg(feature = "tls")]
+    pub trust: Trust,
     /// Numbers that no user owns.
     pub meter: Meter,
     /// Sessions that could not read because the pool was empty, oldest first.
@@ -124,6 +138,11 @@ impl World {
             shares: KeyShares::default(),
             names: Names::default(),
             bad: BadAddresses::default(),
+            dc_list: DcList::default(),
+            agenda: Agenda::default(),
+            errands: VecDeque::new(),
+            #[cfg(feature = "tls")]
+            trust: Trust::default(),
             meter: Meter::default(),
             starved: VecDeque::new(),
             hello_bytes: 0,
@@ -193,6 +212,21 @@ impl World {
             unix_s: (self.wall.unix_s >= crate::daemon::BUILT_UNIX_S).then_some(self.wall.unix_s),
             tolerance_s: self.settings.time_skew.as_secs(),
         }
+    }
+
+    /// Asks for an errand to be run. One that finds the queue full has failed.
+    pub fn order(&mut self, errand: Box<dyn Errand>) {
+        if self.errands.len() < errand::MOST_WAITING {
+            self.errands.push_back(errand);
+        } else {
+            errand.settle(Err("too much to fetch at once".to_owned()), self);
+        }
+    }
+
+    /// A job of the agenda is done, well or not, and comes again; see [`Agenda::done`].
+    pub fn done(&mut self, job: Job, well: bool, period: Duration) {
+        let period_ms = period.as_millis() as u64;
+        self.agenda.done(job, well, period_ms, self.now, &mut self.drbg);
     }
 
     /// Makes one key share for the stock, if it wants one.

@@ -36,6 +36,17 @@ pub fn builtin(number: u16) -> &'static [SocketAddr] {
     TABLE.iter().find(|(known, _)| *known == number).map_or(&[], |(_, addresses)| addresses)
 }
 
+/// A line of `getProxyConfig`, `proxy_for 203 192.0.2.1:443;`: a DC and an address of it
+/// (spec: network 8). Anything else is `None`: other directives, names, negative numbers.
+pub fn listed(line: &str) -> Option<(u16, SocketAddr)> {
+    let mut words = line.trim().strip_suffix(';')?.split_ascii_whitespace();
+    let (directive, number, addr) = (words.next()?, words.next()?, words.next()?);
+    if directive != "proxy_for" || words.next().is_some() {
+        return None;
+    }
+    Some((number.parse().ok()?, addr.parse().ok().filter(|addr: &SocketAddr| addr.port() != 0)?))
+}
+
 /// Where clients go that state no DC, and unknown ones if the operator wants so.
 pub const DEFAULT_DC: u16 = 2;
 
@@ -90,5 +101,29 @@ mod tests {
     fn unknown_numbers_have_no_address() {
         assert_eq!(builtin(2).len(), 3);
         assert!(builtin(0).is_empty() && builtin(6).is_empty() && builtin(10_004).is_empty());
+    }
+
+    #[test]
+    fn lines_of_the_list_name_a_number_and_a_literal_address() {
+        let addr = |text: &str| text.parse().unwrap();
+        assert_eq!(listed(" proxy_for 203  192.0.2.1:443; "), Some((203, addr("192.0.2.1:443"))));
+        assert_eq!(
+            listed("proxy_for 2 [2001:db8::1]:8888;"),
+            Some((2, addr("[2001:db8::1]:8888")))
+        );
+        for line in [
+            "",
+            "# proxy_for 203 192.0.2.1:443;",
+            "proxy_for 203 192.0.2.1:443",
+            "proxy_for -203 192.0.2.1:443;",
+            "proxy_for 203 192.0.2.1;",
+            "proxy_for 203 192.0.2.1:0;",
+            "proxy_for 203 dc.example:443;",
+            "proxy_for 203 192.0.2.1:443 x;",
+            "proxy_for 203 ;",
+            "default 2;",
+        ] {
+            assert_eq!(listed(line), None, "{line}");
+        }
     }
 }

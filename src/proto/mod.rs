@@ -12,6 +12,7 @@ pub mod dc;
 pub mod dns;
 pub mod doh;
 pub mod http1;
+pub mod http1_client;
 pub mod obfuscated2;
 pub mod secret;
 pub mod server_hello;

@@ -1,0 +1,338 @@
+//! One outgoing connection of ours: a name is looked up, its addresses are tried in turn, TLS is
+//! spoken where asked for. Never waits: the owner steps it after an event, a wake-up or its
+//! deadline.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use crate::daemon::dialer;
+use crate::daemon::errand::{Sight, Target};
+use crate::daemon::names::Lookup;
+use crate::daemon::session::Readiness;
+use crate::daemon::world::World;
+use crate::io::clock::Tick;
+use crate::io::wire::{MioNet, MioWire, Net, Wire};
+
+#[cfg(feature = "tls")]
+use crate::daemon::errand::trust::Secure;
+
+/// Where a line goes.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// A name or a literal address, and a port.
+    Named {
+        /// Without brackets.
+        host: String,
+        /// The port at each of its addresses.
+        port: u16,
+    },
+    /// These addresses, in this order.
+    Known(Vec<SocketAddr>),
+}
+
+/// By which way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Via {
+    /// Straight from this machine.
+    Native,
+    /// Through `network.proxies`, when there are any.
+    Routes,
+}
+
+/// Where a line stands.
+#[derive(Debug, PartialEq, Eq)]
+pub enum State {
+    /// Looking up, connecting, or shaking hands.
+    Opening,
+    /// Bytes may go both ways.
+    Open,
+    /// The peer has said its last byte.
+    Ended,
+    /// It never came to be, or broke. Says why.
+    Failed(String),
+}
+
+/// One connection, from the name to the last byte.
+pub struct Line {
+    target: Target,
+    token: usize,
+    /// `None` = the name has not been found yet.
+    addrs: Option<std::vec::IntoIter<SocketAddr>>,
+    wire: Option<MioWire>,
+    connected: bool,
+    ready: Readiness,
+    channel: Channel,
+    /// Plain bytes that wait to be sent.
+    outbox: Vec<u8>,
+    begun: Instant,
+    /// The lookup, the present address or the TLS handshake has until then.
+    until: Option<Tick>,
+    /// Why the last address failed.
+    trouble: String,
+}
+
+/// What is spoken over the socket.
+enum Channel {
+    Plain,
+    #[cfg(feature = "tls")]
+    Secure(Box<Secure>),
+}
+
+/// A watcher of raw bytes and when they came.
+pub type Watch<'a> = &'a mut dyn FnMut(Sight<'_>, u64);
+
+impl Line {
+    /// A line that has not begun; events come with `token`.
+    pub fn new(target: Target, token: usize) -> Self {
+        Self {
+            target,
+            token,
+            addrs: None,
+            wire: None,
+            connected: false,
+            ready: Readiness::default(),
+            channel: Channel::Plain,
+            outbox: Vec::new(),
+            begun: Instant::now(),
+            until: None,
+            trouble: "no address".to_owned(),
+        }
+    }
+
+    /// Notes what the poller says.
+    pub fn on_ready(&mut self, fresh: Readiness) {
+        self.ready.readable |= fresh.readable || fresh.hup;
+        self.ready.writable |= fresh.writable;
+    }
+
+    /// Takes bytes to be sent; steps send them.
+    pub fn say(&mut self, bytes: &[u8]) {
+        self.outbox.extend_from_slice(bytes);
+    }
+
+    /// Whether there is more to be had without a new event.
+    pub fn has_more(&self) -> bool {
+        self.connected && self.ready.readable
+    }
+
+    /// When it must be stepped even if nothing comes; `None` once it stands.
+    pub fn due(&self) -> Option<Tick> {
+        self.until
+    }
+
+    /// Goes on as far as it can without waiting, with at most [`STEP_MAX`] bytes read. Plain
+    /// bytes are appended to `heard`.
+    pub fn step(
+        &mut self,
+        world: &mut World,
+        net: &mut MioNet,
+        heard: &mut Vec<u8>,
+        watch: Watch<'_>,
+    ) -> State {
+        if !self.connected {
+            match self.connect(world, net, watch) {
+                Ok(true) => {}
+                Ok(false) => return State::Opening,
+                Err(why) => return State::Failed(why),
+            }
+        }
+        let at_us = self.begun.elapsed().as_micros() as u64;
+        match self.exchange(heard, watch, at_us) {
+            Err(e) => State::Failed(e.to_string()),
+            Ok(true) => State::Ended,
+            Ok(false) if !self.is_shaking_hands() => {
+                self.until = None;
+                State::Open
+            }
+            Ok(false) if self.until.is_some_and(|until| world.now < until) => State::Opening,
+            Ok(false) => State::Failed("no answer to the TLS hello".to_owned()),
+        }
+    }
+
+    /// `true` = connected.
+    fn connect(
+        &mut self,
+        world: &mut World,
+        net: &mut MioNet,
+        watch: Watch<'_>,
+    ) -> Result<bool, String> {
+        if !self.find(world)? {
+            return Ok(false);
+        }
+        let patience_ms = world.settings.timeouts.tcp.as_millis() as u64;
+        loop {
+            let late = self.until.is_none_or(|until| world.now >= until);
+            match self.wire.as_mut().map(MioWire::outcome) {
+                Some(Ok(true)) => {
+                    self.connected = true;
+                    self.ready = Readiness { readable: true, writable: true, ..self.ready };
+                    self.until = Some(Tick(world.now.0 + patience_ms));
+                    self.greet(world)?;
+                    return Ok(true);
+                }
+                Some(Ok(false)) if !late => return Ok(false),
+                Some(Ok(false)) => self.trouble = "timeout".to_owned(),
+                Some(Err(e)) => self.trouble = e.to_string(),
+                None => {}
+            }
+            self.wire = None;
+            let Some(addr) = self.addrs.as_mut().and_then(Iterator::next) else {
+                return Err(std::mem::take(&mut self.trouble));
+            };
+            self.begun = Instant::now();
+            watch(Sight::Start, 0);
+            match net.dial(addr, &dialer::options(world), self.token) {
+                Ok(wire) => {
+                    self.wire = Some(wire);
+                    self.until = Some(Tick(world.now.0 + patience_ms));
+                    return Ok(false);
+                }
+                Err(e) => self.trouble = e.to_string(),
+            }
+        }
+    }
+
+    /// `true` = the addresses are known; `false` = the name is being looked up.
+    fn find(&mut self, world: &mut World) -> Result<bool, String> {
+        if self.addrs.is_some() {
+            return Ok(true);
+        }
+        let list = match &self.target.place {
+            Place::Known(list) => list.clone(),
+            Place::Named { host, port } => match host.parse::<IpAddr>() {
+                Ok(ip) => vec![SocketAddr::new(ip, *port)],
+                Err(_) => {
+                    let until = *self.until.get_or_insert(Tick(world.now.0 + LOOKUP_MS));
+                    match world.names.lookup(host, self.token, world.now) {
+                        Lookup::Found(ips) => {
+                            ips.iter().map(|ip| SocketAddr::new(*ip, *port)).collect()
+                        }
+                        Lookup::Pending if world.now < until => return Ok(false),
+                        _ => return Err(format!("the name {host:?} cannot be found")),
+                    }
+                }
+            },
+        };
+        self.until = None;
+        self.addrs = Some(list.into_iter());
+        Ok(true)
+    }
+
+    /// Begins TLS where it is wanted.
+    fn greet(&mut self, world: &mut World) -> Result<(), String> {
+        let Some(name) = &self.target.tls else { return Ok(()) };
+        #[cfg(feature = "tls")]
+        {
+            let config = world.trust.config(world.settings.ca_file.as_deref())?;
+            self.channel = Channel::Secure(Box::new(Secure::new(name, config)?));
+            Ok(())
+        }
+        #[cfg(not(feature = "tls"))]
+        {
+            let _ = world;
+            Err(format!("this build has no TLS for {name}"))
+        }
+    }
+
+    fn is_shaking_hands(&self) -> bool {
+        match &self.channel {
+            Channel::Plain => false,
+            #[cfg(feature = "tls")]
+            Channel::Secure(secure) => secure.is_shaking_hands(),
+        }
+    }
+
+    /// Sends what waits and reads what is there. `true` = the peer has ended.
+    fn exchange(&mut self, heard: &mut Vec<u8>, watch: Watch<'_>, at_us: u64) -> io::Result<bool> {
+        let Some(wire) = &mut self.wire else { return Ok(true) };
+        let mut socket = Socket { wire, ready: &mut self.ready, watch, at_us, room: STEP_MAX };
+        match &mut self.channel {
+            Channel::Plain => {
+                socket.send(&mut self.outbox)?;
+                socket.receive(heard)
+            }
+            #[cfg(feature = "tls")]
+            Channel::Secure(secure) => secure.exchange(&mut socket, &mut self.outbox, heard),
+        }
+    }
+}
+
+/// The socket during one step: watched, and read only so far.
+pub struct Socket<'a> {
+    wire: &'a mut MioWire,
+    ready: &'a mut Readiness,
+    watch: Watch<'a>,
+    at_us: u64,
+    room: usize,
+}
+
+impl Socket<'_> {
+    fn send(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match io::Write::write(self, bytes) {
+                Ok(n) => drop(bytes.drain(..n.min(bytes.len()))),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, heard: &mut Vec<u8>) -> io::Result<bool> {
+        let mut chunk = [0; CHUNK];
+        loop {
+            match io::Read::read(self, &mut chunk) {
+                Ok(0) => return Ok(true),
+                Ok(n) => heard.extend_from_slice(chunk.get(..n).unwrap_or_default()),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(e) => return Err(e),
+            }
+        }
+    }
+}
+
+impl io::Read for Socket<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let room = self.room.min(into.len());
+        if room == 0 || !self.ready.readable {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let Some(into) = into.get_mut(..room) else { return Ok(0) };
+        match self.wire.read(&mut [IoSliceMut::new(into)]) {
+            Ok(n) => {
+                self.room -= n;
+                (self.watch)(Sight::Bytes(into.get(..n).unwrap_or_default()), self.at_us);
+                Ok(n)
+            }
+            Err(e) => {
+                self.ready.readable &= e.kind() != io::ErrorKind::WouldBlock;
+                Err(e)
+            }
+        }
+    }
+}
+
+impl io::Write for Socket<'_> {
+    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+        if !self.ready.writable {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let outcome = self.wire.write(&[IoSlice::new(from)]);
+        match &outcome {
+            Ok(_) => (self.watch)(Sight::Sent, self.at_us),
+            Err(e) => self.ready.writable &= e.kind() != io::ErrorKind::WouldBlock,
+        }
+        outcome
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Bytes read in one step at most.
+const STEP_MAX: usize = 16_384;
+const CHUNK: usize = 4_096;
+/// For finding the addresses of a name.
+const LOOKUP_MS: u64 = 10_000;

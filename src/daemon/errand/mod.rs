@@ -1,0 +1,215 @@
+//! Everything that is fetched from the outside: lists, Telegram's addresses, looks at origins.
+//! A few at a time beside the sessions, each with a deadline, none ever in anybody's way.
+//!
+//! An [`Errand`] knows what to say and what to make of the answer; `line.rs` knows the way;
+//! `agenda.rs` says what is due. To add a kind: implement the trait, give it a
+//! [`Job`](agenda::Job).
+
+pub mod agenda;
+pub mod fetch;
+pub mod line;
+#[cfg(feature = "tls")]
+pub mod trust;
+
+use crate::daemon::errand::line::{Line, Place, State, Via};
+use crate::daemon::session::Readiness;
+use crate::daemon::world::World;
+use crate::io::clock::Tick;
+use crate::io::wire::MioNet;
+
+/// One thing to fetch. Bytes in, bytes out; no socket.
+pub trait Errand {
+    /// Where to go.
+    fn target(&self) -> Target;
+
+    /// What to say once the line stands.
+    fn open(&mut self) -> Vec<u8>;
+
+    /// Bytes have come.
+    fn take(&mut self, bytes: &[u8]) -> Step;
+
+    /// The peer has said its last byte.
+    fn end(&mut self) -> Step;
+
+    /// The connection is being made (`Start`), stands, or has brought these bytes, TLS still
+    /// around them; for those who look at how a site answers.
+    /// `at_us` counts microseconds since the line was made.
+    fn watch(&mut self, _sight: Sight<'_>, _at_us: u64) {}
+
+    /// How long it may stand still, in milliseconds; `None` = `network.timeout.http`.
+    fn patience_ms(&self) -> Option<u64> {
+        None
+    }
+
+    /// It is over; on to what follows from it.
+    fn settle(self: Box<Self>, outcome: Result<(), String>, world: &mut World);
+}
+
+/// What an errand may watch.
+pub enum Sight<'a> {
+    /// The connection is being made from now on.
+    Start,
+    /// Bytes as they came from the socket.
+    Bytes(&'a [u8]),
+    /// We are sending.
+    Sent,
+}
+
+/// Where an errand goes.
+pub struct Target {
+    /// Host and port.
+    pub place: Place,
+    /// The name that the certificate must have; `None` = no TLS.
+    pub tls: Option<String>,
+    /// By which way.
+    pub via: Via,
+}
+
+/// What an errand wants next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// More bytes.
+    More,
+    /// Nothing: it has what it wanted.
+    Done,
+    /// A new line, to its new [`Errand::target`].
+    Again,
+    /// Nothing: there is no use in it. Says why.
+    Failed(String),
+}
+
+/// The errands that run.
+#[derive(Default)]
+pub struct Errands {
+    running: [Option<Running>; MOST_ERRANDS],
+}
+
+struct Running {
+    errand: Box<dyn Errand>,
+    line: Line,
+    opened: bool,
+    awake: bool,
+    /// When it has stood still for too long.
+    stale: Tick,
+    /// When it ends whatever comes.
+    until: Tick,
+}
+
+impl Errands {
+    /// Notes what the poller says about a line.
+    pub fn on_ready(&mut self, place: usize, fresh: Readiness) {
+        if let Some(Some(running)) = self.running.get_mut(place) {
+            running.line.on_ready(fresh);
+            running.awake = true;
+        }
+    }
+
+    /// A name that the line at this place waits for has been found.
+    pub fn wake(&mut self, place: usize) {
+        if let Some(Some(running)) = self.running.get_mut(place) {
+            running.awake = true;
+        }
+    }
+
+    /// The earliest deadline.
+    pub fn due(&self) -> Option<Tick> {
+        let running = self.running.iter().flatten();
+        let dues = running.flat_map(|r| [Some(r.stale), Some(r.until), r.line.due()]);
+        dues.flatten().min()
+    }
+
+    /// Starts what waits in the world and takes each errand that was woken one bounded step
+    /// further. `base` is the token of the first place.
+    pub fn turn(&mut self, world: &mut World, net: &mut MioNet, base: usize) {
+        for place in 0..self.running.len() {
+            if self.running[place].is_none()
+                && let Some(errand) = world.errands.pop_front()
+            {
+                self.running[place] = Some(Running::start(errand, base + place, world));
+            }
+            let Some(running) = &mut self.running[place] else { continue };
+            let due = running.line.due().is_some_and(|due| world.now >= due);
+            let late = world.now >= running.stale || world.now >= running.until;
+            if !std::mem::take(&mut running.awake) && !due && !late {
+                continue;
+            }
+            let outcome = match running.step(world, net) {
+                Step::More if late => Err("too slow".to_owned()),
+                Step::More => {
+                    running.awake = running.line.has_more();
+                    continue;
+                }
+                Step::Again => {
+                    running.set_out(base + place, world);
+                    continue;
+                }
+                Step::Done => Ok(()),
+                Step::Failed(why) => Err(why),
+            };
+            if let Some(running) = self.running[place].take() {
+                running.errand.settle(outcome, world);
+            }
+        }
+    }
+
+    /// Whether there is something to do without waiting.
+    pub fn has_work(&self, world: &World) -> bool {
+        let has_room = self.running.iter().any(Option::is_none);
+        self.running.iter().flatten().any(|running| running.awake)
+            || (has_room && !world.errands.is_empty())
+    }
+}
+
+impl Running {
+    fn start(errand: Box<dyn Errand>, token: usize, world: &World) -> Self {
+        let until = Tick(world.now.0 + TOTAL_MS);
+        let line = Line::new(errand.target(), token);
+        let mut running = Self { errand, line, opened: false, awake: true, stale: until, until };
+        running.is_moving(world);
+        running
+    }
+
+    /// A new line, for an errand that was sent elsewhere.
+    fn set_out(&mut self, token: usize, world: &World) {
+        self.line = Line::new(self.errand.target(), token);
+        (self.opened, self.awake) = (false, true);
+        self.is_moving(world);
+    }
+
+    fn is_moving(&mut self, world: &World) {
+        let patience = world.settings.timeouts.http.as_millis() as u64;
+        self.stale = Tick(world.now.0 + self.errand.patience_ms().unwrap_or(patience));
+    }
+
+    /// One bounded step: at most one read of a few kilobytes.
+    fn step(&mut self, world: &mut World, net: &mut MioNet) -> Step {
+        let errand = &mut self.errand;
+        let mut heard = Vec::new();
+        let mut watch = |sight: Sight<'_>, at_us: u64| errand.watch(sight, at_us);
+        let mut state = self.line.step(world, net, &mut heard, &mut watch);
+        if state == State::Open && !self.opened {
+            self.opened = true;
+            self.line.say(&errand.open());
+            let mut watch = |sight: Sight<'_>, at_us: u64| errand.watch(sight, at_us);
+            state = self.line.step(world, net, &mut heard, &mut watch);
+            self.is_moving(world);
+        }
+        let mut step = Step::More;
+        if !heard.is_empty() {
+            self.is_moving(world);
+            step = self.errand.take(&heard);
+        }
+        match (step, state) {
+            (Step::More, State::Ended) => self.errand.end(),
+            (Step::More, State::Failed(why)) => Step::Failed(why),
+            (step, _) => step,
+        }
+    }
+}
+
+/// Errands at a time.
+pub const MOST_ERRANDS: usize = 4;
+/// Errands that wait at most; more would mean that the agenda is broken.
+pub const MOST_WAITING: usize = 32;
+/// However steadily it moves, an errand ends after ten minutes.
+const TOTAL_MS: u64 = 600_000;
