@@ -66,6 +66,8 @@ pub struct Line {
     /// Plain bytes that wait to be sent.
     outbox: Vec<u8>,
     begun: Instant,
+    /// TLS tells the server that HTTP follows.
+    is_http: bool,
     /// The lookup, the present address or the TLS handshake has until then.
     until: Option<Tick>,
     /// Why the last address failed.
@@ -95,9 +97,17 @@ impl Line {
             channel: Channel::Plain,
             outbox: Vec::new(),
             begun: Instant::now(),
+            is_http: true,
             until: None,
             trouble: "no address".to_owned(),
         }
+    }
+
+    /// The same without a word of HTTP in the TLS hello, for servers that speak something else
+    /// and close on whoever asks for a protocol that they lack (RFC 7301 3.2).
+    pub fn without_alpn(mut self) -> Self {
+        self.is_http = false;
+        self
     }
 
     /// Notes what the poller says.
@@ -225,7 +235,7 @@ impl Line {
         #[cfg(feature = "tls")]
         {
             let config = world.trust.config(world.settings.ca_file.as_deref())?;
-            self.channel = Channel::Secure(Box::new(Secure::new(name, config)?));
+            self.channel = Channel::Secure(Box::new(Secure::new(name, config, self.is_http)?));
             Ok(())
         }
         #[cfg(not(feature = "tls"))]
