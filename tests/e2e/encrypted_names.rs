@@ -235,7 +235,8 @@ fn a_server_that_talks_nonsense_lets_the_visitor_go() {
         let files = rig.proxy.files();
         rig.assert_lost(&format!("{over:?}: {what}"));
         rig.proxy.wait_for_rest(files);
-        assert!(rig.proxy.log().contains("event=dns-unreachable"), "{over:?}: {what}");
+        let tells = || rig.proxy.log().contains("event=dns-unreachable");
+        eventually(&format!("the log tells, {over:?}: {what}"), tells);
     };
     // Side by side, as most of them cost our patience.
     thread::scope(|scope| {
