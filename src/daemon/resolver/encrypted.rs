@@ -127,7 +127,7 @@ impl Encrypted {
         let now = around.world.now;
         let state = line.step(around.world, around.net, &mut self.inbox, &mut |_, _| {});
         let ended = match state {
-            State::Opening => return false,
+            State::Opening => return line.has_more(),
             State::Open => false,
             State::Ended => true,
             State::Failed(why) => {

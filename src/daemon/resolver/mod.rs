@@ -23,6 +23,7 @@ use crate::daemon::session::Readiness;
 use crate::daemon::world::World;
 use crate::io::clock::Tick;
 use crate::io::wire::MioNet;
+use crate::proto::dns;
 #[cfg(feature = "tls")]
 use encrypted::{Around, Encrypted};
 use plain::{Desk, Memory, Plain};
@@ -106,7 +107,7 @@ impl Resolver {
             && let Some(name) = world.names.next_wanted()
         {
             let addrs = self.system.known(&name);
-            if !addrs.is_empty() {
+            if !addrs.is_empty() || !dns::is_askable(&name) {
                 findings.push(Finding { name, addrs, ttl_s: HOSTS_TTL_S });
                 continue;
             }
@@ -207,4 +208,5 @@ const GRACE_MS: u64 = 100;
 /// The same where the other question may leave only after the first answer has come.
 #[cfg(feature = "tls")]
 const ENCRYPTED_GRACE_MS: u64 = 400;
+/// How long is kept what needed no question.
 const HOSTS_TTL_S: u32 = 30;
