@@ -20,6 +20,7 @@ mod e2e {
     mod idle;
     mod judge;
     mod limits;
+    mod lists;
     mod memory;
     mod mirror;
     mod names;
@@ -27,6 +28,7 @@ mod e2e {
     mod prober;
     mod records;
     mod relay;
+    mod shape;
     mod signals;
     mod stats;
     mod throttle;
