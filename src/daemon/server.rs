@@ -195,7 +195,7 @@ impl Server {
                     door.knocked = true;
                 }
             }
-            token if token >= QUESTS => self.resolver.wake(token - QUESTS),
+            token if token >= QUESTS => self.resolver.on_ready(token - QUESTS, readiness(event)),
             token if token >= ERRANDS => {
                 self.errands.on_ready(token - ERRANDS, readiness(event));
             }

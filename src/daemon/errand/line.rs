@@ -75,6 +75,8 @@ pub struct Line {
     /// The connection to where the way begins stands.
     stands: bool,
     begun: Instant,
+    /// TLS tells the server that HTTP follows.
+    is_http: bool,
     /// The lookup, the present address or the TLS handshake has until then.
     until: Option<Tick>,
     /// Why the last address failed.
@@ -107,9 +109,17 @@ impl Line {
             hop: None,
             stands: false,
             begun: Instant::now(),
+            is_http: true,
             until: None,
             trouble: "no address".to_owned(),
         }
+    }
+
+    /// The same without a word of HTTP in the TLS hello, for servers that speak something else
+    /// and close on whoever asks for a protocol that they lack (RFC 7301 3.2).
+    pub fn without_alpn(mut self) -> Self {
+        self.is_http = false;
+        self
     }
 
     /// Notes what the poller says.
@@ -325,7 +335,7 @@ impl Line {
         #[cfg(feature = "tls")]
         {
             let config = world.trust.config(world.settings.ca_file.as_deref())?;
-            self.channel = Channel::Secure(Box::new(Secure::new(name, config)?));
+            self.channel = Channel::Secure(Box::new(Secure::new(name, config, self.is_http)?));
             Ok(())
         }
         #[cfg(not(feature = "tls"))]
