@@ -238,7 +238,8 @@ fn understood(status: u16, fields: &[httparse::Header<'_>]) -> Result<(Head, Sta
         let value = str::from_utf8(field.value).unwrap_or_default().trim();
         let is = |name: &str| field.name.eq_ignore_ascii_case(name);
         if is("content-length") {
-            let said = value.parse::<u64>().map_err(|_| HttpFault::Body)?;
+            let plain = value.bytes().all(|byte| byte.is_ascii_digit());
+            let said = value.parse::<u64>().ok().filter(|_| plain).ok_or(HttpFault::Body)?;
             if length.is_some_and(|other| other != said) {
                 return Err(HttpFault::Body);
             }
@@ -358,6 +359,7 @@ mod tests {
             ("SSH-2.0-x\r\n", HttpFault::Head),
             ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", HttpFault::Body),
             ("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", HttpFault::Body),
+            ("HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\nx", HttpFault::Body),
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", HttpFault::Body),
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", HttpFault::Body),
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n", HttpFault::Body),
