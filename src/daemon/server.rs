@@ -292,6 +292,9 @@ impl Server {
                 }
             }
         }
+        if self.daemon.world.lists.is_opening() {
+            return true;
+        }
         for door in &mut self.doors {
             for _ in 0..ACCEPTS_PER_ROUND {
                 if !door.knocked || self.paused.is_some() {

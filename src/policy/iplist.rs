@@ -3,6 +3,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::slowsort::SlowSort;
+
 /// Networks that do not overlap, in ascending order.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Ranges {
@@ -102,11 +104,11 @@ impl Reader {
         }
     }
 
-    /// All has come.
-    pub fn finish(mut self) -> Read {
+    /// All has come; what is left to do is to put it in order.
+    pub fn finish(mut self) -> Draft {
         self.end_line();
         let Self { v4, v6, bad_lines, is_full, .. } = self;
-        Read { ranges: Ranges::new(v4, v6), bad_lines, is_full }
+        Draft { v4: SlowSort::new(v4), v6: SlowSort::new(v6), bad_lines, is_full }
     }
 
     fn end_line(&mut self) {
@@ -135,6 +137,29 @@ fn push<T>(list: &mut Vec<T>, one: T) {
         list.reserve_exact((list.len() / 8).max(256));
     }
     list.push(one);
+}
+
+/// A list that has come and is being put in order, in steps.
+pub struct Draft {
+    v4: SlowSort<(u32, u32)>,
+    v6: SlowSort<(u128, u128)>,
+    bad_lines: u64,
+    is_full: bool,
+}
+
+impl Draft {
+    /// Puts at most `most` networks into their places; `true` = all are.
+    pub fn step(&mut self, mut most: usize) -> bool {
+        self.v4.step(&mut most);
+        self.v6.step(&mut most);
+        self.v4.is_done() && self.v6.is_done()
+    }
+
+    /// The list. Whatever the steps have left is done at once.
+    pub fn into_read(self) -> Read {
+        let Self { v4, v6, bad_lines, is_full } = self;
+        Read { ranges: Ranges::new(v4.into_items(), v6.into_items()), bad_lines, is_full }
+    }
 }
 
 /// What was read.
@@ -195,7 +220,7 @@ mod tests {
     fn read(text: &str) -> Read {
         let mut reader = Reader::default();
         reader.take(text.as_bytes());
-        reader.finish()
+        reader.finish().into_read()
     }
 
     fn ip(text: &str) -> IpAddr {
@@ -216,6 +241,21 @@ mod tests {
         for outside in ["9.255.255.255", "11.0.0.0", "192.0.3.0", "203.0.113.8", "2001:db9::"] {
             assert!(!list.ranges.contains(ip(outside)), "{outside}");
         }
+    }
+
+    #[test]
+    fn a_list_of_no_order_is_put_in_order_step_by_step() {
+        let mut reader = Reader::default();
+        for number in 0..1_000u32 {
+            let addr = Ipv4Addr::from_bits(number.wrapping_mul(0x9e37_79b1));
+            reader.take(format!("{addr}\n2001:db8::{:x}/127\n", number * 7 % 1_000).as_bytes());
+        }
+        let mut draft = reader.finish();
+        let steps = std::iter::repeat_with(|| draft.step(100)).take_while(|done| !done).count();
+        assert!((29..=31).contains(&steps), "{steps}");
+        let list = draft.into_read().ranges;
+        assert!(list.v4().is_sorted() && list.v4().len() == 1_000);
+        assert!(list.v6().is_sorted() && list.contains(ip("2001:db8::3e7")));
     }
 
     #[test]
@@ -241,7 +281,7 @@ mod tests {
         }
         assert!(reader.line.capacity() <= 1_024);
         reader.take(b"\n1.1.1.1\n");
-        let list = reader.finish();
+        let list = reader.finish().into_read();
         assert_eq!((list.ranges.len(), list.bad_lines), (1, 1));
     }
 
@@ -251,7 +291,7 @@ mod tests {
         for n in 0..=MOST_NETWORKS as u32 {
             reader.take(format!("{}\n", Ipv4Addr::from_bits(n * 2)).as_bytes());
         }
-        let list = reader.finish();
+        let list = reader.finish().into_read();
         assert_eq!((list.ranges.len(), list.is_full), (MOST_NETWORKS, true));
     }
 }

@@ -5,5 +5,6 @@ pub mod iplist;
 pub mod misses;
 pub mod moderation;
 pub mod replay;
+pub mod slowsort;
 pub mod throttle;
 pub mod users;
