@@ -13,6 +13,7 @@ pub mod errand;
 pub mod greet;
 pub mod names;
 pub mod pipe;
+pub mod prologue;
 pub mod resolver;
 pub mod server;
 pub mod session;
@@ -21,7 +22,7 @@ pub mod stats;
 pub mod world;
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use slab::Slab;
 
@@ -80,7 +81,6 @@ impl<N: Net> Daemon<N> {
     /// Takes a new connection in. At the limit it is closed, after a look at what it has sent so
     /// that the kernel says FIN rather than RST.
     pub fn accept(&mut self, mut wire: N::Wire, peer: SocketAddr) {
-        let addr: IpAddr = peer.ip().to_canonical();
         if self.sessions.len() >= self.most_sessions {
             self.world.meter.concurrency_limited += 1;
             let line = format!("event=concurrency-limited limit={}", self.most_sessions);
@@ -96,7 +96,7 @@ impl<N: Net> Daemon<N> {
             self.world.folded.warn(self.world.now, &line);
             return;
         }
-        entry.insert(Session::new(wire, addr, &mut self.world));
+        entry.insert(Session::new(wire, peer, &self.world));
         self.queue(key);
     }
 
@@ -269,6 +269,7 @@ fn step<N: Net>(
             world.greeted = world.now;
         }
         let turn = match session.stage {
+            Stage::Prologue(_) => prologue::prologue(session, world),
             Stage::Hello(_) => greet::hello(session, world),
             Stage::Greeting(_) => greet::greeting(session, world),
             Stage::Dial(_) => dialer::dial(session, world, net, token),

@@ -144,6 +144,9 @@ fn widened(ip: IpAddr) -> Ipv6Addr {
 /// Most bytes of a header.
 pub const HEADER_MAX: usize = FIXED_LEN + BODY_MAX;
 
+/// Most bytes that [`write`] appends.
+pub const WRITTEN_MAX: usize = FIXED_LEN + INET6_LEN;
+
 /// A header of version 2 for a connection of our own, behind which there is no client.
 pub const OURS: &[u8; FIXED_LEN] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
 
