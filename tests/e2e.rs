@@ -26,6 +26,7 @@ mod e2e {
     mod names;
     mod privacy;
     mod prober;
+    mod proxy_protocol;
     mod records;
     mod relay;
     mod signals;

@@ -16,6 +16,7 @@ pub mod origin;
 pub mod peer;
 pub mod prober;
 pub mod proxy;
+pub mod proxy_header;
 pub mod reference;
 pub mod stage;
 pub mod stats;
