@@ -20,6 +20,8 @@ mod e2e {
     mod idle;
     mod judge;
     mod limits;
+    mod list_copies;
+    mod list_sources;
     mod lists;
     mod memory;
     mod mirror;
