@@ -32,26 +32,22 @@ pub fn measure(options: &Options, report: &mut Report) -> Outcome<()> {
     let file = format!("{:?}", list.path);
     let web = format!("\"http://127.0.0.1:{}/list\"", page.port());
     let mut growth = 0.0_f64;
+    let mut least = None;
     for (key, source) in [("file", &file), ("web", &web)] {
         list.write(&lines(1, &mut random))?;
         let plan = Plan { more: tables(source), ..Plan::new(&users, dc.port(), 16) };
         let small = Memory::of(&plan, 1)?;
         list.write(&lines(NETWORKS, &mut random))?;
         let large = Memory::of(&plan, NETWORKS)?;
-        let grown = large.anon_kib.saturating_sub(small.anon_kib) as f64;
-        let peak = large.most_kib.saturating_sub(small.most_kib) as f64;
-        println!("{NETWORKS} networks from a {key}: grown by {grown} KiB, at most {peak} KiB");
-        report.note(&format!("list_{key}_growth_kib"), grown);
-        report.note(&format!("list_{key}_peak_kib"), peak);
-        growth = growth.max(grown);
+        growth = growth.max(large.tell(&small, key, report));
+        least.get_or_insert(small);
     }
-    report.hold("list_growth_kib", growth)?;
+    let small = least.ok_or("no list was measured")?;
 
     let rounds = if options.short { 5 } else { 15 };
     let plan = Plan { more: tables(&file), ..Plan::new(&users, dc.port(), 16) };
     let relay = Relay::Daemon(Daemon::start(&plan)?);
     await_list(&relay, 1)?;
-    let before = proc::status_kib(relay.pid(), "VmHWM")?;
     let mut session = sockets::dial(Ipv4Addr::LOCALHOST, relay.port())?;
     users[0].enter(&mut session, &mut random)?;
     let mut quiet = Vec::new();
@@ -67,9 +63,8 @@ pub fn measure(options: &Options, report: &mut Report) -> Outcome<()> {
             Ok(loads(&relay)? >= round + 2)
         })?);
     }
-    let peak = proc::status_kib(relay.pid(), "VmHWM")?.saturating_sub(before) as f64;
-    println!("reading it anew: {peak} KiB more at most than after the first time");
-    report.note("list_reload_peak_kib", peak);
+    growth = growth.max(Memory::now(&relay)?.tell(&small, "reload", report));
+    report.hold("list_growth_kib", growth)?;
     // A pause of the daemon's own making is in every round; one of the machine's is not.
     let least = pauses.iter().copied().fold(f64::INFINITY, f64::min);
     let target = report.target("list_pause_ms")?;
@@ -101,9 +96,23 @@ impl Memory {
         if entries > wanted || entries * 10 < wanted * 9 {
             return Err(format!("{entries} entries of {wanted}").into());
         }
+        Self::now(&relay)
+    }
+
+    fn now(relay: &Relay) -> Outcome<Self> {
         proc::await_rest(relay.pid())?;
         let anon_kib = proc::status_kib(relay.pid(), "RssAnon")?;
         Ok(Self { anon_kib, most_kib: proc::status_kib(relay.pid(), "VmHWM")? })
+    }
+
+    /// Prints how much this is over a small list's, and returns it.
+    fn tell(&self, small: &Self, key: &str, report: &mut Report) -> f64 {
+        let grown = self.anon_kib.saturating_sub(small.anon_kib) as f64;
+        let peak = self.most_kib.saturating_sub(small.most_kib) as f64;
+        println!("{NETWORKS} networks, {key}: grown by {grown} KiB, at the peak by {peak} KiB");
+        report.note(&format!("list_{key}_growth_kib"), grown);
+        report.note(&format!("list_{key}_peak_kib"), peak);
+        grown
     }
 }
 

@@ -40,7 +40,7 @@ fn fill(folder: &Folder) -> (SocketAddr, Vec<std::path::PathBuf>) {
         all.sort();
         all
     };
-    let is_copy = |path: &std::path::PathBuf| path.extension().is_some_and(|end| end == "ranges");
+    let is_copy = |path: &std::path::PathBuf| path.extension().is_some_and(|end| end == "networks");
     eventually("both copies are in place", || {
         let all = copies();
         all.len() == 2 && all.iter().all(is_copy)
@@ -130,7 +130,7 @@ fn a_cache_that_cannot_be_written_costs_only_a_warning() {
     fs::remove_file(folder.path().join("in")).expect("a file");
     eventually("the copies are made", || {
         let entries = fs::read_dir(folder.path().join("in/here")).into_iter().flatten();
-        entries.flatten().filter(|e| e.path().extension().is_some_and(|x| x == "ranges")).count()
+        entries.flatten().filter(|e| e.path().extension().is_some_and(|x| x == "networks")).count()
             == 2
     });
 }

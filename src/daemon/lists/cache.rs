@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::config::settings::ListSource;
 use crate::daemon::lists::Which;
 use crate::daemon::world::World;
-use crate::policy::iplist::{MOST_NETWORKS, Ranges};
+use crate::policy::iplist::{MOST_NETWORKS, Net4, Net6, Networks};
 
 /// A copy that is being written.
 pub struct Writing {
@@ -32,10 +32,10 @@ pub fn restore(world: &mut World, which: Which, at: usize) {
     let (name, found) = (which.as_str(), read(&path));
     let Some(source) = world.lists.source(which, at) else { return };
     match found {
-        Ok(ranges) => {
-            let (shown, entries) = (source.shown(), ranges.len());
+        Ok(networks) => {
+            let (shown, entries) = (source.shown(), networks.len());
             log::info!("event=list name={name} source={shown:?} entries={entries} from=cache");
-            source.ranges = Some(Rc::new(ranges));
+            source.networks = Some(Rc::new(networks));
             source.is_saved = true;
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
@@ -48,11 +48,11 @@ pub fn restore(world: &mut World, which: Which, at: usize) {
 /// Begins to write the copy of a source.
 pub fn open(world: &mut World, which: Which, at: usize) -> Option<Box<Writing>> {
     let path = path_of(world, which, at)?;
-    let ranges = world.lists.source(which, at)?.ranges.clone()?;
+    let networks = world.lists.source(which, at)?.networks.clone()?;
     let draft = path.with_extension("new");
     match create(&draft) {
         Ok(file) => {
-            let copy = Encoder::new(ranges);
+            let copy = Encoder::new(networks);
             Some(Box::new(Writing { which, at, file, draft, path, copy }))
         }
         Err(e) => {
@@ -75,8 +75,8 @@ pub fn write_on(world: &mut World, mut writing: Box<Writing>) -> Option<Box<Writ
         Ok(()) => {
             // Newer networks may have come meanwhile; they follow.
             let source = world.lists.source(*which, *at)?;
-            let has = source.ranges.as_ref();
-            source.is_saved = has.is_some_and(|ranges| Rc::ptr_eq(ranges, &copy.ranges));
+            let has = source.networks.as_ref();
+            source.is_saved = has.is_some_and(|networks| Rc::ptr_eq(networks, &copy.networks));
         }
         Err(e) => {
             // It is nobody else's; if it cannot even be removed there is no more to do.
@@ -119,13 +119,13 @@ fn path_of(world: &mut World, which: Which, at: usize) -> Option<PathBuf> {
         .chain_update(url.path.as_bytes())
         .finalize();
     let name: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    Some(folder.join(format!("{}-{name}.ranges", which.as_str())))
+    Some(folder.join(format!("{}-{name}.networks", which.as_str())))
 }
 
-/// A copy in the making: magic, both counts, IPv4 ranges, IPv6 ranges, each as first and last
-/// address in little endian, and the SHA-256 of all that.
+/// A copy in the making: magic, both counts in little endian, the networks as they are in memory,
+/// and the SHA-256 of all that.
 struct Encoder {
-    ranges: Rc<Ranges>,
+    networks: Rc<Networks>,
     stage: Stage,
     hash: Sha256,
 }
@@ -141,14 +141,14 @@ enum Stage {
 }
 
 impl Encoder {
-    fn new(ranges: Rc<Ranges>) -> Self {
-        Self { ranges, stage: Stage::Head, hash: Sha256::new() }
+    fn new(networks: Rc<Networks>) -> Self {
+        Self { networks, stage: Stage::Head, hash: Sha256::new() }
     }
 
     /// The next bytes of the copy, at most [`SLICE`]; none = that was all.
     fn next(&mut self) -> Vec<u8> {
         let mut out = Vec::new();
-        let (v4, v6) = (self.ranges.v4(), self.ranges.v6());
+        let (v4, v6) = (self.networks.v4(), self.networks.v6());
         self.stage = match self.stage {
             Stage::Head => {
                 out.extend_from_slice(MAGIC);
@@ -157,21 +157,13 @@ impl Encoder {
                 Stage::V4(0)
             }
             Stage::V4(from) => {
-                let rest = v4.get(from..).unwrap_or_default();
-                for (first, last) in rest.iter().take(SLICE / 8) {
-                    out.extend_from_slice(&first.to_le_bytes());
-                    out.extend_from_slice(&last.to_le_bytes());
-                }
-                let next = from + out.len() / 8;
+                let next = v4.len().min(from + SLICE / NET4);
+                out.extend_from_slice(v4.get(from..next).unwrap_or_default().as_flattened());
                 if next < v4.len() { Stage::V4(next) } else { Stage::V6(0) }
             }
             Stage::V6(from) => {
-                let rest = v6.get(from..).unwrap_or_default();
-                for (first, last) in rest.iter().take(SLICE / 32) {
-                    out.extend_from_slice(&first.to_le_bytes());
-                    out.extend_from_slice(&last.to_le_bytes());
-                }
-                let next = from + out.len() / 32;
+                let next = v6.len().min(from + SLICE / NET6);
+                out.extend_from_slice(v6.get(from..next).unwrap_or_default().as_flattened());
                 if next < v6.len() { Stage::V6(next) } else { Stage::Digest }
             }
             Stage::Digest => {
@@ -189,7 +181,7 @@ impl Encoder {
 ///
 /// # Errors
 /// `InvalidData` when it is not one, or torn.
-fn read(path: &Path) -> io::Result<Ranges> {
+fn read(path: &Path) -> io::Result<Networks> {
     let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
     let found = file.metadata()?;
     if !found.is_file() {
@@ -198,12 +190,13 @@ fn read(path: &Path) -> io::Result<Ranges> {
     decode(BufReader::with_capacity(SLICE, file), found.len())
 }
 
-fn decode(from: impl Read, length: u64) -> io::Result<Ranges> {
+fn decode(from: impl Read, length: u64) -> io::Result<Networks> {
     let mut from = Hashed { from, hash: Sha256::new() };
     let magic = from.array()?;
     let (v4_count, v6_count) =
         (u32::from_le_bytes(from.array()?), u32::from_le_bytes(from.array()?));
-    let wanted = HEAD + u64::from(v4_count) * 8 + u64::from(v6_count) * 32 + DIGEST;
+    let wanted =
+        HEAD + u64::from(v4_count) * NET4 as u64 + u64::from(v6_count) * NET6 as u64 + DIGEST;
     let most = MOST_NETWORKS as u64;
     // Before memory is asked for.
     if magic != *MAGIC || wanted != length || u64::from(v4_count) + u64::from(v6_count) > most {
@@ -211,17 +204,17 @@ fn decode(from: impl Read, length: u64) -> io::Result<Ranges> {
     }
     let mut v4 = Vec::with_capacity(v4_count as usize);
     for _ in 0..v4_count {
-        v4.push((u32::from_le_bytes(from.array()?), u32::from_le_bytes(from.array()?)));
+        v4.push(from.array()?);
     }
     let mut v6 = Vec::with_capacity(v6_count as usize);
     for _ in 0..v6_count {
-        v6.push((u128::from_le_bytes(from.array()?), u128::from_le_bytes(from.array()?)));
+        v6.push(from.array()?);
     }
     let digest = from.hash.clone().finalize();
     if digest.as_slice() != from.array::<{ DIGEST as usize }>()? {
         return Err(io::ErrorKind::InvalidData.into());
     }
-    Ok(Ranges::new(v4, v6))
+    Ok(Networks::new(v4, v6))
 }
 
 /// Hashes what is read.
@@ -241,6 +234,8 @@ impl<R: Read> Hashed<R> {
 
 const MAGIC: &[u8; 13] = b"mtbox list 1\n";
 const HEAD: u64 = 13 + 4 + 4;
+const NET4: usize = size_of::<Net4>();
+const NET6: usize = size_of::<Net6>();
 const DIGEST: u64 = 32;
 /// Bytes that are hashed and written in one turn: a few milliseconds on a small router.
 const SLICE: usize = 32 << 10;
@@ -249,22 +244,22 @@ const SLICE: usize = 32 << 10;
 mod tests {
     use super::*;
 
-    fn encode(ranges: Ranges) -> Vec<u8> {
-        let mut encoder = Encoder::new(Rc::new(ranges));
+    fn encode(networks: Networks) -> Vec<u8> {
+        let mut encoder = Encoder::new(Rc::new(networks));
         let slices =
             std::iter::repeat_with(|| encoder.next()).take_while(|slice| !slice.is_empty());
         slices.inspect(|slice| assert!(slice.len() <= SLICE)).flatten().collect()
     }
 
-    fn read_back(bytes: &[u8]) -> Option<Ranges> {
+    fn read_back(bytes: &[u8]) -> Option<Networks> {
         decode(bytes, bytes.len() as u64).ok()
     }
 
     #[test]
     fn a_copy_is_read_back_and_a_torn_one_is_not() {
-        let ranges = || Ranges::new(vec![(1, 2), (9, u32::MAX)], vec![(5, 7 << 100)]);
-        let bytes = encode(ranges());
-        assert_eq!(read_back(&bytes), Some(ranges()));
+        let networks = || Networks::new(vec![[1, 2, 3, 4, 32], [9, 0, 0, 0, 8]], vec![[7; 17]]);
+        let bytes = encode(networks());
+        assert_eq!(read_back(&bytes), Some(networks()));
         for end in 0..bytes.len() {
             assert_eq!(read_back(&bytes[..end]), None, "cut at {end}");
         }
@@ -273,16 +268,22 @@ mod tests {
             torn[at] ^= 1;
             assert_eq!(read_back(&torn), None, "flipped at {at}");
         }
-        assert_eq!(read_back(&encode(Ranges::default())), Some(Ranges::default()));
+        assert_eq!(read_back(&encode(Networks::default())), Some(Networks::default()));
     }
 
     #[test]
     fn a_long_copy_comes_in_slices() {
-        let v4: Vec<(u32, u32)> = (0..10_000).map(|n| (n * 4, n * 4 + 1)).collect();
-        let v6: Vec<(u128, u128)> = (0..3_000).map(|n| (n * 4, n * 4 + 1)).collect();
-        let ranges = || Ranges::new(v4.clone(), v6.clone());
-        let bytes = encode(ranges());
-        assert_eq!(bytes.len() as u64, HEAD + 10_000 * 8 + 3_000 * 32 + DIGEST);
-        assert_eq!(read_back(&bytes), Some(ranges()));
+        let v4: Vec<Net4> = (0..20_000_u32).map(|n| [9, (n >> 8) as u8, n as u8, 1, 32]).collect();
+        let v6: Vec<Net6> = (0..3_000_u32)
+            .map(|n| {
+                std::array::from_fn(|at| {
+                    [0x20, (n >> 8) as u8, n as u8].get(at).copied().unwrap_or(128)
+                })
+            })
+            .collect();
+        let networks = || Networks::new(v4.clone(), v6.clone());
+        let bytes = encode(networks());
+        assert_eq!(bytes.len() as u64, HEAD + 20_000 * 5 + 3_000 * 17 + DIGEST);
+        assert_eq!(read_back(&bytes), Some(networks()));
     }
 }

@@ -61,7 +61,7 @@ pub fn plan(world: &mut World) {
     }
     for (which, list) in world.lists.iter() {
         let sources = list.sources.iter();
-        let missing = sources.filter(|s| s.is_web() && s.ranges.is_none()).count();
+        let missing = sources.filter(|s| s.is_web() && s.networks.is_none()).count();
         if missing > 0 {
             let name = which.as_str();
             let until_then = match which {
@@ -99,7 +99,7 @@ pub fn fetch(world: &mut World, which: Which, at: usize) {
         _ => String::new(),
     };
     let fetch = Fetch::new(url.clone(), Via::Routes, SOURCE_MAX, validators);
-    let reader = Reader::default();
+    let reader = source.reader();
     world.order(Box::new(ListErrand { which, at, fetch, bytes: 0, reader }));
 }
 
@@ -125,14 +125,16 @@ pub fn open(world: &mut World, which: Which, at: usize) -> Option<Reading> {
         confirm(world, which, at);
         return None;
     }
-    Some(Reading { which, at, file, mark, bytes: 0, reader: Reader::default() })
+    Some(Reading { which, at, file, mark, bytes: 0, reader: source.reader() })
 }
 
 /// Reads the next slice of a file.
 pub fn read_on(world: &mut World, mut reading: Reading) -> Option<Chore> {
     let Reading { which, at, .. } = reading;
-    let mut slice = vec![0; SLICE];
-    let why = match reading.file.read(&mut slice) {
+    // No memory of its own: between two pieces of a growing list it would be in the way.
+    let most = world.scratch.len().min(SLICE);
+    let slice = world.scratch.get_mut(..most).unwrap_or_default();
+    let why = match reading.file.read(slice) {
         Ok(0) => {
             let Reading { mark, bytes, reader, .. } = reading;
             let draft = reader.finish();
@@ -159,24 +161,24 @@ pub fn sort_on(world: &mut World, mut arrival: Box<Arrival>) -> Option<Chore> {
         return Some(Chore::Sort(arrival));
     }
     let Arrival { which, at, mark, bytes, draft } = *arrival;
-    let Read { ranges, bad_lines, is_full } = draft.into_read();
+    let Read { networks, bad_lines, is_full } = draft.into_read();
     let source = world.lists.source(which, at)?;
     // A login page of a hotel is no list; nor is what a server says that has lost its data.
-    if source.is_web() && ranges.is_empty() {
+    if source.is_web() && networks.is_empty() {
         fail(world, which, at, "no network in it");
         return None;
     }
     let name = which.as_str();
-    if source.ranges.as_deref() == Some(&ranges) {
+    if source.networks.as_deref() == Some(&networks) {
         log::debug!("event=list-same name={name} source={:?}", source.shown());
     } else {
-        let (shown, entries) = (source.shown(), ranges.len());
+        let (shown, entries) = (source.shown(), networks.len());
         let cut = if is_full { " cut=true" } else { "" };
         log::info!(
             "event=list name={name} source={shown:?} entries={entries} bad_lines={bad_lines} \
              bytes={bytes}{cut}"
         );
-        source.ranges = Some(Rc::new(ranges));
+        source.networks = Some(Rc::new(networks));
         source.is_saved = false;
     }
     (source.bad_lines, source.mark) = (bad_lines, mark);
@@ -199,7 +201,7 @@ fn confirm(world: &mut World, which: Which, at: usize) {
 /// A source could not be had: what we have of it stays.
 fn fail(world: &mut World, which: Which, at: usize, why: &str) {
     let Some(source) = world.lists.source(which, at) else { return };
-    let kept = if source.ranges.is_some() { "the last good copy" } else { "nothing" };
+    let kept = if source.networks.is_some() { "the last good copy" } else { "nothing" };
     let (name, shown) = (which.as_str(), source.shown());
     let line =
         format!("event=list-failed name={name} source={shown:?} error={why:?} kept={kept:?}");
@@ -231,7 +233,6 @@ impl Errand for ListErrand {
     }
 
     fn open(&mut self) -> Vec<u8> {
-        (self.bytes, self.reader) = (0, Reader::default());
         self.fetch.question()
     }
 
@@ -254,7 +255,8 @@ impl Errand for ListErrand {
         if let Some(next) = list.waiting.pop_front() {
             begin(world, which, next);
         }
-        let has_come = world.lists.source(which, at).is_some_and(|source| source.ranges.is_some());
+        let has_come =
+            world.lists.source(which, at).is_some_and(|source| source.networks.is_some());
         match outcome {
             Err(why) => fail(world, which, at, &why),
             Ok(()) if !fetch.is_unchanged() => {

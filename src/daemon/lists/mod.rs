@@ -19,7 +19,7 @@ use crate::config::settings::{ListSettings, ListSource, Settings};
 use crate::daemon::errand::MOST_ERRANDS;
 use crate::daemon::world::World;
 use crate::io::clock::Tick;
-use crate::policy::iplist::Ranges;
+use crate::policy::iplist::{Networks, Reader};
 
 /// Both lists.
 #[derive(Default)]
@@ -85,7 +85,7 @@ pub struct List {
 struct Source {
     from: ListSource,
     /// `None` = it never came.
-    ranges: Option<Rc<Ranges>>,
+    networks: Option<Rc<Networks>>,
     bad_lines: u64,
     /// By what the next look at it can tell that nothing has changed.
     mark: load::Mark,
@@ -101,7 +101,7 @@ impl Source {
     fn new(from: &ListSource) -> Self {
         Self {
             from: from.clone(),
-            ranges: None,
+            networks: None,
             bad_lines: 0,
             mark: load::Mark::default(),
             updated: None,
@@ -119,6 +119,10 @@ impl Source {
                 format!("{}://{}{path}", url.scheme, url.host)
             }
         }
+    }
+
+    fn reader(&self) -> Reader {
+        self.networks.as_deref().map_or_else(Reader::default, Reader::expecting)
     }
 
     fn is_web(&self) -> bool {
@@ -139,9 +143,9 @@ impl List {
         }
     }
 
-    /// Ranges in all sources.
+    /// Networks in all sources.
     pub fn entries(&self) -> usize {
-        self.sources.iter().filter_map(|source| source.ranges.as_ref()).map(|r| r.len()).sum()
+        self.sources.iter().filter_map(|source| source.networks.as_ref()).map(|r| r.len()).sum()
     }
 
     /// Lines in all sources that are no network.
@@ -156,11 +160,11 @@ impl List {
     }
 
     fn is_loaded(&self) -> bool {
-        self.sources.iter().any(|source| source.ranges.is_some())
+        self.sources.iter().any(|source| source.networks.is_some())
     }
 
     fn find(&self, addr: IpAddr) -> Option<&Source> {
-        let has = |source: &&Source| source.ranges.as_ref().is_some_and(|r| r.contains(addr));
+        let has = |source: &&Source| source.networks.as_ref().is_some_and(|r| r.contains(addr));
         self.sources.iter().find(has)
     }
 }
