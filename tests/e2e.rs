@@ -20,12 +20,15 @@ mod e2e {
     mod idle;
     mod judge;
     mod limits;
+    mod list_copies;
+    mod list_sources;
     mod lists;
     mod memory;
     mod mirror;
     mod names;
     mod privacy;
     mod prober;
+    mod proxy_protocol;
     mod records;
     mod relay;
     mod shape;

@@ -1,10 +1,13 @@
 //! Laws of the policy floor, against models and the test vectors.
 
 use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use mtbox::policy::drbg::{Drbg, SEED};
+use mtbox::policy::iplist::{Read, Reader};
 use mtbox::policy::moderation::{Moderation, Round};
 use mtbox::policy::replay::Replay;
+use mtbox::policy::slowsort::SlowSort;
 use mtbox::policy::throttle::{Throttle, fair_share};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -56,7 +59,89 @@ fn users_may_become_more_or_fewer_between_two_ticks() {
     assert!(throttle.admit(&[5, 0], 1));
 }
 
+/// What a reader makes of these bytes, cut at these places.
+fn read_list(bytes: &[u8], cuts: &[usize]) -> Read {
+    let (mut reader, mut rest) = (Reader::default(), bytes);
+    for cut in cuts {
+        let (piece, later) = rest.split_at((*cut).min(rest.len()));
+        reader.take(piece);
+        rest = later;
+    }
+    reader.take(rest);
+    reader.finish().into_read()
+}
+
+/// Networks of a small world, so that they overlap, touch and hold each other.
+fn networks() -> impl Strategy<Value = Vec<(u16, u8, bool)>> {
+    vec((any::<u16>(), 0..=16u8, any::<bool>()), 0..60)
+}
+
+fn v4(low: u16) -> Ipv4Addr {
+    Ipv4Addr::from_bits(0xc000_0000 | u32::from(low))
+}
+
+fn v6(low: u16) -> Ipv6Addr {
+    Ipv6Addr::from_bits((0x2001 << 112) | u128::from(low))
+}
+
 proptest! {
+    #[test]
+    fn a_list_knows_exactly_the_addresses_of_its_networks(
+        networks in networks(),
+        asked in vec(any::<u16>(), 0..200),
+    ) {
+        let mut text = String::new();
+        for (low, host_bits, is_v6) in &networks {
+            match is_v6 {
+                true => text += &format!("{}/{}\n", v6(*low), 128 - host_bits),
+                false => text += &format!("{}/{}\n", v4(*low), 32 - host_bits),
+            }
+        }
+        let list = read_list(text.as_bytes(), &[]);
+        prop_assert_eq!(list.bad_lines, 0);
+        let reversed: Vec<&str> = text.lines().rev().collect();
+        prop_assert_eq!(&read_list(reversed.join("\n").as_bytes(), &[]), &list, "in any order");
+        for low in asked.into_iter().chain([0, u16::MAX]) {
+            let holds = |(net, host_bits, is_v6): &(u16, u8, bool), asks_v6: bool| {
+                let host = (1u32 << host_bits) - 1;
+                *is_v6 == asks_v6 && u32::from(*net) | host == u32::from(low) | host
+            };
+            for (addr, asks_v6) in [(IpAddr::V4(v4(low)), false), (IpAddr::V6(v6(low)), true)] {
+                let wanted = networks.iter().any(|network| holds(network, asks_v6));
+                prop_assert_eq!(list.networks.contains(addr), wanted, "{} in {}", addr, &text);
+            }
+            let mapped = IpAddr::V6(v4(low).to_ipv6_mapped());
+            prop_assert_eq!(list.networks.contains(mapped), list.networks.contains(v4(low).into()));
+        }
+    }
+
+    #[test]
+    fn a_list_does_not_depend_on_how_its_bytes_come(
+        lines in vec("(\\PC{0,20}|[0-9.:/# \\t\r-]{0,40}|10\\.[0-9]\\.0\\.0/1[0-9])", 0..30),
+        cuts in vec(0..50usize, 0..40),
+    ) {
+        let text = lines.join("\n");
+        prop_assert_eq!(read_list(text.as_bytes(), &cuts), read_list(text.as_bytes(), &[]));
+    }
+
+    #[test]
+    fn no_bytes_at_all_trouble_the_reader(bytes in vec(any::<u8>(), 0..2_000)) {
+        let list = read_list(&bytes, &[]);
+        let lines = bytes.iter().filter(|byte| **byte == b'\n').count() as u64 + 1;
+        prop_assert!(list.networks.len() as u64 + list.bad_lines <= lines);
+    }
+
+    #[test]
+    fn slow_sort_sorts(items in vec(any::<u8>(), 0..300), most in 1..50usize) {
+        let mut wanted = items.clone();
+        wanted.sort_unstable();
+        let mut sort = SlowSort::new(items);
+        while !sort.is_done() {
+            sort.step(&mut most.clone());
+        }
+        prop_assert_eq!(sort.into_items(), wanted);
+    }
+
     /// These laws leave no room for another answer: it is max-min fairness in whole connections.
     #[test]
     fn caps_are_the_only_fair_ones(limit in 0..300u32, counts in vec(0..100u32, 0..20)) {

@@ -1,6 +1,10 @@
 //! Properties of the wire formats: how the bytes are cut never matters, and no input brings a
 //! parser down.
 
+mod props {
+    mod proxy_header;
+}
+
 use mtbox::proto::client_hello::{Assembly, HelloKey, Suspicion, assemble, parse};
 use mtbox::proto::doh::Responses;
 use mtbox::proto::obfuscated2::{Tag, forge_dc, open_client};

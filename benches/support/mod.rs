@@ -1,6 +1,7 @@
 //! The harness that the benchmarks share. The benchmark's binary plays every part but the
 //! daemon: run with `role NAME ...` it becomes one of the helper processes, else the conductor.
-//! Start reading at `relay.rs`, `handshake.rs`, `flood.rs` or `memory.rs`: each is one measurement.
+//! Start reading at `relay.rs`, `handshake.rs`, `flood.rs`,
+//! `lists.rs` or `memory.rs`: each is one measurement.
 
 mod answerer;
 mod bulk;
@@ -8,6 +9,7 @@ mod copy;
 mod faketls;
 mod flood;
 mod handshake;
+mod lists;
 mod memory;
 mod proc;
 mod process;
@@ -64,6 +66,7 @@ fn conduct(name: &str, arguments: &[String]) -> Outcome<bool> {
         "relay" => relay::measure(&options, &mut report)?,
         "flood" => flood::measure(&options, &mut report)?,
         "handshake" => handshake::measure(&options, &mut report)?,
+        "lists" => lists::measure(&options, &mut report)?,
         _ => memory::measure(&options, &mut report)?,
     }
     if let Some(path) = &options.json {

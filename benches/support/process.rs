@@ -69,12 +69,21 @@ pub struct Plan<'a> {
     pub concurrency: u64,
     /// Both ciphers on download, instead of matched keys.
     pub re_encrypt: bool,
+    /// Further tables of the configuration.
+    pub more: String,
 }
 
 impl<'a> Plan<'a> {
     /// Matched keys, strangers at the DC's port.
     pub fn new(users: &'a [User], dc_port: u16, concurrency: u64) -> Self {
-        Self { users, dc_port, front_port: None, concurrency, re_encrypt: false }
+        Self {
+            users,
+            dc_port,
+            front_port: None,
+            concurrency,
+            re_encrypt: false,
+            more: String::new(),
+        }
     }
 }
 
@@ -102,6 +111,11 @@ impl Daemon {
         Ok(daemon)
     }
 
+    /// What it has logged so far.
+    pub fn log(&self) -> Outcome<String> {
+        Ok(fs::read_to_string(&self.log)?)
+    }
+
     fn ensure_alive(&mut self) -> Outcome<()> {
         let Some(status) = self.child.try_wait()? else { return Ok(()) };
         let log = fs::read_to_string(&self.log).unwrap_or_default();
@@ -120,7 +134,7 @@ impl Drop for Daemon {
 }
 
 fn configuration(port: u16, plan: &Plan) -> String {
-    let Plan { dc_port, concurrency, re_encrypt, .. } = plan;
+    let Plan { dc_port, concurrency, re_encrypt, more, .. } = plan;
     let front_port = plan.front_port.unwrap_or(plan.dc_port);
     let mut text = format!(
         "bind-to = \"127.0.0.1:{port}\"\n\
@@ -135,6 +149,7 @@ fn configuration(port: u16, plan: &Plan) -> String {
          2 = [\"127.0.0.1:{dc_port}\"]\n\
          [defense.doppelganger]\n\
          enabled = false\n\
+         {more}\
          [secrets]\n"
     );
     for (index, user) in plan.users.iter().enumerate() {

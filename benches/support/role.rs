@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use super::Outcome;
-use super::{answerer, bulk, copy, flood, stage};
+use super::{answerer, bulk, copy, flood, lists, stage};
 
 /// Plays the role that the arguments name, until its standard input ends or its work is done.
 pub fn play(arguments: &[String]) -> Outcome<()> {
@@ -18,6 +18,8 @@ pub fn play(arguments: &[String]) -> Outcome<()> {
         ["flood", port, window_ms, networks] => {
             flood::run_role(port.parse()?, window_ms.parse()?, networks.parse()?)
         }
+        ["echo"] => lists::run_echo(),
+        ["page", path] => lists::run_page(path.as_ref()),
         other => Err(format!("no such role: {other:?}").into()),
     }
 }

@@ -68,6 +68,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_network_contains_what_shares_its_leading_bits() {
+        let has = |net: &str, ip: &str| network(net).unwrap().contains(ip.parse().unwrap());
+        for (net, inside, outside) in [
+            ("10.0.0.0/8", "10.255.0.1", "11.0.0.0"),
+            ("10.1.2.3/8", "10.0.0.0", "9.255.255.255"),
+            ("192.0.2.1", "192.0.2.1", "192.0.2.0"),
+            ("192.0.2.0/31", "::ffff:192.0.2.1", "::ffff:192.0.2.2"),
+            ("0.0.0.0/0", "203.0.113.9", "2001:db8::1"),
+            ("2001:db8::/32", "2001:db8:ffff::1", "2001:db9::"),
+            ("2001:db8::1", "2001:db8::1", "2001:db8::2"),
+            ("::/0", "fe80::1", "192.0.2.1"),
+        ] {
+            assert!(has(net, inside), "{inside} in {net}");
+            assert!(!has(net, outside), "{outside} in {net}");
+        }
+    }
+
+    #[test]
     fn sockets_are_literal_addresses_with_a_port() {
         for (text, want) in [
             ("0.0.0.0:443", "0.0.0.0:443"),

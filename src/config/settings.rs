@@ -138,6 +138,13 @@ pub struct ProxyProtocolSettings {
     pub trusted: Vec<Network>,
 }
 
+impl ProxyProtocolSettings {
+    /// Whether a header that comes from this peer counts.
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        self.trusted.is_empty() || self.trusted.iter().any(|network| network.contains(peer))
+    }
+}
+
 /// A network: an address and how many of its leading bits count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network {
@@ -145,6 +152,22 @@ pub struct Network {
     pub addr: IpAddr,
     /// 0..=32 or 0..=128.
     pub bits: u8,
+}
+
+impl Network {
+    /// Whether an address lies in it; IPv4 in either spelling.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        let outside = |width: u32| width.saturating_sub(u32::from(self.bits));
+        match (self.addr, ip.to_canonical()) {
+            (IpAddr::V4(net), IpAddr::V4(ip)) => {
+                (net.to_bits() ^ ip.to_bits()).checked_shr(outside(32)).unwrap_or(0) == 0
+            }
+            (IpAddr::V6(net), IpAddr::V6(ip)) => {
+                (net.to_bits() ^ ip.to_bits()).checked_shr(outside(128)).unwrap_or(0) == 0
+            }
+            _ => false,
+        }
+    }
 }
 
 /// `network.dns`.

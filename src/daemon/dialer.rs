@@ -14,8 +14,9 @@ use crate::daemon::world::World;
 use crate::io::clock::Tick;
 use crate::io::sockopt::SocketOptions;
 use crate::io::wire::{Net, Wire};
+use crate::proto::proxy_header;
 
-/// The third stage: the other end is being connected.
+/// The fourth stage: the other end is being connected.
 pub struct Dial<W> {
     /// What the connection is for; taken when it stands.
     lanes: Option<Lanes>,
@@ -244,6 +245,13 @@ fn connected<W: Wire>(session: &mut Session<W>, world: &mut World, slot: usize) 
     let mut opening = std::mem::take(&mut stage.opening);
     let lanes = stage.lanes.take().unwrap_or(Lanes::Plain);
     let plain = matches!(lanes, Lanes::Plain);
+    if plain && world.settings.front.proxy_protocol {
+        let client = SocketAddr::new(session.addr, session.port);
+        let mut announced = Vec::with_capacity(proxy_header::WRITTEN_MAX + opening.len());
+        proxy_header::write(&mut announced, client, attempt.addr);
+        announced.append(&mut opening);
+        opening = announced;
+    }
     if plain && session.client.ready.readable && !session.client.done && opening.len() < OPENING {
         // What came while we dialled leaves with the rest in one write (spec: protocol 10).
         let room = (OPENING - opening.len()).min(world.scratch.len());

@@ -24,7 +24,7 @@ use crate::proto::dc::{self, DcId};
 use crate::proto::obfuscated2::{self, ClientFrame, FRAME_LEN};
 use crate::proto::tls::Deframer;
 
-/// The first stage: who is there?
+/// The second stage: who is there?
 pub struct Hello {
     seen: Vec<u8>,
     gate: Gate,
@@ -33,7 +33,7 @@ pub struct Hello {
     patience: Tick,
 }
 
-/// The second stage: answered, waiting for the 64-byte header.
+/// The third stage: answered, waiting for the 64-byte header.
 pub struct Greeting {
     user: UserId,
     deframer: Deframer,
@@ -50,9 +50,10 @@ pub enum Turn {
 }
 
 impl Hello {
-    /// A stage for a connection accepted now.
-    pub fn new(world: &mut World) -> Self {
-        Self { seen: Vec::new(), gate: Gate::default(), patience: patience(world) }
+    /// A stage for a client that has sent `seen` so far, which is counted in
+    /// [`World::hello_bytes`] already, and nothing more since `silent_since`.
+    pub fn new(seen: Vec<u8>, silent_since: Tick, world: &mut World) -> Self {
+        Self { seen, gate: Gate::default(), patience: patience(silent_since, world) }
     }
 
     /// Bytes that the stage holds on the heap.
@@ -70,7 +71,7 @@ impl Hello {
 pub fn hello<W: Wire>(session: &mut Session<W>, world: &mut World) -> Turn {
     let Stage::Hello(stage) = &mut session.stage else { return Turn::On };
     let client = &mut session.client;
-    let mut ended = false;
+    let mut ended = client.done;
     if client.ready.readable {
         let room = MOST_SEEN - stage.seen.len().min(MOST_SEEN);
         let into = &mut world.scratch[..room.clamp(1, READ)];
@@ -85,7 +86,7 @@ pub fn hello<W: Wire>(session: &mut Session<W>, world: &mut World) -> Turn {
                     return Turn::Stop(Fate::Done(Why::Pressure));
                 }
                 session.active = world.now;
-                stage.patience = patience(world);
+                stage.patience = patience(world.now, world);
             }
             Got::Nothing => {}
             Got::Fin => ended = true,
@@ -341,19 +342,20 @@ fn release_hello<W>(session: &mut Session<W>, world: &mut World) {
     }
 }
 
-/// Three to five tenths of the handshake limit from now, drawn anew for each silence.
-fn patience(world: &mut World) -> Tick {
+/// Three to five tenths of the handshake limit, drawn anew for each silence.
+fn patience(since: Tick, world: &mut World) -> Tick {
     let limit = handshake_ms(world);
     let spread = u32::try_from(limit / 5).unwrap_or(u32::MAX).max(1);
-    Tick(world.now.0 + limit * 3 / 10 + u64::from(world.drbg.u32_below(spread)))
+    Tick(since.0 + limit * 3 / 10 + u64::from(world.drbg.u32_below(spread)))
 }
 
-fn handshake_ms(world: &World) -> u64 {
+/// The limit from accept to the header, in milliseconds.
+pub fn handshake_ms(world: &World) -> u64 {
     world.settings.timeouts.handshake.as_millis() as u64
 }
 
 /// Most bytes asked for by one read before the relay.
-const READ: usize = 16_384;
+pub const READ: usize = 16_384;
 /// More than the longest hello in the largest number of records that the gate accepts.
 const MOST_SEEN: usize = 17_408;
 /// How long a client may take to answer our FIN.

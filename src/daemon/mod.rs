@@ -15,6 +15,7 @@ pub mod hop;
 pub mod lists;
 pub mod names;
 pub mod pipe;
+pub mod prologue;
 pub mod resolver;
 pub mod routes;
 pub mod server;
@@ -24,7 +25,7 @@ pub mod stats;
 pub mod world;
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use slab::Slab;
 
@@ -83,8 +84,9 @@ impl<N: Net> Daemon<N> {
     /// Takes a new connection in. At the limit it is closed, after a look at what it has sent so
     /// that the kernel says FIN rather than RST.
     pub fn accept(&mut self, mut wire: N::Wire, peer: SocketAddr) {
-        let addr: IpAddr = peer.ip().to_canonical();
-        if !lists::may_enter(&mut self.world, addr) {
+        // Whoever may announce another address is judged when that is known.
+        let addr = peer.ip().to_canonical();
+        if !prologue::may_announce(&self.world, addr) && !lists::may_enter(&mut self.world, addr) {
             return self.turn_away(wire);
         }
         if self.sessions.len() >= self.most_sessions {
@@ -100,7 +102,7 @@ impl<N: Net> Daemon<N> {
             self.world.folded.warn(self.world.now, &line);
             return;
         }
-        entry.insert(Session::new(wire, addr, &mut self.world));
+        entry.insert(Session::new(wire, peer, &self.world));
         self.queue(key);
     }
 
@@ -279,6 +281,7 @@ fn step<N: Net>(
             world.greeted = world.now;
         }
         let turn = match session.stage {
+            Stage::Prologue(_) => prologue::prologue(session, world),
             Stage::Hello(_) => greet::hello(session, world),
             Stage::Greeting(_) => greet::greeting(session, world),
             Stage::Dial(_) => dialer::dial(session, world, net, token),

@@ -18,7 +18,7 @@ use crate::policy::shaper::Grant;
 use crate::policy::users::UserId;
 use crate::proto::tls::RecordFault;
 
-/// The fourth stage: the other end and what happens to the bytes on the way.
+/// The fifth stage: the other end and what happens to the bytes on the way.
 pub struct Pipe<W> {
     /// The DC or the front.
     pub server: End<W>,

@@ -223,11 +223,12 @@ impl Server {
                     log::warn!("event=reload hint=\"not yet in this version: restart instead\"");
                 }
                 Signal::Report => log::info!(
-                    "event=state sessions={} users={} fronted={} buffers={}",
+                    "event=state sessions={} users={} fronted={} buffers={} bad_headers={}",
                     self.daemon.sessions(),
                     self.daemon.world.users.live(),
                     self.daemon.world.fronted,
                     self.daemon.world.pool.in_use(),
+                    self.daemon.world.meter.bad_headers,
                 ),
             }
         }
@@ -292,6 +293,9 @@ impl Server {
                     }
                 }
             }
+        }
+        if self.daemon.world.lists.is_opening() {
+            return true;
         }
         for door in &mut self.doors {
             for _ in 0..ACCEPTS_PER_ROUND {

@@ -3,11 +3,12 @@
 //! A session never reaches another one. What it shares is in [`World`].
 
 use std::io::{self, IoSlice};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::daemon::dialer::Dial;
 use crate::daemon::greet::{Greeting, Hello};
 use crate::daemon::pipe::Pipe;
+use crate::daemon::prologue::{self, Prologue};
 use crate::daemon::world::World;
 use crate::io::clock::Tick;
 use crate::io::pool::{Outbox, Pool};
@@ -186,6 +187,8 @@ impl<W: Wire> End<W> {
 
 /// How far a session has come. Stages only go down this list.
 pub enum Stage<W> {
+    /// Learning where the client comes from.
+    Prologue(Prologue),
     /// Collecting and judging the hello.
     Hello(Hello),
     /// Answered; collecting the 64-byte header.
@@ -208,8 +211,10 @@ pub struct Session<W> {
     pub client: End<W>,
     /// How far it has come.
     pub stage: Stage<W>,
-    /// Where the client comes from.
+    /// Where the client comes from: its socket's address, or the announced one.
     pub addr: IpAddr,
+    /// The port beside it.
+    pub port: u16,
     /// Whom this session is counted for.
     pub user: Option<UserId>,
     /// It holds one of the places for fronted sessions.
@@ -228,12 +233,19 @@ pub struct Session<W> {
 
 impl<W: Wire> Session<W> {
     /// A connection accepted now.
-    pub fn new(wire: W, addr: IpAddr, world: &mut World) -> Self {
+    pub fn new(wire: W, peer: SocketAddr, world: &World) -> Self {
+        let addr = peer.ip().to_canonical();
+        let is_believed = prologue::may_announce(world, addr);
         let ready = Readiness { readable: true, writable: true, ..Readiness::default() };
         Self {
             client: End::new(wire, ready),
-            stage: Stage::Hello(Hello::new(world)),
+            stage: Stage::Prologue(if is_believed {
+                Prologue::expecting()
+            } else {
+                Prologue::direct()
+            }),
             addr,
+            port: peer.port(),
             user: None,
             fronted: false,
             born: world.now,
@@ -248,6 +260,7 @@ impl<W: Wire> Session<W> {
     pub fn due(&self, world: &World) -> Tick {
         let handshake_ms = world.settings.timeouts.handshake.as_millis() as u64;
         match &self.stage {
+            Stage::Prologue(prologue) => prologue.due(self.born, handshake_ms),
             Stage::Hello(hello) => hello.due(self.born, handshake_ms),
             Stage::Greeting(_) => Tick(self.born.0 + handshake_ms),
             Stage::Dial(dial) => dial.due(),
@@ -266,9 +279,12 @@ impl<W> Session<W> {
         if std::mem::take(&mut self.fronted) {
             world.fronted = world.fronted.saturating_sub(1);
         }
-        if let Stage::Hello(hello) = &self.stage {
-            world.hello_bytes = world.hello_bytes.saturating_sub(hello.held());
-        }
+        let held = match &self.stage {
+            Stage::Prologue(prologue) => prologue.held(),
+            Stage::Hello(hello) => hello.held(),
+            _ => 0,
+        };
+        world.hello_bytes = world.hello_bytes.saturating_sub(held);
     }
 }
 
@@ -298,6 +314,10 @@ pub enum Why {
     Stalled,
     /// The client did not finish its handshake.
     Handshake,
+    /// The address that was announced may not connect.
+    Unwelcome,
+    /// A PROXY protocol header went wrong or did not end in time.
+    BadHeader,
     /// The client sent what no client of ours sends.
     Garbled,
     /// The client left before the other side was connected.
@@ -323,6 +343,8 @@ impl Why {
             Self::Idle => "idle",
             Self::Stalled => "stalled",
             Self::Handshake => "handshake-timeout",
+            Self::Unwelcome => "unwelcome",
+            Self::BadHeader => "bad-proxy-header",
             Self::Garbled => "garbled",
             Self::Gone => "client-gone",
             Self::Unreachable => "unreachable",

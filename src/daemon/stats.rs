@@ -49,8 +49,8 @@ pub fn body(world: &World) -> String {
     for (which, list) in world.lists.iter() {
         let mut state = Object::default();
         state.put("entries", list.entries());
-        state.put("bad_lines", list.bad_lines);
-        state.put("updated", list.updated.map(rfc_3339));
+        state.put("bad_lines", list.bad_lines());
+        state.put("updated", list.updated().map(rfc_3339));
         state.put("refused", list.refused);
         lists.put(which.as_str(), state);
     }

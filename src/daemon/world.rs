@@ -111,6 +111,8 @@ pub struct Meter {
     pub concurrency_limited: u64,
     /// Hellos that the replay store knew.
     pub replays: u64,
+    /// Connections closed for their PROXY protocol header.
+    pub bad_headers: u64,
     /// Hellos over their user's fair share.
     pub throttled: u64,
     /// Reads of this round, for the moderation.

@@ -1,25 +1,43 @@
-//! Lists of networks in the form of FireHOL's files: read line by line as bytes come, kept as
-//! sorted ranges of eight bytes per IPv4 network, searched by halving (spec: defense 2).
+//! Lists of networks in the form of FireHOL's files: read line by line as bytes come, kept in order
+//! in five bytes per IPv4 network, searched by halving (spec: defense 2).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::slowsort::SlowSort;
+
+/// A network: its first address as on the wire, then how many leading bits it fixes. Bytes rather
+/// than numbers, so that nothing is lost to alignment, and the order of bytes is the wanted one.
+pub type Net4 = [u8; 5];
+/// See [`Net4`].
+pub type Net6 = [u8; 17];
+
 /// Networks that do not overlap, in ascending order.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Ranges {
-    v4: Vec<(u32, u32)>,
-    v6: Vec<(u128, u128)>,
+pub struct Networks {
+    v4: Vec<Net4>,
+    v6: Vec<Net6>,
 }
 
-impl Ranges {
+impl Networks {
+    /// Brings networks of any order into order. One that lies in another is left out, and two
+    /// halves become a whole.
+    pub fn new(mut v4: Vec<Net4>, mut v6: Vec<Net6>) -> Self {
+        v4.sort_unstable();
+        merge(&mut v4);
+        v6.sort_unstable();
+        merge(&mut v6);
+        Self { v4, v6 }
+    }
+
     /// Whether an address is in one of them. An IPv4-mapped IPv6 address is an IPv4 address.
     pub fn contains(&self, addr: IpAddr) -> bool {
         match addr.to_canonical() {
-            IpAddr::V4(v4) => is_in(&self.v4, v4.to_bits()),
-            IpAddr::V6(v6) => is_in(&self.v6, v6.to_bits()),
+            IpAddr::V4(v4) => is_in(&self.v4, net(v4.octets(), u8::MAX)),
+            IpAddr::V6(v6) => is_in(&self.v6, net(v6.octets(), u8::MAX)),
         }
     }
 
-    /// Ranges, after those that touch have become one.
+    /// Networks of both families.
     pub fn len(&self) -> usize {
         self.v4.len() + self.v6.len()
     }
@@ -29,41 +47,79 @@ impl Ranges {
         self.len() == 0
     }
 
-    /// The IPv4 ranges: first and last address of each.
-    pub fn v4(&self) -> &[(u32, u32)] {
+    /// The IPv4 networks.
+    pub fn v4(&self) -> &[Net4] {
         &self.v4
     }
 
-    /// The IPv6 ranges: first and last address of each.
-    pub fn v6(&self) -> &[(u128, u128)] {
+    /// The IPv6 networks.
+    pub fn v6(&self) -> &[Net6] {
         &self.v6
     }
+}
 
-    /// Sorts and merges ranges of any order.
-    pub fn new(mut v4: Vec<(u32, u32)>, mut v6: Vec<(u128, u128)>) -> Self {
-        v4.sort_unstable();
-        merge(&mut v4, |last| last.checked_add(1));
-        v6.sort_unstable();
-        merge(&mut v6, |last| last.checked_add(1));
-        Self { v4, v6 }
+/// `N` is one more than `M`, which the language cannot say yet.
+fn net<const M: usize, const N: usize>(first: [u8; M], bits: u8) -> [u8; N] {
+    let mut net = [bits; N];
+    net.iter_mut().zip(first).for_each(|(to, from)| *to = from);
+    net
+}
+
+/// `addr` stands behind every network that begins at it.
+fn is_in<const N: usize>(nets: &[[u8; N]], addr: [u8; N]) -> bool {
+    let after = nets.partition_point(|net| *net <= addr);
+    let before = after.checked_sub(1).and_then(|at| nets.get(at));
+    before.is_some_and(|net| holds(net, &addr))
+}
+
+/// Whether the first address of `inner` lies in `outer`.
+fn holds<const N: usize>(outer: &[u8; N], inner: &[u8; N]) -> bool {
+    let bits = usize::from(outer.last().copied().unwrap_or_default());
+    let (whole, rest) = (bits / 8, bits % 8);
+    let same = outer.get(..whole).is_some_and(|head| inner.starts_with(head));
+    let differing = |(one, other): (&u8, &u8)| (one ^ other).leading_zeros();
+    let partly = outer.get(whole).zip(inner.get(whole)).map(differing);
+    same && (rest == 0 || partly.is_some_and(|equal| equal as usize >= rest))
+}
+
+/// The network whose halves these are.
+fn whole<const N: usize>(low: &[u8; N], high: &[u8; N]) -> Option<[u8; N]> {
+    let bits = low.last()?.checked_sub(1)?;
+    let mut flipped = *low;
+    let byte = flipped.get_mut(usize::from(bits / 8))?;
+    *byte ^= 0x80 >> (bits % 8);
+    if flipped != *high {
+        return None;
     }
+    let mut whole = *low;
+    *whole.last_mut()? = bits;
+    Some(whole)
 }
 
-fn is_in<T: Ord + Copy>(ranges: &[(T, T)], addr: T) -> bool {
-    let after = ranges.partition_point(|(first, _)| *first <= addr);
-    after.checked_sub(1).and_then(|at| ranges.get(at)).is_some_and(|(_, last)| addr <= *last)
-}
-
-/// Joins sorted ranges that overlap or touch.
-fn merge<T: Ord + Copy>(ranges: &mut Vec<(T, T)>, next: impl Fn(T) -> Option<T>) {
-    ranges.dedup_by(|later, earlier| {
-        let touches = next(earlier.1).is_none_or(|next| later.0 <= next);
-        if touches {
-            earlier.1 = earlier.1.max(later.1);
+/// Leaves out what lies in an earlier network and joins halves; the order stays.
+fn merge<const N: usize>(nets: &mut Vec<[u8; N]>) {
+    let mut kept = 0_usize;
+    for at in 0..nets.len() {
+        let mut net = nets[at];
+        let mut is_held = false;
+        while let Some(last) = kept.checked_sub(1).and_then(|last| nets.get(last)) {
+            is_held = holds(last, &net);
+            match whole(last, &net) {
+                Some(both) if !is_held => net = both,
+                _ => break,
+            }
+            kept -= 1;
         }
-        touches
-    });
-    ranges.shrink_to_fit();
+        if !is_held {
+            nets[kept] = net;
+            kept += 1;
+        }
+    }
+    nets.truncate(kept);
+    // A little room stays: the next list of this length fits into the memory of this one.
+    if nets.capacity() > kept + kept / 4 {
+        nets.shrink_to_fit();
+    }
 }
 
 /// Reads a list from pieces of any size.
@@ -73,8 +129,8 @@ pub struct Reader {
     line: Vec<u8>,
     /// Where in its line the next byte stands.
     place: Place,
-    v4: Vec<(u32, u32)>,
-    v6: Vec<(u128, u128)>,
+    v4: Vec<Net4>,
+    v6: Vec<Net6>,
     bad_lines: u64,
     is_full: bool,
 }
@@ -89,6 +145,15 @@ enum Place {
 }
 
 impl Reader {
+    /// A reader that expects about as many networks as there are in `before`: a list that is read
+    /// anew seldom grows, and a list that grows is moved from place to place.
+    pub fn expecting(before: &Networks) -> Self {
+        let mut reader = Self::default();
+        reader.v4.reserve_exact(before.v4.capacity());
+        reader.v6.reserve_exact(before.v6.capacity());
+        reader
+    }
+
     /// Takes the next bytes. A line that is no network is counted and passed over.
     pub fn take(&mut self, bytes: &[u8]) {
         for &byte in bytes {
@@ -102,11 +167,11 @@ impl Reader {
         }
     }
 
-    /// All has come.
-    pub fn finish(mut self) -> Read {
+    /// All has come; what is left to do is to put it in order.
+    pub fn finish(mut self) -> Draft {
         self.end_line();
         let Self { v4, v6, bad_lines, is_full, .. } = self;
-        Read { ranges: Ranges::new(v4, v6), bad_lines, is_full }
+        Draft { v4: SlowSort::new(v4), v6: SlowSort::new(v6), bad_lines, is_full }
     }
 
     fn end_line(&mut self) {
@@ -118,8 +183,8 @@ impl Reader {
         } else if !text.is_empty() {
             match str::from_utf8(text).ok().and_then(network) {
                 Some(_) if self.v4.len() + self.v6.len() >= MOST_NETWORKS => self.is_full = true,
-                Some(Network::V4(first, last)) => push(&mut self.v4, (first, last)),
-                Some(Network::V6(first, last)) => push(&mut self.v6, (first, last)),
+                Some(Network::V4(net)) => push(&mut self.v4, net),
+                Some(Network::V6(net)) => push(&mut self.v6, net),
                 None => self.bad_lines += 1,
             }
         }
@@ -137,11 +202,34 @@ fn push<T>(list: &mut Vec<T>, one: T) {
     list.push(one);
 }
 
+/// A list that has come and is being put in order, in steps.
+pub struct Draft {
+    v4: SlowSort<Net4>,
+    v6: SlowSort<Net6>,
+    bad_lines: u64,
+    is_full: bool,
+}
+
+impl Draft {
+    /// Puts at most `most` networks into their places; `true` = all are.
+    pub fn step(&mut self, mut most: usize) -> bool {
+        self.v4.step(&mut most);
+        self.v6.step(&mut most);
+        self.v4.is_done() && self.v6.is_done()
+    }
+
+    /// The list. Whatever the steps have left is done at once.
+    pub fn into_read(self) -> Read {
+        let Self { v4, v6, bad_lines, is_full } = self;
+        Read { networks: Networks::new(v4.into_items(), v6.into_items()), bad_lines, is_full }
+    }
+}
+
 /// What was read.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Read {
     /// The networks.
-    pub ranges: Ranges,
+    pub networks: Networks,
     /// Lines that are none.
     pub bad_lines: u64,
     /// There were more than [`MOST_NETWORKS`]; the rest is left out.
@@ -149,8 +237,8 @@ pub struct Read {
 }
 
 enum Network {
-    V4(u32, u32),
-    V6(u128, u128),
+    V4(Net4),
+    V6(Net6),
 }
 
 /// `address` or `address/bits`; bits behind the network may be set.
@@ -172,18 +260,16 @@ fn network(text: &str) -> Option<Network> {
 }
 
 fn v4(addr: Ipv4Addr, bits: u32) -> Option<Network> {
-    let host = u32::MAX.checked_shr(bits).unwrap_or(0);
-    let first = addr.to_bits() & !host;
-    (bits <= 32).then_some(Network::V4(first, first | host))
+    let first = addr.to_bits() & !u32::MAX.checked_shr(bits).unwrap_or(0);
+    (bits <= 32).then(|| Network::V4(net(first.to_be_bytes(), bits as u8)))
 }
 
 fn v6(addr: Ipv6Addr, bits: u32) -> Option<Network> {
-    let host = u128::MAX.checked_shr(bits).unwrap_or(0);
-    let first = addr.to_bits() & !host;
-    (bits <= 128).then_some(Network::V6(first, first | host))
+    let first = addr.to_bits() & !u128::MAX.checked_shr(bits).unwrap_or(0);
+    (bits <= 128).then(|| Network::V6(net(first.to_be_bytes(), bits as u8)))
 }
 
-/// Networks of one list at most: 8 MB of IPv4.
+/// Networks of one list at most: 5 MB of IPv4.
 pub const MOST_NETWORKS: usize = 1_000_000;
 /// Longest line in bytes, its comment apart.
 const LINE_MAX: usize = 512;
@@ -195,7 +281,7 @@ mod tests {
     fn read(text: &str) -> Read {
         let mut reader = Reader::default();
         reader.take(text.as_bytes());
-        reader.finish()
+        reader.finish().into_read()
     }
 
     fn ip(text: &str) -> IpAddr {
@@ -208,29 +294,56 @@ mod tests {
                     1.2.3.4/33\n1.2.3.04\n1.2.3.4-1.2.3.9\nexample.org\n2001:db8::/32\n\n\
                     203.0.113.7";
         let list = read(text);
-        assert_eq!((list.ranges.len(), list.bad_lines, list.is_full), (4, 5, false));
+        assert_eq!((list.networks.len(), list.bad_lines, list.is_full), (4, 5, false));
         for inside in ["10.255.0.1", "192.0.2.0", "192.0.2.255", "2001:db8:ffff::1", "203.0.113.7"]
         {
-            assert!(list.ranges.contains(ip(inside)), "{inside}");
+            assert!(list.networks.contains(ip(inside)), "{inside}");
         }
         for outside in ["9.255.255.255", "11.0.0.0", "192.0.3.0", "203.0.113.8", "2001:db9::"] {
-            assert!(!list.ranges.contains(ip(outside)), "{outside}");
+            assert!(!list.networks.contains(ip(outside)), "{outside}");
         }
+    }
+
+    #[test]
+    fn a_list_of_no_order_is_put_in_order_step_by_step() {
+        let mut reader = Reader::default();
+        for number in 0..1_000u32 {
+            let addr = Ipv4Addr::from_bits(number.wrapping_mul(0x9e37_79b1));
+            reader.take(format!("{addr}\n2001:db8::{:x}/127\n", number * 7 % 1_000).as_bytes());
+        }
+        let mut draft = reader.finish();
+        let steps = std::iter::repeat_with(|| draft.step(100)).take_while(|done| !done).count();
+        assert!((29..=31).contains(&steps), "{steps}");
+        let list = draft.into_read().networks;
+        assert!(list.v4().is_sorted() && list.v4().len() == 1_000);
+        assert!(list.v6().is_sorted() && list.contains(ip("2001:db8::3e7")));
     }
 
     #[test]
     fn mapped_addresses_are_ipv4() {
-        let list = read("::ffff:192.0.2.0/120\n").ranges;
+        let list = read("::ffff:192.0.2.0/120\n").networks;
         assert!(list.contains(ip("192.0.2.9")) && list.contains(ip("::ffff:192.0.2.9")));
         assert_eq!((list.v4().len(), list.v6().len()), (1, 0));
-        assert!(read("0.0.0.0/0\n::/0\n").ranges.contains(ip("::ffff:1.2.3.4")));
+        assert!(read("0.0.0.0/0\n::/0\n").networks.contains(ip("::ffff:1.2.3.4")));
     }
 
     #[test]
-    fn what_touches_becomes_one() {
-        let list = read("10.0.0.0/9\n10.128.0.0/9\n10.1.0.0/16\n255.255.255.255\n0.0.0.0\n").ranges;
-        assert_eq!(list.v4(), [(0, 0), (0x0a00_0000, 0x0aff_ffff), (u32::MAX, u32::MAX)]);
-        assert_eq!(read("0.0.0.0/0\n1.2.3.4\n").ranges.v4(), [(0, u32::MAX)]);
+    fn what_overlaps_or_makes_a_whole_becomes_one() {
+        let list =
+            read("10.0.0.0/9\n10.128.0.0/9\n10.1.0.0/16\n255.255.255.255\n0.0.0.0\n").networks;
+        assert_eq!(list.v4(), [[0, 0, 0, 0, 32], [10, 0, 0, 0, 8], [255, 255, 255, 255, 32]]);
+        assert_eq!(read("0.0.0.0/0\n1.2.3.4\n").networks.v4(), [[0; 5]]);
+        let all = read("128.0.0.0/1\n64.0.0.0/2\n32.0.0.0/3\n0.0.0.0/3\n").networks;
+        assert_eq!(all.v4(), [[0; 5]], "halves of halves");
+        let apart = read("10.128.0.0/9\n11.0.0.0/9\n").networks;
+        assert_eq!(apart.len(), 2, "neighbours, but no halves");
+    }
+
+    #[test]
+    fn networks_that_cannot_be_harm_nobody() {
+        let list = Networks::new(vec![[10, 0, 0, 0, 255], [9, 0, 0, 0, 33]], vec![[0xff; 17]]);
+        assert!(!list.contains(ip("10.0.0.0")) && !list.contains(ip("9.0.0.0")));
+        assert!(!list.contains(ip("ffff::")));
     }
 
     #[test]
@@ -241,8 +354,8 @@ mod tests {
         }
         assert!(reader.line.capacity() <= 1_024);
         reader.take(b"\n1.1.1.1\n");
-        let list = reader.finish();
-        assert_eq!((list.ranges.len(), list.bad_lines), (1, 1));
+        let list = reader.finish().into_read();
+        assert_eq!((list.networks.len(), list.bad_lines), (1, 1));
     }
 
     #[test]
@@ -251,7 +364,7 @@ mod tests {
         for n in 0..=MOST_NETWORKS as u32 {
             reader.take(format!("{}\n", Ipv4Addr::from_bits(n * 2)).as_bytes());
         }
-        let list = reader.finish();
-        assert_eq!((list.ranges.len(), list.is_full), (MOST_NETWORKS, true));
+        let list = reader.finish().into_read();
+        assert_eq!((list.networks.len(), list.is_full), (MOST_NETWORKS, true));
     }
 }

@@ -8,5 +8,6 @@ pub mod misses;
 pub mod moderation;
 pub mod replay;
 pub mod shaper;
+pub mod slowsort;
 pub mod throttle;
 pub mod users;

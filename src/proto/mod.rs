@@ -14,6 +14,7 @@ pub mod doh;
 pub mod http1;
 pub mod http1_client;
 pub mod obfuscated2;
+pub mod proxy_header;
 pub mod secret;
 pub mod server_hello;
 pub mod socks5;

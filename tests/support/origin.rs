@@ -1,7 +1,7 @@
 //! The web site behind the proxy's name, as a recorder: it notes what its first read returns, since
 //! a prober's bytes must reach it in one piece.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
@@ -30,7 +30,12 @@ pub struct Visit {
 impl Origin {
     /// Listens on 127.0.0.1.
     pub fn listen() -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        Self::listen_on(Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// Listens on this address.
+    pub fn listen_on(ip: IpAddr) -> Self {
+        let listener = TcpListener::bind((ip, 0)).expect("a port");
         let addr = listener.local_addr().expect("an address");
         let (sender, visits) = channel();
         let knocks = Arc::new(AtomicUsize::new(0));

@@ -1,11 +1,13 @@
 //! Who may connect at all: the allowlist and the blocklist (spec: defense 2). Each source keeps
 //! its last good networks until new ones are complete; a source that fails changes nothing.
 //!
-//! `load.rs` brings the networks in, `cache.rs` keeps fetched ones over a restart.
+//! `load.rs` brings the networks in, `cache.rs` keeps fetched ones over a restart. Both do their
+//! work in bounded steps, one per round of the loop, as [`Chore`]s.
 
 mod cache;
 mod load;
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -14,9 +16,10 @@ use std::time::Duration;
 pub use load::{begin, plan};
 
 use crate::config::settings::{ListSettings, ListSource, Settings};
+use crate::daemon::errand::MOST_ERRANDS;
 use crate::daemon::world::World;
 use crate::io::clock::Tick;
-use crate::policy::iplist::Ranges;
+use crate::policy::iplist::{Networks, Reader};
 
 /// Both lists.
 #[derive(Default)]
@@ -24,12 +27,24 @@ pub struct Lists {
     block: Option<List>,
     allow: Option<List>,
     cache_dir: Option<PathBuf>,
-    /// The file that is being read.
-    reading: Option<load::Reading>,
-    /// Files that wait for it.
-    to_read: Vec<(Which, usize)>,
-    /// The copy that is being written.
-    saving: Option<cache::Saving>,
+    /// What waits to be done, the next first; at most a few per source.
+    chores: VecDeque<Chore>,
+}
+
+/// Work for the time between two rounds of the loop.
+enum Chore {
+    /// Open the file of a source.
+    Open(Which, usize),
+    /// Ask for a source in the web.
+    Fetch(Which, usize),
+    /// Read on in a file.
+    Read(load::Reading),
+    /// Put on in order what has come, then use it.
+    Sort(Box<load::Arrival>),
+    /// Begin to write the copy of a source.
+    Save(Which, usize),
+    /// Write on.
+    Write(Box<cache::Writing>),
 }
 
 /// One of the two.
@@ -55,17 +70,14 @@ impl Which {
 pub struct List {
     sources: Vec<Source>,
     every: Duration,
+    /// Fetches at once.
     concurrency: usize,
     /// Sources that are being fetched.
     fetching: usize,
     /// Sources that wait for their turn.
-    waiting: Vec<usize>,
+    waiting: VecDeque<usize>,
     /// Connections that it has turned away.
     pub refused: u64,
-    /// Lines of the last good copies that are no network.
-    pub bad_lines: u64,
-    /// When a copy was last complete and new, since 1970.
-    pub updated: Option<Duration>,
     /// When the log was last told that nobody can connect.
     complained: Option<Tick>,
 }
@@ -73,57 +85,86 @@ pub struct List {
 struct Source {
     from: ListSource,
     /// `None` = it never came.
-    ranges: Option<Rc<Ranges>>,
+    networks: Option<Rc<Networks>>,
     bad_lines: u64,
-    /// For the next fetch.
-    validators: String,
-    /// Size and time of the file that was read last.
-    stamp: Option<(u64, std::time::SystemTime)>,
+    /// By what the next look at it can tell that nothing has changed.
+    mark: load::Mark,
+    /// When it was last seen to be what we have, since 1970.
+    updated: Option<Duration>,
+    /// It was tried once, well or not.
+    is_tried: bool,
+    /// The copy on disk is what we have.
+    is_saved: bool,
 }
 
 impl Source {
-    /// For a log: a URL without what may be secret in it.
+    fn new(from: &ListSource) -> Self {
+        Self {
+            from: from.clone(),
+            networks: None,
+            bad_lines: 0,
+            mark: load::Mark::default(),
+            updated: None,
+            is_tried: false,
+            is_saved: false,
+        }
+    }
+
+    /// For a log: a URL goes without what may be secret in it.
     fn shown(&self) -> String {
         match &self.from {
             ListSource::File(path) => path.display().to_string(),
-            ListSource::Web(url) => format!("{}://{}", url.scheme, url.host),
+            ListSource::Web(url) => {
+                let (path, _query) = url.path.split_once('?').unwrap_or((&url.path, ""));
+                format!("{}://{}{path}", url.scheme, url.host)
+            }
         }
+    }
+
+    fn reader(&self) -> Reader {
+        self.networks.as_deref().map_or_else(Reader::default, Reader::expecting)
+    }
+
+    fn is_web(&self) -> bool {
+        matches!(self.from, ListSource::Web(_))
     }
 }
 
 impl List {
     fn new(settings: &ListSettings) -> Self {
-        let source = |from: &ListSource| Source {
-            from: from.clone(),
-            ranges: None,
-            bad_lines: 0,
-            validators: String::new(),
-            stamp: None,
-        };
         Self {
-            sources: settings.sources.iter().map(source).collect(),
+            sources: settings.sources.iter().map(Source::new).collect(),
             every: settings.every,
-            concurrency: settings.concurrency.max(1) as usize,
+            concurrency: (settings.concurrency as usize).clamp(1, MOST_ERRANDS),
             fetching: 0,
-            waiting: Vec::new(),
+            waiting: VecDeque::new(),
             refused: 0,
-            bad_lines: 0,
-            updated: None,
             complained: None,
         }
     }
 
-    /// Ranges in all copies.
+    /// Networks in all sources.
     pub fn entries(&self) -> usize {
-        self.sources.iter().filter_map(|source| source.ranges.as_ref()).map(|r| r.len()).sum()
+        self.sources.iter().filter_map(|source| source.networks.as_ref()).map(|r| r.len()).sum()
+    }
+
+    /// Lines in all sources that are no network.
+    pub fn bad_lines(&self) -> u64 {
+        self.sources.iter().map(|source| source.bad_lines).sum()
+    }
+
+    /// Since when every source has been seen to be what we have; `None` = not every one has.
+    pub fn updated(&self) -> Option<Duration> {
+        // `None` is less than any time.
+        self.sources.iter().map(|source| source.updated).min().flatten()
     }
 
     fn is_loaded(&self) -> bool {
-        self.sources.iter().any(|source| source.ranges.is_some())
+        self.sources.iter().any(|source| source.networks.is_some())
     }
 
     fn find(&self, addr: IpAddr) -> Option<&Source> {
-        let has = |source: &&Source| source.ranges.as_ref().is_some_and(|r| r.contains(addr));
+        let has = |source: &&Source| source.networks.as_ref().is_some_and(|r| r.contains(addr));
         self.sources.iter().find(has)
     }
 }
@@ -135,7 +176,7 @@ impl Lists {
             block: settings.blocklist.as_ref().map(List::new),
             allow: settings.allowlist.as_ref().map(List::new),
             cache_dir: settings.cache_dir.clone(),
-            ..Self::default()
+            chores: VecDeque::new(),
         }
     }
 
@@ -145,9 +186,16 @@ impl Lists {
         both.into_iter().filter_map(|(which, list)| Some((which, list.as_ref()?)))
     }
 
-    /// Whether a file waits to be read or written.
+    /// Whether something can be done without waiting.
     pub fn has_work(&self) -> bool {
-        self.reading.is_some() || !self.to_read.is_empty() || self.saving.is_some()
+        !self.chores.is_empty()
+    }
+
+    /// The files have not all been read yet: whoever comes has to wait the moment that it takes,
+    /// or a blocklist would let in whom it names, and an allowlist would refuse its own.
+    pub fn is_opening(&self) -> bool {
+        let mut sources = self.iter().flat_map(|(_, list)| &list.sources);
+        sources.any(|source| !source.is_tried && !source.is_web())
     }
 
     fn get(&mut self, which: Which) -> Option<&mut List> {
@@ -164,17 +212,20 @@ impl Lists {
 
 /// Whether a client may connect: the allowlist is asked first. An allowlist of which no source
 /// has ever come lets nobody in and says so once a minute; a blocklist lets everybody in until
-/// then.
+/// then. Whoever calls closes the connection when the answer is no.
 pub fn may_enter(world: &mut World, addr: IpAddr) -> bool {
-    let now = world.now;
-    if let Some(list) = &mut world.lists.allow
-        && list.find(addr).is_none()
-    {
-        list.refused += 1;
-        if list.is_loaded() {
-            let line = format!("event=refused list=allowlist client={}", world.shown(addr));
-            world.folded.info(now, &line);
-        } else if list.complained.is_none_or(|at| now.0 >= at.0 + COMPLAIN_MS) {
+    is_allowed(world, addr) && !is_blocked(world, addr)
+}
+
+fn is_allowed(world: &mut World, addr: IpAddr) -> bool {
+    let Some(list) = &mut world.lists.allow else { return true };
+    if list.find(addr).is_some() {
+        return true;
+    }
+    list.refused += 1;
+    if !list.is_loaded() {
+        let now = world.now;
+        if list.complained.is_none_or(|at| now.0 >= at.0 + COMPLAIN_MS) {
             list.complained = Some(now);
             log::warn!(
                 "event=allowlist-empty refused={} hint=\"no source has come yet, so nobody may \
@@ -184,19 +235,28 @@ pub fn may_enter(world: &mut World, addr: IpAddr) -> bool {
         }
         return false;
     }
-    let Some(list) = &mut world.lists.block else { return true };
-    let Some(name) = list.find(addr).map(Source::shown) else { return true };
-    list.refused += 1;
-    let shown = world.shown(addr);
-    let line = match is_home(addr) {
-        true => format!(
-            "event=refused list=blocklist source={name:?} client={shown} hint=\"the list holds \
-             home networks; use one without them, or this client's network cannot connect\""
-        ),
-        false => format!("event=refused list=blocklist source={name:?} client={shown}"),
+    let hint = match is_home(addr) {
+        true => " hint=\"home networks must be on the list too; name a file that holds them\"",
+        false => "",
     };
-    world.folded.info(now, &line);
+    let line = format!("event=refused list=allowlist client={}{hint}", world.shown(addr));
+    world.folded.info(world.now, &line);
     false
+}
+
+fn is_blocked(world: &mut World, addr: IpAddr) -> bool {
+    let Some(list) = &mut world.lists.block else { return false };
+    let Some(source) = list.find(addr).map(Source::shown) else { return false };
+    list.refused += 1;
+    // FireHOL's level 1, which everybody recommends, holds them.
+    let hint = match is_home(addr) {
+        true => " hint=\"this list holds home networks; use one without, or a copy without them\"",
+        false => "",
+    };
+    let client = world.shown(addr);
+    let line = format!("event=refused list=blocklist source={source:?} client={client}{hint}");
+    world.folded.info(world.now, &line);
+    true
 }
 
 /// An address of a home network or of this machine (RFC 1918, RFC 4193).
@@ -207,10 +267,23 @@ fn is_home(addr: IpAddr) -> bool {
     }
 }
 
-/// Takes one bounded step of reading or writing files.
+/// Takes one bounded step of what waits to be done.
 pub fn turn(world: &mut World) {
-    load::read_on(world);
-    cache::write_on(world);
+    let Some(chore) = world.lists.chores.pop_front() else { return };
+    let next = match chore {
+        Chore::Open(which, at) => load::open(world, which, at).map(Chore::Read),
+        Chore::Fetch(which, at) => {
+            load::fetch(world, which, at);
+            None
+        }
+        Chore::Read(reading) => load::read_on(world, reading),
+        Chore::Sort(arrival) => load::sort_on(world, arrival),
+        Chore::Save(which, at) => cache::open(world, which, at).map(Chore::Write),
+        Chore::Write(writing) => cache::write_on(world, writing).map(Chore::Write),
+    };
+    if let Some(next) = next {
+        world.lists.chores.push_front(next);
+    }
 }
 
 const COMPLAIN_MS: u64 = 60_000;

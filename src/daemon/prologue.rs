@@ -1,0 +1,120 @@
+//! The first stage: where does the client come from? The socket knows, or a PROXY protocol header
+//! does, read here and never in the accept loop, so that a silent client stalls nobody.
+//!
+//! An address that is announced is judged in [`enter`]; that of a socket was judged at the door.
+
+use std::io::IoSliceMut;
+use std::net::IpAddr;
+
+use crate::daemon::greet::{Hello, READ, Turn, handshake_ms};
+use crate::daemon::lists;
+use crate::daemon::session::{Fate, Got, Session, Stage, Why};
+use crate::daemon::world::World;
+use crate::io::clock::Tick;
+use crate::io::wire::Wire;
+use crate::proto::proxy_header::{self, Preface};
+
+/// A connection whose address is not known yet.
+pub struct Prologue {
+    /// Whether a header may come.
+    is_expecting: bool,
+    seen: Vec<u8>,
+}
+
+impl Prologue {
+    /// The stage of a connection whose peer may announce another address.
+    pub fn expecting() -> Self {
+        Self { is_expecting: true, seen: Vec::new() }
+    }
+
+    /// The stage of a connection that comes from where its socket says.
+    pub fn direct() -> Self {
+        Self { is_expecting: false, seen: Vec::new() }
+    }
+
+    /// Bytes that the stage holds on the heap.
+    pub fn held(&self) -> usize {
+        self.seen.capacity()
+    }
+
+    /// When the header must be complete.
+    pub fn due(&self, born: Tick, handshake_ms: u64) -> Tick {
+        Tick(born.0 + handshake_ms.min(HEADER_MS))
+    }
+}
+
+/// Whether a header of this peer counts, so that its socket's address is not the last word.
+pub fn may_announce(world: &World, peer: IpAddr) -> bool {
+    world.settings.proxy_protocol.as_ref().is_some_and(|header| header.trusts(peer))
+}
+
+/// One look for a header: at most one read.
+pub fn prologue<W: Wire>(session: &mut Session<W>, world: &mut World) -> Turn {
+    let Stage::Prologue(stage) = &mut session.stage else { return Turn::On };
+    if !stage.is_expecting {
+        return enter(session, world, 0);
+    }
+    if session.client.ready.readable {
+        match session.client.read(&mut [IoSliceMut::new(&mut world.scratch[..READ])]) {
+            Got::Bytes(n) => {
+                world.meter.read(n);
+                let before = stage.seen.capacity();
+                stage.seen.reserve_exact(n);
+                stage.seen.extend_from_slice(&world.scratch[..n]);
+                world.hello_bytes += stage.seen.capacity() - before;
+                if world.hello_bytes > world.hello_room() {
+                    return Turn::Stop(Fate::Done(Why::Pressure));
+                }
+                session.active = world.now;
+            }
+            Got::Nothing | Got::Fin => {}
+            Got::Reset => return Turn::Stop(Fate::Done(Why::Reset)),
+        }
+    }
+    let out_of_time = world.now >= stage.due(session.born, handshake_ms(world));
+    let is_over = session.client.done || out_of_time;
+    match proxy_header::read(&stage.seen) {
+        Preface::Whole { len, source } => {
+            if let Some(source) = source {
+                (session.addr, session.port) = (source.ip(), source.port());
+            }
+            enter(session, world, len)
+        }
+        Preface::Absent => enter(session, world, 0),
+        // Without a header the bytes are the stream, however few they are.
+        Preface::Unclear if is_over => enter(session, world, 0),
+        Preface::Begun if is_over => refuse(session, world),
+        Preface::Malformed => refuse(session, world),
+        Preface::Unclear | Preface::Begun if session.client.ready.readable => {
+            Turn::Stop(Fate::Again)
+        }
+        Preface::Unclear | Preface::Begun => Turn::Stop(Fate::Waiting),
+    }
+}
+
+/// The address is known: the client comes in, with what it sent behind a header of `len` bytes.
+fn enter<W: Wire>(session: &mut Session<W>, world: &mut World, len: usize) -> Turn {
+    let Stage::Prologue(stage) = &mut session.stage else { return Turn::On };
+    if stage.is_expecting && !lists::may_enter(world, session.addr) {
+        // What else has come is looked at, so that the kernel says FIN rather than RST.
+        let _ = session.client.read(&mut [IoSliceMut::new(&mut world.scratch)]);
+        session.client.shut();
+        return Turn::Stop(Fate::Done(Why::Unwelcome));
+    }
+    let mut seen = std::mem::take(&mut stage.seen);
+    seen.drain(..len.min(seen.len()));
+    // Silence without a header has been silence before the hello.
+    let silent_since = if len == 0 { session.active } else { world.now };
+    session.stage = Stage::Hello(Hello::new(seen, silent_since, world));
+    Turn::On
+}
+
+/// A header that is none: nobody can be told where the client comes from, so nobody is asked.
+fn refuse<W: Wire>(session: &Session<W>, world: &mut World) -> Turn {
+    world.meter.bad_headers += 1;
+    log::debug!("event=bad-proxy-header client={}", world.shown(session.addr));
+    Turn::Stop(Fate::Done(Why::BadHeader))
+}
+
+/// For the whole header, from accept. The reference waits for ten seconds, and all wait with it.
+const HEADER_MS: u64 = 5_000;
