@@ -10,6 +10,7 @@ use crate::daemon::pipe::{Lanes, Pipe};
 use crate::daemon::session::{End, Fate, Got, Readiness, Session, Stage, Why};
 use crate::daemon::world::World;
 use crate::io::clock::Tick;
+use crate::io::egress;
 use crate::io::sockopt::SocketOptions;
 use crate::io::wire::{Net, Wire};
 use crate::proto::proxy_header;
@@ -162,6 +163,11 @@ pub fn dial<N: Net>(
                 stage.attempts[slot] = Some(Attempt { wire, addr, until, woken: false });
                 stage.stagger = Tick(world.now.0 + STAGGER_MS);
             }
+            Err(e) if egress::is_barred(&e) => {
+                // Not the address's fault: the same would happen with any other.
+                let line = format!("event=egress-refused error={:?}", e.to_string());
+                world.folded.warn(world.now, &line);
+            }
             Err(e) => {
                 let line = format!("event=dial-failed addr={addr} error={:?}", e.to_string());
                 world.folded.info(world.now, &line);
@@ -266,6 +272,7 @@ pub fn options(world: &World) -> SocketOptions {
         keep_alive: keep.enabled.then_some((keep.idle, keep.interval, keep.count)),
         user_timeout_ms: user_timeout.as_millis() as u32,
         not_sent_lowat: world.settings.not_sent_lowat,
+        congestion: world.settings.congestion.clone(),
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use mio::event::Event;
 use mio::{Events, Poll, Registry};
 
-use crate::config::settings::{Origin, Settings};
+use crate::config::settings::{EgressSettings, Origin, Settings};
 use crate::daemon::admin::{Admin, MOST_VISITS};
 use crate::daemon::errand::agenda::Job;
 use crate::daemon::errand::{Errands, MOST_ERRANDS};
@@ -18,8 +18,10 @@ use crate::daemon::session::Readiness;
 use crate::daemon::world::World;
 use crate::daemon::{Daemon, dc_list, dialer, sizing};
 use crate::io::clock::{Clock, Tick};
-use crate::io::listen::{self, AcceptTrouble, Listener};
+use crate::io::egress::Egress;
+use crate::io::listen::{self, AcceptTrouble, Listener, Manner};
 use crate::io::signals::{Signal, Signals};
+use crate::io::sockopt::SocketOptions;
 use crate::io::wire::MioNet;
 use crate::policy::moderation::{Moderation, Round};
 
@@ -71,7 +73,9 @@ impl Server {
         let poll = Poll::new()?;
         let registry = poll.registry();
         let mut doors = Vec::new();
-        for (at, listener) in listen::bind_all(&settings.binds)?.into_iter().enumerate() {
+        for (at, listener) in
+            listen::bind_all(&settings.binds, manner(&settings))?.into_iter().enumerate()
+        {
             log::info!("event=listening addr={}", listener.local_addr());
             doors.push(Door::new(listener, registry, DOORS + at)?);
         }
@@ -88,7 +92,10 @@ impl Server {
         world.set_time(now, wall);
         // Accepted sockets inherit these.
         let options = dialer::options(&world);
-        doors.iter().for_each(|door| door.listener.prepare(&options));
+        let outcomes = doors.iter().map(|door| door.listener.prepare(&options));
+        if let Some(Err(e)) = outcomes.reduce(|all, one| all.and(one)) {
+            congestion_refused(&options, &e);
+        }
         world.own_binds = doors.iter().map(|door| door.listener.local_addr()).collect();
         let public = [world.settings.public_ipv4, world.settings.public_ipv6];
         for ip in public.into_iter().flatten() {
@@ -103,7 +110,7 @@ impl Server {
         let resolver = Resolver::new(&world.settings.dns);
         let moderation = Moderation::new(world.settings.moderation);
         dc_list::plan(&mut world);
-        let net = MioNet::new(registry.try_clone()?);
+        let net = MioNet::new(registry.try_clone()?, egress(&world.settings));
         let daemon = Daemon::new(world, net, sizes.sessions);
         Ok(Self {
             poll,
@@ -328,6 +335,28 @@ impl Server {
     }
 }
 
+fn manner(settings: &Settings) -> Manner {
+    Manner {
+        max_segment: settings.max_segment,
+        multipath: settings.multipath,
+        reuse_port: settings.reuse_port,
+    }
+}
+
+fn egress(settings: &Settings) -> Egress {
+    let EgressSettings { device, addrs, mark } = settings.egress.clone();
+    Egress { device, addrs, mark, multipath: settings.multipath }
+}
+
+fn congestion_refused(options: &SocketOptions, error: &io::Error) {
+    let name = options.congestion.as_deref().unwrap_or_default();
+    log::warn!(
+        "event=congestion-refused name={name:?} error={:?} hint=\"the system's own is used; see \
+         net.ipv4.tcp_available_congestion_control, and run as root for others\"",
+        error.to_string()
+    );
+}
+
 fn readiness(event: &Event) -> Readiness {
     Readiness {
         readable: event.is_readable(),
@@ -339,7 +368,7 @@ fn readiness(event: &Event) -> Readiness {
 
 /// The stats listener. Failing to get it is no reason not to run (spec: stats 1).
 fn stats_door(addr: SocketAddr, registry: &Registry) -> Option<Door> {
-    let door = listen::bind_all(&[addr])
+    let door = listen::bind_all(&[addr], Manner::default())
         .map(|mut list| list.remove(0))
         .and_then(|listener| Door::new(listener, registry, STATS));
     match door {
