@@ -9,6 +9,7 @@ pub mod admin;
 pub mod answer;
 pub mod dc_list;
 pub mod dialer;
+pub mod doors;
 pub mod errand;
 pub mod greet;
 pub mod names;

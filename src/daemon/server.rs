@@ -11,6 +11,7 @@ use mio::{Events, Poll, Registry};
 
 use crate::config::settings::{EgressSettings, Origin, Settings};
 use crate::daemon::admin::{Admin, MOST_VISITS};
+use crate::daemon::doors::{Door, Guest};
 use crate::daemon::errand::agenda::Job;
 use crate::daemon::errand::{Errands, MOST_ERRANDS};
 use crate::daemon::resolver::{self, Finding, Resolver};
@@ -19,7 +20,7 @@ use crate::daemon::world::World;
 use crate::daemon::{Daemon, dc_list, dialer, sizing};
 use crate::io::clock::{Clock, Tick};
 use crate::io::egress::Egress;
-use crate::io::listen::{self, AcceptTrouble, Listener, Manner};
+use crate::io::listen::{self, Manner};
 use crate::io::signals::{Signal, Signals};
 use crate::io::sockopt::SocketOptions;
 use crate::io::wire::MioNet;
@@ -55,19 +56,6 @@ struct Server {
     leaving: Option<Tick>,
 }
 
-/// A listener and whether somebody may stand before it.
-struct Door {
-    listener: Listener,
-    knocked: bool,
-}
-
-impl Door {
-    fn new(mut listener: Listener, registry: &Registry, token: usize) -> io::Result<Self> {
-        listener.register(registry, token)?;
-        Ok(Self { listener, knocked: true })
-    }
-}
-
 impl Server {
     fn new(settings: Settings) -> io::Result<Self> {
         let poll = Poll::new()?;
@@ -92,11 +80,11 @@ impl Server {
         world.set_time(now, wall);
         // Accepted sockets inherit these.
         let options = dialer::options(&world);
-        let outcomes = doors.iter().map(|door| door.listener.prepare(&options));
+        let outcomes = doors.iter().map(|door| door.listener().prepare(&options));
         if let Some(Err(e)) = outcomes.reduce(|all, one| all.and(one)) {
             congestion_refused(&options, &e);
         }
-        world.own_binds = doors.iter().map(|door| door.listener.local_addr()).collect();
+        world.own_binds = doors.iter().map(|door| door.listener().local_addr()).collect();
         let public = [world.settings.public_ipv4, world.settings.public_ipv6];
         for ip in public.into_iter().flatten() {
             let ports = world.settings.binds.iter().map(SocketAddr::port);
@@ -182,8 +170,10 @@ impl Server {
             self.paused,
             self.leaving,
         ];
-        let due = dues.into_iter().flatten().min()?;
-        Some(Duration::from_millis(due.0.saturating_sub(self.daemon.world.now.0)))
+        let now = self.daemon.world.now;
+        let resting = self.doors.iter().chain(&self.stats).map(|door| door.due(now));
+        let due = dues.into_iter().chain(resting).flatten().min()?;
+        Some(Duration::from_millis(due.0.saturating_sub(now.0)))
     }
 
     /// Notes one event. `true` = leave at once.
@@ -192,12 +182,12 @@ impl Server {
             SIGNALS => return self.obey(),
             STATS => {
                 if let Some(door) = &mut self.stats {
-                    door.knocked = true;
+                    door.knock();
                 }
             }
             token if token >= DOORS => {
                 if let Some(door) = self.doors.get_mut(token - DOORS) {
-                    door.knocked = true;
+                    door.knock();
                 }
             }
             token if token >= QUESTS => self.resolver.wake(token - QUESTS),
@@ -273,51 +263,37 @@ impl Server {
         }
         self.paused = None;
         if let Some(door) = &mut self.stats {
-            let registry = self.poll.registry();
-            while door.knocked && self.admin.has_room() {
-                match door.listener.accept() {
-                    Ok(Some((wire, _))) => {
-                        let place = self.admin.accept(wire.into_stream(), registry, VISITS, now);
-                        if let Some(place) = place {
+            while self.admin.has_room() {
+                match door.look(now, &mut self.daemon.world.folded) {
+                    Guest::New(wire, _) => {
+                        let (stream, registry) = (wire.into_stream(), self.poll.registry());
+                        if let Some(place) = self.admin.accept(stream, registry, VISITS, now) {
                             self.admin.step(place, &self.daemon.world);
                         }
                     }
-                    Ok(None) => door.knocked = false,
-                    Err(AcceptTrouble::Transient) => {}
-                    Err(_) => {
-                        self.paused = Some(Tick(now.0 + ACCEPT_PAUSE_MS));
-                        break;
-                    }
+                    Guest::Gone => {}
+                    Guest::Nobody => break,
+                    Guest::NoRoom => return self.pause(now),
                 }
             }
         }
         for door in &mut self.doors {
             for _ in 0..ACCEPTS_PER_ROUND {
-                if !door.knocked || self.paused.is_some() {
-                    break;
-                }
-                match door.listener.accept() {
-                    Ok(Some((wire, peer))) => {
-                        self.daemon.accept(wire, peer);
-                    }
-                    Ok(None) => door.knocked = false,
-                    Err(AcceptTrouble::Transient) => {}
-                    Err(AcceptTrouble::Exhausted(e)) => {
-                        let line = format!("event=accept-paused error={:?}", e.to_string());
-                        self.daemon.world.folded.warn(now, &line);
-                        self.paused = Some(Tick(now.0 + ACCEPT_PAUSE_MS));
-                    }
-                    Err(AcceptTrouble::Broken(e)) => {
-                        let addr = door.listener.local_addr();
-                        let line =
-                            format!("event=accept-failed addr={addr} error={:?}", e.to_string());
-                        self.daemon.world.folded.error(now, &line);
-                        self.paused = Some(Tick(now.0 + ACCEPT_PAUSE_MS));
-                    }
+                match door.look(now, &mut self.daemon.world.folded) {
+                    Guest::New(wire, peer) => self.daemon.accept(wire, peer),
+                    Guest::Gone => {}
+                    Guest::Nobody => break,
+                    Guest::NoRoom => return self.pause(now),
                 }
             }
         }
-        self.paused.is_none() && self.doors.iter().any(|door| door.knocked)
+        self.doors.iter().any(|door| door.is_worth_a_look(now))
+    }
+
+    /// No more accepts for a moment, or until a session ends. Always `false`.
+    fn pause(&mut self, now: Tick) -> bool {
+        self.paused = Some(Tick(now.0 + ACCEPT_PAUSE_MS));
+        false
     }
 
     /// Many small reads: let bytes gather for a moment instead of waking for each.

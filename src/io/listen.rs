@@ -137,6 +137,13 @@ impl Listener {
         options.congestion.as_ref().map_or(Ok(()), |name| Ok(congest(&self.inner, name)?))
     }
 
+    /// Breaks it, as nothing outside of a test can.
+    #[cfg(test)]
+    pub fn stop_listening(&self) {
+        nix::sys::socket::shutdown(self.inner.as_raw_fd(), nix::sys::socket::Shutdown::Read)
+            .unwrap();
+    }
+
     /// Events come with `token`.
     ///
     /// # Errors
