@@ -20,6 +20,7 @@ mod e2e {
     mod idle;
     mod judge;
     mod limits;
+    mod lists;
     mod memory;
     mod mirror;
     mod names;
@@ -28,6 +29,7 @@ mod e2e {
     mod proxy_protocol;
     mod records;
     mod relay;
+    mod shape;
     mod signals;
     mod stats;
     mod throttle;

@@ -12,6 +12,7 @@ pub mod dialer;
 pub mod doors;
 pub mod errand;
 pub mod greet;
+pub mod lists;
 pub mod names;
 pub mod pipe;
 pub mod prologue;
@@ -82,13 +83,17 @@ impl<N: Net> Daemon<N> {
     /// Takes a new connection in. At the limit it is closed, after a look at what it has sent so
     /// that the kernel says FIN rather than RST.
     pub fn accept(&mut self, mut wire: N::Wire, peer: SocketAddr) {
+        let addr = peer.ip().to_canonical();
+        let header = &self.world.settings.proxy_protocol;
+        let may_announce = header.as_ref().is_some_and(|header| header.trusts(addr));
+        if !may_announce && !lists::may_enter(&mut self.world, addr) {
+            return self.turn_away(wire);
+        }
         if self.sessions.len() >= self.most_sessions {
             self.world.meter.concurrency_limited += 1;
             let line = format!("event=concurrency-limited limit={}", self.most_sessions);
             self.world.folded.info(self.world.now, &line);
-            let _ = wire.read(&mut [std::io::IoSliceMut::new(&mut self.world.scratch)]);
-            let _ = wire.shut();
-            return;
+            return self.turn_away(wire);
         }
         let entry = self.sessions.vacant_entry();
         let key = entry.key() as u32;
@@ -97,8 +102,14 @@ impl<N: Net> Daemon<N> {
             self.world.folded.warn(self.world.now, &line);
             return;
         }
-        entry.insert(Session::new(wire, peer, &self.world));
+        entry.insert(Session::new(wire, peer, may_announce, self.world.now));
         self.queue(key);
+    }
+
+    /// Closes a connection without a word, after a look at what it has sent.
+    fn turn_away(&mut self, mut wire: N::Wire) {
+        let _ = wire.read(&mut [std::io::IoSliceMut::new(&mut self.world.scratch)]);
+        let _ = wire.shut();
     }
 
     /// Notes what the poller says about one of the sessions' sockets.

@@ -17,7 +17,7 @@ use crate::daemon::errand::{Errands, MOST_ERRANDS};
 use crate::daemon::resolver::{self, Finding, Resolver};
 use crate::daemon::session::Readiness;
 use crate::daemon::world::World;
-use crate::daemon::{Daemon, dc_list, dialer, sizing};
+use crate::daemon::{Daemon, dc_list, dialer, lists, sizing};
 use crate::io::clock::{Clock, Tick};
 use crate::io::egress::Egress;
 use crate::io::listen::{self, Manner};
@@ -98,6 +98,7 @@ impl Server {
         let resolver = Resolver::new(&world.settings.dns);
         let moderation = Moderation::new(world.settings.moderation);
         dc_list::plan(&mut world);
+        lists::plan(&mut world);
         let net = MioNet::new(registry.try_clone()?, egress(&world.settings));
         let daemon = Daemon::new(world, net, sizes.sessions);
         Ok(Self {
@@ -140,7 +141,7 @@ impl Server {
             if self.daemon.sessions() < before {
                 self.paused = None;
             }
-            busy |= self.accept_all() | self.errands.has_work(&self.daemon.world);
+            busy |= self.accept_all() | self.has_errands();
             // A name that this turn asked for must not wait for the next event.
             busy |= self.resolver.has_room() && self.daemon.world.names.is_wanted();
             if let Some(until) = self.leaving
@@ -152,8 +153,9 @@ impl Server {
             if !busy {
                 if events.is_empty() {
                     self.daemon.world.refill_shares();
+                    self.daemon.world.refine();
                 }
-                busy = self.daemon.world.shares.wants();
+                busy = self.daemon.world.shares.wants() || self.daemon.world.fit.is_running();
             }
             self.rest();
         }
@@ -230,15 +232,23 @@ impl Server {
         false
     }
 
+    /// Whether there is something to fetch, read or write without waiting.
+    fn has_errands(&self) -> bool {
+        let world = &self.daemon.world;
+        self.errands.has_work(world) || world.lists.has_work()
+    }
+
     /// Starts what is due and takes the errands a step further.
     fn fetch(&mut self) {
         let (world, net) = self.daemon.parts();
         while let Some(job) = world.agenda.next(world.now) {
             match job {
                 Job::DcPage(page) => dc_list::fetch(page, world),
+                Job::List(which, source) => lists::begin(world, which, source),
             }
         }
         self.errands.turn(world, net, ERRANDS);
+        lists::turn(world);
     }
 
     /// Starts what is wanted of the resolver and ends what came or is late.

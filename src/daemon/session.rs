@@ -232,25 +232,18 @@ pub struct Session<W> {
 }
 
 impl<W: Wire> Session<W> {
-    /// A connection accepted now.
-    pub fn new(wire: W, peer: SocketAddr, world: &World) -> Self {
-        let addr = peer.ip().to_canonical();
-        let header = &world.settings.proxy_protocol;
-        let is_believed = header.as_ref().is_some_and(|header| header.trusts(addr));
+    /// A connection accepted now, whose peer may announce another address or not.
+    pub fn new(wire: W, peer: SocketAddr, may_announce: bool, now: Tick) -> Self {
         let ready = Readiness { readable: true, writable: true, ..Readiness::default() };
         Self {
             client: End::new(wire, ready),
-            stage: Stage::Prologue(if is_believed {
-                Prologue::expecting()
-            } else {
-                Prologue::direct()
-            }),
-            addr,
+            stage: Stage::Prologue(Prologue::new(may_announce)),
+            addr: peer.ip().to_canonical(),
             port: peer.port(),
             user: None,
             fronted: false,
-            born: world.now,
-            active: world.now,
+            born: now,
+            active: now,
             armed: None,
             queued: false,
             parked: false,
@@ -315,6 +308,8 @@ pub enum Why {
     Stalled,
     /// The client did not finish its handshake.
     Handshake,
+    /// A list does not let the client's address in.
+    Unwelcome,
     /// A PROXY protocol header went wrong or did not end in time.
     BadHeader,
     /// The client sent what no client of ours sends.
@@ -342,6 +337,7 @@ impl Why {
             Self::Idle => "idle",
             Self::Stalled => "stalled",
             Self::Handshake => "handshake-timeout",
+            Self::Unwelcome => "unwelcome",
             Self::BadHeader => "bad-proxy-header",
             Self::Garbled => "garbled",
             Self::Gone => "client-gone",

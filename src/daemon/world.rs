@@ -14,6 +14,7 @@ use crate::daemon::errand::agenda::{Agenda, Job};
 #[cfg(feature = "tls")]
 use crate::daemon::errand::trust::Trust;
 use crate::daemon::errand::{self, Errand};
+use crate::daemon::lists::Lists;
 use crate::daemon::names::Names;
 use crate::flow::gate::Book;
 use crate::flow::lane::{SLOT, SLOTS};
@@ -21,9 +22,11 @@ use crate::io::clock::{Tick, Wall};
 use crate::io::logger::Folded;
 use crate::io::pool::Pool;
 use crate::io::wheel::Wheel;
+use crate::policy::calibrate::Fit;
 use crate::policy::drbg::Drbg;
 use crate::policy::misses::Misses;
 use crate::policy::replay::Replay;
+use crate::policy::shaper::Pace;
 use crate::policy::throttle::Throttle;
 use crate::policy::users::Users;
 
@@ -51,12 +54,18 @@ pub struct World {
     pub drbg: Drbg,
     /// Key shares made in idle turns.
     pub shares: KeyShares,
+    /// The pace of downloads that begin now.
+    pub pace: Pace,
+    /// Learns a better one in idle turns, see [`World::refine`].
+    pub fit: Fit,
     /// Host names and their addresses.
     pub names: Names,
     /// Addresses that failed lately.
     pub bad: BadAddresses,
     /// What Telegram says of its addresses.
     pub dc_list: DcList,
+    /// Who may connect at all.
+    pub lists: Lists,
     /// What has to be fetched when.
     pub agenda: Agenda,
     /// Errands that wait for a place.
@@ -138,9 +147,12 @@ impl World {
             slots: slots.clamp(1, SLOTS),
             drbg: Drbg::new(seed),
             shares: KeyShares::default(),
+            pace: Pace::default(),
+            fit: Fit::default(),
             names: Names::default(),
             bad: BadAddresses::default(),
             dc_list: DcList::default(),
+            lists: Lists::new(&settings),
             agenda: Agenda::default(),
             errands: VecDeque::new(),
             #[cfg(feature = "tls")]
@@ -234,6 +246,16 @@ impl World {
     /// Makes one key share for the stock, if it wants one.
     pub fn refill_shares(&mut self) {
         self.shares.refill(&mut self.drbg);
+    }
+
+    /// Looks at a few of the durations in [`World::fit`], if a fit is under way. New downloads
+    /// use what it finds.
+    pub fn refine(&mut self) {
+        if let Some(pace) = self.fit.step() {
+            self.pace = pace;
+            let (k, lambda_ms, durations) = (pace.k(), pace.lambda_ms(), self.fit.len());
+            log::info!("event=pace k={k:.4} lambda_ms={lambda_ms:.4} durations={durations}");
+        }
     }
 
     /// A client address as it may appear in a log: /24 or /48 unless the operator asked for all.

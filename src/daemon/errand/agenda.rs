@@ -1,6 +1,7 @@
 //! What has to be fetched when: the first time at once, then once per period, after a failure
 //! sooner, and never at the very same moment as everybody else.
 
+use crate::daemon::lists::Which;
 use crate::io::clock::Tick;
 use crate::policy::drbg::Drbg;
 
@@ -9,6 +10,8 @@ use crate::policy::drbg::Drbg;
 pub enum Job {
     /// The page of Telegram's list of addresses with this number.
     DcPage(usize),
+    /// The source with this number of a list.
+    List(Which, usize),
 }
 
 /// All jobs and when they are due. Empty when nothing is configured, and then nothing ever wakes.
