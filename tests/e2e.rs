@@ -35,5 +35,6 @@ mod e2e {
     mod stats;
     mod throttle;
     mod timeouts;
+    mod upstream;
     mod users;
 }

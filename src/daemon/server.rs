@@ -192,7 +192,7 @@ impl Server {
                     door.knock();
                 }
             }
-            token if token >= QUESTS => self.resolver.wake(token - QUESTS),
+            token if token >= QUESTS => self.resolver.on_ready(token - QUESTS, readiness(event)),
             token if token >= ERRANDS => {
                 self.errands.on_ready(token - ERRANDS, readiness(event));
             }

@@ -16,6 +16,7 @@ use crate::daemon::errand::trust::Trust;
 use crate::daemon::errand::{self, Errand};
 use crate::daemon::lists::Lists;
 use crate::daemon::names::Names;
+use crate::daemon::routes::Routes;
 use crate::flow::gate::Book;
 use crate::flow::lane::{SLOT, SLOTS};
 use crate::io::clock::{Tick, Wall};
@@ -62,6 +63,8 @@ pub struct World {
     pub names: Names,
     /// Addresses that failed lately.
     pub bad: BadAddresses,
+    /// The ways to Telegram.
+    pub routes: Routes,
     /// What Telegram says of its addresses.
     pub dc_list: DcList,
     /// Who may connect at all.
@@ -151,6 +154,7 @@ impl World {
             fit: Fit::default(),
             names: Names::default(),
             bad: BadAddresses::default(),
+            routes: Routes::new(&settings),
             dc_list: DcList::default(),
             lists: Lists::new(&settings),
             agenda: Agenda::default(),

@@ -1,5 +1,6 @@
 //! Who may, and how much. Deterministic; time and randomness are parameters.
 
+pub mod breaker;
 pub mod calibrate;
 pub mod drbg;
 pub mod iplist;

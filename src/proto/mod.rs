@@ -17,5 +17,6 @@ pub mod obfuscated2;
 pub mod proxy_header;
 pub mod secret;
 pub mod server_hello;
+pub mod socks5;
 pub mod tls;
 pub mod url;
