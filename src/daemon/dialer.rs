@@ -3,7 +3,7 @@
 
 pub mod routed;
 
-use std::io::IoSliceMut;
+use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 
 use crate::daemon::greet::{self, Turn};
@@ -212,11 +212,8 @@ fn start_next<N: Net>(
                 stage.attempts[slot] = Some(attempt);
                 stage.stagger = Tick(world.now.0 + STAGGER_MS);
             }
-            Err(e) if egress::is_barred(&e) => {
-                // Not the address's fault: the same would happen with any other.
-                let line = format!("event=egress-refused error={:?}", e.to_string());
-                world.folded.warn(world.now, &line);
-            }
+            // Not the address's fault: the same would happen with any other.
+            Err(e) if warn_if_barred(world, &e) => {}
             Err(e) => {
                 let line = format!("event=dial-failed addr={addr} error={:?}", e.to_string());
                 world.folded.info(world.now, &line);
@@ -299,6 +296,16 @@ fn give_up<W: Wire>(session: &mut Session<W>, world: &mut World, why: Why) -> Tu
     let line = format!("event=dc-unreachable user={name:?} why={}", why.as_str());
     world.folded.warn(world.now, &line);
     greet::leave(session, world, why)
+}
+
+/// Tells the operator that the system refuses the way out. `false` = it is something else.
+fn warn_if_barred(world: &mut World, error: &io::Error) -> bool {
+    let is_barred = egress::is_barred(error);
+    if is_barred {
+        let line = format!("event=egress-refused error={:?}", error.to_string());
+        world.folded.warn(world.now, &line);
+    }
+    is_barred
 }
 
 fn is_own_listener<N: Net>(addr: SocketAddr, binds: &[SocketAddr], net: &mut N) -> bool {
