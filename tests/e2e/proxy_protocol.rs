@@ -250,6 +250,20 @@ fn silent_clients_stall_nobody() {
 }
 
 #[test]
+fn a_health_check_disturbs_no_site() {
+    let stage = Stage::with(listening);
+    let files = stage.proxy.files();
+    for words in [&b""[..], &binary(0, 0, b""), b"PROXY UNKNOWN\r\n"] {
+        let check = Peer::connect("health check", stage.proxy.addr);
+        check.twin().send(words);
+        check.finish();
+        assert_eq!(check.twin().recv_rest(), (Vec::new(), End::Fin), "{words:?}");
+    }
+    stage.proxy.wait_for_rest(files);
+    assert_eq!(stage.origin.knocks(), 0);
+}
+
+#[test]
 fn silent_clients_at_the_limit_are_cleared_for_users() {
     let stage = Stage::with(|config| {
         let config = listening(config).set("", "concurrency", "8");
