@@ -33,6 +33,7 @@ mod e2e {
     mod relay;
     mod shape;
     mod signals;
+    mod sockets;
     mod stats;
     mod throttle;
     mod timeouts;

@@ -217,7 +217,8 @@ pub const KEYS: &[Key] = &[
         "network.bind-address",
         Ips(|d, v| d.source_addrs = v),
         r#"["192.0.2.1", "2001:db8::1"]"#,
-        "The source address of our own connections, one of each family.",
+        "The source address of our own connections, one of each family; a family without one is \
+         not used.",
     )
     .unset(),
     Key::new(

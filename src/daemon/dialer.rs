@@ -3,7 +3,7 @@
 
 pub mod routed;
 
-use std::io::IoSliceMut;
+use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 
 use crate::daemon::greet::{self, Turn};
@@ -12,6 +12,7 @@ use crate::daemon::pipe::{Lanes, Pipe};
 use crate::daemon::session::{End, Fate, Got, Readiness, Session, Stage, Why};
 use crate::daemon::world::World;
 use crate::io::clock::Tick;
+use crate::io::egress;
 use crate::io::sockopt::SocketOptions;
 use crate::io::wire::{Net, Wire};
 use crate::proto::proxy_header;
@@ -211,6 +212,8 @@ fn start_next<N: Net>(
                 stage.attempts[slot] = Some(attempt);
                 stage.stagger = Tick(world.now.0 + STAGGER_MS);
             }
+            // Not the address's fault: the same would happen with any other.
+            Err(e) if warn_if_barred(world, &e) => {}
             Err(e) => {
                 let line = format!("event=dial-failed addr={addr} error={:?}", e.to_string());
                 world.folded.info(world.now, &line);
@@ -295,6 +298,16 @@ fn give_up<W: Wire>(session: &mut Session<W>, world: &mut World, why: Why) -> Tu
     greet::leave(session, world, why)
 }
 
+/// Tells the operator that the system refuses the way out. `false` = it is something else.
+fn warn_if_barred(world: &mut World, error: &io::Error) -> bool {
+    let is_barred = egress::is_barred(error);
+    if is_barred {
+        let line = format!("event=egress-refused error={:?}", error.to_string());
+        world.folded.warn(world.now, &line);
+    }
+    is_barred
+}
+
 fn is_own_listener<N: Net>(addr: SocketAddr, binds: &[SocketAddr], net: &mut N) -> bool {
     let ip = addr.ip().to_canonical();
     binds.iter().filter(|bind| bind.port() == addr.port()).any(|bind| {
@@ -311,6 +324,7 @@ pub fn options(world: &World) -> SocketOptions {
         keep_alive: keep.enabled.then_some((keep.idle, keep.interval, keep.count)),
         user_timeout_ms: user_timeout.as_millis() as u32,
         not_sent_lowat: world.settings.not_sent_lowat,
+        congestion: world.settings.congestion.clone(),
     }
 }
 

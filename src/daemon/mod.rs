@@ -9,6 +9,7 @@ pub mod admin;
 pub mod answer;
 pub mod dc_list;
 pub mod dialer;
+pub mod doors;
 pub mod errand;
 pub mod greet;
 pub mod hop;
@@ -84,9 +85,10 @@ impl<N: Net> Daemon<N> {
     /// Takes a new connection in. At the limit it is closed, after a look at what it has sent so
     /// that the kernel says FIN rather than RST.
     pub fn accept(&mut self, mut wire: N::Wire, peer: SocketAddr) {
-        // Whoever may announce another address is judged when that is known.
         let addr = peer.ip().to_canonical();
-        if !prologue::may_announce(&self.world, addr) && !lists::may_enter(&mut self.world, addr) {
+        let header = &self.world.settings.proxy_protocol;
+        let may_announce = header.as_ref().is_some_and(|header| header.trusts(addr));
+        if !may_announce && !lists::may_enter(&mut self.world, addr) {
             return self.turn_away(wire);
         }
         if self.sessions.len() >= self.most_sessions {
@@ -102,7 +104,7 @@ impl<N: Net> Daemon<N> {
             self.world.folded.warn(self.world.now, &line);
             return;
         }
-        entry.insert(Session::new(wire, peer, &self.world));
+        entry.insert(Session::new(wire, peer, may_announce, self.world.now));
         self.queue(key);
     }
 

@@ -3,7 +3,9 @@
 
 use std::net::SocketAddr;
 
-use crate::daemon::dialer::{Attempt, LOOKUP_MS, Targets, connected, give_up, options};
+use crate::daemon::dialer::{
+    Attempt, LOOKUP_MS, Targets, connected, give_up, options, warn_if_barred,
+};
 use crate::daemon::greet::Turn;
 use crate::daemon::hop::{Hop, Trouble};
 use crate::daemon::routes::Entry;
@@ -102,6 +104,7 @@ pub fn dial<N: Net>(
                 stage.attempts[0] = Some(Attempt { wire, addr: entry, until, woken: false, climb });
             }
             Err(e) => {
+                warn_if_barred(world, &e);
                 world.routes.failed(leg.way, &e.to_string(), world.now);
                 stage.next = after(legs, stage.next, leg.way);
             }

@@ -7,6 +7,7 @@ use mio::{Events, Poll};
 
 use super::*;
 use crate::daemon::resolver::quest::Finding;
+use crate::io::egress::Egress;
 
 /// What a server of these tests does: it answers with this code, or keeps silent.
 type Manner = Option<u8>;
@@ -29,7 +30,7 @@ struct Rig {
 impl Rig {
     fn new(manners: &[Manner]) -> Self {
         let poll = Poll::new().unwrap();
-        let net = MioNet::new(poll.registry().try_clone().unwrap());
+        let net = MioNet::new(poll.registry().try_clone().unwrap(), Egress::default());
         let open = |manner: &Manner| {
             let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
             socket.set_nonblocking(true).unwrap();
