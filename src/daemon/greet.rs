@@ -14,8 +14,10 @@ use crate::daemon::world::World;
 use crate::flow::gate::{Admission, Gate, Verdict};
 use crate::flow::lane::{Downlink, Uplink};
 use crate::flow::recrypt::Recrypt;
+use crate::flow::shape::Shape;
 use crate::io::clock::Tick;
 use crate::io::wire::Wire;
+use crate::policy::shaper::Shaper;
 use crate::policy::users::{HostId, UserId};
 use crate::proto::client_hello::Suspicion;
 use crate::proto::dc::{self, DcId};
@@ -224,7 +226,9 @@ fn call_dc<W: Wire>(
     let payload = &mut world.scratch[early];
     up.recrypt(payload);
     opening.extend_from_slice(payload);
-    let lanes = Lanes::Relay(Box::new(Relay { up, down: Downlink::new(recrypt), dc: id }));
+    let shaper = settings.shape.map(|shape| Shaper::new(world.pace, shape.always, shape.drs));
+    let down = Downlink::new(recrypt, shaper.map(|shaper| Box::new(Shape::new(shaper))));
+    let lanes = Lanes::Relay(Box::new(Relay { up, down, dc: id }));
     session.stage = Stage::Dial(Box::new(Dial::new(lanes, opening, Targets::Known(addrs))));
     Turn::On
 }

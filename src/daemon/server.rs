@@ -157,8 +157,9 @@ impl Server {
             if !busy {
                 if events.is_empty() {
                     self.daemon.world.refill_shares();
+                    self.daemon.world.refine();
                 }
-                busy = self.daemon.world.shares.wants();
+                busy = self.daemon.world.shares.wants() || self.daemon.world.fit.is_running();
             }
             self.rest();
         }

@@ -21,9 +21,11 @@ use crate::io::clock::{Tick, Wall};
 use crate::io::logger::Folded;
 use crate::io::pool::Pool;
 use crate::io::wheel::Wheel;
+use crate::policy::calibrate::Fit;
 use crate::policy::drbg::Drbg;
 use crate::policy::misses::Misses;
 use crate::policy::replay::Replay;
+use crate::policy::shaper::Pace;
 use crate::policy::throttle::Throttle;
 use crate::policy::users::Users;
 
@@ -51,6 +53,10 @@ pub struct World {
     pub drbg: Drbg,
     /// Key shares made in idle turns.
     pub shares: KeyShares,
+    /// The pace of downloads that begin now.
+    pub pace: Pace,
+    /// Learns a better one in idle turns, see [`World::refine`].
+    pub fit: Fit,
     /// Host names and their addresses.
     pub names: Names,
     /// Addresses that failed lately.
@@ -136,6 +142,8 @@ impl World {
             slots: slots.clamp(1, SLOTS),
             drbg: Drbg::new(seed),
             shares: KeyShares::default(),
+            pace: Pace::default(),
+            fit: Fit::default(),
             names: Names::default(),
             bad: BadAddresses::default(),
             dc_list: DcList::default(),
@@ -232,6 +240,16 @@ impl World {
     /// Makes one key share for the stock, if it wants one.
     pub fn refill_shares(&mut self) {
         self.shares.refill(&mut self.drbg);
+    }
+
+    /// Looks at a few of the durations in [`World::fit`], if a fit is under way. New downloads
+    /// use what it finds.
+    pub fn refine(&mut self) {
+        if let Some(pace) = self.fit.step() {
+            self.pace = pace;
+            let (k, lambda_ms, durations) = (pace.k(), pace.lambda_ms(), self.fit.len());
+            log::info!("event=pace k={k:.4} lambda_ms={lambda_ms:.4} durations={durations}");
+        }
     }
 
     /// A client address as it may appear in a log: /24 or /48 unless the operator asked for all.

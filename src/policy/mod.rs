@@ -1,8 +1,10 @@
 //! Who may, and how much. Deterministic; time and randomness are parameters.
 
+pub mod calibrate;
 pub mod drbg;
 pub mod misses;
 pub mod moderation;
 pub mod replay;
+pub mod shaper;
 pub mod throttle;
 pub mod users;
