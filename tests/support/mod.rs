@@ -20,6 +20,7 @@ pub mod reference;
 pub mod stage;
 pub mod stats;
 pub mod tls;
+pub mod web;
 
 use std::time::{Duration, Instant};
 

@@ -1,0 +1,142 @@
+//! A web server that does whatever a scenario says, over HTTP or HTTPS: one request per
+//! connection, answered by a script that writes raw bytes.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use super::PATIENCE;
+
+/// What a script gets: the head of the request, and where to write. An error of a write means
+/// that the visitor has left, which is for the scenario to judge.
+pub type Script = dyn Fn(&str, &mut dyn Write) -> std::io::Result<()> + Send + Sync;
+
+/// The server.
+pub struct Web {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    is_secure: bool,
+    seen: Arc<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    requests: Mutex<Vec<String>>,
+    connections: AtomicUsize,
+    open: AtomicUsize,
+    most_open: AtomicUsize,
+}
+
+impl Web {
+    /// Listens on 127.0.0.1 without TLS.
+    pub fn plain(
+        script: impl Fn(&str, &mut dyn Write) -> std::io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self::listen(None, script)
+    }
+
+    /// Listens on 127.0.0.1 with TLS.
+    pub fn secure(
+        config: Arc<ServerConfig>,
+        script: impl Fn(&str, &mut dyn Write) -> std::io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self::listen(Some(config), script)
+    }
+
+    fn listen(
+        config: Option<Arc<ServerConfig>>,
+        script: impl Fn(&str, &mut dyn Write) -> std::io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let addr = listener.local_addr().expect("an address");
+        let (seen, script): (_, Arc<Script>) = (Arc::new(Seen::default()), Arc::new(script));
+        let (notes, is_secure) = (Arc::clone(&seen), config.is_some());
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (notes, script) = (Arc::clone(&notes), Arc::clone(&script));
+                let config = config.clone();
+                thread::spawn(move || {
+                    notes.connections.fetch_add(1, Ordering::SeqCst);
+                    let open = notes.open.fetch_add(1, Ordering::SeqCst) + 1;
+                    notes.most_open.fetch_max(open, Ordering::SeqCst);
+                    serve(stream, config, &notes, &script);
+                    notes.open.fetch_sub(1, Ordering::SeqCst);
+                });
+            }
+        });
+        Self { addr, is_secure, seen }
+    }
+
+    /// The URL of `path`.
+    pub fn url(&self, path: &str) -> String {
+        let scheme = if self.is_secure { "https" } else { "http" };
+        format!("{scheme}://{}{path}", self.addr)
+    }
+
+    /// The heads of all requests so far.
+    pub fn requests(&self) -> Vec<String> {
+        self.seen.requests.lock().expect("the requests").clone()
+    }
+
+    /// Connections made so far.
+    pub fn connections(&self) -> usize {
+        self.seen.connections.load(Ordering::SeqCst)
+    }
+
+    /// Most connections at the same time.
+    pub fn most_open(&self) -> usize {
+        self.seen.most_open.load(Ordering::SeqCst)
+    }
+}
+
+fn serve(stream: TcpStream, config: Option<Arc<ServerConfig>>, seen: &Seen, script: &Arc<Script>) {
+    stream.set_read_timeout(Some(PATIENCE)).expect("a read timeout");
+    stream.set_write_timeout(Some(PATIENCE)).expect("a write timeout");
+    match config {
+        None => {
+            let mut stream = stream;
+            answer(&mut stream, seen, script);
+        }
+        Some(config) => {
+            let tls = ServerConnection::new(config).expect("a TLS server");
+            let mut stream = StreamOwned::new(tls, stream);
+            answer(&mut stream, seen, script);
+            stream.conn.send_close_notify();
+            let _ = stream.flush();
+        }
+    }
+}
+
+fn answer(stream: &mut (impl Read + Write), seen: &Seen, script: &Arc<Script>) {
+    let (mut head, mut chunk) = (Vec::new(), [0; 1024]);
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read(&mut chunk) {
+            Ok(count @ 1..) => head.extend_from_slice(&chunk[..count]),
+            _ => return,
+        }
+    }
+    let head = String::from_utf8(head).expect("an ASCII head");
+    seen.requests.lock().expect("the requests").push(head.clone());
+    if script(&head, stream).is_ok() {
+        let _ = stream.flush();
+    }
+}
+
+/// A good answer with this body.
+pub fn page(body: &str) -> Vec<u8> {
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+}
+
+/// A redirect.
+pub fn redirect(location: &str) -> Vec<u8> {
+    format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n").into_bytes()
+}
+
+/// The path that a head asks for.
+pub fn path_of(head: &str) -> &str {
+    head.split(' ').nth(1).expect("a path")
+}
