@@ -172,7 +172,7 @@ fn carry<W: Wire>(
     debug_assert!(kept, "the read rule left room for everything that was read");
     to.uncounted = to.uncounted.saturating_add(payload as u32);
     count(to, user, world, way);
-    let more = from.ready.readable && to.outbox.is_empty() && lane.may_go_on(world.now);
+    let more = from.ready.readable && to.outbox.is_empty();
     // After an end the deed has changed: look again in this turn.
     if more || ended { Moved::More } else { Moved::Rest }
 }
@@ -196,11 +196,6 @@ impl Lane<'_> {
             Self::Down(lane) => lane.grant(world.now.0, || world.drbg.u32()),
             Self::Up(_) | Self::Plain => Grant::Any,
         }
-    }
-
-    /// The next record need not wait.
-    fn may_go_on(&self, now: Tick) -> bool {
-        self.shape().is_none_or(|shape| shape.shaper().wait(now.0).is_none())
     }
 }
 

@@ -195,6 +195,10 @@ fn plan(mix: Mix, rng: &mut Rng, scene: &Scene, seed: u64) -> Plan {
         turned_away: false,
         seed,
     };
+    if rng.u32(0..4) == 0 {
+        // Crumbs, too short for records of their own.
+        (plan.down, plan.server.mouthful) = (rng.usize(1..3_000), 6);
+    }
     (plan.habits.ending, plan.server.ending) = [
         (Ending::Fin, Ending::AwaitFin),
         (Ending::AwaitFin, Ending::Fin),
