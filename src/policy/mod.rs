@@ -4,6 +4,7 @@ pub mod calibrate;
 pub mod drbg;
 pub mod misses;
 pub mod moderation;
+pub mod profile;
 pub mod replay;
 pub mod shaper;
 pub mod throttle;

@@ -353,7 +353,7 @@ const STAMP_AT: usize = 28;
 /// Longest session id in bytes (RFC 8446 4.1.2).
 pub(super) const SESSION_ID_MAX: usize = 32;
 /// Extension types.
-const SERVER_NAME: u16 = 0x0000;
+pub(super) const SERVER_NAME: u16 = 0x0000;
 pub(super) const KEY_SHARE: u16 = 0x0033;
 /// The one name type there is (RFC 6066 3).
 const HOST_NAME: u8 = 0x00;
