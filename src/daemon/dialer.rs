@@ -242,7 +242,8 @@ fn give_up<W: Wire>(session: &mut Session<W>, world: &mut World, why: Why) -> Tu
     greet::leave(session, world, why)
 }
 
-fn is_own_listener<N: Net>(addr: SocketAddr, binds: &[SocketAddr], net: &mut N) -> bool {
+/// Whether an address leads back to one of our listeners.
+pub fn is_own_listener<N: Net>(addr: SocketAddr, binds: &[SocketAddr], net: &mut N) -> bool {
     let ip = addr.ip().to_canonical();
     binds.iter().filter(|bind| bind.port() == addr.port()).any(|bind| {
         let ours = bind.ip().to_canonical();

@@ -13,7 +13,10 @@ pub mod errand;
 pub mod greet;
 pub mod names;
 pub mod pipe;
+#[cfg(feature = "tls")]
+pub mod raid;
 pub mod resolver;
+pub mod scout;
 pub mod server;
 pub mod session;
 pub mod sizing;

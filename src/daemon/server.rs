@@ -13,10 +13,12 @@ use crate::config::settings::{Origin, Settings};
 use crate::daemon::admin::{Admin, MOST_VISITS};
 use crate::daemon::errand::agenda::Job;
 use crate::daemon::errand::{Errands, MOST_ERRANDS};
+#[cfg(feature = "tls")]
+use crate::daemon::raid;
 use crate::daemon::resolver::{self, Finding, Resolver};
 use crate::daemon::session::Readiness;
 use crate::daemon::world::World;
-use crate::daemon::{Daemon, dc_list, dialer, sizing};
+use crate::daemon::{Daemon, dc_list, dialer, scout, sizing};
 use crate::io::clock::{Clock, Tick};
 use crate::io::listen::{self, AcceptTrouble, Listener};
 use crate::io::signals::{Signal, Signals};
@@ -103,6 +105,9 @@ impl Server {
         let resolver = Resolver::new(&world.settings.dns);
         let moderation = Moderation::new(world.settings.moderation);
         dc_list::plan(&mut world);
+        scout::plan(&mut world);
+        #[cfg(feature = "tls")]
+        raid::plan(&mut world);
         let net = MioNet::new(registry.try_clone()?);
         let daemon = Daemon::new(world, net, sizes.sessions);
         Ok(Self {
@@ -239,6 +244,9 @@ impl Server {
         while let Some(job) = world.agenda.next(world.now) {
             match job {
                 Job::DcPage(page) => dc_list::fetch(page, world),
+                Job::Look(host) => scout::look(host, world),
+                #[cfg(feature = "tls")]
+                Job::Visit(page) => raid::visit(page, world),
             }
         }
         self.errands.turn(world, net, ERRANDS);

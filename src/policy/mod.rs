@@ -9,3 +9,4 @@ pub mod replay;
 pub mod shaper;
 pub mod throttle;
 pub mod users;
+pub mod visit;

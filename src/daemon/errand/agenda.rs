@@ -3,12 +3,18 @@
 
 use crate::io::clock::Tick;
 use crate::policy::drbg::Drbg;
+use crate::policy::users::HostId;
 
 /// Something that is done again and again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Job {
     /// The page of Telegram's list of addresses with this number.
     DcPage(usize),
+    /// A look at the site of this host.
+    Look(HostId),
+    /// A visit to the page with this number.
+    #[cfg(feature = "tls")]
+    Visit(usize),
 }
 
 /// All jobs and when they are due. Empty when nothing is configured, and then nothing ever wakes.
