@@ -19,12 +19,15 @@ mod e2e {
     mod hostile;
     mod idle;
     mod judge;
+    mod likeness;
     mod limits;
     mod memory;
     mod mirror;
     mod names;
     mod privacy;
     mod prober;
+    #[cfg(feature = "tls")]
+    mod raids;
     mod records;
     mod relay;
     mod signals;

@@ -2,6 +2,8 @@
 //! would, and how the site answers goes to `policy/profile.rs`. The handshake is never finished,
 //! so no TLS library is needed and nothing secret is said.
 
+use std::time::Duration;
+
 use crate::daemon::errand::agenda::Job;
 use crate::daemon::errand::line::{Place, Via};
 use crate::daemon::errand::{Errand, Sight, Step, Target};
@@ -48,8 +50,7 @@ pub fn plan(world: &mut World) {
         return;
     }
     for host in world.users.hosts() {
-        let wait =
-            host.index() as u64 * APART_MS + u64::from(world.drbg.u32_below(APART_MS as u32));
+        let wait = host.index() as u64 * APART_MS + u64::from(world.drbg.u32_below(CHANCE_MS));
         world.agenda.add(Job::Look(host), Tick(world.now.0 + wait));
     }
 }
@@ -238,9 +239,10 @@ const ORDERS: [[u16; 3]; LOOKS as usize] =
     [[0x1301, 0x1302, 0x1303], [0x1302, 0x1301, 0x1303], [0x1301, 0x1302, 0x1303]];
 /// Looks per round: flights vary.
 const LOOKS: u32 = 3;
-const BETWEEN: std::time::Duration = std::time::Duration::from_secs(4);
-/// Between the first looks at two hosts, at most.
-const APART_MS: u64 = 500;
+const BETWEEN: Duration = Duration::from_secs(4);
+/// Between the first looks at two hosts; more of them at once would crowd out other errands.
+const APART_MS: u64 = 2_000;
+const CHANCE_MS: u32 = 500;
 /// For one look. A site takes milliseconds.
 const LOOK_MS: u64 = 10_000;
 const LOOK_MAX_US: u64 = 10_000_000;

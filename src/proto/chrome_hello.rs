@@ -146,7 +146,7 @@ fn ech_grease(fill: &mut dyn FnMut(&mut [u8])) -> Vec<u8> {
 fn below(bound: usize, fill: &mut dyn FnMut(&mut [u8])) -> usize {
     let mut draw = [0; 4];
     fill(&mut draw);
-    (u64::from(u32::from_le_bytes(draw)) * bound as u64 >> 32) as usize
+    ((u64::from(u32::from_le_bytes(draw)) * bound as u64) >> 32) as usize
 }
 
 /// A type, a length, a content: also the layout of a key share.

@@ -13,6 +13,7 @@ pub mod hello;
 pub mod names;
 pub mod obfuscated2;
 pub mod origin;
+pub mod origins;
 pub mod peer;
 pub mod prober;
 pub mod proxy;
