@@ -21,6 +21,7 @@ mod e2e {
     mod judge;
     mod likeness;
     mod limits;
+    mod lists;
     mod memory;
     mod mirror;
     mod names;
@@ -30,9 +31,11 @@ mod e2e {
     mod raids;
     mod records;
     mod relay;
+    mod shape;
     mod signals;
     mod stats;
     mod throttle;
     mod timeouts;
+    mod upstream;
     mod users;
 }

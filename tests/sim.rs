@@ -81,10 +81,10 @@ fn a_drain_in_the_middle_ends_everybody() {
 
 #[test]
 fn a_burst_flows_freely_and_always_holds_to_the_pace() {
-    let free = download_ms(None);
-    let burst = download_ms(Some(ShapeSettings { always: false, drs: false }));
-    let drs = download_ms(Some(ShapeSettings { always: false, drs: true }));
-    let always = download_ms(Some(ShapeSettings { always: true, drs: false }));
+    let free = download_ms(None, &[]);
+    let burst = download_ms(Some(ShapeSettings { always: false, drs: false }), &[]);
+    let drs = download_ms(Some(ShapeSettings { always: false, drs: true }), &[]);
+    let always = download_ms(Some(ShapeSettings { always: true, drs: false }), &[]);
     // 6.76 ms on average for each record.
     let paced = (DOWNLOAD / 16_401) as u64 * 676 / 100;
     assert!((paced * 7 / 10..paced * 14 / 10).contains(&always), "{always} ms, not {paced}");
@@ -106,8 +106,16 @@ fn a_drain_takes_along_the_few_bytes_that_wait_for_company() {
     }
 }
 
-/// The virtual time of a download over a good network.
-fn download_ms(shape: Option<ShapeSettings>) -> u64 {
+#[test]
+fn new_downloads_have_the_pace_that_was_learned() {
+    // Two milliseconds, always: a fit has its steepest shape then, and a mean a little below.
+    let ms = download_ms(Some(ShapeSettings { always: true, drs: false }), &[2_000; 500]);
+    let paced = (DOWNLOAD / 16_401) as u64 * 2;
+    assert!((paced * 9 / 10..paced * 13 / 10).contains(&ms), "{ms} ms, not {paced}");
+}
+
+/// The virtual time of a download over a good network, after visits with these durations.
+fn download_ms(shape: Option<ShapeSettings>, learned_us: &[u64]) -> u64 {
     let mut scene = scene::draw(Mix::Honest, 1);
     scene.faults = hub::Faults { window: (500_000, 500_000), ..hub::Faults::default() };
     scene.settings.shape = shape;
@@ -126,6 +134,10 @@ fn download_ms(shape: Option<ShapeSettings>) -> u64 {
         (plan.habits, plan.server) = (brisk(Ending::AwaitFin), brisk(Ending::Fin));
     }
     let mut play = Play::new(1, scene);
+    play.daemon.world.fit.learn(learned_us.iter().copied());
+    while play.daemon.world.fit.is_running() {
+        play.daemon.world.refine();
+    }
     play.run().unwrap_or_else(|e| panic!("{shape:?}: {}", e.why));
     let hub = play.hub.borrow();
     hub.cables.iter().map(|cable| cable.served - cable.born).max().expect("a client")

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use crate::daemon::addresses;
 use crate::daemon::answer;
-use crate::daemon::dialer::{Dial, Targets};
+use crate::daemon::dialer::{Dial, Targets, routed};
 use crate::daemon::pipe::{Lanes, Relay};
 use crate::daemon::session::{Fate, Got, Session, Stage, Why};
 use crate::daemon::world::World;
@@ -259,7 +259,16 @@ fn call_dc<W: Wire>(
     let shaper = settings.shape.map(|shape| Shaper::new(world.pace, shape.always, shape.drs));
     let down = Downlink::new(recrypt, shaper.map(|shaper| Box::new(Shape::new(shaper))));
     let lanes = Lanes::Relay(Box::new(Relay { up, down, dc: id }));
-    session.stage = Stage::Dial(Box::new(Dial::new(lanes, opening, Targets::Known(addrs))));
+    let targets = match world.routes.is_empty() {
+        true => Targets::Known(addrs),
+        false => Targets::Routed(routed::legs(&world.routes.shuffled(&mut world.drbg), &addrs)),
+    };
+    let spare = match targets {
+        Targets::Known(_) => addresses::second_chance(&settings, id),
+        _ => Vec::new(),
+    };
+    let dial = Dial::new(lanes, opening, targets).with_spare(spare);
+    session.stage = Stage::Dial(Box::new(dial));
     Turn::On
 }
 

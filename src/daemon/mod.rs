@@ -11,11 +11,14 @@ pub mod dc_list;
 pub mod dialer;
 pub mod errand;
 pub mod greet;
+pub mod hop;
+pub mod lists;
 pub mod names;
 pub mod pipe;
 #[cfg(feature = "tls")]
 pub mod raid;
 pub mod resolver;
+pub mod routes;
 pub mod scout;
 pub mod server;
 pub mod session;
@@ -84,13 +87,14 @@ impl<N: Net> Daemon<N> {
     /// that the kernel says FIN rather than RST.
     pub fn accept(&mut self, mut wire: N::Wire, peer: SocketAddr) {
         let addr: IpAddr = peer.ip().to_canonical();
+        if !lists::may_enter(&mut self.world, addr) {
+            return self.turn_away(wire);
+        }
         if self.sessions.len() >= self.most_sessions {
             self.world.meter.concurrency_limited += 1;
             let line = format!("event=concurrency-limited limit={}", self.most_sessions);
             self.world.folded.info(self.world.now, &line);
-            let _ = wire.read(&mut [std::io::IoSliceMut::new(&mut self.world.scratch)]);
-            let _ = wire.shut();
-            return;
+            return self.turn_away(wire);
         }
         let entry = self.sessions.vacant_entry();
         let key = entry.key() as u32;
@@ -101,6 +105,12 @@ impl<N: Net> Daemon<N> {
         }
         entry.insert(Session::new(wire, addr, &mut self.world));
         self.queue(key);
+    }
+
+    /// Closes a connection without a word, after a look at what it has sent.
+    fn turn_away(&mut self, mut wire: N::Wire) {
+        let _ = wire.read(&mut [std::io::IoSliceMut::new(&mut self.world.scratch)]);
+        let _ = wire.shut();
     }
 
     /// Notes what the poller says about one of the sessions' sockets.

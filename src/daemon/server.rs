@@ -18,7 +18,7 @@ use crate::daemon::raid;
 use crate::daemon::resolver::{self, Finding, Resolver};
 use crate::daemon::session::Readiness;
 use crate::daemon::world::World;
-use crate::daemon::{Daemon, dc_list, dialer, scout, sizing};
+use crate::daemon::{Daemon, dc_list, dialer, lists, scout, sizing};
 use crate::io::clock::{Clock, Tick};
 use crate::io::listen::{self, AcceptTrouble, Listener};
 use crate::io::signals::{Signal, Signals};
@@ -105,6 +105,7 @@ impl Server {
         let resolver = Resolver::new(&world.settings.dns);
         let moderation = Moderation::new(world.settings.moderation);
         dc_list::plan(&mut world);
+        lists::plan(&mut world);
         scout::plan(&mut world);
         #[cfg(feature = "tls")]
         raid::plan(&mut world);
@@ -150,7 +151,7 @@ impl Server {
             if self.daemon.sessions() < before {
                 self.paused = None;
             }
-            busy |= self.accept_all() | self.errands.has_work(&self.daemon.world);
+            busy |= self.accept_all() | self.has_errands();
             // A name that this turn asked for must not wait for the next event.
             busy |= self.resolver.has_room() && self.daemon.world.names.is_wanted();
             if let Some(until) = self.leaving
@@ -199,7 +200,7 @@ impl Server {
                     door.knocked = true;
                 }
             }
-            token if token >= QUESTS => self.resolver.wake(token - QUESTS),
+            token if token >= QUESTS => self.resolver.on_ready(token - QUESTS, readiness(event)),
             token if token >= ERRANDS => {
                 self.errands.on_ready(token - ERRANDS, readiness(event));
             }
@@ -238,18 +239,26 @@ impl Server {
         false
     }
 
+    /// Whether there is something to fetch, read or write without waiting.
+    fn has_errands(&self) -> bool {
+        let world = &self.daemon.world;
+        self.errands.has_work(world) || world.lists.has_work()
+    }
+
     /// Starts what is due and takes the errands a step further.
     fn fetch(&mut self) {
         let (world, net) = self.daemon.parts();
         while let Some(job) = world.agenda.next(world.now) {
             match job {
                 Job::DcPage(page) => dc_list::fetch(page, world),
+                Job::List(which, source) => lists::begin(world, which, source),
                 Job::Look(host) => scout::look(host, world),
                 #[cfg(feature = "tls")]
                 Job::Visit(page) => raid::visit(page, world),
             }
         }
         self.errands.turn(world, net, ERRANDS);
+        lists::turn(world);
     }
 
     /// Starts what is wanted of the resolver and ends what came or is late.

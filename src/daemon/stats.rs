@@ -1,7 +1,7 @@
 //! The body of `GET /stats`, field by field as the reference prints it (spec: stats 1).
 
 use std::borrow::Cow;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use miniserde::json;
 use miniserde::ser::{Fragment, Map, Serialize};
@@ -29,6 +29,34 @@ pub fn body(world: &World) -> String {
         }
         report.put("throttle", share);
     }
+    let proxies: Vec<Object> = world
+        .routes
+        .proxies(world.now)
+        .map(|(address, circuit, way)| {
+            let mut state = Object::default();
+            state.put("address", address);
+            state.put("state", circuit.as_str());
+            state.put("dials", way.dials);
+            state.put("failures", way.failures);
+            state.put("last_error", way.last_error.as_deref());
+            state
+        })
+        .collect();
+    if !proxies.is_empty() {
+        report.put("proxies", proxies);
+    }
+    let mut lists = Object::default();
+    for (which, list) in world.lists.iter() {
+        let mut state = Object::default();
+        state.put("entries", list.entries());
+        state.put("bad_lines", list.bad_lines);
+        state.put("updated", list.updated.map(rfc_3339));
+        state.put("refused", list.refused);
+        lists.put(which.as_str(), state);
+    }
+    if !lists.is_empty() {
+        report.put("lists", lists);
+    }
     let mut users = Object::default();
     for (user, connections) in world.users.iter() {
         let mut person = Object::default();
@@ -50,7 +78,11 @@ pub fn body(world: &World) -> String {
 
 /// RFC 3339 in UTC of a moment on the monotonic clock.
 fn stamp(world: &World, at_ms: u64) -> String {
-    humantime::format_rfc3339_millis(UNIX_EPOCH + world.wall_of(at_ms)).to_string()
+    rfc_3339(world.wall_of(at_ms))
+}
+
+fn rfc_3339(since_1970: Duration) -> String {
+    humantime::format_rfc3339_millis(UNIX_EPOCH + since_1970).to_string()
 }
 
 /// A JSON object whose fields keep their order and may be absent, which no derive offers.

@@ -14,7 +14,9 @@ use crate::daemon::errand::agenda::{Agenda, Job};
 #[cfg(feature = "tls")]
 use crate::daemon::errand::trust::Trust;
 use crate::daemon::errand::{self, Errand};
+use crate::daemon::lists::Lists;
 use crate::daemon::names::Names;
+use crate::daemon::routes::Routes;
 use crate::daemon::scout::Scouts;
 use crate::flow::gate::Book;
 use crate::flow::lane::{SLOT, SLOTS};
@@ -67,8 +69,12 @@ pub struct World {
     pub names: Names,
     /// Addresses that failed lately.
     pub bad: BadAddresses,
+    /// The ways to Telegram.
+    pub routes: Routes,
     /// What Telegram says of its addresses.
     pub dc_list: DcList,
+    /// Who may connect at all.
+    pub lists: Lists,
     /// What has to be fetched when.
     pub agenda: Agenda,
     /// Errands that wait for a place.
@@ -158,7 +164,9 @@ impl World {
             fit: Fit::default(),
             names: Names::default(),
             bad: BadAddresses::default(),
+            routes: Routes::new(&settings),
             dc_list: DcList::default(),
+            lists: Lists::new(&settings),
             agenda: Agenda::default(),
             errands: VecDeque::new(),
             #[cfg(feature = "tls")]

@@ -1,7 +1,9 @@
 //! Who may, and how much. Deterministic; time and randomness are parameters.
 
+pub mod breaker;
 pub mod calibrate;
 pub mod drbg;
+pub mod iplist;
 pub mod misses;
 pub mod moderation;
 pub mod profile;

@@ -19,5 +19,6 @@ pub mod records;
 pub mod secret;
 pub mod server_flight;
 pub mod server_hello;
+pub mod socks5;
 pub mod tls;
 pub mod url;

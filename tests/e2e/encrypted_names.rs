@@ -2,9 +2,12 @@
 //! checked, and a server that may come up later than we do (spec: network 7, gotchas A8 and B12).
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::Duration;
+
+use rustls::ServerConfig;
 
 use crate::support::authority::Authority;
 use crate::support::dc::Dc;
@@ -235,7 +238,8 @@ fn a_server_that_talks_nonsense_lets_the_visitor_go() {
         let files = rig.proxy.files();
         rig.assert_lost(&format!("{over:?}: {what}"));
         rig.proxy.wait_for_rest(files);
-        assert!(rig.proxy.log().contains("event=dns-unreachable"), "{over:?}: {what}");
+        let tells = || rig.proxy.log().contains("event=dns-unreachable");
+        eventually(&format!("the log tells, {over:?}: {what}"), tells);
     };
     // Side by side, as most of them cost our patience.
     thread::scope(|scope| {
@@ -341,5 +345,21 @@ fn a_server_may_have_a_name() {
             assert_led_at_last(&proxy, &origin);
             assert!(names.count() > 0, "{over:?}: {name}");
         }
+    }
+}
+
+#[test]
+fn a_server_that_insists_on_its_protocol_is_understood() {
+    let (dc, authority) = (Dc::listen(), Authority::new());
+    let both: [(Over, &[&[u8]]); 2] =
+        [(Over::Tls, &[b"dot"]), (Over::Https, &[b"h2", b"http/1.1"])];
+    for (over, protocols) in both {
+        let origin = Origin::listen();
+        let mut tls = ServerConfig::clone(&authority.server(&["127.0.0.1"]));
+        tls.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+        let names = NameServer::secure(over, anywhere(), Arc::new(tls), truth);
+        let proxy = start(&dc, &origin, &authority, &names.url());
+        assert_led_at_last(&proxy, &origin);
+        assert_eq!(names.connections(), 1, "{over:?}");
     }
 }

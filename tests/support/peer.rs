@@ -1,11 +1,14 @@
 //! One end of a TCP connection that never waits for ever and says who it is when it fails.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use nix::libc::linger;
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
+};
 
 use super::PATIENCE;
 
@@ -30,6 +33,17 @@ impl Peer {
         let stream = TcpStream::connect_timeout(&to, PATIENCE)
             .unwrap_or_else(|error| panic!("{name} cannot connect to {to}: {error}"));
         Self::new(name, stream)
+    }
+
+    /// Connects from a certain address of this machine, or fails the test.
+    pub fn connect_from(name: &'static str, from: Ipv4Addr, to: SocketAddr) -> Self {
+        let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None);
+        let socket = socket.expect("a socket");
+        bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::from((from, 0))))
+            .expect("bind");
+        connect(socket.as_raw_fd(), &SockaddrStorage::from(to))
+            .unwrap_or_else(|error| panic!("{name} cannot connect from {from}: {error}"));
+        Self::new(name, TcpStream::from(socket))
     }
 
     /// Takes over an accepted socket.

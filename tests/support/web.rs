@@ -3,13 +3,13 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use super::PATIENCE;
+use super::{PATIENCE, eventually};
 
 /// What a script gets: the head of the request, and where to write. An error of a write means
 /// that the visitor has left, which is for the scenario to judge.
@@ -29,6 +29,7 @@ struct Seen {
     connections: AtomicUsize,
     open: AtomicUsize,
     most_open: AtomicUsize,
+    is_closed: AtomicBool,
 }
 
 impl Web {
@@ -36,7 +37,15 @@ impl Web {
     pub fn plain(
         script: impl Fn(&str, &mut dyn Write) -> std::io::Result<()> + Send + Sync + 'static,
     ) -> Self {
-        Self::listen(None, script)
+        Self::listen(0, None, script)
+    }
+
+    /// The same on a certain port.
+    pub fn plain_at(
+        port: u16,
+        script: impl Fn(&str, &mut dyn Write) -> std::io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self::listen(port, None, script)
     }
 
     /// Listens on 127.0.0.1 with TLS.
@@ -44,19 +53,23 @@ impl Web {
         config: Arc<ServerConfig>,
         script: impl Fn(&str, &mut dyn Write) -> std::io::Result<()> + Send + Sync + 'static,
     ) -> Self {
-        Self::listen(Some(config), script)
+        Self::listen(0, Some(config), script)
     }
 
     fn listen(
+        port: u16,
         config: Option<Arc<ServerConfig>>,
         script: impl Fn(&str, &mut dyn Write) -> std::io::Result<()> + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("a port");
         let addr = listener.local_addr().expect("an address");
         let (seen, script): (_, Arc<Script>) = (Arc::new(Seen::default()), Arc::new(script));
         let (notes, is_secure) = (Arc::clone(&seen), config.is_some());
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
+                if notes.is_closed.load(Ordering::SeqCst) {
+                    return;
+                }
                 let (notes, script) = (Arc::clone(&notes), Arc::clone(&script));
                 let config = config.clone();
                 thread::spawn(move || {
@@ -69,6 +82,14 @@ impl Web {
             }
         });
         Self { addr, is_secure, seen }
+    }
+
+    /// Listens no more.
+    pub fn close(self) {
+        self.seen.is_closed.store(true, Ordering::SeqCst);
+        // Its listener looks up when somebody comes.
+        let _ = TcpStream::connect(self.addr);
+        eventually("the listener is gone", || TcpStream::connect(self.addr).is_err());
     }
 
     /// The URL of `path`.

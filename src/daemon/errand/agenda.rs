@@ -1,6 +1,7 @@
 //! What has to be fetched when: the first time at once, then once per period, after a failure
 //! sooner, and never at the very same moment as everybody else.
 
+use crate::daemon::lists::Which;
 use crate::io::clock::Tick;
 use crate::policy::drbg::Drbg;
 use crate::policy::users::HostId;
@@ -10,6 +11,8 @@ use crate::policy::users::HostId;
 pub enum Job {
     /// The page of Telegram's list of addresses with this number.
     DcPage(usize),
+    /// The source with this number of a list.
+    List(Which, usize),
     /// A look at the site of this host.
     Look(HostId),
     /// A visit to the page with this number.
