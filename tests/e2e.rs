@@ -19,6 +19,7 @@ mod e2e {
     mod hostile;
     mod idle;
     mod judge;
+    mod likeness;
     mod limits;
     mod list_copies;
     mod list_sources;
@@ -29,6 +30,8 @@ mod e2e {
     mod privacy;
     mod prober;
     mod proxy_protocol;
+    #[cfg(feature = "tls")]
+    mod raids;
     mod records;
     mod relay;
     mod shape;

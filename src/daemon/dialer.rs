@@ -308,7 +308,8 @@ fn warn_if_barred(world: &mut World, error: &io::Error) -> bool {
     is_barred
 }
 
-fn is_own_listener<N: Net>(addr: SocketAddr, binds: &[SocketAddr], net: &mut N) -> bool {
+/// Whether an address leads back to one of our listeners.
+pub fn is_own_listener<N: Net>(addr: SocketAddr, binds: &[SocketAddr], net: &mut N) -> bool {
     let ip = addr.ip().to_canonical();
     binds.iter().filter(|bind| bind.port() == addr.port()).any(|bind| {
         let ours = bind.ip().to_canonical();

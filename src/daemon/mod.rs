@@ -17,8 +17,11 @@ pub mod lists;
 pub mod names;
 pub mod pipe;
 pub mod prologue;
+#[cfg(feature = "tls")]
+pub mod raid;
 pub mod resolver;
 pub mod routes;
+pub mod scout;
 pub mod server;
 pub mod session;
 pub mod sizing;

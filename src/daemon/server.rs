@@ -14,10 +14,12 @@ use crate::daemon::admin::{Admin, MOST_VISITS};
 use crate::daemon::doors::{Door, Guest};
 use crate::daemon::errand::agenda::Job;
 use crate::daemon::errand::{Errands, MOST_ERRANDS};
+#[cfg(feature = "tls")]
+use crate::daemon::raid;
 use crate::daemon::resolver::{self, Finding, Resolver};
 use crate::daemon::session::Readiness;
 use crate::daemon::world::World;
-use crate::daemon::{Daemon, dc_list, dialer, lists, sizing};
+use crate::daemon::{Daemon, dc_list, dialer, lists, scout, sizing};
 use crate::io::clock::{Clock, Tick};
 use crate::io::egress::Egress;
 use crate::io::listen::{self, Manner};
@@ -99,6 +101,9 @@ impl Server {
         let moderation = Moderation::new(world.settings.moderation);
         dc_list::plan(&mut world);
         lists::plan(&mut world);
+        scout::plan(&mut world);
+        #[cfg(feature = "tls")]
+        raid::plan(&mut world);
         let net = MioNet::new(registry.try_clone()?, egress(&world.settings));
         let daemon = Daemon::new(world, net, sizes.sessions);
         Ok(Self {
@@ -245,6 +250,9 @@ impl Server {
             match job {
                 Job::DcPage(page) => dc_list::fetch(page, world),
                 Job::List(which, source) => lists::begin(world, which, source),
+                Job::Look(host) => scout::look(host, world),
+                #[cfg(feature = "tls")]
+                Job::Visit(page) => raid::visit(page, world),
             }
         }
         self.errands.turn(world, net, ERRANDS);

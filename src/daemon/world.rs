@@ -17,6 +17,7 @@ use crate::daemon::errand::{self, Errand};
 use crate::daemon::lists::Lists;
 use crate::daemon::names::Names;
 use crate::daemon::routes::Routes;
+use crate::daemon::scout::Scouts;
 use crate::flow::gate::Book;
 use crate::flow::lane::{SLOT, SLOTS};
 use crate::io::clock::{Tick, Wall};
@@ -26,10 +27,11 @@ use crate::io::wheel::Wheel;
 use crate::policy::calibrate::Fit;
 use crate::policy::drbg::Drbg;
 use crate::policy::misses::Misses;
+use crate::policy::profile::Profiles;
 use crate::policy::replay::Replay;
 use crate::policy::shaper::Pace;
 use crate::policy::throttle::Throttle;
-use crate::policy::users::Users;
+use crate::policy::users::{HostId, Users};
 
 /// The shared half of the daemon.
 pub struct World {
@@ -55,6 +57,10 @@ pub struct World {
     pub drbg: Drbg,
     /// Key shares made in idle turns.
     pub shares: KeyShares,
+    /// What the sites look like that answers imitate.
+    pub profiles: Profiles,
+    /// How far the looks at them have come.
+    pub scouts: Scouts,
     /// The pace of downloads that begin now.
     pub pace: Pace,
     /// Learns a better one in idle turns, see [`World::refine`].
@@ -73,6 +79,9 @@ pub struct World {
     pub agenda: Agenda,
     /// Errands that wait for a place.
     pub errands: VecDeque<Box<dyn Errand>>,
+    /// Visits of the present round to each page whose pace is learned.
+    #[cfg(feature = "tls")]
+    pub visits: Vec<u32>,
     /// Whose certificates we believe.
     #[cfg(feature = "tls")]
     pub trust: Trust,
@@ -139,6 +148,7 @@ impl World {
         let replay = settings
             .replay
             .map(|r| Replay::new(usize::try_from(r.max_bytes).unwrap_or(usize::MAX)));
+        let (mut drbg, hosts) = (Drbg::new(seed), users.hosts().len());
         Self {
             users,
             throttle,
@@ -148,7 +158,9 @@ impl World {
             wheel: Wheel::new(),
             scratch: vec![0; SLOT * slots.clamp(1, SLOTS)],
             slots: slots.clamp(1, SLOTS),
-            drbg: Drbg::new(seed),
+            profiles: Profiles::new(hosts, &mut drbg),
+            scouts: Scouts::new(hosts),
+            drbg,
             shares: KeyShares::default(),
             pace: Pace::default(),
             fit: Fit::default(),
@@ -159,6 +171,8 @@ impl World {
             lists: Lists::new(&settings),
             agenda: Agenda::default(),
             errands: VecDeque::new(),
+            #[cfg(feature = "tls")]
+            visits: Vec::new(),
             #[cfg(feature = "tls")]
             trust: Trust::default(),
             meter: Meter::default(),
@@ -230,6 +244,13 @@ impl World {
             unix_s: (self.wall.unix_s >= crate::daemon::BUILT_UNIX_S).then_some(self.wall.unix_s),
             tolerance_s: self.settings.time_skew.as_secs(),
         }
+    }
+
+    /// Where the strangers of a host are led: a name or a literal address, and a port.
+    pub fn site(&self, host: HostId) -> (String, u16) {
+        let front = &self.settings.front;
+        let own_name = || String::from_utf8_lossy(self.users.host_name(host)).into_owned();
+        (front.host.clone().unwrap_or_else(own_name), front.port)
     }
 
     /// Asks for an errand to be run. One that finds the queue full has failed.

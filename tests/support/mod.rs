@@ -14,6 +14,7 @@ pub mod lists;
 pub mod names;
 pub mod obfuscated2;
 pub mod origin;
+pub mod origins;
 pub mod peer;
 pub mod prober;
 pub mod proxy;

@@ -41,6 +41,8 @@ pub enum Via {
     Native,
     /// Through `network.proxies`, when there are any.
     Routes,
+    /// As strangers are led: straight from this machine, and never to a listener of ours.
+    Front,
 }
 
 /// Where a line stands.
@@ -159,8 +161,7 @@ impl Line {
                 Err(why) => return State::Failed(why),
             }
         }
-        let at_us = self.begun.elapsed().as_micros() as u64;
-        match self.exchange(heard, watch, at_us) {
+        match self.exchange(heard, watch) {
             Err(e) => State::Failed(e.to_string()),
             Ok(true) => State::Ended,
             Ok(false) if !self.is_shaking_hands() => {
@@ -290,6 +291,11 @@ impl Line {
             let Some(addr) = self.addrs.as_mut().and_then(Iterator::next) else {
                 return Err(Trouble::Way(std::mem::take(&mut self.trouble)));
             };
+            if self.target.via == Via::Front && dialer::is_own_listener(addr, &world.own_binds, net)
+            {
+                self.trouble = "the site is this proxy itself".to_owned();
+                continue;
+            }
             self.begun = Instant::now();
             watch(Sight::Start, 0);
             match net.dial(addr, &dialer::options(world), self.token) {
@@ -354,9 +360,10 @@ impl Line {
     }
 
     /// Sends what waits and reads what is there. `true` = the peer has ended.
-    fn exchange(&mut self, heard: &mut Vec<u8>, watch: Watch<'_>, at_us: u64) -> io::Result<bool> {
+    fn exchange(&mut self, heard: &mut Vec<u8>, watch: Watch<'_>) -> io::Result<bool> {
         let Some(wire) = &mut self.wire else { return Ok(true) };
-        let mut socket = Socket { wire, ready: &mut self.ready, watch, at_us, room: STEP_MAX };
+        let (ready, begun) = (&mut self.ready, self.begun);
+        let mut socket = Socket { wire, ready, watch, begun, room: STEP_MAX };
         match &mut self.channel {
             Channel::Plain => {
                 socket.send(&mut self.outbox)?;
@@ -373,11 +380,16 @@ pub struct Socket<'a> {
     wire: &'a mut MioWire,
     ready: &'a mut Readiness,
     watch: Watch<'a>,
-    at_us: u64,
+    begun: Instant,
     room: usize,
 }
 
 impl Socket<'_> {
+    /// Shows something to the watcher.
+    fn show(&mut self, sight: Sight<'_>) {
+        (self.watch)(sight, self.begun.elapsed().as_micros() as u64);
+    }
+
     fn send(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
         while !bytes.is_empty() {
             match io::Write::write(self, bytes) {
@@ -412,7 +424,7 @@ impl io::Read for Socket<'_> {
         match self.wire.read(&mut [IoSliceMut::new(into)]) {
             Ok(n) => {
                 self.room -= n;
-                (self.watch)(Sight::Bytes(into.get(..n).unwrap_or_default()), self.at_us);
+                self.show(Sight::Bytes(into.get(..n).unwrap_or_default()));
                 Ok(n)
             }
             Err(e) => {
@@ -430,7 +442,7 @@ impl io::Write for Socket<'_> {
         }
         let outcome = self.wire.write(&[IoSlice::new(from)]);
         match &outcome {
-            Ok(_) => (self.watch)(Sight::Sent, self.at_us),
+            Ok(_) => self.show(Sight::Sent),
             Err(e) => self.ready.writable &= e.kind() != io::ErrorKind::WouldBlock,
         }
         outcome
