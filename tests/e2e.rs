@@ -28,9 +28,11 @@ mod e2e {
     mod prober;
     mod records;
     mod relay;
+    mod shape;
     mod signals;
     mod stats;
     mod throttle;
     mod timeouts;
+    mod upstream;
     mod users;
 }

@@ -1,6 +1,8 @@
 //! From a list of addresses to a connected end: one attempt at a time, a second one beside it
 //! when the first is slow (RFC 8305), the client watched meanwhile.
 
+pub mod routed;
+
 use std::io::IoSliceMut;
 use std::net::SocketAddr;
 
@@ -26,6 +28,8 @@ pub struct Dial<W> {
     stagger: Tick,
     /// When the name must have been found.
     until: Option<Tick>,
+    /// Addresses for when all others have failed.
+    spare: Vec<SocketAddr>,
 }
 
 /// Where to go.
@@ -39,6 +43,8 @@ pub enum Targets {
         /// The port at each of its addresses.
         port: u16,
     },
+    /// By these ways, in this order.
+    Routed(Vec<routed::Leg>),
 }
 
 struct Attempt<W> {
@@ -46,6 +52,8 @@ struct Attempt<W> {
     addr: SocketAddr,
     until: Tick,
     woken: bool,
+    /// What is left to do by a way of `network.proxies`.
+    climb: Option<routed::Climb>,
 }
 
 impl<W: Wire> Dial<W> {
@@ -60,7 +68,14 @@ impl<W: Wire> Dial<W> {
             attempts: [None, None],
             stagger,
             until,
+            spare: Vec::new(),
         }
+    }
+
+    /// Tries these addresses when all others have failed.
+    pub fn with_spare(mut self, spare: Vec<SocketAddr>) -> Self {
+        self.spare = spare;
+        self
     }
 
     /// An event has come for an attempt's socket.
@@ -75,7 +90,12 @@ impl<W: Wire> Dial<W> {
         let attempts = self.attempts.iter().flatten().map(|a| a.until);
         let more = matches!(&self.targets, Targets::Known(list) if self.next < list.len());
         let stagger = (more && self.attempts.iter().any(Option::is_none)).then_some(self.stagger);
-        let lookup = self.until.filter(|_| matches!(self.targets, Targets::Named { .. }));
+        let is_lookup = match self.targets {
+            Targets::Known(_) => false,
+            Targets::Named { .. } => true,
+            Targets::Routed(_) => self.attempts.iter().all(Option::is_none),
+        };
+        let lookup = self.until.filter(|_| is_lookup);
         attempts.chain(stagger).chain(lookup).min().unwrap_or(Tick(0))
     }
 }
@@ -99,6 +119,9 @@ pub fn dial<N: Net>(
     if session.client.ready.broken || session.client.dead || gone {
         return Turn::Stop(Fate::Done(Why::Gone));
     }
+    if matches!(stage.targets, Targets::Routed(_)) {
+        return routed::dial(session, world, net, token);
+    }
     let patience = world.settings.timeouts.tcp.as_millis() as u64;
     let until = *stage.until.get_or_insert(Tick(world.now.0 + LOOKUP_MS));
 
@@ -119,7 +142,9 @@ pub fn dial<N: Net>(
         }
     }
     let Targets::Known(list) = &mut stage.targets else { return Turn::Stop(Fate::Waiting) };
-    list.truncate(MOST_ADDRESSES);
+    if stage.next == 0 {
+        list.truncate(MOST_ADDRESSES);
+    }
     if !is_relay && stage.next == 0 && stage.attempts.iter().all(Option::is_none) {
         let before = list.len();
         list.retain(|addr| !is_own_listener(*addr, &world.own_binds, net));
@@ -149,6 +174,29 @@ pub fn dial<N: Net>(
             }
         }
     }
+    loop {
+        start_next(stage, world, net, token, patience);
+        if stage.attempts.iter().any(Option::is_some) {
+            return Turn::Stop(Fate::Waiting);
+        }
+        if stage.spare.is_empty() {
+            return give_up(session, world, Why::Unreachable);
+        }
+        // Every address has failed: the second chance.
+        let spare = std::mem::take(&mut stage.spare);
+        (stage.targets, stage.next) = (Targets::Known(spare), 0);
+    }
+}
+
+/// Starts the next attempt, if it is time for one: at once when none runs, else after the stagger.
+fn start_next<N: Net>(
+    stage: &mut Dial<N::Wire>,
+    world: &mut World,
+    net: &mut N,
+    token: usize,
+    patience: u64,
+) {
+    let Targets::Known(list) = &stage.targets else { return };
     while stage.next < list.len() {
         let running = stage.attempts.iter().flatten().count();
         let free = stage.attempts.iter().position(Option::is_none);
@@ -158,7 +206,8 @@ pub fn dial<N: Net>(
         match net.dial(addr, &options(world), token + slot + 1) {
             Ok(wire) => {
                 let until = Tick(world.now.0 + patience);
-                stage.attempts[slot] = Some(Attempt { wire, addr, until, woken: false });
+                let attempt = Attempt { wire, addr, until, woken: false, climb: None };
+                stage.attempts[slot] = Some(attempt);
                 stage.stagger = Tick(world.now.0 + STAGGER_MS);
             }
             Err(e) => {
@@ -168,10 +217,6 @@ pub fn dial<N: Net>(
             }
         }
     }
-    if stage.attempts.iter().all(Option::is_none) {
-        return give_up(session, world, Why::Unreachable);
-    }
-    Turn::Stop(Fate::Waiting)
 }
 
 /// The client has sent its FIN while we dial: what it said before that leaves with the header.

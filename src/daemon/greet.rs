@@ -7,15 +7,17 @@ use std::net::SocketAddr;
 
 use crate::daemon::addresses;
 use crate::daemon::answer;
-use crate::daemon::dialer::{Dial, Targets};
+use crate::daemon::dialer::{Dial, Targets, routed};
 use crate::daemon::pipe::{Lanes, Relay};
 use crate::daemon::session::{Fate, Got, Session, Stage, Why};
 use crate::daemon::world::World;
 use crate::flow::gate::{Admission, Gate, Verdict};
 use crate::flow::lane::{Downlink, Uplink};
 use crate::flow::recrypt::Recrypt;
+use crate::flow::shape::Shape;
 use crate::io::clock::Tick;
 use crate::io::wire::Wire;
+use crate::policy::shaper::Shaper;
 use crate::policy::users::{HostId, UserId};
 use crate::proto::client_hello::Suspicion;
 use crate::proto::dc::{self, DcId};
@@ -224,8 +226,19 @@ fn call_dc<W: Wire>(
     let payload = &mut world.scratch[early];
     up.recrypt(payload);
     opening.extend_from_slice(payload);
-    let lanes = Lanes::Relay(Box::new(Relay { up, down: Downlink::new(recrypt), dc: id }));
-    session.stage = Stage::Dial(Box::new(Dial::new(lanes, opening, Targets::Known(addrs))));
+    let shaper = settings.shape.map(|shape| Shaper::new(world.pace, shape.always, shape.drs));
+    let down = Downlink::new(recrypt, shaper.map(|shaper| Box::new(Shape::new(shaper))));
+    let lanes = Lanes::Relay(Box::new(Relay { up, down, dc: id }));
+    let targets = match world.routes.is_empty() {
+        true => Targets::Known(addrs),
+        false => Targets::Routed(routed::legs(&world.routes.shuffled(&mut world.drbg), &addrs)),
+    };
+    let spare = match targets {
+        Targets::Known(_) => addresses::second_chance(&settings, id),
+        _ => Vec::new(),
+    };
+    let dial = Dial::new(lanes, opening, targets).with_spare(spare);
+    session.stage = Stage::Dial(Box::new(dial));
     Turn::On
 }
 

@@ -158,8 +158,9 @@ impl Server {
             if !busy {
                 if events.is_empty() {
                     self.daemon.world.refill_shares();
+                    self.daemon.world.refine();
                 }
-                busy = self.daemon.world.shares.wants();
+                busy = self.daemon.world.shares.wants() || self.daemon.world.fit.is_running();
             }
             self.rest();
         }
@@ -194,7 +195,7 @@ impl Server {
                     door.knocked = true;
                 }
             }
-            token if token >= QUESTS => self.resolver.wake(token - QUESTS),
+            token if token >= QUESTS => self.resolver.on_ready(token - QUESTS, readiness(event)),
             token if token >= ERRANDS => {
                 self.errands.on_ready(token - ERRANDS, readiness(event));
             }

@@ -16,15 +16,18 @@ use crate::daemon::errand::trust::Trust;
 use crate::daemon::errand::{self, Errand};
 use crate::daemon::lists::Lists;
 use crate::daemon::names::Names;
+use crate::daemon::routes::Routes;
 use crate::flow::gate::Book;
 use crate::flow::lane::{SLOT, SLOTS};
 use crate::io::clock::{Tick, Wall};
 use crate::io::logger::Folded;
 use crate::io::pool::Pool;
 use crate::io::wheel::Wheel;
+use crate::policy::calibrate::Fit;
 use crate::policy::drbg::Drbg;
 use crate::policy::misses::Misses;
 use crate::policy::replay::Replay;
+use crate::policy::shaper::Pace;
 use crate::policy::throttle::Throttle;
 use crate::policy::users::Users;
 
@@ -52,10 +55,16 @@ pub struct World {
     pub drbg: Drbg,
     /// Key shares made in idle turns.
     pub shares: KeyShares,
+    /// The pace of downloads that begin now.
+    pub pace: Pace,
+    /// Learns a better one in idle turns, see [`World::refine`].
+    pub fit: Fit,
     /// Host names and their addresses.
     pub names: Names,
     /// Addresses that failed lately.
     pub bad: BadAddresses,
+    /// The ways to Telegram.
+    pub routes: Routes,
     /// What Telegram says of its addresses.
     pub dc_list: DcList,
     /// Who may connect at all.
@@ -139,8 +148,11 @@ impl World {
             slots: slots.clamp(1, SLOTS),
             drbg: Drbg::new(seed),
             shares: KeyShares::default(),
+            pace: Pace::default(),
+            fit: Fit::default(),
             names: Names::default(),
             bad: BadAddresses::default(),
+            routes: Routes::new(&settings),
             dc_list: DcList::default(),
             lists: Lists::new(&settings),
             agenda: Agenda::default(),
@@ -236,6 +248,16 @@ impl World {
     /// Makes one key share for the stock, if it wants one.
     pub fn refill_shares(&mut self) {
         self.shares.refill(&mut self.drbg);
+    }
+
+    /// Looks at a few of the durations in [`World::fit`], if a fit is under way. New downloads
+    /// use what it finds.
+    pub fn refine(&mut self) {
+        if let Some(pace) = self.fit.step() {
+            self.pace = pace;
+            let (k, lambda_ms, durations) = (pace.k(), pace.lambda_ms(), self.fit.len());
+            log::info!("event=pace k={k:.4} lambda_ms={lambda_ms:.4} durations={durations}");
+        }
     }
 
     /// A client address as it may appear in a log: /24 or /48 unless the operator asked for all.

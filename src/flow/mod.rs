@@ -5,3 +5,4 @@ pub mod gate;
 pub mod halves;
 pub mod lane;
 pub mod recrypt;
+pub mod shape;

@@ -1,9 +1,12 @@
 //! Who may, and how much. Deterministic; time and randomness are parameters.
 
+pub mod breaker;
+pub mod calibrate;
 pub mod drbg;
 pub mod iplist;
 pub mod misses;
 pub mod moderation;
 pub mod replay;
+pub mod shaper;
 pub mod throttle;
 pub mod users;

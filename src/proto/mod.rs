@@ -16,5 +16,6 @@ pub mod http1_client;
 pub mod obfuscated2;
 pub mod secret;
 pub mod server_hello;
+pub mod socks5;
 pub mod tls;
 pub mod url;

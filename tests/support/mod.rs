@@ -17,6 +17,7 @@ pub mod peer;
 pub mod prober;
 pub mod proxy;
 pub mod reference;
+pub mod socks;
 pub mod stage;
 pub mod stats;
 pub mod tls;

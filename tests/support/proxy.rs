@@ -159,6 +159,8 @@ impl Config {
             proxy.is_over = true;
             return None;
         }
+        // Listening comes first; who answers has opened everything that is opened at start.
+        proxy.stats();
         Some(proxy)
     }
 
