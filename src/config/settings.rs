@@ -290,7 +290,7 @@ pub struct ThrottleSettings {
 pub struct Timeouts {
     /// Dial, per address.
     pub tcp: Duration,
-    /// One download.
+    /// A download standing still.
     pub http: Duration,
     /// Silence after which a session ends.
     pub idle: Duration,
