@@ -15,6 +15,8 @@ mod hints;
 mod hostile;
 #[path = "config/outside.rs"]
 mod outside;
+#[path = "config/readme.rs"]
+mod readme;
 #[path = "config/rendered.rs"]
 mod rendered;
 

@@ -5,7 +5,8 @@ use super::{Failure, complain_bare, outside, run, say};
 use crate::config::load;
 use crate::config::report::Severity;
 
-/// Prints `ok: ..` if the file can be used, and what it makes the program ask of the outside. A file that cannot be read is a usage error.
+/// Prints `ok: ..` if the file can be used, and what it makes the program ask of the outside. A
+/// file that cannot be read is a usage error.
 pub fn check(given: &Given) -> Result<(), Failure> {
     let path = run::config_path(given)?;
     let bytes = load::read(&path)

@@ -171,7 +171,8 @@ fn report(world: &mut World, host: HostId, look: Look, records: usize) {
     profile.learn(look);
     let group = if look.choice.hybrid { "X25519MLKEM768" } else { "x25519" };
     let line = format!(
-        "event=look host={name} cipher={:04x} group={group} order={:?} flight={} records={records} ms={}",
+        "event=look host={name} cipher={:04x} group={group} order={:?} flight={} \
+         records={records} ms={}",
         look.choice.cipher,
         look.choice.order,
         look.flight,

@@ -172,10 +172,8 @@ fn names_of_old_mean_what_they_meant() {
 fn a_list_that_is_on_needs_a_source() {
     assert_eq!(
         said("[defense.allowlist]\nenabled = true\n"),
-        [
-            "mtbox.toml:4:11: error: defense.allowlist.enabled: nobody could connect; name a list in \
-          defense.allowlist.urls"
-        ]
+        ["mtbox.toml:4:11: error: defense.allowlist.enabled: nobody could connect; name a list \
+             in defense.allowlist.urls"]
     );
     assert_eq!(
         said("[defense.blocklist]\nenabled = true\n"),
