@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use mtbox::config::HAS_TLS;
 use mtbox::proto::secret::Secret;
 use serde_json::Value;
 
@@ -225,13 +226,13 @@ fn secrets_are_fresh_and_name_their_host() {
 fn check_tells_good_from_bad_and_strict_takes_no_warnings() {
     let users = format!("[secrets]\na = \"{SECRET}\"\nb = \"7g8ODQwLCgkIBwYFBAMCAQB3d3cuYS5i\"\n");
     let good = config("check-good", &format!("bind-to = [\"[::]:1\", \"0.0.0.0:1\"]\n{users}"));
-    let ok = (0, "ok: 2 users, 2 listeners, 0 warnings\n".to_string(), String::new());
+    let ok = (0, format!("ok: 2 users, 2 listeners, 0 warnings\n{UNASKED}"), String::new());
     assert_eq!(outcome(&["check", &good]), ok);
     assert_eq!(outcome(&["check", "--strict", &good]), ok);
 
     let odd = config("check-odd", &minimal("bind_to = 1\n"));
     let warning = format!("{odd}:3:1: warning: unknown key \"bind_to\"; did you mean bind-to?\n");
-    let said = (0, "ok: 1 user, 1 listener, 1 warning\n".to_string(), warning.clone());
+    let said = (0, format!("ok: 1 user, 1 listener, 1 warning\n{UNASKED}"), warning.clone());
     assert_eq!(outcome(&["check", &odd]), said);
     assert_eq!(outcome(&["check", &odd, "--strict"]), (1, String::new(), warning));
 
@@ -245,6 +246,46 @@ fn check_tells_good_from_bad_and_strict_takes_no_warnings() {
         "{err}"
     );
     assert_eq!(lines.len(), 2);
+}
+
+/// What `check` says of a file that asks nothing of the outside.
+const UNASKED: &str = "names: the system's servers; Telegram: directly\n\
+                       visits by itself: the secrets' hosts every 6h\n";
+
+#[test]
+fn check_says_whom_the_program_will_ask_and_no_password() {
+    let text = minimal(
+        r#"
+        auto-update = true
+        domain-fronting = { host = "127.0.0.1", port = 8443 }
+        telegram.dc-list-urls = ["http://dc.example/a", "http://dc.example/b"]
+        [network]
+        dns = "udp://[::1]:5353"
+        proxies = ["socks5://u:hunter2@[2001:db8::1]", "direct"]
+        [defense.blocklist]
+        enabled = true
+        urls = ["http://u:hunter2@lists.example/x?hunter2", "Cargo.toml"]
+        update-each = "90s"
+        [defense.allowlist]
+        enabled = true
+        urls = ["Cargo.toml"]
+        "#,
+    );
+    let (code, out, err) = outcome(&["check", &config("check-outside", &text)]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!(
+        out,
+        "ok: 1 user, 1 listener, 0 warnings\n\
+         names: [::1]:5353 over UDP and TCP; Telegram: through [2001:db8::1]:1080 or directly\n\
+         visits by itself: 127.0.0.1:8443 every 6h, lists.example (blocklist) every 90s, \
+         dc.example every 1h\n"
+    );
+    let text = minimal("domain-fronting.scout = false\nnetwork.dns = \"tls://dns.example\"\n");
+    let (_, out, _) = outcome(&["check", &config("check-quiet", &text)]);
+    if HAS_TLS {
+        assert!(out.contains("names: dns.example:853 over TLS; "), "{out}");
+        assert!(out.ends_with("visits by itself: nothing\n"), "{out}");
+    }
 }
 
 #[test]
@@ -402,7 +443,7 @@ fn quickstart_writes_a_private_file_once_and_keeps_its_links() {
     assert_eq!(fs::read(&file).unwrap(), before);
 
     let (code, out, _) = outcome(&["check", "--strict", file.to_str().unwrap()]);
-    assert_eq!((code, out.as_str()), (0, "ok: 1 user, 1 listener, 0 warnings\n"));
+    assert_eq!((code, out), (0, format!("ok: 1 user, 1 listener, 0 warnings\n{UNASKED}")));
 }
 
 #[test]

@@ -15,6 +15,8 @@ mod hints;
 mod hostile;
 #[path = "config/outside.rs"]
 mod outside;
+#[path = "config/readme.rs"]
+mod readme;
 #[path = "config/rendered.rs"]
 mod rendered;
 
@@ -50,6 +52,7 @@ fn said_of(text: &str) -> Vec<String> {
     }
 }
 
+/// Gotcha E7: time limits that the reference promises and does not have hold here.
 #[test]
 fn the_minimal_file_means_the_defaults() {
     let settings = quiet(&minimal());
@@ -65,6 +68,7 @@ fn the_minimal_file_means_the_defaults() {
     assert_eq!((settings.front.host, settings.front.port), (None, 443));
     assert!(settings.throttle.is_none());
     assert_eq!(settings.timeouts.tcp, Duration::from_secs(5));
+    assert_eq!(settings.timeouts.http, Duration::from_secs(10));
     assert_eq!(settings.timeouts.idle, Duration::from_secs(300));
     assert_eq!(settings.timeouts.handshake, Duration::from_secs(10));
     let keep = settings.keep_alive;
@@ -154,7 +158,8 @@ fn every_key_that_works_reaches_the_settings() {
     assert_eq!(settings.buffer_bytes, Some(8 << 20));
 }
 
-/// Every key of the reference at once. What is not there yet is warned of.
+/// Every key of the reference at once. What is not there yet
+/// is warned of.
 #[test]
 fn the_largest_file_of_the_reference_loads() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/config/maximal.toml");
@@ -259,14 +264,30 @@ fn values_that_the_grammars_forbid_are_errors_with_their_place() {
         (
             "network.proxies = [\"socks5://h?open_threshold=x\"]",
             20,
-            "network.proxies, entry 1: open",
+            "network.proxies, entry 1: open_threshold must be",
+        ),
+        (
+            "network.proxies = [\"direct\", \"socks5://h?half_open_timeout=0\"]",
+            30,
+            "network.proxies, entry 2: half_open_timeout must be",
         ),
         (
             "network.bind-address = [\"1.1.1.1\", \"1.1.1.2\"]",
             24,
             "network.bind-address: at most one",
         ),
-        ("network.bind-device = \"a/b\"", 23, "network.bind-device: not a name"),
+        ("network.bind-device = \"a/b\"", 23, "network.bind-device: not a network device"),
+        ("network.tcp-congestion = \"BBR\"", 26, "network.tcp-congestion: not a congestion"),
+        ("network.dns-bootstrap = \"dns.example\"", 25, "network.dns-bootstrap: not an IP"),
+        ("network.ca-file = \"src\"", 19, "network.ca-file: there is no such file"),
+        ("network.reuse-port = 1", 22, "network.reuse-port: must be true or false"),
+        ("defense.cache-dir = \"no/such\"", 21, "defense.cache-dir: there is no such folder"),
+        ("defense.cache-dir = \"Cargo.toml\"", 21, "defense.cache-dir: there is no such folder"),
+        ("telegram.dc-list-urls = [\"ftp://a\"]", 26, "telegram.dc-list-urls, entry 1: not a web"),
+        ("domain-fronting.scout = \"yes\"", 25, "domain-fronting.scout: must be true or false"),
+        ("defense.doppelganger.mode = \"x\"", 29, "defense.doppelganger.mode: unknown word"),
+        ("network.max-segment = 32768", 23, "network.max-segment: must be a whole number from"),
+        ("network.mark = 4294967296", 16, "network.mark: must be a whole number from 1"),
         ("network.mark = 0", 16, "network.mark: must be a whole number from 1"),
         ("network.max-segment = 87", 23, "network.max-segment: must be a whole number from 88"),
         ("proxy-protocol-trusted = [\"x\"]", 27, "proxy-protocol-trusted, entry 1: not a network"),
@@ -366,6 +387,7 @@ fn a_zero_that_means_off_is_honoured() {
     assert_eq!(off.time_skew, Duration::from_secs(5), "the clock is the only guard then");
 }
 
+/// Gotcha A9: such values made every dial of the reference fail.
 #[test]
 fn values_that_the_kernel_refuses_are_lowered_and_warned_of() {
     let loaded = load(&format!(
@@ -391,6 +413,7 @@ fn values_that_the_kernel_refuses_are_lowered_and_warned_of() {
     assert_eq!(warnings.len(), 4);
 }
 
+/// Gotcha E6: a rate of 2 stopped the reference at the first handshake.
 #[test]
 fn an_error_rate_has_no_effect_whatever_it_is() {
     for rate in ["0.5", "1", "2", "99.9"] {

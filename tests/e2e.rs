@@ -19,6 +19,7 @@ mod e2e {
     mod hostile;
     mod idle;
     mod judge;
+    mod likeness;
     mod limits;
     mod list_copies;
     mod list_sources;
@@ -29,11 +30,16 @@ mod e2e {
     mod privacy;
     mod prober;
     mod proxy_protocol;
+    #[cfg(feature = "tls")]
+    mod raids;
     mod records;
     mod relay;
+    mod shape;
     mod signals;
+    mod sockets;
     mod stats;
     mod throttle;
     mod timeouts;
+    mod upstream;
     mod users;
 }

@@ -6,6 +6,7 @@ mod props {
 }
 
 use mtbox::proto::client_hello::{Assembly, HelloKey, Suspicion, assemble, parse};
+use mtbox::proto::doh::Responses;
 use mtbox::proto::obfuscated2::{Tag, forge_dc, open_client};
 use mtbox::proto::secret::{Secret, tg_link};
 use mtbox::proto::server_hello::{Answer, ExtensionOrder, KeyShare, seal};
@@ -216,6 +217,8 @@ proptest! {
             let _ = dns::answer(&bytes, 7, &text, kind);
             let _ = dns::question(&mut Vec::new(), 7, &text, kind);
         }
+        let mut stream = bytes.clone();
+        while dns::take_frame(&mut stream).is_some() {}
         let _ = Secret::parse(&text);
         let _ = tg_link(&text, 443, &text);
         let _ = dc::builtin(dc::DcId::decode(raw).number);
@@ -226,6 +229,55 @@ proptest! {
         if let Ok(answer) = dns::answer(&packet, 7, "www.example.org", dns::Kind::A) {
             prop_assert!((1..=16).contains(&answer.addrs.len()));
         }
+    }
+
+    #[test]
+    fn a_dns_response_over_http_is_read_the_same_however_it_is_cut(
+        status in prop_oneof![Just("200 OK"), Just("103 Hint"), Just("500 Oops"), Just("204 No")],
+        fields in vec(prop_oneof![
+            Just("Content-Type: application/dns-message"),
+            Just("Content-Length: 20"),
+            Just("Transfer-Encoding: chunked"),
+            Just("Connection: close"),
+        ], 0..4),
+        body in vec(any::<u8>(), 0..60),
+        chunked in any::<bool>(),
+        runs in vec(1..40_usize, 1..20),
+    ) {
+        let mut wire = format!("HTTP/1.1 {status}\r\n").into_bytes();
+        fields.iter().for_each(|field| wire.extend(format!("{field}\r\n").as_bytes()));
+        wire.extend(b"\r\n");
+        if chunked {
+            let chunks = body.chunks(9).map(|chunk| {
+                [format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat()
+            });
+            wire.extend(chunks.collect::<Vec<_>>().concat());
+            wire.extend(b"0\r\n\r\n");
+        } else {
+            wire.extend(&body);
+        }
+        let read = |runs: &mut dyn Iterator<Item = usize>| {
+            let (mut responses, mut inbox) = (Responses::default(), Vec::new());
+            let (mut all, mut rest) = (Vec::new(), &wire[..]);
+            while !rest.is_empty() {
+                let (now, later) = rest.split_at(runs.next().unwrap_or(1).min(rest.len()));
+                inbox.extend_from_slice(now);
+                rest = later;
+                while all.len() < 99 {
+                    match responses.take(&mut inbox, rest.is_empty()) {
+                        Ok(Some(response)) => all.push(Ok(response)),
+                        Ok(None) => break,
+                        Err(fault) => {
+                            all.push(Err(fault));
+                            return all;
+                        }
+                    }
+                }
+            }
+            all
+        };
+        let whole = read(&mut std::iter::once(wire.len()));
+        prop_assert_eq!(read(&mut runs.into_iter().cycle()), whole);
     }
 
     #[test]

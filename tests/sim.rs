@@ -34,6 +34,8 @@ mod verdict;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use hub::Sabotage;
+use mtbox::config::settings::ShapeSettings;
+use peer::Ending;
 use play::Play;
 use scene::{Mix, Scene};
 
@@ -76,6 +78,73 @@ fn a_crowd_is_held_to_its_limits_and_counts_return_to_zero() {
 fn a_drain_in_the_middle_ends_everybody() {
     run_all(Mix::Drain);
 }
+
+#[test]
+fn a_burst_flows_freely_and_always_holds_to_the_pace() {
+    let free = download_ms(None, &[]);
+    let burst = download_ms(Some(ShapeSettings { always: false, drs: false }), &[]);
+    let drs = download_ms(Some(ShapeSettings { always: false, drs: true }), &[]);
+    let always = download_ms(Some(ShapeSettings { always: true, drs: false }), &[]);
+    // 6.76 ms on average for each record.
+    let paced = (DOWNLOAD / 16_401) as u64 * 676 / 100;
+    assert!((paced * 7 / 10..paced * 14 / 10).contains(&always), "{always} ms, not {paced}");
+    assert!(burst < free + 1_500 && drs < free + 1_500, "{free} {burst} {drs} ms");
+    assert!(burst > free + 50 && drs > free + 50, "{free} {burst} {drs} ms");
+}
+
+#[test]
+fn a_drain_takes_along_the_few_bytes_that_wait_for_company() {
+    for seed in 0..SEEDS {
+        let mut scene = scene::draw(Mix::Drain, seed);
+        scene.settings.shape = Some(ShapeSettings { always: false, drs: false });
+        (scene.faults.latency_ms, scene.drain_at) = (0, Some(2_000));
+        for plan in &mut scene.plans {
+            (plan.starts, plan.down) = (plan.starts % 1_000, 30_000);
+            (plan.server.mouthful, plan.server.think, plan.server.cut_off) = (6, (100, 9), None);
+        }
+        perform(seed, scene).unwrap_or_else(|report| panic!("seed {seed}: {report}"));
+    }
+}
+
+#[test]
+fn new_downloads_have_the_pace_that_was_learned() {
+    // Two milliseconds, always: a fit has its steepest shape then, and a mean a little below.
+    let ms = download_ms(Some(ShapeSettings { always: true, drs: false }), &[2_000; 500]);
+    let paced = (DOWNLOAD / 16_401) as u64 * 2;
+    assert!((paced * 9 / 10..paced * 13 / 10).contains(&ms), "{ms} ms, not {paced}");
+}
+
+/// The virtual time of a download over a good network, after visits with these durations.
+fn download_ms(shape: Option<ShapeSettings>, learned_us: &[u64]) -> u64 {
+    let mut scene = scene::draw(Mix::Honest, 1);
+    scene.faults = hub::Faults { window: (500_000, 500_000), ..hub::Faults::default() };
+    scene.settings.shape = shape;
+    scene.plans.retain(|plan| plan.member.is_some() && plan.guaranteed);
+    scene.plans.truncate(1);
+    for plan in &mut scene.plans {
+        let brisk = |ending| peer::Habits {
+            mouthful: 100_000,
+            bite: 500_000,
+            think: (0, 0),
+            nap: (0, 0),
+            ending,
+            cut_off: None,
+        };
+        (plan.up, plan.down) = (1_000, DOWNLOAD);
+        (plan.habits, plan.server) = (brisk(Ending::AwaitFin), brisk(Ending::Fin));
+    }
+    let mut play = Play::new(1, scene);
+    play.daemon.world.fit.learn(learned_us.iter().copied());
+    while play.daemon.world.fit.is_running() {
+        play.daemon.world.refine();
+    }
+    play.run().unwrap_or_else(|e| panic!("{shape:?}: {}", e.why));
+    let hub = play.hub.borrow();
+    hub.cables.iter().map(|cable| cable.served - cable.born).max().expect("a client")
+}
+
+/// Bytes of a long download.
+const DOWNLOAD: usize = 8 << 20;
 
 #[test]
 fn the_same_seed_tells_the_same_story() {

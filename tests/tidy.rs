@@ -62,6 +62,24 @@ fn tracked_text_names_no_home_and_no_unfinished_work() {
     report(&complaints);
 }
 
+/// The table of defects names tests that are there.
+#[test]
+fn every_test_that_the_documents_name_exists() {
+    let root = root();
+    let text = fs::read_to_string(root.join("docs/TESTING.md")).expect("the table of tests");
+    let rows = text.lines().filter(|line| line.starts_with("| A") || line.starts_with("| B"));
+    assert!(rows.count() >= 18, "the table is there");
+    let files = files_below(&root.join("tests")).into_iter().chain(files_below(&root.join("src")));
+    let code: String = files.map(|path| fs::read_to_string(path).expect("UTF-8")).collect();
+    let named = text.lines().filter(|line| line.starts_with('|')).flat_map(|line| {
+        let cell = line.rsplit('|').nth(1).unwrap_or_default();
+        cell.split('`').skip(1).step_by(2).filter(|name| name.contains('_'))
+    });
+    let missing: Vec<String> =
+        named.filter(|name| !code.contains(&format!("fn {name}("))).map(str::to_owned).collect();
+    report(&missing);
+}
+
 fn report(complaints: &[String]) {
     assert!(complaints.is_empty(), "{} complaints:\n{}", complaints.len(), complaints.join("\n"));
 }

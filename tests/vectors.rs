@@ -5,6 +5,7 @@ mod vectors {
     mod hellos;
     mod read;
     mod sessions;
+    mod shape;
     mod small;
     mod streams;
 }

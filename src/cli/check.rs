@@ -1,11 +1,12 @@
 //! `mtbox check CONFIG`: every complaint about a file on stderr, and a verdict.
 
 use super::args::Given;
-use super::{Failure, complain_bare, run, say};
+use super::{Failure, complain_bare, outside, run, say};
 use crate::config::load;
 use crate::config::report::Severity;
 
-/// Prints `ok: ..` if the file can be used. A file that cannot be read is a usage error.
+/// Prints `ok: ..` if the file can be used, and what it makes the program ask of the outside. A
+/// file that cannot be read is a usage error.
 pub fn check(given: &Given) -> Result<(), Failure> {
     let path = run::config_path(given)?;
     let bytes = load::read(&path)
@@ -23,6 +24,7 @@ pub fn check(given: &Given) -> Result<(), Failure> {
             let listeners = counted(settings.binds.len(), "listener");
             let warnings = counted(complaints.len(), Severity::Warning);
             say(&format!("ok: {users}, {listeners}, {warnings}\n"));
+            outside::lines(settings).iter().for_each(|line| say(line));
             Ok(())
         }
         _ => Err(Failure::Said),

@@ -7,6 +7,7 @@ pub mod check;
 pub mod generate_secret;
 pub mod help;
 pub mod json;
+pub mod outside;
 pub mod quickstart;
 pub mod reach;
 pub mod run;

@@ -33,6 +33,7 @@ fn settings(given: &Given) -> Result<(Settings, Vec<String>), Failure> {
     draft.front_port = number(given, "domain-fronting-port")?.and_then(|n| u16::try_from(n).ok());
     draft.front_host = valid(given, "domain-fronting-host", addresses::host)?;
     draft.timeout_tcp = positive(given, &mut warnings)?.or(Some(TIMEOUT));
+    draft.timeout_http = draft.timeout_tcp;
     draft.replay_bytes =
         valid(given, "antireplay-cache-size", units::bytes)?.filter(|bytes| *bytes > 0);
     if let Some(word) = given.text("prefer-ip")? {
@@ -116,7 +117,7 @@ pub const FLAGS: &[Flag] = &[
     Flag::with_value(None, "domain-fronting-host", "HOST", "where they go instead of the host"),
     Flag::with_value(None, "domain-fronting-ip", "IP", "has no effect"),
     Flag::with_value(Some('n'), "doh-ip", "IP", "ask https://IP for names"),
-    Flag::with_value(Some('t'), "timeout", "TIME", "how long one dial may take (10s)"),
+    Flag::with_value(Some('t'), "timeout", "TIME", "how long a dial or a download may take (10s)"),
     Flag::with_value(Some('s'), "socks5-proxy", "URL", "a SOCKS5 proxy on the way to Telegram"),
     Flag::with_value(
         Some('a'),
@@ -180,6 +181,7 @@ mod tests {
             assert_eq!((settings.concurrency, settings.front.port), (9, 8443));
             assert_eq!(settings.prefer_ip, crate::config::settings::PreferIp::OnlyIpv4);
             assert_eq!(settings.timeouts.tcp, Duration::from_secs(3));
+            assert_eq!(settings.timeouts.http, Duration::from_secs(3));
             assert_eq!(settings.replay.unwrap().max_bytes, 2 << 20);
         }
         let (settings, _) = read(&["--domain-fronting-host", "127.0.0.1"]).unwrap();
@@ -193,11 +195,22 @@ mod tests {
         assert_eq!(warnings, [""; 0]);
         assert!(settings.proxy_protocol.is_some_and(|one| one.trusted.is_empty()));
         assert_eq!(settings.routes.len(), 2);
-        if HAS_TLS {
-            let (settings, _) = read(&["-n", "9.9.9.9"]).unwrap();
-            assert!(matches!(settings.dns.server, NameServer::Https(url) if url.host == "9.9.9.9"));
-        } else {
-            assert!(matches!(read(&["-n", "9.9.9.9"]), Err(Failure::Trouble(_))));
+    }
+
+    /// Gotcha E2: an IPv6 address silently meant the system's name servers.
+    #[test]
+    fn doh_ip_is_asked_for_names_whatever_its_family() {
+        for ip in ["9.9.9.9", "2620:fe::fe"] {
+            match read(&["-n", ip]) {
+                Ok((settings, _)) if HAS_TLS => {
+                    let NameServer::Https(url) = settings.dns.server else { panic!("{ip}") };
+                    assert_eq!((url.host.as_str(), url.path.as_str()), (ip, "/dns-query"));
+                }
+                Err(Failure::Trouble(lines)) if !HAS_TLS => {
+                    assert!(lines[0].starts_with("--doh-ip: this build has no TLS"), "{lines:?}");
+                }
+                other => panic!("{ip}: {other:?}"),
+            }
         }
     }
 

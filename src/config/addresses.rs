@@ -29,7 +29,8 @@ pub fn host(text: &str) -> Result<String, &'static str> {
     if is_name || text.parse::<Ipv6Addr>().is_ok() { Ok(text.to_string()) } else { Err(NOT_A_HOST) }
 }
 
-/// Reads `IP/bits`, or a bare address, which is a network of its own. Host bits may be set.
+/// Reads `IP/bits`, or a bare address, which is a network of its own. Host bits may be set. An
+/// IPv4-mapped network is one of IPv4.
 pub fn network(text: &str) -> Result<Network, &'static str> {
     let (addr, bits) = text.split_once('/').map_or((text, None), |(a, bits)| (a, Some(bits)));
     let addr: IpAddr = addr.parse().map_err(|_| NOT_A_NETWORK)?;
@@ -39,15 +40,32 @@ pub fn network(text: &str) -> Result<Network, &'static str> {
         None => Some(most),
         Some(bits) => bits.parse().ok().filter(|n| plain(bits) && *n <= most),
     };
-    Ok(Network { addr, bits: bits.ok_or(NOT_A_NETWORK)? })
+    let bits: u8 = bits.ok_or(NOT_A_NETWORK)?;
+    match (addr.to_canonical(), bits.checked_sub(MAPPED_BITS)) {
+        (mapped @ IpAddr::V4(_), Some(bits)) if addr.is_ipv6() => {
+            Ok(Network { addr: mapped, bits })
+        }
+        _ => Ok(Network { addr, bits }),
+    }
 }
 
-/// Reads what the kernel may know under that name: a network device (at most 15 bytes,
-/// netdevice(7)) or a congestion control (tcp(7)).
-pub fn kernel_name(text: &str) -> Result<String, &'static str> {
-    let fits = |byte: u8| byte.is_ascii_graphic() && byte != b'/';
+/// Reads the name of a network device (netdevice(7)).
+pub fn device(text: &str) -> Result<String, &'static str> {
+    let fits = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'/' | b':');
+    kernel_name(text, fits).filter(|name| name != "." && name != "..").ok_or(NOT_A_DEVICE)
+}
+
+/// Reads the name of a congestion control (tcp(7)).
+pub fn congestion(text: &str) -> Result<String, &'static str> {
+    let fits =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
+    kernel_name(text, fits).ok_or(NOT_A_CONGESTION)
+}
+
+/// The kernel keeps 15 bytes of a name (`IFNAMSIZ`, `TCP_CA_NAME_MAX`).
+fn kernel_name(text: &str, fits: impl Fn(u8) -> bool) -> Option<String> {
     let is_name = (1..=15).contains(&text.len()) && text.bytes().all(fits);
-    if is_name { Ok(text.to_owned()) } else { Err(NOT_A_NAME) }
+    is_name.then(|| text.to_owned())
 }
 
 /// Decimal digits only; leading zeros are fine, port 0 is not.
@@ -60,7 +78,10 @@ const NOT_A_SOCKET: &str = "not IP:port; write a literal address, such as 0.0.0.
 const BARE_IPV6: &str = "an IPv6 address needs brackets; write it as [::]:443";
 const NOT_AN_IP: &str = "not an IP address; write it such as 192.0.2.1 or 2001:db8::1";
 const NOT_A_NETWORK: &str = "not a network; write it such as 192.0.2.0/24 or 2001:db8::/32";
-const NOT_A_NAME: &str = "not a name that the kernel knows; at most 15 letters, digits and signs";
+const NOT_A_DEVICE: &str = "not a network device; write its name, such as eth0 or wan";
+const NOT_A_CONGESTION: &str = "not a congestion control; write one such as bbr or cubic";
+/// `::ffff:0:0/96` (RFC 4291 2.5.5.2).
+const MAPPED_BITS: u8 = 96;
 const NOT_A_HOST: &str = "not a host; write a bare name or address, without scheme, port or path";
 
 #[cfg(test)]
@@ -147,6 +168,9 @@ mod tests {
             ("0.0.0.0/0", "0.0.0.0", 0),
             ("2001:db8::/32", "2001:db8::", 32),
             ("::1", "::1", 128),
+            ("::ffff:192.0.2.1", "192.0.2.1", 32),
+            ("::ffff:192.0.2.0/120", "192.0.2.0", 24),
+            ("::ffff:0:0/95", "::ffff:0:0", 95),
         ] {
             assert_eq!(network(text), Ok(Network { addr: addr.parse().unwrap(), bits }), "{text}");
         }
@@ -157,11 +181,17 @@ mod tests {
 
     #[test]
     fn names_of_the_kernel_are_short_and_plain() {
-        for text in ["lo", "eth0.2", "br-lan", "bbr"] {
-            assert_eq!(kernel_name(text).as_deref(), Ok(text));
+        for text in ["lo", "eth0.2", "br-lan", "fifteen_letters"] {
+            assert_eq!(device(text).as_deref(), Ok(text));
         }
-        for text in ["", "a b", "a/b", "sixteen-letters-x", "\u{e9}th0"] {
-            assert_eq!(kernel_name(text), Err(NOT_A_NAME), "{text}");
+        for text in ["", "a b", "a/b", "eth0:1", ".", "..", "sixteen-letters-", "\u{e9}th0"] {
+            assert_eq!(device(text), Err(NOT_A_DEVICE), "{text}");
+        }
+        for text in ["bbr", "dctcp", "tcp_x-2"] {
+            assert_eq!(congestion(text).as_deref(), Ok(text));
+        }
+        for text in ["", "BBR", "b.b", "bbr ", "sixteen-letters-"] {
+            assert_eq!(congestion(text), Err(NOT_A_CONGESTION), "{text}");
         }
     }
 }

@@ -96,12 +96,24 @@ pub struct ListDraft {
 }
 
 impl ListDraft {
-    fn settle(self) -> Option<ListSettings> {
-        self.enabled.then(|| ListSettings {
-            sources: self.sources,
-            concurrency: self.concurrency.unwrap_or(1),
-            every: self.every.unwrap_or(LIST_EACH).max(LEAST_PERIOD),
-        })
+    /// `keys` are those of its sources and its period.
+    fn settle(self, keys: [&'static str; 2], report: &mut Report) -> Option<ListSettings> {
+        if !self.enabled || self.sources.is_empty() {
+            return None;
+        }
+        let [urls, update_each] = keys;
+        let scheme = |source: &ListSource| match source {
+            ListSource::Web(url) => Some(url.scheme.clone()),
+            ListSource::File(_) => None,
+        };
+        let schemes: Vec<String> = self.sources.iter().filter_map(scheme).collect();
+        if !HAS_TLS && schemes.iter().any(|scheme| scheme == "https") {
+            report.error_in(urls, LIST_WITHOUT_TLS);
+        }
+        let polite = if schemes.is_empty() { Duration::ZERO } else { POLITE_LIST };
+        let every = period(self.every.unwrap_or(LIST_EACH), polite, update_each, report);
+        let concurrency = self.concurrency.unwrap_or(1);
+        Some(ListSettings { sources: self.sources, concurrency, every })
     }
 }
 
@@ -124,12 +136,9 @@ impl Draft {
         });
         let dns = self.dns(report);
         let dc_list = self.dc_list(report);
-        if self.allowlist.enabled && self.allowlist.sources.is_empty() {
-            report.error(0, EMPTY_ALLOWLIST);
-        }
-        if self.blocklist.enabled && self.blocklist.sources.is_empty() {
-            report.warn(0, EMPTY_BLOCKLIST);
-        }
+        let [blocklist, allowlist] = self.lists(report);
+        let raids = self.raids(report);
+        self.judge_pairs(report);
         if report.has_errors() {
             return None;
         }
@@ -198,18 +207,14 @@ impl Draft {
                 .proxy_protocol
                 .then_some(ProxyProtocolSettings { trusted: self.trusted }),
             dc_list,
-            blocklist: self.blocklist.settle().filter(|list| !list.sources.is_empty()),
-            allowlist: self.allowlist.settle(),
+            blocklist,
+            allowlist,
             cache_dir: self.cache_dir,
             shape: self
                 .shape
                 .unwrap_or(true)
                 .then_some(ShapeSettings { always: self.shape_always, drs: self.drs }),
-            raids: RaidSettings {
-                pages: self.pages,
-                repeats: self.repeats.unwrap_or(RAID_REPEATS),
-                every: self.raid_each.unwrap_or(RAID_EACH).max(LEAST_PERIOD),
-            },
+            raids,
             ca_file: self.ca_file,
             buffer_bytes: self.buffer_bytes,
             log_addresses: self.log_addresses,
@@ -222,7 +227,7 @@ impl Draft {
         match (self.dns.take(), old) {
             (Some(server), _) | (None, Some(Ok(server))) => server,
             (None, Some(Err(fault))) => {
-                report.error(0, format!("network.doh-ip: {fault}"));
+                report.error_in("network.doh-ip", fault);
                 NameServer::System
             }
             (None, None) => NameServer::System,
@@ -237,10 +242,57 @@ impl Draft {
         let pages = self.dc_list.take();
         let pages =
             pages.unwrap_or_else(|| DC_LIST.iter().copied().filter_map(Url::parse).collect());
+        if pages.is_empty() {
+            report.warn_in("telegram.dc-list-urls", "nothing to read for auto-update; name a page");
+            return None;
+        }
         if !HAS_TLS && pages.iter().any(|page| page.scheme == "https") {
-            report.error(0, format!("auto-update: {}", urls::WITHOUT_TLS));
+            report.error_in("auto-update", DC_LIST_WITHOUT_TLS);
         }
         Some(pages)
+    }
+
+    /// The blocklist and the allowlist. An allowlist that names nothing lets nobody in, a blocklist
+    /// everybody.
+    fn lists(&mut self, report: &mut Report) -> [Option<ListSettings>; 2] {
+        let (block, allow) =
+            (std::mem::take(&mut self.blocklist), std::mem::take(&mut self.allowlist));
+        if block.enabled && block.sources.is_empty() {
+            report.warn_in("defense.blocklist.enabled", EMPTY_BLOCKLIST);
+        }
+        if allow.enabled && allow.sources.is_empty() {
+            report.error_in("defense.allowlist.enabled", EMPTY_ALLOWLIST);
+        }
+        [
+            block.settle(["defense.blocklist.urls", "defense.blocklist.update-each"], report),
+            allow.settle(["defense.allowlist.urls", "defense.allowlist.update-each"], report),
+        ]
+    }
+
+    fn raids(&mut self, report: &mut Report) -> RaidSettings {
+        let mut pages = std::mem::take(&mut self.pages);
+        if self.shape == Some(false) {
+            pages.clear();
+        }
+        if !HAS_TLS && !pages.is_empty() {
+            report.error_in("defense.doppelganger.urls", PAGES_WITHOUT_TLS);
+        }
+        let every = self.raid_each.unwrap_or(RAID_EACH);
+        let every = period(every, POLITE_RAID, "defense.doppelganger.raid-each", report);
+        RaidSettings { pages, repeats: self.repeats.unwrap_or(RAID_REPEATS), every }
+    }
+
+    /// Warns of keys that do nothing without another.
+    fn judge_pairs(&self, report: &mut Report) {
+        if !self.trusted.is_empty() && !self.proxy_protocol {
+            report.warn_in("proxy-protocol-trusted", TRUST_IN_NOTHING);
+        }
+        if self.mimic_latency && self.scout == Some(false) {
+            report.warn_in("domain-fronting.mimic-latency", MIMICRY_OF_NOTHING);
+        }
+        if !HAS_TLS && self.ca_file.is_some() {
+            report.warn_in("network.ca-file", "this build has no TLS, so it has no effect");
+        }
     }
 
     /// `[secrets]` with at least one entry wins over `secret` (spec: config 3).
@@ -260,6 +312,16 @@ impl Draft {
         let user = |(name, Placed { secret, .. })| UserSettings { name, secret };
         placed.into_iter().map(user).collect()
     }
+}
+
+/// A period, raised to what the clock of the program can do; warns when it is not polite.
+fn period(given: Duration, polite: Duration, key: &'static str, report: &mut Report) -> Duration {
+    if given < LEAST_PERIOD {
+        report.warn_in(key, "too short, 1s holds; write more");
+    } else if given < polite {
+        report.warn_in(key, "a server that is asked so often may shut you out; write more");
+    }
+    given.max(LEAST_PERIOD)
 }
 
 /// Refuses keys that protect nothing; warns of hosts no client takes, and of twins.
@@ -299,10 +361,15 @@ const NO_BIND: &str =
     "bind-to: missing; add a line bind-to = \"0.0.0.0:443\" above the first [table]";
 const NO_USER: &str = "no user; add [secrets] at the end of the file, with a line \
                        NAME = \"SECRET\" (`mtbox generate-secret HOST` makes secrets)";
-const EMPTY_ALLOWLIST: &str = "defense.allowlist.enabled: nobody could connect; name a list in \
-                               defense.allowlist.urls";
-const EMPTY_BLOCKLIST: &str = "defense.blocklist.enabled: nobody is blocked; name a list in \
-                               defense.blocklist.urls";
+const EMPTY_ALLOWLIST: &str = "nobody could connect; name a list in defense.allowlist.urls";
+const EMPTY_BLOCKLIST: &str = "nobody is blocked; name a list in defense.blocklist.urls";
+const LIST_WITHOUT_TLS: &str =
+    "this build has no TLS; write http:// URLs or files, or install the full mtbox";
+const DC_LIST_WITHOUT_TLS: &str = "this build has no TLS; turn it off, name http:// pages in \
+                                   telegram.dc-list-urls, or install the full mtbox";
+const PAGES_WITHOUT_TLS: &str = "this build has no TLS; delete the line, or install the full mtbox";
+const TRUST_IN_NOTHING: &str = "has no effect without proxy-protocol-listener = true; add it";
+const MIMICRY_OF_NOTHING: &str = "has no effect without a scout; delete scout = false";
 const REMEDY: &str = "make another with `mtbox generate-secret HOST`";
 
 const CONCURRENCY: u32 = 4096;
@@ -318,8 +385,11 @@ const KEEP_ALIVE_COUNT: u32 = 9;
 const DC_LIST: [&str; 2] =
     ["https://core.telegram.org/getProxyConfig", "https://core.telegram.org/getProxyConfigV6"];
 const LIST_EACH: Duration = Duration::from_secs(6 * 3600);
-/// Periods shorter than this would be a load on somebody's server.
 const LEAST_PERIOD: Duration = Duration::from_secs(1);
+/// Whoever serves lists to all the world dislikes more.
+const POLITE_LIST: Duration = Duration::from_secs(60);
+/// A visitor who comes more often than this is no visitor.
+const POLITE_RAID: Duration = Duration::from_secs(300);
 const RAID_REPEATS: u32 = 10;
 const RAID_EACH: Duration = Duration::from_secs(6 * 3600);
 const NOT_SENT_LOWAT: u64 = 128 << 10;

@@ -9,7 +9,7 @@ use super::kinds::Kind::{
     Prefix, Proxies, Secret, Secrets,
 };
 use super::kinds::{MODERATION, PREFER_IP, SHAPING, TAG_FORMAT};
-use super::urls;
+use super::{addresses, urls};
 
 /// The key at a path in lower case.
 pub fn find(path: &str) -> Option<&'static Key> {
@@ -208,7 +208,7 @@ pub const KEYS: &[Key] = &[
     ),
     Key::new(
         "network.bind-device",
-        KernelName(|d, v| d.device = Some(v)),
+        KernelName(addresses::device, |d, v| d.device = Some(v)),
         r#""wan""#,
         "The network device for our own connections; loopback is never bound.",
     )
@@ -217,7 +217,8 @@ pub const KEYS: &[Key] = &[
         "network.bind-address",
         Ips(|d, v| d.source_addrs = v),
         r#"["192.0.2.1", "2001:db8::1"]"#,
-        "The source address of our own connections, one of each family.",
+        "The source address of our own connections, one of each family; a family without one is \
+         not used.",
     )
     .unset(),
     Key::new(
@@ -229,7 +230,7 @@ pub const KEYS: &[Key] = &[
     .unset(),
     Key::new(
         "network.tcp-congestion",
-        KernelName(|d, v| d.congestion = Some(v)),
+        KernelName(addresses::congestion, |d, v| d.congestion = Some(v)),
         r#""bbr""#,
         "The congestion control of every connection, where the kernel has it.",
     )
@@ -255,7 +256,7 @@ pub const KEYS: &[Key] = &[
     ),
     Key::new(
         "network.ca-file",
-        Path(urls::path, |d, v| d.ca_file = Some(v)),
+        Path(urls::file, |d, v| d.ca_file = Some(v)),
         r#""/etc/mtbox/ca.pem""#,
         "Certificates to trust besides the built-in ones, in PEM.",
     )
@@ -357,9 +358,9 @@ pub const KEYS: &[Key] = &[
     .unset(),
     Key::new(
         "defense.cache-dir",
-        Path(urls::path, |d, v| d.cache_dir = Some(v)),
+        Path(urls::folder, |d, v| d.cache_dir = Some(v)),
         r#""/var/cache/mtbox""#,
-        "Where fetched lists are kept for a start without a network.",
+        "A folder for copies of fetched lists, so that a start without a network has them.",
     )
     .unset(),
     Key::new(

@@ -63,8 +63,8 @@ pub enum Kind {
     ListSources(Set<Vec<ListSource>>),
     /// What is there in the file system.
     Path(Parse<PathBuf>, Set<PathBuf>),
-    /// A name of the kernel's.
-    KernelName(Set<String>),
+    /// A name that the kernel knows.
+    KernelName(Parse<String>, Set<String>),
     /// Lower-case letters and digits.
     Prefix,
     /// Any text.
@@ -99,7 +99,7 @@ impl Kind {
             Self::Proxies(_) | Self::Pages(..) => "list of URLs",
             Self::ListSources(_) => "list of files and URLs",
             Self::Path(..) => "path",
-            Self::KernelName(_) | Self::Prefix | Self::HttpPath => "text",
+            Self::KernelName(..) | Self::Prefix | Self::HttpPath => "text",
             Self::Secret => "secret",
             Self::Secrets => "table of secrets",
             Self::DcOverrides => "table of IP:port lists",
@@ -162,7 +162,7 @@ impl Field<'_> {
             Kind::Pages(parse, set) => self.each(value, parse, set),
             Kind::ListSources(set) => self.each(value, urls::list_source, set),
             Kind::Path(parse, set) => self.take(text(value, parse), set),
-            Kind::KernelName(set) => self.take(text(value, addresses::kernel_name), set),
+            Kind::KernelName(parse, set) => self.take(text(value, parse), set),
             Kind::Prefix => self.take(text(value, prefix), |_, ()| ()),
             Kind::HttpPath => self.take(text(value, |_| Ok(())), |_, ()| ()),
             Kind::Secret => self.secret(value),

@@ -62,17 +62,15 @@ fn parse(text: &str, report: &mut Report) -> Option<Settings> {
             return None;
         }
     };
-    let mut walk = Walk { draft: Draft::default(), report, seen: Vec::new() };
+    let mut walk = Walk { draft: Draft::default(), report };
     walk.table(document.as_table(), "");
-    let Walk { draft, report, .. } = walk;
+    let Walk { draft, report } = walk;
     draft.settle(report)
 }
 
 struct Walk<'a> {
     draft: Draft,
     report: &'a mut Report,
-    /// The keys read so far; there are no more of them than of [`KEYS`].
-    seen: Vec<&'static str>,
 }
 
 impl Walk<'_> {
@@ -95,13 +93,12 @@ impl Walk<'_> {
     }
 
     fn key(&mut self, key: &'static Key, item: &Item, at: usize) {
-        if self.seen.contains(&key.path) {
+        let value_at = start(item.span(), at);
+        if !self.report.found(key.path, value_at) {
             let text = format!("{}: stands there twice, the last one holds; delete one", key.path);
             self.report.warn(at, text);
         }
-        self.seen.push(key.path);
-        let value_at = start(item.span(), at);
-        let Self { draft, report, .. } = self;
+        let Self { draft, report } = self;
         let asks = Field { key, at: value_at, draft, report }.read(item);
         let Key { path, since, instead, .. } = key;
         if let Some(instead) = instead.filter(|_| asks) {

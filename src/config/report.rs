@@ -55,6 +55,8 @@ pub struct Report {
     notes: Vec<Note>,
     errors: usize,
     warnings: usize,
+    /// Where the values of keys stand; there are no more of them than there are keys.
+    found: Vec<(&'static str, usize)>,
 }
 
 /// A complaint whose place is still a byte offset.
@@ -83,6 +85,34 @@ impl Report {
         if self.warnings <= MOST {
             self.notes.push(Note { at, severity: Severity::Warning, text: text.into() });
         }
+    }
+
+    /// Remembers where the value of a key stands. `false` = the key stood elsewhere before.
+    pub fn found(&mut self, path: &'static str, at: usize) -> bool {
+        match self.found.iter_mut().find(|(known, _)| *known == path) {
+            Some((_, place)) => {
+                *place = at;
+                false
+            }
+            None => {
+                self.found.push((path, at));
+                true
+            }
+        }
+    }
+
+    /// Notes an error about a key, where its value stands.
+    pub fn error_in(&mut self, path: &'static str, text: &str) {
+        self.error(self.place_of(path), format!("{path}: {text}"));
+    }
+
+    /// Notes a warning about a key, where its value stands.
+    pub fn warn_in(&mut self, path: &'static str, text: &str) {
+        self.warn(self.place_of(path), format!("{path}: {text}"));
+    }
+
+    fn place_of(&self, path: &str) -> usize {
+        self.found.iter().find(|(known, _)| *known == path).map_or(0, |(_, at)| *at)
     }
 
     /// Was any error noted, kept or not?

@@ -224,13 +224,13 @@ pub struct ProxySettings {
     pub reset_failures_timeout: Duration,
 }
 
-/// From where our own connections start. Not applied to destinations on loopback, unless the
-/// address or device is loopback itself.
+/// From where our own connections start. Device and addresses are not applied to destinations on
+/// loopback, unless they are loopback themselves.
 #[derive(Debug, Clone, Default)]
 pub struct EgressSettings {
     /// `SO_BINDTODEVICE`.
     pub device: Option<String>,
-    /// Source addresses, at most one per family.
+    /// Source addresses, at most one per family. A family without one is not used.
     pub addrs: Vec<IpAddr>,
     /// `SO_MARK`.
     pub mark: Option<u32>,
@@ -290,7 +290,7 @@ pub struct ThrottleSettings {
 pub struct Timeouts {
     /// Dial, per address.
     pub tcp: Duration,
-    /// One download.
+    /// A download standing still.
     pub http: Duration,
     /// Silence after which a session ends.
     pub idle: Duration,

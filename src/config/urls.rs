@@ -60,20 +60,10 @@ pub fn proxy(text: &str) -> Result<Route, &'static str> {
     if !matches!(url.scheme.as_str(), "socks5" | "socks5h") || url.host.is_empty() {
         return Err(NOT_A_PROXY);
     }
-    let user = match &url.user {
-        None => None,
-        Some((name, password)) => {
-            let (name, password) = (percent_decoded(name)?, percent_decoded(password)?);
-            if name.is_empty() || name.len() > 255 || password.len() > 255 {
-                return Err(BAD_USER);
-            }
-            Some((name, password))
-        }
-    };
     let mut proxy = ProxySettings {
         port: url.port_or(SOCKS_PORT),
+        user: url.user.as_ref().map_or(Ok(None), credentials)?,
         host: url.host,
-        user,
         open_threshold: 5,
         half_open_timeout: Duration::from_secs(60),
         reset_failures_timeout: Duration::from_secs(10),
@@ -98,6 +88,19 @@ pub fn proxy(text: &str) -> Result<Route, &'static str> {
     Ok(Route::Socks5(proxy))
 }
 
+/// Name and password.
+type Credentials = (Vec<u8>, Vec<u8>);
+
+/// Name and password as RFC 1929 bounds them; none where nothing stands before the `@`.
+fn credentials(given: &(String, String)) -> Result<Option<Credentials>, &'static str> {
+    let (name, password) = (percent_decoded(&given.0)?, percent_decoded(&given.1)?);
+    if name.is_empty() && password.is_empty() {
+        return Ok(None);
+    }
+    let fits = (1..=255).contains(&name.len()) && password.len() <= 255;
+    if fits { Ok(Some((name, password))) } else { Err(BAD_USER) }
+}
+
 fn positive(text: &str) -> Option<Duration> {
     units::duration(text).ok().filter(|time| !time.is_zero())
 }
@@ -120,25 +123,13 @@ fn percent_decoded(text: &str) -> Result<Vec<u8>, &'static str> {
 
 /// Reads an absolute `https` URL with a host.
 pub fn https(text: &str) -> Result<Url, &'static str> {
-    match web(text, NOT_HTTPS)? {
-        url if url.scheme == "https" => Ok(url),
-        _ => Err(NOT_HTTPS),
-    }
+    page(text).ok().filter(|url| url.scheme == "https").ok_or(NOT_HTTPS)
 }
 
-/// Reads an absolute `http` or `https` URL with a host, whether or not this build has TLS.
+/// Reads an absolute `http` or `https` URL with a host.
 pub fn page(text: &str) -> Result<Url, &'static str> {
-    let url = Url::parse(text).filter(|url| !url.host.is_empty());
-    url.filter(|url| matches!(url.scheme.as_str(), "http" | "https")).ok_or(NOT_A_PAGE)
-}
-
-fn web(text: &str, fault: &'static str) -> Result<Url, &'static str> {
-    let url = Url::parse(text).filter(|url| !url.host.is_empty()).ok_or(fault)?;
-    match url.scheme.as_str() {
-        "https" if !HAS_TLS => Err(WITHOUT_TLS),
-        "http" | "https" => Ok(url),
-        _ => Err(fault),
-    }
+    let is_page = |url: &Url| !url.host.is_empty() && ["http", "https"].contains(&&*url.scheme);
+    Url::parse(text).filter(is_page).ok_or(NOT_A_PAGE)
 }
 
 /// Reads a list source: a file that its owner may read, else an `http` or `https` URL. Asks the
@@ -153,12 +144,19 @@ pub fn list_source(text: &str) -> Result<ListSource, &'static str> {
             _ => Ok(ListSource::File(absolute(text))),
         };
     }
-    web(text, NOT_A_SOURCE).map(ListSource::Web)
+    page(text).map(ListSource::Web).map_err(|_| NOT_A_SOURCE)
 }
 
-/// Reads a path. What is there is for the program that runs later to see.
-pub fn path(text: &str) -> Result<PathBuf, &'static str> {
-    Ok(absolute(text))
+/// Reads the path of a file that is there.
+pub fn file(text: &str) -> Result<PathBuf, &'static str> {
+    let found = fs::metadata(text).is_ok_and(|found| !found.is_dir());
+    if found { Ok(absolute(text)) } else { Err("there is no such file; check the path") }
+}
+
+/// Reads the path of a folder that is there.
+pub fn folder(text: &str) -> Result<PathBuf, &'static str> {
+    let found = fs::metadata(text).is_ok_and(|found| found.is_dir());
+    if found { Ok(absolute(text)) } else { Err("there is no such folder; make it with mkdir -p") }
 }
 
 fn absolute(text: &str) -> PathBuf {
@@ -180,14 +178,13 @@ const BAD_RESET: &str = "reset_failures_timeout must be a duration, such as 10s"
 const NOT_HTTPS: &str = "not a web page; write a whole https:// URL";
 const NOT_A_PAGE: &str = "not a web page; write a whole http:// or https:// URL";
 const NOT_A_SOURCE: &str = "neither an existing file nor an http(s):// URL; check the path";
-/// What a build without TLS says to `https`.
-pub const WITHOUT_TLS: &str =
-    "this build has no TLS; write an http:// URL or a file, or install the full mtbox";
 const DNS_WITHOUT_TLS: &str =
     "this build has no TLS; write udp://IP, or install the full mtbox instead of mtbox-mini";
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -265,22 +262,39 @@ mod tests {
             ("socks5://h?reset_failures_timeout=0s", BAD_RESET),
             ("socks5://%zz@h", BAD_USER),
             ("socks5://:password@h", BAD_USER),
+            (&format!("socks5://{}@h", "u".repeat(256)), BAD_USER),
+            (&format!("socks5://u:{}@h", "p".repeat(256)), BAD_USER),
         ] {
             assert_eq!(proxy(text).err(), Some(fault), "{text}");
+        }
+        let longest = socks(&format!("socks5://{0}:{0}@h", "%41".repeat(255)));
+        assert_eq!(longest.user, Some((vec![b'A'; 255], vec![b'A'; 255])));
+        for text in ["socks5://@h", "socks5://:@h"] {
+            assert_eq!(socks(text).user, None, "{text}");
         }
     }
 
     #[test]
     fn pages_are_whole_urls() {
         for text in ["https://a.example", "HTTPS://u:p@a.example:8443/x?y#z", "https://[::1]/"] {
-            let want = if HAS_TLS { Ok(Url::parse(text).unwrap()) } else { Err(WITHOUT_TLS) };
+            let want = Ok(Url::parse(text).unwrap());
             assert_eq!(https(text), want, "{text}");
-            assert_eq!(page(text), Ok(Url::parse(text).unwrap()), "{text}");
+            assert_eq!(page(text), want, "{text}");
         }
         for text in ["", "http://a.example", "https://", "https:///x", "a.example", "https:a.b"] {
             assert_eq!(https(text), Err(NOT_HTTPS), "{text}");
         }
         assert!(page("http://a.example/x").is_ok());
+        assert_eq!(page("ftp://a.example/x"), Err(NOT_A_PAGE));
+    }
+
+    #[test]
+    fn files_and_folders_are_there_already() {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        assert_eq!(file("Cargo.toml"), Ok(here.join("Cargo.toml")));
+        assert_eq!(folder("src"), Ok(here.join("src")));
+        assert!(file("src").is_err() && file("no-such").is_err());
+        assert!(folder("Cargo.toml").is_err() && folder("no-such").is_err());
     }
 
     #[test]
@@ -289,9 +303,9 @@ mod tests {
         for text in [here, "Cargo.toml"] {
             assert_eq!(list_source(text), Ok(ListSource::File(PathBuf::from(here))), "{text}");
         }
-        let web = "http://a.example/list";
-        assert_eq!(list_source(web), Ok(ListSource::Web(Url::parse(web).unwrap())));
-        assert_eq!(list_source("https://a.example/list").is_ok(), HAS_TLS);
+        for web in ["http://a.example/list", "https://a.example/list"] {
+            assert_eq!(list_source(web), Ok(ListSource::Web(Url::parse(web).unwrap())));
+        }
         assert_eq!(list_source("src"), Err("this is a directory; name a file in it"));
         for text in ["", "no-such-file.netset", "ftp://a.example/list", "https://"] {
             assert_eq!(list_source(text), Err(NOT_A_SOURCE), "{text}");

@@ -75,6 +75,24 @@ pub fn of_dc(settings: &Settings, list: &DcList, dc: u16, drbg: &mut Drbg) -> Ve
     addrs
 }
 
+/// The hosts of a DC at its other ports (spec: protocol 7.2), for when all addresses have failed.
+/// Addresses that the operator named have no second chance.
+pub fn second_chance(settings: &Settings, dc: u16) -> Vec<SocketAddr> {
+    if settings.dc_overrides.iter().any(|(id, _)| *id == dc) {
+        return Vec::new();
+    }
+    let prefer = settings.prefer_ip;
+    let wants_v4 = matches!(prefer, PreferIp::PreferIpv4 | PreferIp::OnlyIpv4);
+    let is_only = matches!(prefer, PreferIp::OnlyIpv4 | PreferIp::OnlyIpv6);
+    let hosts = dc::builtin(dc).iter().filter(|addr| !is_only || addr.is_ipv4() == wants_v4);
+    let mut addrs: Vec<SocketAddr> =
+        hosts.flat_map(|addr| OTHER_PORTS.map(|port| SocketAddr::new(addr.ip(), port))).collect();
+    put_last(&mut addrs, |addr| addr.is_ipv4() != wants_v4);
+    addrs
+}
+
+const OTHER_PORTS: [u16; 2] = [80, 5222];
+
 fn shuffle<T>(list: &mut [T], drbg: &mut Drbg) {
     for at in (1..list.len()).rev() {
         list.swap(at, drbg.u32_below(at as u32 + 1) as usize);
@@ -100,6 +118,39 @@ mod tests {
         assert!(!bad.contains(a, Tick(FOR_MS)));
         bad.forgive(a);
         assert!(!bad.contains(a, Tick(1)));
+    }
+
+    fn settings(more: &str) -> Settings {
+        let secret = format!("ee{}{}", "11".repeat(16), "61".repeat(4));
+        let text = format!("bind-to = \"192.0.2.1:443\"\nsecret = \"{secret}\"\n{more}");
+        crate::config::load::load(text.as_bytes(), "test").unwrap().settings
+    }
+
+    #[test]
+    fn a_second_chance_has_the_same_hosts_at_other_ports() {
+        let addrs = second_chance(&settings("prefer-ip = \"only-ipv4\""), 4);
+        let wanted: Vec<SocketAddr> =
+            vec!["149.154.167.91:80".parse().unwrap(), "149.154.167.91:5222".parse().unwrap()];
+        assert_eq!(addrs, wanted);
+        assert!(second_chance(&settings(""), 4)[0].is_ipv6());
+        assert_eq!(second_chance(&settings(""), 2).len(), 6);
+        assert!(second_chance(&settings(""), 77).is_empty());
+        let named = settings("[telegram.dc-overrides]\n4 = [\"127.0.0.1:1\"]");
+        assert!(second_chance(&named, 4).is_empty());
+    }
+
+    #[test]
+    fn the_order_of_a_dc_follows_prefer_ip() {
+        let mut drbg = Drbg::new([7; 48]);
+        let mut families = |word: &str| -> String {
+            let settings = settings(&format!("prefer-ip = {word:?}"));
+            let addrs = of_dc(&settings, &DcList::default(), 2, &mut drbg);
+            addrs.iter().map(|addr| if addr.is_ipv4() { '4' } else { '6' }).collect()
+        };
+        assert_eq!(families("prefer-ipv4"), "446");
+        assert_eq!(families("prefer-ipv6"), "644");
+        assert_eq!(families("only-ipv4"), "44");
+        assert_eq!(families("only-ipv6"), "6");
     }
 
     #[test]

@@ -3,16 +3,19 @@
 use crate::daemon::world::World;
 use crate::flow::gate::Admission;
 use crate::policy::drbg::Drbg;
-use crate::proto::server_hello::{self, Answer, ExtensionOrder, KeyShare};
+use crate::proto::client_hello::TLS13_SUITES;
+use crate::proto::server_hello::{self, Answer, KeyShare};
 
-/// Seals the three records of the answer into one buffer (spec: protocol 4).
+/// Seals the three records of the answer into one buffer (spec: protocol 4). It looks like that
+/// of the site in the client's secret, as far as that has been seen.
 pub fn seal(world: &mut World, admission: &Admission) -> Vec<u8> {
-    let drbg = &mut world.drbg;
-    let mut noise = vec![0; (NOISE_LEAST + drbg.u32_below(NOISE_SPREAD)) as usize];
+    let (drbg, profile) = (&mut world.drbg, world.profiles.of(admission.host));
+    let mut noise = vec![0; profile.flight(drbg)];
     drbg.fill(&mut noise);
     let point = world.shares.take(drbg);
     let mut hybrid = [0; HYBRID];
-    let share = if admission.hybrid {
+    // A group that the client has sent no share of cannot be answered, whatever the site does.
+    let share = if admission.hybrid && (profile.is_hybrid() || !admission.x25519) {
         let (ciphertext, x25519) = hybrid.split_at_mut(HYBRID - point.len());
         let fake = server_hello::plausible_mlkem_ciphertext(&mut |b| drbg.fill(b));
         ciphertext.copy_from_slice(&fake);
@@ -23,10 +26,10 @@ pub fn seal(world: &mut World, admission: &Admission) -> Vec<u8> {
     };
     let answer = Answer {
         session_id: &admission.session_id,
-        cipher: admission.cipher,
+        cipher: profile.cipher(&admission.suites).unwrap_or(TLS13_SUITES[0]),
         share,
         noise: &noise,
-        order: ExtensionOrder::VersionsFirst,
+        order: profile.order(),
     };
     let mut out = Vec::with_capacity(noise.len() + hybrid.len() + 256);
     let key = world.users.get(admission.user).hello_key();
@@ -73,8 +76,5 @@ fn make(drbg: &mut Drbg) -> [u8; 32] {
 
 /// Keys kept in stock at most.
 const STOCK: usize = 16;
-/// The reference draws the length of the third record from 2500..4699 bytes.
-const NOISE_LEAST: u32 = 2500;
-const NOISE_SPREAD: u32 = 2200;
 /// An X25519MLKEM768 server share: 1,088 bytes of ciphertext and an x25519 point.
 const HYBRID: usize = 1120;

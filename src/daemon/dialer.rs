@@ -1,7 +1,9 @@
 //! From a list of addresses to a connected end: one attempt at a time, a second one beside it
 //! when the first is slow (RFC 8305), the client watched meanwhile.
 
-use std::io::IoSliceMut;
+pub mod routed;
+
+use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 
 use crate::daemon::greet::{self, Turn};
@@ -10,6 +12,7 @@ use crate::daemon::pipe::{Lanes, Pipe};
 use crate::daemon::session::{End, Fate, Got, Readiness, Session, Stage, Why};
 use crate::daemon::world::World;
 use crate::io::clock::Tick;
+use crate::io::egress;
 use crate::io::sockopt::SocketOptions;
 use crate::io::wire::{Net, Wire};
 use crate::proto::proxy_header;
@@ -27,6 +30,8 @@ pub struct Dial<W> {
     stagger: Tick,
     /// When the name must have been found.
     until: Option<Tick>,
+    /// Addresses for when all others have failed.
+    spare: Vec<SocketAddr>,
 }
 
 /// Where to go.
@@ -40,6 +45,8 @@ pub enum Targets {
         /// The port at each of its addresses.
         port: u16,
     },
+    /// By these ways, in this order.
+    Routed(Vec<routed::Leg>),
 }
 
 struct Attempt<W> {
@@ -47,6 +54,8 @@ struct Attempt<W> {
     addr: SocketAddr,
     until: Tick,
     woken: bool,
+    /// What is left to do by a way of `network.proxies`.
+    climb: Option<routed::Climb>,
 }
 
 impl<W: Wire> Dial<W> {
@@ -61,7 +70,14 @@ impl<W: Wire> Dial<W> {
             attempts: [None, None],
             stagger,
             until,
+            spare: Vec::new(),
         }
+    }
+
+    /// Tries these addresses when all others have failed.
+    pub fn with_spare(mut self, spare: Vec<SocketAddr>) -> Self {
+        self.spare = spare;
+        self
     }
 
     /// An event has come for an attempt's socket.
@@ -76,7 +92,12 @@ impl<W: Wire> Dial<W> {
         let attempts = self.attempts.iter().flatten().map(|a| a.until);
         let more = matches!(&self.targets, Targets::Known(list) if self.next < list.len());
         let stagger = (more && self.attempts.iter().any(Option::is_none)).then_some(self.stagger);
-        let lookup = self.until.filter(|_| matches!(self.targets, Targets::Named { .. }));
+        let is_lookup = match self.targets {
+            Targets::Known(_) => false,
+            Targets::Named { .. } => true,
+            Targets::Routed(_) => self.attempts.iter().all(Option::is_none),
+        };
+        let lookup = self.until.filter(|_| is_lookup);
         attempts.chain(stagger).chain(lookup).min().unwrap_or(Tick(0))
     }
 }
@@ -100,6 +121,9 @@ pub fn dial<N: Net>(
     if session.client.ready.broken || session.client.dead || gone {
         return Turn::Stop(Fate::Done(Why::Gone));
     }
+    if matches!(stage.targets, Targets::Routed(_)) {
+        return routed::dial(session, world, net, token);
+    }
     let patience = world.settings.timeouts.tcp.as_millis() as u64;
     let until = *stage.until.get_or_insert(Tick(world.now.0 + LOOKUP_MS));
 
@@ -120,7 +144,9 @@ pub fn dial<N: Net>(
         }
     }
     let Targets::Known(list) = &mut stage.targets else { return Turn::Stop(Fate::Waiting) };
-    list.truncate(MOST_ADDRESSES);
+    if stage.next == 0 {
+        list.truncate(MOST_ADDRESSES);
+    }
     if !is_relay && stage.next == 0 && stage.attempts.iter().all(Option::is_none) {
         let before = list.len();
         list.retain(|addr| !is_own_listener(*addr, &world.own_binds, net));
@@ -150,6 +176,29 @@ pub fn dial<N: Net>(
             }
         }
     }
+    loop {
+        start_next(stage, world, net, token, patience);
+        if stage.attempts.iter().any(Option::is_some) {
+            return Turn::Stop(Fate::Waiting);
+        }
+        if stage.spare.is_empty() {
+            return give_up(session, world, Why::Unreachable);
+        }
+        // Every address has failed: the second chance.
+        let spare = std::mem::take(&mut stage.spare);
+        (stage.targets, stage.next) = (Targets::Known(spare), 0);
+    }
+}
+
+/// Starts the next attempt, if it is time for one: at once when none runs, else after the stagger.
+fn start_next<N: Net>(
+    stage: &mut Dial<N::Wire>,
+    world: &mut World,
+    net: &mut N,
+    token: usize,
+    patience: u64,
+) {
+    let Targets::Known(list) = &stage.targets else { return };
     while stage.next < list.len() {
         let running = stage.attempts.iter().flatten().count();
         let free = stage.attempts.iter().position(Option::is_none);
@@ -159,9 +208,12 @@ pub fn dial<N: Net>(
         match net.dial(addr, &options(world), token + slot + 1) {
             Ok(wire) => {
                 let until = Tick(world.now.0 + patience);
-                stage.attempts[slot] = Some(Attempt { wire, addr, until, woken: false });
+                let attempt = Attempt { wire, addr, until, woken: false, climb: None };
+                stage.attempts[slot] = Some(attempt);
                 stage.stagger = Tick(world.now.0 + STAGGER_MS);
             }
+            // Not the address's fault: the same would happen with any other.
+            Err(e) if warn_if_barred(world, &e) => {}
             Err(e) => {
                 let line = format!("event=dial-failed addr={addr} error={:?}", e.to_string());
                 world.folded.info(world.now, &line);
@@ -169,10 +221,6 @@ pub fn dial<N: Net>(
             }
         }
     }
-    if stage.attempts.iter().all(Option::is_none) {
-        return give_up(session, world, Why::Unreachable);
-    }
-    Turn::Stop(Fate::Waiting)
 }
 
 /// The client has sent its FIN while we dial: what it said before that leaves with the header.
@@ -250,7 +298,18 @@ fn give_up<W: Wire>(session: &mut Session<W>, world: &mut World, why: Why) -> Tu
     greet::leave(session, world, why)
 }
 
-fn is_own_listener<N: Net>(addr: SocketAddr, binds: &[SocketAddr], net: &mut N) -> bool {
+/// Tells the operator that the system refuses the way out. `false` = it is something else.
+fn warn_if_barred(world: &mut World, error: &io::Error) -> bool {
+    let is_barred = egress::is_barred(error);
+    if is_barred {
+        let line = format!("event=egress-refused error={:?}", error.to_string());
+        world.folded.warn(world.now, &line);
+    }
+    is_barred
+}
+
+/// Whether an address leads back to one of our listeners.
+pub fn is_own_listener<N: Net>(addr: SocketAddr, binds: &[SocketAddr], net: &mut N) -> bool {
     let ip = addr.ip().to_canonical();
     binds.iter().filter(|bind| bind.port() == addr.port()).any(|bind| {
         let ours = bind.ip().to_canonical();
@@ -266,6 +325,7 @@ pub fn options(world: &World) -> SocketOptions {
         keep_alive: keep.enabled.then_some((keep.idle, keep.interval, keep.count)),
         user_timeout_ms: user_timeout.as_millis() as u32,
         not_sent_lowat: world.settings.not_sent_lowat,
+        congestion: world.settings.congestion.clone(),
     }
 }
 

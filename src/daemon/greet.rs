@@ -7,15 +7,17 @@ use std::net::SocketAddr;
 
 use crate::daemon::addresses;
 use crate::daemon::answer;
-use crate::daemon::dialer::{Dial, Targets};
+use crate::daemon::dialer::{Dial, Targets, routed};
 use crate::daemon::pipe::{Lanes, Relay};
 use crate::daemon::session::{Fate, Got, Session, Stage, Why};
 use crate::daemon::world::World;
 use crate::flow::gate::{Admission, Gate, Verdict};
 use crate::flow::lane::{Downlink, Uplink};
 use crate::flow::recrypt::Recrypt;
+use crate::flow::shape::Shape;
 use crate::io::clock::Tick;
 use crate::io::wire::Wire;
+use crate::policy::shaper::Shaper;
 use crate::policy::users::{HostId, UserId};
 use crate::proto::client_hello::Suspicion;
 use crate::proto::dc::{self, DcId};
@@ -26,6 +28,8 @@ use crate::proto::tls::Deframer;
 pub struct Hello {
     seen: Vec<u8>,
     gate: Gate,
+    /// Accepted, and when to say so.
+    admitted: Option<(Box<Admission>, Tick)>,
     /// When silence ends our patience: a TLS server waits by its own rules, so an unfinished hello
     /// is handed to the front rather than timed out by ours (spec: protocol 15.12).
     patience: Tick,
@@ -51,7 +55,8 @@ impl Hello {
     /// A stage for a client that has sent `seen` so far, which is counted in
     /// [`World::hello_bytes`] already, and nothing more since `silent_since`.
     pub fn new(seen: Vec<u8>, silent_since: Tick, world: &mut World) -> Self {
-        Self { seen, gate: Gate::default(), patience: patience(silent_since, world) }
+        let gate = Gate::default();
+        Self { seen, gate, admitted: None, patience: patience(silent_since, world) }
     }
 
     /// Bytes that the stage holds on the heap.
@@ -61,13 +66,20 @@ impl Hello {
 
     /// When the stage must be looked at even if nothing comes.
     pub fn due(&self, born: Tick, handshake_ms: u64) -> Tick {
-        self.patience.min(Tick(born.0 + handshake_ms))
+        let answer = self.admitted.as_ref().map(|(_, at)| *at);
+        answer.unwrap_or(self.patience.min(Tick(born.0 + handshake_ms)))
     }
 }
 
 /// One look at the hello: at most one read and one slice of keys.
 pub fn hello<W: Wire>(session: &mut Session<W>, world: &mut World) -> Turn {
     let Stage::Hello(stage) = &mut session.stage else { return Turn::On };
+    if let Some((_, at)) = stage.admitted {
+        return match world.now >= at || session.client.ready.broken {
+            true => answer(session, world),
+            false => Turn::Stop(Fate::Waiting),
+        };
+    }
     let client = &mut session.client;
     let mut ended = client.done;
     if client.ready.readable {
@@ -114,19 +126,39 @@ pub fn hello<W: Wire>(session: &mut Session<W>, world: &mut World) -> Turn {
     }
 }
 
-/// Answers an accepted hello and counts the session for its user.
+/// Counts the session for its user, and answers as soon as the site could have.
 fn admit<W: Wire>(session: &mut Session<W>, world: &mut World, admission: Admission) -> Turn {
-    let rest = match &mut session.stage {
-        Stage::Hello(stage) => stage.seen.split_off(admission.consumed.min(stage.seen.len())),
-        _ => Vec::new(),
+    // Counted at once, or a crowd that waits for its answers would pass the throttle.
+    world.users.admitted(admission.user, session.addr, world.now.0);
+    session.user = Some(admission.user);
+    // A stranger's hello sets out for the site now, so this is when the site's time begins.
+    let delay_us = match world.settings.front.mimic_latency {
+        true => world.profiles.of(admission.host).delay_us(&mut world.drbg).unwrap_or(0),
+        false => 0,
     };
+    if let Stage::Hello(stage) = &mut session.stage {
+        let at = Tick(world.now.0 + delay_us.div_ceil(1_000));
+        stage.admitted = Some((Box::new(admission), at));
+    }
+    match delay_us {
+        0 => answer(session, world),
+        _ => Turn::Stop(Fate::Waiting),
+    }
+}
+
+/// Answers an accepted hello.
+fn answer<W: Wire>(session: &mut Session<W>, world: &mut World) -> Turn {
+    if session.client.ready.broken {
+        return Turn::Stop(Fate::Done(Why::Reset));
+    }
+    let Stage::Hello(stage) = &mut session.stage else { return Turn::On };
+    let Some((admission, _)) = stage.admitted.take() else { return Turn::On };
+    let rest = stage.seen.split_off(admission.consumed.min(stage.seen.len()));
     let user = admission.user;
     let sealed = answer::seal(world, &admission);
     if !session.client.send(&sealed, &world.pool, world.now) {
         return Turn::Stop(Fate::Done(Why::Pressure));
     }
-    world.users.admitted(user, session.addr, world.now.0);
-    session.user = Some(user);
     release_hello(session, world);
     let greeting = Greeting { user, deframer: Deframer::new(), frame: [0; 64], have: 0 };
     session.stage = Stage::Greeting(Box::new(greeting));
@@ -225,8 +257,19 @@ fn call_dc<W: Wire>(
     let payload = &mut world.scratch[early];
     up.recrypt(payload);
     opening.extend_from_slice(payload);
-    let lanes = Lanes::Relay(Box::new(Relay { up, down: Downlink::new(recrypt), dc: id }));
-    session.stage = Stage::Dial(Box::new(Dial::new(lanes, opening, Targets::Known(addrs))));
+    let shaper = settings.shape.map(|shape| Shaper::new(world.pace, shape.always, shape.drs));
+    let down = Downlink::new(recrypt, shaper.map(|shaper| Box::new(Shape::new(shaper))));
+    let lanes = Lanes::Relay(Box::new(Relay { up, down, dc: id }));
+    let targets = match world.routes.is_empty() {
+        true => Targets::Known(addrs),
+        false => Targets::Routed(routed::legs(&world.routes.shuffled(&mut world.drbg), &addrs)),
+    };
+    let spare = match targets {
+        Targets::Known(_) => addresses::second_chance(&settings, id),
+        _ => Vec::new(),
+    };
+    let dial = Dial::new(lanes, opening, targets).with_spare(spare);
+    session.stage = Stage::Dial(Box::new(dial));
     Turn::On
 }
 
@@ -250,14 +293,10 @@ fn front<W: Wire>(
     world.fronted += 1;
     world.meter.fronted += 1;
     session.fronted = true;
-    let site = &world.settings.front;
-    let name = match &site.host {
-        Some(host) => host.clone(),
-        None => String::from_utf8_lossy(world.users.host_name(host)).into_owned(),
-    };
+    let (name, port) = world.site(host);
     let targets = match name.parse() {
-        Ok(ip) => Targets::Known(vec![SocketAddr::new(ip, site.port)]),
-        Err(_) => Targets::Named { name, port: site.port },
+        Ok(ip) => Targets::Known(vec![SocketAddr::new(ip, port)]),
+        Err(_) => Targets::Named { name, port },
     };
     session.stage = Stage::Dial(Box::new(Dial::new(Lanes::Plain, opening, targets)));
     Turn::On

@@ -9,13 +9,19 @@ pub mod admin;
 pub mod answer;
 pub mod dc_list;
 pub mod dialer;
+pub mod doors;
 pub mod errand;
 pub mod greet;
+pub mod hop;
 pub mod lists;
 pub mod names;
 pub mod pipe;
 pub mod prologue;
+#[cfg(feature = "tls")]
+pub mod raid;
 pub mod resolver;
+pub mod routes;
+pub mod scout;
 pub mod server;
 pub mod session;
 pub mod sizing;
@@ -82,9 +88,10 @@ impl<N: Net> Daemon<N> {
     /// Takes a new connection in. At the limit it is closed, after a look at what it has sent so
     /// that the kernel says FIN rather than RST.
     pub fn accept(&mut self, mut wire: N::Wire, peer: SocketAddr) {
-        // Whoever may announce another address is judged when that is known.
         let addr = peer.ip().to_canonical();
-        if !prologue::may_announce(&self.world, addr) && !lists::may_enter(&mut self.world, addr) {
+        let header = &self.world.settings.proxy_protocol;
+        let may_announce = header.as_ref().is_some_and(|header| header.trusts(addr));
+        if !may_announce && !lists::may_enter(&mut self.world, addr) {
             return self.turn_away(wire);
         }
         if self.sessions.len() >= self.most_sessions {
@@ -100,7 +107,7 @@ impl<N: Net> Daemon<N> {
             self.world.folded.warn(self.world.now, &line);
             return;
         }
-        entry.insert(Session::new(wire, peer, &self.world));
+        entry.insert(Session::new(wire, peer, may_announce, self.world.now));
         self.queue(key);
     }
 

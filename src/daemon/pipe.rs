@@ -11,8 +11,10 @@ use crate::daemon::session::{End, Fate, Got, Session, Stage, Why};
 use crate::daemon::world::World;
 use crate::flow::halves::{Deed, Direction};
 use crate::flow::lane::{Downlink, RECORD, Uplink};
+use crate::flow::shape::Shape;
 use crate::io::clock::Tick;
 use crate::io::wire::Wire;
+use crate::policy::shaper::Grant;
 use crate::policy::users::UserId;
 use crate::proto::tls::RecordFault;
 
@@ -110,7 +112,7 @@ pub fn pipe<W: Wire>(session: &mut Session<W>, world: &mut World) -> Turn {
 fn carry<W: Wire>(
     from: &mut End<W>,
     to: &mut End<W>,
-    lane: Lane<'_>,
+    mut lane: Lane<'_>,
     user: Option<UserId>,
     way: Way,
     active: &mut Tick,
@@ -124,40 +126,85 @@ fn carry<W: Wire>(
             return Moved::Rest;
         }
         Deed::Discard => return discard(from, world),
-        Deed::Carry if !from.ready.readable => return Moved::Rest,
+        Deed::Carry if !from.ready.readable && !lane.is_late(world.now) => return Moved::Rest,
         Deed::Carry => {}
     }
-    let records = world.records_to_read();
+    let (most, longest) = match lane.grant(world) {
+        Grant::Later(_) => return Moved::Rest,
+        Grant::One(longest) => (1, longest),
+        Grant::Any => (world.slots, RECORD),
+    };
+    let records = world.records_to_read().min(most);
     if records == 0 {
         return Moved::Starved;
     }
     let got = match &lane {
-        Lane::Down(_) => from.read(&mut Downlink::gaps(&mut world.scratch, records)[..records]),
+        _ if !from.ready.readable => Got::Nothing,
+        Lane::Down(lane) => {
+            from.read(&mut lane.gaps(&mut world.scratch, records, longest)[..records])
+        }
         Lane::Up(_) | Lane::Plain => {
             from.read(&mut [IoSliceMut::new(&mut world.scratch[..records * RECORD])])
         }
     };
-    let fresh = match got {
-        Got::Bytes(n) => n,
+    let (fresh, ended) = match got {
+        Got::Bytes(n) => (n, false),
+        Got::Nothing if lane.is_late(world.now) => (0, false),
         Got::Nothing => return Moved::Rest,
-        // The deed has changed: look again in this turn.
-        Got::Fin | Got::Reset => return Moved::More,
+        Got::Fin | Got::Reset => (0, true),
     };
-    world.meter.read(fresh);
-    *active = world.now;
-    let (bytes, payload) = match lane {
-        Lane::Plain => (0..fresh, fresh),
-        Lane::Down(lane) => (lane.turn(&mut world.scratch, fresh), fresh),
+    if fresh > 0 {
+        world.meter.read(fresh);
+        *active = world.now;
+    }
+    let (wire, payload) = match &mut lane {
+        Lane::Plain => (fresh, fresh),
+        Lane::Down(lane) => {
+            let flush = ended || lane.shape().is_some_and(|shape| shape.is_late(world.now.0));
+            seal(lane, fresh, flush, world)
+        }
         Lane::Up(lane) => match lane.turn(&mut world.scratch[..fresh]) {
-            Ok(len) => (0..len, len),
+            Ok(len) => (len, len),
             Err(fault) => return Moved::Garbled(fault),
         },
     };
-    let kept = to.send(&world.scratch[bytes], &world.pool, world.now);
+    let kept = to.send(&world.scratch[..wire], &world.pool, world.now);
     debug_assert!(kept, "the read rule left room for everything that was read");
     to.uncounted = to.uncounted.saturating_add(payload as u32);
     count(to, user, world, way);
-    if from.ready.readable && to.outbox.is_empty() { Moved::More } else { Moved::Rest }
+    let more = from.ready.readable && to.outbox.is_empty();
+    // After an end the deed has changed: look again in this turn.
+    if more || ended { Moved::More } else { Moved::Rest }
+}
+
+impl Lane<'_> {
+    fn shape(&self) -> Option<&Shape> {
+        match self {
+            Self::Down(lane) => lane.shape(),
+            Self::Up(_) | Self::Plain => None,
+        }
+    }
+
+    /// Bytes are held back that must leave now.
+    fn is_late(&self, now: Tick) -> bool {
+        self.shape().is_some_and(|shape| shape.is_late(now.0))
+    }
+
+    /// What may be read.
+    fn grant(&self, world: &mut World) -> Grant {
+        match self {
+            Self::Down(lane) => lane.grant(world.now.0, || world.drbg.u32()),
+            Self::Up(_) | Self::Plain => Grant::Any,
+        }
+    }
+}
+
+/// Puts records around a download's `fresh` bytes; the lengths of what leaves, with the headers
+/// and without.
+fn seal(lane: &mut Downlink, fresh: usize, flush: bool, world: &mut World) -> (usize, usize) {
+    let World { scratch, drbg, now, .. } = world;
+    let sealed = lane.turn(scratch, fresh, flush, now.0, || drbg.u32());
+    (sealed.wire, sealed.payload)
 }
 
 /// Passes a reset on once everything before it has left. `true` = the session is over.
@@ -215,7 +262,21 @@ fn deed<W>(from: &End<W>, to: &End<W>) -> Deed {
 
 /// The daemon is leaving: flush both ways, then say goodbye to the client.
 fn drain<W: Wire>(session: &mut Session<W>, world: &mut World) -> Turn {
-    let Stage::Pipe(pipe) = &session.stage else { return Turn::On };
+    let Stage::Pipe(pipe) = &mut session.stage else { return Turn::On };
+    let client = &mut session.client;
+    if let Lanes::Relay(relay) = &mut pipe.lanes
+        && relay.down.shape().is_some_and(|shape| !shape.held().is_empty())
+        && client.outbox.is_empty()
+        && !client.dead
+    {
+        if world.pool.lendable() == 0 {
+            return Turn::Stop(Fate::Starved);
+        }
+        let (wire, payload) = seal(&mut relay.down, 0, true, world);
+        client.send(&world.scratch[..wire], &world.pool, world.now);
+        client.uncounted = client.uncounted.saturating_add(payload as u32);
+        count(client, session.user, world, Way::Out);
+    }
     let flushed = |end: &End<W>| end.outbox.is_empty() || end.dead;
     if flushed(&session.client) && flushed(&pipe.server) {
         return greet::leave(session, world, Why::Drained);
@@ -247,7 +308,12 @@ pub fn due<W>(session: &Session<W>, pipe: &Pipe<W>, world: &World) -> Tick {
             (world.now.0 + TIGHT_STALL_MS).min(since.0 + STALL_MS)
         })
     });
-    stall.chain([idle]).min().unwrap_or(idle)
+    let shape = match &pipe.lanes {
+        Lanes::Relay(relay) if session.client.outbox.is_empty() => relay.down.shape(),
+        _ => None,
+    };
+    let next = shape.and_then(|shape| shape.due(world.now.0, pipe.server.ready.readable));
+    stall.chain([idle]).chain(next.map(Tick)).min().unwrap_or(idle)
 }
 
 /// How much silence a pipe is allowed: less for strangers and for the half-closed.

@@ -1,10 +1,7 @@
 //! The first stage: where does the client come from? The socket knows, or a PROXY protocol header
 //! does, read here and never in the accept loop, so that a silent client stalls nobody.
-//!
-//! An address that is announced is judged in [`enter`]; that of a socket was judged at the door.
 
 use std::io::IoSliceMut;
-use std::net::IpAddr;
 
 use crate::daemon::greet::{Hello, READ, Turn, handshake_ms};
 use crate::daemon::lists;
@@ -17,19 +14,15 @@ use crate::proto::proxy_header::{self, Preface};
 /// A connection whose address is not known yet.
 pub struct Prologue {
     /// Whether a header may come.
-    is_expecting: bool,
+    may_announce: bool,
     seen: Vec<u8>,
 }
 
 impl Prologue {
-    /// The stage of a connection whose peer may announce another address.
-    pub fn expecting() -> Self {
-        Self { is_expecting: true, seen: Vec::new() }
-    }
-
-    /// The stage of a connection that comes from where its socket says.
-    pub fn direct() -> Self {
-        Self { is_expecting: false, seen: Vec::new() }
+    /// A stage that has not begun. A peer that may announce nothing comes from where its socket
+    /// says, and was judged by that already.
+    pub fn new(may_announce: bool) -> Self {
+        Self { may_announce, seen: Vec::new() }
     }
 
     /// Bytes that the stage holds on the heap.
@@ -43,15 +36,10 @@ impl Prologue {
     }
 }
 
-/// Whether a header of this peer counts, so that its socket's address is not the last word.
-pub fn may_announce(world: &World, peer: IpAddr) -> bool {
-    world.settings.proxy_protocol.as_ref().is_some_and(|header| header.trusts(peer))
-}
-
 /// One look for a header: at most one read.
 pub fn prologue<W: Wire>(session: &mut Session<W>, world: &mut World) -> Turn {
     let Stage::Prologue(stage) = &mut session.stage else { return Turn::On };
-    if !stage.is_expecting {
+    if !stage.may_announce {
         return enter(session, world, 0);
     }
     if session.client.ready.readable {
@@ -78,11 +66,11 @@ pub fn prologue<W: Wire>(session: &mut Session<W>, world: &mut World) -> Turn {
             if let Some(source) = source {
                 (session.addr, session.port) = (source.ip(), source.port());
             }
-            enter(session, world, len)
+            judge(session, world, len)
         }
-        Preface::Absent => enter(session, world, 0),
+        Preface::Absent => judge(session, world, 0),
         // Without a header the bytes are the stream, however few they are.
-        Preface::Unclear if is_over => enter(session, world, 0),
+        Preface::Unclear if is_over => judge(session, world, 0),
         Preface::Begun if is_over => refuse(session, world),
         Preface::Malformed => refuse(session, world),
         Preface::Unclear | Preface::Begun if session.client.ready.readable => {
@@ -92,15 +80,20 @@ pub fn prologue<W: Wire>(session: &mut Session<W>, world: &mut World) -> Turn {
     }
 }
 
-/// The address is known: the client comes in, with what it sent behind a header of `len` bytes.
+/// The address is known now, and may be one that is not let in.
+fn judge<W: Wire>(session: &mut Session<W>, world: &mut World, len: usize) -> Turn {
+    if lists::may_enter(world, session.addr) {
+        return enter(session, world, len);
+    }
+    // What else has come is looked at, so that the kernel says FIN rather than RST.
+    let _ = session.client.read(&mut [IoSliceMut::new(&mut world.scratch)]);
+    session.client.shut();
+    Turn::Stop(Fate::Done(Why::Unwelcome))
+}
+
+/// The client comes in, with what it sent behind a header of `len` bytes.
 fn enter<W: Wire>(session: &mut Session<W>, world: &mut World, len: usize) -> Turn {
     let Stage::Prologue(stage) = &mut session.stage else { return Turn::On };
-    if stage.is_expecting && !lists::may_enter(world, session.addr) {
-        // What else has come is looked at, so that the kernel says FIN rather than RST.
-        let _ = session.client.read(&mut [IoSliceMut::new(&mut world.scratch)]);
-        session.client.shut();
-        return Turn::Stop(Fate::Done(Why::Unwelcome));
-    }
     let mut seen = std::mem::take(&mut stage.seen);
     seen.drain(..len.min(seen.len()));
     // Silence without a header has been silence before the hello.

@@ -9,17 +9,22 @@ use std::time::Duration;
 use mio::event::Event;
 use mio::{Events, Poll, Registry};
 
-use crate::config::settings::{Origin, Settings};
+use crate::config::settings::{EgressSettings, Origin, Settings};
 use crate::daemon::admin::{Admin, MOST_VISITS};
+use crate::daemon::doors::{Door, Guest};
 use crate::daemon::errand::agenda::Job;
 use crate::daemon::errand::{Errands, MOST_ERRANDS};
+#[cfg(feature = "tls")]
+use crate::daemon::raid;
 use crate::daemon::resolver::{self, Finding, Resolver};
 use crate::daemon::session::Readiness;
 use crate::daemon::world::World;
-use crate::daemon::{Daemon, dc_list, dialer, lists, sizing};
+use crate::daemon::{Daemon, dc_list, dialer, lists, scout, sizing};
 use crate::io::clock::{Clock, Tick};
-use crate::io::listen::{self, AcceptTrouble, Listener};
+use crate::io::egress::Egress;
+use crate::io::listen::{self, Manner};
 use crate::io::signals::{Signal, Signals};
+use crate::io::sockopt::SocketOptions;
 use crate::io::wire::MioNet;
 use crate::policy::moderation::{Moderation, Round};
 
@@ -53,25 +58,14 @@ struct Server {
     leaving: Option<Tick>,
 }
 
-/// A listener and whether somebody may stand before it.
-struct Door {
-    listener: Listener,
-    knocked: bool,
-}
-
-impl Door {
-    fn new(mut listener: Listener, registry: &Registry, token: usize) -> io::Result<Self> {
-        listener.register(registry, token)?;
-        Ok(Self { listener, knocked: true })
-    }
-}
-
 impl Server {
     fn new(settings: Settings) -> io::Result<Self> {
         let poll = Poll::new()?;
         let registry = poll.registry();
         let mut doors = Vec::new();
-        for (at, listener) in listen::bind_all(&settings.binds)?.into_iter().enumerate() {
+        for (at, listener) in
+            listen::bind_all(&settings.binds, manner(&settings))?.into_iter().enumerate()
+        {
             log::info!("event=listening addr={}", listener.local_addr());
             doors.push(Door::new(listener, registry, DOORS + at)?);
         }
@@ -88,8 +82,11 @@ impl Server {
         world.set_time(now, wall);
         // Accepted sockets inherit these.
         let options = dialer::options(&world);
-        doors.iter().for_each(|door| door.listener.prepare(&options));
-        world.own_binds = doors.iter().map(|door| door.listener.local_addr()).collect();
+        let outcomes = doors.iter().map(|door| door.listener().prepare(&options));
+        if let Some(Err(e)) = outcomes.reduce(|all, one| all.and(one)) {
+            congestion_refused(&options, &e);
+        }
+        world.own_binds = doors.iter().map(|door| door.listener().local_addr()).collect();
         let public = [world.settings.public_ipv4, world.settings.public_ipv6];
         for ip in public.into_iter().flatten() {
             let ports = world.settings.binds.iter().map(SocketAddr::port);
@@ -104,7 +101,10 @@ impl Server {
         let moderation = Moderation::new(world.settings.moderation);
         dc_list::plan(&mut world);
         lists::plan(&mut world);
-        let net = MioNet::new(registry.try_clone()?);
+        scout::plan(&mut world);
+        #[cfg(feature = "tls")]
+        raid::plan(&mut world);
+        let net = MioNet::new(registry.try_clone()?, egress(&world.settings));
         let daemon = Daemon::new(world, net, sizes.sessions);
         Ok(Self {
             poll,
@@ -158,8 +158,9 @@ impl Server {
             if !busy {
                 if events.is_empty() {
                     self.daemon.world.refill_shares();
+                    self.daemon.world.refine();
                 }
-                busy = self.daemon.world.shares.wants();
+                busy = self.daemon.world.shares.wants() || self.daemon.world.fit.is_running();
             }
             self.rest();
         }
@@ -176,8 +177,10 @@ impl Server {
             self.paused,
             self.leaving,
         ];
-        let due = dues.into_iter().flatten().min()?;
-        Some(Duration::from_millis(due.0.saturating_sub(self.daemon.world.now.0)))
+        let now = self.daemon.world.now;
+        let resting = self.doors.iter().chain(&self.stats).map(|door| door.due(now));
+        let due = dues.into_iter().chain(resting).flatten().min()?;
+        Some(Duration::from_millis(due.0.saturating_sub(now.0)))
     }
 
     /// Notes one event. `true` = leave at once.
@@ -186,15 +189,15 @@ impl Server {
             SIGNALS => return self.obey(),
             STATS => {
                 if let Some(door) = &mut self.stats {
-                    door.knocked = true;
+                    door.knock();
                 }
             }
             token if token >= DOORS => {
                 if let Some(door) = self.doors.get_mut(token - DOORS) {
-                    door.knocked = true;
+                    door.knock();
                 }
             }
-            token if token >= QUESTS => self.resolver.wake(token - QUESTS),
+            token if token >= QUESTS => self.resolver.on_ready(token - QUESTS, readiness(event)),
             token if token >= ERRANDS => {
                 self.errands.on_ready(token - ERRANDS, readiness(event));
             }
@@ -247,6 +250,9 @@ impl Server {
             match job {
                 Job::DcPage(page) => dc_list::fetch(page, world),
                 Job::List(which, source) => lists::begin(world, which, source),
+                Job::Look(host) => scout::look(host, world),
+                #[cfg(feature = "tls")]
+                Job::Visit(page) => raid::visit(page, world),
             }
         }
         self.errands.turn(world, net, ERRANDS);
@@ -275,21 +281,17 @@ impl Server {
         }
         self.paused = None;
         if let Some(door) = &mut self.stats {
-            let registry = self.poll.registry();
-            while door.knocked && self.admin.has_room() {
-                match door.listener.accept() {
-                    Ok(Some((wire, _))) => {
-                        let place = self.admin.accept(wire.into_stream(), registry, VISITS, now);
-                        if let Some(place) = place {
+            while self.admin.has_room() {
+                match door.look(now, &mut self.daemon.world.folded) {
+                    Guest::New(wire, _) => {
+                        let (stream, registry) = (wire.into_stream(), self.poll.registry());
+                        if let Some(place) = self.admin.accept(stream, registry, VISITS, now) {
                             self.admin.step(place, &self.daemon.world);
                         }
                     }
-                    Ok(None) => door.knocked = false,
-                    Err(AcceptTrouble::Transient) => {}
-                    Err(_) => {
-                        self.paused = Some(Tick(now.0 + ACCEPT_PAUSE_MS));
-                        break;
-                    }
+                    Guest::Gone => {}
+                    Guest::Nobody => break,
+                    Guest::NoRoom => return self.pause(now),
                 }
             }
         }
@@ -298,31 +300,21 @@ impl Server {
         }
         for door in &mut self.doors {
             for _ in 0..ACCEPTS_PER_ROUND {
-                if !door.knocked || self.paused.is_some() {
-                    break;
-                }
-                match door.listener.accept() {
-                    Ok(Some((wire, peer))) => {
-                        self.daemon.accept(wire, peer);
-                    }
-                    Ok(None) => door.knocked = false,
-                    Err(AcceptTrouble::Transient) => {}
-                    Err(AcceptTrouble::Exhausted(e)) => {
-                        let line = format!("event=accept-paused error={:?}", e.to_string());
-                        self.daemon.world.folded.warn(now, &line);
-                        self.paused = Some(Tick(now.0 + ACCEPT_PAUSE_MS));
-                    }
-                    Err(AcceptTrouble::Broken(e)) => {
-                        let addr = door.listener.local_addr();
-                        let line =
-                            format!("event=accept-failed addr={addr} error={:?}", e.to_string());
-                        self.daemon.world.folded.error(now, &line);
-                        self.paused = Some(Tick(now.0 + ACCEPT_PAUSE_MS));
-                    }
+                match door.look(now, &mut self.daemon.world.folded) {
+                    Guest::New(wire, peer) => self.daemon.accept(wire, peer),
+                    Guest::Gone => {}
+                    Guest::Nobody => break,
+                    Guest::NoRoom => return self.pause(now),
                 }
             }
         }
-        self.paused.is_none() && self.doors.iter().any(|door| door.knocked)
+        self.doors.iter().any(|door| door.is_worth_a_look(now))
+    }
+
+    /// No more accepts for a moment, or until a session ends. Always `false`.
+    fn pause(&mut self, now: Tick) -> bool {
+        self.paused = Some(Tick(now.0 + ACCEPT_PAUSE_MS));
+        false
     }
 
     /// Many small reads: let bytes gather for a moment instead of waking for each.
@@ -340,6 +332,28 @@ impl Server {
     }
 }
 
+fn manner(settings: &Settings) -> Manner {
+    Manner {
+        max_segment: settings.max_segment,
+        multipath: settings.multipath,
+        reuse_port: settings.reuse_port,
+    }
+}
+
+fn egress(settings: &Settings) -> Egress {
+    let EgressSettings { device, addrs, mark } = settings.egress.clone();
+    Egress { device, addrs, mark, multipath: settings.multipath }
+}
+
+fn congestion_refused(options: &SocketOptions, error: &io::Error) {
+    let name = options.congestion.as_deref().unwrap_or_default();
+    log::warn!(
+        "event=congestion-refused name={name:?} error={:?} hint=\"the system's own is used; see \
+         net.ipv4.tcp_available_congestion_control, and run as root for others\"",
+        error.to_string()
+    );
+}
+
 fn readiness(event: &Event) -> Readiness {
     Readiness {
         readable: event.is_readable(),
@@ -351,7 +365,7 @@ fn readiness(event: &Event) -> Readiness {
 
 /// The stats listener. Failing to get it is no reason not to run (spec: stats 1).
 fn stats_door(addr: SocketAddr, registry: &Registry) -> Option<Door> {
-    let door = listen::bind_all(&[addr])
+    let door = listen::bind_all(&[addr], Manner::default())
         .map(|mut list| list.remove(0))
         .and_then(|listener| Door::new(listener, registry, STATS));
     match door {

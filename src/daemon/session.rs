@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::daemon::dialer::Dial;
 use crate::daemon::greet::{Greeting, Hello};
 use crate::daemon::pipe::Pipe;
-use crate::daemon::prologue::{self, Prologue};
+use crate::daemon::prologue::Prologue;
 use crate::daemon::world::World;
 use crate::io::clock::Tick;
 use crate::io::pool::{Outbox, Pool};
@@ -232,24 +232,18 @@ pub struct Session<W> {
 }
 
 impl<W: Wire> Session<W> {
-    /// A connection accepted now.
-    pub fn new(wire: W, peer: SocketAddr, world: &World) -> Self {
-        let addr = peer.ip().to_canonical();
-        let is_believed = prologue::may_announce(world, addr);
+    /// A connection accepted now, whose peer may announce another address or not.
+    pub fn new(wire: W, peer: SocketAddr, may_announce: bool, now: Tick) -> Self {
         let ready = Readiness { readable: true, writable: true, ..Readiness::default() };
         Self {
             client: End::new(wire, ready),
-            stage: Stage::Prologue(if is_believed {
-                Prologue::expecting()
-            } else {
-                Prologue::direct()
-            }),
-            addr,
+            stage: Stage::Prologue(Prologue::new(may_announce)),
+            addr: peer.ip().to_canonical(),
             port: peer.port(),
             user: None,
             fronted: false,
-            born: world.now,
-            active: world.now,
+            born: now,
+            active: now,
             armed: None,
             queued: false,
             parked: false,
@@ -314,7 +308,7 @@ pub enum Why {
     Stalled,
     /// The client did not finish its handshake.
     Handshake,
-    /// The address that was announced may not connect.
+    /// A list does not let the client's address in.
     Unwelcome,
     /// A PROXY protocol header went wrong or did not end in time.
     BadHeader,

@@ -29,6 +29,22 @@ pub fn body(world: &World) -> String {
         }
         report.put("throttle", share);
     }
+    let proxies: Vec<Object> = world
+        .routes
+        .proxies(world.now)
+        .map(|(address, circuit, way)| {
+            let mut state = Object::default();
+            state.put("address", address);
+            state.put("state", circuit.as_str());
+            state.put("dials", way.dials);
+            state.put("failures", way.failures);
+            state.put("last_error", way.last_error.as_deref());
+            state
+        })
+        .collect();
+    if !proxies.is_empty() {
+        report.put("proxies", proxies);
+    }
     let mut lists = Object::default();
     for (which, list) in world.lists.iter() {
         let mut state = Object::default();

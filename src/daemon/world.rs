@@ -16,17 +16,22 @@ use crate::daemon::errand::trust::Trust;
 use crate::daemon::errand::{self, Errand};
 use crate::daemon::lists::Lists;
 use crate::daemon::names::Names;
+use crate::daemon::routes::Routes;
+use crate::daemon::scout::Scouts;
 use crate::flow::gate::Book;
 use crate::flow::lane::{SLOT, SLOTS};
 use crate::io::clock::{Tick, Wall};
 use crate::io::logger::Folded;
 use crate::io::pool::Pool;
 use crate::io::wheel::Wheel;
+use crate::policy::calibrate::Fit;
 use crate::policy::drbg::Drbg;
 use crate::policy::misses::Misses;
+use crate::policy::profile::Profiles;
 use crate::policy::replay::Replay;
+use crate::policy::shaper::Pace;
 use crate::policy::throttle::Throttle;
-use crate::policy::users::Users;
+use crate::policy::users::{HostId, Users};
 
 /// The shared half of the daemon.
 pub struct World {
@@ -52,10 +57,20 @@ pub struct World {
     pub drbg: Drbg,
     /// Key shares made in idle turns.
     pub shares: KeyShares,
+    /// What the sites look like that answers imitate.
+    pub profiles: Profiles,
+    /// How far the looks at them have come.
+    pub scouts: Scouts,
+    /// The pace of downloads that begin now.
+    pub pace: Pace,
+    /// Learns a better one in idle turns, see [`World::refine`].
+    pub fit: Fit,
     /// Host names and their addresses.
     pub names: Names,
     /// Addresses that failed lately.
     pub bad: BadAddresses,
+    /// The ways to Telegram.
+    pub routes: Routes,
     /// What Telegram says of its addresses.
     pub dc_list: DcList,
     /// Who may connect at all.
@@ -64,6 +79,9 @@ pub struct World {
     pub agenda: Agenda,
     /// Errands that wait for a place.
     pub errands: VecDeque<Box<dyn Errand>>,
+    /// Visits of the present round to each page whose pace is learned.
+    #[cfg(feature = "tls")]
+    pub visits: Vec<u32>,
     /// Whose certificates we believe.
     #[cfg(feature = "tls")]
     pub trust: Trust,
@@ -130,6 +148,7 @@ impl World {
         let replay = settings
             .replay
             .map(|r| Replay::new(usize::try_from(r.max_bytes).unwrap_or(usize::MAX)));
+        let (mut drbg, hosts) = (Drbg::new(seed), users.hosts().len());
         Self {
             users,
             throttle,
@@ -139,14 +158,21 @@ impl World {
             wheel: Wheel::new(),
             scratch: vec![0; SLOT * slots.clamp(1, SLOTS)],
             slots: slots.clamp(1, SLOTS),
-            drbg: Drbg::new(seed),
+            profiles: Profiles::new(hosts, &mut drbg),
+            scouts: Scouts::new(hosts),
+            drbg,
             shares: KeyShares::default(),
+            pace: Pace::default(),
+            fit: Fit::default(),
             names: Names::default(),
             bad: BadAddresses::default(),
+            routes: Routes::new(&settings),
             dc_list: DcList::default(),
             lists: Lists::new(&settings),
             agenda: Agenda::default(),
             errands: VecDeque::new(),
+            #[cfg(feature = "tls")]
+            visits: Vec::new(),
             #[cfg(feature = "tls")]
             trust: Trust::default(),
             meter: Meter::default(),
@@ -220,6 +246,13 @@ impl World {
         }
     }
 
+    /// Where the strangers of a host are led: a name or a literal address, and a port.
+    pub fn site(&self, host: HostId) -> (String, u16) {
+        let front = &self.settings.front;
+        let own_name = || String::from_utf8_lossy(self.users.host_name(host)).into_owned();
+        (front.host.clone().unwrap_or_else(own_name), front.port)
+    }
+
     /// Asks for an errand to be run. One that finds the queue full has failed.
     pub fn order(&mut self, errand: Box<dyn Errand>) {
         if self.errands.len() < errand::MOST_WAITING {
@@ -238,6 +271,16 @@ impl World {
     /// Makes one key share for the stock, if it wants one.
     pub fn refill_shares(&mut self) {
         self.shares.refill(&mut self.drbg);
+    }
+
+    /// Looks at a few of the durations in [`World::fit`], if a fit is under way. New downloads
+    /// use what it finds.
+    pub fn refine(&mut self) {
+        if let Some(pace) = self.fit.step() {
+            self.pace = pace;
+            let (k, lambda_ms, durations) = (pace.k(), pace.lambda_ms(), self.fit.len());
+            log::info!("event=pace k={k:.4} lambda_ms={lambda_ms:.4} durations={durations}");
+        }
     }
 
     /// A client address as it may appear in a log: /24 or /48 unless the operator asked for all.

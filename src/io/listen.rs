@@ -4,23 +4,31 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 
 use mio::net::TcpListener;
 use mio::{Interest, Registry, Token};
 use nix::errno::Errno;
-use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket,
-    sockopt,
-};
+use nix::sys::socket::{Backlog, SockaddrStorage, bind, listen, setsockopt, sockopt};
 
-use super::sockopt::SocketOptions;
+use super::sockopt::{SocketOptions, apply, congest, fresh_stream};
 use super::wire::MioWire;
 
 /// A listening socket.
 pub struct Listener {
     inner: TcpListener,
     addr: SocketAddr,
+}
+
+/// How a listener differs from an ordinary one.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Manner {
+    /// `TCP_MAXSEG`: the largest segment, in bytes, that clients are asked to send.
+    pub max_segment: Option<u16>,
+    /// Multipath TCP, where the kernel has it.
+    pub multipath: bool,
+    /// `SO_REUSEPORT`: the kernel shares connections among the processes that listen there.
+    pub reuse_port: bool,
 }
 
 /// What an accept says when it brings nobody.
@@ -42,22 +50,25 @@ pub enum AcceptTrouble {
 ///
 /// # Errors
 /// The system's error, with the address in its text.
-pub fn bind_all(addrs: &[SocketAddr]) -> io::Result<Vec<Listener>> {
+pub fn bind_all(addrs: &[SocketAddr], manner: Manner) -> io::Result<Vec<Listener>> {
     let addrs: Vec<SocketAddr> = addrs.iter().map(|addr| unmapped(*addr)).collect();
-    addrs.iter().map(|addr| bind_one(*addr, &addrs)).collect()
+    addrs.iter().map(|addr| bind_one(*addr, &addrs, manner)).collect()
 }
 
-fn bind_one(mut addr: SocketAddr, all: &[SocketAddr]) -> io::Result<Listener> {
+fn bind_one(mut addr: SocketAddr, all: &[SocketAddr], manner: Manner) -> io::Result<Listener> {
     let rival = |a: &SocketAddr| a.port() == addr.port() && a.is_ipv4() != addr.is_ipv4();
     let inner = if addr.ip().is_unspecified() && !all.iter().any(rival) {
-        open_both(addr.port())
+        open_both(addr.port(), manner)
     } else {
-        open(addr, true)
+        open(addr, true, manner)
     };
     let inner = inner.map_err(|errno| {
         let error = io::Error::from(errno);
         let hint = match errno {
             Errno::EACCES => "; ports below 1024 need root or CAP_NET_BIND_SERVICE",
+            Errno::EADDRINUSE if manner.reuse_port => {
+                "; another program listens there, without reuse-port or as another user"
+            }
             Errno::EADDRINUSE => "; another program listens there",
             Errno::EADDRNOTAVAIL => "; this machine has no such address",
             _ => "",
@@ -70,20 +81,29 @@ fn bind_one(mut addr: SocketAddr, all: &[SocketAddr]) -> io::Result<Listener> {
 
 /// One socket for both families. Only the lack of IPv6 leads to IPv4 alone: any other trouble,
 /// such as a port that is taken in one family, must be seen.
-fn open_both(port: u16) -> Result<TcpListener, Errno> {
-    match open(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port), false) {
+fn open_both(port: u16, manner: Manner) -> Result<TcpListener, Errno> {
+    match open(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port), false, manner) {
         Err(Errno::EAFNOSUPPORT | Errno::EPROTONOSUPPORT | Errno::EADDRNOTAVAIL) => {
-            open(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port), true)
+            open(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port), true, manner)
         }
         outcome => outcome,
     }
 }
 
-fn open(addr: SocketAddr, only_v6: bool) -> Result<TcpListener, Errno> {
-    let family = if addr.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-    let fd: OwnedFd = socket(family, SockType::Stream, flags, None)?;
+fn open(addr: SocketAddr, only_v6: bool, manner: Manner) -> Result<TcpListener, Errno> {
+    let mut fd = fresh_stream(addr, manner.multipath)?;
+    if let Some(bytes) = manner.max_segment {
+        let bytes = u32::from(bytes);
+        if setsockopt(&fd, sockopt::TcpMaxSeg, &bytes).is_err() && manner.multipath {
+            // Not every kernel can have both; the smaller segments were the graver wish.
+            fd = fresh_stream(addr, false)?;
+            setsockopt(&fd, sockopt::TcpMaxSeg, &bytes)?;
+        }
+    }
     setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+    if manner.reuse_port {
+        setsockopt(&fd, sockopt::ReusePort, &true)?;
+    }
     if addr.is_ipv6() {
         setsockopt(&fd, sockopt::Ipv6V6Only, &only_v6)?;
     }
@@ -109,8 +129,19 @@ impl Listener {
 
     /// Options for all connections to come. Linux hands them down from the listener, which saves
     /// seven system calls per connection.
-    pub fn prepare(&self, options: &SocketOptions) {
-        super::sockopt::apply(&self.inner, options);
+    ///
+    /// # Errors
+    /// The kernel refuses the congestion control; the rest is set all the same.
+    pub fn prepare(&self, options: &SocketOptions) -> io::Result<()> {
+        apply(&self.inner, options);
+        options.congestion.as_ref().map_or(Ok(()), |name| Ok(congest(&self.inner, name)?))
+    }
+
+    /// Breaks it, as nothing outside of a test can.
+    #[cfg(test)]
+    pub fn stop_listening(&self) {
+        nix::sys::socket::shutdown(self.inner.as_raw_fd(), nix::sys::socket::Shutdown::Read)
+            .unwrap();
     }
 
     /// Events come with `token`.
@@ -169,6 +200,10 @@ mod tests {
     use nix::sys::socket::getsockopt;
 
     use super::*;
+
+    fn bind_all(addrs: &[SocketAddr]) -> io::Result<Vec<Listener>> {
+        super::bind_all(addrs, Manner::default())
+    }
 
     fn any(text: &str) -> SocketAddr {
         text.parse().unwrap()
@@ -279,11 +314,13 @@ mod tests {
     #[test]
     fn guests_inherit_the_options_of_the_listener() {
         let mut all = bind_all(&[any("127.0.0.1:0")]).unwrap();
-        all[0].prepare(&SocketOptions {
+        let options = SocketOptions {
             keep_alive: Some((Duration::from_secs(15), Duration::from_secs(16), 9)),
             user_timeout_ms: 150_000,
             not_sent_lowat: Some(65_536),
-        });
+            congestion: Some("reno".to_owned()),
+        };
+        all[0].prepare(&options).unwrap();
         let _client = TcpStream::connect(all[0].local_addr()).unwrap();
         let guest = accepted(&mut all[0]).0.into_stream();
         assert_eq!(getsockopt(&guest, sockopt::TcpNoDelay), Ok(true));
@@ -293,6 +330,68 @@ mod tests {
         assert_eq!(getsockopt(&guest, sockopt::TcpKeepCount), Ok(9));
         assert_eq!(getsockopt(&guest, sockopt::TcpUserTimeout), Ok(150_000));
         assert_eq!(getsockopt(&guest, super::super::sockopt::TcpNotSentLowat), Ok(65_536));
+        assert_eq!(getsockopt(&guest, sockopt::TcpCongestion), Ok("reno".into()));
+    }
+
+    #[test]
+    fn an_unknown_congestion_control_is_reported_and_the_rest_is_set() {
+        let mut all = bind_all(&[any("127.0.0.1:0")]).unwrap();
+        let options = SocketOptions {
+            user_timeout_ms: 5_000,
+            congestion: Some("no-such-thing".to_owned()),
+            ..SocketOptions::default()
+        };
+        assert!(all[0].prepare(&options).is_err());
+        let _client = TcpStream::connect(all[0].local_addr()).unwrap();
+        let guest = accepted(&mut all[0]).0.into_stream();
+        assert_eq!(getsockopt(&guest, sockopt::TcpUserTimeout), Ok(5_000));
+    }
+
+    #[test]
+    fn a_largest_segment_is_what_the_client_sends_at_most() {
+        for multipath in [false, true] {
+            let manner = Manner { max_segment: Some(536), multipath, ..Manner::default() };
+            let mut all = super::bind_all(&[any("127.0.0.1:0")], manner).unwrap();
+            let client = TcpStream::connect(all[0].local_addr()).unwrap();
+            accepted(&mut all[0]);
+            let most = getsockopt(&client, sockopt::TcpMaxSeg).unwrap();
+            assert!(most <= 536, "{most}");
+        }
+    }
+
+    #[test]
+    fn a_port_is_shared_only_among_those_who_agree() {
+        let sharing = Manner { reuse_port: true, ..Manner::default() };
+        let first = super::bind_all(&[any("127.0.0.1:0")], sharing).unwrap();
+        let addr = first[0].local_addr();
+        assert!(super::bind_all(&[addr], sharing).is_ok());
+        let alone = bind_all(&[addr]).err().unwrap().to_string();
+        assert!(alone.contains("another program listens there"), "{alone}");
+        let first = bind_all(&[any("127.0.0.1:0")]).unwrap();
+        let error = super::bind_all(&[first[0].local_addr()], sharing).err().unwrap().to_string();
+        assert!(error.contains("without reuse-port"), "{error}");
+    }
+
+    /// Linux hands the options of a Multipath TCP listener down as well.
+    #[test]
+    fn guests_of_a_multipath_listener_inherit_too() {
+        let manner = Manner { multipath: true, ..Manner::default() };
+        let mut all = super::bind_all(&[any("127.0.0.1:0")], manner).unwrap();
+        let options = SocketOptions {
+            keep_alive: Some((Duration::from_secs(15), Duration::from_secs(16), 9)),
+            ..SocketOptions::default()
+        };
+        all[0].prepare(&options).unwrap();
+        for multipath in [false, true] {
+            let socket = fresh_stream(all[0].local_addr(), multipath).unwrap();
+            let _ = nix::sys::socket::connect(
+                socket.as_raw_fd(),
+                &SockaddrStorage::from(all[0].local_addr()),
+            );
+            let guest = accepted(&mut all[0]).0.into_stream();
+            assert_eq!(getsockopt(&guest, sockopt::TcpNoDelay), Ok(true));
+            assert_eq!(getsockopt(&guest, sockopt::KeepAlive), Ok(true));
+        }
     }
 
     #[test]

@@ -1,11 +1,12 @@
-//! Options of relayed sockets (spec: network 3; tcp(7)). All best effort: a kernel that refuses
-//! one still carries the connection.
+//! Fresh sockets, and the options of relayed ones (spec: network 3; tcp(7)). The options are all
+//! best effort: a kernel that refuses one still carries the connection.
 
-use std::os::fd::AsFd;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use nix::libc;
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, sockopt};
 use nix::{getsockopt_impl, setsockopt_impl, sockopt_impl};
 
 /// What a relayed socket gets, whatever its role.
@@ -17,6 +18,37 @@ pub struct SocketOptions {
     pub user_timeout_ms: u32,
     /// `TCP_NOTSENT_LOWAT` in bytes.
     pub not_sent_lowat: Option<u32>,
+    /// `TCP_CONGESTION`; `None` = the system's.
+    pub congestion: Option<String>,
+}
+
+/// A socket for `addr`'s family that does not block and does not outlive an exec.
+///
+/// # Errors
+/// The system has no such family, or no descriptor left.
+pub fn fresh_socket(addr: SocketAddr, kind: SockType) -> nix::Result<OwnedFd> {
+    let family = if addr.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    socket(family, kind, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC, None)
+}
+
+/// The same for a stream, with Multipath TCP (RFC 8684) where that is wanted and the kernel has
+/// it; kernels without it say so in several ways, so any refusal leads to plain TCP.
+///
+/// # Errors
+/// As [`fresh_socket`].
+pub fn fresh_stream(addr: SocketAddr, multipath: bool) -> nix::Result<OwnedFd> {
+    if multipath {
+        let protocol = socket2::Protocol::from(libc::IPPROTO_MPTCP);
+        let domain = socket2::Domain::for_address(addr);
+        // It sets close-on-exec by itself.
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(protocol));
+        if let Ok(socket) = socket
+            && socket.set_nonblocking(true).is_ok()
+        {
+            return Ok(socket.into());
+        }
+    }
+    fresh_socket(addr, SockType::Stream)
 }
 
 /// Sets the options, `TCP_NODELAY` included.
@@ -34,6 +66,17 @@ pub fn apply(socket: &impl AsFd, options: &SocketOptions) {
     if let Some(bytes) = options.not_sent_lowat {
         let _ = setsockopt(socket, TcpNotSentLowat, &bytes);
     }
+    if let Some(name) = &options.congestion {
+        let _ = congest(socket, name);
+    }
+}
+
+/// Chooses the congestion control.
+///
+/// # Errors
+/// The kernel has none of that name, or does not let us use it.
+pub fn congest(socket: &impl AsFd, name: &str) -> nix::Result<()> {
+    setsockopt(socket, sockopt::TcpCongestion, &name.into())
 }
 
 /// Closing will send RST.
@@ -67,6 +110,7 @@ mod tests {
     use std::io::Read;
     use std::net::{TcpListener, TcpStream};
 
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
     use nix::sys::socket::getsockopt;
 
     use super::*;
@@ -85,6 +129,7 @@ mod tests {
             keep_alive: Some((hours, Duration::from_millis(1_500), 500)),
             user_timeout_ms: 150_000,
             not_sent_lowat: Some(131_072),
+            congestion: Some("reno".to_owned()),
         };
         apply(&socket, &options);
         assert_eq!(getsockopt(&socket, sockopt::TcpKeepIdle), Ok(32_767));
@@ -93,6 +138,30 @@ mod tests {
         assert_eq!(getsockopt(&socket, sockopt::TcpUserTimeout), Ok(150_000));
         assert_eq!(getsockopt(&socket, TcpNotSentLowat), Ok(131_072));
         assert_eq!(getsockopt(&socket, sockopt::TcpNoDelay), Ok(true));
+        // Every kernel has this one.
+        assert_eq!(getsockopt(&socket, sockopt::TcpCongestion), Ok("reno".into()));
+    }
+
+    #[test]
+    fn an_unknown_congestion_control_is_refused_and_changes_nothing() {
+        let (socket, _peer) = pair();
+        let before = getsockopt(&socket, sockopt::TcpCongestion).unwrap();
+        assert!(congest(&socket, "no-such-thing").is_err());
+        assert_eq!(getsockopt(&socket, sockopt::TcpCongestion).unwrap(), before);
+    }
+
+    #[test]
+    fn a_stream_is_had_with_and_without_multipath() {
+        for addr in ["127.0.0.1:0", "[::1]:0"] {
+            for multipath in [false, true] {
+                let Ok(socket) = fresh_stream(addr.parse().unwrap(), multipath) else { continue };
+                let flags = fcntl(&socket, FcntlArg::F_GETFL).unwrap();
+                assert!(OFlag::from_bits_retain(flags).contains(OFlag::O_NONBLOCK));
+                assert_eq!(fcntl(&socket, FcntlArg::F_GETFD), Ok(libc::FD_CLOEXEC));
+                assert_eq!(getsockopt(&socket, sockopt::SockType), Ok(SockType::Stream));
+            }
+        }
+        assert!(fresh_stream("127.0.0.1:0".parse().unwrap(), true).is_ok());
     }
 
     #[test]

@@ -2,11 +2,12 @@
 //! virtual time, and their implementation over mio.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 
 use mio::net::{TcpStream, UdpSocket};
 use mio::{Interest, Registry, Token};
 
+use super::egress::Egress;
 use super::ifaces::OwnAddresses;
 use super::sockopt::{self, SocketOptions};
 
@@ -80,11 +81,6 @@ impl MioWire {
     pub fn into_stream(self) -> TcpStream {
         self.0
     }
-
-    /// Sets the options of a relayed socket, best effort.
-    pub fn apply(&self, options: &SocketOptions) {
-        sockopt::apply(&self.0, options);
-    }
 }
 
 impl Wire for MioWire {
@@ -124,12 +120,13 @@ impl Wire for MioWire {
 pub struct MioNet {
     registry: Registry,
     own: OwnAddresses,
+    egress: Egress,
 }
 
 impl MioNet {
-    /// Sockets are registered here.
-    pub fn new(registry: Registry) -> Self {
-        Self { registry, own: OwnAddresses::default() }
+    /// Sockets are registered here; those that we open leave by `egress`.
+    pub fn new(registry: Registry, egress: Egress) -> Self {
+        Self { registry, own: OwnAddresses::default(), egress }
     }
 
     /// A datagram socket on a fresh port that hears `to` only. Events come with `token`.
@@ -137,12 +134,7 @@ impl MioNet {
     /// # Errors
     /// What the system says at once, such as an unreachable network.
     pub fn datagrams(&mut self, to: SocketAddr, token: usize) -> io::Result<UdpSocket> {
-        let any = match to {
-            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        };
-        let mut socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
-        socket.connect(to)?;
+        let mut socket = self.egress.datagrams(to)?;
         self.registry.register(&mut socket, Token(token), Interest::READABLE)?;
         Ok(socket)
     }
@@ -157,8 +149,7 @@ impl Net for MioNet {
         options: &SocketOptions,
         token: usize,
     ) -> io::Result<MioWire> {
-        let mut wire = MioWire(TcpStream::connect(to)?);
-        wire.apply(options);
+        let mut wire = MioWire(self.egress.dial(to, options)?);
         self.adopt(&mut wire, token)?;
         Ok(wire)
     }
@@ -199,7 +190,7 @@ mod tests {
     impl Rig {
         fn new() -> Self {
             let poll = Poll::new().unwrap();
-            let net = MioNet::new(poll.registry().try_clone().unwrap());
+            let net = MioNet::new(poll.registry().try_clone().unwrap(), Egress::default());
             Self { poll, net }
         }
 

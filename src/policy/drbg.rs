@@ -47,6 +47,13 @@ impl Drbg {
         (wide >> 64) as u32
     }
 
+    /// A number from all of its range, each as likely as the other.
+    pub fn u32(&mut self) -> u32 {
+        let mut bytes = [0; 4];
+        self.fill(&mut bytes);
+        u32::from_le_bytes(bytes)
+    }
+
     /// The first bytes of each stretch become the next key and counter; the rest is given out.
     fn restock(&mut self) {
         let mut stream = Ctr128BE::<Aes256Enc>::new(&self.key.into(), &self.counter.into());

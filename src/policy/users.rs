@@ -18,6 +18,13 @@ pub struct UserId(u16);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HostId(u16);
 
+impl HostId {
+    /// Its place among all hosts: 0 for the first one.
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
 /// One person: identity and counters.
 pub struct User {
     name: String,
@@ -138,6 +145,11 @@ impl Users {
     /// The host of the first user by name: where strangers without a known SNI go.
     pub fn first_host(&self) -> HostId {
         self.list[0].host
+    }
+
+    /// Every distinct host.
+    pub fn hosts(&self) -> impl ExactSizeIterator<Item = HostId> + use<> {
+        (0..index(self.hosts.len())).map(HostId)
     }
 
     /// A host's name as it stands in the secrets.

@@ -187,11 +187,20 @@ impl<'a> ClientHello<'a> {
             .map(|(_, name)| name)
     }
 
-    /// The client's favourite among the suites of TLS 1.3; an answer that names any other would
-    /// be impossible in nature (spec: protocol 3.5).
+    /// The suites of TLS 1.3 that the client offers, its favourite first; an answer that names any
+    /// other would be impossible in nature (spec: protocol 3.5). Each once.
+    pub fn suites(&self) -> impl Iterator<Item = u16> + use<'a> {
+        let mut left = TLS13_SUITES.map(Some);
+        let ciphers = self.ciphers.iter().map(|suite| u16::from_be_bytes(*suite));
+        ciphers.filter(move |suite| {
+            let place = left.iter_mut().find(|place| **place == Some(*suite));
+            place.and_then(Option::take).is_some()
+        })
+    }
+
+    /// The client's favourite among the suites of TLS 1.3.
     pub fn cipher(&self) -> Option<u16> {
-        let mut ciphers = self.ciphers.iter().map(|suite| u16::from_be_bytes(*suite));
-        ciphers.find(|suite| TLS13_SUITES.contains(suite))
+        self.suites().next()
     }
 
     /// Is this suite in the client's list?
@@ -353,7 +362,7 @@ const STAMP_AT: usize = 28;
 /// Longest session id in bytes (RFC 8446 4.1.2).
 pub(super) const SESSION_ID_MAX: usize = 32;
 /// Extension types.
-const SERVER_NAME: u16 = 0x0000;
+pub(super) const SERVER_NAME: u16 = 0x0000;
 pub(super) const KEY_SHARE: u16 = 0x0033;
 /// The one name type there is (RFC 6066 3).
 const HOST_NAME: u8 = 0x00;

@@ -37,6 +37,11 @@ pub fn question(out: &mut Vec<u8>, id: u16, name: &str, kind: Kind) -> Result<()
     Ok(())
 }
 
+/// Whether a name can be asked for at all.
+pub fn is_askable(name: &str) -> bool {
+    Name::from_text(name).is_ok()
+}
+
 /// Why a name cannot be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NameFault {

@@ -18,7 +18,7 @@ pub fn get(url: &Url, validators: &str) -> Vec<u8> {
 }
 
 /// `host` or `host:port`, as the `Host` field has it (RFC 9110 7.2).
-fn authority(url: &Url) -> String {
+pub fn authority(url: &Url) -> String {
     let host = if url.host.contains(':') { format!("[{}]", url.host) } else { url.host.clone() };
     match url.port {
         Some(port) => format!("{host}:{port}"),
@@ -33,6 +33,10 @@ pub struct Head {
     pub status: u16,
     /// Where a redirect leads, as it stands there.
     pub location: Option<String>,
+    /// `Content-Type` without its parameters, in lower case; empty if there is none.
+    pub kind: String,
+    /// Another request may follow on the same connection (RFC 9112 9.3).
+    pub keeps: bool,
     /// Header lines for the next request, so that the server can say that nothing has changed
     /// (RFC 9110 13.1); at most two lines of 256 bytes.
     pub validators: String,
@@ -97,6 +101,11 @@ impl Response {
         &self.head
     }
 
+    /// Whether nothing of it has come yet.
+    pub fn is_fresh(&self) -> bool {
+        self.state == State::Head && self.line.is_empty()
+    }
+
     /// Takes the next bytes. Pieces of the body go to `body` at once. What follows a whole
     /// response is ignored.
     ///
@@ -104,9 +113,21 @@ impl Response {
     /// When no further byte can help.
     pub fn take(
         &mut self,
-        mut bytes: &[u8],
+        bytes: &[u8],
         body: &mut dyn FnMut(&Head, &[u8]),
     ) -> Result<Progress, HttpFault> {
+        self.take_own(bytes, body).map(|(progress, _)| progress)
+    }
+
+    /// The same, and what follows a whole response.
+    ///
+    /// # Errors
+    /// When no further byte can help.
+    pub fn take_own<'a>(
+        &mut self,
+        mut bytes: &'a [u8],
+        body: &mut dyn FnMut(&Head, &[u8]),
+    ) -> Result<(Progress, &'a [u8]), HttpFault> {
         while !bytes.is_empty() && self.state != State::Over {
             bytes = match self.state {
                 State::Head => self.take_head(bytes)?,
@@ -128,7 +149,8 @@ impl Response {
                 State::Over => &[],
             };
         }
-        Ok(if self.state == State::Over { Progress::Whole } else { Progress::More })
+        let whole = self.state == State::Over;
+        Ok((if whole { Progress::Whole } else { Progress::More }, bytes))
     }
 
     /// The connection has ended.
@@ -167,7 +189,9 @@ impl Response {
             _ => return Err(HttpFault::Head),
         };
         let status = parsed.code.unwrap_or_default();
-        let (head, state) = understood(status, parsed.headers)?;
+        let (mut head, state) = understood(status, parsed.headers)?;
+        let old = parsed.version == Some(0);
+        head.keeps = state != State::UntilEnd && keeps(old, parsed.headers);
         self.line = Vec::new();
         // An interim response (RFC 9110 15.2) has no body; the real one follows.
         if !(100..200).contains(&status) {
@@ -214,7 +238,8 @@ fn understood(status: u16, fields: &[httparse::Header<'_>]) -> Result<(Head, Sta
         let value = str::from_utf8(field.value).unwrap_or_default().trim();
         let is = |name: &str| field.name.eq_ignore_ascii_case(name);
         if is("content-length") {
-            let said = value.parse::<u64>().map_err(|_| HttpFault::Body)?;
+            let plain = value.bytes().all(|byte| byte.is_ascii_digit());
+            let said = value.parse::<u64>().ok().filter(|_| plain).ok_or(HttpFault::Body)?;
             if length.is_some_and(|other| other != said) {
                 return Err(HttpFault::Body);
             }
@@ -224,6 +249,8 @@ fn understood(status: u16, fields: &[httparse::Header<'_>]) -> Result<(Head, Sta
                 return Err(HttpFault::Body);
             }
             chunked = true;
+        } else if is("content-type") && value.len() <= KIND_MAX {
+            head.kind = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         } else if is("location") && value.len() <= LOCATION_MAX {
             head.location = Some(value.to_owned());
         } else if is("etag") && value.len() <= VALIDATOR_MAX {
@@ -242,6 +269,20 @@ fn understood(status: u16, fields: &[httparse::Header<'_>]) -> Result<(Head, Sta
     Ok((head, state))
 }
 
+/// Whether the connection goes on after this response: the rule until 1.0 was that it does not.
+fn keeps(old: bool, fields: &[httparse::Header<'_>]) -> bool {
+    let named = fields.iter().filter(|field| field.name.eq_ignore_ascii_case("connection"));
+    let words = named.flat_map(|field| field.value.split(|byte| *byte == b','));
+    let mut keeps = !old;
+    for word in words.map(<[u8]>::trim_ascii) {
+        if word.eq_ignore_ascii_case(b"close") {
+            return false;
+        }
+        keeps |= word.eq_ignore_ascii_case(b"keep-alive");
+    }
+    keeps
+}
+
 /// Hexadecimal digits before any extension.
 fn chunk_size(line: &[u8]) -> Option<u64> {
     let digits = line.split(|byte| *byte == b';').next()?.trim_ascii();
@@ -253,6 +294,7 @@ fn chunk_size(line: &[u8]) -> Option<u64> {
 pub const HEAD_MAX: usize = 8192;
 const FIELDS_MAX: usize = 64;
 const LINE_MAX: usize = 1024;
+const KIND_MAX: usize = 256;
 const LOCATION_MAX: usize = 2048;
 const VALIDATOR_MAX: usize = 200;
 
@@ -317,6 +359,7 @@ mod tests {
             ("SSH-2.0-x\r\n", HttpFault::Head),
             ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", HttpFault::Body),
             ("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", HttpFault::Body),
+            ("HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\nx", HttpFault::Body),
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", HttpFault::Body),
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", HttpFault::Body),
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n", HttpFault::Body),

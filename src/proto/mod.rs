@@ -7,6 +7,7 @@
 #![cfg_attr(not(test), deny(clippy::expect_used))]
 
 pub mod bytes;
+pub mod chrome_hello;
 pub mod client_hello;
 pub mod dc;
 pub mod dns;
@@ -15,7 +16,10 @@ pub mod http1;
 pub mod http1_client;
 pub mod obfuscated2;
 pub mod proxy_header;
+pub mod records;
 pub mod secret;
+pub mod server_flight;
 pub mod server_hello;
+pub mod socks5;
 pub mod tls;
 pub mod url;

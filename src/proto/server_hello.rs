@@ -122,7 +122,7 @@ pub fn plausible_mlkem_ciphertext(fill: &mut dyn FnMut(&mut [u8])) -> [u8; 1088]
 
 /// Scales 24 random bits down to 0..3329. No draw is ever rejected, so the time is constant; the
 /// bias is below 1 in 5000 and would take millions of answers to notice.
-fn residue(draw: [u8; 3]) -> u32 {
+pub(super) fn residue(draw: [u8; 3]) -> u32 {
     let [low, middle, high] = draw;
     let draw = u32::from_le_bytes([low, middle, high, 0]);
     ((u64::from(draw) * u64::from(MLKEM_Q)) >> 24) as u32
@@ -140,7 +140,7 @@ pub const NOISE_MAX: usize = 10_240;
 /// Length of the first record with the longer share and a full session id.
 const SERVER_HELLO_MAX: usize = 1215;
 /// Handshake type of a ServerHello.
-const SERVER_HELLO: u8 = 0x02;
+pub(super) const SERVER_HELLO: u8 = 0x02;
 /// The whole record.
 const CHANGE_CIPHER_SPEC: [u8; 6] = [0x14, 0x03, 0x03, 0x00, 0x01, 0x01];
 /// The whole extension: TLS 1.3.

@@ -12,6 +12,8 @@ use super::{SECRET, load, minimal, quiet, said};
 #[test]
 fn every_key_of_defence_and_network_reaches_the_settings() {
     let here = env!("CARGO_MANIFEST_DIR");
+    // Without TLS it has no effect, which is said.
+    let ca_file = if HAS_TLS { "ca-file = \"Cargo.toml\"" } else { "" };
     let settings = quiet(&format!(
         r#"
         secret = "{SECRET}"
@@ -21,7 +23,6 @@ fn every_key_of_defence_and_network_reaches_the_settings() {
         auto-update = true
         [domain-fronting]
         proxy-protocol = true
-        scout = false
         mimic-latency = true
         [network]
         dns-bootstrap = "192.0.2.53"
@@ -33,7 +34,7 @@ fn every_key_of_defence_and_network_reaches_the_settings() {
         max-segment = 536
         multipath-tcp = true
         reuse-port = true
-        ca-file = "{here}/Cargo.toml"
+        {ca_file}
         timeout.http = "7s"
         [telegram]
         dc-list-urls = ["http://127.0.0.1:1/x"]
@@ -46,7 +47,7 @@ fn every_key_of_defence_and_network_reaches_the_settings() {
         enabled = true
         urls = ["Cargo.toml"]
         download-concurrency = 3
-        update-each = "1ms"
+        update-each = "20s"
         [defense.doppelganger]
         mode = "always"
         drs = true
@@ -59,7 +60,7 @@ fn every_key_of_defence_and_network_reaches_the_settings() {
     assert_eq!(trusted, [network("127.0.0.1", 32), network("2001:db8::", 32)]);
     assert_eq!(settings.dc_list, Some(vec![Url::parse("http://127.0.0.1:1/x").unwrap()]));
     let front = settings.front;
-    assert!(front.proxy_protocol && !front.scout && front.mimic_latency);
+    assert!(front.proxy_protocol && front.scout && front.mimic_latency);
     assert_eq!(settings.dns.bootstrap, Some("192.0.2.53".parse().unwrap()));
     assert!(matches!(settings.routes[..], [Route::Direct, Route::Socks5(_)]));
     assert_eq!(settings.egress.device.as_deref(), Some("br-lan"));
@@ -67,7 +68,7 @@ fn every_key_of_defence_and_network_reaches_the_settings() {
     assert_eq!(settings.congestion.as_deref(), Some("reno"));
     assert_eq!(settings.max_segment, Some(536));
     assert!(settings.multipath && settings.reuse_port);
-    assert_eq!(settings.ca_file, Some(Path::new(here).join("Cargo.toml")));
+    assert_eq!(settings.ca_file, HAS_TLS.then(|| Path::new(here).join("Cargo.toml")));
     assert_eq!(settings.timeouts.http, Duration::from_secs(7));
     assert_eq!(settings.cache_dir, Some(Path::new(here).join("src")));
     let block = settings.blocklist.unwrap();
@@ -75,7 +76,7 @@ fn every_key_of_defence_and_network_reaches_the_settings() {
     assert_eq!(block.every, Duration::from_secs(6 * 3600));
     let allow = settings.allowlist.unwrap();
     assert_eq!(allow.sources, [ListSource::File(Path::new(here).join("Cargo.toml"))]);
-    assert_eq!((allow.concurrency, allow.every), (3, Duration::from_secs(1)));
+    assert_eq!((allow.concurrency, allow.every), (3, Duration::from_secs(20)));
     let shape = settings.shape.unwrap();
     assert!(shape.always && shape.drs);
     assert_eq!((settings.raids.repeats, settings.raids.every), (4, Duration::from_secs(7200)));
@@ -95,6 +96,61 @@ fn without_a_word_the_outside_is_left_alone_but_for_a_look_at_the_front() {
     assert!(quiet(&format!("{}{off}", minimal())).shape.is_none());
 }
 
+#[test]
+fn lists_and_visits_have_defaults_and_least_periods() {
+    let on = "[defense.blocklist]\nenabled = true\nurls = [\"http://a.example/x\"]\n";
+    let settings = quiet(&format!("{}{on}", minimal()));
+    let list = settings.blocklist.unwrap();
+    assert_eq!((list.concurrency, list.every), (1, Duration::from_secs(6 * 3600)));
+    assert_eq!((settings.raids.repeats, settings.raids.every), (10, list.every));
+
+    for (period, least, text) in [("1ms", 1, "too short, 1s holds"), ("59s", 59, "may shut you")] {
+        let lines = format!(
+            "{on}update-each = \"{period}\"\n[defense.doppelganger]\nraid-each = \"{period}\"\n"
+        );
+        let loaded = load(&format!("{}{lines}", minimal())).unwrap();
+        let least = Duration::from_secs(least);
+        assert_eq!(loaded.settings.blocklist.unwrap().every, least);
+        assert_eq!(loaded.settings.raids.every, least);
+        let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+        assert_eq!(warnings.len(), 2, "{warnings:#?}");
+        assert!(warnings[0].contains("6:15: warning: defense.blocklist.update-each: "));
+        assert!(warnings[1].contains("8:13: warning: defense.doppelganger.raid-each: "));
+        assert!(warnings.iter().all(|one| one.contains(text)), "{warnings:#?}");
+    }
+}
+
+#[test]
+fn keys_that_do_nothing_without_another_are_warned_of() {
+    for (lines, wanted) in [
+        (
+            "proxy-protocol-trusted = [\"10.0.0.0/8\"]",
+            "3:26: warning: proxy-protocol-trusted: has no effect without proxy-protocol-listener",
+        ),
+        (
+            "domain-fronting = { scout = false, mimic-latency = true }",
+            "3:52: warning: domain-fronting.mimic-latency: has no effect without a scout",
+        ),
+        (
+            "auto-update = true\ntelegram.dc-list-urls = []",
+            "4:25: warning: telegram.dc-list-urls: nothing to read for auto-update; name a page",
+        ),
+    ] {
+        let said = said(lines);
+        assert!(said.len() == 1 && said[0].contains(wanted), "{said:#?}");
+    }
+}
+
+/// Gotcha E5: the first made `[[::1]]:1080` of the host, the second was documented and refused.
+#[test]
+fn proxies_may_have_ipv6_hosts_without_a_port_and_may_be_none() {
+    let text = "[network]\nproxies = [\"socks5://[::1]\", \"\"]\n";
+    let settings = quiet(&format!("{}{text}", minimal()));
+    let [Route::Socks5(proxy), Route::Direct] = &settings.routes[..] else { panic!("two routes") };
+    assert_eq!((proxy.host.as_str(), proxy.port), ("::1", 1080));
+}
+
+/// Gotcha E2 for `doh-ip`.
 #[test]
 fn names_of_old_mean_what_they_meant() {
     let text = format!(
@@ -116,12 +172,12 @@ fn names_of_old_mean_what_they_meant() {
 fn a_list_that_is_on_needs_a_source() {
     assert_eq!(
         said("[defense.allowlist]\nenabled = true\n"),
-        ["mtbox.toml:1:1: error: defense.allowlist.enabled: nobody could connect; name a list in \
-          defense.allowlist.urls"]
+        ["mtbox.toml:4:11: error: defense.allowlist.enabled: nobody could connect; name a list \
+             in defense.allowlist.urls"]
     );
     assert_eq!(
         said("[defense.blocklist]\nenabled = true\n"),
-        ["mtbox.toml:1:1: warning: defense.blocklist.enabled: nobody is blocked; name a list in \
+        ["mtbox.toml:4:11: warning: defense.blocklist.enabled: nobody is blocked; name a list in \
           defense.blocklist.urls"]
     );
     assert!(said("[defense.allowlist]\nenabled = false\n").is_empty());
@@ -134,12 +190,23 @@ fn what_needs_tls_is_refused_by_a_build_without() {
         "network.dns = \"tls://dns.example\"",
         "network.dns = \"https://dns.example\"",
         "auto-update = true\n[telegram]\ndc-list-urls = [\"https://a.example/x\"]",
-        "defense.blocklist.urls = [\"https://a.example/x\"]",
+        "defense.blocklist = { enabled = true, urls = [\"https://a.example/x\"] }",
+        "defense.allowlist = { enabled = true, urls = [\"https://a.example/x\"] }",
         "defense.doppelganger.urls = [\"https://a.example/x\"]",
     ] {
         let said = said(line);
         let refused = said.len() == 1 && said[0].contains("this build has no TLS");
         assert_eq!(refused, !HAS_TLS, "{line}: {said:?}");
+        assert!(said.iter().all(|one| !one.contains(":1:1: ")), "a place: {said:?}");
+    }
+    // What is off needs nothing.
+    for line in [
+        "telegram.dc-list-urls = [\"https://a.example/x\"]",
+        "auto-update = true\n[telegram]\ndc-list-urls = [\"http://a.example/x\"]",
+        "defense.blocklist.urls = [\"https://a.example/x\"]",
+        "defense.doppelganger = { enabled = false, urls = [\"https://a.example/x\"] }",
+    ] {
+        assert_eq!(said(line), [""; 0], "{line}");
     }
 }
 

@@ -361,21 +361,7 @@ fn wrong_packets_on_a_stream_are_passed_over() {
 #[test]
 fn a_stream_that_answers_nothing_is_given_up() {
     type Make = fn(&Question) -> Vec<Act>;
-    for (what, over_tcp) in [
-        ("silence", (|_| Vec::new()) as Make),
-        ("closed at once", |_| vec![Act::Close]),
-        ("a length and nothing else", |_| vec![Act::Raw(vec![0xff, 0xff])]),
-        ("less than the length says", |q| {
-            let packet = q.lead_to(HOME).packet();
-            vec![Act::Raw([&[0x40, 0], &packet[..]].concat()), Act::Close]
-        }),
-        ("more than the length says", |q| {
-            vec![Act::Raw([&[0, 12], &q.lead_to(HOME).packet()[..]].concat()), Act::Close]
-        }),
-        ("truncated again", |q| lie(q).truncated().say()),
-        ("a megabyte of nothing", |_| vec![Act::Raw(vec![0; 1 << 20])]),
-        ("a megabyte of long packets", |_| vec![Act::Raw(vec![0xff; 1 << 20])]),
-    ] {
+    let judge = |what, over_tcp: Make| {
         let rig = Rig::new(move |question| match question.over {
             Over::Udp => question.reply().truncated().say(),
             _ => over_tcp(question),
@@ -383,7 +369,27 @@ fn a_stream_that_answers_nothing_is_given_up() {
         let files = rig.proxy.files();
         rig.assert_lost(what);
         rig.proxy.wait_for_rest(files);
-    }
+    };
+    // Side by side, as most of them cost our patience.
+    thread::scope(|scope| {
+        for (what, over_tcp) in [
+            ("silence", (|_| Vec::new()) as Make),
+            ("closed at once", |_| vec![Act::Close]),
+            ("a length and nothing else", |_| vec![Act::Raw(vec![0xff, 0xff])]),
+            ("less than the length says", |q| {
+                let packet = q.lead_to(HOME).packet();
+                vec![Act::Raw([&[0x40, 0], &packet[..]].concat()), Act::Close]
+            }),
+            ("more than the length says", |q| {
+                vec![Act::Raw([&[0, 12], &q.lead_to(HOME).packet()[..]].concat()), Act::Close]
+            }),
+            ("truncated again", |q| lie(q).truncated().say()),
+            ("a megabyte of nothing", |_| vec![Act::Raw(vec![0; 1 << 20])]),
+            ("a megabyte of long packets", |_| vec![Act::Raw(vec![0xff; 1 << 20])]),
+        ] {
+            scope.spawn(move || judge(what, over_tcp));
+        }
+    });
 }
 
 #[test]

@@ -250,6 +250,20 @@ fn silent_clients_stall_nobody() {
 }
 
 #[test]
+fn a_health_check_disturbs_no_site() {
+    let stage = Stage::with(listening);
+    let files = stage.proxy.files();
+    for words in [&b""[..], &binary(0, 0, b""), b"PROXY UNKNOWN\r\n"] {
+        let check = Peer::connect("health check", stage.proxy.addr);
+        check.twin().send(words);
+        check.finish();
+        assert_eq!(check.twin().recv_rest(), (Vec::new(), End::Fin), "{words:?}");
+    }
+    stage.proxy.wait_for_rest(files);
+    assert_eq!(stage.origin.knocks(), 0);
+}
+
+#[test]
 fn silent_clients_at_the_limit_are_cleared_for_users() {
     let stage = Stage::with(|config| {
         let config = listening(config).set("", "concurrency", "8");
@@ -332,4 +346,28 @@ fn a_front_by_name_is_told_too_and_a_dc_never_is() {
     assert_heard(&stage, "one byte", b"G", None, b"G");
     assert_heard(&stage, "a named front", REQUEST, None, REQUEST);
     assert_served(&stage, &mut Client::open(stage.proxy.addr, &stage.secret));
+}
+
+#[test]
+fn a_list_judges_the_announced_address_and_not_the_balancers() {
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join(format!("announced-{}.netset", std::process::id()));
+    std::fs::write(&path, "203.0.113.0/24\n127.0.0.0/8\n").expect("a list");
+    let list = format!("[{:?}]", path.to_str().expect("UTF-8"));
+    let stage = Stage::with(|config| {
+        let config = both_ways(config).set("defense.blocklist", "enabled", "true");
+        config.set("defense.blocklist", "urls", &list)
+    });
+    eventually("the list is loaded", || stage.proxy.log().contains("event=list name=blocklist"));
+    let to = addr("192.0.2.1:443");
+    let listed = [&text(addr("203.0.113.9:40001"), to)[..], REQUEST].concat();
+    assert_closed(&stage, "a listed client", &listed);
+    let local = [&binary(0, 0, b"")[..], REQUEST].concat();
+    assert_closed(&stage, "a listed socket that announces nobody", &local);
+    assert_closed(&stage, "a listed socket without a header", REQUEST);
+    let other = addr("198.51.100.9:40001");
+    let opening = [&text(other, to)[..], REQUEST].concat();
+    assert_heard(&stage, "a client that is not listed", &opening, Some(other), REQUEST);
+    // The test has ended well; a file that stays behind would be harmless.
+    let _ = std::fs::remove_file(path);
 }

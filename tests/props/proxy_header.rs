@@ -73,7 +73,8 @@ proptest! {
         prop_assert_eq!(read(&seen), expected);
         for cut in 0..header.len() {
             let early = read(&header[..cut]);
-            prop_assert!(matches!(early, Preface::Unclear | Preface::Begun), "{}: {:?}", cut, early);
+            let is_open = matches!(early, Preface::Unclear | Preface::Begun);
+            prop_assert!(is_open, "{} bytes: {:?}", cut, early);
         }
     }
 

@@ -50,6 +50,8 @@ pub struct Cable {
     pub eager: bool,
     /// When a byte or a FIN moved last.
     pub moved: u64,
+    /// When the daemon read or wrote a byte last.
+    pub served: u64,
     /// When it was made.
     pub born: u64,
     /// Everything that the daemon wrote.
@@ -97,6 +99,7 @@ impl Cable {
             doom: None,
             eager: true,
             moved: 0,
+            served: 0,
             born: 0,
             log: Vec::new(),
             taken_at_drain: None,

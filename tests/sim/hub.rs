@@ -91,7 +91,7 @@ impl Hub {
         let outward = self.rng.usize(least..=most);
         let fresh = self.faults.first_window;
         let mut cable = Cable::new(client, dialled, link, [window, outward], fresh);
-        (cable.born, cable.moved) = (self.now, self.now);
+        (cable.born, cable.moved, cable.served) = (self.now, self.now, self.now);
         self.cables.push(cable);
         self.cables.len() - 1
     }
@@ -304,7 +304,7 @@ impl Hub {
                 slice[..part.len()].copy_from_slice(part);
                 rest = after;
             }
-            cable.moved = now;
+            (cable.moved, cable.served) = (now, now);
             Ok(bytes.len())
         } else if let Some(kind) = cable.error.take() {
             Err(kind.into())
@@ -336,7 +336,7 @@ impl Hub {
             let len = cable.outward.put(&bytes[..fits]);
             cable.wants_room |= len < bytes.len();
             if len > 0 {
-                cable.moved = now;
+                (cable.moved, cable.served) = (now, now);
                 cable.log.extend(&bytes[..len]);
                 Ok(len)
             } else {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use mtbox::config::settings::{
-    FrontSettings, PreferIp, ReplaySettings, Settings, ThrottleSettings, Timeouts, UserSettings,
+    FrontSettings, PreferIp, ReplaySettings, Settings, ShapeSettings, ThrottleSettings, Timeouts,
+    UserSettings,
 };
 use mtbox::proto::secret::Secret;
 
@@ -109,6 +110,7 @@ pub fn draw(mix: Mix, seed: u64) -> Scene {
         re_encrypt: rng.bool(),
         moderation: false,
         replay: Some(ReplaySettings { max_bytes: 4_096 }),
+        shape: (rng.u32(0..3) > 0).then(|| ShapeSettings { always: rng.bool(), drs: rng.bool() }),
         dc_overrides: (1..=5)
             .map(|dc| (dc, [3, 2, 1].map(|last| addr(dc as u8, last)).to_vec()))
             .collect(),
@@ -193,6 +195,10 @@ fn plan(mix: Mix, rng: &mut Rng, scene: &Scene, seed: u64) -> Plan {
         turned_away: false,
         seed,
     };
+    if rng.u32(0..4) == 0 {
+        // Crumbs, too short for records of their own.
+        (plan.down, plan.server.mouthful) = (rng.usize(1..3_000), 6);
+    }
     (plan.habits.ending, plan.server.ending) = [
         (Ending::Fin, Ending::AwaitFin),
         (Ending::AwaitFin, Ending::Fin),

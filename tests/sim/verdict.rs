@@ -36,7 +36,13 @@ pub fn at_rest(play: &Play) -> Result<(), Failure> {
         if let Some(server) = server.filter(|_| !play.is_drained()) {
             let failure = |e: &str| Failure::of(client.client, e.to_owned());
             flows(client, server, world).map_err(failure)?;
-            flows(server, client, world).map_err(failure)?;
+            // A shaped download may stand still for a moment, but never for long.
+            let served = client.served.max(server.served);
+            let relayed = play.clients[client.client].phase == Phase::Relayed;
+            let shaped = play.scene.settings.shape.is_some() && relayed;
+            if !shaped || hub.now > served + PACE_MS {
+                flows(server, client, world).map_err(failure)?;
+            }
         }
     }
     Ok(())
@@ -86,7 +92,7 @@ pub fn until(play: &Play, at: u64) -> Result<(), Failure> {
 
 /// Bytes at hand and room for them: then something must have moved already.
 fn flows(from: &Cable, to: &Cable, world: &World) -> Result<(), &'static str> {
-    let can = to.outward.is_writable() && world.pool.lendable() > 0 && !to.broken;
+    let can = to.outward.is_writable() && world.spare_blocks() > 0 && !to.broken;
     if from.broken || !can || to.outward.fin {
         return Ok(());
     }
@@ -203,6 +209,8 @@ fn complete(play: &Play, number: usize) -> Result<(), String> {
 }
 
 const LOOKUP_MS: u64 = 10_000;
+/// The longest delay between two records, and the wait of a few bytes for company.
+const PACE_MS: u64 = 1_000 + 3;
 const HALF_CLOSED_MS: u64 = 30_000;
 const FRONT_IDLE_MS: u64 = 120_000;
 /// A stalled reader, then the farewell.

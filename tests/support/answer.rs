@@ -14,6 +14,8 @@ pub struct Answer {
     pub group: u16,
     /// The whole key share.
     pub share: Vec<u8>,
+    /// supported_versions stands before key_share.
+    pub versions_first: bool,
     /// Length of the "encrypted flight".
     pub noise: usize,
 }
@@ -48,29 +50,29 @@ pub fn check(wire: &[u8], hello: &Hello, secret: &Secret) -> Answer {
     let digest = hmac(&secret.key, &[hello.random(), &unsigned]);
     assert_eq!(wire[11..43], digest, "the digest proves the proxy");
 
-    let (group, share) = server_hello(first, hello);
+    let (group, share, versions_first) = server_hello(first, hello);
     match (hello.is_post_quantum, group) {
         (true, 0x11ec) => assert_eq!(share.len(), MLKEM_CIPHERTEXT + 32),
         (_, 0x001d) => assert_eq!(share.len(), 32),
         _ => panic!("group {group:04x} was not offered"),
     }
-    Answer { group, share, noise: noise.len() }
+    Answer { group, share, versions_first, noise: noise.len() }
 }
 
-/// Walks through ServerHello; returns group and share.
-fn server_hello(message: &[u8], hello: &Hello) -> (u16, Vec<u8>) {
+/// Walks through ServerHello; returns group, share, and whether the versions come first.
+fn server_hello(message: &[u8], hello: &Hello) -> (u16, Vec<u8>, bool) {
     assert_eq!(message[0], 2, "a ServerHello");
     assert_eq!(message[1], 0);
     assert_eq!(number(&message[2..4]), message.len() - 4, "one whole message");
     assert_eq!(message[4..6], [3, 3], "legacy version");
     assert_eq!(message[38], 32, "a session id of 32 bytes");
     assert_eq!(&message[39..71], hello.session_id(), "the session id echoed");
-    assert_eq!(message[71..73], hello.cipher.to_be_bytes(), "first TLS 1.3 suite of the client");
+    assert_eq!(message[71..73], hello.cipher.to_be_bytes(), "the suite");
     assert_eq!(message[73], 0, "no compression");
     let mut extensions = &message[76..];
     assert_eq!(number(&message[74..76]), extensions.len(), "extensions up to the end");
 
-    let (mut versions, mut chosen) = (0, None);
+    let (mut versions, mut chosen, mut versions_first) = (0, None, true);
     while let [_, _, _, _, rest @ ..] = extensions {
         let (body, after) = rest.split_at(number(&extensions[2..4]));
         match number(&extensions[..2]) {
@@ -81,6 +83,7 @@ fn server_hello(message: &[u8], hello: &Hello) -> (u16, Vec<u8>) {
             0x0033 => {
                 assert!(chosen.is_none(), "one key share");
                 assert_eq!(number(&body[2..4]), body.len() - 4);
+                versions_first = versions > 0;
                 chosen = Some((number(&body[..2]) as u16, body[4..].to_vec()));
             }
             other => panic!("extension {other:04x} in ServerHello"),
@@ -92,7 +95,7 @@ fn server_hello(message: &[u8], hello: &Hello) -> (u16, Vec<u8>) {
     let (group, share) = chosen.expect("a key share");
     let length = if group == 0x11ec { 1210 } else { 122 };
     assert_eq!(message.len(), length, "the size of ServerHello follows from the group");
-    (group, share)
+    (group, share, versions_first)
 }
 
 /// The payload of the first record and what follows it.

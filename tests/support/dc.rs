@@ -112,6 +112,11 @@ impl DcSession {
         })
     }
 
+    /// Where the proxy calls from.
+    pub fn caller(&self) -> SocketAddr {
+        self.from.peer.stream().peer_addr().expect("a connected peer")
+    }
+
     /// Closes with RST.
     pub fn reset(self) {
         self.from.peer.reset();

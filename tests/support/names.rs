@@ -134,8 +134,9 @@ impl NameServer {
                     return;
                 }
                 kept.connections.fetch_add(1, Ordering::SeqCst);
-                let twin = stream.try_clone().expect("another descriptor");
-                kept.streams.lock().expect("the streams").push(twin);
+                let twin = || stream.try_clone().expect("another descriptor");
+                kept.streams.lock().expect("the streams").push(twin());
+                let socket = twin();
                 let (tls, record) = (Arc::clone(&tls), Arc::clone(&kept));
                 let script: Arc<Script> = Arc::clone(&script) as Arc<Script>;
                 thread::spawn(move || {
@@ -143,6 +144,8 @@ impl NameServer {
                     stream.set_nodelay(true).expect("no delay");
                     let tls = ServerConnection::new(tls).expect("a TLS server");
                     converse(StreamOwned::new(tls, stream), over, from, &record, &script);
+                    // The other descriptors would keep it open.
+                    let _ = socket.shutdown(Shutdown::Both);
                 });
             }
         });

@@ -26,6 +26,7 @@ pub struct Config {
     binds: Vec<IpAddr>,
     port: Option<u16>,
     most_files: Option<u32>,
+    is_humble: bool,
 }
 
 /// The running program.
@@ -47,7 +48,10 @@ pub struct Proxy {
 #[derive(Default)]
 struct Log {
     text: Mutex<String>,
+    /// We have hung up.
     is_closed: AtomicBool,
+    /// The program has said its last word.
+    is_whole: AtomicBool,
 }
 
 impl Config {
@@ -59,6 +63,7 @@ impl Config {
             binds: vec![IpAddr::from(Ipv4Addr::LOCALHOST)],
             port: None,
             most_files: None,
+            is_humble: false,
         };
         let overrides = [1, 2, 3, 4, 5, 203].map(|id| (id.to_string(), format!("[\"{dc}\"]")));
         let config = overrides
@@ -116,6 +121,22 @@ impl Config {
         self
     }
 
+    /// Starts the program without the privileges of a network administrator.
+    pub fn humble(mut self) -> Self {
+        self.is_humble = true;
+        self
+    }
+
+    /// Starts the program and waits until it gives up; gives back its log.
+    pub fn give_up(self) -> String {
+        let mut proxy = self.spawn();
+        eventually("the program gives up", || proxy.has_ended());
+        assert!(!proxy.wait_for_exit().success());
+        let log = Arc::clone(&proxy.log);
+        eventually("its last word is here", || log.is_whole.load(Ordering::SeqCst));
+        proxy.log()
+    }
+
     /// Starts the program and waits until it listens.
     pub fn start(self) -> Proxy {
         for _ in 0..5 {
@@ -127,27 +148,7 @@ impl Config {
     }
 
     fn try_start(&self) -> Option<Proxy> {
-        let port = || self.port.unwrap_or_else(free_port);
-        let binds: Vec<_> = self.binds.iter().map(|ip| SocketAddr::new(*ip, port())).collect();
-        let api = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("mtbox-{}-{number}.toml", std::process::id());
-        let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-        fs::write(&file, self.render(&binds, api)).expect("a config file");
-
-        let mut child = self.command(&file).spawn().expect("the built binary");
-        let log = Arc::new(Log::default());
-        keep_log(&mut child, Arc::clone(&log));
-        let mut proxy = Proxy {
-            addr: binds[0],
-            binds,
-            api,
-            child,
-            log,
-            secrets: self.secrets.clone(),
-            file,
-            is_over: false,
-        };
+        let mut proxy = self.spawn();
         let ports: Vec<u16> =
             proxy.binds.iter().chain([&proxy.api]).map(SocketAddr::port).collect();
         eventually("the program listens or gives up", || {
@@ -159,7 +160,33 @@ impl Config {
             proxy.is_over = true;
             return None;
         }
+        // Listening comes first; who answers has opened everything that is opened at start.
+        proxy.stats();
         Some(proxy)
+    }
+
+    fn spawn(&self) -> Proxy {
+        let port = || self.port.unwrap_or_else(free_port);
+        let binds: Vec<_> = self.binds.iter().map(|ip| SocketAddr::new(*ip, port())).collect();
+        let api = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("mtbox-{}-{number}.toml", std::process::id());
+        let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::write(&file, self.render(&binds, api)).expect("a config file");
+
+        let mut child = self.command(&file).spawn().expect("the built binary");
+        let log = Arc::new(Log::default());
+        keep_log(&mut child, Arc::clone(&log));
+        Proxy {
+            addr: binds[0],
+            binds,
+            api,
+            child,
+            log,
+            secrets: self.secrets.clone(),
+            file,
+            is_over: false,
+        }
     }
 
     fn command(&self, file: &PathBuf) -> Command {
@@ -170,6 +197,13 @@ impl Config {
                 let script = format!("ulimit -n {most}; exec \"$0\" run \"$1\"");
                 shell.arg("-c").arg(script).arg(binary).arg(file);
                 shell
+            }
+            None if self.is_humble => {
+                let mut plain = Command::new("setpriv");
+                let without = "-net_admin,-net_raw";
+                plain.args(["--bounding-set", without, "--inh-caps", without]);
+                plain.arg(binary).arg("run").arg(file);
+                plain
             }
             None => {
                 let mut direct = Command::new(binary);
@@ -231,6 +265,18 @@ impl Proxy {
     pub fn wait_for_rest(&self, files: usize) {
         eventually("all connections are gone", || self.stats()["total_connections"] == 0);
         eventually("descriptors return to the baseline", || self.files() <= files);
+    }
+
+    /// Lets the process open `more` descriptors than it has now, and no others; `false` = this
+    /// machine has no means to.
+    pub fn bound_files(&self, more: usize) -> bool {
+        let most = self.files() + more;
+        let mut command = Command::new("prlimit");
+        command
+            .arg("--pid")
+            .arg(self.child.id().to_string())
+            .arg(format!("--nofile={most}:{most}"));
+        command.status().is_ok_and(|status| status.success())
     }
 
     /// Processor time used so far, in clock ticks of 10 ms.
@@ -327,6 +373,7 @@ fn keep_log(child: &mut Child, log: Arc<Log>) {
                 return;
             }
         }
+        log.is_whole.store(true, Ordering::SeqCst);
     });
 }
 

@@ -27,8 +27,6 @@ pub struct Web {
 struct Seen {
     requests: Mutex<Vec<String>>,
     connections: AtomicUsize,
-    open: AtomicUsize,
-    most_open: AtomicUsize,
     is_closed: AtomicBool,
 }
 
@@ -74,10 +72,7 @@ impl Web {
                 let config = config.clone();
                 thread::spawn(move || {
                     notes.connections.fetch_add(1, Ordering::SeqCst);
-                    let open = notes.open.fetch_add(1, Ordering::SeqCst) + 1;
-                    notes.most_open.fetch_max(open, Ordering::SeqCst);
                     serve(stream, config, &notes, &script);
-                    notes.open.fetch_sub(1, Ordering::SeqCst);
                 });
             }
         });
@@ -106,11 +101,6 @@ impl Web {
     /// Connections made so far.
     pub fn connections(&self) -> usize {
         self.seen.connections.load(Ordering::SeqCst)
-    }
-
-    /// Most connections at the same time.
-    pub fn most_open(&self) -> usize {
-        self.seen.most_open.load(Ordering::SeqCst)
     }
 }
 

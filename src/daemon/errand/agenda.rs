@@ -4,6 +4,7 @@
 use crate::daemon::lists::Which;
 use crate::io::clock::Tick;
 use crate::policy::drbg::Drbg;
+use crate::policy::users::HostId;
 
 /// Something that is done again and again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +13,11 @@ pub enum Job {
     DcPage(usize),
     /// The source with this number of a list.
     List(Which, usize),
+    /// A look at the site of this host.
+    Look(HostId),
+    /// A visit to the page with this number.
+    #[cfg(feature = "tls")]
+    Visit(usize),
 }
 
 /// All jobs and when they are due. Empty when nothing is configured, and then nothing ever wakes.

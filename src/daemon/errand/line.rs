@@ -8,11 +8,14 @@ use std::time::Instant;
 
 use crate::daemon::dialer;
 use crate::daemon::errand::{Sight, Target};
+use crate::daemon::hop::{Hop, Trouble};
 use crate::daemon::names::Lookup;
+use crate::daemon::routes::Entry;
 use crate::daemon::session::Readiness;
 use crate::daemon::world::World;
 use crate::io::clock::Tick;
 use crate::io::wire::{MioNet, MioWire, Net, Wire};
+use crate::proto::socks5::Goal;
 
 #[cfg(feature = "tls")]
 use crate::daemon::errand::trust::Secure;
@@ -38,6 +41,8 @@ pub enum Via {
     Native,
     /// Through `network.proxies`, when there are any.
     Routes,
+    /// As strangers are led: straight from this machine, and never to a listener of ours.
+    Front,
 }
 
 /// Where a line stands.
@@ -65,7 +70,15 @@ pub struct Line {
     channel: Channel,
     /// Plain bytes that wait to be sent.
     outbox: Vec<u8>,
+    /// The ways that are left to try, the next one last; `None` = none has been chosen yet.
+    ways: Option<Vec<usize>>,
+    /// The present way.
+    hop: Option<Hop>,
+    /// The connection to where the way begins stands.
+    stands: bool,
     begun: Instant,
+    /// TLS tells the server that HTTP follows.
+    is_http: bool,
     /// The lookup, the present address or the TLS handshake has until then.
     until: Option<Tick>,
     /// Why the last address failed.
@@ -94,10 +107,21 @@ impl Line {
             ready: Readiness::default(),
             channel: Channel::Plain,
             outbox: Vec::new(),
+            ways: None,
+            hop: None,
+            stands: false,
             begun: Instant::now(),
+            is_http: true,
             until: None,
             trouble: "no address".to_owned(),
         }
+    }
+
+    /// The same without a word of HTTP in the TLS hello, for servers that speak something else
+    /// and close on whoever asks for a protocol that they lack (RFC 7301 3.2).
+    pub fn without_alpn(mut self) -> Self {
+        self.is_http = false;
+        self
     }
 
     /// Notes what the poller says.
@@ -137,8 +161,7 @@ impl Line {
                 Err(why) => return State::Failed(why),
             }
         }
-        let at_us = self.begun.elapsed().as_micros() as u64;
-        match self.exchange(heard, watch, at_us) {
+        match self.exchange(heard, watch) {
             Err(e) => State::Failed(e.to_string()),
             Ok(true) => State::Ended,
             Ok(false) if !self.is_shaking_hands() => {
@@ -150,36 +173,129 @@ impl Line {
         }
     }
 
-    /// `true` = connected.
+    /// `true` = connected. Every way is tried where there are several, every address of each.
     fn connect(
         &mut self,
         world: &mut World,
         net: &mut MioNet,
         watch: Watch<'_>,
     ) -> Result<bool, String> {
-        if !self.find(world)? {
-            return Ok(false);
+        let is_routed = self.target.via == Via::Routes && !world.routes.is_empty();
+        loop {
+            if is_routed && self.hop.is_none() && !self.choose_way(world)? {
+                return Ok(false);
+            }
+            if !self.find(world)? {
+                return Ok(false);
+            }
+            match self.reach(world, net, watch) {
+                Ok(reached) => return Ok(reached),
+                Err(trouble) => {
+                    let Some(hop) = self.hop.take() else { return Err(blamed(trouble)) };
+                    match &trouble {
+                        Trouble::Way(why) => world.routes.failed(hop.way, why, world.now),
+                        Trouble::Goal(_) => world.routes.succeeded(hop.way),
+                    }
+                    self.trouble = blamed(trouble);
+                    (self.wire, self.addrs, self.stands, self.until) = (None, None, false, None);
+                }
+            }
         }
+    }
+
+    /// Goes by the next way. `false` = its proxy is being looked up.
+    fn choose_way(&mut self, world: &mut World) -> Result<bool, String> {
+        let now = world.now;
+        let shuffled = &mut self.ways;
+        let ways = shuffled.get_or_insert_with(|| {
+            let mut ways = world.routes.shuffled(&mut world.drbg);
+            ways.reverse();
+            ways
+        });
+        loop {
+            let Some(way) = ways.last().copied() else {
+                return Err(std::mem::replace(&mut self.trouble, NO_WAY.to_owned()));
+            };
+            let until = *self.until.get_or_insert(Tick(now.0 + LOOKUP_MS));
+            let entry = match world.routes.entry(way, &mut world.names, self.token, now) {
+                Entry::Pending if now < until => return Ok(false),
+                Entry::Direct => None,
+                Entry::Proxy(addr) => Some(vec![addr].into_iter()),
+                Entry::Pending | Entry::Unknown => {
+                    world.routes.failed(way, "its name cannot be found", now);
+                    ways.pop();
+                    continue;
+                }
+            };
+            ways.pop();
+            self.until = None;
+            if world.routes.admit(way, now) {
+                world.routes.tried(way);
+                let goal = match &self.target.place {
+                    Place::Named { host, port } => match host.parse::<IpAddr>() {
+                        Ok(ip) => Goal::Addr(SocketAddr::new(ip, *port)),
+                        Err(_) => Goal::Name(host.clone(), *port),
+                    },
+                    Place::Known(list) => match list.first() {
+                        Some(addr) => Goal::Addr(*addr),
+                        None => return Err(NO_WAY.to_owned()),
+                    },
+                };
+                self.hop = Some(Hop::new(way, goal, &world.routes));
+                self.addrs = entry;
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Tries the addresses that are left. `true` = the far end stands.
+    fn reach(
+        &mut self,
+        world: &mut World,
+        net: &mut MioNet,
+        watch: Watch<'_>,
+    ) -> Result<bool, Trouble> {
         let patience_ms = world.settings.timeouts.tcp.as_millis() as u64;
         loop {
             let late = self.until.is_none_or(|until| world.now >= until);
-            match self.wire.as_mut().map(MioWire::outcome) {
-                Some(Ok(true)) => {
-                    self.connected = true;
-                    self.ready = Readiness { readable: true, writable: true, ..self.ready };
+            if let Some(wire) = &mut self.wire {
+                let outcome = match self.stands {
+                    true => Ok(true),
+                    false => wire.outcome().map_err(|e| Trouble::Way(e.to_string())),
+                };
+                if matches!(outcome, Ok(true)) && !self.stands {
+                    self.stands = true;
                     self.until = Some(Tick(world.now.0 + patience_ms));
-                    self.greet(world)?;
-                    return Ok(true);
                 }
-                Some(Ok(false)) if !late => return Ok(false),
-                Some(Ok(false)) => self.trouble = "timeout".to_owned(),
-                Some(Err(e)) => self.trouble = e.to_string(),
-                None => {}
+                let outcome = match (outcome, &mut self.hop) {
+                    (Ok(true), Some(hop)) => hop.go_on(wire),
+                    (outcome, _) => outcome,
+                };
+                match outcome {
+                    Ok(true) => {
+                        if let Some(hop) = &self.hop {
+                            world.routes.succeeded(hop.way);
+                        }
+                        self.connected = true;
+                        self.ready = Readiness { readable: true, writable: true, ..self.ready };
+                        self.until = Some(Tick(world.now.0 + patience_ms));
+                        return self.greet(world).map(|()| true).map_err(Trouble::Way);
+                    }
+                    Ok(false) if !late => return Ok(false),
+                    Ok(false) => self.trouble = "timeout".to_owned(),
+                    Err(trouble @ Trouble::Goal(_)) => return Err(trouble),
+                    Err(Trouble::Way(why)) => self.trouble = why,
+                }
             }
-            self.wire = None;
+            (self.wire, self.stands) = (None, false);
             let Some(addr) = self.addrs.as_mut().and_then(Iterator::next) else {
-                return Err(std::mem::take(&mut self.trouble));
+                return Err(Trouble::Way(std::mem::take(&mut self.trouble)));
             };
+            if self.target.via == Via::Front && dialer::is_own_listener(addr, &world.own_binds, net)
+            {
+                self.trouble = "the site is this proxy itself".to_owned();
+                continue;
+            }
             self.begun = Instant::now();
             watch(Sight::Start, 0);
             match net.dial(addr, &dialer::options(world), self.token) {
@@ -225,7 +341,7 @@ impl Line {
         #[cfg(feature = "tls")]
         {
             let config = world.trust.config(world.settings.ca_file.as_deref())?;
-            self.channel = Channel::Secure(Box::new(Secure::new(name, config)?));
+            self.channel = Channel::Secure(Box::new(Secure::new(name, config, self.is_http)?));
             Ok(())
         }
         #[cfg(not(feature = "tls"))]
@@ -244,9 +360,10 @@ impl Line {
     }
 
     /// Sends what waits and reads what is there. `true` = the peer has ended.
-    fn exchange(&mut self, heard: &mut Vec<u8>, watch: Watch<'_>, at_us: u64) -> io::Result<bool> {
+    fn exchange(&mut self, heard: &mut Vec<u8>, watch: Watch<'_>) -> io::Result<bool> {
         let Some(wire) = &mut self.wire else { return Ok(true) };
-        let mut socket = Socket { wire, ready: &mut self.ready, watch, at_us, room: STEP_MAX };
+        let (ready, begun) = (&mut self.ready, self.begun);
+        let mut socket = Socket { wire, ready, watch, begun, room: STEP_MAX };
         match &mut self.channel {
             Channel::Plain => {
                 socket.send(&mut self.outbox)?;
@@ -263,11 +380,16 @@ pub struct Socket<'a> {
     wire: &'a mut MioWire,
     ready: &'a mut Readiness,
     watch: Watch<'a>,
-    at_us: u64,
+    begun: Instant,
     room: usize,
 }
 
 impl Socket<'_> {
+    /// Shows something to the watcher.
+    fn show(&mut self, sight: Sight<'_>) {
+        (self.watch)(sight, self.begun.elapsed().as_micros() as u64);
+    }
+
     fn send(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
         while !bytes.is_empty() {
             match io::Write::write(self, bytes) {
@@ -302,7 +424,7 @@ impl io::Read for Socket<'_> {
         match self.wire.read(&mut [IoSliceMut::new(into)]) {
             Ok(n) => {
                 self.room -= n;
-                (self.watch)(Sight::Bytes(into.get(..n).unwrap_or_default()), self.at_us);
+                self.show(Sight::Bytes(into.get(..n).unwrap_or_default()));
                 Ok(n)
             }
             Err(e) => {
@@ -320,7 +442,7 @@ impl io::Write for Socket<'_> {
         }
         let outcome = self.wire.write(&[IoSlice::new(from)]);
         match &outcome {
-            Ok(_) => (self.watch)(Sight::Sent, self.at_us),
+            Ok(_) => self.show(Sight::Sent),
             Err(e) => self.ready.writable &= e.kind() != io::ErrorKind::WouldBlock,
         }
         outcome
@@ -331,6 +453,14 @@ impl io::Write for Socket<'_> {
     }
 }
 
+fn blamed(trouble: Trouble) -> String {
+    match trouble {
+        Trouble::Way(why) => why,
+        Trouble::Goal(why) => why.to_owned(),
+    }
+}
+
+const NO_WAY: &str = "every proxy rests or has failed";
 /// Bytes read in one step at most.
 const STEP_MAX: usize = 16_384;
 const CHUNK: usize = 4_096;

@@ -33,7 +33,7 @@ pub trait Errand {
 
     /// The connection is being made (`Start`), stands, or has brought these bytes, TLS still
     /// around them; for those who look at how a site answers.
-    /// `at_us` counts microseconds since the line was made.
+    /// `at_us` counts microseconds since the latest `Start`.
     fn watch(&mut self, _sight: Sight<'_>, _at_us: u64) {}
 
     /// How long it may stand still, in milliseconds; `None` = `network.timeout.http`.

@@ -33,12 +33,11 @@ impl Trust {
             }
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
+        let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|e| e.to_string())?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let config = Arc::new(config);
         self.0 = Arc::downgrade(&config);
         Ok(config)
@@ -49,13 +48,16 @@ impl Trust {
 pub struct Secure(ClientConnection);
 
 impl Secure {
-    /// A connection that has said nothing; `host` is what the certificate must be for.
+    /// A connection that has said nothing; `host` is what the certificate must be for. With
+    /// `is_http` its hello says that HTTP follows.
     ///
     /// # Errors
     /// `host` is neither a name nor an address.
-    pub fn new(host: &str, config: Arc<ClientConfig>) -> Result<Self, String> {
+    pub fn new(host: &str, config: Arc<ClientConfig>, is_http: bool) -> Result<Self, String> {
         let name = ServerName::try_from(host.to_owned()).map_err(|e| e.to_string())?;
-        ClientConnection::new(config, name).map(Self).map_err(|e| e.to_string())
+        let protocols = if is_http { vec![b"http/1.1".to_vec()] } else { Vec::new() };
+        let tls = ClientConnection::new_with_alpn(config, name, protocols);
+        tls.map(Self).map_err(|e| e.to_string())
     }
 
     /// Whether the handshake is still going on.

@@ -2,7 +2,7 @@
 //! them (RFC 7858 3.3), or as bodies of HTTP requests and responses (RFC 8484).
 
 use crate::proto::dns;
-use crate::proto::doh::{Requests, Response, Responses};
+use crate::proto::doh::{Reply, Requests, Responses};
 use crate::proto::url::Url;
 
 /// One of the two ways, and what was read of an unfinished response.
@@ -58,8 +58,8 @@ impl Codec {
                 None => Ok(None),
             },
             Self::Http(_, responses) => match responses.take(inbox, ended) {
-                Ok(Some(Response::Packet(packet))) => Ok(Some(Some(packet))),
-                Ok(Some(Response::Refusal)) => Ok(Some(None)),
+                Ok(Some(Reply::Packet(packet))) => Ok(Some(Some(packet))),
+                Ok(Some(Reply::Refusal)) => Ok(Some(None)),
                 Ok(None) => Ok(None),
                 Err(fault) => Err(fault.as_str()),
             },

@@ -1,18 +1,16 @@
-//! Carries the bytes between the encrypted server's life (`secure.rs`) and its connection
-//! (`link.rs`), and looks the server's own name up where it has one.
-
-use std::sync::Arc;
-
-use rustls::ClientConfig;
+//! Carries the bytes between the encrypted server's life (`secure.rs`) and its connection, and
+//! looks the server's own name up where it has one.
 
 use crate::config::settings::DnsSettings;
 use crate::daemon::dialer;
-use crate::daemon::resolver::link::{self, Link, State};
+use crate::daemon::errand::Target;
+use crate::daemon::errand::line::{Line, Place as Way, State, Via};
 use crate::daemon::resolver::plain::{Desk, Memory, Plain};
 use crate::daemon::resolver::quest::Quest;
 use crate::daemon::resolver::secure::{Deed, Secure, Told};
 use crate::daemon::resolver::system::System;
 use crate::daemon::resolver::{GRACE_MS, Place};
+use crate::daemon::session::Readiness;
 use crate::daemon::world::World;
 use crate::io::clock::Tick;
 use crate::io::wire::MioNet;
@@ -21,11 +19,9 @@ use crate::proto::dns::Kind;
 /// The one server that is asked, and the one connection to it.
 pub struct Encrypted {
     secure: Secure,
-    link: Option<Link>,
+    line: Option<Line>,
     /// Plain bytes of an answer that is not complete yet.
     inbox: Vec<u8>,
-    /// Made for the first connection, dropped with the one that nobody needed any more.
-    config: Option<Arc<ClientConfig>>,
     /// The search for the server's own addresses.
     boot: Option<(Quest, Plain)>,
     woken: bool,
@@ -49,8 +45,7 @@ impl Encrypted {
     /// `None` = the settings name no such server.
     pub fn new(settings: &DnsSettings) -> Option<Self> {
         let secure = Secure::new(settings)?;
-        let (link, inbox, config, boot) = (None, Vec::new(), None, None);
-        Some(Self { secure, link, inbox, config, boot, woken: false })
+        Some(Self { secure, line: None, inbox: Vec::new(), boot: None, woken: false })
     }
 
     /// Takes a name for the search at a place.
@@ -66,19 +61,19 @@ impl Encrypted {
         self.woken = true;
     }
 
-    /// Something came for one of the sockets.
-    pub fn wake(&mut self) {
+    /// The poller speaks of the connection, or of the search behind it.
+    pub fn on_ready(&mut self, is_search: bool, fresh: Readiness) {
+        if let (false, Some(line)) = (is_search, &mut self.line) {
+            line.on_ready(fresh);
+        }
         self.woken = true;
     }
 
     /// The earliest deadline.
     pub fn due(&self) -> Option<Tick> {
-        let own = self
-            .link
-            .as_ref()
-            .and_then(|link| [link.due(), self.secure.due()].into_iter().flatten().min());
+        let line = self.line.as_ref().map(|line| [line.due(), self.secure.due()]);
         let boot = self.boot.as_ref().map(|(quest, _)| quest.due());
-        [own, boot].into_iter().flatten().min()
+        line.into_iter().flatten().chain([boot]).flatten().min()
     }
 
     /// Goes as far as it can without waiting.
@@ -91,7 +86,7 @@ impl Encrypted {
         self.search(around, &mut told);
         // A connection is opened again at once only after it has brought an answer, so this ends.
         loop {
-            match self.secure.next(self.link.is_some(), now) {
+            match self.secure.next(self.line.is_some(), now) {
                 Deed::Rest => return told,
                 Deed::Find(name) => {
                     let known = around.system.known(&name);
@@ -102,16 +97,20 @@ impl Encrypted {
                         self.secure.found(known, 0, now);
                     }
                 }
-                Deed::Open(addrs) => match self.open(addrs, around) {
-                    Ok(link) => self.link = Some(link),
-                    Err(why) => self.lose(&why, around.world, &mut told),
-                },
+                Deed::Open(addrs) => {
+                    self.inbox.clear();
+                    let tls = Some(self.secure.host().to_owned());
+                    let target = Target { place: Way::Known(addrs), tls, via: Via::Native };
+                    let line = Line::new(target, around.token);
+                    let is_http = self.secure.is_http();
+                    self.line = Some(if is_http { line } else { line.without_alpn() });
+                }
                 Deed::Talk => {
                     if !self.talk(around, &mut told) {
                         return told;
                     }
                 }
-                Deed::Close => (self.link, self.config) = (None, None),
+                Deed::Close => self.line = None,
                 Deed::GiveUp => self.lose("silence", around.world, &mut told),
                 Deed::Refuse => {
                     told.extend(
@@ -122,27 +121,13 @@ impl Encrypted {
         }
     }
 
-    fn open(
-        &mut self,
-        addrs: Vec<std::net::SocketAddr>,
-        around: &Around<'_>,
-    ) -> Result<Link, String> {
-        self.inbox.clear();
-        let config = match &self.config {
-            Some(config) => Arc::clone(config),
-            None => link::client_config(around.world.settings.ca_file.as_deref())?,
-        };
-        self.config = Some(Arc::clone(&config));
-        Link::new(addrs, self.secure.host(), config, around.token)
-    }
-
     /// Says and hears what there is. `false` = something has to come first.
     fn talk(&mut self, around: &mut Around<'_>, told: &mut Vec<Told>) -> bool {
-        let Some(link) = &mut self.link else { return true };
+        let Some(line) = &mut self.line else { return true };
         let now = around.world.now;
-        let state = link.step(around.world, around.net, &mut self.inbox);
+        let state = line.step(around.world, around.net, &mut self.inbox, &mut |_, _| {});
         let ended = match state {
-            State::Opening => return false,
+            State::Opening => return line.has_more(),
             State::Open => false,
             State::Ended => true,
             State::Failed(why) => {
@@ -163,13 +148,8 @@ impl Encrypted {
             return true;
         }
         let words = self.secure.say(&mut around.world.drbg, now);
-        if words.is_empty() {
-            return news;
-        }
-        if let Err(e) = link.say(&words) {
-            self.lose(&e.to_string(), around.world, told);
-        }
-        true
+        line.say(&words);
+        news || !words.is_empty() || line.has_more()
     }
 
     /// Goes on with the search for the server's own addresses.
@@ -199,7 +179,7 @@ impl Encrypted {
     }
 
     fn lose(&mut self, why: &str, world: &mut World, told: &mut Vec<Told>) {
-        self.link = None;
+        self.line = None;
         let Some(refused) = self.secure.lose(&mut world.drbg, world.now) else { return };
         told.extend(refused);
         let line = format!("event=dns-unreachable server={:?} error={why:?}", self.secure.host());

@@ -7,8 +7,6 @@
 mod codec;
 #[cfg(feature = "tls")]
 mod encrypted;
-#[cfg(feature = "tls")]
-mod link;
 mod plain;
 mod quest;
 #[cfg(feature = "tls")]
@@ -21,9 +19,11 @@ pub use quest::Finding;
 
 use crate::config::settings::{DnsSettings, NameServer};
 use crate::daemon::dialer;
+use crate::daemon::session::Readiness;
 use crate::daemon::world::World;
 use crate::io::clock::Tick;
 use crate::io::wire::MioNet;
+use crate::proto::dns;
 #[cfg(feature = "tls")]
 use encrypted::{Around, Encrypted};
 use plain::{Desk, Memory, Plain};
@@ -90,15 +90,12 @@ impl Resolver {
         self.searches.iter().any(Option::is_none)
     }
 
-    /// Something came for the token that is `offset` behind the first one.
-    pub fn wake(&mut self, offset: usize) {
+    /// The poller speaks of the token that is `offset` behind the first one.
+    pub fn on_ready(&mut self, offset: usize, fresh: Readiness) {
         match self.searches.get_mut(offset) {
             Some(Some(search)) => search.woken = true,
             Some(None) => {}
-            #[cfg(feature = "tls")]
-            None => self.encrypted.iter_mut().for_each(Encrypted::wake),
-            #[cfg(not(feature = "tls"))]
-            None => {}
+            None => self.on_encrypted(offset > MOST_QUESTS, fresh),
         }
     }
 
@@ -110,16 +107,19 @@ impl Resolver {
             && let Some(name) = world.names.next_wanted()
         {
             let addrs = self.system.known(&name);
-            if !addrs.is_empty() {
+            if !addrs.is_empty() || !dns::is_askable(&name) {
                 findings.push(Finding { name, addrs, ttl_s: HOSTS_TTL_S });
                 continue;
             }
-            let mut search = Search::plain(name, world.now);
+            let search = Search::plain(name, world.now);
             #[cfg(feature = "tls")]
-            if let Some(encrypted) = &mut self.encrypted {
-                encrypted.ask(place, &search.quest.name);
-                search = Search::encrypted(search.quest.name, world.now);
-            }
+            let search = match &mut self.encrypted {
+                Some(encrypted) => {
+                    encrypted.ask(place, &search.quest.name);
+                    Search::encrypted(search.quest.name, world.now)
+                }
+                None => search,
+            };
             self.searches[place] = Some(search);
         }
         #[cfg(feature = "tls")]
@@ -143,6 +143,16 @@ impl Resolver {
         let due =
             [due, self.encrypted.as_ref().and_then(Encrypted::due)].into_iter().flatten().min();
         due
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn on_encrypted(&mut self, _is_search: bool, _fresh: Readiness) {}
+
+    #[cfg(feature = "tls")]
+    fn on_encrypted(&mut self, is_search: bool, fresh: Readiness) {
+        if let Some(encrypted) = &mut self.encrypted {
+            encrypted.on_ready(is_search, fresh);
+        }
     }
 
     /// Lets the encrypted server's answers reach their searches.
@@ -198,4 +208,5 @@ const GRACE_MS: u64 = 100;
 /// The same where the other question may leave only after the first answer has come.
 #[cfg(feature = "tls")]
 const ENCRYPTED_GRACE_MS: u64 = 400;
+/// How long is kept what needed no question.
 const HOSTS_TTL_S: u32 = 30;

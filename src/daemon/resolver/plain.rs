@@ -11,7 +11,7 @@ use crate::io::clock::Tick;
 use crate::io::sockopt::SocketOptions;
 use crate::io::wire::MioNet;
 use crate::policy::drbg::Drbg;
-use crate::proto::dns::{self, DnsFault, Kind};
+use crate::proto::dns::{self, Answer, DnsFault, Kind};
 
 /// The sockets of one search.
 #[derive(Default)]
@@ -44,8 +44,8 @@ pub struct Desk<'a> {
 /// What was learned of the servers.
 #[derive(Default)]
 pub struct Memory {
-    /// The server that answered last.
-    best: Option<SocketAddr>,
+    /// A server that answered where one before it did not; it comes first until then.
+    better: Option<(SocketAddr, Tick)>,
     /// Servers that do not give capitals back.
     careless: Vec<(SocketAddr, Tick)>,
 }
@@ -77,10 +77,7 @@ impl Plain {
                     self.ask_datagrams(quest, desk);
                 }
                 Heard::Answer(kind, Err(DnsFault::Truncated)) => self.ask_stream(kind, quest, desk),
-                Heard::Answer(kind, outcome) => {
-                    desk.memory.best = self.server;
-                    quest.hear(kind, outcome, desk.now);
-                }
+                Heard::Answer(kind, outcome) => self.take(kind, outcome, quest, desk),
                 // A fresh port makes whoever is guessing start anew.
                 Heard::Flooded if self.tries < TRIES_MAX => {
                     self.tries += 1;
@@ -99,10 +96,7 @@ impl Plain {
         while let Some(tcp) = &mut self.tcp {
             match tcp.hear() {
                 Heard::Nothing => return,
-                Heard::Answer(kind, outcome) => {
-                    desk.memory.best = self.server;
-                    quest.hear(kind, outcome, desk.now);
-                }
+                Heard::Answer(kind, outcome) => self.take(kind, outcome, quest, desk),
                 Heard::Flooded => self.tcp = None,
                 Heard::Broken(kinds) => {
                     self.tcp = None;
@@ -110,6 +104,19 @@ impl Plain {
                 }
             }
         }
+    }
+
+    fn take(
+        &mut self,
+        kind: Kind,
+        outcome: Result<Answer, DnsFault>,
+        quest: &mut Quest,
+        desk: &mut Desk<'_>,
+    ) {
+        if outcome.is_ok() && self.tries > 1 {
+            desk.memory.note_better(self.server, desk.now);
+        }
+        quest.hear(kind, outcome, desk.now);
     }
 
     /// Begins the next try, at the next server. `false` = there is none.
@@ -120,8 +127,8 @@ impl Plain {
         if self.tries >= most_tries || self.refusals >= list.len() {
             return false;
         }
-        let best = desk.memory.best.and_then(|best| list.iter().position(|other| *other == best));
-        let next = (best.unwrap_or(0) + self.tries).checked_rem(list.len());
+        let first = list.iter().position(|server| desk.memory.is_better(*server, desk.now));
+        let next = (first.unwrap_or(0) + self.tries).checked_rem(list.len());
         self.server = next.and_then(|at| list.get(at)).copied();
         self.tries += 1;
         self.tcp = None;
@@ -165,6 +172,18 @@ impl Plain {
 }
 
 impl Memory {
+    /// For a moment only: the order of the servers may have a meaning, such as names that only
+    /// the first one knows.
+    fn note_better(&mut self, server: Option<SocketAddr>, now: Tick) {
+        if self.better.is_none_or(|(_, until)| until <= now) {
+            self.better = server.map(|server| (server, Tick(now.0 + BETTER_MS)));
+        }
+    }
+
+    fn is_better(&self, server: SocketAddr, now: Tick) -> bool {
+        self.better.is_some_and(|(other, until)| other == server && until > now)
+    }
+
     fn note_careless(&mut self, server: Option<SocketAddr>, now: Tick) {
         let Some(server) = server else { return };
         self.careless.retain(|(other, until)| *other != server && *until > now);
@@ -183,6 +202,10 @@ impl Memory {
 const TRIES_MAX: usize = 6;
 /// For a connection and the answers on it.
 const STREAM_MS: u64 = 3_000;
+const BETTER_MS: u64 = 60_000;
 const CARELESS_MAX: usize = 8;
 /// A forger who guessed everything but the capitals has made us drop them for this long only.
 const CARELESS_MS: u64 = 3_600_000;
+
+#[cfg(test)]
+mod tests;

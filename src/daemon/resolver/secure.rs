@@ -23,7 +23,9 @@ pub struct Secure {
     sent: Vec<Ask>,
     /// The connection has brought an answer.
     useful: bool,
-    /// Connections in a row that have brought none.
+    /// Packets of this connection that answered nothing.
+    strays: usize,
+    /// Connections in a row that have brought no answer.
     failures: u32,
     /// No connection is tried before.
     retry_at: Tick,
@@ -85,15 +87,29 @@ impl Secure {
         };
         let fixed = settings.bootstrap.or_else(|| host.parse().ok());
         let address = fixed.map_or(Address::Unknown, Address::Fixed);
-        let (waiting, sent) = (VecDeque::new(), Vec::new());
-        let (failures, retry_at, active) = (0, Tick(0), Tick(0));
-        let useful = false;
-        Some(Self { host, port, address, codec, waiting, sent, useful, failures, retry_at, active })
+        Some(Self {
+            host,
+            port,
+            address,
+            codec,
+            waiting: VecDeque::new(),
+            sent: Vec::new(),
+            useful: false,
+            strays: 0,
+            failures: 0,
+            retry_at: Tick(0),
+            active: Tick(0),
+        })
     }
 
     /// The name that the server's certificate must have.
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    /// Whether questions travel in HTTP requests.
+    pub fn is_http(&self) -> bool {
+        !self.codec.has_ids()
     }
 
     /// Takes a question.
@@ -195,7 +211,8 @@ impl Secure {
             });
             let judged = outcomes.enumerate().find(|(_, o)| *o != Err(DnsFault::NotOurs));
             let Some((at, outcome)) = judged else {
-                if self.codec.has_ids() {
+                self.strays += 1;
+                if self.codec.has_ids() && self.strays <= STRAYS_MAX {
                     continue;
                 }
                 return Err("an answer to another question");
@@ -211,6 +228,7 @@ impl Secure {
     /// so does all that is asked until the next try.
     pub fn lose(&mut self, drbg: &mut Drbg, now: Tick) -> Option<Vec<Told>> {
         self.codec.reset();
+        self.strays = 0;
         for ask in self.sent.drain(..).rev().filter(|ask| ask.place.is_some()) {
             self.waiting.push_front(ask);
         }
@@ -248,6 +266,8 @@ const REFUSED: DnsFault = DnsFault::Refused(2);
 const REST_MS: u64 = 30_000;
 /// A connection that owes an answer for this long is dead, though TCP may not know it yet.
 const SILENCE_MS: u64 = 3_000;
+/// Late answers to questions that were given up are a few; more is nonsense.
+const STRAYS_MAX: usize = 32;
 /// The pause after the first failure; it doubles up to 16 s.
 const RETRY_MS: u64 = 1_000;
 const RETRY_DOUBLINGS: u32 = 4;

@@ -22,6 +22,7 @@ pub struct Tcp {
     inbox: Vec<u8>,
     /// How much may still come.
     left: usize,
+    strays: usize,
 }
 
 impl Tcp {
@@ -38,7 +39,7 @@ impl Tcp {
     ) -> io::Result<Self> {
         let wire = net.dial(server, options, token)?;
         let (outbox, inbox, asked) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { wire, connected: false, name, asked, outbox, inbox, left: HEARD_MAX })
+        Ok(Self { wire, connected: false, name, asked, outbox, inbox, left: HEARD_MAX, strays: 0 })
     }
 
     /// Asks for one more kind, as soon as the connection stands.
@@ -79,6 +80,10 @@ impl Tcp {
             while let Some(packet) = dns::take_frame(&mut self.inbox) {
                 if let Some((kind, outcome)) = udp::judge(&mut self.asked, &self.name, &packet) {
                     return Ok(Heard::Answer(kind, outcome));
+                }
+                self.strays += 1;
+                if self.strays > udp::STRAYS_MAX {
+                    return Err(io::ErrorKind::InvalidData.into());
                 }
             }
             let len = self.wire.read(&mut [IoSliceMut::new(&mut chunk)])?;

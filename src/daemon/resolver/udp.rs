@@ -106,5 +106,5 @@ pub fn fresh_id(drbg: &mut Drbg, asked: &[(u16, Kind)]) -> u16 {
 const PACKET_ROOM: usize = 18;
 /// Without EDNS an answer has 512 bytes at most (RFC 1035 4.2.1); some servers do not know that.
 const PACKET_MAX: usize = 4_096;
-/// Wrong packets that one port stands before it is given up.
-const STRAYS_MAX: usize = 32;
+/// Wrong packets that one socket stands before it is given up.
+pub const STRAYS_MAX: usize = 32;

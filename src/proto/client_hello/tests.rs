@@ -47,12 +47,14 @@ fn fields_are_found_wherever_they_stand() {
         sni(&[(7, b"other kind"), (0, b"a.example"), (0, b"b.example")]),
     ]
     .concat();
-    let hello = hello(&[0x1a, 0x1a, 0xc0, 0x2b, 0x13, 0x03, 0x13, 0x01], Some(&extensions));
+    let ciphers = [0x1a, 0x1a, 0xc0, 0x2b, 0x13, 0x03, 0x13, 0x01, 0, 0, 0x13, 0x03, 0, 0];
+    let hello = hello(&ciphers, Some(&extensions));
     let hello = parse(&hello).unwrap();
     assert_eq!(hello.random(), &[0xab; 32]);
     assert_eq!(hello.session_id(), b"");
     assert_eq!(hello.names().collect::<Vec<_>>(), [b"a.example", b"b.example"]);
     assert_eq!(hello.cipher(), Some(0x1303));
+    assert_eq!(hello.suites().collect::<Vec<_>>(), [0x1303, 0x1301], "each once");
     assert!(hello.offers_cipher(0x1301) && !hello.offers_cipher(0x1302));
     assert!(hello.offers_group(X25519) && hello.offers_group(X25519MLKEM768));
 }

@@ -49,6 +49,7 @@ fn names_that_no_packet_can_hold_are_refused() {
     }
     for name in ["a b", "ä.example", "a\0"] {
         assert_eq!(fault(name), Some(NameFault::NotPrintable), "{name}");
+        assert!(!is_askable(name));
     }
 }
 

@@ -76,7 +76,7 @@ fn questions_on_a_stream_travel_together_and_are_answered_in_any_order() {
         secure.ask(place, Kind::Aaaa, "A.example");
     }
     let said = secure.say(&mut drbg(), Tick(0));
-    assert_eq!(secure.say(&mut drbg(), Tick(0)), []);
+    assert!(secure.say(&mut drbg(), Tick(0)).is_empty());
     let (mut told, mut inbox) = (Vec::new(), Vec::new());
     for byte in answers(&said) {
         inbox.push(byte);
@@ -92,7 +92,7 @@ fn questions_over_http_travel_one_by_one_with_id_zero() {
     secure.ask(0, Kind::Aaaa, "a.example");
     for told in [found(0), absent(0)] {
         let said = secure.say(&mut drbg(), Tick(0));
-        assert_eq!(secure.say(&mut drbg(), Tick(0)), []);
+        assert!(secure.say(&mut drbg(), Tick(0)).is_empty());
         let body_at = said.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
         assert_eq!(said[body_at..body_at + 2], [0, 0]);
         let mut framed = Vec::new();

@@ -1,0 +1,158 @@
+//! To Telegram through `network.proxies`: one leg at a time, each a way and an address, until one
+//! leads there. The header and the first payload leave only when the far end stands.
+
+use std::net::SocketAddr;
+
+use crate::daemon::dialer::{
+    Attempt, LOOKUP_MS, Targets, connected, give_up, options, warn_if_barred,
+};
+use crate::daemon::greet::Turn;
+use crate::daemon::hop::{Hop, Trouble};
+use crate::daemon::routes::Entry;
+use crate::daemon::session::{Fate, Session, Stage, Why};
+use crate::daemon::world::World;
+use crate::io::clock::Tick;
+use crate::io::wire::{Net, Wire};
+use crate::proto::socks5::Goal;
+
+/// One thing to try: an address of the data centre by one way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leg {
+    /// Which way.
+    pub way: usize,
+    /// The address of the data centre.
+    pub goal: SocketAddr,
+}
+
+/// What is left to do of an attempt by a way.
+pub struct Climb {
+    hop: Hop,
+    /// The connection to where the way begins stands.
+    stands: bool,
+}
+
+/// Every way with the first few addresses of the data centre.
+pub fn legs(ways: &[usize], goals: &[SocketAddr]) -> Vec<Leg> {
+    let goals = goals.get(..GOALS).unwrap_or(goals);
+    ways.iter().flat_map(|way| goals.iter().map(|goal| Leg { way: *way, goal: *goal })).collect()
+}
+
+/// One look at a routed dial: goes on with the running attempt, or begins the next one.
+pub fn dial<N: Net>(
+    session: &mut Session<N::Wire>,
+    world: &mut World,
+    net: &mut N,
+    token: usize,
+) -> Turn {
+    let Stage::Dial(stage) = &mut session.stage else { return Turn::On };
+    let Targets::Routed(legs) = &stage.targets else { return Turn::On };
+    let patience = world.settings.timeouts.tcp.as_millis() as u64;
+    loop {
+        if let Some(attempt) = &mut stage.attempts[0] {
+            let outcome = go_on(attempt, world.now, patience);
+            let way = attempt.climb.as_ref().map_or(0, |climb| climb.hop.way);
+            let trouble = match outcome {
+                Ok(true) => {
+                    world.routes.succeeded(way);
+                    return connected(session, world, 0);
+                }
+                Ok(false) if world.now < attempt.until => return Turn::Stop(Fate::Waiting),
+                Ok(false) => Trouble::Way("timeout".to_owned()),
+                Err(trouble) => trouble,
+            };
+            let addr = attempt.addr;
+            stage.attempts[0] = None;
+            let why = match trouble {
+                Trouble::Goal(why) => {
+                    world.routes.succeeded(way);
+                    why.to_owned()
+                }
+                Trouble::Way(why) => {
+                    world.routes.failed(way, &why, world.now);
+                    stage.next = after(legs, stage.next, way);
+                    why
+                }
+            };
+            let line = format!("event=dial-failed addr={addr} by=proxy error={why:?}");
+            world.folded.info(world.now, &line);
+        }
+        let Some(leg) = legs.get(stage.next).copied() else {
+            return give_up(session, world, Why::Unreachable);
+        };
+        let until = *stage.until.get_or_insert(Tick(world.now.0 + LOOKUP_MS));
+        let entry = match world.routes.entry(leg.way, &mut world.names, token, world.now) {
+            Entry::Pending if world.now < until => return Turn::Stop(Fate::Waiting),
+            Entry::Pending | Entry::Unknown => {
+                world.routes.failed(leg.way, "its name cannot be found", world.now);
+                stage.next = after(legs, stage.next, leg.way);
+                continue;
+            }
+            Entry::Direct => leg.goal,
+            Entry::Proxy(addr) => addr,
+        };
+        if !world.routes.admit(leg.way, world.now) {
+            stage.next = after(legs, stage.next, leg.way);
+            continue;
+        }
+        stage.next += 1;
+        world.routes.tried(leg.way);
+        let hop = Hop::new(leg.way, Goal::Addr(leg.goal), &world.routes);
+        let climb = Some(Climb { hop, stands: false });
+        match net.dial(entry, &options(world), token + 1) {
+            Ok(wire) => {
+                let until = Tick(world.now.0 + patience);
+                stage.attempts[0] = Some(Attempt { wire, addr: entry, until, woken: false, climb });
+            }
+            Err(e) => {
+                warn_if_barred(world, &e);
+                world.routes.failed(leg.way, &e.to_string(), world.now);
+                stage.next = after(legs, stage.next, leg.way);
+            }
+        }
+    }
+}
+
+/// The first leg from `next` on that goes another way.
+fn after(legs: &[Leg], next: usize, way: usize) -> usize {
+    let rest = legs.get(next..).unwrap_or_default();
+    next + rest.iter().take_while(|leg| leg.way == way).count()
+}
+
+/// `true` = the far end stands.
+fn go_on<W: Wire>(attempt: &mut Attempt<W>, now: Tick, patience: u64) -> Result<bool, Trouble> {
+    let Some(climb) = &mut attempt.climb else { return Ok(false) };
+    if !std::mem::take(&mut attempt.woken) {
+        return Ok(false);
+    }
+    if !climb.stands {
+        let outcome = attempt.wire.outcome().map_err(|e| match climb.hop.is_straight() {
+            true => Trouble::Goal("no connection"),
+            false => Trouble::Way(e.to_string()),
+        });
+        if !outcome? {
+            return Ok(false);
+        }
+        climb.stands = true;
+        attempt.until = Tick(now.0 + patience);
+    }
+    climb.hop.go_on(&mut attempt.wire)
+}
+
+/// Addresses of a data centre tried by each way.
+const GOALS: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_legs_of_a_way_stand_together() {
+        let goals: Vec<SocketAddr> =
+            (1..=5).map(|port| SocketAddr::from(([192, 0, 2, 1], port))).collect();
+        let legs = legs(&[1, 0], &goals);
+        assert_eq!(legs.len(), 2 * GOALS);
+        assert_eq!(after(&legs, 1, 1), GOALS);
+        assert_eq!(after(&legs, GOALS, 0), 2 * GOALS);
+        assert_eq!(after(&legs, GOALS, 1), GOALS);
+    }
+}

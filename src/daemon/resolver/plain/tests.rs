@@ -1,0 +1,134 @@
+//! Which server is asked next, over loopback sockets and in virtual time.
+
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::time::Duration;
+
+use mio::{Events, Poll};
+
+use super::*;
+use crate::daemon::resolver::quest::Finding;
+use crate::io::egress::Egress;
+
+/// What a server of these tests does: it answers with this code, or keeps silent.
+type Manner = Option<u8>;
+
+const GOOD: Manner = Some(0);
+const SERVFAIL: Manner = Some(2);
+const REFUSED: Manner = Some(5);
+const SILENT: Manner = None;
+
+struct Rig {
+    poll: Poll,
+    net: MioNet,
+    servers: Servers,
+    sockets: Vec<(UdpSocket, Manner)>,
+    memory: Memory,
+    drbg: Drbg,
+    now: Tick,
+}
+
+impl Rig {
+    fn new(manners: &[Manner]) -> Self {
+        let poll = Poll::new().unwrap();
+        let net = MioNet::new(poll.registry().try_clone().unwrap(), Egress::default());
+        let open = |manner: &Manner| {
+            let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            (socket, *manner)
+        };
+        let sockets: Vec<(UdpSocket, Manner)> = manners.iter().map(open).collect();
+        let list = sockets.iter().map(|(socket, _)| socket.local_addr().unwrap()).collect();
+        let servers = Servers { list, timeout_ms: 2_000, attempts: 2 };
+        let (memory, drbg, now) = (Memory::default(), Drbg::new([1; 48]), Tick(0));
+        Self { poll, net, servers, sockets, memory, drbg, now }
+    }
+
+    /// Looks for a name to the end; what was found, and which servers were asked, in order.
+    fn find(&mut self) -> (Finding, Vec<usize>) {
+        let mut quest = Quest::new("a.example".to_owned(), 0, 100, self.now);
+        let (mut plain, mut asked) = (Plain::default(), Vec::new());
+        let mut events = Events::with_capacity(8);
+        loop {
+            let mut desk = Desk {
+                servers: &self.servers,
+                memory: &mut self.memory,
+                options: &SocketOptions::default(),
+                net: &mut self.net,
+                drbg: &mut self.drbg,
+                token: 1,
+                now: self.now,
+            };
+            if plain.step(&mut quest, &mut desk) {
+                return (quest.finding(), asked);
+            }
+            if self.serve(&mut asked) {
+                self.poll.poll(&mut events, Some(Duration::from_millis(20))).unwrap();
+            } else {
+                self.now = quest.due();
+            }
+        }
+    }
+
+    /// Lets the servers answer what has come. `true` = one did.
+    fn serve(&mut self, asked: &mut Vec<usize>) -> bool {
+        let mut answered = false;
+        for (at, (socket, manner)) in self.sockets.iter().enumerate() {
+            let mut packet = [0; 512];
+            while let Ok((len, from)) = socket.recv_from(&mut packet) {
+                if asked.last() != Some(&at) || packet[len - 3] == 1 {
+                    asked.push(at);
+                }
+                let Some(code) = manner else { continue };
+                let mut reply = packet[..len].to_vec();
+                (reply[2], reply[3]) = (0x81, 0x80 | code);
+                if *code == 0 && packet[len - 3] == 1 {
+                    reply[7] = 1;
+                    reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1]);
+                }
+                socket.send_to(&reply, from).unwrap();
+                answered = true;
+            }
+        }
+        answered
+    }
+}
+
+fn home() -> Vec<IpAddr> {
+    vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]
+}
+
+#[test]
+fn the_first_server_is_asked_and_no_other() {
+    let (finding, asked) = Rig::new(&[GOOD, GOOD]).find();
+    assert_eq!((finding.addrs, finding.ttl_s, asked), (home(), 60, vec![0]));
+}
+
+#[test]
+fn the_next_server_is_asked_where_one_fails_refuses_or_keeps_silent() {
+    for bad in [SERVFAIL, REFUSED, SILENT] {
+        let mut rig = Rig::new(&[bad, bad, GOOD]);
+        let (finding, asked) = rig.find();
+        assert_eq!((finding.addrs, asked), (home(), vec![0, 1, 2]), "{bad:?}");
+        let took_ms = if bad == SILENT { 4_000 } else { 0 };
+        assert_eq!(rig.now, Tick(took_ms), "{bad:?}");
+    }
+}
+
+#[test]
+fn a_server_that_did_better_comes_first_for_a_minute() {
+    let mut rig = Rig::new(&[SERVFAIL, GOOD]);
+    assert_eq!(rig.find().1, [0, 1]);
+    assert_eq!(rig.find().1, [1]);
+    rig.now = Tick(60_000);
+    assert_eq!(rig.find().1, [0, 1]);
+}
+
+#[test]
+fn servers_that_refuse_are_asked_once_and_silent_ones_again() {
+    let (finding, asked) = Rig::new(&[REFUSED, SERVFAIL]).find();
+    assert_eq!((finding.addrs, finding.ttl_s, asked), (Vec::new(), 0, vec![0, 1]));
+    let mut rig = Rig::new(&[SILENT, SILENT]);
+    let (finding, asked) = rig.find();
+    assert_eq!((finding.addrs, finding.ttl_s, asked), (Vec::new(), 0, vec![0, 1, 0, 1]));
+    assert_eq!(rig.now, Tick(8_000));
+}

@@ -1,0 +1,144 @@
+//! Walks over the records that a TLS server sends: kinds and lengths, payload in pieces. For those
+//! who look at how a site answers; what clients of ours send has its own reader in `tls.rs`.
+
+use super::tls;
+
+/// Where the walk stands. Keeps no payload.
+#[derive(Debug, Clone, Default)]
+pub struct Records {
+    header: [u8; tls::HEADER_LEN],
+    /// Header bytes seen of the present record, 0 to 5.
+    seen: usize,
+    /// Payload bytes that the present record still owes.
+    left: u16,
+}
+
+/// A piece of one record.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Piece<'a> {
+    /// The record's type.
+    pub kind: u8,
+    /// Length of the whole payload in bytes.
+    pub len: u16,
+    /// Some of it; empty only in an empty record.
+    pub part: &'a [u8],
+    /// The record ends here.
+    pub is_last: bool,
+}
+
+/// These bytes are no TLS records.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NotTls;
+
+impl Records {
+    /// Takes the next piece off the front of `bytes`; `None` = all are used up.
+    ///
+    /// # Errors
+    /// A type, version or length that no TLS server sends (RFC 8446 5.1, 5.2), at the first wrong
+    /// byte.
+    pub fn next<'a>(&mut self, bytes: &mut &'a [u8]) -> Result<Option<Piece<'a>>, NotTls> {
+        while self.seen < tls::HEADER_LEN {
+            let Some((byte, rest)) = bytes.split_first() else { return Ok(None) };
+            *bytes = rest;
+            self.judge(*byte)?;
+        }
+        let [kind, _, _, high, low] = self.header;
+        let len = u16::from_be_bytes([high, low]);
+        if self.left > 0 && bytes.is_empty() {
+            return Ok(None);
+        }
+        let (part, rest) = bytes.split_at(bytes.len().min(self.left.into()));
+        *bytes = rest;
+        self.left -= part.len() as u16; // At most what was left.
+        let is_last = self.left == 0;
+        if is_last {
+            self.seen = 0;
+        }
+        Ok(Some(Piece { kind, len, part, is_last }))
+    }
+
+    /// Nothing has been seen of the next record.
+    pub fn is_between(&self) -> bool {
+        self.seen == 0
+    }
+
+    /// Takes one byte of a header.
+    fn judge(&mut self, byte: u8) -> Result<(), NotTls> {
+        let good = match self.seen {
+            0 => (tls::CHANGE_CIPHER_SPEC..=tls::APPLICATION_DATA).contains(&byte),
+            1 => byte == tls::VERSION[0],
+            // A server of an old version names that one.
+            2 => byte <= tls::VERSION[1],
+            3 => usize::from(byte) << 8 <= LONGEST,
+            _ => true,
+        };
+        if let Some(slot) = self.header.get_mut(self.seen) {
+            *slot = byte;
+        }
+        self.seen += 1;
+        if self.seen == tls::HEADER_LEN {
+            let [_, _, _, high, low] = self.header;
+            self.left = u16::from_be_bytes([high, low]);
+        }
+        if good && usize::from(self.left) <= LONGEST { Ok(()) } else { Err(NotTls) }
+    }
+}
+
+/// Longest payload of a protected record in bytes: that of TLS 1.2 (RFC 5246 6.2.3), since
+/// TLS 1.3 allows less.
+const LONGEST: usize = tls::PLAIN_MAX + 2048;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Kinds, lengths and payloads of all records, however the bytes are cut.
+    fn walk(wire: &[u8], size: usize) -> Result<Vec<(u8, u16, Vec<u8>)>, NotTls> {
+        let (mut records, mut found, mut payload) = (Records::default(), Vec::new(), Vec::new());
+        for mut chunk in wire.chunks(size) {
+            while let Some(piece) = records.next(&mut chunk)? {
+                payload.extend_from_slice(piece.part);
+                if piece.is_last {
+                    found.push((piece.kind, piece.len, std::mem::take(&mut payload)));
+                }
+            }
+            assert!(chunk.is_empty());
+        }
+        assert!(records.is_between());
+        Ok(found)
+    }
+
+    #[test]
+    fn records_are_the_same_however_they_are_cut() {
+        let wire =
+            b"\x16\x03\x03\0\x03abc\x14\x03\x03\0\x01\x01\x17\x03\x03\0\0\x17\x03\x03\0\x02de";
+        let whole = walk(wire, wire.len()).unwrap();
+        assert_eq!(
+            whole,
+            [
+                (0x16, 3, b"abc".to_vec()),
+                (0x14, 1, vec![1]),
+                (0x17, 0, vec![]),
+                (0x17, 2, b"de".to_vec())
+            ]
+        );
+        for size in 1..wire.len() {
+            assert_eq!(walk(wire, size).unwrap(), whole, "{size}");
+        }
+    }
+
+    #[test]
+    fn the_first_wrong_byte_decides() {
+        for wrong in
+            [&b"H"[..], b"\x13", b"\x18", b"\x16\x02", b"\x16\x03\x04", b"\x17\x03\x03\x49"]
+        {
+            assert_eq!(walk(wrong, wrong.len()), Err(NotTls), "{wrong:?}");
+            let mut good = &wrong[..wrong.len() - 1];
+            assert_eq!(Records::default().next(&mut good), Ok(None));
+        }
+        let mut longest = &b"\x17\x03\x03\x48\x00"[..];
+        assert_eq!(Records::default().next(&mut longest), Ok(None));
+        let mut longer = &b"\x17\x03\x03\x48\x01"[..];
+        assert_eq!(Records::default().next(&mut longer), Err(NotTls));
+    }
+}

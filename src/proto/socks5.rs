@@ -1,0 +1,251 @@
+//! SOCKS5 as a client speaks it (RFC 1928, RFC 1929): a request for one connection, byte by byte
+//! if need be. Never wants a byte more than the protocol still has to say, so what the far end
+//! sends behind it stays in the socket.
+
+use std::net::{IpAddr, SocketAddr};
+
+/// What a proxy is asked to connect to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Goal {
+    /// A literal address.
+    Addr(SocketAddr),
+    /// A name of 1 to 255 bytes, which the proxy looks up, and a port.
+    Name(String, u16),
+}
+
+/// One negotiation.
+pub struct Negotiation {
+    goal: Goal,
+    user: Option<(Vec<u8>, Vec<u8>)>,
+    state: State,
+    seen: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Method,
+    Password,
+    Reply,
+    /// The address in the reply, of this many bytes with its port.
+    Bound(usize),
+    Done,
+}
+
+/// Why there is no connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SocksFault {
+    /// What came is no SOCKS5.
+    NotSocks,
+    /// The proxy wants a way of authentication that we did not offer.
+    NoMethod,
+    /// Name or password are wrong.
+    WrongPassword,
+    /// The proxy says no: the code of RFC 1928 6.
+    Refused(u8),
+}
+
+impl SocksFault {
+    /// For a log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotSocks => "no SOCKS5 proxy",
+            Self::NoMethod => "the proxy wants another way of authentication",
+            Self::WrongPassword => "the proxy refuses name or password",
+            Self::Refused(2) => "the proxy does not allow it",
+            Self::Refused(3) => "network unreachable from the proxy",
+            Self::Refused(4) => "host unreachable from the proxy",
+            Self::Refused(5) => "connection refused at the far end",
+            Self::Refused(6) => "timeout behind the proxy",
+            Self::Refused(_) => "the proxy failed",
+        }
+    }
+
+    /// Whether another goal might do better: the proxy itself works.
+    pub fn is_of_the_goal(self) -> bool {
+        matches!(self, Self::Refused(3..=6))
+    }
+}
+
+impl Negotiation {
+    /// A negotiation and its first bytes.
+    pub fn new(goal: Goal, user: Option<(Vec<u8>, Vec<u8>)>) -> (Self, Vec<u8>) {
+        let hello = match &user {
+            Some(_) => vec![VERSION, 2, NO_AUTH, PASSWORD],
+            None => vec![VERSION, 1, NO_AUTH],
+        };
+        (Self { goal, user, state: State::Method, seen: Vec::new() }, hello)
+    }
+
+    /// Bytes that may be read now, at most; 0 = the connection stands.
+    pub fn want(&self) -> usize {
+        self.length().saturating_sub(self.seen.len())
+    }
+
+    /// Takes at most [`Negotiation::want`] bytes; appends what has to be said to `out`.
+    ///
+    /// # Errors
+    /// When there will be no connection.
+    pub fn take(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), SocksFault> {
+        self.seen.extend_from_slice(bytes);
+        while self.state != State::Done && self.want() == 0 {
+            let message = std::mem::take(&mut self.seen);
+            self.state = match (self.state, message.as_slice()) {
+                (State::Method, [VERSION, NO_AUTH]) => self.request(out),
+                (State::Method, [VERSION, PASSWORD]) => self.password(out)?,
+                (State::Method, [VERSION, _]) => return Err(SocksFault::NoMethod),
+                (State::Password, [_, 0]) => self.request(out),
+                (State::Password, [_, _]) => return Err(SocksFault::WrongPassword),
+                (State::Reply, [VERSION, 0, _, kind, first]) => match *kind {
+                    IPV4 => State::Bound(4 - 1 + 2),
+                    IPV6 => State::Bound(16 - 1 + 2),
+                    DOMAIN => State::Bound(usize::from(*first) + 2),
+                    _ => return Err(SocksFault::NotSocks),
+                },
+                (State::Reply, [VERSION, code, ..]) => return Err(SocksFault::Refused(*code)),
+                (State::Bound(_), _) => State::Done,
+                _ => return Err(SocksFault::NotSocks),
+            };
+        }
+        // Whoever talks HTTP must not be waited for.
+        match (self.state, self.seen.first()) {
+            (State::Method | State::Reply, Some(first)) if *first != VERSION => {
+                Err(SocksFault::NotSocks)
+            }
+            // A refusal may come without an address.
+            (State::Reply, _) => match self.seen.get(1) {
+                Some(code) if *code != 0 => Err(SocksFault::Refused(*code)),
+                _ => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    fn length(&self) -> usize {
+        match self.state {
+            State::Method | State::Password => 2,
+            // Version, code, reserved, type, and the first byte of the address.
+            State::Reply => 5,
+            State::Bound(length) => length,
+            State::Done => 0,
+        }
+    }
+
+    fn password(&self, out: &mut Vec<u8>) -> Result<State, SocksFault> {
+        let Some((name, password)) = &self.user else { return Err(SocksFault::NoMethod) };
+        out.push(1);
+        for text in [name, password] {
+            let text = text.get(..255).unwrap_or(text);
+            out.push(text.len() as u8);
+            out.extend_from_slice(text);
+        }
+        Ok(State::Password)
+    }
+
+    fn request(&self, out: &mut Vec<u8>) -> State {
+        out.extend_from_slice(&[VERSION, CONNECT, 0]);
+        let port = match &self.goal {
+            Goal::Addr(addr) => {
+                match addr.ip().to_canonical() {
+                    IpAddr::V4(v4) => {
+                        out.push(IPV4);
+                        out.extend_from_slice(&v4.octets());
+                    }
+                    IpAddr::V6(v6) => {
+                        out.push(IPV6);
+                        out.extend_from_slice(&v6.octets());
+                    }
+                }
+                addr.port()
+            }
+            Goal::Name(name, port) => {
+                let name = name.as_bytes();
+                let name = name.get(..255).unwrap_or(name);
+                out.extend_from_slice(&[DOMAIN, name.len() as u8]);
+                out.extend_from_slice(name);
+                *port
+            }
+        };
+        out.extend_from_slice(&port.to_be_bytes());
+        State::Reply
+    }
+}
+
+const VERSION: u8 = 5;
+const NO_AUTH: u8 = 0;
+const PASSWORD: u8 = 2;
+const CONNECT: u8 = 1;
+const IPV4: u8 = 1;
+const DOMAIN: u8 = 3;
+const IPV6: u8 = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Plays a proxy that says `wire`, a byte at a time; what we said after the hello.
+    fn play(
+        goal: Goal,
+        user: Option<(&str, &str)>,
+        wire: &[u8],
+    ) -> (Vec<u8>, Result<usize, SocksFault>) {
+        let user = user.map(|(name, word)| (name.as_bytes().to_vec(), word.as_bytes().to_vec()));
+        let (mut negotiation, _) = Negotiation::new(goal, user);
+        let mut out = Vec::new();
+        for (at, byte) in wire.iter().enumerate() {
+            if negotiation.want() == 0 {
+                return (out, Ok(at));
+            }
+            if let Err(fault) = negotiation.take(&[*byte], &mut out) {
+                return (out, Err(fault));
+            }
+        }
+        let left = if negotiation.want() == 0 { wire.len() } else { usize::MAX };
+        (out, Ok(left))
+    }
+
+    fn v4() -> Goal {
+        Goal::Addr("192.0.2.1:443".parse().unwrap())
+    }
+
+    #[test]
+    fn a_connection_is_asked_for_and_not_a_byte_behind_it_is_taken() {
+        let reply = [5, 0, 5, 0, 0, 1, 127, 0, 0, 1, 0, 80, b'x', b'y'];
+        let (said, outcome) = play(v4(), None, &reply);
+        assert_eq!(said, [5, 1, 0, 1, 192, 0, 2, 1, 1, 187]);
+        assert_eq!(outcome, Ok(12));
+        let v6 = Goal::Addr("[2001:db8::1]:80".parse().unwrap());
+        let (said, outcome) = play(v6, None, &[&[5, 0, 5, 0, 0, 4][..], &[9; 18], &[7]].concat());
+        assert_eq!((said[3], said.len(), outcome), (4, 22, Ok(24)));
+        let name = Goal::Name("a.example".to_owned(), 443);
+        let (said, outcome) = play(name, None, &[5, 0, 5, 0, 0, 3, 2, b'a', b'b', 0, 1, 9]);
+        assert_eq!(said, b"\x05\x01\x00\x03\x09a.example\x01\xbb");
+        assert_eq!(outcome, Ok(11));
+    }
+
+    #[test]
+    fn name_and_password_are_said_when_they_are_asked_for() {
+        let (_, hello) = Negotiation::new(v4(), Some((b"u".to_vec(), Vec::new())));
+        assert_eq!(hello, [5, 2, 0, 2]);
+        let wire = [5, 2, 1, 0, 5, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        let (said, outcome) = play(v4(), Some(("me", "pw")), &wire);
+        assert!(said.starts_with(b"\x01\x02me\x02pw\x05\x01\x00"));
+        assert_eq!(outcome, Ok(wire.len()));
+        assert_eq!(play(v4(), Some(("me", "pw")), &[5, 2, 1, 1]).1, Err(SocksFault::WrongPassword));
+        assert_eq!(play(v4(), None, &[5, 2]).1, Err(SocksFault::NoMethod));
+        assert_eq!(play(v4(), None, &[5, 0xff]).1, Err(SocksFault::NoMethod));
+    }
+
+    #[test]
+    fn a_refusal_is_known_at_its_code_and_nonsense_at_its_first_byte() {
+        for code in 1..=9 {
+            assert_eq!(play(v4(), None, &[5, 0, 5, code]).1, Err(SocksFault::Refused(code)));
+        }
+        for wire in [&b"H"[..], b"\x04", b"\x05\x00H", b"\x05\x00\x05\x00\x00\x02\x00"] {
+            assert_eq!(play(v4(), None, wire).1, Err(SocksFault::NotSocks), "{wire:?}");
+        }
+        assert!(SocksFault::Refused(5).is_of_the_goal());
+        assert!(
+            !SocksFault::Refused(1).is_of_the_goal() && !SocksFault::Refused(2).is_of_the_goal()
+        );
+    }
+}

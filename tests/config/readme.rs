@@ -1,0 +1,46 @@
+//! The examples of the README load, and nothing is said about them.
+
+use std::fs;
+use std::path::Path;
+
+use mtbox::config::HAS_TLS;
+
+use super::{SECRET, minimal, said_of};
+
+/// The text of every fenced block in that language.
+fn blocks(language: &str) -> Vec<String> {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"));
+    let readme = readme.unwrap();
+    let fence = format!("```{language}\n");
+    let block = |rest: &str| rest.split("```").next().unwrap().to_owned();
+    readme.split(&fence).skip(1).map(block).collect()
+}
+
+/// Files and folders that the examples name, below a folder of ours.
+fn at_home(block: &str) -> String {
+    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("readme");
+    fs::create_dir_all(home.join("cache")).unwrap();
+    fs::write(home.join("deny.netset"), "192.0.2.0/24\n").unwrap();
+    let home = home.to_str().unwrap();
+    block
+        .replace("/etc/mtbox", home)
+        .replace("/var/cache/mtbox", &format!("{home}/cache"))
+        .replace("ee…", SECRET)
+}
+
+#[test]
+fn the_examples_of_the_readme_load_without_a_word() {
+    let blocks = blocks("toml");
+    assert!(blocks.len() >= 8, "{}", blocks.len());
+    for block in blocks {
+        let own = at_home(&block);
+        let text = match (own.contains("bind-to ="), own.contains("[secrets]")) {
+            (true, true) => own,
+            (true, false) => format!("secret = \"{SECRET}\"\n{own}"),
+            _ => format!("{}{own}", minimal()),
+        };
+        let said = said_of(&text);
+        let only_tls = said.iter().all(|one| one.contains("this build has no TLS"));
+        assert!(if HAS_TLS { said.is_empty() } else { only_tls }, "{block}\n{said:#?}");
+    }
+}
