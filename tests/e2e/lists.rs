@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use nix::sys::signal::Signal;
 
 use crate::support::client::Visitor;
-use crate::support::eventually;
 use crate::support::hello::{Hello, Shape};
 use crate::support::lists::{
     Folder, LISTED, OTHER, assert_refused, assert_served, loaded, quoted, stage, with_list,
@@ -16,6 +15,7 @@ use crate::support::proxy::free_port;
 use crate::support::proxy_header;
 use crate::support::stage::Stage;
 use crate::support::web::{Web, page};
+use crate::support::{QUIET, eventually, holds_within};
 
 /// Waits for a line of the log that has all these words.
 fn said(stage: &Stage, words: &[&str]) {
@@ -87,6 +87,8 @@ fn who_has_spoken_already_is_refused_with_fin_too() {
     peer.send(&Hello::fresh(&stage.secret, Shape::PostQuantum).wire);
     stage.proxy.signal(Signal::SIGCONT);
     assert_eq!(peer.recv_rest(), (Vec::new(), End::Fin));
+    let is_broken = || peer.stream().take_error().expect("a socket").is_some();
+    assert!(!holds_within(QUIET, is_broken), "a reset followed");
     assert_eq!(stage.origin.knocks(), 0);
 }
 
@@ -175,7 +177,12 @@ fn a_blocklist_that_does_not_come_delays_nobody() {
 #[test]
 fn files_are_read_before_the_first_client_comes_in() {
     let folder = Folder::new();
-    let many = "# not a network but it takes time to read\n".repeat(100_000);
+    // In no order, so that it takes time.
+    let mut many = String::new();
+    for number in 0..400_000_u32 {
+        let low = number.wrapping_mul(0x9e37_79b1) >> 8;
+        many += &format!("{}\n", Ipv4Addr::from_bits(0x0900_0000 | low));
+    }
     let file = folder.write("a", &format!("{many}127.0.0.2\n"));
     let blocking = stage("blocklist", &file);
     assert_refused(&blocking, LISTED);
