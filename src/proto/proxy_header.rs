@@ -144,7 +144,7 @@ fn widened(ip: IpAddr) -> Ipv6Addr {
 /// Most bytes of a header.
 pub const HEADER_MAX: usize = FIXED_LEN + BODY_MAX;
 
-/// Most bytes that [`write`] appends.
+/// Most bytes that [`write()`] appends.
 pub const WRITTEN_MAX: usize = FIXED_LEN + INET6_LEN;
 
 /// A header of version 2 for a connection of our own, behind which there is no client.

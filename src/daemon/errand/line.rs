@@ -145,7 +145,7 @@ impl Line {
         self.until
     }
 
-    /// Goes on as far as it can without waiting, with at most [`STEP_MAX`] bytes read. Plain
+    /// Goes on as far as it can without waiting, with at most `STEP_MAX` bytes read. Plain
     /// bytes are appended to `heard`.
     pub fn step(
         &mut self,

@@ -2,7 +2,7 @@
 //! its last good networks until new ones are complete; a source that fails changes nothing.
 //!
 //! `load.rs` brings the networks in, `cache.rs` keeps fetched ones over a restart. Both do their
-//! work in bounded steps, one per round of the loop, as [`Chore`]s.
+//! work in bounded steps, one per round of the loop, as chores.
 
 mod cache;
 mod load;
