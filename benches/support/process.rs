@@ -143,7 +143,6 @@ fn configuration(port: u16, plan: &Plan) -> String {
          scout = false\n\
          host = \"127.0.0.1\"\n\
          port = {front_port}\n\
-         scout = false\n\
          [network]\n\
          re-encrypt = {re_encrypt}\n\
          [telegram.dc-overrides]\n\
