@@ -142,7 +142,6 @@ fn configuration(port: u16, plan: &Plan) -> String {
          [domain-fronting]\n\
          host = \"127.0.0.1\"\n\
          port = {front_port}\n\
-         scout = false\n\
          [network]\n\
          re-encrypt = {re_encrypt}\n\
          [telegram.dc-overrides]\n\
