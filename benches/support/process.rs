@@ -140,6 +140,7 @@ fn configuration(port: u16, plan: &Plan) -> String {
         "bind-to = \"127.0.0.1:{port}\"\n\
          concurrency = {concurrency}\n\
          [domain-fronting]\n\
+         scout = false\n\
          host = \"127.0.0.1\"\n\
          port = {front_port}\n\
          [network]\n\
