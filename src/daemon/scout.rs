@@ -12,6 +12,7 @@ use crate::io::clock::Tick;
 use crate::policy::profile::Look;
 use crate::policy::users::HostId;
 use crate::proto::chrome_hello::{self, ChromeHello};
+use crate::proto::proxy_header;
 use crate::proto::server_flight::{Oddity, Progress, ServerFlight};
 
 /// How far the looks have come, per host.
@@ -95,7 +96,7 @@ impl Errand for LookErrand {
     }
 
     fn open(&mut self) -> Vec<u8> {
-        let header = if self.has_header { LOCAL_HEADER } else { &[] };
+        let header = if self.has_header { &proxy_header::OURS[..] } else { &[] };
         [header, &self.hello.wire].concat()
     }
 
@@ -249,5 +250,3 @@ const LOOK_MS: u64 = 10_000;
 const LOOK_MAX_US: u64 = 10_000_000;
 /// A flight that has begun is over after this silence; every record of it is sent at once.
 const SILENCE_MS: u64 = 1_000;
-/// PROXY protocol v2, command LOCAL: this connection is our own (HAProxy, section 2.2).
-const LOCAL_HEADER: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00";
