@@ -153,10 +153,15 @@ pub fn file(text: &str) -> Result<PathBuf, &'static str> {
     if found { Ok(absolute(text)) } else { Err("there is no such file; check the path") }
 }
 
-/// Reads the path of a folder that is there.
+/// Reads the path of a folder. One that is not there is made when it is needed: a disk that comes
+/// late must not keep the proxy from starting.
 pub fn folder(text: &str) -> Result<PathBuf, &'static str> {
-    let found = fs::metadata(text).is_ok_and(|found| found.is_dir());
-    if found { Ok(absolute(text)) } else { Err("there is no such folder; make it with mkdir -p") }
+    let is_other = fs::metadata(text).is_ok_and(|found| !found.is_dir());
+    if text.is_empty() || is_other {
+        Err("this is no folder; name one")
+    } else {
+        Ok(absolute(text))
+    }
 }
 
 fn absolute(text: &str) -> PathBuf {
@@ -289,12 +294,13 @@ mod tests {
     }
 
     #[test]
-    fn files_and_folders_are_there_already() {
+    fn files_are_there_already_and_folders_may_come() {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
         assert_eq!(file("Cargo.toml"), Ok(here.join("Cargo.toml")));
         assert_eq!(folder("src"), Ok(here.join("src")));
         assert!(file("src").is_err() && file("no-such").is_err());
-        assert!(folder("Cargo.toml").is_err() && folder("no-such").is_err());
+        assert_eq!(folder("no/such"), Ok(here.join("no/such")), "made when it is needed");
+        assert!(folder("Cargo.toml").is_err() && folder("").is_err());
     }
 
     #[test]
