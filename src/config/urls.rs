@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::settings::{ListSource, NameServer, ProxySettings, Route};
 use super::{HAS_TLS, addresses, units};
-use crate::proto::url::Url;
+use crate::proto::url::{Url, percent_decoded};
 
 /// Reads a bare IPv4 address, `udp://IP[:port]`, `tls://host[:port]` or
 /// `https://host[:port][/path]`.
@@ -93,7 +93,8 @@ type Credentials = (Vec<u8>, Vec<u8>);
 
 /// Name and password as RFC 1929 bounds them; none where nothing stands before the `@`.
 fn credentials(given: &(String, String)) -> Result<Option<Credentials>, &'static str> {
-    let (name, password) = (percent_decoded(&given.0)?, percent_decoded(&given.1)?);
+    let decoded = |text| percent_decoded(text).ok_or(BAD_USER);
+    let (name, password) = (decoded(&given.0)?, decoded(&given.1)?);
     if name.is_empty() && password.is_empty() {
         return Ok(None);
     }
@@ -103,22 +104,6 @@ fn credentials(given: &(String, String)) -> Result<Option<Credentials>, &'static
 
 fn positive(text: &str) -> Option<Duration> {
     units::duration(text).ok().filter(|time| !time.is_zero())
-}
-
-/// RFC 3986 2.1.
-fn percent_decoded(text: &str) -> Result<Vec<u8>, &'static str> {
-    let mut bytes = text.bytes();
-    let mut out = Vec::with_capacity(text.len());
-    while let Some(byte) = bytes.next() {
-        if byte != b'%' {
-            out.push(byte);
-            continue;
-        }
-        let mut digit = || bytes.next().and_then(|byte| char::from(byte).to_digit(16));
-        let (Some(high), Some(low)) = (digit(), digit()) else { return Err(BAD_USER) };
-        out.push((high * 16 + low) as u8);
-    }
-    Ok(out)
 }
 
 /// Reads an absolute `https` URL with a host.

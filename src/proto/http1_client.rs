@@ -1,7 +1,9 @@
 //! HTTP/1.1 as a client of ours speaks it (RFC 9112): one request, and its response read from
 //! pieces of any size. The body is handed on as it comes; nothing of it is kept here.
 
-use super::url::Url;
+use base64ct::{Base64, Encoding};
+
+use super::url::{Url, percent_decoded};
 
 /// A GET request for `url`. `validators` are header lines of an earlier answer, see
 /// [`Head::validators`].
@@ -12,9 +14,19 @@ pub fn get(url: &Url, validators: &str) -> Vec<u8> {
     // The reference's clients look like this one too; an encoding would need a decoder.
     format!(
         "GET {target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: curl/8.5.0\r\nAccept: */*\r\n\
-         Accept-Encoding: identity\r\n{validators}Connection: close\r\n\r\n"
+         Accept-Encoding: identity\r\n{}{validators}Connection: close\r\n\r\n",
+        authorization(url)
     )
     .into_bytes()
+}
+
+/// The field for a name and a password before the host (RFC 7617 2); empty without them. What is
+/// no valid escape is taken as it stands.
+fn authorization(url: &Url) -> String {
+    let Some((name, password)) = &url.user else { return String::new() };
+    let decoded = |text: &str| percent_decoded(text).unwrap_or_else(|| text.as_bytes().to_vec());
+    let both = [decoded(name), decoded(password)].join(&b':');
+    format!("Authorization: Basic {}\r\n", Base64::encode_string(&both))
 }
 
 /// `host` or `host:port`, as the `Host` field has it (RFC 9110 7.2).
@@ -384,5 +396,19 @@ mod tests {
             text.contains("identity\r\nIf-None-Match: x\r\nConnection: close\r\n\r\n"),
             "{text}"
         );
+    }
+
+    /// The example of RFC 7617 2; a redirect to another host takes nothing along.
+    #[test]
+    fn a_name_and_a_password_are_told_to_their_own_host_only() {
+        let said = |url: &Url| String::from_utf8(get(url, "")).unwrap();
+        let url = Url::parse("https://Aladdin:open%20sesame@h/x").unwrap();
+        let line = "\r\nAuthorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\n";
+        assert!(said(&url).contains(line) && !said(&url).contains("sesame"), "{}", said(&url));
+        assert!(said(&url.join("/y").unwrap()).contains(line));
+        for elsewhere in ["https://other/y", "//other/y"] {
+            let text = said(&url.join(elsewhere).unwrap());
+            assert!(!text.contains("Authorization"), "{text}");
+        }
     }
 }

@@ -87,6 +87,22 @@ impl Url {
     }
 }
 
+/// Undoes `%41` and the like (RFC 3986 2.1). `None` = two digits are missing behind a `%`.
+pub fn percent_decoded(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = text.bytes();
+    let mut out = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            out.push(byte);
+            continue;
+        }
+        let mut digit = || bytes.next().and_then(|byte| char::from(byte).to_digit(16));
+        let (high, low) = (digit()?, digit()?);
+        out.push((high * 16 + low) as u8);
+    }
+    Some(out)
+}
+
 fn split_place(place: &str) -> Option<(&str, Option<u16>)> {
     let (host, port) = match place.strip_prefix('[') {
         Some(rest) => {
@@ -132,6 +148,14 @@ mod tests {
         }
         for text in ["a://h:1x", "a://2001:db8::1", "a://h h", "a://h\n", "a://a\"b"] {
             assert_eq!(Url::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn percent_signs_stand_for_bytes() {
+        assert_eq!(percent_decoded("a%40%3ab%fF").as_deref(), Some(&b"a@:b\xff"[..]));
+        for text in ["%", "%4", "%4x", "a%", "%\u{e9}0"] {
+            assert_eq!(percent_decoded(text), None, "{text}");
         }
     }
 
