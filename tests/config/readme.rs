@@ -1,4 +1,4 @@
-//! The examples of the README load, and nothing is said about them.
+//! The examples of the README and of docs/HAPROXY.md load, and nothing is said about them.
 
 use std::fs;
 use std::path::Path;
@@ -7,13 +7,15 @@ use mtbox::config::HAS_TLS;
 
 use super::{SECRET, minimal, said_of};
 
+fn document(name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
+}
+
 /// The text of every fenced block in that language.
-fn blocks(language: &str) -> Vec<String> {
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"));
-    let readme = readme.unwrap();
+fn blocks(document: &str, language: &str) -> Vec<String> {
     let fence = format!("```{language}\n");
     let block = |rest: &str| rest.split("```").next().unwrap().to_owned();
-    readme.split(&fence).skip(1).map(block).collect()
+    document.split(&fence).skip(1).map(block).collect()
 }
 
 /// Files and folders that the examples name, below a folder of ours.
@@ -29,10 +31,11 @@ fn at_home(block: &str) -> String {
 }
 
 #[test]
-fn the_examples_of_the_readme_load_without_a_word() {
-    let blocks = blocks("toml");
-    assert!(blocks.len() >= 8, "{}", blocks.len());
-    for block in blocks {
+fn the_examples_for_people_load_without_a_word() {
+    let of = |name| blocks(&document(name), "toml");
+    let (readme, haproxy) = (of("README.md"), of("docs/HAPROXY.md"));
+    assert!(readme.len() >= 8 && haproxy.len() >= 2, "{readme:?} {haproxy:?}");
+    for block in readme.into_iter().chain(haproxy) {
         let own = at_home(&block);
         let text = match (own.contains("bind-to ="), own.contains("[secrets]")) {
             (true, true) => own,
@@ -43,4 +46,12 @@ fn the_examples_of_the_readme_load_without_a_word() {
         let only_tls = said.iter().all(|one| one.contains("this build has no TLS"));
         assert!(if HAS_TLS { said.is_empty() } else { only_tls }, "{block}\n{said:#?}");
     }
+}
+
+/// What was tried is what is shown first.
+#[test]
+fn the_readme_shows_the_haproxy_config_that_was_tried() {
+    let shown = blocks(&document("README.md"), "haproxy");
+    assert_eq!(shown.len(), 1);
+    assert!(document("docs/HAPROXY.md").contains(&shown[0]), "{}", shown[0]);
 }
