@@ -62,9 +62,9 @@ pub fn of_dc(settings: &Settings, list: &DcList, dc: u16, drbg: &mut Drbg) -> Ve
         Some((_, addrs)) => (addrs.clone(), false),
         None => (dc::builtin(dc).to_vec(), true),
     };
-    shuffle(&mut addrs, drbg);
+    drbg.shuffle(&mut addrs);
     let mut listed: Vec<SocketAddr> = list.of(dc).filter(|addr| !addrs.contains(addr)).collect();
-    shuffle(&mut listed, drbg);
+    drbg.shuffle(&mut listed);
     addrs.append(&mut listed);
     let prefer = settings.prefer_ip;
     let wants_v4 = matches!(prefer, PreferIp::PreferIpv4 | PreferIp::OnlyIpv4);
@@ -92,12 +92,6 @@ pub fn second_chance(settings: &Settings, dc: u16) -> Vec<SocketAddr> {
 }
 
 const OTHER_PORTS: [u16; 2] = [80, 5222];
-
-fn shuffle<T>(list: &mut [T], drbg: &mut Drbg) {
-    for at in (1..list.len()).rev() {
-        list.swap(at, drbg.u32_below(at as u32 + 1) as usize);
-    }
-}
 
 const MOST: usize = 64;
 const FOR_MS: u64 = 120_000;

@@ -338,7 +338,7 @@ const OPENING: usize = 32_768;
 /// RFC 8305 "Connection Attempt Delay".
 const STAGGER_MS: u64 = 250;
 /// For finding the addresses of a name.
-const LOOKUP_MS: u64 = 10_000;
+pub const LOOKUP_MS: u64 = 10_000;
 /// Addresses tried for one session.
 const MOST_ADDRESSES: usize = 8;
 const LOOP_ADVICE: &str = "event=front-loop hint=\"the front is this proxy itself; set \

@@ -46,11 +46,7 @@ pub fn prologue<W: Wire>(session: &mut Session<W>, world: &mut World) -> Turn {
         match session.client.read(&mut [IoSliceMut::new(&mut world.scratch[..READ])]) {
             Got::Bytes(n) => {
                 world.meter.read(n);
-                let before = stage.seen.capacity();
-                stage.seen.reserve_exact(n);
-                stage.seen.extend_from_slice(&world.scratch[..n]);
-                world.hello_bytes += stage.seen.capacity() - before;
-                if world.hello_bytes > world.hello_room() {
+                if !world.keep(&mut stage.seen, n) {
                     return Turn::Stop(Fate::Done(Why::Pressure));
                 }
                 session.active = world.now;

@@ -65,9 +65,7 @@ impl Routes {
     /// All ways in random order, for one connection.
     pub fn shuffled(&self, drbg: &mut Drbg) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.ways.len()).collect();
-        for at in (1..order.len()).rev() {
-            order.swap(at, drbg.u32_below(at as u32 + 1) as usize);
-        }
+        drbg.shuffle(&mut order);
         order
     }
 

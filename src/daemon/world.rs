@@ -228,6 +228,16 @@ impl World {
         (self.pool.most() * crate::io::pool::BLOCK / 2).max(64 * 1024)
     }
 
+    /// Keeps `n` bytes of the scratch block in `seen`, the start of a connection, and counts what
+    /// that costs. `false` = all half-received hellos together are too large.
+    pub fn keep(&mut self, seen: &mut Vec<u8>, n: usize) -> bool {
+        let before = seen.capacity();
+        seen.reserve_exact(n);
+        seen.extend_from_slice(&self.scratch[..n]);
+        self.hello_bytes += seen.capacity() - before;
+        self.hello_bytes <= self.hello_room()
+    }
+
     /// Unsent bytes hold three quarters of the pool: stalled readers get less patience.
     pub fn is_tight(&self) -> bool {
         self.pool.in_use() * 4 >= self.pool.most() * 3

@@ -47,6 +47,13 @@ impl Drbg {
         (wide >> 64) as u32
     }
 
+    /// Puts a list into random order.
+    pub fn shuffle<T>(&mut self, list: &mut [T]) {
+        for at in (1..list.len()).rev() {
+            list.swap(at, self.u32_below(at as u32 + 1) as usize);
+        }
+    }
+
     /// A number from all of its range, each as likely as the other.
     pub fn u32(&mut self) -> u32 {
         let mut bytes = [0; 4];

@@ -6,7 +6,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use crate::daemon::dialer;
+use crate::daemon::dialer::{self, LOOKUP_MS};
 use crate::daemon::errand::{Sight, Target};
 use crate::daemon::hop::{Hop, Trouble};
 use crate::daemon::names::Lookup;
@@ -206,12 +206,7 @@ impl Line {
     /// Goes by the next way. `false` = its proxy is being looked up.
     fn choose_way(&mut self, world: &mut World) -> Result<bool, String> {
         let now = world.now;
-        let shuffled = &mut self.ways;
-        let ways = shuffled.get_or_insert_with(|| {
-            let mut ways = world.routes.shuffled(&mut world.drbg);
-            ways.reverse();
-            ways
-        });
+        let ways = self.ways.get_or_insert_with(|| world.routes.shuffled(&mut world.drbg));
         loop {
             let Some(way) = ways.last().copied() else {
                 return Err(std::mem::replace(&mut self.trouble, NO_WAY.to_owned()));
@@ -464,5 +459,3 @@ const NO_WAY: &str = "every proxy rests or has failed";
 /// Bytes read in one step at most.
 const STEP_MAX: usize = 16_384;
 const CHUNK: usize = 4_096;
-/// For finding the addresses of a name.
-const LOOKUP_MS: u64 = 10_000;
