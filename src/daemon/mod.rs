@@ -92,13 +92,13 @@ impl<N: Net> Daemon<N> {
         let header = &self.world.settings.proxy_protocol;
         let may_announce = header.as_ref().is_some_and(|header| header.trusts(addr));
         if !may_announce && !lists::may_enter(&mut self.world, addr) {
-            return self.turn_away(wire);
+            return prologue::turn_away(&mut wire, &mut self.world);
         }
         if self.sessions.len() >= self.most_sessions {
             self.world.meter.concurrency_limited += 1;
             let line = format!("event=concurrency-limited limit={}", self.most_sessions);
             self.world.folded.info(self.world.now, &line);
-            return self.turn_away(wire);
+            return prologue::turn_away(&mut wire, &mut self.world);
         }
         let entry = self.sessions.vacant_entry();
         let key = entry.key() as u32;
@@ -109,12 +109,6 @@ impl<N: Net> Daemon<N> {
         }
         entry.insert(Session::new(wire, peer, may_announce, self.world.now));
         self.queue(key);
-    }
-
-    /// Closes a connection without a word, after a look at what it has sent.
-    fn turn_away(&mut self, mut wire: N::Wire) {
-        let _ = wire.read(&mut [std::io::IoSliceMut::new(&mut self.world.scratch)]);
-        let _ = wire.shut();
     }
 
     /// Notes what the poller says about one of the sessions' sockets.

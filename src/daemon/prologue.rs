@@ -81,10 +81,15 @@ fn judge<W: Wire>(session: &mut Session<W>, world: &mut World, len: usize) -> Tu
     if lists::may_enter(world, session.addr) {
         return enter(session, world, len);
     }
-    // What else has come is looked at, so that the kernel says FIN rather than RST.
-    let _ = session.client.read(&mut [IoSliceMut::new(&mut world.scratch)]);
-    session.client.shut();
+    turn_away(&mut session.client.wire, world);
     Turn::Stop(Fate::Done(Why::Unwelcome))
+}
+
+/// Ends a connection without a word, after a look at what it has sent so that the kernel says FIN
+/// rather than RST.
+pub fn turn_away<W: Wire>(wire: &mut W, world: &mut World) {
+    let _ = wire.read(&mut [IoSliceMut::new(&mut world.scratch)]);
+    let _ = wire.shut();
 }
 
 /// The client comes in, with what it sent behind a header of `len` bytes.
