@@ -6,6 +6,7 @@ pub mod routed;
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 
+use crate::daemon::addresses;
 use crate::daemon::greet::{self, Turn};
 use crate::daemon::names::Lookup;
 use crate::daemon::pipe::{Lanes, Pipe};
@@ -30,8 +31,8 @@ pub struct Dial<W> {
     stagger: Tick,
     /// When the name must have been found.
     until: Option<Tick>,
-    /// Addresses for when all others have failed.
-    spare: Vec<SocketAddr>,
+    /// The data centre whose other ports are tried when all addresses have failed.
+    second_chance: Option<u16>,
 }
 
 /// Where to go.
@@ -70,13 +71,13 @@ impl<W: Wire> Dial<W> {
             attempts: [None, None],
             stagger,
             until,
-            spare: Vec::new(),
+            second_chance: None,
         }
     }
 
-    /// Tries these addresses when all others have failed.
-    pub fn with_spare(mut self, spare: Vec<SocketAddr>) -> Self {
-        self.spare = spare;
+    /// Tries this data centre's other ports when all addresses have failed.
+    pub fn with_second_chance(mut self, dc: u16) -> Self {
+        self.second_chance = Some(dc);
         self
     }
 
@@ -181,12 +182,11 @@ pub fn dial<N: Net>(
         if stage.attempts.iter().any(Option::is_some) {
             return Turn::Stop(Fate::Waiting);
         }
-        if stage.spare.is_empty() {
+        let Some(dc) = stage.second_chance.take() else {
             return give_up(session, world, Why::Unreachable);
-        }
-        // Every address has failed: the second chance.
-        let spare = std::mem::take(&mut stage.spare);
-        (stage.targets, stage.next) = (Targets::Known(spare), 0);
+        };
+        let others = addresses::second_chance(&world.settings, dc);
+        (stage.targets, stage.next) = (Targets::Known(others), 0);
     }
 }
 

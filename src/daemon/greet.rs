@@ -256,15 +256,12 @@ fn call_dc<W: Wire>(
     let shaper = settings.shape.map(|shape| Shaper::new(world.pace, shape.always, shape.drs));
     let down = Downlink::new(recrypt, shaper.map(|shaper| Box::new(Shape::new(shaper))));
     let lanes = Lanes::Relay(Box::new(Relay { up, down, dc: id }));
-    let targets = match world.routes.is_empty() {
-        true => Targets::Known(addrs),
-        false => Targets::Routed(routed::legs(&world.routes.shuffled(&mut world.drbg), &addrs)),
+    let dial = if world.routes.is_empty() {
+        Dial::new(lanes, opening, Targets::Known(addrs)).with_second_chance(id)
+    } else {
+        let legs = routed::legs(&world.routes.shuffled(&mut world.drbg), &addrs);
+        Dial::new(lanes, opening, Targets::Routed(legs))
     };
-    let spare = match targets {
-        Targets::Known(_) => addresses::second_chance(&settings, id),
-        _ => Vec::new(),
-    };
-    let dial = Dial::new(lanes, opening, targets).with_spare(spare);
     session.stage = Stage::Dial(Box::new(dial));
     Turn::On
 }
