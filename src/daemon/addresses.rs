@@ -1,6 +1,6 @@
 //! Where to dial for a DC, and which addresses failed lately.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::config::settings::{PreferIp, Settings};
 use crate::daemon::dc_list::DcList;
@@ -89,6 +89,14 @@ pub fn second_chance(settings: &Settings, dc: u16) -> Vec<SocketAddr> {
         hosts.flat_map(|addr| OTHER_PORTS.map(|port| SocketAddr::new(addr.ip(), port))).collect();
     put_last(&mut addrs, |addr| addr.is_ipv4() != wants_v4);
     addrs
+}
+
+/// An address of a home network or of this machine (RFC 1918, RFC 4193).
+pub fn is_home(addr: IpAddr) -> bool {
+    match addr.to_canonical() {
+        IpAddr::V4(v4) => v4.is_private() || v4.is_loopback() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+    }
 }
 
 const OTHER_PORTS: [u16; 2] = [80, 5222];

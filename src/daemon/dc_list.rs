@@ -4,6 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use crate::daemon::addresses;
 use crate::daemon::errand::agenda::Job;
 use crate::daemon::errand::fetch::Fetch;
 use crate::daemon::errand::line::Via;
@@ -120,23 +121,9 @@ impl Errand for PageErrand {
 
 /// Whether an address can be that of a server on the internet.
 fn is_public(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(v4) => {
-            !(v4.is_private()
-                || v4.is_loopback()
-                || v4.is_link_local()
-                || v4.is_multicast()
-                || v4.is_broadcast()
-                || v4.is_unspecified())
-        }
-        IpAddr::V6(v6) => {
-            !(v6.is_loopback()
-                || v6.is_unspecified()
-                || v6.is_multicast()
-                || v6.is_unique_local()
-                || v6.is_unicast_link_local())
-        }
-    }
+    let ip = ip.to_canonical();
+    let is_broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
+    !(addresses::is_home(ip) || ip.is_multicast() || ip.is_unspecified() || is_broadcast)
 }
 
 /// The only data centre that is taken from the list.

@@ -16,6 +16,7 @@ use std::time::Duration;
 pub use load::{begin, plan};
 
 use crate::config::settings::{ListSettings, ListSource, Settings};
+use crate::daemon::addresses::is_home;
 use crate::daemon::errand::MOST_ERRANDS;
 use crate::daemon::world::World;
 use crate::io::clock::Tick;
@@ -257,14 +258,6 @@ fn is_blocked(world: &mut World, addr: IpAddr) -> bool {
     let line = format!("event=refused list=blocklist source={source:?} client={client}{hint}");
     world.folded.info(world.now, &line);
     true
-}
-
-/// An address of a home network or of this machine (RFC 1918, RFC 4193).
-fn is_home(addr: IpAddr) -> bool {
-    match addr.to_canonical() {
-        IpAddr::V4(v4) => v4.is_private() || v4.is_loopback() || v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
-    }
 }
 
 /// Takes one bounded step of what waits to be done.
