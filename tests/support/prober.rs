@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, Stream};
 
 use super::PATIENCE;
 use super::peer::{End, Peer};
+use super::tls::self_signed;
 
 /// After this long without a byte the site closes, as web servers do.
 pub const SITE_PATIENCE: Duration = Duration::from_secs(6);
@@ -107,7 +107,7 @@ fn records(mut bytes: &[u8]) -> Vec<Heard> {
     heard
 }
 
-/// A TLS site of fixed record lengths that answers every request with a page, keeps the
+/// A TLS site that answers every request with a page, keeps the
 /// connection while it is used, and has a time limit of its own.
 pub struct Site {
     /// Where it listens.
@@ -117,17 +117,7 @@ pub struct Site {
 impl Site {
     /// Listens on 127.0.0.1 with a certificate for `names`.
     pub fn listen(names: &[&str]) -> Self {
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        // RSA would be of fixed length too; Ed25519 is not among what the hellos offer.
-        let key = rcgen::KeyPair::generate().expect("a key");
-        let params = rcgen::CertificateParams::new(names).expect("names");
-        let certificate = params.self_signed(&key).expect("a certificate").der().clone();
-        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-        let config = ServerConfig::builder()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate], key)
-            .expect("a server configuration");
-        let config = Arc::new(config);
+        let (config, _) = self_signed(names);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let addr = listener.local_addr().expect("an address");
         thread::spawn(move || {

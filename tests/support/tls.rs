@@ -25,15 +25,7 @@ pub struct TlsOrigin {
 impl TlsOrigin {
     /// Listens on 127.0.0.1 with a fresh certificate for `names`.
     pub fn listen(names: &[&str]) -> Self {
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
-        let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
-        let certificate = made.cert.der().clone();
-        let config = ServerConfig::builder()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.clone()], key)
-            .expect("a server configuration");
-        let config = Arc::new(config);
+        let (config, certificate) = self_signed(names);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let addr = listener.local_addr().expect("an address");
         thread::spawn(move || {
@@ -62,6 +54,19 @@ impl TlsOrigin {
         assert_eq!(seen, Some(&self.certificate), "the origin's own certificate");
         page
     }
+}
+
+/// A server with a fresh certificate of its own for `names`, and that certificate.
+pub fn self_signed(names: &[&str]) -> (Arc<ServerConfig>, CertificateDer<'static>) {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+    let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+    let certificate = made.cert.der().clone();
+    let config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.clone()], key)
+        .expect("a server configuration");
+    (Arc::new(config), certificate)
 }
 
 /// One request, one page. A visitor that breaks off is its own business.
