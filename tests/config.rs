@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use mtbox::config::HAS_TLS;
 use mtbox::config::load::{self, Loaded};
-use mtbox::config::settings::{NameServer, PreferIp, Settings};
+use mtbox::config::settings::{Endpoint, LogLevel, LogSettings, NameServer, PreferIp, Settings};
 
 #[path = "config/hints.rs"]
 mod hints;
 #[path = "config/hostile.rs"]
 mod hostile;
+#[path = "config/operator.rs"]
+mod operator;
 #[path = "config/outside.rs"]
 mod outside;
 #[path = "config/readme.rs"]
@@ -61,7 +63,11 @@ fn the_minimal_file_means_the_defaults() {
     assert_eq!(settings.users[0].secret.host(), b"example.org");
     assert_eq!(settings.binds, ["[::]:443".parse().unwrap()]);
     assert_eq!(settings.api_bind, None);
-    assert!(!settings.debug && !settings.fallback_on_unknown_dc && !settings.log_addresses);
+    assert!(
+        settings.log == LogSettings::default()
+            && !settings.fallback_on_unknown_dc
+            && !settings.log_addresses
+    );
     assert_eq!(settings.concurrency, 4096);
     assert_eq!(settings.prefer_ip, PreferIp::PreferIpv6);
     assert_eq!(settings.time_skew, Duration::from_secs(120));
@@ -128,10 +134,11 @@ fn every_key_that_works_reaches_the_settings() {
     ));
     let names: Vec<&str> = settings.users.iter().map(|user| user.name.as_str()).collect();
     assert_eq!(names, ["bob 2nd", "zoe"]);
-    assert!(settings.debug && settings.fallback_on_unknown_dc && settings.log_addresses);
+    assert_eq!(settings.log.level, LogLevel::Debug);
+    assert!(settings.fallback_on_unknown_dc && settings.log_addresses);
     assert_eq!(settings.binds[0], "192.0.2.10:443".parse().unwrap());
     assert_eq!(settings.binds.len(), 4);
-    assert_eq!(settings.api_bind, Some("127.0.0.1:9090".parse().unwrap()));
+    assert_eq!(settings.api_bind, Some(Endpoint::Tcp("127.0.0.1:9090".parse().unwrap())));
     assert_eq!((settings.concurrency, settings.prefer_ip), (65535, PreferIp::OnlyIpv4));
     assert_eq!(settings.public_ipv4, Some("192.0.2.10".parse().unwrap()));
     assert_eq!(settings.public_ipv6, Some("2001:db8::10".parse().unwrap()));
@@ -158,8 +165,7 @@ fn every_key_that_works_reaches_the_settings() {
     assert_eq!(settings.buffer_bytes, Some(8 << 20));
 }
 
-/// Every key of the reference at once. What is not there yet
-/// is warned of.
+/// Every key of the reference at once.
 #[test]
 fn the_largest_file_of_the_reference_loads() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/config/maximal.toml");
@@ -173,10 +179,7 @@ fn the_largest_file_of_the_reference_loads() {
     }
     let loaded = load(&text).unwrap();
     let warnings: Vec<String> = loaded.warnings.iter().map(|one| one.text.clone()).collect();
-    assert_eq!(
-        warnings,
-        ["stats.prometheus.enabled: not yet in this version, so it has no effect"]
-    );
+    assert_eq!(warnings, [""; 0]);
     let settings = loaded.settings;
     assert_eq!(settings.users.len(), 2);
     assert_eq!(settings.throttle.unwrap().max_connections, 2000);
@@ -443,15 +446,6 @@ fn old_names_are_honoured_or_ignored_as_they_were_and_said() {
 }
 
 #[test]
-fn what_is_not_there_yet_is_said_only_when_it_is_asked_for() {
-    for line in ["stats.statsd.enabled = true", "stats.prometheus.enabled = true"] {
-        let said = said(line);
-        assert!(said.len() == 1, "{line}: {said:#?}");
-        assert!(said[0].contains(": warning: ") && said[0].contains("not yet in this version"));
-    }
-}
-
-#[test]
 fn the_lone_secret_gives_way_to_named_ones_yet_must_be_valid() {
     let table = format!("[secrets]\nalice = \"{SECRET}\"\n");
     let loaded = load(&format!("{}{table}", minimal())).unwrap();
@@ -500,7 +494,7 @@ fn secrets_that_cannot_work_are_refused_and_doubtful_ones_warned_of() {
 #[test]
 fn a_key_in_two_spellings_counts_once_and_is_warned_of() {
     let loaded = load(&format!("{}debug = true\nDebug = false\n", minimal())).unwrap();
-    assert!(!loaded.settings.debug);
+    assert_eq!(loaded.settings.log.level, LogLevel::Info);
     assert_eq!(
         loaded.warnings[0].to_string(),
         "mtbox.toml:4:1: warning: debug: stands there twice, the last one holds; delete one"

@@ -28,6 +28,8 @@ pub enum Failure {
     Trouble(Vec<String>),
     /// As before, and everything about it has been said.
     Said,
+    /// Everything has been said; leave with this exit code.
+    Exit(u8),
 }
 
 impl Failure {
@@ -70,6 +72,7 @@ fn dispatch(arguments: impl Iterator<Item = OsString>) -> u8 {
             TROUBLE
         }
         Err(Failure::Said) => TROUBLE,
+        Err(Failure::Exit(code)) => code,
     }
 }
 

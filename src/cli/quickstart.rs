@@ -11,7 +11,7 @@ use super::args::Given;
 use super::reach::{Reach, Stated};
 use super::{Failure, complain, generate_secret, run, say};
 use crate::config::addresses;
-use crate::config::settings::Settings;
+use crate::config::settings::{Endpoint, Settings};
 use crate::io::ifaces;
 use crate::proto::secret::{Secret, tg_link, tme_link};
 
@@ -141,7 +141,7 @@ fn guide(path: &Path, is_first: bool, settings: &Settings, reach: &Reach) -> Str
     } else {
         out.push_str(&format!("\nFrom outside: let TCP port {port} through your firewall.\n"));
     }
-    if let Some(api) = settings.api_bind {
+    if let Some(Endpoint::Tcp(api)) = &settings.api_bind {
         out.push_str(&format!("\nStatistics: curl http://{api}/stats\n"));
     }
     let site = user.secret.host().escape_ascii();
@@ -177,7 +177,8 @@ mod tests {
             assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
             assert_eq!(loaded.settings.users[0].name, USER);
             assert_eq!(loaded.settings.users[0].secret, secret);
-            assert_eq!((loaded.settings.binds[0], loaded.settings.api_bind), (bind, api));
+            assert_eq!(loaded.settings.binds, [bind]);
+            assert_eq!(loaded.settings.api_bind, api.map(Endpoint::Tcp));
         }
     }
 

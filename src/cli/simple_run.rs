@@ -177,7 +177,7 @@ mod tests {
         ] {
             let (settings, warnings) = read(flags).unwrap();
             assert_eq!(warnings, [""; 0]);
-            assert!(settings.debug);
+            assert_eq!(settings.log.level, crate::config::settings::LogLevel::Debug);
             assert_eq!((settings.concurrency, settings.front.port), (9, 8443));
             assert_eq!(settings.prefer_ip, crate::config::settings::PreferIp::OnlyIpv4);
             assert_eq!(settings.timeouts.tcp, Duration::from_secs(3));

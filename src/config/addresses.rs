@@ -2,8 +2,9 @@
 //! resolves a name.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 
-use super::settings::Network;
+use super::settings::{Endpoint, Network};
 
 /// Reads `IP:port` with a literal address, IPv6 in brackets, port 1 to 65535.
 pub fn socket(text: &str) -> Result<SocketAddr, &'static str> {
@@ -15,6 +16,27 @@ pub fn socket(text: &str) -> Result<SocketAddr, &'static str> {
     };
     let ip = ip(bare).map_err(|_| NOT_A_SOCKET)?;
     Ok(SocketAddr::new(ip, port_number(port).ok_or(NOT_A_SOCKET)?))
+}
+
+/// Reads `IP:port`, or `unix:` and the absolute path of a socket (unix(7): at most 107 bytes).
+pub fn endpoint(text: &str) -> Result<Endpoint, &'static str> {
+    let Some(path) = text.strip_prefix("unix:") else { return socket(text).map(Endpoint::Tcp) };
+    let fits = path.starts_with('/') && path.len() <= 107 && !path.contains('\0');
+    if fits { Ok(Endpoint::Unix(PathBuf::from(path))) } else { Err(NOT_A_UNIX_SOCKET) }
+}
+
+/// Reads the first part of metric names: lower-case letters and digits.
+pub fn prefix(text: &str) -> Result<String, &'static str> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    if plain { Ok(text.to_owned()) } else { Err("must be lower-case letters and digits only") }
+}
+
+/// Reads the path of a page that we serve. One without its first slash gets it.
+pub fn http_path(text: &str) -> Result<String, &'static str> {
+    if text.bytes().any(|byte| !byte.is_ascii_graphic() || byte == b'?' || byte == b'#') {
+        return Err("must be the path of a URL, such as /metrics");
+    }
+    Ok(if text.starts_with('/') { text.to_owned() } else { format!("/{text}") })
 }
 
 /// Reads a literal IPv4 or IPv6 address without brackets or zone. An IPv4-mapped one is IPv4.
@@ -75,6 +97,8 @@ pub fn port_number(text: &str) -> Option<u16> {
 }
 
 const NOT_A_SOCKET: &str = "not IP:port; write a literal address, such as 0.0.0.0:443 or [::]:443";
+const NOT_A_UNIX_SOCKET: &str =
+    "not the path of a socket; write it such as unix:/run/mtbox.sock, at most 107 bytes";
 const BARE_IPV6: &str = "an IPv6 address needs brackets; write it as [::]:443";
 const NOT_AN_IP: &str = "not an IP address; write it such as 192.0.2.1 or 2001:db8::1";
 const NOT_A_NETWORK: &str = "not a network; write it such as 192.0.2.0/24 or 2001:db8::/32";

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use super::report::{Report, shown};
 use super::settings::{
-    DnsSettings, EgressSettings, FrontSettings, KeepAlive, ListSettings, ListSource, NameServer,
-    Network, PreferIp, ProxyProtocolSettings, RaidSettings, ReplaySettings, Route, Settings,
-    ShapeSettings, ThrottleSettings, Timeouts, UserSettings,
+    DnsSettings, EgressSettings, Endpoint, FrontSettings, KeepAlive, ListSettings, ListSource,
+    LogFormat, LogLevel, LogSettings, LogTo, NameServer, Network, PreferIp, PrometheusSettings,
+    ProxyProtocolSettings, RaidSettings, ReplaySettings, Route, Settings, ShapeSettings,
+    StateSettings, StatsdSettings, TagFormat, ThrottleSettings, Timeouts, UserSettings,
 };
 use super::{HAS_TLS, urls};
 use crate::proto::secret::Secret;
@@ -26,7 +27,8 @@ pub struct Draft {
     pub secret_seen: bool,
     pub secrets: BTreeMap<String, Placed>,
     pub binds: Option<Vec<SocketAddr>>,
-    pub api_bind: Option<SocketAddr>,
+    pub disabled: Vec<(String, usize)>,
+    pub api_bind: Option<Endpoint>,
     pub debug: bool,
     pub concurrency: Option<u32>,
     pub prefer_ip: Option<PreferIp>,
@@ -83,6 +85,69 @@ pub struct Draft {
     pub dc_overrides: BTreeMap<u16, Vec<SocketAddr>>,
     pub buffer_bytes: Option<u64>,
     pub log_addresses: bool,
+    pub log_level: Option<LogLevel>,
+    pub log_format: Option<LogFormat>,
+    pub log_to: Option<LogTo>,
+    pub pid_file: Option<PathBuf>,
+    pub state_file: Option<PathBuf>,
+    pub state_each: Option<Duration>,
+    pub public_ip_url: Option<Option<Url>>,
+    pub statsd: StatsdDraft,
+    pub prometheus: PrometheusDraft,
+}
+
+/// `[stats.statsd]`.
+#[derive(Debug, Default)]
+#[expect(missing_docs, reason = "the names are those of the keys, which `keys.rs` explains")]
+pub struct StatsdDraft {
+    pub enabled: bool,
+    pub address: Option<SocketAddr>,
+    pub prefix: Option<String>,
+    pub tags: Option<TagFormat>,
+}
+
+impl StatsdDraft {
+    fn settle(self, report: &mut Report) -> Option<StatsdSettings> {
+        if !self.enabled {
+            return None;
+        }
+        let Some(address) = self.address else {
+            report.error_in("stats.statsd.enabled", NO_STATSD);
+            return None;
+        };
+        let prefix = self.prefix.unwrap_or_else(|| METRIC_PREFIX.to_owned());
+        Some(StatsdSettings { address, prefix, tags: self.tags.unwrap_or(TagFormat::Datadog) })
+    }
+}
+
+/// `[stats.prometheus]`.
+#[derive(Debug, Default)]
+#[expect(missing_docs, reason = "the names are those of the keys, which `keys.rs` explains")]
+pub struct PrometheusDraft {
+    pub enabled: bool,
+    pub bind: Option<Endpoint>,
+    pub path: Option<String>,
+    pub prefix: Option<String>,
+    pub per_user: bool,
+}
+
+impl PrometheusDraft {
+    /// Without `bind-to` the reference listens on a random port of every address.
+    fn settle(self, report: &mut Report) -> Option<PrometheusSettings> {
+        if !self.enabled {
+            return None;
+        }
+        let Some(bind) = self.bind else {
+            report.error_in("stats.prometheus.enabled", NO_PROMETHEUS);
+            return None;
+        };
+        Some(PrometheusSettings {
+            bind,
+            path: self.path.unwrap_or_else(|| "/".to_owned()),
+            prefix: self.prefix.unwrap_or_else(|| METRIC_PREFIX.to_owned()),
+            per_user: self.per_user,
+        })
+    }
 }
 
 /// `[defense.blocklist]` or `[defense.allowlist]`.
@@ -138,6 +203,8 @@ impl Draft {
         let dc_list = self.dc_list(report);
         let [blocklist, allowlist] = self.lists(report);
         let raids = self.raids(report);
+        let statsd = std::mem::take(&mut self.statsd).settle(report);
+        let prometheus = std::mem::take(&mut self.prometheus).settle(report);
         self.judge_pairs(report);
         if report.has_errors() {
             return None;
@@ -156,7 +223,21 @@ impl Draft {
             users,
             binds,
             api_bind: self.api_bind,
-            debug: self.debug,
+            prometheus,
+            statsd,
+            log: LogSettings {
+                level: match self.debug {
+                    true => LogLevel::Debug,
+                    false => self.log_level.unwrap_or_default(),
+                },
+                format: self.log_format.unwrap_or_default(),
+                to: self.log_to.unwrap_or_default(),
+            },
+            pid_file: self.pid_file,
+            state: self.state_file.map(|path| {
+                let every = self.state_each.unwrap_or(STATE_EACH).max(LEAST_PERIOD);
+                StateSettings { path, every }
+            }),
             concurrency: self.concurrency.unwrap_or(CONCURRENCY),
             prefer_ip: self.prefer_ip.unwrap_or(PreferIp::PreferIpv6),
             public_ipv4: self.public_ipv4,
@@ -188,6 +269,7 @@ impl Draft {
             moderation: !self.moderation_off,
             replay,
             dc_overrides: self.dc_overrides.into_iter().collect(),
+            public_ip_url: self.public_ip_url.unwrap_or_else(|| Url::parse(PUBLIC_IP_URL)),
             dns: DnsSettings { server: dns, bootstrap: self.dns_bootstrap },
             // Nothing but direct ways is no list of proxies.
             routes: match self.routes.iter().any(|route| matches!(route, Route::Socks5(_))) {
@@ -309,7 +391,15 @@ impl Draft {
             None => {}
         }
         judge(&placed, report);
-        let user = |(name, Placed { secret, .. })| UserSettings { name, secret };
+        let disabled = std::mem::take(&mut self.disabled);
+        for (name, at) in disabled.iter().filter(|(name, _)| !placed.contains_key(name)) {
+            let text = format!("disabled-users: no user is called {}; delete it", shown(name));
+            report.warn(*at, text);
+        }
+        let user = |(name, Placed { secret, .. })| {
+            let enabled = !disabled.iter().any(|(off, _)| *off == name);
+            UserSettings { name, secret, enabled }
+        };
         placed.into_iter().map(user).collect()
     }
 }
@@ -363,6 +453,9 @@ const NO_USER: &str = "no user; add [secrets] at the end of the file, with a lin
                        NAME = \"SECRET\" (`mtbox generate-secret HOST` makes secrets)";
 const EMPTY_ALLOWLIST: &str = "nobody could connect; name a list in defense.allowlist.urls";
 const EMPTY_BLOCKLIST: &str = "nobody is blocked; name a list in defense.blocklist.urls";
+const NO_STATSD: &str = "nobody to send to; add address = \"127.0.0.1:8125\" below it";
+const NO_PROMETHEUS: &str =
+    "nowhere to serve; add bind-to = \"127.0.0.1:3129\" below it (it is never guessed)";
 const LIST_WITHOUT_TLS: &str =
     "this build has no TLS; write http:// URLs or files, or install the full mtbox";
 const DC_LIST_WITHOUT_TLS: &str = "this build has no TLS; turn it off, name http:// pages in \
@@ -384,6 +477,9 @@ const KEEP_ALIVE_COUNT: u32 = 9;
 /// As in the example; see `telegram.dc-list-urls`.
 const DC_LIST: [&str; 2] =
     ["https://core.telegram.org/getProxyConfig", "https://core.telegram.org/getProxyConfigV6"];
+const METRIC_PREFIX: &str = "mtg";
+const PUBLIC_IP_URL: &str = "https://ifconfig.co";
+const STATE_EACH: Duration = Duration::from_secs(600);
 const LIST_EACH: Duration = Duration::from_secs(6 * 3600);
 const LEAST_PERIOD: Duration = Duration::from_secs(1);
 /// Whoever serves lists to all the world dislikes more.

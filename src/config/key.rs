@@ -15,25 +15,12 @@ pub struct Key {
     pub is_unset: bool,
     /// What it does, in one line.
     pub doc: &'static str,
-    /// Does this version honour it?
-    pub since: Since,
     /// For keys of old that still load: what to write instead.
     pub instead: Option<&'static str>,
     /// An explicit zero is an order, not an absence.
     pub takes_zero: bool,
     /// Larger values are lowered to this one: a count, bytes, or seconds.
     pub most: Option<u64>,
-}
-
-/// Whether this version honours a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Since {
-    /// It does.
-    Ready,
-    /// Read and checked, without effect; said so when it is switched on or filled.
-    NotYet,
-    /// Read and checked, without effect. It only tunes another key, so nothing is said.
-    NotYetDetail,
 }
 
 impl Key {
@@ -49,7 +36,6 @@ impl Key {
             value,
             is_unset: false,
             doc,
-            since: Since::Ready,
             instead: None,
             takes_zero: false,
             most: None,
@@ -58,11 +44,6 @@ impl Key {
 
     pub(super) const fn unset(mut self) -> Self {
         self.is_unset = true;
-        self
-    }
-
-    pub(super) const fn since(mut self, since: Since) -> Self {
-        self.since = since;
         self
     }
 

@@ -2,13 +2,13 @@
 //! table in the README and the suggestions for unknown keys all come from [`KEYS`].
 
 use super::draft::Draft;
-pub use super::key::{Key, Since};
+pub use super::key::Key;
 use super::kinds::Kind::{
-    Address, Addresses, Bytes, Choice, Count, DcOverrides, Duration, ErrorRate, Flag, Host,
-    HttpPath, Ip, Ips, KernelName, ListSources, NameServer, Networks, Number, Pages, Path, Port,
-    Prefix, Proxies, Secret, Secrets,
+    Address, Addresses, Bytes, Choice, Count, DcOverrides, Duration, Endpoint, ErrorRate, Flag,
+    Host, HttpPath, Ip, Ips, KernelName, ListSources, NameServer, Names, Networks, Number,
+    PageOrNone, Pages, Path, Port, Prefix, Proxies, Secret, Secrets,
 };
-use super::kinds::{MODERATION, PREFER_IP, SHAPING, TAG_FORMAT};
+use super::kinds::{LOG_FORMAT, LOG_LEVEL, LOG_TO, MODERATION, PREFER_IP, SHAPING, TAG_FORMAT};
 use super::{addresses, urls};
 
 /// The key at a path in lower case.
@@ -27,7 +27,7 @@ fn unused<T>(_: &mut Draft, _: T) {}
 
 /// Every key that the file may hold.
 pub const KEYS: &[Key] = &[
-    Key::new("debug", Flag(|d, v| d.debug = v), "false", "Log every connection's story too."),
+    Key::new("debug", Flag(|d, v| d.debug = v), "false", "As `log-level = \"debug\"`."),
     Key::new(
         "secret",
         Secret,
@@ -43,10 +43,17 @@ pub const KEYS: &[Key] = &[
     )
     .unset(),
     Key::new(
+        "disabled-users",
+        Names(|d, v| d.disabled = v),
+        "[]",
+        "Users who may not connect for now: names from `[secrets]`.",
+    ),
+    Key::new(
         "api-bind-to",
-        Address(|d, v| d.api_bind = Some(v)),
+        Endpoint(|d, v| d.api_bind = Some(v)),
         r#""127.0.0.1:9090""#,
-        "Serve statistics at `http://IP:port/stats`; keep it private, nothing asks who reads.",
+        "Serve statistics at `http://IP:port/stats`, or on `unix:/run/mtbox.sock`; keep it \
+         private, nothing asks who reads.",
     )
     .unset(),
     Key::new(
@@ -107,10 +114,48 @@ pub const KEYS: &[Key] = &[
         "Send clients that ask for an unknown data centre to data centre 2.",
     ),
     Key::new(
+        "log-level",
+        Choice(LOG_LEVEL),
+        r#""info""#,
+        "What to log: `error`, `warn`, `info`, or `debug` for every connection's story too.",
+    ),
+    Key::new(
+        "log-format",
+        Choice(LOG_FORMAT),
+        r#""text""#,
+        "`text`: one line of `key=value` per event; `json`: one object per line.",
+    ),
+    Key::new(
+        "log-to",
+        Choice(LOG_TO),
+        r#""stderr""#,
+        "Where the log goes: `stderr`, `syslog`, or `journal` (of systemd).",
+    ),
+    Key::new(
         "log-addresses",
         Flag(|d, v| d.log_addresses = v),
         "false",
         "Log whole client addresses instead of their /24 or /48.",
+    ),
+    Key::new(
+        "pid-file",
+        Path(urls::own_file, |d, v| d.pid_file = Some(v)),
+        r#""/run/mtbox.pid""#,
+        "Write our process number there, so that `mtbox user` can tell us of changes.",
+    )
+    .unset(),
+    Key::new(
+        "state-file",
+        Path(urls::own_file, |d, v| d.state_file = Some(v)),
+        r#""/var/lib/mtbox/state""#,
+        "Keep each user's totals there, so that they survive a restart.",
+    )
+    .unset(),
+    Key::new(
+        "state-interval",
+        Duration(|d, v| d.state_each = Some(v)),
+        r#""10m""#,
+        "How often to write them, if they have changed.",
     ),
     Key::new(
         "domain-fronting-port",
@@ -261,6 +306,13 @@ pub const KEYS: &[Key] = &[
         "Certificates to trust besides the built-in ones, in PEM.",
     )
     .unset(),
+    Key::new(
+        "network.public-ip-url",
+        PageOrNone(urls::page, |d, v| d.public_ip_url = Some(v)),
+        r#""https://ifconfig.co""#,
+        "Asked for our own address by `mtbox access` and `mtbox doctor`, where it is not set \
+         above; `\"\"` = nobody.",
+    ),
     Key::new(
         "network.tcp-not-sent-lowat",
         Bytes(|d, v| d.not_sent_lowat = Some(v)),
@@ -465,39 +517,62 @@ pub const KEYS: &[Key] = &[
         "false",
         "Start each download with small records, as web servers do.",
     ),
-    Key::new("stats.statsd.enabled", Flag(unused), "false", "Send metrics to statsd.")
-        .since(Since::NotYet),
+    Key::new(
+        "stats.statsd.enabled",
+        Flag(|d, v| d.statsd.enabled = v),
+        "false",
+        "Send metrics to statsd.",
+    ),
     Key::new(
         "stats.statsd.address",
-        Address(unused),
+        Address(|d, v| d.statsd.address = Some(v)),
         r#""127.0.0.1:8125""#,
         "Where statsd listens, over UDP.",
     )
-    .unset()
-    .since(Since::NotYetDetail),
-    Key::new("stats.statsd.metric-prefix", Prefix, r#""mtg""#, "First part of metric names.")
-        .since(Since::NotYetDetail),
+    .unset(),
+    Key::new(
+        "stats.statsd.metric-prefix",
+        Prefix(|d, v| d.statsd.prefix = Some(v)),
+        r#""mtg""#,
+        "First part of metric names.",
+    ),
     Key::new(
         "stats.statsd.tag-format",
         Choice(TAG_FORMAT),
         r#""datadog""#,
         "`datadog`, `influxdb` or `graphite`.",
-    )
-    .since(Since::NotYetDetail),
-    Key::new("stats.prometheus.enabled", Flag(unused), "false", "Serve metrics to Prometheus.")
-        .since(Since::NotYet),
+    ),
+    Key::new(
+        "stats.prometheus.enabled",
+        Flag(|d, v| d.prometheus.enabled = v),
+        "false",
+        "Serve metrics to Prometheus.",
+    ),
     Key::new(
         "stats.prometheus.bind-to",
-        Address(unused),
+        Endpoint(|d, v| d.prometheus.bind = Some(v)),
         r#""127.0.0.1:3129""#,
-        "Where Prometheus reads them.",
+        "Where Prometheus reads them: `IP:port` or `unix:/path`; required with `enabled`.",
     )
-    .unset()
-    .since(Since::NotYetDetail),
-    Key::new("stats.prometheus.http-path", HttpPath, r#""/""#, "Under which path.")
-        .since(Since::NotYetDetail),
-    Key::new("stats.prometheus.metric-prefix", Prefix, r#""mtg""#, "First part of metric names.")
-        .since(Since::NotYetDetail),
+    .unset(),
+    Key::new(
+        "stats.prometheus.http-path",
+        HttpPath(|d, v| d.prometheus.path = Some(v)),
+        r#""/""#,
+        "Under which path; `/` = any.",
+    ),
+    Key::new(
+        "stats.prometheus.metric-prefix",
+        Prefix(|d, v| d.prometheus.prefix = Some(v)),
+        r#""mtg""#,
+        "First part of metric names.",
+    ),
+    Key::new(
+        "stats.prometheus.per-user",
+        Flag(|d, v| d.prometheus.per_user = v),
+        "false",
+        "Tell the names and the traffic of the users too.",
+    ),
     Key::new(
         "secrets",
         Secrets,
@@ -513,26 +588,4 @@ const KEEP_ALIVE_SECONDS: u64 = 32767;
 const KEEP_ALIVE_PROBES: u64 = 127;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_path_stands_once_and_in_lower_case() {
-        for (index, key) in KEYS.iter().enumerate() {
-            assert_eq!(key.path, key.path.to_ascii_lowercase());
-            let first = KEYS.iter().position(|other| other.path == key.path);
-            assert_eq!(first, Some(index), "{}", key.path);
-            assert!(!is_table(key.path), "{} is a key and a table", key.path);
-        }
-    }
-
-    #[test]
-    fn keys_of_a_table_stand_together_so_that_no_header_comes_twice() {
-        let plain = KEYS.iter().filter(|key| !key.is_whole_table());
-        let mut headers: Vec<&str> = plain.map(|key| key.split().0).collect();
-        headers.dedup();
-        for (index, header) in headers.iter().enumerate() {
-            assert_eq!(headers.iter().position(|other| other == header), Some(index), "{header}");
-        }
-    }
-}
+mod tests;

@@ -11,7 +11,10 @@ use toml_edit::{Item, Value};
 use super::draft::{Draft, Placed};
 use super::keys::Key;
 use super::report::Report;
-use super::settings::{ListSource, NameServer as Server, Network, PreferIp, Route};
+use super::settings::{
+    Endpoint as Place, ListSource, LogFormat, LogLevel, LogTo, NameServer as Server, Network,
+    PreferIp, Route, TagFormat,
+};
 use super::{addresses, units, urls};
 use crate::proto::secret;
 use crate::proto::url::Url;
@@ -41,6 +44,8 @@ pub enum Kind {
     Choice(Choices),
     /// One `"IP:port"`.
     Address(Set<SocketAddr>),
+    /// One `"IP:port"` or `"unix:/path"`.
+    Endpoint(Set<Place>),
     /// One `"IP:port"` or a list of different ones.
     Addresses(Set<Vec<SocketAddr>>),
     /// A literal address.
@@ -59,6 +64,10 @@ pub enum Kind {
     Proxies(Set<Vec<Route>>),
     /// A list of URLs.
     Pages(Parse<Url>, Set<Vec<Url>>),
+    /// One URL, or the empty text for none.
+    PageOrNone(Parse<Url>, Set<Option<Url>>),
+    /// A list of names.
+    Names(Set<Vec<(String, usize)>>),
     /// A list of files and `http(s)` URLs.
     ListSources(Set<Vec<ListSource>>),
     /// What is there in the file system.
@@ -66,9 +75,9 @@ pub enum Kind {
     /// A name that the kernel knows.
     KernelName(Parse<String>, Set<String>),
     /// Lower-case letters and digits.
-    Prefix,
-    /// Any text.
-    HttpPath,
+    Prefix(Set<String>),
+    /// The path of a URL.
+    HttpPath(Set<String>),
     /// The lone secret.
     Secret,
     /// A table of names and secrets.
@@ -89,6 +98,7 @@ impl Kind {
             Self::ErrorRate => "number",
             Self::Choice(_) => "word",
             Self::Address(_) => "IP:port",
+            Self::Endpoint(_) => "IP:port or unix:/path",
             Self::Addresses(_) => "IP:port or list",
             Self::Ip(_) => "IP",
             Self::Host(_) => "host",
@@ -97,9 +107,11 @@ impl Kind {
             Self::Ips(_) => "IP or list",
             Self::Networks(_) => "list of networks",
             Self::Proxies(_) | Self::Pages(..) => "list of URLs",
+            Self::PageOrNone(..) => "URL",
+            Self::Names(_) => "list of names",
             Self::ListSources(_) => "list of files and URLs",
             Self::Path(..) => "path",
-            Self::KernelName(..) | Self::Prefix | Self::HttpPath => "text",
+            Self::KernelName(..) | Self::Prefix(_) | Self::HttpPath(_) => "text",
             Self::Secret => "secret",
             Self::Secrets => "table of secrets",
             Self::DcOverrides => "table of IP:port lists",
@@ -151,6 +163,7 @@ impl Field<'_> {
             Kind::ErrorRate => self.error_rate(value),
             Kind::Choice(choices) => self.choice(value, choices),
             Kind::Address(set) => self.take(text(value, addresses::socket), set),
+            Kind::Endpoint(set) => self.take(text(value, addresses::endpoint), set),
             Kind::Addresses(set) => self.addresses(value, set),
             Kind::Ip(set) => self.take(text(value, addresses::ip), set),
             Kind::Host(set) => self.take(text(value, addresses::host), set),
@@ -160,11 +173,20 @@ impl Field<'_> {
             Kind::Networks(set) => self.each(value, addresses::network, set),
             Kind::Proxies(set) => self.each(value, urls::proxy, set),
             Kind::Pages(parse, set) => self.each(value, parse, set),
+            Kind::PageOrNone(parse, set) => {
+                let page = text(value, parse).map(Some);
+                self.take(page, set) && value.as_str() != Some("")
+            }
+            Kind::Names(set) => {
+                let names = self.list(value, |name| Ok(name.to_owned()));
+                let is_some = !names.is_empty();
+                self.take(Ok(Some(names)), set) && is_some
+            }
             Kind::ListSources(set) => self.each(value, urls::list_source, set),
             Kind::Path(parse, set) => self.take(text(value, parse), set),
             Kind::KernelName(parse, set) => self.take(text(value, parse), set),
-            Kind::Prefix => self.take(text(value, prefix), |_, ()| ()),
-            Kind::HttpPath => self.take(text(value, |_| Ok(())), |_, ()| ()),
+            Kind::Prefix(set) => self.take(text(value, addresses::prefix), set),
+            Kind::HttpPath(set) => self.take(text(value, addresses::http_path), set),
             Kind::Secret => self.secret(value),
             // Read above, where they are tables.
             Kind::Secrets | Kind::DcOverrides => false,
@@ -390,11 +412,6 @@ fn number(value: &Value) -> Result<u16, &'static str> {
     value.as_integer().and_then(|whole| u16::try_from(whole).ok()).ok_or(NOT_A_NUMBER)
 }
 
-fn prefix(text: &str) -> Result<(), &'static str> {
-    let plain = text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-    if plain { Ok(()) } else { Err("must be lower-case letters and digits only") }
-}
-
 /// Where a span starts; documents that were parsed from text have one for everything.
 pub fn start(span: Option<std::ops::Range<usize>>, fallback: usize) -> usize {
     span.map_or(fallback, |span| span.start)
@@ -417,10 +434,32 @@ pub const SHAPING: Choices =
     &[("burst", |d| d.shape_always = false), ("always", |d| d.shape_always = true)];
 
 /// For `stats.statsd.tag-format`.
-pub const TAG_FORMAT: Choices = &[("datadog", |_| ()), ("influxdb", |_| ()), ("graphite", |_| ())];
+pub const TAG_FORMAT: Choices = &[
+    ("datadog", |d| d.statsd.tags = Some(TagFormat::Datadog)),
+    ("influxdb", |d| d.statsd.tags = Some(TagFormat::Influxdb)),
+    ("graphite", |d| d.statsd.tags = Some(TagFormat::Graphite)),
+];
 
-/// How we say that a feature is missing.
-pub const NOT_YET: &str = "not yet in this version";
+/// For `log-level`.
+pub const LOG_LEVEL: Choices = &[
+    ("error", |d| d.log_level = Some(LogLevel::Error)),
+    ("warn", |d| d.log_level = Some(LogLevel::Warn)),
+    ("info", |d| d.log_level = Some(LogLevel::Info)),
+    ("debug", |d| d.log_level = Some(LogLevel::Debug)),
+];
+
+/// For `log-format`.
+pub const LOG_FORMAT: Choices = &[
+    ("text", |d| d.log_format = Some(LogFormat::Text)),
+    ("json", |d| d.log_format = Some(LogFormat::Json)),
+];
+
+/// For `log-to`.
+pub const LOG_TO: Choices = &[
+    ("stderr", |d| d.log_to = Some(LogTo::Stderr)),
+    ("syslog", |d| d.log_to = Some(LogTo::Syslog)),
+    ("journal", |d| d.log_to = Some(LogTo::Journal)),
+];
 
 const DEFAULT_ERROR_RATE: f64 = 0.001;
 pub(super) const NOT_TEXT: &str = "must be a text in quotes";

@@ -8,8 +8,8 @@ use std::path::Path;
 use toml_edit::{Document, Item, TableLike};
 
 use super::draft::Draft;
-use super::keys::{self, KEYS, Key, Since};
-use super::kinds::{Field, NOT_YET, start};
+use super::keys::{self, KEYS, Key};
+use super::kinds::{Field, start};
 use super::report::{Complaint, Report, shown};
 use super::settings::Settings;
 use super::suggest;
@@ -100,11 +100,9 @@ impl Walk<'_> {
         }
         let Self { draft, report } = self;
         let asks = Field { key, at: value_at, draft, report }.read(item);
-        let Key { path, since, instead, .. } = key;
+        let Key { path, instead, .. } = key;
         if let Some(instead) = instead.filter(|_| asks) {
             self.report.warn(at, format!("{path}: old name; {instead}"));
-        } else if *since == Since::NotYet && asks {
-            self.report.warn(at, format!("{path}: {NOT_YET}, so it has no effect"));
         }
     }
 

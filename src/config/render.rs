@@ -1,7 +1,6 @@
 //! The table of keys as text for people: `example.config.toml`, and the list in the README.
 
-use super::keys::{KEYS, Key, Since};
-use super::kinds::NOT_YET;
+use super::keys::{KEYS, Key};
 
 /// The text of `example.config.toml`. Every line that is not a header is a comment; without its
 /// `#`, a key says what holds anyway, or shows a sample where nothing does.
@@ -33,24 +32,17 @@ pub fn markdown() -> String {
             true => "none".to_string(),
             false => format!("`{}`", key.value),
         };
-        let remark = match (key.instead, key.since) {
-            (Some(instead), _) => format!(" Old name: {instead}."),
-            (None, Since::Ready) => String::new(),
-            (None, Since::NotYet | Since::NotYetDetail) => format!(" *{NOT_YET}*"),
-        };
+        let old = |instead| format!(" Old name: {instead}.");
+        let remark = key.instead.map(old).unwrap_or_default();
         let Key { path, kind, doc, .. } = key;
         out.push_str(&format!("| `{path}` | {} | {default} | {doc}{remark} |\n", kind.name()));
     }
     out
 }
 
-fn remarks(key: &Key) -> String {
-    let since = match key.since {
-        Since::Ready => String::new(),
-        Since::NotYet | Since::NotYetDetail => format!(" ({NOT_YET})"),
-    };
+fn remarks(key: &Key) -> &'static str {
     let is_sample = key.is_unset && !key.is_whole_table();
-    format!("{since}{}", if is_sample { " No default; for example:" } else { "" })
+    if is_sample { " No default; for example:" } else { "" }
 }
 
 /// Breaks lines between words, so that none is longer than 100 columns.

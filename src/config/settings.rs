@@ -1,6 +1,7 @@
 //! What the rest of the program reads: plain, typed, valid. Made by `load.rs` only, so a value
 //! here never needs a second check.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,9 +17,17 @@ pub struct Settings {
     /// The listeners for clients, in the order of the file; never empty, no duplicates.
     pub binds: Vec<SocketAddr>,
     /// The listener of `GET /stats`.
-    pub api_bind: Option<SocketAddr>,
-    /// `debug = true`: log one connection's story too.
-    pub debug: bool,
+    pub api_bind: Option<Endpoint>,
+    /// Metrics for Prometheus; `None` = off.
+    pub prometheus: Option<PrometheusSettings>,
+    /// Metrics for statsd; `None` = off.
+    pub statsd: Option<StatsdSettings>,
+    /// What is logged, how and where.
+    pub log: LogSettings,
+    /// Where our process number is written.
+    pub pid_file: Option<PathBuf>,
+    /// Totals that survive a restart; `None` = off.
+    pub state: Option<StateSettings>,
     /// Most simultaneous sessions, fronted ones included (1..=65535).
     pub concurrency: u32,
     /// Order and filter of Telegram's addresses.
@@ -49,6 +58,8 @@ pub struct Settings {
     pub replay: Option<ReplaySettings>,
     /// `[telegram.dc-overrides]`: addresses that replace the built-in ones of a DC.
     pub dc_overrides: Vec<(u16, Vec<SocketAddr>)>,
+    /// Who tells `access` and `doctor` our own address; `None` = nobody. The daemon never asks.
+    pub public_ip_url: Option<Url>,
     /// Who is asked for names.
     pub dns: DnsSettings,
     /// Ways to Telegram; empty = directly.
@@ -101,6 +112,117 @@ pub struct UserSettings {
     pub name: String,
     /// Its key and host.
     pub secret: Secret,
+    /// Not in `disabled-users`.
+    pub enabled: bool,
+}
+
+/// Where we listen for HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Endpoint {
+    /// An address and a port.
+    Tcp(SocketAddr),
+    /// A Unix socket, by its absolute path.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(addr) => write!(f, "{addr}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// `[stats.prometheus]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrometheusSettings {
+    /// Where it is served.
+    pub bind: Endpoint,
+    /// Under which path; `/` = any.
+    pub path: String,
+    /// First part of the names, without the underscore.
+    pub prefix: String,
+    /// Names and traffic of the users too.
+    pub per_user: bool,
+}
+
+/// `[stats.statsd]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatsdSettings {
+    /// Where it listens, over UDP.
+    pub address: SocketAddr,
+    /// First part of the names, without the dot.
+    pub prefix: String,
+    /// How labels are written.
+    pub tags: TagFormat,
+}
+
+/// How statsd lines carry labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TagFormat {
+    /// `name:1|c|#label:value`.
+    Datadog,
+    /// `name,label=value:1|c`.
+    Influxdb,
+    /// `name;label=value:1|c`.
+    Graphite,
+}
+
+/// The log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LogSettings {
+    /// The least urgent lines that are wanted.
+    pub level: LogLevel,
+    /// How a line looks.
+    pub format: LogFormat,
+    /// Where it goes.
+    pub to: LogTo,
+}
+
+/// `log-level`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogLevel {
+    /// Something is lost.
+    Error,
+    /// Something needs the operator.
+    Warn,
+    /// What the operator may want to know.
+    #[default]
+    Info,
+    /// Every connection's story.
+    Debug,
+}
+
+/// `log-format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// `key=value`.
+    #[default]
+    Text,
+    /// One object per line.
+    Json,
+}
+
+/// `log-to`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogTo {
+    /// Standard error.
+    #[default]
+    Stderr,
+    /// `/dev/log`.
+    Syslog,
+    /// systemd's journal.
+    Journal,
+}
+
+/// `state-file` and `state-interval`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateSettings {
+    /// The file.
+    pub path: PathBuf,
+    /// The least time between two writes.
+    pub every: Duration,
 }
 
 /// `prefer-ip`.

@@ -138,6 +138,12 @@ pub fn file(text: &str) -> Result<PathBuf, &'static str> {
     if found { Ok(absolute(text)) } else { Err("there is no such file; check the path") }
 }
 
+/// Reads the path of a file that we write, there or not.
+pub fn own_file(text: &str) -> Result<PathBuf, &'static str> {
+    let is_folder = text.ends_with('/') || fs::metadata(text).is_ok_and(|found| found.is_dir());
+    if is_folder { Err("this is a folder; name a file in it") } else { Ok(absolute(text)) }
+}
+
 /// Reads the path of a folder. One that is not there is made when it is needed: a disk that comes
 /// late must not keep the proxy from starting.
 pub fn folder(text: &str) -> Result<PathBuf, &'static str> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use mio::event::Event;
 use mio::{Events, Poll, Registry};
 
-use crate::config::settings::{EgressSettings, Origin, Settings};
+use crate::config::settings::{EgressSettings, Endpoint, LogLevel, Origin, Settings};
 use crate::daemon::admin::{Admin, MOST_VISITS};
 use crate::daemon::doors::{Door, Guest};
 use crate::daemon::errand::agenda::Job;
@@ -33,7 +33,7 @@ use crate::policy::moderation::{Moderation, Round};
 /// # Errors
 /// One line that says what could not be had at start: a listener, or the system's poller.
 pub fn run(settings: Settings, origin: Origin) -> Result<(), String> {
-    crate::io::logger::init(settings.debug);
+    crate::io::logger::init(settings.log.level == LogLevel::Debug);
     for warning in &origin.warnings {
         log::warn!("event=config {warning}");
     }
@@ -69,7 +69,10 @@ impl Server {
             log::info!("event=listening addr={}", listener.local_addr());
             doors.push(Door::new(listener, registry, DOORS + at)?);
         }
-        let stats = settings.api_bind.and_then(|addr| stats_door(addr, registry));
+        let stats = match settings.api_bind {
+            Some(Endpoint::Tcp(addr)) => stats_door(addr, registry),
+            _ => None,
+        };
         let mut signals = Signals::new()?;
         signals.register(registry, SIGNALS)?;
 

@@ -155,7 +155,7 @@ fn people(rng: &mut Rng) -> Vec<UserSettings> {
         let mut key = [at as u8 + 1; 16];
         rng.fill(&mut key[1..]);
         let secret = Secret::new(key, format!("h{}.example", at % hosts).as_bytes());
-        UserSettings { name: format!("u{at:02}"), secret: secret.expect("a host") }
+        UserSettings { name: format!("u{at:02}"), secret: secret.expect("a host"), enabled: true }
     };
     (0..count).map(person).collect()
 }

@@ -1,0 +1,99 @@
+//! The keys of the operator's tools: metrics, logs, totals, users who are switched off.
+
+use std::path::Path;
+use std::time::Duration;
+
+use mtbox::config::settings::{Endpoint, LogFormat, LogLevel, LogSettings, LogTo, TagFormat};
+
+use super::{SECRET, minimal, quiet, said, said_of};
+
+#[test]
+fn metrics_have_the_reference_s_defaults() {
+    let settings = quiet(&format!(
+        "{}[stats.statsd]\nenabled = true\naddress = \"127.0.0.1:8125\"\n\
+         [stats.prometheus]\nenabled = true\nbind-to = \"127.0.0.1:3129\"\n",
+        minimal()
+    ));
+    let statsd = settings.statsd.unwrap();
+    assert_eq!(statsd.address, "127.0.0.1:8125".parse().unwrap());
+    assert_eq!((statsd.prefix.as_str(), statsd.tags), ("mtg", TagFormat::Datadog));
+    let prometheus = settings.prometheus.unwrap();
+    assert_eq!(prometheus.bind, Endpoint::Tcp("127.0.0.1:3129".parse().unwrap()));
+    assert_eq!((prometheus.path.as_str(), prometheus.prefix.as_str()), ("/", "mtg"));
+    assert!(!prometheus.per_user);
+    assert!(settings.state.is_none() && settings.pid_file.is_none());
+}
+
+#[test]
+fn every_key_of_the_metrics_reaches_the_settings() {
+    let settings = quiet(&format!(
+        "{}[stats.statsd]\nenabled = true\naddress = \"[::1]:1\"\nmetric-prefix = \"a1\"\n\
+         tag-format = \"Graphite\"\n\
+         [stats.prometheus]\nenabled = true\nbind-to = \"unix:/run/m.sock\"\nper-user = true\n\
+         http-path = \"metrics\"\nmetric-prefix = \"b2\"\n",
+        minimal()
+    ));
+    let statsd = settings.statsd.unwrap();
+    assert_eq!((statsd.prefix.as_str(), statsd.tags), ("a1", TagFormat::Graphite));
+    let prometheus = settings.prometheus.unwrap();
+    assert_eq!(prometheus.bind, Endpoint::Unix("/run/m.sock".into()));
+    assert_eq!((prometheus.path.as_str(), prometheus.prefix.as_str()), ("/metrics", "b2"));
+    assert!(prometheus.per_user);
+}
+
+/// The reference listens on a random port of every address (gotcha D10).
+#[test]
+fn metrics_without_an_address_are_refused() {
+    for (line, wanted) in [
+        ("stats.prometheus.enabled = true", "add bind-to = "),
+        ("stats.statsd.enabled = true", "add address = "),
+        ("stats.prometheus.bind-to = \"unix:run\"", "not the path of a socket"),
+        ("stats.prometheus.http-path = \"/a?b\"", "must be the path of a URL"),
+        ("stats.prometheus.metric-prefix = \"A\"", "lower-case letters and digits"),
+        ("stats.statsd.tag-format = \"csv\"", "write one of datadog, influxdb, graphite"),
+        ("api-bind-to = \"9090\"", "not IP:port"),
+    ] {
+        let said = said(line);
+        assert!(said.len() == 1 && said[0].contains(": error: "), "{line}: {said:#?}");
+        assert!(said[0].contains(wanted), "{line}: {said:#?}");
+    }
+}
+
+#[test]
+fn the_log_the_state_and_the_pid_are_read() {
+    let folder = env!("CARGO_TARGET_TMPDIR");
+    let settings = quiet(&format!(
+        "log-level = \"Warn\"\nlog-format = \"json\"\nlog-to = \"syslog\"\n\
+         pid-file = \"{folder}/pid\"\nstate-file = \"{folder}/state\"\nstate-interval = \"5s\"\n\
+         network.public-ip-url = \"http://127.0.0.1:1/ip\"\n{}",
+        minimal()
+    ));
+    let log = LogSettings { level: LogLevel::Warn, format: LogFormat::Json, to: LogTo::Syslog };
+    assert_eq!(settings.log, log);
+    assert_eq!(settings.pid_file.as_deref(), Some(Path::new(folder).join("pid").as_path()));
+    let state = settings.state.unwrap();
+    assert_eq!(
+        (state.path, state.every),
+        (Path::new(folder).join("state"), Duration::from_secs(5))
+    );
+    assert_eq!(settings.public_ip_url.unwrap().host, "127.0.0.1");
+    let nobody = quiet(&format!("network.public-ip-url = \"\"\n{}", minimal()));
+    assert!(nobody.public_ip_url.is_none(), "nobody is asked");
+    assert_eq!(quiet(&minimal()).public_ip_url.unwrap().host, "ifconfig.co");
+}
+
+#[test]
+fn disabled_users_stay_users_and_unknown_names_are_warned_of() {
+    let text = format!(
+        "bind-to = \"[::]:443\"\ndisabled-users = [\"bob\"]\n[secrets]\nalice = \"{SECRET}\"\n\
+         bob = \"ee11112233445566778899aabbccddeeff6578616d706c652e6f7267\"\n"
+    );
+    let settings = quiet(&text);
+    let enabled: Vec<bool> = settings.users.iter().map(|user| user.enabled).collect();
+    assert_eq!(enabled, [true, false]);
+    let said = said_of(&text.replace("[\"bob\"]", "[\"bob\", \"bobby\"]"));
+    assert_eq!(
+        said,
+        ["mtbox.toml:2:26: warning: disabled-users: no user is called \"bobby\"; delete it"]
+    );
+}
