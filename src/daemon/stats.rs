@@ -19,9 +19,9 @@ pub fn body(world: &World) -> String {
         share.put("active", throttle.is_active());
         share.put("limit", throttle.limit());
         let mut caps = Object::default();
-        for ((user, _), cap) in world.users.iter().zip(throttle.caps()) {
-            if let Some(cap) = cap {
-                caps.put(user.name(), cap);
+        for id in world.users.ids() {
+            if let Some(cap) = throttle.cap(world.users.position(id)) {
+                caps.put(world.users.get(id).name(), cap);
             }
         }
         if !caps.is_empty() {
@@ -64,6 +64,9 @@ pub fn body(world: &World) -> String {
         person.put("bytes_in", user.bytes_in);
         person.put("bytes_out", user.bytes_out);
         person.put("last_seen", user.last_seen_ms.map(|at| stamp(world, at)));
+        if !user.is_enabled() {
+            person.put("disabled", true);
+        }
         users.put(user.name(), person);
     }
     report.put("users", users);

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::config::settings::Settings;
+use crate::config::settings::{Settings, UserSettings};
 use crate::daemon::addresses::BadAddresses;
 use crate::daemon::answer::KeyShares;
 use crate::daemon::dc_list::DcList;
@@ -31,7 +31,7 @@ use crate::policy::profile::Profiles;
 use crate::policy::replay::Replay;
 use crate::policy::shaper::Pace;
 use crate::policy::throttle::Throttle;
-use crate::policy::users::{HostId, Users};
+use crate::policy::users::{HostId, Person, Users};
 
 /// The shared half of the daemon.
 pub struct World {
@@ -142,13 +142,13 @@ impl World {
     /// A world with everything empty. `seed` makes the random bytes; `most_buffers` is the pool's
     /// bound in blocks.
     pub fn new(settings: Rc<Settings>, seed: [u8; 48], most_buffers: usize, slots: usize) -> Self {
-        let users = Users::new(settings.users.iter().map(|u| (u.name.as_str(), &u.secret)));
+        let users = Users::new(people(&settings));
         let throttle =
             settings.throttle.map(|t| Throttle::new(t.max_connections, settings.users.len()));
         let replay = settings
             .replay
             .map(|r| Replay::new(usize::try_from(r.max_bytes).unwrap_or(usize::MAX)));
-        let (mut drbg, hosts) = (Drbg::new(seed), users.hosts().len());
+        let (mut drbg, hosts) = (Drbg::new(seed), users.hosts().count());
         Self {
             users,
             throttle,
@@ -309,6 +309,12 @@ impl World {
             }
         }
     }
+}
+
+/// The users of the config.
+pub fn people(settings: &Settings) -> impl Iterator<Item = Person<'_>> {
+    let users = settings.users.iter();
+    users.map(|UserSettings { name, secret, enabled }| Person { name, secret, enabled: *enabled })
 }
 
 /// The wheel key of a session; key 0 is [`TIMER_THROTTLE`].

@@ -216,8 +216,11 @@ impl Offer {
     }
 }
 
-/// The key fits; now the clock, the replay store and the fair share have their say.
+/// The key fits; now the operator, the clock, the replay store and the fair share have their say.
 fn judge(user: UserId, stamp: &Stamp, book: &mut Book<'_>) -> Result<(), Suspicion> {
+    if !book.users.get(user).is_enabled() {
+        return Err(Suspicion::Disabled);
+    }
     if let Some(now) = book.unix_s {
         let within = client_hello::within(stamp.unix, now, book.tolerance_s);
         within.map_err(|off_s| Suspicion::ClockOff { off_s })?;

@@ -62,6 +62,16 @@ impl Throttle {
         self.caps.iter().map(|cap| cap.map(|cap| cap.max(1)))
     }
 
+    /// The cap of one user.
+    pub fn cap(&self, user: usize) -> Option<u32> {
+        self.caps.get(user).copied().flatten().map(|cap| cap.max(1))
+    }
+
+    /// Another limit for everybody, from the next look on.
+    pub fn set_limit(&mut self, limit: u32) {
+        self.limit = limit;
+    }
+
     /// Computes the caps for these live connections, whose users may have become more or fewer.
     pub fn recompute(&mut self, counts: &[u32]) {
         self.caps.resize(counts.len(), None);

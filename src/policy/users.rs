@@ -1,7 +1,8 @@
 //! The people: names, keys, plain counters, and the order in which their keys are tried.
 //!
-//! One thread owns this table, so a counter is a plain `u64` and a user is an index. Secrets are
-//! bound to their host: only users whose host equals the SNI are candidates for a hello.
+//! One thread owns this table, so a counter is a plain `u64` and a user is an index, which stays
+//! the same for as long as the user is there, whoever comes and goes. Secrets are bound to their
+//! host: only users whose host equals the SNI are candidates for a hello.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -31,6 +32,7 @@ pub struct User {
     key: [u8; 16],
     hello_key: HelloKey,
     host: HostId,
+    enabled: bool,
     /// Payload bytes from the client that have left towards Telegram.
     pub bytes_in: u64,
     /// Payload bytes from Telegram that have left towards the client.
@@ -59,11 +61,48 @@ impl User {
     pub fn host(&self) -> HostId {
         self.host
     }
+
+    /// Whether this user may connect.
+    pub fn is_enabled(&self) -> bool {
+        self.enabled
+    }
 }
 
-/// Everybody, in ascending byte order of the names.
+/// One person as the config has it.
+#[derive(Debug, Clone, Copy)]
+pub struct Person<'a> {
+    /// The name in `[secrets]`.
+    pub name: &'a str,
+    /// The key and the host.
+    pub secret: &'a Secret,
+    /// May connect.
+    pub enabled: bool,
+}
+
+/// What [`Users::reload`] did.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// Who was not there before.
+    pub added: usize,
+    /// Who is not there any more.
+    pub removed: usize,
+    /// Whose secret, or leave to connect, is another one now.
+    pub changed: usize,
+    /// Whose sessions have to end: removed, disabled, or with another secret.
+    pub revoked: Vec<UserId>,
+    /// Hosts that nobody named before. Their places may have been those of others.
+    pub new_hosts: Vec<HostId>,
+    /// Hosts that nobody names any more.
+    pub old_hosts: Vec<HostId>,
+}
+
+/// Everybody.
+#[derive(Default)]
 pub struct Users {
+    /// By id. Who has gone keeps the place, disabled, until a later reload gives it away.
     list: Vec<User>,
+    /// Who is there, in ascending byte order of the names.
+    sorted: Vec<UserId>,
     connections: Vec<u32>,
     live: u32,
     hosts: Vec<Host>,
@@ -72,7 +111,7 @@ pub struct Users {
 
 struct Host {
     name: Vec<u8>,
-    /// Everybody of this host, most recently admitted first.
+    /// Everybody of this host, most recently admitted first; empty = nobody names it any more.
     order: Vec<UserId>,
 }
 
@@ -81,35 +120,155 @@ impl Users {
     ///
     /// # Panics
     /// When there are more than 65,535 users, which a config file of the permitted size cannot
-    /// hold, or none at all, which the config refuses.
-    pub fn new<'a>(people: impl Iterator<Item = (&'a str, &'a Secret)>) -> Self {
-        let mut hosts: Vec<Host> = Vec::new();
-        let mut list: Vec<User> = Vec::new();
-        for (name, secret) in people {
-            let id = UserId(index(list.len()));
-            let host = hosts.iter().position(|h| h.name == secret.host()).unwrap_or_else(|| {
-                hosts.push(Host { name: secret.host().to_vec(), order: Vec::new() });
-                hosts.len() - 1
-            });
-            hosts[host].order.push(id);
-            list.push(User {
-                name: name.to_owned(),
-                key: *secret.key(),
-                hello_key: HelloKey::new(secret.key()),
-                host: HostId(index(host)),
-                bytes_in: 0,
-                bytes_out: 0,
-                last_seen_ms: None,
-            });
+    /// hold.
+    pub fn new<'a>(people: impl Iterator<Item = Person<'a>>) -> Self {
+        let mut users = Self::default();
+        users.reload(people);
+        users
+    }
+
+    /// Takes the people of a new config, in ascending byte order of their names. Who was there
+    /// before keeps id and counters.
+    ///
+    /// # Panics
+    /// As [`Users::new`]; places are given away again, so that reloads do not add up.
+    pub fn reload<'a>(&mut self, people: impl Iterator<Item = Person<'a>>) -> Change {
+        let mut change = Change::default();
+        let before = std::mem::take(&mut self.sorted);
+        // A place or a host that this very reload sets free may still be in somebody's hands.
+        let mut is_here = vec![false; self.list.len()];
+        before.iter().for_each(|id| is_here[usize::from(id.0)] = true);
+        let mut free: Vec<usize> =
+            (0..self.list.len()).filter(|at| !is_here[*at] && self.connections[*at] == 0).collect();
+        let mut free_hosts: Vec<usize> =
+            (0..self.hosts.len()).filter(|at| self.hosts[*at].order.is_empty()).collect();
+        is_here.fill(false);
+        for person in people {
+            let known = before.binary_search_by(|id| self.get(*id).name.as_str().cmp(person.name));
+            let host = self.host_for(person.secret.host(), &mut free_hosts, &mut change);
+            let id = match known {
+                Ok(at) => self.keep(before[at], person, host, &mut change),
+                Err(_) => self.add(person, host, free.pop()),
+            };
+            change.added += usize::from(known.is_err());
+            is_here.resize(self.list.len(), false);
+            is_here[usize::from(id.0)] = true;
+            self.sorted.push(id);
         }
-        assert!(!list.is_empty(), "the config guarantees at least one user");
-        let hints = Hints::new(list.len());
-        Self { connections: vec![0; list.len()], live: 0, list, hosts, hints }
+        for id in before.into_iter().filter(|id| !is_here[usize::from(id.0)]) {
+            self.get_mut(id).enabled = false;
+            change.removed += 1;
+            change.revoked.push(id);
+        }
+        self.sort_hosts(&is_here, &mut change);
+        self.hints.keep(self.sorted.len(), |id| is_here[usize::from(id.0)]);
+        change
+    }
+
+    fn keep(
+        &mut self,
+        id: UserId,
+        person: Person<'_>,
+        host: HostId,
+        change: &mut Change,
+    ) -> UserId {
+        let user = self.get_mut(id);
+        let is_rotated = user.key != *person.secret.key() || user.host != host;
+        if is_rotated {
+            user.key = *person.secret.key();
+            user.hello_key = HelloKey::new(person.secret.key());
+            user.host = host;
+        }
+        let was_enabled = std::mem::replace(&mut user.enabled, person.enabled);
+        if is_rotated || was_enabled && !person.enabled {
+            change.revoked.push(id);
+        }
+        change.changed += usize::from(is_rotated || was_enabled != person.enabled);
+        id
+    }
+
+    fn add(&mut self, person: Person<'_>, host: HostId, free: Option<usize>) -> UserId {
+        let user = User {
+            name: person.name.to_owned(),
+            key: *person.secret.key(),
+            hello_key: HelloKey::new(person.secret.key()),
+            host,
+            enabled: person.enabled,
+            bytes_in: 0,
+            bytes_out: 0,
+            last_seen_ms: None,
+        };
+        match free {
+            Some(at) => {
+                self.list[at] = user;
+                UserId(index(at))
+            }
+            None => {
+                self.list.push(user);
+                self.connections.push(0);
+                UserId(index(self.list.len() - 1))
+            }
+        }
+    }
+
+    /// The host of this name; a new one takes a free place.
+    fn host_for(&mut self, name: &[u8], free: &mut Vec<usize>, change: &mut Change) -> HostId {
+        let known = self.hosts.iter().position(|host| host.name == name);
+        if let Some(at) = known.filter(|at| !free.contains(at)) {
+            return HostId(index(at));
+        }
+        let host = Host { name: name.to_vec(), order: Vec::new() };
+        let at = match known.or(free.last().copied()) {
+            Some(at) => {
+                free.retain(|other| *other != at);
+                self.hosts[at] = host;
+                at
+            }
+            None => {
+                self.hosts.push(host);
+                self.hosts.len() - 1
+            }
+        };
+        change.new_hosts.push(HostId(index(at)));
+        HostId(index(at))
+    }
+
+    /// Puts everybody where they belong now; who was there keeps the order.
+    fn sort_hosts(&mut self, is_here: &[bool], change: &mut Change) {
+        let Self { list, hosts, sorted, .. } = self;
+        let mut is_placed = vec![false; list.len()];
+        for (at, host) in hosts.iter_mut().enumerate() {
+            let was_named = !host.order.is_empty();
+            host.order.retain(|id| {
+                let at_id = usize::from(id.0);
+                let stays = is_here[at_id] && list[at_id].host.index() == at && !is_placed[at_id];
+                is_placed[at_id] |= stays;
+                stays
+            });
+            if was_named && host.order.is_empty() {
+                change.old_hosts.push(HostId(index(at)));
+            }
+        }
+        for id in sorted.iter().filter(|id| !is_placed[usize::from(id.0)]) {
+            hosts[list[usize::from(id.0)].host.index()].order.push(*id);
+        }
+        change.old_hosts.retain(|id| hosts[id.index()].order.is_empty());
     }
 
     /// Everybody in the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = (&User, u32)> {
-        self.list.iter().zip(self.connections.iter().copied())
+        self.ids().map(|id| (self.get(id), self.connections[usize::from(id.0)]))
+    }
+
+    /// The same as ids.
+    pub fn ids(&self) -> impl Iterator<Item = UserId> + '_ {
+        self.sorted.iter().copied()
+    }
+
+    /// Who is called so.
+    pub fn named(&self, name: &str) -> Option<UserId> {
+        let at = self.sorted.binary_search_by(|id| self.get(*id).name.as_str().cmp(name));
+        at.ok().map(|at| self.sorted[at])
     }
 
     /// The record of one user.
@@ -122,7 +281,7 @@ impl Users {
         &mut self.list[usize::from(id.0)]
     }
 
-    /// Live connections per user, in the order of the names.
+    /// Live connections by [`Users::position`]; 0 where nobody is.
     pub fn connections(&self) -> &[u32] {
         &self.connections
     }
@@ -139,17 +298,19 @@ impl Users {
 
     /// The host that equals this SNI, byte for byte.
     pub fn host_named(&self, sni: &[u8]) -> Option<HostId> {
-        self.hosts.iter().position(|h| h.name == sni).map(|i| HostId(index(i)))
+        let is_it = |host: &Host| host.name == sni && !host.order.is_empty();
+        self.hosts.iter().position(is_it).map(|at| HostId(index(at)))
     }
 
     /// The host of the first user by name: where strangers without a known SNI go.
     pub fn first_host(&self) -> HostId {
-        self.list[0].host
+        self.sorted.first().map_or(HostId(0), |id| self.get(*id).host)
     }
 
     /// Every distinct host.
-    pub fn hosts(&self) -> impl ExactSizeIterator<Item = HostId> + use<> {
-        (0..index(self.hosts.len())).map(HostId)
+    pub fn hosts(&self) -> impl Iterator<Item = HostId> + '_ {
+        let named = self.hosts.iter().enumerate().filter(|(_, host)| !host.order.is_empty());
+        named.map(|(at, _)| HostId(index(at)))
     }
 
     /// A host's name as it stands in the secrets.
@@ -190,6 +351,7 @@ impl Users {
 
 /// Which users were last admitted from an address: a direct-mapped table of a few users per
 /// address, since a family sits behind one. A collision only costs a few HMACs.
+#[derive(Default)]
 struct Hints {
     slots: Vec<Hint>,
     hash: RandomState,
@@ -202,10 +364,16 @@ struct Hint {
 }
 
 impl Hints {
-    fn new(users: usize) -> Self {
+    /// Makes room for `users` people and forgets who is not there.
+    fn keep(&mut self, users: usize, is_here: impl Fn(UserId) -> bool) {
         // A lone user needs no hint; the table grows with the number of people, within bounds.
         let slots = if users < 2 { 0 } else { (users * 4).next_power_of_two().clamp(16, 1024) };
-        Self { slots: vec![Hint::default(); slots], hash: RandomState::new() }
+        if slots != self.slots.len() {
+            self.slots = vec![Hint::default(); slots];
+        }
+        for user in self.slots.iter_mut().flat_map(|hint| &mut hint.users) {
+            *user = user.filter(|id| is_here(*id));
+        }
     }
 
     fn place(&self, addr: IpAddr) -> Option<(usize, u32)> {
@@ -242,63 +410,4 @@ fn index(len: usize) -> u16 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn people(hosts: &[(&str, &str)]) -> Users {
-        let secrets: Vec<(String, Secret)> = hosts
-            .iter()
-            .enumerate()
-            .map(|(i, (name, host))| {
-                (name.to_string(), Secret::new([i as u8 + 1; 16], host.as_bytes()).unwrap())
-            })
-            .collect();
-        Users::new(secrets.iter().map(|(n, s)| (n.as_str(), s)))
-    }
-
-    fn names(users: &Users, host: HostId, addr: IpAddr) -> Vec<String> {
-        users.candidates(host, addr).map(|id| users.get(id).name().to_owned()).collect()
-    }
-
-    const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
-
-    #[test]
-    fn only_users_of_the_host_are_candidates() {
-        let users = people(&[("a", "one"), ("b", "two"), ("c", "one")]);
-        let one = users.host_named(b"one").unwrap();
-        assert_eq!(names(&users, one, HOME), ["a", "c"]);
-        assert!(users.host_named(b"three").is_none());
-        assert_eq!(users.host_name(users.first_host()), b"one");
-    }
-
-    #[test]
-    fn the_last_user_of_the_address_comes_first_then_the_most_recent() {
-        let mut users = people(&[("a", "h"), ("b", "h"), ("c", "h"), ("d", "h")]);
-        let host = users.first_host();
-        let ids: Vec<UserId> = users.candidates(host, HOME).collect();
-        // An address that does not share HOME's place in the table, whatever the hash's key.
-        let place = |addr| users.hints.place(addr).map(|(slot, _)| slot);
-        let away = (1..=255).map(|last| IpAddr::from([198, 51, 100, last]));
-        let away = away.into_iter().find(|addr| place(*addr) != place(HOME)).unwrap();
-        users.admitted(ids[1], HOME, 1);
-        users.admitted(ids[3], away, 2);
-        assert_eq!(names(&users, host, HOME), ["b", "d", "a", "c"]);
-        assert_eq!(names(&users, host, away), ["d", "b", "a", "c"]);
-        users.admitted(ids[2], HOME, 3);
-        assert_eq!(names(&users, host, HOME), ["c", "b", "d", "a"]);
-    }
-
-    #[test]
-    fn counts_return_to_zero() {
-        let mut users = people(&[("a", "h"), ("b", "h")]);
-        let ids: Vec<UserId> = users.candidates(users.first_host(), HOME).collect();
-        users.admitted(ids[0], HOME, 1);
-        users.admitted(ids[0], HOME, 1);
-        users.admitted(ids[1], HOME, 1);
-        assert_eq!((users.connections(), users.live()), (&[2, 1][..], 3));
-        users.left(ids[0]);
-        users.left(ids[0]);
-        users.left(ids[1]);
-        assert_eq!((users.connections(), users.live()), (&[0, 0][..], 0));
-    }
-}
+mod tests;

@@ -316,6 +316,8 @@ pub enum Suspicion {
     Replay,
     /// The user has as many connections as the throttle allows.
     Throttled,
+    /// The key is right; the operator has switched the user off.
+    Disabled,
 }
 
 impl Suspicion {
@@ -338,6 +340,7 @@ impl Suspicion {
             Self::ClockOff { .. } => "clock-off",
             Self::Replay => "replay",
             Self::Throttled => "throttled",
+            Self::Disabled => "disabled",
         }
     }
 }

@@ -5,6 +5,7 @@ use sha2::Sha256;
 
 use super::*;
 use crate::policy::throttle::Throttle;
+use crate::policy::users::Person;
 use crate::proto::chrome_hello;
 use crate::proto::secret::Secret;
 
@@ -14,11 +15,13 @@ const NOW_S: u64 = 1_800_000_000;
 /// Three slices and a bit.
 const PEOPLE: u8 = 50;
 
+fn secrets() -> Vec<(String, Secret)> {
+    (0..PEOPLE).map(|i| (format!("{i:03}"), Secret::new([i; 16], HOST).unwrap())).collect()
+}
+
 /// The first user stands first in the order of trials.
 fn people() -> Users {
-    let secrets: Vec<(String, Secret)> =
-        (0..PEOPLE).map(|i| (format!("{i:03}"), Secret::new([i; 16], HOST).unwrap())).collect();
-    Users::new(secrets.iter().map(|(name, secret)| (name.as_str(), secret)))
+    Users::new(secrets().iter().map(|(name, secret)| Person { name, secret, enabled: true }))
 }
 
 /// A hello that opens with `key`, said at `clock`.
@@ -106,6 +109,18 @@ fn a_wrong_clock_and_a_full_share_take_as_many_turns_as_a_wrong_key() {
     house.users.admitted(first, HERE, 0);
     house.throttle.recompute(house.users.connections());
     assert_eq!(house.refusal(&hello(0, NOW_S)), (Suspicion::Throttled, true, turns));
+}
+
+#[test]
+fn a_disabled_user_is_known_and_takes_as_many_turns_as_a_wrong_key() {
+    let mut house = House::new(1_000);
+    let secrets = secrets();
+    let people = secrets.iter().enumerate();
+    house.users.reload(people.map(|(at, (name, secret))| Person { name, secret, enabled: at > 0 }));
+    let turns = u32::from(PEOPLE).div_ceil(SLICE as u32);
+    assert_eq!(house.refusal(&hello(0, NOW_S)), (Suspicion::Disabled, true, turns));
+    assert_eq!(house.refusal(&hello(0, NOW_S)), (Suspicion::Disabled, true, turns), "no replay");
+    assert!(matches!(house.verdict(&hello(1, NOW_S)), (Verdict::Admit(_), 1)));
 }
 
 #[test]
