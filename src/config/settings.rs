@@ -239,7 +239,7 @@ pub enum PreferIp {
 }
 
 /// `[domain-fronting]`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FrontSettings {
     /// A name or an address to dial instead of the secret's host.
     pub host: Option<String>,
@@ -254,7 +254,7 @@ pub struct FrontSettings {
 }
 
 /// `proxy-protocol-listener`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProxyProtocolSettings {
     /// Whose headers count; empty = everybody's.
     pub trusted: Vec<Network>,
@@ -293,7 +293,7 @@ impl Network {
 }
 
 /// `network.dns`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DnsSettings {
     /// Who is asked.
     pub server: NameServer,
@@ -321,7 +321,7 @@ pub enum NameServer {
 }
 
 /// One of `network.proxies`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
     /// The empty text or `direct`.
     Direct,
@@ -330,7 +330,7 @@ pub enum Route {
 }
 
 /// A SOCKS5 proxy and when to stop asking it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProxySettings {
     /// A name or a literal address.
     pub host: String,
@@ -348,7 +348,7 @@ pub struct ProxySettings {
 
 /// From where our own connections start. Device and addresses are not applied to destinations on
 /// loopback, unless they are loopback themselves.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EgressSettings {
     /// `SO_BINDTODEVICE`.
     pub device: Option<String>,
@@ -359,7 +359,7 @@ pub struct EgressSettings {
 }
 
 /// `[defense.blocklist]` or `[defense.allowlist]`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListSettings {
     /// Files and web addresses.
     pub sources: Vec<ListSource>,
@@ -379,7 +379,7 @@ pub enum ListSource {
 }
 
 /// `[defense.doppelganger]`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShapeSettings {
     /// Pace every record, not only the first ones after a pause.
     pub always: bool,
@@ -388,7 +388,7 @@ pub struct ShapeSettings {
 }
 
 /// Visits to web sites.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RaidSettings {
     /// `https` pages to learn the pace from; empty = the built-in statistics.
     pub pages: Vec<Url>,
@@ -399,7 +399,7 @@ pub struct RaidSettings {
 }
 
 /// `[throttle]`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ThrottleSettings {
     /// Connections that the users share (1..=65535).
     pub max_connections: u32,
@@ -408,7 +408,7 @@ pub struct ThrottleSettings {
 }
 
 /// `[network.timeout]`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
     /// Dial, per address.
     pub tcp: Duration,
@@ -421,7 +421,7 @@ pub struct Timeouts {
 }
 
 /// `[network.keep-alive]`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeepAlive {
     /// `SO_KEEPALIVE`.
     pub enabled: bool,
@@ -434,7 +434,7 @@ pub struct KeepAlive {
 }
 
 /// `[defense.anti-replay]`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReplaySettings {
     /// Upper bound of the store in bytes.
     pub max_bytes: u64,

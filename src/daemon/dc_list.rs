@@ -44,6 +44,14 @@ pub fn plan(world: &mut World) {
     }
 }
 
+/// Begins anew, with other pages. Returns the jobs that are not there any more.
+pub fn reload(world: &mut World) -> Vec<Job> {
+    let gone = world.agenda.forget(|job| matches!(job, Job::DcPage(_)));
+    world.dc_list = DcList::default();
+    plan(world);
+    gone.into_iter().map(|(job, _)| job).collect()
+}
+
 /// Starts to fetch a page.
 pub fn fetch(page: usize, world: &mut World) {
     let Some(url) = world.settings.dc_list.as_ref().and_then(|pages| pages.get(page)) else {
@@ -94,6 +102,10 @@ impl Errand for PageErrand {
 
     fn end(&mut self) -> Step {
         self.fetch.end()
+    }
+
+    fn job(&self) -> Option<Job> {
+        Some(Job::DcPage(self.page))
     }
 
     fn settle(self: Box<Self>, outcome: Result<(), String>, world: &mut World) {

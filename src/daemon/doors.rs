@@ -1,5 +1,5 @@
-//! The listeners: who stands before them, and what happens when an accept goes wrong. Trouble of
-//! the system pauses all of them; trouble of one listener pauses that one alone.
+//! The listeners: who stands before them, what happens when an accept goes wrong, and how they
+//! move. Trouble of the system pauses all of them; trouble of one listener pauses that one alone.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,9 +7,150 @@ use std::net::SocketAddr;
 use mio::Registry;
 
 use crate::io::clock::Tick;
-use crate::io::listen::{AcceptTrouble, Listener};
+use crate::io::listen::{AcceptTrouble, Bind, Listener};
 use crate::io::logger::Folded;
 use crate::io::wire::MioWire;
+
+/// The listeners for clients, each with a place that is its own for as long as it is there.
+pub struct Doors {
+    places: Vec<Option<Door>>,
+    /// The token of the first place.
+    base: usize,
+}
+
+impl Doors {
+    /// Opens all or none; events come with tokens from `base` on.
+    ///
+    /// # Errors
+    /// The system's error, with the address in its text.
+    pub fn open(binds: &[Bind], registry: &Registry, base: usize) -> io::Result<Self> {
+        let mut doors = Self { places: Vec::new(), base };
+        for bind in binds {
+            let place = doors.free_place();
+            doors.put(place, Door::open(*bind, registry, base + place)?);
+        }
+        Ok(doors)
+    }
+
+    /// Those that are open.
+    pub fn iter(&self) -> impl Iterator<Item = &Door> {
+        self.places.iter().flatten()
+    }
+
+    /// The same, to look before.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Door> {
+        self.places.iter_mut().flatten()
+    }
+
+    /// The poller says that somebody stands before the door with this token.
+    pub fn knock(&mut self, token: usize) {
+        if let Some(Some(door)) = self.places.get_mut(token.saturating_sub(self.base)) {
+            door.knock();
+        }
+    }
+
+    /// Closes all of them.
+    pub fn close(&mut self) {
+        self.places.clear();
+    }
+
+    /// Moves to other addresses: what is wanted and open stays as it is, new doors open before
+    /// old ones close, and who stands before an old one is let in by `admit` first. Returns how
+    /// many were opened and closed.
+    ///
+    /// # Errors
+    /// A new door cannot be opened: then everything is as before.
+    pub fn reopen(
+        &mut self,
+        wanted: &[Bind],
+        registry: &Registry,
+        mut admit: impl FnMut(&mut Door),
+    ) -> io::Result<(usize, usize)> {
+        let is_kept = |door: &Door| wanted.contains(&door.listener.wanted());
+        let is_open = |bind: &&Bind| !self.iter().any(|door| door.listener.wanted() == **bind);
+        let missing: Vec<Bind> = wanted.iter().filter(is_open).copied().collect();
+        let mut opened: Vec<(usize, Door)> = Vec::new();
+        let mut in_the_way = Vec::new();
+        for bind in missing {
+            let place = self.free_place_beside(&opened);
+            match Door::open(bind, registry, self.base + place) {
+                Ok(door) => opened.push((place, door)),
+                Err(e) if e.kind() == io::ErrorKind::AddrInUse && self.blocks(bind, wanted) => {
+                    in_the_way.push(bind);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        // An address that only an old door of ours keeps from us: that one has to go first.
+        let mut gone: Vec<Bind> = Vec::new();
+        for bind in in_the_way {
+            for place in &mut self.places {
+                let shares = |door: &Door| {
+                    !is_kept(door) && door.listener.wanted().addr.port() == bind.addr.port()
+                };
+                if let Some(mut door) = place.take_if(|door| shares(door)) {
+                    admit(&mut door);
+                    gone.push(door.listener.wanted());
+                }
+            }
+            let place = self.free_place_beside(&opened);
+            match Door::open(bind, registry, self.base + place) {
+                Ok(door) => opened.push((place, door)),
+                Err(e) => {
+                    drop(opened);
+                    self.restore(&gone, registry);
+                    return Err(e);
+                }
+            }
+        }
+        let mut closed = gone.len();
+        for place in &mut self.places {
+            if let Some(mut door) = place.take_if(|door| !is_kept(door)) {
+                admit(&mut door);
+                closed += 1;
+            }
+        }
+        let count = opened.len();
+        opened.into_iter().for_each(|(place, door)| self.put(place, door));
+        Ok((count, closed))
+    }
+
+    /// Whether a door that is about to close has the port.
+    fn blocks(&self, bind: Bind, wanted: &[Bind]) -> bool {
+        let mut going = self.iter().filter(|door| !wanted.contains(&door.listener.wanted()));
+        going.any(|door| door.listener.wanted().addr.port() == bind.addr.port())
+    }
+
+    /// Opens again what was closed for nothing.
+    fn restore(&mut self, gone: &[Bind], registry: &Registry) {
+        for bind in gone {
+            let place = self.free_place();
+            match Door::open(*bind, registry, self.base + place) {
+                Ok(door) => self.put(place, door),
+                Err(e) => log::error!("event=listener-lost error={:?}", e.to_string()),
+            }
+        }
+    }
+
+    fn free_place(&self) -> usize {
+        self.free_place_beside(&[])
+    }
+
+    fn free_place_beside(&self, taken: &[(usize, Door)]) -> usize {
+        let is_free = |place: &usize| {
+            self.places.get(*place).is_none_or(Option::is_none)
+                && taken.iter().all(|(other, _)| other != place)
+        };
+        (0..).find(is_free).unwrap_or(self.places.len())
+    }
+
+    fn put(&mut self, place: usize, door: Door) {
+        while self.places.len() <= place {
+            self.places.push(None);
+        }
+        self.places[place] = Some(door);
+    }
+}
 
 /// A listener and whether somebody may stand before it.
 pub struct Door {
@@ -32,6 +173,16 @@ pub enum Guest {
 }
 
 impl Door {
+    /// Listens; events come with `token`.
+    ///
+    /// # Errors
+    /// The system's error, with the address in its text.
+    pub fn open(bind: Bind, registry: &Registry, token: usize) -> io::Result<Self> {
+        let door = Self::new(Listener::bind(bind)?, registry, token)?;
+        log::info!("event=listening addr={}", door.listener.local_addr());
+        Ok(door)
+    }
+
     /// Events come with `token`.
     ///
     /// # Errors

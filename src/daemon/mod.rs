@@ -19,6 +19,7 @@ pub mod pipe;
 pub mod prologue;
 #[cfg(feature = "tls")]
 pub mod raid;
+pub mod reload;
 pub mod resolver;
 pub mod routes;
 pub mod scout;
@@ -55,12 +56,19 @@ pub struct Daemon<N: Net> {
 
 impl<N: Net> Daemon<N> {
     /// An empty daemon for at most `most_sessions` at once.
-    pub fn new(mut world: World, net: N, most_sessions: usize) -> Self {
-        // Strangers may take half of the places, or the few that there are.
-        let front_cap = (most_sessions / 2).max(most_sessions.min(16));
-        world.front_cap = u32::try_from(front_cap).unwrap_or(u32::MAX);
+    pub fn new(world: World, net: N, most_sessions: usize) -> Self {
         let (sessions, ready) = (Slab::new(), VecDeque::new());
-        Self { sessions, world, net, ready, most_sessions, announced: false }
+        let mut daemon = Self { sessions, world, net, ready, most_sessions, announced: false };
+        daemon.set_most_sessions(most_sessions);
+        daemon
+    }
+
+    /// Another limit; who is there already stays.
+    fn set_most_sessions(&mut self, most: usize) {
+        self.most_sessions = most;
+        // Strangers may take half of the places, or the few that there are.
+        let front_cap = (most / 2).max(most.min(16));
+        self.world.front_cap = u32::try_from(front_cap).unwrap_or(u32::MAX);
     }
 
     /// Sessions that live now, fronted ones included.

@@ -61,6 +61,13 @@ impl Names {
         Lookup::Pending
     }
 
+    /// Forgets what is known, and asks anew for what is being waited for: somebody else answers
+    /// from now on.
+    pub fn start_over(&mut self) {
+        self.known.clear();
+        self.wanted = self.waiting.iter().map(|wait| wait.name.clone()).collect();
+    }
+
     /// The next name that the resolver has to find.
     pub fn next_wanted(&mut self) -> Option<String> {
         self.wanted.pop_front()

@@ -9,6 +9,8 @@ use crate::daemon::errand::line::Via;
 use crate::daemon::errand::{Errand, Sight, Step, Target};
 use crate::daemon::world::World;
 use crate::io::clock::Tick;
+use crate::policy::calibrate::Fit;
+use crate::policy::shaper::Pace;
 use crate::policy::visit::Visit;
 
 /// Puts the pages on the agenda. Without a shape there is no pace to learn.
@@ -19,6 +21,15 @@ pub fn plan(world: &mut World) {
         let wait = u64::from(world.drbg.u32_below(APART_MS));
         world.agenda.add(Job::Visit(page), Tick(world.now.0 + page as u64 * 1_000 + wait));
     }
+}
+
+/// Begins anew, with other pages; what was learned from those of before goes with them. Returns
+/// the jobs that are not there any more.
+pub fn reload(world: &mut World) -> Vec<Job> {
+    let gone = world.agenda.forget(|job| matches!(job, Job::Visit(_)));
+    (world.pace, world.fit) = (Pace::default(), Fit::default());
+    plan(world);
+    gone.into_iter().map(|(job, _)| job).collect()
 }
 
 /// Starts a visit.
@@ -64,6 +75,10 @@ impl Errand for VisitErrand {
 
     fn end(&mut self) -> Step {
         self.fetch.end()
+    }
+
+    fn job(&self) -> Option<Job> {
+        Some(Job::Visit(self.page))
     }
 
     fn settle(self: Box<Self>, outcome: Result<(), String>, world: &mut World) {

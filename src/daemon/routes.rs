@@ -10,14 +10,19 @@ use crate::policy::breaker::{Breaker, Circuit};
 use crate::policy::drbg::Drbg;
 use crate::proto::socks5::{Goal, Negotiation};
 
-/// All ways; empty = there are no proxies, and everything goes straight.
+/// All ways; none = there are no proxies, and everything goes straight. A way is known by a number
+/// that no other way ever gets.
 #[derive(Default)]
 pub struct Routes {
     ways: Vec<Way>,
+    next: usize,
 }
 
 /// One of them.
 pub struct Way {
+    number: usize,
+    /// The config does not name it any more: connections that are on this way go on, until then.
+    until: Option<Tick>,
     /// `None` = straight from this machine.
     proxy: Option<ProxySettings>,
     breaker: Breaker,
@@ -45,38 +50,62 @@ pub enum Entry {
 impl Routes {
     /// As the settings name them.
     pub fn new(settings: &Settings) -> Self {
-        let way = |route: &Route| match route {
-            Route::Direct => Way::new(None, Breaker::new(u32::MAX, 0, 0)),
-            Route::Socks5(proxy) => {
-                let half_open = proxy.half_open_timeout.as_millis() as u64;
-                let reset = proxy.reset_failures_timeout.as_millis() as u64;
-                let breaker = Breaker::new(proxy.open_threshold, half_open, reset);
-                Way::new(Some(proxy.clone()), breaker)
-            }
-        };
-        Self { ways: settings.routes.iter().map(way).collect() }
+        let mut routes = Self::default();
+        routes.reload(&settings.routes, Tick(0));
+        routes
+    }
+
+    /// As new settings name them. A way that was there before keeps what is known of it.
+    pub fn reload(&mut self, wanted: &[Route], now: Tick) {
+        let mut before = std::mem::take(&mut self.ways);
+        for route in wanted {
+            let known = before.iter().position(|way| way.until.is_none() && way.is(route));
+            let way = known.map(|at| before.remove(at)).unwrap_or_else(|| {
+                self.next += 1;
+                Way::new(self.next - 1, route)
+            });
+            self.ways.push(way);
+        }
+        before.retain(|way| way.until.is_none_or(|until| now < until));
+        for way in &mut before {
+            way.until.get_or_insert(Tick(now.0 + FAREWELL_MS));
+        }
+        before.truncate(MOST_FAREWELLS);
+        self.ways.append(&mut before);
+    }
+
+    fn named(&self) -> impl Iterator<Item = &Way> {
+        self.ways.iter().filter(|way| way.until.is_none())
+    }
+
+    fn get(&self, number: usize) -> Option<&Way> {
+        self.ways.iter().find(|way| way.number == number)
+    }
+
+    fn get_mut(&mut self, number: usize) -> Option<&mut Way> {
+        self.ways.iter_mut().find(|way| way.number == number)
     }
 
     /// Whether there are no proxies.
     pub fn is_empty(&self) -> bool {
-        self.ways.is_empty()
+        self.named().next().is_none()
     }
 
     /// All ways in random order, for one connection.
     pub fn shuffled(&self, drbg: &mut Drbg) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.ways.len()).collect();
+        let mut order: Vec<usize> = self.named().map(|way| way.number).collect();
         drbg.shuffle(&mut order);
         order
     }
 
     /// Whether a way may be tried now; asking counts as trying when it is half open.
     pub fn admit(&mut self, way: usize, now: Tick) -> bool {
-        self.ways.get_mut(way).is_some_and(|way| way.breaker.admit(now.0))
+        self.get_mut(way).is_some_and(|way| way.breaker.admit(now.0))
     }
 
     /// Where a way begins.
     pub fn entry(&self, way: usize, names: &mut Names, token: usize, now: Tick) -> Entry {
-        let Some(way) = self.ways.get(way) else { return Entry::Unknown };
+        let Some(way) = self.get(way) else { return Entry::Unknown };
         let Some(proxy) = &way.proxy else { return Entry::Direct };
         if let Ok(ip) = proxy.host.parse::<IpAddr>() {
             return Entry::Proxy(SocketAddr::new(ip, proxy.port));
@@ -90,20 +119,20 @@ impl Routes {
 
     /// Begins to negotiate with the proxy of a way: the state and the first bytes.
     pub fn negotiate(&self, way: usize, goal: Goal) -> Option<(Negotiation, Vec<u8>)> {
-        let user = self.ways.get(way)?.proxy.as_ref()?.user.clone();
+        let user = self.get(way)?.proxy.as_ref()?.user.clone();
         Some(Negotiation::new(goal, user))
     }
 
     /// A way is being tried.
     pub fn tried(&mut self, way: usize) {
-        if let Some(way) = self.ways.get_mut(way) {
+        if let Some(way) = self.get_mut(way) {
             way.dials += 1;
         }
     }
 
     /// A way has led to its goal, or its proxy said truly that the goal cannot be reached.
     pub fn succeeded(&mut self, way: usize) {
-        if let Some(way) = self.ways.get_mut(way)
+        if let Some(way) = self.get_mut(way)
             && way.breaker.succeeded()
         {
             log::info!("event=proxy-back proxy={}", way.name());
@@ -112,7 +141,7 @@ impl Routes {
 
     /// A proxy did not do its work.
     pub fn failed(&mut self, way: usize, why: &str, now: Tick) {
-        let Some(way) = self.ways.get_mut(way) else { return };
+        let Some(way) = self.get_mut(way) else { return };
         way.failures += 1;
         way.last_error = Some(why.to_owned());
         if way.breaker.failed(now.0) {
@@ -122,14 +151,31 @@ impl Routes {
 
     /// The proxies, for `/stats`.
     pub fn proxies(&self, now: Tick) -> impl Iterator<Item = (String, Circuit, &Way)> {
-        let proxies = self.ways.iter().filter(|way| way.proxy.is_some());
+        let proxies = self.named().filter(|way| way.proxy.is_some());
         proxies.map(move |way| (way.name(), way.breaker.circuit(now.0), way))
     }
 }
 
 impl Way {
-    fn new(proxy: Option<ProxySettings>, breaker: Breaker) -> Self {
-        Self { proxy, breaker, dials: 0, failures: 0, last_error: None }
+    fn new(number: usize, route: &Route) -> Self {
+        let (proxy, breaker) = match route {
+            Route::Direct => (None, Breaker::new(u32::MAX, 0, 0)),
+            Route::Socks5(proxy) => {
+                let half_open = proxy.half_open_timeout.as_millis() as u64;
+                let reset = proxy.reset_failures_timeout.as_millis() as u64;
+                let breaker = Breaker::new(proxy.open_threshold, half_open, reset);
+                (Some(proxy.clone()), breaker)
+            }
+        };
+        Self { number, until: None, proxy, breaker, dials: 0, failures: 0, last_error: None }
+    }
+
+    fn is(&self, route: &Route) -> bool {
+        match (&self.proxy, route) {
+            (None, Route::Direct) => true,
+            (Some(own), Route::Socks5(proxy)) => own == proxy,
+            _ => false,
+        }
     }
 
     /// `host:port`, never the user.
@@ -139,5 +185,50 @@ impl Way {
             Some(proxy) if proxy.host.contains(':') => format!("[{}]:{}", proxy.host, proxy.port),
             Some(proxy) => format!("{}:{}", proxy.host, proxy.port),
         }
+    }
+}
+
+/// Longer than anybody takes to connect by a way.
+const FAREWELL_MS: u64 = 120_000;
+/// Ways that the config does not name any more and that are still kept.
+const MOST_FAREWELLS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load;
+
+    fn routes(list: &str) -> Vec<Route> {
+        let secret = "ee00112233445566778899aabbccddeeff6578616d706c652e6f7267";
+        let text = format!(
+            "secret = \"{secret}\"\nbind-to = \"[::]:443\"\n[network]\nproxies = [{list}]\n"
+        );
+        load::load(text.as_bytes(), "a.toml").unwrap().settings.routes
+    }
+
+    #[test]
+    fn a_way_keeps_its_number_and_who_is_on_an_old_one_arrives() {
+        let (one, two) = ("\"socks5://127.0.0.1:1\"", "\"socks5://u:p@127.0.0.1:2\"");
+        let mut ways = Routes::default();
+        ways.reload(&routes(one), Tick(0));
+        ways.failed(0, "no", Tick(0));
+        ways.reload(&routes(&format!("{two}, {one}")), Tick(1));
+        let seen: Vec<u64> = ways.proxies(Tick(1)).map(|(_, _, way)| way.failures).collect();
+        assert_eq!(seen, [0, 1]);
+        assert_eq!(ways.shuffled(&mut Drbg::new([7; 48])).len(), 2);
+        ways.reload(&routes(two), Tick(2));
+        let entry = |ways: &Routes| ways.entry(0, &mut Names::default(), 1, Tick(3));
+        assert_eq!(entry(&ways), Entry::Proxy("127.0.0.1:1".parse().unwrap()));
+        assert_eq!(ways.shuffled(&mut Drbg::new([7; 48])), [1]);
+        ways.reload(&routes(one), Tick(4));
+        assert_eq!(ways.shuffled(&mut Drbg::new([7; 48])), [2], "it is a new one");
+        ways.reload(&routes(one), Tick(2 + FAREWELL_MS));
+        assert_eq!(entry(&ways), Entry::Unknown);
+        ways.reload(&[], Tick(3 + FAREWELL_MS));
+        assert!(ways.is_empty());
+        for at in 0..200 {
+            ways.reload(&routes(&format!("\"socks5://127.0.0.1:{}\"", at + 10)), Tick(0));
+        }
+        assert!(ways.ways.len() <= MOST_FAREWELLS + 1);
     }
 }

@@ -10,7 +10,7 @@ use crate::daemon::errand::{Errand, Sight, Step, Target};
 use crate::daemon::world::World;
 use crate::io::clock::Tick;
 use crate::policy::profile::Look;
-use crate::policy::users::HostId;
+use crate::policy::users::{Change, HostId};
 use crate::proto::chrome_hello::{self, ChromeHello};
 use crate::proto::proxy_header;
 use crate::proto::server_flight::{Oddity, Progress, ServerFlight};
@@ -34,6 +34,15 @@ impl Scouts {
         Self { states: vec![State::default(); hosts] }
     }
 
+    /// Begins anew with a host, which may be one more than before.
+    fn renew(&mut self, host: HostId) {
+        let hosts = self.states.len().max(host.index() + 1);
+        self.states.resize(hosts, State::default());
+        if let Some(state) = self.states.get_mut(host.index()) {
+            *state = State::default();
+        }
+    }
+
     /// `true` = this has not been said before.
     fn tell(&mut self, host: HostId, advice: Advice) -> bool {
         let Some(state) = self.states.get_mut(host.index()) else { return false };
@@ -47,13 +56,38 @@ impl Scouts {
 
 /// Puts a look at each host on the agenda, one after another.
 pub fn plan(world: &mut World) {
+    let hosts: Vec<HostId> = world.users.hosts().collect();
+    plan_for(&hosts, world);
+}
+
+fn plan_for(hosts: &[HostId], world: &mut World) {
     if !world.settings.front.scout {
         return;
     }
-    for host in world.users.hosts() {
-        let wait = host.index() as u64 * APART_MS + u64::from(world.drbg.u32_below(CHANCE_MS));
-        world.agenda.add(Job::Look(host), Tick(world.now.0 + wait));
+    for (place, host) in hosts.iter().enumerate() {
+        let wait = place as u64 * APART_MS + u64::from(world.drbg.u32_below(CHANCE_MS));
+        world.agenda.add(Job::Look(*host), Tick(world.now.0 + wait));
     }
+}
+
+/// Looks anew: at every host when strangers are led elsewhere now, otherwise at those that are
+/// new. Returns the jobs that are not there any more.
+pub fn reload(is_elsewhere: bool, change: &Change, world: &mut World) -> Vec<Job> {
+    let new: Vec<HostId> = match is_elsewhere {
+        true => world.users.hosts().collect(),
+        false => change.new_hosts.clone(),
+    };
+    let is_gone = |job| match job {
+        Job::Look(host) => is_elsewhere || new.contains(&host) || change.old_hosts.contains(&host),
+        _ => false,
+    };
+    let gone = world.agenda.forget(is_gone);
+    for host in &new {
+        world.profiles.renew(*host, &mut world.drbg);
+        world.scouts.renew(*host);
+    }
+    plan_for(&new, world);
+    gone.into_iter().map(|(job, _)| job).collect()
 }
 
 /// Starts a look.
@@ -128,6 +162,10 @@ impl Errand for LookErrand {
 
     fn patience_ms(&self) -> Option<u64> {
         Some(if self.flight.may_end() { SILENCE_MS } else { LOOK_MS })
+    }
+
+    fn job(&self) -> Option<Job> {
+        Some(Job::Look(self.host))
     }
 
     fn settle(self: Box<Self>, outcome: Result<(), String>, world: &mut World) {

@@ -1,8 +1,12 @@
 //! Joins the daemon to the operating system: the poller, the listeners, signals, the resolver's
-//! sockets and the stats listener. The only place that waits.
+//! sockets and the stats listener. The only place that waits. `server/reload.rs` takes a new
+//! config.
+
+mod reload;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -11,7 +15,7 @@ use mio::{Events, Poll, Registry};
 
 use crate::config::settings::{EgressSettings, Endpoint, LogLevel, Origin, Settings};
 use crate::daemon::admin::{Admin, MOST_VISITS};
-use crate::daemon::doors::{Door, Guest};
+use crate::daemon::doors::{Door, Doors, Guest};
 use crate::daemon::errand::agenda::Job;
 use crate::daemon::errand::{Errands, MOST_ERRANDS};
 #[cfg(feature = "tls")]
@@ -23,6 +27,8 @@ use crate::daemon::{Daemon, dc_list, dialer, lists, scout, sizing};
 use crate::io::clock::{Clock, Tick};
 use crate::io::egress::Egress;
 use crate::io::listen::{self, Manner};
+use crate::io::notify::Notify;
+use crate::io::pid_file::PidFile;
 use crate::io::signals::{Signal, Signals};
 use crate::io::sockopt::SocketOptions;
 use crate::io::wire::MioNet;
@@ -37,7 +43,7 @@ pub fn run(settings: Settings, origin: Origin) -> Result<(), String> {
     for warning in &origin.warnings {
         log::warn!("event=config {warning}");
     }
-    let mut server = Server::new(settings).map_err(|e| e.to_string())?;
+    let mut server = Server::new(settings, origin.config_path).map_err(|e| e.to_string())?;
     server.serve().map_err(|e| format!("the event loop failed: {e}"))
 }
 
@@ -45,7 +51,7 @@ struct Server {
     poll: Poll,
     daemon: Daemon<MioNet>,
     clock: Clock,
-    doors: Vec<Door>,
+    doors: Doors,
     /// Accepting is paused until then, or until a session ends.
     paused: Option<Tick>,
     stats: Option<Door>,
@@ -56,19 +62,21 @@ struct Server {
     moderation: Moderation,
     /// We are leaving, at the latest then.
     leaving: Option<Tick>,
+    /// The file that a reload reads.
+    config: Option<PathBuf>,
+    /// Removed when we leave.
+    pid_file: Option<PidFile>,
+    notify: Notify,
+    /// When the service manager must hear of us.
+    watchdog: Option<Tick>,
 }
 
 impl Server {
-    fn new(settings: Settings) -> io::Result<Self> {
+    fn new(settings: Settings, config: Option<PathBuf>) -> io::Result<Self> {
         let poll = Poll::new()?;
         let registry = poll.registry();
-        let mut doors = Vec::new();
-        for (at, listener) in
-            listen::bind_all(&settings.binds, manner(&settings))?.into_iter().enumerate()
-        {
-            log::info!("event=listening addr={}", listener.local_addr());
-            doors.push(Door::new(listener, registry, DOORS + at)?);
-        }
+        let binds = listen::plan(&settings.binds, manner(&settings));
+        let doors = Doors::open(&binds, registry, DOORS)?;
         let stats = match settings.api_bind {
             Some(Endpoint::Tcp(addr)) => stats_door(addr, registry),
             _ => None,
@@ -83,18 +91,7 @@ impl Server {
         let (now, wall) = clock.read();
         let mut world = World::new(Rc::new(settings), seed, sizes.blocks, sizes.slots);
         world.set_time(now, wall);
-        // Accepted sockets inherit these.
-        let options = dialer::options(&world);
-        let outcomes = doors.iter().map(|door| door.listener().prepare(&options));
-        if let Some(Err(e)) = outcomes.reduce(|all, one| all.and(one)) {
-            congestion_refused(&options, &e);
-        }
-        world.own_binds = doors.iter().map(|door| door.listener().local_addr()).collect();
-        let public = [world.settings.public_ipv4, world.settings.public_ipv6];
-        for ip in public.into_iter().flatten() {
-            let ports = world.settings.binds.iter().map(SocketAddr::port);
-            world.own_binds.extend(ports.map(|port| SocketAddr::new(ip, port)));
-        }
+        settle_doors(&doors, &mut world);
         if world.book().unix_s.is_none() {
             log::warn!(
                 "event=clock-unset hint=\"earlier than this build: no time checks for now\""
@@ -108,7 +105,10 @@ impl Server {
         #[cfg(feature = "tls")]
         raid::plan(&mut world);
         let net = MioNet::new(registry.try_clone()?, egress(&world.settings));
+        let pid_file = world.settings.pid_file.as_deref().and_then(write_pid);
         let daemon = Daemon::new(world, net, sizes.sessions);
+        let notify = Notify::from_env();
+        let watchdog = notify.watchdog().map(|_| now);
         Ok(Self {
             poll,
             daemon,
@@ -122,12 +122,17 @@ impl Server {
             signals,
             moderation,
             leaving: None,
+            config,
+            pid_file,
+            notify,
+            watchdog,
         })
     }
 
     fn serve(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS);
         let mut busy = true;
+        self.notify.ready(&self.status());
         loop {
             let timeout = if busy { Some(Duration::ZERO) } else { self.patience() };
             match self.poll.poll(&mut events, timeout) {
@@ -136,6 +141,7 @@ impl Server {
             }
             let (now, wall) = self.clock.read();
             self.daemon.begin(now, wall);
+            self.show_life();
             for event in &events {
                 if self.note(event) {
                     return Ok(());
@@ -179,6 +185,7 @@ impl Server {
             self.daemon.world.agenda.due(),
             self.paused,
             self.leaving,
+            self.watchdog,
         ];
         let now = self.daemon.world.now;
         let resting = self.doors.iter().chain(&self.stats).map(|door| door.due(now));
@@ -195,11 +202,7 @@ impl Server {
                     door.knock();
                 }
             }
-            token if token >= DOORS => {
-                if let Some(door) = self.doors.get_mut(token - DOORS) {
-                    door.knock();
-                }
-            }
+            token if token >= DOORS => self.doors.knock(token),
             token if token >= QUESTS => self.resolver.on_ready(token - QUESTS, readiness(event)),
             token if token >= ERRANDS => {
                 self.errands.on_ready(token - ERRANDS, readiness(event));
@@ -220,13 +223,14 @@ impl Server {
                 }
                 Signal::Terminate => {
                     log::info!("event=stopping sessions={}", self.daemon.sessions());
+                    self.notify.stopping();
                     self.leaving = Some(Tick(self.daemon.world.now.0 + DRAIN_MS));
-                    self.doors.clear();
+                    self.doors.close();
                     self.daemon.drain();
                 }
-                Signal::Reload => {
-                    log::warn!("event=reload hint=\"not yet in this version: restart instead\"");
-                }
+                // Who leaves needs no new config.
+                Signal::Reload if self.leaving.is_some() => {}
+                Signal::Reload => self.reload(),
                 Signal::Report => log::info!(
                     "event=state sessions={} users={} fronted={} buffers={} bad_headers={}",
                     self.daemon.sessions(),
@@ -294,30 +298,49 @@ impl Server {
                     }
                     Guest::Gone => {}
                     Guest::Nobody => break,
-                    Guest::NoRoom => return self.pause(now),
+                    Guest::NoRoom => {
+                        self.paused = Some(Tick(now.0 + ACCEPT_PAUSE_MS));
+                        return false;
+                    }
                 }
             }
         }
         if self.daemon.world.lists.is_opening() {
             return true;
         }
-        for door in &mut self.doors {
+        for door in self.doors.iter_mut() {
             for _ in 0..ACCEPTS_PER_ROUND {
                 match door.look(now, &mut self.daemon.world.folded) {
                     Guest::New(wire, peer) => self.daemon.accept(wire, peer),
                     Guest::Gone => {}
                     Guest::Nobody => break,
-                    Guest::NoRoom => return self.pause(now),
+                    Guest::NoRoom => {
+                        self.paused = Some(Tick(now.0 + ACCEPT_PAUSE_MS));
+                        return false;
+                    }
                 }
             }
         }
         self.doors.iter().any(|door| door.is_worth_a_look(now))
     }
 
-    /// No more accepts for a moment, or until a session ends. Always `false`.
-    fn pause(&mut self, now: Tick) -> bool {
-        self.paused = Some(Tick(now.0 + ACCEPT_PAUSE_MS));
-        false
+    /// Tells a service manager that waits for it that the loop still turns.
+    fn show_life(&mut self) {
+        let now = self.daemon.world.now;
+        if let (Some(due), Some(period)) = (self.watchdog, self.notify.watchdog())
+            && now >= due
+        {
+            self.notify.alive();
+            self.watchdog = Some(Tick(now.0 + period.as_millis() as u64));
+        }
+    }
+
+    /// One line for the service manager.
+    fn status(&self) -> String {
+        let settings = &self.daemon.world.settings;
+        let binds: Vec<String> =
+            self.doors.iter().map(|door| door.listener().local_addr().to_string()).collect();
+        format!("{} users on {}", settings.users.len(), binds.join(", "))
     }
 
     /// Many small reads: let bytes gather for a moment instead of waking for each.
@@ -333,6 +356,32 @@ impl Server {
             std::thread::sleep(time);
         }
     }
+}
+
+/// Gives listeners and world what the one must know of the other.
+fn settle_doors(doors: &Doors, world: &mut World) {
+    // Accepted sockets inherit these.
+    let options = dialer::options(world);
+    let outcomes = doors.iter().map(|door| door.listener().prepare(&options));
+    if let Some(Err(e)) = outcomes.reduce(|all, one| all.and(one)) {
+        congestion_refused(&options, &e);
+    }
+    world.own_binds = doors.iter().map(|door| door.listener().local_addr()).collect();
+    let public = [world.settings.public_ipv4, world.settings.public_ipv6];
+    for ip in public.into_iter().flatten() {
+        let ports = world.settings.binds.iter().map(SocketAddr::port);
+        world.own_binds.extend(ports.map(|port| SocketAddr::new(ip, port)));
+    }
+}
+
+/// The pid file. Failing to write it is no reason not to run.
+fn write_pid(path: &Path) -> Option<PidFile> {
+    let outcome = PidFile::write(path);
+    outcome
+        .inspect_err(|e| {
+            log::warn!("event=pid-file-failed path={path:?} error={:?}", e.to_string());
+        })
+        .ok()
 }
 
 fn manner(settings: &Settings) -> Manner {

@@ -324,6 +324,8 @@ pub enum Why {
     Loop,
     /// A limit of ours was reached.
     Pressure,
+    /// The user was removed, disabled, or given another secret.
+    Revoked,
     /// The daemon is leaving.
     Drained,
 }
@@ -345,6 +347,7 @@ impl Why {
             Self::UnknownDc => "unknown-dc",
             Self::Loop => "front-loop",
             Self::Pressure => "pressure",
+            Self::Revoked => "revoked",
             Self::Drained => "drained",
         }
     }

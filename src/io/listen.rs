@@ -17,11 +17,12 @@ use super::wire::MioWire;
 /// A listening socket.
 pub struct Listener {
     inner: TcpListener,
+    wanted: Bind,
     addr: SocketAddr,
 }
 
 /// How a listener differs from an ordinary one.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Manner {
     /// `TCP_MAXSEG`: the largest segment, in bytes, that clients are asked to send.
     pub max_segment: Option<u16>,
@@ -42,41 +43,38 @@ pub enum AcceptTrouble {
     Broken(io::Error),
 }
 
-/// Binds all addresses or none.
+/// What to listen on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bind {
+    /// The address, never an IPv4-mapped one.
+    pub addr: SocketAddr,
+    /// It is unspecified and takes IPv4 and IPv6 alike.
+    pub both: bool,
+    /// How.
+    pub manner: Manner,
+}
+
+/// What these addresses mean together.
 ///
 /// An unspecified address, `0.0.0.0:P` or `[::]:P`, takes both families as the reference does
 /// (spec: network 1), unless an address of the other family has the same port: then each takes
 /// its own. A kernel without IPv6 serves IPv4 alone.
+pub fn plan(addrs: &[SocketAddr], manner: Manner) -> Vec<Bind> {
+    let addrs: Vec<SocketAddr> = addrs.iter().map(|addr| unmapped(*addr)).collect();
+    let bind = |addr: &SocketAddr| {
+        let rival = |a: &SocketAddr| a.port() == addr.port() && a.is_ipv4() != addr.is_ipv4();
+        let both = addr.ip().is_unspecified() && !addrs.iter().any(rival);
+        Bind { addr: *addr, both, manner }
+    };
+    addrs.iter().map(bind).collect()
+}
+
+/// Binds all addresses or none, see [`plan`].
 ///
 /// # Errors
 /// The system's error, with the address in its text.
 pub fn bind_all(addrs: &[SocketAddr], manner: Manner) -> io::Result<Vec<Listener>> {
-    let addrs: Vec<SocketAddr> = addrs.iter().map(|addr| unmapped(*addr)).collect();
-    addrs.iter().map(|addr| bind_one(*addr, &addrs, manner)).collect()
-}
-
-fn bind_one(mut addr: SocketAddr, all: &[SocketAddr], manner: Manner) -> io::Result<Listener> {
-    let rival = |a: &SocketAddr| a.port() == addr.port() && a.is_ipv4() != addr.is_ipv4();
-    let inner = if addr.ip().is_unspecified() && !all.iter().any(rival) {
-        open_both(addr.port(), manner)
-    } else {
-        open(addr, true, manner)
-    };
-    let inner = inner.map_err(|errno| {
-        let error = io::Error::from(errno);
-        let hint = match errno {
-            Errno::EACCES => "; ports below 1024 need root or CAP_NET_BIND_SERVICE",
-            Errno::EADDRINUSE if manner.reuse_port => {
-                "; another program listens there, without reuse-port or as another user"
-            }
-            Errno::EADDRINUSE => "; another program listens there",
-            Errno::EADDRNOTAVAIL => "; this machine has no such address",
-            _ => "",
-        };
-        io::Error::new(error.kind(), format!("cannot listen on {addr}: {error}{hint}"))
-    })?;
-    addr.set_port(inner.local_addr()?.port());
-    Ok(Listener { inner, addr })
+    plan(addrs, manner).into_iter().map(Listener::bind).collect()
 }
 
 /// One socket for both families. Only the lack of IPv6 leads to IPv4 alone: any other trouble,
@@ -122,6 +120,35 @@ fn unmapped(addr: SocketAddr) -> SocketAddr {
 }
 
 impl Listener {
+    /// Listens.
+    ///
+    /// # Errors
+    /// The system's error, with the address in its text.
+    pub fn bind(wanted: Bind) -> io::Result<Self> {
+        let Bind { mut addr, both, manner } = wanted;
+        let inner = if both { open_both(addr.port(), manner) } else { open(addr, true, manner) };
+        let inner = inner.map_err(|errno| {
+            let error = io::Error::from(errno);
+            let hint = match errno {
+                Errno::EACCES => "; ports below 1024 need root or CAP_NET_BIND_SERVICE",
+                Errno::EADDRINUSE if manner.reuse_port => {
+                    "; another program listens there, without reuse-port or as another user"
+                }
+                Errno::EADDRINUSE => "; another program listens there",
+                Errno::EADDRNOTAVAIL => "; this machine has no such address",
+                _ => "",
+            };
+            io::Error::new(error.kind(), format!("cannot listen on {addr}: {error}{hint}"))
+        })?;
+        addr.set_port(inner.local_addr()?.port());
+        Ok(Self { inner, wanted, addr })
+    }
+
+    /// What it was asked for.
+    pub fn wanted(&self) -> Bind {
+        self.wanted
+    }
+
     /// The address as it was asked for, with the port that it has.
     pub fn local_addr(&self) -> SocketAddr {
         self.addr

@@ -6,6 +6,8 @@ pub mod ifaces;
 pub mod limits;
 pub mod listen;
 pub mod logger;
+pub mod notify;
+pub mod pid_file;
 pub mod pool;
 pub mod signals;
 pub mod sockopt;

@@ -42,12 +42,17 @@ impl Pool {
     /// How many blocks could be lent now.
     pub fn lendable(&self) -> usize {
         let shelf = self.shelf.borrow();
-        shelf.most - shelf.lent
+        shelf.most.saturating_sub(shelf.lent)
     }
 
     /// How many blocks are out.
     pub fn in_use(&self) -> usize {
         self.shelf.borrow().lent
+    }
+
+    /// Another bound, which holds at once for what is lent from now on.
+    pub fn set_most(&self, most: usize) {
+        self.shelf.borrow_mut().most = most;
     }
 
     /// How many there may be.

@@ -129,6 +129,11 @@ impl MioNet {
         Self { registry, own: OwnAddresses::default(), egress }
     }
 
+    /// Sockets of ours leave another way from now on.
+    pub fn set_egress(&mut self, egress: Egress) {
+        self.egress = egress;
+    }
+
     /// A datagram socket on a fresh port that hears `to` only. Events come with `token`.
     ///
     /// # Errors

@@ -19,11 +19,15 @@ impl Profiles {
     /// Nothing known of `hosts` hosts. `drbg` makes the one thing by which our answers differ
     /// from those of another proxy of the same long-winded host.
     pub fn new(hosts: usize, drbg: &mut Drbg) -> Self {
-        let mut profile = || Profile {
-            ceiling: NOISE_MAX as u32 - drbg.u32_below(CEILING_SPREAD),
-            ..Profile::default()
-        };
-        Self { list: (0..hosts).map(|_| profile()).collect(), unknown: profile() }
+        Self { list: (0..hosts).map(|_| Profile::new(drbg)).collect(), unknown: Profile::new(drbg) }
+    }
+
+    /// Forgets what is known of a host, which may be one more than before.
+    pub fn renew(&mut self, host: HostId, drbg: &mut Drbg) {
+        while self.list.len() <= host.index() {
+            self.list.push(Profile::new(drbg));
+        }
+        *self.of_mut(host) = Profile::new(drbg);
     }
 
     /// What is known of a host.
@@ -62,6 +66,10 @@ pub struct Profile {
 }
 
 impl Profile {
+    fn new(drbg: &mut Drbg) -> Self {
+        Self { ceiling: NOISE_MAX as u32 - drbg.u32_below(CEILING_SPREAD), ..Self::default() }
+    }
+
     /// Adds a look; the oldest makes room.
     pub fn learn(&mut self, look: Look) {
         keep_latest(&mut self.looks, look);

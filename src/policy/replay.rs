@@ -19,12 +19,19 @@ impl Replay {
     /// An empty store of 4 KB that will use at most `max_bytes`, or 8 KB where that is less. A
     /// table that is being doubled stays within the bound, old and new together.
     pub fn new(max_bytes: usize) -> Self {
-        // Two generations share the bound; a table doubles, so its size is a power of two.
-        let slots = (max_bytes / 2 / size_of::<u64>()).max(FIRST_SLOTS);
-        let most_slots =
-            if slots.is_power_of_two() { slots } else { slots.next_power_of_two() / 2 };
         let (young, old) = (Generation::new(FIRST_SLOTS), Generation::new(0));
-        Self { young, old, hash: RandomState::new(), most_slots }
+        Self { young, old, hash: RandomState::new(), most_slots: most_slots(max_bytes) }
+    }
+
+    /// Another bound, as for [`Replay::new`]. What is remembered and fits in it stays.
+    pub fn set_most(&mut self, max_bytes: usize) {
+        self.most_slots = most_slots(max_bytes);
+        if self.old.slots.len() > self.most_slots {
+            self.old = Generation::new(0);
+        }
+        if self.young.slots.len() > self.most_slots {
+            self.young = Generation::new(FIRST_SLOTS);
+        }
     }
 
     /// Whether this digest was here before; from now on it was.
@@ -51,6 +58,12 @@ impl Replay {
     pub fn bytes(&self) -> usize {
         (self.young.slots.len() + self.old.slots.len()) * size_of::<u64>()
     }
+}
+
+/// Two generations share the bound; a table doubles, so its size is a power of two.
+fn most_slots(max_bytes: usize) -> usize {
+    let slots = (max_bytes / 2 / size_of::<u64>()).max(FIRST_SLOTS);
+    if slots.is_power_of_two() { slots } else { slots.next_power_of_two() / 2 }
 }
 
 /// One table, filled to three quarters at most.

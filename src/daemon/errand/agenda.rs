@@ -38,6 +38,21 @@ impl Agenda {
         self.entries.push(Entry { job, due: Some(at), failures: 0 });
     }
 
+    /// Forgets jobs; gives back what was there and when it was due (`None` = under way).
+    pub fn forget(&mut self, is_it: impl Fn(Job) -> bool) -> Vec<(Job, Option<Tick>)> {
+        let (gone, kept): (Vec<_>, _) =
+            std::mem::take(&mut self.entries).into_iter().partition(|entry| is_it(entry.job));
+        self.entries = kept;
+        gone.into_iter().map(|entry| (entry.job, entry.due)).collect()
+    }
+
+    /// Jobs that wait for a later time than `at` come then; those under way are left alone.
+    pub fn hasten(&mut self, is_it: impl Fn(Job) -> bool, at: Tick) {
+        for entry in self.entries.iter_mut().filter(|entry| is_it(entry.job)) {
+            entry.due = entry.due.map(|due| due.min(at));
+        }
+    }
+
     /// When the next job is due.
     pub fn due(&self) -> Option<Tick> {
         self.entries.iter().filter_map(|entry| entry.due).min()
@@ -100,6 +115,22 @@ mod tests {
         for _ in 0..100 {
             wait(&mut agenda, false, &mut drbg);
         }
+    }
+
+    #[test]
+    fn a_forgotten_job_never_comes_and_a_hastened_one_sooner() {
+        let mut agenda = Agenda::default();
+        for page in 0..3 {
+            agenda.add(Job::DcPage(page), Tick(10 * page as u64));
+        }
+        assert_eq!(agenda.next(Tick(0)), Some(JOB));
+        let gone = agenda.forget(|job| job != Job::DcPage(2));
+        assert_eq!(gone, [(JOB, None), (Job::DcPage(1), Some(Tick(10)))]);
+        agenda.done(JOB, true, HOUR_MS, Tick(0), &mut Drbg::new([7; 48]));
+        assert_eq!(agenda.due(), Some(Tick(20)), "who ends late is not there any more");
+        agenda.hasten(|_| true, Tick(15));
+        agenda.hasten(|_| true, Tick(17));
+        assert_eq!(agenda.due(), Some(Tick(15)));
     }
 
     #[test]

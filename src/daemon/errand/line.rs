@@ -180,7 +180,10 @@ impl Line {
         net: &mut MioNet,
         watch: Watch<'_>,
     ) -> Result<bool, String> {
-        let is_routed = self.target.via == Via::Routes && !world.routes.is_empty();
+        // Decided once: the ways may come and go while this goes on.
+        let is_fresh = self.wire.is_none() && self.addrs.is_none() && self.hop.is_none();
+        let is_routed = self.target.via == Via::Routes
+            && (self.ways.is_some() || is_fresh && !world.routes.is_empty());
         loop {
             if is_routed && self.hop.is_none() && !self.choose_way(world)? {
                 return Ok(false);

@@ -11,6 +11,7 @@ pub mod line;
 #[cfg(feature = "tls")]
 pub mod trust;
 
+use crate::daemon::errand::agenda::Job;
 use crate::daemon::errand::line::{Line, Place, State, Via};
 use crate::daemon::session::Readiness;
 use crate::daemon::world::World;
@@ -35,6 +36,11 @@ pub trait Errand {
     /// around them; for those who look at how a site answers.
     /// `at_us` counts microseconds since the latest `Start`.
     fn watch(&mut self, _sight: Sight<'_>, _at_us: u64) {}
+
+    /// What of the agenda it does; it is dropped when that is forgotten.
+    fn job(&self) -> Option<Job> {
+        None
+    }
 
     /// How long it may stand still, in milliseconds; `None` = `network.timeout.http`.
     fn patience_ms(&self) -> Option<u64> {
@@ -150,6 +156,17 @@ impl Errands {
                 running.errand.settle(outcome, world);
             }
         }
+    }
+
+    /// Drops the errands of jobs that were forgotten, running or waiting, without a word to them.
+    pub fn cancel(&mut self, gone: &[Job], world: &mut World) {
+        let is_gone = |errand: &dyn Errand| errand.job().is_some_and(|job| gone.contains(&job));
+        for place in &mut self.running {
+            if place.as_ref().is_some_and(|running| is_gone(&*running.errand)) {
+                *place = None;
+            }
+        }
+        world.errands.retain(|errand| !is_gone(&**errand));
     }
 
     /// Whether there is something to do without waiting.

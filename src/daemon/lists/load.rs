@@ -59,6 +59,11 @@ pub fn plan(world: &mut World) {
         world.agenda.add(Job::List(which, at), world.now);
         cache::restore(world, which, at);
     }
+    announce(world);
+}
+
+/// Tells the log what is waited for.
+pub fn announce(world: &World) {
     for (which, list) in world.lists.iter() {
         let sources = list.sources.iter();
         let missing = sources.filter(|s| s.is_web() && s.networks.is_none()).count();
@@ -246,6 +251,10 @@ impl Errand for ListErrand {
 
     fn end(&mut self) -> Step {
         self.fetch.end()
+    }
+
+    fn job(&self) -> Option<Job> {
+        Some(Job::List(self.which, self.at))
     }
 
     fn settle(self: Box<Self>, outcome: Result<(), String>, world: &mut World) {

@@ -2,10 +2,11 @@
 //! its last good networks until new ones are complete; a source that fails changes nothing.
 //!
 //! `load.rs` brings the networks in, `cache.rs` keeps fetched ones over a restart. Both do their
-//! work in bounded steps, one per round of the loop, as chores.
+//! work in bounded steps, one per round of the loop, as chores. `reload.rs` takes a new config.
 
 mod cache;
 mod load;
+mod reload;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -14,6 +15,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 pub use load::{begin, plan};
+pub use reload::{refresh, reload};
 
 use crate::config::settings::{ListSettings, ListSource, Settings};
 use crate::daemon::addresses::is_home;

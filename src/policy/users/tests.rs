@@ -110,7 +110,7 @@ fn a_rotated_moved_or_disabled_user_is_revoked_and_an_enabled_one_is_not() {
     assert_eq!(change.revoked, all[..3]);
     assert_eq!((change.added, change.removed, change.changed), (0, 0, 4));
     assert_eq!(users.get(all[0]).key(), &[9; 16]);
-    assert_eq!(users.get(all[2]).is_enabled(), false);
+    assert!(!users.get(all[2]).is_enabled());
     assert!(users.get(all[3]).is_enabled());
     let two = users.host_named(b"two").unwrap();
     assert_eq!(names(&users, two, HOME), ["b"]);

@@ -1,0 +1,131 @@
+//! A new config in a running daemon: everything is swapped in one step between two rounds, and
+//! nobody who is still welcome notices. What is wrong with a file was found before.
+//!
+//! Here is what sessions and jobs share; `server.rs` swaps what belongs to the system.
+
+use std::rc::Rc;
+
+use crate::config::settings::Settings;
+use crate::daemon::addresses::BadAddresses;
+use crate::daemon::errand::agenda::Job;
+use crate::daemon::session::Why;
+use crate::daemon::sizing::Sizes;
+use crate::daemon::world::{self, World};
+use crate::daemon::{Daemon, dc_list, lists, scout};
+use crate::io::clock::Tick;
+use crate::io::wire::Net;
+use crate::policy::replay::Replay;
+use crate::policy::throttle::Throttle;
+use crate::policy::users::{Change, UserId};
+
+/// What a reload did.
+#[derive(Debug, Default)]
+pub struct Reloaded {
+    /// To the people.
+    pub change: Change,
+    /// Sessions that were ended, because their users may not connect any more.
+    pub ended: usize,
+    /// Jobs that are not there any more; their errands have to be dropped.
+    pub gone: Vec<Job>,
+}
+
+impl<N: Net> Daemon<N> {
+    /// Takes new settings. Sessions of users who were removed, disabled or given another secret
+    /// end; all others go on. What concerns the start of a connection holds from the next one on.
+    pub fn reload(&mut self, settings: Settings, sizes: &Sizes) -> Reloaded {
+        let before = std::mem::replace(&mut self.world.settings, Rc::new(settings));
+        let settings = Rc::clone(&self.world.settings);
+        let change = self.world.users.reload(world::people(&settings));
+        let ended = self.end_revoked(&change);
+        self.resize(sizes);
+        let gone = self.world.reload(&before, &settings, &change);
+        // Deadlines may have come nearer; each session finds its own in its next step.
+        let keys: Vec<u32> = self.sessions.iter().map(|(key, _)| key as u32).collect();
+        keys.into_iter().for_each(|key| self.queue(key));
+        Reloaded { change, ended, gone }
+    }
+
+    fn end_revoked(&mut self, change: &Change) -> usize {
+        if change.revoked.is_empty() {
+            return 0;
+        }
+        let users = &self.world.users;
+        let mut is_revoked = vec![false; users.connections().len()];
+        change.revoked.iter().for_each(|id| is_revoked[users.position(*id)] = true);
+        let sessions = self.sessions.iter();
+        let is_over = |user: UserId| is_revoked[users.position(user)];
+        let over = sessions.filter(|(_, session)| session.user.is_some_and(is_over));
+        let over: Vec<u32> = over.map(|(key, _)| key as u32).collect();
+        over.iter().for_each(|key| self.close(*key, Why::Revoked));
+        over.len()
+    }
+
+    /// Other limits. Who is over one stays until the end of the connection.
+    fn resize(&mut self, sizes: &Sizes) {
+        self.set_most_sessions(sizes.sessions);
+        self.world.pool.set_most(sizes.blocks);
+    }
+}
+
+impl World {
+    /// Takes over what has changed from one config to the next.
+    fn reload(&mut self, before: &Settings, now: &Settings, change: &Change) -> Vec<Job> {
+        self.throttle = match (self.throttle.take(), now.throttle) {
+            (Some(mut throttle), Some(wanted)) => {
+                throttle.set_limit(wanted.max_connections);
+                throttle.recompute(self.users.connections());
+                Some(throttle)
+            }
+            (None, Some(wanted)) => {
+                Some(Throttle::new(wanted.max_connections, self.users.connections().len()))
+            }
+            (_, None) => None,
+        };
+        self.replay = match (self.replay.take(), now.replay) {
+            (kept, Some(wanted)) => {
+                let most = usize::try_from(wanted.max_bytes).unwrap_or(usize::MAX);
+                let mut replay = kept.unwrap_or_else(|| Replay::new(most));
+                if before.replay != now.replay {
+                    replay.set_most(most);
+                }
+                Some(replay)
+            }
+            (_, None) => None,
+        };
+        self.routes.reload(&now.routes, self.now);
+        if before.dns != now.dns {
+            self.names.start_over();
+        }
+        if before.egress != now.egress || before.dc_overrides != now.dc_overrides {
+            self.bad = BadAddresses::default();
+        }
+        self.reload_jobs(before, now, change)
+    }
+
+    /// What is fetched again and again; each kind only if something about it has changed.
+    fn reload_jobs(&mut self, before: &Settings, now: &Settings, change: &Change) -> Vec<Job> {
+        #[cfg(feature = "tls")]
+        {
+            // The file may hold other certificates now.
+            self.trust = crate::daemon::errand::trust::Trust::default();
+        }
+        let mut gone = scout::reload(before.front != now.front, change, self);
+        let lists = |s: &Settings| (s.blocklist.clone(), s.allowlist.clone(), s.cache_dir.clone());
+        match lists(before) == lists(now) {
+            true => lists::refresh(self),
+            false => gone.extend(lists::reload(self)),
+        }
+        if before.dc_list != now.dc_list {
+            gone.extend(dc_list::reload(self));
+        }
+        #[cfg(feature = "tls")]
+        if before.raids.pages != now.raids.pages || before.shape.is_some() != now.shape.is_some() {
+            gone.extend(crate::daemon::raid::reload(self));
+        }
+        let latest = Tick(self.now.0 + now.raids.every.as_millis() as u64);
+        #[cfg(feature = "tls")]
+        self.agenda.hasten(|job| matches!(job, Job::Visit(_)), latest);
+        self.agenda.hasten(|job| matches!(job, Job::Look(_)), latest);
+        gone
+    }
+}

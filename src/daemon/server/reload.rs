@@ -1,0 +1,113 @@
+//! SIGHUP: read, parse, validate, and only then swap. A file with an error, or a listener that
+//! cannot be had, changes nothing and is named in the log.
+
+use std::io;
+use std::path::Path;
+use std::time::Instant;
+
+use super::{Server, egress, manner, settle_doors, write_pid};
+use crate::config::load::{self, Loaded};
+use crate::config::report::{Complaint, Severity};
+use crate::config::settings::Settings;
+use crate::daemon::Daemon;
+use crate::daemon::doors::{Door, Guest};
+use crate::daemon::reload::Reloaded;
+use crate::daemon::resolver::Resolver;
+use crate::daemon::sizing;
+use crate::io::listen;
+use crate::io::wire::MioNet;
+use crate::policy::moderation::Moderation;
+
+impl Server {
+    /// Takes the config file as it is now.
+    pub(super) fn reload(&mut self) {
+        self.notify.reloading();
+        let begun = Instant::now();
+        match self.try_reload() {
+            Ok(Reloaded { change, ended, .. }) => log::info!(
+                "event=reloaded users={} added={} removed={} changed={} ended={ended} ms={}",
+                self.daemon.world.settings.users.len(),
+                change.added,
+                change.removed,
+                change.changed,
+                begun.elapsed().as_millis()
+            ),
+            Err(complaints) => {
+                for complaint in complaints {
+                    log::error!("event=reload-refused error={complaint:?} kept=\"the old config\"");
+                }
+            }
+        }
+        self.notify.ready(&self.status());
+    }
+
+    fn try_reload(&mut self) -> Result<Reloaded, Vec<String>> {
+        let Some(path) = &self.config else {
+            return Err(vec!["there is no config file to read; start with `mtbox run`".to_owned()]);
+        };
+        let Loaded { settings, warnings } = read(path)?;
+        self.move_doors(&settings).map_err(|e| vec![e.to_string()])?;
+        // From here on nothing can fail.
+        for warning in &warnings {
+            log::warn!("event=config {}", Complaint::plain(warning));
+        }
+        let before = self.daemon.world.settings.clone();
+        let sizes = sizing::measure(&settings);
+        let reloaded = self.daemon.reload(settings, &sizes);
+        let now = self.daemon.world.settings.clone();
+        self.errands.cancel(&reloaded.gone, &mut self.daemon.world);
+        settle_doors(&self.doors, &mut self.daemon.world);
+        self.daemon.net().set_egress(egress(&now));
+        if before.dns != now.dns {
+            self.resolver = Resolver::new(&now.dns);
+        }
+        if before.moderation != now.moderation {
+            self.moderation = Moderation::new(now.moderation);
+        }
+        if before.pid_file != now.pid_file {
+            self.pid_file = None;
+            self.pid_file = now.pid_file.as_deref().and_then(write_pid);
+        }
+        Ok(reloaded)
+    }
+
+    /// Opens the new listeners, closes the old ones, and lets in who stands before them.
+    fn move_doors(&mut self, settings: &Settings) -> io::Result<()> {
+        let binds = listen::plan(&settings.binds, manner(settings));
+        let daemon = &mut self.daemon;
+        let (opened, closed) =
+            self.doors.reopen(&binds, self.poll.registry(), |door| empty(door, daemon))?;
+        if opened + closed > 0 {
+            log::info!("event=listeners opened={opened} closed={closed}");
+        }
+        Ok(())
+    }
+}
+
+/// Lets in everybody who stands before a door that is about to close.
+fn empty(door: &mut Door, daemon: &mut Daemon<MioNet>) {
+    door.knock();
+    let now = daemon.world.now;
+    loop {
+        match door.look(now, &mut daemon.world.folded) {
+            Guest::New(wire, peer) => daemon.accept(wire, peer),
+            Guest::Gone => {}
+            Guest::Nobody | Guest::NoRoom => return,
+        }
+    }
+}
+
+/// Reads the file; each error of it is a line.
+fn read(path: &Path) -> Result<Loaded, Vec<String>> {
+    let trouble = |fault: &dyn std::fmt::Display| vec![format!("{}: {fault}", path.display())];
+    let found = path.metadata().map_err(|e| trouble(&e))?;
+    if !found.is_file() {
+        // A pipe would have to be written again, and waited for.
+        return Err(trouble(&"not a regular file, so it is read only once"));
+    }
+    let bytes = load::read(path).map_err(|e| trouble(&e))?;
+    load::load(&bytes, &path.to_string_lossy()).map_err(|complaints| {
+        let errors = complaints.iter().filter(|one| one.severity == Severity::Error);
+        errors.map(Complaint::plain).collect()
+    })
+}
