@@ -29,6 +29,7 @@ mod e2e {
     mod metrics;
     mod mirror;
     mod names;
+    mod people;
     mod privacy;
     mod prober;
     mod proxy_protocol;
