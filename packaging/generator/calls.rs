@@ -1,0 +1,93 @@
+//! The table of commands as completions need it: what may stand where on the command line.
+
+use mtbox::cli::COMMANDS;
+use mtbox::cli::args::{Command, Flag};
+use mtbox::cli::help::EVERYWHERE;
+use mtbox::config::keys::KEYS;
+use mtbox::config::kinds::Kind;
+
+/// What may stand in one place of the command line.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Words {
+    /// What only a person knows: an address, a number, a new name.
+    Any,
+    /// A file or a folder.
+    File,
+    /// One of the users in the config that stands before.
+    User,
+    /// One of these.
+    Choice(Vec<&'static str>),
+}
+
+/// Words that may stand behind `mtbox`: none at all, a command, or the beginning of one.
+pub struct Call {
+    /// Joined by blanks.
+    pub words: String,
+    /// What may come next, and what that does, where a command is not named yet.
+    pub next: Vec<(&'static str, &'static str)>,
+    command: Option<&'static Command>,
+}
+
+impl Call {
+    /// The flags that may follow, those of every command included.
+    pub fn flags(&self) -> impl Iterator<Item = &'static Flag> + use<> {
+        self.command.map_or(&[][..], |command| command.flags).iter().chain(EVERYWHERE)
+    }
+
+    /// The names of the arguments and what they are.
+    pub fn arguments(&self) -> impl Iterator<Item = (&'static str, &'static str)> + use<> {
+        let arguments = self.command.map_or(&[][..], |command| command.arguments);
+        arguments.iter().map(|argument| (argument.name, argument.doc))
+    }
+
+    /// What may stand in their places.
+    pub fn places(&self) -> Vec<Words> {
+        self.arguments().map(|(name, _)| self.named(name)).collect()
+    }
+
+    /// What stands behind a flag; `None` if it takes no value.
+    pub fn value(&self, flag: &Flag) -> Option<Words> {
+        Some(match flag.value? {
+            "WORD" => choice(flag.long),
+            name => self.named(name),
+        })
+    }
+
+    fn named(&self, name: &str) -> Words {
+        match name {
+            "CONFIG" | "PATH" | "FILE" => Words::File,
+            "NAME" if self.knows_users() => Words::User,
+            _ => Words::Any,
+        }
+    }
+
+    fn knows_users(&self) -> bool {
+        self.arguments().any(|(name, _)| name == "CONFIG")
+    }
+}
+
+/// Every call, the empty one first.
+pub fn all() -> Vec<Call> {
+    let first = commands().map(|command| (command.name, command.about)).collect();
+    let root = Call { words: String::new(), next: first, command: None };
+    let named = commands().map(|command| Call {
+        words: command.name.to_string(),
+        next: Vec::new(),
+        command: Some(command),
+    });
+    [root].into_iter().chain(named).collect()
+}
+
+/// The commands that help shows.
+pub fn commands() -> impl Iterator<Item = &'static Command> {
+    COMMANDS.iter().filter(|command| !command.is_hidden)
+}
+
+/// A flag that is called as a key of the file takes the words of that key.
+fn choice(name: &str) -> Words {
+    let key = KEYS.iter().find(|key| key.path == name);
+    match key.map(|key| key.kind) {
+        Some(Kind::Choice(words)) => Words::Choice(words.iter().map(|(word, _)| *word).collect()),
+        _ => Words::Any,
+    }
+}
