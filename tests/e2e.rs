@@ -34,6 +34,8 @@ mod e2e {
     mod raids;
     mod records;
     mod relay;
+    mod reload;
+    mod reload_crowd;
     mod shape;
     mod signals;
     mod sockets;

@@ -1,7 +1,7 @@
 //! The harness that the benchmarks share. The benchmark's binary plays every part but the
 //! daemon: run with `role NAME ...` it becomes one of the helper processes, else the conductor.
 //! Start reading at `relay.rs`, `handshake.rs`, `flood.rs`,
-//! `lists.rs` or `memory.rs`: each is one measurement.
+//! `lists.rs`, `operator.rs` or `memory.rs`: each is one measurement.
 
 mod answerer;
 mod bulk;
@@ -11,6 +11,7 @@ mod flood;
 mod handshake;
 mod lists;
 mod memory;
+mod operator;
 mod proc;
 mod process;
 mod relay;
@@ -67,6 +68,7 @@ fn conduct(name: &str, arguments: &[String]) -> Outcome<bool> {
         "flood" => flood::measure(&options, &mut report)?,
         "handshake" => handshake::measure(&options, &mut report)?,
         "lists" => lists::measure(&options, &mut report)?,
+        "operator" => operator::measure(&options, &mut report)?,
         _ => memory::measure(&options, &mut report)?,
     }
     if let Some(path) = &options.json {

@@ -41,15 +41,15 @@ pub fn status_kib(pid: u32, key: &str) -> Outcome<u64> {
     Ok(value.trim().trim_end_matches("kB").trim().parse()?)
 }
 
-/// Waits until `pid` has used no CPU for a quarter of a second.
-pub fn await_rest(pid: u32) -> Outcome<()> {
+/// Waits until `pid` has used no CPU for a quarter of a second; what it has used so far.
+pub fn await_rest(pid: u32) -> Outcome<u64> {
     let begin = Instant::now();
     let mut before = cpu_ns(pid)?;
     while begin.elapsed() < PATIENCE {
         sleep(Duration::from_millis(250));
         let now = cpu_ns(pid)?;
         if now == before {
-            return Ok(());
+            return Ok(now);
         }
         before = now;
     }

@@ -69,6 +69,8 @@ pub struct Plan<'a> {
     pub concurrency: u64,
     /// Both ciphers on download, instead of matched keys.
     pub re_encrypt: bool,
+    /// Further keys above all tables.
+    pub head: String,
     /// Further tables of the configuration.
     pub more: String,
 }
@@ -82,6 +84,7 @@ impl<'a> Plan<'a> {
             front_port: None,
             concurrency,
             re_encrypt: false,
+            head: String::new(),
             more: String::new(),
         }
     }
@@ -111,6 +114,22 @@ impl Daemon {
         Ok(daemon)
     }
 
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Writes another configuration for the same port, without a word to the daemon.
+    pub fn rewrite(&self, plan: &Plan) -> Outcome<()> {
+        Ok(fs::write(&self.config, configuration(self.port, plan))?)
+    }
+
+    /// Sends HUP.
+    pub fn hang_up(&self) -> Outcome<()> {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id())?);
+        Ok(nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGHUP)?)
+    }
+
     /// What it has logged so far.
     pub fn log(&self) -> Outcome<String> {
         Ok(fs::read_to_string(&self.log)?)
@@ -134,11 +153,12 @@ impl Drop for Daemon {
 }
 
 fn configuration(port: u16, plan: &Plan) -> String {
-    let Plan { dc_port, concurrency, re_encrypt, more, .. } = plan;
+    let Plan { dc_port, concurrency, re_encrypt, head, more, .. } = plan;
     let front_port = plan.front_port.unwrap_or(plan.dc_port);
     let mut text = format!(
         "bind-to = \"127.0.0.1:{port}\"\n\
          concurrency = {concurrency}\n\
+         {head}\
          [domain-fronting]\n\
          scout = false\n\
          host = \"127.0.0.1\"\n\

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -27,6 +27,7 @@ pub struct Config {
     port: Option<u16>,
     most_files: Option<u32>,
     is_humble: bool,
+    environment: Vec<(String, String)>,
 }
 
 /// The running program.
@@ -64,6 +65,7 @@ impl Config {
             port: None,
             most_files: None,
             is_humble: false,
+            environment: Vec::new(),
         };
         let overrides = [1, 2, 3, 4, 5, 203].map(|id| (id.to_string(), format!("[\"{dc}\"]")));
         let config = overrides
@@ -124,6 +126,12 @@ impl Config {
     /// Starts the program without the privileges of a network administrator.
     pub fn humble(mut self) -> Self {
         self.is_humble = true;
+        self
+    }
+
+    /// Starts the program with this in its environment.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -211,6 +219,7 @@ impl Config {
                 direct
             }
         };
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         command
     }
@@ -253,6 +262,47 @@ impl Proxy {
     /// Waits until `user` has exactly `count` live sessions.
     pub fn wait_for_connections(&self, user: &str, count: u64) {
         eventually(&format!("{user} has {count} connections"), || self.connections(user) == count);
+    }
+
+    /// Writes another config with the same addresses and tells the program. Gives back the line
+    /// of its log by which it answers.
+    pub fn reload(&mut self, config: &Config) -> String {
+        self.secrets.extend_from_slice(&config.secrets);
+        let text = config.render(&self.binds, self.api);
+        self.reload_text(&text)
+    }
+
+    /// The same with a file of any text.
+    pub fn reload_text(&self, text: &str) -> String {
+        fs::write(&self.file, text).expect("a config file");
+        let before = self.log().len();
+        self.signal(Signal::SIGHUP);
+        let mut answer = None;
+        eventually("an answer to HUP", || {
+            let log = self.log();
+            let mut lines = log[before..].split_inclusive('\n').filter(|line| line.ends_with('\n'));
+            let is_answer =
+                |line: &&str| line.contains("event=reloaded") || line.contains("event=reload-ref");
+            answer = lines.find(is_answer).map(str::to_owned);
+            answer.is_some()
+        });
+        answer.expect("an answer")
+    }
+
+    /// Listens elsewhere from the next reload on.
+    pub fn move_to(&mut self, binds: &[SocketAddr]) {
+        self.addr = binds[0];
+        self.binds = binds.to_vec();
+    }
+
+    /// The config file.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// The process number.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Open descriptors of the process.

@@ -1,0 +1,85 @@
+//! The operator at work beside 1,000 users: how long the loop is busy with a reload, with
+//! `/stats`, with `/explain` and with `/metrics`. Nothing else runs meanwhile, so the CPU time of
+//! the daemon is the time for which it does nothing else.
+
+use std::io::{Read, Write};
+use std::net::Ipv4Addr;
+use std::net::TcpStream;
+
+use super::faketls::User;
+use super::process::{Daemon, Plan};
+use super::report::{Report, median, verdict};
+use super::{Options, Outcome, proc, sockets};
+
+const USERS: usize = 1_000;
+/// Who gets another secret, leaves or comes at each reload.
+const CHANGED: usize = 20;
+
+/// Measures each of them several times; times never fail anything.
+pub fn measure(options: &Options, report: &mut Report) -> Outcome<()> {
+    let mut random = fastrand::Rng::with_seed(getrandom::u64()?);
+    let mut users = User::some(USERS, &mut random);
+    let api = sockets::free_port()?;
+    let metrics = sockets::free_port()?;
+    let head = format!("api-bind-to = \"127.0.0.1:{api}\"\n");
+    let more = format!(
+        "[stats.prometheus]\nenabled = true\nper-user = true\nbind-to = \"127.0.0.1:{metrics}\"\n"
+    );
+    let rounds = if options.short { 7 } else { 31 };
+
+    let plan = Plan { head: head.clone(), more: more.clone(), ..Plan::new(&users, 1, 64) };
+    let daemon = Daemon::start(&plan)?;
+    println!("{USERS} users, {rounds} rounds each; CPU by {}", proc::cpu_source());
+    let questions = [
+        ("stats_ms", api, "/stats"),
+        ("explain_ms", api, "/explain/user0500"),
+        ("metrics_ms", metrics, "/"),
+    ];
+    for (key, port, path) in questions {
+        let mut costs = Vec::new();
+        for _ in 0..rounds {
+            costs.push(cost(&daemon, || ask(port, path))?);
+        }
+        tell(key, &costs, report)?;
+    }
+    let mut costs = Vec::new();
+    for round in 0..rounds {
+        for user in users.iter_mut().skip(round * CHANGED % USERS).take(CHANGED) {
+            user.clone_from(&User::some(1, &mut random)[0]);
+        }
+        let plan = Plan { head: head.clone(), more: more.clone(), ..Plan::new(&users, 1, 64) };
+        daemon.rewrite(&plan)?;
+        costs.push(cost(&daemon, || {
+            daemon.hang_up()?;
+            proc::await_true("the config is not read anew", || {
+                Ok(daemon.log()?.matches("event=reloaded").count() > round)
+            })
+        })?);
+    }
+    tell("reload_ms", &costs, report)
+}
+
+/// CPU time of the daemon from rest to rest, in milliseconds.
+fn cost(daemon: &Daemon, deed: impl FnOnce() -> Outcome<()>) -> Outcome<f64> {
+    let before = proc::await_rest(daemon.pid())?;
+    deed()?;
+    let after = proc::await_rest(daemon.pid())?;
+    Ok(after.saturating_sub(before) as f64 / 1e6)
+}
+
+fn tell(key: &str, costs: &[f64], report: &mut Report) -> Outcome<()> {
+    let (value, target) = (median(costs), report.target(key)?);
+    println!("{key}: {value:.2}, target {target}: {}", verdict(value, target));
+    report.note(key, value);
+    Ok(())
+}
+
+/// One question by HTTP, answered with 200 and a body.
+fn ask(port: u16, path: &str) -> Outcome<()> {
+    let mut stream: TcpStream = sockets::dial(Ipv4Addr::LOCALHOST, port)?;
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let is_good = answer.starts_with(b"HTTP/1.0 200 ") && answer.len() > 200;
+    if is_good { Ok(()) } else { Err(format!("{path}: no good answer").into()) }
+}
