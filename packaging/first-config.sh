@@ -16,6 +16,7 @@ is_taken() {
     grep -qs "^ *[0-9]*: [0-9A-F]*:$port [0-9A-F]*:0000 0A" /proc/net/tcp /proc/net/tcp6
 }
 
+mkdir -p "$root/etc/mtbox"
 if command -v systemd-sysusers >/dev/null; then
     systemd-sysusers --root="$root/" mtbox.conf
 fi
@@ -33,7 +34,6 @@ for wanted in 443 8443 3128; do
 done
 secret=$("$root$prefix/bin/mtbox" generate-secret "$host")
 
-mkdir -p "$root/etc/mtbox"
 new=$config.new
 trap 'rm -f "$new"' EXIT
 (umask 077 && sed -e "s|@PORT@|$port|" -e "s|@SECRET@|$secret|" \

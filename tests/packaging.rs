@@ -6,8 +6,14 @@
 mod completions;
 #[path = "../packaging/generator/mod.rs"]
 mod generator;
+#[path = "packaging/image.rs"]
+mod image;
+#[path = "packaging/package.rs"]
+mod package;
 #[path = "packaging/pages.rs"]
 mod pages;
+#[path = "packaging/service.rs"]
+mod service;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
