@@ -25,6 +25,7 @@ mod e2e {
     mod list_sources;
     mod lists;
     mod memory;
+    mod metrics;
     mod mirror;
     mod names;
     mod privacy;

@@ -248,6 +248,12 @@ fn connected<W: Wire>(session: &mut Session<W>, world: &mut World, slot: usize) 
     let mut opening = std::mem::take(&mut stage.opening);
     let lanes = stage.lanes.take().unwrap_or(Lanes::Plain);
     let plain = matches!(lanes, Lanes::Plain);
+    let goal = match &stage.targets {
+        Targets::Routed(legs) => stage.next.checked_sub(1).and_then(|at| legs.get(at)),
+        _ => None,
+    };
+    let goal = goal.map_or(attempt.addr, |leg| leg.goal);
+    let mut uncounted = opening.len();
     if plain && world.settings.front.proxy_protocol {
         let client = SocketAddr::new(session.addr, session.port);
         let mut announced = Vec::with_capacity(proxy_header::WRITTEN_MAX + opening.len());
@@ -261,6 +267,7 @@ fn connected<W: Wire>(session: &mut Session<W>, world: &mut World, slot: usize) 
         let into = &mut world.scratch[..room];
         if let Got::Bytes(n) = session.client.read(&mut [IoSliceMut::new(into)]) {
             opening.extend_from_slice(&world.scratch[..n]);
+            uncounted += n;
         }
     }
     let ready = Readiness { readable: true, writable: true, ..Readiness::default() };
@@ -268,8 +275,10 @@ fn connected<W: Wire>(session: &mut Session<W>, world: &mut World, slot: usize) 
     if !server.send(&opening, &world.pool, world.now) {
         return Turn::Stop(Fate::Done(Why::Pressure));
     }
+    server.uncounted = uncounted as u32;
     if let Lanes::Relay(relay) = &lanes {
-        server.uncounted = opening.len().saturating_sub(FRAME) as u32;
+        server.uncounted = uncounted.saturating_sub(FRAME) as u32;
+        session.upstream = Some(world.meter.telegram.entered(goal.ip(), relay.dc));
         if log::log_enabled!(log::Level::Debug) {
             let name = session.user.map_or("", |user| world.users.get(user).name());
             log::debug!(
@@ -292,6 +301,7 @@ fn give_up<W: Wire>(session: &mut Session<W>, world: &mut World, why: Why) -> Tu
         session.client.wire.reset_on_close();
         return Turn::Stop(Fate::Done(why));
     }
+    world.meter.unreachable += 1;
     let name = session.user.map_or("", |user| world.users.get(user).name());
     let line = format!("event=dc-unreachable user={name:?} why={}", why.as_str());
     world.folded.warn(world.now, &line);

@@ -285,6 +285,7 @@ fn front<W: Wire>(
     }
     world.fronted += 1;
     world.meter.fronted += 1;
+    world.meter.fronting.add(session.addr);
     session.fronted = true;
     let (name, port) = world.site(host);
     let targets = match name.parse() {

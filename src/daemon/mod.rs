@@ -14,6 +14,8 @@ pub mod errand;
 pub mod greet;
 pub mod hop;
 pub mod lists;
+pub mod meter;
+pub mod metrics;
 pub mod names;
 pub mod pipe;
 pub mod prologue;
@@ -27,6 +29,7 @@ pub mod server;
 pub mod session;
 pub mod sizing;
 pub mod stats;
+pub mod statsd;
 pub mod world;
 
 use std::collections::VecDeque;
@@ -116,6 +119,7 @@ impl<N: Net> Daemon<N> {
             return;
         }
         entry.insert(Session::new(wire, peer, may_announce, self.world.now));
+        self.world.meter.clients.add(addr);
         self.queue(key);
     }
 
@@ -235,6 +239,10 @@ impl<N: Net> Daemon<N> {
             self.world.starved.retain(|parked| *parked != key);
         }
         session.settle(&mut self.world);
+        self.world.meter.clients.take(session.addr);
+        if why == Why::Pressure {
+            self.world.meter.pressed += 1;
+        }
         log::debug!("event=closed why={} client={}", why.as_str(), self.world.shown(session.addr));
     }
 

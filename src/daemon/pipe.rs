@@ -7,6 +7,7 @@
 use std::io::IoSliceMut;
 
 use crate::daemon::greet::{self, Turn};
+use crate::daemon::meter::Upstream;
 use crate::daemon::session::{End, Fate, Got, Session, Stage, Why};
 use crate::daemon::world::World;
 use crate::flow::halves::{Deed, Direction};
@@ -72,8 +73,9 @@ pub fn pipe<W: Wire>(session: &mut Session<W>, world: &mut World) -> Turn {
     if client.flush(world.now) | server.flush(world.now) {
         session.active = world.now;
     }
-    count(client, session.user, world, Way::Out);
-    count(server, session.user, world, Way::In);
+    let owner = Owner { user: session.user, upstream: session.upstream };
+    count(client, owner, world, Way::Out);
+    count(server, owner, world, Way::In);
     if world.draining {
         return drain(session, world);
     }
@@ -82,11 +84,11 @@ pub fn pipe<W: Wire>(session: &mut Session<W>, world: &mut World) -> Turn {
         Lanes::Plain => (Lane::Plain, Lane::Plain),
     };
     let mut moved = [Moved::Rest, Moved::Rest];
-    moved[0] = carry(client, server, up, session.user, Way::In, &mut session.active, world);
+    moved[0] = carry(client, server, up, owner, Way::In, &mut session.active, world);
     if let Moved::Garbled(fault) = moved[0] {
         return greet::expel(session, world, fault.as_str());
     }
-    moved[1] = carry(server, client, down, session.user, Way::Out, &mut session.active, world);
+    moved[1] = carry(server, client, down, owner, Way::Out, &mut session.active, world);
 
     // A reset goes through as a reset, behind what was sent before it.
     if mirror_reset(client, server) || mirror_reset(server, client) {
@@ -113,7 +115,7 @@ fn carry<W: Wire>(
     from: &mut End<W>,
     to: &mut End<W>,
     mut lane: Lane<'_>,
-    user: Option<UserId>,
+    owner: Owner,
     way: Way,
     active: &mut Tick,
     world: &mut World,
@@ -171,7 +173,7 @@ fn carry<W: Wire>(
     let kept = to.send(&world.scratch[..wire], &world.pool, world.now);
     debug_assert!(kept, "the read rule left room for everything that was read");
     to.uncounted = to.uncounted.saturating_add(payload as u32);
-    count(to, user, world, way);
+    count(to, owner, world, way);
     let more = from.ready.readable && to.outbox.is_empty();
     // After an end the deed has changed: look again in this turn.
     if more || ended { Moved::More } else { Moved::Rest }
@@ -235,13 +237,30 @@ enum Way {
     Out,
 }
 
+/// Whom the bytes of a session are counted for: nobody = the front's.
+#[derive(Clone, Copy)]
+struct Owner {
+    user: Option<UserId>,
+    upstream: Option<Upstream>,
+}
+
 /// Counts payload once the last byte of its batch has left.
-fn count<W>(to: &mut End<W>, user: Option<UserId>, world: &mut World, way: Way) {
+fn count<W>(to: &mut End<W>, owner: Owner, world: &mut World, way: Way) {
     if to.uncounted == 0 || !to.outbox.is_empty() || to.dead {
         return;
     }
     let bytes = u64::from(std::mem::take(&mut to.uncounted));
-    let Some(id) = user else { return };
+    let traffic = match owner.upstream {
+        Some(upstream) => world.meter.telegram.traffic(upstream),
+        None => Some(&mut world.meter.front),
+    };
+    if let Some(traffic) = traffic {
+        match way {
+            Way::In => traffic.from_client += bytes,
+            Way::Out => traffic.to_client += bytes,
+        }
+    }
+    let Some(id) = owner.user else { return };
     let user = world.users.get_mut(id);
     match way {
         Way::In => user.bytes_in += bytes,
@@ -275,7 +294,8 @@ fn drain<W: Wire>(session: &mut Session<W>, world: &mut World) -> Turn {
         let (wire, payload) = seal(&mut relay.down, 0, true, world);
         client.send(&world.scratch[..wire], &world.pool, world.now);
         client.uncounted = client.uncounted.saturating_add(payload as u32);
-        count(client, session.user, world, Way::Out);
+        let owner = Owner { user: session.user, upstream: session.upstream };
+        count(client, owner, world, Way::Out);
     }
     let flushed = |end: &End<W>| end.outbox.is_empty() || end.dead;
     if flushed(&session.client) && flushed(&pipe.server) {

@@ -60,7 +60,9 @@ pub fn prologue<W: Wire>(session: &mut Session<W>, world: &mut World) -> Turn {
     match proxy_header::read(&stage.seen) {
         Preface::Whole { len, source } => {
             if let Some(source) = source {
+                world.meter.clients.take(session.addr);
                 (session.addr, session.port) = (source.ip(), source.port());
+                world.meter.clients.add(session.addr);
             }
             judge(session, world, len)
         }

@@ -11,17 +11,18 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use mio::event::Event;
-use mio::{Events, Poll, Registry};
+use mio::{Events, Poll};
 
-use crate::config::settings::{EgressSettings, Endpoint, LogLevel, Origin, Settings};
-use crate::daemon::admin::{Admin, MOST_VISITS};
-use crate::daemon::doors::{Door, Doors, Guest};
+use crate::config::settings::{EgressSettings, LogLevel, Origin, Settings};
+use crate::daemon::admin::{Admin, MOST_DESKS, MOST_VISITS};
+use crate::daemon::doors::{Doors, Guest};
 use crate::daemon::errand::agenda::Job;
 use crate::daemon::errand::{Errands, MOST_ERRANDS};
 #[cfg(feature = "tls")]
 use crate::daemon::raid;
 use crate::daemon::resolver::{self, Finding, Resolver};
 use crate::daemon::session::Readiness;
+use crate::daemon::statsd::Statsd;
 use crate::daemon::world::World;
 use crate::daemon::{Daemon, dc_list, dialer, lists, scout, sizing};
 use crate::io::clock::{Clock, Tick};
@@ -54,11 +55,11 @@ struct Server {
     doors: Doors,
     /// Accepting is paused until then, or until a session ends.
     paused: Option<Tick>,
-    stats: Option<Door>,
     admin: Admin,
     resolver: Resolver,
     errands: Errands,
     signals: Signals,
+    statsd: Option<Statsd>,
     moderation: Moderation,
     /// We are leaving, at the latest then.
     leaving: Option<Tick>,
@@ -77,10 +78,8 @@ impl Server {
         let registry = poll.registry();
         let binds = listen::plan(&settings.binds, manner(&settings));
         let doors = Doors::open(&binds, registry, DOORS)?;
-        let stats = match settings.api_bind {
-            Some(Endpoint::Tcp(addr)) => stats_door(addr, registry),
-            _ => None,
-        };
+        let mut admin = Admin::default();
+        admin.settle(&settings, registry, DESKS);
         let mut signals = Signals::new()?;
         signals.register(registry, SIGNALS)?;
 
@@ -98,6 +97,7 @@ impl Server {
             );
         }
         let resolver = Resolver::new(&world.settings.dns);
+        let statsd = world.settings.statsd.clone().map(|settings| Statsd::new(settings, now));
         let moderation = Moderation::new(world.settings.moderation);
         dc_list::plan(&mut world);
         lists::plan(&mut world);
@@ -115,11 +115,11 @@ impl Server {
             clock,
             doors,
             paused: None,
-            stats,
-            admin: Admin::default(),
+            admin,
             resolver,
             errands: Errands::default(),
             signals,
+            statsd,
             moderation,
             leaving: None,
             config,
@@ -156,6 +156,7 @@ impl Server {
                 self.paused = None;
             }
             busy |= self.accept_all() | self.has_errands();
+            self.tell_statsd(!events.is_empty() || self.daemon.sessions() != before);
             // A name that this turn asked for must not wait for the next event.
             busy |= self.resolver.has_room() && self.daemon.world.names.is_wanted();
             if let Some(until) = self.leaving
@@ -179,16 +180,17 @@ impl Server {
     fn patience(&self) -> Option<Duration> {
         let dues = [
             self.daemon.next_due(),
-            self.admin.due(),
+            self.admin.due(self.daemon.world.now),
             self.resolver.due(),
             self.errands.due(),
             self.daemon.world.agenda.due(),
+            self.statsd.as_ref().and_then(Statsd::due),
             self.paused,
             self.leaving,
             self.watchdog,
         ];
         let now = self.daemon.world.now;
-        let resting = self.doors.iter().chain(&self.stats).map(|door| door.due(now));
+        let resting = self.doors.iter().map(|door| door.due(now));
         let due = dues.into_iter().chain(resting).flatten().min()?;
         Some(Duration::from_millis(due.0.saturating_sub(now.0)))
     }
@@ -197,12 +199,8 @@ impl Server {
     fn note(&mut self, event: &Event) -> bool {
         match event.token().0 {
             SIGNALS => return self.obey(),
-            STATS => {
-                if let Some(door) = &mut self.stats {
-                    door.knock();
-                }
-            }
             token if token >= DOORS => self.doors.knock(token),
+            token if token >= DESKS => self.admin.knock(token - DESKS),
             token if token >= QUESTS => self.resolver.on_ready(token - QUESTS, readiness(event)),
             token if token >= ERRANDS => {
                 self.errands.on_ready(token - ERRANDS, readiness(event));
@@ -287,23 +285,10 @@ impl Server {
             return false;
         }
         self.paused = None;
-        if let Some(door) = &mut self.stats {
-            while self.admin.has_room() {
-                match door.look(now, &mut self.daemon.world.folded) {
-                    Guest::New(wire, _) => {
-                        let (stream, registry) = (wire.into_stream(), self.poll.registry());
-                        if let Some(place) = self.admin.accept(stream, registry, VISITS, now) {
-                            self.admin.step(place, &self.daemon.world);
-                        }
-                    }
-                    Guest::Gone => {}
-                    Guest::Nobody => break,
-                    Guest::NoRoom => {
-                        self.paused = Some(Tick(now.0 + ACCEPT_PAUSE_MS));
-                        return false;
-                    }
-                }
-            }
+        let world = &mut self.daemon.world;
+        if self.admin.accept(world, self.poll.registry(), VISITS).is_err() {
+            self.paused = Some(Tick(now.0 + ACCEPT_PAUSE_MS));
+            return false;
         }
         if self.daemon.world.lists.is_opening() {
             return true;
@@ -322,6 +307,16 @@ impl Server {
             }
         }
         self.doors.iter().any(|door| door.is_worth_a_look(now))
+    }
+
+    /// Sends metrics where there is something to tell.
+    fn tell_statsd(&mut self, has_news: bool) {
+        let Some(statsd) = &mut self.statsd else { return };
+        let (world, net) = self.daemon.parts();
+        if has_news {
+            statsd.note(world.now);
+        }
+        statsd.turn(world, net);
     }
 
     /// Tells a service manager that waits for it that the loop still turns.
@@ -415,30 +410,13 @@ fn readiness(event: &Event) -> Readiness {
     }
 }
 
-/// The stats listener. Failing to get it is no reason not to run (spec: stats 1).
-fn stats_door(addr: SocketAddr, registry: &Registry) -> Option<Door> {
-    let door = listen::bind_all(&[addr], Manner::default())
-        .map(|mut list| list.remove(0))
-        .and_then(|listener| Door::new(listener, registry, STATS));
-    match door {
-        Ok(door) => {
-            log::info!("event=stats addr={addr}");
-            Some(door)
-        }
-        Err(e) => {
-            log::warn!("event=stats-off addr={addr} error={:?}", e.to_string());
-            None
-        }
-    }
-}
-
 /// Tokens above the sessions': each kind has a range of its own.
 const VISITS: usize = usize::MAX - 0xff_ffff;
 const ERRANDS: usize = VISITS + MOST_VISITS;
 const QUESTS: usize = ERRANDS + MOST_ERRANDS;
-const DOORS: usize = QUESTS + resolver::TOKENS;
-const STATS: usize = usize::MAX - 2;
-const SIGNALS: usize = usize::MAX - 3;
+const DESKS: usize = QUESTS + resolver::TOKENS;
+const DOORS: usize = DESKS + MOST_DESKS;
+const SIGNALS: usize = usize::MAX - 2;
 
 const EVENTS: usize = 256;
 const ACCEPTS_PER_ROUND: usize = 16;

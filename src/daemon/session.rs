@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::daemon::dialer::Dial;
 use crate::daemon::greet::{Greeting, Hello};
+use crate::daemon::meter::Upstream;
 use crate::daemon::pipe::Pipe;
 use crate::daemon::prologue::Prologue;
 use crate::daemon::world::World;
@@ -219,6 +220,8 @@ pub struct Session<W> {
     pub user: Option<UserId>,
     /// It holds one of the places for fronted sessions.
     pub fronted: bool,
+    /// Which connection to Telegram it is counted for.
+    pub upstream: Option<Upstream>,
     /// When it was accepted.
     pub born: Tick,
     /// When bytes moved last.
@@ -242,6 +245,7 @@ impl<W: Wire> Session<W> {
             port: peer.port(),
             user: None,
             fronted: false,
+            upstream: None,
             born: now,
             active: now,
             armed: None,
@@ -272,6 +276,10 @@ impl<W> Session<W> {
         }
         if std::mem::take(&mut self.fronted) {
             world.fronted = world.fronted.saturating_sub(1);
+            world.meter.fronting.take(self.addr);
+        }
+        if let Some(upstream) = self.upstream.take() {
+            world.meter.telegram.left(upstream);
         }
         let held = match &self.stage {
             Stage::Prologue(prologue) => prologue.held(),

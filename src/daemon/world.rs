@@ -15,6 +15,7 @@ use crate::daemon::errand::agenda::{Agenda, Job};
 use crate::daemon::errand::trust::Trust;
 use crate::daemon::errand::{self, Errand};
 use crate::daemon::lists::Lists;
+use crate::daemon::meter::Meter;
 use crate::daemon::names::Names;
 use crate::daemon::routes::Routes;
 use crate::daemon::scout::Scouts;
@@ -109,33 +110,6 @@ pub struct World {
     pub folded: Folded,
     /// We are leaving: no new reads.
     pub draining: bool,
-}
-
-/// What the whole daemon counts.
-#[derive(Default)]
-pub struct Meter {
-    /// Sessions turned into plain pipes.
-    pub fronted: u64,
-    /// Connections closed because `concurrency` was reached.
-    pub concurrency_limited: u64,
-    /// Hellos that the replay store knew.
-    pub replays: u64,
-    /// Connections closed for their PROXY protocol header.
-    pub bad_headers: u64,
-    /// Hellos over their user's fair share.
-    pub throttled: u64,
-    /// Reads of this round, for the moderation.
-    pub reads: u32,
-    /// Bytes of those reads.
-    pub read_bytes: u64,
-}
-
-impl Meter {
-    /// Counts a read that brought `bytes`.
-    pub fn read(&mut self, bytes: usize) {
-        self.reads += 1;
-        self.read_bytes += bytes as u64;
-    }
 }
 
 impl World {

@@ -195,7 +195,7 @@ impl Listener {
 /// Network errors of the connection itself come out of accept(2) and mean "try the next". What is
 /// not known to take a connection off the queue counts as broken, so that the caller pauses: a
 /// refusal that stays, such as a security module's, would otherwise turn the loop without end.
-fn judge(error: io::Error) -> AcceptTrouble {
+pub(super) fn judge(error: io::Error) -> AcceptTrouble {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => {
             AcceptTrouble::Exhausted(error)

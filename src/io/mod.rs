@@ -1,6 +1,7 @@
 //! The operating system; knows nothing of Telegram.
 
 pub mod clock;
+pub mod desk;
 pub mod egress;
 pub mod ifaces;
 pub mod limits;

@@ -143,6 +143,14 @@ impl MioNet {
         self.registry.register(&mut socket, Token(token), Interest::READABLE)?;
         Ok(socket)
     }
+
+    /// A datagram socket that only speaks: nothing that comes back makes an event.
+    ///
+    /// # Errors
+    /// What the system says at once, such as an unreachable network.
+    pub fn one_way(&self, to: SocketAddr) -> io::Result<UdpSocket> {
+        self.egress.datagrams(to)
+    }
 }
 
 impl Net for MioNet {

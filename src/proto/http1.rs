@@ -10,6 +10,8 @@ pub enum Ask<'a> {
     Page {
         /// The path without its query.
         path: &'a str,
+        /// What stands behind the question mark; empty without one.
+        query: &'a str,
         /// HEAD: the response has no body.
         head: bool,
     },
@@ -34,10 +36,10 @@ pub fn ask(seen: &[u8]) -> Ask<'_> {
             let (Some(method), Some(target)) = (request.method, request.path) else {
                 return Ask::Bad;
             };
-            let path = target.split_once('?').map_or(target, |(path, _)| path);
+            let (path, query) = target.split_once('?').unwrap_or((target, ""));
             match method {
-                "GET" => Ask::Page { path, head: false },
-                "HEAD" => Ask::Page { path, head: true },
+                "GET" => Ask::Page { path, query, head: false },
+                "HEAD" => Ask::Page { path, query, head: true },
                 _ => Ask::Method { path },
             }
         }
@@ -91,8 +93,9 @@ mod tests {
     #[test]
     fn the_path_comes_without_its_query() {
         let seen = b"GET /stats?pretty HTTP/1.1\r\nHost: x\r\n\r\n";
-        assert_eq!(ask(seen), Ask::Page { path: "/stats", head: false });
-        assert_eq!(ask(b"HEAD / HTTP/1.0\r\n\r\n"), Ask::Page { path: "/", head: true });
+        assert_eq!(ask(seen), Ask::Page { path: "/stats", query: "pretty", head: false });
+        let head = Ask::Page { path: "/", query: "", head: true };
+        assert_eq!(ask(b"HEAD / HTTP/1.0\r\n\r\n"), head);
         assert_eq!(ask(b"POST /stats HTTP/1.0\r\n\r\n"), Ask::Method { path: "/stats" });
     }
 

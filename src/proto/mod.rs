@@ -14,6 +14,7 @@ pub mod dns;
 pub mod doh;
 pub mod http1;
 pub mod http1_client;
+pub mod metrics;
 pub mod obfuscated2;
 pub mod proxy_header;
 pub mod records;

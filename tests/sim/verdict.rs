@@ -153,6 +153,8 @@ fn over_at(play: &Play, client: &Cable, server: Option<&Cable>) -> u64 {
 /// What does not hold.
 pub fn at_the_end(play: &Play) -> Result<(), Failure> {
     let world = &play.daemon.world;
+    let meter = &world.meter;
+    let telegram: u64 = meter.telegram.rows().iter().map(|row| row.connections).sum();
     let left = [
         ("sessions", play.daemon.sessions()),
         ("blocks", world.pool.in_use()),
@@ -161,6 +163,9 @@ pub fn at_the_end(play: &Play) -> Result<(), Failure> {
         ("bytes of hellos", world.hello_bytes),
         ("starved sessions", world.starved.len()),
         ("connections by user", world.users.connections().iter().sum::<u32>() as usize),
+        ("clients in the metrics", (meter.clients.v4 + meter.clients.v6) as usize),
+        ("strangers in the metrics", (meter.fronting.v4 + meter.fronting.v6) as usize),
+        ("connections to Telegram in the metrics", telegram as usize),
     ];
     if let Some((what, count)) = left.iter().find(|(_, count)| *count > 0) {
         return Err(format!("{count} {what} are left over").into());

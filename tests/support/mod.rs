@@ -17,6 +17,7 @@ pub mod origin;
 pub mod origins;
 pub mod peer;
 pub mod prober;
+pub mod prometheus;
 pub mod proxy;
 pub mod proxy_header;
 pub mod reference;

@@ -1,6 +1,9 @@
 //! A tiny HTTP client for the stats listener: it keeps the raw text, whose order matters.
 
+use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -40,6 +43,17 @@ pub fn read_reply(peer: &mut Peer) -> Reply {
         head: head.to_owned(),
         body: body.to_owned(),
     }
+}
+
+/// The whole answer of one GET over a Unix socket.
+pub fn unix(path: &Path, page: &str) -> String {
+    let mut stream = UnixStream::connect(path).expect("somebody listens");
+    stream.set_read_timeout(Some(super::PATIENCE)).expect("a deadline");
+    write!(stream, "GET {page} HTTP/1.0\r\n\r\n").expect("it takes a question");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.0 200 "), "{answer}");
+    answer
 }
 
 /// `/stats` as a value.

@@ -14,6 +14,7 @@ use crate::daemon::doors::{Door, Guest};
 use crate::daemon::reload::Reloaded;
 use crate::daemon::resolver::Resolver;
 use crate::daemon::sizing;
+use crate::daemon::statsd::Statsd;
 use crate::io::listen;
 use crate::io::wire::MioNet;
 use crate::policy::moderation::Moderation;
@@ -57,9 +58,14 @@ impl Server {
         let now = self.daemon.world.settings.clone();
         self.errands.cancel(&reloaded.gone, &mut self.daemon.world);
         settle_doors(&self.doors, &mut self.daemon.world);
+        self.admin.settle(&now, self.poll.registry(), super::DESKS);
         self.daemon.net().set_egress(egress(&now));
         if before.dns != now.dns {
             self.resolver = Resolver::new(&now.dns);
+        }
+        if self.statsd.as_ref().map(Statsd::settings) != now.statsd.as_ref() {
+            let at = self.daemon.world.now;
+            self.statsd = now.statsd.clone().map(|settings| Statsd::new(settings, at));
         }
         if before.moderation != now.moderation {
             self.moderation = Moderation::new(now.moderation);

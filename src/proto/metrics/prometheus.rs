@@ -1,0 +1,83 @@
+//! The text format 0.0.4 of Prometheus: one `HELP` and one `TYPE` line per name, then its samples,
+//! with labels in alphabetical order.
+
+use super::{Family, Kind};
+
+/// The whole page. `prefix` comes before every name, with an underscore between them.
+pub fn page(prefix: &str, families: &[Family<'_>]) -> String {
+    let mut out = String::with_capacity(families.len() * 160);
+    for family in families {
+        let name = match prefix {
+            "" => family.name.to_owned(),
+            _ => format!("{prefix}_{}", family.name),
+        };
+        write(&mut out, &name, family);
+        if family.kind == Kind::OldCounter {
+            write(&mut out, &format!("{name}_total"), family);
+        }
+    }
+    out
+}
+
+fn write(out: &mut String, name: &str, family: &Family<'_>) {
+    let kind = if family.kind.is_counter() { "counter" } else { "gauge" };
+    out.push_str(&format!("# HELP {name} {}\n# TYPE {name} {kind}\n", family.help));
+    for sample in &family.samples {
+        out.push_str(name);
+        let mut labels: Vec<_> = sample.labels.iter().collect();
+        labels.sort_by_key(|(label, _)| *label);
+        for (at, (label, value)) in labels.into_iter().enumerate() {
+            out.push(if at == 0 { '{' } else { ',' });
+            out.push_str(label);
+            out.push_str("=\"");
+            escape(out, value);
+            out.push('"');
+        }
+        if !sample.labels.is_empty() {
+            out.push('}');
+        }
+        out.push_str(&format!(" {}\n", sample.value));
+    }
+}
+
+fn escape(out: &mut String, value: &str) {
+    for c in value.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '"' => out.push_str("\\\""),
+            '\n' => out.push_str("\\n"),
+            c => out.push(c),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Sample;
+    use super::*;
+
+    #[test]
+    fn names_labels_and_values_stand_as_the_format_wants_them() {
+        let samples = [
+            Sample::with("telegram_ip", "::1", 7).and("dc", "2"),
+            Sample::with("telegram_ip", "a\"b\\c\nd", 8).and("dc", "3"),
+        ];
+        let families = [
+            Family::of("open", Kind::Gauge, "What is open.", samples),
+            Family::one("seen", Kind::OldCounter, 3, "What was seen."),
+        ];
+        let wanted = r#"# HELP mtg_open What is open.
+# TYPE mtg_open gauge
+mtg_open{dc="2",telegram_ip="::1"} 7
+mtg_open{dc="3",telegram_ip="a\"b\\c\nd"} 8
+# HELP mtg_seen What was seen.
+# TYPE mtg_seen counter
+mtg_seen 3
+# HELP mtg_seen_total What was seen.
+# TYPE mtg_seen_total counter
+mtg_seen_total 3
+"#;
+        assert_eq!(page("mtg", &families), wanted);
+        assert!(page("", &families).starts_with("# HELP open "));
+    }
+}

@@ -1,0 +1,120 @@
+//! The lines of statsd in three dialects, packed into datagrams (spec: stats 6). Gauges are sent
+//! as they are and counters as what came since; the reference's `+1` and `-1` drift with the first
+//! datagram that is lost.
+
+use super::{Family, Sample};
+
+/// How a line carries its labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// `name:1|c|#label:value,label:value`.
+    Datadog,
+    /// `name,label=value,label=value:1|c`.
+    Influxdb,
+    /// `name;label=value;label=value:1|c`.
+    Graphite,
+}
+
+/// One line without its line feed. `value` is a gauge's number or a counter's growth.
+pub fn line(
+    dialect: Dialect,
+    prefix: &str,
+    family: &Family<'_>,
+    sample: &Sample<'_>,
+    value: u64,
+) -> String {
+    let kind = if family.kind.is_counter() { 'c' } else { 'g' };
+    let mut out = String::new();
+    if !prefix.is_empty() {
+        out.push_str(prefix);
+        out.push('.');
+    }
+    out.push_str(family.name);
+    let (before, between, equals) = match dialect {
+        Dialect::Datadog => ("|#", ',', ':'),
+        Dialect::Influxdb => (",", ',', '='),
+        Dialect::Graphite => (";", ';', '='),
+    };
+    let mut labels = String::new();
+    for (at, (name, value)) in sample.labels.iter().enumerate() {
+        match at {
+            0 => labels.push_str(before),
+            _ => labels.push(between),
+        }
+        labels.push_str(name);
+        labels.push(equals);
+        labels.extend(value.chars().map(clean));
+    }
+    match dialect {
+        Dialect::Datadog => format!("{out}:{value}|{kind}{labels}"),
+        _ => format!("{out}{labels}:{value}|{kind}"),
+    }
+}
+
+/// What would end a label becomes an underscore. The colons of an IPv6 address are the
+/// reference's own, and every collector takes the last one of a line.
+fn clean(c: char) -> char {
+    match c {
+        ',' | ';' | '|' | '=' | '#' | '@' => '_',
+        c if c.is_control() || c.is_whitespace() => '_',
+        c => c,
+    }
+}
+
+/// Lines in datagrams of at most [`DATAGRAM`] bytes, a line feed between two of them. A line that
+/// is longer, which only a hostile label makes, is left out.
+pub fn pack(lines: impl IntoIterator<Item = String>) -> Vec<String> {
+    let mut datagrams: Vec<String> = Vec::new();
+    for line in lines.into_iter().filter(|line| line.len() <= DATAGRAM) {
+        match datagrams.last_mut() {
+            Some(last) if last.len() + 1 + line.len() <= DATAGRAM => {
+                last.push('\n');
+                last.push_str(&line);
+            }
+            _ => datagrams.push(line),
+        }
+    }
+    datagrams
+}
+
+/// An Ethernet frame without its headers, as every client of statsd has it.
+pub const DATAGRAM: usize = 1432;
+
+#[cfg(test)]
+mod tests {
+    use super::super::Kind;
+    use super::*;
+
+    fn written(dialect: Dialect, labels: &[(&'static str, &str)], kind: Kind) -> String {
+        let labels = labels.iter().map(|(name, value)| (*name, (*value).into())).collect();
+        let sample = Sample { labels, value: 5 };
+        let family = Family::of("traffic", kind, "", []);
+        line(dialect, "mtg", &family, &sample, 5)
+    }
+
+    #[test]
+    fn the_three_dialects_of_the_reference() {
+        let labels = [("telegram_ip", "10.0.0.10"), ("dc", "4"), ("direction", "to_client")];
+        for (dialect, wanted) in [
+            (Dialect::Datadog, "mtg.traffic:5|c|#telegram_ip:10.0.0.10,dc:4,direction:to_client"),
+            (Dialect::Influxdb, "mtg.traffic,telegram_ip=10.0.0.10,dc=4,direction=to_client:5|c"),
+            (Dialect::Graphite, "mtg.traffic;telegram_ip=10.0.0.10;dc=4;direction=to_client:5|c"),
+        ] {
+            assert_eq!(written(dialect, &labels, Kind::OldCounter), wanted);
+        }
+        assert_eq!(written(Dialect::Datadog, &[], Kind::Gauge), "mtg.traffic:5|g");
+        assert_eq!(written(Dialect::Influxdb, &[], Kind::Gauge), "mtg.traffic:5|g");
+        let hostile = [("list", "a,b|c\n#=;d")];
+        let written = written(Dialect::Graphite, &hostile, Kind::Gauge);
+        assert_eq!(written, "mtg.traffic;list=a_b_c____d:5|g");
+    }
+
+    #[test]
+    fn datagrams_are_full_and_never_too_long() {
+        let lines: Vec<String> = (0..200).map(|at| format!("mtg.number_{at}:1|c")).collect();
+        let datagrams = pack(lines.iter().cloned().chain(["x".repeat(DATAGRAM + 1)]));
+        assert!(datagrams.len() == 3 && datagrams.iter().all(|one| one.len() <= DATAGRAM));
+        assert!(!datagrams.iter().any(|one| one.ends_with('\n')));
+        assert_eq!(datagrams.join("\n"), lines.join("\n"));
+    }
+}
