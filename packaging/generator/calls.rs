@@ -66,19 +66,34 @@ impl Call {
     }
 }
 
-/// Every call, the empty one first.
+/// Every call, the empty one first; `a b` comes behind `a`, whether or not that is a command.
 pub fn all() -> Vec<Call> {
-    let first = commands().map(|command| (command.name, command.about)).collect();
-    let root = Call { words: String::new(), next: first, command: None };
-    let named = commands().map(|command| Call {
-        words: command.name.to_string(),
-        next: Vec::new(),
-        command: Some(command),
-    });
-    [root].into_iter().chain(named).collect()
+    let mut calls = vec![Call { words: String::new(), next: Vec::new(), command: None }];
+    for command in commands() {
+        let mut words = String::new();
+        for word in command.name.split(' ') {
+            let before = words.clone();
+            let blank = if words.is_empty() { "" } else { " " };
+            words.push_str(blank);
+            words.push_str(word);
+            let about = if words == command.name { command.about } else { "" };
+            if let Some(call) = calls.iter_mut().find(|call| call.words == before)
+                && call.next.iter().all(|(known, _)| *known != word)
+            {
+                call.next.push((word, about));
+            }
+            if calls.iter().all(|call| call.words != words) {
+                calls.push(Call { words: words.clone(), next: Vec::new(), command: None });
+            }
+        }
+        if let Some(call) = calls.iter_mut().find(|call| call.words == words) {
+            call.command = Some(command);
+        }
+    }
+    calls
 }
 
-/// The commands that help shows.
+/// The commands that help shows; a name of several words is one word after another.
 pub fn commands() -> impl Iterator<Item = &'static Command> {
     COMMANDS.iter().filter(|command| !command.is_hidden)
 }
