@@ -4,6 +4,7 @@
 
 #[path = "packaging/completions.rs"]
 mod completions;
+#[cfg(feature = "tls")]
 #[path = "../packaging/generator/mod.rs"]
 mod generator;
 #[path = "packaging/image.rs"]
@@ -17,7 +18,7 @@ mod service;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::{env, fs};
+use std::fs;
 
 /// The mini flavour has other flags; what is published describes the full one.
 #[cfg(feature = "tls")]
@@ -26,7 +27,7 @@ fn the_generated_files_are_what_the_tables_say() {
     for (name, text) in generator::files() {
         let path = folder().join(name);
         let is = fs::read_to_string(&path).unwrap_or_default();
-        if env::var_os("UPDATE").is_some() && is != text {
+        if std::env::var_os("UPDATE").is_some() && is != text {
             fs::write(&path, text).unwrap();
         } else {
             assert!(is == text, "{name} is out of date; run UPDATE=1 cargo test --test packaging");
