@@ -16,9 +16,9 @@ mod pages;
 #[path = "packaging/service.rs"]
 mod service;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::fs;
 
 /// The mini flavour has other flags; what is published describes the full one.
 #[cfg(feature = "tls")]

@@ -11,7 +11,7 @@ _mtbox_shape() {
     next='' flags='' valued='' places=()
     case $1 in
         '')
-            next='quickstart run simple-run generate-secret access check'
+            next='quickstart run simple-run generate-secret access check explain'
             flags='-h --help -v --version'
             ;;
         'quickstart')
@@ -39,6 +39,10 @@ _mtbox_shape() {
         'check')
             flags='--strict -h --help -v --version'
             places=('file')
+            ;;
+        'explain')
+            flags='--json -h --help -v --version'
+            places=('file' 'user')
             ;;
     esac
 }

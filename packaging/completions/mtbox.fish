@@ -53,6 +53,7 @@ complete -c mtbox -n '__mtbox_at "" 0' -a simple-run -d 'Run the proxy for one s
 complete -c mtbox -n '__mtbox_at "" 0' -a generate-secret -d 'Make a secret for a host and print it.'
 complete -c mtbox -n '__mtbox_at "" 0' -a access -d 'Print the links for the users of a config file, as JSON.'
 complete -c mtbox -n '__mtbox_at "" 0' -a check -d 'Tell what is wrong with a config file, and where.'
+complete -c mtbox -n '__mtbox_at "" 0' -a explain -d 'Ask the running proxy why a user was refused, and what helps.'
 complete -c mtbox -n '__mtbox_at ""' -s h -l help -d 'print this help'
 complete -c mtbox -n '__mtbox_at ""' -s v -l version -d 'print the version'
 
@@ -98,3 +99,9 @@ complete -c mtbox -n '__mtbox_at "check" 0' -F
 complete -c mtbox -n '__mtbox_at "check"' -l strict -d 'warnings are errors'
 complete -c mtbox -n '__mtbox_at "check"' -s h -l help -d 'print this help'
 complete -c mtbox -n '__mtbox_at "check"' -s v -l version -d 'print the version'
+
+complete -c mtbox -n '__mtbox_at "explain" 0' -F
+complete -c mtbox -n '__mtbox_at "explain" 1' -a '(__mtbox_users)'
+complete -c mtbox -n '__mtbox_at "explain"' -l json -d 'as the proxy says it, for programs'
+complete -c mtbox -n '__mtbox_at "explain"' -s h -l help -d 'print this help'
+complete -c mtbox -n '__mtbox_at "explain"' -s v -l version -d 'print the version'

@@ -1,7 +1,7 @@
 //! The table of commands as completions need it: what may stand where on the command line.
 
 use mtbox::cli::COMMANDS;
-use mtbox::cli::args::{Command, Flag};
+use mtbox::cli::args::{Argument, Command, Flag};
 use mtbox::cli::help::EVERYWHERE;
 use mtbox::config::keys::KEYS;
 use mtbox::config::kinds::Kind;
@@ -34,15 +34,14 @@ impl Call {
         self.command.map_or(&[][..], |command| command.flags).iter().chain(EVERYWHERE)
     }
 
-    /// The names of the arguments and what they are.
-    pub fn arguments(&self) -> impl Iterator<Item = (&'static str, &'static str)> + use<> {
-        let arguments = self.command.map_or(&[][..], |command| command.arguments);
-        arguments.iter().map(|argument| (argument.name, argument.doc))
+    /// What has to or may follow besides flags.
+    pub fn arguments(&self) -> &'static [Argument] {
+        self.command.map_or(&[], |command| command.arguments)
     }
 
     /// What may stand in their places.
     pub fn places(&self) -> Vec<Words> {
-        self.arguments().map(|(name, _)| self.named(name)).collect()
+        self.arguments().iter().map(|argument| self.named(argument.name)).collect()
     }
 
     /// What stands behind a flag; `None` if it takes no value.
@@ -62,7 +61,7 @@ impl Call {
     }
 
     fn knows_users(&self) -> bool {
-        self.arguments().any(|(name, _)| name == "CONFIG")
+        self.arguments().iter().any(|argument| argument.name == "CONFIG")
     }
 }
 

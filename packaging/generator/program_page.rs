@@ -59,7 +59,9 @@ fn describe(page: &mut Page, command: &'static Command) {
 fn call(command: &Command) -> String {
     let mut out = bold(&format!("mtbox {}", command.name));
     for argument in command.arguments {
-        out.push_str(&format!(" {}", italic(argument.name)));
+        let name = italic(argument.name);
+        let name = if argument.is_optional { format!("[{name}]") } else { name };
+        out.push_str(&format!(" {name}"));
     }
     if !command.flags.is_empty() {
         out.push_str(&format!(" [{}]", italic("FLAGS")));

@@ -33,9 +33,10 @@ fn function(call: &Call) -> String {
     for flag in call.flags() {
         out.push_str(&format!(" \\\n        {}", flag_spec(call, flag)));
     }
-    for (words, (argument, doc)) in call.places().iter().zip(call.arguments()) {
-        let doc = escaped(&format!("{argument}, {doc}"));
-        out.push_str(&format!(" \\\n        ':{doc}:{}'", action(words)));
+    for (words, argument) in call.places().iter().zip(call.arguments()) {
+        let colons = if argument.is_optional { "::" } else { ":" };
+        let doc = escaped(&format!("{}, {}", argument.name, argument.doc));
+        out.push_str(&format!(" \\\n        '{colons}{doc}:{}'", action(words)));
     }
     if !call.next.is_empty() {
         out.push_str(" \\\n        '1:command:{_describe -t commands command mtbox_next}'");
