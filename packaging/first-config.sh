@@ -18,7 +18,7 @@ is_taken() {
 
 mkdir -p "$root/etc/mtbox"
 if command -v systemd-sysusers >/dev/null; then
-    systemd-sysusers --root="$root/" mtbox.conf
+    systemd-sysusers --root="$root/" "$root$prefix/lib/sysusers.d/mtbox.conf"
 fi
 
 if [ -e "$config" ] || [ -L "$config" ]; then

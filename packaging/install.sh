@@ -75,4 +75,5 @@ if [ -z "$destdir" ]; then
     PREFIX=$prefix "$prefix/share/mtbox/first-config"
     tell_systemd daemon-reload
     echo "To start it, now and at every boot: systemctl enable --now mtbox"
+    echo "If it was running before: systemctl restart mtbox"
 fi

@@ -163,7 +163,7 @@ fn the_first_config_names_a_port_that_is_free_and_the_site_that_is_asked_for() {
         return;
     }
     let scratch = Scratch::new("first");
-    let prefix = scratch.0.join("usr");
+    let prefix = scratch.0.join("opt/my");
     let files =
         [("mtbox.toml", "share/mtbox/mtbox.toml"), ("mtbox.sysusers", "lib/sysusers.d/mtbox.conf")];
     for (from, to) in files {
@@ -180,7 +180,7 @@ fn the_first_config_names_a_port_that_is_free_and_the_site_that_is_asked_for() {
     };
     let wanted = if is_free(&held[0]) { 443 } else { 3128 };
     let output = Command::new(folder().join("first-config.sh"))
-        .envs([("PREFIX", "/usr"), ("MTBOX_HOST", "site.example")])
+        .envs([("PREFIX", "/opt/my"), ("MTBOX_HOST", "site.example")])
         .env("DPKG_ROOT", &scratch.0)
         .output()
         .unwrap();
