@@ -46,10 +46,8 @@ impl Call {
 
     /// What stands behind a flag; `None` if it takes no value.
     pub fn value(&self, flag: &Flag) -> Option<Words> {
-        Some(match flag.value? {
-            "WORD" => choice(flag.long),
-            name => self.named(name),
-        })
+        let name = flag.value?;
+        Some(choice(flag.long).unwrap_or_else(|| self.named(name)))
     }
 
     fn named(&self, name: &str) -> Words {
@@ -60,8 +58,10 @@ impl Call {
         }
     }
 
+    /// Does it speak of users that are there? Who is added has a new name.
     fn knows_users(&self) -> bool {
-        self.arguments().iter().any(|argument| argument.name == "CONFIG")
+        !self.words.ends_with(" add")
+            && self.arguments().iter().any(|argument| argument.name == "CONFIG")
     }
 }
 
@@ -97,11 +97,9 @@ pub fn commands() -> impl Iterator<Item = &'static Command> {
     COMMANDS.iter().filter(|command| !command.is_hidden)
 }
 
-/// A flag that is called as a key of the file takes the words of that key.
-fn choice(name: &str) -> Words {
-    let key = KEYS.iter().find(|key| key.path == name);
-    match key.map(|key| key.kind) {
-        Some(Kind::Choice(words)) => Words::Choice(words.iter().map(|(word, _)| *word).collect()),
-        _ => Words::Any,
-    }
+/// A flag that is called as a key of the file takes the words of that key, where it has some.
+fn choice(name: &str) -> Option<Words> {
+    let key = KEYS.iter().find(|key| key.path == name)?;
+    let Kind::Choice(words) = key.kind else { return None };
+    Some(Words::Choice(words.iter().map(|(word, _)| *word).collect()))
 }
