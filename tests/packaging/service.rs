@@ -133,8 +133,8 @@ fn members(set: &str, calls: &mut BTreeSet<String>) -> Option<()> {
 /// The calls of a daemon that starts, answers, reads its config anew and ends. `None` where they
 /// cannot be watched.
 fn trace(folder: &Scratch) -> Option<String> {
-    let port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let (bind, api) = (port(), port());
+    let held = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let [bind, api] = held.map(|listener| listener.local_addr().unwrap());
     let config = folder.0.join("mtbox.toml");
     let secret = "ee00112233445566778899aabbccddeeff6c6f63616c686f7374";
     let text = format!(
