@@ -11,7 +11,7 @@ _mtbox_shape() {
     next='' flags='' valued='' places=()
     case $1 in
         '')
-            next='quickstart run simple-run generate-secret access check explain'
+            next='quickstart run simple-run generate-secret access check user explain'
             flags='-h --help -v --version'
             ;;
         'quickstart')
@@ -32,13 +32,46 @@ _mtbox_shape() {
             places=('any')
             ;;
         'access')
-            flags='-i --ipv4 -I --ipv6 -p --port -x --hex --user -h --help -v --version'
+            flags='-i --ipv4 -I --ipv6 -p --port -x --hex --user --plain --qr -h --help -v --version'
             valued='-i --ipv4 -I --ipv6 -p --port --user'
             places=('file')
             ;;
         'check')
             flags='--strict -h --help -v --version'
             places=('file')
+            ;;
+        'user')
+            next='add remove rotate disable enable list'
+            flags='-h --help -v --version'
+            ;;
+        'user add')
+            flags='--host --qr --no-qr --config -h --help -v --version'
+            valued='--host --config'
+            places=('any')
+            ;;
+        'user remove')
+            flags='--config -h --help -v --version'
+            valued='--config'
+            places=('any')
+            ;;
+        'user rotate')
+            flags='--host --qr --no-qr --config -h --help -v --version'
+            valued='--host --config'
+            places=('any')
+            ;;
+        'user disable')
+            flags='--config -h --help -v --version'
+            valued='--config'
+            places=('any')
+            ;;
+        'user enable')
+            flags='--config -h --help -v --version'
+            valued='--config'
+            places=('any')
+            ;;
+        'user list')
+            flags='--config --json -h --help -v --version'
+            valued='--config'
             ;;
         'explain')
             flags='--json -h --help -v --version'
@@ -53,6 +86,12 @@ _mtbox_value() {
         'quickstart --config') kind='file' ;;
         'simple-run -i' | 'simple-run --prefer-ip') kind='prefer-ipv4 prefer-ipv6 only-ipv4 only-ipv6' ;;
         'access --user') kind='user' ;;
+        'user add --config') kind='file' ;;
+        'user remove --config') kind='file' ;;
+        'user rotate --config') kind='file' ;;
+        'user disable --config') kind='file' ;;
+        'user enable --config') kind='file' ;;
+        'user list --config') kind='file' ;;
         *) kind=any ;;
     esac
 }

@@ -210,5 +210,5 @@ pub const ADD: &[Flag] = &[
     CONFIG,
 ];
 /// What is true of all changes.
-pub const NOTES: &str = "Only the lines concerned change. The running proxy is told through \
-                         pid-file, if the config has one; otherwise a line says how to tell it.";
+pub const NOTES: &str =
+    "Changes only the lines concerned, and tells the running proxy (pid-file) or says how to.";
