@@ -14,6 +14,7 @@ pub mod errand;
 pub mod greet;
 pub mod hop;
 pub mod lists;
+pub mod logs;
 pub mod meter;
 pub mod metrics;
 pub mod names;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use mio::event::Event;
 use mio::{Events, Poll};
 
-use crate::config::settings::{EgressSettings, LogLevel, Origin, Settings};
+use crate::config::settings::{EgressSettings, Origin, Settings};
 use crate::daemon::admin::{Admin, MOST_DESKS, MOST_VISITS};
 use crate::daemon::doors::{Doors, Guest};
 use crate::daemon::errand::agenda::Job;
@@ -24,7 +24,7 @@ use crate::daemon::resolver::{self, Finding, Resolver};
 use crate::daemon::session::Readiness;
 use crate::daemon::statsd::Statsd;
 use crate::daemon::world::World;
-use crate::daemon::{Daemon, dc_list, dialer, lists, scout, sizing};
+use crate::daemon::{Daemon, dc_list, dialer, lists, logs, scout, sizing};
 use crate::io::clock::{Clock, Tick};
 use crate::io::egress::Egress;
 use crate::io::listen::{self, Manner};
@@ -40,7 +40,7 @@ use crate::policy::moderation::{Moderation, Round};
 /// # Errors
 /// One line that says what could not be had at start: a listener, or the system's poller.
 pub fn run(settings: Settings, origin: Origin) -> Result<(), String> {
-    crate::io::logger::init(settings.log.level == LogLevel::Debug);
+    logs::settle(&settings.log);
     for warning in &origin.warnings {
         log::warn!("event=config {warning}");
     }
