@@ -28,6 +28,7 @@ use crate::daemon::{Daemon, dc_list, dialer, lists, logs, scout, sizing};
 use crate::io::clock::{Clock, Tick};
 use crate::io::egress::Egress;
 use crate::io::listen::{self, Manner};
+use crate::io::logger;
 use crate::io::notify::Notify;
 use crate::io::pid_file::PidFile;
 use crate::io::signals::{Signal, Signals};
@@ -162,7 +163,7 @@ impl Server {
             if let Some(until) = self.leaving
                 && (self.daemon.sessions() == 0 || now >= until)
             {
-                log::info!("event=stopped sessions={}", self.daemon.sessions());
+                self.say_goodbye();
                 return Ok(());
             }
             if !busy {
@@ -216,7 +217,7 @@ impl Server {
         while let Some(signal) = self.signals.pending() {
             match signal {
                 Signal::Terminate if self.leaving.is_some() => {
-                    log::info!("event=stopped sessions={}", self.daemon.sessions());
+                    self.say_goodbye();
                     return true;
                 }
                 Signal::Terminate => {
@@ -229,14 +230,10 @@ impl Server {
                 // Who leaves needs no new config.
                 Signal::Reload if self.leaving.is_some() => {}
                 Signal::Reload => self.reload(),
-                Signal::Report => log::info!(
-                    "event=state sessions={} users={} fronted={} buffers={} bad_headers={}",
-                    self.daemon.sessions(),
-                    self.daemon.world.users.live(),
-                    self.daemon.world.fronted,
-                    self.daemon.world.pool.in_use(),
-                    self.daemon.world.meter.bad_headers,
-                ),
+                Signal::Report => {
+                    let lines = self.daemon.report(self.errands.count());
+                    lines.iter().for_each(|line| logger::answer(line));
+                }
             }
         }
         false
@@ -328,6 +325,12 @@ impl Server {
             self.notify.alive();
             self.watchdog = Some(Tick(now.0 + period.as_millis() as u64));
         }
+    }
+
+    /// The last words in the log.
+    fn say_goodbye(&mut self) {
+        self.daemon.world.tell_all();
+        log::info!("event=stopped sessions={}", self.daemon.sessions());
     }
 
     /// One line for the service manager.
