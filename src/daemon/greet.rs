@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use crate::daemon::addresses;
 use crate::daemon::answer;
+use crate::daemon::causes;
 use crate::daemon::dialer::{Dial, Targets, routed};
 use crate::daemon::pipe::{Lanes, Relay};
 use crate::daemon::session::{Fate, Got, Session, Stage, Why};
@@ -18,6 +19,7 @@ use crate::flow::recrypt::Recrypt;
 use crate::flow::shape::Shape;
 use crate::io::clock::Tick;
 use crate::io::wire::Wire;
+use crate::policy::recorder::{Cause, Detail};
 use crate::policy::shaper::Shaper;
 use crate::policy::users::{HostId, UserId};
 use crate::proto::client_hello::Suspicion;
@@ -248,6 +250,9 @@ fn call_dc<W: Wire>(
         let name = session.user.map_or("", |user| world.users.get(user).name());
         let line = format!("event=unknown-dc user={name:?} dc={id}");
         world.folded.info(world.now, &line);
+        if let Some(user) = session.user {
+            world.note(user, Cause::UnknownDc, Detail::Dc(id));
+        }
         return leave(session, world, Why::UnknownDc);
     }
     world.bad.sort(&mut addrs, world.now);
@@ -314,6 +319,7 @@ fn note<W>(session: &Session<W>, world: &mut World, why: Suspicion, user: Option
         Suspicion::Throttled => world.meter.throttled += 1,
         _ => {}
     }
+    causes::of_hello(world, session.addr, why, user);
     let off = match why {
         Suspicion::ClockOff { off_s } => format!(" off_s={off_s}"),
         _ => String::new(),
@@ -353,6 +359,7 @@ pub fn leave<W: Wire>(session: &mut Session<W>, world: &mut World, why: Why) -> 
         world.shown(session.addr)
     );
     session.complain(world, why);
+    causes::of_end(session, world, why);
     session.settle(world);
     session.stage = Stage::Leave { until: Tick(world.now.0 + LEAVE_MS) };
     Turn::On

@@ -10,6 +10,7 @@ use crate::daemon::strangers::Deed;
 use crate::daemon::world::World;
 use crate::io::clock::Tick;
 use crate::io::wire::Wire;
+use crate::policy::recorder::Cause;
 use crate::proto::proxy_header::{self, Preface};
 
 /// A connection whose address is not known yet.
@@ -109,6 +110,7 @@ fn enter<W: Wire>(session: &mut Session<W>, world: &mut World, len: usize) -> Tu
 /// A header that is none: nobody can be told where the client comes from, so nobody is asked.
 fn refuse<W: Wire>(session: &Session<W>, world: &mut World) -> Turn {
     world.meter.bad_headers += 1;
+    world.note_stranger(session.addr, Cause::BadHeader);
     world.stranger(Deed::BadHeader, session.addr);
     log::debug!("event=bad-proxy-header id={} client={}", session.id, world.shown(session.addr));
     Turn::Stop(Fate::Done(Why::BadHeader))
