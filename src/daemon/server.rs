@@ -13,7 +13,7 @@ use std::time::Duration;
 use mio::event::Event;
 use mio::{Events, Poll};
 
-use crate::config::settings::{EgressSettings, Origin, Settings};
+use crate::config::settings::{EgressSettings, LogChoice, LogTo, Origin, Settings};
 use crate::daemon::admin::{Admin, MOST_DESKS, MOST_VISITS};
 use crate::daemon::doors::{Doors, Guest};
 use crate::daemon::errand::agenda::Job;
@@ -40,13 +40,21 @@ use crate::policy::moderation::{Moderation, Round};
 ///
 /// # Errors
 /// One line that says what could not be had at start: a listener, or the system's poller.
-pub fn run(settings: Settings, origin: Origin) -> Result<(), String> {
-    logs::settle(&settings.log);
+pub fn run(mut settings: Settings, origin: Origin) -> Result<(), String> {
+    settings.log = origin.log.over(settings.log);
+    let log = settings.log;
+    logs::settle(&log);
     for warning in &origin.warnings {
         log::warn!("event=config {warning}");
     }
-    let mut server = Server::new(settings, origin.config_path).map_err(|e| e.to_string())?;
-    server.serve().map_err(|e| format!("the event loop failed: {e}"))
+    let outcome = Server::new(settings, origin.config_path, origin.log)
+        .map_err(|e| e.to_string())
+        .and_then(|mut server| server.serve().map_err(|e| format!("the event loop failed: {e}")));
+    if let (Err(e), true) = (&outcome, log.to != LogTo::Stderr) {
+        // Standard error hears it from whoever has called.
+        log::error!("event=failed error={e:?}");
+    }
+    outcome
 }
 
 struct Server {
@@ -66,6 +74,8 @@ struct Server {
     leaving: Option<Tick>,
     /// The file that a reload reads.
     config: Option<PathBuf>,
+    /// What a reload does not change about the log.
+    log: LogChoice,
     /// Removed when we leave.
     pid_file: Option<PidFile>,
     notify: Notify,
@@ -74,7 +84,7 @@ struct Server {
 }
 
 impl Server {
-    fn new(settings: Settings, config: Option<PathBuf>) -> io::Result<Self> {
+    fn new(settings: Settings, config: Option<PathBuf>, log: LogChoice) -> io::Result<Self> {
         let poll = Poll::new()?;
         let registry = poll.registry();
         let binds = listen::plan(&settings.binds, manner(&settings));
@@ -124,6 +134,7 @@ impl Server {
             moderation,
             leaving: None,
             config,
+            log,
             pid_file,
             notify,
             watchdog,
