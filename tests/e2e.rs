@@ -30,6 +30,7 @@ mod e2e {
     mod metrics;
     mod mirror;
     mod names;
+    mod people;
     mod privacy;
     mod prober;
     mod proxy_protocol;

@@ -147,8 +147,8 @@ fn guide(path: &Path, is_first: bool, settings: &Settings, reach: &Reach) -> Str
     }
     let site = user.secret.host().escape_ascii();
     out.push_str(&format!(
-        "\nTo add a person: run mtbox generate-secret {site}, add the line NAME = \"SECRET\"\n\
-         below [secrets] in {file}, and start again. All links: mtbox access {file}\n\n"
+        "\nTo add a person: mtbox user add NAME --config {file}\n\
+         (strangers see {site}). All links: mtbox access {file}\n\n"
     ));
     out
 }

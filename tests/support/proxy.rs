@@ -149,6 +149,12 @@ impl Config {
         self
     }
 
+    /// The file as text, with addresses where nobody listens.
+    pub fn text(&self) -> String {
+        let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        self.render(&[nowhere], nowhere)
+    }
+
     /// Starts the program and waits until it gives up; gives back its log.
     pub fn give_up(self) -> String {
         let mut proxy = self.spawn();
