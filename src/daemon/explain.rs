@@ -107,9 +107,10 @@ fn detail(world: &World, entry: &Entry) -> Option<String> {
         }
         Detail::Dc(dc) => format!("data centre {dc}"),
         Detail::Dial(addr, error) => dialled(addr, error),
+        Detail::Behind(addr, fault) => format!("{addr}: {}", fault.as_str()),
         Detail::Way(number) => match world.routes.told(number as usize) {
             Some((name, Some(why))) => format!("{name}: {why}"),
-            Some((name, None)) => format!("{name}: it rests after failures"),
+            Some((name, None)) => format!("{name}: no answer"),
             None => "a proxy that the config does not name any more".to_owned(),
         },
         Detail::From(network) if world.settings.log_addresses => format!("around {network}"),

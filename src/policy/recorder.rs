@@ -5,6 +5,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::policy::users::UserId;
+use crate::proto::socks5::SocksFault;
 
 pub use cause::Cause;
 
@@ -44,6 +45,8 @@ pub enum Detail {
     Dc(u16),
     /// The address that failed, and errno(3); 0 = it did not answer.
     Dial(SocketAddr, i32),
+    /// The address that could not be reached through a proxy, and what the proxy said.
+    Behind(SocketAddr, SocksFault),
     /// The number of the way to Telegram.
     Way(u32),
     /// The network of a stranger: an address cut to /24 or /48.
@@ -84,6 +87,11 @@ impl Recorder {
         }
         let (first_ms, last_ms) = (now_ms, now_ms);
         self.entries.push(Entry { user, cause, detail, count: 1, first_ms, last_ms });
+    }
+
+    /// Everything, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter()
     }
 
     /// What is known of a user, or of strangers; the latest first.
