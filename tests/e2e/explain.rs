@@ -102,6 +102,7 @@ fn causes_before_the_answer_are_told_apart() {
     let hints = bob["hints"].to_string();
     assert!(hints.contains("switched off") && hints.contains("never seen"), "{hints}");
     assert!(hints.contains("1 hellos came with a key that is nobody's"), "{hints}");
+    assert!(hints.contains("unknown-host 1, blocklisted 1; see"), "{hints}");
 }
 
 #[test]
@@ -267,6 +268,33 @@ fn what_a_proxy_or_the_system_says_of_a_data_centre_is_told() {
         let told = explained(&stage.proxy, "/explain/alice").to_string();
         told.contains(&format!("{nobody}: Connection refused"))
     });
+}
+
+#[test]
+fn several_clocks_that_are_off_alike_mean_that_ours_is() {
+    let bob = Secret::new(HOST);
+    let stage = Stage::with(|config| config.user("bob", &bob));
+    let off = |secret: &Secret, by: u32| {
+        let honest = Wish::honest(secret, Shape::PostQuantum);
+        say(&stage.proxy, &Hello::forge(secret, &Wish { clock: honest.clock - by, ..honest }).wire)
+    };
+    let hints = || explained(&stage.proxy, "/explain/alice")["hints"].to_string();
+    let _alice = off(&stage.secret, 400);
+    cause(&stage.proxy, "alice", "clock-off");
+    assert!(!hints().contains("clocks"), "one alone proves nothing: {}", hints());
+    let _bob = off(&bob, 500);
+    cause(&stage.proxy, "bob", "clock-off");
+    assert!(hints().contains("clocks of 2 users differ likewise"), "{}", hints());
+    assert!(hints().contains("this machine's is ahead"), "{}", hints());
+}
+
+#[test]
+fn a_name_cannot_forge_lines_of_the_text() {
+    let name = "eve\n  nothing went wrong\t";
+    let stage = Stage::with(|config| config.user(name, &Secret::new(HOST)));
+    let reply = stats::get(stage.proxy.api, "/explain/eve%0A%20%20nothing%20went%20wrong%09?text");
+    assert_eq!(reply.status, 200);
+    assert_eq!(reply.body.lines().next(), Some("eve\u{fffd}  nothing went wrong\u{fffd}"));
 }
 
 #[test]
