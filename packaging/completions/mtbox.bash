@@ -1,9 +1,15 @@
 # bash completion for mtbox
 # made from the program's tables by packaging/generate.rs; do not edit
 
-# The names of the users in the config file $1.
+# The names of the users in the config file $1, or in the usual one.
 _mtbox_users() {
-    sed -n '/^[[:space:]]*\[secrets\]/,/^[[:space:]]*\[/s/^[[:space:]]*"\{0,1\}\([A-Za-z0-9_.@-]*\)"\{0,1\}[[:space:]]*=.*/\1/p' "${1/#\~/$HOME}" 2>/dev/null
+    local file=${1/#\~/$HOME}
+    if [[ -z $file ]]; then
+        for file in mtbox.toml /etc/mtbox/mtbox.toml; do
+            [[ -f $file ]] && break
+        done
+    fi
+    sed -n '/^[[:space:]]*\[secrets\]/,/^[[:space:]]*\[/s/^[[:space:]]*"\{0,1\}\([A-Za-z0-9_.@-]*\)"\{0,1\}[[:space:]]*=.*/\1/p' "$file" 2>/dev/null
 }
 
 # What may follow the words $1: further words, flags, flags that take a value, places.
@@ -11,7 +17,7 @@ _mtbox_shape() {
     next='' flags='' valued='' places=()
     case $1 in
         '')
-            next='quickstart run simple-run generate-secret access check explain'
+            next='quickstart run simple-run generate-secret access check user explain'
             flags='-h --help -v --version'
             ;;
         'quickstart')
@@ -32,13 +38,46 @@ _mtbox_shape() {
             places=('any')
             ;;
         'access')
-            flags='-i --ipv4 -I --ipv6 -p --port -x --hex --user -h --help -v --version'
+            flags='-i --ipv4 -I --ipv6 -p --port -x --hex --user --plain --qr -h --help -v --version'
             valued='-i --ipv4 -I --ipv6 -p --port --user'
             places=('file')
             ;;
         'check')
             flags='--strict -h --help -v --version'
             places=('file')
+            ;;
+        'user')
+            next='add remove rotate disable enable list'
+            flags='-h --help -v --version'
+            ;;
+        'user add')
+            flags='--host --qr --no-qr --config -h --help -v --version'
+            valued='--host --config'
+            places=('any')
+            ;;
+        'user remove')
+            flags='--config -h --help -v --version'
+            valued='--config'
+            places=('user')
+            ;;
+        'user rotate')
+            flags='--host --qr --no-qr --config -h --help -v --version'
+            valued='--host --config'
+            places=('user')
+            ;;
+        'user disable')
+            flags='--config -h --help -v --version'
+            valued='--config'
+            places=('user')
+            ;;
+        'user enable')
+            flags='--config -h --help -v --version'
+            valued='--config'
+            places=('user')
+            ;;
+        'user list')
+            flags='--config --json -h --help -v --version'
+            valued='--config'
             ;;
         'explain')
             flags='--json -h --help -v --version'
@@ -53,6 +92,12 @@ _mtbox_value() {
         'quickstart --config') kind='file' ;;
         'simple-run -i' | 'simple-run --prefer-ip') kind='prefer-ipv4 prefer-ipv6 only-ipv4 only-ipv6' ;;
         'access --user') kind='user' ;;
+        'user add --config') kind='file' ;;
+        'user remove --config') kind='file' ;;
+        'user rotate --config') kind='file' ;;
+        'user disable --config') kind='file' ;;
+        'user enable --config') kind='file' ;;
+        'user list --config') kind='file' ;;
         *) kind=any ;;
     esac
 }
@@ -82,6 +127,7 @@ _mtbox() {
             # bash cuts --flag=value into three.
             flag=${COMP_WORDS[at - 1]}
         elif [[ -n $flag ]]; then
+            [[ $flag == --config ]] && config=$word
             flag=''
         elif [[ $word == -* ]]; then
             [[ " $valued " == *" $word "* ]] && flag=$word

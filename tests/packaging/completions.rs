@@ -42,6 +42,7 @@ impl Folder {
         let path = std::env::temp_dir().join(format!("mtbox-words-{}-{name}", std::process::id()));
         fs::create_dir_all(path.join("sub")).unwrap();
         fs::write(path.join("mine.toml"), CONFIG).unwrap();
+        fs::write(path.join("mtbox.toml"), "[secrets]\nusual = \"ee\"\n").unwrap();
         Self(path)
     }
 
@@ -86,6 +87,16 @@ const OFFERS: &[(&str, &str)] = &[
     ("mtbox explain mine.toml ", "alice bob-2 c.d@e"),
     ("mtbox explain --json mine.toml c", "c.d@e"),
     ("mtbox explain mi", "mine.toml"),
+    ("mtbox user re", "remove"),
+    ("mtbox user remove ", "usual"),
+    ("mtbox user remove --config mine.toml ", "alice bob-2 c.d@e"),
+    ("mtbox user rotate --host x.example --config=mine.toml b", "bob-2"),
+    ("mtbox user disable --con", "--config"),
+    ("mtbox user add ", ""),
+    ("mtbox user add bob --host ", ""),
+    ("mtbox user list ", ""),
+    ("mtbox user nonsense ", ""),
+    ("mtbox run mtb", "mtbox.toml"),
     ("mtbox simple-run --prefer-ip only", "only-ipv4 only-ipv6"),
     ("mtbox simple-run -i pre", "prefer-ipv4 prefer-ipv6"),
     ("mtbox simple-run --prefer-ip=only", "only-ipv4 only-ipv6"),
