@@ -112,7 +112,8 @@ fn help_names_every_command_and_each_has_its_own() {
         "user add",
     ] {
         assert!(out.contains(&format!("\n  {name}")), "{name}");
-        let (code, own, _) = outcome(&[name, "--help"]);
+        let words: Vec<&str> = name.split(' ').chain(["--help"]).collect();
+        let (code, own, _) = outcome(&words);
         assert_eq!(code, 0);
         assert!(own.contains(&format!("Usage: mtbox {name}")) && own.contains("Examples:"));
         assert!(own.lines().all(|line| line.chars().count() <= 100), "{own}");

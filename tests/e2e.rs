@@ -25,6 +25,7 @@ mod e2e {
     mod list_copies;
     mod list_sources;
     mod lists;
+    mod logs;
     mod memory;
     mod metrics;
     mod mirror;

@@ -9,6 +9,7 @@ pub mod explain;
 pub mod generate_secret;
 pub mod help;
 pub mod json;
+pub mod log_flags;
 pub mod outside;
 pub mod qr;
 pub mod quickstart;
@@ -109,6 +110,9 @@ pub const COMMANDS: &[Command] = &[
                 "site that strangers see, www.google.com if not given (first start only)",
             ),
             Flag::with_value(None, "config", "PATH", "the file, mtbox.toml if not given"),
+            log_flags::LEVEL,
+            log_flags::FORMAT,
+            log_flags::TO,
         ],
         examples: &["mtbox quickstart", "mtbox quickstart --host www.example.com"],
         run: quickstart::quickstart,
@@ -117,7 +121,8 @@ pub const COMMANDS: &[Command] = &[
     Command {
         about: "Run the proxy by a config file.",
         arguments: &[CONFIG],
-        examples: &["mtbox run mtbox.toml"],
+        flags: &[log_flags::LEVEL, log_flags::FORMAT, log_flags::TO],
+        examples: &["mtbox run mtbox.toml", "mtbox run mtbox.toml --log-level debug"],
         run: run::run,
         ..Command::named("run")
     },

@@ -1,5 +1,5 @@
 //! `mtbox user …`: changes to the people of a config file, in place (D12). `file.rs` replaces the
-//! file, `tell.rs` tells the running proxy; what changes in the text is decided by `config/edit.rs`.
+//! file, `tell.rs` tells the running proxy; what changes in the text decides `config/edit.rs`.
 
 mod file;
 mod tell;
@@ -193,7 +193,6 @@ fn shown(name: &str) -> String {
     name.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
-/// Where the config is looked for.
 /// Which config is meant where none is named: the first of these that is there.
 pub const FILES: &[&str] = &["mtbox.toml", "/etc/mtbox/mtbox.toml"];
 /// Which file.
@@ -211,5 +210,5 @@ pub const ADD: &[Flag] = &[
     CONFIG,
 ];
 /// What is true of all changes.
-pub const NOTES: &str = "Only the lines concerned change. The running proxy is told through \
-                         pid-file, if the config has one; otherwise a line says how to tell it.";
+pub const NOTES: &str =
+    "Changes only the lines concerned, and tells the running proxy (pid-file) or says how to.";

@@ -97,6 +97,8 @@ const OFFERS: &[(&str, &str)] = &[
     ("mtbox user list ", ""),
     ("mtbox user nonsense ", ""),
     ("mtbox run mtb", "mtbox.toml"),
+    ("mtbox run mine.toml --log-level ", "error warn info debug"),
+    ("mtbox run --log-to=j", "journal"),
     ("mtbox simple-run --prefer-ip only", "only-ipv4 only-ipv6"),
     ("mtbox simple-run -i pre", "prefer-ipv4 prefer-ipv6"),
     ("mtbox simple-run --prefer-ip=only", "only-ipv4 only-ipv6"),
@@ -156,12 +158,12 @@ fn fish(folder: &Folder, line: &str) -> Vec<String> {
     words.map(|word| word.rsplit('=').next().unwrap().to_string()).collect()
 }
 
-/// Asks zsh on a terminal of its own; twenty seconds are for a machine that does much else.
+/// Asks zsh on a terminal of its own; a minute is for a machine that does much else.
 fn zsh(folder: &Folder, line: &str) -> Vec<String> {
     let completions = super::folder().join("completions");
     let script = super::folder().join("../tests/packaging/ask.zsh");
     let [completions, script] = [&completions, &script].map(|path| path.to_str().unwrap());
-    let arguments = ["20", "zsh", "-f", script, completions, line, folder.0.to_str().unwrap()];
+    let arguments = ["60", "zsh", "-f", script, completions, line, folder.0.to_str().unwrap()];
     let output = run("timeout", &arguments).expect("timeout");
     assert!(output.status.success(), "{line:?}: {output:?}");
     let text = String::from_utf8(output.stdout).unwrap();

@@ -10,6 +10,7 @@ pub mod crypto;
 pub mod curve;
 pub mod dc;
 pub mod hello;
+pub mod leaks;
 pub mod lists;
 pub mod names;
 pub mod obfuscated2;
