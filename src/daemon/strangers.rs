@@ -97,8 +97,10 @@ impl Strangers {
 
     /// Tells of the minute that runs.
     pub fn tell(&mut self) {
-        if self.until.is_some() {
-            log::info!("{}", std::mem::take(self).line());
+        let minute = std::mem::take(self);
+        // The minute is over, whether the level lets its line through or not.
+        if minute.until.is_some() {
+            log::info!("{}", minute.line());
         }
     }
 
