@@ -1,9 +1,15 @@
 # bash completion for mtbox
 # made from the program's tables by packaging/generate.rs; do not edit
 
-# The names of the users in the config file $1.
+# The names of the users in the config file $1, or in the usual one.
 _mtbox_users() {
-    sed -n '/^[[:space:]]*\[secrets\]/,/^[[:space:]]*\[/s/^[[:space:]]*"\{0,1\}\([A-Za-z0-9_.@-]*\)"\{0,1\}[[:space:]]*=.*/\1/p' "${1/#\~/$HOME}" 2>/dev/null
+    local file=${1/#\~/$HOME}
+    if [[ -z $file ]]; then
+        for file in mtbox.toml /etc/mtbox/mtbox.toml; do
+            [[ -f $file ]] && break
+        done
+    fi
+    sed -n '/^[[:space:]]*\[secrets\]/,/^[[:space:]]*\[/s/^[[:space:]]*"\{0,1\}\([A-Za-z0-9_.@-]*\)"\{0,1\}[[:space:]]*=.*/\1/p' "$file" 2>/dev/null
 }
 
 # What may follow the words $1: further words, flags, flags that take a value, places.
@@ -15,16 +21,17 @@ _mtbox_shape() {
             flags='-h --help -v --version'
             ;;
         'quickstart')
-            flags='--bind --host --config -h --help -v --version'
-            valued='--bind --host --config'
+            flags='--bind --host --config --log-level --log-format --log-to -h --help -v --version'
+            valued='--bind --host --config --log-level --log-format --log-to'
             ;;
         'run')
-            flags='-h --help -v --version'
+            flags='--log-level --log-format --log-to -h --help -v --version'
+            valued='--log-level --log-format --log-to'
             places=('file')
             ;;
         'simple-run')
-            flags='-d --debug -c --concurrency -b --tcp-buffer -i --prefer-ip -p --domain-fronting-port --domain-fronting-host --domain-fronting-ip -n --doh-ip -t --timeout -s --socks5-proxy -a --antireplay-cache-size --proxy-protocol-listener -h --help -v --version'
-            valued='-c --concurrency -b --tcp-buffer -i --prefer-ip -p --domain-fronting-port --domain-fronting-host --domain-fronting-ip -n --doh-ip -t --timeout -s --socks5-proxy -a --antireplay-cache-size'
+            flags='-d --debug -c --concurrency -b --tcp-buffer -i --prefer-ip -p --domain-fronting-port --domain-fronting-host --domain-fronting-ip -n --doh-ip -t --timeout -s --socks5-proxy -a --antireplay-cache-size --proxy-protocol-listener --log-level --log-format --log-to -h --help -v --version'
+            valued='-c --concurrency -b --tcp-buffer -i --prefer-ip -p --domain-fronting-port --domain-fronting-host --domain-fronting-ip -n --doh-ip -t --timeout -s --socks5-proxy -a --antireplay-cache-size --log-level --log-format --log-to'
             places=('any' 'any')
             ;;
         'generate-secret')
@@ -52,22 +59,22 @@ _mtbox_shape() {
         'user remove')
             flags='--config -h --help -v --version'
             valued='--config'
-            places=('any')
+            places=('user')
             ;;
         'user rotate')
             flags='--host --qr --no-qr --config -h --help -v --version'
             valued='--host --config'
-            places=('any')
+            places=('user')
             ;;
         'user disable')
             flags='--config -h --help -v --version'
             valued='--config'
-            places=('any')
+            places=('user')
             ;;
         'user enable')
             flags='--config -h --help -v --version'
             valued='--config'
-            places=('any')
+            places=('user')
             ;;
         'user list')
             flags='--config --json -h --help -v --version'
@@ -84,7 +91,16 @@ _mtbox_shape() {
 _mtbox_value() {
     case "$1 $2" in
         'quickstart --config') kind='file' ;;
+        'quickstart --log-level') kind='error warn info debug' ;;
+        'quickstart --log-format') kind='text json' ;;
+        'quickstart --log-to') kind='stderr syslog journal' ;;
+        'run --log-level') kind='error warn info debug' ;;
+        'run --log-format') kind='text json' ;;
+        'run --log-to') kind='stderr syslog journal' ;;
         'simple-run -i' | 'simple-run --prefer-ip') kind='prefer-ipv4 prefer-ipv6 only-ipv4 only-ipv6' ;;
+        'simple-run --log-level') kind='error warn info debug' ;;
+        'simple-run --log-format') kind='text json' ;;
+        'simple-run --log-to') kind='stderr syslog journal' ;;
         'access --user') kind='user' ;;
         'user add --config') kind='file' ;;
         'user remove --config') kind='file' ;;
@@ -121,6 +137,7 @@ _mtbox() {
             # bash cuts --flag=value into three.
             flag=${COMP_WORDS[at - 1]}
         elif [[ -n $flag ]]; then
+            [[ $flag == --config ]] && config=$word
             flag=''
         elif [[ $word == -* ]]; then
             [[ " $valued " == *" $word "* ]] && flag=$word

@@ -5,9 +5,11 @@
 function __mtbox_valued
     switch $argv[1]
         case 'quickstart'
-            printf '%s\n' --bind --host --config
+            printf '%s\n' --bind --host --config --log-level --log-format --log-to
+        case 'run'
+            printf '%s\n' --log-level --log-format --log-to
         case 'simple-run'
-            printf '%s\n' -c --concurrency -b --tcp-buffer -i --prefer-ip -p --domain-fronting-port --domain-fronting-host --domain-fronting-ip -n --doh-ip -t --timeout -s --socks5-proxy -a --antireplay-cache-size
+            printf '%s\n' -c --concurrency -b --tcp-buffer -i --prefer-ip -p --domain-fronting-port --domain-fronting-host --domain-fronting-ip -n --doh-ip -t --timeout -s --socks5-proxy -a --antireplay-cache-size --log-level --log-format --log-to
         case 'access'
             printf '%s\n' -i --ipv4 -I --ipv6 -p --port --user
         case 'user add'
@@ -51,10 +53,26 @@ function __mtbox_at
     test (count $argv) = 1; or test (math (count $words) - 1) = $argv[2]
 end
 
-# The names of the users in the config file that was named before.
+# The value of the flag --config before the cursor, if it is there.
+function __mtbox_config
+    set -l words (commandline -opc)
+    if set -l at (contains -i -- --config $words)
+        printf '%s\n' $words[(math $at + 1)]
+    else
+        string replace -f -- --config= '' $words
+    end
+end
+
+# The names of the users in the config file $argv[1], or in the usual one.
 function __mtbox_users
-    set -l words (__mtbox_words)
-    sed -n '/^[[:space:]]*\[secrets\]/,/^[[:space:]]*\[/s/^[[:space:]]*"\{0,1\}\([A-Za-z0-9_.@-]*\)"\{0,1\}[[:space:]]*=.*/\1/p' (string replace -r '^~' ~ -- $words[2]) 2>/dev/null
+    set -l file (string replace -r '^~' ~ -- $argv[1])
+    if test -z "$file"
+        for usual in mtbox.toml /etc/mtbox/mtbox.toml
+            set file $usual
+            test -f $file; and break
+        end
+    end
+    sed -n '/^[[:space:]]*\[secrets\]/,/^[[:space:]]*\[/s/^[[:space:]]*"\{0,1\}\([A-Za-z0-9_.@-]*\)"\{0,1\}[[:space:]]*=.*/\1/p' $file 2>/dev/null
 end
 
 complete -c mtbox -f
@@ -65,7 +83,7 @@ complete -c mtbox -n '__mtbox_at "" 0' -a simple-run -d 'Run the proxy for one s
 complete -c mtbox -n '__mtbox_at "" 0' -a generate-secret -d 'Make a secret for a host and print it.'
 complete -c mtbox -n '__mtbox_at "" 0' -a access -d 'Print the links for the users of a config file, as JSON, plain or as QR codes.'
 complete -c mtbox -n '__mtbox_at "" 0' -a check -d 'Tell what is wrong with a config file, and where.'
-complete -c mtbox -n '__mtbox_at "" 0' -a user -d ''
+complete -c mtbox -n '__mtbox_at "" 0' -a user -d 'add, remove, rotate, disable, enable, list'
 complete -c mtbox -n '__mtbox_at "" 0' -a explain -d 'Ask the running proxy why a user was refused, and what helps.'
 complete -c mtbox -n '__mtbox_at ""' -s h -l help -d 'print this help'
 complete -c mtbox -n '__mtbox_at ""' -s v -l version -d 'print the version'
@@ -73,10 +91,16 @@ complete -c mtbox -n '__mtbox_at ""' -s v -l version -d 'print the version'
 complete -c mtbox -n '__mtbox_at "quickstart"' -l bind -x -d 'where clients connect (first start only)'
 complete -c mtbox -n '__mtbox_at "quickstart"' -l host -x -d 'site that strangers see, www.google.com if not given (first start only)'
 complete -c mtbox -n '__mtbox_at "quickstart"' -l config -r -F -d 'the file, mtbox.toml if not given'
+complete -c mtbox -n '__mtbox_at "quickstart"' -l log-level -x -a 'error warn info debug' -d 'what to log: error, warn, info or debug'
+complete -c mtbox -n '__mtbox_at "quickstart"' -l log-format -x -a 'text json' -d 'how a line of the log looks: text or json'
+complete -c mtbox -n '__mtbox_at "quickstart"' -l log-to -x -a 'stderr syslog journal' -d 'where the log goes: stderr, syslog or journal'
 complete -c mtbox -n '__mtbox_at "quickstart"' -s h -l help -d 'print this help'
 complete -c mtbox -n '__mtbox_at "quickstart"' -s v -l version -d 'print the version'
 
 complete -c mtbox -n '__mtbox_at "run" 0' -F
+complete -c mtbox -n '__mtbox_at "run"' -l log-level -x -a 'error warn info debug' -d 'what to log: error, warn, info or debug'
+complete -c mtbox -n '__mtbox_at "run"' -l log-format -x -a 'text json' -d 'how a line of the log looks: text or json'
+complete -c mtbox -n '__mtbox_at "run"' -l log-to -x -a 'stderr syslog journal' -d 'where the log goes: stderr, syslog or journal'
 complete -c mtbox -n '__mtbox_at "run"' -s h -l help -d 'print this help'
 complete -c mtbox -n '__mtbox_at "run"' -s v -l version -d 'print the version'
 
@@ -92,6 +116,9 @@ complete -c mtbox -n '__mtbox_at "simple-run"' -s t -l timeout -x -d 'how long a
 complete -c mtbox -n '__mtbox_at "simple-run"' -s s -l socks5-proxy -x -d 'a SOCKS5 proxy on the way to Telegram'
 complete -c mtbox -n '__mtbox_at "simple-run"' -s a -l antireplay-cache-size -x -d 'most memory against replays (1MB)'
 complete -c mtbox -n '__mtbox_at "simple-run"' -l proxy-protocol-listener -d 'accept PROXY protocol headers'
+complete -c mtbox -n '__mtbox_at "simple-run"' -l log-level -x -a 'error warn info debug' -d 'what to log: error, warn, info or debug'
+complete -c mtbox -n '__mtbox_at "simple-run"' -l log-format -x -a 'text json' -d 'how a line of the log looks: text or json'
+complete -c mtbox -n '__mtbox_at "simple-run"' -l log-to -x -a 'stderr syslog journal' -d 'where the log goes: stderr, syslog or journal'
 complete -c mtbox -n '__mtbox_at "simple-run"' -s h -l help -d 'print this help'
 complete -c mtbox -n '__mtbox_at "simple-run"' -s v -l version -d 'print the version'
 
@@ -104,7 +131,7 @@ complete -c mtbox -n '__mtbox_at "access"' -s i -l ipv4 -x -d 'public IPv4 addre
 complete -c mtbox -n '__mtbox_at "access"' -s I -l ipv6 -x -d 'public IPv6 address, if the file states none'
 complete -c mtbox -n '__mtbox_at "access"' -s p -l port -x -d 'port for the links, if not the first listener\'s'
 complete -c mtbox -n '__mtbox_at "access"' -s x -l hex -d 'hexadecimal secrets in the links'
-complete -c mtbox -n '__mtbox_at "access"' -l user -x -a '(__mtbox_users)' -d 'this user only'
+complete -c mtbox -n '__mtbox_at "access"' -l user -x -a '(__mtbox_users (__mtbox_words)[2])' -d 'this user only'
 complete -c mtbox -n '__mtbox_at "access"' -l plain -d 'one link per line, with the name before it if there are several'
 complete -c mtbox -n '__mtbox_at "access"' -l qr -d 'draw the first link of each user as a QR code'
 complete -c mtbox -n '__mtbox_at "access"' -s h -l help -d 'print this help'
@@ -131,10 +158,12 @@ complete -c mtbox -n '__mtbox_at "user add"' -l config -r -F -d 'the file, mtbox
 complete -c mtbox -n '__mtbox_at "user add"' -s h -l help -d 'print this help'
 complete -c mtbox -n '__mtbox_at "user add"' -s v -l version -d 'print the version'
 
+complete -c mtbox -n '__mtbox_at "user remove" 0' -a '(__mtbox_users (__mtbox_config))'
 complete -c mtbox -n '__mtbox_at "user remove"' -l config -r -F -d 'the file, mtbox.toml or /etc/mtbox/mtbox.toml if not given'
 complete -c mtbox -n '__mtbox_at "user remove"' -s h -l help -d 'print this help'
 complete -c mtbox -n '__mtbox_at "user remove"' -s v -l version -d 'print the version'
 
+complete -c mtbox -n '__mtbox_at "user rotate" 0' -a '(__mtbox_users (__mtbox_config))'
 complete -c mtbox -n '__mtbox_at "user rotate"' -l host -x -d 'site that strangers see, if not the usual one'
 complete -c mtbox -n '__mtbox_at "user rotate"' -l qr -d 'draw the link as a QR code, also where nobody looks'
 complete -c mtbox -n '__mtbox_at "user rotate"' -l no-qr -d 'do not draw it'
@@ -142,10 +171,12 @@ complete -c mtbox -n '__mtbox_at "user rotate"' -l config -r -F -d 'the file, mt
 complete -c mtbox -n '__mtbox_at "user rotate"' -s h -l help -d 'print this help'
 complete -c mtbox -n '__mtbox_at "user rotate"' -s v -l version -d 'print the version'
 
+complete -c mtbox -n '__mtbox_at "user disable" 0' -a '(__mtbox_users (__mtbox_config))'
 complete -c mtbox -n '__mtbox_at "user disable"' -l config -r -F -d 'the file, mtbox.toml or /etc/mtbox/mtbox.toml if not given'
 complete -c mtbox -n '__mtbox_at "user disable"' -s h -l help -d 'print this help'
 complete -c mtbox -n '__mtbox_at "user disable"' -s v -l version -d 'print the version'
 
+complete -c mtbox -n '__mtbox_at "user enable" 0' -a '(__mtbox_users (__mtbox_config))'
 complete -c mtbox -n '__mtbox_at "user enable"' -l config -r -F -d 'the file, mtbox.toml or /etc/mtbox/mtbox.toml if not given'
 complete -c mtbox -n '__mtbox_at "user enable"' -s h -l help -d 'print this help'
 complete -c mtbox -n '__mtbox_at "user enable"' -s v -l version -d 'print the version'
@@ -156,7 +187,7 @@ complete -c mtbox -n '__mtbox_at "user list"' -s h -l help -d 'print this help'
 complete -c mtbox -n '__mtbox_at "user list"' -s v -l version -d 'print the version'
 
 complete -c mtbox -n '__mtbox_at "explain" 0' -F
-complete -c mtbox -n '__mtbox_at "explain" 1' -a '(__mtbox_users)'
+complete -c mtbox -n '__mtbox_at "explain" 1' -a '(__mtbox_users (__mtbox_words)[2])'
 complete -c mtbox -n '__mtbox_at "explain"' -l json -d 'as the proxy says it, for programs'
 complete -c mtbox -n '__mtbox_at "explain"' -s h -l help -d 'print this help'
 complete -c mtbox -n '__mtbox_at "explain"' -s v -l version -d 'print the version'
