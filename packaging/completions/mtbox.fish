@@ -5,9 +5,11 @@
 function __mtbox_valued
     switch $argv[1]
         case 'quickstart'
-            printf '%s\n' --bind --host --config
+            printf '%s\n' --bind --host --config --log-level --log-format --log-to
+        case 'run'
+            printf '%s\n' --log-level --log-format --log-to
         case 'simple-run'
-            printf '%s\n' -c --concurrency -b --tcp-buffer -i --prefer-ip -p --domain-fronting-port --domain-fronting-host --domain-fronting-ip -n --doh-ip -t --timeout -s --socks5-proxy -a --antireplay-cache-size
+            printf '%s\n' -c --concurrency -b --tcp-buffer -i --prefer-ip -p --domain-fronting-port --domain-fronting-host --domain-fronting-ip -n --doh-ip -t --timeout -s --socks5-proxy -a --antireplay-cache-size --log-level --log-format --log-to
         case 'access'
             printf '%s\n' -i --ipv4 -I --ipv6 -p --port --user
         case 'user add'
@@ -73,10 +75,16 @@ complete -c mtbox -n '__mtbox_at ""' -s v -l version -d 'print the version'
 complete -c mtbox -n '__mtbox_at "quickstart"' -l bind -x -d 'where clients connect (first start only)'
 complete -c mtbox -n '__mtbox_at "quickstart"' -l host -x -d 'site that strangers see, www.google.com if not given (first start only)'
 complete -c mtbox -n '__mtbox_at "quickstart"' -l config -r -F -d 'the file, mtbox.toml if not given'
+complete -c mtbox -n '__mtbox_at "quickstart"' -l log-level -x -a 'error warn info debug' -d 'what to log: error, warn, info or debug'
+complete -c mtbox -n '__mtbox_at "quickstart"' -l log-format -x -a 'text json' -d 'how a line of the log looks: text or json'
+complete -c mtbox -n '__mtbox_at "quickstart"' -l log-to -x -a 'stderr syslog journal' -d 'where the log goes: stderr, syslog or journal'
 complete -c mtbox -n '__mtbox_at "quickstart"' -s h -l help -d 'print this help'
 complete -c mtbox -n '__mtbox_at "quickstart"' -s v -l version -d 'print the version'
 
 complete -c mtbox -n '__mtbox_at "run" 0' -F
+complete -c mtbox -n '__mtbox_at "run"' -l log-level -x -a 'error warn info debug' -d 'what to log: error, warn, info or debug'
+complete -c mtbox -n '__mtbox_at "run"' -l log-format -x -a 'text json' -d 'how a line of the log looks: text or json'
+complete -c mtbox -n '__mtbox_at "run"' -l log-to -x -a 'stderr syslog journal' -d 'where the log goes: stderr, syslog or journal'
 complete -c mtbox -n '__mtbox_at "run"' -s h -l help -d 'print this help'
 complete -c mtbox -n '__mtbox_at "run"' -s v -l version -d 'print the version'
 
@@ -92,6 +100,9 @@ complete -c mtbox -n '__mtbox_at "simple-run"' -s t -l timeout -x -d 'how long a
 complete -c mtbox -n '__mtbox_at "simple-run"' -s s -l socks5-proxy -x -d 'a SOCKS5 proxy on the way to Telegram'
 complete -c mtbox -n '__mtbox_at "simple-run"' -s a -l antireplay-cache-size -x -d 'most memory against replays (1MB)'
 complete -c mtbox -n '__mtbox_at "simple-run"' -l proxy-protocol-listener -d 'accept PROXY protocol headers'
+complete -c mtbox -n '__mtbox_at "simple-run"' -l log-level -x -a 'error warn info debug' -d 'what to log: error, warn, info or debug'
+complete -c mtbox -n '__mtbox_at "simple-run"' -l log-format -x -a 'text json' -d 'how a line of the log looks: text or json'
+complete -c mtbox -n '__mtbox_at "simple-run"' -l log-to -x -a 'stderr syslog journal' -d 'where the log goes: stderr, syslog or journal'
 complete -c mtbox -n '__mtbox_at "simple-run"' -s h -l help -d 'print this help'
 complete -c mtbox -n '__mtbox_at "simple-run"' -s v -l version -d 'print the version'
 

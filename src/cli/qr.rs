@@ -77,7 +77,8 @@ const PLAIN: &str = "\x1b[0m";
 #[cfg(feature = "qr")]
 const TOO_LONG: &str = "the link is too long for a QR code; use a shorter host name";
 
-#[cfg(all(test, feature = "qr"))]
+#[cfg(feature = "qr")]
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -1,5 +1,5 @@
 //! `mtbox user …`: changes to the people of a config file, in place (D12). `file.rs` replaces the
-//! file, `tell.rs` tells the running proxy; what changes in the text is decided by `config/edit.rs`.
+//! file, `tell.rs` tells the running proxy; what changes in the text decides `config/edit.rs`.
 
 mod file;
 mod tell;
