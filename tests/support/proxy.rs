@@ -143,16 +143,16 @@ impl Config {
         self
     }
 
-    /// The file as text, with addresses where nobody listens.
-    pub fn text(&self) -> String {
-        let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-        self.render(&[nowhere], nowhere)
-    }
-
     /// Starts the program with these arguments behind the file.
     pub fn flags(mut self, flags: &[&str]) -> Self {
         self.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
         self
+    }
+
+    /// The file as text, with addresses where nobody listens.
+    pub fn text(&self) -> String {
+        let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        self.render(&[nowhere], nowhere)
     }
 
     /// Starts the program and waits until it gives up; gives back its log.
