@@ -12,6 +12,7 @@ mod e2e {
     mod crowd;
     mod dialling;
     mod encrypted_names;
+    mod explain;
     mod fetching;
     mod fronting;
     mod half_close;

@@ -47,12 +47,26 @@ impl Command {
     }
 }
 
-/// A positional argument; all are required.
+/// A positional argument.
 pub struct Argument {
     /// In capitals.
     pub name: &'static str,
     /// One line for the help.
     pub doc: &'static str,
+    /// May be left out; then all behind it are as well.
+    pub is_optional: bool,
+}
+
+impl Argument {
+    /// One that must be there.
+    pub const fn required(name: &'static str, doc: &'static str) -> Self {
+        Self { name, doc, is_optional: false }
+    }
+
+    /// One that may be left out.
+    pub const fn optional(name: &'static str, doc: &'static str) -> Self {
+        Self { name, doc, is_optional: true }
+    }
 }
 
 /// A flag.
@@ -102,6 +116,11 @@ pub struct Given {
 }
 
 impl Given {
+    /// How many positionals there are.
+    pub fn count(&self) -> usize {
+        self.positionals.len()
+    }
+
     /// The positional at an index of [`Command::arguments`].
     pub fn positional(&self, index: usize) -> &OsStr {
         self.positionals.get(index).map_or(OsStr::new(""), OsString::as_os_str)
@@ -205,8 +224,8 @@ fn read_rest(command: &'static Command, parser: &mut Parser) -> Result<Asked, St
         given.flags.push((flag.long, value));
     }
     let (want, have) = (command.arguments, given.positionals.len());
-    if let Some(missing) = want.get(have) {
-        let Argument { name, doc } = missing;
+    if let Some(missing) = want.get(have).filter(|argument| !argument.is_optional) {
+        let Argument { name, doc, .. } = missing;
         return Err(format!("{name} is missing ({doc}); see mtbox {} --help", command.name));
     }
     match given.positionals.get(want.len()) {

@@ -1,7 +1,7 @@
 //! Help and version, printed from the table of commands.
 
 use super::COMMANDS;
-use super::args::{Command, Flag};
+use super::args::{Argument, Command, Flag};
 
 /// One line; its first word is the version.
 pub fn version() -> String {
@@ -54,8 +54,12 @@ pub fn of(command: &Command) -> String {
 }
 
 fn call(command: &Command) -> String {
-    let names = command.arguments.iter().map(|argument| argument.name);
-    [command.name].into_iter().chain(names).collect::<Vec<&str>>().join(" ")
+    let name = |argument: &Argument| match argument.is_optional {
+        true => format!("[{}]", argument.name),
+        false => argument.name.to_owned(),
+    };
+    let names = command.arguments.iter().map(name);
+    [command.name.to_owned()].into_iter().chain(names).collect::<Vec<_>>().join(" ")
 }
 
 fn shape(flag: &Flag) -> String {

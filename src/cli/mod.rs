@@ -3,7 +3,9 @@
 
 pub mod access;
 pub mod args;
+pub mod ask;
 pub mod check;
+pub mod explain;
 pub mod generate_secret;
 pub mod help;
 pub mod json;
@@ -120,8 +122,8 @@ pub const COMMANDS: &[Command] = &[
     Command {
         about: "Run the proxy for one secret, without a file.",
         arguments: &[
-            Argument { name: "BIND", doc: "where clients connect, IP:PORT" },
-            Argument { name: "SECRET", doc: "from `mtbox generate-secret`" },
+            Argument::required("BIND", "where clients connect, IP:PORT"),
+            Argument::required("SECRET", "from `mtbox generate-secret`"),
         ],
         flags: simple_run::FLAGS,
         examples: &[
@@ -133,7 +135,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         about: "Make a secret for a host and print it.",
-        arguments: &[Argument { name: "HOST", doc: "site that strangers see" }],
+        arguments: &[Argument::required("HOST", "site that strangers see")],
         flags: &[Flag::switch(Some('x'), "hex", "print hexadecimal instead of base64")],
         examples: &[
             "mtbox generate-secret www.example.com",
@@ -161,6 +163,15 @@ pub const COMMANDS: &[Command] = &[
         ..Command::named("check")
     },
     Command {
+        about: "Ask the running proxy why a user was refused, and what helps.",
+        arguments: &[CONFIG, Argument::optional("NAME", "the user; everybody, if left out")],
+        flags: &[Flag::switch(None, "json", "as the proxy says it, for programs")],
+        examples: &["mtbox explain mtbox.toml alice", "mtbox explain --json mtbox.toml"],
+        notes: "Asks where api-bind-to listens. Nothing is asked of anybody else.",
+        run: explain::explain,
+        ..Command::named("explain")
+    },
+    Command {
         about: "Print example.config.toml.",
         is_hidden: true,
         run: |_| {
@@ -171,7 +182,7 @@ pub const COMMANDS: &[Command] = &[
     },
 ];
 
-const CONFIG: Argument = Argument { name: "CONFIG", doc: "the config file" };
+const CONFIG: Argument = Argument::required("CONFIG", "the config file");
 
 const SUCCESS: u8 = 0;
 const TROUBLE: u8 = 1;

@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use mio::Registry;
 
 use crate::config::settings::{Endpoint, Settings};
+use crate::daemon::explain::Question;
 use crate::daemon::world::World;
 use crate::daemon::{metrics, stats};
 use crate::io::clock::Tick;
@@ -281,27 +282,48 @@ fn answer(seen: &[u8], pages: Pages, world: &World) -> Option<Vec<u8>> {
     Some(match http1::ask(seen) {
         Ask::More => return None,
         Ask::Page { path, query, head } => match page(path, query, pages, world) {
-            Some((kind, body)) => http1::response(http1::OK, kind, &body, head),
-            None => refused(http1::NOT_FOUND, "404 page not found\n", head),
+            Page::Is(kind, body) => http1::response(http1::OK, kind, &body, head),
+            Page::Nobody(why) => refused(http1::NOT_FOUND, &why, head),
+            Page::None => refused(http1::NOT_FOUND, "404 page not found\n", head),
         },
         Ask::Method { path } => match page(path, "", pages, world) {
-            Some(_) => refused(http1::METHOD_NOT_ALLOWED, "405 method not allowed\n", false),
-            None => refused(http1::NOT_FOUND, "404 page not found\n", false),
+            Page::None => refused(http1::NOT_FOUND, "404 page not found\n", false),
+            _ => refused(http1::METHOD_NOT_ALLOWED, "405 method not allowed\n", false),
         },
         Ask::Bad => refused(http1::BAD_REQUEST, "400 bad request\n", false),
         Ask::TooLarge => refused(http1::HEAD_TOO_LARGE, "431 request head too large\n", false),
     })
 }
 
-/// What a path means here: the kind of the body and the body. Stats go before metrics, whose path
-/// may be any.
-fn page(path: &str, _query: &str, pages: Pages, world: &World) -> Option<(&'static str, String)> {
-    if pages.stats && path == "/stats" {
-        return Some((JSON, stats::body(world)));
+/// What a path means.
+enum Page {
+    /// The type of the body, and the body.
+    Is(&'static str, String),
+    /// Somebody is asked about who is not there.
+    Nobody(String),
+    /// Nothing.
+    None,
+}
+
+/// The page of a path. Stats go before metrics, whose path may be any.
+fn page(path: &str, query: &str, pages: Pages, world: &World) -> Page {
+    if pages.stats
+        && let Some(question) = Question::read(path, query)
+    {
+        return match question.answer(world) {
+            Ok((is_text, body)) => Page::Is(if is_text { TEXT } else { JSON }, body),
+            Err(why) => Page::Nobody(why),
+        };
     }
-    let prometheus = world.settings.prometheus.as_ref().filter(|_| pages.metrics)?;
-    let is_it = prometheus.path == "/" || prometheus.path == path;
-    is_it.then(|| (metrics::KIND, metrics::page(world, prometheus)))
+    if pages.stats && path == "/stats" {
+        return Page::Is(JSON, stats::body(world));
+    }
+    match world.settings.prometheus.as_ref().filter(|_| pages.metrics) {
+        Some(prometheus) if prometheus.path == "/" || prometheus.path == path => {
+            Page::Is(metrics::KIND, metrics::page(world, prometheus))
+        }
+        _ => Page::None,
+    }
 }
 
 /// Listeners at a time: two, and two more while they move.

@@ -16,6 +16,7 @@ use crate::io::clock::Tick;
 use crate::io::egress;
 use crate::io::sockopt::SocketOptions;
 use crate::io::wire::{Net, Wire};
+use crate::policy::recorder::{Cause, Detail};
 use crate::proto::proxy_header;
 
 /// The fourth stage: the other end is being connected.
@@ -33,6 +34,8 @@ pub struct Dial<W> {
     until: Option<Tick>,
     /// The data centre whose other ports are tried when all addresses have failed.
     second_chance: Option<u16>,
+    /// What failed last, for the recorder.
+    trouble: Option<(Cause, Detail)>,
 }
 
 /// Where to go.
@@ -72,6 +75,7 @@ impl<W: Wire> Dial<W> {
             stagger,
             until,
             second_chance: None,
+            trouble: None,
         }
     }
 
@@ -140,6 +144,7 @@ pub fn dial<N: Net>(
             Lookup::Pending | Lookup::Failed => {
                 let line = format!("event=front-unresolved host={name:?}");
                 world.folded.warn(world.now, &line);
+                stage.trouble = Some((Cause::FrontUnknown, Detail::None));
                 return give_up(session, world, Why::Unreachable);
             }
         }
@@ -153,6 +158,7 @@ pub fn dial<N: Net>(
         list.retain(|addr| !is_own_listener(*addr, &world.own_binds, net));
         if list.is_empty() && before > 0 {
             world.folded.warn(world.now, LOOP_ADVICE);
+            stage.trouble = Some((Cause::FrontLoop, Detail::None));
             return give_up(session, world, Why::Loop);
         }
     }
@@ -168,7 +174,9 @@ pub fn dial<N: Net>(
             }
             Ok(false) if world.now < attempt.until => {}
             late_or_failed => {
-                let why = late_or_failed.err().map_or("timeout".to_owned(), |e| e.to_string());
+                let error = late_or_failed.err();
+                stage.trouble = Some(failure(attempt.addr, error.as_ref()));
+                let why = error.map_or("timeout".to_owned(), |e| e.to_string());
                 let line = format!("event=dial-failed addr={} error={why:?}", attempt.addr);
                 world.folded.info(world.now, &line);
                 world.bad.add(attempt.addr, world.now);
@@ -213,8 +221,9 @@ fn start_next<N: Net>(
                 stage.stagger = Tick(world.now.0 + STAGGER_MS);
             }
             // Not the address's fault: the same would happen with any other.
-            Err(e) if warn_if_barred(world, &e) => {}
+            Err(e) if warn_if_barred(world, &e) => stage.trouble = Some(failure(addr, Some(&e))),
             Err(e) => {
+                stage.trouble = Some(failure(addr, Some(&e)));
                 let line = format!("event=dial-failed addr={addr} error={:?}", e.to_string());
                 world.folded.info(world.now, &line);
                 world.bad.add(addr, world.now);
@@ -297,6 +306,18 @@ fn connected<W: Wire>(session: &mut Session<W>, world: &mut World, slot: usize) 
 
 /// No address is left. A stranger sees what the origin's own address would do to it: a reset.
 fn give_up<W: Wire>(session: &mut Session<W>, world: &mut World, why: Why) -> Turn {
+    let trouble = match &mut session.stage {
+        Stage::Dial(stage) => stage.trouble.take(),
+        _ => None,
+    };
+    match (session.user, trouble) {
+        (Some(user), Some((cause, detail))) => world.note(user, cause, detail),
+        (Some(user), None) => world.note(user, Cause::DcUnreachable, Detail::None),
+        (None, Some((Cause::DcUnreachable, _)) | None) => {
+            world.note_stranger(session.addr, Cause::FrontDown);
+        }
+        (None, Some((cause, _))) => world.note_stranger(session.addr, cause),
+    }
     if session.fronted {
         session.client.wire.reset_on_close();
         return Turn::Stop(Fate::Done(why));
@@ -306,6 +327,12 @@ fn give_up<W: Wire>(session: &mut Session<W>, world: &mut World, why: Why) -> Tu
     let line = format!("event=dc-unreachable user={name:?} why={}", why.as_str());
     world.folded.warn(world.now, &line);
     greet::leave(session, world, why)
+}
+
+/// An address that did not answer, or how it did.
+fn failure(addr: SocketAddr, error: Option<&io::Error>) -> (Cause, Detail) {
+    let code = error.and_then(io::Error::raw_os_error).unwrap_or(0);
+    (Cause::DcUnreachable, Detail::Dial(addr, code))
 }
 
 /// Tells the operator that the system refuses the way out. `false` = it is something else.

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use crate::daemon::addresses;
 use crate::daemon::answer;
+use crate::daemon::causes;
 use crate::daemon::dialer::{Dial, Targets, routed};
 use crate::daemon::pipe::{Lanes, Relay};
 use crate::daemon::session::{Fate, Got, Session, Stage, Why};
@@ -17,6 +18,7 @@ use crate::flow::recrypt::Recrypt;
 use crate::flow::shape::Shape;
 use crate::io::clock::Tick;
 use crate::io::wire::Wire;
+use crate::policy::recorder::{Cause, Detail};
 use crate::policy::shaper::Shaper;
 use crate::policy::users::{HostId, UserId};
 use crate::proto::client_hello::Suspicion;
@@ -239,6 +241,9 @@ fn call_dc<W: Wire>(
         let name = session.user.map_or("", |user| world.users.get(user).name());
         let line = format!("event=unknown-dc user={name:?} dc={id}");
         world.folded.info(world.now, &line);
+        if let Some(user) = session.user {
+            world.note(user, Cause::UnknownDc, Detail::Dc(id));
+        }
         return leave(session, world, Why::UnknownDc);
     }
     world.bad.sort(&mut addrs, world.now);
@@ -304,6 +309,7 @@ fn note<W>(session: &Session<W>, world: &mut World, why: Suspicion, user: Option
         Suspicion::Throttled => world.meter.throttled += 1,
         _ => {}
     }
+    causes::of_hello(world, session.addr, why, user);
     let off = match why {
         Suspicion::ClockOff { off_s } => format!(" off_s={off_s}"),
         _ => String::new(),
@@ -330,6 +336,7 @@ pub fn expel<W: Wire>(session: &mut Session<W>, world: &mut World, why: &str) ->
 
 /// Settles the counters and closes the client decently.
 pub fn leave<W: Wire>(session: &mut Session<W>, world: &mut World, why: Why) -> Turn {
+    causes::of_end(session, world, why);
     session.settle(world);
     log::debug!("event=leaving why={} client={}", why.as_str(), world.shown(session.addr));
     session.stage = Stage::Leave { until: Tick(world.now.0 + LEAVE_MS) };

@@ -7,10 +7,12 @@
 pub mod addresses;
 pub mod admin;
 pub mod answer;
+pub mod causes;
 pub mod dc_list;
 pub mod dialer;
 pub mod doors;
 pub mod errand;
+pub mod explain;
 pub mod greet;
 pub mod hop;
 pub mod lists;
@@ -44,6 +46,7 @@ use crate::daemon::session::{End, Fate, Readiness, Session, Stage, Why};
 use crate::daemon::world::{TIMER_THROTTLE, World, wheel_key};
 use crate::io::clock::{Tick, Wall};
 use crate::io::wire::{Net, Wire};
+use crate::policy::recorder::Cause;
 
 /// Sessions, the world they share, and who runs next.
 pub struct Daemon<N: Net> {
@@ -107,6 +110,7 @@ impl<N: Net> Daemon<N> {
         }
         if self.sessions.len() >= self.most_sessions {
             self.world.meter.concurrency_limited += 1;
+            self.world.note_stranger(addr, Cause::Full);
             let line = format!("event=concurrency-limited limit={}", self.most_sessions);
             self.world.folded.info(self.world.now, &line);
             return prologue::turn_away(&mut wire, &mut self.world);
@@ -238,6 +242,7 @@ impl<N: Net> Daemon<N> {
             // Or the next returned block would wake nobody.
             self.world.starved.retain(|parked| *parked != key);
         }
+        causes::of_end(&session, &mut self.world, why);
         session.settle(&mut self.world);
         self.world.meter.clients.take(session.addr);
         if why == Why::Pressure {

@@ -9,6 +9,7 @@ use crate::daemon::session::{Fate, Got, Session, Stage, Why};
 use crate::daemon::world::World;
 use crate::io::clock::Tick;
 use crate::io::wire::Wire;
+use crate::policy::recorder::Cause;
 use crate::proto::proxy_header::{self, Preface};
 
 /// A connection whose address is not known yet.
@@ -108,6 +109,7 @@ fn enter<W: Wire>(session: &mut Session<W>, world: &mut World, len: usize) -> Tu
 /// A header that is none: nobody can be told where the client comes from, so nobody is asked.
 fn refuse<W: Wire>(session: &Session<W>, world: &mut World) -> Turn {
     world.meter.bad_headers += 1;
+    world.note_stranger(session.addr, Cause::BadHeader);
     log::debug!("event=bad-proxy-header client={}", world.shown(session.addr));
     Turn::Stop(Fate::Done(Why::BadHeader))
 }

@@ -37,6 +37,8 @@ impl<N: Net> Daemon<N> {
         let settings = Rc::clone(&self.world.settings);
         let change = self.world.users.reload(world::people(&settings));
         let ended = self.end_revoked(&change);
+        let World { recorder, users, .. } = &mut self.world;
+        recorder.keep(|id| users.is_here(id));
         self.resize(sizes);
         let gone = self.world.reload(&before, &settings, &change);
         // Deadlines may have come nearer; each session finds its own in its next step.

@@ -149,6 +149,11 @@ impl Routes {
         }
     }
 
+    /// How a way has fared lately: its name and its last error.
+    pub fn told(&self, number: usize) -> Option<(String, Option<&str>)> {
+        self.get(number).map(|way| (way.name(), way.last_error.as_deref()))
+    }
+
     /// The proxies, for `/stats`.
     pub fn proxies(&self, now: Tick) -> impl Iterator<Item = (String, Circuit, &Way)> {
         let proxies = self.named().filter(|way| way.proxy.is_some());

@@ -91,7 +91,7 @@ impl Server {
         let mut world = World::new(Rc::new(settings), seed, sizes.blocks, sizes.slots);
         world.set_time(now, wall);
         settle_doors(&doors, &mut world);
-        if world.book().unix_s.is_none() {
+        if world.is_without_clock() {
             log::warn!(
                 "event=clock-unset hint=\"earlier than this build: no time checks for now\""
             );

@@ -64,14 +64,22 @@ pub fn body(world: &World) -> String {
         person.put("bytes_in", user.bytes_in);
         person.put("bytes_out", user.bytes_out);
         person.put("last_seen", user.last_seen_ms.map(|at| stamp(world, at)));
+        if user.refused > 0 {
+            person.put("refused", user.refused);
+        }
         if !user.is_enabled() {
             person.put("disabled", true);
         }
         users.put(user.name(), person);
     }
     report.put("users", users);
+    print(&report)
+}
+
+/// One line of JSON.
+pub(super) fn print(report: &Object<'_>) -> String {
     // These stand only inside strings, where the reference escapes them.
-    let mut text = json::to_string(&report)
+    let mut text = json::to_string(report)
         .replace('<', "\\u003c")
         .replace('>', "\\u003e")
         .replace('&', "\\u0026");
@@ -80,7 +88,7 @@ pub fn body(world: &World) -> String {
 }
 
 /// RFC 3339 in UTC of a moment on the monotonic clock.
-fn stamp(world: &World, at_ms: u64) -> String {
+pub(super) fn stamp(world: &World, at_ms: u64) -> String {
     rfc_3339(world.wall_of(at_ms))
 }
 
@@ -90,14 +98,14 @@ fn rfc_3339(since_1970: Duration) -> String {
 
 /// A JSON object whose fields keep their order and may be absent, which no derive offers.
 #[derive(Default)]
-struct Object<'a>(Vec<(&'a str, Box<dyn Serialize + 'a>)>);
+pub(super) struct Object<'a>(Vec<(&'a str, Box<dyn Serialize + 'a>)>);
 
 impl<'a> Object<'a> {
-    fn put(&mut self, name: &'a str, value: impl Serialize + 'a) {
+    pub(super) fn put(&mut self, name: &'a str, value: impl Serialize + 'a) {
         self.0.push((name, Box::new(value)));
     }
 
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }

@@ -29,10 +29,11 @@ use crate::policy::calibrate::Fit;
 use crate::policy::drbg::Drbg;
 use crate::policy::misses::Misses;
 use crate::policy::profile::Profiles;
+use crate::policy::recorder::{Cause, Detail, Recorder};
 use crate::policy::replay::Replay;
 use crate::policy::shaper::Pace;
 use crate::policy::throttle::Throttle;
-use crate::policy::users::{HostId, Person, Users};
+use crate::policy::users::{HostId, Person, UserId, Users};
 
 /// The shared half of the daemon.
 pub struct World {
@@ -88,6 +89,8 @@ pub struct World {
     pub trust: Trust,
     /// Numbers that no user owns.
     pub meter: Meter,
+    /// Why people were refused lately.
+    pub recorder: Recorder,
     /// Sessions that could not read because the pool was empty, oldest first.
     pub starved: VecDeque<u32>,
     /// Bytes of half-received hellos, bounded by [`World::hello_room`].
@@ -150,6 +153,7 @@ impl World {
             #[cfg(feature = "tls")]
             trust: Trust::default(),
             meter: Meter::default(),
+            recorder: Recorder::default(),
             starved: VecDeque::new(),
             hello_bytes: 0,
             fronted: 0,
@@ -219,15 +223,21 @@ impl World {
 
     /// The gate's view of the world.
     pub fn book(&mut self) -> Book<'_> {
+        let unix_s = (!self.is_without_clock()).then_some(self.wall.unix_s);
         Book {
+            unix_s,
             users: &self.users,
             replay: self.replay.as_mut(),
             throttle: self.throttle.as_mut(),
             misses: &mut self.misses,
             now_ms: self.now.0,
-            unix_s: (self.wall.unix_s >= crate::daemon::BUILT_UNIX_S).then_some(self.wall.unix_s),
             tolerance_s: self.settings.time_skew.as_secs(),
         }
+    }
+
+    /// Our own clock is earlier than this program, so it cannot be right.
+    pub fn is_without_clock(&self) -> bool {
+        self.wall.unix_s < crate::daemon::BUILT_UNIX_S
     }
 
     /// Where the strangers of a host are led: a name or a literal address, and a port.
@@ -265,6 +275,19 @@ impl World {
             let (k, lambda_ms, durations) = (pace.k(), pace.lambda_ms(), self.fit.len());
             log::info!("event=pace k={k:.4} lambda_ms={lambda_ms:.4} durations={durations}");
         }
+    }
+
+    /// Notes why a user was kept out or lost a session.
+    pub fn note(&mut self, user: UserId, cause: Cause, detail: Detail) {
+        if cause.is_refusal() {
+            self.users.get_mut(user).refused += 1;
+        }
+        self.recorder.note(Some(user), cause, detail, self.now.0);
+    }
+
+    /// Notes why a stranger was turned away.
+    pub fn note_stranger(&mut self, addr: IpAddr, cause: Cause) {
+        self.recorder.note(None, cause, Detail::network(addr), self.now.0);
     }
 
     /// A client address as it may appear in a log: /24 or /48 unless the operator asked for all.

@@ -55,6 +55,7 @@ impl Uplink {
 pub struct Downlink {
     recrypt: Option<Box<Recrypt>>,
     shape: Option<Box<Shape>>,
+    has_begun: bool,
 }
 
 /// Finished records at the front of the scratch block.
@@ -70,7 +71,12 @@ impl Downlink {
     /// `recrypt` = the DC's cipher off and the client's on, `None` when the keys are matched;
     /// `shape` = how long records are and when they leave, `None` = as bytes come.
     pub fn new(recrypt: Option<Box<Recrypt>>, shape: Option<Box<Shape>>) -> Self {
-        Self { recrypt, shape }
+        Self { recrypt, shape, has_begun: false }
+    }
+
+    /// Whether a byte has ever come.
+    pub fn has_begun(&self) -> bool {
+        self.has_begun
     }
 
     /// The shape, unless bytes go as they come.
@@ -112,7 +118,8 @@ impl Downlink {
         now_ms: u64,
         chance: impl FnOnce() -> u32,
     ) -> Sealed {
-        let Self { recrypt, shape } = self;
+        self.has_begun |= fresh > 0;
+        let Self { recrypt, shape, .. } = self;
         let shape = shape.as_deref_mut();
         let mut left = fresh + shape.as_ref().map_or(0, |shape| shape.unhold(scratch));
         let (mut sealed, mut records, mut company) = (Sealed { wire: 0, payload: 0 }, 0, &[][..]);

@@ -7,6 +7,7 @@ pub mod iplist;
 pub mod misses;
 pub mod moderation;
 pub mod profile;
+pub mod recorder;
 pub mod replay;
 pub mod shaper;
 pub mod slowsort;

@@ -37,6 +37,8 @@ pub struct User {
     pub bytes_in: u64,
     /// Payload bytes from Telegram that have left towards the client.
     pub bytes_out: u64,
+    /// How often this user was kept out, or got nowhere.
+    pub refused: u64,
     /// When this user was last admitted or moved bytes, in milliseconds since start.
     pub last_seen_ms: Option<u64>,
 }
@@ -196,6 +198,7 @@ impl Users {
             enabled: person.enabled,
             bytes_in: 0,
             bytes_out: 0,
+            refused: 0,
             last_seen_ms: None,
         };
         match free {
@@ -279,6 +282,11 @@ impl Users {
     /// The record of one user, to count on.
     pub fn get_mut(&mut self, id: UserId) -> &mut User {
         &mut self.list[usize::from(id.0)]
+    }
+
+    /// Whether this user is in the present config.
+    pub fn is_here(&self, id: UserId) -> bool {
+        self.named(self.get(id).name()) == Some(id)
     }
 
     /// Live connections by [`Users::position`]; 0 where nobody is.

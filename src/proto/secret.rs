@@ -6,6 +6,8 @@ use std::fmt;
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 
+use super::url::percent_encoded;
+
 /// A FakeTLS secret: the key that proves a client, and the host whose site strangers see.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret {
@@ -156,19 +158,6 @@ pub fn tme_link(server: &str, port: u16, secret_text: &str) -> String {
 fn query(server: &str, port: u16, secret_text: &str) -> String {
     let (secret, server) = (percent_encoded(secret_text), percent_encoded(server));
     format!("port={port}&secret={secret}&server={server}")
-}
-
-/// Keeps what RFC 3986 2.3 calls unreserved.
-fn percent_encoded(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
 }
 
 fn decode_hex(text: &str) -> Option<Vec<u8>> {

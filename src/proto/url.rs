@@ -87,6 +87,19 @@ impl Url {
     }
 }
 
+/// Keeps what RFC 3986 2.3 calls unreserved; the inverse of [`percent_decoded`].
+pub fn percent_encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
 /// Undoes `%41` and the like (RFC 3986 2.1). `None` = two digits are missing behind a `%`.
 pub fn percent_decoded(text: &str) -> Option<Vec<u8>> {
     let mut bytes = text.bytes();

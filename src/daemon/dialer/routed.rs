@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use crate::daemon::dialer::{
-    Attempt, LOOKUP_MS, Targets, connected, give_up, options, warn_if_barred,
+    Attempt, LOOKUP_MS, Targets, connected, failure, give_up, options, warn_if_barred,
 };
 use crate::daemon::greet::Turn;
 use crate::daemon::hop::{Hop, Trouble};
@@ -13,6 +13,7 @@ use crate::daemon::session::{Fate, Session, Stage, Why};
 use crate::daemon::world::World;
 use crate::io::clock::Tick;
 use crate::io::wire::{Net, Wire};
+use crate::policy::recorder::{Cause, Detail};
 use crate::proto::socks5::Goal;
 
 /// One thing to try: an address of the data centre by one way.
@@ -65,10 +66,13 @@ pub fn dial<N: Net>(
             let why = match trouble {
                 Trouble::Goal(why) => {
                     world.routes.succeeded(way);
+                    let goal = stage.next.checked_sub(1).and_then(|at| legs.get(at));
+                    stage.trouble = goal.map(|leg| failure(leg.goal, None));
                     why.to_owned()
                 }
                 Trouble::Way(why) => {
                     world.routes.failed(way, &why, world.now);
+                    stage.trouble = Some(down(way));
                     stage.next = after(legs, stage.next, way);
                     why
                 }
@@ -84,6 +88,7 @@ pub fn dial<N: Net>(
             Entry::Pending if world.now < until => return Turn::Stop(Fate::Waiting),
             Entry::Pending | Entry::Unknown => {
                 world.routes.failed(leg.way, "its name cannot be found", world.now);
+                stage.trouble = Some(down(leg.way));
                 stage.next = after(legs, stage.next, leg.way);
                 continue;
             }
@@ -91,6 +96,7 @@ pub fn dial<N: Net>(
             Entry::Proxy(addr) => addr,
         };
         if !world.routes.admit(leg.way, world.now) {
+            stage.trouble.get_or_insert(down(leg.way));
             stage.next = after(legs, stage.next, leg.way);
             continue;
         }
@@ -106,10 +112,16 @@ pub fn dial<N: Net>(
             Err(e) => {
                 warn_if_barred(world, &e);
                 world.routes.failed(leg.way, &e.to_string(), world.now);
+                stage.trouble = Some(down(leg.way));
                 stage.next = after(legs, stage.next, leg.way);
             }
         }
     }
+}
+
+/// What is told of a way that does not lead anywhere.
+fn down(way: usize) -> (Cause, Detail) {
+    (Cause::ProxyDown, Detail::Way(u32::try_from(way).unwrap_or(u32::MAX)))
 }
 
 /// The first leg from `next` on that goes another way.

@@ -23,6 +23,7 @@ use crate::daemon::errand::MOST_ERRANDS;
 use crate::daemon::world::World;
 use crate::io::clock::Tick;
 use crate::policy::iplist::{Networks, Reader};
+use crate::policy::recorder::Cause;
 
 /// Both lists.
 #[derive(Default)]
@@ -217,7 +218,15 @@ impl Lists {
 /// has ever come lets nobody in and says so once a minute; a blocklist lets everybody in until
 /// then. Whoever calls closes the connection when the answer is no.
 pub fn may_enter(world: &mut World, addr: IpAddr) -> bool {
-    is_allowed(world, addr) && !is_blocked(world, addr)
+    if !is_allowed(world, addr) {
+        world.note_stranger(addr, Cause::NotAllowlisted);
+        return false;
+    }
+    if is_blocked(world, addr) {
+        world.note_stranger(addr, Cause::Blocklisted);
+        return false;
+    }
+    true
 }
 
 fn is_allowed(world: &mut World, addr: IpAddr) -> bool {

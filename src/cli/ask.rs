@@ -1,0 +1,104 @@
+//! A question to the running proxy, over the listener of its statistics. Blocks, for a few seconds
+//! at most; nobody but our own machine is ever asked.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use crate::config::settings::{Endpoint, Settings};
+use crate::proto::url::percent_encoded;
+
+/// An answer: the number in its status line, and the body.
+pub struct Answer {
+    /// 200, 404, …
+    pub status: u16,
+    /// What was said.
+    pub body: String,
+}
+
+/// Asks for a page of the proxy that runs by these settings.
+///
+/// # Errors
+/// One line that says what to do.
+pub fn proxy(settings: &Settings, page: &str) -> Result<Answer, String> {
+    let Some(endpoint) = &settings.api_bind else { return Err(NO_API.to_owned()) };
+    let trouble = |e: io::Error| match e.kind() {
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
+            format!("nobody listens on {endpoint}: is mtbox running with this config?")
+        }
+        _ => format!("no answer from {endpoint}: {e}"),
+    };
+    let answer = get(endpoint, page).map_err(trouble)?;
+    read(&answer).ok_or_else(|| format!("{endpoint} is not mtbox: another program listens there"))
+}
+
+/// A name as part of a path.
+pub fn quoted(name: &str) -> String {
+    percent_encoded(name)
+}
+
+fn get(endpoint: &Endpoint, page: &str) -> io::Result<Vec<u8>> {
+    match endpoint {
+        Endpoint::Tcp(addr) => {
+            let stream = TcpStream::connect_timeout(&reachable(*addr), PATIENCE)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_write_timeout(Some(PATIENCE))?;
+            exchange(stream, page)
+        }
+        Endpoint::Unix(path) => {
+            let stream = UnixStream::connect(path)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_write_timeout(Some(PATIENCE))?;
+            exchange(stream, page)
+        }
+    }
+}
+
+fn exchange(mut stream: impl Read + Write, page: &str) -> io::Result<Vec<u8>> {
+    stream.write_all(format!("GET {page} HTTP/1.0\r\n\r\n").as_bytes())?;
+    let mut answer = Vec::new();
+    stream.take(MOST).read_to_end(&mut answer)?;
+    Ok(answer)
+}
+
+/// Who listens everywhere listens on loopback.
+fn reachable(mut addr: SocketAddr) -> SocketAddr {
+    match addr.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => addr.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => addr.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    addr
+}
+
+fn read(answer: &[u8]) -> Option<Answer> {
+    let text = str::from_utf8(answer).ok()?;
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let status = head.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;
+    Some(Answer { status, body: body.to_owned() })
+}
+
+const PATIENCE: Duration = Duration::from_secs(5);
+/// More than the statistics of as many users as a config can hold.
+const MOST: u64 = 16 << 20;
+const NO_API: &str = "the config has no api-bind-to, so the proxy cannot be asked; add the line \
+                      api-bind-to = \"127.0.0.1:9090\" above the first [table], and reload";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_read_and_whoever_listens_everywhere_is_found() {
+        let answer = read(b"HTTP/1.0 404 Not Found\r\nA: b\r\n\r\nno\n").unwrap();
+        assert_eq!((answer.status, answer.body.as_str()), (404, "no\n"));
+        for noise in ["", "SSH-2.0-x", "HTTP/1.0 200 OK\r\n", "HTTP/1.0\r\n\r\n"] {
+            assert!(read(noise.as_bytes()).is_none(), "{noise}");
+        }
+        assert!(read(b"HTTP/1.0 200 OK\r\n\r\n\xff").is_none());
+        for (text, want) in [("0.0.0.0:1", "127.0.0.1:1"), ("[::]:2", "[::1]:2")] {
+            assert_eq!(reachable(text.parse().unwrap()), want.parse().unwrap());
+        }
+    }
+}

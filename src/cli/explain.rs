@@ -1,0 +1,26 @@
+//! `mtbox explain CONFIG [NAME]`: asks the running proxy why somebody was refused.
+
+use super::args::Given;
+use super::{Failure, ask, run, say};
+
+/// Prints the answer.
+pub fn explain(given: &Given) -> Result<(), Failure> {
+    let name = match given.count() {
+        0 | 1 => "",
+        _ => given.text_at(1, "NAME")?,
+    };
+    let path = run::config_path(given)?;
+    let settings = run::load(&path)?.settings;
+    let form = if given.is_on("json") { "" } else { "?text" };
+    let page = format!("/explain/{}{form}", ask::quoted(name));
+    let answer = ask::proxy(&settings, &page).map_err(Failure::trouble)?;
+    match answer.status {
+        200 => say(&answer.body),
+        404 if name.is_empty() || answer.body.starts_with("404") => {
+            return Err(Failure::trouble("the proxy that runs is too old to explain; restart it"));
+        }
+        404 => return Err(Failure::trouble(answer.body.trim_end())),
+        other => return Err(Failure::trouble(format!("the proxy answers {other}; ask again"))),
+    }
+    Ok(())
+}

@@ -1,0 +1,266 @@
+//! Why was a user refused? Every cause is made to happen, and each is told apart from the others,
+//! with a remedy (gotchas C6, E11: the reference has one reason for all and no names).
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::client::{Client, Visitor};
+use crate::support::dc::Dc;
+use crate::support::eventually;
+use crate::support::hello::{Hello, Secret, Shape, Wish, unix_now};
+use crate::support::lists::{Folder, with_list};
+use crate::support::obfuscated2::DD;
+use crate::support::origin::Origin;
+use crate::support::peer::Peer;
+use crate::support::proxy::{Config, Proxy, free_port};
+use crate::support::stage::{HOST, Stage};
+use crate::support::stats;
+
+fn explained(proxy: &Proxy, path: &str) -> Value {
+    let reply = stats::get(proxy.api, path);
+    assert_eq!(reply.status, 200, "{path}: {}", reply.body);
+    serde_json::from_str(&reply.body).expect("JSON")
+}
+
+/// Waits until a cause is told of `whom` (empty = strangers); gives back its entry.
+fn cause(proxy: &Proxy, whom: &str, cause: &str) -> Value {
+    let mut found = Value::Null;
+    eventually(&format!("{cause} of {whom:?}"), || {
+        let told = match whom {
+            "" => explained(proxy, "/explain")["strangers"].clone(),
+            name => explained(proxy, &format!("/explain/{name}"))["refusals"].clone(),
+        };
+        let entries = told.as_array().expect("a list");
+        found = entries.iter().find(|e| e["cause"] == cause).cloned().unwrap_or_default();
+        !found.is_null()
+    });
+    assert!(found["remedy"].as_str().expect("a remedy").len() > 10, "{found}");
+    assert!(found["count"].as_u64() > Some(0) && found["last"].is_string(), "{found}");
+    found
+}
+
+/// Alice says a hello that gets no answer of ours.
+fn say(proxy: &Proxy, hello: &[u8]) -> Peer {
+    let mut peer = Peer::connect("client", proxy.addr);
+    peer.send(hello);
+    peer
+}
+
+#[test]
+fn causes_before_the_answer_are_told_apart() {
+    let folder = Folder::new();
+    let list = folder.write("block.netset", "127.0.0.7\n");
+    let bob = Secret::new(HOST);
+    let stage = Stage::with(|config| {
+        with_list(config, "blocklist", &list)
+            .user("bob", &bob)
+            .set("", "disabled-users", "[\"bob\"]")
+            .set("throttle", "max-connections", "2")
+            .set("network.timeout", "handshake", "\"2s\"")
+    });
+    let proxy = &stage.proxy;
+    let honest = Wish::honest(&stage.secret, Shape::PostQuantum);
+    let off = Wish { clock: unix_now() - 400, ..honest };
+    let _late = say(proxy, &Hello::forge(&stage.secret, &off).wire);
+    let detail = cause(proxy, "alice", "clock-off")["detail"].as_str().expect("detail").to_owned();
+    assert!(detail.contains("40") && detail.contains("s behind"), "{detail}");
+    let hello = Hello::fresh(&stage.secret, Shape::PostQuantum);
+    let peer = Peer::connect("client", proxy.addr);
+    let _first = Visitor::greet(peer, &stage.secret, &hello).begin(DD, 2);
+    let _again = say(proxy, &hello.wire);
+    cause(proxy, "alice", "replay");
+    let _second = stage.session();
+    let _third = say(proxy, &Hello::fresh(&stage.secret, Shape::PostQuantum).wire);
+    cause(proxy, "alice", "throttled");
+    let _off = say(proxy, &Hello::fresh(&bob, Shape::PostQuantum).wire);
+    cause(proxy, "bob", "disabled");
+    let stranger = Secret::new(HOST);
+    let _wrong = say(proxy, &Hello::fresh(&stranger, Shape::PostQuantum).wire);
+    assert_eq!(cause(proxy, "", "wrong-key")["detail"], "from 127.0.0.0/24");
+    let _foreign = say(proxy, &Hello::fresh(&Secret::new("else.example"), Shape::PostQuantum).wire);
+    cause(proxy, "", "unknown-host");
+    let _noise = say(proxy, b"GET / HTTP/1.1\r\n\r\n");
+    cause(proxy, "", "not-a-client");
+    let _half = say(proxy, &hello.wire[..50]);
+    cause(proxy, "", "unfinished-hello");
+    let mut blocked = Peer::connect_from("client", Ipv4Addr::new(127, 0, 0, 7), proxy.addr);
+    assert!(blocked.recv_rest().0.is_empty());
+    cause(proxy, "", "blocklisted");
+
+    let alice = explained(proxy, "/stats?explain=alice");
+    assert_eq!((&alice["user"], &alice["connections"]), (&"alice".into(), &2.into()));
+    assert_eq!(alice["refused"], 3);
+    assert!(alice["hints"][0].as_str().expect("a hint").contains("connected now, with 2"));
+    assert_eq!(proxy.number("alice", "refused"), 3);
+    let bob = explained(proxy, "/explain/bob");
+    assert_eq!(bob["enabled"], false);
+    let hints = bob["hints"].to_string();
+    assert!(hints.contains("switched off") && hints.contains("never seen"), "{hints}");
+    assert!(hints.contains("1 hellos came with a key that is nobody's"), "{hints}");
+}
+
+#[test]
+fn causes_behind_the_answer_are_told_apart() {
+    let nobody = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+    let stage = Stage::with(|config| {
+        config.set("network.timeout", "handshake", "\"1s\"").set(
+            "telegram.dc-overrides",
+            "4",
+            &format!("[\"{nobody}\"]"),
+        )
+    });
+    let proxy = &stage.proxy;
+    let knock = || Visitor::knock(proxy.addr, &stage.secret, Shape::PostQuantum);
+    let mut silent = knock();
+    cause(proxy, "alice", "silent");
+    silent.peer.recv_rest();
+    let _unknown = knock().begin(DD, 77);
+    assert_eq!(cause(proxy, "alice", "unknown-dc")["detail"], "data centre 77");
+    let _dead = knock().begin(DD, 4);
+    let detail = cause(proxy, "alice", "dc-unreachable")["detail"].to_string();
+    assert!(detail.contains(&nobody.to_string()) && detail.contains("refused"), "{detail}");
+    let (mut client, _session) = stage.session();
+    client.up.raw(b"\x16\x03\x01\x00\x01x");
+    cause(proxy, "alice", "garbled");
+    let (_client, session) = stage.session();
+    session.reset();
+    cause(proxy, "alice", "dc-hung-up");
+    let (mut well, mut session) = stage.session();
+    session.to.send(b"hello");
+    assert_eq!(well.down.recv(5), b"hello");
+    session.reset();
+    proxy.wait_for_connections("alice", 0);
+    assert_eq!(cause(proxy, "alice", "dc-hung-up")["count"], 1, "a session that talked was well");
+}
+
+#[test]
+fn sessions_that_break_later_are_told_apart() {
+    let mut stage = Stage::with(|config| config.set("network.timeout", "idle", "\"1s\""));
+    let (_client, _session) = stage.session();
+    cause(&stage.proxy, "alice", "idle");
+    let config = Config::new(stage.dc.addr, stage.origin.addr);
+    let (_client, _session) = stage.session();
+    stage.proxy.reload(&config.user("alice", &Secret::new(HOST)));
+    cause(&stage.proxy, "alice", "revoked");
+    let told = explained(&stage.proxy, "/explain/alice");
+    assert_eq!(told["refused"], 0, "nobody was kept out: {told}");
+}
+
+#[test]
+fn the_way_to_telegram_and_the_site_are_told_apart() {
+    let nobody = free_port();
+    let stage = Stage::with(|config| {
+        config
+            .set("network", "proxies", &format!("[\"socks5://u:geheim@127.0.0.1:{nobody}\"]"))
+            .set("domain-fronting", "port", &free_port().to_string())
+            .set("", "proxy-protocol-listener", "true")
+            .set("", "proxy-protocol-trusted", "[\"127.0.0.9\"]")
+    });
+    let proxy = &stage.proxy;
+    let _client = Visitor::knock(proxy.addr, &stage.secret, Shape::PostQuantum).begin(DD, 2);
+    let detail = cause(proxy, "alice", "proxy-down")["detail"].to_string();
+    assert!(detail.contains(&format!("127.0.0.1:{nobody}: ")) && !detail.contains("geheim"));
+    let _stranger = say(proxy, b"GET / HTTP/1.1\r\n\r\n");
+    cause(proxy, "", "front-down");
+    let mut balancer = Peer::connect_from("balancer", Ipv4Addr::new(127, 0, 0, 9), proxy.addr);
+    balancer.send(b"PROXY TCP4 not an address\r\n");
+    cause(proxy, "", "bad-proxy-header");
+}
+
+#[test]
+fn a_full_house_a_missing_name_a_loop_and_an_allowlist_are_told_apart() {
+    let (dc, origin, secret) = (Dc::listen(), Origin::listen(), Secret::new(HOST));
+    let folder = Folder::new();
+    let list = folder.write("allow.netset", "127.0.0.1\n");
+    let config = Config::new(dc.addr, origin.addr).user("alice", &secret);
+    let mut proxy =
+        with_list(config.clone(), "allowlist", &list).set("", "concurrency", "1").start();
+    let mut away = Peer::connect_from("client", Ipv4Addr::new(127, 0, 0, 8), proxy.addr);
+    assert!(away.recv_rest().0.is_empty());
+    cause(&proxy, "", "not-allowlisted");
+    let _only = Client::open(proxy.addr, &secret);
+    let mut late = Peer::connect("client", proxy.addr);
+    assert!(late.recv_rest().0.is_empty());
+    cause(&proxy, "", "full");
+    let names = crate::support::names::NameServer::listen(|question| question.reply().say());
+    proxy.reload(&config.clone().set("domain-fronting", "host", "\"no.such.example\"").set(
+        "network",
+        "dns",
+        &names.url(),
+    ));
+    let _stranger = say(&proxy, b"GET / HTTP/1.1\r\n\r\n");
+    cause(&proxy, "", "front-unknown");
+    let port = proxy.addr.port().to_string();
+    proxy.reload(&config.set("domain-fronting", "port", &port));
+    let _stranger = say(&proxy, b"GET / HTTP/1.1\r\n\r\n");
+    cause(&proxy, "", "front-loop");
+}
+
+#[test]
+fn names_may_be_anything_and_unknown_ones_get_a_suggestion() {
+    let name = "zoé <b>\"q\"/%";
+    let stage = Stage::with(|config| config.user(name, &Secret::new(HOST)));
+    let reply = stats::get(stage.proxy.api, "/explain/zo%C3%A9%20%3Cb%3E%22q%22%2F%25");
+    assert_eq!(reply.status, 200);
+    assert!(!reply.body.contains('<'), "escaped as in /stats");
+    let told: Value = serde_json::from_str(&reply.body).expect("JSON");
+    assert_eq!(told["user"], name);
+    let reply = stats::get(stage.proxy.api, "/explain/alcie");
+    assert_eq!(
+        (reply.status, reply.body.as_str()),
+        (404, "no user is called \"alcie\"; did you mean \"alice\"?\n")
+    );
+    assert_eq!(stats::get(stage.proxy.api, "/explain/%zz").status, 404);
+    assert_eq!(stats::ask(stage.proxy.api, b"POST /explain HTTP/1.0\r\n\r\n").status, 405);
+}
+
+fn run(arguments: &[&str]) -> (i32, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_mtbox")).args(arguments).output().expect("a run");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    (output.status.code().expect("a code"), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn the_command_prints_what_a_person_can_read() {
+    let folder = Folder::new();
+    let socket = folder.path().join("api.sock");
+    let mut stage = Stage::with(|config| config);
+    let file = stage.proxy.file().to_str().expect("a path").to_owned();
+    let (code, out, _) = run(&["explain", &file, "alice"]);
+    assert_eq!(code, 0);
+    assert!(out.starts_with("alice\n  never seen since the start: "), "{out}");
+    assert!(out.ends_with("  nothing went wrong since the start\n"), "{out}");
+    let _wrong = say(&stage.proxy, &Hello::fresh(&Secret::new(HOST), Shape::PostQuantum).wire);
+    cause(&stage.proxy, "", "wrong-key");
+    let (code, out, _) = run(&["explain", &file]);
+    assert_eq!(code, 0);
+    assert!(out.contains("strangers\n  wrong-key (1 times, last 20"), "{out}");
+    assert!(out.contains("    from 127.0.0.0/24\n    -> if it is one of your people"), "{out}");
+    let (code, out, _) = run(&["explain", "--json", &file, "alice"]);
+    assert_eq!(code, 0);
+    assert!(serde_json::from_str::<Value>(&out).expect("JSON")["refusals"].is_array());
+    let (code, _, complaint) = run(&["explain", &file, "alcie"]);
+    assert_eq!(code, 1);
+    assert_eq!(complaint, "mtbox: error: no user is called \"alcie\"; did you mean \"alice\"?\n");
+
+    let config = Config::new(stage.dc.addr, stage.origin.addr).user("alice", &stage.secret);
+    let moved = config.set("", "api-bind-to", &format!("\"unix:{}\"", socket.display()));
+    stage.proxy.reload(&moved);
+    let (code, out, _) = run(&["explain", &file, "alice"]);
+    assert_eq!(code, 0, "over the Unix socket too");
+    assert!(out.starts_with("alice\n"), "{out}");
+    stage.proxy.signal(nix::sys::signal::Signal::SIGTERM);
+    stage.proxy.wait_for_exit();
+    let (code, _, complaint) = run(&["explain", &file]);
+    assert_eq!(code, 1);
+    assert!(complaint.contains("is mtbox running with this config?"), "{complaint}");
+    let text = std::fs::read_to_string(&file).expect("the config");
+    let without: String =
+        text.lines().filter(|l| !l.contains("api-bind-to")).map(|l| format!("{l}\n")).collect();
+    let bare = folder.write("bare.toml", &without);
+    let (code, _, complaint) = run(&["explain", bare.trim_matches('"')]);
+    assert_eq!(code, 1);
+    assert!(complaint.contains("add the line api-bind-to = "), "{complaint}");
+}
