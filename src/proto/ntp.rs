@@ -51,10 +51,8 @@ pub fn offset_ns(
         return Err(NtpFault::Unwilling);
     }
     let ours = |time: Duration| time.as_nanos() as i128;
-    let (there, back) = (
-        nanos(&fields.receive) - ours(asked), //
-        nanos(&fields.transmit) - ours(answered),
-    );
+    let there = nanos(&fields.receive) - ours(asked);
+    let back = nanos(&fields.transmit) - ours(answered);
     let offset = (there + back) / 2;
     Ok(offset.clamp(i64::MIN.into(), i64::MAX.into()) as i64)
 }
@@ -87,7 +85,7 @@ fn nanos(stamp: &[u8; 8]) -> i128 {
     let (seconds, fraction) = (u32::from_be_bytes(seconds), u32::from_be_bytes([a, b, c, d]));
     let era = if seconds >> 31 == 0 { 1i128 << 32 } else { 0 };
     let seconds = i128::from(seconds) + era - FROM_1900_TO_1970;
-    seconds * 1_000_000_000 + (i128::from(fraction) * 1_000_000_000 >> 32)
+    seconds * 1_000_000_000 + ((i128::from(fraction) * 1_000_000_000) >> 32)
 }
 
 /// A packet without extensions, in bytes.

@@ -173,15 +173,26 @@ impl Config {
         Some(proxy)
     }
 
+    /// Writes the file for a program that only reads it, with free ports for the listeners.
+    pub fn write(&self) -> PathBuf {
+        let port = || self.port.unwrap_or_else(free_port);
+        let binds: Vec<_> = self.binds.iter().map(|ip| SocketAddr::new(*ip, port())).collect();
+        self.write_for(&binds, SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())))
+    }
+
+    fn write_for(&self, binds: &[SocketAddr], api: SocketAddr) -> PathBuf {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("mtbox-{}-{number}.toml", std::process::id());
+        let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::write(&file, self.render(binds, api)).expect("a config file");
+        file
+    }
+
     fn spawn(&self) -> Proxy {
         let port = || self.port.unwrap_or_else(free_port);
         let binds: Vec<_> = self.binds.iter().map(|ip| SocketAddr::new(*ip, port())).collect();
         let api = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("mtbox-{}-{number}.toml", std::process::id());
-        let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-        fs::write(&file, self.render(&binds, api)).expect("a config file");
-
+        let file = self.write_for(&binds, api);
         let mut child = self.command(&file).spawn().expect("the built binary");
         let log = Arc::new(Log::default());
         keep_log(&mut child, Arc::clone(&log));

@@ -30,6 +30,16 @@ pub struct Alone {
     pub world: World,
 }
 
+/// A datagram that came back.
+pub struct Answer<'a> {
+    /// Its bytes, [`DATAGRAM`] at most.
+    pub packet: &'a [u8],
+    /// When the question left by our clock, since 1970.
+    pub asked: Duration,
+    /// When this came.
+    pub answered: Duration,
+}
+
 /// Whom an event or a name is for.
 type Heed<'a> = &'a mut dyn FnMut(usize, Readiness);
 
@@ -124,18 +134,18 @@ impl Alone {
         }
     }
 
-    /// Sends one datagram and shows every answer to `judge`, with the times since 1970 of the
-    /// question and of the answer, until it says something or `limit` has passed (`None`).
+    /// Sends one datagram and shows every answer to `judge`, until that has what it wants (`true`)
+    /// or `limit` has passed.
     ///
     /// # Errors
     /// The system's, such as an unreachable network or port.
-    pub fn ask<T>(
+    pub fn ask(
         &mut self,
         to: SocketAddr,
         question: &[u8],
         limit: Duration,
-        judge: &mut dyn FnMut(&[u8], Duration, Duration) -> Option<T>,
-    ) -> io::Result<Option<T>> {
+        judge: &mut dyn FnMut(&Answer<'_>) -> bool,
+    ) -> io::Result<bool> {
         let until = self.from_now(limit);
         let socket = self.net.datagrams(to, 0)?;
         let asked = since_1970();
@@ -145,13 +155,13 @@ impl Alone {
             match socket.recv(&mut packet) {
                 Ok(count) => {
                     let packet = packet.get(..count).unwrap_or_default();
-                    if let Some(verdict) = judge(packet, asked, since_1970()) {
-                        return Ok(Some(verdict));
+                    if judge(&Answer { packet, asked, answered: since_1970() }) {
+                        return Ok(true);
                     }
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                     if self.world.now >= until {
-                        return Ok(None);
+                        return Ok(false);
                     }
                     self.wait(until, &mut |_, _| {});
                 }
@@ -246,4 +256,4 @@ const PLACES: usize = 32;
 const QUESTS: usize = 1 << 20;
 const EVENTS: usize = 64;
 /// Longer answers are cut.
-const DATAGRAM: usize = 512;
+pub const DATAGRAM: usize = 512;
