@@ -104,9 +104,20 @@ fn help_names_every_command_and_each_has_its_own() {
     let (code, out, err) = outcome(&["--help"]);
     assert_eq!((code, err.as_str()), (0, ""));
     assert_eq!(outcome(&["-h"]).1, out);
-    for name in ["quickstart", "run", "simple-run", "generate-secret", "access", "check"] {
+    for name in [
+        "quickstart",
+        "run",
+        "simple-run",
+        "generate-secret",
+        "access",
+        "check",
+        "doctor",
+        "explain",
+        "user add",
+    ] {
         assert!(out.contains(&format!("\n  {name}")), "{name}");
-        let (code, own, _) = outcome(&[name, "--help"]);
+        let words: Vec<&str> = name.split(' ').chain(["--help"]).collect();
+        let (code, own, _) = outcome(&words);
         assert_eq!(code, 0);
         assert!(own.contains(&format!("Usage: mtbox {name}")) && own.contains("Examples:"));
         assert!(own.lines().all(|line| line.chars().count() <= 100), "{own}");
@@ -434,7 +445,10 @@ fn quickstart_writes_a_private_file_once_and_keeps_its_links() {
     };
     let (text, first) = links(&["--bind", &bind, "--host", "localhost"]);
     assert!(text.starts_with("Wrote mtbox.toml: one user, a fresh secret, port "), "{text}");
-    assert!(text.contains("curl http://127.0.0.1:") && text.contains("generate-secret"), "{text}");
+    assert!(
+        text.contains("curl http://127.0.0.1:") && text.contains("mtbox user add NAME"),
+        "{text}"
+    );
     assert_eq!(first.len(), 2, "{text}");
     let file = home.join("mtbox.toml");
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);

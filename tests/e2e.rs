@@ -28,10 +28,12 @@ mod e2e {
     mod list_copies;
     mod list_sources;
     mod lists;
+    mod logs;
     mod memory;
     mod metrics;
     mod mirror;
     mod names;
+    mod people;
     mod privacy;
     mod prober;
     mod proxy_protocol;

@@ -31,12 +31,12 @@ fn the_sources_keep_the_house_rules() {
     report(&complaints);
 }
 
-/// Tests and benchmarks are read by people too: same shape, same ban on `unsafe`.
+/// Tests, benchmarks and generators are read by people too: same shape, same ban on `unsafe`.
 #[test]
 fn tests_and_benchmarks_keep_the_shape_of_the_house() {
     let root = root();
     let mut complaints = Vec::new();
-    for folder in ["tests", "benches"] {
+    for folder in ["tests", "benches", "packaging"] {
         for path in files_below(&root.join(folder)) {
             let source = read_source(&root, &path);
             complaints.extend(rules::shape(&source));

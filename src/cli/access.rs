@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::args::{Flag, Given};
 use super::json::Json;
 use super::reach::{Reach, Stated};
-use super::{Failure, complain, public_ip, run, say};
+use super::{Failure, complain, public_ip, qr, run, say};
 use crate::config::addresses;
 use crate::config::settings::{Settings, UserSettings};
 use crate::config::suggest::nearest;
@@ -35,7 +35,40 @@ pub fn access(given: &Given) -> Result<(), Failure> {
     }
     let bound = settings.binds.first().map_or(0, |bind| bind.port());
     let port = port.filter(|port| *port != 0).unwrap_or(bound);
-    say(&document(&users, &reach, port, given.is_on("hex")).print());
+    let hex = given.is_on("hex");
+    if given.is_on("qr") {
+        return pictures(&users, &reach, port, hex);
+    }
+    if given.is_on("plain") {
+        for user in &users {
+            let name = if users.len() > 1 { format!("{}\t", user.name) } else { String::new() };
+            for link in plain_links(user, &reach, port, hex) {
+                say(&format!("{name}{link}\n"));
+            }
+        }
+        return Ok(());
+    }
+    say(&document(&users, &reach, port, hex).print());
+    Ok(())
+}
+
+/// The links of one user: from everywhere first, then those for the own network.
+pub fn plain_links(user: &UserSettings, reach: &Reach, port: u16, hex: bool) -> Vec<String> {
+    let secret = if hex { user.secret.to_hex() } else { user.secret.to_base64() };
+    let ips = reach.public().into_iter().chain(reach.lan.iter().copied());
+    ips.map(|ip| tg_link(&ip.to_string(), port, &secret)).collect()
+}
+
+/// The first link of each user as a picture, with the link below it.
+fn pictures(users: &[&UserSettings], reach: &Reach, port: u16, hex: bool) -> Result<(), Failure> {
+    for user in users {
+        let links = plain_links(user, reach, port, hex);
+        let Some(link) = links.first() else {
+            return Err(Failure::trouble("no address is known to draw; state it with --ipv4 IP"));
+        };
+        let picture = qr::draw(link).map_err(Failure::trouble)?;
+        say(&format!("{}\n{picture}{link}\n", user.name));
+    }
     Ok(())
 }
 
@@ -44,7 +77,10 @@ fn chosen<'a>(
     settings: &'a Settings,
     name: Option<&str>,
 ) -> Result<Vec<&'a UserSettings>, Failure> {
-    let Some(name) = name else { return Ok(settings.users.iter().collect()) };
+    let Some(name) = name else {
+        // Whose link does not work gets none, unless by name.
+        return Ok(settings.users.iter().filter(|user| user.enabled).collect());
+    };
     if let Some(user) = settings.users.iter().find(|user| user.name == name) {
         return Ok(vec![user]);
     }
@@ -119,6 +155,8 @@ pub const FLAGS: &[Flag] = &[
     Flag::with_value(Some('p'), "port", "PORT", "port for the links, if not the first listener's"),
     Flag::switch(Some('x'), "hex", "hexadecimal secrets in the links"),
     Flag::with_value(None, "user", "NAME", "this user only"),
+    Flag::switch(None, "plain", "one link per line, with the name before it if there are several"),
+    Flag::switch(None, "qr", "draw the first link of each user as a QR code"),
 ];
 
 const NOT_A_PORT: &str = "not a port; write a number up to 65535";

@@ -176,20 +176,50 @@ pub fn read(
     let command = match parser.next().map_err(|fault| (None, fault.to_string()))? {
         Some(Arg::Short('h') | Arg::Long("help")) => return Ok(Asked::Help(None)),
         Some(Arg::Short('v') | Arg::Long("version")) => return Ok(Asked::Version),
-        Some(Arg::Value(name)) => named(&name).map_err(|fault| (None, fault))?,
+        Some(Arg::Value(name)) => {
+            let second = second_word(&name, &mut parser).map_err(|fault| (None, fault))?;
+            named(&name, second.as_deref()).map_err(|fault| (None, fault))?
+        }
         Some(flag) => return Err((None, unknown_flag(&flag, &[]))),
         None => return Err((None, nothing_asked())),
     };
     read_rest(command, &mut parser).map_err(|fault| (Some(command), fault))
 }
 
-fn named(name: &OsStr) -> Result<&'static Command, String> {
+/// The second word of a command that has two.
+fn second_word(first: &OsStr, parser: &mut Parser) -> Result<Option<OsString>, String> {
+    let is_first =
+        |command: &Command| command.name.split_once(' ').is_some_and(|(a, _)| first == a);
+    if !COMMANDS.iter().any(is_first) {
+        return Ok(None);
+    }
+    match parser.next().map_err(|fault| fault.to_string())? {
+        Some(Arg::Value(word)) => Ok(Some(word)),
+        _ => Ok(Some(OsString::new())),
+    }
+}
+
+fn named(first: &OsStr, second: Option<&OsStr>) -> Result<&'static Command, String> {
+    let mut name = first.to_string_lossy().into_owned();
+    if let Some(second) = second {
+        name = format!("{name} {}", second.to_string_lossy());
+    }
     if let Some(command) = COMMANDS.iter().find(|command| name == command.name) {
         return Ok(command);
     }
-    let name = name.to_string_lossy();
-    let names = COMMANDS.iter().filter(|command| !command.is_hidden).map(|command| command.name);
-    Err(match nearest(&name, names) {
+    let shown = COMMANDS.iter().filter(|command| !command.is_hidden).map(|command| command.name);
+    if second.is_some() {
+        let parts = shown.filter_map(|name| name.split_once(' '));
+        let words: Vec<&str> = parts.filter(|(a, _)| first == *a).map(|(_, b)| b).collect();
+        let first = first.to_string_lossy();
+        return Err(match nearest(&name, COMMANDS.iter().map(|command| command.name)) {
+            Some(near) if name.len() > first.len() + 1 => {
+                format!("unknown command {name:?}; did you mean {near}?")
+            }
+            _ => format!("{first} what? Write one of {}, or see mtbox --help", words.join(", ")),
+        });
+    }
+    Err(match nearest(&name, shown) {
         Some(near) => format!("unknown command {name:?}; did you mean {near}?"),
         None => format!("unknown command {name:?}; see mtbox --help"),
     })

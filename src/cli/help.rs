@@ -78,7 +78,7 @@ fn columns(out: &mut String, rows: impl Iterator<Item = (String, String)>) {
 }
 
 /// Flags that every command has.
-const EVERYWHERE: &[Flag] = &[
+pub const EVERYWHERE: &[Flag] = &[
     Flag::switch(Some('h'), "help", "print this help"),
     Flag::switch(Some('v'), "version", "print the version"),
 ];

@@ -8,6 +8,8 @@ pub enum Json {
     Text(String),
     /// A number.
     Number(u64),
+    /// `true` or `false`.
+    Bool(bool),
     /// An array.
     List(Vec<Json>),
     /// An object.
@@ -38,6 +40,7 @@ impl Json {
         match self {
             Self::Text(text) => out.push_str(&miniserde::json::to_string(text)),
             Self::Number(number) => out.push_str(&number.to_string()),
+            Self::Bool(yes) => out.push_str(if *yes { "true" } else { "false" }),
             Self::List(values) => {
                 let parts = values.iter().map(|value| (None, value));
                 write_parts(out, depth, ('[', ']'), parts);

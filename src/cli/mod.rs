@@ -10,12 +10,15 @@ pub mod explain;
 pub mod generate_secret;
 pub mod help;
 pub mod json;
+pub mod log_flags;
 pub mod outside;
 pub mod public_ip;
+pub mod qr;
 pub mod quickstart;
 pub mod reach;
 pub mod run;
 pub mod simple_run;
+pub mod user;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -109,6 +112,9 @@ pub const COMMANDS: &[Command] = &[
                 "site that strangers see, www.google.com if not given (first start only)",
             ),
             Flag::with_value(None, "config", "PATH", "the file, mtbox.toml if not given"),
+            log_flags::LEVEL,
+            log_flags::FORMAT,
+            log_flags::TO,
         ],
         examples: &["mtbox quickstart", "mtbox quickstart --host www.example.com"],
         run: quickstart::quickstart,
@@ -117,7 +123,8 @@ pub const COMMANDS: &[Command] = &[
     Command {
         about: "Run the proxy by a config file.",
         arguments: &[CONFIG],
-        examples: &["mtbox run mtbox.toml"],
+        flags: &[log_flags::LEVEL, log_flags::FORMAT, log_flags::TO],
+        examples: &["mtbox run mtbox.toml", "mtbox run mtbox.toml --log-level debug"],
         run: run::run,
         ..Command::named("run")
     },
@@ -147,10 +154,10 @@ pub const COMMANDS: &[Command] = &[
         ..Command::named("generate-secret")
     },
     Command {
-        about: "Print the links for the users of a config file, as JSON.",
+        about: "Print the links for the users of a config file, as JSON, plain or as QR codes.",
         arguments: &[CONFIG],
         flags: access::FLAGS,
-        examples: &["mtbox access mtbox.toml", "mtbox access mtbox.toml -i 192.0.2.1 --user me"],
+        examples: &["mtbox access mtbox.toml", "mtbox access mtbox.toml --user me --qr"],
         run: access::access,
         ..Command::named("access")
     },
@@ -163,6 +170,58 @@ pub const COMMANDS: &[Command] = &[
         usage_code: CHECK_USAGE,
         run: check::check,
         ..Command::named("check")
+    },
+    Command {
+        about: "Add a user to the config, print the link, and tell the running proxy.",
+        arguments: &[NAME],
+        flags: user::ADD,
+        examples: &["mtbox user add alice", "mtbox user add bob --host www.example.com"],
+        notes: user::NOTES,
+        run: user::add,
+        ..Command::named("user add")
+    },
+    Command {
+        about: "Take a user out of the config; sessions end.",
+        arguments: &[NAME],
+        flags: &[user::CONFIG],
+        examples: &["mtbox user remove alice"],
+        notes: user::NOTES,
+        run: user::remove,
+        ..Command::named("user remove")
+    },
+    Command {
+        about: "Give a user another secret, and print the new link; sessions end.",
+        arguments: &[NAME],
+        flags: user::ADD,
+        examples: &["mtbox user rotate alice"],
+        notes: user::NOTES,
+        run: user::rotate,
+        ..Command::named("user rotate")
+    },
+    Command {
+        about: "Keep a user out for now; sessions end, the link stays the same.",
+        arguments: &[NAME],
+        flags: &[user::CONFIG],
+        examples: &["mtbox user disable alice"],
+        notes: user::NOTES,
+        run: user::disable,
+        ..Command::named("user disable")
+    },
+    Command {
+        about: "Let a disabled user in again.",
+        arguments: &[NAME],
+        flags: &[user::CONFIG],
+        examples: &["mtbox user enable alice"],
+        notes: user::NOTES,
+        run: user::enable,
+        ..Command::named("user enable")
+    },
+    Command {
+        about: "List the users of a config file, with their hosts.",
+        flags: &[user::CONFIG, Flag::switch(None, "json", "for programs")],
+        examples: &["mtbox user list"],
+        run: user::list,
+        ..Command::named("user list")
     },
     Command {
         about: "Ask the running proxy why a user was refused, and what helps.",
@@ -194,6 +253,8 @@ pub const COMMANDS: &[Command] = &[
 ];
 
 const CONFIG: Argument = Argument::required("CONFIG", "the config file");
+
+const NAME: Argument = Argument::required("NAME", "the user");
 
 const SUCCESS: u8 = 0;
 const TROUBLE: u8 = 1;

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::args::Given;
 use super::reach::{Reach, Stated};
-use super::{Failure, complain, generate_secret, run, say};
+use super::{Failure, complain, generate_secret, log_flags, run, say};
 use crate::config::addresses;
 use crate::config::settings::{Endpoint, Settings};
 use crate::io::ifaces;
@@ -20,6 +20,7 @@ pub fn quickstart(given: &Given) -> Result<(), Failure> {
     let path = run::expanded(given.raw("config").unwrap_or(FILE.as_ref()));
     let bind = given.parsed("bind", addresses::socket)?;
     let host = given.text("host")?;
+    let log = log_flags::read(given)?;
     let is_first = match path.symlink_metadata() {
         Err(fault) if fault.kind() == io::ErrorKind::NotFound => {
             first_start(&path, bind, host.unwrap_or(HOST))?;
@@ -33,7 +34,7 @@ pub fn quickstart(given: &Given) -> Result<(), Failure> {
     let loaded = run::load(&path)?;
     let reach = Reach::of(&loaded.settings, Stated::default(), &ifaces::addresses());
     say(&guide(&path, is_first, &loaded.settings, &reach));
-    run::serve(loaded, path)
+    run::serve(loaded, path, log)
 }
 
 fn first_start(path: &Path, bind: Option<SocketAddr>, host: &str) -> Result<(), Failure> {
@@ -146,8 +147,8 @@ fn guide(path: &Path, is_first: bool, settings: &Settings, reach: &Reach) -> Str
     }
     let site = user.secret.host().escape_ascii();
     out.push_str(&format!(
-        "\nTo add a person: run mtbox generate-secret {site}, add the line NAME = \"SECRET\"\n\
-         below [secrets] in {file}, and start again. All links: mtbox access {file}\n\n"
+        "\nTo add a person: mtbox user add NAME --config {file}\n\
+         (strangers see {site}). All links: mtbox access {file}\n\n"
     ));
     out
 }

@@ -3,23 +3,24 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use super::Failure;
 use super::args::Given;
+use super::{Failure, log_flags};
 use crate::config::load::{self, Loaded};
 use crate::config::report::{Complaint, Severity};
-use crate::config::settings::Origin;
+use crate::config::settings::{LogChoice, Origin};
 
 /// Runs the proxy until a signal ends it.
 pub fn run(given: &Given) -> Result<(), Failure> {
     let path = config_path(given)?;
+    let log = log_flags::read(given)?;
     let loaded = load(&path)?;
-    serve(loaded, path)
+    serve(loaded, path, log)
 }
 
 /// Runs the proxy by a loaded file; the log begins with what there is to say about the file.
-pub fn serve(loaded: Loaded, path: PathBuf) -> Result<(), Failure> {
+pub fn serve(loaded: Loaded, path: PathBuf, log: LogChoice) -> Result<(), Failure> {
     let warnings = loaded.warnings.iter().map(Complaint::plain).collect();
-    let origin = Origin { config_path: Some(path), warnings };
+    let origin = Origin { config_path: Some(path), warnings, log };
     crate::daemon::run(loaded.settings, origin).map_err(Failure::trouble)
 }
 

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use super::Failure;
 use super::args::{Flag, Given};
+use super::{Failure, log_flags};
 use crate::config::draft::{Draft, Placed};
 use crate::config::kinds::PREFER_IP;
 use crate::config::report::{Report, Severity};
@@ -15,7 +15,8 @@ use crate::proto::secret::Secret;
 /// Runs the proxy until a signal ends it.
 pub fn simple_run(given: &Given) -> Result<(), Failure> {
     let (settings, warnings) = settings(given)?;
-    crate::daemon::run(settings, Origin { config_path: None, warnings }).map_err(Failure::trouble)
+    let origin = Origin { config_path: None, warnings, log: log_flags::read(given)? };
+    crate::daemon::run(settings, origin).map_err(Failure::trouble)
 }
 
 /// What the arguments say, and what will surprise. Malformed numbers and times are usage errors;
@@ -126,6 +127,9 @@ pub const FLAGS: &[Flag] = &[
         "most memory against replays (1MB)",
     ),
     Flag::switch(None, "proxy-protocol-listener", "accept PROXY protocol headers"),
+    log_flags::LEVEL,
+    log_flags::FORMAT,
+    log_flags::TO,
 ];
 
 const CONCURRENCY: u32 = 8192;

@@ -4,6 +4,7 @@
 
 pub mod addresses;
 pub mod draft;
+pub mod edit;
 pub mod key;
 pub mod keys;
 pub mod kinds;

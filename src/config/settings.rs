@@ -103,6 +103,8 @@ pub struct Origin {
     pub config_path: Option<std::path::PathBuf>,
     /// What the loader has to say about it, one line each.
     pub warnings: Vec<String>,
+    /// What the flags say of the log, now and after each reload.
+    pub log: LogChoice,
 }
 
 /// One named secret.
@@ -178,6 +180,28 @@ pub struct LogSettings {
     pub format: LogFormat,
     /// Where it goes.
     pub to: LogTo,
+}
+
+/// What was said of the log in a stronger place than a file; `None` = nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LogChoice {
+    /// `--log-level`.
+    pub level: Option<LogLevel>,
+    /// `--log-format`.
+    pub format: Option<LogFormat>,
+    /// `--log-to`.
+    pub to: Option<LogTo>,
+}
+
+impl LogChoice {
+    /// The settings of a file with the choice put over them.
+    pub fn over(self, file: LogSettings) -> LogSettings {
+        LogSettings {
+            level: self.level.unwrap_or(file.level),
+            format: self.format.unwrap_or(file.format),
+            to: self.to.unwrap_or(file.to),
+        }
+    }
 }
 
 /// `log-level`.

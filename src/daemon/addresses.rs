@@ -35,6 +35,11 @@ impl BadAddresses {
         self.list.iter().any(|(other, until)| *other == addr && *until > now)
     }
 
+    /// How many failed lately.
+    pub fn count(&self, now: Tick) -> usize {
+        self.list.iter().filter(|(_, until)| *until > now).count()
+    }
+
     /// Puts the addresses that failed lately last; keeps the order otherwise.
     pub fn sort(&self, addrs: &mut [SocketAddr], now: Tick) {
         put_last(addrs, |addr| self.contains(*addr, now));

@@ -129,7 +129,6 @@ pub fn dial<N: Net>(
     if matches!(stage.targets, Targets::Routed(_)) {
         return routed::dial(session, world, net, token);
     }
-    let patience = world.settings.timeouts.tcp.as_millis() as u64;
     let until = *stage.until.get_or_insert(Tick(world.now.0 + LOOKUP_MS));
 
     if let Targets::Named { name, port } = &stage.targets {
@@ -186,7 +185,7 @@ pub fn dial<N: Net>(
         }
     }
     loop {
-        start_next(stage, world, net, token, patience);
+        start_next(stage, world, net, token, session.id);
         if stage.attempts.iter().any(Option::is_some) {
             return Turn::Stop(Fate::Waiting);
         }
@@ -204,15 +203,17 @@ fn start_next<N: Net>(
     world: &mut World,
     net: &mut N,
     token: usize,
-    patience: u64,
+    id: u64,
 ) {
     let Targets::Known(list) = &stage.targets else { return };
+    let patience = world.settings.timeouts.tcp.as_millis() as u64;
     while stage.next < list.len() {
         let running = stage.attempts.iter().flatten().count();
         let free = stage.attempts.iter().position(Option::is_none);
         let Some(slot) = free.filter(|_| running == 0 || world.now >= stage.stagger) else { break };
         let addr = list[stage.next];
         stage.next += 1;
+        log::debug!("event=dialling id={id} addr={addr}");
         match net.dial(addr, &options(world), token + slot + 1) {
             Ok(wire) => {
                 let until = Tick(world.now.0 + patience);
@@ -288,16 +289,23 @@ fn connected<W: Wire>(session: &mut Session<W>, world: &mut World, slot: usize) 
     if let Lanes::Relay(relay) = &lanes {
         server.uncounted = uncounted.saturating_sub(FRAME) as u32;
         session.upstream = Some(world.meter.telegram.entered(goal.ip(), relay.dc));
-        if log::log_enabled!(log::Level::Debug) {
-            let name = session.user.map_or("", |user| world.users.get(user).name());
-            log::debug!(
-                "event=connected user={name:?} dc={} addr={} ms={} client={}",
-                relay.dc,
-                attempt.addr,
-                world.now.0 - session.born.0,
-                world.shown(session.addr)
-            );
-        }
+        log::debug!(
+            "event=connected id={}{} dc={} addr={} ms={} client={}",
+            session.id,
+            world.whose(session.user),
+            relay.dc,
+            attempt.addr,
+            world.now.0 - session.born.0,
+            world.shown(session.addr)
+        );
+    } else {
+        log::debug!(
+            "event=site id={} addr={} ms={} client={}",
+            session.id,
+            attempt.addr,
+            world.now.0 - session.born.0,
+            world.shown(session.addr)
+        );
     }
     session.active = world.now;
     session.stage = Stage::Pipe(Box::new(Pipe { server, slot: slot as u8 + 1, lanes }));

@@ -11,6 +11,7 @@ use crate::daemon::causes;
 use crate::daemon::dialer::{Dial, Targets, routed};
 use crate::daemon::pipe::{Lanes, Relay};
 use crate::daemon::session::{Fate, Got, Session, Stage, Why};
+use crate::daemon::strangers::Deed;
 use crate::daemon::world::World;
 use crate::flow::gate::{Admission, Gate, Verdict};
 use crate::flow::lane::{Downlink, Uplink};
@@ -111,6 +112,7 @@ pub fn hello<W: Wire>(session: &mut Session<W>, world: &mut World) -> Turn {
             let out_of_time = world.now >= stage.due(session.born, handshake_ms(world));
             if ended && stage.seen.is_empty() {
                 // Nothing was said and nothing will be: a port scan or a health check.
+                world.stranger(Deed::Silent, session.addr);
                 Turn::Stop(Fate::Done(Why::Gone))
             } else if ended || out_of_time || stage.seen.len() >= MOST_SEEN {
                 let why = if ended { Suspicion::Truncated } else { Suspicion::TooSlow };
@@ -129,6 +131,13 @@ fn admit<W: Wire>(session: &mut Session<W>, world: &mut World, admission: Admiss
     // Counted at once, or a crowd that waits for its answers would pass the throttle.
     world.users.admitted(admission.user, session.addr, world.now.0);
     session.user = Some(admission.user);
+    log::debug!(
+        "event=admitted id={}{} ms={} client={}",
+        session.id,
+        world.whose(session.user),
+        world.now.0 - session.born.0,
+        world.shown(session.addr)
+    );
     // A stranger's hello sets out for the site now, so this is when the site's time begins.
     let delay_us = match world.settings.front.mimic_latency {
         true => world.profiles.of(admission.host).delay_us(&mut world.drbg).unwrap_or(0),
@@ -286,6 +295,7 @@ fn front<W: Wire>(
     world.hello_bytes = world.hello_bytes.saturating_sub(opening.capacity());
     note(session, world, why, user);
     if world.fronted >= world.front_cap {
+        world.stranger(Deed::NoRoom, session.addr);
         return Turn::Stop(Fate::Done(Why::Pressure));
     }
     world.fronted += 1;
@@ -314,17 +324,22 @@ fn note<W>(session: &Session<W>, world: &mut World, why: Suspicion, user: Option
         Suspicion::ClockOff { off_s } => format!(" off_s={off_s}"),
         _ => String::new(),
     };
-    let (why, from) = (why.as_str(), world.shown(session.addr));
-    let Some(user) = user else { return log::debug!("event=fronted why={why} client={from}") };
-    let name = world.users.get(user).name();
-    let line = format!("event=refused user={name:?} why={why}{off} client={from}");
-    world.folded.info(world.now, &line);
+    if let Some(deed) = Deed::of(why) {
+        world.stranger(deed, session.addr);
+    }
+    let (why, who, from) = (why.as_str(), world.whose(user), world.shown(session.addr));
+    log::debug!("event=fronted id={} why={why}{off}{who} client={from}", session.id);
+    if user.is_some() {
+        let line = format!("event=refused{who} why={why}{off} client={from}");
+        world.folded.info(world.now, &line);
+    }
 }
 
 /// A client that already got our answer sends what a TLS server would refuse: an encrypted alert
 /// and FIN, as that server would (spec: protocol 15.13).
 pub fn expel<W: Wire>(session: &mut Session<W>, world: &mut World, why: &str) -> Turn {
-    log::debug!("event=garbled why={why} client={}", world.shown(session.addr));
+    let from = world.shown(session.addr);
+    log::debug!("event=garbled id={} why={why} client={from}", session.id);
     let mut alert = [0u8; 24];
     alert[..5].copy_from_slice(&[0x17, 3, 3, 0, 19]);
     world.drbg.fill(&mut alert[5..]);
@@ -336,9 +351,16 @@ pub fn expel<W: Wire>(session: &mut Session<W>, world: &mut World, why: &str) ->
 
 /// Settles the counters and closes the client decently.
 pub fn leave<W: Wire>(session: &mut Session<W>, world: &mut World, why: Why) -> Turn {
+    log::debug!(
+        "event=leaving id={} why={}{} client={}",
+        session.id,
+        why.as_str(),
+        world.whose(session.user),
+        world.shown(session.addr)
+    );
+    session.complain(world, why);
     causes::of_end(session, world, why);
     session.settle(world);
-    log::debug!("event=leaving why={} client={}", why.as_str(), world.shown(session.addr));
     session.stage = Stage::Leave { until: Tick(world.now.0 + LEAVE_MS) };
     Turn::On
 }

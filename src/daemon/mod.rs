@@ -16,6 +16,7 @@ pub mod explain;
 pub mod greet;
 pub mod hop;
 pub mod lists;
+pub mod logs;
 pub mod meter;
 pub mod metrics;
 pub mod names;
@@ -24,6 +25,7 @@ pub mod prologue;
 #[cfg(feature = "tls")]
 pub mod raid;
 pub mod reload;
+pub mod report;
 pub mod resolver;
 pub mod routes;
 pub mod scout;
@@ -32,6 +34,7 @@ pub mod session;
 pub mod sizing;
 pub mod stats;
 pub mod statsd;
+pub mod strangers;
 pub mod world;
 
 use std::collections::VecDeque;
@@ -56,6 +59,8 @@ pub struct Daemon<N: Net> {
     net: N,
     ready: VecDeque<u32>,
     most_sessions: usize,
+    /// How many connections have become sessions: the number of the latest one.
+    accepted: u64,
     /// What the log said last about the throttle.
     announced: bool,
 }
@@ -64,7 +69,8 @@ impl<N: Net> Daemon<N> {
     /// An empty daemon for at most `most_sessions` at once.
     pub fn new(world: World, net: N, most_sessions: usize) -> Self {
         let (sessions, ready) = (Slab::new(), VecDeque::new());
-        let mut daemon = Self { sessions, world, net, ready, most_sessions, announced: false };
+        let (accepted, announced) = (0, false);
+        let mut daemon = Self { sessions, world, net, ready, most_sessions, accepted, announced };
         daemon.set_most_sessions(most_sessions);
         daemon
     }
@@ -122,7 +128,11 @@ impl<N: Net> Daemon<N> {
             self.world.folded.warn(self.world.now, &line);
             return;
         }
-        entry.insert(Session::new(wire, peer, may_announce, self.world.now));
+        self.accepted += 1;
+        log::debug!("event=accepted id={} client={}", self.accepted, self.world.shown(addr));
+        let mut session = Session::new(wire, peer, may_announce, self.world.now);
+        session.id = self.accepted;
+        entry.insert(session);
         self.world.meter.clients.add(addr);
         self.queue(key);
     }
@@ -150,6 +160,7 @@ impl<N: Net> Daemon<N> {
     /// Fires due timers and lets every queued session take one step. `true` = somebody has more
     /// to do at once.
     pub fn turn(&mut self) -> bool {
+        self.world.tell();
         while let Some(key) = self.world.wheel.pop_due(self.world.now) {
             if key == TIMER_THROTTLE {
                 self.recompute_caps();
@@ -186,7 +197,7 @@ impl<N: Net> Daemon<N> {
 
     /// When the daemon must be called again even if nothing comes.
     pub fn next_due(&self) -> Option<Tick> {
-        self.world.wheel.next()
+        self.world.wheel.next().into_iter().chain(self.world.due_to_tell()).min()
     }
 
     /// Stops reading and sends everybody home; sessions that have something to flush stay until
@@ -242,13 +253,13 @@ impl<N: Net> Daemon<N> {
             // Or the next returned block would wake nobody.
             self.world.starved.retain(|parked| *parked != key);
         }
+        session.tell_end(&mut self.world, why);
         causes::of_end(&session, &mut self.world, why);
         session.settle(&mut self.world);
         self.world.meter.clients.take(session.addr);
         if why == Why::Pressure {
             self.world.meter.pressed += 1;
         }
-        log::debug!("event=closed why={} client={}", why.as_str(), self.world.shown(session.addr));
     }
 
     fn recompute_caps(&mut self) {

@@ -78,6 +78,16 @@ impl Names {
         !self.wanted.is_empty()
     }
 
+    /// Names in the cache, those that are about to be forgotten included.
+    pub fn count(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Names that somebody waits for.
+    pub fn wanted(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Stores an answer (no addresses = none to be had) and returns who waited for it. Addresses
     /// are kept for `ttl_s`, but at least 5 s and at most an hour; their absence at least 5 s
     /// and at most 30 s, so that a visit to a bad name does not cost a question each time.

@@ -250,6 +250,7 @@ fn count<W>(to: &mut End<W>, owner: Owner, world: &mut World, way: Way) {
         return;
     }
     let bytes = u64::from(std::mem::take(&mut to.uncounted));
+    to.moved += bytes;
     let traffic = match owner.upstream {
         Some(upstream) => world.meter.telegram.traffic(upstream),
         None => Some(&mut world.meter.front),

@@ -6,6 +6,7 @@ use std::io::IoSliceMut;
 use crate::daemon::greet::{Hello, READ, Turn, handshake_ms};
 use crate::daemon::lists;
 use crate::daemon::session::{Fate, Got, Session, Stage, Why};
+use crate::daemon::strangers::Deed;
 use crate::daemon::world::World;
 use crate::io::clock::Tick;
 use crate::io::wire::Wire;
@@ -110,7 +111,8 @@ fn enter<W: Wire>(session: &mut Session<W>, world: &mut World, len: usize) -> Tu
 fn refuse<W: Wire>(session: &Session<W>, world: &mut World) -> Turn {
     world.meter.bad_headers += 1;
     world.note_stranger(session.addr, Cause::BadHeader);
-    log::debug!("event=bad-proxy-header client={}", world.shown(session.addr));
+    world.stranger(Deed::BadHeader, session.addr);
+    log::debug!("event=bad-proxy-header id={} client={}", session.id, world.shown(session.addr));
     Turn::Stop(Fate::Done(Why::BadHeader))
 }
 

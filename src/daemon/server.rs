@@ -13,7 +13,7 @@ use std::time::Duration;
 use mio::event::Event;
 use mio::{Events, Poll};
 
-use crate::config::settings::{EgressSettings, LogLevel, Origin, Settings};
+use crate::config::settings::{EgressSettings, LogChoice, LogTo, Origin, Settings};
 use crate::daemon::admin::{Admin, MOST_DESKS, MOST_VISITS};
 use crate::daemon::doors::{Doors, Guest};
 use crate::daemon::errand::agenda::Job;
@@ -24,10 +24,11 @@ use crate::daemon::resolver::{self, Finding, Resolver};
 use crate::daemon::session::Readiness;
 use crate::daemon::statsd::Statsd;
 use crate::daemon::world::World;
-use crate::daemon::{Daemon, dc_list, dialer, lists, scout, sizing};
+use crate::daemon::{Daemon, dc_list, dialer, lists, logs, scout, sizing};
 use crate::io::clock::{Clock, Tick};
 use crate::io::egress::Egress;
 use crate::io::listen::{self, Manner};
+use crate::io::logger;
 use crate::io::notify::Notify;
 use crate::io::pid_file::PidFile;
 use crate::io::signals::{Signal, Signals};
@@ -39,13 +40,21 @@ use crate::policy::moderation::{Moderation, Round};
 ///
 /// # Errors
 /// One line that says what could not be had at start: a listener, or the system's poller.
-pub fn run(settings: Settings, origin: Origin) -> Result<(), String> {
-    crate::io::logger::init(settings.log.level == LogLevel::Debug);
+pub fn run(mut settings: Settings, origin: Origin) -> Result<(), String> {
+    settings.log = origin.log.over(settings.log);
+    let log = settings.log;
+    logs::settle(&log);
     for warning in &origin.warnings {
         log::warn!("event=config {warning}");
     }
-    let mut server = Server::new(settings, origin.config_path).map_err(|e| e.to_string())?;
-    server.serve().map_err(|e| format!("the event loop failed: {e}"))
+    let outcome = Server::new(settings, origin.config_path, origin.log)
+        .map_err(|e| e.to_string())
+        .and_then(|mut server| server.serve().map_err(|e| format!("the event loop failed: {e}")));
+    if let (Err(e), true) = (&outcome, log.to != LogTo::Stderr) {
+        // Standard error hears it from whoever has called.
+        log::error!("event=failed error={e:?}");
+    }
+    outcome
 }
 
 struct Server {
@@ -65,6 +74,8 @@ struct Server {
     leaving: Option<Tick>,
     /// The file that a reload reads.
     config: Option<PathBuf>,
+    /// What a reload does not change about the log.
+    log: LogChoice,
     /// Removed when we leave.
     pid_file: Option<PidFile>,
     notify: Notify,
@@ -73,7 +84,7 @@ struct Server {
 }
 
 impl Server {
-    fn new(settings: Settings, config: Option<PathBuf>) -> io::Result<Self> {
+    fn new(settings: Settings, config: Option<PathBuf>, log: LogChoice) -> io::Result<Self> {
         let poll = Poll::new()?;
         let registry = poll.registry();
         let binds = listen::plan(&settings.binds, manner(&settings));
@@ -123,6 +134,7 @@ impl Server {
             moderation,
             leaving: None,
             config,
+            log,
             pid_file,
             notify,
             watchdog,
@@ -162,7 +174,7 @@ impl Server {
             if let Some(until) = self.leaving
                 && (self.daemon.sessions() == 0 || now >= until)
             {
-                log::info!("event=stopped sessions={}", self.daemon.sessions());
+                self.say_goodbye();
                 return Ok(());
             }
             if !busy {
@@ -216,7 +228,7 @@ impl Server {
         while let Some(signal) = self.signals.pending() {
             match signal {
                 Signal::Terminate if self.leaving.is_some() => {
-                    log::info!("event=stopped sessions={}", self.daemon.sessions());
+                    self.say_goodbye();
                     return true;
                 }
                 Signal::Terminate => {
@@ -229,14 +241,10 @@ impl Server {
                 // Who leaves needs no new config.
                 Signal::Reload if self.leaving.is_some() => {}
                 Signal::Reload => self.reload(),
-                Signal::Report => log::info!(
-                    "event=state sessions={} users={} fronted={} buffers={} bad_headers={}",
-                    self.daemon.sessions(),
-                    self.daemon.world.users.live(),
-                    self.daemon.world.fronted,
-                    self.daemon.world.pool.in_use(),
-                    self.daemon.world.meter.bad_headers,
-                ),
+                Signal::Report => {
+                    let lines = self.daemon.report(self.errands.count());
+                    lines.iter().for_each(|line| logger::answer(line));
+                }
             }
         }
         false
@@ -328,6 +336,12 @@ impl Server {
             self.notify.alive();
             self.watchdog = Some(Tick(now.0 + period.as_millis() as u64));
         }
+    }
+
+    /// The last words in the log.
+    fn say_goodbye(&mut self) {
+        self.daemon.world.tell_all();
+        log::info!("event=stopped sessions={}", self.daemon.sessions());
     }
 
     /// One line for the service manager.

@@ -47,6 +47,8 @@ pub struct End<W> {
     pub reset: bool,
     /// Since when the outbox has made no progress.
     pub stalled: Option<Tick>,
+    /// Payload bytes that have left.
+    pub moved: u64,
     /// Payload bytes in the outbox, counted for the user once the outbox is empty again.
     pub uncounted: u32,
 }
@@ -76,6 +78,7 @@ impl<W: Wire> End<W> {
             dead: false,
             reset: false,
             stalled: None,
+            moved: 0,
             uncounted: 0,
         }
     }
@@ -208,6 +211,8 @@ pub enum Stage<W> {
 
 /// One connection, from accept to close.
 pub struct Session<W> {
+    /// Its number, by which the log tells its story.
+    pub id: u64,
     /// The client's end.
     pub client: End<W>,
     /// How far it has come.
@@ -222,6 +227,8 @@ pub struct Session<W> {
     pub fronted: bool,
     /// Which connection to Telegram it is counted for.
     pub upstream: Option<Upstream>,
+    /// Payload bytes that had left for the other end when that was closed.
+    sent_up: u64,
     /// When it was accepted.
     pub born: Tick,
     /// When bytes moved last.
@@ -239,6 +246,7 @@ impl<W: Wire> Session<W> {
     pub fn new(wire: W, peer: SocketAddr, may_announce: bool, now: Tick) -> Self {
         let ready = Readiness { readable: true, writable: true, ..Readiness::default() };
         Self {
+            id: 0,
             client: End::new(wire, ready),
             stage: Stage::Prologue(Prologue::new(may_announce)),
             addr: peer.ip().to_canonical(),
@@ -246,6 +254,7 @@ impl<W: Wire> Session<W> {
             user: None,
             fronted: false,
             upstream: None,
+            sent_up: 0,
             born: now,
             active: now,
             armed: None,
@@ -269,8 +278,42 @@ impl<W: Wire> Session<W> {
 }
 
 impl<W> Session<W> {
+    /// Payload bytes that have left for the other end.
+    fn up(&self) -> u64 {
+        match &self.stage {
+            Stage::Pipe(pipe) => pipe.server.moved,
+            _ => self.sent_up,
+        }
+    }
+
+    /// Ends its story in the log. What a person of ours suffers from is for the operator to see.
+    pub fn tell_end(&self, world: &mut World, why: Why) {
+        log::debug!(
+            "event=closed id={} why={}{} up={} down={} ms={} client={}",
+            self.id,
+            why.as_str(),
+            world.whose(self.user),
+            self.up(),
+            self.client.moved,
+            world.now.0 - self.born.0,
+            world.shown(self.addr)
+        );
+        self.complain(world, why);
+    }
+
+    /// Tells the operator of a session of a known user that went wrong before or while it served.
+    pub fn complain(&self, world: &mut World, why: Why) {
+        let is_trouble = matches!(why, Why::Handshake | Why::Garbled | Why::Pressure);
+        if self.user.is_some() && is_trouble {
+            let (who, from) = (world.whose(self.user), world.shown(self.addr));
+            let line = format!("event=broken{who} why={} client={from}", why.as_str());
+            world.folded.info(world.now, &line);
+        }
+    }
+
     /// Gives back every count and place that the session holds. Harmless to repeat.
     pub fn settle(&mut self, world: &mut World) {
+        self.sent_up = self.up();
         if let Some(user) = self.user.take() {
             world.users.left(user);
         }

@@ -19,6 +19,7 @@ use crate::daemon::meter::Meter;
 use crate::daemon::names::Names;
 use crate::daemon::routes::Routes;
 use crate::daemon::scout::Scouts;
+use crate::daemon::strangers::{Deed, Strangers};
 use crate::flow::gate::Book;
 use crate::flow::lane::{SLOT, SLOTS};
 use crate::io::clock::{Tick, Wall};
@@ -111,6 +112,8 @@ pub struct World {
     pub started: Duration,
     /// Folds repeated log lines.
     pub folded: Folded,
+    /// What strangers have done since the log was last told.
+    pub strangers: Strangers,
     /// We are leaving: no new reads.
     pub draining: bool,
 }
@@ -164,6 +167,7 @@ impl World {
             wall: Wall::default(),
             started: Duration::ZERO,
             folded: Folded::default(),
+            strangers: Strangers::default(),
             draining: false,
             settings,
         }
@@ -275,6 +279,36 @@ impl World {
             let (k, lambda_ms, durations) = (pace.k(), pace.lambda_ms(), self.fit.len());
             log::info!("event=pace k={k:.4} lambda_ms={lambda_ms:.4} durations={durations}");
         }
+    }
+
+    /// Notes for the log what a stranger has done.
+    pub fn stranger(&mut self, deed: Deed, addr: IpAddr) {
+        // What nobody reads is not counted, and wakes nobody.
+        if log::log_enabled!(log::Level::Info) {
+            self.strangers.note(deed, addr, self.now);
+        }
+    }
+
+    /// When the log has to be told something even if nothing comes.
+    pub fn due_to_tell(&self) -> Option<Tick> {
+        self.folded.due().into_iter().chain(self.strangers.due()).min()
+    }
+
+    /// Tells the log what was folded or summed up and is due.
+    pub fn tell(&mut self) {
+        self.folded.turn(self.now);
+        self.strangers.turn(self.now);
+    }
+
+    /// Tells the log whatever it does not know yet; for the end of the program.
+    pub fn tell_all(&mut self) {
+        self.folded.tell_all(self.now);
+        self.strangers.tell();
+    }
+
+    /// ` user="NAME"` for a line of the log, or nothing.
+    pub fn whose(&self, user: Option<UserId>) -> String {
+        user.map_or_else(String::new, |id| format!(" user={:?}", self.users.get(id).name()))
     }
 
     /// Notes why a user was kept out or lost a session.

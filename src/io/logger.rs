@@ -1,31 +1,99 @@
-//! The sink of the `log` facade: one event, one line on stderr, `key=value`.
+//! The sink of the `log` facade: one event, one line, `event=... key=value`, as text or as JSON,
+//! to standard error, a log daemon or the journal.
 //!
-//! Writing a line never waits: a reader that has stopped, or a full pipe, costs lines and not the
-//! loop. Nothing here decides what is worth a line.
+//! Writing a line never waits: a reader that has stopped, a full pipe or a daemon that is away
+//! cost lines and not the loop; how many, the next line says. Nothing here decides what is worth
+//! a line.
 
-use std::collections::VecDeque;
+mod datagram;
+mod fields;
+mod fold;
+mod journal;
+mod json;
+mod syslog;
+
 use std::io::Write;
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::SystemTime;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::clock::Tick;
+use datagram::Datagram;
+pub use fold::Folded;
 
-/// Installs the sink: info and above, or everything with `debug`. Later calls only set the level.
-pub fn init(debug: bool) {
-    // The journal notes the time itself.
-    let stamped = std::env::var_os("JOURNAL_STREAM").is_none();
-    let _ = log::set_boxed_logger(Box::new(Sink { stamped, lost: AtomicU32::new(0) }));
-    log::set_max_level(if debug { LevelFilter::Debug } else { LevelFilter::Info });
+/// What is logged, how and where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Manner {
+    /// The least urgent lines that are wanted.
+    pub level: LevelFilter,
+    /// How a line looks.
+    pub format: Format,
+    /// Where it goes.
+    pub to: To,
 }
 
-struct Sink {
-    stamped: bool,
-    /// Lines that nobody took since the last one that somebody did.
-    lost: AtomicU32,
+/// How a line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// `key=value`.
+    Text,
+    /// One object.
+    Json,
+}
+
+/// Where lines go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum To {
+    /// Standard error.
+    Stderr,
+    /// The socket of syslog.
+    Syslog,
+    /// The socket of systemd's journal.
+    Journal,
+}
+
+/// Installs the sink; later calls change it. A log daemon that is not there is named on standard
+/// error, and is given its lines once it is.
+pub fn init(manner: &Manner) {
+    let path = match manner.to {
+        To::Stderr => PathBuf::new(),
+        To::Syslog => std::env::var_os(SOCKET_VARIABLE).map_or(SYSLOG.into(), PathBuf::from),
+        To::Journal => std::env::var_os(SOCKET_VARIABLE).map_or(JOURNAL.into(), PathBuf::from),
+    };
+    let mut desk = Desk::new(manner, path);
+    let missing = desk.way.reach();
+    if let Ok(mut place) = SINK.0.lock() {
+        *place = Some(desk);
+    }
+    // Fails from the second time on, when it is there.
+    let _ = log::set_logger(&SINK);
+    log::set_max_level(manner.level);
+    if let Some(line) = missing {
+        let mut stderr = Desk::new(&Manner { to: To::Stderr, ..*manner }, PathBuf::new());
+        stderr.take(Level::Warn, &line);
+    }
+}
+
+/// Logs a line that somebody has asked for, whatever the level.
+pub fn answer(line: &str) {
+    SINK.take(Level::Info, line);
+}
+
+struct Sink(Mutex<Option<Desk>>);
+
+static SINK: Sink = Sink(Mutex::new(None));
+
+impl Sink {
+    fn take(&self, level: Level, line: &str) {
+        if let Ok(mut desk) = self.0.try_lock()
+            && let Some(desk) = desk.as_mut()
+        {
+            desk.take(level, line);
+        }
+    }
 }
 
 impl Log for Sink {
@@ -34,41 +102,130 @@ impl Log for Sink {
     }
 
     fn log(&self, record: &Record<'_>) {
-        if !self.enabled(record.metadata()) {
-            return;
+        if self.enabled(record.metadata()) {
+            self.take(record.level(), &record.args().to_string());
         }
-        let time = self.stamped.then(SystemTime::now);
-        let lost = self.lost.load(Ordering::Relaxed);
-        let line = line(time, record.level(), &record.args().to_string(), lost);
-        let taken = offer(&mut std::io::stderr(), &line);
-        self.lost.store(if taken { 0 } else { lost.saturating_add(1) }, Ordering::Relaxed);
     }
 
     fn flush(&self) {}
 }
 
-/// One line with its line feed, at most [`LINE_MAX`] bytes.
-fn line(time: Option<SystemTime>, level: Level, text: &str, lost: u32) -> String {
-    let mut line = String::with_capacity(160);
-    if let Some(time) = time {
-        line.push_str(&format!("ts={} ", humantime::format_rfc3339_millis(time)));
+/// Where lines are written.
+struct Desk {
+    format: Format,
+    way: Way,
+    /// Lines that nobody took since the last one that somebody did.
+    lost: u32,
+}
+
+enum Way {
+    Stderr {
+        /// Lines say when they were written.
+        stamped: bool,
+    },
+    Syslog(Datagram),
+    Journal(Datagram),
+}
+
+impl Way {
+    /// What is to be said when nobody is there.
+    fn reach(&mut self) -> Option<String> {
+        let (Self::Syslog(to) | Self::Journal(to)) = self else { return None };
+        let error = to.reach().err()?.to_string();
+        let path = to.path();
+        let hint = "lines are lost until somebody listens there";
+        Some(format!("event=log-unreachable path={path:?} error={error:?} hint={hint:?}"))
     }
-    line.push_str(&format!("level={} ", level.as_str().to_ascii_lowercase()));
-    for c in text.chars() {
+}
+
+impl Desk {
+    fn new(manner: &Manner, path: PathBuf) -> Self {
+        let way = match manner.to {
+            // The journal notes the time itself.
+            To::Stderr => Way::Stderr { stamped: std::env::var_os("JOURNAL_STREAM").is_none() },
+            To::Syslog => Way::Syslog(Datagram::new(path)),
+            To::Journal => Way::Journal(Datagram::new(path)),
+        };
+        Self { format: manner.format, way, lost: 0 }
+    }
+
+    fn take(&mut self, level: Level, line: &str) {
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let line = match self.lost {
+            0 => line.to_owned(),
+            lost => format!("{line} lost_lines={lost}"),
+        };
+        let is_taken = match (&mut self.way, self.format) {
+            (Way::Stderr { stamped }, Format::Text) => {
+                offer(&mut std::io::stderr(), &text(stamped.then_some(time), Some(level), &line))
+            }
+            (Way::Stderr { .. }, Format::Json) => {
+                offer(&mut std::io::stderr(), &(bounded_json(level, &line, time) + "\n"))
+            }
+            (Way::Syslog(to), format) => {
+                let line = bare(format, level, &line, time);
+                let pid = std::process::id();
+                to.send(syslog::message(level, time.as_secs(), pid, &line).as_bytes()).is_ok()
+            }
+            (Way::Journal(to), format) => {
+                let shown = bare(format, level, &line, time);
+                let line = cut(&line, LINE_MAX);
+                to.send(&journal::entry(level, &shown, line)).is_ok()
+            }
+        };
+        self.lost = if is_taken { 0 } else { self.lost.saturating_add(1) };
+    }
+}
+
+/// A line for those who note time and level themselves.
+fn bare(format: Format, level: Level, line: &str, time: Duration) -> String {
+    match format {
+        Format::Text => text(None, None, line).trim_end_matches('\n').to_owned(),
+        Format::Json => bounded_json(level, line, time),
+    }
+}
+
+/// One line with its line feed, at most [`LINE_MAX`] bytes.
+fn text(time: Option<Duration>, level: Option<Level>, line: &str) -> String {
+    let mut out = String::with_capacity(160);
+    if let Some(time) = time {
+        let time = UNIX_EPOCH + time.min(YEAR_9999);
+        out.push_str(&format!("ts={} ", humantime::format_rfc3339_millis(time)));
+    }
+    if let Some(level) = level {
+        out.push_str(&format!("level={} ", level.as_str().to_ascii_lowercase()));
+    }
+    for c in line.chars() {
         // A name from a config or a reason from the system must not start a line of its own.
         if c.is_control() {
-            line.extend(c.escape_default());
+            out.extend(c.escape_default());
         } else {
-            line.push(c);
+            out.push(c);
         }
     }
-    if lost > 0 {
-        line.push_str(&format!(" lost_lines={lost}"));
+    let end = cut(&out, LINE_MAX - 1).len();
+    out.truncate(end);
+    out.push('\n');
+    out
+}
+
+/// One object of fewer than [`LINE_MAX`] bytes; a line that is too long for one is cut.
+fn bounded_json(level: Level, line: &str, time: Duration) -> String {
+    let unix_ms = time.as_millis() as u64;
+    let mut most = LINE_MAX;
+    loop {
+        let object = json::object(level, cut(line, most), unix_ms);
+        if object.len() < LINE_MAX || most == 0 {
+            return object;
+        }
+        most /= 2;
     }
-    let end = (0..LINE_MAX).rev().find(|end| line.is_char_boundary(*end));
-    line.truncate(end.unwrap_or(0));
-    line.push('\n');
-    line
+}
+
+/// The first `most` bytes, or fewer so as not to cut a character.
+fn cut(line: &str, most: usize) -> &str {
+    let end = (0..=most.min(line.len())).rev().find(|end| line.is_char_boundary(*end));
+    line.get(..end.unwrap_or(0)).unwrap_or_default()
 }
 
 /// Writes a line if it can be written at once. What is ready takes [`LINE_MAX`] bytes whole.
@@ -78,147 +235,14 @@ fn offer(to: &mut (impl Write + AsFd), line: &str) -> bool {
     ready && to.write(line.as_bytes()).is_ok_and(|count| count == line.len())
 }
 
-/// Folds repeated lines: one that was logged within the last ten seconds is only counted, and the
-/// count stands on its next appearance. Strangers can cause many different lines as well: beyond
-/// 32 of them in ten seconds those of level info are only counted.
-#[derive(Default)]
-pub struct Folded {
-    recent: VecDeque<Fold>,
-    /// Info lines that found no place.
-    crowded_out: u32,
-}
-
-struct Fold {
-    line: String,
-    since: Tick,
-    times: u32,
-}
-
-impl Fold {
-    fn is_over(&self, now: Tick) -> bool {
-        now.0.saturating_sub(self.since.0) >= FOLD_MS
-    }
-}
-
-impl Folded {
-    /// Logs at level error.
-    pub fn error(&mut self, now: Tick, line: &str) {
-        self.log(Level::Error, now, line);
-    }
-
-    /// Logs at level warn.
-    pub fn warn(&mut self, now: Tick, line: &str) {
-        self.log(Level::Warn, now, line);
-    }
-
-    /// Logs at level info.
-    pub fn info(&mut self, now: Tick, line: &str) {
-        self.log(Level::Info, now, line);
-    }
-
-    fn log(&mut self, level: Level, now: Tick, line: &str) {
-        let Some(folded) = self.admit(level, now, line) else { return };
-        let crowded_out = std::mem::take(&mut self.crowded_out);
-        if crowded_out > 0 {
-            log::info!("event=log-crowded lines={crowded_out}");
-        }
-        match folded {
-            0 => log::log!(level, "{line}"),
-            _ => log::log!(level, "{line} folded={folded}"),
-        }
-    }
-
-    /// How many were folded since the line's last appearance; `None` = this one is not to appear.
-    fn admit(&mut self, level: Level, now: Tick, line: &str) -> Option<u32> {
-        if let Some(fold) = self.recent.iter_mut().find(|fold| fold.line == line) {
-            if !fold.is_over(now) {
-                fold.times = fold.times.saturating_add(1);
-                return None;
-            }
-            fold.since = now;
-            return Some(std::mem::take(&mut fold.times));
-        }
-        if self.recent.len() >= MOST {
-            match self.recent.iter().position(|fold| fold.is_over(now)) {
-                None if level == Level::Info => {
-                    self.crowded_out = self.crowded_out.saturating_add(1);
-                    return None;
-                }
-                leaves => drop(self.recent.remove(leaves.unwrap_or(0))),
-            }
-        }
-        self.recent.push_back(Fold { line: line.to_owned(), since: now, times: 0 });
-        Some(0)
-    }
-}
-
 /// What a pipe that is ready takes in one piece: `PIPE_BUF` of pipe(7).
 const LINE_MAX: usize = 4096;
-const FOLD_MS: u64 = 10_000;
-const MOST: usize = 32;
+/// RFC 3339 has four digits for the year.
+const YEAR_9999: Duration = Duration::from_secs(253_370_764_800);
+const SYSLOG: &str = "/dev/log";
+const JOURNAL: &str = "/run/systemd/journal/socket";
+/// Names another socket, for machines that keep theirs elsewhere.
+const SOCKET_VARIABLE: &str = "MTBOX_LOG_SOCKET";
 
 #[cfg(test)]
-mod tests {
-    use std::io::Read;
-    use std::time::Duration;
-
-    use super::*;
-
-    #[test]
-    fn a_line_carries_its_time_and_level_and_stays_one_line() {
-        let time = SystemTime::UNIX_EPOCH + Duration::from_millis(1_800_000_000_123);
-        assert_eq!(
-            line(Some(time), Level::Info, "event=a name=\"x\ny\x1b[31m\"", 0),
-            "ts=2027-01-15T08:00:00.123Z level=info event=a name=\"x\\ny\\u{1b}[31m\"\n"
-        );
-        assert_eq!(line(None, Level::Warn, "event=b", 3), "level=warn event=b lost_lines=3\n");
-    }
-
-    #[test]
-    fn a_long_line_is_cut_between_characters() {
-        let cut = line(None, Level::Error, &"ü".repeat(9_000), 0);
-        assert!(cut.len() <= LINE_MAX && cut.len() > LINE_MAX - 3);
-        assert!(cut.ends_with("ü\n"));
-    }
-
-    #[test]
-    fn a_reader_that_stopped_costs_lines_and_not_the_writer() {
-        let (mut reader, mut writer) = std::io::pipe().unwrap();
-        let text = line(None, Level::Info, &"x".repeat(9_000), 0);
-        let mut taken = 0;
-        while offer(&mut writer, &text) {
-            taken += 1;
-        }
-        let mut all = vec![0; taken * text.len()];
-        reader.read_exact(&mut all).unwrap();
-        assert!(offer(&mut writer, &text));
-        drop(reader);
-        assert!(!offer(&mut writer, &text));
-    }
-
-    #[test]
-    fn a_repeated_line_is_folded_and_counted() {
-        let mut folded = Folded::default();
-        let mut admit = |ms, line| folded.admit(Level::Info, Tick(ms), line);
-        assert_eq!(admit(0, "a"), Some(0));
-        assert_eq!(admit(1, "a"), None);
-        assert_eq!(admit(2, "b"), Some(0));
-        assert_eq!(admit(9_999, "a"), None);
-        assert_eq!(admit(10_000, "a"), Some(2));
-        assert_eq!(admit(30_000, "a"), Some(0));
-    }
-
-    #[test]
-    fn a_flood_of_different_lines_is_counted_and_does_not_hide_warnings() {
-        let mut folded = Folded::default();
-        let mut shown = 0;
-        for i in 0..100 {
-            shown += usize::from(folded.admit(Level::Info, Tick(0), &i.to_string()).is_some());
-        }
-        assert_eq!((shown, folded.crowded_out), (MOST, 100 - MOST as u32));
-        assert_eq!(folded.admit(Level::Warn, Tick(1), "trouble"), Some(0));
-        assert_eq!(folded.admit(Level::Info, Tick(1), "late"), None);
-        assert_eq!(folded.admit(Level::Info, Tick(FOLD_MS), "later"), Some(0));
-        assert_eq!(folded.recent.len(), MOST);
-    }
-}
+mod tests;

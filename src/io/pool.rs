@@ -239,7 +239,7 @@ mod tests {
             acts in proptest::collection::vec((any::<bool>(), 0..3 * BLOCK), 1..40)
         ) {
             let pool = Pool::new(6);
-            let (mut outbox, mut model) = (Outbox::default(), VecDeque::new());
+            let (mut outbox, mut model) = (Outbox::default(), VecDeque::<u8>::new());
             let mut next = 0_u32;
             for (pushes, n) in acts {
                 if pushes {

@@ -11,6 +11,7 @@ pub mod curve;
 pub mod dc;
 pub mod doctor;
 pub mod hello;
+pub mod leaks;
 pub mod lists;
 pub mod names;
 pub mod obfuscated2;

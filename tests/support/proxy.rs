@@ -10,13 +10,14 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::hello::Secret;
-use super::{eventually, hex, holds_within, stats};
+use super::{eventually, holds_within, leaks, stats};
 
 /// A config file in the making.
 #[derive(Clone)]
@@ -28,6 +29,7 @@ pub struct Config {
     most_files: Option<u32>,
     is_humble: bool,
     environment: Vec<(String, String)>,
+    flags: Vec<String>,
 }
 
 /// The running program.
@@ -41,6 +43,8 @@ pub struct Proxy {
     child: Child,
     log: Arc<Log>,
     secrets: Vec<Secret>,
+    /// Every file it was given, the first one first.
+    configs: Mutex<Vec<String>>,
     file: PathBuf,
     is_over: bool,
 }
@@ -51,6 +55,8 @@ struct Log {
     text: Mutex<String>,
     /// We have hung up.
     is_closed: AtomicBool,
+    /// Nobody reads for now.
+    is_left: AtomicBool,
     /// The program has said its last word.
     is_whole: AtomicBool,
 }
@@ -66,6 +72,7 @@ impl Config {
             most_files: None,
             is_humble: false,
             environment: Vec::new(),
+            flags: Vec::new(),
         };
         let overrides = [1, 2, 3, 4, 5, 203].map(|id| (id.to_string(), format!("[\"{dc}\"]")));
         let config = overrides
@@ -102,7 +109,8 @@ impl Config {
     /// Adds a user.
     pub fn user(mut self, name: &str, secret: &Secret) -> Self {
         self.secrets.push(secret.clone());
-        self.set("secrets", &format!("{name:?}"), &format!("{:?}", secret.text()))
+        let name = Value::from(name).to_string();
+        self.set("secrets", &name, &format!("{:?}", secret.text()))
     }
 
     /// Listens on these addresses, each on a port of its own.
@@ -133,6 +141,18 @@ impl Config {
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// Starts the program with these arguments behind the file.
+    pub fn flags(mut self, flags: &[&str]) -> Self {
+        self.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        self
+    }
+
+    /// The file as text, with addresses where nobody listens.
+    pub fn text(&self) -> String {
+        let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        self.render(&[nowhere], nowhere)
     }
 
     /// Starts the program and waits until it gives up; gives back its log.
@@ -177,22 +197,15 @@ impl Config {
     pub fn write(&self) -> PathBuf {
         let port = || self.port.unwrap_or_else(free_port);
         let binds: Vec<_> = self.binds.iter().map(|ip| SocketAddr::new(*ip, port())).collect();
-        self.write_for(&binds, SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())))
-    }
-
-    fn write_for(&self, binds: &[SocketAddr], api: SocketAddr) -> PathBuf {
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("mtbox-{}-{number}.toml", std::process::id());
-        let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-        fs::write(&file, self.render(binds, api)).expect("a config file");
-        file
+        write_file(&self.render(&binds, SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()))))
     }
 
     fn spawn(&self) -> Proxy {
         let port = || self.port.unwrap_or_else(free_port);
         let binds: Vec<_> = self.binds.iter().map(|ip| SocketAddr::new(*ip, port())).collect();
         let api = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-        let file = self.write_for(&binds, api);
+        let text = self.render(&binds, api);
+        let file = write_file(&text);
         let mut child = self.command(&file).spawn().expect("the built binary");
         let log = Arc::new(Log::default());
         keep_log(&mut child, Arc::clone(&log));
@@ -203,6 +216,7 @@ impl Config {
             child,
             log,
             secrets: self.secrets.clone(),
+            configs: Mutex::new(vec![text]),
             file,
             is_over: false,
         }
@@ -226,7 +240,7 @@ impl Config {
             }
             None => {
                 let mut direct = Command::new(binary);
-                direct.arg("run").arg(file);
+                direct.arg("run").arg(file).args(&self.flags);
                 direct
             }
         };
@@ -286,14 +300,19 @@ impl Proxy {
     /// The same with a file of any text.
     pub fn reload_text(&self, text: &str) -> String {
         fs::write(&self.file, text).expect("a config file");
+        self.configs.lock().expect("the configs").push(text.to_owned());
         let before = self.log().len();
         self.signal(Signal::SIGHUP);
         let mut answer = None;
         eventually("an answer to HUP", || {
             let log = self.log();
             let mut lines = log[before..].split_inclusive('\n').filter(|line| line.ends_with('\n'));
-            let is_answer =
-                |line: &&str| line.contains("event=reloaded") || line.contains("event=reload-ref");
+            let is_answer = |line: &&str| {
+                ["event=", "\"message\":\""].iter().any(|start| {
+                    let has = |word| line.contains(&format!("{start}{word}"));
+                    has("reloaded") || has("reload-refused")
+                })
+            };
             answer = lines.find(is_answer).map(str::to_owned);
             answer.is_some()
         });
@@ -372,6 +391,11 @@ impl Proxy {
         self.log.text.lock().expect("the log").clone()
     }
 
+    /// Leaves the program's standard error unread, or goes back to it.
+    pub fn leave_log(&self, leave: bool) {
+        self.log.is_left.store(leave, Ordering::SeqCst);
+    }
+
     /// Hangs up on the program's standard error.
     pub fn close_log(&self) {
         self.log.is_closed.store(true, Ordering::SeqCst);
@@ -395,31 +419,48 @@ impl Proxy {
         self.child.wait().expect("our own child")
     }
 
-    fn judge(&mut self) {
-        let ended = self.child.try_wait().expect("our own child");
+    /// Once it is over: how it ended, and all that it has said.
+    fn judge(&mut self, ended: Option<ExitStatus>) {
         assert!(self.is_over || ended.is_none(), "the program died: {ended:?}");
+        self.leave_log(false);
+        let is_whole = || self.log.is_whole.load(Ordering::SeqCst);
+        let is_closed = self.log.is_closed.load(Ordering::SeqCst);
+        assert!(is_closed || holds_within(super::PATIENCE, is_whole), "the log ends");
         let log = self.log();
         assert!(!log.contains("panicked"), "the program panicked");
-        for secret in &self.secrets {
-            assert!(!log.contains(&hex(&secret.key)), "a secret in the log");
-        }
+        assert_eq!(self.leaks(&log), [""; 0], "in the log");
+    }
+
+    /// What a log of this program holds that no log may hold.
+    pub fn leaks(&self, log: &str) -> Vec<String> {
+        leaks::search(log, &self.configs.lock().expect("the configs"), &self.secrets)
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
+        let ended = self.child.try_wait().ok().flatten();
+        // Both fail only for a process that is gone already, which is what we want.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_file(&self.file);
         if thread::panicking() {
             let log = self.log();
             let lines: Vec<&str> = log.lines().collect();
             eprintln!("--- end of the log\n{}", lines[lines.len().saturating_sub(60)..].join("\n"));
         } else {
-            self.judge();
+            self.judge(ended);
         }
-        // Both fail only for a process that is gone already, which is what we want.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = fs::remove_file(&self.file);
     }
+}
+
+/// A fresh config file.
+fn write_file(text: &str) -> PathBuf {
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("mtbox-{}-{number}.toml", std::process::id());
+    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::write(&file, text).expect("a config file");
+    file
 }
 
 /// Collects standard error until either side closes it.
@@ -428,6 +469,9 @@ fn keep_log(child: &mut Child, log: Arc<Log>) {
     thread::spawn(move || {
         let mut chunk = [0; 4096];
         while let Ok(count @ 1..) = pipe.read(&mut chunk) {
+            while log.is_left.load(Ordering::SeqCst) {
+                thread::sleep(Duration::from_millis(1));
+            }
             let text = String::from_utf8_lossy(&chunk[..count]);
             log.text.lock().expect("the log").push_str(&text);
             if log.is_closed.load(Ordering::SeqCst) {

@@ -104,6 +104,8 @@ pub fn dial<N: Net>(
         world.routes.tried(leg.way);
         let hop = Hop::new(leg.way, Goal::Addr(leg.goal), &world.routes);
         let climb = Some(Climb { hop, stands: false });
+        let (id, goal) = (session.id, leg.goal);
+        log::debug!("event=dialling id={id} addr={entry} goal={goal}");
         match net.dial(entry, &options(world), token + 1) {
             Ok(wire) => {
                 let until = Tick(world.now.0 + patience);

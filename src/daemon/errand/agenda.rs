@@ -53,6 +53,11 @@ impl Agenda {
         }
     }
 
+    /// How many jobs there are.
+    pub fn count(&self) -> usize {
+        self.entries.len()
+    }
+
     /// When the next job is due.
     pub fn due(&self) -> Option<Tick> {
         self.entries.iter().filter_map(|entry| entry.due).min()

@@ -153,6 +153,11 @@ impl Errands {
         world.errands.retain(|errand| !is_gone(&**errand));
     }
 
+    /// How many run.
+    pub fn count(&self) -> usize {
+        self.running.iter().flatten().count()
+    }
+
     /// Whether there is something to do without waiting.
     pub fn has_work(&self, world: &World) -> bool {
         let has_room = self.running.iter().any(Option::is_none);

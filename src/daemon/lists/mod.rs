@@ -20,6 +20,7 @@ pub use reload::{refresh, reload};
 use crate::config::settings::{ListSettings, ListSource, Settings};
 use crate::daemon::addresses::is_home;
 use crate::daemon::errand::MOST_ERRANDS;
+use crate::daemon::strangers::Deed;
 use crate::daemon::world::World;
 use crate::io::clock::Tick;
 use crate::policy::iplist::{Networks, Reader};
@@ -245,14 +246,11 @@ fn is_allowed(world: &mut World, addr: IpAddr) -> bool {
                 list.refused
             );
         }
+        world.stranger(Deed::Listed, addr);
         return false;
     }
-    let hint = match is_home(addr) {
-        true => " hint=\"home networks must be on the list too; name a file that holds them\"",
-        false => "",
-    };
-    let line = format!("event=refused list=allowlist client={}{hint}", world.shown(addr));
-    world.folded.info(world.now, &line);
+    let hint = "home networks must be on the list too; name a file that holds them";
+    refused(world, addr, "event=refused list=allowlist", hint);
     false
 }
 
@@ -261,14 +259,20 @@ fn is_blocked(world: &mut World, addr: IpAddr) -> bool {
     let Some(source) = list.find(addr).map(Source::shown) else { return false };
     list.refused += 1;
     // FireHOL's level 1, which everybody recommends, holds them.
-    let hint = match is_home(addr) {
-        true => " hint=\"this list holds home networks; use one without, or a copy without them\"",
-        false => "",
-    };
-    let client = world.shown(addr);
-    let line = format!("event=refused list=blocklist source={source:?} client={client}{hint}");
-    world.folded.info(world.now, &line);
+    let hint = "this list holds home networks; use one without, or a copy without them";
+    refused(world, addr, &format!("event=refused list=blocklist source={source:?}"), hint);
     true
+}
+
+/// Tells of somebody who is not let in: a stranger, unless he is at home here.
+fn refused(world: &mut World, addr: IpAddr, line: &str, hint: &str) {
+    let client = world.shown(addr);
+    if is_home(addr) {
+        world.folded.info(world.now, &format!("{line} client={client} hint={hint:?}"));
+    } else {
+        log::debug!("{line} client={client}");
+        world.stranger(Deed::Listed, addr);
+    }
 }
 
 /// Takes one bounded step of what waits to be done.

@@ -13,8 +13,8 @@ use crate::daemon::Daemon;
 use crate::daemon::doors::{Door, Guest};
 use crate::daemon::reload::Reloaded;
 use crate::daemon::resolver::Resolver;
-use crate::daemon::sizing;
 use crate::daemon::statsd::Statsd;
+use crate::daemon::{logs, sizing};
 use crate::io::listen;
 use crate::io::wire::MioNet;
 use crate::policy::moderation::Moderation;
@@ -46,7 +46,8 @@ impl Server {
         let Some(path) = &self.config else {
             return Err(vec!["there is no config file to read; start with `mtbox run`".to_owned()]);
         };
-        let Loaded { settings, warnings } = read(path)?;
+        let Loaded { mut settings, warnings } = read(path)?;
+        settings.log = self.log.over(settings.log);
         self.move_doors(&settings).map_err(|e| vec![e.to_string()])?;
         // From here on nothing can fail.
         for warning in &warnings {
@@ -60,6 +61,9 @@ impl Server {
         settle_doors(&self.doors, &mut self.daemon.world);
         self.admin.settle(&now, self.poll.registry(), super::DESKS);
         self.daemon.net().set_egress(egress(&now));
+        if before.log != now.log {
+            logs::settle(&now.log);
+        }
         if before.dns != now.dns {
             self.resolver = Resolver::new(&now.dns);
         }

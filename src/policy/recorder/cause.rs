@@ -128,9 +128,7 @@ impl Cause {
                 "the user has as many connections as the fair share allows",
                 "raise throttle.max-connections, or ask whether the link is shared with others",
             ],
-            Self::Disabled => {
-                ["disabled", "the user is switched off", "mtbox user enable CONFIG NAME"]
-            }
+            Self::Disabled => ["disabled", "the user is switched off", "mtbox user enable NAME"],
             Self::Full => [
                 "full",
                 "the connection found no place left",

@@ -1,0 +1,123 @@
+//! The completion for fish.
+
+use super::calls::{self, Words};
+use super::{ORIGIN, USER_NAMES};
+
+/// The whole file.
+pub fn render() -> String {
+    let calls = calls::all();
+    let mut valued = String::new();
+    let mut rules = String::new();
+    for call in &calls {
+        let taking = call.flags().filter(|flag| call.value(flag).is_some());
+        let names: Vec<String> = taking
+            .flat_map(|flag| {
+                let short = flag.short.map(|short| format!("-{short}"));
+                short.into_iter().chain([format!("--{}", flag.long)])
+            })
+            .collect();
+        if !names.is_empty() {
+            valued.push_str(&format!(
+                "        case '{}'\n            printf '%s\\n' {}\n",
+                call.words,
+                names.join(" ")
+            ));
+        }
+        rules.push('\n');
+        for (word, about) in &call.next {
+            rules.push_str(&format!(
+                "complete -c mtbox -n '__mtbox_at \"{}\" 0' -a {word} -d '{}'\n",
+                call.words,
+                quoted(about)
+            ));
+        }
+        for (place, words) in call.places().iter().enumerate() {
+            let Some(offer) = offer(words) else { continue };
+            rules.push_str(&format!(
+                "complete -c mtbox -n '__mtbox_at \"{}\" {place}' {offer}\n",
+                call.words
+            ));
+        }
+        for flag in call.flags() {
+            let short = flag.short.map(|short| format!(" -s {short}")).unwrap_or_default();
+            let value = call.value(flag).map(|words| match offer(&words) {
+                Some(offer) if words == Words::File => format!(" -r {offer}"),
+                Some(offer) => format!(" -x {offer}"),
+                None => " -x".to_string(),
+            });
+            rules.push_str(&format!(
+                "complete -c mtbox -n '__mtbox_at \"{}\"'{short} -l {}{} -d '{}'\n",
+                call.words,
+                flag.long,
+                value.unwrap_or_default(),
+                quoted(flag.doc)
+            ));
+        }
+    }
+    let starts = calls.iter().filter(|call| !call.next.is_empty());
+    let starts: Vec<String> = starts.map(|call| format!("'{}'", call.words)).collect();
+    TEMPLATE
+        .replace("@ORIGIN@", ORIGIN)
+        .replace("@USER_NAMES@", USER_NAMES)
+        .replace("@STARTS@", &starts.join(" "))
+        .replace("@VALUED@", &valued)
+        .replace("@RULES@", &rules)
+}
+
+fn offer(words: &Words) -> Option<String> {
+    match words {
+        Words::Any => None,
+        Words::File => Some("-F".to_string()),
+        Words::User => Some("-a '(__mtbox_users)'".to_string()),
+        Words::Choice(words) => Some(format!("-a '{}'", words.join(" "))),
+    }
+}
+
+/// Within single quotes.
+fn quoted(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('\'', "\\'")
+}
+
+const TEMPLATE: &str = r#"# fish completion for mtbox
+# @ORIGIN@
+
+# Flags of the call $argv[1] that take a value.
+function __mtbox_valued
+    switch $argv[1]
+@VALUED@    end
+end
+
+# Prints the call before the cursor on one line, and each argument behind it on a line of its own.
+function __mtbox_words
+    set -l call ''
+    set -l arguments
+    set -l is_value 0
+    for word in (commandline -opc)[2..-1]
+        if test $is_value = 1
+            set is_value 0
+        else if string match -q -- '-*' $word
+            contains -- $word (__mtbox_valued $call); and set is_value 1
+        else if contains -- $call @STARTS@
+            set call (string trim -- "$call $word")
+        else
+            set -a arguments $word
+        end
+    end
+    printf '%s\n' $call $arguments
+end
+
+# Is the call $argv[1] before the cursor, and $argv[2] arguments behind it, if given?
+function __mtbox_at
+    set -l words (__mtbox_words)
+    test "$words[1]" = "$argv[1]"; or return 1
+    test (count $argv) = 1; or test (math (count $words) - 1) = $argv[2]
+end
+
+# The names of the users in the config file that was named before.
+function __mtbox_users
+    set -l words (__mtbox_words)
+    @USER_NAMES@ (string replace -r '^~' ~ -- $words[2]) 2>/dev/null
+end
+
+complete -c mtbox -f
+@RULES@"#;

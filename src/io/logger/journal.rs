@@ -1,0 +1,66 @@
+//! A line as systemd's journal takes it: one datagram of fields, ours beside those that every
+//! journal entry has (systemd.journal-fields(7), the native protocol of systemd-journald).
+
+use log::Level;
+
+use super::fields::split;
+use super::syslog::severity;
+
+/// One entry. `shown` is the line as it is to be read, `line` the one that its fields come from.
+pub fn entry(level: Level, shown: &str, line: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(2 * line.len() + 64);
+    put(&mut out, "PRIORITY", &severity(level).to_string());
+    put(&mut out, "SYSLOG_IDENTIFIER", "mtbox");
+    put(&mut out, "MESSAGE", shown);
+    for (key, value) in split(line).fields {
+        let name = key.to_ascii_uppercase().replace('-', "_");
+        if name.len() <= NAME_MAX && !TAKEN.iter().any(|start| name.starts_with(start)) {
+            put(&mut out, &name, value.as_str());
+        }
+    }
+    out
+}
+
+/// A value with a line feed, or any other control character, goes with its length before it.
+fn put(out: &mut Vec<u8>, name: &str, value: &str) {
+    out.extend_from_slice(name.as_bytes());
+    if value.contains(char::is_control) {
+        out.push(b'\n');
+        out.extend_from_slice(&(value.len() as u64).to_le_bytes());
+    } else {
+        out.push(b'=');
+    }
+    out.extend_from_slice(value.as_bytes());
+    out.push(b'\n');
+}
+
+/// What the journal accepts.
+const NAME_MAX: usize = 64;
+/// What means something else to the journal.
+const TAKEN: [&str; 7] = ["PRIORITY", "MESSAGE", "SYSLOG_", "CODE_", "OBJECT_", "COREDUMP_", "TID"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_holds_the_line_and_its_fields() {
+        let line = "event=refused user=\"al ice\" off_s=-3 priority=0 message=x";
+        assert_eq!(
+            String::from_utf8(entry(Level::Warn, line, line)).unwrap(),
+            format!(
+                "PRIORITY=4\nSYSLOG_IDENTIFIER=mtbox\nMESSAGE={line}\nEVENT=refused\n\
+                 USER=al ice\nOFF_S=-3\n"
+            )
+        );
+    }
+
+    #[test]
+    fn a_value_of_several_lines_makes_no_field_of_its_own() {
+        let line = format!("user={:?}", "x\nPRIORITY=0");
+        let head = format!("PRIORITY=6\nSYSLOG_IDENTIFIER=mtbox\nMESSAGE={line}\n");
+        let mut expected = head.into_bytes();
+        expected.extend_from_slice(b"USER\n\x0c\0\0\0\0\0\0\0x\nPRIORITY=0\n");
+        assert_eq!(entry(Level::Info, &line, &line), expected);
+    }
+}

@@ -1,0 +1,258 @@
+//! A line of the log as one JSON object, with the field names and the order that programs which
+//! read the reference's log expect (spec: stats 7).
+
+use log::Level;
+use miniserde::json;
+
+use super::fields::{Parts, Value, split};
+
+/// One object without a line end. The event is the message, unless the line has free text.
+pub fn object(level: Level, line: &str, unix_ms: u64) -> String {
+    let Parts { fields, text } = split(line);
+    let get = |key: &str| fields.iter().find(|(name, _)| *name == key).map(|(_, value)| value);
+    let event = get("event").map_or("", Value::as_str);
+    let scene = Scene { event, has_fallback: get("fallback").is_some(), has_list: is_list(&get) };
+    let mut error = get("error");
+    let mut bound: Vec<(usize, String, String)> = Vec::new();
+    for (key, value) in &fields {
+        match *key {
+            "event" if text.is_empty() => continue,
+            "error" => continue,
+            "why" if error.is_none() && JUDGED.contains(&event) => {
+                error = Some(value);
+                continue;
+            }
+            _ => {}
+        }
+        let mut name = scene.name(key).to_owned();
+        while RESERVED.contains(&&*name) || bound.iter().any(|(_, other, _)| *other == name) {
+            name.push('_');
+        }
+        let value = written(&name, value);
+        bound.push((rank(&name), name, value));
+    }
+    // What was bound latest stands first, and a session's number is bound before all.
+    bound.sort_by_key(|(rank, _, _)| *rank);
+
+    let mut out = format!("{{\"level\":\"{}\"", level.as_str().to_ascii_lowercase());
+    let mut put = |name: &str, value: &str| {
+        out.push_str(&format!(",{}:{value}", json::to_string(name)));
+    };
+    bound.iter().for_each(|(_, name, value)| put(name, value));
+    put("logger", &json::to_string(scene.logger(&get)));
+    if let Some(error) = error {
+        put("error", &json::to_string(error.as_str()));
+    }
+    put("timestamp", &unix_ms.to_string());
+    put("message", &json::to_string(if text.is_empty() { event } else { text }));
+    out.push('}');
+    out
+}
+
+/// What decides how a field is called.
+struct Scene<'a> {
+    event: &'a str,
+    has_fallback: bool,
+    has_list: bool,
+}
+
+impl Scene<'_> {
+    /// The reference's name for one of our keys, where it has one of the same meaning.
+    fn name<'k>(&self, key: &'k str) -> &'k str {
+        match key {
+            "id" => "stream-id",
+            "user" => "secret_name",
+            "client" if self.has_list => "ip",
+            "client" => "client-ip",
+            "host" => "hostname",
+            "dc" if self.has_fallback => "original_dc",
+            "fallback" => "dc",
+            "addr" if BINDING.contains(&self.event) => "bind",
+            "source" | "page" if self.event.contains("list") => "filename",
+            key => key,
+        }
+    }
+
+    fn logger<'v>(&self, get: &impl Fn(&str) -> Option<&'v Value<'v>>) -> &'static str {
+        let is = |start: &&(&str, &str)| self.event.starts_with(start.0);
+        if self.has_list {
+            let names_allowlist = |key| get(key).is_some_and(|list| list.as_str() == "allowlist");
+            return match names_allowlist("list") || names_allowlist("name") {
+                true => "allowlist.ipblockist.firehol",
+                false => "blocklist.ipblockist.firehol",
+            };
+        }
+        match LOGGERS.iter().find(is) {
+            Some((_, logger)) => logger,
+            None if ["id", "client", "user"].iter().any(|key| get(key).is_some()) => "proxy",
+            None => "",
+        }
+    }
+}
+
+fn is_list<'v>(get: &impl Fn(&str) -> Option<&'v Value<'v>>) -> bool {
+    let is_name = |value: &Value<'_>| matches!(value.as_str(), "blocklist" | "allowlist");
+    get("list").or_else(|| get("name")).is_some_and(is_name)
+}
+
+/// Where a field stands.
+fn rank(name: &str) -> usize {
+    LAST.iter().position(|last| *last == name).map_or(0, |at| at + 1)
+}
+
+/// Numbers and truth values as such, everything else as a string.
+fn written(name: &str, value: &Value<'_>) -> String {
+    match value {
+        Value::Bare(text) if !TEXTS.contains(&name) && is_plain(text) => (*text).to_owned(),
+        value => json::to_string(value.as_str()),
+    }
+}
+
+/// `true`, `false`, or a number that JSON can write (RFC 8259 6) and doubles can hold.
+fn is_plain(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let (whole, fraction) = match digits.split_once('.') {
+        Some((whole, fraction)) => (whole, Some(fraction)),
+        None => (digits, None),
+    };
+    let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit());
+    let is_number = is_digits(whole)
+        && (whole.len() == 1 || !whole.starts_with('0'))
+        && fraction.is_none_or(is_digits)
+        && text.len() <= MOST_DIGITS;
+    is_number || matches!(text, "true" | "false")
+}
+
+/// Fields of our own making.
+const RESERVED: [&str; 5] = ["level", "logger", "error", "timestamp", "message"];
+/// Bound to every line of a connection, the latest first.
+const LAST: [&str; 4] = ["dc", "secret_name", "client-ip", "stream-id"];
+/// Strings, even if they look like numbers.
+const TEXTS: [&str; 7] =
+    ["stream-id", "bind", "limit", "interval", "hostname", "filename", "secret_name"];
+/// Events whose reason is an error to the reference.
+const JUDGED: [&str; 5] = ["refused", "fronted", "garbled", "broken", "dc-unreachable"];
+/// Events about a listener of ours.
+const BINDING: [&str; 6] =
+    ["listening", "stats", "stats-off", "metrics", "metrics-off", "accept-failed"];
+/// The first word of an event, and the part of the reference that says such things.
+const LOGGERS: &[(&str, &str)] = &[
+    ("front", "proxy.domain-fronting"),
+    ("site", "proxy.domain-fronting"),
+    ("pace", "proxy.doppelganger"),
+    ("visit", "proxy.doppelganger"),
+    ("dc-list", "proxy.telegram-updaters.public-config"),
+    ("statsd", "statsd"),
+    ("throttle", "proxy"),
+    ("concurrency-limited", "proxy"),
+    ("dial", "proxy"),
+    ("closed", "proxy.relay"),
+];
+/// Integers up to 2^53 have at most sixteen.
+const MOST_DIGITS: usize = 15;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(line: &str) -> String {
+        object(Level::Info, line, 1_800_000_000_123)
+    }
+
+    /// The fields that differ, in their order; those that every line has are added.
+    fn expected(bound: &str, logger: &str, error: &str, message: &str) -> String {
+        let comma = |text: &str| if text.is_empty() { String::new() } else { format!(",{text}") };
+        let (bound, error) = (comma(bound), comma(error));
+        format!(
+            "{{\"level\":\"info\"{bound},\"logger\":\"{logger}\"{error},\
+             \"timestamp\":1800000000123,\"message\":{message:?}}}"
+        )
+    }
+
+    #[test]
+    fn names_and_order_are_the_references() {
+        for (line, bound, logger, error, message) in [
+            (
+                "event=admitted id=7 user=\"bob\" dc=2 ms=38 client=192.0.2.0/24",
+                r#""ms":38,"dc":2,"secret_name":"bob","client-ip":"192.0.2.0/24","stream-id":"7""#,
+                "proxy",
+                "",
+                "admitted",
+            ),
+            (
+                "event=refused user=\"7\" why=clock-off off_s=-90 client=2001:db8:1::/48",
+                r#""off_s":-90,"secret_name":"7","client-ip":"2001:db8:1::/48""#,
+                "proxy",
+                r#""error":"clock-off""#,
+                "refused",
+            ),
+            (
+                "event=refused list=allowlist client=192.0.2.0/24",
+                r#""list":"allowlist","ip":"192.0.2.0/24""#,
+                "allowlist.ipblockist.firehol",
+                "",
+                "refused",
+            ),
+            (
+                "event=list-failed name=blocklist source=\"/a b\" error=\"no \\\"file\\\"\"",
+                r#""name":"blocklist","filename":"/a b""#,
+                "blocklist.ipblockist.firehol",
+                r#""error":"no \"file\"""#,
+                "list-failed",
+            ),
+            ("event=unknown-dc dc=9 fallback=2", r#""original_dc":9,"dc":2"#, "", "", "unknown-dc"),
+            (
+                "event=throttle active=true limit=3",
+                r#""active":true,"limit":"3""#,
+                "proxy",
+                "",
+                "throttle",
+            ),
+            ("event=listening addr=0.0.0.0:443", r#""bind":"0.0.0.0:443""#, "", "", "listening"),
+            (
+                "event=config /a.toml:3:1: unknown key \"x\"",
+                r#""event":"config""#,
+                "",
+                "",
+                "/a.toml:3:1: unknown key \"x\"",
+            ),
+        ] {
+            assert_eq!(info(line), expected(bound, logger, error, message), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_hostile_name_is_a_value_and_nothing_else() {
+        let name = "x\",\"level\":\"error\"}\n{\u{0}\u{1b}\u{2028}\\ error=1";
+        let line = format!("event=refused user={name:?} why=replay client=a");
+        let text = info(&line);
+        assert!(!text.contains(['\n', '\0', '\u{1b}']), "{text}");
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["secret_name"], name);
+        assert_eq!((&value["level"], &value["error"]), (&"info".into(), &"replay".into()));
+        assert_eq!(value.as_object().unwrap().len(), 7);
+    }
+
+    #[test]
+    fn no_name_stands_twice() {
+        let text = info("event=a level=1 message=2 timestamp=3 logger=4 a=5 a=6 a=7 client=8 ip=9");
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        for (name, number) in [("level_", 1), ("message_", 2), ("timestamp_", 3), ("a__", 7)] {
+            assert_eq!(value[name], number, "{text}");
+        }
+        assert_eq!(value["message"], "a");
+        assert_eq!(text.matches("\":").count(), value.as_object().unwrap().len());
+    }
+
+    #[test]
+    fn what_only_looks_like_a_number_is_text() {
+        for text in ["0", "7", "-3", "1.5", "100000000000000", "true", "false"] {
+            assert!(is_plain(text), "{text}");
+        }
+        for text in
+            ["", "-", "01", "1.", ".5", "1e5", "1.2.3", "+1", "1_0", "٣", "1000000000000000", "NaN"]
+        {
+            assert!(!is_plain(text), "{text}");
+        }
+    }
+}

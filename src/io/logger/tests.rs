@@ -1,0 +1,144 @@
+//! The sink with real pipes and sockets. What strangers may put into a line stays a value of it.
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::net::UnixDatagram;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde_json::Value;
+
+use super::*;
+
+/// A log daemon.
+struct Daemon {
+    path: PathBuf,
+    socket: UnixDatagram,
+}
+
+impl Daemon {
+    fn start() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("mtbox-log-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let _ = fs::remove_file(&path);
+        let socket = UnixDatagram::bind(&path).unwrap();
+        Self { path, socket }
+    }
+
+    fn desk(&self, to: To, format: Format) -> Desk {
+        Desk::new(&Manner { level: LevelFilter::Info, format, to }, self.path.clone())
+    }
+
+    fn hear(&self) -> String {
+        let mut seen = [0; 65_536];
+        let count = self.socket.recv(&mut seen).unwrap();
+        String::from_utf8(seen[..count].to_vec()).unwrap()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+#[test]
+fn a_line_carries_its_time_and_level_and_stays_one_line() {
+    let time = Duration::from_millis(1_800_000_000_123);
+    assert_eq!(
+        text(Some(time), Some(Level::Info), "event=a name=\"x\ny\x1b[31m\""),
+        "ts=2027-01-15T08:00:00.123Z level=info event=a name=\"x\\ny\\u{1b}[31m\"\n"
+    );
+    assert_eq!(text(None, Some(Level::Warn), "event=b"), "level=warn event=b\n");
+    text(Some(Duration::MAX), None, "no clock frightens it");
+}
+
+#[test]
+fn a_long_line_is_cut_between_characters() {
+    let cut = text(None, Some(Level::Error), &"ü".repeat(9_000));
+    assert!(cut.len() <= LINE_MAX && cut.len() > LINE_MAX - 3);
+    assert!(cut.ends_with("ü\n"));
+}
+
+#[test]
+fn a_long_line_is_still_an_object() {
+    for filling in ["x", "ü", "\u{1}", "\\", "\""] {
+        let line = format!("event=long name={:?} more=1", filling.repeat(5_000));
+        let object = bounded_json(Level::Error, &line, Duration::ZERO);
+        assert!(object.len() < LINE_MAX && object.len() > LINE_MAX / 8, "{}", object.len());
+        let value: Value = serde_json::from_str(&object).unwrap();
+        assert_eq!(value["message"], "long");
+    }
+}
+
+#[test]
+fn a_reader_that_stopped_costs_lines_and_not_the_writer() {
+    let (mut reader, mut writer) = std::io::pipe().unwrap();
+    let line = text(None, Some(Level::Info), &"x".repeat(9_000));
+    let mut taken = 0;
+    while offer(&mut writer, &line) {
+        taken += 1;
+    }
+    let mut all = vec![0; taken * line.len()];
+    reader.read_exact(&mut all).unwrap();
+    assert!(offer(&mut writer, &line));
+    drop(reader);
+    assert!(!offer(&mut writer, &line));
+}
+
+#[test]
+fn syslog_gets_one_datagram_for_each_line() {
+    let daemon = Daemon::start();
+    daemon.desk(To::Syslog, Format::Text).take(Level::Warn, "event=a user=\"x\\ny\"");
+    let seen = daemon.hear();
+    let tag = format!(" mtbox[{}]: event=a user=\"x\\ny\"", std::process::id());
+    assert!(seen.starts_with("<28>") && seen.ends_with(&tag), "{seen}");
+    assert_eq!(seen.len(), 4 + 15 + tag.len(), "{seen}");
+    daemon.desk(To::Syslog, Format::Json).take(Level::Info, "event=a dc=2");
+    let seen = daemon.hear();
+    let (head, json) = seen.split_once("]: ").unwrap();
+    assert!(head.starts_with("<30>"), "{seen}");
+    assert_eq!(serde_json::from_str::<Value>(json).unwrap()["dc"], 2);
+}
+
+#[test]
+fn the_journal_gets_the_fields_too() {
+    let daemon = Daemon::start();
+    daemon.desk(To::Journal, Format::Text).take(Level::Error, "event=a dc=2");
+    assert_eq!(
+        daemon.hear(),
+        "PRIORITY=3\nSYSLOG_IDENTIFIER=mtbox\nMESSAGE=event=a dc=2\nEVENT=a\nDC=2\n"
+    );
+}
+
+#[test]
+fn lost_lines_are_counted_and_named_by_the_next_one() {
+    let mut daemon = Daemon::start();
+    let mut desk = daemon.desk(To::Syslog, Format::Text);
+    desk.take(Level::Info, "event=a");
+    assert!(daemon.hear().ends_with(": event=a"));
+    let path = daemon.path.clone();
+    fs::remove_file(&path).unwrap();
+    daemon.socket = UnixDatagram::unbound().unwrap();
+    for _ in 0..3 {
+        desk.take(Level::Info, "event=lost");
+    }
+    daemon.socket = UnixDatagram::bind(&path).unwrap();
+    desk.take(Level::Info, "event=b");
+    assert!(daemon.hear().ends_with(": event=b lost_lines=3"));
+    desk.take(Level::Info, "event=c");
+    assert!(daemon.hear().ends_with(": event=c"));
+}
+
+#[test]
+fn a_daemon_that_is_not_there_is_named() {
+    let daemon = Daemon::start();
+    let mut way = daemon.desk(To::Journal, Format::Text).way;
+    assert_eq!(way.reach(), None);
+    let path = daemon.path.clone();
+    drop(daemon);
+    let mut way = Way::Syslog(Datagram::new(path.clone()));
+    let line = way.reach().unwrap();
+    assert!(line.starts_with(&format!("event=log-unreachable path={path:?} error=")), "{line}");
+}

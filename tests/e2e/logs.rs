@@ -1,0 +1,417 @@
+//! The log as operators and their programs read it: forms, places, levels, stories, sums.
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::support::hello::{Hello, Secret, Shape, Wish, unix_now};
+use crate::support::lists::{Folder, with_list};
+use crate::support::peer::Peer;
+use crate::support::proxy::{Config, Proxy};
+use crate::support::stage::{HOST, Stage};
+use crate::support::{QUIET, eventually, holds_within};
+
+/// A name that tries to be a line, a field and an object.
+const HOSTILE: &str = "x\" event=y\nlevel=error {\"level\":\"error\"}, user=bob\u{2028}\\";
+
+fn said(proxy: &Proxy, words: &str) {
+    eventually(words, || proxy.log().contains(words));
+}
+
+/// Whole lines only: the program may be writing one.
+fn lines(proxy: &Proxy) -> Vec<String> {
+    let log = proxy.log();
+    log.split_inclusive('\n')
+        .filter_map(|line| line.strip_suffix('\n'))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// A stranger who is led to the site, and leaves.
+fn stranger(stage: &Stage, bytes: &[u8]) {
+    let mut prober = Peer::connect("prober", stage.proxy.addr);
+    prober.send(bytes);
+    drop(stage.origin.visit());
+    prober.recv_rest();
+}
+
+/// A session in which alice says five bytes and hears three.
+fn talk(stage: &Stage) {
+    let (mut client, mut session) = stage.session();
+    client.up.send(b"hello");
+    assert_eq!(session.from.recv(5), b"hello");
+    session.to.send(b"ok!");
+    assert_eq!(client.down.recv(3), b"ok!");
+    client.up.finish();
+    assert!(session.from.recv_rest().0.is_empty());
+    session.to.finish();
+    assert!(client.down.recv_rest().0.is_empty());
+    stage.proxy.wait_for_connections("alice", 0);
+}
+
+/// The value of `key=` in a line.
+fn field<'a>(line: &'a str, key: &str) -> &'a str {
+    let start = format!(" {key}=");
+    let rest = line.split_once(&start).unwrap_or_else(|| panic!("{key} in {line}")).1;
+    rest.split(' ').next().unwrap_or_default()
+}
+
+/// The names at the top of an object, in the order of the text, after a strict parser has had it.
+fn names(line: &str) -> (Vec<String>, Value) {
+    let value: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+    let (mut names, mut depth, mut chars) = (Vec::new(), 0, line.chars().peekable());
+    while let Some(c) = chars.next() {
+        match c {
+            '{' | '[' => depth += 1,
+            '}' | ']' => depth -= 1,
+            '"' => {
+                let mut text = String::from('"');
+                while let Some(c) = chars.next() {
+                    text.push(c);
+                    match c {
+                        '\\' => text.extend(chars.next()),
+                        '"' => break,
+                        _ => {}
+                    }
+                }
+                if depth == 1 && chars.peek() == Some(&':') {
+                    names.push(serde_json::from_str(&text).expect("a string"));
+                }
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(names.len(), value.as_object().expect("an object").len(), "each once: {line}");
+    (names, value)
+}
+
+/// Gotcha E9: a record of the reference is split over two lines. Gotcha E11: records lack what
+/// they are about.
+#[test]
+fn json_lines_are_whole_objects_with_the_references_names_in_its_order() {
+    let hostile = Secret::new(HOST);
+    let mut stage =
+        Stage::with(|config| config.set("", "log-format", "\"json\"").user(HOSTILE, &hostile));
+    talk(&stage);
+    stranger(&stage, b"GET / HTTP/1.1\r\n\r\n");
+    let late = Wish { clock: unix_now() - 86_400, ..Wish::honest(&hostile, Shape::Classic) };
+    stranger(&stage, &Hello::forge(&hostile, &late).wire);
+    stage.proxy.signal(Signal::SIGUSR1);
+    stage.proxy.signal(Signal::SIGTERM);
+    stage.proxy.wait_for_exit();
+    said(&stage.proxy, "\"message\":\"stopped\"");
+    let log = lines(&stage.proxy);
+    for line in &log {
+        let (names, value) = names(line);
+        assert_eq!(names[0], "level", "{line}");
+        assert_eq!(names[names.len() - 2..], ["timestamp", "message"], "{line}");
+        let at = |name: &str| names.iter().position(|other| other == name);
+        let behind = names.len() - 3 - usize::from(value["error"].is_string());
+        assert_eq!(at("logger"), Some(behind), "{line}");
+        assert!(["debug", "info", "warn", "error"].contains(&value["level"].as_str().unwrap()));
+        let now_ms = u64::from(unix_now()) * 1000;
+        assert!(value["timestamp"].as_u64().unwrap().abs_diff(now_ms) < 120_000, "{line}");
+        if let Some(id) = at("stream-id") {
+            assert_eq!(id + 1, behind, "bound first: {line}");
+            assert!(value["stream-id"].is_string());
+        }
+    }
+    let find = |message: &str, key: &str| {
+        let values = log.iter().map(|line| names(line).1);
+        let mut found = values.filter(|value| value["message"] == message && !value[key].is_null());
+        found.next().unwrap_or_else(|| panic!("{message} with {key} in {log:#?}"))
+    };
+    let connected = find("connected", "dc");
+    assert_eq!((&connected["dc"], &connected["secret_name"]), (&2.into(), &"alice".into()));
+    assert_eq!(connected["client-ip"], "127.0.0.0/24");
+    let refused = find("refused", "secret_name");
+    assert_eq!((&refused["error"], &refused["level"]), (&"clock-off".into(), &"info".into()));
+    assert_eq!(refused["secret_name"], HOSTILE);
+    assert!(refused["off_s"].as_i64().unwrap() < -86_000);
+    assert_eq!(find("listening", "bind")["bind"], stage.proxy.addr.to_string());
+}
+
+#[test]
+fn a_hostile_name_makes_no_line_and_no_field_of_its_own() {
+    let hostile = Secret::new(HOST);
+    let stage = Stage::with(|config| config.user(HOSTILE, &hostile));
+    let late = Wish { clock: unix_now() - 86_400, ..Wish::honest(&hostile, Shape::Classic) };
+    stranger(&stage, &Hello::forge(&hostile, &late).wire);
+    said(&stage.proxy, "event=refused user=");
+    for line in lines(&stage.proxy) {
+        assert!(line.starts_with("ts=") && line.contains(" level="), "{line}");
+        assert!(!line.contains("event=y\n") && !line.starts_with("level=error"), "{line}");
+    }
+}
+
+#[test]
+fn the_story_of_a_connection_can_be_followed_by_its_number() {
+    let stage = Stage::plain();
+    talk(&stage);
+    stranger(&stage, b"GET / HTTP/1.1\r\n\r\n");
+    eventually("both are over", || stage.proxy.log().matches("event=closed").count() == 2);
+    let log = lines(&stage.proxy);
+    let story = |id: &str| -> Vec<&String> {
+        let is_of_it = |line: &&String| line.split(' ').any(|word| word == format!("id={id}"));
+        log.iter().filter(is_of_it).collect()
+    };
+    let events =
+        |id: &str| -> Vec<&str> { story(id).iter().map(|line| field(line, "event")).collect() };
+    assert_eq!(events("1"), ["accepted", "admitted", "dialling", "connected", "closed"]);
+    let end = story("1")[4];
+    assert_eq!((field(end, "why"), field(end, "user")), ("finished", "\"alice\""), "{end}");
+    assert_eq!((field(end, "up"), field(end, "down")), ("5", "3"), "{end}");
+    assert!(field(end, "ms").parse::<u64>().is_ok() && field(end, "client").ends_with(".0/24"));
+    assert_eq!(events("2"), ["accepted", "fronted", "dialling", "site", "closed"]);
+    let end = story("2")[4];
+    assert_eq!((field(end, "up"), field(end, "down")), ("18", "0"), "{end}");
+}
+
+/// Gotcha E11: the reference says nothing about strangers, or everything about each.
+#[test]
+fn strangers_are_summed_up_at_info_and_told_one_by_one_only_at_debug() {
+    let mut stage =
+        Stage::with(|config| config.without("", "debug").set("", "log-level", "\"info\""));
+    let foreign = Secret { host: "elsewhere.example".to_owned(), ..stage.secret.clone() };
+    stranger(&stage, b"GET / HTTP/1.1\r\n\r\n");
+    stranger(&stage, &Hello::fresh(&Secret::new(HOST), Shape::PostQuantum).wire);
+    stranger(&stage, &Hello::fresh(&Secret::new(HOST), Shape::Classic).wire);
+    stranger(&stage, &Hello::fresh(&foreign, Shape::PostQuantum).wire);
+    let nameless = Wish { sni: None, ..Wish::honest(&stage.secret, Shape::Classic) };
+    stranger(&stage, &Hello::forge(&stage.secret, &nameless).wire);
+    let seen = Hello::fresh(&stage.secret, Shape::PostQuantum);
+    let mut first = Peer::connect("first", stage.proxy.addr);
+    first.send(&seen.wire);
+    assert_eq!(first.recv(1), [0x16]);
+    stranger(&stage, &seen.wire);
+    let mut silent = Peer::connect("silent", stage.proxy.addr);
+    silent.finish();
+    assert!(silent.recv_rest().0.is_empty());
+    talk(&stage);
+    drop(first);
+    stage.proxy.signal(Signal::SIGTERM);
+    stage.proxy.wait_for_exit();
+    said(&stage.proxy, "event=stopped");
+    let log = stage.proxy.log();
+    let sum = "level=info event=strangers fronted=6 wrong_key=2 no_sni=1 foreign_sni=1 not_tls=1 \
+               unfinished=0 replay=1 silent=1 bad_header=0 listed=0 no_room=0 from_networks=1\n";
+    assert!(log.contains(sum), "{log}");
+    assert!(log.contains("event=refused user=\"alice\" why=replay"), "{log}");
+    for event in ["accepted", "fronted", "admitted", "connected", "closed"] {
+        assert!(!log.contains(&format!("event={event}")), "{event} in {log}");
+    }
+}
+
+#[test]
+fn the_level_filters_and_what_was_asked_for_is_answered_at_any() {
+    let config = |level: &str, form: &str| {
+        let level = format!("\"{level}\"");
+        let form = format!("\"{form}\"");
+        move |config: Config| {
+            config.without("", "debug").set("", "log-level", &level).set("", "log-format", &form)
+        }
+    };
+    let mut stage = Stage::with(config("error", "text"));
+    talk(&stage);
+    stranger(&stage, b"GET / HTTP/1.1\r\n\r\n");
+    assert_eq!(stage.proxy.log(), "");
+    stage.proxy.signal(Signal::SIGUSR1);
+    said(&stage.proxy, "level=info event=state ");
+    let people = Config::new(stage.dc.addr, stage.origin.addr).user("alice", &stage.secret);
+    let answer = stage.proxy.reload(&config("debug", "json")(people.clone()));
+    assert_eq!(names(&answer).1["message"], "reloaded", "the form changes live");
+    talk(&stage);
+    said(&stage.proxy, "\"message\":\"closed\"");
+    stage.proxy.reload(&config("info", "text")(people));
+    let before = stage.proxy.log().len();
+    talk(&stage);
+    assert_eq!(&stage.proxy.log()[before..], "", "all is well");
+}
+
+#[test]
+fn flags_win_over_the_file_also_after_a_reload() {
+    let change = |config: Config| {
+        let config = config.without("", "debug").set("", "log-level", "\"error\"");
+        config.flags(&["--log-level", "debug", "--log-format=json"])
+    };
+    let mut stage = Stage::with(change);
+    said(&stage.proxy, "\"message\":\"listening\"");
+    let config = Config::new(stage.dc.addr, stage.origin.addr).user("alice", &stage.secret);
+    stage.proxy.reload(&change(config));
+    talk(&stage);
+    said(&stage.proxy, "\"message\":\"closed\"");
+    lines(&stage.proxy).iter().for_each(|line| drop(names(line)));
+}
+
+#[test]
+fn usr1_writes_all_there_is_to_know_and_no_secret() {
+    let folder = Folder::new();
+    let file = folder.write("block", "192.0.2.0/24\n");
+    let stage = Stage::with(|config| {
+        let config = with_list(config, "blocklist", &file);
+        let config = config.set("throttle", "max-connections", "9");
+        let config =
+            config.set("network", "proxies", "[\"socks5://me:geheimnis@127.0.0.1:1\", \"\"]");
+        config.user("bob", &Secret::new(HOST))
+    });
+    let (_client, _session) = stage.session();
+    let mut prober = Peer::connect("prober", stage.proxy.addr);
+    prober.send(b"GET / HTTP/1.1\r\n\r\n");
+    let _visit = stage.origin.visit();
+    let words = [
+        "event=state uptime_s=",
+        " sessions=2 of=256 accepted=2 opening=0 dialling=0 relayed=1 at_the_site=1 leaving=0 ",
+        "event=state-users users=2 disabled=0 seen=1 connected=1 connections=1 ",
+        "event=state-strangers fronted=1 of=128 fronted_ever=1 replays=0 bad_headers=0 ",
+        "event=state-memory buffers=0 of=",
+        " replay_bytes=",
+        "event=state-outside names=0 names_wanted=0 errands_running=0 errands_waiting=0 jobs=",
+        "event=state-throttle active=false limit=9 capped=0 throttled=0",
+        "event=state-list name=blocklist entries=1 bad_lines=0 refused=0 updated=20",
+        "event=state-proxy proxy=127.0.0.1:1 state=",
+        "event=state-user user=\"alice\" connections=1 ",
+    ];
+    stage.proxy.signal(Signal::SIGUSR1);
+    said(&stage.proxy, "event=state-user user=");
+    let log = stage.proxy.log();
+    words.iter().for_each(|word| assert!(log.contains(word), "{word} in {log}"));
+    assert!(!log.contains("user=\"bob\""), "who is not there is not named");
+}
+
+/// A log daemon.
+struct Daemon {
+    path: PathBuf,
+    socket: UnixDatagram,
+}
+
+impl Daemon {
+    fn start(path: &Path) -> Self {
+        let _ = fs::remove_file(path);
+        let socket = UnixDatagram::bind(path).expect("a socket");
+        socket.set_read_timeout(Some(crate::support::PATIENCE)).expect("a limit");
+        Self { path: path.to_owned(), socket }
+    }
+
+    fn next(&self) -> String {
+        let mut message = vec![0; 65_536];
+        let count = self.socket.recv(&mut message).expect("a message");
+        String::from_utf8(message[..count].to_vec()).expect("UTF-8")
+    }
+
+    /// Messages up to the one with these words.
+    fn until(&self, words: &str) -> Vec<String> {
+        let mut all = vec![self.next()];
+        while !all.last().expect("one").contains(words) {
+            all.push(self.next());
+        }
+        all
+    }
+
+    fn stop(self) {
+        fs::remove_file(&self.path).expect("the socket's file");
+    }
+}
+
+fn with_daemon(to: &str, path: &Path) -> Stage {
+    let path = path.to_str().expect("UTF-8").to_owned();
+    Stage::with(|config| config.set("", "log-to", to).env("MTBOX_LOG_SOCKET", &path))
+}
+
+#[test]
+fn syslog_takes_the_lines_and_may_be_restarted() {
+    let folder = Folder::new();
+    let path = folder.path().join("log");
+    let daemon = Daemon::start(&path);
+    let stage = with_daemon("\"syslog\"", &path);
+    let tag = format!(" mtbox[{}]: event=listening addr=", stage.proxy.pid());
+    let listening = daemon.until("event=listening").pop().expect("one");
+    assert!(listening.starts_with("<30>") && listening[19..].starts_with(&tag), "{listening}");
+    talk(&stage);
+    let mut all = daemon.until("event=closed");
+    assert!(all.iter().all(|line| !line.contains('\n')));
+    assert!(all.iter().any(|line| line.starts_with("<31>") && line.contains("event=connected")));
+    daemon.stop();
+    talk(&stage);
+    let daemon = Daemon::start(&path);
+    talk(&stage);
+    let first = daemon.until("event=accepted").pop().expect("one");
+    assert!(first.contains(" lost_lines="), "{first}");
+    all.extend(daemon.until("event=closed"));
+    assert_eq!(stage.proxy.log(), "", "nothing on standard error");
+    assert_eq!(stage.proxy.leaks(&all.join("\n")), [""; 0]);
+}
+
+#[test]
+fn the_journal_takes_lines_and_fields() {
+    let folder = Folder::new();
+    let path = folder.path().join("log");
+    let daemon = Daemon::start(&path);
+    let stage = with_daemon("\"journal\"", &path);
+    talk(&stage);
+    let all = daemon.until("EVENT=closed");
+    let connected = all.iter().find(|entry| entry.contains("EVENT=connected")).expect("an entry");
+    let fields: Vec<&str> = connected.lines().collect();
+    assert_eq!(fields[..2], ["PRIORITY=7", "SYSLOG_IDENTIFIER=mtbox"], "{connected}");
+    assert!(fields[2].starts_with("MESSAGE=event=connected id=1 user=\"alice\" dc=2 "));
+    for field in ["USER=alice", "DC=2", "ID=1", "CLIENT=127.0.0.0/24"] {
+        assert!(fields.contains(&field), "{field} in {connected}");
+    }
+    assert_eq!(stage.proxy.leaks(&all.join("\n")), [""; 0]);
+}
+
+#[test]
+fn a_log_daemon_that_is_away_or_sleeps_stalls_nobody() {
+    let folder = Folder::new();
+    let path = folder.path().join("log");
+    let stage = with_daemon("\"syslog\"", &path);
+    said(&stage.proxy, "event=log-unreachable");
+    talk(&stage);
+    let _sleeper = Daemon::start(&path);
+    for _ in 0..20 {
+        talk(&stage);
+    }
+}
+
+#[test]
+fn a_log_that_nobody_reads_stalls_nobody_and_the_next_line_tells_what_was_lost() {
+    let stage = Stage::plain();
+    stage.proxy.leave_log(true);
+    // A pipe holds 64 KB, and a visitor costs half of one.
+    for _ in 0..300 {
+        stranger(&stage, b"GET / HTTP/1.1\r\n\r\n");
+    }
+    let before = stage.proxy.log().len();
+    talk(&stage);
+    assert_eq!(stage.proxy.log().len(), before, "nobody reads");
+    stage.proxy.leave_log(false);
+    eventually("what was lost is told", || {
+        let mut reader = Peer::connect("passer-by", stage.proxy.addr);
+        reader.finish();
+        reader.recv_rest();
+        stage.proxy.log().contains(" lost_lines=")
+    });
+}
+
+#[test]
+fn what_was_folded_is_told_although_its_line_never_comes_again() {
+    let stage = Stage::plain();
+    let seen = Hello::fresh(&stage.secret, Shape::PostQuantum);
+    let mut first = Peer::connect("first", stage.proxy.addr);
+    first.send(&seen.wire);
+    assert_eq!(first.recv(1), [0x16]);
+    for _ in 0..4 {
+        stranger(&stage, &seen.wire);
+    }
+    let line = "event=refused user=\"alice\" why=replay client=127.0.0.0/24";
+    said(&stage.proxy, &format!("{line}\n"));
+    said(&stage.proxy, &format!("{line} folded=2\n"));
+    assert!(!holds_within(QUIET, || stage.proxy.log().matches(line).count() > 2));
+    eventually("it sleeps again", || {
+        let wakes = stage.proxy.wake_ups();
+        !holds_within(Duration::from_secs(1), || stage.proxy.wake_ups() > wakes)
+    });
+}
