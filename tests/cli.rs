@@ -41,6 +41,9 @@ fn folder(test: &str) -> PathBuf {
 /// For programs that really run: nobody outside this machine is looked at.
 const NO_SCOUT: &str = "[domain-fronting]\nscout = false\n";
 
+/// Nobody outside this machine is asked for its address.
+const NOBODY_ASKED: &str = "[network]\npublic-ip-url = \"\"\n";
+
 /// A config file in a folder of its own.
 fn config(test: &str, text: &str) -> String {
     let path = folder(test).join("a.toml");
@@ -108,6 +111,7 @@ fn help_names_every_command_and_each_has_its_own() {
         "generate-secret",
         "access",
         "check",
+        "doctor",
         "explain",
         "user add",
     ] {
@@ -408,7 +412,7 @@ fn access_has_links_for_every_user_or_for_one() {
 
 #[test]
 fn access_without_an_address_says_how_to_state_one() {
-    let text = format!("secret = \"{SECRET}\"\nbind-to = \"127.0.0.1:443\"\n");
+    let text = format!("secret = \"{SECRET}\"\nbind-to = \"127.0.0.1:443\"\n{NOBODY_ASKED}");
     let path = config("access-none", &text);
     let (code, out, err) = outcome(&["access", &path]);
     assert_eq!(code, 0);

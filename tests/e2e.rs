@@ -11,6 +11,9 @@ mod e2e {
     mod binds;
     mod crowd;
     mod dialling;
+    mod doctor;
+    mod doctor_as_censor;
+    mod doctor_sites;
     mod encrypted_names;
     mod explain;
     mod fetching;

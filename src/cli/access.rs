@@ -1,12 +1,12 @@
 //! `mtbox access CONFIG`: the links for every user, in the JSON of the reference (spec: cli 3) with
-//! fields of ours behind. Nobody outside is asked for our address.
+//! fields of ours behind. Where nothing on this machine tells our address, `public_ip.rs` asks.
 
 use std::net::IpAddr;
 
 use super::args::{Flag, Given};
 use super::json::Json;
 use super::reach::{Reach, Stated};
-use super::{Failure, complain, qr, run, say};
+use super::{Failure, complain, public_ip, qr, run, say};
 use crate::config::addresses;
 use crate::config::settings::{Settings, UserSettings};
 use crate::config::suggest::nearest;
@@ -24,6 +24,10 @@ pub fn access(given: &Given) -> Result<(), Failure> {
     let settings = run::load(&path)?.settings;
     let users = chosen(&settings, given.text("user")?)?;
     let reach = Reach::of(&settings, stated, &ifaces::addresses());
+    let (reach, outcome) = public_ip::completed(reach, stated, &settings);
+    if let Err(why) = outcome {
+        complain(&why);
+    }
     if reach.public().is_empty() {
         complain(
             "no public address is known; state it with --ipv4 IP, or as public-ipv4 in the file",

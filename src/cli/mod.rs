@@ -5,12 +5,14 @@ pub mod access;
 pub mod args;
 pub mod ask;
 pub mod check;
+pub mod doctor;
 pub mod explain;
 pub mod generate_secret;
 pub mod help;
 pub mod json;
 pub mod log_flags;
 pub mod outside;
+pub mod public_ip;
 pub mod qr;
 pub mod quickstart;
 pub mod reach;
@@ -229,6 +231,15 @@ pub const COMMANDS: &[Command] = &[
         notes: "Asks where api-bind-to listens. Nothing is asked of anybody else.",
         run: explain::explain,
         ..Command::named("explain")
+    },
+    Command {
+        about: "Look at everything that a config depends on, and say what to do.",
+        arguments: &[CONFIG],
+        flags: doctor::FLAGS,
+        examples: &["mtbox doctor mtbox.toml", "mtbox doctor mtbox.toml --as-censor"],
+        notes: doctor::NOTES,
+        run: doctor::doctor,
+        ..Command::named("doctor")
     },
     Command {
         about: "Print example.config.toml.",

@@ -1,5 +1,6 @@
 //! Under which addresses people reach this machine, as far as it knows itself: from what the
-//! operator states, what it listens on, and its own interfaces. Never asks anybody outside.
+//! operator states, what it listens on, and its own interfaces. Never asks anybody outside; that
+//! is for `public_ip.rs`.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

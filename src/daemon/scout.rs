@@ -249,7 +249,8 @@ fn warn(world: &mut World, host: HostId, oddity: Oddity) {
     }
 }
 
-fn describe(oddity: Oddity) -> String {
+/// In words.
+pub fn describe(oddity: Oddity) -> String {
     match oddity {
         Oddity::NotTls => "this is no TLS server".to_owned(),
         Oddity::Alert(code) => format!("the site refuses with TLS alert {code}"),

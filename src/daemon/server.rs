@@ -401,7 +401,8 @@ fn manner(settings: &Settings) -> Manner {
     }
 }
 
-fn egress(settings: &Settings) -> Egress {
+/// The way out that the settings name.
+pub(super) fn egress(settings: &Settings) -> Egress {
     let EgressSettings { device, addrs, mark } = settings.egress.clone();
     Egress { device, addrs, mark, multipath: settings.multipath }
 }
@@ -415,7 +416,8 @@ fn congestion_refused(options: &SocketOptions, error: &io::Error) {
     );
 }
 
-fn readiness(event: &Event) -> Readiness {
+/// What an event says.
+pub(super) fn readiness(event: &Event) -> Readiness {
     Readiness {
         readable: event.is_readable(),
         writable: event.is_writable(),

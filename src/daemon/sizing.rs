@@ -39,7 +39,7 @@ pub fn measure(settings: &Settings) -> Sizes {
 }
 
 /// Two descriptors per session and some for ourselves; a sixteenth of the memory for unsent bytes.
-fn sum(concurrency: u32, buffers: Option<u64>, nofile: u64, memory: Option<u64>) -> Sizes {
+pub fn sum(concurrency: u32, buffers: Option<u64>, nofile: u64, memory: Option<u64>) -> Sizes {
     let by_files = nofile.saturating_sub(OWN_FILES.min(nofile / 4)) / 2;
     let sessions = u64::from(concurrency).min(by_files).max(1) as usize;
     let memory = memory.unwrap_or(UNKNOWN_MEMORY);

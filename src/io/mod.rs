@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod desk;
 pub mod egress;
+pub mod folder;
 pub mod ifaces;
 pub mod limits;
 pub mod listen;

@@ -15,6 +15,8 @@ pub mod doh;
 pub mod http1;
 pub mod http1_client;
 pub mod metrics;
+pub mod mtproto;
+pub mod ntp;
 pub mod obfuscated2;
 pub mod proxy_header;
 pub mod records;

@@ -85,6 +85,11 @@ impl ServerFlight {
         self.lens.len()
     }
 
+    /// The lengths of their payloads in bytes, in their order.
+    pub fn record_lens(&self) -> &[u16] {
+        &self.lens
+    }
+
     /// The sum of their payloads in bytes: below 51,000.
     pub fn len(&self) -> u32 {
         self.lens.iter().map(|len| u32::from(*len)).sum()

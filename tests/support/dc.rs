@@ -1,14 +1,15 @@
 //! A Telegram data centre: takes the 64-byte header, then talks whatever the scenario says.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-use super::PATIENCE;
 use super::crypto::Stream;
 use super::obfuscated2;
 use super::peer::{End, Peer};
+use super::{PATIENCE, random};
 
 /// The listener; sessions queue up until a scenario takes them.
 pub struct Dc {
@@ -75,6 +76,25 @@ impl Dc {
         addr
     }
 
+    /// A DC that answers `req_pq_multi` with what `answer` makes of the nonce, as many sessions as
+    /// come; an empty answer closes the connection.
+    pub fn answering(answer: impl Fn([u8; 16]) -> Vec<u8> + Send + Sync + 'static) -> SocketAddr {
+        let dc = Self::listen();
+        let (addr, answer) = (dc.addr, Arc::new(answer));
+        thread::spawn(move || {
+            for session in dc.arrivals {
+                let answer = Arc::clone(&answer);
+                thread::spawn(move || session.answer(&*answer));
+            }
+        });
+        addr
+    }
+
+    /// A DC as Telegram's are.
+    pub fn honest() -> SocketAddr {
+        Self::answering(res_pq)
+    }
+
     /// The next session.
     pub fn accept(&self) -> DcSession {
         let session = self.arrivals.recv_timeout(PATIENCE).expect("a session at the DC");
@@ -122,6 +142,24 @@ impl DcSession {
         self.from.peer.reset();
     }
 
+    /// Reads one question and answers it; who says something else fails the test's claim, since he
+    /// gets no answer.
+    fn answer(mut self, answer: &dyn Fn([u8; 16]) -> Vec<u8>) {
+        let word = self.from.recv(4).try_into().expect("four bytes");
+        let frame = self.from.recv(u32::from_le_bytes(word) as usize);
+        let is_question = self.tag == obfuscated2::DD
+            && (40..56).contains(&frame.len())
+            && frame[..8] == [0; 8]
+            && frame[8].is_multiple_of(4)
+            && frame[16..24] == [20, 0, 0, 0, 0xf1, 0x8e, 0x7e, 0xbe];
+        let nonce = frame[24..40].try_into().expect("sixteen bytes");
+        let reply = if is_question { answer(nonce) } else { Vec::new() };
+        if !reply.is_empty() {
+            self.to.send(&reply);
+            self.from.recv_rest();
+        }
+    }
+
     fn echo(mut self) {
         self.from.peer.be_patient();
         let mut chunk = vec![0; 65_536];
@@ -135,6 +173,18 @@ impl DcSession {
         }
         self.to.finish();
     }
+}
+
+/// The frame of an honest answer: `resPQ` with the nonce, a nonce of the server's, a product of two
+/// primes, and the fingerprint of a key (spec: protocol 8).
+pub fn res_pq(nonce: [u8; 16]) -> Vec<u8> {
+    let pq = b"\x08\x17\xed\x48\x94\x1a\x08\xf9\x81\0\0\0";
+    let keys = b"\x15\xc4\xb5\x1c\x01\0\0\0\x85\xfd\x64\xde\x85\x1d\x9d\xd0";
+    let body = [&[0x63, 0x24, 0x16, 5][..], &nonce, &random::<16>(), pq, keys].concat();
+    let length = u32::try_from(body.len()).expect("a short body").to_le_bytes();
+    let message = [&[0; 8][..], &random::<8>(), &length, &body, &random::<5>()].concat();
+    let length = u32::try_from(message.len()).expect("a short message").to_le_bytes();
+    [&length[..], &message].concat()
 }
 
 impl DcReader {

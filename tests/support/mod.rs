@@ -9,6 +9,7 @@ pub mod client;
 pub mod crypto;
 pub mod curve;
 pub mod dc;
+pub mod doctor;
 pub mod hello;
 pub mod leaks;
 pub mod lists;

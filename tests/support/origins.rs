@@ -100,7 +100,7 @@ pub struct SeenHello {
 
 impl SeenHello {
     /// Reads a hello of one record and judges its key shares as a server would.
-    fn read(before: Vec<u8>, wire: &[u8]) -> Self {
+    pub fn read(before: Vec<u8>, wire: &[u8]) -> Self {
         assert_eq!(wire[..3], [0x16, 3, 1], "a hello");
         assert_eq!((wire[5], wire[43]), (1, 32), "a session id of 32 bytes");
         let length = number(&wire[76..78]);

@@ -193,16 +193,19 @@ impl Config {
         Some(proxy)
     }
 
+    /// Writes the file for a program that only reads it, with free ports for the listeners.
+    pub fn write(&self) -> PathBuf {
+        let port = || self.port.unwrap_or_else(free_port);
+        let binds: Vec<_> = self.binds.iter().map(|ip| SocketAddr::new(*ip, port())).collect();
+        write_file(&self.render(&binds, SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()))))
+    }
+
     fn spawn(&self) -> Proxy {
         let port = || self.port.unwrap_or_else(free_port);
         let binds: Vec<_> = self.binds.iter().map(|ip| SocketAddr::new(*ip, port())).collect();
         let api = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("mtbox-{}-{number}.toml", std::process::id());
-        let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
         let text = self.render(&binds, api);
-        fs::write(&file, &text).expect("a config file");
-
+        let file = write_file(&text);
         let mut child = self.command(&file).spawn().expect("the built binary");
         let log = Arc::new(Log::default());
         keep_log(&mut child, Arc::clone(&log));
@@ -449,6 +452,15 @@ impl Drop for Proxy {
             self.judge(ended);
         }
     }
+}
+
+/// A fresh config file.
+fn write_file(text: &str) -> PathBuf {
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("mtbox-{}-{number}.toml", std::process::id());
+    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::write(&file, text).expect("a config file");
+    file
 }
 
 /// Collects standard error until either side closes it.

@@ -68,6 +68,8 @@ pub struct Line {
     connected: bool,
     ready: Readiness,
     channel: Channel,
+    /// What is still to be said before everything else, without TLS.
+    preface: Vec<u8>,
     /// Plain bytes that wait to be sent.
     outbox: Vec<u8>,
     /// The ways that are left to try, the next one last; `None` = none has been chosen yet.
@@ -106,6 +108,7 @@ impl Line {
             connected: false,
             ready: Readiness::default(),
             channel: Channel::Plain,
+            preface: Vec::new(),
             outbox: Vec::new(),
             ways: None,
             hop: None,
@@ -121,6 +124,12 @@ impl Line {
     /// and close on whoever asks for a protocol that they lack (RFC 7301 3.2).
     pub fn without_alpn(mut self) -> Self {
         self.is_http = false;
+        self
+    }
+
+    /// The same with something to say before everything else, TLS included: a PROXY header.
+    pub fn with_preface(mut self, bytes: Vec<u8>) -> Self {
+        self.preface = bytes;
         self
     }
 
@@ -362,6 +371,10 @@ impl Line {
         let Some(wire) = &mut self.wire else { return Ok(true) };
         let (ready, begun) = (&mut self.ready, self.begun);
         let mut socket = Socket { wire, ready, watch, begun, room: STEP_MAX };
+        socket.send(&mut self.preface)?;
+        if !self.preface.is_empty() {
+            return Ok(false);
+        }
         match &mut self.channel {
             Channel::Plain => {
                 socket.send(&mut self.outbox)?;

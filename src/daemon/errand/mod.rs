@@ -3,16 +3,19 @@
 //!
 //! An [`Errand`] knows what to say and what to make of the answer; `line.rs` knows the way;
 //! `agenda.rs` says what is due. To add a kind: implement the trait, give it a
-//! [`Job`](agenda::Job).
+//! [`Job`](agenda::Job). Commands run theirs without the daemon, see `alone.rs`.
 
 pub mod agenda;
+pub mod alone;
 pub mod fetch;
 pub mod line;
+mod trip;
 #[cfg(feature = "tls")]
 pub mod trust;
 
 use crate::daemon::errand::agenda::Job;
-use crate::daemon::errand::line::{Line, Place, State, Via};
+use crate::daemon::errand::line::{Place, Via};
+use crate::daemon::errand::trip::Trip;
 use crate::daemon::session::Readiness;
 use crate::daemon::world::World;
 use crate::io::clock::Tick;
@@ -22,6 +25,11 @@ use crate::io::wire::MioNet;
 pub trait Errand {
     /// Where to go.
     fn target(&self) -> Target;
+
+    /// What to say before everything else, TLS included; rarely anything.
+    fn preface(&self) -> Vec<u8> {
+        Vec::new()
+    }
 
     /// What to say once the line stands.
     fn open(&mut self) -> Vec<u8>;
@@ -47,8 +55,9 @@ pub trait Errand {
         None
     }
 
-    /// It is over; on to what follows from it.
-    fn settle(self: Box<Self>, outcome: Result<(), String>, world: &mut World);
+    /// It is over; on to what follows from it. A command that runs its own errands looks at them
+    /// instead.
+    fn settle(self: Box<Self>, _outcome: Result<(), String>, _world: &mut World) {}
 }
 
 /// What an errand may watch.
@@ -92,36 +101,27 @@ pub struct Errands {
 
 struct Running {
     errand: Box<dyn Errand>,
-    line: Line,
-    opened: bool,
-    awake: bool,
-    /// When it has stood still for too long.
-    stale: Tick,
-    /// When it ends whatever comes.
-    until: Tick,
+    trip: Trip,
 }
 
 impl Errands {
     /// Notes what the poller says about a line.
     pub fn on_ready(&mut self, place: usize, fresh: Readiness) {
         if let Some(Some(running)) = self.running.get_mut(place) {
-            running.line.on_ready(fresh);
-            running.awake = true;
+            running.trip.on_ready(fresh);
         }
     }
 
     /// A name that the line at this place waits for has been found.
     pub fn wake(&mut self, place: usize) {
         if let Some(Some(running)) = self.running.get_mut(place) {
-            running.awake = true;
+            running.trip.wake();
         }
     }
 
     /// The earliest deadline.
     pub fn due(&self) -> Option<Tick> {
-        let running = self.running.iter().flatten();
-        let dues = running.flat_map(|r| [Some(r.stale), Some(r.until), r.line.due()]);
-        dues.flatten().min()
+        self.running.iter().flatten().map(|running| running.trip.due()).min()
     }
 
     /// Starts what waits in the world and takes each errand that was woken one bounded step
@@ -131,27 +131,11 @@ impl Errands {
             if self.running[place].is_none()
                 && let Some(errand) = world.errands.pop_front()
             {
-                self.running[place] = Some(Running::start(errand, base + place, world));
+                let trip = Trip::start(&*errand, base + place, world);
+                self.running[place] = Some(Running { errand, trip });
             }
-            let Some(running) = &mut self.running[place] else { continue };
-            let due = running.line.due().is_some_and(|due| world.now >= due);
-            let late = world.now >= running.stale || world.now >= running.until;
-            if !std::mem::take(&mut running.awake) && !due && !late {
-                continue;
-            }
-            let outcome = match running.step(world, net) {
-                Step::More if late => Err("too slow".to_owned()),
-                Step::More => {
-                    running.awake = running.line.has_more();
-                    continue;
-                }
-                Step::Again => {
-                    running.set_out(base + place, world);
-                    continue;
-                }
-                Step::Done => Ok(()),
-                Step::Failed(why) => Err(why),
-            };
+            let Some(Running { errand, trip }) = &mut self.running[place] else { continue };
+            let Some(outcome) = trip.turn(&mut **errand, world, net) else { continue };
             if let Some(running) = self.running[place].take() {
                 running.errand.settle(outcome, world);
             }
@@ -177,55 +161,8 @@ impl Errands {
     /// Whether there is something to do without waiting.
     pub fn has_work(&self, world: &World) -> bool {
         let has_room = self.running.iter().any(Option::is_none);
-        self.running.iter().flatten().any(|running| running.awake)
+        self.running.iter().flatten().any(|running| running.trip.is_awake())
             || (has_room && !world.errands.is_empty())
-    }
-}
-
-impl Running {
-    fn start(errand: Box<dyn Errand>, token: usize, world: &World) -> Self {
-        let until = Tick(world.now.0 + TOTAL_MS);
-        let line = Line::new(errand.target(), token);
-        let mut running = Self { errand, line, opened: false, awake: true, stale: until, until };
-        running.is_moving(world);
-        running
-    }
-
-    /// A new line, for an errand that was sent elsewhere.
-    fn set_out(&mut self, token: usize, world: &World) {
-        self.line = Line::new(self.errand.target(), token);
-        (self.opened, self.awake) = (false, true);
-        self.is_moving(world);
-    }
-
-    fn is_moving(&mut self, world: &World) {
-        let patience = world.settings.timeouts.http.as_millis() as u64;
-        self.stale = Tick(world.now.0 + self.errand.patience_ms().unwrap_or(patience));
-    }
-
-    /// One bounded step: at most one read of a few kilobytes.
-    fn step(&mut self, world: &mut World, net: &mut MioNet) -> Step {
-        let errand = &mut self.errand;
-        let mut heard = Vec::new();
-        let mut watch = |sight: Sight<'_>, at_us: u64| errand.watch(sight, at_us);
-        let mut state = self.line.step(world, net, &mut heard, &mut watch);
-        if state == State::Open && !self.opened {
-            self.opened = true;
-            self.line.say(&errand.open());
-            let mut watch = |sight: Sight<'_>, at_us: u64| errand.watch(sight, at_us);
-            state = self.line.step(world, net, &mut heard, &mut watch);
-            self.is_moving(world);
-        }
-        let mut step = Step::More;
-        if !heard.is_empty() {
-            self.is_moving(world);
-            step = self.errand.take(&heard);
-        }
-        match (step, state) {
-            (Step::More, State::Ended) => self.errand.end(),
-            (Step::More, State::Failed(why)) => Step::Failed(why),
-            (step, _) => step,
-        }
     }
 }
 
@@ -233,5 +170,3 @@ impl Running {
 pub const MOST_ERRANDS: usize = 4;
 /// Errands that wait at most; more would mean that the agenda is broken.
 pub const MOST_WAITING: usize = 32;
-/// However steadily it moves, an errand ends after ten minutes.
-const TOTAL_MS: u64 = 600_000;

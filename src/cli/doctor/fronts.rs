@@ -1,0 +1,317 @@
+//! Can the sites that strangers see be reached, and are they good models? Each host of a secret is
+//! looked at by itself: name, loop, TCP, how it answers the hello of a Chrome, certificate.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::findings::Section;
+use super::patient::{Patient, joined};
+use crate::cli::json::Json;
+#[cfg(feature = "tls")]
+use crate::daemon::errand::alone::Alone;
+use crate::daemon::errand::line::{Place, Via};
+use crate::daemon::errand::{Errand, Sight, Step, Target};
+use crate::daemon::scout;
+use crate::policy::drbg::Drbg;
+use crate::proto::chrome_hello::{self, ChromeHello};
+use crate::proto::proxy_header;
+use crate::proto::server_flight::{Choice, Oddity, Progress, ServerFlight};
+
+/// Looks at every distinct host.
+pub fn check(patient: &mut Patient) -> Vec<Section> {
+    let mut section = Section::new("fronting", "Validate fronting domain connectivity");
+    // Only who knows his own addresses sees that a name leads back here.
+    patient.reach();
+    let hosts = patient.hosts();
+    let sites: Vec<(String, u16)> = hosts.iter().map(|host| patient.site(host)).collect();
+    let names: Vec<String> = sites.iter().map(|(name, _)| name.clone()).collect();
+    let found = patient.alone.lookup(&names, LIMIT);
+    let mut looks = Vec::new();
+    for ((host, (name, port)), ips) in hosts.into_iter().zip(sites).zip(found) {
+        let addrs: Vec<SocketAddr> = ips.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
+        let place = joined(&name, port);
+        if addrs.is_empty() {
+            unfound(&host, &place, &mut section);
+        } else if addrs.iter().any(|addr| patient.alone.is_own_listener(*addr)) {
+            looped(&host, &place, &mut section);
+        } else {
+            let header = match patient.settings.front.proxy_protocol {
+                true => proxy_header::OURS.to_vec(),
+                false => Vec::new(),
+            };
+            looks.push(Look::new(host, place, addrs, header, &mut patient.alone.world.drbg));
+        }
+    }
+    let limit = limit(looks.len());
+    let mut errands: Vec<&mut dyn Errand> = Vec::new();
+    looks.iter_mut().for_each(|look| errands.push(look));
+    let outcomes = patient.alone.run(&mut errands, limit);
+    let certificates = certificates(patient, &looks);
+    for ((look, outcome), certificate) in looks.iter().zip(outcomes).zip(certificates) {
+        if report(look, outcome.err(), &mut section) {
+            vouch(look, &certificate, &mut section);
+        }
+    }
+    vec![section]
+}
+
+fn unfound(host: &str, place: &str, section: &mut Section) {
+    let finding = section.fail(format!("{place}: its name cannot be found"));
+    finding.fact("host", Json::text(host));
+    finding.remedy(
+        "correct the name, look at network.dns, or name the web server in [domain-fronting] host",
+    );
+}
+
+fn looped(host: &str, place: &str, section: &mut Section) {
+    let finding =
+        section.fail(format!("{place} is this proxy itself: strangers would go in circles"));
+    finding.fact("host", Json::text(host));
+    finding.remedy(
+        "set [domain-fronting] host and port to the web server, such as 127.0.0.1 and 8443",
+    );
+}
+
+/// Says how the site answers; `false` = there is nobody to ask for a certificate.
+fn report(look: &Look, fault: Option<String>, section: &mut Section) -> bool {
+    let (host, place) = (&look.host, &look.label);
+    if !look.stands {
+        let why = fault.unwrap_or_default();
+        let finding = section.fail(format!("{place}: {why}"));
+        finding.fact("host", Json::text(host));
+        finding.remedy(
+            "strangers get no answer now: start the web server, open its port, or choose a site \
+             that can be reached from here",
+        );
+        return false;
+    }
+    section.ok(format!("{place} is reachable")).fact("host", Json::text(host));
+    match (look.outcome, look.flight.choice()) {
+        (Err(oddity), _) => {
+            let finding = section.fail(format!("{host}: {}", scout::describe(oddity)));
+            finding.fact("host", Json::text(host));
+            finding.remedy(advice(oddity));
+            matches!(oddity, Oddity::OldTls | Oddity::Retry)
+        }
+        (Ok(_), Some(choice)) if look.flight.may_end() => {
+            describe(look, choice, section);
+            true
+        }
+        (Ok(_), _) => {
+            let why = fault.unwrap_or_else(|| "it ended too early".to_owned());
+            let finding = section.fail(format!("{host}: no answer to a TLS hello: {why}"));
+            finding.fact("host", Json::text(host));
+            finding.remedy(
+                "whatever listens there must speak TLS; with [domain-fronting] proxy-protocol it \
+                 must expect a PROXY header, and without it must not",
+            );
+            false
+        }
+    }
+}
+
+fn describe(look: &Look, choice: Choice, section: &mut Section) {
+    let host = &look.host;
+    let group = if choice.hybrid { "X25519MLKEM768" } else { "x25519" };
+    let lens = look.flight.record_lens();
+    let sizes: Vec<String> = lens.iter().map(u16::to_string).collect();
+    let records = if lens.len() == 1 { "record" } else { "records" };
+    let text = format!(
+        "{host}: TLS 1.3, {group}, suite {:04x}, flight of {} {records} ({} bytes)",
+        choice.cipher,
+        lens.len(),
+        sizes.join(" + "),
+    );
+    let finding = match choice.hybrid {
+        true => section.ok(text),
+        false => section.warn(text),
+    };
+    if !choice.hybrid {
+        finding.remedy(
+            "the site does not speak X25519MLKEM768, as nearly all sites do by now, and censors \
+             look at those that do not: update its TLS library, or choose another site",
+        );
+    } else if look.flight.len() > FLIGHT_BORNE {
+        finding.remedy(
+            "apps bear 10,240 bytes at most, so our flights are shorter than the site's: one with \
+             a smaller certificate is a better likeness",
+        );
+    } else if lens.len() > 1 {
+        finding.remedy(
+            "apps bear one record only, so our answers have one: a site that sends one is an even \
+             better likeness",
+        );
+    }
+    finding.fact("host", Json::text(host)).fact("group", Json::text(group));
+    finding.fact("suite", Json::text(format!("{:04x}", choice.cipher)));
+    let lens = lens.iter().map(|len| Json::Number((*len).into()));
+    finding.fact("record_bytes", Json::List(lens.collect()));
+}
+
+fn advice(oddity: Oddity) -> &'static str {
+    match oddity {
+        Oddity::OldTls | Oddity::Retry => {
+            "our answers are always TLS 1.3 with one of these groups: choose another site, or \
+             update this one"
+        }
+        Oddity::Alert(_) => "see whether the site knows this name, or choose another one",
+        Oddity::NotTls | Oddity::Malformed => {
+            "whatever listens there must be a TLS server: look at [domain-fronting] host, port and \
+             proxy-protocol"
+        }
+    }
+}
+
+/// What is to be said of a certificate; `None` = this build cannot tell.
+type Certificate = Option<Result<(), String>>;
+
+fn vouch(look: &Look, certificate: &Certificate, section: &mut Section) {
+    let host = &look.host;
+    let finding = match certificate {
+        None => {
+            section.skip(format!("{host}: certificate not looked at, as this build has no TLS"))
+        }
+        Some(Ok(())) => section.ok(format!("{host}: the certificate is valid")),
+        Some(Err(why)) => section.fail(format!("{host}: TLS handshake: {why}")).remedy(
+            "a visitor with a browser would be warned: renew the certificate or correct its names; \
+             for an authority of your own, see network.ca-file",
+        ),
+    };
+    finding.fact("host", Json::text(host));
+}
+
+#[cfg(not(feature = "tls"))]
+fn certificates(_patient: &mut Patient, looks: &[Look]) -> Vec<Certificate> {
+    looks.iter().map(|_| None).collect()
+}
+
+#[cfg(feature = "tls")]
+fn certificates(patient: &mut Patient, looks: &[Look]) -> Vec<Certificate> {
+    let alone: &mut Alone = &mut patient.alone;
+    let mut visits: Vec<Handshake<'_>> =
+        looks.iter().map(|look| Handshake { look, stands: false }).collect();
+    let mut errands: Vec<&mut dyn Errand> = Vec::new();
+    visits.iter_mut().for_each(|visit| errands.push(visit));
+    let outcomes = alone.run(&mut errands, limit(looks.len()));
+    let told = visits.iter().zip(outcomes).map(|(visit, outcome)| match (visit.stands, outcome) {
+        (true, _) => Some(Ok(())),
+        (false, outcome) => Some(outcome),
+    });
+    told.collect()
+}
+
+/// A whole handshake, as a browser would do it, and not a word after it.
+#[cfg(feature = "tls")]
+struct Handshake<'a> {
+    look: &'a Look,
+    stands: bool,
+}
+
+#[cfg(feature = "tls")]
+impl Errand for Handshake<'_> {
+    fn target(&self) -> Target {
+        Target { tls: Some(self.look.host.clone()), ..self.look.target() }
+    }
+
+    fn preface(&self) -> Vec<u8> {
+        self.look.header.clone()
+    }
+
+    fn open(&mut self) -> Vec<u8> {
+        self.stands = true;
+        Vec::new()
+    }
+
+    fn take(&mut self, _bytes: &[u8]) -> Step {
+        Step::Done
+    }
+
+    fn end(&mut self) -> Step {
+        Step::Done
+    }
+
+    /// Nothing more is wanted once it stands.
+    fn patience_ms(&self) -> Option<u64> {
+        Some(if self.stands { 0 } else { PATIENCE_MS })
+    }
+}
+
+/// A look at how a site answers a hello; the handshake is never finished.
+struct Look {
+    host: String,
+    /// What the operator calls it.
+    label: String,
+    addrs: Vec<SocketAddr>,
+    /// The PROXY header that the site expects.
+    header: Vec<u8>,
+    hello: ChromeHello,
+    flight: ServerFlight,
+    outcome: Result<Progress, Oddity>,
+    stands: bool,
+}
+
+impl Look {
+    fn new(
+        host: String,
+        label: String,
+        addrs: Vec<SocketAddr>,
+        header: Vec<u8>,
+        drbg: &mut Drbg,
+    ) -> Self {
+        let hello = chrome_hello::write(host.as_bytes(), SUITES, &mut |bytes| drbg.fill(bytes));
+        let flight = ServerFlight::new(hello.session_id);
+        let (outcome, stands) = (Ok(Progress::More), false);
+        Self { host, label, addrs, header, hello, flight, outcome, stands }
+    }
+}
+
+impl Errand for Look {
+    fn target(&self) -> Target {
+        Target { place: Place::Known(self.addrs.clone()), tls: None, via: Via::Native }
+    }
+
+    fn preface(&self) -> Vec<u8> {
+        self.header.clone()
+    }
+
+    fn open(&mut self) -> Vec<u8> {
+        self.stands = true;
+        self.hello.wire.clone()
+    }
+
+    fn watch(&mut self, sight: Sight<'_>, _at_us: u64) {
+        if let (Sight::Bytes(bytes), Ok(Progress::More)) = (sight, self.outcome) {
+            self.outcome = self.flight.take(bytes);
+        }
+    }
+
+    fn take(&mut self, _bytes: &[u8]) -> Step {
+        match self.outcome {
+            Ok(Progress::More) => Step::More,
+            Ok(Progress::Enough) | Err(_) => Step::Done,
+        }
+    }
+
+    fn end(&mut self) -> Step {
+        Step::Done
+    }
+
+    fn patience_ms(&self) -> Option<u64> {
+        Some(if self.flight.may_end() { SILENCE_MS } else { PATIENCE_MS })
+    }
+}
+
+/// For so many sites, of which a few are looked at at a time.
+fn limit(sites: usize) -> Duration {
+    LIMIT * (1 + sites as u32 / 32).min(MOST_ROUNDS)
+}
+
+/// Chrome's order.
+const SUITES: [u16; 3] = [0x1301, 0x1302, 0x1303];
+const LIMIT: Duration = Duration::from_secs(10);
+const MOST_ROUNDS: u32 = 6;
+const PATIENCE_MS: u64 = 8_000;
+/// A flight that has begun is over after this silence.
+const SILENCE_MS: u64 = 1_000;
+/// The longest flight that every app takes (spec: protocol 4.1).
+const FLIGHT_BORNE: u32 = 10_240;
