@@ -17,7 +17,7 @@ _mtbox_shape() {
     next='' flags='' valued='' places=()
     case $1 in
         '')
-            next='quickstart run simple-run generate-secret access check user explain'
+            next='quickstart run simple-run generate-secret access check user explain doctor'
             flags='-h --help -v --version'
             ;;
         'quickstart')
@@ -83,6 +83,11 @@ _mtbox_shape() {
         'explain')
             flags='--json -h --help -v --version'
             places=('file' 'user')
+            ;;
+        'doctor')
+            flags='--json --skip-native-check --ntp --ntp-server --as-censor --target -h --help -v --version'
+            valued='--ntp-server --target'
+            places=('file')
             ;;
     esac
 }

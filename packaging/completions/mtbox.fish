@@ -24,6 +24,8 @@ function __mtbox_valued
             printf '%s\n' --config
         case 'user list'
             printf '%s\n' --config
+        case 'doctor'
+            printf '%s\n' --ntp-server --target
     end
 end
 
@@ -85,6 +87,7 @@ complete -c mtbox -n '__mtbox_at "" 0' -a access -d 'Print the links for the use
 complete -c mtbox -n '__mtbox_at "" 0' -a check -d 'Tell what is wrong with a config file, and where.'
 complete -c mtbox -n '__mtbox_at "" 0' -a user -d 'add, remove, rotate, disable, enable, list'
 complete -c mtbox -n '__mtbox_at "" 0' -a explain -d 'Ask the running proxy why a user was refused, and what helps.'
+complete -c mtbox -n '__mtbox_at "" 0' -a doctor -d 'Look at everything that a config depends on, and say what to do.'
 complete -c mtbox -n '__mtbox_at ""' -s h -l help -d 'print this help'
 complete -c mtbox -n '__mtbox_at ""' -s v -l version -d 'print the version'
 
@@ -191,3 +194,13 @@ complete -c mtbox -n '__mtbox_at "explain" 1' -a '(__mtbox_users (__mtbox_words)
 complete -c mtbox -n '__mtbox_at "explain"' -l json -d 'as the proxy says it, for programs'
 complete -c mtbox -n '__mtbox_at "explain"' -s h -l help -d 'print this help'
 complete -c mtbox -n '__mtbox_at "explain"' -s v -l version -d 'print the version'
+
+complete -c mtbox -n '__mtbox_at "doctor" 0' -F
+complete -c mtbox -n '__mtbox_at "doctor"' -l json -d 'print one JSON object'
+complete -c mtbox -n '__mtbox_at "doctor"' -l skip-native-check -d 'do not try Telegram without the proxies'
+complete -c mtbox -n '__mtbox_at "doctor"' -l ntp -d 'compare the clock with a time server, 0.pool.ntp.org'
+complete -c mtbox -n '__mtbox_at "doctor"' -l ntp-server -x -d 'compare it with this one'
+complete -c mtbox -n '__mtbox_at "doctor"' -l as-censor -d 'only this: probe the proxy and the site, tell differences'
+complete -c mtbox -n '__mtbox_at "doctor"' -l target -x -d 'probe this, not the first listener'
+complete -c mtbox -n '__mtbox_at "doctor"' -s h -l help -d 'print this help'
+complete -c mtbox -n '__mtbox_at "doctor"' -s v -l version -d 'print the version'
