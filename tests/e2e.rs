@@ -49,6 +49,7 @@ mod e2e {
     mod stats;
     mod throttle;
     mod timeouts;
+    mod totals;
     mod upstream;
     mod users;
 }

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use crate::config::suggest::nearest;
-use crate::daemon::stats::{Object, print, stamp};
+use crate::daemon::stats::{Object, print, rfc_3339, stamp};
 use crate::daemon::world::World;
 use crate::policy::recorder::{Cause, Detail, Entry};
 use crate::policy::users::UserId;
@@ -70,7 +70,7 @@ fn of(world: &World, id: UserId) -> Object<'_> {
     report.put("user", user.name());
     report.put("enabled", user.is_enabled());
     report.put("connections", connections(world, id));
-    report.put("last_seen", user.last_seen_ms.map(|at| stamp(world, at)));
+    report.put("last_seen", world.last_seen(user).map(rfc_3339));
     report.put("refused", user.refused);
     report.put("refusals", told(world, Some(id)));
     report.put("hints", hints(world, id));

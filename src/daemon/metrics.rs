@@ -1,8 +1,6 @@
 //! What is told to those who collect metrics: the numbers of the reference under its names
 //! (spec: stats 5), and more of our own, all of which end in what they count. Made when asked for.
 
-use std::time::Duration;
-
 use crate::config::settings::PrometheusSettings;
 use crate::daemon::lists::List;
 use crate::daemon::meter::{Families, Row};
@@ -197,10 +195,14 @@ fn users(world: &World) -> Vec<Family<'_>> {
             users.map(|(user, live)| Sample::with("user", user.name(), value(world, user, live)));
         samples.collect::<Vec<_>>()
     };
-    let seen = |world: &World, user: &User, _: u32| {
-        user.last_seen_ms.map_or(Duration::ZERO, |at| world.wall_of(at)).as_secs()
+    let seen =
+        |world: &World, user: &User, _: u32| world.last_seen(user).map_or(0, |at| at.as_secs());
+    let total = |pick: fn((u64, u64)) -> u64| {
+        let kept = world.users.iter().filter_map(|(user, _)| Some((user, world.totals(user)?)));
+        let samples = kept.map(|(user, both)| Sample::with("user", user.name(), pick(both)));
+        samples.collect::<Vec<_>>()
     };
-    vec![
+    let mut families = vec![
         Family::of("user_sessions", Gauge, "Sessions of a user.", each(|_, _, live| live.into())),
         Family::of(
             "user_bytes_in_total",
@@ -220,7 +222,24 @@ fn users(world: &World) -> Vec<Family<'_>> {
             "When a user was last admitted or moved bytes, in Unix seconds; 0 = never.",
             each(seen),
         ),
-    ]
+    ];
+    if world.ledger.is_some() {
+        families.extend([
+            Family::of(
+                "user_lifetime_bytes_in_total",
+                Counter,
+                "Bytes from a user to Telegram over all restarts.",
+                total(|(bytes_in, _)| bytes_in),
+            ),
+            Family::of(
+                "user_lifetime_bytes_out_total",
+                Counter,
+                "Bytes from Telegram to a user over all restarts.",
+                total(|(_, bytes_out)| bytes_out),
+            ),
+        ]);
+    }
+    families
 }
 
 fn families(counts: &Families) -> [Sample<'static>; 2] {

@@ -32,6 +32,7 @@ pub mod scout;
 pub mod server;
 pub mod session;
 pub mod sizing;
+pub mod state;
 pub mod stats;
 pub mod statsd;
 pub mod strangers;

@@ -22,6 +22,7 @@ use crate::daemon::errand::{Errands, MOST_ERRANDS};
 use crate::daemon::raid;
 use crate::daemon::resolver::{self, Finding, Resolver};
 use crate::daemon::session::Readiness;
+use crate::daemon::state::State;
 use crate::daemon::statsd::Statsd;
 use crate::daemon::world::World;
 use crate::daemon::{Daemon, dc_list, dialer, lists, logs, scout, sizing};
@@ -49,7 +50,11 @@ pub fn run(mut settings: Settings, origin: Origin) -> Result<(), String> {
     }
     let outcome = Server::new(settings, origin.config_path, origin.log)
         .map_err(|e| e.to_string())
-        .and_then(|mut server| server.serve().map_err(|e| format!("the event loop failed: {e}")));
+        .and_then(|mut server| {
+            let served = server.serve();
+            server.state.close(&mut server.daemon.world);
+            served.map_err(|e| format!("the event loop failed: {e}"))
+        });
     if let (Err(e), true) = (&outcome, log.to != LogTo::Stderr) {
         // Standard error hears it from whoever has called.
         log::error!("event=failed error={e:?}");
@@ -67,6 +72,7 @@ struct Server {
     admin: Admin,
     resolver: Resolver,
     errands: Errands,
+    state: State,
     signals: Signals,
     statsd: Option<Statsd>,
     moderation: Moderation,
@@ -115,6 +121,7 @@ impl Server {
         scout::plan(&mut world);
         #[cfg(feature = "tls")]
         raid::plan(&mut world);
+        let state = State::new(&mut world);
         let net = MioNet::new(registry.try_clone()?, egress(&world.settings));
         let pid_file = world.settings.pid_file.as_deref().and_then(write_pid);
         let daemon = Daemon::new(world, net, sizes.sessions);
@@ -129,6 +136,7 @@ impl Server {
             admin,
             resolver,
             errands: Errands::default(),
+            state,
             signals,
             statsd,
             moderation,
@@ -160,6 +168,7 @@ impl Server {
                 }
             }
             self.admin.expire(&self.daemon.world);
+            self.state.turn(&mut self.daemon.world);
             self.fetch();
             self.resolve();
             let before = self.daemon.sessions();
@@ -195,6 +204,7 @@ impl Server {
             self.admin.due(self.daemon.world.now),
             self.resolver.due(),
             self.errands.due(),
+            self.state.due(),
             self.daemon.world.agenda.due(),
             self.statsd.as_ref().and_then(Statsd::due),
             self.paused,

@@ -63,7 +63,11 @@ pub fn body(world: &World) -> String {
         person.put("connections", connections);
         person.put("bytes_in", user.bytes_in);
         person.put("bytes_out", user.bytes_out);
-        person.put("last_seen", user.last_seen_ms.map(|at| stamp(world, at)));
+        if let Some((total_in, total_out)) = world.totals(user) {
+            person.put("total_bytes_in", total_in);
+            person.put("total_bytes_out", total_out);
+        }
+        person.put("last_seen", world.last_seen(user).map(rfc_3339));
         if user.refused > 0 {
             person.put("refused", user.refused);
         }
@@ -92,7 +96,8 @@ pub(super) fn stamp(world: &World, at_ms: u64) -> String {
     rfc_3339(world.wall_of(at_ms))
 }
 
-fn rfc_3339(since_1970: Duration) -> String {
+/// RFC 3339 in UTC of a time since 1970.
+pub(super) fn rfc_3339(since_1970: Duration) -> String {
     humantime::format_rfc3339_millis(UNIX_EPOCH + since_1970).to_string()
 }
 

@@ -28,6 +28,7 @@ use crate::io::pool::Pool;
 use crate::io::wheel::Wheel;
 use crate::policy::calibrate::Fit;
 use crate::policy::drbg::Drbg;
+use crate::policy::ledger::Ledger;
 use crate::policy::misses::Misses;
 use crate::policy::profile::Profiles;
 use crate::policy::recorder::{Cause, Detail, Recorder};
@@ -42,6 +43,8 @@ pub struct World {
     pub settings: Rc<Settings>,
     /// The people and their counters.
     pub users: Users,
+    /// Their totals over all restarts, when configured; kept by `state.rs`.
+    pub ledger: Option<Ledger>,
     /// Fair share of connections, when configured.
     pub throttle: Option<Throttle>,
     /// Hellos seen before, unless switched off.
@@ -131,6 +134,7 @@ impl World {
         let (mut drbg, hosts) = (Drbg::new(seed), users.hosts().count());
         Self {
             users,
+            ledger: None,
             throttle,
             replay,
             misses: Misses::default(),

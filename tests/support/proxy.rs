@@ -26,7 +26,8 @@ pub struct Config {
     secrets: Vec<Secret>,
     binds: Vec<IpAddr>,
     port: Option<u16>,
-    most_files: Option<u32>,
+    /// What a shell does before it becomes the program.
+    prelude: Option<String>,
     is_humble: bool,
     environment: Vec<(String, String)>,
     flags: Vec<String>,
@@ -69,7 +70,7 @@ impl Config {
             secrets: Vec::new(),
             binds: vec![IpAddr::from(Ipv4Addr::LOCALHOST)],
             port: None,
-            most_files: None,
+            prelude: None,
             is_humble: false,
             environment: Vec::new(),
             flags: Vec::new(),
@@ -127,11 +128,18 @@ impl Config {
 
     /// Starts the program with this limit of descriptors.
     pub fn most_files(mut self, most: u32) -> Self {
-        self.most_files = Some(most);
+        self.prelude = Some(format!("ulimit -n {most}"));
         self
     }
 
-    /// Starts the program without the privileges of a network administrator.
+    /// Starts the program on a full disk: no file grows beyond so many blocks of 512 bytes.
+    pub fn full_disk(mut self, blocks: u32) -> Self {
+        self.prelude = Some(format!("trap '' XFSZ; ulimit -S -f {blocks}"));
+        self
+    }
+
+    /// Starts the program without the privileges of a network administrator, and of one who may
+    /// write to any file.
     pub fn humble(mut self) -> Self {
         self.is_humble = true;
         self
@@ -224,16 +232,16 @@ impl Config {
 
     fn command(&self, file: &PathBuf) -> Command {
         let binary = env!("CARGO_BIN_EXE_mtbox");
-        let mut command = match self.most_files {
-            Some(most) => {
+        let mut command = match &self.prelude {
+            Some(prelude) => {
                 let mut shell = Command::new("sh");
-                let script = format!("ulimit -n {most}; exec \"$0\" run \"$1\"");
+                let script = format!("{prelude}; exec \"$0\" run \"$1\"");
                 shell.arg("-c").arg(script).arg(binary).arg(file);
                 shell
             }
             None if self.is_humble => {
                 let mut plain = Command::new("setpriv");
-                let without = "-net_admin,-net_raw";
+                let without = "-net_admin,-net_raw,-dac_override,-dac_read_search";
                 plain.args(["--bounding-set", without, "--inh-caps", without]);
                 plain.arg(binary).arg("run").arg(file);
                 plain
@@ -357,6 +365,13 @@ impl Proxy {
             .arg(self.child.id().to_string())
             .arg(format!("--nofile={most}:{most}"));
         command.status().is_ok_and(|status| status.success())
+    }
+
+    /// Gives the disk of [`Config::full_disk`] all the room there is.
+    pub fn clear_disk(&self) {
+        let mut command = Command::new("prlimit");
+        command.arg("--pid").arg(self.child.id().to_string()).arg("--fsize=unlimited");
+        assert!(command.status().is_ok_and(|status| status.success()), "prlimit");
     }
 
     /// Processor time used so far, in clock ticks of 10 ms.

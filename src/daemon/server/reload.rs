@@ -55,7 +55,9 @@ impl Server {
         }
         let before = self.daemon.world.settings.clone();
         let sizes = sizing::measure(&settings);
+        self.state.save(&mut self.daemon.world);
         let reloaded = self.daemon.reload(settings, &sizes);
+        self.state.settle(&mut self.daemon.world);
         let now = self.daemon.world.settings.clone();
         self.errands.cancel(&reloaded.gone, &mut self.daemon.world);
         settle_doors(&self.doors, &mut self.daemon.world);
