@@ -11,20 +11,21 @@ _mtbox_shape() {
     next='' flags='' valued='' places=()
     case $1 in
         '')
-            next='quickstart run simple-run generate-secret access check user explain'
+            next='quickstart run simple-run generate-secret access check user explain doctor'
             flags='-h --help -v --version'
             ;;
         'quickstart')
-            flags='--bind --host --config -h --help -v --version'
-            valued='--bind --host --config'
+            flags='--bind --host --config --log-level --log-format --log-to -h --help -v --version'
+            valued='--bind --host --config --log-level --log-format --log-to'
             ;;
         'run')
-            flags='-h --help -v --version'
+            flags='--log-level --log-format --log-to -h --help -v --version'
+            valued='--log-level --log-format --log-to'
             places=('file')
             ;;
         'simple-run')
-            flags='-d --debug -c --concurrency -b --tcp-buffer -i --prefer-ip -p --domain-fronting-port --domain-fronting-host --domain-fronting-ip -n --doh-ip -t --timeout -s --socks5-proxy -a --antireplay-cache-size --proxy-protocol-listener -h --help -v --version'
-            valued='-c --concurrency -b --tcp-buffer -i --prefer-ip -p --domain-fronting-port --domain-fronting-host --domain-fronting-ip -n --doh-ip -t --timeout -s --socks5-proxy -a --antireplay-cache-size'
+            flags='-d --debug -c --concurrency -b --tcp-buffer -i --prefer-ip -p --domain-fronting-port --domain-fronting-host --domain-fronting-ip -n --doh-ip -t --timeout -s --socks5-proxy -a --antireplay-cache-size --proxy-protocol-listener --log-level --log-format --log-to -h --help -v --version'
+            valued='-c --concurrency -b --tcp-buffer -i --prefer-ip -p --domain-fronting-port --domain-fronting-host --domain-fronting-ip -n --doh-ip -t --timeout -s --socks5-proxy -a --antireplay-cache-size --log-level --log-format --log-to'
             places=('any' 'any')
             ;;
         'generate-secret')
@@ -77,6 +78,11 @@ _mtbox_shape() {
             flags='--json -h --help -v --version'
             places=('file' 'user')
             ;;
+        'doctor')
+            flags='--json --skip-native-check --ntp --ntp-server --as-censor --target -h --help -v --version'
+            valued='--ntp-server --target'
+            places=('file')
+            ;;
     esac
 }
 
@@ -84,7 +90,16 @@ _mtbox_shape() {
 _mtbox_value() {
     case "$1 $2" in
         'quickstart --config') kind='file' ;;
+        'quickstart --log-level') kind='error warn info debug' ;;
+        'quickstart --log-format') kind='text json' ;;
+        'quickstart --log-to') kind='stderr syslog journal' ;;
+        'run --log-level') kind='error warn info debug' ;;
+        'run --log-format') kind='text json' ;;
+        'run --log-to') kind='stderr syslog journal' ;;
         'simple-run -i' | 'simple-run --prefer-ip') kind='prefer-ipv4 prefer-ipv6 only-ipv4 only-ipv6' ;;
+        'simple-run --log-level') kind='error warn info debug' ;;
+        'simple-run --log-format') kind='text json' ;;
+        'simple-run --log-to') kind='stderr syslog journal' ;;
         'access --user') kind='user' ;;
         'user add --config') kind='file' ;;
         'user remove --config') kind='file' ;;

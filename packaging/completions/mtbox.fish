@@ -5,9 +5,11 @@
 function __mtbox_valued
     switch $argv[1]
         case 'quickstart'
-            printf '%s\n' --bind --host --config
+            printf '%s\n' --bind --host --config --log-level --log-format --log-to
+        case 'run'
+            printf '%s\n' --log-level --log-format --log-to
         case 'simple-run'
-            printf '%s\n' -c --concurrency -b --tcp-buffer -i --prefer-ip -p --domain-fronting-port --domain-fronting-host --domain-fronting-ip -n --doh-ip -t --timeout -s --socks5-proxy -a --antireplay-cache-size
+            printf '%s\n' -c --concurrency -b --tcp-buffer -i --prefer-ip -p --domain-fronting-port --domain-fronting-host --domain-fronting-ip -n --doh-ip -t --timeout -s --socks5-proxy -a --antireplay-cache-size --log-level --log-format --log-to
         case 'access'
             printf '%s\n' -i --ipv4 -I --ipv6 -p --port --user
         case 'user add'
@@ -22,6 +24,8 @@ function __mtbox_valued
             printf '%s\n' --config
         case 'user list'
             printf '%s\n' --config
+        case 'doctor'
+            printf '%s\n' --ntp-server --target
     end
 end
 
@@ -67,16 +71,23 @@ complete -c mtbox -n '__mtbox_at "" 0' -a access -d 'Print the links for the use
 complete -c mtbox -n '__mtbox_at "" 0' -a check -d 'Tell what is wrong with a config file, and where.'
 complete -c mtbox -n '__mtbox_at "" 0' -a user -d ''
 complete -c mtbox -n '__mtbox_at "" 0' -a explain -d 'Ask the running proxy why a user was refused, and what helps.'
+complete -c mtbox -n '__mtbox_at "" 0' -a doctor -d 'Look at everything that a config depends on, and say what to do.'
 complete -c mtbox -n '__mtbox_at ""' -s h -l help -d 'print this help'
 complete -c mtbox -n '__mtbox_at ""' -s v -l version -d 'print the version'
 
 complete -c mtbox -n '__mtbox_at "quickstart"' -l bind -x -d 'where clients connect (first start only)'
 complete -c mtbox -n '__mtbox_at "quickstart"' -l host -x -d 'site that strangers see, www.google.com if not given (first start only)'
 complete -c mtbox -n '__mtbox_at "quickstart"' -l config -r -F -d 'the file, mtbox.toml if not given'
+complete -c mtbox -n '__mtbox_at "quickstart"' -l log-level -x -a 'error warn info debug' -d 'what to log: error, warn, info or debug'
+complete -c mtbox -n '__mtbox_at "quickstart"' -l log-format -x -a 'text json' -d 'how a line of the log looks: text or json'
+complete -c mtbox -n '__mtbox_at "quickstart"' -l log-to -x -a 'stderr syslog journal' -d 'where the log goes: stderr, syslog or journal'
 complete -c mtbox -n '__mtbox_at "quickstart"' -s h -l help -d 'print this help'
 complete -c mtbox -n '__mtbox_at "quickstart"' -s v -l version -d 'print the version'
 
 complete -c mtbox -n '__mtbox_at "run" 0' -F
+complete -c mtbox -n '__mtbox_at "run"' -l log-level -x -a 'error warn info debug' -d 'what to log: error, warn, info or debug'
+complete -c mtbox -n '__mtbox_at "run"' -l log-format -x -a 'text json' -d 'how a line of the log looks: text or json'
+complete -c mtbox -n '__mtbox_at "run"' -l log-to -x -a 'stderr syslog journal' -d 'where the log goes: stderr, syslog or journal'
 complete -c mtbox -n '__mtbox_at "run"' -s h -l help -d 'print this help'
 complete -c mtbox -n '__mtbox_at "run"' -s v -l version -d 'print the version'
 
@@ -92,6 +103,9 @@ complete -c mtbox -n '__mtbox_at "simple-run"' -s t -l timeout -x -d 'how long a
 complete -c mtbox -n '__mtbox_at "simple-run"' -s s -l socks5-proxy -x -d 'a SOCKS5 proxy on the way to Telegram'
 complete -c mtbox -n '__mtbox_at "simple-run"' -s a -l antireplay-cache-size -x -d 'most memory against replays (1MB)'
 complete -c mtbox -n '__mtbox_at "simple-run"' -l proxy-protocol-listener -d 'accept PROXY protocol headers'
+complete -c mtbox -n '__mtbox_at "simple-run"' -l log-level -x -a 'error warn info debug' -d 'what to log: error, warn, info or debug'
+complete -c mtbox -n '__mtbox_at "simple-run"' -l log-format -x -a 'text json' -d 'how a line of the log looks: text or json'
+complete -c mtbox -n '__mtbox_at "simple-run"' -l log-to -x -a 'stderr syslog journal' -d 'where the log goes: stderr, syslog or journal'
 complete -c mtbox -n '__mtbox_at "simple-run"' -s h -l help -d 'print this help'
 complete -c mtbox -n '__mtbox_at "simple-run"' -s v -l version -d 'print the version'
 
@@ -160,3 +174,13 @@ complete -c mtbox -n '__mtbox_at "explain" 1' -a '(__mtbox_users)'
 complete -c mtbox -n '__mtbox_at "explain"' -l json -d 'as the proxy says it, for programs'
 complete -c mtbox -n '__mtbox_at "explain"' -s h -l help -d 'print this help'
 complete -c mtbox -n '__mtbox_at "explain"' -s v -l version -d 'print the version'
+
+complete -c mtbox -n '__mtbox_at "doctor" 0' -F
+complete -c mtbox -n '__mtbox_at "doctor"' -l json -d 'print one JSON object'
+complete -c mtbox -n '__mtbox_at "doctor"' -l skip-native-check -d 'do not try Telegram without the proxies'
+complete -c mtbox -n '__mtbox_at "doctor"' -l ntp -d 'compare the clock with a time server, 0.pool.ntp.org'
+complete -c mtbox -n '__mtbox_at "doctor"' -l ntp-server -x -d 'compare it with this one'
+complete -c mtbox -n '__mtbox_at "doctor"' -l as-censor -d 'only this: probe the proxy and the site, tell differences'
+complete -c mtbox -n '__mtbox_at "doctor"' -l target -x -d 'probe this, not the first listener'
+complete -c mtbox -n '__mtbox_at "doctor"' -s h -l help -d 'print this help'
+complete -c mtbox -n '__mtbox_at "doctor"' -s v -l version -d 'print the version'
