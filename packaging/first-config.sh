@@ -48,4 +48,4 @@ mv "$new" "$config"
 trap - EXIT
 
 echo "Wrote $config: one user, a fresh secret, port $port."
-echo "The link for Telegram: mtbox access $config"
+echo "The link for Telegram: mtbox access $config --qr"

@@ -4,7 +4,6 @@
 
 #[path = "packaging/completions.rs"]
 mod completions;
-#[cfg(feature = "tls")]
 #[path = "../packaging/generator/mod.rs"]
 mod generator;
 #[path = "packaging/image.rs"]
@@ -20,8 +19,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// The mini flavour has other flags; what is published describes the full one.
-#[cfg(feature = "tls")]
 #[test]
 fn the_generated_files_are_what_the_tables_say() {
     for (name, text) in generator::files() {

@@ -1,9 +1,15 @@
 # bash completion for mtbox
 # made from the program's tables by packaging/generate.rs; do not edit
 
-# The names of the users in the config file $1.
+# The names of the users in the config file $1, or in the usual one.
 _mtbox_users() {
-    sed -n '/^[[:space:]]*\[secrets\]/,/^[[:space:]]*\[/s/^[[:space:]]*"\{0,1\}\([A-Za-z0-9_.@-]*\)"\{0,1\}[[:space:]]*=.*/\1/p' "${1/#\~/$HOME}" 2>/dev/null
+    local file=${1/#\~/$HOME}
+    if [[ -z $file ]]; then
+        for file in mtbox.toml /etc/mtbox/mtbox.toml; do
+            [[ -f $file ]] && break
+        done
+    fi
+    sed -n '/^[[:space:]]*\[secrets\]/,/^[[:space:]]*\[/s/^[[:space:]]*"\{0,1\}\([A-Za-z0-9_.@-]*\)"\{0,1\}[[:space:]]*=.*/\1/p' "$file" 2>/dev/null
 }
 
 # What may follow the words $1: further words, flags, flags that take a value, places.
@@ -53,22 +59,22 @@ _mtbox_shape() {
         'user remove')
             flags='--config -h --help -v --version'
             valued='--config'
-            places=('any')
+            places=('user')
             ;;
         'user rotate')
             flags='--host --qr --no-qr --config -h --help -v --version'
             valued='--host --config'
-            places=('any')
+            places=('user')
             ;;
         'user disable')
             flags='--config -h --help -v --version'
             valued='--config'
-            places=('any')
+            places=('user')
             ;;
         'user enable')
             flags='--config -h --help -v --version'
             valued='--config'
-            places=('any')
+            places=('user')
             ;;
         'user list')
             flags='--config --json -h --help -v --version'
@@ -136,6 +142,7 @@ _mtbox() {
             # bash cuts --flag=value into three.
             flag=${COMP_WORDS[at - 1]}
         elif [[ -n $flag ]]; then
+            [[ $flag == --config ]] && config=$word
             flag=''
         elif [[ $word == -* ]]; then
             [[ " $valued " == *" $word "* ]] && flag=$word

@@ -55,10 +55,26 @@ function __mtbox_at
     test (count $argv) = 1; or test (math (count $words) - 1) = $argv[2]
 end
 
-# The names of the users in the config file that was named before.
+# The value of the flag --config before the cursor, if it is there.
+function __mtbox_config
+    set -l words (commandline -opc)
+    if set -l at (contains -i -- --config $words)
+        printf '%s\n' $words[(math $at + 1)]
+    else
+        string replace -f -- --config= '' $words
+    end
+end
+
+# The names of the users in the config file $argv[1], or in the usual one.
 function __mtbox_users
-    set -l words (__mtbox_words)
-    sed -n '/^[[:space:]]*\[secrets\]/,/^[[:space:]]*\[/s/^[[:space:]]*"\{0,1\}\([A-Za-z0-9_.@-]*\)"\{0,1\}[[:space:]]*=.*/\1/p' (string replace -r '^~' ~ -- $words[2]) 2>/dev/null
+    set -l file (string replace -r '^~' ~ -- $argv[1])
+    if test -z "$file"
+        for usual in mtbox.toml /etc/mtbox/mtbox.toml
+            set file $usual
+            test -f $file; and break
+        end
+    end
+    sed -n '/^[[:space:]]*\[secrets\]/,/^[[:space:]]*\[/s/^[[:space:]]*"\{0,1\}\([A-Za-z0-9_.@-]*\)"\{0,1\}[[:space:]]*=.*/\1/p' $file 2>/dev/null
 end
 
 complete -c mtbox -f
@@ -69,7 +85,7 @@ complete -c mtbox -n '__mtbox_at "" 0' -a simple-run -d 'Run the proxy for one s
 complete -c mtbox -n '__mtbox_at "" 0' -a generate-secret -d 'Make a secret for a host and print it.'
 complete -c mtbox -n '__mtbox_at "" 0' -a access -d 'Print the links for the users of a config file, as JSON, plain or as QR codes.'
 complete -c mtbox -n '__mtbox_at "" 0' -a check -d 'Tell what is wrong with a config file, and where.'
-complete -c mtbox -n '__mtbox_at "" 0' -a user -d ''
+complete -c mtbox -n '__mtbox_at "" 0' -a user -d 'add, remove, rotate, disable, enable, list'
 complete -c mtbox -n '__mtbox_at "" 0' -a explain -d 'Ask the running proxy why a user was refused, and what helps.'
 complete -c mtbox -n '__mtbox_at "" 0' -a doctor -d 'Look at everything that a config depends on, and say what to do.'
 complete -c mtbox -n '__mtbox_at ""' -s h -l help -d 'print this help'
@@ -118,7 +134,7 @@ complete -c mtbox -n '__mtbox_at "access"' -s i -l ipv4 -x -d 'public IPv4 addre
 complete -c mtbox -n '__mtbox_at "access"' -s I -l ipv6 -x -d 'public IPv6 address, if the file states none'
 complete -c mtbox -n '__mtbox_at "access"' -s p -l port -x -d 'port for the links, if not the first listener\'s'
 complete -c mtbox -n '__mtbox_at "access"' -s x -l hex -d 'hexadecimal secrets in the links'
-complete -c mtbox -n '__mtbox_at "access"' -l user -x -a '(__mtbox_users)' -d 'this user only'
+complete -c mtbox -n '__mtbox_at "access"' -l user -x -a '(__mtbox_users (__mtbox_words)[2])' -d 'this user only'
 complete -c mtbox -n '__mtbox_at "access"' -l plain -d 'one link per line, with the name before it if there are several'
 complete -c mtbox -n '__mtbox_at "access"' -l qr -d 'draw the first link of each user as a QR code'
 complete -c mtbox -n '__mtbox_at "access"' -s h -l help -d 'print this help'
@@ -145,10 +161,12 @@ complete -c mtbox -n '__mtbox_at "user add"' -l config -r -F -d 'the file, mtbox
 complete -c mtbox -n '__mtbox_at "user add"' -s h -l help -d 'print this help'
 complete -c mtbox -n '__mtbox_at "user add"' -s v -l version -d 'print the version'
 
+complete -c mtbox -n '__mtbox_at "user remove" 0' -a '(__mtbox_users (__mtbox_config))'
 complete -c mtbox -n '__mtbox_at "user remove"' -l config -r -F -d 'the file, mtbox.toml or /etc/mtbox/mtbox.toml if not given'
 complete -c mtbox -n '__mtbox_at "user remove"' -s h -l help -d 'print this help'
 complete -c mtbox -n '__mtbox_at "user remove"' -s v -l version -d 'print the version'
 
+complete -c mtbox -n '__mtbox_at "user rotate" 0' -a '(__mtbox_users (__mtbox_config))'
 complete -c mtbox -n '__mtbox_at "user rotate"' -l host -x -d 'site that strangers see, if not the usual one'
 complete -c mtbox -n '__mtbox_at "user rotate"' -l qr -d 'draw the link as a QR code, also where nobody looks'
 complete -c mtbox -n '__mtbox_at "user rotate"' -l no-qr -d 'do not draw it'
@@ -156,10 +174,12 @@ complete -c mtbox -n '__mtbox_at "user rotate"' -l config -r -F -d 'the file, mt
 complete -c mtbox -n '__mtbox_at "user rotate"' -s h -l help -d 'print this help'
 complete -c mtbox -n '__mtbox_at "user rotate"' -s v -l version -d 'print the version'
 
+complete -c mtbox -n '__mtbox_at "user disable" 0' -a '(__mtbox_users (__mtbox_config))'
 complete -c mtbox -n '__mtbox_at "user disable"' -l config -r -F -d 'the file, mtbox.toml or /etc/mtbox/mtbox.toml if not given'
 complete -c mtbox -n '__mtbox_at "user disable"' -s h -l help -d 'print this help'
 complete -c mtbox -n '__mtbox_at "user disable"' -s v -l version -d 'print the version'
 
+complete -c mtbox -n '__mtbox_at "user enable" 0' -a '(__mtbox_users (__mtbox_config))'
 complete -c mtbox -n '__mtbox_at "user enable"' -l config -r -F -d 'the file, mtbox.toml or /etc/mtbox/mtbox.toml if not given'
 complete -c mtbox -n '__mtbox_at "user enable"' -s h -l help -d 'print this help'
 complete -c mtbox -n '__mtbox_at "user enable"' -s v -l version -d 'print the version'
@@ -170,7 +190,7 @@ complete -c mtbox -n '__mtbox_at "user list"' -s h -l help -d 'print this help'
 complete -c mtbox -n '__mtbox_at "user list"' -s v -l version -d 'print the version'
 
 complete -c mtbox -n '__mtbox_at "explain" 0' -F
-complete -c mtbox -n '__mtbox_at "explain" 1' -a '(__mtbox_users)'
+complete -c mtbox -n '__mtbox_at "explain" 1' -a '(__mtbox_users (__mtbox_words)[2])'
 complete -c mtbox -n '__mtbox_at "explain"' -l json -d 'as the proxy says it, for programs'
 complete -c mtbox -n '__mtbox_at "explain"' -s h -l help -d 'print this help'
 complete -c mtbox -n '__mtbox_at "explain"' -s v -l version -d 'print the version'

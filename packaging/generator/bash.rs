@@ -1,6 +1,8 @@
 //! The completion for bash. It needs nothing but bash 4 and sed(1), so that it works from a
 //! minimal system's `/etc/profile` as well as with the bash-completion package.
 
+use mtbox::cli::user::FILES;
+
 use super::calls::{self, Call, Words};
 use super::{ORIGIN, USER_NAMES};
 
@@ -28,6 +30,7 @@ pub fn render() -> String {
     TEMPLATE
         .replace("@ORIGIN@", ORIGIN)
         .replace("@USER_NAMES@", USER_NAMES)
+        .replace("@USUAL@", &FILES.join(" "))
         .replace("@SHAPES@", &shapes)
         .replace("@VALUES@", &values)
 }
@@ -64,7 +67,7 @@ fn kind(words: &Words) -> String {
     match words {
         Words::Any => "any".to_string(),
         Words::File => "file".to_string(),
-        Words::User => "user".to_string(),
+        Words::UserOfArgument | Words::UserOfFlag => "user".to_string(),
         Words::Choice(words) => words.join(" "),
     }
 }
@@ -76,9 +79,15 @@ fn quoted(text: &str) -> String {
 const TEMPLATE: &str = r#"# bash completion for mtbox
 # @ORIGIN@
 
-# The names of the users in the config file $1.
+# The names of the users in the config file $1, or in the usual one.
 _mtbox_users() {
-    @USER_NAMES@ "${1/#\~/$HOME}" 2>/dev/null
+    local file=${1/#\~/$HOME}
+    if [[ -z $file ]]; then
+        for file in @USUAL@; do
+            [[ -f $file ]] && break
+        done
+    fi
+    @USER_NAMES@ "$file" 2>/dev/null
 }
 
 # What may follow the words $1: further words, flags, flags that take a value, places.
@@ -120,6 +129,7 @@ _mtbox() {
             # bash cuts --flag=value into three.
             flag=${COMP_WORDS[at - 1]}
         elif [[ -n $flag ]]; then
+            [[ $flag == --config ]] && config=$word
             flag=''
         elif [[ $word == -* ]]; then
             [[ " $valued " == *" $word "* ]] && flag=$word

@@ -13,8 +13,10 @@ pub enum Words {
     Any,
     /// A file or a folder.
     File,
-    /// One of the users in the config that stands before.
-    User,
+    /// One of the users in the config that stands before as an argument.
+    UserOfArgument,
+    /// One of the users in the config of the flag `--config`, or the usual one.
+    UserOfFlag,
     /// One of these.
     Choice(Vec<&'static str>),
 }
@@ -24,7 +26,7 @@ pub struct Call {
     /// Joined by blanks.
     pub words: String,
     /// What may come next, and what that does, where a command is not named yet.
-    pub next: Vec<(&'static str, &'static str)>,
+    pub next: Vec<(&'static str, String)>,
     command: Option<&'static Command>,
 }
 
@@ -41,27 +43,36 @@ impl Call {
 
     /// What may stand in their places.
     pub fn places(&self) -> Vec<Words> {
-        self.arguments().iter().map(|argument| self.named(argument.name)).collect()
+        let names = self.arguments().iter().map(|argument| argument.name);
+        names.map(|name| if name == "NAME" { self.user() } else { named(name) }).collect()
     }
 
     /// What stands behind a flag; `None` if it takes no value.
     pub fn value(&self, flag: &Flag) -> Option<Words> {
         let name = flag.value?;
-        Some(choice(flag.long).unwrap_or_else(|| self.named(name)))
+        let usual = || if flag.long == "user" { self.user() } else { named(name) };
+        Some(choice(flag.long).unwrap_or_else(usual))
     }
 
-    fn named(&self, name: &str) -> Words {
-        match name {
-            "CONFIG" | "PATH" | "FILE" => Words::File,
-            "NAME" if self.knows_users() => Words::User,
-            _ => Words::Any,
+    /// A user who is there; who is added has a new name.
+    fn user(&self) -> Words {
+        let mut flags = self.command.map_or(&[][..], |command| command.flags).iter();
+        if self.words.ends_with(" add") {
+            Words::Any
+        } else if self.arguments().iter().any(|argument| argument.name == "CONFIG") {
+            Words::UserOfArgument
+        } else if flags.any(|flag| flag.long == "config") {
+            Words::UserOfFlag
+        } else {
+            Words::Any
         }
     }
+}
 
-    /// Does it speak of users that are there? Who is added has a new name.
-    fn knows_users(&self) -> bool {
-        !self.words.ends_with(" add")
-            && self.arguments().iter().any(|argument| argument.name == "CONFIG")
+fn named(name: &str) -> Words {
+    match name {
+        "CONFIG" | "PATH" | "FILE" => Words::File,
+        _ => Words::Any,
     }
 }
 
@@ -69,27 +80,43 @@ impl Call {
 pub fn all() -> Vec<Call> {
     let mut calls = vec![Call { words: String::new(), next: Vec::new(), command: None }];
     for command in commands() {
-        let mut words = String::new();
+        let mut at = 0;
         for word in command.name.split(' ') {
-            let before = words.clone();
-            let blank = if words.is_empty() { "" } else { " " };
-            words.push_str(blank);
-            words.push_str(word);
-            let about = if words == command.name { command.about } else { "" };
-            if let Some(call) = calls.iter_mut().find(|call| call.words == before)
-                && call.next.iter().all(|(known, _)| *known != word)
-            {
-                call.next.push((word, about));
-            }
-            if calls.iter().all(|call| call.words != words) {
-                calls.push(Call { words: words.clone(), next: Vec::new(), command: None });
-            }
+            at = below(&mut calls, at, word);
         }
-        if let Some(call) = calls.iter_mut().find(|call| call.words == words) {
-            call.command = Some(command);
+        calls[at].command = Some(command);
+    }
+    let abouts: Vec<(String, String)> = calls.iter().map(about).collect();
+    for call in &mut calls {
+        for (word, about) in &mut call.next {
+            let words = joined(&call.words, word);
+            let known = abouts.iter().find(|(name, _)| *name == words);
+            *about = known.map(|(_, about)| about.clone()).unwrap_or_default();
         }
     }
     calls
+}
+
+/// Where the call is that has one word more; it is made if it is not there.
+fn below(calls: &mut Vec<Call>, at: usize, word: &'static str) -> usize {
+    let words = joined(&calls[at].words, word);
+    if let Some(known) = calls.iter().position(|call| call.words == words) {
+        return known;
+    }
+    calls[at].next.push((word, String::new()));
+    calls.push(Call { words, next: Vec::new(), command: None });
+    calls.len() - 1
+}
+
+/// What a command does, or which words may follow.
+fn about(call: &Call) -> (String, String) {
+    let next: Vec<&str> = call.next.iter().map(|(word, _)| *word).collect();
+    let about = call.command.map_or_else(|| next.join(", "), |command| command.about.to_string());
+    (call.words.clone(), about)
+}
+
+fn joined(words: &str, word: &str) -> String {
+    format!("{words} {word}").trim_start().to_string()
 }
 
 /// The commands that help shows; a name of several words is one word after another.

@@ -1,5 +1,7 @@
 //! The completion for fish.
 
+use mtbox::cli::user::FILES;
+
 use super::calls::{self, Words};
 use super::{ORIGIN, USER_NAMES};
 
@@ -59,6 +61,7 @@ pub fn render() -> String {
     TEMPLATE
         .replace("@ORIGIN@", ORIGIN)
         .replace("@USER_NAMES@", USER_NAMES)
+        .replace("@USUAL@", &FILES.join(" "))
         .replace("@STARTS@", &starts.join(" "))
         .replace("@VALUED@", &valued)
         .replace("@RULES@", &rules)
@@ -68,7 +71,8 @@ fn offer(words: &Words) -> Option<String> {
     match words {
         Words::Any => None,
         Words::File => Some("-F".to_string()),
-        Words::User => Some("-a '(__mtbox_users)'".to_string()),
+        Words::UserOfArgument => Some("-a '(__mtbox_users (__mtbox_words)[2])'".to_string()),
+        Words::UserOfFlag => Some("-a '(__mtbox_users (__mtbox_config))'".to_string()),
         Words::Choice(words) => Some(format!("-a '{}'", words.join(" "))),
     }
 }
@@ -113,10 +117,26 @@ function __mtbox_at
     test (count $argv) = 1; or test (math (count $words) - 1) = $argv[2]
 end
 
-# The names of the users in the config file that was named before.
+# The value of the flag --config before the cursor, if it is there.
+function __mtbox_config
+    set -l words (commandline -opc)
+    if set -l at (contains -i -- --config $words)
+        printf '%s\n' $words[(math $at + 1)]
+    else
+        string replace -f -- --config= '' $words
+    end
+end
+
+# The names of the users in the config file $argv[1], or in the usual one.
 function __mtbox_users
-    set -l words (__mtbox_words)
-    @USER_NAMES@ (string replace -r '^~' ~ -- $words[2]) 2>/dev/null
+    set -l file (string replace -r '^~' ~ -- $argv[1])
+    if test -z "$file"
+        for usual in @USUAL@
+            set file $usual
+            test -f $file; and break
+        end
+    end
+    @USER_NAMES@ $file 2>/dev/null
 end
 
 complete -c mtbox -f

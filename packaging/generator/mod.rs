@@ -23,8 +23,8 @@ pub fn files() -> Vec<(&'static str, String)> {
 /// First line of each completion, behind a comment mark.
 const ORIGIN: &str = "made from the program's tables by packaging/generate.rs; do not edit";
 
-/// Prints the user names of the config file `$1`, one a line, with sed(1): the keys of `[secrets]`
-/// that need no quotes, or have them. Part of every completion.
+/// Prints the user names of the config file behind it, one a line, with sed(1): the keys of
+/// `[secrets]` that need no quotes, or have them. Part of every completion.
 const USER_NAMES: &str = concat!(
     r#"sed -n '/^[[:space:]]*\[secrets\]/,/^[[:space:]]*\[/"#,
     r#"s/^[[:space:]]*"\{0,1\}\([A-Za-z0-9_.@-]*\)"\{0,1\}[[:space:]]*=.*/\1/p'"#,

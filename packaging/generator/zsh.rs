@@ -1,6 +1,7 @@
 //! The completion for zsh, by `_arguments` of its own completion system.
 
 use mtbox::cli::args::Flag;
+use mtbox::cli::user::FILES;
 
 use super::calls::{self, Call, Words};
 use super::{ORIGIN, USER_NAMES};
@@ -12,6 +13,7 @@ pub fn render() -> String {
     TEMPLATE
         .replace("@ORIGIN@", ORIGIN)
         .replace("@USER_NAMES@", USER_NAMES)
+        .replace("@USUAL@", &FILES.join(" "))
         .replace("@FUNCTIONS@", &functions)
 }
 
@@ -19,8 +21,9 @@ pub fn render() -> String {
 /// Its variables are seen by `_arguments`, which has a `next` of its own.
 fn function(call: &Call) -> String {
     let mut out = format!("\n{}() {{\n", name(&call.words));
+    out.push_str("    local state line\n    local -A opt_args\n");
     if !call.next.is_empty() {
-        out.push_str("    local state line\n    local -A opt_args\n    local -a mtbox_next=(\n");
+        out.push_str("    local -a mtbox_next=(\n");
         for (word, about) in &call.next {
             out.push_str(&format!("        '{}:{}'\n", word, quoted(about)));
         }
@@ -71,7 +74,8 @@ fn action(words: &Words) -> String {
     match words {
         Words::Any => " ".to_string(),
         Words::File => "_files".to_string(),
-        Words::User => "_mtbox_users".to_string(),
+        Words::UserOfArgument => r#"{_mtbox_users "$line[1]"}"#.to_string(),
+        Words::UserOfFlag => r#"{_mtbox_users "$opt_args[--config]"}"#.to_string(),
         Words::Choice(words) => format!("({})", words.join(" ")),
     }
 }
@@ -95,10 +99,16 @@ fn quoted(text: &str) -> String {
 const TEMPLATE: &str = r#"#compdef mtbox
 # @ORIGIN@
 
-# The names of the users in the config file that was named before.
+# The names of the users in the config file $1, or in the usual one.
 _mtbox_users() {
+    local file=${(Q)1}
     local -a users
-    users=(${(f)"$(@USER_NAMES@ ${~line[1]} 2>/dev/null)"})
+    if [[ -z $file ]]; then
+        for file in @USUAL@; do
+            [[ -f $file ]] && break
+        done
+    fi
+    users=(${(f)"$(@USER_NAMES@ ${~file} 2>/dev/null)"})
     compadd -a users
 }
 @FUNCTIONS@

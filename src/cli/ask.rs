@@ -4,7 +4,7 @@
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::config::settings::{Endpoint, Settings};
 use crate::proto::url::percent_encoded;
@@ -27,9 +27,13 @@ pub fn proxy(settings: &Settings, page: &str) -> Result<Answer, String> {
         io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
             format!("nobody listens on {endpoint}: is mtbox running with this config?")
         }
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
+            let wait_s = PATIENCE.as_secs();
+            format!("{endpoint} does not answer within {wait_s} s: is mtbox stopped, or very busy?")
+        }
         _ => format!("no answer from {endpoint}: {e}"),
     };
-    let answer = get(endpoint, page).map_err(trouble)?;
+    let answer = get(endpoint, page, PATIENCE).map_err(trouble)?;
     read(&answer).ok_or_else(|| format!("{endpoint} is not mtbox: another program listens there"))
 }
 
@@ -38,28 +42,46 @@ pub fn quoted(name: &str) -> String {
     percent_encoded(name)
 }
 
-fn get(endpoint: &Endpoint, page: &str) -> io::Result<Vec<u8>> {
+/// The raw answer, within `patience` from the first byte to the last.
+fn get(endpoint: &Endpoint, page: &str, patience: Duration) -> io::Result<Vec<u8>> {
+    let until = Instant::now() + patience;
     match endpoint {
         Endpoint::Tcp(addr) => {
-            let stream = TcpStream::connect_timeout(&reachable(*addr), PATIENCE)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            stream.set_write_timeout(Some(PATIENCE))?;
-            exchange(stream, page)
+            let stream = TcpStream::connect_timeout(&reachable(*addr), patience)?;
+            stream.set_write_timeout(Some(patience))?;
+            exchange(stream, page, until, |stream, left| stream.set_read_timeout(Some(left)))
         }
         Endpoint::Unix(path) => {
             let stream = UnixStream::connect(path)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            stream.set_write_timeout(Some(PATIENCE))?;
-            exchange(stream, page)
+            stream.set_write_timeout(Some(patience))?;
+            exchange(stream, page, until, |stream, left| stream.set_read_timeout(Some(left)))
         }
     }
 }
 
-fn exchange(mut stream: impl Read + Write, page: &str) -> io::Result<Vec<u8>> {
+fn exchange<S: Read + Write>(
+    mut stream: S,
+    page: &str,
+    until: Instant,
+    limit: impl Fn(&S, Duration) -> io::Result<()>,
+) -> io::Result<Vec<u8>> {
     stream.write_all(format!("GET {page} HTTP/1.0\r\n\r\n").as_bytes())?;
-    let mut answer = Vec::new();
-    stream.take(MOST).read_to_end(&mut answer)?;
-    Ok(answer)
+    let (mut answer, mut piece) = (Vec::new(), vec![0; PIECE]);
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            // Whoever dribbles is not waited for either.
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        limit(&stream, left)?;
+        match stream.read(&mut piece) {
+            Ok(0) => return Ok(answer),
+            Ok(_) if answer.len() >= MOST => return Err(io::ErrorKind::FileTooLarge.into()),
+            Ok(count) => answer.extend_from_slice(piece.get(..count).unwrap_or_default()),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
 }
 
 /// Who listens everywhere listens on loopback.
@@ -81,7 +103,8 @@ fn read(answer: &[u8]) -> Option<Answer> {
 
 const PATIENCE: Duration = Duration::from_secs(5);
 /// More than the statistics of as many users as a config can hold.
-const MOST: u64 = 16 << 20;
+const MOST: usize = 16 << 20;
+const PIECE: usize = 64 << 10;
 const NO_API: &str = "the config has no api-bind-to, so the proxy cannot be asked; add the line \
                       api-bind-to = \"127.0.0.1:9090\" above the first [table], and reload";
 
@@ -99,6 +122,26 @@ mod tests {
         assert!(read(b"HTTP/1.0 200 OK\r\n\r\n\xff").is_none());
         for (text, want) in [("0.0.0.0:1", "127.0.0.1:1"), ("[::]:2", "[::1]:2")] {
             assert_eq!(reachable(text.parse().unwrap()), want.parse().unwrap());
+        }
+    }
+    #[test]
+    fn who_is_silent_or_dribbles_for_ever_is_not_waited_for() {
+        use std::net::TcpListener;
+        for dribbles in [false, true] {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            let endpoint = Endpoint::Tcp(listener.local_addr().unwrap());
+            let other = std::thread::spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                while dribbles && stream.write_all(b"x").is_ok() {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                // Holds the connection until the other side has had enough.
+                while matches!(stream.read(&mut [0; 64]), Ok(count) if count > 0) {}
+            });
+            let outcome = get(&endpoint, "/explain", Duration::from_millis(200));
+            let kind = outcome.unwrap_err().kind();
+            assert!(matches!(kind, io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock), "{kind}");
+            other.join().unwrap();
         }
     }
 }

@@ -16,10 +16,12 @@ pub fn explain(given: &Given) -> Result<(), Failure> {
     let answer = ask::proxy(&settings, &page).map_err(Failure::trouble)?;
     match answer.status {
         200 => say(&answer.body),
-        404 if name.is_empty() || answer.body.starts_with("404") => {
+        404 if answer.body.starts_with("no user is called ") => {
+            return Err(Failure::trouble(answer.body.trim_end()));
+        }
+        404 => {
             return Err(Failure::trouble("the proxy that runs is too old to explain; restart it"));
         }
-        404 => return Err(Failure::trouble(answer.body.trim_end())),
         other => return Err(Failure::trouble(format!("the proxy answers {other}; ask again"))),
     }
     Ok(())

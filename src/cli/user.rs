@@ -193,8 +193,8 @@ fn shown(name: &str) -> String {
     name.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
-/// Where the config is looked for.
-const FILES: &[&str] = &["mtbox.toml", "/etc/mtbox/mtbox.toml"];
+/// Which config is meant where none is named: the first of these that is there.
+pub const FILES: &[&str] = &["mtbox.toml", "/etc/mtbox/mtbox.toml"];
 /// Which file.
 pub const CONFIG: Flag = Flag::with_value(
     None,

@@ -3,9 +3,9 @@
 
 use std::net::IpAddr;
 
-use crate::daemon::pipe::Lanes;
 use crate::daemon::session::{Session, Stage, Why};
 use crate::daemon::world::World;
+use crate::io::clock::Tick;
 use crate::policy::recorder::{Cause, Detail};
 use crate::policy::users::UserId;
 use crate::proto::client_hello::Suspicion;
@@ -47,20 +47,19 @@ pub fn of_end<W>(session: &Session<W>, world: &mut World, why: Why) {
         (Why::Revoked, _) => Cause::Revoked,
         (Why::Garbled, _) => Cause::Garbled,
         (Why::Handshake | Why::Gone | Why::Reset, Stage::Greeting(_)) => Cause::Silent,
-        (Why::Finished | Why::Reset, Stage::Pipe(pipe)) if is_cut_off(session, world) => {
-            match (&pipe.lanes, pipe.server.done || pipe.server.dead) {
-                (Lanes::Relay(relay), true) if !relay.down.has_begun() => Cause::DcHungUp,
-                _ => return,
-            }
-        }
         _ => return,
     };
     world.note(user, cause, Detail::None);
 }
 
-/// It ended so soon that nobody can have wanted it.
-fn is_cut_off<W>(session: &Session<W>, world: &World) -> bool {
-    world.now.0 < session.born.0 + SOON_MS
+/// Telegram's end has finished, or broken, before a byte of it came and before the client's did.
+/// After a while that is how a connection ends that nobody used.
+pub fn of_hang_up(user: Option<UserId>, born: Tick, world: &mut World) {
+    if let Some(user) = user
+        && world.now.0 < born.0 + SOON_MS
+    {
+        world.note(user, Cause::DcHungUp, Detail::None);
+    }
 }
 
 /// Telegram answers within a second, even over bad lines within a few.

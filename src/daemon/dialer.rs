@@ -105,6 +105,18 @@ impl<W: Wire> Dial<W> {
         let lookup = self.until.filter(|_| is_lookup);
         attempts.chain(stagger).chain(lookup).min().unwrap_or(Tick(0))
     }
+
+    /// Why a client that leaves now has waited so long; `None` = it has not.
+    fn tired_of(&self, now: Tick) -> Option<(Cause, Detail)> {
+        let begun_ms = self.until?.0.saturating_sub(LOOKUP_MS);
+        if now.0 < begun_ms + TIRED_MS {
+            return None;
+        }
+        let lookup = matches!(self.targets, Targets::Named { .. });
+        let lookup = lookup.then_some((Cause::FrontUnknown, Detail::None));
+        let silence = self.attempts.iter().flatten().next().map(Attempt::silence);
+        lookup.or(silence).or(self.trouble)
+    }
 }
 
 /// One look at a dial: judges woken attempts, drops late ones, starts the next.
@@ -124,6 +136,9 @@ pub fn dial<N: Net>(
     // A FIN without a request before it: nobody waits for an answer any more.
     let gone = speechless && session.client.done;
     if session.client.ready.broken || session.client.dead || gone {
+        if let Some(trouble) = stage.tired_of(world.now) {
+            tell(session, world, trouble);
+        }
         return Turn::Stop(Fate::Done(Why::Gone));
     }
     if matches!(stage.targets, Targets::Routed(_)) {
@@ -318,14 +333,7 @@ fn give_up<W: Wire>(session: &mut Session<W>, world: &mut World, why: Why) -> Tu
         Stage::Dial(stage) => stage.trouble.take(),
         _ => None,
     };
-    match (session.user, trouble) {
-        (Some(user), Some((cause, detail))) => world.note(user, cause, detail),
-        (Some(user), None) => world.note(user, Cause::DcUnreachable, Detail::None),
-        (None, Some((Cause::DcUnreachable, _)) | None) => {
-            world.note_stranger(session.addr, Cause::FrontDown);
-        }
-        (None, Some((cause, _))) => world.note_stranger(session.addr, cause),
-    }
+    tell(session, world, trouble.unwrap_or((Cause::DcUnreachable, Detail::None)));
     if session.fronted {
         session.client.wire.reset_on_close();
         return Turn::Stop(Fate::Done(why));
@@ -335,6 +343,16 @@ fn give_up<W: Wire>(session: &mut Session<W>, world: &mut World, why: Why) -> Tu
     let line = format!("event=dc-unreachable user={name:?} why={}", why.as_str());
     world.folded.warn(world.now, &line);
     greet::leave(session, world, why)
+}
+
+/// Tells the recorder what is wrong with the other end. All strangers find the same site, so it is
+/// not told by their networks.
+fn tell<W>(session: &Session<W>, world: &mut World, (cause, detail): (Cause, Detail)) {
+    match (session.user, cause) {
+        (Some(user), _) => world.note(user, cause, detail),
+        (None, Cause::DcUnreachable) => world.note_site(Cause::FrontDown, detail),
+        (None, _) => world.note_site(cause, detail),
+    }
 }
 
 /// An address that did not answer, or how it did.
@@ -384,6 +402,9 @@ const OPENING: usize = 32_768;
 const STAGGER_MS: u64 = 250;
 /// For finding the addresses of a name.
 pub const LOOKUP_MS: u64 = 10_000;
+/// A client that leaves later than this has lost its patience with the other end: apps begin anew
+/// after some seconds, long before the last address of a silent data centre has been tried.
+const TIRED_MS: u64 = 2_000;
 /// Addresses tried for one session.
 const MOST_ADDRESSES: usize = 8;
 const LOOP_ADVICE: &str = "event=front-loop hint=\"the front is this proxy itself; set \

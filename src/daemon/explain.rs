@@ -107,9 +107,10 @@ fn detail(world: &World, entry: &Entry) -> Option<String> {
         }
         Detail::Dc(dc) => format!("data centre {dc}"),
         Detail::Dial(addr, error) => dialled(addr, error),
+        Detail::Behind(addr, fault) => format!("{addr}: {}", fault.as_str()),
         Detail::Way(number) => match world.routes.told(number as usize) {
             Some((name, Some(why))) => format!("{name}: {why}"),
-            Some((name, None)) => format!("{name}: it rests after failures"),
+            Some((name, None)) => format!("{name}: no answer"),
             None => "a proxy that the config does not name any more".to_owned(),
         },
         Detail::From(network) if world.settings.log_addresses => format!("around {network}"),
@@ -132,35 +133,77 @@ fn hints(world: &World, id: UserId) -> Vec<String> {
         hints.push("the user is switched off, see disabled-users".to_owned());
     }
     match (connections(world, id), user.last_seen_ms) {
-        (0, None) => {
-            hints.push(
-                "never seen since the start: the link was not used, or the port does not arrive \
-                 here (firewall, port forwarding)"
-                    .to_owned(),
-            );
-            let strangers = world.recorder.of(None);
-            let wrong = strangers.iter().filter(|entry| entry.cause == Cause::WrongKey);
-            let count: u32 = wrong.map(|entry| entry.count).sum();
-            if count > 0 {
-                hints.push(format!(
-                    "{count} hellos came with a key that is nobody's: if one of them is this \
-                     user's, the link is an old one"
-                ));
-            }
-        }
+        (0, None) => hints.push(
+            "never seen since the start: the link was not used, or the port does not arrive here \
+             (firewall, port forwarding)"
+                .to_owned(),
+        ),
         (0, Some(at)) => hints.push(format!("not connected now; last seen {}", stamp(world, at))),
         (1, _) => hints.push("connected now, with one session".to_owned()),
         (live, _) => hints.push(format!("connected now, with {live} sessions")),
     }
+    if connections(world, id) == 0 {
+        hints.extend(nameless(world));
+    }
+    hints.extend(clock(world, id));
     if world.is_without_clock() {
         hints.push("the clock of this machine is not set, so clocks are not compared".to_owned());
     }
     hints
 }
 
+/// Who was turned away before anybody could know who it was: it may have been this user.
+fn nameless(world: &World) -> Vec<String> {
+    let strangers = world.recorder.of(None);
+    let count = |cause: Cause| -> u64 {
+        strangers.iter().filter(|e| e.cause == cause).map(|e| u64::from(e.count)).sum()
+    };
+    let mut hints = Vec::new();
+    let wrong = count(Cause::WrongKey);
+    if wrong > 0 {
+        hints.push(format!(
+            "{wrong} hellos came with a key that is nobody's: if one of them is this user's, the \
+             link is an old one"
+        ));
+    }
+    let before = |cause: &Cause| {
+        let count = count(*cause);
+        (count > 0).then(|| format!("{} {count}", cause.as_str()))
+    };
+    let before: Vec<String> = BEFORE_THE_KEY.iter().filter_map(before).collect();
+    if !before.is_empty() {
+        hints.push(format!(
+            "others were turned away before their keys were tried, this user maybe among them: {}; \
+             see what is told of strangers",
+            before.join(", ")
+        ));
+    }
+    hints
+}
+
+/// When several people's clocks are off to the same side, it is ours that is wrong.
+fn clock(world: &World, id: UserId) -> Option<String> {
+    let side = |entry: &Entry| match entry.detail {
+        Detail::Off(off_s) => Some(off_s < 0),
+        _ => None,
+    };
+    let is_behind = world.recorder.iter().filter(|e| e.user == Some(id)).find_map(side)?;
+    // A user has one such entry at most.
+    let alike = world.recorder.iter().filter(|entry| side(entry) == Some(is_behind)).count();
+    (alike > 1).then(|| {
+        let word = if is_behind { "ahead" } else { "behind" };
+        format!("the clocks of {alike} users differ likewise: most likely this machine's is {word}")
+    })
+}
+
+/// A name on one line of its own, whatever it is made of.
+fn shown(name: &str) -> String {
+    name.replace(char::is_control, "\u{fffd}")
+}
+
 fn text_of(world: &World, id: UserId) -> String {
     let user = world.users.get(id);
-    let mut out = format!("{}\n", user.name());
+    let mut out = format!("{}\n", shown(user.name()));
     for hint in hints(world, id) {
         out.push_str(&format!("  {hint}\n"));
     }
@@ -200,9 +243,38 @@ fn write_entries(out: &mut String, world: &World, entries: &[&Entry]) {
     }
 }
 
+/// What befalls people and strangers alike.
+const BEFORE_THE_KEY: [Cause; 6] = [
+    Cause::UnknownHost,
+    Cause::Blocklisted,
+    Cause::NotAllowlisted,
+    Cause::Full,
+    Cause::BadHeader,
+    Cause::Pressure,
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::keys;
+
+    #[test]
+    fn remedies_name_no_key_that_does_not_exist() {
+        let is_of_a_key = |letter: char| letter.is_ascii_alphanumeric() || "-._".contains(letter);
+        let mut named = 0;
+        for cause in Cause::ALL {
+            for word in cause.remedy().split(|letter| !is_of_a_key(letter)) {
+                let word = word.trim_matches(['.', '-']);
+                if word.contains(['.', '-', '_']) && !VALUES.contains(&word) {
+                    assert!(keys::find(word).is_some() || keys::is_table(word), "{word}");
+                    named += 1;
+                }
+            }
+        }
+        assert!(named >= 12, "{named}");
+    }
+
+    const VALUES: [&str; 1] = ["only-ipv4"];
 
     #[test]
     fn names_come_from_the_path_or_the_query_and_may_be_anything() {

@@ -1,5 +1,6 @@
 //! The talk with a SOCKS5 proxy over a connected socket, for the dialler and for errands.
 
+use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut};
 
 use crate::daemon::routes::Routes;
@@ -20,8 +21,27 @@ pub struct Hop {
 pub enum Trouble {
     /// The way is to blame.
     Way(String),
-    /// The goal is: the proxy works, and says that it cannot be reached.
-    Goal(&'static str),
+    /// The goal is: the way works, and the goal cannot be reached by it.
+    Goal(Beyond),
+}
+
+/// Who says that a goal cannot be reached, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beyond {
+    /// The proxy.
+    Proxy(SocksFault),
+    /// Our own system: errno(3), or 0.
+    System(i32),
+}
+
+impl fmt::Display for Beyond {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Proxy(fault) => f.write_str(fault.as_str()),
+            Self::System(0) => f.write_str("no connection"),
+            Self::System(code) => io::Error::from_raw_os_error(*code).fmt(f),
+        }
+    }
 }
 
 impl Hop {
@@ -70,7 +90,7 @@ impl Hop {
 
 fn blame(fault: SocksFault) -> Trouble {
     match fault.is_of_the_goal() {
-        true => Trouble::Goal(fault.as_str()),
+        true => Trouble::Goal(Beyond::Proxy(fault)),
         false => Trouble::Way(fault.as_str().to_owned()),
     }
 }

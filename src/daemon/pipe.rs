@@ -6,6 +6,7 @@
 
 use std::io::IoSliceMut;
 
+use crate::daemon::causes;
 use crate::daemon::greet::{self, Turn};
 use crate::daemon::meter::Upstream;
 use crate::daemon::session::{End, Fate, Got, Session, Stage, Why};
@@ -88,7 +89,17 @@ pub fn pipe<W: Wire>(session: &mut Session<W>, world: &mut World) -> Turn {
     if let Moved::Garbled(fault) = moved[0] {
         return greet::expel(session, world, fault.as_str());
     }
+    // A FIN of the client's, read or not, makes the other one an answer to it.
+    let was_there = !server.done;
     moved[1] = carry(server, client, down, owner, Way::Out, &mut session.active, world);
+    if was_there
+        && server.done
+        && !(client.done || client.ready.hup)
+        && let Lanes::Relay(relay) = &pipe.lanes
+        && !relay.down.has_begun()
+    {
+        causes::of_hang_up(session.user, session.born, world);
+    }
 
     // A reset goes through as a reset, behind what was sent before it.
     if mirror_reset(client, server) || mirror_reset(server, client) {

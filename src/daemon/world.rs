@@ -324,6 +324,11 @@ impl World {
         self.recorder.note(None, cause, Detail::network(addr), self.now.0);
     }
 
+    /// Notes what is wrong with the site that strangers are led to.
+    pub fn note_site(&mut self, cause: Cause, detail: Detail) {
+        self.recorder.note(None, cause, detail, self.now.0);
+    }
+
     /// A client address as it may appear in a log: /24 or /48 unless the operator asked for all.
     pub fn shown(&self, addr: IpAddr) -> String {
         if self.settings.log_addresses {

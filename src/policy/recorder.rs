@@ -5,6 +5,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::policy::users::UserId;
+use crate::proto::socks5::SocksFault;
 
 pub use cause::Cause;
 
@@ -44,6 +45,8 @@ pub enum Detail {
     Dc(u16),
     /// The address that failed, and errno(3); 0 = it did not answer.
     Dial(SocketAddr, i32),
+    /// The address that could not be reached through a proxy, and what the proxy said.
+    Behind(SocketAddr, SocksFault),
     /// The number of the way to Telegram.
     Way(u32),
     /// The network of a stranger: an address cut to /24 or /48.
@@ -86,6 +89,11 @@ impl Recorder {
         self.entries.push(Entry { user, cause, detail, count: 1, first_ms, last_ms });
     }
 
+    /// Everything, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter()
+    }
+
     /// What is known of a user, or of strangers; the latest first.
     pub fn of(&self, user: Option<UserId>) -> Vec<&Entry> {
         let mut found: Vec<&Entry> = self.entries.iter().filter(|e| e.user == user).collect();
@@ -101,16 +109,20 @@ impl Recorder {
     /// Drops the oldest entry of whoever holds most. Strangers, who can do this on purpose, are
     /// asked first.
     fn make_room(&mut self) {
-        let held = |user| self.entries.iter().filter(|entry| entry.user == user).count();
-        let most = match held(None) >= MOST_STRANGERS {
-            true => MOST,
-            false => self.entries.iter().map(|entry| held(entry.user)).max().unwrap_or(0),
+        let mut holders: Vec<Option<UserId>> = self.entries.iter().map(|e| e.user).collect();
+        holders.sort_unstable();
+        let strangers = holders.partition_point(Option::is_none);
+        let runs = || holders.chunk_by(|one, next| one == next);
+        let most = runs().map(<[_]>::len).max().unwrap_or(0);
+        // Sorted, as the runs are.
+        let noisy: Vec<Option<UserId>> = match strangers >= MOST_STRANGERS {
+            true => vec![None],
+            false => {
+                runs().filter(|run| run.len() == most).flat_map(<[_]>::first).copied().collect()
+            }
         };
-        let is_candidate = |entry: &Entry| match most {
-            MOST => entry.user.is_none(),
-            most => held(entry.user) == most,
-        };
-        let candidates = self.entries.iter().enumerate().filter(|(_, entry)| is_candidate(entry));
+        let entries = self.entries.iter().enumerate();
+        let candidates = entries.filter(|(_, entry)| noisy.binary_search(&entry.user).is_ok());
         if let Some((at, _)) = candidates.min_by_key(|(_, entry)| entry.last_ms) {
             self.entries.swap_remove(at);
         }
@@ -190,7 +202,18 @@ mod tests {
         }
         assert!(users.iter().all(|user| !recorder.of(Some(*user)).is_empty()));
         assert!(recorder.entries.capacity() <= MOST);
+        assert!(recorder.entries.len() <= MOST);
         recorder.keep(|id| id != users[7]);
         assert!(recorder.of(Some(users[7])).is_empty() && recorder.of(Some(users[8])).len() == 1);
+    }
+    #[test]
+    fn a_lone_user_fills_the_ring_and_no_more() {
+        let mut recorder = Recorder::default();
+        let user = Some(ids(1)[0]);
+        for dc in 0..u16::MAX {
+            recorder.note(user, Cause::UnknownDc, Detail::Dc(dc), u64::from(dc));
+        }
+        assert_eq!((recorder.entries.len(), recorder.entries.capacity()), (MOST, MOST));
+        assert_eq!(recorder.of(user)[0].detail, Detail::Dc(u16::MAX - 1));
     }
 }

@@ -12,7 +12,7 @@ use crate::proto::client_hello::HelloKey;
 use crate::proto::secret::Secret;
 
 /// A user, as an index into [`Users`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UserId(u16);
 
 /// A distinct host among the secrets, as an index into [`Users`].

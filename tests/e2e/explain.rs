@@ -3,20 +3,23 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::support::blackhole::BlackHole;
 use crate::support::client::{Client, Visitor};
 use crate::support::dc::Dc;
-use crate::support::eventually;
 use crate::support::hello::{Hello, Secret, Shape, Wish, unix_now};
 use crate::support::lists::{Folder, with_list};
 use crate::support::obfuscated2::DD;
 use crate::support::origin::Origin;
 use crate::support::peer::Peer;
 use crate::support::proxy::{Config, Proxy, free_port};
+use crate::support::socks::{Manners, Socks};
 use crate::support::stage::{HOST, Stage};
 use crate::support::stats;
+use crate::support::{eventually, holds_within};
 
 fn explained(proxy: &Proxy, path: &str) -> Value {
     let reply = stats::get(proxy.api, path);
@@ -99,6 +102,7 @@ fn causes_before_the_answer_are_told_apart() {
     let hints = bob["hints"].to_string();
     assert!(hints.contains("switched off") && hints.contains("never seen"), "{hints}");
     assert!(hints.contains("1 hellos came with a key that is nobody's"), "{hints}");
+    assert!(hints.contains("unknown-host 1, blocklisted 1; see"), "{hints}");
 }
 
 #[test]
@@ -136,6 +140,42 @@ fn causes_behind_the_answer_are_told_apart() {
 }
 
 #[test]
+fn telegram_that_ends_a_session_is_told_at_once_and_an_app_that_does_is_not() {
+    let stage = Stage::plain();
+    let proxy = &stage.proxy;
+    let (client, mut session) = stage.session();
+    client.up.finish();
+    session.from.recv_rest();
+    session.to.finish();
+    proxy.wait_for_connections("alice", 0);
+    let told = explained(proxy, "/explain/alice");
+    assert_eq!((&told["refusals"], &told["refused"]), (&Value::Array(Vec::new()), &0.into()));
+    let (_client, session) = stage.session();
+    session.to.finish();
+    cause(proxy, "alice", "dc-hung-up");
+    assert_eq!(explained(proxy, "/explain/alice")["connections"], 1, "the app is still there");
+}
+
+#[test]
+fn an_app_that_tires_of_a_silent_data_centre_leaves_a_trace() {
+    let hole = BlackHole::dig();
+    let stage = Stage::with(|config| {
+        config.set("telegram.dc-overrides", "2", &format!("[\"{}\"]", hole.addr)).set(
+            "network.timeout",
+            "tcp",
+            "\"25s\"",
+        )
+    });
+    let client = Client::open(stage.proxy.addr, &stage.secret);
+    stage.proxy.wait_for_connections("alice", 1);
+    let is_told = || explained(&stage.proxy, "/explain/alice")["refused"] != 0;
+    assert!(!holds_within(Duration::from_millis(2_500), is_told), "the dial is not over");
+    client.reset();
+    let detail = cause(&stage.proxy, "alice", "dc-unreachable")["detail"].to_string();
+    assert!(detail.contains(&format!("{}: no answer", hole.addr)), "{detail}");
+}
+
+#[test]
 fn sessions_that_break_later_are_told_apart() {
     let mut stage = Stage::with(|config| config.set("network.timeout", "idle", "\"1s\""));
     let (_client, _session) = stage.session();
@@ -150,11 +190,11 @@ fn sessions_that_break_later_are_told_apart() {
 
 #[test]
 fn the_way_to_telegram_and_the_site_are_told_apart() {
-    let nobody = free_port();
+    let (nobody, no_site) = (free_port(), free_port());
     let stage = Stage::with(|config| {
         config
             .set("network", "proxies", &format!("[\"socks5://u:geheim@127.0.0.1:{nobody}\"]"))
-            .set("domain-fronting", "port", &free_port().to_string())
+            .set("domain-fronting", "port", &no_site.to_string())
             .set("", "proxy-protocol-listener", "true")
             .set("", "proxy-protocol-trusted", "[\"127.0.0.9\"]")
     });
@@ -163,7 +203,9 @@ fn the_way_to_telegram_and_the_site_are_told_apart() {
     let detail = cause(proxy, "alice", "proxy-down")["detail"].to_string();
     assert!(detail.contains(&format!("127.0.0.1:{nobody}: ")) && !detail.contains("geheim"));
     let _stranger = say(proxy, b"GET / HTTP/1.1\r\n\r\n");
-    cause(proxy, "", "front-down");
+    let detail = cause(proxy, "", "front-down")["detail"].to_string();
+    assert!(detail.contains(&format!("127.0.0.1:{no_site}: ")), "{detail}");
+    assert!(detail.contains("refused"), "{detail}");
     let mut balancer = Peer::connect_from("balancer", Ipv4Addr::new(127, 0, 0, 9), proxy.addr);
     balancer.send(b"PROXY TCP4 not an address\r\n");
     cause(proxy, "", "bad-proxy-header");
@@ -196,6 +238,63 @@ fn a_full_house_a_missing_name_a_loop_and_an_allowlist_are_told_apart() {
     proxy.reload(&config.set("domain-fronting", "port", &port));
     let _stranger = say(&proxy, b"GET / HTTP/1.1\r\n\r\n");
     cause(&proxy, "", "front-loop");
+}
+
+#[test]
+fn what_a_proxy_or_the_system_says_of_a_data_centre_is_told() {
+    let socks = Socks::listen(Manners { refuse: Some(4), ..Manners::default() });
+    let nobody = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+    let mut stage = Stage::with(|config| {
+        config.set("network", "proxies", &format!("[{:?}]", socks.url())).set(
+            "telegram.dc-overrides",
+            "2",
+            &format!("[\"{nobody}\"]"),
+        )
+    });
+    let knock = |stage: &Stage| {
+        Visitor::knock(stage.proxy.addr, &stage.secret, Shape::PostQuantum).begin(DD, 2)
+    };
+    let _client = knock(&stage);
+    let detail = cause(&stage.proxy, "alice", "dc-unreachable")["detail"].to_string();
+    assert!(detail.contains(&format!("{nobody}: host unreachable from the proxy")), "{detail}");
+    let config = Config::new(stage.dc.addr, stage.origin.addr).user("alice", &stage.secret);
+    stage.proxy.reload(&config.set("network", "proxies", "[\"direct\"]").set(
+        "telegram.dc-overrides",
+        "2",
+        &format!("[\"{nobody}\"]"),
+    ));
+    let _client = knock(&stage);
+    eventually("the system's own word", || {
+        let told = explained(&stage.proxy, "/explain/alice").to_string();
+        told.contains(&format!("{nobody}: Connection refused"))
+    });
+}
+
+#[test]
+fn several_clocks_that_are_off_alike_mean_that_ours_is() {
+    let bob = Secret::new(HOST);
+    let stage = Stage::with(|config| config.user("bob", &bob));
+    let off = |secret: &Secret, by: u32| {
+        let honest = Wish::honest(secret, Shape::PostQuantum);
+        say(&stage.proxy, &Hello::forge(secret, &Wish { clock: honest.clock - by, ..honest }).wire)
+    };
+    let hints = || explained(&stage.proxy, "/explain/alice")["hints"].to_string();
+    let _alice = off(&stage.secret, 400);
+    cause(&stage.proxy, "alice", "clock-off");
+    assert!(!hints().contains("clocks"), "one alone proves nothing: {}", hints());
+    let _bob = off(&bob, 500);
+    cause(&stage.proxy, "bob", "clock-off");
+    assert!(hints().contains("clocks of 2 users differ likewise"), "{}", hints());
+    assert!(hints().contains("this machine's is ahead"), "{}", hints());
+}
+
+#[test]
+fn a_name_cannot_forge_lines_of_the_text() {
+    let name = "eve\n  nothing went wrong\t";
+    let stage = Stage::with(|config| config.user(name, &Secret::new(HOST)));
+    let reply = stats::get(stage.proxy.api, "/explain/eve%0A%20%20nothing%20went%20wrong%09?text");
+    assert_eq!(reply.status, 200);
+    assert_eq!(reply.body.lines().next(), Some("eve\u{fffd}  nothing went wrong\u{fffd}"));
 }
 
 #[test]

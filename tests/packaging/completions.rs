@@ -42,6 +42,7 @@ impl Folder {
         let path = std::env::temp_dir().join(format!("mtbox-words-{}-{name}", std::process::id()));
         fs::create_dir_all(path.join("sub")).unwrap();
         fs::write(path.join("mine.toml"), CONFIG).unwrap();
+        fs::write(path.join("mtbox.toml"), "[secrets]\nusual = \"ee\"\n").unwrap();
         Self(path)
     }
 
@@ -86,6 +87,18 @@ const OFFERS: &[(&str, &str)] = &[
     ("mtbox explain mine.toml ", "alice bob-2 c.d@e"),
     ("mtbox explain --json mine.toml c", "c.d@e"),
     ("mtbox explain mi", "mine.toml"),
+    ("mtbox user re", "remove"),
+    ("mtbox user remove ", "usual"),
+    ("mtbox user remove --config mine.toml ", "alice bob-2 c.d@e"),
+    ("mtbox user rotate --host x.example --config=mine.toml b", "bob-2"),
+    ("mtbox user disable --con", "--config"),
+    ("mtbox user add ", ""),
+    ("mtbox user add bob --host ", ""),
+    ("mtbox user list ", ""),
+    ("mtbox user nonsense ", ""),
+    ("mtbox run mtb", "mtbox.toml"),
+    ("mtbox run mine.toml --log-level ", "error warn info debug"),
+    ("mtbox run --log-to=j", "journal"),
     ("mtbox simple-run --prefer-ip only", "only-ipv4 only-ipv6"),
     ("mtbox simple-run -i pre", "prefer-ipv4 prefer-ipv6"),
     ("mtbox simple-run --prefer-ip=only", "only-ipv4 only-ipv6"),
@@ -145,12 +158,12 @@ fn fish(folder: &Folder, line: &str) -> Vec<String> {
     words.map(|word| word.rsplit('=').next().unwrap().to_string()).collect()
 }
 
-/// Asks zsh on a terminal of its own; twenty seconds are for a machine that does much else.
+/// Asks zsh on a terminal of its own; a minute is for a machine that does much else.
 fn zsh(folder: &Folder, line: &str) -> Vec<String> {
     let completions = super::folder().join("completions");
     let script = super::folder().join("../tests/packaging/ask.zsh");
     let [completions, script] = [&completions, &script].map(|path| path.to_str().unwrap());
-    let arguments = ["20", "zsh", "-f", script, completions, line, folder.0.to_str().unwrap()];
+    let arguments = ["60", "zsh", "-f", script, completions, line, folder.0.to_str().unwrap()];
     let output = run("timeout", &arguments).expect("timeout");
     assert!(output.status.success(), "{line:?}: {output:?}");
     let text = String::from_utf8(output.stdout).unwrap();

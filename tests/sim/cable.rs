@@ -58,6 +58,8 @@ pub struct Cable {
     pub log: Vec<u8>,
     /// Bytes that the daemon had read when it was told to leave.
     pub taken_at_drain: Option<u64>,
+    /// It was closed before the daemon began to leave.
+    pub gone_at_drain: bool,
     /// Bytes that had arrived and that the daemon had not read when it closed.
     pub unread: usize,
     /// What the peer's program has taken in advance.
@@ -103,6 +105,7 @@ impl Cable {
             born: 0,
             log: Vec::new(),
             taken_at_drain: None,
+            gone_at_drain: false,
             unread: 0,
             mailbox: Vec::new(),
             token: None,

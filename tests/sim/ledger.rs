@@ -60,6 +60,10 @@ pub fn ends(play: &Play) -> Result<(), Failure> {
         if far.outward.put == 0 || client.plan.garbles_at.is_some() || is_deaf {
             continue;
         }
+        // A reader so slow that its patience ran out in a tight pool was let go before the drain.
+        if near.gone_at_drain {
+            continue;
+        }
         // What the client says to a daemon that leaves is read, and nobody gets it.
         let taken = near.taken_at_drain.unwrap_or(near.inward.taken);
         let (up, down) = if server.is_front {

@@ -5,10 +5,13 @@ use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
+use mtbox::config::settings::UserSettings;
+use mtbox::daemon::sizing::Sizes;
 use mtbox::daemon::world::World;
 use mtbox::daemon::{BUILT_UNIX_S, Daemon};
 use mtbox::flow::gate::SLICE;
 use mtbox::io::clock::{Tick, Wall};
+use mtbox::proto::secret::Secret;
 
 use crate::cable::{Cable, Link};
 use crate::client::Client;
@@ -39,6 +42,7 @@ pub struct Play {
     lively: bool,
     idle_turns: u32,
     deeds: u64,
+    reloads: u32,
 }
 
 impl Play {
@@ -67,6 +71,7 @@ impl Play {
             lively: true,
             idle_turns: 0,
             deeds: 0,
+            reloads: 0,
         }
     }
 
@@ -113,6 +118,37 @@ impl Play {
         }
     }
 
+    /// Now and then the config is read anew, with a guest more or less, and another host: nobody
+    /// else may notice. Not while the daemon leaves, and never more often than a person could.
+    fn reload(&mut self) -> bool {
+        if self.drained || !self.lively || self.reloads >= MOST_RELOADS {
+            return false;
+        }
+        let mut hub = self.hub.borrow_mut();
+        if !hub.odds(1) {
+            return false;
+        }
+        self.reloads += 1;
+        let mut settings = self.scene.settings.clone();
+        for guest in 0..hub.rng.usize(0..3) {
+            let host = format!("guest{}.example", hub.rng.u8(0..2));
+            let key = [hub.rng.u8(200..); 16];
+            let secret = Secret::new(key, host.as_bytes()).expect("a host");
+            settings.users.push(UserSettings { name: format!("z{guest}"), secret, enabled: true });
+        }
+        drop(hub);
+        let front_cap = self.daemon.world.front_cap;
+        let sizes = Sizes {
+            sessions: self.scene.most_sessions,
+            blocks: self.scene.blocks,
+            slots: self.scene.slots,
+        };
+        let reloaded = self.daemon.reload(settings, &sizes);
+        assert_eq!(reloaded.ended, 0, "nobody was revoked");
+        self.daemon.world.front_cap = front_cap;
+        true
+    }
+
     /// One round of the loop, as `daemon/server.rs` makes it, then one of everybody else.
     fn round(&mut self) -> Result<(bool, bool), Failure> {
         let (now, events) = {
@@ -129,9 +165,11 @@ impl Play {
             stirred = true;
             for cable in &mut self.hub.borrow_mut().cables {
                 cable.taken_at_drain = Some(cable.inward.taken);
+                cable.gone_at_drain = cable.closed;
             }
             self.daemon.drain();
         }
+        stirred |= self.reload();
         self.resolve(now);
         let busy = self.daemon.turn() | self.daemon.world.names.is_wanted();
         stirred |= self.accept();
@@ -260,6 +298,7 @@ pub fn wall(now: u64) -> Wall {
 }
 
 /// Rounds in one virtual millisecond.
+const MOST_RELOADS: u32 = 8;
 const MOST_ROUNDS: u32 = 5_000;
 /// Turns that ask for another one and do nothing: keys may be tried in slices.
 const MOST_IDLE_TURNS: u32 = 32;

@@ -7,7 +7,7 @@ use crate::daemon::dialer::{
     Attempt, LOOKUP_MS, Targets, connected, failure, give_up, options, warn_if_barred,
 };
 use crate::daemon::greet::Turn;
-use crate::daemon::hop::{Hop, Trouble};
+use crate::daemon::hop::{Beyond, Hop, Trouble};
 use crate::daemon::routes::Entry;
 use crate::daemon::session::{Fate, Session, Stage, Why};
 use crate::daemon::world::World;
@@ -30,6 +30,16 @@ pub struct Climb {
     hop: Hop,
     /// The connection to where the way begins stands.
     stands: bool,
+}
+
+impl<W> Attempt<W> {
+    /// What is told of it while it gets no answer.
+    pub fn silence(&self) -> (Cause, Detail) {
+        match &self.climb {
+            Some(climb) if !climb.hop.is_straight() => down(climb.hop.way),
+            _ => (Cause::DcUnreachable, Detail::Dial(self.addr, 0)),
+        }
+    }
 }
 
 /// Every way with the first few addresses of the data centre.
@@ -61,18 +71,18 @@ pub fn dial<N: Net>(
                 Ok(false) => Trouble::Way("timeout".to_owned()),
                 Err(trouble) => trouble,
             };
-            let addr = attempt.addr;
+            let (addr, silence) = (attempt.addr, attempt.silence());
             stage.attempts[0] = None;
             let why = match trouble {
                 Trouble::Goal(why) => {
                     world.routes.succeeded(way);
                     let goal = stage.next.checked_sub(1).and_then(|at| legs.get(at));
-                    stage.trouble = goal.map(|leg| failure(leg.goal, None));
-                    why.to_owned()
+                    stage.trouble = goal.map(|leg| out_of_reach(leg.goal, why));
+                    why.to_string()
                 }
                 Trouble::Way(why) => {
                     world.routes.failed(way, &why, world.now);
-                    stage.trouble = Some(down(way));
+                    stage.trouble = Some(silence);
                     stage.next = after(legs, stage.next, way);
                     why
                 }
@@ -114,7 +124,9 @@ pub fn dial<N: Net>(
             Err(e) => {
                 warn_if_barred(world, &e);
                 world.routes.failed(leg.way, &e.to_string(), world.now);
-                stage.trouble = Some(down(leg.way));
+                let is_straight = entry == leg.goal;
+                stage.trouble =
+                    Some(if is_straight { failure(entry, Some(&e)) } else { down(leg.way) });
                 stage.next = after(legs, stage.next, leg.way);
             }
         }
@@ -124,6 +136,15 @@ pub fn dial<N: Net>(
 /// What is told of a way that does not lead anywhere.
 fn down(way: usize) -> (Cause, Detail) {
     (Cause::ProxyDown, Detail::Way(u32::try_from(way).unwrap_or(u32::MAX)))
+}
+
+/// What is told of an address that a working way does not lead to.
+fn out_of_reach(goal: SocketAddr, why: Beyond) -> (Cause, Detail) {
+    let detail = match why {
+        Beyond::Proxy(fault) => Detail::Behind(goal, fault),
+        Beyond::System(code) => Detail::Dial(goal, code),
+    };
+    (Cause::DcUnreachable, detail)
 }
 
 /// The first leg from `next` on that goes another way.
@@ -140,7 +161,7 @@ fn go_on<W: Wire>(attempt: &mut Attempt<W>, now: Tick, patience: u64) -> Result<
     }
     if !climb.stands {
         let outcome = attempt.wire.outcome().map_err(|e| match climb.hop.is_straight() {
-            true => Trouble::Goal("no connection"),
+            true => Trouble::Goal(Beyond::System(e.raw_os_error().unwrap_or(0))),
             false => Trouble::Way(e.to_string()),
         });
         if !outcome? {

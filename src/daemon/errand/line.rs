@@ -467,7 +467,7 @@ impl io::Write for Socket<'_> {
 fn blamed(trouble: Trouble) -> String {
     match trouble {
         Trouble::Way(why) => why,
-        Trouble::Goal(why) => why.to_owned(),
+        Trouble::Goal(why) => why.to_string(),
     }
 }
 
