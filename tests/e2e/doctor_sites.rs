@@ -5,8 +5,11 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::process::{Command, Output};
 
+#[cfg(feature = "tls")]
 use crate::support::authority::Authority;
-use crate::support::doctor::{Report, examine, modern_site};
+#[cfg(feature = "tls")]
+use crate::support::doctor::modern_site;
+use crate::support::doctor::{Report, examine, examine_file};
 use crate::support::hello::Secret;
 use crate::support::names::NameServer;
 use crate::support::origins::{ScriptedSite, Shape, old_answer, retry_answer};
@@ -73,7 +76,7 @@ fn a_front_that_is_the_proxy_itself_is_named_whether_it_runs_or_not() {
     examine(&by_name, NATIVE).has("fronting", "failed", "front.example:");
     examine(&by_name, NATIVE).has("fronting", "failed", "is this proxy itself");
     let proxy = own.start();
-    let report = crate::support::doctor::examine_file(proxy.file(), NATIVE);
+    let report = examine_file(proxy.file(), NATIVE);
     report.has("fronting", "failed", "is this proxy itself");
 }
 
@@ -191,6 +194,13 @@ fn our_address_is_asked_for_where_nobody_has_stated_it() {
     });
     let report = asking(&names, &endless.url("/ip"));
     report.has("sni-dns", "could-not-run", "the answer is too long");
+}
+
+#[cfg(not(feature = "tls"))]
+#[test]
+fn a_build_without_tls_says_that_it_cannot_ask_over_https() {
+    let report = asking(&names(), "https://127.0.0.1:9/ip");
+    report.has("sni-dns", "could-not-run", "this build has no https");
 }
 
 fn access(config: &Config, flags: &[&str]) -> (serde_json::Value, String) {

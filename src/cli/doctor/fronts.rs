@@ -21,7 +21,7 @@ use crate::proto::server_flight::{Choice, Oddity, Progress, ServerFlight};
 pub fn check(patient: &mut Patient) -> Vec<Section> {
     let mut section = Section::new("fronting", "Validate fronting domain connectivity");
     // Only who knows his own addresses sees that a name leads back here.
-    patient.reach();
+    let public = patient.reach().0.public();
     let hosts = patient.hosts();
     let sites: Vec<(String, u16)> = hosts.iter().map(|host| patient.site(host)).collect();
     let names: Vec<String> = sites.iter().map(|(name, _)| name.clone()).collect();
@@ -39,7 +39,9 @@ pub fn check(patient: &mut Patient) -> Vec<Section> {
                 true => proxy_header::OURS.to_vec(),
                 false => Vec::new(),
             };
-            looks.push(Look::new(host, place, addrs, header, &mut patient.alone.world.drbg));
+            let mut look = Look::new(host, place, addrs, header, &mut patient.alone.world.drbg);
+            look.is_here = ips.iter().any(|ip| public.contains(ip));
+            looks.push(look);
         }
     }
     let limit = limit(looks.len());
@@ -85,7 +87,14 @@ fn report(look: &Look, fault: Option<String>, section: &mut Section) -> bool {
         );
         return false;
     }
-    section.ok(format!("{place} is reachable")).fact("host", Json::text(host));
+    let finding = section.ok(format!("{place} is reachable"));
+    finding.fact("host", Json::text(host));
+    if look.is_here {
+        finding.remedy(
+            "this is our own address: see that a web server listens there, not a forwarded port \
+             that ends at mtbox",
+        );
+    }
     match (look.outcome, look.flight.choice()) {
         (Err(oddity), _) => {
             let finding = section.fail(format!("{host}: {}", scout::describe(oddity)));
@@ -248,6 +257,8 @@ struct Look {
     flight: ServerFlight,
     outcome: Result<Progress, Oddity>,
     stands: bool,
+    /// Its name leads to our public address.
+    is_here: bool,
 }
 
 impl Look {
@@ -260,8 +271,8 @@ impl Look {
     ) -> Self {
         let hello = chrome_hello::write(host.as_bytes(), SUITES, &mut |bytes| drbg.fill(bytes));
         let flight = ServerFlight::new(hello.session_id);
-        let (outcome, stands) = (Ok(Progress::More), false);
-        Self { host, label, addrs, header, hello, flight, outcome, stands }
+        let (outcome, stands, is_here) = (Ok(Progress::More), false, false);
+        Self { host, label, addrs, header, hello, flight, outcome, stands, is_here }
     }
 }
 
