@@ -1,5 +1,6 @@
 //! The operating system; knows nothing of Telegram.
 
+pub mod append_file;
 pub mod clock;
 pub mod desk;
 pub mod egress;

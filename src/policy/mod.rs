@@ -1,9 +1,11 @@
 //! Who may, and how much. Deterministic; time and randomness are parameters.
 
 pub mod breaker;
+pub mod budget;
 pub mod calibrate;
 pub mod drbg;
 pub mod iplist;
+pub mod ledger;
 pub mod misses;
 pub mod moderation;
 pub mod profile;

@@ -1,0 +1,109 @@
+//! The small change of the ledger: numbers of few bytes, and a checksum.
+
+/// Appends a number in groups of seven bits, the low ones first; the top bit says that more
+/// follow.
+pub fn put_number(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+/// Appends a number so that small ones are short on both sides of zero.
+pub fn put_signed(out: &mut Vec<u8>, number: i64) {
+    put_number(out, ((number << 1) ^ (number >> 63)).cast_unsigned());
+}
+
+/// Takes bytes from the front.
+pub struct Reader<'a>(pub &'a [u8]);
+
+impl<'a> Reader<'a> {
+    /// What [`put_number`] wrote; `None` when it is cut off or does not fit.
+    pub fn number(&mut self) -> Option<u64> {
+        let mut number = 0;
+        for shift in (0..64).step_by(7) {
+            let (byte, rest) = self.0.split_first()?;
+            self.0 = rest;
+            let bits = u64::from(byte & 0x7f);
+            if bits << shift >> shift != bits {
+                return None;
+            }
+            number |= bits << shift;
+            if byte & 0x80 == 0 {
+                return Some(number);
+            }
+        }
+        None
+    }
+
+    /// What [`put_signed`] wrote.
+    pub fn signed(&mut self) -> Option<i64> {
+        let number = self.number()?;
+        Some((number >> 1).cast_signed() ^ -(number & 1).cast_signed())
+    }
+
+    /// So many bytes.
+    pub fn take(&mut self, length: u64) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(usize::try_from(length).ok()?)?;
+        self.0 = rest;
+        Some(taken)
+    }
+}
+
+/// CRC-32 of IEEE 802.3, going on from that of the bytes before; 0 at the start.
+pub fn crc32(before: u32, bytes: &[u8]) -> u32 {
+    let step = |crc: u32| crc >> 4 ^ NIBBLES[(crc & 0xf) as usize];
+    !bytes.iter().fold(!before, |crc, byte| step(step(crc ^ u32::from(*byte))))
+}
+
+/// What each four bits do.
+const NIBBLES: [u32; 16] = {
+    let mut table = [0; 16];
+    let mut at = 0;
+    while at < 16 {
+        let (mut crc, mut bit) = (at as u32, 0);
+        while bit < 4 {
+            crc = if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
+            bit += 1;
+        }
+        table[at] = crc;
+        at += 1;
+    }
+    table
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checksum_is_the_one_that_everybody_knows() {
+        // The check value of CRC-32/ISO-HDLC.
+        assert_eq!(crc32(0, b"123456789"), 0xcbf4_3926);
+        assert_eq!(crc32(crc32(0, b"1234"), b"56789"), 0xcbf4_3926);
+    }
+
+    #[test]
+    fn numbers_come_back_and_small_ones_are_short() {
+        for (number, length) in [(0, 1), (127, 1), (128, 2), (16_383, 2), (u64::MAX, 10)] {
+            let mut out = Vec::new();
+            put_number(&mut out, number);
+            assert_eq!((out.len(), Reader(&out).number()), (length, Some(number)));
+            assert_eq!(Reader(&out[..length - 1]).number(), None, "cut off");
+        }
+        for (number, length) in
+            [(0, 1), (-1, 1), (63, 1), (-8192, 2), (i64::MAX, 10), (i64::MIN, 10)]
+        {
+            let mut out = Vec::new();
+            put_signed(&mut out, number);
+            assert_eq!((out.len(), Reader(&out).signed()), (length, Some(number)));
+        }
+        assert_eq!(Reader(&[0xff; 11]).number(), None, "too long");
+        assert_eq!(
+            Reader(&[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 2]).number(),
+            None
+        );
+        assert_eq!(Reader(&[0xff; 3]).take(u64::MAX), None);
+    }
+}
