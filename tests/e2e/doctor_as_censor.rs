@@ -11,12 +11,13 @@ use crate::support::hello::Secret;
 use crate::support::prober::Site;
 use crate::support::proxy::{Config, free_port};
 use crate::support::stage::HOST;
+use crate::support::web::Web;
 
 const FLAGS: &[&str] = &["--as-censor"];
 
 fn config(site: SocketAddr) -> Config {
     let config = Config::new(Dc::listen().addr, site).user("alice", &Secret::new(HOST));
-    config.set("network.timeout", "handshake", "\"2s\"")
+    config.set("network.timeout", "handshake", "\"2s\"").set("network", "public-ip-url", "\"\"")
 }
 
 #[test]
@@ -28,8 +29,40 @@ fn nothing_tells_the_proxy_from_its_site() {
     assert_eq!(report.code, 0, "{}", report.json);
     let [only] = report.results("as-censor").try_into().expect("one line");
     assert!(only["openings"].as_u64().is_some_and(|count| count >= 40), "{only}");
+    assert!(
+        only["remedy"].is_null(),
+        "the site is another machine as far as anybody knows: {only}"
+    );
     assert_eq!(report.json["checks"].as_array().map(Vec::len), Some(1), "nothing else is done");
     proxy.wait_for_rest(files);
+}
+
+/// Behind a router that translates addresses, only the outside knows that the site's name leads
+/// back here. Compared with itself the proxy would always be well.
+#[test]
+fn a_site_that_is_the_proxy_itself_is_no_measure_though_only_the_outside_knows() {
+    let web = Web::plain(|_, out| {
+        out.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n127.0.0.2")
+    });
+    let proxy = config(SocketAddr::from(([127, 0, 0, 2], 1)))
+        .set("domain-fronting", "port", "{port}")
+        .set("network", "public-ip-url", &format!("{:?}", web.url("/")))
+        .start();
+    let target = proxy.addr.to_string();
+    let report = examine_file(proxy.file(), &["--as-censor", "--target", &target]);
+    report.has("as-censor", "could-not-run", "it is this proxy itself");
+    assert_eq!((report.code, report.results("as-censor").len()), (1, 1), "{}", report.json);
+}
+
+/// A port that a router forwards looks like a site on another port, and nothing here shows it.
+#[test]
+fn a_likeness_to_our_own_address_is_told_with_a_caution() {
+    let site = Site::listen(&[HOST, "elsewhere.example"]);
+    let proxy = config(site.addr).set("", "public-ipv4", "\"127.0.0.1\"").start();
+    let report = examine_file(proxy.file(), FLAGS);
+    let [only] = report.results("as-censor").try_into().expect("one line");
+    assert_eq!((report.code, &only["verdict"]), (0, &"ok".into()), "{only}");
+    assert!(only["remedy"].as_str().is_some_and(|text| text.contains("our own address")), "{only}");
 }
 
 /// A server that greets everybody, and one that hangs up on everybody.

@@ -21,6 +21,8 @@ use visit::{Visit, play};
 pub fn check(patient: &mut Patient) -> Vec<Section> {
     let mut section = Section::new("as-censor", "Compare with the site as an active prober");
     let Some((target, addrs)) = target(patient, &mut section) else { return vec![section] };
+    // Behind a router only this shows that a site is the proxy, which would be like itself.
+    patient.reach();
     let hosts = patient.hosts();
     for host in hosts.iter().take(MOST_HOSTS) {
         if let Some(site) = site(host, patient, &mut section) {
@@ -118,15 +120,21 @@ fn compare(
             .fact("host", Json::text(host));
     }
     if told == 0 && late == 0 {
-        section
-            .ok(format!(
-                "{host}: {} openings, and nothing tells {} from {}",
-                openings.len(),
-                proxy.label,
-                site.label
-            ))
-            .fact("host", Json::text(host))
-            .fact("openings", Json::Number(openings.len() as u64));
+        let finding = section.ok(format!(
+            "{host}: {} openings, and nothing tells {} from {}",
+            openings.len(),
+            proxy.label,
+            site.label
+        ));
+        finding.fact("host", Json::text(host));
+        finding.fact("openings", Json::Number(openings.len() as u64));
+        let public = patient.reach().0.public();
+        if addrs.iter().any(|addr| public.contains(&addr.ip())) {
+            finding.remedy(
+                "the site has our own address: this counts only if a web server listens there, \
+                 not a forwarded port that ends at mtbox",
+            );
+        }
     }
 }
 
