@@ -7,7 +7,7 @@ use super::patient::Patient;
 pub fn check(patient: &mut Patient) -> Vec<Section> {
     let mut section = Section::new("deprecated", "Deprecated options");
     for warning in &patient.warnings {
-        // What is wrong stands before the last semicolon, what to do behind it.
+        // What is wrong stands before the first semicolon, what to do behind it.
         let (text, remedy) = warning.text.split_once("; ").unwrap_or((&warning.text, ""));
         let place = format!("{}:{}:{}", warning.file, warning.line, warning.column);
         let finding = section.warn(format!("{place}: {text}"));
