@@ -3,7 +3,7 @@
 //!
 //! An [`Errand`] knows what to say and what to make of the answer; `line.rs` knows the way;
 //! `agenda.rs` says what is due. To add a kind: implement the trait, give it a
-//! [`Job`](agenda::Job). Commands run theirs without the daemon, see `alone.rs`.
+//! [`Job`]. Commands run theirs without the daemon, see `alone.rs`.
 
 pub mod agenda;
 pub mod alone;
