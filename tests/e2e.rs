@@ -47,6 +47,7 @@ mod e2e {
     mod signals;
     mod sockets;
     mod stats;
+    mod statsd;
     mod throttle;
     mod timeouts;
     mod totals;

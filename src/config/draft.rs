@@ -133,7 +133,7 @@ pub struct PrometheusDraft {
 
 impl PrometheusDraft {
     /// Without `bind-to` the reference listens on a random port of every address.
-    fn settle(self, report: &mut Report) -> Option<PrometheusSettings> {
+    fn settle(self, api: Option<&Endpoint>, report: &mut Report) -> Option<PrometheusSettings> {
         if !self.enabled {
             return None;
         }
@@ -141,9 +141,14 @@ impl PrometheusDraft {
             report.error_in("stats.prometheus.enabled", NO_PROMETHEUS);
             return None;
         };
+        let path = self.path.unwrap_or_else(|| "/".to_owned());
+        let is_taken = path == "/stats" || path == "/explain" || path.starts_with("/explain/");
+        if is_taken && api == Some(&bind) {
+            report.warn_in("stats.prometheus.http-path", TAKEN_PATH);
+        }
         Some(PrometheusSettings {
             bind,
-            path: self.path.unwrap_or_else(|| "/".to_owned()),
+            path,
             prefix: self.prefix.unwrap_or_else(|| METRIC_PREFIX.to_owned()),
             per_user: self.per_user,
         })
@@ -204,7 +209,8 @@ impl Draft {
         let [blocklist, allowlist] = self.lists(report);
         let raids = self.raids(report);
         let statsd = std::mem::take(&mut self.statsd).settle(report);
-        let prometheus = std::mem::take(&mut self.prometheus).settle(report);
+        let api = self.api_bind.as_ref();
+        let prometheus = std::mem::take(&mut self.prometheus).settle(api, report);
         self.judge_pairs(report);
         if report.has_errors() {
             return None;
@@ -456,6 +462,8 @@ const EMPTY_BLOCKLIST: &str = "nobody is blocked; name a list in defense.blockli
 const NO_STATSD: &str = "nobody to send to; add address = \"127.0.0.1:8125\" below it";
 const NO_PROMETHEUS: &str =
     "nowhere to serve; add bind-to = \"127.0.0.1:3129\" below it (it is never guessed)";
+const TAKEN_PATH: &str =
+    "api-bind-to is the same and has a page there, so metrics cannot be read; write \"/metrics\"";
 const LIST_WITHOUT_TLS: &str =
     "this build has no TLS; write http:// URLs or files, or install the full mtbox";
 const DC_LIST_WITHOUT_TLS: &str = "this build has no TLS; turn it off, name http:// pages in \

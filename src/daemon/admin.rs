@@ -40,6 +40,8 @@ struct Pages {
 }
 
 struct Visit {
+    /// By which listener it has come.
+    desk: usize,
     stream: Visitor,
     pages: Pages,
     seen: Vec<u8>,
@@ -121,17 +123,26 @@ impl Admin {
         base: usize,
     ) -> Result<(), io::Error> {
         for at in 0..MOST_DESKS {
-            while let Some(place) = self.visits.iter().position(Option::is_none) {
+            while let Some(place) = self.free_place(at) {
                 let Some(reception) = &mut self.desks[at] else { break };
                 let Some(mut stream) = reception.look(world)? else { break };
                 if stream.register(registry, base + place).is_ok() {
                     let pages = reception.pages;
-                    self.visits[place] = Some(Visit::new(stream, pages, world.now));
+                    self.visits[place] = Some(Visit::new(at, stream, pages, world.now));
                     self.step(place, world);
                 }
             }
         }
         Ok(())
+    }
+
+    /// A place for a visit by one listener. With several, none may take all places: who reads
+    /// metrics slowly must not keep the operator from `/stats`.
+    fn free_place(&self, desk: usize) -> Option<usize> {
+        let others = self.desks.iter().flatten().count() > 1;
+        let most = if others { MOST_VISITS - KEPT_VISITS } else { MOST_VISITS };
+        let here = self.visits.iter().flatten().filter(|visit| visit.desk == desk).count();
+        self.visits.iter().position(Option::is_none).filter(|_| here < most)
     }
 
     /// One look at a visit, after an event or at its deadline.
@@ -208,9 +219,10 @@ impl Reception {
 }
 
 impl Visit {
-    fn new(stream: Visitor, pages: Pages, now: Tick) -> Self {
+    fn new(desk: usize, stream: Visitor, pages: Pages, now: Tick) -> Self {
         let until = Tick(now.0 + PATIENCE_MS);
-        Self { stream, pages, seen: Vec::new(), answer: None, sent: 0, finished: false, until }
+        let (seen, answer) = (Vec::new(), None);
+        Self { desk, stream, pages, seen, answer, sent: 0, finished: false, until }
     }
 
     /// Reads, answers, and waits for the client's FIN. `Err` = over.
@@ -330,6 +342,8 @@ fn page(path: &str, query: &str, pages: Pages, world: &World) -> Page {
 pub const MOST_DESKS: usize = 4;
 /// Connections at a time.
 pub const MOST_VISITS: usize = 8;
+/// Of those, for the other listeners.
+const KEPT_VISITS: usize = 2;
 /// From accept to the end of the answer.
 const PATIENCE_MS: u64 = 5_000;
 /// For the client to take a 408.

@@ -28,6 +28,10 @@ pub struct Meter {
     pub unreachable: u64,
     /// Sessions that ended for want of memory or places.
     pub pressed: u64,
+    /// Datagrams that statsd did not get, as far as we know.
+    pub statsd_lost: u64,
+    /// Something was done in this round that no event has announced.
+    pub stirred: bool,
     /// Reads of this round, for the moderation.
     pub reads: u32,
     /// Bytes of those reads.

@@ -1,11 +1,13 @@
 //! What is told to those who collect metrics: the numbers of the reference under its names
 //! (spec: stats 5), and more of our own, all of which end in what they count. Made when asked for.
 
+use std::collections::BTreeMap;
+
 use crate::config::settings::PrometheusSettings;
 use crate::daemon::lists::List;
 use crate::daemon::meter::{Families, Row};
-use crate::daemon::routes::Way;
 use crate::daemon::world::World;
+use crate::io::logger;
 use crate::policy::breaker::Circuit;
 use crate::policy::users::User;
 use crate::proto::metrics::Kind::{Counter, Gauge, OldCounter};
@@ -25,6 +27,8 @@ pub fn page(world: &World, settings: &PrometheusSettings) -> String {
 pub fn shared(world: &World) -> Vec<Family<'_>> {
     let mut families = reference(world);
     families.extend(own(world));
+    families.extend(lists(world));
+    families.extend(upstreams(world));
     families
 }
 
@@ -128,6 +132,25 @@ fn own(world: &World) -> Vec<Family<'_>> {
             world.pool.in_use() as u64,
             "Blocks of 16 KiB that hold bytes which a peer has not taken yet.",
         ),
+        Family::one(
+            "client_connections_limit",
+            Gauge,
+            world.session_cap.into(),
+            "How many there may be: concurrency, or less where the system allows less.",
+        ),
+        Family::one(
+            "domain_fronting_connections_limit",
+            Gauge,
+            world.front_cap.into(),
+            "How many of them may be led to the site behind us.",
+        ),
+        Family::one(
+            "log_lines_folded_total",
+            Counter,
+            world.folded.held_back(),
+            "Lines that the log only counted, since it had said the same a moment before.",
+        ),
+        Family::one("log_lines_lost_total", Counter, logger::lost(), "Lines that nobody took."),
         Family::one("buffers_most", Gauge, world.pool.most() as u64, "Blocks there may be."),
         Family::one("user_connections", Gauge, world.users.live().into(), "Sessions of users."),
         Family::one(
@@ -144,37 +167,87 @@ fn own(world: &World) -> Vec<Family<'_>> {
             Family::one("throttle_limit", Gauge, throttle.limit().into(), "Shared connections."),
         ]);
     }
-    let proxies: Vec<_> = world.routes.proxies(world.now).collect();
-    if !proxies.is_empty() {
-        let each = |value: fn(&Circuit, &Way) -> u64| {
-            let proxies = proxies.iter();
-            let samples = proxies.map(|(name, circuit, way)| {
-                Sample::with("proxy", name.clone(), value(circuit, way))
-            });
-            samples.collect::<Vec<_>>()
-        };
-        families.extend([
-            Family::of(
-                "upstream_up",
-                Gauge,
-                "Whether a proxy on the way to Telegram is used; 0 = it rests after failures.",
-                each(|circuit, _| u64::from(*circuit != Circuit::Open)),
-            ),
-            Family::of(
-                "upstream_dials_total",
-                Counter,
-                "Connections asked of a proxy.",
-                each(|_, way| way.dials),
-            ),
-            Family::of(
-                "upstream_failures_total",
-                Counter,
-                "Those that failed through its own fault.",
-                each(|_, way| way.failures),
-            ),
-        ]);
+    if world.settings.statsd.is_some() {
+        families.push(Family::one(
+            "statsd_lost_total",
+            Counter,
+            meter.statsd_lost,
+            "Datagrams that statsd did not get, as far as we know.",
+        ));
     }
     families
+}
+
+/// How the lists fare; nothing where there are none.
+fn lists(world: &World) -> Vec<Family<'_>> {
+    if world.lists.iter().next().is_none() {
+        return Vec::new();
+    }
+    let each = |value: fn(&List) -> u64| {
+        let lists = world.lists.iter();
+        lists.map(move |(which, list)| Sample::with("ip_list", which.as_str(), value(list)))
+    };
+    vec![
+        Family::of(
+            "iplist_failures_total",
+            Counter,
+            "Sources of a list that did not come when it was their time.",
+            each(|list| list.failed),
+        ),
+        Family::of(
+            "iplist_updated_seconds",
+            Gauge,
+            "Since when no source of a list is older, in Unix seconds; 0 = not all have come.",
+            each(|list| list.updated().map_or(0, |at| at.as_secs())),
+        ),
+    ]
+}
+
+/// How the proxies on the way to Telegram fare; nothing where there are none.
+fn upstreams(world: &World) -> Vec<Family<'_>> {
+    // Those that differ in the user alone have one name, and a name may come only once.
+    let mut proxies: BTreeMap<String, Upstream> = BTreeMap::new();
+    for (name, circuit, way) in world.routes.proxies(world.now) {
+        let proxy = proxies.entry(name).or_default();
+        proxy.is_up |= circuit != Circuit::Open;
+        proxy.dials += way.dials;
+        proxy.failures += way.failures;
+    }
+    if proxies.is_empty() {
+        return Vec::new();
+    }
+    let each = |value: fn(&Upstream) -> u64| {
+        let proxies = proxies.iter();
+        proxies.map(move |(name, proxy)| Sample::with("proxy", name.clone(), value(proxy)))
+    };
+    vec![
+        Family::of(
+            "upstream_up",
+            Gauge,
+            "Whether a proxy on the way to Telegram is used; 0 = it rests after failures.",
+            each(|proxy| u64::from(proxy.is_up)),
+        ),
+        Family::of(
+            "upstream_dials_total",
+            Counter,
+            "Connections asked of a proxy.",
+            each(|proxy| proxy.dials),
+        ),
+        Family::of(
+            "upstream_failures_total",
+            Counter,
+            "Those that failed through its own fault.",
+            each(|proxy| proxy.failures),
+        ),
+    ]
+}
+
+/// One proxy, whoever asks it.
+#[derive(Default)]
+struct Upstream {
+    is_up: bool,
+    dials: u64,
+    failures: u64,
 }
 
 /// About the process itself, for Prometheus alone: some of it changes all the time.
@@ -184,6 +257,7 @@ fn process(world: &World) -> Vec<Family<'_>> {
     vec![
         Family::of("build_info", Gauge, "The version that runs.", [version]),
         Family::one("start_time_seconds", Gauge, started, "When it began, in Unix seconds."),
+        Family::one("uptime_seconds", Gauge, world.now.0 / 1000, "For how long it has run."),
     ]
 }
 
@@ -215,6 +289,12 @@ fn users(world: &World) -> Vec<Family<'_>> {
             Counter,
             "Bytes from Telegram to a user.",
             each(|_, user, _| user.bytes_out),
+        ),
+        Family::of(
+            "user_refused_total",
+            Counter,
+            "Times that a user was kept out or got nowhere; explain says why.",
+            each(|_, user, _| user.refused),
         ),
         Family::of(
             "user_last_seen_seconds",

@@ -79,6 +79,7 @@ impl<N: Net> Daemon<N> {
     /// Another limit; who is there already stays.
     fn set_most_sessions(&mut self, most: usize) {
         self.most_sessions = most;
+        self.world.session_cap = u32::try_from(most).unwrap_or(u32::MAX);
         // Strangers may take half of the places, or the few that there are.
         let front_cap = (most / 2).max(most.min(16));
         self.world.front_cap = u32::try_from(front_cap).unwrap_or(u32::MAX);
@@ -104,6 +105,7 @@ impl<N: Net> Daemon<N> {
         self.world.set_time(now, wall);
         self.world.meter.reads = 0;
         self.world.meter.read_bytes = 0;
+        self.world.meter.stirred = false;
     }
 
     /// Takes a new connection in. At the limit it is closed, after a look at what it has sent so
@@ -167,6 +169,7 @@ impl<N: Net> Daemon<N> {
                 self.recompute_caps();
                 continue;
             }
+            self.world.meter.stirred = true;
             let session = key - wheel_key(0);
             if let Some(session) = self.sessions.get_mut(session as usize) {
                 session.armed = None;
@@ -277,6 +280,7 @@ impl<N: Net> Daemon<N> {
         if std::mem::replace(&mut self.announced, throttle.is_active()) == throttle.is_active() {
             return;
         }
+        self.world.meter.stirred = true;
         if throttle.is_active() {
             log::warn!("event=throttle active=true limit={}", throttle.limit());
         } else {

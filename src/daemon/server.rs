@@ -114,7 +114,7 @@ impl Server {
             );
         }
         let resolver = Resolver::new(&world.settings.dns);
-        let statsd = world.settings.statsd.clone().map(|settings| Statsd::new(settings, now));
+        let statsd = world.settings.statsd.clone().map(|settings| Statsd::new(settings, &world));
         let moderation = Moderation::new(world.settings.moderation);
         dc_list::plan(&mut world);
         lists::plan(&mut world);
@@ -331,7 +331,7 @@ impl Server {
     fn tell_statsd(&mut self, has_news: bool) {
         let Some(statsd) = &mut self.statsd else { return };
         let (world, net) = self.daemon.parts();
-        if has_news {
+        if has_news || world.meter.stirred {
             statsd.note(world.now);
         }
         statsd.turn(world, net);
@@ -350,7 +350,12 @@ impl Server {
 
     /// The last words in the log.
     fn say_goodbye(&mut self) {
-        self.daemon.world.tell_all();
+        let (world, net) = self.daemon.parts();
+        world.tell_all();
+        if let Some(statsd) = &mut self.statsd {
+            // Or it would go on with the numbers of a second ago.
+            statsd.tell(world, net);
+        }
         log::info!("event=stopped sessions={}", self.daemon.sessions());
     }
 

@@ -1,8 +1,9 @@
 //! Metrics to statsd, one second after something has happened and never while nothing does. What
-//! the socket does not take at once is dropped: it costs a moment of a counter, and gauges are
-//! whole each time.
+//! the socket does not take at once is dropped and counted: the growth of its counters goes with
+//! the next datagram, and gauges are whole each time.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 
 use mio::net::UdpSocket;
 
@@ -12,6 +13,9 @@ use crate::daemon::world::World;
 use crate::io::clock::Tick;
 use crate::io::wire::MioNet;
 use crate::proto::metrics::statsd::{self, Dialect};
+
+/// A counter and its number, once statsd has been told.
+type Told = Option<(String, u64)>;
 
 /// The way to statsd.
 pub struct Statsd {
@@ -23,9 +27,13 @@ pub struct Statsd {
 }
 
 impl Statsd {
-    /// Tells everything once, at the first turn after `now`.
-    pub fn new(settings: StatsdSettings, now: Tick) -> Self {
-        Self { settings, socket: None, told: BTreeMap::new(), due: Some(now) }
+    /// Tells of all gauges at the next turn, and of counters what comes from now on: to a
+    /// collector that is new, what was before would be a leap.
+    pub fn new(settings: StatsdSettings, world: &World) -> Self {
+        let told = BTreeMap::new();
+        let mut statsd = Self { settings, socket: None, told, due: Some(world.now) };
+        statsd.told = statsd.lines(world).into_iter().filter_map(|(_, told)| told).collect();
+        statsd
     }
 
     /// Where it goes.
@@ -45,44 +53,72 @@ impl Statsd {
 
     /// Sends what is due.
     pub fn turn(&mut self, world: &mut World, net: &MioNet) {
-        if self.due.is_none_or(|due| world.now < due) {
-            return;
+        if self.due.is_some_and(|due| world.now >= due) {
+            self.tell(world, net);
         }
+    }
+
+    /// Sends the numbers as they are now.
+    pub fn tell(&mut self, world: &mut World, net: &MioNet) {
         self.due = None;
         if self.socket.is_none() {
             // Waits for no route: the next change tries again.
             self.socket = net.one_way(self.settings.address).ok();
         }
         let Some(socket) = &self.socket else { return };
+        let (mut lost, mut is_broken) = (0, false);
+        let datagrams = statsd::pack(self.lines(world));
+        for (text, counters) in datagrams {
+            let mut outcome = socket.send(text.as_bytes());
+            if outcome.as_ref().is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused) {
+                // That is the answer to an earlier one. The collector may be there by now.
+                lost += 1;
+                outcome = socket.send(text.as_bytes());
+            }
+            match outcome {
+                Ok(_) => self.told.extend(counters.into_iter().flatten()),
+                Err(e) => {
+                    lost += 1;
+                    is_broken |= e.kind() != ErrorKind::WouldBlock;
+                }
+            }
+        }
+        if is_broken {
+            self.socket = None;
+        }
+        if lost > 0 {
+            world.meter.statsd_lost += lost;
+            log::debug!("event=statsd-lost datagrams={lost}");
+        }
+    }
+
+    /// Every gauge and every counter that has grown, this one with what statsd then knows of it.
+    fn lines(&self, world: &World) -> Vec<(String, Told)> {
         let dialect = match self.settings.tags {
             TagFormat::Datadog => Dialect::Datadog,
             TagFormat::Influxdb => Dialect::Influxdb,
             TagFormat::Graphite => Dialect::Graphite,
         };
+        let prefix = &self.settings.prefix;
         let mut lines = Vec::new();
         for family in metrics::shared(world) {
             for sample in &family.samples {
-                let prefix = &self.settings.prefix;
                 if !family.kind.is_counter() {
-                    lines.push(statsd::line(dialect, prefix, &family, sample, sample.value));
+                    let line = statsd::line(dialect, prefix, &family, sample, sample.value);
+                    lines.push((line, None));
                     continue;
                 }
                 let key = statsd::line(Dialect::Datadog, "", &family, sample, 0);
-                let told = self.told.entry(key).or_insert(0);
+                let told = self.told.get(&key).copied().unwrap_or(0);
                 // A counter of a list that was taken anew begins again.
-                let grown = sample.value.checked_sub(*told).unwrap_or(sample.value);
-                *told = sample.value;
+                let grown = sample.value.checked_sub(told).unwrap_or(sample.value);
                 if grown > 0 {
-                    lines.push(statsd::line(dialect, prefix, &family, sample, grown));
+                    let line = statsd::line(dialect, prefix, &family, sample, grown);
+                    lines.push((line, Some((key, sample.value))));
                 }
             }
         }
-        let datagrams = statsd::pack(lines);
-        let lost = datagrams.iter().filter(|one| socket.send(one.as_bytes()).is_err()).count();
-        if lost > 0 {
-            log::debug!("event=statsd-lost datagrams={lost}");
-            self.socket = None;
-        }
+        lines
     }
 }
 

@@ -99,6 +99,8 @@ pub struct World {
     pub starved: VecDeque<u32>,
     /// Bytes of half-received hellos, bounded by [`World::hello_room`].
     pub hello_bytes: usize,
+    /// Most sessions at once.
+    pub session_cap: u32,
     /// Fronted sessions that live now.
     pub fronted: u32,
     /// Most fronted sessions at once.
@@ -163,6 +165,7 @@ impl World {
             recorder: Recorder::default(),
             starved: VecDeque::new(),
             hello_bytes: 0,
+            session_cap: 0,
             fronted: 0,
             front_cap: 0,
             greeted: Tick(0),

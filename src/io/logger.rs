@@ -16,6 +16,7 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
@@ -82,9 +83,17 @@ pub fn answer(line: &str) {
     SINK.take(Level::Info, line);
 }
 
+/// Lines that nobody took, since the start.
+pub fn lost() -> u64 {
+    LOST.load(Ordering::Relaxed)
+}
+
 struct Sink(Mutex<Option<Desk>>);
 
 static SINK: Sink = Sink(Mutex::new(None));
+
+/// Beside the sink, which changes when the log moves.
+static LOST: AtomicU64 = AtomicU64::new(0);
 
 impl Sink {
     fn take(&self, level: Level, line: &str) {
@@ -173,6 +182,7 @@ impl Desk {
                 to.send(&journal::entry(level, &shown, line)).is_ok()
             }
         };
+        LOST.fetch_add(u64::from(!is_taken), Ordering::Relaxed);
         self.lost = if is_taken { 0 } else { self.lost.saturating_add(1) };
     }
 }

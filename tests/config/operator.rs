@@ -41,6 +41,26 @@ fn every_key_of_the_metrics_reaches_the_settings() {
     assert!(prometheus.per_user);
 }
 
+#[test]
+fn metrics_under_a_path_of_the_stats_are_warned_of() {
+    let with = |api: &str, path: &str| {
+        let text = minimal().replacen("bind-to", &format!("api-bind-to = \"{api}\"\nbind-to"), 1);
+        said_of(&format!(
+            "{text}[stats.prometheus]\nenabled = true\nbind-to = \"127.0.0.1:9\"\n\
+             http-path = \"{path}\"\n"
+        ))
+    };
+    for path in ["/stats", "/explain", "/explain/me"] {
+        let said = with("127.0.0.1:9", path);
+        assert!(said.len() == 1 && said[0].contains("stats.prometheus.http-path"), "{said:#?}");
+        assert!(said[0].contains("warning") && said[0].contains("\"/metrics\""), "{said:#?}");
+        assert_eq!(with("127.0.0.1:8", path), [""; 0], "elsewhere nothing is in the way");
+    }
+    for path in ["/", "/metrics", "/statsd"] {
+        assert_eq!(with("127.0.0.1:9", path), [""; 0]);
+    }
+}
+
 /// The reference listens on a random port of every address (gotcha D10).
 #[test]
 fn metrics_without_an_address_are_refused() {

@@ -14,6 +14,11 @@ impl Page {
         self.kinds.get(name).map(String::as_str)
     }
 
+    /// All names.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.kinds.keys().map(String::as_str)
+    }
+
     /// A number, by its name and labels in alphabetical order, as they stand in the page.
     pub fn get(&self, sample: &str) -> Option<u64> {
         self.samples.get(sample).map(|(_, value)| *value)

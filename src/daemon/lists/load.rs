@@ -220,6 +220,7 @@ fn done(world: &mut World, which: Which, at: usize, well: bool) {
     if let Some(source) = list.sources.get_mut(at) {
         source.is_tried = true;
     }
+    list.failed += u64::from(!well);
     world.done(Job::List(which, at), well, every);
 }
 

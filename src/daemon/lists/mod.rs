@@ -83,6 +83,8 @@ pub struct List {
     waiting: VecDeque<usize>,
     /// Connections that it has turned away.
     pub refused: u64,
+    /// Looks at its sources that brought nothing.
+    pub failed: u64,
     /// When the log was last told that nobody can connect.
     complained: Option<Tick>,
 }
@@ -144,6 +146,7 @@ impl List {
             fetching: 0,
             waiting: VecDeque::new(),
             refused: 0,
+            failed: 0,
             complained: None,
         }
     }
@@ -278,6 +281,7 @@ fn refused(world: &mut World, addr: IpAddr, line: &str, hint: &str) {
 /// Takes one bounded step of what waits to be done.
 pub fn turn(world: &mut World) {
     let Some(chore) = world.lists.chores.pop_front() else { return };
+    world.meter.stirred = true;
     let next = match chore {
         Chore::Open(which, at) => load::open(world, which, at).map(Chore::Read),
         Chore::Fetch(which, at) => {

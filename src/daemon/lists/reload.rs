@@ -16,7 +16,8 @@ pub fn reload(world: &mut World) -> Vec<Job> {
         let Some(list) = world.lists.get(which) else { continue };
         let latest = Tick(world.now.0 + list.every.as_millis() as u64);
         if let Some(old) = before.get(which) {
-            (list.refused, list.complained) = (old.refused, old.complained);
+            (list.refused, list.failed) = (old.refused, old.failed);
+            list.complained = old.complained;
         }
         for (at, source) in list.sources.iter_mut().enumerate() {
             let mut due = None;

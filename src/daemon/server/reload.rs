@@ -70,8 +70,8 @@ impl Server {
             self.resolver = Resolver::new(&now.dns);
         }
         if self.statsd.as_ref().map(Statsd::settings) != now.statsd.as_ref() {
-            let at = self.daemon.world.now;
-            self.statsd = now.statsd.clone().map(|settings| Statsd::new(settings, at));
+            let world = &self.daemon.world;
+            self.statsd = now.statsd.clone().map(|settings| Statsd::new(settings, world));
         }
         if before.moderation != now.moderation {
             self.moderation = Moderation::new(now.moderation);

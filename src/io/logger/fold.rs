@@ -16,6 +16,8 @@ pub struct Folded {
     recent: VecDeque<Fold>,
     /// Info lines that found no place.
     crowded_out: u32,
+    /// Lines that were only counted, since the start.
+    held_back: u64,
 }
 
 struct Fold {
@@ -49,6 +51,11 @@ impl Folded {
     /// Logs at level info.
     pub fn info(&mut self, now: Tick, line: &str) {
         self.log(Level::Info, now, line);
+    }
+
+    /// Lines that were only counted, since the start.
+    pub fn held_back(&self) -> u64 {
+        self.held_back
     }
 
     /// When something that was folded has to be told, should its line not come again.
@@ -97,9 +104,12 @@ impl Folded {
         if !log::log_enabled!(level) {
             return;
         }
-        if let Some(folded) = self.admit(level, now, line) {
-            self.tell_crowd();
-            log::log!(level, "{}", worded(line, folded));
+        match self.admit(level, now, line) {
+            Some(folded) => {
+                self.tell_crowd();
+                log::log!(level, "{}", worded(line, folded));
+            }
+            None => self.held_back += 1,
         }
     }
 

@@ -43,7 +43,7 @@ pub fn line(
         }
         labels.push_str(name);
         labels.push(equals);
-        labels.extend(value.chars().map(clean));
+        labels.extend(value.chars().map(|c| clean(dialect, c)));
     }
     match dialect {
         Dialect::Datadog => format!("{out}:{value}|{kind}{labels}"),
@@ -51,27 +51,31 @@ pub fn line(
     }
 }
 
-/// What would end a label becomes an underscore. The colons of an IPv6 address are the
-/// reference's own, and every collector takes the last one of a line.
-fn clean(c: char) -> char {
+/// What would end a label becomes an underscore. Collectors take the first colon of a line for
+/// the one before the number, unless labels come behind it: so the colons of IPv6 addresses and
+/// ports, which the reference leaves in, become dashes.
+fn clean(dialect: Dialect, c: char) -> char {
     match c {
+        ':' if dialect != Dialect::Datadog => '-',
         ',' | ';' | '|' | '=' | '#' | '@' => '_',
         c if c.is_control() || c.is_whitespace() => '_',
         c => c,
     }
 }
 
-/// Lines in datagrams of at most [`DATAGRAM`] bytes, a line feed between two of them. A line that
-/// is longer, which only a hostile label makes, is left out.
-pub fn pack(lines: impl IntoIterator<Item = String>) -> Vec<String> {
-    let mut datagrams: Vec<String> = Vec::new();
-    for line in lines.into_iter().filter(|line| line.len() <= DATAGRAM) {
+/// Lines in datagrams of at most [`DATAGRAM`] bytes, a line feed between two of them; with each
+/// datagram comes what belongs to its lines. A line that is longer, which only a hostile label
+/// makes, is left out.
+pub fn pack<T>(lines: impl IntoIterator<Item = (String, T)>) -> Vec<(String, Vec<T>)> {
+    let mut datagrams: Vec<(String, Vec<T>)> = Vec::new();
+    for (line, its) in lines.into_iter().filter(|(line, _)| line.len() <= DATAGRAM) {
         match datagrams.last_mut() {
-            Some(last) if last.len() + 1 + line.len() <= DATAGRAM => {
-                last.push('\n');
-                last.push_str(&line);
+            Some((text, all)) if text.len() + 1 + line.len() <= DATAGRAM => {
+                text.push('\n');
+                text.push_str(&line);
+                all.push(its);
             }
-            _ => datagrams.push(line),
+            _ => datagrams.push((line, vec![its])),
         }
     }
     datagrams
@@ -105,16 +109,34 @@ mod tests {
         assert_eq!(written(Dialect::Datadog, &[], Kind::Gauge), "mtg.traffic:5|g");
         assert_eq!(written(Dialect::Influxdb, &[], Kind::Gauge), "mtg.traffic:5|g");
         let hostile = [("list", "a,b|c\n#=;d")];
-        let written = written(Dialect::Graphite, &hostile, Kind::Gauge);
-        assert_eq!(written, "mtg.traffic;list=a_b_c____d:5|g");
+        let hostile = written(Dialect::Graphite, &hostile, Kind::Gauge);
+        assert_eq!(hostile, "mtg.traffic;list=a_b_c____d:5|g");
+    }
+
+    #[test]
+    fn the_first_colon_of_a_line_stands_before_its_number() {
+        let labels = [("telegram_ip", "2001:db8::7")];
+        for (dialect, wanted) in [
+            (Dialect::Datadog, "mtg.traffic:5|g|#telegram_ip:2001:db8::7"),
+            (Dialect::Influxdb, "mtg.traffic,telegram_ip=2001-db8--7:5|g"),
+            (Dialect::Graphite, "mtg.traffic;telegram_ip=2001-db8--7:5|g"),
+        ] {
+            assert_eq!(written(dialect, &labels, Kind::Gauge), wanted);
+        }
     }
 
     #[test]
     fn datagrams_are_full_and_never_too_long() {
         let lines: Vec<String> = (0..200).map(|at| format!("mtg.number_{at}:1|c")).collect();
-        let datagrams = pack(lines.iter().cloned().chain(["x".repeat(DATAGRAM + 1)]));
+        let all = lines.iter().cloned().chain(["x".repeat(DATAGRAM + 1)]);
+        let (datagrams, numbers): (Vec<String>, Vec<Vec<usize>>) =
+            pack(all.zip(0..)).into_iter().unzip();
         assert!(datagrams.len() == 3 && datagrams.iter().all(|one| one.len() <= DATAGRAM));
         assert!(!datagrams.iter().any(|one| one.ends_with('\n')));
         assert_eq!(datagrams.join("\n"), lines.join("\n"));
+        for (datagram, numbers) in datagrams.iter().zip(&numbers) {
+            assert_eq!(datagram.lines().count(), numbers.len());
+        }
+        assert_eq!(numbers.concat(), (0..200).collect::<Vec<_>>());
     }
 }
