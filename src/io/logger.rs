@@ -16,7 +16,7 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
@@ -85,15 +85,15 @@ pub fn answer(line: &str) {
 
 /// Lines that nobody took, since the start.
 pub fn lost() -> u64 {
-    LOST.load(Ordering::Relaxed)
+    LOST.load(Ordering::Relaxed).into()
 }
 
 struct Sink(Mutex<Option<Desk>>);
 
 static SINK: Sink = Sink(Mutex::new(None));
 
-/// Beside the sink, which changes when the log moves.
-static LOST: AtomicU64 = AtomicU64::new(0);
+/// Beside the sink, which changes when the log moves. MIPS knows no atomic numbers of 64 bits.
+static LOST: AtomicU32 = AtomicU32::new(0);
 
 impl Sink {
     fn take(&self, level: Level, line: &str) {
@@ -182,7 +182,7 @@ impl Desk {
                 to.send(&journal::entry(level, &shown, line)).is_ok()
             }
         };
-        LOST.fetch_add(u64::from(!is_taken), Ordering::Relaxed);
+        LOST.fetch_add(u32::from(!is_taken), Ordering::Relaxed);
         self.lost = if is_taken { 0 } else { self.lost.saturating_add(1) };
     }
 }
