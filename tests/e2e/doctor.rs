@@ -10,6 +10,7 @@ use crate::support::dc::{Dc, res_pq};
 use crate::support::doctor::{examine, examine_file, folder, modern_site, run, time_server};
 use crate::support::hello::Secret;
 use crate::support::names::NameServer;
+use crate::support::program;
 use crate::support::proxy::{Config, free_port};
 use crate::support::socks::{Manners, Socks};
 use crate::support::stage::HOST;
@@ -300,8 +301,8 @@ fn limits_and_a_family_without_a_way_out_are_warned_of() {
         .without("telegram.dc-overrides", "2");
     let file = config.write();
     let mut shell = std::process::Command::new("sh");
-    let script = "ulimit -n 64; exec \"$0\" doctor \"$1\" --skip-native-check";
-    shell.args(["-c", script, env!("CARGO_BIN_EXE_mtbox")]).arg(&file);
+    shell.args(["-c", "ulimit -n 64; exec \"$@\"", "sh"]).args(program::words());
+    shell.arg("doctor").arg(&file).arg("--skip-native-check");
     let text = String::from_utf8(shell.output().expect("a shell").stdout).expect("UTF-8");
     let _ = fs::remove_file(file);
     assert!(text.contains("⚠️ 64 open files carry 24 of 60000 sessions"), "{text}");

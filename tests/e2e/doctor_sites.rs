@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
-use std::process::{Command, Output};
+use std::process::Output;
 
 #[cfg(feature = "tls")]
 use crate::support::authority::Authority;
@@ -13,6 +13,7 @@ use crate::support::doctor::{Report, examine, examine_file};
 use crate::support::hello::Secret;
 use crate::support::names::NameServer;
 use crate::support::origins::{ScriptedSite, Shape, old_answer, retry_answer};
+use crate::support::program;
 use crate::support::proxy::{Config, free_port};
 use crate::support::stage::HOST;
 use crate::support::web::Web;
@@ -205,7 +206,7 @@ fn a_build_without_tls_says_that_it_cannot_ask_over_https() {
 
 fn access(config: &Config, flags: &[&str]) -> (serde_json::Value, String) {
     let file = config.write();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_mtbox"));
+    let mut command = program::command();
     let Output { status, stdout, stderr } =
         command.arg("access").arg(&file).args(flags).output().expect("the built binary");
     let _ = fs::remove_file(file);

@@ -2,7 +2,6 @@
 //! with a remedy (gotchas C6, E11: the reference has one reason for all and no names).
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -19,7 +18,7 @@ use crate::support::proxy::{Config, Proxy, free_port};
 use crate::support::socks::{Manners, Socks};
 use crate::support::stage::{HOST, Stage};
 use crate::support::stats;
-use crate::support::{eventually, holds_within};
+use crate::support::{eventually, holds_within, program};
 
 fn explained(proxy: &Proxy, path: &str) -> Value {
     let reply = stats::get(proxy.api, path);
@@ -316,7 +315,7 @@ fn names_may_be_anything_and_unknown_ones_get_a_suggestion() {
 }
 
 fn run(arguments: &[&str]) -> (i32, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_mtbox")).args(arguments).output().expect("a run");
+    let output = program::command().args(arguments).output().expect("a run");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
     (output.status.code().expect("a code"), text(output.stdout), text(output.stderr))
 }

@@ -10,16 +10,16 @@ use base64ct::{Base64UrlUnpadded, Encoding};
 
 use crate::support::client::Client;
 use crate::support::dc::Dc;
-use crate::support::eventually;
 use crate::support::hello::Secret;
 use crate::support::lists::Folder;
 use crate::support::origin::Origin;
 use crate::support::proxy::Config;
 use crate::support::stage::{HOST, Stage};
+use crate::support::{eventually, program};
 
 /// Exit code, stdout, stderr of the command in this folder.
 fn mtbox(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_mtbox"))
+    let output = program::command()
         .args(arguments)
         .current_dir(folder)
         .stdin(Stdio::null())

@@ -4,7 +4,7 @@
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::PATIENCE;
 use super::origins::{SeenHello, Shape};
 use super::peer::Peer;
+use super::program;
 use super::proxy::Config;
 
 /// What the doctor has said, for machines.
@@ -42,7 +43,7 @@ pub fn examine_file(file: &Path, flags: &[&str]) -> Report {
 
 /// The exit code and the text of one run, for people unless a flag says otherwise.
 pub fn run(file: &Path, flags: &[&str]) -> (i32, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_mtbox"));
+    let mut command = program::command();
     command.arg("doctor").arg(file).args(flags).stdin(Stdio::null());
     let Output { status, stdout, stderr } = command.output().expect("the built binary");
     assert!(stderr.is_empty(), "{}", String::from_utf8_lossy(&stderr));

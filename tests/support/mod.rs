@@ -19,6 +19,7 @@ pub mod origin;
 pub mod origins;
 pub mod peer;
 pub mod prober;
+pub mod program;
 pub mod prometheus;
 pub mod proxy;
 pub mod proxy_header;

@@ -17,7 +17,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::hello::Secret;
-use super::{eventually, holds_within, leaks, stats};
+use super::{eventually, holds_within, leaks, program, stats};
 
 /// A config file in the making.
 #[derive(Clone)]
@@ -231,23 +231,22 @@ impl Config {
     }
 
     fn command(&self, file: &PathBuf) -> Command {
-        let binary = env!("CARGO_BIN_EXE_mtbox");
         let mut command = match &self.prelude {
             Some(prelude) => {
                 let mut shell = Command::new("sh");
-                let script = format!("{prelude}; exec \"$0\" run \"$1\"");
-                shell.arg("-c").arg(script).arg(binary).arg(file);
+                shell.arg("-c").arg(format!("{prelude}; exec \"$@\"")).arg("sh");
+                shell.args(program::words()).arg("run").arg(file);
                 shell
             }
             None if self.is_humble => {
                 let mut plain = Command::new("setpriv");
                 let without = "-net_admin,-net_raw,-dac_override,-dac_read_search";
                 plain.args(["--bounding-set", without, "--inh-caps", without]);
-                plain.arg(binary).arg("run").arg(file);
+                plain.args(program::words()).arg("run").arg(file);
                 plain
             }
             None => {
-                let mut direct = Command::new(binary);
+                let mut direct = program::command();
                 direct.arg("run").arg(file).args(&self.flags);
                 direct
             }

@@ -1,0 +1,22 @@
+# shellcheck shell=bash disable=SC2034
+# How the small static binaries are compiled, in one place; read by the scripts beside it.
+
+# The profile of Cargo.toml.
+profile=release
+
+# For rustc; each target's own in cross/targets.tsv come on top. crt, libc and the unwinder are
+# zig's, not those that rustup ships; mips, mipsel and riscv64 are not static unless told.
+rustflags="-Clink-self-contained=no -Ctarget-feature=+crt-static -Cforce-unwind-tables=no"
+
+# For the standard library, which is built along. Naming one feature takes the default ones away,
+# and with them the reader of debug information behind backtraces, which nobody has on a router:
+# a third of the binary.
+std=(-Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size)
+
+# Where zig lives, see cross/setup.sh.
+cross_home=${MTBOX_CROSS_HOME:-$PWD/.cross}
+
+# One column of cross/targets.tsv. Arguments: the target, the column's number.
+column() {
+    awk -F '\t' -v target="$1" -v column="$2" '$1 == target { print $column }' cross/targets.tsv
+}
