@@ -153,14 +153,13 @@ impl Downlink {
 
 #[cfg(test)]
 mod tests {
-    use ctr::cipher::{KeyIvInit, StreamCipher};
+    use keystream::Keystream;
 
     use super::*;
     use crate::policy::shaper::{Pace, Shaper};
-    use crate::proto::obfuscated2::Cipher;
 
-    fn cipher(key: u8) -> Cipher {
-        Cipher::new(&[key; 32].into(), &[key; 16].into())
+    fn cipher(key: u8) -> Keystream {
+        Keystream::new(&[key; 32], &[key; 16])
     }
 
     fn shaped(recrypt: bool) -> Downlink {
@@ -230,8 +229,8 @@ mod tests {
     fn any_cut_of_the_stream_keeps_its_order_and_its_cipher() {
         let plain: Vec<u8> = (0..90_000u32).map(|i| (i % 251) as u8).collect();
         let mut expected = plain.clone();
-        cipher(1).apply_keystream(&mut expected);
-        cipher(2).apply_keystream(&mut expected);
+        cipher(1).apply(&mut expected);
+        cipher(2).apply(&mut expected);
         for seed in 0..40 {
             let mut rng = fastrand::Rng::with_seed(seed);
             let mut lane = shaped(true);

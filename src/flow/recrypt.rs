@@ -1,20 +1,18 @@
 //! One cipher off, another on, in one go: what a relay does to payload whose keys are not matched.
 
-use ctr::cipher::StreamCipher;
-
-use crate::proto::obfuscated2::Cipher;
+use keystream::Keystream;
 
 /// Two ciphers of one direction; both have always consumed the same number of bytes.
 pub struct Recrypt {
-    off: Cipher,
-    on: Cipher,
+    off: Keystream,
+    on: Keystream,
     /// Bytes consumed since the last multiple of [`STRETCH`].
     phase: usize,
 }
 
 impl Recrypt {
     /// `consumed` = bytes that both ciphers have behind them.
-    pub fn new(off: Cipher, on: Cipher, consumed: usize) -> Self {
+    pub fn new(off: Keystream, on: Keystream, consumed: usize) -> Self {
         Self { off, on, phase: consumed % STRETCH }
     }
 
@@ -26,19 +24,17 @@ impl Recrypt {
     pub fn turn(&mut self, bytes: &mut [u8]) {
         let consumed = bytes.len();
         if consumed < SHORT {
-            self.off.apply_keystream(bytes);
-            self.on.apply_keystream(bytes);
+            self.off.apply(bytes);
+            self.on.apply(bytes);
         } else {
             let (first, rest) = bytes.split_at_mut((STRETCH - self.phase).min(consumed));
             let (mut ours, mut theirs) = ([0; STRETCH], [0; STRETCH]);
             for stretch in std::iter::once(first).chain(rest.chunks_mut(STRETCH)) {
                 let (ours, _) = ours.split_at_mut(stretch.len());
                 let (theirs, _) = theirs.split_at_mut(stretch.len());
-                self.off.write_keystream(ours);
-                self.on.write_keystream(theirs);
-                for ((byte, a), b) in stretch.iter_mut().zip(ours).zip(theirs) {
-                    *byte ^= *a ^ *b;
-                }
+                self.off.write(ours);
+                self.on.write(theirs);
+                keystream::turn(stretch, ours, theirs);
             }
         }
         self.phase = (self.phase + consumed) % STRETCH;
@@ -52,12 +48,10 @@ const SHORT: usize = 1024;
 
 #[cfg(test)]
 mod tests {
-    use ctr::cipher::KeyIvInit;
-
     use super::*;
 
-    fn cipher(key: u8) -> Cipher {
-        Cipher::new(&[key; 32].into(), &[key; 16].into())
+    fn cipher(key: u8) -> Keystream {
+        Keystream::new(&[key; 32], &[key; 16])
     }
 
     #[test]
@@ -65,14 +59,14 @@ mod tests {
         let plain: Vec<u8> = (0..40_000u32).map(|i| (i % 251) as u8).collect();
         let mut expected = plain.clone();
         let (mut off, mut on) = (cipher(1), cipher(2));
-        off.apply_keystream(&mut [0; 64]);
-        on.apply_keystream(&mut [0; 64]);
-        off.apply_keystream(&mut expected);
-        on.apply_keystream(&mut expected);
+        off.apply(&mut [0; 64]);
+        on.apply(&mut [0; 64]);
+        off.apply(&mut expected);
+        on.apply(&mut expected);
         for step in [1, 15, 1_023, 1_024, 4_032, 4_096, 16_401, 40_000] {
             let (mut off, mut on) = (cipher(1), cipher(2));
-            off.apply_keystream(&mut [0; 64]);
-            on.apply_keystream(&mut [0; 64]);
+            off.apply(&mut [0; 64]);
+            on.apply(&mut [0; 64]);
             let mut recrypt = Recrypt::new(off, on, 64);
             let mut bytes = plain.clone();
             bytes.chunks_mut(step).for_each(|chunk| recrypt.turn(chunk));

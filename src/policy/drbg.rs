@@ -1,9 +1,7 @@
 //! Fast random bytes of one process: AES-256-CTR with fast key erasure, so that what was drawn
 //! cannot be computed from what is kept. Seeded from outside, so simulations repeat.
 
-use aes::Aes256Enc;
-use ctr::Ctr128BE;
-use ctr::cipher::{KeyIvInit, StreamCipher};
+use keystream::Keystream;
 
 /// A stream of random bytes, fit for keys.
 pub struct Drbg {
@@ -63,13 +61,13 @@ impl Drbg {
 
     /// The first bytes of each stretch become the next key and counter; the rest is given out.
     fn restock(&mut self) {
-        let mut stream = Ctr128BE::<Aes256Enc>::new(&self.key.into(), &self.counter.into());
+        let mut stream = Keystream::new(&self.key, &self.counter);
         self.key.fill(0);
         self.counter.fill(0);
         self.stock.fill(0);
-        stream.apply_keystream(&mut self.key);
-        stream.apply_keystream(&mut self.counter);
-        stream.apply_keystream(&mut self.stock);
+        stream.apply(&mut self.key);
+        stream.apply(&mut self.counter);
+        stream.apply(&mut self.stock);
         self.used = 0;
     }
 }
@@ -102,8 +100,7 @@ mod tests {
     fn the_stream_is_aes_256_in_counter_mode() {
         // The first stretch begins behind the next key and counter: bytes 48.. of the key stream.
         let mut plain = [0; SEED + 64];
-        Ctr128BE::<Aes256Enc>::new(&[5; KEY].into(), &[5; COUNTER].into())
-            .apply_keystream(&mut plain);
+        Keystream::new(&[5; KEY], &[5; COUNTER]).apply(&mut plain);
         let mut out = [0; 64];
         Drbg::new([5; SEED]).fill(&mut out);
         assert_eq!(out, plain[SEED..]);

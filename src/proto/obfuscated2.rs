@@ -2,13 +2,8 @@
 //! client and forged for a DC, and the AES-256-CTR streams that it sets up. Randomness comes
 //! from the caller.
 
-use aes::Aes256Enc;
-use ctr::Ctr128BE;
-use ctr::cipher::{KeyIvInit, StreamCipher};
+use keystream::Keystream;
 use sha2::{Digest, Sha256};
-
-/// One direction of a connection; its state is 288 bytes.
-pub type Cipher = Ctr128BE<Aes256Enc>;
 
 /// Length of the opening frame in bytes.
 pub const FRAME_LEN: usize = 64;
@@ -47,7 +42,7 @@ pub struct ClientFrame {
     /// The framing that the DC must be told too, since messages pass untouched.
     pub tag: Tag,
     /// Client to proxy, positioned behind the frame.
-    pub up: Cipher,
+    pub up: Keystream,
     /// Key of the direction proxy to client.
     pub down_key: [u8; 32],
     /// Counter start of the direction proxy to client.
@@ -56,7 +51,7 @@ pub struct ClientFrame {
 
 impl ClientFrame {
     /// Proxy to client, at its first byte. Not needed when the DC encrypts with the same key.
-    pub fn down(&self) -> Cipher {
+    pub fn down(&self) -> Keystream {
         stream(&self.down_key, &self.down_iv)
     }
 }
@@ -71,7 +66,7 @@ pub fn open_client(
     let (up_key, up_iv) = split_middle(&middle);
     let mut up = stream(&hashed(&up_key, secret_key), &up_iv);
     let mut plain = *frame;
-    up.apply_keystream(&mut plain);
+    up.apply(&mut plain);
     let Parts { tag, dc, .. } = Parts::of(&plain);
     match Tag::read(tag) {
         Some(Tag::PaddedIntermediate) => {}
@@ -113,7 +108,7 @@ pub struct DcFrame {
     /// The 64 bytes to send first.
     pub wire: [u8; FRAME_LEN],
     /// Proxy to DC, positioned behind the frame.
-    pub up: Cipher,
+    pub up: Keystream,
     /// Key of the direction DC to proxy.
     pub down_key: [u8; 32],
     /// Counter start of the direction DC to proxy.
@@ -122,7 +117,7 @@ pub struct DcFrame {
 
 impl DcFrame {
     /// DC to proxy, at its first byte. Not needed when the client decrypts with the same key.
-    pub fn down(&self) -> Cipher {
+    pub fn down(&self) -> Keystream {
         stream(&self.down_key, &self.down_iv)
     }
 }
@@ -155,7 +150,7 @@ pub fn forge_dc(
     let (up_key, up_iv) = split_middle(&middle);
     let mut up = stream(&up_key, &up_iv);
     let mut sealed = plain;
-    up.apply_keystream(&mut sealed);
+    up.apply(&mut sealed);
     // The receiver decrypts the whole frame, but only its end travels encrypted.
     let Parts { tag, dc, last, .. } = Parts::of(&sealed);
     let wire = Parts { first, middle, tag, dc, last }.joined();
@@ -225,8 +220,8 @@ fn hashed(key: &[u8; 32], secret_key: &[u8; 16]) -> [u8; 32] {
     Sha256::new().chain_update(key).chain_update(secret_key).finalize().into()
 }
 
-fn stream(key: &[u8; 32], iv: &[u8; 16]) -> Cipher {
-    Cipher::new(key.into(), iv.into())
+fn stream(key: &[u8; 32], iv: &[u8; 16]) -> Keystream {
+    Keystream::new(key, iv)
 }
 
 #[cfg(test)]
@@ -246,7 +241,7 @@ mod tests {
         };
         let (up_key, up_iv) = split_middle(&parts.middle);
         let mut sealed = parts.joined();
-        stream(&hashed(&up_key, key), &up_iv).apply_keystream(&mut sealed);
+        stream(&hashed(&up_key, key), &up_iv).apply(&mut sealed);
         let sealed = Parts::of(&sealed);
         (parts.tag, parts.dc, parts.last) = (sealed.tag, sealed.dc, sealed.last);
         parts.joined()
@@ -283,8 +278,8 @@ mod tests {
         let dc = forge_dc(client.tag, 4, matched, &mut counting(&mut 1));
         assert_eq!((dc.down_key, dc.down_iv), (client.down_key, client.down_iv));
         let mut bytes = *b"from the dc";
-        dc.down().apply_keystream(&mut bytes);
-        client.down().apply_keystream(&mut bytes);
+        dc.down().apply(&mut bytes);
+        client.down().apply(&mut bytes);
         assert_eq!(&bytes, b"from the dc");
     }
 

@@ -1,6 +1,5 @@
 //! Whole sessions of unmodified clients, recorded on loopback: `real-client-hellos.json`.
 
-use ctr::cipher::StreamCipher;
 use mtbox::proto::client_hello::{
     Assembly, HelloKey, X25519, X25519MLKEM768, assemble, parse, within,
 };
@@ -78,7 +77,7 @@ fn every_recorded_stream_decrypts_to_what_was_said() {
         let mut client = opened(&session, frame);
         assert_eq!(i64::from(client.dc), number(said, "dc"));
         assert_eq!(client.tag, Tag::PaddedIntermediate);
-        client.up.apply_keystream(up);
+        client.up.apply(up);
         assert_eq!(up, bytes(said, "plain_up"));
 
         // The proxy wrote only data records, so the client's reader fits here too.
@@ -89,7 +88,7 @@ fn every_recorded_stream_decrypts_to_what_was_said() {
             let iv: Vec<u8> = frame[8..24].to_vec();
             assert_eq!(bytes(&session, "proxy_to_dc")[8..24], iv);
         }
-        client.down().apply_keystream(&mut down);
+        client.down().apply(&mut down);
         assert_eq!(down, bytes(said, "plain_down"));
     }
     assert!(reused > 0);

@@ -1,7 +1,7 @@
 //! obfuscated2 and records: `obfuscated2.json`, `fast_path.json`, `records.json`.
 
-use ctr::cipher::StreamCipher;
-use mtbox::proto::obfuscated2::{Cipher, FrameFault, Tag, allowed_first8, forge_dc, open_client};
+use keystream::Keystream;
+use mtbox::proto::obfuscated2::{FrameFault, Tag, allowed_first8, forge_dc, open_client};
 use mtbox::proto::tls::{Deframer, RecordFault};
 use serde_json::Value;
 
@@ -23,10 +23,10 @@ fn draws(draws: Vec<Vec<u8>>) -> impl FnMut(&mut [u8]) {
 }
 
 /// Runs a cipher over consecutive chunks; it must turn each `from` into its `to`.
-fn run(cipher: &mut Cipher, case: &Value, chunks: &str, from: &str, to: &str) {
+fn run(cipher: &mut Keystream, case: &Value, chunks: &str, from: &str, to: &str) {
     for chunk in case[chunks].as_array().unwrap() {
         let mut bytes = bytes(chunk, from);
-        cipher.apply_keystream(&mut bytes);
+        cipher.apply(&mut bytes);
         assert_eq!(bytes, self::bytes(chunk, to), "{}: {chunks}", name(case));
     }
 }
@@ -95,16 +95,16 @@ fn matched_keys_make_download_bytes_equal() {
 
         let plain = bytes(&case, "down_plain");
         let (mut from_dc, mut to_client) = (plain.clone(), plain);
-        dc.down().apply_keystream(&mut from_dc);
-        client.down().apply_keystream(&mut to_client);
+        dc.down().apply(&mut from_dc);
+        client.down().apply(&mut to_client);
         assert_eq!(from_dc, bytes(&case, "down_cipher_from_dc"), "{}", name(&case));
         assert_eq!(to_client, bytes(&case, "down_cipher_to_client"), "{}", name(&case));
         assert_eq!(from_dc, to_client, "{}", name(&case));
 
         let mut up = bytes(&case, "up_cipher_from_client");
-        client.up.apply_keystream(&mut up);
+        client.up.apply(&mut up);
         assert_eq!(up, bytes(&case, "up_plain"), "{}", name(&case));
-        dc.up.apply_keystream(&mut up);
+        dc.up.apply(&mut up);
         assert_eq!(up, bytes(&case, "up_cipher_to_dc"), "{}", name(&case));
     }
 }

@@ -14,8 +14,8 @@ use crate::daemon::errand::{Errand, Sight, Step, Target};
 use crate::policy::drbg::Drbg;
 use crate::proto::dc;
 use crate::proto::mtproto::{self, ANSWER_MAX, NONCE_LEN, PADDING_MAX};
-use crate::proto::obfuscated2::{self, Cipher, Tag};
-use ctr::cipher::StreamCipher;
+use crate::proto::obfuscated2::{self, Tag};
+use keystream::Keystream;
 
 /// Without the proxies.
 pub fn check_native(patient: &mut Patient) -> Vec<Section> {
@@ -157,7 +157,7 @@ struct Probe {
     via: Via,
     nonce: [u8; NONCE_LEN],
     opening: Vec<u8>,
-    down: Cipher,
+    down: Keystream,
     heard: Vec<u8>,
     stands: bool,
     /// When the question left and when the last bytes came.
@@ -174,7 +174,7 @@ impl Probe {
         let field = dc.cast_signed();
         let mut frame = obfuscated2::forge_dc(tag, field, None, &mut |bytes| drbg.fill(bytes));
         let mut question = mtproto::req_pq_multi(&nonce, since_1970(), &padding);
-        frame.up.apply_keystream(&mut question);
+        frame.up.apply(&mut question);
         let opening = [frame.wire.as_slice(), &question].concat();
         let (down, heard) = (frame.down(), Vec::new());
         Self {
@@ -217,7 +217,7 @@ impl Errand for Probe {
     fn take(&mut self, bytes: &[u8]) -> Step {
         let room = ANSWER_MAX.saturating_sub(self.heard.len()).min(bytes.len());
         let mut plain = bytes.get(..room).unwrap_or_default().to_vec();
-        self.down.apply_keystream(&mut plain);
+        self.down.apply(&mut plain);
         self.heard.extend(plain);
         match mtproto::read_res_pq(&self.heard, &self.nonce) {
             Ok(true) => Step::Done,
