@@ -99,6 +99,16 @@ pub fn complain_bare(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
+/// Whether this build has a doctor; the mini flavour sends for one.
+const HAS_DOCTOR: bool = cfg!(feature = "doctor");
+
+fn no_doctor(_: &args::Given) -> Result<(), Failure> {
+    Err(Failure::trouble(
+        "this build has no doctor; run the full mtbox with the same config, on any machine of this \
+         network",
+    ))
+}
+
 /// Every command, in the order of the help.
 pub const COMMANDS: &[Command] = &[
     Command {
@@ -235,10 +245,10 @@ pub const COMMANDS: &[Command] = &[
     Command {
         about: "Look at everything that a config depends on, and say what to do.",
         arguments: &[CONFIG],
-        flags: doctor::FLAGS,
+        flags: if HAS_DOCTOR { doctor::FLAGS } else { &[] },
         examples: &["mtbox doctor mtbox.toml", "mtbox doctor mtbox.toml --as-censor"],
-        notes: doctor::NOTES,
-        run: doctor::doctor,
+        notes: if HAS_DOCTOR { doctor::NOTES } else { "" },
+        run: if HAS_DOCTOR { doctor::doctor } else { no_doctor },
         ..Command::named("doctor")
     },
     Command {

@@ -14,7 +14,7 @@ use super::settings::{
     ProxyProtocolSettings, RaidSettings, ReplaySettings, Route, Settings, ShapeSettings,
     StateSettings, StatsdSettings, TagFormat, ThrottleSettings, Timeouts, UserSettings,
 };
-use super::{HAS_TLS, urls};
+use super::{HAS_METRICS, HAS_TLS, urls};
 use crate::proto::secret::Secret;
 use crate::proto::url::Url;
 
@@ -111,6 +111,10 @@ impl StatsdDraft {
         if !self.enabled {
             return None;
         }
+        if !HAS_METRICS {
+            report.warn_in("stats.statsd.enabled", NO_METRICS);
+            return None;
+        }
         let Some(address) = self.address else {
             report.error_in("stats.statsd.enabled", NO_STATSD);
             return None;
@@ -135,6 +139,10 @@ impl PrometheusDraft {
     /// Without `bind-to` the reference listens on a random port of every address.
     fn settle(self, api: Option<&Endpoint>, report: &mut Report) -> Option<PrometheusSettings> {
         if !self.enabled {
+            return None;
+        }
+        if !HAS_METRICS {
+            report.warn_in("stats.prometheus.enabled", NO_METRICS);
             return None;
         }
         let Some(bind) = self.bind else {
@@ -460,6 +468,8 @@ const NO_USER: &str = "no user; add [secrets] at the end of the file, with a lin
 const EMPTY_ALLOWLIST: &str = "nobody could connect; name a list in defense.allowlist.urls";
 const EMPTY_BLOCKLIST: &str = "nobody is blocked; name a list in defense.blocklist.urls";
 const NO_STATSD: &str = "nobody to send to; add address = \"127.0.0.1:8125\" below it";
+const NO_METRICS: &str =
+    "ignored, this build has no metrics; install the full mtbox instead of mtbox-mini for them";
 const NO_PROMETHEUS: &str =
     "nowhere to serve; add bind-to = \"127.0.0.1:3129\" below it (it is never guessed)";
 const TAKEN_PATH: &str =

@@ -19,3 +19,6 @@ pub mod urls;
 
 /// Whether this build can speak TLS as a client; the mini flavour cannot.
 pub const HAS_TLS: bool = cfg!(feature = "tls");
+
+/// Whether this build can tell Prometheus and statsd; the mini flavour has `/stats` alone.
+pub const HAS_METRICS: bool = cfg!(feature = "metrics");

@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 
 use mio::Registry;
 
+use crate::config::HAS_METRICS;
 use crate::config::settings::{Endpoint, Settings};
 use crate::daemon::explain::Question;
 use crate::daemon::world::World;
@@ -330,7 +331,7 @@ fn page(path: &str, query: &str, pages: Pages, world: &World) -> Page {
     if pages.stats && path == "/stats" {
         return Page::Is(JSON, stats::body(world));
     }
-    match world.settings.prometheus.as_ref().filter(|_| pages.metrics) {
+    match world.settings.prometheus.as_ref().filter(|_| HAS_METRICS && pages.metrics) {
         Some(prometheus) if prometheus.path == "/" || prometheus.path == path => {
             Page::Is(metrics::KIND, metrics::page(world, prometheus))
         }

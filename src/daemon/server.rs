@@ -13,6 +13,7 @@ use std::time::Duration;
 use mio::event::Event;
 use mio::{Events, Poll};
 
+use crate::config::HAS_METRICS;
 use crate::config::settings::{EgressSettings, LogChoice, LogTo, Origin, Settings};
 use crate::daemon::admin::{Admin, MOST_DESKS, MOST_VISITS};
 use crate::daemon::doors::{Doors, Guest};
@@ -114,7 +115,8 @@ impl Server {
             );
         }
         let resolver = Resolver::new(&world.settings.dns);
-        let statsd = world.settings.statsd.clone().map(|settings| Statsd::new(settings, &world));
+        let wanted = world.settings.statsd.clone().filter(|_| HAS_METRICS);
+        let statsd = wanted.map(|settings| Statsd::new(settings, &world));
         let moderation = Moderation::new(world.settings.moderation);
         dc_list::plan(&mut world);
         lists::plan(&mut world);
@@ -329,7 +331,7 @@ impl Server {
 
     /// Sends metrics where there is something to tell.
     fn tell_statsd(&mut self, has_news: bool) {
-        let Some(statsd) = &mut self.statsd else { return };
+        let Some(statsd) = self.statsd.as_mut().filter(|_| HAS_METRICS) else { return };
         let (world, net) = self.daemon.parts();
         if has_news || world.meter.stirred {
             statsd.note(world.now);
@@ -352,7 +354,7 @@ impl Server {
     fn say_goodbye(&mut self) {
         let (world, net) = self.daemon.parts();
         world.tell_all();
-        if let Some(statsd) = &mut self.statsd {
+        if let Some(statsd) = self.statsd.as_mut().filter(|_| HAS_METRICS) {
             // Or it would go on with the numbers of a second ago.
             statsd.tell(world, net);
         }

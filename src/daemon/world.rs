@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::config::HAS_TLS;
 use crate::config::settings::{Settings, UserSettings};
 use crate::daemon::addresses::BadAddresses;
 use crate::daemon::answer::KeyShares;
@@ -281,7 +282,8 @@ impl World {
     /// Looks at a few of the durations in [`World::fit`], if a fit is under way. New downloads
     /// use what it finds.
     pub fn refine(&mut self) {
-        if let Some(pace) = self.fit.step() {
+        // Nothing is ever learned without TLS, so that the mathematics need not be there.
+        if HAS_TLS && let Some(pace) = self.fit.step() {
             self.pace = pace;
             let (k, lambda_ms, durations) = (pace.k(), pace.lambda_ms(), self.fit.len());
             log::info!("event=pace k={k:.4} lambda_ms={lambda_ms:.4} durations={durations}");

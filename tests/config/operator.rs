@@ -3,10 +3,13 @@
 use std::path::Path;
 use std::time::Duration;
 
-use mtbox::config::settings::{Endpoint, LogFormat, LogLevel, LogSettings, LogTo, TagFormat};
+#[cfg(feature = "metrics")]
+use mtbox::config::settings::{Endpoint, TagFormat};
+use mtbox::config::settings::{LogFormat, LogLevel, LogSettings, LogTo};
 
 use super::{SECRET, minimal, quiet, said, said_of};
 
+#[cfg(feature = "metrics")]
 #[test]
 fn metrics_have_the_reference_s_defaults() {
     let settings = quiet(&format!(
@@ -24,6 +27,7 @@ fn metrics_have_the_reference_s_defaults() {
     assert!(settings.state.is_none() && settings.pid_file.is_none());
 }
 
+#[cfg(feature = "metrics")]
 #[test]
 fn every_key_of_the_metrics_reaches_the_settings() {
     let settings = quiet(&format!(
@@ -41,6 +45,7 @@ fn every_key_of_the_metrics_reaches_the_settings() {
     assert!(prometheus.per_user);
 }
 
+#[cfg(feature = "metrics")]
 #[test]
 fn metrics_under_a_path_of_the_stats_are_warned_of() {
     let with = |api: &str, path: &str| {
@@ -62,6 +67,7 @@ fn metrics_under_a_path_of_the_stats_are_warned_of() {
 }
 
 /// The reference listens on a random port of every address (gotcha D10).
+#[cfg(feature = "metrics")]
 #[test]
 fn metrics_without_an_address_are_refused() {
     for (line, wanted) in [
@@ -116,4 +122,15 @@ fn disabled_users_stay_users_and_unknown_names_are_warned_of() {
         said,
         ["mtbox.toml:2:26: warning: disabled-users: no user is called \"bobby\"; delete it"]
     );
+}
+
+/// A config of the full flavour runs in the mini one all the same.
+#[cfg(not(feature = "metrics"))]
+#[test]
+fn a_build_without_metrics_warns_and_goes_on() {
+    let said = said(
+        "[stats.statsd]\nenabled = true\naddress = \"127.0.0.1:8125\"\n\
+         [stats.prometheus]\nenabled = true\nbind-to = \"127.0.0.1:3129\"\n",
+    );
+    assert!(said.len() == 2 && said.iter().all(|one| one.contains("has no metrics")), "{said:#?}");
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::{Server, egress, manner, settle_doors, write_pid};
+use crate::config::HAS_METRICS;
 use crate::config::load::{self, Loaded};
 use crate::config::report::{Complaint, Severity};
 use crate::config::settings::Settings;
@@ -71,7 +72,8 @@ impl Server {
         }
         if self.statsd.as_ref().map(Statsd::settings) != now.statsd.as_ref() {
             let world = &self.daemon.world;
-            self.statsd = now.statsd.clone().map(|settings| Statsd::new(settings, world));
+            let wanted = now.statsd.clone().filter(|_| HAS_METRICS);
+            self.statsd = wanted.map(|settings| Statsd::new(settings, world));
         }
         if before.moderation != now.moderation {
             self.moderation = Moderation::new(now.moderation);
