@@ -114,6 +114,7 @@ fn help_names_every_command_and_each_has_its_own() {
         "doctor",
         "explain",
         "user add",
+        "uci",
     ] {
         assert!(out.contains(&format!("\n  {name}")), "{name}");
         let words: Vec<&str> = name.split(' ').chain(["--help"]).collect();

@@ -36,7 +36,7 @@ fn the_sources_keep_the_house_rules() {
 fn tests_and_benchmarks_keep_the_shape_of_the_house() {
     let root = root();
     let mut complaints = Vec::new();
-    for folder in ["tests", "benches", "packaging"] {
+    for folder in ["tests", "benches", "packaging", "fuzz"] {
         for path in files_below(&root.join(folder)) {
             let source = read_source(&root, &path);
             complaints.extend(rules::shape(&source));

@@ -17,7 +17,7 @@ _mtbox_shape() {
     next='' flags='' valued='' places=()
     case $1 in
         '')
-            next='quickstart run simple-run generate-secret access check user explain doctor'
+            next='quickstart run simple-run generate-secret access check user explain doctor uci'
             flags='-h --help -v --version'
             ;;
         'quickstart')
@@ -89,6 +89,10 @@ _mtbox_shape() {
             valued='--ntp-server --target'
             places=('file')
             ;;
+        'uci')
+            flags='--package --config-dir --output -h --help -v --version'
+            valued='--package --config-dir --output'
+            ;;
     esac
 }
 
@@ -113,6 +117,7 @@ _mtbox_value() {
         'user disable --config') kind='file' ;;
         'user enable --config') kind='file' ;;
         'user list --config') kind='file' ;;
+        'uci --output') kind='file' ;;
         *) kind=any ;;
     esac
 }

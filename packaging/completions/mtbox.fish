@@ -26,6 +26,8 @@ function __mtbox_valued
             printf '%s\n' --config
         case 'doctor'
             printf '%s\n' --ntp-server --target
+        case 'uci'
+            printf '%s\n' --package --config-dir --output
     end
 end
 
@@ -88,6 +90,7 @@ complete -c mtbox -n '__mtbox_at "" 0' -a check -d 'Tell what is wrong with a co
 complete -c mtbox -n '__mtbox_at "" 0' -a user -d 'add, remove, rotate, disable, enable, list'
 complete -c mtbox -n '__mtbox_at "" 0' -a explain -d 'Ask the running proxy why a user was refused, and what helps.'
 complete -c mtbox -n '__mtbox_at "" 0' -a doctor -d 'Look at everything that a config depends on, and say what to do.'
+complete -c mtbox -n '__mtbox_at "" 0' -a uci -d 'Make a config file from /etc/config/mtbox on OpenWrt.'
 complete -c mtbox -n '__mtbox_at ""' -s h -l help -d 'print this help'
 complete -c mtbox -n '__mtbox_at ""' -s v -l version -d 'print the version'
 
@@ -204,3 +207,9 @@ complete -c mtbox -n '__mtbox_at "doctor"' -l as-censor -d 'only this: probe the
 complete -c mtbox -n '__mtbox_at "doctor"' -l target -x -d 'probe this, not the first listener'
 complete -c mtbox -n '__mtbox_at "doctor"' -s h -l help -d 'print this help'
 complete -c mtbox -n '__mtbox_at "doctor"' -s v -l version -d 'print the version'
+
+complete -c mtbox -n '__mtbox_at "uci"' -l package -x -d 'the file in that folder, mtbox if not given'
+complete -c mtbox -n '__mtbox_at "uci"' -l config-dir -x -d 'the folder, /etc/config if not given'
+complete -c mtbox -n '__mtbox_at "uci"' -l output -r -F -d 'the file to write'
+complete -c mtbox -n '__mtbox_at "uci"' -s h -l help -d 'print this help'
+complete -c mtbox -n '__mtbox_at "uci"' -s v -l version -d 'print the version'

@@ -7,6 +7,7 @@ pub mod ask;
 pub mod check;
 pub mod doctor;
 pub mod explain;
+pub mod file;
 pub mod generate_secret;
 pub mod help;
 pub mod json;
@@ -18,6 +19,7 @@ pub mod quickstart;
 pub mod reach;
 pub mod run;
 pub mod simple_run;
+pub mod uci;
 pub mod user;
 
 use std::ffi::OsString;
@@ -250,6 +252,15 @@ pub const COMMANDS: &[Command] = &[
         notes: if HAS_DOCTOR { doctor::NOTES } else { "" },
         run: if HAS_DOCTOR { doctor::doctor } else { no_doctor },
         ..Command::named("doctor")
+    },
+    Command {
+        about: "Make a config file from /etc/config/mtbox on OpenWrt.",
+        flags: uci::FLAGS,
+        examples: &["mtbox uci --package mtbox --output /var/etc/mtbox/mtbox.toml"],
+        notes: uci::NOTES,
+        usage_code: CHECK_USAGE,
+        run: uci::uci,
+        ..Command::named("uci")
     },
     Command {
         about: "Print example.config.toml.",

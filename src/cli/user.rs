@@ -1,7 +1,6 @@
-//! `mtbox user …`: changes to the people of a config file, in place (D12). `file.rs` replaces the
-//! file, `tell.rs` tells the running proxy; what changes in the text decides `config/edit.rs`.
+//! `mtbox user …`: changes to the people of a config file, in place (D12). `cli/file.rs` replaces
+//! the file, `tell.rs` tells the running proxy; what changes in the text decides `config/edit.rs`.
 
-mod file;
 mod tell;
 
 use std::ffi::OsStr;
@@ -11,16 +10,17 @@ use std::path::{Path, PathBuf};
 use super::args::{Flag, Given};
 use super::json::Json;
 use super::reach::{Reach, Stated};
-use super::{Failure, access, complain, generate_secret, qr, run, say};
+use super::{Failure, access, complain, file, generate_secret, qr, run, say};
 use crate::config::edit::{self, Edit};
 use crate::config::load;
 use crate::config::report::Severity;
 use crate::config::settings::{Settings, UserSettings};
+use crate::config::uci::mapping::MADE_FROM;
 use crate::io::ifaces;
 
 /// `mtbox user add NAME`.
 pub fn add(given: &Given) -> Result<(), Failure> {
-    let (path, name) = (config_path(given)?, given.text_at(0, "NAME")?);
+    let (path, name) = (to_change(given)?, given.text_at(0, "NAME")?);
     let host = match given.text("host")? {
         Some(host) => host.to_owned(),
         None => usual_host(&path)?,
@@ -42,7 +42,7 @@ pub fn remove(given: &Given) -> Result<(), Failure> {
 
 /// `mtbox user rotate NAME`.
 pub fn rotate(given: &Given) -> Result<(), Failure> {
-    let (path, name) = (config_path(given)?, given.text_at(0, "NAME")?);
+    let (path, name) = (to_change(given)?, given.text_at(0, "NAME")?);
     let host = match given.text("host")? {
         Some(host) => host.to_owned(),
         None => host_of(&path, name)?,
@@ -93,7 +93,7 @@ fn plainly<'a>(
     edit: impl FnOnce(&'a str) -> Edit<'a>,
     done: &str,
 ) -> Result<(), Failure> {
-    let (path, name) = (config_path(given)?, given.text_at(0, "NAME")?);
+    let (path, name) = (to_change(given)?, given.text_at(0, "NAME")?);
     let settings = change(&path, edit(name))?;
     say(&format!("{done} {}.\n", shown(name)));
     tell::tell(settings.as_ref());
@@ -157,7 +157,21 @@ fn say_links(given: &Given, settings: Option<&Settings>, name: &str, done: &str)
     }
 }
 
-/// The file to change.
+/// The file to change, unless it is made from another one: then a change would soon be lost.
+fn to_change(given: &Given) -> Result<PathBuf, Failure> {
+    let path = config_path(given)?;
+    let text = file::read(&path).unwrap_or_default();
+    let first = text.lines().next().and_then(|line| line.strip_prefix(MADE_FROM));
+    match first.and_then(|first| first.split_once(' ')) {
+        None => Ok(path),
+        Some((source, _)) => Err(Failure::trouble(format!(
+            "{}: made from {source}, so change that one: uci set mtbox.NAME=user, then uci commit",
+            path.display()
+        ))),
+    }
+}
+
+/// The file that is meant.
 fn config_path(given: &Given) -> Result<PathBuf, Failure> {
     if let Some(path) = given.raw("config") {
         return Ok(run::expanded(path));

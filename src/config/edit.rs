@@ -67,7 +67,7 @@ impl<'a> Page<'a> {
         if self.user(name)?.is_some() || name == SINGLE_USER && self.lone_secret().is_some() {
             return Err(format!("there is a user called {} already", shown(name)));
         }
-        if name.is_empty() || name.len() > NAME_MAX || name.chars().any(char::is_control) {
+        if !is_name(name) {
             let text = format!("a name has 1 to {NAME_MAX} bytes and no control characters");
             return Err(text);
         }
@@ -267,14 +267,20 @@ fn pair(key: &toml_edit::Key, item: &Item) -> Option<Pair> {
     Some(Pair { key: key.span()?, value: item.span()? })
 }
 
+/// May a new user be called so?
+pub fn is_name(name: &str) -> bool {
+    (1..=NAME_MAX).contains(&name.len()) && !name.chars().any(char::is_control)
+}
+
 /// A name as a key: bare where TOML allows it.
-fn quoted(name: &str) -> String {
+pub fn quoted(name: &str) -> String {
     let is_bare = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
-    if name.bytes().all(is_bare) { name.to_owned() } else { quoted_always(name) }
+    let is_bare = !name.is_empty() && name.bytes().all(is_bare);
+    if is_bare { name.to_owned() } else { quoted_always(name) }
 }
 
 /// A basic string; control characters, which a file may have put into a name, are escaped.
-fn quoted_always(name: &str) -> String {
+pub fn quoted_always(name: &str) -> String {
     let mut out = String::from("\"");
     for c in name.chars() {
         match c {

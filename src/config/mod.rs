@@ -14,6 +14,7 @@ pub mod report;
 pub mod settings;
 pub mod suggest;
 mod tables;
+pub mod uci;
 pub mod units;
 pub mod urls;
 

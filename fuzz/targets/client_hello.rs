@@ -1,0 +1,18 @@
+//! What a client says first: records to one message, the message to its fields.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use mtbox::proto::client_hello::{Assembly, HelloKey, assemble, parse};
+
+fuzz_target!(|bytes: &[u8]| {
+    let whole = match assemble(bytes) {
+        Assembly::Whole { hello, .. } => hello.to_vec(),
+        _ => bytes.to_vec(),
+    };
+    let key = HelloKey::new(&[7; 16]);
+    if let Ok(hello) = parse(&whole) {
+        let _ = (hello.names().count(), hello.suites().count(), hello.cipher());
+        let _ = (hello.offers_group(29), hello.offers_cipher(0x1301));
+        let _ = key.open(&whole, hello.random());
+    }
+});

@@ -1,0 +1,17 @@
+//! The answer of a name server, which anybody on the way may have written.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use mtbox::proto::dns::{Kind, answer, question, take_frame};
+
+fuzz_target!(|bytes: &[u8]| {
+    let id = bytes.first_chunk().map_or(0, |id| u16::from_be_bytes(*id));
+    for kind in [Kind::A, Kind::Aaaa] {
+        let _ = answer(bytes, id, "example.org", kind);
+    }
+    if let Ok(name) = str::from_utf8(bytes) {
+        let _ = question(&mut Vec::new(), id, name, Kind::A);
+    }
+    let mut stream = bytes.to_vec();
+    while take_frame(&mut stream).is_some() {}
+});

@@ -1,0 +1,18 @@
+//! A list of networks; how it is cut into pieces does not matter.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use mtbox::policy::iplist::{Read, Reader};
+
+fuzz_target!(|bytes: &[u8]| {
+    let Some((size, bytes)) = bytes.split_first() else { return };
+    assert_eq!(read(bytes, bytes.len().max(1)), read(bytes, usize::from(*size).max(1)));
+});
+
+fn read(bytes: &[u8], size: usize) -> Read {
+    let mut reader = Reader::default();
+    bytes.chunks(size).for_each(|piece| reader.take(piece));
+    let mut draft = reader.finish();
+    while !draft.step(size) {}
+    draft.into_read()
+}
