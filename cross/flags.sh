@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2034
+# shellcheck shell=bash disable=SC2034,SC2054
 # How the small static binaries are compiled, in one place; read by the scripts beside it.
 
 # The profile of Cargo.toml.
