@@ -6,6 +6,7 @@
 #     cross/assert.sh TARGET dist/TARGET/FLAVOUR
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. cross/flags.sh
 target=$1 binary=$2/mtbox symbols=$2/mtbox.symbols
 
 fail() {
@@ -33,3 +34,5 @@ armv7-unknown-linux-musleabi)
     [ -z "$users" ] || fail "uses d16 to d31, which half of the processors lack: $users"
     ;;
 esac
+
+cross/cipher.py "$profile" "$target"
