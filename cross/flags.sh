@@ -1,8 +1,8 @@
-# shellcheck shell=bash disable=SC2034
+# shellcheck shell=bash disable=SC2034,SC2054
 # How the small static binaries are compiled, in one place; read by the scripts beside it.
 
 # The profile of Cargo.toml.
-profile=release
+profile=router
 
 # For rustc; each target's own in cross/targets.tsv come on top. crt, libc and the unwinder are
 # zig's, not those that rustup ships; mips, mipsel and riscv64 are not static unless told.

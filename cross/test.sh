@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Runs the library's unit tests on the first processor model of each target: cross/test.sh TARGET…
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. cross/flags.sh
+
+for target in "$@"; do
+    more=$(column "$target" 5)
+    [ "$more" != - ] || more=
+    name=${target//-/_}
+    export "CARGO_TARGET_${name^^}_RUNNER=qemu-$(column "$target" 3)-static -cpu $(column "$target" 4 | cut -d , -f 1)"
+    # Tests have to unwind; little of them is hot, so that nothing is compiled for speed.
+    PATH=$cross_home/venv/bin:$PATH RUSTC=/usr/bin/rustc CARGO=/usr/bin/cargo RUSTC_BOOTSTRAP=1 \
+        RUSTFLAGS="-Clink-self-contained=no -Ctarget-feature=+crt-static $more" \
+        CARGO_PROFILE_DEV_DEBUG=false CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/cross-test" \
+        cargo-zigbuild test --quiet --locked --lib --no-default-features \
+        --config 'profile.dev.package."*".opt-level=1' \
+        -Zbuild-std=std,panic_abort,panic_unwind,test --target "$target"
+done
