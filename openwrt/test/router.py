@@ -71,6 +71,7 @@ class Router:
         return file.read_text() if file.exists() else ""
 
     def write(self, path: str, text: str) -> None:
+        self.forget(path)  # never write through a link
         (self.root / path).parent.mkdir(parents=True, exist_ok=True)
         (self.root / path).write_text(text)
 
