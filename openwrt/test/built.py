@@ -1,6 +1,7 @@
 """Packages made by build.sh, for tests: of programs that are not programs, or of real ones."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -28,9 +29,19 @@ def put_program(dist: Path, target: str, flavour: str, data: bytes) -> None:
     file.write_bytes(data)
 
 
-def build(dist: Path, out: Path, version: str = "1.2.3-r4") -> Path:
+def copy_source(to: Path) -> None:
+    """All that build.sh reads, for a test that changes it."""
+    for file in ("Cargo.toml", "cross/targets.tsv"):
+        (to / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(SOURCE / file, to / file)
+    for folder in ("mtbox", "tools"):
+        shutil.copytree(OPENWRT / folder, to / "openwrt" / folder)
+    shutil.copy(OPENWRT / "build.sh", to / "openwrt")
+
+
+def build(dist: Path, out: Path, version: str = "1.2.3-r4", source: Path = SOURCE) -> Path:
     subprocess.run(
-        ["bash", OPENWRT / "build.sh", version],
+        ["bash", source / "openwrt/build.sh", version],
         env={
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
