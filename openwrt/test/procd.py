@@ -40,19 +40,22 @@ class Procd:
 
     def start(self, params: dict[str, list[str]]) -> None:
         limits = dict(word.split("=") for word in params["limits"])
-        soft, hard = limits["nofile"].split()
+        # No more than this machine allows.
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        soft, hard = (min(int(number), most) for number in limits["nofile"].split())
 
         def limit() -> None:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (int(soft), int(hard)))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
-        self.process = subprocess.Popen(
-            self.router.command(*params["command"]),
-            stdin=subprocess.DEVNULL,
-            stdout=self.log.open("ab"),
-            stderr=subprocess.STDOUT,
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
-            preexec_fn=limit,
-        )
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.router.command(*params["command"]),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+                preexec_fn=limit,
+            )
 
     def stop(self) -> None:
         if self.process:

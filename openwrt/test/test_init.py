@@ -259,12 +259,14 @@ class Commands(InitTest):
 
     def test_flags_reach_the_program(self):
         self.router.service("links", "--qr", "--user", "me")
+        self.router.service("links", "--port", "443")
         self.router.service("stats", "--json")
         self.router.service("explain", "me")
         self.router.service("doctor")
         calls = self.router.read("tmp/calls")
         for expected in [
             f"access {TOML} --qr --user me\n",
+            f"access {TOML} --plain --port 443\n",
             f"stats {TOML} --json\n",
             f"explain {TOML} me\n",
             f"doctor {TOML}\n",

@@ -107,14 +107,7 @@ class Service:
         self.service("start")
         self.assertIn("command", self.procd.params(), self.router.read("tmp/log"))
         self.procd.obey()
-        self.procd.wait_for(self.is_listening)
-
-    def is_listening(self) -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", self.port), 5).close()
-        except ConnectionRefusedError:
-            return False
-        return True
+        self.procd.wait_for(lambda: self.service("stats", check=False).returncode == 0)
 
     def stats(self) -> dict:
         return json.loads(self.service("stats", "--json").stdout)
