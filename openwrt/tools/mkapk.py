@@ -151,6 +151,7 @@ def make(made: package.Package, architecture: str) -> bytes:
     identity, place = db.blank(20)
     # A versioned name has one owner: that is how apk keeps two variants apart.
     provides = [maker.dependency(name, made.version) for name in made.names("Provides")]
+    priority = int(made.fields.get("Provider-Priority", "0"))
     about = {
         NAME: db.blob(made.name),
         VERSION: db.blob(made.version),
@@ -161,7 +162,7 @@ def make(made: package.Package, architecture: str) -> bytes:
         ORIGIN: db.blob(made.fields["Source"]),
         MAINTAINER: db.blob(made.fields["Maintainer"]),
         SIZE: db.int(sum(len(file.data) for _, files in tree for file in files)),
-        PRIORITY: db.int(int(made.fields.get("Provider-Priority", "0"))),
+        PRIORITY: db.int(priority) if priority else 0,
         DEPENDS: db.array([maker.dependency(name) for name in made.names("Depends")]),
         PROVIDES: db.array(provides),
     }
