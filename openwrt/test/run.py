@@ -2,6 +2,7 @@
 
 import sys
 import unittest
+from collections import Counter
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -13,7 +14,7 @@ result = unittest.TextTestRunner(stream=sys.stdout).run(suite)
 
 bad = len(result.failures) + len(result.errors)
 over = len(result.skipped)
-for test, reason in result.skipped:
-    print(f"passed over: {test}: {reason}")
+for reason, times in Counter(reason for _, reason in result.skipped).items():
+    print(f"passed over: {times} because: {reason}")
 print(f"openwrt: {result.testsRun - bad - over} passed, {bad} failed")
 sys.exit(bad != 0)
