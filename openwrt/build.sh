@@ -33,13 +33,13 @@ export SOURCE_DATE_EPOCH PYTHONDONTWRITEBYTECODE=1
 
 # Puts a file into the folder that becomes a package. Arguments: mode, from, to.
 put() {
-    install -D -m "$1" "$2" "$work/root/$3"
+    install -D -m "$1" "$2" "$work/tree/$3"
 }
 
 # Begins a package anew. Arguments: its name, then its description in one line.
 begin() {
-    rm -rf "$work/root" "$work/about"
-    mkdir -p "$work/root" "$work/about"
+    rm -rf "$work/tree" "$work/about"
+    mkdir -p "$work/tree" "$work/about"
     cat >"$work/about/control" <<END
 Package: $1
 Version: $version
@@ -57,8 +57,8 @@ field() {
 
 # Writes the package for the given architectures, in both formats.
 finish() {
-    python3 "$here/tools/mkipk.py" "$work/about" "$work/root" "$OUT/ipk" "$@"
-    python3 "$here/tools/mkapk.py" "$work/about" "$work/root" "$OUT/apk" "$@"
+    python3 "$here/tools/mkipk.py" "$work/about" "$work/tree" "$OUT/ipk" "$@"
+    python3 "$here/tools/mkapk.py" "$work/about" "$work/tree" "$OUT/apk" "$@"
 }
 
 # Arguments: the program, the flavour, then the architectures.
@@ -103,15 +103,15 @@ if [ -z "${IPKG_INSTROOT}" ]; then
 	/etc/init.d/rpcd reload
 fi
 END
-    mkdir -p "$work/root/www"
-    cp -R "$1/root/." "$work/root"
-    cp -R "$1/htdocs/." "$work/root/www"
+    mkdir -p "$work/tree/www"
+    (cd "$1/root" && cp -R . "$work/tree")
+    cp -R "$1/htdocs/." "$work/tree/www"
     for po in "$1"/po/*/*.po; do
         [ -f "$po" ] || continue
         language=$(basename "$(dirname "$po")")
-        mkdir -p "$work/root/usr/lib/lua/luci/i18n"
+        mkdir -p "$work/tree/usr/lib/lua/luci/i18n"
         python3 "$here/tools/po2lmo.py" "$po" \
-            "$work/root/usr/lib/lua/luci/i18n/mtbox.$language.lmo"
+            "$work/tree/usr/lib/lua/luci/i18n/mtbox.$language.lmo"
     done
     finish all
 }

@@ -61,6 +61,11 @@ class Router:
             if applet not in ("busybox", "logger"):
                 (self.root / "bin" / applet).symlink_to("busybox")
 
+    def add_user(self) -> None:
+        """What the installation of the package does."""
+        for file, fields in (("etc/passwd", f"{MTBOX}:{MTBOX}:::"), ("etc/group", f"{MTBOX}:")):
+            self.write(file, self.read(file) + f"mtbox:x:{fields}\n")
+
     def copy(self, source: Path, to: str) -> None:
         (self.root / to).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source, self.root / to)
@@ -82,7 +87,7 @@ class Router:
     def command(self, *words: str) -> list[str]:
         return ["chroot", str(self.root), *words]
 
-    def run(self, *words: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess:
+    def run(self, *words: str, check: bool = True, **environment: str):
         """Runs a program inside; a failure fails the test."""
         done = subprocess.run(
             self.command(*words),

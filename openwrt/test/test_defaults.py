@@ -18,8 +18,7 @@ class Defaults(RouterTest):
         super().setUp()
         self.router.copy(FILES / "mtbox.config", "etc/config/mtbox")
         self.router.copy(FILES / "mtbox.defaults", "etc/uci-defaults/80-mtbox")
-        for file, fields in (("etc/passwd", f"{MTBOX}:{MTBOX}:::"), ("etc/group", f"{MTBOX}:")):
-            self.router.write(file, self.router.read(file) + f"mtbox:x:{fields}\n")
+        self.router.add_user()
 
     def port(self) -> str:
         self.router.run("/bin/sh", "/etc/uci-defaults/80-mtbox")

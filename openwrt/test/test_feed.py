@@ -96,7 +96,8 @@ class Makefile(unittest.TestCase):
             self.assertEqual(" ; ".join(script.rstrip("\n").split("\n")), wanted)
 
     def test_the_small_one_is_built_without_features_and_both_with_our_profile(self):
-        for variant, arguments in (("full", "--locked"), ("mini", "--locked --no-default-features")):
+        expected = {"full": "--locked", "mini": "--locked --no-default-features"}
+        for variant, arguments in expected.items():
             said = described(variant)["mtbox"]
             self.assertEqual(said["arguments"], arguments)
             self.assertEqual(said["profile"], "router")

@@ -14,12 +14,10 @@ class InitTest(RouterTest):
         self.router.copy(HERE / "stand-in/mtbox", "usr/bin/mtbox")
         self.router.copy(FILES / "mtbox.capabilities.json", "etc/capabilities/mtbox.json")
         (self.router.root / "etc/init.d/mtbox").chmod(0o755)
-        for file in ("etc/passwd", "etc/group"):
-            line = f"mtbox:x:{MTBOX}:{MTBOX}:::\n" if file == "etc/passwd" else f"mtbox:x:{MTBOX}:\n"
-            self.router.write(file, self.router.read(file) + line)
+        self.router.add_user()
         self.configure()
 
-    def configure(self, *options: str, user: str = "option secret 'ee11'", enabled: int = 1) -> None:
+    def configure(self, *options: str, user="option secret 'ee11'", enabled=1) -> None:
         lines = "".join(f"\t{option}\n" for option in (f"option enabled '{enabled}'", *options))
         text = f"config mtbox 'main'\n{lines}\nconfig user 'me'\n\t{user}\n"
         self.router.write("etc/config/mtbox", text)

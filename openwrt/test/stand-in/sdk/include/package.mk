@@ -3,13 +3,15 @@ define Field
 $(info $(1)|$(2)|$(3))
 endef
 
+FIELDS:=TITLE VARIANT DEFAULT_VARIANT PROVIDES CONFLICTS USERID DEPENDS
+
 define Unset
-$(foreach name,TITLE VARIANT DEFAULT_VARIANT PROVIDES CONFLICTS USERID DEPENDS,$(eval $(name):=))
+$(foreach name,$(FIELDS),$(eval $(name):=))
 endef
 
 define BuildPackage
 $(call Unset)$(eval $(Package/$(1)))
-$(foreach name,TITLE VARIANT DEFAULT_VARIANT PROVIDES CONFLICTS USERID DEPENDS,$(call Field,$(1),$(name),$($(name))))
+$(foreach name,$(FIELDS),$(call Field,$(1),$(name),$($(name))))
 $(call Field,$(1),conffiles,$(strip $(Package/$(1)/conffiles)))
 $(call Field,$(1),version,$(PKG_VERSION)-r$(PKG_RELEASE))
 $(call Field,$(1),profile,$(CARGO_PKG_PROFILE))
