@@ -271,6 +271,20 @@ class Commands(InitTest):
         ]:
             self.assertIn(expected, calls)
 
+    def test_looking_at_numbers_changes_nothing(self):
+        self.router.service("start")
+        before = self.router.sha256("tmp/etc/mtbox/mtbox.toml")
+        self.configure("option port '8443'", user="")
+        self.router.service("stats")
+        self.assertEqual(self.router.sha256("tmp/etc/mtbox/mtbox.toml"), before)
+        self.assertEqual(self.secrets(), [])
+
+    def test_links_of_a_config_with_a_mistake_are_those_of_before(self):
+        self.router.service("start")
+        self.configure(user="option mistake '1'")
+        self.router.service("links")
+        self.assertIn(f"access {TOML} --plain\n", self.router.read("tmp/calls"))
+
     def test_check_leaves_the_running_config_alone(self):
         self.router.service("start")
         before = self.router.sha256("tmp/etc/mtbox/mtbox.toml")

@@ -153,6 +153,7 @@ class Steps:
         self.kind(flashed).install(self.file(NEW))
         for path in kept:
             self.assertEqual(flashed.read(path), self.router.read(path), path)
+        self.assertEqual((flashed.root / "etc/mtbox").stat().st_uid, MTBOX)
         self.assertEqual(flashed.read("tmp/commits"), "")
         self.assertEqual(
             sum(["procd_open_instance"] in message for message in flashed.messages()), 1
