@@ -3,8 +3,9 @@
 // yet, to each language. Texts that are gone go.
 import fs from 'node:fs';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 
-const APP = path.resolve(import.meta.dirname, '..');
+const APP = fileURLToPath(new URL('..', import.meta.url));
 
 function filesBelow(folder, ending) {
 	return fs.readdirSync(path.join(APP, folder), { recursive: true })
@@ -42,7 +43,7 @@ export function print(header, texts, translated) {
 	return [ `msgid ""\nmsgstr ""\n${lines.join('\n')}\n`, ...entries ].join('\n');
 }
 
-if (process.argv[1] == import.meta.filename) {
+if (process.argv[1] == fileURLToPath(import.meta.url)) {
 	const texts = collect();
 	fs.writeFileSync(path.join(APP, 'po/templates/mtbox.pot'),
 		print('Content-Type: text/plain; charset=UTF-8', texts, new Map()));

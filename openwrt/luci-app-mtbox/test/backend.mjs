@@ -1,6 +1,6 @@
 // The real script, run by busybox's shell as rpcd would, with the real program running.
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 
@@ -11,6 +11,8 @@ import { APP, Router, config, freePort } from './router.mjs';
 const NASTY = `a"<img src=x>\\ 'é; $(touch hacked) \`id\` %s`;
 const dc = await telegram();
 const port = await freePort();
+const leftBehind = () => fs.readdirSync('/tmp').filter(name => name.startsWith('luci.mtbox.'));
+const before = leftBehind();
 const router = new Router(process.argv[2], config(port, dc.address().port,
 	{ anna: {}, boris: { enabled: '0' }, odd: { name: NASTY }, dash: { name: '--json' } }));
 router.reload();
@@ -114,8 +116,13 @@ test('a missing program and a broken config are told', async () => {
 	assert.match((await ask('status')).problems.join(' '), /carl/);
 });
 
-test('nothing is left in the folder for temporary files', () => {
-	assert.deepEqual(fs.readdirSync('/tmp').filter(name => name.startsWith('luci.mtbox.')), []);
+test('nothing is left in the folder for temporary files, even when rpcd gives up', async () => {
+	const child = spawn('busybox', [ 'ash', path.join(APP, 'root/usr/libexec/rpcd/luci.mtbox'), 'call', 'stats' ],
+		{ env: { PATH: `${path.join(router.dir, 'bad')}:${process.env.PATH}` } });
+	const fresh = () => leftBehind().filter(name => !before.includes(name));
+	await until('it has begun', () => fresh().length);
+	child.kill('SIGTERM');
+	await until('it has cleaned up', () => !fresh().length);
 });
 
 await finish(() => {

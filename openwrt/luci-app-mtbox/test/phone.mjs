@@ -9,6 +9,9 @@ const sized = (bytes, width) => {
 };
 const extension = (kind, body) => Buffer.concat([ Buffer.from([ kind >> 8, kind & 255 ]), sized(body, 2) ]);
 const record = (kind, body) => Buffer.concat([ Buffer.from([ kind, 3, 3 ]), sized(body, 2) ]);
+const RECORD_MAX = 16_384;
+const records = body => Buffer.concat(Array.from({ length: Math.ceil(body.length / RECORD_MAX) },
+	(_, at) => record(23, body.subarray(at * RECORD_MAX, (at + 1) * RECORD_MAX))));
 
 // A hello whose random proves the key; `skew` puts the phone's clock off, in seconds.
 function hello(key, host, skew) {
@@ -59,7 +62,7 @@ export function connect(port, secret, size, skew = 0) {
 				const opening = Buffer.concat([ frame.subarray(0, 56), sealed.subarray(56) ]);
 				socket.write(Buffer.concat([
 					record(20, Buffer.from([ 1 ])),
-					record(23, Buffer.concat([ opening, aes.update(crypto.randomBytes(size)) ]))
+					records(Buffer.concat([ opening, aes.update(crypto.randomBytes(size)) ]))
 				]));
 			} else if (got > 100_000) {
 				resolve({ socket, got });

@@ -6,10 +6,11 @@ import http from 'node:http';
 import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 
 import { read } from '../po/update.mjs';
 
-export const APP = path.resolve(import.meta.dirname, '..');
+export const APP = fileURLToPath(new URL('..', import.meta.url));
 const BACKEND = path.join(APP, 'root/usr/libexec/rpcd/luci.mtbox');
 const RESOURCES = path.join(APP, 'htdocs/luci-static/resources');
 
@@ -60,6 +61,7 @@ export class Router {
 		this.dir = fs.mkdtempSync(path.join(os.tmpdir(), 'luci-mtbox-'));
 		this.program = program;
 		this.committed = config;
+		config.main.api_bind_to = `unix:${this.dir}/stats.sock`;
 		process.on('exit', () => this.child?.kill());
 		this.staged = [];
 		this.calls = [];
@@ -160,8 +162,8 @@ export class Router {
 	}
 
 	serve() {
-		const html = fs.readFileSync(path.join(import.meta.dirname, 'standin/index.html'));
-		const script = fs.readFileSync(path.join(import.meta.dirname, 'standin/luci.js'));
+		const html = fs.readFileSync(path.join(APP, 'test/standin/index.html'));
+		const script = fs.readFileSync(path.join(APP, 'test/standin/luci.js'));
 		const menu = fs.readFileSync(path.join(APP, 'root/usr/share/luci/menu.d/luci-app-mtbox.json'));
 		const send = (answer, type, body) => answer.writeHead(200, { 'content-type': type }).end(body);
 		this.server = http.createServer(async (request, answer) => {

@@ -2,11 +2,12 @@
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 
 import { collect, print, read } from '../po/update.mjs';
 import { finish, test } from './check.mjs';
 
-const APP = path.resolve(import.meta.dirname, '..');
+const APP = fileURLToPath(new URL('..', import.meta.url));
 const SRC = path.resolve(APP, '../../src');
 const RESOURCES = path.join(APP, 'htdocs/luci-static/resources');
 const text = file => fs.readFileSync(path.join(APP, file), 'utf8');

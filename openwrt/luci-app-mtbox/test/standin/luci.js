@@ -200,8 +200,9 @@ class Option {
 	depends(name, value) { this.conditions.push([ name, value ]); }
 	cfgvalue(sid) { return uci.get(this.map.config, sid, this.option); }
 	formvalue(sid) { return this.read(this.nodes[sid]); }
+	// What is not drawn is not active, such as a section that was added just now.
 	isActive(sid) {
-		return this.conditions.every(([ name, value ]) => this.section.options
+		return this.nodes[sid] != null && this.conditions.every(([ name, value ]) => this.section.options
 			.find(other => other.option == name).formvalue(sid) == value);
 	}
 	textvalue(sid) {

@@ -21,6 +21,11 @@ function page(name, title) {
 	return E('a', { 'href': L.url('admin/services/mtbox', name) }, [ title ]);
 }
 
+// The program says it in the words of a circuit breaker.
+function proxyState(word) {
+	return { 'closed': _('works'), 'open': _('does not work'), 'half-open': _('is tried again') }[word] || word;
+}
+
 // Why nothing runs, the nearest reason first.
 function reasons(status) {
 	if (uci.get('mtbox', 'main', 'enabled') != '1')
@@ -57,7 +62,7 @@ function head(isRunning, status, stats) {
 			row(_('Port'), [].concat(ports || '?').join(', ')),
 			row(_('Connections'), String(stats.total_connections)));
 		(stats.proxies || []).forEach(function(proxy) {
-			rows.push(row(_('Upstream proxy'), [ proxy.address, ': ', proxy.state ]
+			rows.push(row(_('Upstream proxy'), [ proxy.address, ': ', proxyState(proxy.state) ]
 				.concat(proxy.last_error ? [ ' (', proxy.last_error, ')' ] : [])));
 		});
 		Object.keys(stats.lists || {}).forEach(function(name) {

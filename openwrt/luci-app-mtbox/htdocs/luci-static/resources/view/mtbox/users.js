@@ -16,6 +16,14 @@ function nameOf(sid) {
 	return uci.get('mtbox', sid, 'name') || sid;
 }
 
+// The site is part of a secret: behind ee and 16 bytes, in hexadecimal digits.
+function siteOf(sid) {
+	const made = /^ee[0-9a-f]{32}((?:[0-9a-f]{2})+)$/i.exec(uci.get('mtbox', sid, 'secret') || '');
+	if (made)
+		return made[1].replace(/../g, function(pair) { return String.fromCharCode(parseInt(pair, 16)); });
+	return uci.get('mtbox', sid, 'host') || uci.get('mtbox', 'main', 'host') || 'www.google.com';
+}
+
 function message(text) {
 	ui.addNotification(null, E('p', {}, [ text ]), 'warning');
 }
@@ -105,8 +113,7 @@ return view.extend({
 		o = s.option(form.DummyValue, '_site', _('Site'));
 		o.modalonly = false;
 		o.textvalue = function(sid) {
-			return E('span', {}, [ uci.get('mtbox', sid, 'host') ||
-				uci.get('mtbox', 'main', 'host') || 'www.google.com' ]);
+			return E('span', {}, [ siteOf(sid) ]);
 		};
 
 		o = s.option(form.Value, 'name', _('Shown name'),
