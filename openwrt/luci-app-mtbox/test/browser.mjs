@@ -120,6 +120,20 @@ test('a proxy that does not run says why', async () => {
 	await page.getByText('running', { exact: true }).waitFor();
 });
 
+test('a mistake that changed nothing is told beside the proxy that goes on', async () => {
+	const { secret } = router.committed.evil;
+	router.committed.evil.secret = 'nonsense';
+	await assert.rejects(router.ubus('uci', 'apply', {}));
+	await open('overview');
+	await page.getByText(/so it goes on with those before/).waitFor();
+	await page.getByText('running', { exact: true }).waitFor();
+	router.committed.evil.secret = secret;
+	router.reload();
+	await open('overview');
+	await page.getByText('running', { exact: true }).waitFor();
+	assert.equal(await page.locator('.alert-message').count(), 0);
+});
+
 test('a user is added, and has a link after Save & Apply', async () => {
 	await open('users');
 	const name = page.locator('.cbi-section-create-name');

@@ -110,7 +110,8 @@ export class Router {
 	}
 
 	run(...args) {
-		return execFileSync(path.join(this.bin, 'mtbox'), args, { encoding: 'utf8' });
+		return execFileSync(path.join(this.bin, 'mtbox'), args,
+			{ encoding: 'utf8', stdio: [ 'ignore', 'pipe', 'pipe' ] });
 	}
 
 	stop() {
@@ -188,8 +189,7 @@ export class Router {
 			let result;
 			try {
 				result = [ 0, await this.ubus(object, method, params) ];
-			} catch (error) {
-				console.error(error);
+			} catch {
 				result = [ 9 ];
 			}
 			send(answer, 'application/json', JSON.stringify({ jsonrpc: '2.0', id, result }));

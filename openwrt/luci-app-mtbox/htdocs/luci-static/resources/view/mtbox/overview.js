@@ -46,11 +46,20 @@ function reasons(status) {
 	return [ E('p', {}, [ _('It stopped, or could not start.'), ' ', page('log', _('See the log.')) ]) ];
 }
 
+// A reload with a mistake changes nothing, which nobody would notice.
+function mistakes(status) {
+	return status.problems && status.problems.length ? [
+		E('p', {}, [ _('There is a mistake in the present settings, so it goes on with those before:') ]),
+		tools.troubles(status.problems)
+	] : [];
+}
+
 function head(isRunning, status, stats) {
 	const version = status.version ? status.version[0] : '?';
 	const rows = [
 		row(_('State'), isRunning
-			? E('span', { 'class': 'label success', 'id': 'mtbox-state' }, [ _('running') ])
+			? [ E('span', { 'class': 'label success', 'id': 'mtbox-state' }, [ _('running') ]) ]
+				.concat(mistakes(status))
 			: [ E('span', { 'class': 'label warning', 'id': 'mtbox-state' }, [ _('not running') ]) ]
 				.concat(reasons(status))),
 		row(_('Version'), version)
