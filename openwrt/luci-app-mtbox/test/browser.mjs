@@ -35,7 +35,7 @@ const browser = await chromium.launchPersistentContext(profile, {
 	]
 });
 const page = await browser.newPage();
-page.setDefaultTimeout(5_000);
+page.setDefaultTimeout(15_000);
 const faults = [];
 page.on('pageerror', error => faults.push(error.stack));
 page.on('console', message => message.type() == 'error' && faults.push(message.text()));

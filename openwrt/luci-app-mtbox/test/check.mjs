@@ -21,9 +21,9 @@ export async function finish(cleanUp = () => {}) {
 	process.exit(failed ? 1 : 0);
 }
 
-// Waits for something to become true, at most ten seconds.
+// Waits for something to become true, at most 15 seconds.
 export async function until(what, condition) {
-	for (let left = 200; left; left--) {
+	for (let left = 300; left; left--) {
 		const value = await condition();
 		if (value)
 			return value;

@@ -101,7 +101,17 @@ const rpc = {
 
 const poll = {
 	tasks: [],
-	add(fn, seconds) { poll.tasks.push(setInterval(fn, seconds * 1000 * (window.pollScale ?? 1))); },
+	// Not before the last time has come to its end.
+	add(fn, seconds) {
+		let isBusy = false;
+		const step = async () => {
+			if (isBusy)
+				return;
+			isBusy = true;
+			await Promise.resolve(fn()).finally(() => { isBusy = false; });
+		};
+		poll.tasks.push(setInterval(step, seconds * 1000 * (window.pollScale ?? 1)));
+	},
 	clear() { poll.tasks.splice(0).forEach(clearInterval); }
 };
 
