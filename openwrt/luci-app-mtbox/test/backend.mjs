@@ -1,0 +1,131 @@
+// The real script, run by busybox's shell as rpcd would, with the real program running.
+import assert from 'node:assert/strict';
+import { execFileSync, spawn } from 'node:child_process';
+import fs from 'node:fs';
+import path from 'node:path';
+
+import { finish, test, until } from './check.mjs';
+import { connect, telegram } from './phone.mjs';
+import { APP, Router, config, freePort } from './router.mjs';
+
+const NASTY = `a"<img src=x>\\ 'é; $(touch hacked) \`id\` %s`;
+const dc = await telegram();
+const port = await freePort();
+const leftBehind = () => fs.readdirSync('/tmp').filter(name => name.startsWith('luci.mtbox.'));
+const before = leftBehind();
+const router = new Router(process.argv[2], config(port, dc.address().port,
+	{ anna: {}, boris: { enabled: '0' }, odd: { name: NASTY }, dash: { name: '--json' } }));
+router.reload();
+
+const hex = name => Buffer.from(name).toString('hex');
+async function ask(method, input, env) {
+	const { code, out } = await router.backend(method, input, env);
+	assert.equal(code, 0, out);
+	return JSON.parse(out);
+}
+await until('the program answers', async () => (await ask('stats')).users);
+
+test('rpcd is told the methods and their arguments', () => {
+	const script = path.join(APP, 'root/usr/libexec/rpcd/luci.mtbox');
+	const listed = JSON.parse(execFileSync('busybox', [ 'ash', script, 'list' ], { encoding: 'utf8' }));
+	assert.equal(listed.explain.user, 'hex');
+	assert.deepEqual(listed.log, {});
+});
+
+test('a session shows in the numbers, and a wrong clock among the refusals', async () => {
+	const { socket, got } = await connect(port, router.committed.anna.secret, 5000);
+	assert(got > 100_000, `${got} bytes came`);
+	const anna = await until('the traffic is counted', async () => {
+		const { users } = await ask('stats');
+		return users.anna.connections == 1 && users.anna.bytes_in == 5000 && users.anna;
+	});
+	assert(anna.bytes_out > 100_000);
+	socket.destroy();
+	await connect(port, router.committed.anna.secret, 100, 900);
+	const told = await ask('explain', { user: hex('anna') });
+	assert.equal(told.refusals[0].cause, 'clock-off');
+	assert((await ask('explain')).users.anna);
+});
+
+test('names may be anything', async () => {
+	for (const name of [ NASTY, '--json' ]) {
+		assert.equal((await ask('explain', { user: hex(name) })).user, name);
+		const { access } = await ask('links', { user: hex(name) });
+		assert.match(access.links[name][0].tg_url, /^tg:\/\/proxy\?/);
+		assert.deepEqual(Object.keys(access.links), [ name ]);
+	}
+	assert(!fs.existsSync('hacked'));
+});
+
+test('whoever is switched off keeps the link', async () => {
+	const { access } = await ask('links', { user: hex('boris') });
+	assert.equal(access.links.boris[0].ip, '192.0.2.1');
+});
+
+test('names that are none are refused before anything runs', async () => {
+	const bad = [
+		'{"user":"anna"}', '{"user":"61 62"}', '{"user":"6"}', '{"user":"$(id)"}', '{"user":"61\\"; id; \\""}',
+		'{"user":"610a"}', '{"user":"1b"}', '{"user":"00"}', '{"user":"617f"}', `{"user":"${'61'.repeat(65)}"}`,
+		'{"user":["61"]}', '{"user":""}', '{"user":', Buffer.concat([ Buffer.from('{"user":"'), Buffer.alloc(9000, 0x61) ])
+	];
+	for (const input of bad)
+		for (const method of [ 'links', 'explain' ])
+			assert.deepEqual((await ask(method, input)).errors, [ 'the name of the user is not valid' ], String(input).slice(0, 80));
+	assert.deepEqual((await ask('links', {})).errors, [ 'which user?' ]);
+	assert.match((await ask('links', { user: hex('nobody') })).errors[0], /no user is called/);
+});
+
+test('an unknown method is no method', async () => {
+	for (const method of [ 'user', 'rm', 'list', '$(id)', '../x' ])
+		assert.deepEqual(await router.backend(method), { code: 2, out: '' });
+});
+
+test('the log is that of mtbox alone, and may hold anything', async () => {
+	router.log('level=info "quotes" \\ back\tslash \x1b[31m\u0007 é <b>&');
+	fs.appendFileSync(path.join(router.dir, 'log'),
+		'Mon Nov 23 20:24:39 2026 daemon.info other[1]: I saw mtbox[1]: today\n' +
+		'Mon Nov 23 20:24:39 2026 user.err mtbox: from the init script\n' + 'x'.repeat(5000) + '\n');
+	const { lines } = await ask('log');
+	assert(lines.some(line => line.endsWith('level=info "quotes" \\ back slash [31m é <b>&')), lines.join('\n'));
+	assert(lines.at(-1).endsWith('mtbox: from the init script'));
+	assert(!lines.some(line => line.includes('I saw')));
+	for (let i = 0; i < 3000; i++)
+		router.log(`line ${i} ${'y'.repeat(i == 2999 ? 3000 : 100)}`);
+	const many = (await ask('log')).lines;
+	assert.equal(many.length, 500);
+	assert(many.at(-1).includes('line 2999') && many.at(-1).length <= 1000);
+});
+
+test('a command that hangs or never stops talking is ended', async () => {
+	const bin = path.join(router.dir, 'bad');
+	fs.mkdirSync(bin);
+	fs.writeFileSync(path.join(bin, 'mtbox'), '#!/bin/sh\nexec sleep 60\n', { mode: 0o755 });
+	fs.writeFileSync(path.join(bin, 'logread'), '#!/bin/sh\nexec yes\n', { mode: 0o755 });
+	const env = { PATH: `${bin}:${process.env.PATH}` };
+	assert.deepEqual((await ask('stats', {}, env)).errors, [ 'mtbox did not answer within 5 seconds' ]);
+	assert.deepEqual((await ask('log', {}, env)).errors, [ 'the answer of logread is too long' ]);
+});
+
+test('a missing program and a broken config are told', async () => {
+	const env = { PATH: '/usr/bin:/bin', MTBOX_CONFIG: '/nonexistent' };
+	assert.match((await ask('stats', {}, env)).errors[0], /not found/);
+	const status = await ask('status');
+	assert.deepEqual(status.problems, []);
+	assert.match(status.version[0], /^\d+\.\d+\.\d+/);
+	fs.appendFileSync(path.join(router.dir, 'config/mtbox'), "\nconfig user 'carl'\n\toption secret 'nonsense'\n");
+	assert.match((await ask('status')).problems.join(' '), /carl/);
+});
+
+test('nothing is left in the folder for temporary files, even when rpcd gives up', async () => {
+	const child = spawn('busybox', [ 'ash', path.join(APP, 'root/usr/libexec/rpcd/luci.mtbox'), 'call', 'stats' ],
+		{ env: { PATH: `${path.join(router.dir, 'bad')}:${process.env.PATH}` } });
+	const fresh = () => leftBehind().filter(name => !before.includes(name));
+	await until('it has begun', () => fresh().length);
+	child.kill('SIGTERM');
+	await until('it has cleaned up', () => !fresh().length);
+});
+
+await finish(() => {
+	router.close();
+	dc.close();
+});
