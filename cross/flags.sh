@@ -6,7 +6,11 @@ profile=router
 
 # For rustc; each target's own in cross/targets.tsv come on top. crt, libc and the unwinder are
 # zig's, not those that rustup ships; mips, mipsel and riscv64 are not static unless told.
-rustflags="-Clink-self-contained=no -Ctarget-feature=+crt-static -Cforce-unwind-tables=no"
+#
+# A program that ends at a panic needs no tables for unwinding (130 KB), no words for it and no places
+# in the source (50 KB). What derives Debug is printed by nobody.
+rustflags="-Clink-self-contained=no -Ctarget-feature=+crt-static -Cforce-unwind-tables=no
+    -Zunstable-options -Cpanic=immediate-abort -Zlocation-detail=none -Zfmt-debug=shallow"
 
 # For the standard library, which is built along. Naming one feature takes the default ones away,
 # and with them the reader of debug information behind backtraces, which nobody has on a router:
