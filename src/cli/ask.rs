@@ -3,8 +3,12 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::config::settings::{Endpoint, Settings};
 use crate::proto::url::percent_encoded;
@@ -52,11 +56,18 @@ fn get(endpoint: &Endpoint, page: &str, patience: Duration) -> io::Result<Vec<u8
             exchange(stream, page, until, |stream, left| stream.set_read_timeout(Some(left)))
         }
         Endpoint::Unix(path) => {
-            let stream = UnixStream::connect(path)?;
-            stream.set_write_timeout(Some(patience))?;
+            let stream = connect_unix(path, patience)?;
             exchange(stream, page, until, |stream, left| stream.set_read_timeout(Some(left)))
         }
     }
+}
+
+/// A stream whose connect and writes end after `patience`: by unix(7), one limit is for both.
+fn connect_unix(path: &Path, patience: Duration) -> io::Result<UnixStream> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_write_timeout(Some(patience))?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    Ok(OwnedFd::from(socket).into())
 }
 
 fn exchange<S: Read + Write>(
@@ -124,6 +135,20 @@ mod tests {
             assert_eq!(reachable(text.parse().unwrap()), want.parse().unwrap());
         }
     }
+
+    #[test]
+    fn a_unix_socket_that_nobody_accepts_from_is_not_waited_for() {
+        let path = std::env::temp_dir().join(format!("mtbox-ask-{}", std::process::id()));
+        let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        listener.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        listener.listen(0).unwrap();
+        let patience = Duration::from_millis(100);
+        let waiting: Vec<_> = (0..4).map(|_| connect_unix(&path, patience)).collect();
+        let last = waiting.into_iter().next_back().unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(last.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+
     #[test]
     fn who_is_silent_or_dribbles_for_ever_is_not_waited_for() {
         use std::net::TcpListener;
