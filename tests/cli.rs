@@ -113,6 +113,7 @@ fn help_names_every_command_and_each_has_its_own() {
         "check",
         "doctor",
         "explain",
+        "stats",
         "user add",
         "uci",
     ] {

@@ -43,6 +43,7 @@ mod e2e {
     mod relay;
     mod reload;
     mod reload_crowd;
+    mod rights;
     mod shape;
     mod signals;
     mod sockets;

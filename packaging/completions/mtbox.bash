@@ -17,7 +17,7 @@ _mtbox_shape() {
     next='' flags='' valued='' places=()
     case $1 in
         '')
-            next='quickstart run simple-run generate-secret access check user explain doctor uci'
+            next='quickstart run simple-run generate-secret access check user stats explain doctor uci'
             flags='-h --help -v --version'
             ;;
         'quickstart')
@@ -25,8 +25,8 @@ _mtbox_shape() {
             valued='--bind --host --config --log-level --log-format --log-to'
             ;;
         'run')
-            flags='--log-level --log-format --log-to -h --help -v --version'
-            valued='--log-level --log-format --log-to'
+            flags='--user --log-level --log-format --log-to -h --help -v --version'
+            valued='--user --log-level --log-format --log-to'
             places=('file')
             ;;
         'simple-run')
@@ -80,6 +80,10 @@ _mtbox_shape() {
             flags='--config --json -h --help -v --version'
             valued='--config'
             ;;
+        'stats')
+            flags='--json -h --help -v --version'
+            places=('file')
+            ;;
         'explain')
             flags='--json -h --help -v --version'
             places=('file' 'user')
@@ -103,6 +107,7 @@ _mtbox_value() {
         'quickstart --log-level') kind='error warn info debug' ;;
         'quickstart --log-format') kind='text json' ;;
         'quickstart --log-to') kind='stderr syslog journal' ;;
+        'run --user') kind='account' ;;
         'run --log-level') kind='error warn info debug' ;;
         'run --log-format') kind='text json' ;;
         'run --log-to') kind='stderr syslog journal' ;;
@@ -126,6 +131,7 @@ _mtbox_value() {
 _mtbox_offer() {
     case $1 in
         any) ;;
+        account) mapfile -t COMPREPLY < <(compgen -u -- "$2") ;;
         file)
             compopt -o filenames 2>/dev/null
             mapfile -t COMPREPLY < <(compgen -f -- "$2")

@@ -7,7 +7,7 @@ function __mtbox_valued
         case 'quickstart'
             printf '%s\n' --bind --host --config --log-level --log-format --log-to
         case 'run'
-            printf '%s\n' --log-level --log-format --log-to
+            printf '%s\n' --user --log-level --log-format --log-to
         case 'simple-run'
             printf '%s\n' -c --concurrency -b --tcp-buffer -i --prefer-ip -p --domain-fronting-port --domain-fronting-host --domain-fronting-ip -n --doh-ip -t --timeout -s --socks5-proxy -a --antireplay-cache-size --log-level --log-format --log-to
         case 'access'
@@ -88,6 +88,7 @@ complete -c mtbox -n '__mtbox_at "" 0' -a generate-secret -d 'Make a secret for 
 complete -c mtbox -n '__mtbox_at "" 0' -a access -d 'Print the links for the users of a config file, as JSON, plain or as QR codes.'
 complete -c mtbox -n '__mtbox_at "" 0' -a check -d 'Tell what is wrong with a config file, and where.'
 complete -c mtbox -n '__mtbox_at "" 0' -a user -d 'add, remove, rotate, disable, enable, list'
+complete -c mtbox -n '__mtbox_at "" 0' -a stats -d 'Ask the running proxy who is connected and who uses what.'
 complete -c mtbox -n '__mtbox_at "" 0' -a explain -d 'Ask the running proxy why a user was refused, and what helps.'
 complete -c mtbox -n '__mtbox_at "" 0' -a doctor -d 'Look at everything that a config depends on, and say what to do.'
 complete -c mtbox -n '__mtbox_at "" 0' -a uci -d 'Make a config file from /etc/config/mtbox on OpenWrt.'
@@ -104,6 +105,7 @@ complete -c mtbox -n '__mtbox_at "quickstart"' -s h -l help -d 'print this help'
 complete -c mtbox -n '__mtbox_at "quickstart"' -s v -l version -d 'print the version'
 
 complete -c mtbox -n '__mtbox_at "run" 0' -F
+complete -c mtbox -n '__mtbox_at "run"' -l user -x -a '(__fish_complete_users)' -d 'who to be when started as root: a name or UID:GID'
 complete -c mtbox -n '__mtbox_at "run"' -l log-level -x -a 'error warn info debug' -d 'what to log: error, warn, info or debug'
 complete -c mtbox -n '__mtbox_at "run"' -l log-format -x -a 'text json' -d 'how a line of the log looks: text or json'
 complete -c mtbox -n '__mtbox_at "run"' -l log-to -x -a 'stderr syslog journal' -d 'where the log goes: stderr, syslog or journal'
@@ -191,6 +193,11 @@ complete -c mtbox -n '__mtbox_at "user list"' -l config -r -F -d 'the file, mtbo
 complete -c mtbox -n '__mtbox_at "user list"' -l json -d 'for programs'
 complete -c mtbox -n '__mtbox_at "user list"' -s h -l help -d 'print this help'
 complete -c mtbox -n '__mtbox_at "user list"' -s v -l version -d 'print the version'
+
+complete -c mtbox -n '__mtbox_at "stats" 0' -F
+complete -c mtbox -n '__mtbox_at "stats"' -l json -d 'as the proxy says it, for programs'
+complete -c mtbox -n '__mtbox_at "stats"' -s h -l help -d 'print this help'
+complete -c mtbox -n '__mtbox_at "stats"' -s v -l version -d 'print the version'
 
 complete -c mtbox -n '__mtbox_at "explain" 0' -F
 complete -c mtbox -n '__mtbox_at "explain" 1' -a '(__mtbox_users (__mtbox_words)[2])'

@@ -66,6 +66,7 @@ fn spellings(short: Option<char>, long: &str) -> Vec<String> {
 fn kind(words: &Words) -> String {
     match words {
         Words::Any => "any".to_string(),
+        Words::Account => "account".to_string(),
         Words::File => "file".to_string(),
         Words::UserOfArgument | Words::UserOfFlag => "user".to_string(),
         Words::Choice(words) => words.join(" "),
@@ -108,6 +109,7 @@ _mtbox_value() {
 _mtbox_offer() {
     case $1 in
         any) ;;
+        account) mapfile -t COMPREPLY < <(compgen -u -- "$2") ;;
         file)
             compopt -o filenames 2>/dev/null
             mapfile -t COMPREPLY < <(compgen -f -- "$2")

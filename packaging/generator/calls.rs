@@ -13,6 +13,8 @@ pub enum Words {
     Any,
     /// A file or a folder.
     File,
+    /// Somebody of /etc/passwd.
+    Account,
     /// One of the users in the config that stands before as an argument.
     UserOfArgument,
     /// One of the users in the config of the flag `--config`, or the usual one.
@@ -50,7 +52,8 @@ impl Call {
     /// What stands behind a flag; `None` if it takes no value.
     pub fn value(&self, flag: &Flag) -> Option<Words> {
         let name = flag.value?;
-        let usual = || if flag.long == "user" { self.user() } else { named(name) };
+        let usual =
+            || if name == "NAME" && flag.long == "user" { self.user() } else { named(name) };
         Some(choice(flag.long).unwrap_or_else(usual))
     }
 
@@ -72,6 +75,7 @@ impl Call {
 fn named(name: &str) -> Words {
     match name {
         "CONFIG" | "PATH" | "FILE" => Words::File,
+        "ACCOUNT" => Words::Account,
         _ => Words::Any,
     }
 }

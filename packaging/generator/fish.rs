@@ -70,6 +70,7 @@ pub fn render() -> String {
 fn offer(words: &Words) -> Option<String> {
     match words {
         Words::Any => None,
+        Words::Account => Some("-a '(__fish_complete_users)'".to_string()),
         Words::File => Some("-F".to_string()),
         Words::UserOfArgument => Some("-a '(__mtbox_users (__mtbox_words)[2])'".to_string()),
         Words::UserOfFlag => Some("-a '(__mtbox_users (__mtbox_config))'".to_string()),

@@ -73,6 +73,7 @@ fn flag_spec(call: &Call, flag: &Flag) -> String {
 fn action(words: &Words) -> String {
     match words {
         Words::Any => " ".to_string(),
+        Words::Account => "_users".to_string(),
         Words::File => "_files".to_string(),
         Words::UserOfArgument => r#"{_mtbox_users "$line[1]"}"#.to_string(),
         Words::UserOfFlag => r#"{_mtbox_users "$opt_args[--config]"}"#.to_string(),

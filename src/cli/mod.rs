@@ -19,6 +19,7 @@ pub mod quickstart;
 pub mod reach;
 pub mod run;
 pub mod simple_run;
+pub mod stats;
 pub mod uci;
 pub mod user;
 
@@ -135,7 +136,9 @@ pub const COMMANDS: &[Command] = &[
     Command {
         about: "Run the proxy by a config file.",
         arguments: &[CONFIG],
-        flags: &[log_flags::LEVEL, log_flags::FORMAT, log_flags::TO],
+        flags: &[run::USER, log_flags::LEVEL, log_flags::FORMAT, log_flags::TO],
+        notes: "With --user, the folders of pid-file, state-file and sockets must be that one's,\n\
+                who must be able to read the config at a reload. Ports below 1024 stay allowed.",
         examples: &["mtbox run mtbox.toml", "mtbox run mtbox.toml --log-level debug"],
         run: run::run,
         ..Command::named("run")
@@ -234,6 +237,15 @@ pub const COMMANDS: &[Command] = &[
         examples: &["mtbox user list"],
         run: user::list,
         ..Command::named("user list")
+    },
+    Command {
+        about: "Ask the running proxy who is connected and who uses what.",
+        arguments: &[CONFIG],
+        flags: &[Flag::switch(None, "json", "as the proxy says it, for programs")],
+        examples: &["mtbox stats mtbox.toml", "mtbox stats --json mtbox.toml"],
+        notes: "Asks where api-bind-to listens. Nothing is asked of anybody else.",
+        run: stats::stats,
+        ..Command::named("stats")
     },
     Command {
         about: "Ask the running proxy why a user was refused, and what helps.",

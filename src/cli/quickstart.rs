@@ -34,7 +34,7 @@ pub fn quickstart(given: &Given) -> Result<(), Failure> {
     let loaded = run::load(&path)?;
     let reach = Reach::of(&loaded.settings, Stated::default(), &ifaces::addresses());
     say(&guide(&path, is_first, &loaded.settings, &reach));
-    run::serve(loaded, path, log)
+    run::serve(loaded, path, log, None)
 }
 
 fn first_start(path: &Path, bind: Option<SocketAddr>, host: &str) -> Result<(), Failure> {

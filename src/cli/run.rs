@@ -3,24 +3,34 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use super::args::Given;
+use super::args::{Flag, Given};
 use super::{Failure, log_flags};
 use crate::config::load::{self, Loaded};
 use crate::config::report::{Complaint, Severity};
 use crate::config::settings::{LogChoice, Origin};
+
+/// `--user`.
+pub const USER: Flag =
+    Flag::with_value(None, "user", "ACCOUNT", "who to be when started as root: a name or UID:GID");
 
 /// Runs the proxy until a signal ends it.
 pub fn run(given: &Given) -> Result<(), Failure> {
     let path = config_path(given)?;
     let log = log_flags::read(given)?;
     let loaded = load(&path)?;
-    serve(loaded, path, log)
+    let user = given.text("user")?.map(str::to_owned);
+    serve(loaded, path, log, user)
 }
 
 /// Runs the proxy by a loaded file; the log begins with what there is to say about the file.
-pub fn serve(loaded: Loaded, path: PathBuf, log: LogChoice) -> Result<(), Failure> {
+pub fn serve(
+    loaded: Loaded,
+    path: PathBuf,
+    log: LogChoice,
+    user: Option<String>,
+) -> Result<(), Failure> {
     let warnings = loaded.warnings.iter().map(Complaint::plain).collect();
-    let origin = Origin { config_path: Some(path), warnings, log };
+    let origin = Origin { config_path: Some(path), warnings, log, user };
     crate::daemon::run(loaded.settings, origin).map_err(Failure::trouble)
 }
 

@@ -15,7 +15,7 @@ use crate::proto::secret::Secret;
 /// Runs the proxy until a signal ends it.
 pub fn simple_run(given: &Given) -> Result<(), Failure> {
     let (settings, warnings) = settings(given)?;
-    let origin = Origin { config_path: None, warnings, log: log_flags::read(given)? };
+    let origin = Origin { config_path: None, warnings, log: log_flags::read(given)?, user: None };
     crate::daemon::run(settings, origin).map_err(Failure::trouble)
 }
 

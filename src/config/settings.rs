@@ -105,6 +105,8 @@ pub struct Origin {
     pub warnings: Vec<String>,
     /// What the flags say of the log, now and after each reload.
     pub log: LogChoice,
+    /// Who to become before anything is opened: a name, or `UID:GID`.
+    pub user: Option<String>,
 }
 
 /// One named secret.

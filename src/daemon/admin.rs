@@ -10,7 +10,7 @@ use crate::config::HAS_METRICS;
 use crate::config::settings::{Endpoint, Settings};
 use crate::daemon::explain::Question;
 use crate::daemon::world::World;
-use crate::daemon::{metrics, stats};
+use crate::daemon::{metrics, people, stats};
 use crate::io::clock::Tick;
 use crate::io::desk::{Desk, Visitor};
 use crate::io::listen::AcceptTrouble;
@@ -329,7 +329,10 @@ fn page(path: &str, query: &str, pages: Pages, world: &World) -> Page {
         };
     }
     if pages.stats && path == "/stats" {
-        return Page::Is(JSON, stats::body(world));
+        return match query {
+            "text" => Page::Is(TEXT, people::table(world)),
+            _ => Page::Is(JSON, stats::body(world)),
+        };
     }
     match world.settings.prometheus.as_ref().filter(|_| HAS_METRICS && pages.metrics) {
         Some(prometheus) if prometheus.path == "/" || prometheus.path == path => {

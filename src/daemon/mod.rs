@@ -20,6 +20,7 @@ pub mod logs;
 pub mod meter;
 pub mod metrics;
 pub mod names;
+pub mod people;
 pub mod pipe;
 pub mod prologue;
 #[cfg(feature = "tls")]
@@ -27,6 +28,7 @@ pub mod raid;
 pub mod reload;
 pub mod report;
 pub mod resolver;
+pub mod rights;
 pub mod routes;
 pub mod scout;
 pub mod server;

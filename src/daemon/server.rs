@@ -26,7 +26,7 @@ use crate::daemon::session::Readiness;
 use crate::daemon::state::State;
 use crate::daemon::statsd::Statsd;
 use crate::daemon::world::World;
-use crate::daemon::{Daemon, dc_list, dialer, lists, logs, scout, sizing};
+use crate::daemon::{Daemon, dc_list, dialer, lists, logs, rights, scout, sizing};
 use crate::io::clock::{Clock, Tick};
 use crate::io::egress::Egress;
 use crate::io::listen::{self, Manner};
@@ -48,6 +48,9 @@ pub fn run(mut settings: Settings, origin: Origin) -> Result<(), String> {
     logs::settle(&log);
     for warning in &origin.warnings {
         log::warn!("event=config {warning}");
+    }
+    if let Some(user) = &origin.user {
+        rights::settle(user, &settings, origin.config_path.as_deref())?;
     }
     let outcome = Server::new(settings, origin.config_path, origin.log)
         .map_err(|e| e.to_string())

@@ -12,6 +12,7 @@ pub mod logger;
 pub mod notify;
 pub mod pid_file;
 pub mod pool;
+pub mod rights;
 pub mod signals;
 pub mod sockopt;
 pub mod wheel;

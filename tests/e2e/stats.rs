@@ -6,7 +6,7 @@ use crate::support::hello::Secret;
 use crate::support::peer::Peer;
 use crate::support::stage::{HOST, Stage};
 use crate::support::stats::{ask, get, read_reply};
-use crate::support::{PATIENCE, eventually, pattern};
+use crate::support::{PATIENCE, eventually, pattern, program};
 
 /// The text with every number as `0` and every string value as `"s"`: what is left is the form.
 fn form(json: &str) -> String {
@@ -197,4 +197,32 @@ fn a_request_that_arrives_byte_by_byte_is_answered() {
         peer.send(&[*byte]);
     }
     assert_eq!(read_reply(&mut peer).status, 200);
+}
+
+#[test]
+fn the_command_shows_a_table_and_the_same_json() {
+    let bob = Secret::new(HOST);
+    let stage =
+        Stage::with(|config| config.user("bob", &bob).set("", "disabled-users", "[\"bob\"]"));
+    let (mut client, mut session) = stage.session();
+    client.up.send(&[7; 2_000]);
+    assert_eq!(session.from.recv(2_000), [7; 2_000]);
+    stage.proxy.wait_for_connections("alice", 1);
+    let ask = |flags: &[&str]| {
+        let asked = program::command().arg("stats").arg(stage.proxy.file()).args(flags).output();
+        let asked = asked.expect("the program");
+        assert!(asked.status.success(), "{asked:?}");
+        String::from_utf8(asked.stdout).expect("text")
+    };
+    let table = ask(&[]);
+    let lines: Vec<Vec<&str>> =
+        table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0], ["USER", "CONNECTIONS", "IN", "OUT", "LAST", "SEEN", "REFUSED"]);
+    assert_eq!((lines[1][0], lines[1][1], lines[1][3]), ("alice", "1", "KB"), "{table}");
+    assert_eq!(lines[2], ["bob", "(off)", "0", "0", "0", "never", "0"], "{table}");
+    let told: serde_json::Value = serde_json::from_str(&ask(&["--json"])).expect("JSON");
+    assert_eq!(told["users"]["alice"]["connections"], 1);
+    let file = stage.proxy.file().to_owned();
+    let text = stage.proxy.stats();
+    assert!(text["users"]["bob"]["disabled"] == true && file.exists());
 }

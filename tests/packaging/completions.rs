@@ -87,6 +87,7 @@ const OFFERS: &[(&str, &str)] = &[
     ("mtbox explain mine.toml ", "alice bob-2 c.d@e"),
     ("mtbox explain --json mine.toml c", "c.d@e"),
     ("mtbox explain mi", "mine.toml"),
+    ("mtbox run mine.toml --user roo", "root"),
     ("mtbox user re", "remove"),
     ("mtbox user remove ", "usual"),
     ("mtbox user remove --config mine.toml ", "alice bob-2 c.d@e"),

@@ -1,0 +1,107 @@
+//! `/stats?text`: who uses what, for people. The numbers of `/stats`, one line per user.
+
+use std::time::Duration;
+
+use crate::daemon::world::World;
+
+/// A table with a head; columns are parted by blanks and as wide as they must be.
+pub fn table(world: &World) -> String {
+    let head = ["USER", "CONNECTIONS", "IN", "OUT", "LAST SEEN", "REFUSED"];
+    let mut rows: Vec<[String; COLUMNS]> = vec![head.map(str::to_owned)];
+    let now = world.wall_of(world.now.0);
+    for (user, connections) in world.users.iter() {
+        let (bytes_in, bytes_out) = world.totals(user).unwrap_or((user.bytes_in, user.bytes_out));
+        let seen = match world.last_seen(user) {
+            Some(at) => ago(now.saturating_sub(at)),
+            None => "never".to_owned(),
+        };
+        let mut name = user.name().to_owned();
+        if !user.is_enabled() {
+            name.push_str(" (off)");
+        }
+        let (traffic_in, traffic_out) = (bytes(bytes_in), bytes(bytes_out));
+        let numbers = [connections.to_string(), traffic_in, traffic_out];
+        let [connections, traffic_in, traffic_out] = numbers;
+        rows.push([name, connections, traffic_in, traffic_out, seen, user.refused.to_string()]);
+    }
+    let width = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| len(cell)).max();
+    let widths: [usize; COLUMNS] = std::array::from_fn(|at| width(at).unwrap_or(0));
+    let mut out = String::new();
+    for row in &rows {
+        for (at, (cell, width)) in row.iter().zip(widths).enumerate() {
+            let gap = " ".repeat(width - len(cell).min(width));
+            // Names to the left, the rest to the right.
+            let (before, after) = if at == 0 { ("", gap.as_str()) } else { (gap.as_str(), "") };
+            out.push_str(if at == 0 { "" } else { "  " });
+            out.push_str(before);
+            out.push_str(cell);
+            out.push_str(after);
+        }
+        out.push('\n');
+    }
+    out
+}
+
+fn len(cell: &str) -> usize {
+    cell.chars().count()
+}
+
+/// `999`, `1.0 KB`, `12 MB`: two or three digits and a power of 1000.
+fn bytes(count: u64) -> String {
+    let (mut whole, mut tenths, mut unit) = (count, 0, "");
+    for next in ["KB", "MB", "GB", "TB", "PB", "EB"] {
+        if whole < 1000 {
+            break;
+        }
+        (whole, tenths, unit) = (whole / 1000, whole % 1000 / 100, next);
+    }
+    match (unit, whole < 10) {
+        ("", _) => whole.to_string(),
+        (_, true) => format!("{whole}.{tenths} {unit}"),
+        _ => format!("{whole} {unit}"),
+    }
+}
+
+/// `now`, `5 min ago`, `3 h ago`, `12 d ago`.
+fn ago(passed: Duration) -> String {
+    let seconds = passed.as_secs();
+    let (count, unit) = match seconds {
+        0..60 => return "now".to_owned(),
+        60..3_600 => (seconds / 60, "min"),
+        3_600..172_800 => (seconds / 3_600, "h"),
+        _ => (seconds / 86_400, "d"),
+    };
+    format!("{count} {unit} ago")
+}
+
+const COLUMNS: usize = 6;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_and_times_are_short() {
+        for (count, want) in [
+            (0, "0"),
+            (999, "999"),
+            (1_000, "1.0 KB"),
+            (9_999, "9.9 KB"),
+            (10_000, "10 KB"),
+            (12_345_678, "12 MB"),
+            (u64::MAX, "18 EB"),
+        ] {
+            assert_eq!(bytes(count), want);
+        }
+        for (seconds, want) in [
+            (0, "now"),
+            (59, "now"),
+            (60, "1 min ago"),
+            (3_599, "59 min ago"),
+            (3_600, "1 h ago"),
+            (172_800, "2 d ago"),
+        ] {
+            assert_eq!(ago(Duration::from_secs(seconds)), want);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Becoming somebody else than root (credentials(7)) and keeping the few rights that a proxy needs
+//! (capabilities(7)): ports below 1024, now and after a reload, and marks or devices if it has any.
+
+use caps::{CapSet, Capability, CapsHashSet};
+use nix::sys::prctl;
+use nix::unistd::{Gid, Uid, User, geteuid, setgroups, setresgid, setresuid};
+
+/// What is kept besides the right to ports below 1024.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Extra {
+    /// `CAP_NET_ADMIN`, for `SO_MARK`.
+    pub mark: bool,
+    /// `CAP_NET_RAW`, for `SO_BINDTODEVICE` on kernels before 5.7.
+    pub device: bool,
+}
+
+/// Becomes `name` of /etc/passwd, or `UID:GID`: no other groups, and no way back by any program
+/// that is started (`PR_SET_NO_NEW_PRIVS`). Nothing but the last happens if that is who we are.
+///
+/// # Errors
+/// One line that says what to do.
+pub fn become_user(name: &str, extra: Extra) -> Result<(), String> {
+    let (uid, gid) = account(name)?;
+    if geteuid().is_root() {
+        let refused = |e: &dyn std::fmt::Display| format!("cannot become {name}: {e}");
+        let kept = kept(extra).map_err(|e| refused(&e))?;
+        prctl::set_keepcaps(true)
+            .and_then(|()| setgroups(&[]))
+            .and_then(|()| setresgid(gid, gid, gid))
+            .and_then(|()| setresuid(uid, uid, uid))
+            .and_then(|()| prctl::set_keepcaps(false))
+            .map_err(|e| refused(&e))?;
+        for set in [CapSet::Effective, CapSet::Permitted] {
+            caps::set(None, set, &kept).map_err(|e| refused(&e))?;
+        }
+        if uid.is_root() {
+            return Ok(());
+        }
+    } else if geteuid() != uid {
+        return Err(format!("only root can become {name}; start it as root or without --user"));
+    }
+    prctl::set_no_new_privs().map_err(|e| format!("no new privileges: {e}"))
+}
+
+/// What we may keep: nothing that we do not have, as in a container.
+fn kept(extra: Extra) -> Result<CapsHashSet, caps::errors::CapsError> {
+    let ours = caps::read(None, CapSet::Permitted)?;
+    let mut wanted = CapsHashSet::from([Capability::CAP_NET_BIND_SERVICE]);
+    if extra.mark {
+        wanted.insert(Capability::CAP_NET_ADMIN);
+    }
+    if extra.device {
+        wanted.insert(Capability::CAP_NET_RAW);
+    }
+    Ok(wanted.intersection(&ours).copied().collect())
+}
+
+fn account(name: &str) -> Result<(Uid, Gid), String> {
+    if let Some((uid, gid)) = name.split_once(':')
+        && let (Ok(uid), Ok(gid)) = (uid.parse(), gid.parse())
+    {
+        return Ok((Uid::from_raw(uid), Gid::from_raw(gid)));
+    }
+    match User::from_name(name) {
+        Ok(Some(user)) => Ok((user.uid, user.gid)),
+        Ok(None) => Err(format!("no user {name:?} in /etc/passwd; add it, or write UID:GID")),
+        Err(e) => Err(format!("cannot read /etc/passwd: {e}; write UID:GID")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accounts_are_found_by_name_and_number() {
+        assert_eq!(account("12:34"), Ok((Uid::from_raw(12), Gid::from_raw(34))));
+        assert_eq!(account("root"), Ok((Uid::from_raw(0), Gid::from_raw(0))));
+        for wrong in ["", "no-such-user", "12:", ":", "-1:0", "1:2:3"] {
+            assert!(account(wrong).unwrap_err().contains("write UID:GID"), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn who_is_not_root_stays_who_they_are() {
+        if geteuid().is_root() {
+            return;
+        }
+        assert!(become_user("0:0", Extra::default()).unwrap_err().contains("only root"));
+    }
+}
