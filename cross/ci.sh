@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What CI does for other processors: builds the flavours that cross/targets.tsv names (CROSS=all:
 # both flavours of every target), holds their sizes, runs them on every processor model, runs
-# end-to-end tests with them, and the unit tests of the library on a router's processor.
+# end-to-end tests with them, and the unit tests of the pure floors on a router's processor.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . cross/flags.sh
