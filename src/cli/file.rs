@@ -58,10 +58,11 @@ pub fn put(path: &Path, text: &str) -> Result<(), String> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let (model, mode) = match fs::symlink_metadata(path) {
         Ok(old) if old.is_file() => {
-            if load::read(path).is_ok_and(|bytes| bytes == text.as_bytes()) {
+            let mode = old.mode() & 0o640 | 0o600;
+            let is_same = load::read(path).is_ok_and(|bytes| bytes == text.as_bytes());
+            if is_same && old.mode() & 0o777 == mode {
                 return Ok(());
             }
-            let mode = old.mode() & 0o640 | 0o600;
             (Ok(old), mode)
         }
         Ok(_) => return Err("not a regular file, so it is not replaced".to_owned()),

@@ -46,10 +46,9 @@ pub const FLAGS: &[Flag] = &[
     Flag::with_value(None, "output", "PATH", "the file to write"),
 ];
 /// What is true beyond the flags.
-pub const NOTES: &str = "An option is called as its key, with _ for . and -.\n\
-                         Each section of type user is a user.\n\
-                         Exit code: 0 = written, or the same already, 1 = it cannot be used, \
-                         2 = it cannot be read.";
+pub const NOTES: &str = "\
+An option is called as its key, with _ for . and -; each section of type user is a user.
+Exit code: 0 = written, or the same already, 1 = it cannot be used, 2 = it cannot be read.";
 const PACKAGE: &str = "mtbox";
 const FOLDER: &str = "/etc/config";
 /// Most that a file may have, in bytes.

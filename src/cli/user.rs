@@ -162,7 +162,7 @@ fn to_change(given: &Given) -> Result<PathBuf, Failure> {
     let path = config_path(given)?;
     let text = file::read(&path).unwrap_or_default();
     let first = text.lines().next().and_then(|line| line.strip_prefix(MADE_FROM));
-    match first.and_then(|first| first.split_once(' ')) {
+    match first.and_then(|first| first.split_once(" by ")) {
         None => Ok(path),
         Some((source, _)) => Err(Failure::trouble(format!(
             "{}: made from {source}, so change that one: uci set mtbox.NAME=user, then uci commit",

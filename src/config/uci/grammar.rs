@@ -9,7 +9,7 @@ use std::str::Chars;
 /// One section.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Section {
-    /// Its type, the first word behind `config`.
+    /// Its type, the first word behind `config`: visible ASCII characters.
     pub kind: String,
     /// Its name; empty = it has none.
     pub name: String,
@@ -81,6 +81,9 @@ fn command(
 
 /// Opens a section: a new one, or the one that has the name already.
 fn open(sections: &mut Vec<Section>, kind: String, name: String) -> Result<usize, &'static str> {
+    if !kind.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("types of sections have visible ASCII characters only");
+    }
     if !is_plain(&name) {
         return Err("names of sections have letters, digits and _ only");
     }

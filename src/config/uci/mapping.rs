@@ -97,18 +97,17 @@ pub fn write(sections: &[Section], file: &str, package: &str) -> Page {
     page.toml.extend(file.chars().map(|c| if c.is_control() { '?' } else { c }));
     page.toml.push_str(" by \"mtbox uci\"; edit that file instead.\n");
     page.lines = 1;
-    let mut main: Option<&Section> = None;
+    let mut of_type = sections.iter().filter(|section| section.kind == MAIN);
+    // The init script asks for it by name.
+    let main = of_type.clone().find(|section| section.name == "main").or_else(|| of_type.next());
     for section in sections {
+        let place = label(sections, section);
         match section.kind.as_str() {
-            MAIN if main.is_none() => main = Some(section),
-            MAIN => {
-                page.warn(&label(sections, section), "only the first section of its type counts")
+            MAIN if !main.is_some_and(|main| std::ptr::eq(main, section)) => {
+                page.warn(&place, "has no effect, one section of its type counts; delete it");
             }
-            USER => {}
-            other => {
-                let text = strange("type", other, [MAIN, USER].into_iter());
-                page.warn(&label(sections, section), &text);
-            }
+            MAIN | USER => {}
+            other => page.warn(&place, &strange("type", other, [MAIN, USER].into_iter())),
         }
     }
     let users = users(sections, package, &mut page);
@@ -363,7 +362,7 @@ fn id(sections: &[Section], section: &Section) -> String {
     let before = sections.iter().take_while(|other| !std::ptr::eq(*other, section));
     let index = before.filter(|other| other.kind == *kind).count();
     let kind = if is_short(kind) { kind } else { "?" };
-    format!("@{}[{index}]", kind.escape_debug())
+    format!("@{kind}[{index}]")
 }
 
 /// Something unknown, with a guess where it is spelled nearly as something known.

@@ -264,7 +264,11 @@ fn what_is_unknown_is_passed_over_with_a_guess() {
         ),
         ("config mtbox\noption secrets a", "section @mtbox[0]: unknown option secrets; did you"),
         ("config usr x", "section 'x': unknown type usr; did you mean user?"),
-        ("config a\nconfig a b\nconfig mtbox\nconfig mtbox b2", "section 'b2': only the first"),
+        ("config a\nconfig a b\nconfig mtbox\nconfig mtbox b2", "section 'b2': has no effect, one"),
+        (
+            "config mtbox\noption log_level debug\nconfig mtbox main",
+            "section @mtbox[0]: has no effect, one section of its type counts; delete it",
+        ),
         (
             "config user a\noption hots x\noption secret \
              eeffeeddccbbaa998877665544332211006578616d706c652e6f7267",

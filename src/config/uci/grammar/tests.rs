@@ -88,6 +88,7 @@ fn mistakes_are_told_with_their_line() {
         ("config a b\n\n option", 3, "something is missing"),
         ("config a b\noption x-y z", 2, "names of options"),
         ("config a b-c", 1, "names of sections"),
+        ("config 'a b'", 1, "types of sections"),
         ("config a b\nconfig c b", 2, "another type"),
         ("confg a b", 1, "unknown command"),
         ("'' a b", 1, "unknown command"),
