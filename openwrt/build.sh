@@ -71,7 +71,7 @@ pack_mtbox() {
         field Provider-Priority 100
     else
         begin mtbox-mini \
-            "$about, without https lists, encrypted DNS and QR codes: less than half the size"
+            "$about, without https lists, encrypted DNS, doctor, metrics and QR codes: half the size"
         field Provides mtbox
         field Conflicts mtbox
     fi

@@ -18,7 +18,7 @@ pub fn bytes(text: &str) -> Result<u64, &'static str> {
 }
 
 fn squeezed(text: &str) -> String {
-    text.replace([' ', '\t'], "").to_lowercase()
+    text.replace([' ', '\t'], "").to_ascii_lowercase()
 }
 
 /// An optional sign, then either a lone 0 or groups of a decimal number and a unit. `None` when
@@ -51,7 +51,7 @@ fn group<'a>(text: &'a str, units: &[(&str, u64)]) -> Option<(u64, &'a str)> {
     let (unit, rest) = rest.split_at_checked(end)?;
     let (_, scale) = units.iter().find(|(name, _)| *name == unit)?;
     let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
-    let amount = whole.checked_mul(*scale)?.checked_add(part(fraction, *scale)?)?;
+    let amount = whole.checked_mul(*scale)?.checked_add(part(fraction, *scale))?;
     Some((amount, rest))
 }
 
@@ -60,15 +60,10 @@ fn digits(text: &str) -> (&str, &str) {
     text.split_at_checked(end).unwrap_or((text, ""))
 }
 
-/// What `0.fraction` of `scale` is, rounded down. Eighteen digits are more than any unit here can
-/// show; later ones do not count.
-fn part(fraction: &str, scale: u64) -> Option<u64> {
-    let digits = fraction.get(..fraction.len().min(18))?;
-    if digits.is_empty() {
-        return Some(0);
-    }
-    let share = digits.parse::<u128>().ok()? * u128::from(scale);
-    u64::try_from(share / 10_u128.pow(u32::try_from(digits.len()).ok()?)).ok()
+/// What `0.fraction` of `scale` is, rounded down; `scale` is 2^60 at most, so nine of it fit.
+fn part(fraction: &str, scale: u64) -> u64 {
+    let digits = fraction.bytes().rev().map(|digit| u64::from(digit - b'0'));
+    digits.fold(0, |behind, digit| (digit * scale + behind) / 10)
 }
 
 /// In nanoseconds. The two signs of micro are U+00B5 and U+03BC.

@@ -3,7 +3,7 @@
 
 use caps::{CapSet, Capability, CapsHashSet};
 use nix::sys::prctl;
-use nix::unistd::{Gid, Uid, User, geteuid, setgroups, setresgid, setresuid};
+use nix::unistd::{Gid, Uid, geteuid, setgroups, setresgid, setresuid};
 
 /// What is kept besides the right to ports below 1024.
 #[derive(Debug, Clone, Copy, Default)]
@@ -61,12 +61,26 @@ fn account(name: &str) -> Result<(Uid, Gid), String> {
     {
         return Ok((Uid::from_raw(uid), Gid::from_raw(gid)));
     }
-    match User::from_name(name) {
-        Ok(Some(user)) => Ok((user.uid, user.gid)),
-        Ok(None) => Err(format!("no user {name:?} in /etc/passwd; add it, or write UID:GID")),
-        Err(e) => Err(format!("cannot read /etc/passwd: {e}; write UID:GID")),
+    match std::fs::read_to_string(ACCOUNTS) {
+        Ok(text) => text
+            .lines()
+            .find_map(|line| entry(line, name))
+            .ok_or_else(|| format!("no user {name:?} in {ACCOUNTS}; add it, or write UID:GID")),
+        Err(e) => Err(format!("cannot read {ACCOUNTS}: {e}; write UID:GID")),
     }
 }
+
+/// The numbers in a line of passwd(5), if it is about `name`.
+fn entry(line: &str, name: &str) -> Option<(Uid, Gid)> {
+    let mut fields = line.split(':');
+    let is_about = fields.next()? == name && !name.is_empty();
+    let (uid, gid) = (fields.nth(1)?, fields.next()?);
+    is_about.then_some(())?;
+    Some((Uid::from_raw(uid.parse().ok()?), Gid::from_raw(gid.parse().ok()?)))
+}
+
+/// Read by ourselves: what the C library does for it is as large as all the rest of this file.
+const ACCOUNTS: &str = "/etc/passwd";
 
 #[cfg(test)]
 mod tests {
@@ -76,6 +90,10 @@ mod tests {
     fn accounts_are_found_by_name_and_number() {
         assert_eq!(account("12:34"), Ok((Uid::from_raw(12), Gid::from_raw(34))));
         assert_eq!(account("root"), Ok((Uid::from_raw(0), Gid::from_raw(0))));
+        assert_eq!(entry("a:x:7:8:", "a"), Some((Uid::from_raw(7), Gid::from_raw(8))));
+        for line in ["", "#a:x:7:8:", "a:x:7", "a:x:y:8:", "aa:x:7:8:", "::7:8:"] {
+            assert_eq!(entry(line, "a"), None, "{line:?}");
+        }
         for wrong in ["", "no-such-user", "12:", ":", "-1:0", "1:2:3"] {
             assert!(account(wrong).unwrap_err().contains("write UID:GID"), "{wrong:?}");
         }

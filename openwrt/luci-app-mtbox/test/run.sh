@@ -18,8 +18,9 @@ skip() {
 # Installs what is missing from Debian: COMMAND PACKAGE.
 need() {
 	command -v "$1" >/dev/null || {
-		apt-get install -y --no-install-recommends "$2" || {
-			apt-get update && apt-get install -y --no-install-recommends "$2"
+		timeout 300 apt-get install -y --no-install-recommends "$2" || {
+			timeout 90 apt-get update &&
+				timeout 300 apt-get install -y --no-install-recommends "$2"
 		}
 	} >/dev/null 2>&1
 	command -v "$1" >/dev/null

@@ -32,7 +32,7 @@ impl Server {
                 change.added,
                 change.removed,
                 change.changed,
-                begun.elapsed().as_millis()
+                begun.elapsed().as_millis() as u64
             ),
             Err(complaints) => {
                 for complaint in complaints {
