@@ -1,7 +1,7 @@
 //! The harness that the benchmarks share. The benchmark's binary plays every part but the
 //! daemon: run with `role NAME ...` it becomes one of the helper processes, else the conductor.
 //! Start reading at `relay.rs`, `handshake.rs`, `flood.rs`,
-//! `lists.rs`, `operator.rs` or `memory.rs`: each is one measurement.
+//! `lists.rs`, `operator.rs`, `start.rs` or `memory.rs`: each is one measurement.
 
 mod answerer;
 mod bulk;
@@ -19,6 +19,7 @@ mod report;
 mod role;
 mod sockets;
 mod stage;
+mod start;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -68,6 +69,7 @@ fn conduct(name: &str, arguments: &[String]) -> Outcome<bool> {
         "flood" => flood::measure(&options, &mut report)?,
         "handshake" => handshake::measure(&options, &mut report)?,
         "lists" => lists::measure(&options, &mut report)?,
+        "start" => start::measure(&options, &mut report)?,
         "operator" => operator::measure(&options, &mut report)?,
         _ => memory::measure(&options, &mut report)?,
     }

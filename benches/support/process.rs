@@ -57,6 +57,26 @@ pub struct Daemon {
     log: PathBuf,
 }
 
+/// A configuration that nobody runs yet.
+pub struct Prepared {
+    port: u16,
+    config: PathBuf,
+    log: PathBuf,
+}
+
+/// Names the program to measure, if it is not the one that cargo has just built.
+const VARIABLE: &str = "MTBOX_BENCH_PROGRAM";
+
+/// What is measured: a path.
+pub fn program() -> String {
+    std::env::var(VARIABLE).unwrap_or_else(|_| env!("CARGO_BIN_EXE_mtbox").to_owned())
+}
+
+/// Whether that is another program than cargo's.
+pub fn is_other() -> bool {
+    std::env::var_os(VARIABLE).is_some()
+}
+
 /// What the configurations of the benchmarks differ in.
 pub struct Plan<'a> {
     /// Everybody with a secret.
@@ -93,25 +113,33 @@ impl<'a> Plan<'a> {
 impl Daemon {
     /// Starts `mtbox run` and waits until it listens.
     pub fn start(plan: &Plan) -> Outcome<Self> {
-        let port = free_port()?;
-        let stem = std::env::temp_dir().join(format!("mtbox-bench-{}-{port}", std::process::id()));
-        let (config, log) = (stem.with_extension("toml"), stem.with_extension("log"));
-        fs::write(&config, configuration(port, plan))?;
-        let program = env!("CARGO_BIN_EXE_mtbox");
-        let child = Command::new(program)
-            .arg("run")
-            .arg(&config)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(fs::File::create(&log)?)
-            .spawn()
-            .map_err(|error| format!("{program}: {error}"))?;
-        let mut daemon = Self { child, port, config, log };
+        let mut daemon = Self::launch(Self::prepare(plan)?, |_| {})?;
+        let port = daemon.port;
         proc::await_true("mtbox does not listen", || {
             daemon.ensure_alive()?;
             proc::is_listening(port)
         })?;
         Ok(daemon)
+    }
+
+    /// Writes a configuration for a port that is free.
+    pub fn prepare(plan: &Plan) -> Outcome<Prepared> {
+        let port = free_port()?;
+        let stem = std::env::temp_dir().join(format!("mtbox-bench-{}-{port}", std::process::id()));
+        let (config, log) = (stem.with_extension("toml"), stem.with_extension("log"));
+        fs::write(&config, configuration(port, plan))?;
+        Ok(Prepared { port, config, log })
+    }
+
+    /// Starts `mtbox run` and waits for nothing.
+    pub fn launch(prepared: Prepared, dress: impl FnOnce(&mut Command)) -> Outcome<Self> {
+        let Prepared { port, config, log } = prepared;
+        let program = program();
+        let mut command = Command::new(&program);
+        command.arg("run").arg(&config).stdin(Stdio::null()).stdout(Stdio::null());
+        dress(command.stderr(fs::File::create(&log)?));
+        let child = command.spawn().map_err(|error| format!("{program}: {error}"))?;
+        Ok(Self { child, port, config, log })
     }
 
     /// The process.
