@@ -144,6 +144,7 @@ def main():
                 try:
                     with tempfile.TemporaryDirectory() as folder:
                         told = say(command, "--version")
+                        assert ("tls" in told) == (binary.parent.name == "full"), told
                         round_trip(command, pathlib.Path(folder))
                 except (AssertionError, OSError, subprocess.TimeoutExpired) as fault:
                     failures += 1

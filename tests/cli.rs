@@ -94,7 +94,9 @@ fn version_is_one_line_that_begins_with_the_version() {
         let (code, out, err) = outcome(&[flag]);
         assert_eq!((code, err.as_str()), (0, ""));
         assert!(out.starts_with(concat!(env!("CARGO_PKG_VERSION"), " (rust: ")), "{out}");
-        assert!(out.ends_with(")\n") && out.lines().count() == 1, "{out}");
+        let features = if HAS_TLS { "doctor metrics qr tls" } else { "none" };
+        assert!(out.ends_with(&format!(", features: {features})\n")), "{out}");
+        assert_eq!(out.lines().count(), 1, "{out}");
     }
     assert_eq!(outcome(&["run", "-v"]).0, 0);
 }

@@ -13,8 +13,25 @@ pub fn version() -> String {
         ""
     };
     let (arch, system) = (std::env::consts::ARCH, std::env::consts::OS);
-    format!("{} (rust: {arch}-{system}{abi}, features: none)", env!("CARGO_PKG_VERSION"))
+    // Rust calls both kinds of MIPS the same.
+    let order = if cfg!(all(target_arch = "mips", target_endian = "little")) { "el" } else { "" };
+    let version = env!("CARGO_PKG_VERSION");
+    format!("{version} (rust: {arch}{order}-{system}{abi}, features: {})", FEATURES.join(" "))
 }
+
+/// What this build has; the small flavour has none of it.
+const FEATURES: &[&str] = &[
+    #[cfg(feature = "doctor")]
+    "doctor",
+    #[cfg(feature = "metrics")]
+    "metrics",
+    #[cfg(feature = "qr")]
+    "qr",
+    #[cfg(feature = "tls")]
+    "tls",
+    #[cfg(not(any(feature = "doctor", feature = "metrics", feature = "qr", feature = "tls")))]
+    "none",
+];
 
 /// What `mtbox --help` prints.
 pub fn overview() -> String {
