@@ -91,6 +91,7 @@ fn write(draft: &Path, owner: Option<(u32, u32)>, mode: u32, text: &str) -> Resu
     if let Some((uid, gid)) = owner.filter(|owner| *owner != (new.uid(), new.gid())) {
         let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
         fchown(&file, Some(uid), Some(gid))
+            .map_err(std::io::Error::from)
             .map_err(|e| format!("cannot keep the owner of the file: {e}; run it as root"))?;
     }
     file.set_permissions(fs::Permissions::from_mode(mode)).map_err(told)?;

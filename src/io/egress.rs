@@ -115,7 +115,8 @@ fn barred(key: &str, value: &dyn fmt::Display, errno: Errno) -> io::Error {
         Errno::EADDRNOTAVAIL => "; this machine has no such address now",
         _ => "",
     };
-    io::Error::other(Barred(format!("{key} = {value}: {}{hint}", errno.desc())))
+    let what = io::Error::from(errno);
+    io::Error::other(Barred(format!("{key} = {value}: {what}{hint}")))
 }
 
 /// Linux's name for it.

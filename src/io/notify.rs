@@ -44,7 +44,7 @@ impl Notify {
     pub fn reloading(&self) {
         // The manager has to know that this is later than its wish.
         let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
-        self.say(&format!("RELOADING=1\nMONOTONIC_USEC={}", now.as_micros()));
+        self.say(&format!("RELOADING=1\nMONOTONIC_USEC={}", now.as_micros() as u64));
     }
 
     /// We leave.

@@ -1,6 +1,8 @@
 //! Becoming somebody else than root (credentials(7)) and keeping the few rights that a proxy needs
 //! (capabilities(7)): ports below 1024, now and after a reload, and marks or devices if it has any.
 
+use std::io;
+
 use caps::{CapSet, Capability, CapsHashSet};
 use nix::sys::prctl;
 use nix::unistd::{Gid, Uid, geteuid, setgroups, setresgid, setresuid};
@@ -22,16 +24,15 @@ pub struct Extra {
 pub fn become_user(name: &str, extra: Extra) -> Result<(), String> {
     let (uid, gid) = account(name)?;
     if geteuid().is_root() {
-        let refused = |e: &dyn std::fmt::Display| format!("cannot become {name}: {e}");
-        let kept = kept(extra).map_err(|e| refused(&e))?;
+        let kept = kept(extra).map_err(|e| format!("cannot become {name}: {e}"))?;
         prctl::set_keepcaps(true)
             .and_then(|()| setgroups(&[]))
             .and_then(|()| setresgid(gid, gid, gid))
             .and_then(|()| setresuid(uid, uid, uid))
             .and_then(|()| prctl::set_keepcaps(false))
-            .map_err(|e| refused(&e))?;
+            .map_err(|e| format!("cannot become {name}: {}", io::Error::from(e)))?;
         for set in [CapSet::Effective, CapSet::Permitted] {
-            caps::set(None, set, &kept).map_err(|e| refused(&e))?;
+            caps::set(None, set, &kept).map_err(|e| format!("cannot become {name}: {e}"))?;
         }
         if uid.is_root() {
             return Ok(());
@@ -39,7 +40,7 @@ pub fn become_user(name: &str, extra: Extra) -> Result<(), String> {
     } else if geteuid() != uid {
         return Err(format!("only root can become {name}; start it as root or without --user"));
     }
-    prctl::set_no_new_privs().map_err(|e| format!("no new privileges: {e}"))
+    prctl::set_no_new_privs().map_err(|e| format!("no new privileges: {}", io::Error::from(e)))
 }
 
 /// What we may keep: nothing that we do not have, as in a container.
