@@ -46,11 +46,11 @@ pub fn config_path(given: &Given) -> Result<PathBuf, Failure> {
     }
 }
 
-/// `~` and `~/..` are the home folder, for callers that are no shell.
+/// `~` and `~/..` are what HOME says, for callers that are no shell.
 pub fn expanded(path: &OsStr) -> PathBuf {
     let path = Path::new(path);
-    match (path.strip_prefix("~"), std::env::home_dir()) {
-        (Ok(rest), Some(home)) => home.join(rest),
+    match (path.strip_prefix("~"), std::env::var_os("HOME")) {
+        (Ok(rest), Some(home)) => Path::new(&home).join(rest),
         _ => path.to_path_buf(),
     }
 }
