@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # What CI does for other processors: builds the flavours that cross/targets.tsv names (CROSS=all:
 # both flavours of every target), holds their sizes, runs them on every processor model, runs
-# end-to-end tests with them, measures a start, and runs the unit tests of the pure floors on a
-# router's processor.
+# end-to-end tests with them, measures a start and a relay, and runs the unit tests of the pure
+# floors on a router's processor.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . cross/flags.sh
@@ -36,8 +36,10 @@ while read -r target flavours; do
 done <<<"$rows"
 
 # Emulated numbers mean nothing, so this is about the machine's own processor.
-echo "cross/ci.sh: memory and time of a start"
+echo "cross/ci.sh: memory and time of a start, cost of a relay"
 MTBOX_BENCH_PROGRAM=$PWD/dist/x86_64-unknown-linux-musl/mini/mtbox \
     cargo bench --quiet --locked --bench start -- --short --gate
+MTBOX_BENCH_PROGRAM=$PWD/dist/x86_64-unknown-linux-musl/mini/mtbox \
+    cargo bench --quiet --locked --bench relay -- --short
 
 cross/test.sh mipsel-unknown-linux-musl
