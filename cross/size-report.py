@@ -86,7 +86,7 @@ WHY = """
 
 * **Half of the small flavour is our own code**, half are toml_edit with its parser, the standard
   library, musl, and the ciphers for each kind of processor. None of them alone is what is too much.
-* **MIPS** takes a third more than Thumb for the same program: four bytes for every instruction, one
+* **MIPS** takes six tenths more than Thumb for the same program: four bytes for every instruction, one
   for each register that a function saves, a slot behind every jump that is often empty. A package
   is compressed with deflate, which is all that opkg reads, to half of the binary.
 * **toml_edit** is 60 KiB with what it brings: it keeps comments and order when `mtbox user` changes
