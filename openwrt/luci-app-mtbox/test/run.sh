@@ -53,7 +53,7 @@ run backend.mjs "$MTBOX"
 
 mkdir -p "$packages"
 if [ -d "$packages/node_modules/jsqr" ] && [ -d "$packages/node_modules/playwright-core" ] ||
-	{ need npm npm && npm install --silent --no-audit --no-fund --prefix "$packages" \
+	{ need npm npm && timeout 300 npm install --silent --no-audit --no-fund --prefix "$packages" \
 		jsqr@1.4.0 playwright-core@1.65.1 >/dev/null 2>&1; }; then
 	run qr.mjs "$packages"
 	if need "${CHROMIUM:-chromium}" chromium; then
