@@ -62,12 +62,9 @@ impl Drbg {
     /// The first bytes of each stretch become the next key and counter; the rest is given out.
     fn restock(&mut self) {
         let mut stream = Keystream::new(&self.key, &self.counter);
-        self.key.fill(0);
-        self.counter.fill(0);
-        self.stock.fill(0);
-        stream.apply(&mut self.key);
-        stream.apply(&mut self.counter);
-        stream.apply(&mut self.stock);
+        stream.write(&mut self.key);
+        stream.write(&mut self.counter);
+        stream.write(&mut self.stock);
         self.used = 0;
     }
 }

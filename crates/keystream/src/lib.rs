@@ -19,15 +19,35 @@ impl Keystream {
     }
 
     /// Adds the next bytes of the stream to `bytes`: seals what is plain, opens what is sealed.
+    ///
+    /// By way of [`Keystream::write`], since adding within the cipher would be compiled once more
+    /// for each kind of processor. What is long and hot wants [`turn`].
     #[inline(never)]
     pub fn apply(&mut self, bytes: &mut [u8]) {
-        self.0.apply_keystream(bytes);
+        let mut stream = [0; PIECE];
+        for piece in bytes.chunks_mut(PIECE) {
+            let (stream, _) = stream.split_at_mut(piece.len());
+            self.write(stream);
+            add(piece, stream);
+        }
     }
 
     /// Puts the next bytes of the stream into `out`, whatever was there.
     #[inline(never)]
     pub fn write(&mut self, out: &mut [u8]) {
         self.0.write_keystream(out);
+    }
+}
+
+/// Adds a piece of keystream to as many bytes.
+fn add(bytes: &mut [u8], stream: &[u8]) {
+    let (words, rest) = bytes.as_chunks_mut();
+    let (stream_words, stream_rest) = stream.as_chunks();
+    for (word, stream) in words.iter_mut().zip(stream_words) {
+        *word = (u64::from_ne_bytes(*word) ^ u64::from_ne_bytes(*stream)).to_ne_bytes();
+    }
+    for (byte, stream) in rest.iter_mut().zip(stream_rest) {
+        *byte ^= *stream;
     }
 }
 
@@ -56,6 +76,9 @@ fn turn_line(bytes: &mut [u8; 64], off: &[u8; 64], on: &[u8; 64]) {
     }
 }
 
+/// Bytes of keystream made at a time, on the stack: 64 blocks.
+const PIECE: usize = 1024;
+
 impl core::fmt::Debug for Keystream {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str("Keystream")
@@ -78,17 +101,28 @@ mod tests {
         let (head, tail) = blocks.split_at_mut(5);
         stream.apply(head);
         stream.apply(tail);
-        let mut written = [7; 32];
-        Keystream::new(&key, &counter).write(&mut written);
-        let mut applied = [0; 32];
-        Keystream::new(&key, &counter).apply(&mut applied);
-        assert_eq!(written, applied);
-        turn(&mut applied, &written, &[1; 32]);
-        assert_eq!(applied, [1; 32]);
         assert_eq!(
             blocks,
             *b"\x60\x1e\xc3\x13\x77\x57\x89\xa5\xb7\xa7\xf5\x04\xbb\xf3\xd2\x28\
                \xf4\x43\xe3\xca\x4d\x62\xb5\x9a\xca\x84\xe9\x90\xca\xca\xf5\xc5"
         );
+    }
+
+    #[test]
+    fn what_is_written_and_what_is_added_are_the_same_stream() {
+        for length in [0, 1, 7, 8, 9, 63, 64, 65, 1_023, 1_024, 1_025, 5_000] {
+            let cipher = || Keystream::new(&[3; 32], &[4; 16]);
+            let mut written = vec![7; length];
+            cipher().write(&mut written);
+            let mut applied = vec![0; length];
+            cipher().apply(&mut applied);
+            assert_eq!(written, applied);
+            let mut pieces = vec![0; length];
+            let mut stream = cipher();
+            pieces.chunks_mut(13).for_each(|piece| stream.apply(piece));
+            assert_eq!(written, pieces);
+            turn(&mut applied, &written, &vec![1; length]);
+            assert_eq!(applied, vec![1; length]);
+        }
     }
 }
