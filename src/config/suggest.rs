@@ -43,11 +43,22 @@ pub fn names_in(table: &str) -> Vec<&'static str> {
 /// The candidate that a slip of the finger may have meant: at most a third of it differs, and no
 /// more than three letters. The first of equals wins.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let near = |candidate: &&str| {
+    nearest_of(word, &mut candidates.into_iter())
+}
+
+/// Compiled once, whatever the candidates come from.
+fn nearest_of<'a>(word: &str, candidates: &mut dyn Iterator<Item = &'a str>) -> Option<&'a str> {
+    let mut best: Option<(usize, &str)> = None;
+    for candidate in candidates {
         let bound = (candidate.chars().count() / 3).clamp(1, MOST);
-        distance(word, candidate).is_some_and(|distance| distance <= bound)
-    };
-    candidates.into_iter().filter(near).min_by_key(|candidate| distance(word, candidate))
+        if let Some(distance) = distance(word, candidate)
+            && distance <= bound
+            && best.is_none_or(|(least, _)| distance < least)
+        {
+            best = Some((distance, candidate));
+        }
+    }
+    best.map(|(_, candidate)| candidate)
 }
 
 /// How many letters to insert, drop, change, or swap with their neighbour (optimal string
