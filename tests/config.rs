@@ -502,6 +502,19 @@ fn a_key_in_two_spellings_counts_once_and_is_warned_of() {
 }
 
 #[test]
+fn a_user_in_two_spellings_of_the_table_has_the_last_secret() {
+    let other = "7g8ODQwLCgkIBwYFBAMCAQB3d3cuZXhhbXBsZS5vcmc";
+    let text =
+        format!("bind-to = \"[::]:443\"\n[Secrets]\nbob = \"{SECRET}\"\nann = \"{SECRET}\"\n");
+    let loaded = load(&format!("{text}[SECRETS]\nbob = \"{other}\"\n")).unwrap();
+    let users: Vec<_> =
+        loaded.settings.users.iter().map(|user| (&*user.name, user.secret.to_base64())).collect();
+    let [("ann", first), ("bob", last)] = &users[..] else { panic!("{users:?}") };
+    assert!(first != last && last == other);
+    assert_eq!(loaded.warnings.len(), 1, "{:#?}", loaded.warnings);
+}
+
+#[test]
 fn text_that_is_no_utf_8_or_no_toml_is_placed() {
     let complaints = load::load(b"debug = true\n# \xff\n", "a b.toml").unwrap_err();
     let said: Vec<String> = complaints.iter().map(ToString::to_string).collect();

@@ -2,7 +2,6 @@
 //! operator states, what it listens on, and its own interfaces. Never asks anybody outside; that
 //! is for `public_ip.rs`.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::config::settings::Settings;
@@ -42,8 +41,10 @@ impl Reach {
         let ipv4 = stated_v4.map_or_else(|| first(true), |ip| ip.is_ipv4().then_some(ip));
         let ipv6 = stated.ipv6.or(settings.public_ipv6).or_else(|| first(false));
         let lan = own.iter().filter(|ip| scope(**ip) == Scope::Lan).copied();
-        let lan: BTreeSet<IpAddr> = lan.collect();
-        Self { ipv4, ipv6, lan: lan.into_iter().collect() }
+        let mut lan: Vec<IpAddr> = lan.collect();
+        lan.sort();
+        lan.dedup();
+        Self { ipv4, ipv6, lan }
     }
 }
 

@@ -1,8 +1,6 @@
 //! The settings while they are being read: every key is still optional. [`Draft::settle`] fills
 //! in the defaults, judges what concerns more than one key, and makes [`Settings`] of it.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,7 +23,8 @@ pub struct Draft {
     pub secret: Option<Placed>,
     /// A secret was given, be it good or bad.
     pub secret_seen: bool,
-    pub secrets: BTreeMap<String, Placed>,
+    /// As they stand in the file; the last one of a name holds.
+    pub secrets: Vec<(String, Placed)>,
     pub binds: Option<Vec<SocketAddr>>,
     pub disabled: Vec<(String, usize)>,
     pub api_bind: Option<Endpoint>,
@@ -82,7 +81,8 @@ pub struct Draft {
     pub keep_alive_count: Option<u32>,
     pub replay: Option<bool>,
     pub replay_bytes: Option<u64>,
-    pub dc_overrides: BTreeMap<u16, Vec<SocketAddr>>,
+    /// By number, which none has twice.
+    pub dc_overrides: Vec<(u16, Vec<SocketAddr>)>,
     pub buffer_bytes: Option<u64>,
     pub log_addresses: bool,
     pub log_level: Option<LogLevel>,
@@ -282,7 +282,7 @@ impl Draft {
             re_encrypt: self.re_encrypt,
             moderation: !self.moderation_off,
             replay,
-            dc_overrides: self.dc_overrides.into_iter().collect(),
+            dc_overrides: self.dc_overrides,
             public_ip_url: self.public_ip_url.unwrap_or_else(|| Url::parse(PUBLIC_IP_URL)),
             dns: DnsSettings { server: dns, bootstrap: self.dns_bootstrap },
             // Nothing but direct ways is no list of proxies.
@@ -396,7 +396,7 @@ impl Draft {
         let mut placed = std::mem::take(&mut self.secrets);
         match self.secret.take() {
             Some(single) if placed.is_empty() => {
-                placed.insert(SINGLE_USER.to_string(), single);
+                placed.push((SINGLE_USER.to_string(), single));
             }
             Some(single) => {
                 report.warn(single.at, "secret: has no effect beside [secrets]; delete this line");
@@ -404,9 +404,18 @@ impl Draft {
             None if placed.is_empty() && !self.secret_seen => report.error(0, NO_USER),
             None => {}
         }
+        placed.sort_unstable_by(|(a, x), (b, y)| (a, x.at).cmp(&(b, y.at)));
+        // In tables that differ in case alone, where the last one holds.
+        placed.dedup_by(|(later, x), (name, y)| {
+            later == name && {
+                std::mem::swap(x, y);
+                true
+            }
+        });
         judge(&placed, report);
         let disabled = std::mem::take(&mut self.disabled);
-        for (name, at) in disabled.iter().filter(|(name, _)| !placed.contains_key(name)) {
+        let is_known = |name| placed.binary_search_by(|(known, _)| known.cmp(name)).is_ok();
+        for (name, at) in disabled.iter().filter(|(name, _)| !is_known(name)) {
             let text = format!("disabled-users: no user is called {}; delete it", shown(name));
             report.warn(*at, text);
         }
@@ -429,8 +438,7 @@ fn period(given: Duration, polite: Duration, key: &'static str, report: &mut Rep
 }
 
 /// Refuses keys that protect nothing; warns of hosts no client takes, and of twins.
-fn judge(placed: &BTreeMap<String, Placed>, report: &mut Report) {
-    let mut owners: BTreeMap<(&[u8; 16], &[u8]), &str> = BTreeMap::new();
+fn judge(placed: &[(String, Placed)], report: &mut Report) {
     for (name, Placed { secret, at }) in placed {
         if secret.is_weak() {
             report.error(*at, format!("{}: an all-zero key is no secret; {REMEDY}", shown(name)));
@@ -438,16 +446,19 @@ fn judge(placed: &BTreeMap<String, Placed>, report: &mut Report) {
         if let Some(fault) = secret.host_fault() {
             report.warn(*at, format!("{}: clients may refuse this secret: {fault}", shown(name)));
         }
-        match owners.entry((secret.key(), secret.host())) {
-            Entry::Vacant(place) => {
-                place.insert(name);
-            }
-            Entry::Occupied(first) => {
-                let (name, first) = (shown(name), shown(first.get()));
-                let text =
-                    format!("{name}: same secret as {first}, who gets its traffic; {REMEDY}");
-                report.warn(*at, text);
-            }
+    }
+    // Twins stand side by side, and the first by name gets the traffic.
+    let mut owners: Vec<(&[u8; 16], &[u8], &str, usize)> = placed
+        .iter()
+        .map(|(name, Placed { secret, at })| (secret.key(), secret.host(), name.as_str(), *at))
+        .collect();
+    owners.sort_unstable();
+    for twins in owners.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
+        let [(_, _, first, _), others @ ..] = twins else { continue };
+        for (_, _, name, at) in others {
+            let (name, first) = (shown(name), shown(first));
+            let text = format!("{name}: same secret as {first}, who gets its traffic; {REMEDY}");
+            report.warn(*at, text);
         }
     }
 }

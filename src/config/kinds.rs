@@ -1,7 +1,6 @@
 //! What values a key takes: reads a TOML value by the grammar of its key into the draft
 //! (spec: config 2). Complaints name the key and the remedy, never the value.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time;
@@ -284,9 +283,12 @@ impl Field<'_> {
         if value.as_array().is_some_and(toml_edit::Array::is_empty) {
             self.wrong("the list is empty; write at least one IP:port");
         }
-        let mut seen = BTreeSet::new();
-        for (addr, at) in &placed {
-            if !seen.insert(addr) {
+        let mut sorted = placed.clone();
+        sorted.sort_unstable();
+        for twins in sorted.windows(2) {
+            if let [(first, _), (addr, at)] = twins
+                && first == addr
+            {
                 let text = format!("{}: {addr} stands there twice; delete one", self.key.path);
                 self.report.error(*at, text);
             }

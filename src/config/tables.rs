@@ -24,7 +24,7 @@ impl Field<'_> {
             };
             match Secret::parse(text) {
                 Ok(secret) => {
-                    self.draft.secrets.insert(name.to_string(), Placed { secret, at });
+                    self.draft.secrets.push((name.to_string(), Placed { secret, at }));
                 }
                 Err(_) if Secret::parse(name).is_ok() => {
                     self.report.error(at, "name and secret are swapped; write NAME = \"SECRET\"");
@@ -65,8 +65,15 @@ impl Field<'_> {
             if list.is_empty() && !self.report.has_errors() {
                 let text = format!("data centre {dc}: no address; write a list of IP:port");
                 self.report.error(at, text);
-            } else if self.draft.dc_overrides.insert(dc, list).is_some() {
-                self.report.error(at, format!("data centre {dc} stands there twice; delete one"));
+                continue;
+            }
+            let known = &mut self.draft.dc_overrides;
+            match known.binary_search_by_key(&dc, |(known, _)| *known) {
+                Ok(_) => {
+                    let text = format!("data centre {dc} stands there twice; delete one");
+                    self.report.error(at, text);
+                }
+                Err(place) => known.insert(place, (dc, list)),
             }
         }
         !table.is_empty()

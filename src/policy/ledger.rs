@@ -7,8 +7,6 @@
 
 mod code;
 
-use std::collections::BTreeMap;
-
 use code::{Reader, put_number, put_signed};
 
 pub use code::crc32;
@@ -42,7 +40,8 @@ pub struct Counted<'a> {
 /// Everybody who is, or lately was, in the config.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    accounts: BTreeMap<String, Account>,
+    /// In the order of the names; while a file is read, in that of the numbers.
+    accounts: Vec<(String, Account)>,
     /// Accounts are known by the order in which they came into the file; this is the next number.
     numbered: u64,
     /// The CRC-32 of the last batch.
@@ -92,7 +91,7 @@ impl Ledger {
             let ending = if bytes.is_empty() { Ending::Whole } else { Ending::Cut };
             return HEAD.starts_with(bytes).then_some((ledger, 0, ending));
         };
-        let (mut rest, mut names) = (batches, Vec::new());
+        let mut rest = batches;
         let ending = loop {
             let mut reader = Reader(rest);
             let Some(content) = reader.number().and_then(|length| reader.take(length)) else {
@@ -113,54 +112,53 @@ impl Ledger {
                 let is_blank = rest.iter().all(|byte| *byte == 0);
                 break if is_blank { Ending::Cut } else { Ending::Damaged };
             }
-            if ledger.take(content, &mut names).is_none() {
+            if ledger.take(content).is_none() {
                 break Ending::Damaged;
             }
             ledger.chain = chain;
             rest = reader.0;
         };
-        ledger.numbered = names.len() as u64;
+        ledger.numbered = ledger.accounts.len() as u64;
+        ledger.sort();
         Some((ledger, bytes.len() - rest.len(), ending))
     }
 
     /// Takes a batch all or nothing. Its sum is right, so only a foreign hand can have made what
     /// is refused here.
-    fn take(&mut self, content: &[u8], names: &mut Vec<String>) -> Option<()> {
-        let (mut reader, known) = (Reader(content), names.len());
-        let mut changed = BTreeMap::new();
+    fn take(&mut self, content: &[u8]) -> Option<()> {
+        let (mut reader, known) = (Reader(content), self.accounts.len());
+        let mut before = Vec::new();
         while !reader.0.is_empty() {
-            let entry = self.entry(&mut reader, names, &changed);
-            let Some((name, account)) = entry.filter(|_| names.len() <= MOST_ACCOUNTS) else {
-                names.truncate(known);
+            let entry = self.entry(&mut reader, &mut before);
+            let most = before.len().max(self.accounts.len());
+            if entry.filter(|()| most <= MOST_ACCOUNTS).is_none() {
+                for (place, was) in before.into_iter().rev() {
+                    if let Some((_, account)) = self.accounts.get_mut(place) {
+                        *account = was;
+                    }
+                }
+                self.accounts.truncate(known);
                 return None;
-            };
-            changed.insert(name, account);
+            }
         }
-        self.accounts.extend(changed);
         Some(())
     }
 
-    fn entry(
-        &self,
-        reader: &mut Reader<'_>,
-        names: &mut Vec<String>,
-        changed: &BTreeMap<String, Account>,
-    ) -> Option<(String, Account)> {
-        let mut account = Account::default();
-        let (name, has_left) = match reader.number()?.checked_sub(1) {
+    /// Takes one entry; `before` gets what was there, and where.
+    fn entry(&mut self, reader: &mut Reader<'_>, before: &mut Vec<(usize, Account)>) -> Option<()> {
+        let (place, has_left) = match reader.number()?.checked_sub(1) {
             None => {
                 let length = reader.number().filter(|length| *length <= MOST_NAME)?;
                 let name = std::str::from_utf8(reader.take(length)?).ok()?.to_owned();
-                account.number = Some(names.len() as u64);
-                names.push(name.clone());
-                (name, true)
+                let place = self.accounts.len();
+                let account = Account { number: Some(place as u64), ..Account::default() };
+                self.accounts.push((name, account));
+                (place, true)
             }
-            Some(tag) => {
-                let name = names.get(usize::try_from(tag / 2).ok()?)?;
-                account = *changed.get(name).or_else(|| self.accounts.get(name))?;
-                (name.clone(), tag % 2 == 1)
-            }
+            Some(tag) => (usize::try_from(tag / 2).ok()?, tag % 2 == 1),
         };
+        let (_, account) = self.accounts.get_mut(place)?;
+        before.push((place, *account));
         let totals = &mut account.filed;
         totals.bytes_in = totals.bytes_in.checked_add(reader.number()?)?;
         totals.bytes_out = totals.bytes_out.checked_add(reader.number()?)?;
@@ -169,19 +167,47 @@ impl Ledger {
             totals.left_s = reader.number()?;
         }
         (account.now, account.base) = (account.filed, account.filed);
-        Some((name, account))
+        Some(())
+    }
+
+    /// Orders them by name again. Of two that have the same name, the last one holds.
+    fn sort(&mut self) {
+        self.accounts.sort_unstable_by(|(a, x), (b, y)| (a, x.number).cmp(&(b, y.number)));
+        self.accounts.dedup_by(|(later, x), (name, y)| {
+            let are_same = later == name;
+            if are_same {
+                *y = *x;
+            }
+            are_same
+        });
+    }
+
+    fn find(&self, name: &str) -> Option<&Account> {
+        let place = self.accounts.binary_search_by(|(known, _)| known.as_str().cmp(name)).ok()?;
+        self.accounts.get(place).map(|(_, account)| account)
+    }
+
+    /// Who is not among the first `known` is added behind, out of order.
+    fn find_or_add(&mut self, name: &str, known: usize) -> Option<&mut Account> {
+        let sorted = self.accounts.get(..known).unwrap_or_default();
+        let place = sorted.binary_search_by(|(known, _)| known.as_str().cmp(name));
+        let place = place.unwrap_or_else(|_| {
+            self.accounts.push((name.to_owned(), Account::default()));
+            self.accounts.len() - 1
+        });
+        self.accounts.get_mut(place).map(|(_, account)| account)
     }
 
     /// Takes everybody's counters, and who is still there. Whoever is not keeps what there was
     /// for 90 days, as long as there are not many more of those than of the others: a person who
     /// was removed by mistake and comes back finds everything. `wall_s` is the time, if known.
     pub fn settle<'a>(&mut self, people: impl Iterator<Item = Counted<'a>>, wall_s: Option<u64>) {
-        self.accounts.values_mut().for_each(|account| account.is_here = false);
+        for (_, account) in &mut self.accounts {
+            account.is_here = false;
+        }
+        let known = self.accounts.len();
         for Counted { name, bytes_in, bytes_out, seen_s } in people {
-            if !self.accounts.contains_key(name) {
-                self.accounts.insert(name.to_owned(), Account::default());
-            }
-            let Some(account) = self.accounts.get_mut(name) else { continue };
+            let Some(account) = self.find_or_add(name, known) else { continue };
             let base = &mut account.base;
             if wall_s.is_some_and(|wall_s| base.seen_s > wall_s.saturating_add(YEAR_S)) {
                 // A clock was far ahead once.
@@ -195,7 +221,10 @@ impl Ledger {
                 left_s: 0,
             };
         }
-        for account in self.accounts.values_mut().filter(|account| !account.is_here) {
+        if self.accounts.len() > known {
+            self.sort();
+        }
+        for (_, account) in self.accounts.iter_mut().filter(|(_, account)| !account.is_here) {
             if account.now.left_s == 0 {
                 account.now.left_s = wall_s.unwrap_or(0);
             }
@@ -211,24 +240,29 @@ impl Ledger {
         let is_over = |left_s: u64| {
             left_s != 0 && wall_s.is_some_and(|at| at.saturating_sub(left_s) > KEPT_S)
         };
-        self.accounts.retain(|_, account| account.is_here || !is_over(account.now.left_s));
-        let mut left: Vec<(u64, String)> = Vec::new();
-        for (name, account) in self.accounts.iter().filter(|(_, account)| !account.is_here) {
-            // Who left at an unknown time may have left just now.
-            let at = if account.now.left_s == 0 { u64::MAX } else { account.now.left_s };
-            left.push((at, name.clone()));
-        }
-        let most = (self.accounts.len() - left.len()) * 2 + MORE_LEFT;
+        self.accounts.retain(|(_, account)| account.is_here || !is_over(account.now.left_s));
+        let here = self.accounts.iter().filter(|(_, account)| account.is_here).count();
+        // Who left at an unknown time may have left just now.
+        let left_at = |account: &Account| match account.now.left_s {
+            0 => u64::MAX,
+            known => known,
+        };
+        let left = self.accounts.iter().filter(|(_, account)| !account.is_here);
+        let mut left: Vec<(u64, &str)> =
+            left.map(|(name, account)| (left_at(account), name.as_str())).collect();
         left.sort_unstable();
-        for (_, name) in left.iter().rev().skip(most) {
-            self.accounts.remove(name);
+        let last_over = left.iter().rev().nth(here * 2 + MORE_LEFT);
+        if let Some((at, last)) = last_over.map(|(at, name)| (*at, (*name).to_owned())) {
+            self.accounts.retain(|(name, account)| {
+                account.is_here || (left_at(account), name) > (at, &last)
+            });
         }
     }
 
     /// What somebody's counters have to be added to, wrapping, and when they were last seen before
     /// this process began.
     pub fn base(&self, name: &str) -> Totals {
-        self.accounts.get(name).map(|account| account.base).unwrap_or_default()
+        self.find(name).map(|account| account.base).unwrap_or_default()
     }
 
     /// People in it, those who have left included.
@@ -243,7 +277,7 @@ impl Ledger {
 
     /// Whether [`Ledger::batch`] would have something to say.
     pub fn has_news(&self) -> bool {
-        self.accounts.values().any(|account| account.now != account.filed)
+        self.accounts.iter().any(|(_, account)| account.now != account.filed)
     }
 
     /// What has changed since the file was last written, to be appended to it. Nothing when
@@ -278,11 +312,11 @@ impl Ledger {
         self.chain = batch.chain;
         if batch.is_whole {
             self.numbered = 0;
-            for account in self.accounts.values_mut() {
+            for (_, account) in &mut self.accounts {
                 (account.number, account.filed) = (None, Totals::default());
             }
         }
-        for account in self.accounts.values_mut() {
+        for (_, account) in &mut self.accounts {
             if account.now != account.filed && account.number.is_none() {
                 account.number = Some(self.numbered);
                 self.numbered += 1;
@@ -296,8 +330,9 @@ impl Ledger {
     /// is added to what the file says.
     pub fn rebase(&mut self, file: Self) {
         let before = std::mem::replace(self, file);
+        let known = self.accounts.len();
         for (name, was) in before.accounts {
-            let account = self.accounts.entry(name).or_default();
+            let Some(account) = self.find_or_add(&name, known) else { continue };
             let filed = account.filed;
             // A base below zero is made good by the counters, which hold more than is missing.
             let base =
@@ -318,6 +353,7 @@ impl Ledger {
                 left_s: was.now.left_s,
             };
         }
+        self.sort();
     }
 }
 

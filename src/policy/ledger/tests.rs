@@ -68,7 +68,7 @@ fn what_was_written_is_read_back() {
     assert_eq!(all(&ledger), states.last().unwrap().1);
     assert_eq!(totals(&ledger, "alice"), (4000, 4_000_000_028, NOON + 2400));
     assert_eq!(totals(&ledger, "bob"), (77, 0, NOON));
-    assert_eq!(ledger.accounts["bob"].now.left_s, NOON + 2400);
+    assert_eq!(ledger.find("bob").unwrap().now.left_s, NOON + 2400);
     assert_eq!(totals(&ledger, "zoë \""), (5, 0, 0));
     assert_eq!(totals(&ledger, "idle"), (0, 0, 0));
     assert!(!ledger.has_news() && ledger.batch().bytes.is_empty());
@@ -141,9 +141,10 @@ fn impossible_contents_end_the_reading() {
     let new = |name: &[u8], numbers: &[u8]| [&[0, name.len() as u8], name, numbers].concat();
     let most = [&[0xff; 9][..], &[1]].concat();
     // Numbers 0 to 2 are known there, so the first one is fine.
-    let contents: [&[u8]; 8] = [
+    let contents: [&[u8]; 9] = [
         &[1, 0, 0, 0],
         &[0x83, 1, 0, 0, 0],
+        &[1, 5, 5, 0, 1, 6, 6, 0, 0x83, 1, 0, 0, 0],
         &new(b"a", &[1, 2, 1, 0]),
         &new(b"a", &[1, 2, 3]),
         &new(b"\xff", &[1, 2, 2, 0]),
@@ -163,6 +164,16 @@ fn impossible_contents_end_the_reading() {
         assert_eq!(all(&ledger), all(&before), "{content:?}");
         assert_eq!(ledger.numbered, 3, "nobody comes of it: {content:?}");
     }
+}
+
+/// No file of ours has it.
+#[test]
+fn of_two_accounts_of_a_name_the_last_one_holds() {
+    let content = [0, 1, b'a', 1, 0, 0, 0, 0, 1, b'b', 5, 0, 0, 0, 0, 1, b'a', 7, 0, 0, 0];
+    let bytes = [&[content.len() as u8][..], &content].concat();
+    let (ledger, _, ending) = read(&[HEAD, &bytes, &crc32(0, &bytes).to_le_bytes()].concat());
+    assert_eq!((ending, ledger.len(), ledger.numbered), (Ending::Whole, 2, 3));
+    assert_eq!((totals(&ledger, "a"), totals(&ledger, "b")), ((7, 0, 0), (5, 0, 0)));
 }
 
 #[test]
@@ -191,7 +202,7 @@ fn a_person_who_left_and_comes_back_within_ninety_days_finds_everything() {
     ledger.settle([counted("alice", 5, 5, 0)].into_iter(), Some(NOON + 90 * DAY));
     let (back, ..) = read(&ledger.whole().bytes);
     assert_eq!(totals(&back, "alice"), (15, 25, NOON));
-    assert_eq!(back.accounts["alice"].now.left_s, 0, "is here again");
+    assert_eq!(back.find("alice").unwrap().now.left_s, 0, "is here again");
 
     ledger.settle([].into_iter(), Some(NOON + 90 * DAY));
     ledger.settle([].into_iter(), Some(NOON + 181 * DAY));
@@ -233,7 +244,7 @@ fn last_seen_goes_back_only_when_it_was_far_ahead() {
     for wall_s in [None, Some(NOON - 30 * DAY)] {
         let seen_s = wall_s.unwrap_or(0);
         ledger.settle([counted("alice", 2, 2, seen_s)].into_iter(), wall_s);
-        assert_eq!(ledger.accounts["alice"].now.seen_s, NOON, "{wall_s:?}");
+        assert_eq!(ledger.find("alice").unwrap().now.seen_s, NOON, "{wall_s:?}");
     }
     let ahead = NOON + 80 * YEAR_S;
     ledger.settle([counted("alice", 2, 2, ahead)].into_iter(), Some(ahead));
