@@ -3,7 +3,7 @@
 
 use std::io;
 
-use caps::{CapSet, Capability, CapsHashSet};
+use capctl::caps::{Cap, CapSet, CapState};
 use nix::sys::prctl;
 use nix::unistd::{Gid, Uid, geteuid, setgroups, setresgid, setresuid};
 
@@ -31,9 +31,9 @@ pub fn become_user(name: &str, extra: Extra) -> Result<(), String> {
             .and_then(|()| setresuid(uid, uid, uid))
             .and_then(|()| prctl::set_keepcaps(false))
             .map_err(|e| format!("cannot become {name}: {}", io::Error::from(e)))?;
-        for set in [CapSet::Effective, CapSet::Permitted] {
-            caps::set(None, set, &kept).map_err(|e| format!("cannot become {name}: {e}"))?;
-        }
+        CapState { effective: kept, permitted: kept, inheritable: CapSet::empty() }
+            .set_current()
+            .map_err(|e| format!("cannot become {name}: {e}"))?;
         if uid.is_root() {
             return Ok(());
         }
@@ -44,16 +44,12 @@ pub fn become_user(name: &str, extra: Extra) -> Result<(), String> {
 }
 
 /// What we may keep: nothing that we do not have, as in a container.
-fn kept(extra: Extra) -> Result<CapsHashSet, caps::errors::CapsError> {
-    let ours = caps::read(None, CapSet::Permitted)?;
-    let mut wanted = CapsHashSet::from([Capability::CAP_NET_BIND_SERVICE]);
-    if extra.mark {
-        wanted.insert(Capability::CAP_NET_ADMIN);
-    }
-    if extra.device {
-        wanted.insert(Capability::CAP_NET_RAW);
-    }
-    Ok(wanted.intersection(&ours).copied().collect())
+fn kept(extra: Extra) -> capctl::Result<CapSet> {
+    let mut wanted = CapSet::empty();
+    wanted.add(Cap::NET_BIND_SERVICE);
+    wanted.set_state(Cap::NET_ADMIN, extra.mark);
+    wanted.set_state(Cap::NET_RAW, extra.device);
+    Ok(wanted & CapState::get_current()?.permitted)
 }
 
 fn account(name: &str) -> Result<(Uid, Gid), String> {
