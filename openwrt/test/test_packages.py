@@ -224,7 +224,7 @@ class Both(PackagesTest):
 
 class Size(unittest.TestCase):
     # The aim is 330,000 bytes; docs/SIZE.md says what stands in its way.
-    BOUND = 486_000
+    BOUND = 463_000
 
     def test_the_small_one_for_mipsel_fits_its_bound(self):
         program = built.real_program("mipsel-unknown-linux-musl", "mini")
