@@ -30,10 +30,9 @@ impl Pace {
     /// The delay in microseconds that `u` in (0, 1] stands for: `lambda * (-ln u)^(1/k)`, at most
     /// [`DELAY_MAX_US`].
     pub fn delay_us(&self, u: f64) -> u32 {
-        // A power in two steps, since pow(3) brings tables of its own; in single precision, whose
-        // tables are small, and which a processor without floating point counts in half the time.
-        let power = ((-(u as f32).ln()).ln() / self.k as f32).exp();
-        let delay = self.lambda_ms * 1_000.0 * f64::from(power);
+        // A power in two steps, since pow(3) brings tables of its own.
+        let power = ((-u.ln()).ln() / self.k).exp();
+        let delay = self.lambda_ms * 1_000.0 * power;
         // A NaN, which no u in (0, 1] gives, becomes 0 in the conversion.
         delay.round().min(f64::from(DELAY_MAX_US)) as u32
     }
