@@ -13,6 +13,7 @@ use super::settings::{
     StateSettings, StatsdSettings, TagFormat, ThrottleSettings, Timeouts, UserSettings,
 };
 use super::{HAS_METRICS, HAS_TLS, urls};
+use crate::policy::by_name;
 use crate::proto::secret::Secret;
 use crate::proto::url::Url;
 
@@ -404,18 +405,12 @@ impl Draft {
             None if placed.is_empty() && !self.secret_seen => report.error(0, NO_USER),
             None => {}
         }
-        placed.sort_unstable_by(|(a, x), (b, y)| (a, x.at).cmp(&(b, y.at)));
-        // In tables that differ in case alone, where the last one holds.
-        placed.dedup_by(|(later, x), (name, y)| {
-            later == name && {
-                std::mem::swap(x, y);
-                true
-            }
-        });
+        // Tables that differ in case alone may both have a name; the last one holds.
+        by_name::sort(&mut placed);
         judge(&placed, report);
         let disabled = std::mem::take(&mut self.disabled);
-        let is_known = |name| placed.binary_search_by(|(known, _)| known.cmp(name)).is_ok();
-        for (name, at) in disabled.iter().filter(|(name, _)| !is_known(name)) {
+        for (name, at) in disabled.iter().filter(|(name, _)| by_name::find(&placed, name).is_none())
+        {
             let text = format!("disabled-users: no user is called {}; delete it", shown(name));
             report.warn(*at, text);
         }

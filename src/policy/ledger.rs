@@ -9,6 +9,8 @@ mod code;
 
 use code::{Reader, put_number, put_signed};
 
+use crate::policy::by_name;
+
 pub use code::crc32;
 
 /// Of one person, over all restarts.
@@ -119,7 +121,7 @@ impl Ledger {
             rest = reader.0;
         };
         ledger.numbered = ledger.accounts.len() as u64;
-        ledger.sort();
+        by_name::sort(&mut ledger.accounts);
         Some((ledger, bytes.len() - rest.len(), ending))
     }
 
@@ -170,28 +172,14 @@ impl Ledger {
         Some(())
     }
 
-    /// Orders them by name again. Of two that have the same name, the last one holds.
-    fn sort(&mut self) {
-        self.accounts.sort_unstable_by(|(a, x), (b, y)| (a, x.number).cmp(&(b, y.number)));
-        self.accounts.dedup_by(|(later, x), (name, y)| {
-            let are_same = later == name;
-            if are_same {
-                *y = *x;
-            }
-            are_same
-        });
-    }
-
     fn find(&self, name: &str) -> Option<&Account> {
-        let place = self.accounts.binary_search_by(|(known, _)| known.as_str().cmp(name)).ok()?;
+        let place = by_name::find(&self.accounts, name)?;
         self.accounts.get(place).map(|(_, account)| account)
     }
 
     /// Who is not among the first `known` is added behind, out of order.
     fn find_or_add(&mut self, name: &str, known: usize) -> Option<&mut Account> {
-        let sorted = self.accounts.get(..known).unwrap_or_default();
-        let place = sorted.binary_search_by(|(known, _)| known.as_str().cmp(name));
-        let place = place.unwrap_or_else(|_| {
+        let place = by_name::find(self.accounts.get(..known)?, name).unwrap_or_else(|| {
             self.accounts.push((name.to_owned(), Account::default()));
             self.accounts.len() - 1
         });
@@ -222,7 +210,7 @@ impl Ledger {
             };
         }
         if self.accounts.len() > known {
-            self.sort();
+            by_name::sort(&mut self.accounts);
         }
         for (_, account) in self.accounts.iter_mut().filter(|(_, account)| !account.is_here) {
             if account.now.left_s == 0 {
@@ -241,7 +229,6 @@ impl Ledger {
             left_s != 0 && wall_s.is_some_and(|at| at.saturating_sub(left_s) > KEPT_S)
         };
         self.accounts.retain(|(_, account)| account.is_here || !is_over(account.now.left_s));
-        let here = self.accounts.iter().filter(|(_, account)| account.is_here).count();
         // Who left at an unknown time may have left just now.
         let left_at = |account: &Account| match account.now.left_s {
             0 => u64::MAX,
@@ -250,8 +237,9 @@ impl Ledger {
         let left = self.accounts.iter().filter(|(_, account)| !account.is_here);
         let mut left: Vec<(u64, &str)> =
             left.map(|(name, account)| (left_at(account), name.as_str())).collect();
+        let most = (self.accounts.len() - left.len()) * 2 + MORE_LEFT;
         left.sort_unstable();
-        let last_over = left.iter().rev().nth(here * 2 + MORE_LEFT);
+        let last_over = left.iter().rev().nth(most);
         if let Some((at, last)) = last_over.map(|(at, name)| (*at, (*name).to_owned())) {
             self.accounts.retain(|(name, account)| {
                 account.is_here || (left_at(account), name) > (at, &last)
@@ -353,7 +341,7 @@ impl Ledger {
                 left_s: was.now.left_s,
             };
         }
-        self.sort();
+        by_name::sort(&mut self.accounts);
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod breaker;
 pub mod budget;
+pub mod by_name;
 pub mod calibrate;
 pub mod drbg;
 pub mod iplist;

@@ -166,7 +166,7 @@ fn impossible_contents_end_the_reading() {
     }
 }
 
-/// No file of ours has it.
+/// Whoever was forgotten and comes back is in the file twice until that is written as a whole.
 #[test]
 fn of_two_accounts_of_a_name_the_last_one_holds() {
     let content = [0, 1, b'a', 1, 0, 0, 0, 0, 1, b'b', 5, 0, 0, 0, 0, 1, b'a', 7, 0, 0, 0];
