@@ -20,5 +20,5 @@ for target in "$@"; do
         cargo-zigbuild test --quiet --locked --lib --no-default-features \
         --config 'profile.dev.package."*".opt-level=1' \
         -Zbuild-std=std,panic_abort,panic_unwind,test --target "$target" \
-        -- proto:: policy:: flow:: config::
+        -- proto:: util:: accounts:: limits:: mimicry:: flow:: config::
 done

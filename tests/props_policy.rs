@@ -3,12 +3,12 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use mtbox::policy::drbg::{Drbg, SEED};
-use mtbox::policy::iplist::{Read, Reader};
-use mtbox::policy::moderation::{Moderation, Round};
-use mtbox::policy::replay::Replay;
-use mtbox::policy::slowsort::SlowSort;
-use mtbox::policy::throttle::{Throttle, fair_share};
+use mtbox::limits::ip_list::{Read, Reader};
+use mtbox::limits::read_coalescing::{Moderation, Round};
+use mtbox::limits::replay::Replay;
+use mtbox::limits::throttle::{Throttle, fair_share};
+use mtbox::util::drbg::{Drbg, SEED};
+use mtbox::util::incremental_sort::SlowSort;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::Value;

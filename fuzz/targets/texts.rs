@@ -2,7 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mtbox::config::{addresses, units, urls};
+use mtbox::config::addresses;
+use mtbox::config::units;
+use mtbox::config::urls;
 use mtbox::proto::secret::Secret;
 use mtbox::proto::url::Url;
 

@@ -4,7 +4,7 @@ use mtbox::cli::COMMANDS;
 use mtbox::cli::args::{Argument, Command, Flag};
 use mtbox::cli::help::EVERYWHERE;
 use mtbox::config::keys::KEYS;
-use mtbox::config::kinds::Kind;
+use mtbox::config::value::Kind;
 
 /// What may stand in one place of the command line.
 #[derive(Clone, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use mtbox::config::key::Key;
 use mtbox::config::keys::KEYS;
-use mtbox::config::kinds::Kind;
+use mtbox::config::value::Kind;
 
 use super::roff::{Page, bold, italic, plain};
 

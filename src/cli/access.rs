@@ -3,10 +3,10 @@
 
 use std::net::IpAddr;
 
-use super::args::{Flag, Given};
-use super::json::Json;
-use super::reach::{Reach, Stated};
 use super::{Failure, complain, public_ip, qr, run, say};
+use crate::cli::args::{Flag, Given};
+use crate::cli::json::Json;
+use crate::cli::public_addrs::{Reach, Stated};
 use crate::config::addresses;
 use crate::config::settings::{Settings, UserSettings};
 use crate::config::suggest::nearest;

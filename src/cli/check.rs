@@ -1,7 +1,7 @@
 //! `mtbox check CONFIG`: every complaint about a file on stderr, and a verdict.
 
-use super::args::Given;
-use super::{Failure, complain_bare, outside, run, say};
+use super::{Failure, complain_bare, egress_summary, run, say};
+use crate::cli::args::Given;
 use crate::config::load;
 use crate::config::report::Severity;
 
@@ -24,7 +24,7 @@ pub fn check(given: &Given) -> Result<(), Failure> {
             let listeners = counted(settings.binds.len(), "listener");
             let warnings = counted(complaints.len(), Severity::Warning);
             say(&format!("ok: {users}, {listeners}, {warnings}\n"));
-            outside::lines(settings).iter().for_each(|line| say(line));
+            egress_summary::lines(settings).iter().for_each(|line| say(line));
             Ok(())
         }
         _ => Err(Failure::Said),

@@ -1,7 +1,7 @@
 //! `mtbox explain CONFIG [NAME]`: asks the running proxy why somebody was refused.
 
-use super::args::Given;
-use super::{Failure, ask, run, say};
+use super::{Failure, admin_client, run, say};
+use crate::cli::args::Given;
 
 /// Prints the answer.
 pub fn explain(given: &Given) -> Result<(), Failure> {
@@ -12,8 +12,8 @@ pub fn explain(given: &Given) -> Result<(), Failure> {
     let path = run::config_path(given)?;
     let settings = run::load(&path)?.settings;
     let form = if given.is_on("json") { "" } else { "?text" };
-    let page = format!("/explain/{}{form}", ask::quoted(name));
-    let answer = ask::proxy(&settings, &page).map_err(Failure::trouble)?;
+    let page = format!("/explain/{}{form}", admin_client::quoted(name));
+    let answer = admin_client::proxy(&settings, &page).map_err(Failure::trouble)?;
     match answer.status {
         200 => say(&answer.body),
         404 if answer.body.starts_with("no user is called ") => {

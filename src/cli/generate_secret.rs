@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::args::Given;
 use super::{Failure, complain, say};
+use crate::cli::args::Given;
 use crate::proto::secret::{HostFault, Secret};
 
 /// Prints a fresh secret for the host.

@@ -2,10 +2,10 @@
 //! reload brings.
 
 use super::Failure;
-use super::args::{Flag, Given};
-use crate::config::draft::Draft;
-use crate::config::kinds::{LOG_FORMAT, LOG_LEVEL, LOG_TO};
+use crate::cli::args::{Flag, Given};
+use crate::config::partial::Draft;
 use crate::config::settings::LogChoice;
+use crate::config::value::{LOG_FORMAT, LOG_LEVEL, LOG_TO};
 
 /// `--log-level`.
 pub const LEVEL: Flag =

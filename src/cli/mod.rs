@@ -2,21 +2,21 @@
 //! arguments by it. Help is printed from the same table.
 
 pub mod access;
+pub mod admin_client;
 pub mod args;
-pub mod ask;
 pub mod check;
 pub mod doctor;
+pub mod egress_summary;
 pub mod explain;
 pub mod file;
 pub mod generate_secret;
 pub mod help;
 pub mod json;
 pub mod log_flags;
-pub mod outside;
+pub mod public_addrs;
 pub mod public_ip;
 pub mod qr;
 pub mod quickstart;
-pub mod reach;
 pub mod run;
 pub mod simple_run;
 pub mod stats;

@@ -5,12 +5,12 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::reach::{Reach, Stated};
+use crate::cli::public_addrs::{Reach, Stated};
 use crate::config::HAS_TLS;
 use crate::config::settings::Settings;
-use crate::daemon::errand::alone::Alone;
-use crate::daemon::errand::line::{Place, Via};
-use crate::daemon::errand::{Errand, Step, Target};
+use crate::daemon::fetch::connection::{Place, Via};
+use crate::daemon::fetch::standalone::Alone;
+use crate::daemon::fetch::{Errand, Step, Target};
 use crate::proto::http1_client::{self, Progress, Response};
 use crate::proto::url::Url;
 

@@ -7,9 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use super::args::Given;
-use super::reach::{Reach, Stated};
 use super::{Failure, complain, generate_secret, log_flags, run, say};
+use crate::cli::args::Given;
+use crate::cli::public_addrs::{Reach, Stated};
 use crate::config::addresses;
 use crate::config::settings::{Endpoint, Settings};
 use crate::io::ifaces;

@@ -3,8 +3,8 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use super::args::{Flag, Given};
 use super::{Failure, log_flags};
+use crate::cli::args::{Flag, Given};
 use crate::config::load::{self, Loaded};
 use crate::config::report::{Complaint, Severity};
 use crate::config::settings::{LogChoice, Origin};

@@ -3,13 +3,15 @@
 
 use std::time::Duration;
 
-use super::args::{Flag, Given};
 use super::{Failure, log_flags};
-use crate::config::draft::{Draft, Placed};
-use crate::config::kinds::PREFER_IP;
+use crate::cli::args::{Flag, Given};
+use crate::config::addresses;
+use crate::config::partial::{Draft, Placed};
 use crate::config::report::{Report, Severity};
 use crate::config::settings::{Origin, Settings};
-use crate::config::{addresses, units, urls};
+use crate::config::units;
+use crate::config::urls;
+use crate::config::value::PREFER_IP;
 use crate::proto::secret::Secret;
 
 /// Runs the proxy until a signal ends it.

@@ -1,14 +1,14 @@
 //! `mtbox stats CONFIG`: asks the running proxy who uses what.
 
-use super::args::Given;
-use super::{Failure, ask, run, say};
+use super::{Failure, admin_client, run, say};
+use crate::cli::args::Given;
 
 /// Prints the answer.
 pub fn stats(given: &Given) -> Result<(), Failure> {
     let path = run::config_path(given)?;
     let settings = run::load(&path)?.settings;
     let page = if given.is_on("json") { "/stats" } else { "/stats?text" };
-    let answer = ask::proxy(&settings, page).map_err(Failure::trouble)?;
+    let answer = admin_client::proxy(&settings, page).map_err(Failure::trouble)?;
     if answer.status != 200 {
         let status = answer.status;
         return Err(Failure::trouble(format!("the proxy answers {status}; ask again")));

@@ -5,8 +5,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use super::args::{Flag, Given};
 use super::{Failure, complain, file};
+use crate::cli::args::{Flag, Given};
 use crate::config::uci::convert;
 
 /// Writes the file, if it can be used; complaints name the section and the option.

@@ -1,16 +1,16 @@
 //! `mtbox user …`: changes to the people of a config file, in place (D12). `cli/file.rs` replaces
 //! the file, `tell.rs` tells the running proxy; what changes in the text decides `config/edit.rs`.
 
-mod tell;
+mod notify;
 
 use std::ffi::OsStr;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-use super::args::{Flag, Given};
-use super::json::Json;
-use super::reach::{Reach, Stated};
 use super::{Failure, access, complain, file, generate_secret, qr, run, say};
+use crate::cli::args::{Flag, Given};
+use crate::cli::json::Json;
+use crate::cli::public_addrs::{Reach, Stated};
 use crate::config::edit::{self, Edit};
 use crate::config::load;
 use crate::config::report::Severity;
@@ -31,7 +31,7 @@ pub fn add(given: &Given) -> Result<(), Failure> {
     }
     let settings = change(&path, Edit::Add(name, &secret.to_base64()))?;
     say_links(given, settings.as_ref(), name, "Added");
-    tell::tell(settings.as_ref());
+    notify::tell(settings.as_ref());
     Ok(())
 }
 
@@ -50,7 +50,7 @@ pub fn rotate(given: &Given) -> Result<(), Failure> {
     let secret = generate_secret::fresh(&host)?;
     let settings = change(&path, Edit::Rotate(name, &secret.to_base64()))?;
     say_links(given, settings.as_ref(), name, "Another secret for");
-    tell::tell(settings.as_ref());
+    notify::tell(settings.as_ref());
     Ok(())
 }
 
@@ -96,7 +96,7 @@ fn plainly<'a>(
     let (path, name) = (to_change(given)?, given.text_at(0, "NAME")?);
     let settings = change(&path, edit(name))?;
     say(&format!("{done} {}.\n", shown(name)));
-    tell::tell(settings.as_ref());
+    notify::tell(settings.as_ref());
     Ok(())
 }
 

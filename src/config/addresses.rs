@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
-use super::settings::{Endpoint, Network};
+use crate::config::settings::{Endpoint, Network};
 
 /// Reads `IP:port` with a literal address, IPv6 in brackets, port 1 to 65535.
 pub fn socket(text: &str) -> Result<SocketAddr, &'static str> {

@@ -6,8 +6,8 @@ use std::ops::Range;
 
 use toml_edit::{Document, Item, Table, Value};
 
-use super::draft::SINGLE_USER;
-use super::report::shown;
+use crate::config::partial::SINGLE_USER;
+use crate::config::report::shown;
 
 /// One change.
 #[derive(Debug, Clone, Copy)]

@@ -1,6 +1,6 @@
 //! What is known of one key of the file; [`super::keys`] is the table of all of them.
 
-use super::kinds::Kind::{self, DcOverrides, Secrets};
+use crate::config::value::Kind::{self, DcOverrides, Secrets};
 
 /// One key.
 #[derive(Debug, Clone, Copy)]

@@ -1,15 +1,17 @@
 //! Every key of the file, in the order of `example.config.toml`. The loader, the example, the
 //! table in the README and the suggestions for unknown keys all come from [`KEYS`].
 
-use super::draft::Draft;
-pub use super::key::Key;
-use super::kinds::Kind::{
+use super::{addresses, urls};
+pub use crate::config::key::Key;
+use crate::config::partial::Draft;
+use crate::config::value::Kind::{
     Address, Addresses, Bytes, Choice, Count, DcOverrides, Duration, Endpoint, ErrorRate, Flag,
     Host, HttpPath, Ip, Ips, KernelName, ListSources, NameServer, Names, Networks, Number,
     PageOrNone, Pages, Path, Port, Prefix, Proxies, Secret, Secrets,
 };
-use super::kinds::{LOG_FORMAT, LOG_LEVEL, LOG_TO, MODERATION, PREFER_IP, SHAPING, TAG_FORMAT};
-use super::{addresses, urls};
+use crate::config::value::{
+    LOG_FORMAT, LOG_LEVEL, LOG_TO, MODERATION, PREFER_IP, SHAPING, TAG_FORMAT,
+};
 
 /// The key at a path in lower case.
 pub fn find(path: &str) -> Option<&'static Key> {

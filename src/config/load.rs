@@ -7,12 +7,12 @@ use std::path::Path;
 
 use toml_edit::{Document, Item, TableLike};
 
-use super::draft::Draft;
-use super::keys::{self, KEYS, Key};
-use super::kinds::{Field, start};
-use super::report::{Complaint, Report, shown};
-use super::settings::Settings;
-use super::suggest;
+use crate::config::keys::{self, KEYS, Key};
+use crate::config::partial::Draft;
+use crate::config::report::{Complaint, Report, shown};
+use crate::config::settings::Settings;
+use crate::config::suggest;
+use crate::config::value::{Field, start};
 
 /// A file that can be used.
 #[derive(Debug)]

@@ -3,12 +3,11 @@
 //! [`keys::KEYS`] names every key; [`load`] reads a file by it; [`render`] prints it for people.
 
 pub mod addresses;
-pub mod draft;
 pub mod edit;
 pub mod key;
 pub mod keys;
-pub mod kinds;
 pub mod load;
+pub mod partial;
 pub mod render;
 pub mod report;
 pub mod settings;
@@ -17,6 +16,7 @@ mod tables;
 pub mod uci;
 pub mod units;
 pub mod urls;
+pub mod value;
 
 /// Whether this build can speak TLS as a client; the mini flavour cannot.
 pub const HAS_TLS: bool = cfg!(feature = "tls");

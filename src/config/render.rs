@@ -1,6 +1,6 @@
 //! The table of keys as text for people: `example.config.toml`, and the list in the README.
 
-use super::keys::{KEYS, Key};
+use crate::config::keys::{KEYS, Key};
 
 /// The text of `example.config.toml`. Every line that is not a header is a comment; without its
 /// `#`, a key says what holds anyway, or shows a sample where nothing does.

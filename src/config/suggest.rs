@@ -1,6 +1,6 @@
 //! What somebody may have meant by a word that is unknown where it stands.
 
-use super::keys::{KEYS, Key};
+use crate::config::keys::{KEYS, Key};
 
 /// Where a key of this name (in lower case, without its table) belongs, as an instruction; `None`
 /// when no key is called so.

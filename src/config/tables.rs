@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 
 use toml_edit::TableLike;
 
-use super::draft::Placed;
-use super::kinds::{Field, NOT_TEXT, start};
-use super::report::shown;
 use super::{addresses, keys, suggest};
+use crate::config::partial::Placed;
+use crate::config::report::shown;
+use crate::config::value::{Field, NOT_TEXT, start};
 use crate::proto::secret::Secret;
 
 impl Field<'_> {

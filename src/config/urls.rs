@@ -7,8 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::settings::{ListSource, NameServer, ProxySettings, Route};
 use super::{HAS_TLS, addresses, units};
+use crate::config::settings::{ListSource, NameServer, ProxySettings, Route};
 use crate::proto::url::{Url, percent_decoded};
 
 /// Reads a bare IPv4 address, `udp://IP[:port]`, `tls://host[:port]` or

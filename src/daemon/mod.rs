@@ -4,40 +4,13 @@
 //! `server.rs` joins it to the operating system. One round: readiness is noted, due timers wake
 //! their sessions, and every queued session takes one bounded step.
 
-pub mod addresses;
 pub mod admin;
-pub mod answer;
-pub mod causes;
-pub mod dc_list;
-pub mod dialer;
-pub mod doors;
-pub mod errand;
-pub mod explain;
-pub mod greet;
-pub mod hop;
-pub mod lists;
-pub mod logs;
-pub mod meter;
-pub mod metrics;
-pub mod names;
-pub mod people;
-pub mod pipe;
-pub mod prologue;
-#[cfg(feature = "tls")]
-pub mod raid;
+pub mod fetch;
 pub mod reload;
-pub mod report;
 pub mod resolver;
-pub mod rights;
-pub mod routes;
-pub mod scout;
 pub mod server;
 pub mod session;
-pub mod sizing;
-pub mod state;
-pub mod stats;
-pub mod statsd;
-pub mod strangers;
+pub mod upstream;
 pub mod world;
 
 use std::collections::VecDeque;
@@ -47,12 +20,14 @@ use slab::Slab;
 
 pub use server::run;
 
-use crate::daemon::greet::Turn;
+use crate::accounts::recorder::Cause;
+use crate::daemon::fetch::ip_lists;
+use crate::daemon::session::handshake::Turn;
 use crate::daemon::session::{End, Fate, Readiness, Session, Stage, Why};
+use crate::daemon::session::{dial, handshake, outcome, proxy_header, relay};
 use crate::daemon::world::{TIMER_THROTTLE, World, wheel_key};
 use crate::io::clock::{Tick, Wall};
 use crate::io::wire::{Net, Wire};
-use crate::policy::recorder::Cause;
 
 /// Sessions, the world they share, and who runs next.
 pub struct Daemon<N: Net> {
@@ -116,15 +91,15 @@ impl<N: Net> Daemon<N> {
         let addr = peer.ip().to_canonical();
         let header = &self.world.settings.proxy_protocol;
         let may_announce = header.as_ref().is_some_and(|header| header.trusts(addr));
-        if !may_announce && !lists::may_enter(&mut self.world, addr) {
-            return prologue::turn_away(&mut wire, &mut self.world);
+        if !may_announce && !ip_lists::may_enter(&mut self.world, addr) {
+            return proxy_header::turn_away(&mut wire, &mut self.world);
         }
         if self.sessions.len() >= self.most_sessions {
             self.world.meter.concurrency_limited += 1;
             self.world.note_stranger(addr, Cause::Full);
             let line = format!("event=concurrency-limited limit={}", self.most_sessions);
             self.world.folded.info(self.world.now, &line);
-            return prologue::turn_away(&mut wire, &mut self.world);
+            return proxy_header::turn_away(&mut wire, &mut self.world);
         }
         let entry = self.sessions.vacant_entry();
         let key = entry.key() as u32;
@@ -260,7 +235,7 @@ impl<N: Net> Daemon<N> {
             self.world.starved.retain(|parked| *parked != key);
         }
         session.tell_end(&mut self.world, why);
-        causes::of_end(&session, &mut self.world, why);
+        outcome::of_end(&session, &mut self.world, why);
         session.settle(&mut self.world);
         self.world.meter.clients.take(session.addr);
         if why == Why::Pressure {
@@ -319,12 +294,12 @@ fn step<N: Net>(
             world.greeted = world.now;
         }
         let turn = match session.stage {
-            Stage::Prologue(_) => prologue::prologue(session, world),
-            Stage::Hello(_) => greet::hello(session, world),
-            Stage::Greeting(_) => greet::greeting(session, world),
-            Stage::Dial(_) => dialer::dial(session, world, net, token),
-            Stage::Pipe(_) => pipe::pipe(session, world),
-            Stage::Leave { until } => greet::leaving(session, world, until),
+            Stage::Prologue(_) => proxy_header::prologue(session, world),
+            Stage::Hello(_) => handshake::hello(session, world),
+            Stage::Greeting(_) => handshake::greeting(session, world),
+            Stage::Dial(_) => dial::dial(session, world, net, token),
+            Stage::Pipe(_) => relay::pipe(session, world),
+            Stage::Leave { until } => handshake::leaving(session, world, until),
         };
         if let Turn::Stop(fate) = turn {
             return fate;

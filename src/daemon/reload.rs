@@ -5,18 +5,21 @@
 
 use std::rc::Rc;
 
+use crate::accounts::users::{Change, UserId};
 use crate::config::settings::Settings;
-use crate::daemon::addresses::BadAddresses;
-use crate::daemon::errand::agenda::Job;
+use crate::daemon::Daemon;
+use crate::daemon::fetch::dc_list;
+use crate::daemon::fetch::front_probe;
+use crate::daemon::fetch::ip_lists;
+use crate::daemon::fetch::schedule::Job;
+use crate::daemon::server::sizing::Sizes;
 use crate::daemon::session::Why;
-use crate::daemon::sizing::Sizes;
+use crate::daemon::upstream::addresses::BadAddresses;
 use crate::daemon::world::{self, World};
-use crate::daemon::{Daemon, dc_list, lists, scout};
 use crate::io::clock::Tick;
 use crate::io::wire::Net;
-use crate::policy::replay::Replay;
-use crate::policy::throttle::Throttle;
-use crate::policy::users::{Change, UserId};
+use crate::limits::replay::Replay;
+use crate::limits::throttle::Throttle;
 
 /// What a reload did.
 #[derive(Debug, Default)]
@@ -109,20 +112,20 @@ impl World {
         #[cfg(feature = "tls")]
         {
             // The file may hold other certificates now.
-            self.trust = crate::daemon::errand::trust::Trust::default();
+            self.trust = crate::daemon::fetch::tls_client::Trust::default();
         }
-        let mut gone = scout::reload(before.front != now.front, change, self);
+        let mut gone = front_probe::reload(before.front != now.front, change, self);
         let lists = |s: &Settings| (s.blocklist.clone(), s.allowlist.clone(), s.cache_dir.clone());
         match lists(before) == lists(now) {
-            true => lists::refresh(self),
-            false => gone.extend(lists::reload(self)),
+            true => ip_lists::refresh(self),
+            false => gone.extend(ip_lists::reload(self)),
         }
         if before.dc_list != now.dc_list {
             gone.extend(dc_list::reload(self));
         }
         #[cfg(feature = "tls")]
         if before.raids.pages != now.raids.pages || before.shape.is_some() != now.shape.is_some() {
-            gone.extend(crate::daemon::raid::reload(self));
+            gone.extend(crate::daemon::fetch::page_timing::reload(self));
         }
         let latest = Tick(self.now.0 + now.raids.every.as_millis() as u64);
         #[cfg(feature = "tls")]

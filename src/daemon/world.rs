@@ -6,37 +6,37 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::accounts::recorder::{Cause, Detail, Recorder};
+use crate::accounts::totals::Ledger;
+use crate::accounts::users::{HostId, Person, UserId, Users};
 use crate::config::HAS_TLS;
 use crate::config::settings::{Settings, UserSettings};
-use crate::daemon::addresses::BadAddresses;
-use crate::daemon::answer::KeyShares;
-use crate::daemon::dc_list::DcList;
-use crate::daemon::errand::agenda::{Agenda, Job};
+use crate::daemon::admin::counters::Meter;
+use crate::daemon::admin::probe_summary::{Deed, Strangers};
+use crate::daemon::fetch::dc_list::DcList;
+use crate::daemon::fetch::front_probe::Scouts;
+use crate::daemon::fetch::ip_lists::Lists;
+use crate::daemon::fetch::schedule::{Agenda, Job};
 #[cfg(feature = "tls")]
-use crate::daemon::errand::trust::Trust;
-use crate::daemon::errand::{self, Errand};
-use crate::daemon::lists::Lists;
-use crate::daemon::meter::Meter;
-use crate::daemon::names::Names;
-use crate::daemon::routes::Routes;
-use crate::daemon::scout::Scouts;
-use crate::daemon::strangers::{Deed, Strangers};
-use crate::flow::gate::Book;
-use crate::flow::lane::{SLOT, SLOTS};
+use crate::daemon::fetch::tls_client::Trust;
+use crate::daemon::fetch::{self, Errand};
+use crate::daemon::resolver::dns_cache::Names;
+use crate::daemon::session::server_hello::KeyShares;
+use crate::daemon::upstream::addresses::BadAddresses;
+use crate::daemon::upstream::proxies::Routes;
+use crate::flow::authenticate::Book;
+use crate::flow::transform::{SLOT, SLOTS};
 use crate::io::clock::{Tick, Wall};
 use crate::io::logger::Folded;
 use crate::io::pool::Pool;
 use crate::io::wheel::Wheel;
-use crate::policy::calibrate::Fit;
-use crate::policy::drbg::Drbg;
-use crate::policy::ledger::Ledger;
-use crate::policy::misses::Misses;
-use crate::policy::profile::Profiles;
-use crate::policy::recorder::{Cause, Detail, Recorder};
-use crate::policy::replay::Replay;
-use crate::policy::shaper::Pace;
-use crate::policy::throttle::Throttle;
-use crate::policy::users::{HostId, Person, UserId, Users};
+use crate::limits::hello_rate_limit::Misses;
+use crate::limits::replay::Replay;
+use crate::limits::throttle::Throttle;
+use crate::mimicry::calibrate::Fit;
+use crate::mimicry::profile::Profiles;
+use crate::mimicry::shaper::Pace;
+use crate::util::drbg::Drbg;
 
 /// The shared half of the daemon.
 pub struct World {
@@ -261,7 +261,7 @@ impl World {
 
     /// Asks for an errand to be run. One that finds the queue full has failed.
     pub fn order(&mut self, errand: Box<dyn Errand>) {
-        if self.errands.len() < errand::MOST_WAITING {
+        if self.errands.len() < fetch::MOST_WAITING {
             self.errands.push_back(errand);
         } else {
             errand.settle(Err("too much to fetch at once".to_owned()), self);

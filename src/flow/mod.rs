@@ -1,8 +1,8 @@
 //! One connection as state machines, without sockets.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic))]
 
-pub mod gate;
-pub mod halves;
-pub mod lane;
+pub mod authenticate;
+pub mod half_close;
 pub mod recrypt;
 pub mod shape;
+pub mod transform;

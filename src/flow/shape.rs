@@ -1,7 +1,7 @@
 //! What a shaped download keeps between two turns: where its burst stands, and for a moment the
 //! last few bytes, since no TLS 1.3 record is as short as they would be (spec: protocol 15.6).
 
-use crate::policy::shaper::Shaper;
+use crate::mimicry::shaper::Shaper;
 use crate::proto::tls;
 
 /// A protected record holds at least a type byte and a 16-byte tag. The next longer one is the

@@ -11,7 +11,7 @@ use mio::net::{TcpStream, UdpSocket};
 use nix::errno::Errno;
 use nix::sys::socket::{SockType, SockaddrStorage, bind, connect, setsockopt, sockopt};
 
-use super::sockopt::{SocketOptions, apply, fresh_socket, fresh_stream};
+use crate::io::sockopt::{SocketOptions, apply, fresh_socket, fresh_stream};
 
 /// The way out. Device and address are not for destinations on loopback, unless they are loopback
 /// themselves: a resolver or a web server on this machine stays within reach.

@@ -11,8 +11,8 @@ use mio::{Interest, Registry, Token};
 use nix::errno::Errno;
 use nix::sys::socket::{Backlog, SockaddrStorage, bind, listen, setsockopt, sockopt};
 
-use super::sockopt::{SocketOptions, apply, congest, fresh_stream};
-use super::wire::MioWire;
+use crate::io::sockopt::{SocketOptions, apply, congest, fresh_stream};
+use crate::io::wire::MioWire;
 
 /// A listening socket.
 pub struct Listener {

@@ -7,9 +7,9 @@
 
 mod datagram;
 mod fields;
-mod fold;
 mod journal;
 mod json;
+mod rate_limit;
 mod syslog;
 
 use std::io::Write;
@@ -23,7 +23,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use datagram::Datagram;
-pub use fold::Folded;
+pub use rate_limit::Folded;
 
 /// What is logged, how and where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

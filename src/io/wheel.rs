@@ -4,7 +4,7 @@
 //! Four levels of 64 slots, 1 ms at the base: 64 ms, 4.1 s, 4.4 min, 4.7 h. What lies further off
 //! waits in the farthest slot and is sorted in again from there.
 
-use super::clock::Tick;
+use crate::io::clock::Tick;
 
 /// Deadlines by key. Keys are small: entries live in a vector.
 pub struct Wheel {

@@ -7,9 +7,9 @@ use std::net::{IpAddr, Shutdown, SocketAddr};
 use mio::net::{TcpStream, UdpSocket};
 use mio::{Interest, Registry, Token};
 
-use super::egress::Egress;
-use super::ifaces::OwnAddresses;
-use super::sockopt::{self, SocketOptions};
+use crate::io::egress::Egress;
+use crate::io::ifaces::OwnAddresses;
+use crate::io::sockopt::{self, SocketOptions};
 
 /// One stream socket. Every call does at most one system call that moves bytes.
 pub trait Wire {

@@ -2,9 +2,9 @@
 //! keys are well-formed, or sites would refuse them, but nobody holds the private halves: the
 //! handshake is never finished.
 
-use super::client_hello::{KEY_SHARE, SERVER_NAME, X25519, X25519MLKEM768};
-use super::server_hello;
-use super::tls;
+use crate::proto::client_hello::{KEY_SHARE, SERVER_NAME, X25519, X25519MLKEM768};
+use crate::proto::server_hello;
+use crate::proto::tls;
 
 /// The hello and what of it the answer must repeat.
 #[derive(Debug, Clone)]

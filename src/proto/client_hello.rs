@@ -6,8 +6,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
-use super::bytes::Reader;
-use super::tls;
+use crate::proto::bytes::Reader;
+use crate::proto::tls;
 
 /// Looks for a whole hello at the front of all bytes that a client has sent so far. Judges at the
 /// first wrong byte and allocates only for the answer `Whole`, so call it again for every read.

@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use super::bytes::Reader;
+use crate::proto::bytes::Reader;
 
 /// The kind of addresses to ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 //! a head and [`BODY_MAX`] bytes of body are kept.
 
 use super::http1_client::{self, HttpFault, Progress, Response};
-use super::url::Url;
+use crate::proto::url::Url;
 
 /// Writes the requests for one server.
 #[derive(Debug, Clone)]

@@ -3,7 +3,7 @@
 
 use base64ct::{Base64, Encoding};
 
-use super::url::{Url, percent_decoded};
+use crate::proto::url::{Url, percent_decoded};
 
 /// A GET request for `url`. `validators` are header lines of an earlier answer, see
 /// [`Head::validators`].

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::bytes::Reader;
+use crate::proto::bytes::Reader;
 
 /// Random bytes of the question, which the answer has to repeat.
 pub const NONCE_LEN: usize = 16;

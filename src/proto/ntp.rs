@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::bytes::Reader;
+use crate::proto::bytes::Reader;
 
 /// Random bytes of a question.
 pub type Cookie = [u8; 8];

@@ -1,7 +1,7 @@
 //! Walks over the records that a TLS server sends: kinds and lengths, payload in pieces. For those
 //! who look at how a site answers; what clients of ours send has its own reader in `tls.rs`.
 
-use super::tls;
+use crate::proto::tls;
 
 /// Where the walk stands. Keeps no payload.
 #[derive(Debug, Clone, Default)]

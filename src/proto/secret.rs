@@ -6,7 +6,7 @@ use std::fmt;
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 
-use super::url::percent_encoded;
+use crate::proto::url::percent_encoded;
 
 /// A FakeTLS secret: the key that proves a client, and the host whose site strangers see.
 #[derive(Clone, PartialEq, Eq)]

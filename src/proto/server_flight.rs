@@ -1,11 +1,11 @@
 //! What a TLS 1.3 server answers to a first hello, read as far as somebody without its keys can:
 //! the ServerHello, and how many encrypted records of which lengths follow (RFC 8446 4.1.3).
 
-use super::bytes::Reader;
-use super::client_hello::{KEY_SHARE, TLS13_SUITES, X25519, X25519MLKEM768};
-use super::records::{Piece, Records};
-use super::server_hello::{ExtensionOrder, SERVER_HELLO};
-use super::tls;
+use crate::proto::bytes::Reader;
+use crate::proto::client_hello::{KEY_SHARE, TLS13_SUITES, X25519, X25519MLKEM768};
+use crate::proto::records::{Piece, Records};
+use crate::proto::server_hello::{ExtensionOrder, SERVER_HELLO};
+use crate::proto::tls;
 
 /// An answer that is being read. Holds at most one handshake record.
 #[derive(Debug)]

@@ -4,8 +4,10 @@
 
 use x25519_dalek::{X25519_BASEPOINT_BYTES, x25519};
 
-use super::client_hello::{HelloKey, KEY_SHARE, RANDOM_AT, SESSION_ID_MAX, X25519, X25519MLKEM768};
-use super::tls;
+use crate::proto::client_hello::{
+    HelloKey, KEY_SHARE, RANDOM_AT, SESSION_ID_MAX, X25519, X25519MLKEM768,
+};
+use crate::proto::tls;
 
 /// What an answer says.
 #[derive(Debug, Clone, Copy)]

@@ -1,6 +1,7 @@
 //! Files that mean harm, or are not files at all: brief answers, no panic.
 
-use mtbox::config::{load, units};
+use mtbox::config::load;
+use mtbox::config::units;
 use proptest::prelude::*;
 
 use super::{said, said_of};

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use mtbox::config::{keys, render};
+use mtbox::config::keys;
+use mtbox::config::render;
 
 use super::{SECRET, minimal, quiet};
 

@@ -6,10 +6,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
 use mtbox::config::settings::UserSettings;
-use mtbox::daemon::sizing::Sizes;
+use mtbox::daemon::BUILT_UNIX_S;
+use mtbox::daemon::Daemon;
+use mtbox::daemon::server::sizing::Sizes;
 use mtbox::daemon::world::World;
-use mtbox::daemon::{BUILT_UNIX_S, Daemon};
-use mtbox::flow::gate::SLICE;
+use mtbox::flow::authenticate::SLICE;
 use mtbox::io::clock::{Tick, Wall};
 use mtbox::proto::secret::Secret;
 

@@ -11,17 +11,20 @@ const MOST_COLUMNS: usize = 100;
 
 /// Who may import whom. The crate's root files join the floors and are not listed.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
-    ("proto", &[]),
-    ("io", &[]),
-    ("policy", &["proto"]),
-    ("flow", &["policy", "proto"]),
-    ("config", &["policy", "proto"]),
-    ("daemon", &["config", "flow", "io", "policy", "proto"]),
-    ("cli", &["config", "daemon", "flow", "io", "policy", "proto"]),
+    ("util", &[]),
+    ("proto", &["util"]),
+    ("io", &["util"]),
+    ("accounts", &["proto", "util"]),
+    ("limits", &["accounts", "proto", "util"]),
+    ("mimicry", &["accounts", "proto", "util"]),
+    ("flow", &["accounts", "limits", "mimicry", "proto", "util"]),
+    ("config", &["proto", "util"]),
+    ("daemon", &["accounts", "config", "flow", "io", "limits", "mimicry", "proto", "util"]),
+    ("cli", &["accounts", "config", "daemon", "flow", "io", "limits", "mimicry", "proto", "util"]),
 ];
 
 /// The floors that get time and randomness as parameters and see no socket and no log.
-const PURE: &[&str] = &["proto", "policy", "flow", "config"];
+const PURE: &[&str] = &["util", "proto", "accounts", "limits", "mimicry", "flow", "config"];
 
 /// What a pure floor must not name, wherever it was imported from.
 const IMPURE: &[&str] =
@@ -172,10 +175,10 @@ mod tests {
     #[test]
     fn a_floor_above_is_refused_and_a_floor_below_is_not() {
         let bad = [
-            ("src/proto/tls.rs", "use crate::policy::users::User;"),
+            ("src/proto/tls.rs", "use crate::accounts::users::User;"),
             ("src/io/pool.rs", "fn f() { crate::proto::tls::f() }"),
-            ("src/flow/gate.rs", "use crate::{\n    policy::users,\n    io::pool,\n};"),
-            ("src/policy/users.rs", "use super::super::daemon::World;"),
+            ("src/flow/authenticate.rs", "use crate::{\n    accounts::users,\n    io::pool,\n};"),
+            ("src/accounts/users.rs", "use super::super::daemon::World;"),
             ("src/config/load.rs", "#[cfg(test)]\nmod tests { use crate::cli; }"),
             ("src/daemon/mod.rs", "use crate::cli;"),
             ("src/attic/mod.rs", ""),
@@ -184,7 +187,7 @@ mod tests {
             assert_eq!(floors(&source(name, text)).len(), 1, "{name}: {text}");
         }
         let good = [
-            ("src/flow/gate.rs", "use crate::{policy::{io, users}, proto::tls};"),
+            ("src/flow/authenticate.rs", "use crate::{accounts::{io, users}, proto::tls};"),
             ("src/daemon/mod.rs", "use crate::io::pool; use super::step;"),
             ("src/proto/tls.rs", "// crate::daemon is above\nuse crate::proto::bytes;"),
             ("src/lib.rs", "use crate::cli;"),
@@ -204,10 +207,10 @@ mod tests {
             "getrandom::fill(&mut x);",
             "log::debug!(\"x\");",
         ] {
-            assert!(!purity(&source("src/policy/x.rs", text)).is_empty(), "{text}");
+            assert!(!purity(&source("src/limits/x.rs", text)).is_empty(), "{text}");
             assert!(purity(&source("src/io/x.rs", text)).is_empty(), "{text}");
             let in_tests = format!("#[cfg(test)]\nmod tests {{ fn f() {{ {text} }} }}");
-            assert!(purity(&source("src/policy/x.rs", &in_tests)).is_empty(), "{text}");
+            assert!(purity(&source("src/limits/x.rs", &in_tests)).is_empty(), "{text}");
         }
         assert!(
             purity(&source("src/flow/x.rs", "// log::debug!\nuse std::net::IpAddr;")).is_empty()

@@ -1,8 +1,8 @@
 //! The shape of downloads: `shape.json`. The vectors hold the reference's longest record, 16,379
 //! bytes; ours is that of a full TLS 1.3 record.
 
-use mtbox::policy::calibrate::Fit;
-use mtbox::policy::shaper::{DELAY_MAX_US, Grant, PAUSE_MS, Pace, Shaper};
+use mtbox::mimicry::calibrate::Fit;
+use mtbox::mimicry::shaper::{DELAY_MAX_US, Grant, PAUSE_MS, Pace, Shaper};
 use serde_json::Value;
 
 use super::read::{list, load, name, number};

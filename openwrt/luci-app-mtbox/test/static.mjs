@@ -167,14 +167,14 @@ test('choices are words of the program', () => {
 
 test('what the program says of refusals is known to the pages', () => {
 	const said = require('mtbox.words').said;
-	const source = fs.readFileSync(path.join(SRC, 'policy/recorder/cause.rs'), 'utf8');
+	const source = fs.readFileSync(path.join(SRC, 'accounts/recorder/cause.rs'), 'utf8');
 	const table = source.slice(source.indexOf('fn told'), source.indexOf('\n    }\n', source.indexOf('fn told')));
 	const unwrapped = table.replace(/\\\n\s*/g, '');
 	const texts = [ ...unwrapped.matchAll(/"((?:[^"\\]|\\.)*)"/g) ].map(([ , found ]) => found.replace(/\\"/g, '"'));
 	assert.equal(texts.length, 25 * 3);
 	texts.filter((word, at) => at % 3).forEach(word => assert(said.includes(word), word));
 	// Hints and details, with a word for what is put in.
-	const hints = fs.readFileSync(path.join(SRC, 'daemon/explain.rs'), 'utf8').replace(/\\\n\s*/g, '')
+	const hints = fs.readFileSync(path.join(SRC, 'daemon/admin/explain.rs'), 'utf8').replace(/\\\n\s*/g, '')
 		.replace(/\{word\}/g, '\0').replace(/\{[^}"]*\}/g, '%s');
 	for (const hint of said.slice(said.indexOf('the user is switched off, see disabled-users')))
 		assert(hints.includes(`"${hint}"`) || hints.includes(hint.replace(/ahead|behind/, '\0')), hint);

@@ -4,11 +4,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::findings::Section;
-use super::patient::{Patient, joined, spoken_us};
+use crate::cli::doctor::context::{Patient, joined, spoken_us};
+use crate::cli::doctor::findings::Section;
 use crate::cli::json::Json;
 use crate::daemon::BUILT_UNIX_S;
-use crate::daemon::errand::alone::{Answer, since_1970};
+use crate::daemon::fetch::standalone::{Answer, since_1970};
 use crate::proto::ntp::{self, NtpFault};
 
 /// Compares the clock with the build's date, and with a time server if one is to be asked.

@@ -1,7 +1,7 @@
 //! What the loader has to say about the file: old names, keys without effect, odd values.
 
-use super::findings::Section;
-use super::patient::Patient;
+use crate::cli::doctor::context::Patient;
+use crate::cli::doctor::findings::Section;
 
 /// One line per warning, with its place.
 pub fn check(patient: &mut Patient) -> Vec<Section> {

@@ -4,8 +4,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::findings::Section;
-use super::patient::Patient;
+use crate::cli::doctor::context::Patient;
+use crate::cli::doctor::findings::Section;
 use crate::cli::json::Json;
 use crate::io::folder;
 

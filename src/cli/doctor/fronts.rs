@@ -4,18 +4,18 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::findings::Section;
-use super::patient::{Patient, joined};
+use crate::cli::doctor::context::{Patient, joined};
+use crate::cli::doctor::findings::Section;
 use crate::cli::json::Json;
+use crate::daemon::fetch::connection::{Place, Via};
+use crate::daemon::fetch::front_probe;
 #[cfg(feature = "tls")]
-use crate::daemon::errand::alone::Alone;
-use crate::daemon::errand::line::{Place, Via};
-use crate::daemon::errand::{Errand, Sight, Step, Target};
-use crate::daemon::scout;
-use crate::policy::drbg::Drbg;
+use crate::daemon::fetch::standalone::Alone;
+use crate::daemon::fetch::{Errand, Sight, Step, Target};
 use crate::proto::chrome_hello::{self, ChromeHello};
 use crate::proto::proxy_header;
 use crate::proto::server_flight::{Choice, Oddity, Progress, ServerFlight};
+use crate::util::drbg::Drbg;
 
 /// Looks at every distinct host.
 pub fn check(patient: &mut Patient) -> Vec<Section> {
@@ -97,7 +97,7 @@ fn report(look: &Look, fault: Option<String>, section: &mut Section) -> bool {
     }
     match (look.outcome, look.flight.choice()) {
         (Err(oddity), _) => {
-            let finding = section.fail(format!("{host}: {}", scout::describe(oddity)));
+            let finding = section.fail(format!("{host}: {}", front_probe::describe(oddity)));
             finding.fact("host", Json::text(host));
             finding.remedy(advice(oddity));
             matches!(oddity, Oddity::OldTls | Oddity::Retry)

@@ -1,8 +1,8 @@
 //! Is there a way out over the family of addresses that `prefer-ip` prefers?
 
-use super::findings::Section;
-use super::patient::Patient;
-use super::telegram;
+use crate::cli::doctor::context::Patient;
+use crate::cli::doctor::findings::Section;
+use crate::cli::doctor::telegram;
 use crate::config::settings::PreferIp;
 use crate::proto::dc;
 

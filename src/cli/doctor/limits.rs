@@ -1,19 +1,19 @@
 //! Does the machine carry what `concurrency` promises? Open files and memory, by the arithmetic
 //! of the daemon's start.
 
-use super::findings::Section;
-use super::patient::Patient;
+use crate::cli::doctor::context::Patient;
+use crate::cli::doctor::findings::Section;
 use crate::cli::json::Json;
-use crate::daemon::sizing;
-use crate::io::limits;
+use crate::daemon::server::sizing;
 use crate::io::pool::BLOCK;
+use crate::io::rlimit;
 
 /// Compares `concurrency` with the limit of open files and with the memory.
 pub fn check(patient: &mut Patient) -> Vec<Section> {
     let mut section = Section::new("limits", "Validate limits");
     let settings = &patient.settings;
     let concurrency = settings.concurrency;
-    let (nofile, memory) = (limits::raise_nofile(), limits::memory_total());
+    let (nofile, memory) = (rlimit::raise_nofile(), rlimit::memory_total());
     let sizes = sizing::sum(concurrency, settings.buffer_bytes, nofile, memory);
     let text = format!("{nofile} open files carry {} of {concurrency} sessions", sizes.sessions);
     let finding = match sizes.sessions < concurrency as usize {

@@ -6,11 +6,11 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use super::findings::Section;
-use super::patient::{Patient, near};
+use crate::cli::doctor::context::{Patient, near};
+use crate::cli::doctor::findings::Section;
 use crate::cli::json::Json;
 use crate::config::settings::{Endpoint, Settings};
-use crate::daemon::addresses::is_home;
+use crate::daemon::upstream::addresses::is_home;
 use crate::io::folder;
 use crate::io::listen::{self, Bind, Listener, Manner};
 

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use nix::fcntl::OFlag;
 
-use super::findings::Section;
-use super::patient::{Patient, joined};
+use crate::cli::doctor::context::{Patient, joined};
+use crate::cli::doctor::findings::Section;
 use crate::cli::json::Json;
 use crate::config::settings::{ListSettings, ListSource, Settings};
-use crate::daemon::errand::fetch::Fetch;
-use crate::daemon::errand::line::Via;
-use crate::daemon::errand::{Errand, Step, Target};
+use crate::daemon::fetch::connection::Via;
+use crate::daemon::fetch::http_get::Fetch;
+use crate::daemon::fetch::{Errand, Step, Target};
 use crate::proto::url::Url;
 
 /// Looks at every source of every list, and at every page.

@@ -4,6 +4,7 @@
 
 mod censor;
 mod clock;
+mod context;
 mod deprecated;
 mod files;
 mod findings;
@@ -13,15 +14,14 @@ mod limits;
 mod listeners;
 mod lists;
 mod names;
-mod patient;
 mod telegram;
 
-use super::args::{Flag, Given};
-use super::json::Json;
 use super::{Failure, run, say};
+use crate::cli::args::{Flag, Given};
+use crate::cli::json::Json;
 use crate::proto::url::Url;
+use context::{Patient, Wishes};
 use findings::{Section, exit_code};
-use patient::{Patient, Wishes};
 
 /// Runs the checks and prints what they find. Leaves with 0, or 1 when something has failed, or 2
 /// when there are warnings only.

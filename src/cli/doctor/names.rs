@@ -4,8 +4,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::findings::Section;
-use super::patient::Patient;
+use crate::cli::doctor::context::Patient;
+use crate::cli::doctor::findings::Section;
 use crate::cli::json::Json;
 
 /// Compares the addresses of every distinct host with our own public ones.

@@ -4,17 +4,17 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::findings::Section;
-use super::patient::{Patient, joined, spoken_us};
+use crate::cli::doctor::context::{Patient, joined, spoken_us};
+use crate::cli::doctor::findings::Section;
 use crate::cli::json::Json;
 use crate::config::settings::{PreferIp, ProxySettings, Route, Settings};
-use crate::daemon::errand::alone::{Alone, since_1970};
-use crate::daemon::errand::line::{Place, Via};
-use crate::daemon::errand::{Errand, Sight, Step, Target};
-use crate::policy::drbg::Drbg;
+use crate::daemon::fetch::connection::{Place, Via};
+use crate::daemon::fetch::standalone::{Alone, since_1970};
+use crate::daemon::fetch::{Errand, Sight, Step, Target};
 use crate::proto::dc;
 use crate::proto::mtproto::{self, ANSWER_MAX, NONCE_LEN, PADDING_MAX};
 use crate::proto::obfuscated2::{self, Tag};
+use crate::util::drbg::Drbg;
 use keystream::Keystream;
 
 /// Without the proxies.

@@ -1,12 +1,13 @@
 //! From sections to TOML. An option of the section of type `mtbox` is called as its key, with `_`
 //! for `.` and `-`; each section of type `user` is a user.
 
-use super::grammar::{Section, Setting};
+use crate::config::addresses;
 use crate::config::edit::{is_name, quoted, quoted_always};
 use crate::config::keys::{KEYS, Key};
-use crate::config::kinds::Kind;
 use crate::config::report::shown;
-use crate::config::{addresses, suggest};
+use crate::config::suggest;
+use crate::config::uci::grammar::{Section, Setting};
+use crate::config::value::Kind;
 
 /// The TOML of a file, and where its lines come from.
 #[derive(Debug, Default)]

@@ -5,8 +5,8 @@
 pub mod grammar;
 pub mod mapping;
 
-use super::load;
-use super::report::{Complaint, Severity};
+use crate::config::load;
+use crate::config::report::{Complaint, Severity};
 use mapping::Page;
 
 /// What was made of a file.

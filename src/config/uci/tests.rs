@@ -3,9 +3,9 @@
 use super::*;
 use crate::config::HAS_METRICS;
 use crate::config::keys::KEYS;
-use crate::config::kinds::Kind;
 use crate::config::load::load;
 use crate::config::settings::Settings;
+use crate::config::value::Kind;
 
 const SECRET: &str = "ee00112233445566778899aabbccddeeff6578616d706c652e6f7267";
 const OTHER: &str = "eeffeeddccbbaa998877665544332211006578616d706c652e6f7267";

@@ -2,15 +2,15 @@
 //! looks the server's own name up where it has one.
 
 use crate::config::settings::DnsSettings;
-use crate::daemon::dialer;
-use crate::daemon::errand::Target;
-use crate::daemon::errand::line::{Line, Place as Way, State, Via};
+use crate::daemon::fetch::Target;
+use crate::daemon::fetch::connection::{Line, Place as Way, State, Via};
+use crate::daemon::resolver::lookup::Quest;
 use crate::daemon::resolver::plain::{Desk, Memory, Plain};
-use crate::daemon::resolver::quest::Quest;
 use crate::daemon::resolver::secure::{Deed, Secure, Told};
 use crate::daemon::resolver::system::System;
 use crate::daemon::resolver::{GRACE_MS, Place};
 use crate::daemon::session::Readiness;
+use crate::daemon::session::dial;
 use crate::daemon::world::World;
 use crate::io::clock::Tick;
 use crate::io::wire::MioNet;
@@ -154,7 +154,7 @@ impl Encrypted {
 
     /// Goes on with the search for the server's own addresses.
     fn search(&mut self, around: &mut Around<'_>, told: &mut Vec<Told>) {
-        let options = dialer::options(around.world);
+        let options = dial::options(around.world);
         let Some((quest, plain)) = &mut self.boot else { return };
         let now = around.world.now;
         let mut desk = Desk {

@@ -5,29 +5,30 @@
 
 #[cfg(feature = "tls")]
 mod codec;
+pub mod dns_cache;
 #[cfg(feature = "tls")]
 mod encrypted;
+mod lookup;
 mod plain;
-mod quest;
 #[cfg(feature = "tls")]
 mod secure;
 mod system;
 mod tcp;
 mod udp;
 
-pub use quest::Finding;
+pub use lookup::Finding;
 
 use crate::config::settings::{DnsSettings, NameServer};
-use crate::daemon::dialer;
 use crate::daemon::session::Readiness;
+use crate::daemon::session::dial;
 use crate::daemon::world::World;
 use crate::io::clock::Tick;
 use crate::io::wire::MioNet;
 use crate::proto::dns;
 #[cfg(feature = "tls")]
 use encrypted::{Around, Encrypted};
+use lookup::{Next, Quest};
 use plain::{Desk, Memory, Plain};
-use quest::{Next, Quest};
 use system::{Servers, System};
 
 /// The names that are looked for.
@@ -179,7 +180,7 @@ impl Resolver {
         let Some(plain) = &mut search.plain else {
             return search.quest.next(world.now) != Next::Wait;
         };
-        let options = dialer::options(world);
+        let options = dial::options(world);
         let servers = match &self.fixed {
             Some(fixed) => fixed,
             None => self.system.servers(),

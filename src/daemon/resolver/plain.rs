@@ -3,15 +3,15 @@
 
 use std::net::SocketAddr;
 
-use crate::daemon::resolver::quest::{Next, Quest};
+use crate::daemon::resolver::lookup::{Next, Quest};
 use crate::daemon::resolver::system::Servers;
 use crate::daemon::resolver::tcp::Tcp;
 use crate::daemon::resolver::udp::{Heard, Udp};
 use crate::io::clock::Tick;
 use crate::io::sockopt::SocketOptions;
 use crate::io::wire::MioNet;
-use crate::policy::drbg::Drbg;
 use crate::proto::dns::{self, Answer, DnsFault, Kind};
+use crate::util::drbg::Drbg;
 
 /// The sockets of one search.
 #[derive(Default)]

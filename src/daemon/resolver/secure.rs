@@ -10,8 +10,8 @@ use crate::config::settings::{DnsSettings, NameServer};
 use crate::daemon::resolver::codec::Codec;
 use crate::daemon::resolver::udp;
 use crate::io::clock::Tick;
-use crate::policy::drbg::Drbg;
 use crate::proto::dns::{self, Answer, DnsFault, Kind};
+use crate::util::drbg::Drbg;
 
 /// One server, what it is asked, and when.
 pub struct Secure {

@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use crate::daemon::resolver::udp::{self, Heard};
 use crate::io::sockopt::SocketOptions;
 use crate::io::wire::{MioNet, MioWire, Net, Wire};
-use crate::policy::drbg::Drbg;
 use crate::proto::dns::{self, Kind};
+use crate::util::drbg::Drbg;
 
 /// A connection to a server.
 pub struct Tcp {

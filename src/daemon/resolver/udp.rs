@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use mio::net::UdpSocket;
 
 use crate::io::wire::MioNet;
-use crate::policy::drbg::Drbg;
 use crate::proto::dns::{self, Answer, DnsFault, Kind};
+use crate::util::drbg::Drbg;
 
 /// A socket on a port of its own, and what was asked through it.
 pub struct Udp {

@@ -11,14 +11,15 @@ use crate::config::load::{self, Loaded};
 use crate::config::report::{Complaint, Severity};
 use crate::config::settings::Settings;
 use crate::daemon::Daemon;
-use crate::daemon::doors::{Door, Guest};
+use crate::daemon::admin::statsd::Statsd;
 use crate::daemon::reload::Reloaded;
 use crate::daemon::resolver::Resolver;
-use crate::daemon::statsd::Statsd;
-use crate::daemon::{logs, sizing};
+use crate::daemon::server::listeners::{Door, Guest};
+use crate::daemon::server::logging;
+use crate::daemon::server::sizing;
 use crate::io::listen;
 use crate::io::wire::MioNet;
-use crate::policy::moderation::Moderation;
+use crate::limits::read_coalescing::Moderation;
 
 impl Server {
     /// Takes the config file as it is now.
@@ -65,7 +66,7 @@ impl Server {
         self.admin.settle(&now, self.poll.registry(), super::DESKS);
         self.daemon.net().set_egress(egress(&now));
         if before.log != now.log {
-            logs::settle(&now.log);
+            logging::settle(&now.log);
         }
         if before.dns != now.dns {
             self.resolver = Resolver::new(&now.dns);

@@ -3,8 +3,8 @@
 
 use log::Level;
 
-use super::fields::split;
-use super::syslog::severity;
+use crate::io::logger::fields::split;
+use crate::io::logger::syslog::severity;
 
 /// One entry. `shown` is the line as it is to be read, `line` the one that its fields come from.
 pub fn entry(level: Level, shown: &str, line: &str) -> Vec<u8> {

@@ -4,7 +4,7 @@
 use log::Level;
 use miniserde::json;
 
-use super::fields::{Parts, Value, split};
+use crate::io::logger::fields::{Parts, Value, split};
 
 /// One object without a line end. The event is the message, unless the line has free text.
 pub fn object(level: Level, line: &str, unix_ms: u64) -> String {

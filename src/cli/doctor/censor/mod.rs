@@ -2,20 +2,20 @@
 //! side by side, and says where the two can be told apart. It uses no secret, so it sees what any
 //! stranger sees. What is seen once may be chance; a difference is one that is seen twice.
 
-mod openings;
-mod sight;
-mod visit;
+mod observation;
+mod probe_run;
+mod probes;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::findings::Section;
-use super::patient::{Patient, joined, near};
+use crate::cli::doctor::context::{Patient, joined, near};
+use crate::cli::doctor::findings::Section;
 use crate::cli::json::Json;
 use crate::proto::proxy_header;
-use openings::{Opening, Step};
-use sight::{End, Sight};
-use visit::{Visit, play};
+use observation::{End, Sight};
+use probe_run::{Visit, play};
+use probes::{Opening, Step};
 
 /// Compares the port with the site of every distinct host, as far as there is time.
 pub fn check(patient: &mut Patient) -> Vec<Section> {
@@ -97,7 +97,7 @@ fn compare(
     section: &mut Section,
 ) {
     let site = Place { label, addrs };
-    let openings = openings::all(host.as_bytes(), &mut patient.alone.world.drbg);
+    let openings = probes::all(host.as_bytes(), &mut patient.alone.world.drbg);
     let all: Vec<&Opening> = openings.iter().collect();
     let first = round(&all, &site, proxy, FIRST, patient);
     let is_told = |(_, pair): &(&Opening, Pair)| pair.are_alike() == Some(false);

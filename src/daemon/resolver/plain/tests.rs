@@ -6,7 +6,7 @@ use std::time::Duration;
 use mio::{Events, Poll};
 
 use super::*;
-use crate::daemon::resolver::quest::Finding;
+use crate::daemon::resolver::lookup::Finding;
 use crate::io::egress::Egress;
 
 /// What a server of these tests does: it answers with this code, or keeps silent.

@@ -1,0 +1,114 @@
+//! Visits to web pages, to learn a pace from them (`[defense.doppelganger] urls`; spec: protocol
+//! 12.3). What the page says is thrown away; when its records came is all that counts.
+
+use std::time::Duration;
+
+use crate::daemon::fetch::connection::Via;
+use crate::daemon::fetch::http_get::Fetch;
+use crate::daemon::fetch::schedule::Job;
+use crate::daemon::fetch::{Errand, Sight, Step, Target};
+use crate::daemon::world::World;
+use crate::io::clock::Tick;
+use crate::mimicry::calibrate::Fit;
+use crate::mimicry::page_timing::Visit;
+use crate::mimicry::shaper::Pace;
+
+/// Puts the pages on the agenda. Without a shape there is no pace to learn.
+pub fn plan(world: &mut World) {
+    let pages = world.settings.shape.map_or(0, |_| world.settings.raids.pages.len());
+    world.visits = vec![0; pages];
+    for page in 0..pages {
+        let wait = u64::from(world.drbg.u32_below(APART_MS));
+        world.agenda.add(Job::Visit(page), Tick(world.now.0 + page as u64 * 1_000 + wait));
+    }
+}
+
+/// Begins anew, with other pages; what was learned from those of before goes with them. Returns
+/// the jobs that are not there any more.
+pub fn reload(world: &mut World) -> Vec<Job> {
+    let gone = world.agenda.forget(|job| matches!(job, Job::Visit(_)));
+    (world.pace, world.fit) = (Pace::default(), Fit::default());
+    plan(world);
+    gone.into_iter().map(|(job, _)| job).collect()
+}
+
+/// Starts a visit.
+pub fn visit(page: usize, world: &mut World) {
+    let Some(url) = world.settings.raids.pages.get(page) else { return };
+    let (host, url) = (url.host.clone(), url.clone());
+    let fetch = Fetch::new(url, Via::Native, PAGE_MAX, String::new());
+    let (visit, is_heard) = (Visit::default(), false);
+    world.order(Box::new(VisitErrand { page, host, fetch, visit, is_heard }));
+}
+
+struct VisitErrand {
+    page: usize,
+    host: String,
+    fetch: Fetch,
+    visit: Visit,
+    /// The server, whose certificate is good, has begun to answer.
+    is_heard: bool,
+}
+
+impl Errand for VisitErrand {
+    fn target(&self) -> Target {
+        self.fetch.target()
+    }
+
+    fn open(&mut self) -> Vec<u8> {
+        self.fetch.question()
+    }
+
+    fn watch(&mut self, sight: Sight<'_>, at_us: u64) {
+        match sight {
+            // After a redirect it is another server that counts.
+            Sight::Start => (self.visit, self.is_heard) = (Visit::default(), false),
+            Sight::Bytes(bytes) => self.visit.take(bytes, at_us),
+            Sight::Sent => self.visit.sent(),
+        }
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> Step {
+        self.is_heard = true;
+        self.fetch.take(bytes, &mut |_| {})
+    }
+
+    fn end(&mut self) -> Step {
+        self.fetch.end()
+    }
+
+    fn job(&self) -> Option<Job> {
+        Some(Job::Visit(self.page))
+    }
+
+    fn settle(self: Box<Self>, outcome: Result<(), String>, world: &mut World) {
+        let Self { page, host, visit, is_heard, .. } = *self;
+        // A page that is cut off or too long has shown its pace all the same.
+        if let (Err(why), false) = (&outcome, is_heard) {
+            let line = format!("event=visit-failed page={page} error={why:?}");
+            world.folded.warn(world.now, &line);
+        } else {
+            if let Some(host) = world.users.host_named(host.as_bytes()) {
+                world.profiles.of_mut(host).learn_visit(visit.flight());
+            }
+            let gaps = visit.into_gaps();
+            log::debug!("event=visit page={page} records={}", gaps.len());
+            world.fit.learn(gaps);
+        }
+        let mut period = world.settings.raids.every;
+        if let Some(visits) = world.visits.get_mut(page) {
+            *visits = if is_heard { *visits + 1 } else { 0 };
+            if is_heard && *visits < world.settings.raids.repeats {
+                period = period.min(BETWEEN);
+            } else {
+                *visits = 0;
+            }
+        }
+        world.done(Job::Visit(page), is_heard, period);
+    }
+}
+
+/// More of a page tells nothing new about its pace.
+const PAGE_MAX: u64 = 4 << 20;
+const APART_MS: u32 = 500;
+const BETWEEN: Duration = Duration::from_secs(1);

@@ -1,0 +1,122 @@
+//! TLS as a client: whom we trust, and one connection of it, moved by its owner. The certificate
+//! is always checked, for a name or for a literal address.
+
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::sync::{Arc, Weak};
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
+
+use crate::daemon::fetch::connection::Socket;
+
+/// The roots, made when first needed and forgotten when nobody holds them any more.
+#[derive(Default)]
+pub struct Trust(Weak<ClientConfig>);
+
+impl Trust {
+    /// The built-in roots and those of a PEM file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or has something else in it.
+    pub fn config(&mut self, ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
+        if let Some(config) = self.0.upgrade() {
+            return Ok(config);
+        }
+        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        if let Some(path) = ca_file {
+            let fault = |e: &dyn std::fmt::Display| format!("network.ca-file: {e}");
+            let certificates = CertificateDer::pem_file_iter(path).map_err(|e| fault(&e))?;
+            for certificate in certificates {
+                roots.add(certificate.map_err(|e| fault(&e))?).map_err(|e| fault(&e))?;
+            }
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|e| e.to_string())?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let config = Arc::new(config);
+        self.0 = Arc::downgrade(&config);
+        Ok(config)
+    }
+}
+
+/// One TLS connection.
+pub struct Secure(ClientConnection);
+
+impl Secure {
+    /// A connection that has said nothing; `host` is what the certificate must be for. With
+    /// `is_http` its hello says that HTTP follows.
+    ///
+    /// # Errors
+    /// `host` is neither a name nor an address.
+    pub fn new(host: &str, config: Arc<ClientConfig>, is_http: bool) -> Result<Self, String> {
+        let name = ServerName::try_from(host.to_owned()).map_err(|e| e.to_string())?;
+        let protocols = if is_http { vec![b"http/1.1".to_vec()] } else { Vec::new() };
+        let tls = ClientConnection::new_with_alpn(config, name, protocols);
+        tls.map(Self).map_err(|e| e.to_string())
+    }
+
+    /// Whether the handshake is still going on.
+    pub fn is_shaking_hands(&self) -> bool {
+        self.0.is_handshaking()
+    }
+
+    /// Sends what waits and reads what is there. `true` = the peer has ended.
+    ///
+    /// # Errors
+    /// The connection broke, or the peer is not who it should be.
+    pub fn exchange(
+        &mut self,
+        socket: &mut Socket<'_>,
+        outbox: &mut Vec<u8>,
+        heard: &mut Vec<u8>,
+    ) -> io::Result<bool> {
+        let tls = &mut self.0;
+        loop {
+            if !tls.is_handshaking() && !outbox.is_empty() {
+                let taken = tls.writer().write(outbox)?;
+                outbox.drain(..taken.min(outbox.len()));
+            }
+            while tls.wants_write() {
+                match tls.write_tls(socket) {
+                    Ok(_) => {}
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(e) => return Err(e),
+                }
+            }
+            let mut ended = match tls.read_tls(socket) {
+                Ok(count) => count == 0,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(e) => return Err(e),
+            };
+            if let Err(fault) = tls.process_new_packets() {
+                // The alert that tells the server why; if it does not fit, it is not worth more.
+                let _ = tls.write_tls(socket);
+                return Err(io::Error::other(fault));
+            }
+            let mut chunk = [0; CHUNK];
+            loop {
+                match tls.reader().read(&mut chunk) {
+                    Ok(0) => ended = true,
+                    Ok(len) => {
+                        heard.extend_from_slice(chunk.get(..len).unwrap_or_default());
+                        continue;
+                    }
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                    // Ended without a word, as many servers do: what was heard counts.
+                    Err(_) => ended = true,
+                }
+                break;
+            }
+            if ended {
+                return Ok(true);
+            }
+        }
+    }
+}
+
+const CHUNK: usize = 4_096;

@@ -1,0 +1,473 @@
+//! Joins the daemon to the operating system: the poller, the listeners, signals, the resolver's
+//! sockets and the stats listener. The only place that waits. `server/reload.rs` takes a new
+//! config.
+
+pub mod listeners;
+pub mod logging;
+pub mod privileges;
+mod reload;
+pub mod sizing;
+pub mod totals_file;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use mio::event::Event;
+use mio::{Events, Poll};
+
+use crate::config::HAS_METRICS;
+use crate::config::settings::{EgressSettings, LogChoice, LogTo, Origin, Settings};
+use crate::daemon::Daemon;
+use crate::daemon::admin::statsd::Statsd;
+use crate::daemon::admin::{Admin, MOST_DESKS, MOST_VISITS};
+use crate::daemon::fetch::dc_list;
+use crate::daemon::fetch::front_probe;
+use crate::daemon::fetch::ip_lists;
+#[cfg(feature = "tls")]
+use crate::daemon::fetch::page_timing;
+use crate::daemon::fetch::schedule::Job;
+use crate::daemon::fetch::{Errands, MOST_ERRANDS};
+use crate::daemon::resolver::{self, Finding, Resolver};
+use crate::daemon::server::listeners::{Doors, Guest};
+use crate::daemon::server::totals_file::State;
+use crate::daemon::session::Readiness;
+use crate::daemon::session::dial;
+use crate::daemon::world::World;
+use crate::io::clock::{Clock, Tick};
+use crate::io::egress::Egress;
+use crate::io::listen::{self, Manner};
+use crate::io::logger;
+use crate::io::notify::Notify;
+use crate::io::pid_file::PidFile;
+use crate::io::signals::{Signal, Signals};
+use crate::io::sockopt::SocketOptions;
+use crate::io::wire::MioNet;
+use crate::limits::read_coalescing::{Moderation, Round};
+
+/// Runs the proxy until a signal ends it.
+///
+/// # Errors
+/// One line that says what could not be had at start: a listener, or the system's poller.
+pub fn run(mut settings: Settings, origin: Origin) -> Result<(), String> {
+    settings.log = origin.log.over(settings.log);
+    let log = settings.log;
+    logging::settle(&log);
+    for warning in &origin.warnings {
+        log::warn!("event=config {warning}");
+    }
+    if let Some(user) = &origin.user {
+        privileges::settle(user, &settings, origin.config_path.as_deref())?;
+    }
+    let outcome = Server::new(settings, origin.config_path, origin.log)
+        .map_err(|e| e.to_string())
+        .and_then(|mut server| {
+            let served = server.serve();
+            server.state.close(&mut server.daemon.world);
+            served.map_err(|e| format!("the event loop failed: {e}"))
+        });
+    if let (Err(e), true) = (&outcome, log.to != LogTo::Stderr) {
+        // Standard error hears it from whoever has called.
+        log::error!("event=failed error={e:?}");
+    }
+    outcome
+}
+
+struct Server {
+    poll: Poll,
+    daemon: Daemon<MioNet>,
+    clock: Clock,
+    doors: Doors,
+    /// Accepting is paused until then, or until a session ends.
+    paused: Option<Tick>,
+    admin: Admin,
+    resolver: Resolver,
+    errands: Errands,
+    state: State,
+    signals: Signals,
+    statsd: Option<Statsd>,
+    moderation: Moderation,
+    /// We are leaving, at the latest then.
+    leaving: Option<Tick>,
+    /// The file that a reload reads.
+    config: Option<PathBuf>,
+    /// What a reload does not change about the log.
+    log: LogChoice,
+    /// Removed when we leave.
+    pid_file: Option<PidFile>,
+    notify: Notify,
+    /// When the service manager must hear of us.
+    watchdog: Option<Tick>,
+}
+
+impl Server {
+    fn new(settings: Settings, config: Option<PathBuf>, log: LogChoice) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let registry = poll.registry();
+        let binds = listen::plan(&settings.binds, manner(&settings));
+        let doors = Doors::open(&binds, registry, DOORS)?;
+        let mut admin = Admin::default();
+        admin.settle(&settings, registry, DESKS);
+        let mut signals = Signals::new()?;
+        signals.register(registry, SIGNALS)?;
+
+        let sizes = sizing::measure(&settings);
+        let mut seed = [0; 48];
+        getrandom::fill(&mut seed).map_err(|e| io::Error::other(e.to_string()))?;
+        let clock = Clock::start();
+        let (now, wall) = clock.read();
+        let mut world = World::new(Rc::new(settings), seed, sizes.blocks, sizes.slots);
+        world.set_time(now, wall);
+        settle_doors(&doors, &mut world);
+        if world.is_without_clock() {
+            log::warn!(
+                "event=clock-unset hint=\"earlier than this build: no time checks for now\""
+            );
+        }
+        let resolver = Resolver::new(&world.settings.dns);
+        let wanted = world.settings.statsd.clone().filter(|_| HAS_METRICS);
+        let statsd = wanted.map(|settings| Statsd::new(settings, &world));
+        let moderation = Moderation::new(world.settings.moderation);
+        dc_list::plan(&mut world);
+        ip_lists::plan(&mut world);
+        front_probe::plan(&mut world);
+        #[cfg(feature = "tls")]
+        page_timing::plan(&mut world);
+        let state = State::new(&mut world);
+        let net = MioNet::new(registry.try_clone()?, egress(&world.settings));
+        let pid_file = world.settings.pid_file.as_deref().and_then(write_pid);
+        let daemon = Daemon::new(world, net, sizes.sessions);
+        let notify = Notify::from_env();
+        let watchdog = notify.watchdog().map(|_| now);
+        Ok(Self {
+            poll,
+            daemon,
+            clock,
+            doors,
+            paused: None,
+            admin,
+            resolver,
+            errands: Errands::default(),
+            state,
+            signals,
+            statsd,
+            moderation,
+            leaving: None,
+            config,
+            log,
+            pid_file,
+            notify,
+            watchdog,
+        })
+    }
+
+    fn serve(&mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS);
+        let mut busy = true;
+        self.notify.ready(&self.status());
+        loop {
+            let timeout = if busy { Some(Duration::ZERO) } else { self.patience() };
+            match self.poll.poll(&mut events, timeout) {
+                Err(e) if e.kind() != io::ErrorKind::Interrupted => return Err(e),
+                _ => {}
+            }
+            let (now, wall) = self.clock.read();
+            self.daemon.begin(now, wall);
+            self.show_life();
+            for event in &events {
+                if self.note(event) {
+                    return Ok(());
+                }
+            }
+            self.admin.expire(&self.daemon.world);
+            self.state.turn(&mut self.daemon.world);
+            self.fetch();
+            self.resolve();
+            let before = self.daemon.sessions();
+            busy = self.daemon.turn();
+            if self.daemon.sessions() < before {
+                self.paused = None;
+            }
+            busy |= self.accept_all() | self.has_errands();
+            self.tell_statsd(!events.is_empty() || self.daemon.sessions() != before);
+            // A name that this turn asked for must not wait for the next event.
+            busy |= self.resolver.has_room() && self.daemon.world.names.is_wanted();
+            if let Some(until) = self.leaving
+                && (self.daemon.sessions() == 0 || now >= until)
+            {
+                self.say_goodbye();
+                return Ok(());
+            }
+            if !busy {
+                if events.is_empty() {
+                    self.daemon.world.refill_shares();
+                    self.daemon.world.refine();
+                }
+                busy = self.daemon.world.shares.wants() || self.daemon.world.fit.is_running();
+            }
+            self.rest();
+        }
+    }
+
+    /// How long the poller may wait: until the next deadline, or for ever.
+    fn patience(&self) -> Option<Duration> {
+        let dues = [
+            self.daemon.next_due(),
+            self.admin.due(self.daemon.world.now),
+            self.resolver.due(),
+            self.errands.due(),
+            self.state.due(),
+            self.daemon.world.agenda.due(),
+            self.statsd.as_ref().and_then(Statsd::due),
+            self.paused,
+            self.leaving,
+            self.watchdog,
+        ];
+        let now = self.daemon.world.now;
+        let resting = self.doors.iter().map(|door| door.due(now));
+        let due = dues.into_iter().chain(resting).flatten().min()?;
+        Some(Duration::from_millis(due.0.saturating_sub(now.0)))
+    }
+
+    /// Notes one event. `true` = leave at once.
+    fn note(&mut self, event: &Event) -> bool {
+        match event.token().0 {
+            SIGNALS => return self.obey(),
+            token if token >= DOORS => self.doors.knock(token),
+            token if token >= DESKS => self.admin.knock(token - DESKS),
+            token if token >= QUESTS => self.resolver.on_ready(token - QUESTS, readiness(event)),
+            token if token >= ERRANDS => {
+                self.errands.on_ready(token - ERRANDS, readiness(event));
+            }
+            token if token >= VISITS => self.admin.step(token - VISITS, &self.daemon.world),
+            token => self.daemon.on_ready(token, readiness(event)),
+        }
+        false
+    }
+
+    /// Reads the signals. `true` = leave at once.
+    fn obey(&mut self) -> bool {
+        while let Some(signal) = self.signals.pending() {
+            match signal {
+                Signal::Terminate if self.leaving.is_some() => {
+                    self.say_goodbye();
+                    return true;
+                }
+                Signal::Terminate => {
+                    log::info!("event=stopping sessions={}", self.daemon.sessions());
+                    self.notify.stopping();
+                    self.leaving = Some(Tick(self.daemon.world.now.0 + DRAIN_MS));
+                    self.doors.close();
+                    self.daemon.drain();
+                }
+                // Who leaves needs no new config.
+                Signal::Reload if self.leaving.is_some() => {}
+                Signal::Reload => self.reload(),
+                Signal::Report => {
+                    let lines = self.daemon.report(self.errands.count());
+                    lines.iter().for_each(|line| logger::answer(line));
+                }
+            }
+        }
+        false
+    }
+
+    /// Whether there is something to fetch, read or write without waiting.
+    fn has_errands(&self) -> bool {
+        let world = &self.daemon.world;
+        self.errands.has_work(world) || world.lists.has_work()
+    }
+
+    /// Starts what is due and takes the errands a step further.
+    fn fetch(&mut self) {
+        let (world, net) = self.daemon.parts();
+        while let Some(job) = world.agenda.next(world.now) {
+            match job {
+                Job::DcPage(page) => dc_list::fetch(page, world),
+                Job::List(which, source) => ip_lists::begin(world, which, source),
+                Job::Look(host) => front_probe::look(host, world),
+                #[cfg(feature = "tls")]
+                Job::Visit(page) => page_timing::visit(page, world),
+            }
+        }
+        self.errands.turn(world, net, ERRANDS);
+        ip_lists::turn(world);
+    }
+
+    /// Starts what is wanted of the resolver and ends what came or is late.
+    fn resolve(&mut self) {
+        let (world, net) = self.daemon.parts();
+        for Finding { name, addrs, ttl_s } in self.resolver.turn(world, net, QUESTS) {
+            let now = self.daemon.world.now;
+            for token in self.daemon.world.names.answer(&name, addrs, ttl_s, now) {
+                match token.checked_sub(ERRANDS) {
+                    Some(place) => self.errands.wake(place),
+                    None => self.daemon.wake(token),
+                }
+            }
+        }
+    }
+
+    /// Accepts at most a few per listener. `true` = more stand before a door.
+    fn accept_all(&mut self) -> bool {
+        let now = self.daemon.world.now;
+        if self.paused.is_some_and(|until| now < until) {
+            return false;
+        }
+        self.paused = None;
+        let world = &mut self.daemon.world;
+        if self.admin.accept(world, self.poll.registry(), VISITS).is_err() {
+            self.paused = Some(Tick(now.0 + ACCEPT_PAUSE_MS));
+            return false;
+        }
+        if self.daemon.world.lists.is_opening() {
+            return true;
+        }
+        for door in self.doors.iter_mut() {
+            for _ in 0..ACCEPTS_PER_ROUND {
+                match door.look(now, &mut self.daemon.world.folded) {
+                    Guest::New(wire, peer) => self.daemon.accept(wire, peer),
+                    Guest::Gone => {}
+                    Guest::Nobody => break,
+                    Guest::NoRoom => {
+                        self.paused = Some(Tick(now.0 + ACCEPT_PAUSE_MS));
+                        return false;
+                    }
+                }
+            }
+        }
+        self.doors.iter().any(|door| door.is_worth_a_look(now))
+    }
+
+    /// Sends metrics where there is something to tell.
+    fn tell_statsd(&mut self, has_news: bool) {
+        let Some(statsd) = self.statsd.as_mut().filter(|_| HAS_METRICS) else { return };
+        let (world, net) = self.daemon.parts();
+        if has_news || world.meter.stirred {
+            statsd.note(world.now);
+        }
+        statsd.turn(world, net);
+    }
+
+    /// Tells a service manager that waits for it that the loop still turns.
+    fn show_life(&mut self) {
+        let now = self.daemon.world.now;
+        if let (Some(due), Some(period)) = (self.watchdog, self.notify.watchdog())
+            && now >= due
+        {
+            self.notify.alive();
+            self.watchdog = Some(Tick(now.0 + period.as_millis() as u64));
+        }
+    }
+
+    /// The last words in the log.
+    fn say_goodbye(&mut self) {
+        let (world, net) = self.daemon.parts();
+        world.tell_all();
+        if let Some(statsd) = self.statsd.as_mut().filter(|_| HAS_METRICS) {
+            // Or it would go on with the numbers of a second ago.
+            statsd.tell(world, net);
+        }
+        log::info!("event=stopped sessions={}", self.daemon.sessions());
+    }
+
+    /// One line for the service manager.
+    fn status(&self) -> String {
+        let settings = &self.daemon.world.settings;
+        let binds: Vec<String> =
+            self.doors.iter().map(|door| door.listener().local_addr().to_string()).collect();
+        format!("{} users on {}", settings.users.len(), binds.join(", "))
+    }
+
+    /// Many small reads: let bytes gather for a moment instead of waking for each.
+    fn rest(&mut self) {
+        let world = &self.daemon.world;
+        let round = Round {
+            now_ms: world.now.0,
+            reads: world.meter.reads,
+            bytes: world.meter.read_bytes,
+            greeting: world.now.0 < world.greeted.0 + GREETED_MS,
+        };
+        if let Some(time) = self.moderation.rest(round) {
+            std::thread::sleep(time);
+        }
+    }
+}
+
+/// Gives listeners and world what the one must know of the other.
+fn settle_doors(doors: &Doors, world: &mut World) {
+    // Accepted sockets inherit these.
+    let options = dial::options(world);
+    let outcomes = doors.iter().map(|door| door.listener().prepare(&options));
+    if let Some(Err(e)) = outcomes.reduce(|all, one| all.and(one)) {
+        congestion_refused(&options, &e);
+    }
+    world.own_binds = doors.iter().map(|door| door.listener().local_addr()).collect();
+    let public = [world.settings.public_ipv4, world.settings.public_ipv6];
+    for ip in public.into_iter().flatten() {
+        let ports = world.settings.binds.iter().map(SocketAddr::port);
+        world.own_binds.extend(ports.map(|port| SocketAddr::new(ip, port)));
+    }
+}
+
+/// The pid file. Failing to write it is no reason not to run.
+fn write_pid(path: &Path) -> Option<PidFile> {
+    let outcome = PidFile::write(path);
+    outcome
+        .inspect_err(|e| {
+            log::warn!("event=pid-file-failed path={path:?} error={:?}", e.to_string());
+        })
+        .ok()
+}
+
+fn manner(settings: &Settings) -> Manner {
+    Manner {
+        max_segment: settings.max_segment,
+        multipath: settings.multipath,
+        reuse_port: settings.reuse_port,
+    }
+}
+
+/// The way out that the settings name.
+pub(super) fn egress(settings: &Settings) -> Egress {
+    let EgressSettings { device, addrs, mark } = settings.egress.clone();
+    Egress { device, addrs, mark, multipath: settings.multipath }
+}
+
+fn congestion_refused(options: &SocketOptions, error: &io::Error) {
+    let name = options.congestion.as_deref().unwrap_or_default();
+    log::warn!(
+        "event=congestion-refused name={name:?} error={:?} hint=\"the system's own is used; see \
+         net.ipv4.tcp_available_congestion_control, and run as root for others\"",
+        error.to_string()
+    );
+}
+
+/// What an event says.
+pub(super) fn readiness(event: &Event) -> Readiness {
+    Readiness {
+        readable: event.is_readable(),
+        writable: event.is_writable(),
+        hup: event.is_read_closed() || event.is_error(),
+        broken: event.is_error() || event.is_write_closed(),
+    }
+}
+
+/// Tokens above the sessions': each kind has a range of its own.
+const VISITS: usize = usize::MAX - 0xff_ffff;
+const ERRANDS: usize = VISITS + MOST_VISITS;
+const QUESTS: usize = ERRANDS + MOST_ERRANDS;
+const DESKS: usize = QUESTS + resolver::TOKENS;
+const DOORS: usize = DESKS + MOST_DESKS;
+const SIGNALS: usize = usize::MAX - 2;
+
+const EVENTS: usize = 256;
+const ACCEPTS_PER_ROUND: usize = 16;
+/// The pause after the system ran out of descriptors or memory.
+const ACCEPT_PAUSE_MS: u64 = 100;
+/// A TERM gives sessions this long to flush (procd kills after five seconds).
+const DRAIN_MS: u64 = 4_500;
+/// A handshake counts as in flight for this long after its last step.
+const GREETED_MS: u64 = 100;

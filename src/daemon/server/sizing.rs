@@ -1,0 +1,91 @@
+//! The arithmetic of the start: how many sessions and how much memory this machine carries.
+
+use crate::config::settings::Settings;
+use crate::flow::transform::SLOTS;
+use crate::io::pool::BLOCK;
+use crate::io::rlimit;
+
+/// What the machine carries.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Sessions at once.
+    pub sessions: usize,
+    /// Blocks of the pool.
+    pub blocks: usize,
+    /// Records per read.
+    pub slots: usize,
+}
+
+/// Raises the limit of open files, does the sum, and says it in one line.
+pub fn measure(settings: &Settings) -> Sizes {
+    let nofile = rlimit::raise_nofile();
+    let memory = rlimit::memory_total();
+    let sizes = sum(settings.concurrency, settings.buffer_bytes, nofile, memory);
+    log::info!(
+        "event=limits sessions={} concurrency={} nofile={nofile} buffers_kib={} users={}",
+        sizes.sessions,
+        settings.concurrency,
+        sizes.blocks * BLOCK / 1024,
+        settings.users.len(),
+    );
+    if sizes.sessions < settings.concurrency as usize {
+        log::warn!(
+            "event=limits hint=\"{nofile} open files carry {} sessions; raise the limit of open \
+             files (ulimit -n) or lower concurrency\"",
+            sizes.sessions
+        );
+    }
+    sizes
+}
+
+/// Two descriptors per session and some for ourselves; a sixteenth of the memory for unsent bytes.
+pub fn sum(concurrency: u32, buffers: Option<u64>, nofile: u64, memory: Option<u64>) -> Sizes {
+    let by_files = nofile.saturating_sub(OWN_FILES.min(nofile / 4)) / 2;
+    let sessions = u64::from(concurrency).min(by_files).max(1) as usize;
+    let memory = memory.unwrap_or(UNKNOWN_MEMORY);
+    let bytes = buffers.unwrap_or((memory / 16).clamp(LEAST_BUFFERS, MOST_BUFFERS));
+    let blocks = (bytes / BLOCK as u64).max(2) as usize;
+    let slots = if memory <= SMALL_MACHINE {
+        SLOTS / 4
+    } else if memory <= MIDDLE_MACHINE {
+        SLOTS / 2
+    } else {
+        SLOTS
+    };
+    Sizes { sessions, blocks, slots }
+}
+
+/// Listeners, the poller, signals, stats visits, lookups, and dials that race; less of a small
+/// limit.
+const OWN_FILES: u64 = 64;
+const LEAST_BUFFERS: u64 = 1 << 20;
+const MOST_BUFFERS: u64 = 64 << 20;
+const UNKNOWN_MEMORY: u64 = 64 << 20;
+/// Up to this much memory: a quarter of the records per read, which fits the caches better.
+const SMALL_MACHINE: u64 = 128 << 20;
+/// Up to this much memory: half of them.
+const MIDDLE_MACHINE: u64 = 512 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn open_files_bound_the_sessions() {
+        assert_eq!(sum(4096, None, 1024, None).sessions, 480);
+        assert_eq!(sum(4096, None, 20_000, None).sessions, 4096);
+        assert_eq!(sum(4096, None, 64, None).sessions, 24);
+        assert_eq!(sum(4096, None, 2, None).sessions, 1);
+    }
+
+    #[test]
+    fn memory_bounds_the_buffers() {
+        let mib = 1 << 20;
+        assert_eq!(sum(1, None, 99, Some(64 * mib)).blocks, 4 * mib as usize / BLOCK);
+        assert_eq!(sum(1, None, 99, Some(128 * mib)).slots, SLOTS / 4);
+        assert_eq!(sum(1, None, 99, Some(129 * mib)).slots, SLOTS / 2);
+        assert_eq!(sum(1, None, 99, Some(1 << 40)).blocks, MOST_BUFFERS as usize / BLOCK);
+        assert_eq!(sum(1, None, 99, Some(1 << 40)).slots, SLOTS);
+        assert_eq!(sum(1, Some(1), 99, None).blocks, 2);
+    }
+}

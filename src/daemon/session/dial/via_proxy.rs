@@ -1,0 +1,193 @@
+//! To Telegram through `network.proxies`: one leg at a time, each a way and an address, until one
+//! leads there. The header and the first payload leave only when the far end stands.
+
+use std::net::SocketAddr;
+
+use crate::accounts::recorder::{Cause, Detail};
+use crate::daemon::session::dial::{
+    Attempt, LOOKUP_MS, Targets, connected, failure, give_up, options, warn_if_barred,
+};
+use crate::daemon::session::handshake::Turn;
+use crate::daemon::session::{Fate, Session, Stage, Why};
+use crate::daemon::upstream::proxies::Entry;
+use crate::daemon::upstream::socks_handshake::{Beyond, Hop, Trouble};
+use crate::daemon::world::World;
+use crate::io::clock::Tick;
+use crate::io::wire::{Net, Wire};
+use crate::proto::socks5::Goal;
+
+/// One thing to try: an address of the data centre by one way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leg {
+    /// Which way.
+    pub way: usize,
+    /// The address of the data centre.
+    pub goal: SocketAddr,
+}
+
+/// What is left to do of an attempt by a way.
+pub struct Climb {
+    hop: Hop,
+    /// The connection to where the way begins stands.
+    stands: bool,
+}
+
+impl<W> Attempt<W> {
+    /// What is told of it while it gets no answer.
+    pub fn silence(&self) -> (Cause, Detail) {
+        match &self.climb {
+            Some(climb) if !climb.hop.is_straight() => down(climb.hop.way),
+            _ => (Cause::DcUnreachable, Detail::Dial(self.addr, 0)),
+        }
+    }
+}
+
+/// Every way with the first few addresses of the data centre.
+pub fn legs(ways: &[usize], goals: &[SocketAddr]) -> Vec<Leg> {
+    let goals = goals.get(..GOALS).unwrap_or(goals);
+    ways.iter().flat_map(|way| goals.iter().map(|goal| Leg { way: *way, goal: *goal })).collect()
+}
+
+/// One look at a routed dial: goes on with the running attempt, or begins the next one.
+pub fn dial<N: Net>(
+    session: &mut Session<N::Wire>,
+    world: &mut World,
+    net: &mut N,
+    token: usize,
+) -> Turn {
+    let Stage::Dial(stage) = &mut session.stage else { return Turn::On };
+    let Targets::Routed(legs) = &stage.targets else { return Turn::On };
+    let patience = world.settings.timeouts.tcp.as_millis() as u64;
+    loop {
+        if let Some(attempt) = &mut stage.attempts[0] {
+            let outcome = go_on(attempt, world.now, patience);
+            let way = attempt.climb.as_ref().map_or(0, |climb| climb.hop.way);
+            let trouble = match outcome {
+                Ok(true) => {
+                    world.routes.succeeded(way);
+                    return connected(session, world, 0);
+                }
+                Ok(false) if world.now < attempt.until => return Turn::Stop(Fate::Waiting),
+                Ok(false) => Trouble::Way("timeout".to_owned()),
+                Err(trouble) => trouble,
+            };
+            let (addr, silence) = (attempt.addr, attempt.silence());
+            stage.attempts[0] = None;
+            let why = match trouble {
+                Trouble::Goal(why) => {
+                    world.routes.succeeded(way);
+                    let goal = stage.next.checked_sub(1).and_then(|at| legs.get(at));
+                    stage.trouble = goal.map(|leg| out_of_reach(leg.goal, why));
+                    why.to_string()
+                }
+                Trouble::Way(why) => {
+                    world.routes.failed(way, &why, world.now);
+                    stage.trouble = Some(silence);
+                    stage.next = after(legs, stage.next, way);
+                    why
+                }
+            };
+            let line = format!("event=dial-failed addr={addr} by=proxy error={why:?}");
+            world.folded.info(world.now, &line);
+        }
+        let Some(leg) = legs.get(stage.next).copied() else {
+            return give_up(session, world, Why::Unreachable);
+        };
+        let until = *stage.until.get_or_insert(Tick(world.now.0 + LOOKUP_MS));
+        let entry = match world.routes.entry(leg.way, &mut world.names, token, world.now) {
+            Entry::Pending if world.now < until => return Turn::Stop(Fate::Waiting),
+            Entry::Pending | Entry::Unknown => {
+                world.routes.failed(leg.way, "its name cannot be found", world.now);
+                stage.trouble = Some(down(leg.way));
+                stage.next = after(legs, stage.next, leg.way);
+                continue;
+            }
+            Entry::Direct => leg.goal,
+            Entry::Proxy(addr) => addr,
+        };
+        if !world.routes.admit(leg.way, world.now) {
+            stage.trouble.get_or_insert(down(leg.way));
+            stage.next = after(legs, stage.next, leg.way);
+            continue;
+        }
+        stage.next += 1;
+        world.routes.tried(leg.way);
+        let hop = Hop::new(leg.way, Goal::Addr(leg.goal), &world.routes);
+        let climb = Some(Climb { hop, stands: false });
+        let (id, goal) = (session.id, leg.goal);
+        log::debug!("event=dialling id={id} addr={entry} goal={goal}");
+        match net.dial(entry, &options(world), token + 1) {
+            Ok(wire) => {
+                let until = Tick(world.now.0 + patience);
+                stage.attempts[0] = Some(Attempt { wire, addr: entry, until, woken: false, climb });
+            }
+            Err(e) => {
+                warn_if_barred(world, &e);
+                world.routes.failed(leg.way, &e.to_string(), world.now);
+                let is_straight = entry == leg.goal;
+                stage.trouble =
+                    Some(if is_straight { failure(entry, Some(&e)) } else { down(leg.way) });
+                stage.next = after(legs, stage.next, leg.way);
+            }
+        }
+    }
+}
+
+/// What is told of a way that does not lead anywhere.
+fn down(way: usize) -> (Cause, Detail) {
+    (Cause::ProxyDown, Detail::Way(u32::try_from(way).unwrap_or(u32::MAX)))
+}
+
+/// What is told of an address that a working way does not lead to.
+fn out_of_reach(goal: SocketAddr, why: Beyond) -> (Cause, Detail) {
+    let detail = match why {
+        Beyond::Proxy(fault) => Detail::Behind(goal, fault),
+        Beyond::System(code) => Detail::Dial(goal, code),
+    };
+    (Cause::DcUnreachable, detail)
+}
+
+/// The first leg from `next` on that goes another way.
+fn after(legs: &[Leg], next: usize, way: usize) -> usize {
+    let rest = legs.get(next..).unwrap_or_default();
+    next + rest.iter().take_while(|leg| leg.way == way).count()
+}
+
+/// `true` = the far end stands.
+fn go_on<W: Wire>(attempt: &mut Attempt<W>, now: Tick, patience: u64) -> Result<bool, Trouble> {
+    let Some(climb) = &mut attempt.climb else { return Ok(false) };
+    if !std::mem::take(&mut attempt.woken) {
+        return Ok(false);
+    }
+    if !climb.stands {
+        let outcome = attempt.wire.outcome().map_err(|e| match climb.hop.is_straight() {
+            true => Trouble::Goal(Beyond::System(e.raw_os_error().unwrap_or(0))),
+            false => Trouble::Way(e.to_string()),
+        });
+        if !outcome? {
+            return Ok(false);
+        }
+        climb.stands = true;
+        attempt.until = Tick(now.0 + patience);
+    }
+    climb.hop.go_on(&mut attempt.wire)
+}
+
+/// Addresses of a data centre tried by each way.
+const GOALS: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_legs_of_a_way_stand_together() {
+        let goals: Vec<SocketAddr> =
+            (1..=5).map(|port| SocketAddr::from(([192, 0, 2, 1], port))).collect();
+        let legs = legs(&[1, 0], &goals);
+        assert_eq!(legs.len(), 2 * GOALS);
+        assert_eq!(after(&legs, 1, 1), GOALS);
+        assert_eq!(after(&legs, GOALS, 0), 2 * GOALS);
+        assert_eq!(after(&legs, GOALS, 1), GOALS);
+    }
+}

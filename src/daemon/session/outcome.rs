@@ -1,0 +1,66 @@
+//! From how a connection went to what its owner is told: which cause a refusal or the end of a
+//! session is, for the recorder.
+
+use std::net::IpAddr;
+
+use crate::accounts::recorder::{Cause, Detail};
+use crate::accounts::users::UserId;
+use crate::daemon::session::{Session, Stage, Why};
+use crate::daemon::world::World;
+use crate::io::clock::Tick;
+use crate::proto::client_hello::Suspicion;
+
+/// A hello that was not answered by us.
+pub fn of_hello(world: &mut World, addr: IpAddr, why: Suspicion, user: Option<UserId>) {
+    let (cause, detail) = match why {
+        Suspicion::WrongKey => (Cause::WrongKey, Detail::None),
+        Suspicion::ForeignSni => (Cause::UnknownHost, Detail::None),
+        Suspicion::Truncated | Suspicion::TooSlow => (Cause::UnfinishedHello, Detail::None),
+        Suspicion::ClockOff { off_s } => {
+            let off_s = off_s.clamp(i32::MIN.into(), i32::MAX.into());
+            (Cause::ClockOff, Detail::Off(off_s as i32))
+        }
+        Suspicion::Replay => (Cause::Replay, Detail::None),
+        Suspicion::Throttled => (Cause::Throttled, Detail::None),
+        Suspicion::Disabled => (Cause::Disabled, Detail::None),
+        _ => (Cause::NotAClient, Detail::None),
+    };
+    match user {
+        Some(user) => world.note(user, cause, detail),
+        None => world.note_stranger(addr, cause),
+    }
+}
+
+/// The end of a session, before its counts are given back. What went well is no cause, and what
+/// has been told where it happened is not told again.
+pub fn of_end<W>(session: &Session<W>, world: &mut World, why: Why) {
+    let Some(user) = session.user else {
+        if why == Why::Pressure {
+            world.note_stranger(session.addr, Cause::Pressure);
+        }
+        return;
+    };
+    let cause = match (why, &session.stage) {
+        (Why::Idle, _) => Cause::Idle,
+        (Why::Stalled, _) => Cause::Stalled,
+        (Why::Pressure, _) => Cause::Pressure,
+        (Why::Revoked, _) => Cause::Revoked,
+        (Why::Garbled, _) => Cause::Garbled,
+        (Why::Handshake | Why::Gone | Why::Reset, Stage::Greeting(_)) => Cause::Silent,
+        _ => return,
+    };
+    world.note(user, cause, Detail::None);
+}
+
+/// Telegram's end has finished, or broken, before a byte of it came and before the client's did.
+/// After a while that is how a connection ends that nobody used.
+pub fn of_hang_up(user: Option<UserId>, born: Tick, world: &mut World) {
+    if let Some(user) = user
+        && world.now.0 < born.0 + SOON_MS
+    {
+        world.note(user, Cause::DcHungUp, Detail::None);
+    }
+}
+
+/// Telegram answers within a second, even over bad lines within a few.
+const SOON_MS: u64 = 10_000;

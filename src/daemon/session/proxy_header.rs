@@ -1,0 +1,120 @@
+//! The first stage: where does the client come from? The socket knows, or a PROXY protocol header
+//! does, read here and never in the accept loop, so that a silent client stalls nobody.
+
+use std::io::IoSliceMut;
+
+use crate::accounts::recorder::Cause;
+use crate::daemon::admin::probe_summary::Deed;
+use crate::daemon::fetch::ip_lists;
+use crate::daemon::session::handshake::{Hello, READ, Turn, handshake_ms};
+use crate::daemon::session::{Fate, Got, Session, Stage, Why};
+use crate::daemon::world::World;
+use crate::io::clock::Tick;
+use crate::io::wire::Wire;
+use crate::proto::proxy_header::{self, Preface};
+
+/// A connection whose address is not known yet.
+pub struct Prologue {
+    /// Whether a header may come.
+    may_announce: bool,
+    seen: Vec<u8>,
+}
+
+impl Prologue {
+    /// A stage that has not begun. A peer that may announce nothing comes from where its socket
+    /// says, and was judged by that already.
+    pub fn new(may_announce: bool) -> Self {
+        Self { may_announce, seen: Vec::new() }
+    }
+
+    /// Bytes that the stage holds on the heap.
+    pub fn held(&self) -> usize {
+        self.seen.capacity()
+    }
+
+    /// When the header must be complete.
+    pub fn due(&self, born: Tick, handshake_ms: u64) -> Tick {
+        Tick(born.0 + handshake_ms.min(HEADER_MS))
+    }
+}
+
+/// One look for a header: at most one read.
+pub fn prologue<W: Wire>(session: &mut Session<W>, world: &mut World) -> Turn {
+    let Stage::Prologue(stage) = &mut session.stage else { return Turn::On };
+    if !stage.may_announce {
+        return enter(session, world, 0);
+    }
+    if session.client.ready.readable {
+        match session.client.read(&mut [IoSliceMut::new(&mut world.scratch[..READ])]) {
+            Got::Bytes(n) => {
+                world.meter.read(n);
+                if !world.keep(&mut stage.seen, n) {
+                    return Turn::Stop(Fate::Done(Why::Pressure));
+                }
+                session.active = world.now;
+            }
+            Got::Nothing | Got::Fin => {}
+            Got::Reset => return Turn::Stop(Fate::Done(Why::Reset)),
+        }
+    }
+    let out_of_time = world.now >= stage.due(session.born, handshake_ms(world));
+    let is_over = session.client.done || out_of_time;
+    match proxy_header::read(&stage.seen) {
+        Preface::Whole { len, source } => {
+            if let Some(source) = source {
+                world.meter.clients.take(session.addr);
+                (session.addr, session.port) = (source.ip(), source.port());
+                world.meter.clients.add(session.addr);
+            }
+            judge(session, world, len)
+        }
+        Preface::Absent => judge(session, world, 0),
+        // Without a header the bytes are the stream, however few they are.
+        Preface::Unclear if is_over => judge(session, world, 0),
+        Preface::Begun if is_over => refuse(session, world),
+        Preface::Malformed => refuse(session, world),
+        Preface::Unclear | Preface::Begun if session.client.ready.readable => {
+            Turn::Stop(Fate::Again)
+        }
+        Preface::Unclear | Preface::Begun => Turn::Stop(Fate::Waiting),
+    }
+}
+
+/// The address is known now, and may be one that is not let in.
+fn judge<W: Wire>(session: &mut Session<W>, world: &mut World, len: usize) -> Turn {
+    if ip_lists::may_enter(world, session.addr) {
+        return enter(session, world, len);
+    }
+    turn_away(&mut session.client.wire, world);
+    Turn::Stop(Fate::Done(Why::Unwelcome))
+}
+
+/// Ends a connection without a word, after a look at what it has sent so that the kernel says FIN
+/// rather than RST.
+pub fn turn_away<W: Wire>(wire: &mut W, world: &mut World) {
+    let _ = wire.read(&mut [IoSliceMut::new(&mut world.scratch)]);
+    let _ = wire.shut();
+}
+
+/// The client comes in, with what it sent behind a header of `len` bytes.
+fn enter<W: Wire>(session: &mut Session<W>, world: &mut World, len: usize) -> Turn {
+    let Stage::Prologue(stage) = &mut session.stage else { return Turn::On };
+    let mut seen = std::mem::take(&mut stage.seen);
+    seen.drain(..len.min(seen.len()));
+    // Silence without a header has been silence before the hello.
+    let silent_since = if len == 0 { session.active } else { world.now };
+    session.stage = Stage::Hello(Hello::new(seen, silent_since, world));
+    Turn::On
+}
+
+/// A header that is none: nobody can be told where the client comes from, so nobody is asked.
+fn refuse<W: Wire>(session: &Session<W>, world: &mut World) -> Turn {
+    world.meter.bad_headers += 1;
+    world.note_stranger(session.addr, Cause::BadHeader);
+    world.stranger(Deed::BadHeader, session.addr);
+    log::debug!("event=bad-proxy-header id={} client={}", session.id, world.shown(session.addr));
+    Turn::Stop(Fate::Done(Why::BadHeader))
+}
+
+/// For the whole header, from accept. The reference waits for ten seconds, and all wait with it.
+const HEADER_MS: u64 = 5_000;

@@ -1,0 +1,369 @@
+//! Both ends are there: the one mover of bytes.
+//!
+//! A direction reads only when whatever its write leaves over has a place, so memory is bounded
+//! and TCP's own window is the back-pressure. Each turn does at most one read and one write per
+//! direction (after one flush).
+
+use std::io::IoSliceMut;
+
+use crate::accounts::users::UserId;
+use crate::daemon::admin::counters::Upstream;
+use crate::daemon::session::handshake::{self, Turn};
+use crate::daemon::session::outcome;
+use crate::daemon::session::{End, Fate, Got, Session, Stage, Why};
+use crate::daemon::world::World;
+use crate::flow::half_close::{Deed, Direction};
+use crate::flow::shape::Shape;
+use crate::flow::transform::{Downlink, RECORD, Uplink};
+use crate::io::clock::Tick;
+use crate::io::wire::Wire;
+use crate::mimicry::shaper::Grant;
+use crate::proto::tls::RecordFault;
+
+/// The fifth stage: the other end and what happens to the bytes on the way.
+pub struct Pipe<W> {
+    /// The DC or the front.
+    pub server: End<W>,
+    /// Which token of the session the server's socket has.
+    pub slot: u8,
+    /// The two directions.
+    pub lanes: Lanes,
+}
+
+/// What happens to the bytes.
+pub enum Lanes {
+    /// A user's session with Telegram.
+    Relay(Box<Relay>),
+    /// A stranger's visit to the front: nothing.
+    Plain,
+}
+
+/// A user's session with Telegram.
+pub struct Relay {
+    /// Client to DC.
+    pub up: Uplink,
+    /// DC to client.
+    pub down: Downlink,
+    /// The DC that was asked for.
+    pub dc: u16,
+}
+
+/// One direction's transformation.
+enum Lane<'a> {
+    Up(&'a mut Uplink),
+    Down(&'a mut Downlink),
+    Plain,
+}
+
+/// What one direction did in a turn.
+enum Moved {
+    /// All that could be done now is done.
+    Rest,
+    /// The source has more.
+    More,
+    /// The pool is empty.
+    Starved,
+    /// The client's records are no longer records.
+    Garbled(RecordFault),
+}
+
+/// One turn of a pipe.
+pub fn pipe<W: Wire>(session: &mut Session<W>, world: &mut World) -> Turn {
+    let Stage::Pipe(pipe) = &mut session.stage else { return Turn::On };
+    let (client, server) = (&mut session.client, &mut pipe.server);
+    if client.flush(world.now) | server.flush(world.now) {
+        session.active = world.now;
+    }
+    let owner = Owner { user: session.user, upstream: session.upstream };
+    count(client, owner, world, Way::Out);
+    count(server, owner, world, Way::In);
+    if world.draining {
+        return drain(session, world);
+    }
+    let (up, down) = match &mut pipe.lanes {
+        Lanes::Relay(relay) => (Lane::Up(&mut relay.up), Lane::Down(&mut relay.down)),
+        Lanes::Plain => (Lane::Plain, Lane::Plain),
+    };
+    let mut moved = [Moved::Rest, Moved::Rest];
+    moved[0] = carry(client, server, up, owner, Way::In, &mut session.active, world);
+    if let Moved::Garbled(fault) = moved[0] {
+        return handshake::expel(session, world, fault.as_str());
+    }
+    // A FIN of the client's, read or not, makes the other one an answer to it.
+    let was_there = !server.done;
+    moved[1] = carry(server, client, down, owner, Way::Out, &mut session.active, world);
+    if was_there
+        && server.done
+        && !(client.done || client.ready.hup)
+        && let Lanes::Relay(relay) = &pipe.lanes
+        && !relay.down.has_begun()
+    {
+        outcome::of_hang_up(session.user, session.born, world);
+    }
+
+    // A reset goes through as a reset, behind what was sent before it.
+    if mirror_reset(client, server) || mirror_reset(server, client) {
+        return Turn::Stop(Fate::Done(Why::Reset));
+    }
+    if deed(client, server) == Deed::Over && deed(server, client) == Deed::Over {
+        return Turn::Stop(Fate::Done(Why::Finished));
+    }
+    if let Some(why) = overdue(session, world) {
+        session.client.wire.reset_on_close();
+        return Turn::Stop(Fate::Done(why));
+    }
+    Turn::Stop(if moved.iter().any(|m| matches!(m, Moved::More)) {
+        Fate::Again
+    } else if moved.iter().any(|m| matches!(m, Moved::Starved)) {
+        Fate::Starved
+    } else {
+        Fate::Waiting
+    })
+}
+
+/// Moves what one read brings from `from` to `to`.
+fn carry<W: Wire>(
+    from: &mut End<W>,
+    to: &mut End<W>,
+    mut lane: Lane<'_>,
+    owner: Owner,
+    way: Way,
+    active: &mut Tick,
+    world: &mut World,
+) -> Moved {
+    match deed(from, to) {
+        Deed::Flush | Deed::Over => return Moved::Rest,
+        Deed::Shut if from.reset => return Moved::Rest,
+        Deed::Shut => {
+            to.shut();
+            return Moved::Rest;
+        }
+        Deed::Discard => return discard(from, world),
+        Deed::Carry if !from.ready.readable && !lane.is_late(world.now) => return Moved::Rest,
+        Deed::Carry => {}
+    }
+    let (most, longest) = match lane.grant(world) {
+        Grant::Later(_) => return Moved::Rest,
+        Grant::One(longest) => (1, longest),
+        Grant::Any => (world.slots, RECORD),
+    };
+    let records = world.records_to_read().min(most);
+    if records == 0 {
+        return Moved::Starved;
+    }
+    let got = match &lane {
+        _ if !from.ready.readable => Got::Nothing,
+        Lane::Down(lane) => {
+            from.read(&mut lane.gaps(&mut world.scratch, records, longest)[..records])
+        }
+        Lane::Up(_) | Lane::Plain => {
+            from.read(&mut [IoSliceMut::new(&mut world.scratch[..records * RECORD])])
+        }
+    };
+    let (fresh, ended) = match got {
+        Got::Bytes(n) => (n, false),
+        Got::Nothing if lane.is_late(world.now) => (0, false),
+        Got::Nothing => return Moved::Rest,
+        Got::Fin | Got::Reset => (0, true),
+    };
+    if fresh > 0 {
+        world.meter.read(fresh);
+        *active = world.now;
+    }
+    let (wire, payload) = match &mut lane {
+        Lane::Plain => (fresh, fresh),
+        Lane::Down(lane) => {
+            let flush = ended || lane.shape().is_some_and(|shape| shape.is_late(world.now.0));
+            seal(lane, fresh, flush, world)
+        }
+        Lane::Up(lane) => match lane.turn(&mut world.scratch[..fresh]) {
+            Ok(len) => (len, len),
+            Err(fault) => return Moved::Garbled(fault),
+        },
+    };
+    let kept = to.send(&world.scratch[..wire], &world.pool, world.now);
+    debug_assert!(kept, "the read rule left room for everything that was read");
+    to.uncounted = to.uncounted.saturating_add(payload as u32);
+    count(to, owner, world, way);
+    let more = from.ready.readable && to.outbox.is_empty();
+    // After an end the deed has changed: look again in this turn.
+    if more || ended { Moved::More } else { Moved::Rest }
+}
+
+impl Lane<'_> {
+    fn shape(&self) -> Option<&Shape> {
+        match self {
+            Self::Down(lane) => lane.shape(),
+            Self::Up(_) | Self::Plain => None,
+        }
+    }
+
+    /// Bytes are held back that must leave now.
+    fn is_late(&self, now: Tick) -> bool {
+        self.shape().is_some_and(|shape| shape.is_late(now.0))
+    }
+
+    /// What may be read.
+    fn grant(&self, world: &mut World) -> Grant {
+        match self {
+            Self::Down(lane) => lane.grant(world.now.0, || world.drbg.u32()),
+            Self::Up(_) | Self::Plain => Grant::Any,
+        }
+    }
+}
+
+/// Puts records around a download's `fresh` bytes; the lengths of what leaves, with the headers
+/// and without.
+fn seal(lane: &mut Downlink, fresh: usize, flush: bool, world: &mut World) -> (usize, usize) {
+    let World { scratch, drbg, now, .. } = world;
+    let sealed = lane.turn(scratch, fresh, flush, now.0, || drbg.u32());
+    (sealed.wire, sealed.payload)
+}
+
+/// Passes a reset on once everything before it has left. `true` = the session is over.
+fn mirror_reset<W: Wire>(from: &End<W>, to: &mut End<W>) -> bool {
+    let over = from.reset && (to.outbox.is_empty() || to.dead);
+    if over {
+        to.wire.reset_on_close();
+    }
+    over
+}
+
+/// Reads what nobody can take any more.
+fn discard<W: Wire>(from: &mut End<W>, world: &mut World) -> Moved {
+    if !from.ready.readable {
+        return Moved::Rest;
+    }
+    match from.read(&mut [IoSliceMut::new(&mut world.scratch)]) {
+        Got::Nothing => Moved::Rest,
+        Got::Bytes(_) if !from.ready.readable => Moved::Rest,
+        Got::Bytes(_) | Got::Fin | Got::Reset => Moved::More,
+    }
+}
+
+/// Which of the user's counters a direction feeds.
+#[derive(Clone, Copy)]
+enum Way {
+    In,
+    Out,
+}
+
+/// Whom the bytes of a session are counted for: nobody = the front's.
+#[derive(Clone, Copy)]
+struct Owner {
+    user: Option<UserId>,
+    upstream: Option<Upstream>,
+}
+
+/// Counts payload once the last byte of its batch has left.
+fn count<W>(to: &mut End<W>, owner: Owner, world: &mut World, way: Way) {
+    if to.uncounted == 0 || !to.outbox.is_empty() || to.dead {
+        return;
+    }
+    let bytes = u64::from(std::mem::take(&mut to.uncounted));
+    to.moved += bytes;
+    let traffic = match owner.upstream {
+        Some(upstream) => world.meter.telegram.traffic(upstream),
+        None => Some(&mut world.meter.front),
+    };
+    if let Some(traffic) = traffic {
+        match way {
+            Way::In => traffic.from_client += bytes,
+            Way::Out => traffic.to_client += bytes,
+        }
+    }
+    let Some(id) = owner.user else { return };
+    let user = world.users.get_mut(id);
+    match way {
+        Way::In => user.bytes_in += bytes,
+        Way::Out => user.bytes_out += bytes,
+    }
+    user.last_seen_ms = Some(world.now.0);
+}
+
+fn deed<W>(from: &End<W>, to: &End<W>) -> Deed {
+    Direction {
+        source_done: from.done,
+        unsent: !to.outbox.is_empty(),
+        sink_shut: to.shut,
+        sink_dead: to.dead,
+    }
+    .deed()
+}
+
+/// The daemon is leaving: flush both ways, then say goodbye to the client.
+fn drain<W: Wire>(session: &mut Session<W>, world: &mut World) -> Turn {
+    let Stage::Pipe(pipe) = &mut session.stage else { return Turn::On };
+    let client = &mut session.client;
+    if let Lanes::Relay(relay) = &mut pipe.lanes
+        && relay.down.shape().is_some_and(|shape| !shape.held().is_empty())
+        && client.outbox.is_empty()
+        && !client.dead
+    {
+        if world.pool.lendable() == 0 {
+            return Turn::Stop(Fate::Starved);
+        }
+        let (wire, payload) = seal(&mut relay.down, 0, true, world);
+        client.send(&world.scratch[..wire], &world.pool, world.now);
+        client.uncounted = client.uncounted.saturating_add(payload as u32);
+        let owner = Owner { user: session.user, upstream: session.upstream };
+        count(client, owner, world, Way::Out);
+    }
+    let flushed = |end: &End<W>| end.outbox.is_empty() || end.dead;
+    if flushed(&session.client) && flushed(&pipe.server) {
+        return handshake::leave(session, world, Why::Drained);
+    }
+    Turn::Stop(overdue(session, world).map_or(Fate::Waiting, Fate::Done))
+}
+
+/// The deadlines of a pipe: a stalled reader, or silence.
+fn overdue<W: Wire>(session: &Session<W>, world: &World) -> Option<Why> {
+    let Stage::Pipe(pipe) = &session.stage else { return None };
+    let patience = if world.is_tight() { TIGHT_STALL_MS } else { STALL_MS };
+    let stalled = [session.client.stalled, pipe.server.stalled];
+    if stalled.iter().flatten().any(|since| world.now.0 >= since.0 + patience) {
+        return Some(Why::Stalled);
+    }
+    (world.now.0 >= session.active.0 + idle_ms(session, pipe, world)).then_some(Why::Idle)
+}
+
+/// When a pipe must be looked at even if nothing comes.
+pub fn due<W>(session: &Session<W>, pipe: &Pipe<W>, world: &World) -> Tick {
+    let idle = Tick(session.active.0 + idle_ms(session, pipe, world));
+    let stalled = [session.client.stalled, pipe.server.stalled].into_iter().flatten();
+    // Looked at early, so that a pool that fills up meanwhile can shorten the patience.
+    let stall = stalled.map(|since| {
+        let first = since.0 + TIGHT_STALL_MS;
+        Tick(if world.now.0 < first {
+            first
+        } else {
+            (world.now.0 + TIGHT_STALL_MS).min(since.0 + STALL_MS)
+        })
+    });
+    let shape = match &pipe.lanes {
+        Lanes::Relay(relay) if session.client.outbox.is_empty() => relay.down.shape(),
+        _ => None,
+    };
+    let next = shape.and_then(|shape| shape.due(world.now.0, pipe.server.ready.readable));
+    stall.chain([idle]).chain(next.map(Tick)).min().unwrap_or(idle)
+}
+
+/// How much silence a pipe is allowed: less for strangers and for the half-closed.
+fn idle_ms<W>(session: &Session<W>, pipe: &Pipe<W>, world: &World) -> u64 {
+    let idle = world.settings.timeouts.idle.as_millis() as u64;
+    let half_closed = session.client.done || pipe.server.done;
+    match (&pipe.lanes, half_closed) {
+        (Lanes::Plain, _) => idle.min(FRONT_IDLE_MS),
+        (Lanes::Relay(_), true) => idle.min(HALF_CLOSED_MS),
+        (Lanes::Relay(_), false) => idle,
+    }
+}
+
+/// A reader may take nothing for this long.
+const STALL_MS: u64 = 30_000;
+/// The same while the pool is nearly used up.
+const TIGHT_STALL_MS: u64 = 5_000;
+/// Silence of a fronted session; longer than the keep-alive limits of common web servers.
+const FRONT_IDLE_MS: u64 = 120_000;
+/// Silence of a relayed session of which one side has finished.
+const HALF_CLOSED_MS: u64 = 30_000;

@@ -1,0 +1,252 @@
+//! One direction of a relayed session, in place: record headers off or on, ciphers applied.
+//!
+//! A lane works on the shared scratch block and keeps nothing but cipher positions and, for a
+//! moment, the last few bytes of a shaped download, so a session without unsent bytes owns no
+//! buffer (spec: protocol 5, 9, 12, 14).
+
+use std::io::IoSliceMut;
+
+use crate::flow::recrypt::Recrypt;
+use crate::flow::shape::{SHORTEST, Shape};
+use crate::mimicry::shaper::Grant;
+use crate::proto::tls::{self, Deframer, RecordFault};
+
+/// Payload bytes of the largest record that we send.
+pub const RECORD: usize = tls::PAYLOAD_MAX;
+/// Most records of one read.
+pub const SLOTS: usize = 16;
+/// One record with its header.
+pub const SLOT: usize = RECORD + tls::HEADER_LEN;
+
+/// Client to Telegram: strips the records and changes the cipher.
+pub struct Uplink {
+    deframer: Deframer,
+    recrypt: Recrypt,
+}
+
+impl Uplink {
+    /// A lane that goes on where the handshake stopped: the deframer has consumed the records up
+    /// to the 64-byte header, `recrypt` stands behind it.
+    pub fn new(deframer: Deframer, recrypt: Recrypt) -> Self {
+        Self { deframer, recrypt }
+    }
+
+    /// Turns what was read from the client into what the DC gets, at the front of `fresh`;
+    /// returns its length, which is also the payload count.
+    ///
+    /// # Errors
+    /// When the client's records are no longer records; nothing of `fresh` is valid then.
+    pub fn turn(&mut self, fresh: &mut [u8]) -> Result<usize, RecordFault> {
+        let len = self.deframer.compact(fresh)?;
+        if let Some(payload) = fresh.get_mut(..len) {
+            self.recrypt.turn(payload);
+        }
+        Ok(len)
+    }
+
+    /// Changes the cipher of payload that came with the handshake.
+    pub fn recrypt(&mut self, payload: &mut [u8]) {
+        self.recrypt.turn(payload);
+    }
+}
+
+/// Telegram to client: puts records around the bytes. With matched keys the bytes themselves
+/// stay as they are (spec: protocol 14).
+pub struct Downlink {
+    recrypt: Option<Box<Recrypt>>,
+    shape: Option<Box<Shape>>,
+    has_begun: bool,
+}
+
+/// Finished records at the front of the scratch block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sealed {
+    /// Bytes with the headers, from the block's start.
+    pub wire: usize,
+    /// Bytes without them.
+    pub payload: usize,
+}
+
+impl Downlink {
+    /// `recrypt` = the DC's cipher off and the client's on, `None` when the keys are matched;
+    /// `shape` = how long records are and when they leave, `None` = as bytes come.
+    pub fn new(recrypt: Option<Box<Recrypt>>, shape: Option<Box<Shape>>) -> Self {
+        Self { recrypt, shape, has_begun: false }
+    }
+
+    /// Whether a byte has ever come.
+    pub fn has_begun(&self) -> bool {
+        self.has_begun
+    }
+
+    /// The shape, unless bytes go as they come.
+    pub fn shape(&self) -> Option<&Shape> {
+        self.shape.as_deref()
+    }
+
+    /// What may be read now; `chance` draws any random number.
+    pub fn grant(&self, now_ms: u64, chance: impl FnOnce() -> u32) -> Grant {
+        self.shape().map_or(Grant::Any, |shape| shape.shaper().grant(now_ms, chance))
+    }
+
+    /// Where to read: the payload parts of the first `records` slots of the scratch block (the
+    /// rest of the array is empty), each for `most` bytes at most. Bytes that are held back will
+    /// stand before what is read.
+    pub fn gaps<'a>(
+        &self,
+        scratch: &'a mut [u8],
+        records: usize,
+        most: usize,
+    ) -> [IoSliceMut<'a>; SLOTS] {
+        let mut slots = scratch.chunks_exact_mut(SLOT).take(records);
+        let mut taken = self.shape().map_or(0, |shape| shape.held().len());
+        std::array::from_fn(|_| {
+            let from = tls::HEADER_LEN + std::mem::take(&mut taken);
+            let gap = slots.next().and_then(|slot| slot.get_mut(from..tls::HEADER_LEN + most));
+            IoSliceMut::new(gap.unwrap_or_default())
+        })
+    }
+
+    /// Completes the records around what was held back and `fresh` payload bytes that were read
+    /// into the gaps. A shaped download holds a last record of fewer than 18 bytes back, unless
+    /// `flush` says that nothing will follow soon.
+    pub fn turn(
+        &mut self,
+        scratch: &mut [u8],
+        fresh: usize,
+        flush: bool,
+        now_ms: u64,
+        chance: impl FnOnce() -> u32,
+    ) -> Sealed {
+        self.has_begun |= fresh > 0;
+        let Self { recrypt, shape, .. } = self;
+        let shape = shape.as_deref_mut();
+        let mut left = fresh + shape.as_ref().map_or(0, |shape| shape.unhold(scratch));
+        let (mut sealed, mut records, mut company) = (Sealed { wire: 0, payload: 0 }, 0, &[][..]);
+        let wants_company = shape.is_some() && !flush;
+        for slot in scratch.chunks_exact_mut(SLOT) {
+            let len = left.min(RECORD);
+            let Some((header, payload)) = slot.split_first_chunk_mut::<{ tls::HEADER_LEN }>()
+            else {
+                break;
+            };
+            let Some(payload) = payload.get_mut(..len) else { break };
+            if len < SHORTEST && (wants_company || len == 0) {
+                company = payload;
+                break;
+            }
+            *header = tls::header(tls::APPLICATION_DATA, len as u16);
+            if let Some(recrypt) = recrypt {
+                recrypt.turn(payload);
+            }
+            left -= len;
+            records += 1;
+            sealed.payload += len;
+            sealed.wire += tls::HEADER_LEN + len;
+        }
+        if let Some(shape) = shape {
+            shape.settle(records, company, now_ms, chance);
+        }
+        sealed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keystream::Keystream;
+
+    use super::*;
+    use crate::mimicry::shaper::{Pace, Shaper};
+
+    fn cipher(key: u8) -> Keystream {
+        Keystream::new(&[key; 32], &[key; 16])
+    }
+
+    fn shaped(recrypt: bool) -> Downlink {
+        let shaper = Shaper::new(Pace::default(), false, false);
+        let recrypt = recrypt.then(|| Box::new(Recrypt::new(cipher(1), cipher(2), 0)));
+        Downlink::new(recrypt, Some(Box::new(Shape::new(shaper))))
+    }
+
+    /// Lets `bytes` come in one read of at most `records` records; the records that leave.
+    fn read(lane: &mut Downlink, bytes: &[u8], flush: bool, now_ms: u64) -> Vec<Vec<u8>> {
+        let mut scratch = vec![0xee; SLOT * 3];
+        let mut rest = bytes;
+        for gap in &mut lane.gaps(&mut scratch, 3, RECORD) {
+            let (now, later) = rest.split_at(rest.len().min(gap.len()));
+            gap.split_at_mut(now.len()).0.copy_from_slice(now);
+            rest = later;
+        }
+        assert!(rest.is_empty(), "the read is too long for the gaps");
+        let sealed = lane.turn(&mut scratch, bytes.len(), flush, now_ms, || u32::MAX);
+        let (mut wire, mut records) = (scratch.split_at(sealed.wire).0, Vec::new());
+        while let [0x17, 3, 3, high, low, tail @ ..] = wire {
+            let (payload, next) = tail.split_at(usize::from(*high) * 256 + usize::from(*low));
+            records.push(payload.to_vec());
+            wire = next;
+        }
+        assert!(wire.is_empty(), "something that is no record");
+        assert_eq!(sealed.payload, records.iter().map(Vec::len).sum::<usize>());
+        records
+    }
+
+    #[test]
+    fn a_few_bytes_wait_two_milliseconds_and_no_longer_for_company() {
+        let mut lane = shaped(false);
+        assert!(read(&mut lane, &[1; 4], false, 100).is_empty());
+        assert_eq!(lane.shape().and_then(|s| s.due(100, false)), Some(102));
+        assert!(read(&mut lane, &[2; 13], false, 101).is_empty(), "17 are not enough");
+        assert_eq!(lane.shape().and_then(|s| s.due(101, false)), Some(102), "since the first");
+        assert!(lane.shape().is_some_and(|s| !s.is_late(101) && s.is_late(102)));
+        assert_eq!(read(&mut lane, &[], true, 102), [[&[1; 4][..], &[2; 13]].concat()]);
+        assert!(lane.shape().is_some_and(|s| s.held().is_empty() && s.due(102, false).is_none()));
+    }
+
+    #[test]
+    fn the_eighteenth_byte_ends_the_wait() {
+        let mut lane = shaped(false);
+        assert!(read(&mut lane, &[1; 17], false, 100).is_empty());
+        assert_eq!(read(&mut lane, &[2], false, 101), [[&[1; 17][..], &[2]].concat()]);
+    }
+
+    #[test]
+    fn the_short_end_of_a_long_read_waits_too() {
+        let mut lane = shaped(false);
+        let bytes = [5; 2 * RECORD + 3];
+        assert_eq!(read(&mut lane, &bytes, false, 100), [[5; RECORD], [5; RECORD]]);
+        assert_eq!(lane.shape().map(|s| s.held().len()), Some(3));
+        assert_eq!(read(&mut lane, &[5; 16], false, 101), [[5; 19]]);
+    }
+
+    #[test]
+    fn without_a_shape_nothing_is_held_back() {
+        let mut lane = Downlink::new(None, None);
+        assert_eq!(read(&mut lane, &[1; 4], false, 100), [[1; 4]]);
+        assert_eq!(lane.grant(0, || unreachable!("no chance is drawn")), Grant::Any);
+    }
+
+    #[test]
+    fn any_cut_of_the_stream_keeps_its_order_and_its_cipher() {
+        let plain: Vec<u8> = (0..90_000u32).map(|i| (i % 251) as u8).collect();
+        let mut expected = plain.clone();
+        cipher(1).apply(&mut expected);
+        cipher(2).apply(&mut expected);
+        for seed in 0..40 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let mut lane = shaped(true);
+            let (mut rest, mut seen) = (&plain[..], Vec::new());
+            while !rest.is_empty() {
+                let most = rng.choice([1, 20, 3_000, 3 * RECORD - SHORTEST]).unwrap_or(1);
+                let len = rng.usize(0..=most).min(rest.len());
+                let flush = len == rest.len() || rng.u32(0..4) == 0;
+                let (fresh, later) = rest.split_at(len);
+                for record in read(&mut lane, fresh, flush, 0) {
+                    assert!(flush || record.len() >= SHORTEST, "seed {seed}");
+                    seen.extend(record);
+                }
+                rest = later;
+            }
+            assert!(seen == expected, "seed {seed}");
+        }
+    }
+}

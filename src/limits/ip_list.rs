@@ -1,0 +1,370 @@
+//! Lists of networks in the form of FireHOL's files: read line by line as bytes come, kept in order
+//! in five bytes per IPv4 network, searched by halving (spec: defense 2).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::util::incremental_sort::SlowSort;
+
+/// A network: its first address as on the wire, then how many leading bits it fixes. Bytes rather
+/// than numbers, so that nothing is lost to alignment, and the order of bytes is the wanted one.
+pub type Net4 = [u8; 5];
+/// See [`Net4`].
+pub type Net6 = [u8; 17];
+
+/// Networks that do not overlap, in ascending order.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Networks {
+    v4: Vec<Net4>,
+    v6: Vec<Net6>,
+}
+
+impl Networks {
+    /// Brings networks of any order into order. One that lies in another is left out, and two
+    /// halves become a whole.
+    pub fn new(mut v4: Vec<Net4>, mut v6: Vec<Net6>) -> Self {
+        v4.sort_unstable();
+        merge(&mut v4);
+        v6.sort_unstable();
+        merge(&mut v6);
+        Self { v4, v6 }
+    }
+
+    /// Whether an address is in one of them. An IPv4-mapped IPv6 address is an IPv4 address.
+    pub fn contains(&self, addr: IpAddr) -> bool {
+        match addr.to_canonical() {
+            IpAddr::V4(v4) => is_in(&self.v4, net(v4.octets(), u8::MAX)),
+            IpAddr::V6(v6) => is_in(&self.v6, net(v6.octets(), u8::MAX)),
+        }
+    }
+
+    /// Networks of both families.
+    pub fn len(&self) -> usize {
+        self.v4.len() + self.v6.len()
+    }
+
+    /// Whether nothing is listed.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The IPv4 networks.
+    pub fn v4(&self) -> &[Net4] {
+        &self.v4
+    }
+
+    /// The IPv6 networks.
+    pub fn v6(&self) -> &[Net6] {
+        &self.v6
+    }
+}
+
+/// `N` is one more than `M`, which the language cannot say yet.
+fn net<const M: usize, const N: usize>(first: [u8; M], bits: u8) -> [u8; N] {
+    let mut net = [bits; N];
+    net.iter_mut().zip(first).for_each(|(to, from)| *to = from);
+    net
+}
+
+/// `addr` stands behind every network that begins at it.
+fn is_in<const N: usize>(nets: &[[u8; N]], addr: [u8; N]) -> bool {
+    let after = nets.partition_point(|net| *net <= addr);
+    let before = after.checked_sub(1).and_then(|at| nets.get(at));
+    before.is_some_and(|net| holds(net, &addr))
+}
+
+/// Whether the first address of `inner` lies in `outer`.
+fn holds<const N: usize>(outer: &[u8; N], inner: &[u8; N]) -> bool {
+    let bits = usize::from(outer.last().copied().unwrap_or_default());
+    let (whole, rest) = (bits / 8, bits % 8);
+    let same = outer.get(..whole).is_some_and(|head| inner.starts_with(head));
+    let differing = |(one, other): (&u8, &u8)| (one ^ other).leading_zeros();
+    let partly = outer.get(whole).zip(inner.get(whole)).map(differing);
+    same && (rest == 0 || partly.is_some_and(|equal| equal as usize >= rest))
+}
+
+/// The network whose halves these are.
+fn whole<const N: usize>(low: &[u8; N], high: &[u8; N]) -> Option<[u8; N]> {
+    let bits = low.last()?.checked_sub(1)?;
+    let mut flipped = *low;
+    let byte = flipped.get_mut(usize::from(bits / 8))?;
+    *byte ^= 0x80 >> (bits % 8);
+    if flipped != *high {
+        return None;
+    }
+    let mut whole = *low;
+    *whole.last_mut()? = bits;
+    Some(whole)
+}
+
+/// Leaves out what lies in an earlier network and joins halves; the order stays.
+fn merge<const N: usize>(nets: &mut Vec<[u8; N]>) {
+    let mut kept = 0_usize;
+    for at in 0..nets.len() {
+        let mut net = nets[at];
+        let mut is_held = false;
+        while let Some(last) = kept.checked_sub(1).and_then(|last| nets.get(last)) {
+            is_held = holds(last, &net);
+            match whole(last, &net) {
+                Some(both) if !is_held => net = both,
+                _ => break,
+            }
+            kept -= 1;
+        }
+        if !is_held {
+            nets[kept] = net;
+            kept += 1;
+        }
+    }
+    nets.truncate(kept);
+    // A little room stays: the next list of this length fits into the memory of this one.
+    if nets.capacity() > kept + kept / 4 {
+        nets.shrink_to_fit();
+    }
+}
+
+/// Reads a list from pieces of any size.
+#[derive(Default)]
+pub struct Reader {
+    /// A line that is not whole yet, without its comment.
+    line: Vec<u8>,
+    /// Where in its line the next byte stands.
+    place: Place,
+    v4: Vec<Net4>,
+    v6: Vec<Net6>,
+    bad_lines: u64,
+    is_full: bool,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Place {
+    #[default]
+    Text,
+    Comment,
+    /// The line is longer than any network.
+    TooLong,
+}
+
+impl Reader {
+    /// A reader that expects about as many networks as there are in `before`: a list that is read
+    /// anew seldom grows, and a list that grows is moved from place to place.
+    pub fn expecting(before: &Networks) -> Self {
+        let mut reader = Self::default();
+        reader.v4.reserve_exact(before.v4.capacity());
+        reader.v6.reserve_exact(before.v6.capacity());
+        reader
+    }
+
+    /// Takes the next bytes. A line that is no network is counted and passed over.
+    pub fn take(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            match (byte, self.place) {
+                (b'\n', _) => self.end_line(),
+                (b'#', Place::Text) => self.place = Place::Comment,
+                (_, Place::Text) if self.line.len() < LINE_MAX => self.line.push(byte),
+                (_, Place::Text) => self.place = Place::TooLong,
+                _ => {}
+            }
+        }
+    }
+
+    /// All has come; what is left to do is to put it in order.
+    pub fn finish(mut self) -> Draft {
+        self.end_line();
+        let Self { v4, v6, bad_lines, is_full, .. } = self;
+        Draft { v4: SlowSort::new(v4), v6: SlowSort::new(v6), bad_lines, is_full }
+    }
+
+    fn end_line(&mut self) {
+        let place = std::mem::take(&mut self.place);
+        let mut line = std::mem::take(&mut self.line);
+        let text = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&line).trim_ascii();
+        if place == Place::TooLong {
+            self.bad_lines += 1;
+        } else if !text.is_empty() {
+            match str::from_utf8(text).ok().and_then(network) {
+                Some(_) if self.v4.len() + self.v6.len() >= MOST_NETWORKS => self.is_full = true,
+                Some(Network::V4(net)) => push(&mut self.v4, net),
+                Some(Network::V6(net)) => push(&mut self.v6, net),
+                None => self.bad_lines += 1,
+            }
+        }
+        line.clear();
+        self.line = line;
+    }
+}
+
+/// Grows by an eighth rather than to the double: the sum is bounded, and it is the peak that
+/// small machines feel.
+fn push<T>(list: &mut Vec<T>, one: T) {
+    if list.len() == list.capacity() {
+        list.reserve_exact((list.len() / 8).max(256));
+    }
+    list.push(one);
+}
+
+/// A list that has come and is being put in order, in steps.
+pub struct Draft {
+    v4: SlowSort<Net4>,
+    v6: SlowSort<Net6>,
+    bad_lines: u64,
+    is_full: bool,
+}
+
+impl Draft {
+    /// Puts at most `most` networks into their places; `true` = all are.
+    pub fn step(&mut self, mut most: usize) -> bool {
+        self.v4.step(&mut most);
+        self.v6.step(&mut most);
+        self.v4.is_done() && self.v6.is_done()
+    }
+
+    /// The list. Whatever the steps have left is done at once.
+    pub fn into_read(self) -> Read {
+        let Self { v4, v6, bad_lines, is_full } = self;
+        Read { networks: Networks::new(v4.into_items(), v6.into_items()), bad_lines, is_full }
+    }
+}
+
+/// What was read.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Read {
+    /// The networks.
+    pub networks: Networks,
+    /// Lines that are none.
+    pub bad_lines: u64,
+    /// There were more than [`MOST_NETWORKS`]; the rest is left out.
+    pub is_full: bool,
+}
+
+enum Network {
+    V4(Net4),
+    V6(Net6),
+}
+
+/// `address` or `address/bits`; bits behind the network may be set.
+fn network(text: &str) -> Option<Network> {
+    let (addr, bits) = match text.split_once('/') {
+        None => (text, None),
+        Some((addr, bits)) => {
+            let plain = (1..=3).contains(&bits.len()) && bits.bytes().all(|b| b.is_ascii_digit());
+            (addr, Some(bits.parse::<u32>().ok().filter(|_| plain)?))
+        }
+    };
+    match addr.parse().ok()? {
+        IpAddr::V4(addr) => v4(addr, bits.unwrap_or(32)),
+        IpAddr::V6(addr) => match (addr.to_ipv4_mapped(), bits.unwrap_or(128)) {
+            (Some(addr), bits @ 96..=128) => v4(addr, bits - 96),
+            (_, bits) => v6(addr, bits),
+        },
+    }
+}
+
+fn v4(addr: Ipv4Addr, bits: u32) -> Option<Network> {
+    let first = addr.to_bits() & !u32::MAX.checked_shr(bits).unwrap_or(0);
+    (bits <= 32).then(|| Network::V4(net(first.to_be_bytes(), bits as u8)))
+}
+
+fn v6(addr: Ipv6Addr, bits: u32) -> Option<Network> {
+    let first = addr.to_bits() & !u128::MAX.checked_shr(bits).unwrap_or(0);
+    (bits <= 128).then(|| Network::V6(net(first.to_be_bytes(), bits as u8)))
+}
+
+/// Networks of one list at most: 5 MB of IPv4.
+pub const MOST_NETWORKS: usize = 1_000_000;
+/// Longest line in bytes, its comment apart.
+const LINE_MAX: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Read {
+        let mut reader = Reader::default();
+        reader.take(text.as_bytes());
+        reader.finish().into_read()
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_bad_line_is_counted_and_the_rest_is_kept() {
+        let text = "\u{feff}# head\n10.0.0.0/8\n  192.0.2.77/24 # host bits\r\nnonsense\n\
+                    1.2.3.4/33\n1.2.3.04\n1.2.3.4-1.2.3.9\nexample.org\n2001:db8::/32\n\n\
+                    203.0.113.7";
+        let list = read(text);
+        assert_eq!((list.networks.len(), list.bad_lines, list.is_full), (4, 5, false));
+        for inside in ["10.255.0.1", "192.0.2.0", "192.0.2.255", "2001:db8:ffff::1", "203.0.113.7"]
+        {
+            assert!(list.networks.contains(ip(inside)), "{inside}");
+        }
+        for outside in ["9.255.255.255", "11.0.0.0", "192.0.3.0", "203.0.113.8", "2001:db9::"] {
+            assert!(!list.networks.contains(ip(outside)), "{outside}");
+        }
+    }
+
+    #[test]
+    fn a_list_of_no_order_is_put_in_order_step_by_step() {
+        let mut reader = Reader::default();
+        for number in 0..1_000u32 {
+            let addr = Ipv4Addr::from_bits(number.wrapping_mul(0x9e37_79b1));
+            reader.take(format!("{addr}\n2001:db8::{:x}/127\n", number * 7 % 1_000).as_bytes());
+        }
+        let mut draft = reader.finish();
+        let steps = std::iter::repeat_with(|| draft.step(100)).take_while(|done| !done).count();
+        assert!((29..=31).contains(&steps), "{steps}");
+        let list = draft.into_read().networks;
+        assert!(list.v4().is_sorted() && list.v4().len() == 1_000);
+        assert!(list.v6().is_sorted() && list.contains(ip("2001:db8::3e7")));
+    }
+
+    #[test]
+    fn mapped_addresses_are_ipv4() {
+        let list = read("::ffff:192.0.2.0/120\n").networks;
+        assert!(list.contains(ip("192.0.2.9")) && list.contains(ip("::ffff:192.0.2.9")));
+        assert_eq!((list.v4().len(), list.v6().len()), (1, 0));
+        assert!(read("0.0.0.0/0\n::/0\n").networks.contains(ip("::ffff:1.2.3.4")));
+    }
+
+    #[test]
+    fn what_overlaps_or_makes_a_whole_becomes_one() {
+        let list =
+            read("10.0.0.0/9\n10.128.0.0/9\n10.1.0.0/16\n255.255.255.255\n0.0.0.0\n").networks;
+        assert_eq!(list.v4(), [[0, 0, 0, 0, 32], [10, 0, 0, 0, 8], [255, 255, 255, 255, 32]]);
+        assert_eq!(read("0.0.0.0/0\n1.2.3.4\n").networks.v4(), [[0; 5]]);
+        let all = read("128.0.0.0/1\n64.0.0.0/2\n32.0.0.0/3\n0.0.0.0/3\n").networks;
+        assert_eq!(all.v4(), [[0; 5]], "halves of halves");
+        let apart = read("10.128.0.0/9\n11.0.0.0/9\n").networks;
+        assert_eq!(apart.len(), 2, "neighbours, but no halves");
+    }
+
+    #[test]
+    fn networks_that_cannot_be_harm_nobody() {
+        let list = Networks::new(vec![[10, 0, 0, 0, 255], [9, 0, 0, 0, 33]], vec![[0xff; 17]]);
+        assert!(!list.contains(ip("10.0.0.0")) && !list.contains(ip("9.0.0.0")));
+        assert!(!list.contains(ip("ffff::")));
+    }
+
+    #[test]
+    fn endless_lines_cost_nothing_and_count_once() {
+        let mut reader = Reader::default();
+        for _ in 0..1_000 {
+            reader.take(&[b'1'; 4_096]);
+        }
+        assert!(reader.line.capacity() <= 1_024);
+        reader.take(b"\n1.1.1.1\n");
+        let list = reader.finish().into_read();
+        assert_eq!((list.networks.len(), list.bad_lines), (1, 1));
+    }
+
+    #[test]
+    fn a_list_has_an_end() {
+        let mut reader = Reader::default();
+        for n in 0..=MOST_NETWORKS as u32 {
+            reader.take(format!("{}\n", Ipv4Addr::from_bits(n * 2)).as_bytes());
+        }
+        let list = reader.finish().into_read();
+        assert_eq!((list.networks.len(), list.is_full), (MOST_NETWORKS, true));
+    }
+}

@@ -1,0 +1,10 @@
+//! Who may connect and how much: fair share, rate limits, replay store, IP lists.
+//! Deterministic; time and randomness are parameters.
+
+pub mod circuit_breaker;
+pub mod hello_rate_limit;
+pub mod ip_list;
+pub mod read_coalescing;
+pub mod replay;
+pub mod throttle;
+pub mod write_budget;
