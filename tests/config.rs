@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mtbox::config::HAS_TLS;
 use mtbox::config::load::{self, Loaded};
-use mtbox::config::settings::{Endpoint, LogLevel, LogSettings, NameServer, PreferIp, Settings};
+use mtbox::config::settings::{HttpBind, LogLevel, LogSettings, NameServer, PreferIp, Settings};
 
 #[path = "config/hints.rs"]
 mod hints;
@@ -138,7 +138,7 @@ fn every_key_that_works_reaches_the_settings() {
     assert!(settings.fallback_on_unknown_dc && settings.log_addresses);
     assert_eq!(settings.binds[0], "192.0.2.10:443".parse().unwrap());
     assert_eq!(settings.binds.len(), 4);
-    assert_eq!(settings.api_bind, Some(Endpoint::Tcp("127.0.0.1:9090".parse().unwrap())));
+    assert_eq!(settings.api_bind, Some(HttpBind::Tcp("127.0.0.1:9090".parse().unwrap())));
     assert_eq!((settings.concurrency, settings.prefer_ip), (65535, PreferIp::OnlyIpv4));
     assert_eq!(settings.public_ipv4, Some("192.0.2.10".parse().unwrap()));
     assert_eq!(settings.public_ipv6, Some("2001:db8::10".parse().unwrap()));

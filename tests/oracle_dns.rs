@@ -7,7 +7,7 @@ use domain::base::iana::{Class, Rtype};
 use domain::base::message_builder::{AnswerBuilder, TreeCompressor};
 use domain::base::{Message, MessageBuilder, Name, ToName, Ttl};
 use domain::rdata::{A, Aaaa, Cname};
-use mtbox::proto::dns::{self, Kind};
+use mtbox::proto::dns::{self, RecordType};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -22,14 +22,14 @@ fn names() -> impl Strategy<Value = String> {
     vec("[a-zA-Z0-9_-]{1,20}", 1..6).prop_map(|labels| labels.join("."))
 }
 
-fn kinds() -> impl Strategy<Value = Kind> {
-    prop_oneof![Just(Kind::A), Just(Kind::Aaaa)]
+fn kinds() -> impl Strategy<Value = RecordType> {
+    prop_oneof![Just(RecordType::A), Just(RecordType::Aaaa)]
 }
 
-fn rtype(kind: Kind) -> Rtype {
+fn rtype(kind: RecordType) -> Rtype {
     match kind {
-        Kind::A => Rtype::A,
-        Kind::Aaaa => Rtype::AAAA,
+        RecordType::A => Rtype::A,
+        RecordType::Aaaa => Rtype::AAAA,
     }
 }
 
@@ -45,7 +45,7 @@ enum Entry {
 #[derive(Debug, Clone)]
 struct Scene {
     id: u16,
-    kind: Kind,
+    kind: RecordType,
     hosts: Vec<String>,
     entries: Vec<Entry>,
 }
@@ -117,7 +117,7 @@ impl Scene {
 
 /// The addresses of `owner`, or of everybody, that the other codec sees in the answer section;
 /// `None` = it cannot read it to the end.
-fn seen_by_the_other(packet: &[u8], kind: Kind, all: bool) -> Option<Vec<IpAddr>> {
+fn seen_by_the_other(packet: &[u8], kind: RecordType, all: bool) -> Option<Vec<IpAddr>> {
     let message = Message::from_octets(packet).ok()?;
     let owner = message.canonical_name()?;
     let mut found = Vec::new();
@@ -127,8 +127,8 @@ fn seen_by_the_other(packet: &[u8], kind: Kind, all: bool) -> Option<Vec<IpAddr>
             continue;
         }
         let addr: Option<IpAddr> = match kind {
-            Kind::A => record.to_record::<A>().ok()?.map(|a| a.data().addr().into()),
-            Kind::Aaaa => record.to_record::<Aaaa>().ok()?.map(|a| a.data().addr().into()),
+            RecordType::A => record.to_record::<A>().ok()?.map(|a| a.data().addr().into()),
+            RecordType::Aaaa => record.to_record::<Aaaa>().ok()?.map(|a| a.data().addr().into()),
         };
         found.extend(addr.filter(|addr| !found.contains(addr)));
     }
@@ -161,7 +161,7 @@ proptest! {
                 let on_the_way = scene.entries.iter().filter_map(|entry| match entry {
                     Entry::Alias { ttl_s, .. } => Some(*ttl_s),
                     Entry::Address { owner, addr, ttl_s } => {
-                        let kind = if addr.is_ipv4() { Kind::A } else { Kind::Aaaa };
+                        let kind = if addr.is_ipv4() { RecordType::A } else { RecordType::Aaaa };
                         let last = *owner == scene.hosts.len() - 2;
                         (last && kind == scene.kind).then_some(*ttl_s)
                     }

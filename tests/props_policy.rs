@@ -3,12 +3,12 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use mtbox::limits::ip_list::{Read, Reader};
-use mtbox::limits::read_coalescing::{Moderation, Round};
+use mtbox::limits::ip_list::{ListReader, ParsedList};
+use mtbox::limits::read_coalescing::{ReadCoalescing, Round};
 use mtbox::limits::replay::Replay;
 use mtbox::limits::throttle::{Throttle, fair_share};
 use mtbox::util::drbg::{Drbg, SEED};
-use mtbox::util::incremental_sort::SlowSort;
+use mtbox::util::incremental_sort::IncrementalSort;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::Value;
@@ -60,8 +60,8 @@ fn users_may_become_more_or_fewer_between_two_ticks() {
 }
 
 /// What a reader makes of these bytes, cut at these places.
-fn read_list(bytes: &[u8], cuts: &[usize]) -> Read {
-    let (mut reader, mut rest) = (Reader::default(), bytes);
+fn read_list(bytes: &[u8], cuts: &[usize]) -> ParsedList {
+    let (mut reader, mut rest) = (ListReader::default(), bytes);
     for cut in cuts {
         let (piece, later) = rest.split_at((*cut).min(rest.len()));
         reader.take(piece);
@@ -135,7 +135,7 @@ proptest! {
     fn slow_sort_sorts(items in vec(any::<u8>(), 0..300), most in 1..50usize) {
         let mut wanted = items.clone();
         wanted.sort_unstable();
-        let mut sort = SlowSort::new(items);
+        let mut sort = IncrementalSort::new(items);
         while !sort.is_done() {
             sort.step(&mut most.clone());
         }
@@ -239,7 +239,7 @@ proptest! {
     fn rests_are_short_and_only_for_many_small_reads(
         rounds in vec((0..30u64, 0..64u32, 1..20_000u64, any::<bool>()), 1..300),
     ) {
-        let (mut moderation, mut off) = (Moderation::new(true), Moderation::new(false));
+        let (mut moderation, mut off) = (ReadCoalescing::new(true), ReadCoalescing::new(false));
         let (mut now_ms, mut history, mut last_read) = (0, Vec::new(), 0);
         for (gap, reads, size, greeting) in rounds {
             now_ms += gap;

@@ -5,11 +5,11 @@ mod props {
     mod proxy_header;
 }
 
-use mtbox::proto::client_hello::{Assembly, HelloKey, Suspicion, assemble, parse};
+use mtbox::proto::client_hello::{Assembly, HelloKey, Reject, assemble, parse};
 use mtbox::proto::doh::Responses;
 use mtbox::proto::obfuscated2::{Tag, forge_dc, open_client};
 use mtbox::proto::secret::{Secret, tg_link};
-use mtbox::proto::server_hello::{Answer, ExtensionOrder, KeyShare, seal};
+use mtbox::proto::server_hello::{ExtensionOrder, KeyShare, ServerHelloSpec, seal};
 use mtbox::proto::tls::{
     APPLICATION_DATA, CHANGE_CIPHER_SPEC, Deframer, HEADER_LEN, RecordFault, header,
 };
@@ -111,7 +111,7 @@ fn read_hello(wire: &[u8]) {
 /// An answer with an alias and two addresses.
 fn valid_dns_answer() -> Vec<u8> {
     let mut packet = Vec::new();
-    dns::question(&mut packet, 7, "www.example.org", dns::Kind::A).expect("a good name");
+    dns::question(&mut packet, 7, "www.example.org", dns::RecordType::A).expect("a good name");
     packet[2..4].copy_from_slice(&[0x81, 0x80]);
     packet[7] = 3;
     packet.extend(b"\xc0\x0c\0\x05\0\x01\0\0\0\x09\0\x04\x01a\xc0\x10");
@@ -122,7 +122,8 @@ fn valid_dns_answer() -> Vec<u8> {
 
 #[test]
 fn the_answer_that_gets_mutated_is_good() {
-    let answer = dns::answer(&valid_dns_answer(), 7, "www.example.org", dns::Kind::A).unwrap();
+    let answer =
+        dns::answer(&valid_dns_answer(), 7, "www.example.org", dns::RecordType::A).unwrap();
     assert_eq!((answer.addrs.len(), answer.ttl_s), (2, 8));
 }
 
@@ -188,7 +189,7 @@ proptest! {
         for end in 0..=wire.len() {
             let now = assemble(&wire[..end]);
             prop_assert!(before == Assembly::Short || now == before, "at {}", end);
-            prop_assert!(now != Assembly::Wrong(Suspicion::Truncated));
+            prop_assert!(now != Assembly::Wrong(Reject::Truncated));
             before = now;
         }
     }
@@ -212,7 +213,7 @@ proptest! {
         let mut long = [0; 64];
         long[..32].copy_from_slice(&frame);
         let _ = open_client(&long, &[1; 16]);
-        for kind in [dns::Kind::A, dns::Kind::Aaaa] {
+        for kind in [dns::RecordType::A, dns::RecordType::Aaaa] {
             let _ = dns::answer(&bytes, 7, "www.example.org", kind);
             let _ = dns::answer(&bytes, 7, &text, kind);
             let _ = dns::question(&mut Vec::new(), 7, &text, kind);
@@ -226,7 +227,7 @@ proptest! {
 
     #[test]
     fn no_mutated_dns_answer_brings_the_reader_down(packet in mutated(valid_dns_answer())) {
-        if let Ok(answer) = dns::answer(&packet, 7, "www.example.org", dns::Kind::A) {
+        if let Ok(answer) = dns::answer(&packet, 7, "www.example.org", dns::RecordType::A) {
             prop_assert!((1..=16).contains(&answer.addrs.len()));
         }
     }
@@ -311,7 +312,7 @@ proptest! {
             if first { ExtensionOrder::VersionsFirst } else { ExtensionOrder::ShareFirst };
         let share = KeyShare::X25519(&[9; 32]);
         let answer =
-            Answer { session_id: &session_id, cipher: 0x1301, share, noise: &noise, order };
+            ServerHelloSpec { session_id: &session_id, cipher: 0x1301, share, noise: &noise, order };
         let mut out = Vec::new();
         seal(&mut out, &HelloKey::new(&[1; 16]), &[2; 32], &answer);
         let mut rest = &out[..];

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mtbox::proto::http1_client::{HttpFault, Progress, Response};
+use mtbox::proto::http1_client::{HttpFault, BodyProgress, Response};
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((size, bytes)) = bytes.split_first() else { return };
@@ -13,8 +13,8 @@ fn read(bytes: &[u8], size: usize) -> (Result<bool, HttpFault>, Vec<u8>) {
     let (mut response, mut body) = (Response::default(), Vec::new());
     for piece in bytes.chunks(size) {
         match response.take(piece, &mut |_, bytes| body.extend_from_slice(bytes)) {
-            Ok(Progress::More) => {}
-            Ok(Progress::Whole) => return (Ok(true), body),
+            Ok(BodyProgress::More) => {}
+            Ok(BodyProgress::Whole) => return (Ok(true), body),
             Err(fault) => return (Err(fault), Vec::new()),
         }
     }

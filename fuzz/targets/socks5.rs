@@ -2,12 +2,12 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mtbox::proto::socks5::{Goal, Negotiation};
+use mtbox::proto::socks5::{Destination, Negotiation};
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((form, mut bytes)) = bytes.split_first() else { return };
     let user = (form & 1 == 1).then(|| (b"user".to_vec(), b"password".to_vec()));
-    let (mut talk, _) = Negotiation::new(Goal::Name("example.org".to_owned(), 443), user);
+    let (mut talk, _) = Negotiation::new(Destination::Name("example.org".to_owned(), 443), user);
     let mut said = Vec::new();
     while talk.want() > 0 && !bytes.is_empty() {
         let (now, later) = bytes.split_at(talk.want().min(bytes.len()));

@@ -4,7 +4,7 @@ use mtbox::cli::COMMANDS;
 use mtbox::cli::args::{Argument, Command, Flag};
 use mtbox::cli::help::EVERYWHERE;
 use mtbox::config::keys::KEYS;
-use mtbox::config::value::Kind;
+use mtbox::config::value::ValueKind;
 
 /// What may stand in one place of the command line.
 #[derive(Clone, PartialEq, Eq)]
@@ -131,6 +131,6 @@ pub fn commands() -> impl Iterator<Item = &'static Command> {
 /// A flag that is called as a key of the file takes the words of that key, where it has some.
 fn choice(name: &str) -> Option<Words> {
     let key = KEYS.iter().find(|key| key.path == name)?;
-    let Kind::Choice(words) = key.kind else { return None };
+    let ValueKind::Choice(words) = key.kind else { return None };
     Some(Words::Choice(words.iter().map(|(word, _)| *word).collect()))
 }

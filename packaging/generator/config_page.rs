@@ -2,7 +2,7 @@
 
 use mtbox::config::key::Key;
 use mtbox::config::keys::KEYS;
-use mtbox::config::value::Kind;
+use mtbox::config::value::ValueKind;
 
 use super::roff::{Page, bold, italic, plain};
 
@@ -54,12 +54,12 @@ fn keys(page: &mut Page) {
 /// What a key takes: the words themselves where there are but a few.
 fn values(key: &Key) -> String {
     match key.kind {
-        Kind::Choice(words) => {
+        ValueKind::Choice(words) => {
             let words = words.iter().map(|(word, _)| format!("\"{word}\""));
             words.collect::<Vec<String>>().join(" | ")
         }
-        Kind::Secrets => "secret".to_string(),
-        Kind::DcOverrides => "list of IP:port".to_string(),
+        ValueKind::Secrets => "secret".to_string(),
+        ValueKind::DcOverrides => "list of IP:port".to_string(),
         kind => kind.name().to_string(),
     }
 }

@@ -14,12 +14,12 @@ mod cause;
 /// The latest refusals and broken sessions.
 #[derive(Default)]
 pub struct Recorder {
-    entries: Vec<Entry>,
+    entries: Vec<Incident>,
 }
 
 /// Something that happened once or more.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct Incident {
     /// To whom; `None` = a stranger.
     pub user: Option<UserId>,
     /// What.
@@ -72,7 +72,7 @@ impl Detail {
 impl Recorder {
     /// Notes that something happened now.
     pub fn note(&mut self, user: Option<UserId>, cause: Cause, detail: Detail, now_ms: u64) {
-        let is_it = |e: &Entry| e.user == user && e.cause == cause && e.detail.folds(&detail);
+        let is_it = |e: &Incident| e.user == user && e.cause == cause && e.detail.folds(&detail);
         if let Some(entry) = self.entries.iter_mut().find(|entry| is_it(entry)) {
             entry.count = entry.count.saturating_add(1);
             (entry.last_ms, entry.detail) = (now_ms, detail);
@@ -86,17 +86,17 @@ impl Recorder {
             self.entries.reserve_exact((MOST - self.entries.len()).min(GROWTH));
         }
         let (first_ms, last_ms) = (now_ms, now_ms);
-        self.entries.push(Entry { user, cause, detail, count: 1, first_ms, last_ms });
+        self.entries.push(Incident { user, cause, detail, count: 1, first_ms, last_ms });
     }
 
     /// Everything, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+    pub fn iter(&self) -> impl Iterator<Item = &Incident> {
         self.entries.iter()
     }
 
     /// What is known of a user, or of strangers; the latest first.
-    pub fn of(&self, user: Option<UserId>) -> Vec<&Entry> {
-        let mut found: Vec<&Entry> = self.entries.iter().filter(|e| e.user == user).collect();
+    pub fn of(&self, user: Option<UserId>) -> Vec<&Incident> {
+        let mut found: Vec<&Incident> = self.entries.iter().filter(|e| e.user == user).collect();
         found.sort_by_key(|entry| std::cmp::Reverse(entry.last_ms));
         found
     }
@@ -142,18 +142,19 @@ const MOST: usize = 224;
 /// Of them, those of strangers once there is no more room.
 const MOST_STRANGERS: usize = 64;
 const GROWTH: usize = 32;
-const _: () = assert!(MOST * size_of::<Entry>() <= 16 << 10);
+const _: () = assert!(MOST * size_of::<Incident>() <= 16 << 10);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::accounts::users::{Person, Users};
+    use crate::accounts::users::{ConfiguredUser, Users};
     use crate::proto::secret::Secret;
 
     fn ids(count: u8) -> Vec<UserId> {
         let secret = Secret::new([1; 16], b"h").unwrap();
         let names: Vec<String> = (0..count).map(|at| format!("u{at:03}")).collect();
-        let people = names.iter().map(|name| Person { name, secret: &secret, enabled: true });
+        let people =
+            names.iter().map(|name| ConfiguredUser { name, secret: &secret, enabled: true });
         let users = Users::new(people);
         users.ids().collect()
     }

@@ -7,7 +7,7 @@
 
 mod varint;
 
-use varint::{Reader, put_number, put_signed};
+use varint::{VarintReader, put_number, put_signed};
 
 use crate::util::sorted_map;
 
@@ -15,7 +15,7 @@ pub use varint::crc32;
 
 /// Of one person, over all restarts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Totals {
+pub struct UserTotals {
     /// Payload bytes from the client.
     pub bytes_in: u64,
     /// Payload bytes to the client.
@@ -28,7 +28,7 @@ pub struct Totals {
 
 /// What one person's counters say: since the start of this process.
 #[derive(Debug, Clone, Copy)]
-pub struct Counted<'a> {
+pub struct UserCounters<'a> {
     /// The name in `[secrets]`.
     pub name: &'a str,
     /// Payload bytes from the client.
@@ -41,9 +41,9 @@ pub struct Counted<'a> {
 
 /// Everybody who is, or lately was, in the config.
 #[derive(Debug, Default)]
-pub struct Ledger {
+pub struct Totals {
     /// In the order of the names; while a file is read, in that of the numbers.
-    accounts: Vec<(String, Account)>,
+    accounts: Vec<(String, TotalsEntry)>,
     /// Accounts are known by the order in which they came into the file; this is the next number.
     numbered: u64,
     /// The CRC-32 of the last batch.
@@ -51,17 +51,17 @@ pub struct Ledger {
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Account {
+struct TotalsEntry {
     /// The place in the file, once there.
     number: Option<u64>,
     is_here: bool,
     /// What it was when the counters of this process stood at zero. The byte counts may wrap below
-    /// zero, see [`Ledger::rebase`].
-    base: Totals,
+    /// zero, see [`Totals::rebase`].
+    base: UserTotals,
     /// What it is.
-    now: Totals,
+    now: UserTotals,
     /// What the file says.
-    filed: Totals,
+    filed: UserTotals,
 }
 
 /// Bytes to write, and what the ledger has to remember when they are written.
@@ -75,7 +75,7 @@ pub struct Batch {
 
 /// How reading ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
+pub enum LoadEnd {
     /// All of the file is good.
     Whole,
     /// It breaks off: what was being written when the power went.
@@ -84,38 +84,38 @@ pub enum Ending {
     Damaged,
 }
 
-impl Ledger {
+impl Totals {
     /// Reads a file up to the first batch that is not good. Gives back how many bytes are; 0 when
     /// even the head is incomplete. `None` = this is no ledger, or not one of this version.
-    pub fn read(bytes: &[u8]) -> Option<(Self, usize, Ending)> {
+    pub fn read(bytes: &[u8]) -> Option<(Self, usize, LoadEnd)> {
         let mut ledger = Self::default();
         let Some(batches) = bytes.strip_prefix(HEAD) else {
-            let ending = if bytes.is_empty() { Ending::Whole } else { Ending::Cut };
+            let ending = if bytes.is_empty() { LoadEnd::Whole } else { LoadEnd::Cut };
             return HEAD.starts_with(bytes).then_some((ledger, 0, ending));
         };
         let mut rest = batches;
         let ending = loop {
-            let mut reader = Reader(rest);
+            let mut reader = VarintReader(rest);
             let Some(content) = reader.number().and_then(|length| reader.take(length)) else {
                 // The power goes during one batch, and few are longer than this.
                 break match rest.len() {
-                    0 => Ending::Whole,
-                    left if left <= 2 * FULL => Ending::Cut,
-                    _ => Ending::Damaged,
+                    0 => LoadEnd::Whole,
+                    left if left <= 2 * FULL => LoadEnd::Cut,
+                    _ => LoadEnd::Damaged,
                 };
             };
             let covered = rest.len() - reader.0.len();
             let (Some(sum), Some(covered)) = (reader.take(SUM), rest.get(..covered)) else {
-                break Ending::Cut;
+                break LoadEnd::Cut;
             };
             let chain = crc32(ledger.chain, covered);
             if content.is_empty() || *sum != chain.to_le_bytes() {
                 // Some filesystems make a file longer before they fill it.
                 let is_blank = rest.iter().all(|byte| *byte == 0);
-                break if is_blank { Ending::Cut } else { Ending::Damaged };
+                break if is_blank { LoadEnd::Cut } else { LoadEnd::Damaged };
             }
             if ledger.take(content).is_none() {
-                break Ending::Damaged;
+                break LoadEnd::Damaged;
             }
             ledger.chain = chain;
             rest = reader.0;
@@ -128,7 +128,7 @@ impl Ledger {
     /// Takes a batch all or nothing. Its sum is right, so only a foreign hand can have made what
     /// is refused here.
     fn take(&mut self, content: &[u8]) -> Option<()> {
-        let (mut reader, known) = (Reader(content), self.accounts.len());
+        let (mut reader, known) = (VarintReader(content), self.accounts.len());
         let mut before = Vec::new();
         while !reader.0.is_empty() {
             let entry = self.entry(&mut reader, &mut before);
@@ -147,13 +147,17 @@ impl Ledger {
     }
 
     /// Takes one entry; `before` gets what was there, and where.
-    fn entry(&mut self, reader: &mut Reader<'_>, before: &mut Vec<(usize, Account)>) -> Option<()> {
+    fn entry(
+        &mut self,
+        reader: &mut VarintReader<'_>,
+        before: &mut Vec<(usize, TotalsEntry)>,
+    ) -> Option<()> {
         let (place, has_left) = match reader.number()?.checked_sub(1) {
             None => {
                 let length = reader.number().filter(|length| *length <= MOST_NAME)?;
                 let name = std::str::from_utf8(reader.take(length)?).ok()?.to_owned();
                 let place = self.accounts.len();
-                let account = Account { number: Some(place as u64), ..Account::default() };
+                let account = TotalsEntry { number: Some(place as u64), ..TotalsEntry::default() };
                 self.accounts.push((name, account));
                 (place, true)
             }
@@ -172,15 +176,15 @@ impl Ledger {
         Some(())
     }
 
-    fn find(&self, name: &str) -> Option<&Account> {
+    fn find(&self, name: &str) -> Option<&TotalsEntry> {
         let place = sorted_map::find(&self.accounts, name)?;
         self.accounts.get(place).map(|(_, account)| account)
     }
 
     /// Who is not among the first `known` is added behind, out of order.
-    fn find_or_add(&mut self, name: &str, known: usize) -> Option<&mut Account> {
+    fn find_or_add(&mut self, name: &str, known: usize) -> Option<&mut TotalsEntry> {
         let place = sorted_map::find(self.accounts.get(..known)?, name).unwrap_or_else(|| {
-            self.accounts.push((name.to_owned(), Account::default()));
+            self.accounts.push((name.to_owned(), TotalsEntry::default()));
             self.accounts.len() - 1
         });
         self.accounts.get_mut(place).map(|(_, account)| account)
@@ -189,12 +193,16 @@ impl Ledger {
     /// Takes everybody's counters, and who is still there. Whoever is not keeps what there was
     /// for 90 days, as long as there are not many more of those than of the others: a person who
     /// was removed by mistake and comes back finds everything. `wall_s` is the time, if known.
-    pub fn settle<'a>(&mut self, people: impl Iterator<Item = Counted<'a>>, wall_s: Option<u64>) {
+    pub fn settle<'a>(
+        &mut self,
+        people: impl Iterator<Item = UserCounters<'a>>,
+        wall_s: Option<u64>,
+    ) {
         for (_, account) in &mut self.accounts {
             account.is_here = false;
         }
         let known = self.accounts.len();
-        for Counted { name, bytes_in, bytes_out, seen_s } in people {
+        for UserCounters { name, bytes_in, bytes_out, seen_s } in people {
             let Some(account) = self.find_or_add(name, known) else { continue };
             let base = &mut account.base;
             if wall_s.is_some_and(|wall_s| base.seen_s > wall_s.saturating_add(YEAR_S)) {
@@ -202,7 +210,7 @@ impl Ledger {
                 base.seen_s = 0;
             }
             account.is_here = true;
-            account.now = Totals {
+            account.now = UserTotals {
                 bytes_in: base.bytes_in.wrapping_add(bytes_in),
                 bytes_out: base.bytes_out.wrapping_add(bytes_out),
                 seen_s: base.seen_s.max(seen_s.unwrap_or(0).min(LAST_S)),
@@ -230,7 +238,7 @@ impl Ledger {
         };
         self.accounts.retain(|(_, account)| account.is_here || !is_over(account.now.left_s));
         // Who left at an unknown time may have left just now.
-        let left_at = |account: &Account| match account.now.left_s {
+        let left_at = |account: &TotalsEntry| match account.now.left_s {
             0 => u64::MAX,
             known => known,
         };
@@ -249,7 +257,7 @@ impl Ledger {
 
     /// What somebody's counters have to be added to, wrapping, and when they were last seen before
     /// this process began.
-    pub fn base(&self, name: &str) -> Totals {
+    pub fn base(&self, name: &str) -> UserTotals {
         self.find(name).map(|account| account.base).unwrap_or_default()
     }
 
@@ -263,7 +271,7 @@ impl Ledger {
         self.accounts.is_empty()
     }
 
-    /// Whether [`Ledger::batch`] would have something to say.
+    /// Whether [`Totals::batch`] would have something to say.
     pub fn has_news(&self) -> bool {
         self.accounts.iter().any(|(_, account)| account.now != account.filed)
     }
@@ -271,7 +279,7 @@ impl Ledger {
     /// What has changed since the file was last written, to be appended to it. Nothing when
     /// nothing has.
     pub fn batch(&self) -> Batch {
-        let mut writer = Writer { chain: self.chain, ..Writer::default() };
+        let mut writer = BatchWriter { chain: self.chain, ..BatchWriter::default() };
         for (name, account) in &self.accounts {
             if account.now != account.filed {
                 writer.put(name, account.number, &account.filed, &account.now);
@@ -283,8 +291,8 @@ impl Ledger {
 
     /// A file that says the same and is as short as it can be.
     pub fn whole(&self) -> Batch {
-        let mut writer = Writer { out: HEAD.to_vec(), ..Writer::default() };
-        let nothing = Totals::default();
+        let mut writer = BatchWriter { out: HEAD.to_vec(), ..BatchWriter::default() };
+        let nothing = UserTotals::default();
         for (name, account) in &self.accounts {
             if account.now != nothing {
                 writer.put(name, None, &nothing, &account.now);
@@ -301,7 +309,7 @@ impl Ledger {
         if batch.is_whole {
             self.numbered = 0;
             for (_, account) in &mut self.accounts {
-                (account.number, account.filed) = (None, Totals::default());
+                (account.number, account.filed) = (None, UserTotals::default());
             }
         }
         for (_, account) in &mut self.accounts {
@@ -328,13 +336,13 @@ impl Ledger {
             let now =
                 |file: u64, now: u64, filed: u64| file.saturating_add(now.saturating_sub(filed));
             account.is_here = was.is_here;
-            account.base = Totals {
+            account.base = UserTotals {
                 bytes_in: base(filed.bytes_in, was.base.bytes_in, was.filed.bytes_in),
                 bytes_out: base(filed.bytes_out, was.base.bytes_out, was.filed.bytes_out),
                 seen_s: filed.seen_s.max(was.base.seen_s),
                 left_s: was.base.left_s,
             };
-            account.now = Totals {
+            account.now = UserTotals {
                 bytes_in: now(filed.bytes_in, was.now.bytes_in, was.filed.bytes_in),
                 bytes_out: now(filed.bytes_out, was.now.bytes_out, was.filed.bytes_out),
                 seen_s: filed.seen_s.max(was.now.seen_s),
@@ -347,14 +355,14 @@ impl Ledger {
 
 /// Batches in the making.
 #[derive(Default)]
-struct Writer {
+struct BatchWriter {
     out: Vec<u8>,
     content: Vec<u8>,
     chain: u32,
 }
 
-impl Writer {
-    fn put(&mut self, name: &str, number: Option<u64>, before: &Totals, now: &Totals) {
+impl BatchWriter {
+    fn put(&mut self, name: &str, number: Option<u64>, before: &UserTotals, now: &UserTotals) {
         let out = &mut self.content;
         let has_left = number.is_none() || before.left_s != now.left_s;
         match number {

@@ -72,7 +72,7 @@ impl User {
 
 /// One person as the config has it.
 #[derive(Debug, Clone, Copy)]
-pub struct Person<'a> {
+pub struct ConfiguredUser<'a> {
     /// The name in `[secrets]`.
     pub name: &'a str,
     /// The key and the host.
@@ -83,7 +83,7 @@ pub struct Person<'a> {
 
 /// What [`Users::reload`] did.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Change {
+pub struct ReloadChange {
     /// Who was not there before.
     pub added: usize,
     /// Who is not there any more.
@@ -123,7 +123,7 @@ impl Users {
     /// # Panics
     /// When there are more than 65,535 users, which a config file of the permitted size cannot
     /// hold.
-    pub fn new<'a>(people: impl Iterator<Item = Person<'a>>) -> Self {
+    pub fn new<'a>(people: impl Iterator<Item = ConfiguredUser<'a>>) -> Self {
         let mut users = Self::default();
         users.reload(people);
         users
@@ -134,8 +134,8 @@ impl Users {
     ///
     /// # Panics
     /// As [`Users::new`]; places are given away again, so that reloads do not add up.
-    pub fn reload<'a>(&mut self, people: impl Iterator<Item = Person<'a>>) -> Change {
-        let mut change = Change::default();
+    pub fn reload<'a>(&mut self, people: impl Iterator<Item = ConfiguredUser<'a>>) -> ReloadChange {
+        let mut change = ReloadChange::default();
         let before = std::mem::take(&mut self.sorted);
         // A place or a host that this very reload sets free may still be in somebody's hands.
         let mut is_here = vec![false; self.list.len()];
@@ -170,9 +170,9 @@ impl Users {
     fn keep(
         &mut self,
         id: UserId,
-        person: Person<'_>,
+        person: ConfiguredUser<'_>,
         host: HostId,
-        change: &mut Change,
+        change: &mut ReloadChange,
     ) -> UserId {
         let user = self.get_mut(id);
         let is_rotated = user.key != *person.secret.key() || user.host != host;
@@ -189,7 +189,7 @@ impl Users {
         id
     }
 
-    fn add(&mut self, person: Person<'_>, host: HostId, free: Option<usize>) -> UserId {
+    fn add(&mut self, person: ConfiguredUser<'_>, host: HostId, free: Option<usize>) -> UserId {
         let user = User {
             name: person.name.to_owned(),
             key: *person.secret.key(),
@@ -215,7 +215,12 @@ impl Users {
     }
 
     /// The host of this name; a new one takes a free place.
-    fn host_for(&mut self, name: &[u8], free: &mut Vec<usize>, change: &mut Change) -> HostId {
+    fn host_for(
+        &mut self,
+        name: &[u8],
+        free: &mut Vec<usize>,
+        change: &mut ReloadChange,
+    ) -> HostId {
         let known = self.hosts.iter().position(|host| host.name == name);
         if let Some(at) = known.filter(|at| !free.contains(at)) {
             return HostId(index(at));
@@ -237,7 +242,7 @@ impl Users {
     }
 
     /// Puts everybody where they belong now; who was there keeps the order.
-    fn sort_hosts(&mut self, is_here: &[bool], change: &mut Change) {
+    fn sort_hosts(&mut self, is_here: &[bool], change: &mut ReloadChange) {
         let Self { list, hosts, sorted, .. } = self;
         let mut is_placed = vec![false; list.len()];
         for (at, host) in hosts.iter_mut().enumerate() {
@@ -361,12 +366,12 @@ impl Users {
 /// address, since a family sits behind one. A collision only costs a few HMACs.
 #[derive(Default)]
 struct Hints {
-    slots: Vec<Hint>,
+    slots: Vec<AddressHint>,
     hash: RandomState,
 }
 
 #[derive(Clone, Copy, Default)]
-struct Hint {
+struct AddressHint {
     tag: u32,
     users: [Option<UserId>; HINTED],
 }
@@ -377,7 +382,7 @@ impl Hints {
         // A lone user needs no hint; the table grows with the number of people, within bounds.
         let slots = if users < 2 { 0 } else { (users * 4).next_power_of_two().clamp(16, 1024) };
         if slots != self.slots.len() {
-            self.slots = vec![Hint::default(); slots];
+            self.slots = vec![AddressHint::default(); slots];
         }
         for user in self.slots.iter_mut().flat_map(|hint| &mut hint.users) {
             *user = user.filter(|id| is_here(*id));
@@ -401,7 +406,7 @@ impl Hints {
         let Some((slot, tag)) = self.place(addr) else { return };
         let hint = &mut self.slots[slot];
         if hint.tag != tag {
-            *hint = Hint { tag, users: [None; HINTED] };
+            *hint = AddressHint { tag, users: [None; HINTED] };
         }
         let at = hint.users.iter().position(|u| *u == Some(id)).unwrap_or(HINTED - 1);
         hint.users[..=at].rotate_right(1);

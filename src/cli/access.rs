@@ -4,9 +4,9 @@
 use std::net::IpAddr;
 
 use super::{Failure, complain, public_ip, qr, run, say};
-use crate::cli::args::{Flag, Given};
+use crate::cli::args::{Flag, ParsedArgs};
 use crate::cli::json::Json;
-use crate::cli::public_addrs::{Reach, Stated};
+use crate::cli::public_addrs::{AddressFlags, PublicAddrs};
 use crate::config::addresses;
 use crate::config::settings::{Settings, UserSettings};
 use crate::config::suggest::nearest;
@@ -14,8 +14,8 @@ use crate::io::ifaces;
 use crate::proto::secret::{tg_link, tme_link};
 
 /// Prints the JSON.
-pub fn access(given: &Given) -> Result<(), Failure> {
-    let stated = Stated {
+pub fn access(given: &ParsedArgs) -> Result<(), Failure> {
+    let stated = AddressFlags {
         ipv4: given.parsed("ipv4", addresses::ip)?,
         ipv6: given.parsed("ipv6", addresses::ip)?,
     };
@@ -23,7 +23,7 @@ pub fn access(given: &Given) -> Result<(), Failure> {
     let path = run::config_path(given)?;
     let settings = run::load(&path)?.settings;
     let users = chosen(&settings, given.text("user")?)?;
-    let reach = Reach::of(&settings, stated, &ifaces::addresses());
+    let reach = PublicAddrs::of(&settings, stated, &ifaces::addresses());
     let (reach, outcome) = public_ip::completed(reach, stated, &settings);
     if let Err(why) = outcome {
         complain(&why);
@@ -53,14 +53,19 @@ pub fn access(given: &Given) -> Result<(), Failure> {
 }
 
 /// The links of one user: from everywhere first, then those for the own network.
-pub fn plain_links(user: &UserSettings, reach: &Reach, port: u16, hex: bool) -> Vec<String> {
+pub fn plain_links(user: &UserSettings, reach: &PublicAddrs, port: u16, hex: bool) -> Vec<String> {
     let secret = if hex { user.secret.to_hex() } else { user.secret.to_base64() };
     let ips = reach.public().into_iter().chain(reach.lan.iter().copied());
     ips.map(|ip| tg_link(&ip.to_string(), port, &secret)).collect()
 }
 
 /// The first link of each user as a picture, with the link below it.
-fn pictures(users: &[&UserSettings], reach: &Reach, port: u16, hex: bool) -> Result<(), Failure> {
+fn pictures(
+    users: &[&UserSettings],
+    reach: &PublicAddrs,
+    port: u16,
+    hex: bool,
+) -> Result<(), Failure> {
     for user in users {
         let links = plain_links(user, reach, port, hex);
         let Some(link) = links.first() else {
@@ -90,7 +95,7 @@ fn chosen<'a>(
     Err(Failure::trouble(format!("no user is called {name:?}{guess}")))
 }
 
-fn document(users: &[&UserSettings], reach: &Reach, port: u16, hex: bool) -> Json {
+fn document(users: &[&UserSettings], reach: &PublicAddrs, port: u16, hex: bool) -> Json {
     let mut fields = Vec::new();
     let mut put = |name: &str, value: Json| fields.push((name.to_string(), value));
     if let Some(first) = users.first() {

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::config::settings::{Endpoint, Settings};
+use crate::config::settings::{HttpBind, Settings};
 use crate::proto::url::percent_encoded;
 
 /// An answer: the number in its status line, and the body.
-pub struct Answer {
+pub struct AdminReply {
     /// 200, 404, …
     pub status: u16,
     /// What was said.
@@ -25,7 +25,7 @@ pub struct Answer {
 ///
 /// # Errors
 /// One line that says what to do.
-pub fn proxy(settings: &Settings, page: &str) -> Result<Answer, String> {
+pub fn proxy(settings: &Settings, page: &str) -> Result<AdminReply, String> {
     let Some(endpoint) = &settings.api_bind else { return Err(NO_API.to_owned()) };
     let trouble = |e: io::Error| match e.kind() {
         io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
@@ -47,15 +47,15 @@ pub fn quoted(name: &str) -> String {
 }
 
 /// The raw answer, within `patience` from the first byte to the last.
-fn get(endpoint: &Endpoint, page: &str, patience: Duration) -> io::Result<Vec<u8>> {
+fn get(endpoint: &HttpBind, page: &str, patience: Duration) -> io::Result<Vec<u8>> {
     let until = Instant::now() + patience;
     match endpoint {
-        Endpoint::Tcp(addr) => {
+        HttpBind::Tcp(addr) => {
             let stream = TcpStream::connect_timeout(&reachable(*addr), patience)?;
             stream.set_write_timeout(Some(patience))?;
             exchange(stream, page, until, |stream, left| stream.set_read_timeout(Some(left)))
         }
-        Endpoint::Unix(path) => {
+        HttpBind::Unix(path) => {
             let stream = connect_unix(path, patience)?;
             exchange(stream, page, until, |stream, left| stream.set_read_timeout(Some(left)))
         }
@@ -105,11 +105,11 @@ fn reachable(mut addr: SocketAddr) -> SocketAddr {
     addr
 }
 
-fn read(answer: &[u8]) -> Option<Answer> {
+fn read(answer: &[u8]) -> Option<AdminReply> {
     let text = str::from_utf8(answer).ok()?;
     let (head, body) = text.split_once("\r\n\r\n")?;
     let status = head.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;
-    Some(Answer { status, body: body.to_owned() })
+    Some(AdminReply { status, body: body.to_owned() })
 }
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -154,7 +154,7 @@ mod tests {
         use std::net::TcpListener;
         for dribbles in [false, true] {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-            let endpoint = Endpoint::Tcp(listener.local_addr().unwrap());
+            let endpoint = HttpBind::Tcp(listener.local_addr().unwrap());
             let other = std::thread::spawn(move || {
                 let (mut stream, _) = listener.accept().unwrap();
                 while dribbles && stream.write_all(b"x").is_ok() {

@@ -27,7 +27,7 @@ pub struct Command {
     /// Exit code when the arguments make no sense.
     pub usage_code: u8,
     /// Does it.
-    pub run: fn(&Given) -> Result<(), Failure>,
+    pub run: fn(&ParsedArgs) -> Result<(), Failure>,
 }
 
 impl Command {
@@ -99,23 +99,23 @@ impl Flag {
 }
 
 /// What the arguments ask for.
-pub enum Asked {
+pub enum Invocation {
     /// `--version`.
     Version,
     /// `--help`, of a command if one was named before.
     Help(Option<&'static Command>),
     /// A command, with what it needs.
-    Run(&'static Command, Given),
+    Run(&'static Command, ParsedArgs),
 }
 
 /// What was given to a command; holds as many positionals as its table says.
 #[derive(Debug, Default)]
-pub struct Given {
+pub struct ParsedArgs {
     positionals: Vec<OsString>,
     flags: Vec<(&'static str, OsString)>,
 }
 
-impl Given {
+impl ParsedArgs {
     /// How many positionals there are.
     pub fn count(&self) -> usize {
         self.positionals.len()
@@ -171,11 +171,11 @@ impl Given {
 /// named.
 pub fn read(
     arguments: impl Iterator<Item = OsString>,
-) -> Result<Asked, (Option<&'static Command>, String)> {
+) -> Result<Invocation, (Option<&'static Command>, String)> {
     let mut parser = Parser::from_args(arguments);
     let command = match parser.next().map_err(|fault| (None, fault.to_string()))? {
-        Some(Arg::Short('h') | Arg::Long("help")) => return Ok(Asked::Help(None)),
-        Some(Arg::Short('v') | Arg::Long("version")) => return Ok(Asked::Version),
+        Some(Arg::Short('h') | Arg::Long("help")) => return Ok(Invocation::Help(None)),
+        Some(Arg::Short('v') | Arg::Long("version")) => return Ok(Invocation::Version),
         Some(Arg::Value(name)) => {
             let second = second_word(&name, &mut parser).map_err(|fault| (None, fault))?;
             named(&name, second.as_deref()).map_err(|fault| (None, fault))?
@@ -231,12 +231,12 @@ fn nothing_asked() -> String {
     format!("no command; write one of {}, or see mtbox --help", names.join(", "))
 }
 
-fn read_rest(command: &'static Command, parser: &mut Parser) -> Result<Asked, String> {
-    let mut given = Given::default();
+fn read_rest(command: &'static Command, parser: &mut Parser) -> Result<Invocation, String> {
+    let mut given = ParsedArgs::default();
     while let Some(argument) = parser.next().map_err(|fault| fault.to_string())? {
         let flag = match &argument {
-            Arg::Short('h') | Arg::Long("help") => return Ok(Asked::Help(Some(command))),
-            Arg::Short('v') | Arg::Long("version") => return Ok(Asked::Version),
+            Arg::Short('h') | Arg::Long("help") => return Ok(Invocation::Help(Some(command))),
+            Arg::Short('v') | Arg::Long("version") => return Ok(Invocation::Version),
             Arg::Short(short) => command.flags.iter().find(|flag| flag.short == Some(*short)),
             Arg::Long(long) => command.flags.iter().find(|flag| flag.long == *long),
             Arg::Value(value) => {
@@ -262,7 +262,7 @@ fn read_rest(command: &'static Command, parser: &mut Parser) -> Result<Asked, St
         Some(extra) => {
             Err(format!("unexpected argument {extra:?}; see mtbox {} --help", command.name))
         }
-        None => Ok(Asked::Run(command, given)),
+        None => Ok(Invocation::Run(command, given)),
     }
 }
 

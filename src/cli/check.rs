@@ -1,13 +1,13 @@
 //! `mtbox check CONFIG`: every complaint about a file on stderr, and a verdict.
 
 use super::{Failure, complain_bare, egress_summary, run, say};
-use crate::cli::args::Given;
+use crate::cli::args::ParsedArgs;
 use crate::config::load;
 use crate::config::report::Severity;
 
 /// Prints `ok: ..` if the file can be used, and what it makes the program ask of the outside. A
 /// file that cannot be read is a usage error.
-pub fn check(given: &Given) -> Result<(), Failure> {
+pub fn check(given: &ParsedArgs) -> Result<(), Failure> {
     let path = run::config_path(given)?;
     let bytes = load::read(&path)
         .map_err(|fault| Failure::Usage(format!("cannot read config file {path:?}: {fault}")))?;

@@ -1,10 +1,10 @@
 //! `mtbox explain CONFIG [NAME]`: asks the running proxy why somebody was refused.
 
 use super::{Failure, admin_client, run, say};
-use crate::cli::args::Given;
+use crate::cli::args::ParsedArgs;
 
 /// Prints the answer.
-pub fn explain(given: &Given) -> Result<(), Failure> {
+pub fn explain(given: &ParsedArgs) -> Result<(), Failure> {
     let name = match given.count() {
         0 | 1 => "",
         _ => given.text_at(1, "NAME")?,

@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 
 use super::{Failure, complain, say};
-use crate::cli::args::Given;
+use crate::cli::args::ParsedArgs;
 use crate::proto::secret::{HostFault, Secret};
 
 /// Prints a fresh secret for the host.
-pub fn generate_secret(given: &Given) -> Result<(), Failure> {
+pub fn generate_secret(given: &ParsedArgs) -> Result<(), Failure> {
     let host = given.text_at(0, "HOST")?;
     let secret = fresh(host)?;
     if let Some(doubt) = doubt(host) {

@@ -2,8 +2,8 @@
 //! reload brings.
 
 use super::Failure;
-use crate::cli::args::{Flag, Given};
-use crate::config::partial::Draft;
+use crate::cli::args::{Flag, ParsedArgs};
+use crate::config::partial::PartialSettings;
 use crate::config::settings::LogChoice;
 use crate::config::value::{LOG_FORMAT, LOG_LEVEL, LOG_TO};
 
@@ -18,8 +18,8 @@ pub const TO: Flag =
     Flag::with_value(None, "log-to", "WORD", "where the log goes: stderr, syslog or journal");
 
 /// What was given of them.
-pub fn read(given: &Given) -> Result<LogChoice, Failure> {
-    let mut draft = Draft::default();
+pub fn read(given: &ParsedArgs) -> Result<LogChoice, Failure> {
+    let mut draft = PartialSettings::default();
     for (flag, choices) in [(LEVEL, LOG_LEVEL), (FORMAT, LOG_FORMAT), (TO, LOG_TO)] {
         let Some(word) = given.text(flag.long)? else { continue };
         let choice = choices.iter().find(|(choice, _)| choice.eq_ignore_ascii_case(word));
@@ -35,13 +35,13 @@ pub fn read(given: &Given) -> Result<LogChoice, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::args::{self, Asked};
+    use super::super::args::{self, Invocation};
     use super::*;
     use crate::config::settings::{LogFormat, LogLevel, LogSettings, LogTo};
 
     fn choice(words: &[&str]) -> Result<LogChoice, Failure> {
         match args::read(words.iter().map(Into::into)) {
-            Ok(Asked::Run(_, given)) => read(&given),
+            Ok(Invocation::Run(_, given)) => read(&given),
             Ok(_) | Err(_) => panic!("{words:?}"),
         }
     }

@@ -27,7 +27,7 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
-use args::{Argument, Asked, Command, Flag};
+use args::{Argument, Command, Flag, Invocation};
 
 /// Why a command did not do what it was asked.
 #[derive(Debug, PartialEq, Eq)]
@@ -56,19 +56,19 @@ pub fn main() -> ExitCode {
 
 fn dispatch(arguments: impl Iterator<Item = OsString>) -> u8 {
     let (command, outcome) = match args::read(arguments) {
-        Ok(Asked::Version) => {
+        Ok(Invocation::Version) => {
             say(&format!("{}\n", help::version()));
             return SUCCESS;
         }
-        Ok(Asked::Help(None)) => {
+        Ok(Invocation::Help(None)) => {
             say(&help::overview());
             return SUCCESS;
         }
-        Ok(Asked::Help(Some(command))) => {
+        Ok(Invocation::Help(Some(command))) => {
             say(&help::of(command));
             return SUCCESS;
         }
-        Ok(Asked::Run(command, given)) => (Some(command), (command.run)(&given)),
+        Ok(Invocation::Run(command, given)) => (Some(command), (command.run)(&given)),
         Err((command, fault)) => (command, Err(Failure::Usage(fault))),
     };
     match outcome {
@@ -105,7 +105,7 @@ pub fn complain_bare(line: &str) {
 /// Whether this build has a doctor; the mini flavour sends for one.
 const HAS_DOCTOR: bool = cfg!(feature = "doctor");
 
-fn no_doctor(_: &args::Given) -> Result<(), Failure> {
+fn no_doctor(_: &args::ParsedArgs) -> Result<(), Failure> {
     Err(Failure::trouble(
         "this build has no doctor; run the full mtbox with the same config, on any machine of this \
          network",

@@ -8,7 +8,7 @@ use crate::config::settings::Settings;
 
 /// The addresses for links.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Reach {
+pub struct PublicAddrs {
     /// From everywhere, over IPv4.
     pub ipv4: Option<IpAddr>,
     /// From everywhere, over IPv6.
@@ -17,7 +17,7 @@ pub struct Reach {
     pub lan: Vec<IpAddr>,
 }
 
-impl Reach {
+impl PublicAddrs {
     /// The addresses from everywhere.
     pub fn public(&self) -> Vec<IpAddr> {
         self.ipv4.into_iter().chain(self.ipv6).collect()
@@ -25,7 +25,7 @@ impl Reach {
 
     /// Adds what the listeners and the interfaces tell to what is stated. Interfaces count only
     /// where a listener takes every address.
-    pub fn of(settings: &Settings, stated: Stated, interfaces: &[IpAddr]) -> Self {
+    pub fn of(settings: &Settings, stated: AddressFlags, interfaces: &[IpAddr]) -> Self {
         let binds = settings.binds.iter().map(|bind| bind.ip());
         let mut own: Vec<IpAddr> = binds.filter(|ip| !ip.is_unspecified()).collect();
         if settings.binds.iter().any(|bind| bind.ip().is_unspecified()) {
@@ -50,7 +50,7 @@ impl Reach {
 
 /// What flags say, which goes before what the file says.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Stated {
+pub struct AddressFlags {
     /// `--ipv4`.
     pub ipv4: Option<IpAddr>,
     /// `--ipv6`.
@@ -135,27 +135,30 @@ mod tests {
     fn interfaces_count_only_where_every_address_is_taken() {
         let interfaces =
             ips(&["127.0.0.1", "192.168.1.2", "8.8.8.8", "9.9.9.9", "fe80::1", "fd00::2"]);
-        let any = Reach::of(&settings("\"0.0.0.0:1\"", ""), Stated::default(), &interfaces);
+        let any =
+            PublicAddrs::of(&settings("\"0.0.0.0:1\"", ""), AddressFlags::default(), &interfaces);
         assert_eq!(any.ipv4, Some("8.8.8.8".parse().unwrap()));
         assert_eq!(any.ipv6, None);
         assert_eq!(any.lan, ips(&["192.168.1.2", "fd00::2"]));
-        let one = Reach::of(&settings("\"10.0.0.1:1\"", ""), Stated::default(), &interfaces);
-        assert_eq!(one, Reach { lan: ips(&["10.0.0.1"]), ..Reach::default() });
-        let none = Reach::of(&settings("\"127.0.0.1:1\"", ""), Stated::default(), &interfaces);
-        assert_eq!(none, Reach::default());
+        let one =
+            PublicAddrs::of(&settings("\"10.0.0.1:1\"", ""), AddressFlags::default(), &interfaces);
+        assert_eq!(one, PublicAddrs { lan: ips(&["10.0.0.1"]), ..PublicAddrs::default() });
+        let none =
+            PublicAddrs::of(&settings("\"127.0.0.1:1\"", ""), AddressFlags::default(), &interfaces);
+        assert_eq!(none, PublicAddrs::default());
     }
 
     #[test]
     fn flags_go_before_the_file_and_the_file_before_the_machine() {
         let file = "public-ipv4 = \"7.7.7.7\"\npublic-ipv6 = \"7.7.7.8\"";
         let settings = settings("[\"8.8.8.8:1\", \"[::]:1\"]", file);
-        let by_file = Reach::of(&settings, Stated::default(), &[]);
+        let by_file = PublicAddrs::of(&settings, AddressFlags::default(), &[]);
         assert_eq!(by_file.public(), ips(&["7.7.7.7", "7.7.7.8"]));
         let ip = |text: &str| Some(text.parse().unwrap());
-        let stated = Stated { ipv4: ip("6.6.6.6"), ipv6: ip("2001:db8::6") };
-        let by_flag = Reach::of(&settings, stated, &[]);
+        let stated = AddressFlags { ipv4: ip("6.6.6.6"), ipv6: ip("2001:db8::6") };
+        let by_flag = PublicAddrs::of(&settings, stated, &[]);
         assert_eq!(by_flag.public(), ips(&["6.6.6.6", "2001:db8::6"]));
-        let wrong = Stated { ipv4: ip("2001:db8::6"), ipv6: None };
-        assert_eq!(Reach::of(&settings, wrong, &[]).ipv4, None);
+        let wrong = AddressFlags { ipv4: ip("2001:db8::6"), ipv6: None };
+        assert_eq!(PublicAddrs::of(&settings, wrong, &[]).ipv4, None);
     }
 }

@@ -5,13 +5,13 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::cli::public_addrs::{Reach, Stated};
+use crate::cli::public_addrs::{AddressFlags, PublicAddrs};
 use crate::config::HAS_TLS;
 use crate::config::settings::Settings;
-use crate::daemon::fetch::connection::{Place, Via};
-use crate::daemon::fetch::standalone::Alone;
-use crate::daemon::fetch::{Errand, Step, Target};
-use crate::proto::http1_client::{self, Progress, Response};
+use crate::daemon::fetch::connection::{FetchRoute, HostOrAddr};
+use crate::daemon::fetch::standalone::Standalone;
+use crate::daemon::fetch::{FetchTarget, FetchTask, TaskStep};
+use crate::proto::http1_client::{self, BodyProgress, Response};
 use crate::proto::url::Url;
 
 /// Fills in what neither the operator nor the machine tells. An operator who has stated one
@@ -19,7 +19,11 @@ use crate::proto::url::Url;
 ///
 /// # Errors
 /// Why no address is known even now, if somebody was asked; one line.
-pub fn complete(reach: &mut Reach, stated: Stated, alone: &mut Alone) -> Result<(), String> {
+pub fn complete(
+    reach: &mut PublicAddrs,
+    stated: AddressFlags,
+    alone: &mut Standalone,
+) -> Result<(), String> {
     let Some(url) = whom_to_ask(reach, stated, &alone.world.settings) else { return Ok(()) };
     let told = ask(&url, reach.ipv4.is_none(), reach.ipv6.is_none(), alone);
     let faults = [&told.v4, &told.v6].into_iter().filter_map(|told| told.as_ref().err());
@@ -33,21 +37,21 @@ pub fn complete(reach: &mut Reach, stated: Stated, alone: &mut Alone) -> Result<
 
 /// The same for a command that has nothing else to ask.
 pub fn completed(
-    mut reach: Reach,
-    stated: Stated,
+    mut reach: PublicAddrs,
+    stated: AddressFlags,
     settings: &Settings,
-) -> (Reach, Result<(), String>) {
+) -> (PublicAddrs, Result<(), String>) {
     if whom_to_ask(&reach, stated, settings).is_none() {
         return (reach, Ok(()));
     }
-    let outcome = Alone::new(settings.clone())
+    let outcome = Standalone::new(settings.clone())
         .map_err(|e| e.to_string())
         .and_then(|mut alone| complete(&mut reach, stated, &mut alone));
     (reach, outcome)
 }
 
 /// `None` = nobody: all is known, or stated, or nobody may be asked.
-fn whom_to_ask(reach: &Reach, stated: Stated, settings: &Settings) -> Option<Url> {
+fn whom_to_ask(reach: &PublicAddrs, stated: AddressFlags, settings: &Settings) -> Option<Url> {
     let words = [stated.ipv4, stated.ipv6, settings.public_ipv4, settings.public_ipv6];
     let is_said = words.iter().any(Option::is_some);
     let is_known = reach.ipv4.is_some() && reach.ipv6.is_some();
@@ -55,48 +59,50 @@ fn whom_to_ask(reach: &Reach, stated: Stated, settings: &Settings) -> Option<Url
 }
 
 /// What was told over each family.
-struct Told {
+struct ReportedAddrs {
     v4: Result<IpAddr, String>,
     v6: Result<IpAddr, String>,
 }
 
-impl Told {
+impl ReportedAddrs {
     fn nothing(why: &str) -> Self {
         Self { v4: Err(why.to_owned()), v6: Err(why.to_owned()) }
     }
 }
 
-fn ask(url: &Url, wants_v4: bool, wants_v6: bool, alone: &mut Alone) -> Told {
+fn ask(url: &Url, wants_v4: bool, wants_v6: bool, alone: &mut Standalone) -> ReportedAddrs {
     if url.scheme == "https" && !HAS_TLS {
-        return Told::nothing("this build has no https; set network.public-ip-url to an http page");
+        return ReportedAddrs::nothing(
+            "this build has no https; set network.public-ip-url to an http page",
+        );
     }
     let until = alone.from_now(LIMIT);
     let ips = alone.lookup(std::slice::from_ref(&url.host), LIMIT).pop().unwrap_or_default();
     if ips.is_empty() {
-        return Told::nothing("its name cannot be found");
+        return ReportedAddrs::nothing("its name cannot be found");
     }
     let question = |is_v4: bool| {
         let ips = ips.iter().filter(|ip| ip.is_ipv4() == is_v4);
         let addrs = ips.map(|ip| SocketAddr::new(*ip, url.port_or(HTTP_PORT))).collect();
-        Question { url, addrs, response: Response::default(), body: Vec::new(), is_v4 }
+        AddressQuery { url, addrs, response: Response::default(), body: Vec::new(), is_v4 }
     };
     let (mut v4, mut v6) = (question(true), question(false));
     let mut both = [(wants_v4, &mut v4), (wants_v6, &mut v6)];
     let asked = both.iter_mut().filter(|(wanted, question)| *wanted && !question.addrs.is_empty());
-    let mut errands: Vec<&mut dyn Errand> = Vec::new();
+    let mut errands: Vec<&mut dyn FetchTask> = Vec::new();
     asked.for_each(|(_, question)| errands.push(&mut **question));
     let left = Duration::from_millis(until.0.saturating_sub(alone.world.now.0));
     let mut outcomes = alone.run(&mut errands, left).into_iter();
-    let mut told = |wanted: bool, question: &Question<'_>| {
+    let mut told = |wanted: bool, question: &AddressQuery<'_>| {
         let was_asked = wanted && !question.addrs.is_empty();
         let outcome = was_asked.then(|| outcomes.next()).flatten();
         outcome.unwrap_or_else(|| Err(NOT_ASKED.to_owned())).and_then(|()| question.answer())
     };
-    Told { v4: told(wants_v4, &v4), v6: told(wants_v6, &v6) }
+    ReportedAddrs { v4: told(wants_v4, &v4), v6: told(wants_v6, &v6) }
 }
 
 /// One request, over one family.
-struct Question<'a> {
+struct AddressQuery<'a> {
     url: &'a Url,
     addrs: Vec<SocketAddr>,
     response: Response,
@@ -104,7 +110,7 @@ struct Question<'a> {
     is_v4: bool,
 }
 
-impl Question<'_> {
+impl AddressQuery<'_> {
     fn answer(&self) -> Result<IpAddr, String> {
         match self.response.head().status {
             200 => {}
@@ -116,25 +122,25 @@ impl Question<'_> {
             .ok_or_else(|| "the answer is no address of this kind".to_owned())
     }
 
-    fn over(&self) -> Step {
+    fn over(&self) -> TaskStep {
         if self.body.len() > ANSWER_MAX {
-            return Step::Failed("the answer is too long".to_owned());
+            return TaskStep::Failed("the answer is too long".to_owned());
         }
-        Step::Done
+        TaskStep::Done
     }
 }
 
-impl Errand for Question<'_> {
-    fn target(&self) -> Target {
+impl FetchTask for AddressQuery<'_> {
+    fn target(&self) -> FetchTarget {
         let tls = (self.url.scheme == "https").then(|| self.url.host.clone());
-        Target { place: Place::Known(self.addrs.clone()), tls, via: Via::Native }
+        FetchTarget { place: HostOrAddr::Known(self.addrs.clone()), tls, via: FetchRoute::Native }
     }
 
     fn open(&mut self) -> Vec<u8> {
         http1_client::get(self.url, "")
     }
 
-    fn take(&mut self, bytes: &[u8]) -> Step {
+    fn take(&mut self, bytes: &[u8]) -> TaskStep {
         let body = &mut self.body;
         let mut keep = |_: &_, piece: &[u8]| {
             if body.len() <= ANSWER_MAX {
@@ -142,16 +148,16 @@ impl Errand for Question<'_> {
             }
         };
         match self.response.take(bytes, &mut keep) {
-            Ok(Progress::More) if self.body.len() <= ANSWER_MAX => Step::More,
+            Ok(BodyProgress::More) if self.body.len() <= ANSWER_MAX => TaskStep::More,
             Ok(_) => self.over(),
-            Err(fault) => Step::Failed(fault.as_str().to_owned()),
+            Err(fault) => TaskStep::Failed(fault.as_str().to_owned()),
         }
     }
 
-    fn end(&mut self) -> Step {
+    fn end(&mut self) -> TaskStep {
         match self.response.end() {
             Ok(()) => self.over(),
-            Err(fault) => Step::Failed(fault.as_str().to_owned()),
+            Err(fault) => TaskStep::Failed(fault.as_str().to_owned()),
         }
     }
 }

@@ -8,15 +8,15 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::{Failure, complain, generate_secret, log_flags, run, say};
-use crate::cli::args::Given;
-use crate::cli::public_addrs::{Reach, Stated};
+use crate::cli::args::ParsedArgs;
+use crate::cli::public_addrs::{AddressFlags, PublicAddrs};
 use crate::config::addresses;
-use crate::config::settings::{Endpoint, Settings};
+use crate::config::settings::{HttpBind, Settings};
 use crate::io::ifaces;
 use crate::proto::secret::{Secret, tg_link, tme_link};
 
 /// Writes the file if there is none, prints how to use it, and runs.
-pub fn quickstart(given: &Given) -> Result<(), Failure> {
+pub fn quickstart(given: &ParsedArgs) -> Result<(), Failure> {
     let path = run::expanded(given.raw("config").unwrap_or(FILE.as_ref()));
     let bind = given.parsed("bind", addresses::socket)?;
     let host = given.text("host")?;
@@ -32,7 +32,7 @@ pub fn quickstart(given: &Given) -> Result<(), Failure> {
         complain(&format!("{path:?} exists, so --bind and --host have no effect; edit the file"));
     }
     let loaded = run::load(&path)?;
-    let reach = Reach::of(&loaded.settings, Stated::default(), &ifaces::addresses());
+    let reach = PublicAddrs::of(&loaded.settings, AddressFlags::default(), &ifaces::addresses());
     say(&guide(&path, is_first, &loaded.settings, &reach));
     run::serve(loaded, path, log, None)
 }
@@ -104,7 +104,7 @@ pub fn config(bind: SocketAddr, api: Option<SocketAddr>, secret: &Secret) -> Str
 }
 
 /// What to do now, for a person.
-fn guide(path: &Path, is_first: bool, settings: &Settings, reach: &Reach) -> String {
+fn guide(path: &Path, is_first: bool, settings: &Settings, reach: &PublicAddrs) -> String {
     let port = settings.binds.first().map_or(0, |bind| bind.port());
     let file = path.display();
     let mut out = match is_first {
@@ -142,7 +142,7 @@ fn guide(path: &Path, is_first: bool, settings: &Settings, reach: &Reach) -> Str
     } else {
         out.push_str(&format!("\nFrom outside: let TCP port {port} through your firewall.\n"));
     }
-    if let Some(Endpoint::Tcp(api)) = &settings.api_bind {
+    if let Some(HttpBind::Tcp(api)) = &settings.api_bind {
         out.push_str(&format!("\nStatistics: curl http://{api}/stats\n"));
     }
     let site = user.secret.host().escape_ascii();
@@ -179,7 +179,7 @@ mod tests {
             assert_eq!(loaded.settings.users[0].name, USER);
             assert_eq!(loaded.settings.users[0].secret, secret);
             assert_eq!(loaded.settings.binds, [bind]);
-            assert_eq!(loaded.settings.api_bind, api.map(Endpoint::Tcp));
+            assert_eq!(loaded.settings.api_bind, api.map(HttpBind::Tcp));
         }
     }
 
@@ -190,10 +190,21 @@ mod tests {
         let settings = load::load(text.as_bytes(), FILE).unwrap().settings;
         let lan = vec!["192.168.1.2".parse().unwrap()];
         for (reach, server, outside) in [
-            (Reach::default(), "127.0.0.1", "forward TCP port 8443 of your router to this machine"),
-            (Reach { lan, ..Reach::default() }, "192.168.1.2", "of your router to 192.168.1.2"),
             (
-                Reach { ipv6: Some("2001:db8::1".parse().unwrap()), ..Reach::default() },
+                PublicAddrs::default(),
+                "127.0.0.1",
+                "forward TCP port 8443 of your router to this machine",
+            ),
+            (
+                PublicAddrs { lan, ..PublicAddrs::default() },
+                "192.168.1.2",
+                "of your router to 192.168.1.2",
+            ),
+            (
+                PublicAddrs {
+                    ipv6: Some("2001:db8::1".parse().unwrap()),
+                    ..PublicAddrs::default()
+                },
                 "2001%3Adb8%3A%3A1",
                 "let TCP port 8443 through your firewall",
             ),

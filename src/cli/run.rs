@@ -4,17 +4,17 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::{Failure, log_flags};
-use crate::cli::args::{Flag, Given};
+use crate::cli::args::{Flag, ParsedArgs};
 use crate::config::load::{self, Loaded};
-use crate::config::report::{Complaint, Severity};
-use crate::config::settings::{LogChoice, Origin};
+use crate::config::report::{Diagnostic, Severity};
+use crate::config::settings::{LogChoice, SettingsSource};
 
 /// `--user`.
 pub const USER: Flag =
     Flag::with_value(None, "user", "ACCOUNT", "who to be when started as root: a name or UID:GID");
 
 /// Runs the proxy until a signal ends it.
-pub fn run(given: &Given) -> Result<(), Failure> {
+pub fn run(given: &ParsedArgs) -> Result<(), Failure> {
     let path = config_path(given)?;
     let log = log_flags::read(given)?;
     let loaded = load(&path)?;
@@ -29,13 +29,13 @@ pub fn serve(
     log: LogChoice,
     user: Option<String>,
 ) -> Result<(), Failure> {
-    let warnings = loaded.warnings.iter().map(Complaint::plain).collect();
-    let origin = Origin { config_path: Some(path), warnings, log, user };
+    let warnings = loaded.warnings.iter().map(Diagnostic::plain).collect();
+    let origin = SettingsSource { config_path: Some(path), warnings, log, user };
     crate::daemon::run(loaded.settings, origin).map_err(Failure::trouble)
 }
 
 /// The CONFIG argument, which stands first: it must exist and not be a directory.
-pub fn config_path(given: &Given) -> Result<PathBuf, Failure> {
+pub fn config_path(given: &ParsedArgs) -> Result<PathBuf, Failure> {
     let path = expanded(given.positional(0));
     match path.metadata() {
         Ok(found) if found.is_dir() => {
@@ -61,6 +61,6 @@ pub fn load(path: &Path) -> Result<Loaded, Failure> {
         .map_err(|fault| Failure::trouble(format!("cannot read config file {path:?}: {fault}")))?;
     load::load(&bytes, &path.to_string_lossy()).map_err(|complaints| {
         let errors = complaints.iter().filter(|one| one.severity == Severity::Error);
-        Failure::Trouble(errors.map(Complaint::plain).collect())
+        Failure::Trouble(errors.map(Diagnostic::plain).collect())
     })
 }

@@ -4,33 +4,38 @@
 use std::time::Duration;
 
 use super::{Failure, log_flags};
-use crate::cli::args::{Flag, Given};
+use crate::cli::args::{Flag, ParsedArgs};
 use crate::config::addresses;
-use crate::config::partial::{Draft, Placed};
-use crate::config::report::{Report, Severity};
-use crate::config::settings::{Origin, Settings};
+use crate::config::partial::{LocatedSecret, PartialSettings};
+use crate::config::report::{Diagnostics, Severity};
+use crate::config::settings::{Settings, SettingsSource};
 use crate::config::units;
 use crate::config::urls;
 use crate::config::value::PREFER_IP;
 use crate::proto::secret::Secret;
 
 /// Runs the proxy until a signal ends it.
-pub fn simple_run(given: &Given) -> Result<(), Failure> {
+pub fn simple_run(given: &ParsedArgs) -> Result<(), Failure> {
     let (settings, warnings) = settings(given)?;
-    let origin = Origin { config_path: None, warnings, log: log_flags::read(given)?, user: None };
+    let origin =
+        SettingsSource { config_path: None, warnings, log: log_flags::read(given)?, user: None };
     crate::daemon::run(settings, origin).map_err(Failure::trouble)
 }
 
 /// What the arguments say, and what will surprise. Malformed numbers and times are usage errors;
 /// other bad values are run-time errors, as in the reference.
-fn settings(given: &Given) -> Result<(Settings, Vec<String>), Failure> {
+fn settings(given: &ParsedArgs) -> Result<(Settings, Vec<String>), Failure> {
     let mut warnings = Vec::new();
-    let mut draft = Draft { fallback_on_unknown_dc: true, replay: Some(true), ..Draft::default() };
+    let mut draft = PartialSettings {
+        fallback_on_unknown_dc: true,
+        replay: Some(true),
+        ..PartialSettings::default()
+    };
     let bind = addresses::socket(given.text_at(0, "BIND")?);
     draft.binds = Some(vec![bind.map_err(|fault| Failure::trouble(format!("BIND: {fault}")))?]);
     let secret = Secret::parse(given.text_at(1, "SECRET")?)
         .map_err(|fault| Failure::trouble(format!("SECRET: {fault}")))?;
-    draft.secret = Some(Placed { secret, at: 0 });
+    draft.secret = Some(LocatedSecret { secret, at: 0 });
     draft.debug = given.is_on("debug");
     draft.concurrency = number(given, "concurrency")?.or(Some(CONCURRENCY));
     draft.front_port = number(given, "domain-fronting-port")?.and_then(|n| u16::try_from(n).ok());
@@ -52,7 +57,7 @@ fn settings(given: &Given) -> Result<(Settings, Vec<String>), Failure> {
     }
     outside(given, &mut draft, &mut warnings)?;
 
-    let mut report = Report::default();
+    let mut report = Diagnostics::default();
     let settings = draft.settle(&mut report);
     let (errors, others): (Vec<_>, Vec<_>) =
         report.into_notes().into_iter().partition(|note| note.severity == Severity::Error);
@@ -63,7 +68,11 @@ fn settings(given: &Given) -> Result<(Settings, Vec<String>), Failure> {
 }
 
 /// What the flags say of the outside world.
-fn outside(given: &Given, draft: &mut Draft, warnings: &mut Vec<String>) -> Result<(), Failure> {
+fn outside(
+    given: &ParsedArgs,
+    draft: &mut PartialSettings,
+    warnings: &mut Vec<String>,
+) -> Result<(), Failure> {
     for entry in given.list("socks5-proxy") {
         let route = urls::proxy(&entry)
             .map_err(|fault| Failure::trouble(format!("--socks5-proxy: {fault}")))?;
@@ -82,7 +91,7 @@ fn outside(given: &Given, draft: &mut Draft, warnings: &mut Vec<String>) -> Resu
 
 /// A value whose fault is a run-time error.
 fn valid<T>(
-    given: &Given,
+    given: &ParsedArgs,
     long: &str,
     parse: impl FnOnce(&str) -> Result<T, &'static str>,
 ) -> Result<Option<T>, Failure> {
@@ -91,7 +100,7 @@ fn valid<T>(
 }
 
 /// A number up to 65535; 0 means the default. What is no number is a usage error.
-fn number(given: &Given, long: &str) -> Result<Option<u32>, Failure> {
+fn number(given: &ParsedArgs, long: &str) -> Result<Option<u32>, Failure> {
     let number = given.parsed(long, |text| text.parse::<u64>().map_err(|_| "not a number"))?;
     match number {
         None | Some(0) => Ok(None),
@@ -102,7 +111,7 @@ fn number(given: &Given, long: &str) -> Result<Option<u32>, Failure> {
     }
 }
 
-fn positive(given: &Given, warnings: &mut Vec<String>) -> Result<Option<Duration>, Failure> {
+fn positive(given: &ParsedArgs, warnings: &mut Vec<String>) -> Result<Option<Duration>, Failure> {
     let time = given.parsed("timeout", units::duration)?;
     if time == Some(Duration::ZERO) {
         warnings.push("--timeout: 0 is of no use here, the default (10s) holds".to_string());
@@ -139,7 +148,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
-    use super::super::args::{self, Asked};
+    use super::super::args::{self, Invocation};
     use super::*;
     use crate::config::HAS_TLS;
     use crate::config::settings::NameServer;
@@ -149,7 +158,7 @@ mod tests {
     fn read(flags: &[&str]) -> Result<(Settings, Vec<String>), Failure> {
         let words = ["simple-run", "0.0.0.0:3128", SECRET].iter().chain(flags);
         match args::read(words.map(Into::into)) {
-            Ok(Asked::Run(_, given)) => settings(&given),
+            Ok(Invocation::Run(_, given)) => settings(&given),
             _ => panic!("{flags:?}"),
         }
     }

@@ -1,10 +1,10 @@
 //! `mtbox stats CONFIG`: asks the running proxy who uses what.
 
 use super::{Failure, admin_client, run, say};
-use crate::cli::args::Given;
+use crate::cli::args::ParsedArgs;
 
 /// Prints the answer.
-pub fn stats(given: &Given) -> Result<(), Failure> {
+pub fn stats(given: &ParsedArgs) -> Result<(), Failure> {
     let path = run::config_path(given)?;
     let settings = run::load(&path)?.settings;
     let page = if given.is_on("json") { "/stats" } else { "/stats?text" };

@@ -6,11 +6,11 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use super::{Failure, complain, file};
-use crate::cli::args::{Flag, Given};
+use crate::cli::args::{Flag, ParsedArgs};
 use crate::config::uci::convert;
 
 /// Writes the file, if it can be used; complaints name the section and the option.
-pub fn uci(given: &Given) -> Result<(), Failure> {
+pub fn uci(given: &ParsedArgs) -> Result<(), Failure> {
     let package = given.text("package")?.unwrap_or(PACKAGE);
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
     if package.is_empty() || !package.bytes().all(is_plain) {

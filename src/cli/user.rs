@@ -8,9 +8,9 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use super::{Failure, access, complain, file, generate_secret, qr, run, say};
-use crate::cli::args::{Flag, Given};
+use crate::cli::args::{Flag, ParsedArgs};
 use crate::cli::json::Json;
-use crate::cli::public_addrs::{Reach, Stated};
+use crate::cli::public_addrs::{AddressFlags, PublicAddrs};
 use crate::config::edit::{self, Edit};
 use crate::config::load;
 use crate::config::report::Severity;
@@ -19,7 +19,7 @@ use crate::config::uci::mapping::MADE_FROM;
 use crate::io::ifaces;
 
 /// `mtbox user add NAME`.
-pub fn add(given: &Given) -> Result<(), Failure> {
+pub fn add(given: &ParsedArgs) -> Result<(), Failure> {
     let (path, name) = (to_change(given)?, given.text_at(0, "NAME")?);
     let host = match given.text("host")? {
         Some(host) => host.to_owned(),
@@ -36,12 +36,12 @@ pub fn add(given: &Given) -> Result<(), Failure> {
 }
 
 /// `mtbox user remove NAME`.
-pub fn remove(given: &Given) -> Result<(), Failure> {
+pub fn remove(given: &ParsedArgs) -> Result<(), Failure> {
     plainly(given, Edit::Remove, "Removed")
 }
 
 /// `mtbox user rotate NAME`.
-pub fn rotate(given: &Given) -> Result<(), Failure> {
+pub fn rotate(given: &ParsedArgs) -> Result<(), Failure> {
     let (path, name) = (to_change(given)?, given.text_at(0, "NAME")?);
     let host = match given.text("host")? {
         Some(host) => host.to_owned(),
@@ -55,17 +55,17 @@ pub fn rotate(given: &Given) -> Result<(), Failure> {
 }
 
 /// `mtbox user disable NAME`.
-pub fn disable(given: &Given) -> Result<(), Failure> {
+pub fn disable(given: &ParsedArgs) -> Result<(), Failure> {
     plainly(given, Edit::Disable, "Disabled")
 }
 
 /// `mtbox user enable NAME`.
-pub fn enable(given: &Given) -> Result<(), Failure> {
+pub fn enable(given: &ParsedArgs) -> Result<(), Failure> {
     plainly(given, Edit::Enable, "Enabled")
 }
 
 /// `mtbox user list`.
-pub fn list(given: &Given) -> Result<(), Failure> {
+pub fn list(given: &ParsedArgs) -> Result<(), Failure> {
     let settings = run::load(&config_path(given)?)?.settings;
     let host = |user: &UserSettings| String::from_utf8_lossy(user.secret.host()).into_owned();
     if given.is_on("json") {
@@ -89,7 +89,7 @@ pub fn list(given: &Given) -> Result<(), Failure> {
 
 /// A change after which there is nothing more to show.
 fn plainly<'a>(
-    given: &'a Given,
+    given: &'a ParsedArgs,
     edit: impl FnOnce(&'a str) -> Edit<'a>,
     done: &str,
 ) -> Result<(), Failure> {
@@ -133,10 +133,10 @@ fn change(path: &Path, edit: Edit<'_>) -> Result<Option<Settings>, Failure> {
 }
 
 /// The links of a user who has a new secret, and the first one as a picture on a terminal.
-fn say_links(given: &Given, settings: Option<&Settings>, name: &str, done: &str) {
+fn say_links(given: &ParsedArgs, settings: Option<&Settings>, name: &str, done: &str) {
     let Some(settings) = settings else { return };
     let Some(user) = settings.users.iter().find(|user| user.name == name) else { return };
-    let reach = Reach::of(settings, Stated::default(), &ifaces::addresses());
+    let reach = PublicAddrs::of(settings, AddressFlags::default(), &ifaces::addresses());
     let port = settings.binds.first().map_or(0, |bind| bind.port());
     say(&format!("{done} {}.\n", shown(name)));
     let links = access::plain_links(user, &reach, port, false);
@@ -158,7 +158,7 @@ fn say_links(given: &Given, settings: Option<&Settings>, name: &str, done: &str)
 }
 
 /// The file to change, unless it is made from another one: then a change would soon be lost.
-fn to_change(given: &Given) -> Result<PathBuf, Failure> {
+fn to_change(given: &ParsedArgs) -> Result<PathBuf, Failure> {
     let path = config_path(given)?;
     let text = file::read(&path).unwrap_or_default();
     let first = text.lines().next().and_then(|line| line.strip_prefix(MADE_FROM));
@@ -172,7 +172,7 @@ fn to_change(given: &Given) -> Result<PathBuf, Failure> {
 }
 
 /// The file that is meant.
-fn config_path(given: &Given) -> Result<PathBuf, Failure> {
+fn config_path(given: &ParsedArgs) -> Result<PathBuf, Failure> {
     if let Some(path) = given.raw("config") {
         return Ok(run::expanded(path));
     }

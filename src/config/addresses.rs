@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
-use crate::config::settings::{Endpoint, Network};
+use crate::config::settings::{Cidr, HttpBind};
 
 /// Reads `IP:port` with a literal address, IPv6 in brackets, port 1 to 65535.
 pub fn socket(text: &str) -> Result<SocketAddr, &'static str> {
@@ -19,10 +19,10 @@ pub fn socket(text: &str) -> Result<SocketAddr, &'static str> {
 }
 
 /// Reads `IP:port`, or `unix:` and the absolute path of a socket (unix(7): at most 107 bytes).
-pub fn endpoint(text: &str) -> Result<Endpoint, &'static str> {
-    let Some(path) = text.strip_prefix("unix:") else { return socket(text).map(Endpoint::Tcp) };
+pub fn endpoint(text: &str) -> Result<HttpBind, &'static str> {
+    let Some(path) = text.strip_prefix("unix:") else { return socket(text).map(HttpBind::Tcp) };
     let fits = path.starts_with('/') && path.len() <= 107 && !path.contains('\0');
-    if fits { Ok(Endpoint::Unix(PathBuf::from(path))) } else { Err(NOT_A_UNIX_SOCKET) }
+    if fits { Ok(HttpBind::Unix(PathBuf::from(path))) } else { Err(NOT_A_UNIX_SOCKET) }
 }
 
 /// Reads the first part of metric names: lower-case letters and digits.
@@ -53,7 +53,7 @@ pub fn host(text: &str) -> Result<String, &'static str> {
 
 /// Reads `IP/bits`, or a bare address, which is a network of its own. Host bits may be set. An
 /// IPv4-mapped network is one of IPv4.
-pub fn network(text: &str) -> Result<Network, &'static str> {
+pub fn network(text: &str) -> Result<Cidr, &'static str> {
     let (addr, bits) = text.split_once('/').map_or((text, None), |(a, bits)| (a, Some(bits)));
     let addr: IpAddr = addr.parse().map_err(|_| NOT_A_NETWORK)?;
     let most = if addr.is_ipv4() { 32 } else { 128 };
@@ -64,10 +64,8 @@ pub fn network(text: &str) -> Result<Network, &'static str> {
     };
     let bits: u8 = bits.ok_or(NOT_A_NETWORK)?;
     match (addr.to_canonical(), bits.checked_sub(MAPPED_BITS)) {
-        (mapped @ IpAddr::V4(_), Some(bits)) if addr.is_ipv6() => {
-            Ok(Network { addr: mapped, bits })
-        }
-        _ => Ok(Network { addr, bits }),
+        (mapped @ IpAddr::V4(_), Some(bits)) if addr.is_ipv6() => Ok(Cidr { addr: mapped, bits }),
+        _ => Ok(Cidr { addr, bits }),
     }
 }
 
@@ -196,7 +194,7 @@ mod tests {
             ("::ffff:192.0.2.0/120", "192.0.2.0", 24),
             ("::ffff:0:0/95", "::ffff:0:0", 95),
         ] {
-            assert_eq!(network(text), Ok(Network { addr: addr.parse().unwrap(), bits }), "{text}");
+            assert_eq!(network(text), Ok(Cidr { addr: addr.parse().unwrap(), bits }), "{text}");
         }
         for text in ["", "/8", "1.2.3.4/33", "::/129", "1.2.3.4/", "1.2.3.4/+8", "a/8", "1.2.3/8"] {
             assert_eq!(network(text), Err(NOT_A_NETWORK), "{text}");

@@ -29,12 +29,12 @@ pub enum Edit<'a> {
 /// # Errors
 /// One line that says what stands in the way.
 pub fn apply(text: &str, edit: Edit<'_>) -> Result<String, String> {
-    let page = Page::read(text)?;
+    let page = ConfigText::read(text)?;
     match edit {
         Edit::Add(name, secret) => page.add(name, secret),
         Edit::Remove(name) => {
             let without = page.remove(name)?;
-            let page = Page::read(&without)?;
+            let page = ConfigText::read(&without)?;
             // Or the name would be an unknown one.
             if page.is_disabled(name) { page.enable(name) } else { Ok(without) }
         }
@@ -45,18 +45,18 @@ pub fn apply(text: &str, edit: Edit<'_>) -> Result<String, String> {
 }
 
 /// The text and where things stand in it.
-struct Page<'a> {
+struct ConfigText<'a> {
     text: &'a str,
     document: Document<&'a str>,
 }
 
 /// A key with its value, as byte offsets.
-struct Pair {
+struct KeyValue {
     key: Range<usize>,
     value: Range<usize>,
 }
 
-impl<'a> Page<'a> {
+impl<'a> ConfigText<'a> {
     fn read(text: &'a str) -> Result<Self, String> {
         let document = Document::parse(text)
             .map_err(|fault| format!("not TOML: {}", fault.message().replace('\n', "; ")))?;
@@ -191,13 +191,13 @@ impl<'a> Page<'a> {
     }
 
     /// Where a user stands.
-    fn user(&self, name: &str) -> Result<Option<Pair>, String> {
+    fn user(&self, name: &str) -> Result<Option<KeyValue>, String> {
         let Some((_, table)) = self.users()? else { return Ok(None) };
         Ok(table.get_key_value(name).and_then(|(key, item)| pair(key, item)))
     }
 
     /// The secret of a lone user, where nobody else is named.
-    fn lone_secret(&self) -> Option<(Pair, String)> {
+    fn lone_secret(&self) -> Option<(KeyValue, String)> {
         let (name, item) = self.find_top("secret")?;
         let text = item.as_str()?.to_owned();
         let key = self.document.as_table().key(name)?;
@@ -225,7 +225,7 @@ impl<'a> Page<'a> {
     }
 
     /// The lines on which a pair stands, with their ends.
-    fn line_of(&self, pair: &Pair) -> Range<usize> {
+    fn line_of(&self, pair: &KeyValue) -> Range<usize> {
         let start = self.text[..pair.key.start].rfind('\n').map_or(0, |at| at + 1);
         start..self.end_of_line(pair.value.end)
     }
@@ -254,8 +254,8 @@ impl<'a> Page<'a> {
     }
 }
 
-fn pairs(table: &Table) -> impl Iterator<Item = Pair> + '_ {
-    let mut found: Vec<Pair> = table
+fn pairs(table: &Table) -> impl Iterator<Item = KeyValue> + '_ {
+    let mut found: Vec<KeyValue> = table
         .iter()
         .filter_map(|(name, item)| table.key(name).and_then(|key| pair(key, item)))
         .collect();
@@ -263,8 +263,8 @@ fn pairs(table: &Table) -> impl Iterator<Item = Pair> + '_ {
     found.into_iter()
 }
 
-fn pair(key: &toml_edit::Key, item: &Item) -> Option<Pair> {
-    Some(Pair { key: key.span()?, value: item.span()? })
+fn pair(key: &toml_edit::Key, item: &Item) -> Option<KeyValue> {
+    Some(KeyValue { key: key.span()?, value: item.span()? })
 }
 
 /// May a new user be called so?

@@ -1,6 +1,6 @@
 //! What is known of one key of the file; [`super::keys`] is the table of all of them.
 
-use crate::config::value::Kind::{self, DcOverrides, Secrets};
+use crate::config::value::ValueKind::{self, DcOverrides, Secrets};
 
 /// One key.
 #[derive(Debug, Clone, Copy)]
@@ -8,7 +8,7 @@ pub struct Key {
     /// The tables and the key, joined by dots, in lower case.
     pub path: &'static str,
     /// What values it takes and where they go.
-    pub kind: Kind,
+    pub kind: ValueKind,
     /// The default in TOML, or a sample where [`Key::is_unset`].
     pub value: &'static str,
     /// Without the key, nothing is set; `value` is but a sample.
@@ -26,7 +26,7 @@ pub struct Key {
 impl Key {
     pub(super) const fn new(
         path: &'static str,
-        kind: Kind,
+        kind: ValueKind,
         value: &'static str,
         doc: &'static str,
     ) -> Self {

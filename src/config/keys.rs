@@ -3,10 +3,10 @@
 
 use super::{addresses, urls};
 pub use crate::config::key::Key;
-use crate::config::partial::Draft;
-use crate::config::value::Kind::{
-    Address, Addresses, Bytes, Choice, Count, DcOverrides, Duration, Endpoint, ErrorRate, Flag,
-    Host, HttpPath, Ip, Ips, KernelName, ListSources, NameServer, Names, Networks, Number,
+use crate::config::partial::PartialSettings;
+use crate::config::value::ValueKind::{
+    Address, Addresses, Bytes, Choice, Count, DcOverrides, Duration, ErrorRate, Flag, Host,
+    HttpBind, HttpPath, Ip, Ips, KernelName, ListSources, NameServer, Names, Networks, Number,
     PageOrNone, Pages, Path, Port, Prefix, Proxies, Secret, Secrets,
 };
 use crate::config::value::{
@@ -25,7 +25,7 @@ pub fn is_table(path: &str) -> bool {
 }
 
 /// Takes values that nothing reads, once they are known to be valid.
-fn unused<T>(_: &mut Draft, _: T) {}
+fn unused<T>(_: &mut PartialSettings, _: T) {}
 
 /// Every key that the file may hold.
 pub const KEYS: &[Key] = &[
@@ -52,7 +52,7 @@ pub const KEYS: &[Key] = &[
     ),
     Key::new(
         "api-bind-to",
-        Endpoint(|d, v| d.api_bind = Some(v)),
+        HttpBind(|d, v| d.api_bind = Some(v)),
         r#""127.0.0.1:9090""#,
         "Serve statistics at `http://IP:port/stats`, or on `unix:/run/mtbox.sock`; keep it \
          private, nothing asks who reads.",
@@ -552,7 +552,7 @@ pub const KEYS: &[Key] = &[
     ),
     Key::new(
         "stats.prometheus.bind-to",
-        Endpoint(|d, v| d.prometheus.bind = Some(v)),
+        HttpBind(|d, v| d.prometheus.bind = Some(v)),
         r#""127.0.0.1:3129""#,
         "Where Prometheus reads them: `IP:port` or `unix:/path`; required with `enabled`.",
     )

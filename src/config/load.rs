@@ -8,8 +8,8 @@ use std::path::Path;
 use toml_edit::{Document, Item, TableLike};
 
 use crate::config::keys::{self, KEYS, Key};
-use crate::config::partial::Draft;
-use crate::config::report::{Complaint, Report, shown};
+use crate::config::partial::PartialSettings;
+use crate::config::report::{Diagnostic, Diagnostics, shown};
 use crate::config::settings::Settings;
 use crate::config::suggest;
 use crate::config::value::{Field, start};
@@ -20,7 +20,7 @@ pub struct Loaded {
     /// What it says.
     pub settings: Settings,
     /// What will surprise, in the order of the file.
-    pub warnings: Vec<Complaint>,
+    pub warnings: Vec<Diagnostic>,
 }
 
 /// Reads a whole file of at most [`FILE_MAX`] bytes; special files are read to their end.
@@ -36,8 +36,8 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 
 /// Loads what a file holds; `file` is its name for the complaints. The error holds every
 /// complaint, warnings included, in the order of the file.
-pub fn load(bytes: &[u8], file: &str) -> Result<Loaded, Vec<Complaint>> {
-    let mut report = Report::default();
+pub fn load(bytes: &[u8], file: &str) -> Result<Loaded, Vec<Diagnostic>> {
+    let mut report = Diagnostics::default();
     let (text, settings) = match str::from_utf8(bytes) {
         Ok(text) => (text.to_string(), parse(text, &mut report)),
         Err(fault) => {
@@ -52,7 +52,7 @@ pub fn load(bytes: &[u8], file: &str) -> Result<Loaded, Vec<Complaint>> {
     }
 }
 
-fn parse(text: &str, report: &mut Report) -> Option<Settings> {
+fn parse(text: &str, report: &mut Diagnostics) -> Option<Settings> {
     let document = match Document::parse(text) {
         Ok(document) => document,
         Err(fault) => {
@@ -62,18 +62,18 @@ fn parse(text: &str, report: &mut Report) -> Option<Settings> {
             return None;
         }
     };
-    let mut walk = Walk { draft: Draft::default(), report };
+    let mut walk = ConfigWalk { draft: PartialSettings::default(), report };
     walk.table(document.as_table(), "");
-    let Walk { draft, report } = walk;
+    let ConfigWalk { draft, report } = walk;
     draft.settle(report)
 }
 
-struct Walk<'a> {
-    draft: Draft,
-    report: &'a mut Report,
+struct ConfigWalk<'a> {
+    draft: PartialSettings,
+    report: &'a mut Diagnostics,
 }
 
-impl Walk<'_> {
+impl ConfigWalk<'_> {
     /// Reads a table whose path is `parent`, in lower case. The parser bounds the depth.
     fn table(&mut self, table: &dyn TableLike, parent: &str) {
         for (name, item) in table.iter() {
@@ -114,18 +114,18 @@ impl Walk<'_> {
         let hint = if is_table { table_hint(parent, lower) } else { key_hint(parent, lower) };
         let what = if is_table { "unknown table" } else { "unknown key" };
         let text = match hint {
-            Hint::Home(home) => {
+            LoadHint::Home(home) => {
                 let place = if parent.is_empty() { "above all tables" } else { parent };
                 format!("{}: has no effect here ({place}); {home}", shown(name))
             }
-            Hint::Nearest(guess) => format!("{what} {}; {guess}", shown(name)),
-            Hint::None => format!("{what} {}, so it has no effect; delete it", shown(name)),
+            LoadHint::Nearest(guess) => format!("{what} {}; {guess}", shown(name)),
+            LoadHint::None => format!("{what} {}, so it has no effect; delete it", shown(name)),
         };
         self.report.warn(at, text);
     }
 }
 
-enum Hint {
+enum LoadHint {
     /// It is known, but elsewhere.
     Home(String),
     /// Something known is spelled nearly so; a guess in words.
@@ -133,29 +133,29 @@ enum Hint {
     None,
 }
 
-fn key_hint(parent: &str, name: &str) -> Hint {
+fn key_hint(parent: &str, name: &str) -> LoadHint {
     if let Some(home) = suggest::home(name) {
-        return Hint::Home(home);
+        return LoadHint::Home(home);
     }
     if let Some(near) = suggest::nearest(name, suggest::names_in(parent)) {
-        return Hint::Nearest(format!("did you mean {near}?"));
+        return LoadHint::Nearest(format!("did you mean {near}?"));
     }
     match suggest::nearest(name, KEYS.iter().map(|key| key.split().1)) {
         Some(near) => {
             let home = suggest::home(near).unwrap_or_default();
-            Hint::Nearest(format!("if it means {near}, {home}"))
+            LoadHint::Nearest(format!("if it means {near}, {home}"))
         }
-        None => Hint::None,
+        None => LoadHint::None,
     }
 }
 
-fn table_hint(parent: &str, name: &str) -> Hint {
+fn table_hint(parent: &str, name: &str) -> LoadHint {
     let near = suggest::nearest(name, suggest::names_in(parent));
     match (suggest::table_called(name), near, parent) {
-        (Some(path), _, _) => Hint::Home(format!("write [{path}]")),
-        (None, Some(near), "") => Hint::Nearest(format!("did you mean [{near}]?")),
-        (None, Some(near), _) => Hint::Nearest(format!("did you mean [{parent}.{near}]?")),
-        (None, None, _) => Hint::None,
+        (Some(path), _, _) => LoadHint::Home(format!("write [{path}]")),
+        (None, Some(near), "") => LoadHint::Nearest(format!("did you mean [{near}]?")),
+        (None, Some(near), _) => LoadHint::Nearest(format!("did you mean [{parent}.{near}]?")),
+        (None, None, _) => LoadHint::None,
     }
 }
 

@@ -1,4 +1,4 @@
-//! The settings while they are being read: every key is still optional. [`Draft::settle`] fills
+//! The settings while they are being read: every key is still optional. [`PartialSettings::settle`] fills
 //! in the defaults, judges what concerns more than one key, and makes [`Settings`] of it.
 
 use std::net::{IpAddr, SocketAddr};
@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{HAS_METRICS, HAS_TLS, urls};
-use crate::config::report::{Report, shown};
+use crate::config::report::{Diagnostics, shown};
 use crate::config::settings::{
-    DnsSettings, EgressSettings, Endpoint, FrontSettings, KeepAlive, ListSettings, ListSource,
-    LogFormat, LogLevel, LogSettings, LogTo, NameServer, Network, PreferIp, PrometheusSettings,
-    ProxyProtocolSettings, RaidSettings, ReplaySettings, Route, Settings, ShapeSettings,
+    Cidr, DnsSettings, EgressSettings, FrontSettings, HttpBind, KeepAlive, ListSettings,
+    ListSource, LogFormat, LogLevel, LogSettings, LogTo, NameServer, PageTimingSettings, PreferIp,
+    PrometheusSettings, ProxyProtocolSettings, ReplaySettings, Route, Settings, ShapeSettings,
     StateSettings, StatsdSettings, TagFormat, ThrottleSettings, Timeouts, UserSettings,
 };
 use crate::proto::secret::Secret;
@@ -20,15 +20,15 @@ use crate::util::sorted_map;
 /// One field for each key that decides something; `None` = not given.
 #[derive(Debug, Default)]
 #[expect(missing_docs, reason = "the names are those of the keys, which `keys.rs` explains")]
-pub struct Draft {
-    pub secret: Option<Placed>,
+pub struct PartialSettings {
+    pub secret: Option<LocatedSecret>,
     /// A secret was given, be it good or bad.
     pub secret_seen: bool,
     /// As they stand in the file; the last one of a name holds.
-    pub secrets: Vec<(String, Placed)>,
+    pub secrets: Vec<(String, LocatedSecret)>,
     pub binds: Option<Vec<SocketAddr>>,
     pub disabled: Vec<(String, usize)>,
-    pub api_bind: Option<Endpoint>,
+    pub api_bind: Option<HttpBind>,
     pub debug: bool,
     pub concurrency: Option<u32>,
     pub prefer_ip: Option<PreferIp>,
@@ -54,7 +54,7 @@ pub struct Draft {
     pub reuse_port: bool,
     pub ca_file: Option<PathBuf>,
     pub proxy_protocol: bool,
-    pub trusted: Vec<Network>,
+    pub trusted: Vec<Cidr>,
     pub front_proxy_protocol: bool,
     pub scout: Option<bool>,
     pub mimic_latency: bool,
@@ -62,8 +62,8 @@ pub struct Draft {
     pub dc_list: Option<Vec<Url>>,
     pub timeout_http: Option<Duration>,
     pub cache_dir: Option<PathBuf>,
-    pub blocklist: ListDraft,
-    pub allowlist: ListDraft,
+    pub blocklist: PartialIpList,
+    pub allowlist: PartialIpList,
     pub shape: Option<bool>,
     pub shape_always: bool,
     pub drs: bool,
@@ -93,22 +93,22 @@ pub struct Draft {
     pub state_file: Option<PathBuf>,
     pub state_each: Option<Duration>,
     pub public_ip_url: Option<Option<Url>>,
-    pub statsd: StatsdDraft,
-    pub prometheus: PrometheusDraft,
+    pub statsd: PartialStatsd,
+    pub prometheus: PartialPrometheus,
 }
 
 /// `[stats.statsd]`.
 #[derive(Debug, Default)]
 #[expect(missing_docs, reason = "the names are those of the keys, which `keys.rs` explains")]
-pub struct StatsdDraft {
+pub struct PartialStatsd {
     pub enabled: bool,
     pub address: Option<SocketAddr>,
     pub prefix: Option<String>,
     pub tags: Option<TagFormat>,
 }
 
-impl StatsdDraft {
-    fn settle(self, report: &mut Report) -> Option<StatsdSettings> {
+impl PartialStatsd {
+    fn settle(self, report: &mut Diagnostics) -> Option<StatsdSettings> {
         if !self.enabled {
             return None;
         }
@@ -128,17 +128,21 @@ impl StatsdDraft {
 /// `[stats.prometheus]`.
 #[derive(Debug, Default)]
 #[expect(missing_docs, reason = "the names are those of the keys, which `keys.rs` explains")]
-pub struct PrometheusDraft {
+pub struct PartialPrometheus {
     pub enabled: bool,
-    pub bind: Option<Endpoint>,
+    pub bind: Option<HttpBind>,
     pub path: Option<String>,
     pub prefix: Option<String>,
     pub per_user: bool,
 }
 
-impl PrometheusDraft {
+impl PartialPrometheus {
     /// Without `bind-to` the reference listens on a random port of every address.
-    fn settle(self, api: Option<&Endpoint>, report: &mut Report) -> Option<PrometheusSettings> {
+    fn settle(
+        self,
+        api: Option<&HttpBind>,
+        report: &mut Diagnostics,
+    ) -> Option<PrometheusSettings> {
         if !self.enabled {
             return None;
         }
@@ -167,16 +171,16 @@ impl PrometheusDraft {
 /// `[defense.blocklist]` or `[defense.allowlist]`.
 #[derive(Debug, Default)]
 #[expect(missing_docs, reason = "the names are those of the keys, which `keys.rs` explains")]
-pub struct ListDraft {
+pub struct PartialIpList {
     pub enabled: bool,
     pub sources: Vec<ListSource>,
     pub concurrency: Option<u32>,
     pub every: Option<Duration>,
 }
 
-impl ListDraft {
+impl PartialIpList {
     /// `keys` are those of its sources and its period.
-    fn settle(self, keys: [&'static str; 2], report: &mut Report) -> Option<ListSettings> {
+    fn settle(self, keys: [&'static str; 2], report: &mut Diagnostics) -> Option<ListSettings> {
         if !self.enabled || self.sources.is_empty() {
             return None;
         }
@@ -198,16 +202,16 @@ impl ListDraft {
 
 /// A secret and the byte offset where the file has it.
 #[derive(Debug)]
-pub struct Placed {
+pub struct LocatedSecret {
     /// The secret.
     pub secret: Secret,
     /// Its offset in bytes.
     pub at: usize,
 }
 
-impl Draft {
+impl PartialSettings {
     /// Makes settings of the draft; `None` if the report holds an error, old or new.
-    pub fn settle(mut self, report: &mut Report) -> Option<Settings> {
+    pub fn settle(mut self, report: &mut Diagnostics) -> Option<Settings> {
         let users = self.users(report);
         let binds = self.binds.take().unwrap_or_else(|| {
             report.error(0, NO_BIND);
@@ -319,7 +323,7 @@ impl Draft {
     }
 
     /// `dns` wins over `doh-ip`.
-    fn dns(&mut self, report: &mut Report) -> NameServer {
+    fn dns(&mut self, report: &mut Diagnostics) -> NameServer {
         let old = self.doh_ip.map(urls::doh_at);
         match (self.dns.take(), old) {
             (Some(server), _) | (None, Some(Ok(server))) => server,
@@ -332,7 +336,7 @@ impl Draft {
     }
 
     /// The pages of `auto-update`.
-    fn dc_list(&mut self, report: &mut Report) -> Option<Vec<Url>> {
+    fn dc_list(&mut self, report: &mut Diagnostics) -> Option<Vec<Url>> {
         if !self.auto_update {
             return None;
         }
@@ -351,7 +355,7 @@ impl Draft {
 
     /// The blocklist and the allowlist. An allowlist that names nothing lets nobody in, a blocklist
     /// everybody.
-    fn lists(&mut self, report: &mut Report) -> [Option<ListSettings>; 2] {
+    fn lists(&mut self, report: &mut Diagnostics) -> [Option<ListSettings>; 2] {
         let (block, allow) =
             (std::mem::take(&mut self.blocklist), std::mem::take(&mut self.allowlist));
         if block.enabled && block.sources.is_empty() {
@@ -366,7 +370,7 @@ impl Draft {
         ]
     }
 
-    fn raids(&mut self, report: &mut Report) -> RaidSettings {
+    fn raids(&mut self, report: &mut Diagnostics) -> PageTimingSettings {
         let mut pages = std::mem::take(&mut self.pages);
         if self.shape == Some(false) {
             pages.clear();
@@ -376,11 +380,11 @@ impl Draft {
         }
         let every = self.raid_each.unwrap_or(RAID_EACH);
         let every = period(every, POLITE_RAID, "defense.doppelganger.raid-each", report);
-        RaidSettings { pages, repeats: self.repeats.unwrap_or(RAID_REPEATS), every }
+        PageTimingSettings { pages, repeats: self.repeats.unwrap_or(RAID_REPEATS), every }
     }
 
     /// Warns of keys that do nothing without another.
-    fn judge_pairs(&self, report: &mut Report) {
+    fn judge_pairs(&self, report: &mut Diagnostics) {
         if !self.trusted.is_empty() && !self.proxy_protocol {
             report.warn_in("proxy-protocol-trusted", TRUST_IN_NOTHING);
         }
@@ -393,7 +397,7 @@ impl Draft {
     }
 
     /// `[secrets]` with at least one entry wins over `secret` (spec: config 3).
-    fn users(&mut self, report: &mut Report) -> Vec<UserSettings> {
+    fn users(&mut self, report: &mut Diagnostics) -> Vec<UserSettings> {
         let mut placed = std::mem::take(&mut self.secrets);
         match self.secret.take() {
             Some(single) if placed.is_empty() => {
@@ -415,7 +419,7 @@ impl Draft {
             let text = format!("disabled-users: no user is called {}; delete it", shown(name));
             report.warn(*at, text);
         }
-        let user = |(name, Placed { secret, .. })| {
+        let user = |(name, LocatedSecret { secret, .. })| {
             let enabled = !disabled.iter().any(|(off, _)| *off == name);
             UserSettings { name, secret, enabled }
         };
@@ -424,7 +428,12 @@ impl Draft {
 }
 
 /// A period, raised to what the clock of the program can do; warns when it is not polite.
-fn period(given: Duration, polite: Duration, key: &'static str, report: &mut Report) -> Duration {
+fn period(
+    given: Duration,
+    polite: Duration,
+    key: &'static str,
+    report: &mut Diagnostics,
+) -> Duration {
     if given < LEAST_PERIOD {
         report.warn_in(key, "too short, 1s holds; write more");
     } else if given < polite {
@@ -434,8 +443,8 @@ fn period(given: Duration, polite: Duration, key: &'static str, report: &mut Rep
 }
 
 /// Refuses keys that protect nothing; warns of hosts no client takes, and of twins.
-fn judge(placed: &[(String, Placed)], report: &mut Report) {
-    for (name, Placed { secret, at }) in placed {
+fn judge(placed: &[(String, LocatedSecret)], report: &mut Diagnostics) {
+    for (name, LocatedSecret { secret, at }) in placed {
         if secret.is_weak() {
             report.error(*at, format!("{}: an all-zero key is no secret; {REMEDY}", shown(name)));
         }
@@ -446,7 +455,9 @@ fn judge(placed: &[(String, Placed)], report: &mut Report) {
     // Twins stand side by side, and the first by name gets the traffic.
     let mut owners: Vec<(&[u8; 16], &[u8], &str, usize)> = placed
         .iter()
-        .map(|(name, Placed { secret, at })| (secret.key(), secret.host(), name.as_str(), *at))
+        .map(|(name, LocatedSecret { secret, at })| {
+            (secret.key(), secret.host(), name.as_str(), *at)
+        })
         .collect();
     owners.sort_unstable();
     for twins in owners.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {

@@ -22,7 +22,7 @@ impl fmt::Display for Severity {
 
 /// One complaint; prints `FILE:LINE:COL: error|warning: what is wrong; what to do`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Complaint {
+pub struct Diagnostic {
     /// The file as the operator named it.
     pub file: String,
     /// Counted from 1.
@@ -35,14 +35,14 @@ pub struct Complaint {
     pub text: String,
 }
 
-impl Complaint {
+impl Diagnostic {
     /// `FILE:LINE:COL: what is wrong; what to do`, for readers who know the severity.
     pub fn plain(&self) -> String {
         format!("{}:{}:{}: {}", self.file, self.line, self.column, self.text)
     }
 }
 
-impl fmt::Display for Complaint {
+impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { file, line, column, severity, text } = self;
         write!(f, "{file}:{line}:{column}: {severity}: {text}")
@@ -51,8 +51,8 @@ impl fmt::Display for Complaint {
 
 /// Collects complaints while a file is read; keeps at most 100 of each severity.
 #[derive(Debug, Default)]
-pub struct Report {
-    notes: Vec<Note>,
+pub struct Diagnostics {
+    notes: Vec<PendingDiagnostic>,
     errors: usize,
     warnings: usize,
     /// Where the values of keys stand; there are no more of them than there are keys.
@@ -61,21 +61,21 @@ pub struct Report {
 
 /// A complaint whose place is still a byte offset.
 #[derive(Debug)]
-pub struct Note {
+pub struct PendingDiagnostic {
     /// Offset in bytes into the text that is read.
     pub at: usize,
     /// Error or warning.
     pub severity: Severity,
-    /// As in [`Complaint`].
+    /// As in [`Diagnostic`].
     pub text: String,
 }
 
-impl Report {
+impl Diagnostics {
     /// Notes an error at a byte offset.
     pub fn error(&mut self, at: usize, text: impl Into<String>) {
         self.errors += 1;
         if self.errors <= MOST {
-            self.notes.push(Note { at, severity: Severity::Error, text: text.into() });
+            self.notes.push(PendingDiagnostic { at, severity: Severity::Error, text: text.into() });
         }
     }
 
@@ -83,7 +83,11 @@ impl Report {
     pub fn warn(&mut self, at: usize, text: impl Into<String>) {
         self.warnings += 1;
         if self.warnings <= MOST {
-            self.notes.push(Note { at, severity: Severity::Warning, text: text.into() });
+            self.notes.push(PendingDiagnostic {
+                at,
+                severity: Severity::Warning,
+                text: text.into(),
+            });
         }
     }
 
@@ -126,22 +130,22 @@ impl Report {
     }
 
     /// The notes in the order in which they were made.
-    pub fn into_notes(self) -> Vec<Note> {
+    pub fn into_notes(self) -> Vec<PendingDiagnostic> {
         self.notes
     }
 
     /// The complaints in the order of the file.
-    pub fn into_complaints(self, file: &str, text: &str) -> Vec<Complaint> {
+    pub fn into_complaints(self, file: &str, text: &str) -> Vec<Diagnostic> {
         // At most 200 notes: the library's sort would be 8 KB of code for them.
-        let mut sorted: Vec<Note> = Vec::with_capacity(self.notes.len());
+        let mut sorted: Vec<PendingDiagnostic> = Vec::with_capacity(self.notes.len());
         for note in self.notes {
             let place = (note.at, note.severity);
             sorted.insert(sorted.partition_point(|n| (n.at, n.severity) <= place), note);
         }
-        let complaint = |note: Note| {
+        let complaint = |note: PendingDiagnostic| {
             let (line, column) = place(text, note.at);
             let file = file.to_string();
-            Complaint { file, line, column, severity: note.severity, text: note.text }
+            Diagnostic { file, line, column, severity: note.severity, text: note.text }
         };
         sorted.into_iter().map(complaint).collect()
     }
@@ -184,7 +188,7 @@ mod tests {
 
     #[test]
     fn errors_count_although_the_list_is_full_of_warnings() {
-        let mut report = Report::default();
+        let mut report = Diagnostics::default();
         (0..1000).for_each(|_| report.warn(0, "odd"));
         report.error(7, "bad");
         assert!(report.has_errors() && report.is_full_of_warnings());

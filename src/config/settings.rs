@@ -17,7 +17,7 @@ pub struct Settings {
     /// The listeners for clients, in the order of the file; never empty, no duplicates.
     pub binds: Vec<SocketAddr>,
     /// The listener of `GET /stats`.
-    pub api_bind: Option<Endpoint>,
+    pub api_bind: Option<HttpBind>,
     /// Metrics for Prometheus; `None` = off.
     pub prometheus: Option<PrometheusSettings>,
     /// Metrics for statsd; `None` = off.
@@ -87,7 +87,7 @@ pub struct Settings {
     /// Traffic shape of downloads; `None` = off.
     pub shape: Option<ShapeSettings>,
     /// Pages whose pace downloads imitate, and how often origins are looked at.
-    pub raids: RaidSettings,
+    pub raids: PageTimingSettings,
     /// Certificates to trust besides the built-in ones, in PEM.
     pub ca_file: Option<PathBuf>,
     /// Most bytes that unsent data may occupy; `None` = chosen from the machine's memory.
@@ -98,7 +98,7 @@ pub struct Settings {
 
 /// Where the settings come from.
 #[derive(Debug, Clone, Default)]
-pub struct Origin {
+pub struct SettingsSource {
     /// The file, when there is one.
     pub config_path: Option<std::path::PathBuf>,
     /// What the loader has to say about it, one line each.
@@ -122,14 +122,14 @@ pub struct UserSettings {
 
 /// Where we listen for HTTP.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Endpoint {
+pub enum HttpBind {
     /// An address and a port.
     Tcp(SocketAddr),
     /// A Unix socket, by its absolute path.
     Unix(PathBuf),
 }
 
-impl fmt::Display for Endpoint {
+impl fmt::Display for HttpBind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(addr) => write!(f, "{addr}"),
@@ -142,7 +142,7 @@ impl fmt::Display for Endpoint {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PrometheusSettings {
     /// Where it is served.
-    pub bind: Endpoint,
+    pub bind: HttpBind,
     /// Under which path; `/` = any.
     pub path: String,
     /// First part of the names, without the underscore.
@@ -273,7 +273,7 @@ pub struct FrontSettings {
     pub port: u16,
     /// Tell it the stranger's address in a PROXY protocol v2 header.
     pub proxy_protocol: bool,
-    /// Look at how it answers TLS, at start and every [`RaidSettings::every`], and answer alike.
+    /// Look at how it answers TLS, at start and every [`PageTimingSettings::every`], and answer alike.
     pub scout: bool,
     /// Delay answers by as much as the origin takes.
     pub mimic_latency: bool,
@@ -283,7 +283,7 @@ pub struct FrontSettings {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProxyProtocolSettings {
     /// Whose headers count; empty = everybody's.
-    pub trusted: Vec<Network>,
+    pub trusted: Vec<Cidr>,
 }
 
 impl ProxyProtocolSettings {
@@ -295,14 +295,14 @@ impl ProxyProtocolSettings {
 
 /// A network: an address and how many of its leading bits count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Network {
+pub struct Cidr {
     /// Any address in it.
     pub addr: IpAddr,
     /// 0..=32 or 0..=128.
     pub bits: u8,
 }
 
-impl Network {
+impl Cidr {
     /// Whether an address lies in it; IPv4 in either spelling.
     pub fn contains(&self, ip: IpAddr) -> bool {
         let outside = |width: u32| width.saturating_sub(u32::from(self.bits));
@@ -415,7 +415,7 @@ pub struct ShapeSettings {
 
 /// Visits to web sites.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RaidSettings {
+pub struct PageTimingSettings {
     /// `https` pages to learn the pace from; empty = the built-in statistics.
     pub pages: Vec<Url>,
     /// How often each page is fetched per visit.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use toml_edit::TableLike;
 
 use super::{addresses, keys, suggest};
-use crate::config::partial::Placed;
+use crate::config::partial::LocatedSecret;
 use crate::config::report::shown;
 use crate::config::value::{Field, NOT_TEXT, start};
 use crate::proto::secret::Secret;
@@ -24,7 +24,7 @@ impl Field<'_> {
             };
             match Secret::parse(text) {
                 Ok(secret) => {
-                    self.draft.secrets.push((name.to_string(), Placed { secret, at }));
+                    self.draft.secrets.push((name.to_string(), LocatedSecret { secret, at }));
                 }
                 Err(_) if Secret::parse(name).is_ok() => {
                     self.report.error(at, "name and secret are swapped; write NAME = \"SECRET\"");

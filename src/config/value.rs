@@ -9,24 +9,24 @@ use toml_edit::{Item, Value};
 
 use super::{addresses, units, urls};
 use crate::config::keys::Key;
-use crate::config::partial::{Draft, Placed};
-use crate::config::report::Report;
+use crate::config::partial::{LocatedSecret, PartialSettings};
+use crate::config::report::Diagnostics;
 use crate::config::settings::{
-    Endpoint as Place, ListSource, LogFormat, LogLevel, LogTo, NameServer as Server, Network,
+    Cidr, HttpBind as Place, ListSource, LogFormat, LogLevel, LogTo, NameServer as Server,
     PreferIp, Route, TagFormat,
 };
 use crate::proto::secret;
 use crate::proto::url::Url;
 
 /// Puts a valid value into the draft.
-pub type Set<T> = fn(&mut Draft, T);
+pub type Set<T> = fn(&mut PartialSettings, T);
 
 /// Words to choose from, in lower case, and what each does.
-pub type Choices = &'static [(&'static str, fn(&mut Draft))];
+pub type Choices = &'static [(&'static str, fn(&mut PartialSettings))];
 
 /// A grammar and where its values go.
 #[derive(Debug, Clone, Copy)]
-pub enum Kind {
+pub enum ValueKind {
     /// `true` or `false`.
     Flag(Set<bool>),
     /// 0 to 65535.
@@ -44,7 +44,7 @@ pub enum Kind {
     /// One `"IP:port"`.
     Address(Set<SocketAddr>),
     /// One `"IP:port"` or `"unix:/path"`.
-    Endpoint(Set<Place>),
+    HttpBind(Set<Place>),
     /// One `"IP:port"` or a list of different ones.
     Addresses(Set<Vec<SocketAddr>>),
     /// A literal address.
@@ -58,7 +58,7 @@ pub enum Kind {
     /// One literal address or a list, at most one of each family.
     Ips(Set<Vec<IpAddr>>),
     /// A list of networks.
-    Networks(Set<Vec<Network>>),
+    Networks(Set<Vec<Cidr>>),
     /// A list of SOCKS5 URLs.
     Proxies(Set<Vec<Route>>),
     /// A list of URLs.
@@ -85,7 +85,7 @@ pub enum Kind {
     DcOverrides,
 }
 
-impl Kind {
+impl ValueKind {
     /// What the README calls it.
     pub fn name(&self) -> &'static str {
         match self {
@@ -97,7 +97,7 @@ impl Kind {
             Self::ErrorRate => "number",
             Self::Choice(_) => "word",
             Self::Address(_) => "IP:port",
-            Self::Endpoint(_) => "IP:port or unix:/path",
+            Self::HttpBind(_) => "IP:port or unix:/path",
             Self::Addresses(_) => "IP:port or list",
             Self::Ip(_) => "IP",
             Self::Host(_) => "host",
@@ -125,9 +125,9 @@ pub struct Field<'a> {
     /// Where its value stands, in bytes.
     pub at: usize,
     /// Where valid values go.
-    pub draft: &'a mut Draft,
+    pub draft: &'a mut PartialSettings,
     /// Where complaints go.
-    pub report: &'a mut Report,
+    pub report: &'a mut Diagnostics,
 }
 
 impl Field<'_> {
@@ -139,7 +139,7 @@ impl Field<'_> {
                 return self.wrong("must be a table; write names and values below a [header]");
             };
             return match self.key.kind {
-                Kind::Secrets => self.secrets(table),
+                ValueKind::Secrets => self.secrets(table),
                 _ => self.dc_overrides(table),
             };
         }
@@ -151,44 +151,44 @@ impl Field<'_> {
 
     fn read_value(&mut self, value: &Value) -> bool {
         match self.key.kind {
-            Kind::Flag(set) => {
+            ValueKind::Flag(set) => {
                 let on = value.as_bool();
                 self.take(on.map(Some).ok_or(NOT_A_FLAG), set) && on == Some(true)
             }
-            Kind::Count(set) => self.measure(number(value).map(|n| Some(n.into())), set),
-            Kind::Port(set) => self.measure(number(value).map(Some), set),
-            Kind::Duration(set) => self.measure(text(value, units::duration), set),
-            Kind::Bytes(set) => self.measure(text(value, units::bytes), set),
-            Kind::ErrorRate => self.error_rate(value),
-            Kind::Choice(choices) => self.choice(value, choices),
-            Kind::Address(set) => self.take(text(value, addresses::socket), set),
-            Kind::Endpoint(set) => self.take(text(value, addresses::endpoint), set),
-            Kind::Addresses(set) => self.addresses(value, set),
-            Kind::Ip(set) => self.take(text(value, addresses::ip), set),
-            Kind::Host(set) => self.take(text(value, addresses::host), set),
-            Kind::Number(least, most, set) => self.number(value, least, most, set),
-            Kind::NameServer(set) => self.take(text(value, urls::name_server), set),
-            Kind::Ips(set) => self.ips(value, set),
-            Kind::Networks(set) => self.each(value, addresses::network, set),
-            Kind::Proxies(set) => self.each(value, urls::proxy, set),
-            Kind::Pages(parse, set) => self.each(value, parse, set),
-            Kind::PageOrNone(parse, set) => {
+            ValueKind::Count(set) => self.measure(number(value).map(|n| Some(n.into())), set),
+            ValueKind::Port(set) => self.measure(number(value).map(Some), set),
+            ValueKind::Duration(set) => self.measure(text(value, units::duration), set),
+            ValueKind::Bytes(set) => self.measure(text(value, units::bytes), set),
+            ValueKind::ErrorRate => self.error_rate(value),
+            ValueKind::Choice(choices) => self.choice(value, choices),
+            ValueKind::Address(set) => self.take(text(value, addresses::socket), set),
+            ValueKind::HttpBind(set) => self.take(text(value, addresses::endpoint), set),
+            ValueKind::Addresses(set) => self.addresses(value, set),
+            ValueKind::Ip(set) => self.take(text(value, addresses::ip), set),
+            ValueKind::Host(set) => self.take(text(value, addresses::host), set),
+            ValueKind::Number(least, most, set) => self.number(value, least, most, set),
+            ValueKind::NameServer(set) => self.take(text(value, urls::name_server), set),
+            ValueKind::Ips(set) => self.ips(value, set),
+            ValueKind::Networks(set) => self.each(value, addresses::network, set),
+            ValueKind::Proxies(set) => self.each(value, urls::proxy, set),
+            ValueKind::Pages(parse, set) => self.each(value, parse, set),
+            ValueKind::PageOrNone(parse, set) => {
                 let page = text(value, parse).map(Some);
                 self.take(page, set) && value.as_str() != Some("")
             }
-            Kind::Names(set) => {
+            ValueKind::Names(set) => {
                 let names = self.list(value, |name| Ok(name.to_owned()));
                 let is_some = !names.is_empty();
                 self.take(Ok(Some(names)), set) && is_some
             }
-            Kind::ListSources(set) => self.each(value, urls::list_source, set),
-            Kind::Path(parse, set) => self.take(text(value, parse), set),
-            Kind::KernelName(parse, set) => self.take(text(value, parse), set),
-            Kind::Prefix(set) => self.take(text(value, addresses::prefix), set),
-            Kind::HttpPath(set) => self.take(text(value, addresses::http_path), set),
-            Kind::Secret => self.secret(value),
+            ValueKind::ListSources(set) => self.each(value, urls::list_source, set),
+            ValueKind::Path(parse, set) => self.take(text(value, parse), set),
+            ValueKind::KernelName(parse, set) => self.take(text(value, parse), set),
+            ValueKind::Prefix(set) => self.take(text(value, addresses::prefix), set),
+            ValueKind::HttpPath(set) => self.take(text(value, addresses::http_path), set),
+            ValueKind::Secret => self.secret(value),
             // Read above, where they are tables.
-            Kind::Secrets | Kind::DcOverrides => false,
+            ValueKind::Secrets | ValueKind::DcOverrides => false,
         }
     }
 
@@ -353,7 +353,7 @@ impl Field<'_> {
         self.draft.secret_seen = true;
         match secret::Secret::parse(text) {
             Ok(secret) => {
-                self.draft.secret = Some(Placed { secret, at: self.at });
+                self.draft.secret = Some(LocatedSecret { secret, at: self.at });
                 true
             }
             Err(fault) => self.wrong(&fault.to_string()),

@@ -22,8 +22,8 @@ pub use server::run;
 
 use crate::accounts::recorder::Cause;
 use crate::daemon::fetch::ip_lists;
-use crate::daemon::session::handshake::Turn;
-use crate::daemon::session::{End, Fate, Readiness, Session, Stage, Why};
+use crate::daemon::session::handshake::StageTurn;
+use crate::daemon::session::{CloseReason, Endpoint, Readiness, Session, Stage, Turn};
 use crate::daemon::session::{dial, handshake, outcome, proxy_header, relay};
 use crate::daemon::world::{TIMER_THROTTLE, World, wheel_key};
 use crate::io::clock::{Tick, Wall};
@@ -124,7 +124,7 @@ impl<N: Net> Daemon<N> {
         match (&mut session.stage, slot) {
             (_, CLIENT) => session.client.on_ready(fresh),
             (Stage::Dial(dial), _) => dial.wake(slot),
-            (Stage::Pipe(pipe), _) if usize::from(pipe.slot) == slot => {
+            (Stage::Relay(pipe), _) if usize::from(pipe.slot) == slot => {
                 pipe.server.on_ready(fresh);
             }
             _ => return,
@@ -188,8 +188,8 @@ impl<N: Net> Daemon<N> {
         let keys: Vec<u32> = self.sessions.iter().map(|(key, _)| key as u32).collect();
         for key in keys {
             match self.sessions[key as usize].stage {
-                Stage::Pipe(_) | Stage::Leave { .. } => self.queue(key),
-                _ => self.close(key, Why::Drained),
+                Stage::Relay(_) | Stage::Leave { .. } => self.queue(key),
+                _ => self.close(key, CloseReason::Drained),
             }
         }
     }
@@ -208,16 +208,16 @@ impl<N: Net> Daemon<N> {
         let Some(session) = sessions.get_mut(key as usize) else { return };
         session.queued = false;
         match step(session, world, net, token(key)) {
-            Fate::Done(why) => return self.close(key, why),
-            Fate::Again => {
+            Turn::Done(why) => return self.close(key, why),
+            Turn::Again => {
                 session.queued = true;
                 ready.push_back(key);
             }
-            Fate::Starved if !session.parked => {
+            Turn::Starved if !session.parked => {
                 session.parked = true;
                 world.starved.push_back(key);
             }
-            Fate::Starved | Fate::Waiting => {}
+            Turn::Starved | Turn::Waiting => {}
         }
         let due = session.due(world);
         if session.armed.is_none_or(|armed| due < armed) {
@@ -227,7 +227,7 @@ impl<N: Net> Daemon<N> {
     }
 
     /// The only place where a session ends.
-    fn close(&mut self, key: u32, why: Why) {
+    fn close(&mut self, key: u32, why: CloseReason) {
         let mut session = self.sessions.remove(key as usize);
         self.world.wheel.clear(wheel_key(key));
         if session.parked {
@@ -238,7 +238,7 @@ impl<N: Net> Daemon<N> {
         outcome::of_end(&session, &mut self.world, why);
         session.settle(&mut self.world);
         self.world.meter.clients.take(session.addr);
-        if why == Why::Pressure {
+        if why == CloseReason::Pressure {
             self.world.meter.pressed += 1;
         }
     }
@@ -272,7 +272,7 @@ impl<N: Net> Daemon<N> {
     }
 }
 
-impl<W: Wire> End<W> {
+impl<W: Wire> Endpoint<W> {
     fn on_ready(&mut self, fresh: Readiness) {
         self.ready.readable |= (fresh.readable || fresh.hup) && !self.done;
         self.ready.writable |= fresh.writable;
@@ -288,20 +288,20 @@ fn step<N: Net>(
     world: &mut World,
     net: &mut N,
     token: usize,
-) -> Fate {
+) -> Turn {
     loop {
-        if !matches!(session.stage, Stage::Pipe(_) | Stage::Leave { .. }) {
+        if !matches!(session.stage, Stage::Relay(_) | Stage::Leave { .. }) {
             world.greeted = world.now;
         }
         let turn = match session.stage {
-            Stage::Prologue(_) => proxy_header::prologue(session, world),
-            Stage::Hello(_) => handshake::hello(session, world),
-            Stage::Greeting(_) => handshake::greeting(session, world),
+            Stage::AwaitProxyHeader(_) => proxy_header::prologue(session, world),
+            Stage::AwaitClientHello(_) => handshake::hello(session, world),
+            Stage::AwaitFrame(_) => handshake::greeting(session, world),
             Stage::Dial(_) => dial::dial(session, world, net, token),
-            Stage::Pipe(_) => relay::pipe(session, world),
+            Stage::Relay(_) => relay::pipe(session, world),
             Stage::Leave { until } => handshake::leaving(session, world, until),
         };
-        if let Turn::Stop(fate) = turn {
+        if let StageTurn::Stop(fate) = turn {
             return fate;
         }
     }

@@ -5,7 +5,7 @@
 
 use std::rc::Rc;
 
-use crate::accounts::users::{Change, UserId};
+use crate::accounts::users::{ReloadChange, UserId};
 use crate::config::settings::Settings;
 use crate::daemon::Daemon;
 use crate::daemon::fetch::dc_list;
@@ -13,7 +13,7 @@ use crate::daemon::fetch::front_probe;
 use crate::daemon::fetch::ip_lists;
 use crate::daemon::fetch::schedule::Job;
 use crate::daemon::server::sizing::Sizes;
-use crate::daemon::session::Why;
+use crate::daemon::session::CloseReason;
 use crate::daemon::upstream::addresses::BadAddresses;
 use crate::daemon::world::{self, World};
 use crate::io::clock::Tick;
@@ -25,7 +25,7 @@ use crate::limits::throttle::Throttle;
 #[derive(Debug, Default)]
 pub struct Reloaded {
     /// To the people.
-    pub change: Change,
+    pub change: ReloadChange,
     /// Sessions that were ended, because their users may not connect any more.
     pub ended: usize,
     /// Jobs that are not there any more; their errands have to be dropped.
@@ -50,7 +50,7 @@ impl<N: Net> Daemon<N> {
         Reloaded { change, ended, gone }
     }
 
-    fn end_revoked(&mut self, change: &Change) -> usize {
+    fn end_revoked(&mut self, change: &ReloadChange) -> usize {
         if change.revoked.is_empty() {
             return 0;
         }
@@ -61,7 +61,7 @@ impl<N: Net> Daemon<N> {
         let is_over = |user: UserId| is_revoked[users.position(user)];
         let over = sessions.filter(|(_, session)| session.user.is_some_and(is_over));
         let over: Vec<u32> = over.map(|(key, _)| key as u32).collect();
-        over.iter().for_each(|key| self.close(*key, Why::Revoked));
+        over.iter().for_each(|key| self.close(*key, CloseReason::Revoked));
         over.len()
     }
 
@@ -74,7 +74,7 @@ impl<N: Net> Daemon<N> {
 
 impl World {
     /// Takes over what has changed from one config to the next.
-    fn reload(&mut self, before: &Settings, now: &Settings, change: &Change) -> Vec<Job> {
+    fn reload(&mut self, before: &Settings, now: &Settings, change: &ReloadChange) -> Vec<Job> {
         self.throttle = match (self.throttle.take(), now.throttle) {
             (Some(mut throttle), Some(wanted)) => {
                 throttle.set_limit(wanted.max_connections);
@@ -108,11 +108,16 @@ impl World {
     }
 
     /// What is fetched again and again; each kind only if something about it has changed.
-    fn reload_jobs(&mut self, before: &Settings, now: &Settings, change: &Change) -> Vec<Job> {
+    fn reload_jobs(
+        &mut self,
+        before: &Settings,
+        now: &Settings,
+        change: &ReloadChange,
+    ) -> Vec<Job> {
         #[cfg(feature = "tls")]
         {
             // The file may hold other certificates now.
-            self.trust = crate::daemon::fetch::tls_client::Trust::default();
+            self.trust = crate::daemon::fetch::tls_client::TlsRoots::default();
         }
         let mut gone = front_probe::reload(before.front != now.front, change, self);
         let lists = |s: &Settings| (s.blocklist.clone(), s.allowlist.clone(), s.cache_dir.clone());

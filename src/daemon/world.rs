@@ -7,30 +7,30 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::accounts::recorder::{Cause, Detail, Recorder};
-use crate::accounts::totals::Ledger;
-use crate::accounts::users::{HostId, Person, UserId, Users};
+use crate::accounts::totals::Totals;
+use crate::accounts::users::{ConfiguredUser, HostId, UserId, Users};
 use crate::config::HAS_TLS;
 use crate::config::settings::{Settings, UserSettings};
-use crate::daemon::admin::counters::Meter;
-use crate::daemon::admin::probe_summary::{Deed, Strangers};
+use crate::daemon::admin::counters::Counters;
+use crate::daemon::admin::probe_summary::{ProbeKind, ProbeSummary};
 use crate::daemon::fetch::dc_list::DcList;
-use crate::daemon::fetch::front_probe::Scouts;
-use crate::daemon::fetch::ip_lists::Lists;
-use crate::daemon::fetch::schedule::{Agenda, Job};
+use crate::daemon::fetch::front_probe::FrontProbes;
+use crate::daemon::fetch::ip_lists::IpLists;
+use crate::daemon::fetch::schedule::{Job, Schedule};
 #[cfg(feature = "tls")]
-use crate::daemon::fetch::tls_client::Trust;
-use crate::daemon::fetch::{self, Errand};
-use crate::daemon::resolver::dns_cache::Names;
+use crate::daemon::fetch::tls_client::TlsRoots;
+use crate::daemon::fetch::{self, FetchTask};
+use crate::daemon::resolver::dns_cache::DnsCache;
 use crate::daemon::session::server_hello::KeyShares;
 use crate::daemon::upstream::addresses::BadAddresses;
-use crate::daemon::upstream::proxies::Routes;
-use crate::flow::authenticate::Book;
+use crate::daemon::upstream::proxies::Upstreams;
+use crate::flow::authenticate::AuthContext;
 use crate::flow::transform::{SLOT, SLOTS};
 use crate::io::clock::{Tick, Wall};
-use crate::io::logger::Folded;
+use crate::io::logger::RateLimitedLog;
 use crate::io::pool::Pool;
 use crate::io::wheel::Wheel;
-use crate::limits::hello_rate_limit::Misses;
+use crate::limits::hello_rate_limit::HelloRateLimit;
 use crate::limits::replay::Replay;
 use crate::limits::throttle::Throttle;
 use crate::mimicry::calibrate::Fit;
@@ -45,13 +45,13 @@ pub struct World {
     /// The people and their counters.
     pub users: Users,
     /// Their totals over all restarts, when configured; kept by `state.rs`.
-    pub ledger: Option<Ledger>,
+    pub ledger: Option<Totals>,
     /// Fair share of connections, when configured.
     pub throttle: Option<Throttle>,
     /// Hellos seen before, unless switched off.
     pub replay: Option<Replay>,
     /// Networks that try to make us try keys.
-    pub misses: Misses,
+    pub misses: HelloRateLimit,
     /// Blocks for bytes that could not be written yet: the bound of our memory.
     pub pool: Pool,
     /// One deadline per session and a few of our own, see [`wheel_key`].
@@ -67,33 +67,33 @@ pub struct World {
     /// What the sites look like that answers imitate.
     pub profiles: Profiles,
     /// How far the looks at them have come.
-    pub scouts: Scouts,
+    pub scouts: FrontProbes,
     /// The pace of downloads that begin now.
     pub pace: Pace,
     /// Learns a better one in idle turns, see [`World::refine`].
     pub fit: Fit,
     /// Host names and their addresses.
-    pub names: Names,
+    pub names: DnsCache,
     /// Addresses that failed lately.
     pub bad: BadAddresses,
     /// The ways to Telegram.
-    pub routes: Routes,
+    pub routes: Upstreams,
     /// What Telegram says of its addresses.
     pub dc_list: DcList,
     /// Who may connect at all.
-    pub lists: Lists,
+    pub lists: IpLists,
     /// What has to be fetched when.
-    pub agenda: Agenda,
+    pub agenda: Schedule,
     /// Errands that wait for a place.
-    pub errands: VecDeque<Box<dyn Errand>>,
+    pub errands: VecDeque<Box<dyn FetchTask>>,
     /// Visits of the present round to each page whose pace is learned.
     #[cfg(feature = "tls")]
     pub visits: Vec<u32>,
     /// Whose certificates we believe.
     #[cfg(feature = "tls")]
-    pub trust: Trust,
+    pub trust: TlsRoots,
     /// Numbers that no user owns.
-    pub meter: Meter,
+    pub meter: Counters,
     /// Why people were refused lately.
     pub recorder: Recorder,
     /// Sessions that could not read because the pool was empty, oldest first.
@@ -117,9 +117,9 @@ pub struct World {
     /// The wall time of tick 0.
     pub started: Duration,
     /// Folds repeated log lines.
-    pub folded: Folded,
+    pub folded: RateLimitedLog,
     /// What strangers have done since the log was last told.
-    pub strangers: Strangers,
+    pub strangers: ProbeSummary,
     /// We are leaving: no new reads.
     pub draining: bool,
 }
@@ -140,29 +140,29 @@ impl World {
             ledger: None,
             throttle,
             replay,
-            misses: Misses::default(),
+            misses: HelloRateLimit::default(),
             pool: Pool::new(most_buffers),
             wheel: Wheel::new(),
             scratch: vec![0; SLOT * slots.clamp(1, SLOTS)],
             slots: slots.clamp(1, SLOTS),
             profiles: Profiles::new(hosts, &mut drbg),
-            scouts: Scouts::new(hosts),
+            scouts: FrontProbes::new(hosts),
             drbg,
             shares: KeyShares::default(),
             pace: Pace::default(),
             fit: Fit::default(),
-            names: Names::default(),
+            names: DnsCache::default(),
             bad: BadAddresses::default(),
-            routes: Routes::new(&settings),
+            routes: Upstreams::new(&settings),
             dc_list: DcList::default(),
-            lists: Lists::new(&settings),
-            agenda: Agenda::default(),
+            lists: IpLists::new(&settings),
+            agenda: Schedule::default(),
             errands: VecDeque::new(),
             #[cfg(feature = "tls")]
             visits: Vec::new(),
             #[cfg(feature = "tls")]
-            trust: Trust::default(),
-            meter: Meter::default(),
+            trust: TlsRoots::default(),
+            meter: Counters::default(),
             recorder: Recorder::default(),
             starved: VecDeque::new(),
             hello_bytes: 0,
@@ -174,8 +174,8 @@ impl World {
             now: Tick(0),
             wall: Wall::default(),
             started: Duration::ZERO,
-            folded: Folded::default(),
-            strangers: Strangers::default(),
+            folded: RateLimitedLog::default(),
+            strangers: ProbeSummary::default(),
             draining: false,
             settings,
         }
@@ -234,9 +234,9 @@ impl World {
     }
 
     /// The gate's view of the world.
-    pub fn book(&mut self) -> Book<'_> {
+    pub fn book(&mut self) -> AuthContext<'_> {
         let unix_s = (!self.is_without_clock()).then_some(self.wall.unix_s);
-        Book {
+        AuthContext {
             unix_s,
             users: &self.users,
             replay: self.replay.as_mut(),
@@ -260,7 +260,7 @@ impl World {
     }
 
     /// Asks for an errand to be run. One that finds the queue full has failed.
-    pub fn order(&mut self, errand: Box<dyn Errand>) {
+    pub fn order(&mut self, errand: Box<dyn FetchTask>) {
         if self.errands.len() < fetch::MOST_WAITING {
             self.errands.push_back(errand);
         } else {
@@ -268,7 +268,7 @@ impl World {
         }
     }
 
-    /// A job of the agenda is done, well or not, and comes again; see [`Agenda::done`].
+    /// A job of the agenda is done, well or not, and comes again; see [`Schedule::done`].
     pub fn done(&mut self, job: Job, well: bool, period: Duration) {
         let period_ms = period.as_millis() as u64;
         self.agenda.done(job, well, period_ms, self.now, &mut self.drbg);
@@ -291,7 +291,7 @@ impl World {
     }
 
     /// Notes for the log what a stranger has done.
-    pub fn stranger(&mut self, deed: Deed, addr: IpAddr) {
+    pub fn stranger(&mut self, deed: ProbeKind, addr: IpAddr) {
         // What nobody reads is not counted, and wakes nobody.
         if log::log_enabled!(log::Level::Info) {
             self.strangers.note(deed, addr, self.now);
@@ -357,9 +357,13 @@ impl World {
 }
 
 /// The users of the config.
-pub fn people(settings: &Settings) -> impl Iterator<Item = Person<'_>> {
+pub fn people(settings: &Settings) -> impl Iterator<Item = ConfiguredUser<'_>> {
     let users = settings.users.iter();
-    users.map(|UserSettings { name, secret, enabled }| Person { name, secret, enabled: *enabled })
+    users.map(|UserSettings { name, secret, enabled }| ConfiguredUser {
+        name,
+        secret,
+        enabled: *enabled,
+    })
 }
 
 /// The wheel key of a session; key 0 is [`TIMER_THROTTLE`].

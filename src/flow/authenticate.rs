@@ -1,19 +1,19 @@
 //! What is this connection, judged from the bytes that it has sent so far?
 //!
-//! Pure: the clock comes in as a number, the people and stores as [`Book`]. The gate decides at
+//! Pure: the clock comes in as a number, the people and stores as [`AuthContext`]. The gate decides at
 //! the first wrong byte (spec: protocol 3.2, 10) and tries keys in slices, so that a stranger
 //! against a thousand users cannot hold the loop. Sealing the answer is `daemon/answer.rs`.
 
 use std::net::IpAddr;
 
 use crate::accounts::users::{HostId, UserId, Users};
-use crate::limits::hello_rate_limit::Misses;
+use crate::limits::hello_rate_limit::HelloRateLimit;
 use crate::limits::replay::Replay;
 use crate::limits::throttle::Throttle;
-use crate::proto::client_hello::{self, Assembly, ClientHello, Stamp, Suspicion};
+use crate::proto::client_hello::{self, Assembly, ClientHello, HelloStamp, Reject};
 
 /// Everything that a verdict depends on besides the bytes.
-pub struct Book<'a> {
+pub struct AuthContext<'a> {
     /// The people whose keys are tried.
     pub users: &'a Users,
     /// The store against replays; `None` = off.
@@ -21,7 +21,7 @@ pub struct Book<'a> {
     /// Fair share; `None` = off.
     pub throttle: Option<&'a mut Throttle>,
     /// Networks whose hellos fit no key.
-    pub misses: &'a mut Misses,
+    pub misses: &'a mut HelloRateLimit,
     /// Milliseconds of a clock that only goes forward.
     pub now_ms: u64,
     /// Unix time in seconds; `None` while the clock is not set (D4: skip the time test).
@@ -30,9 +30,9 @@ pub struct Book<'a> {
     pub tolerance_s: u64,
 }
 
-/// The answer of [`Gate::look`].
+/// The answer of [`Authenticator::look`].
 #[derive(Debug)]
-pub enum Verdict {
+pub enum AuthVerdict {
     /// Nothing can be said yet: read on.
     More,
     /// Keys are left to try: give others a turn, then call again with the same bytes.
@@ -44,7 +44,7 @@ pub enum Verdict {
         /// Whose site it gets.
         host: HostId,
         /// Why, for the counters and the log.
-        why: Suspicion,
+        why: Reject,
         /// Whose key fits, when one does: a person of ours with a problem.
         user: Option<UserId>,
     },
@@ -73,27 +73,27 @@ pub struct Admission {
 
 /// The judge of one connection. Empty until a whole hello has come and its first keys failed.
 #[derive(Default)]
-pub struct Gate {
-    trial: Option<Box<Trial>>,
+pub struct Authenticator {
+    trial: Option<Box<KeySearch>>,
 }
 
 /// A whole hello, half tried.
-struct Trial {
-    offer: Offer,
+struct KeySearch {
+    offer: HelloFields,
     hello: Vec<u8>,
     left: std::vec::IntoIter<UserId>,
     /// A key has fitted, but not for us to answer: the others are tried for the time it takes.
-    doom: Option<Doom>,
+    doom: Option<RejectedUser>,
 }
 
 /// Why a person of ours is treated as a stranger.
-struct Doom {
-    why: Suspicion,
+struct RejectedUser {
+    why: Reject,
     user: UserId,
 }
 
 /// What is kept of a parsed hello.
-struct Offer {
+struct HelloFields {
     host: HostId,
     random: [u8; 32],
     session_id: Vec<u8>,
@@ -103,16 +103,16 @@ struct Offer {
     consumed: usize,
 }
 
-impl Gate {
+impl Authenticator {
     /// Judges all bytes seen so far on a connection from `addr`. Tries at most [`SLICE`] keys;
-    /// after [`Verdict::Busy`] call again with the same bytes. A miss tries every candidate, or,
+    /// after [`AuthVerdict::Busy`] call again with the same bytes. A miss tries every candidate, or,
     /// while the network of `addr` floods us with misses, the likeliest [`SLICE`]; so does a hello
     /// that opens but may not be answered, since the time would tell them apart (spec: protocol
     /// 15.16).
-    pub fn look(&mut self, seen: &[u8], addr: IpAddr, book: &mut Book<'_>) -> Verdict {
+    pub fn look(&mut self, seen: &[u8], addr: IpAddr, book: &mut AuthContext<'_>) -> AuthVerdict {
         let mut trial = match self.trial.take() {
             Some(trial) => trial,
-            None => match Trial::begin(seen, addr, book) {
+            None => match KeySearch::begin(seen, addr, book) {
                 Ok(trial) => trial,
                 Err(verdict) => return verdict,
             },
@@ -120,8 +120,8 @@ impl Gate {
         let rest = trial.left.len().saturating_sub(SLICE);
         if let Some((user, stamp)) = trial.try_keys(rest, book.users) {
             match judge(user, &stamp, book) {
-                Ok(()) => return Verdict::Admit(trial.offer.admit(user)),
-                Err(why) => trial.doom = Some(Doom { why, user }),
+                Ok(()) => return AuthVerdict::Admit(trial.offer.admit(user)),
+                Err(why) => trial.doom = Some(RejectedUser { why, user }),
             }
             trial.try_keys(rest, book.users);
         }
@@ -129,29 +129,29 @@ impl Gate {
             return trial.end(addr, book);
         }
         self.trial = Some(trial);
-        Verdict::Busy
+        AuthVerdict::Busy
     }
 }
 
-impl Trial {
+impl KeySearch {
     /// Reads the hello, when it is whole.
-    fn begin(seen: &[u8], addr: IpAddr, book: &Book<'_>) -> Result<Box<Self>, Verdict> {
+    fn begin(seen: &[u8], addr: IpAddr, book: &AuthContext<'_>) -> Result<Box<Self>, AuthVerdict> {
         let first = book.users.first_host();
         let (hello, consumed) = match client_hello::assemble(seen) {
-            Assembly::Short => return Err(Verdict::More),
+            Assembly::Short => return Err(AuthVerdict::More),
             Assembly::Wrong(why) => return Err(stranger(first, why)),
             Assembly::Whole { hello, consumed } => (hello, consumed),
         };
         let parsed = client_hello::parse(&hello).map_err(|why| stranger(first, why))?;
-        let offer =
-            Offer::of(&parsed, consumed, book.users).map_err(|(host, why)| stranger(host, why))?;
+        let offer = HelloFields::of(&parsed, consumed, book.users)
+            .map_err(|(host, why)| stranger(host, why))?;
         let left: Vec<UserId> = book.users.candidates(offer.host, addr).collect();
         Ok(Box::new(Self { offer, hello, left: left.into_iter(), doom: None }))
     }
 
     /// Tries candidates until one fits or only `rest` are left. Once one has fitted in vain, the
     /// others are tried in vain as well.
-    fn try_keys(&mut self, rest: usize, users: &Users) -> Option<(UserId, Stamp)> {
+    fn try_keys(&mut self, rest: usize, users: &Users) -> Option<(UserId, HelloStamp)> {
         let (hello, random, is_doomed) = (&self.hello, &self.offer.random, self.doom.is_some());
         let count = self.left.len().saturating_sub(rest);
         self.left.by_ref().take(count).find_map(|id| {
@@ -161,22 +161,22 @@ impl Trial {
     }
 
     /// No key is left to try.
-    fn end(self, addr: IpAddr, book: &mut Book<'_>) -> Verdict {
+    fn end(self, addr: IpAddr, book: &mut AuthContext<'_>) -> AuthVerdict {
         let host = self.offer.host;
-        if let Some(Doom { why, user }) = self.doom {
-            return Verdict::Front { host, why, user: Some(user) };
+        if let Some(RejectedUser { why, user }) = self.doom {
+            return AuthVerdict::Front { host, why, user: Some(user) };
         }
         book.misses.note(addr, book.now_ms);
-        stranger(host, Suspicion::WrongKey)
+        stranger(host, Reject::WrongKey)
     }
 }
 
-impl Offer {
+impl HelloFields {
     fn of(
         hello: &ClientHello<'_>,
         consumed: usize,
         users: &Users,
-    ) -> Result<Self, (HostId, Suspicion)> {
+    ) -> Result<Self, (HostId, Reject)> {
         let mut named = false;
         let mut known = None;
         for name in hello.names() {
@@ -184,12 +184,12 @@ impl Offer {
             known = known.or_else(|| users.host_named(name));
         }
         let host = known.ok_or_else(|| {
-            let why = if named { Suspicion::ForeignSni } else { Suspicion::NoSni };
+            let why = if named { Reject::ForeignSni } else { Reject::NoSni };
             (users.first_host(), why)
         })?;
         let suites: Vec<u16> = hello.suites().collect();
         if suites.is_empty() {
-            return Err((host, Suspicion::NoCipher));
+            return Err((host, Reject::NoCipher));
         }
         Ok(Self {
             host,
@@ -217,29 +217,29 @@ impl Offer {
 }
 
 /// The key fits; now the operator, the clock, the replay store and the fair share have their say.
-fn judge(user: UserId, stamp: &Stamp, book: &mut Book<'_>) -> Result<(), Suspicion> {
+fn judge(user: UserId, stamp: &HelloStamp, book: &mut AuthContext<'_>) -> Result<(), Reject> {
     if !book.users.get(user).is_enabled() {
-        return Err(Suspicion::Disabled);
+        return Err(Reject::Disabled);
     }
     if let Some(now) = book.unix_s {
         let within = client_hello::within(stamp.unix, now, book.tolerance_s);
-        within.map_err(|off_s| Suspicion::ClockOff { off_s })?;
+        within.map_err(|off_s| Reject::ClockOff { off_s })?;
     }
     if let Some(replay) = book.replay.as_deref_mut()
         && replay.seen_before(&stamp.digest)
     {
-        return Err(Suspicion::Replay);
+        return Err(Reject::Replay);
     }
     if let Some(throttle) = book.throttle.as_deref_mut()
         && !throttle.admit(book.users.connections(), book.users.position(user))
     {
-        return Err(Suspicion::Throttled);
+        return Err(Reject::Throttled);
     }
     Ok(())
 }
 
-fn stranger(host: HostId, why: Suspicion) -> Verdict {
-    Verdict::Front { host, why, user: None }
+fn stranger(host: HostId, why: Reject) -> AuthVerdict {
+    AuthVerdict::Front { host, why, user: None }
 }
 
 /// Keys tried per turn. Sixteen HMACs over a 1.8 kB hello take some 20 µs with SHA instructions

@@ -5,7 +5,7 @@
 
 /// The facts about one direction, from a source end to a sink end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Direction {
+pub struct HalfState {
     /// The source has sent its FIN and we have read up to it.
     pub source_done: bool,
     /// Bytes for the sink are still with us.
@@ -18,7 +18,7 @@ pub struct Direction {
 
 /// What to do next in a direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Deed {
+pub enum Action {
     /// Write what is unsent; read nothing before that.
     Flush,
     /// Read from the source and pass it on.
@@ -31,16 +31,16 @@ pub enum Deed {
     Over,
 }
 
-impl Direction {
+impl HalfState {
     /// The next deed.
-    pub fn deed(self) -> Deed {
+    pub fn deed(self) -> Action {
         match self {
-            Self { sink_dead: true, source_done: false, .. } => Deed::Discard,
-            Self { sink_dead: true, .. } => Deed::Over,
-            Self { sink_shut: true, .. } => Deed::Over,
-            Self { unsent: true, .. } => Deed::Flush,
-            Self { source_done: true, .. } => Deed::Shut,
-            _ => Deed::Carry,
+            Self { sink_dead: true, source_done: false, .. } => Action::Discard,
+            Self { sink_dead: true, .. } => Action::Over,
+            Self { sink_shut: true, .. } => Action::Over,
+            Self { unsent: true, .. } => Action::Flush,
+            Self { source_done: true, .. } => Action::Shut,
+            _ => Action::Carry,
         }
     }
 }
@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn each_of_the_sixteen_rows_has_its_deed() {
-        use Deed::*;
+        use Action::*;
         let rows = [
             // source_done, unsent, sink_shut, sink_dead
             (0b0000, Carry),
@@ -72,7 +72,7 @@ mod tests {
             (0b1111, Over),
         ];
         for (bits, deed) in rows {
-            let direction = Direction {
+            let direction = HalfState {
                 source_done: bits & 8 != 0,
                 unsent: bits & 4 != 0,
                 sink_shut: bits & 2 != 0,

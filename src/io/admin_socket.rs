@@ -10,31 +10,31 @@ use std::path::{Path, PathBuf};
 use mio::net::{TcpStream, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 
-use crate::io::listen::{self, AcceptTrouble, Listener, Manner};
+use crate::io::listen::{self, AcceptError, ListenOptions, Listener};
 
 /// A listener of either kind.
-pub enum Desk {
+pub enum AdminSocket {
     /// An address.
     Tcp(Listener),
     /// A path in the file system.
-    Unix(UnixDesk),
+    Unix(UnixAdminSocket),
 }
 
 /// A Unix socket, whose file goes with it.
-pub struct UnixDesk {
+pub struct UnixAdminSocket {
     inner: UnixListener,
     path: PathBuf,
     /// By which we know our own file again.
     inode: u64,
 }
 
-impl Desk {
+impl AdminSocket {
     /// Listens on an address.
     ///
     /// # Errors
     /// The system's error, with the address in its text.
     pub fn tcp(addr: SocketAddr) -> io::Result<Self> {
-        let binds = listen::plan(&[addr], Manner::default());
+        let binds = listen::plan(&[addr], ListenOptions::default());
         let listener = binds.into_iter().map(Listener::bind).next();
         listener.unwrap_or(Err(io::ErrorKind::InvalidInput.into())).map(Self::Tcp)
     }
@@ -52,7 +52,7 @@ impl Desk {
         let inner = UnixListener::bind(path).map_err(told)?;
         fs::set_permissions(path, fs::Permissions::from_mode(MODE)).map_err(told)?;
         let inode = fs::symlink_metadata(path).map_err(told)?.ino();
-        Ok(Self::Unix(UnixDesk { inner, path: path.to_owned(), inode }))
+        Ok(Self::Unix(UnixAdminSocket { inner, path: path.to_owned(), inode }))
     }
 
     /// Events come with `token`.
@@ -71,14 +71,14 @@ impl Desk {
     /// The next visitor; `None` = nobody waits.
     ///
     /// # Errors
-    /// See [`AcceptTrouble`].
-    pub fn accept(&mut self) -> Result<Option<Visitor>, AcceptTrouble> {
+    /// See [`AcceptError`].
+    pub fn accept(&mut self) -> Result<Option<AdminStream>, AcceptError> {
         match self {
             Self::Tcp(listener) => {
-                Ok(listener.accept()?.map(|(wire, _)| Visitor::Tcp(wire.into_stream())))
+                Ok(listener.accept()?.map(|(wire, _)| AdminStream::Tcp(wire.into_stream())))
             }
             Self::Unix(desk) => match desk.inner.accept() {
-                Ok((stream, _)) => Ok(Some(Visitor::Unix(stream))),
+                Ok((stream, _)) => Ok(Some(AdminStream::Unix(stream))),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
                 Err(e) => Err(listen::judge(e)),
             },
@@ -86,7 +86,7 @@ impl Desk {
     }
 }
 
-impl Drop for UnixDesk {
+impl Drop for UnixAdminSocket {
     fn drop(&mut self) {
         let is_ours = fs::symlink_metadata(&self.path)
             .is_ok_and(|found| found.file_type().is_socket() && found.ino() == self.inode);
@@ -114,14 +114,14 @@ fn make_room(path: &Path) -> io::Result<()> {
 }
 
 /// A connection of either kind.
-pub enum Visitor {
+pub enum AdminStream {
     /// Over an address.
     Tcp(TcpStream),
     /// Over a Unix socket.
     Unix(UnixStream),
 }
 
-impl Visitor {
+impl AdminStream {
     /// Events come with `token`.
     ///
     /// # Errors
@@ -146,7 +146,7 @@ impl Visitor {
     }
 }
 
-impl Read for Visitor {
+impl Read for AdminStream {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.read(into),
@@ -155,7 +155,7 @@ impl Read for Visitor {
     }
 }
 
-impl Write for Visitor {
+impl Write for AdminStream {
     fn write(&mut self, from: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.write(from),
@@ -182,17 +182,17 @@ mod tests {
         let path = folder.join("s");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(path.exists(), "a listener of the standard library leaves its file");
-        let first = Desk::unix(&path).unwrap();
+        let first = AdminSocket::unix(&path).unwrap();
         let mode = fs::metadata(&path).unwrap().mode() & 0o777;
         assert_eq!(mode, MODE);
-        let second = Desk::unix(&path).err().unwrap();
+        let second = AdminSocket::unix(&path).err().unwrap();
         assert_eq!(second.kind(), io::ErrorKind::AddrInUse);
         drop(first);
         assert!(!path.exists());
         fs::write(&path, "precious").unwrap();
-        assert_eq!(Desk::unix(&path).err().unwrap().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(AdminSocket::unix(&path).err().unwrap().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).unwrap(), b"precious");
-        assert!(Desk::unix(&folder.join("none/s")).is_err());
+        assert!(AdminSocket::unix(&folder.join("none/s")).is_err());
         fs::remove_dir_all(&folder).unwrap();
     }
 }

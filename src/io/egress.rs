@@ -30,19 +30,19 @@ pub struct Egress {
 
 /// The system refuses a way out. Its text names the key and what helps.
 #[derive(Debug)]
-pub struct Barred(String);
+pub struct EgressRefused(String);
 
-impl fmt::Display for Barred {
+impl fmt::Display for EgressRefused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for Barred {}
+impl std::error::Error for EgressRefused {}
 
 /// Whether an error means that the way out is refused, not that the peer is out of reach.
 pub fn is_barred(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<Barred>())
+    error.get_ref().is_some_and(|inner| inner.is::<EgressRefused>())
 }
 
 impl Egress {
@@ -116,7 +116,7 @@ fn barred(key: &str, value: &dyn fmt::Display, errno: Errno) -> io::Error {
         _ => "",
     };
     let what = io::Error::from(errno);
-    io::Error::other(Barred(format!("{key} = {value}: {what}{hint}")))
+    io::Error::other(EgressRefused(format!("{key} = {value}: {what}{hint}")))
 }
 
 /// Linux's name for it.

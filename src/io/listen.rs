@@ -23,7 +23,7 @@ pub struct Listener {
 
 /// How a listener differs from an ordinary one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Manner {
+pub struct ListenOptions {
     /// `TCP_MAXSEG`: the largest segment, in bytes, that clients are asked to send.
     pub max_segment: Option<u16>,
     /// Multipath TCP, where the kernel has it.
@@ -34,7 +34,7 @@ pub struct Manner {
 
 /// What an accept says when it brings nobody.
 #[derive(Debug)]
-pub enum AcceptTrouble {
+pub enum AcceptError {
     /// This one is gone; the next may be there.
     Transient,
     /// The system is out of descriptors or memory: pause.
@@ -51,7 +51,7 @@ pub struct Bind {
     /// It is unspecified and takes IPv4 and IPv6 alike.
     pub both: bool,
     /// How.
-    pub manner: Manner,
+    pub manner: ListenOptions,
 }
 
 /// What these addresses mean together.
@@ -59,7 +59,7 @@ pub struct Bind {
 /// An unspecified address, `0.0.0.0:P` or `[::]:P`, takes both families as the reference does
 /// (spec: network 1), unless an address of the other family has the same port: then each takes
 /// its own. A kernel without IPv6 serves IPv4 alone.
-pub fn plan(addrs: &[SocketAddr], manner: Manner) -> Vec<Bind> {
+pub fn plan(addrs: &[SocketAddr], manner: ListenOptions) -> Vec<Bind> {
     let addrs: Vec<SocketAddr> = addrs.iter().map(|addr| unmapped(*addr)).collect();
     let bind = |addr: &SocketAddr| {
         let rival = |a: &SocketAddr| a.port() == addr.port() && a.is_ipv4() != addr.is_ipv4();
@@ -73,13 +73,13 @@ pub fn plan(addrs: &[SocketAddr], manner: Manner) -> Vec<Bind> {
 ///
 /// # Errors
 /// The system's error, with the address in its text.
-pub fn bind_all(addrs: &[SocketAddr], manner: Manner) -> io::Result<Vec<Listener>> {
+pub fn bind_all(addrs: &[SocketAddr], manner: ListenOptions) -> io::Result<Vec<Listener>> {
     plan(addrs, manner).into_iter().map(Listener::bind).collect()
 }
 
 /// One socket for both families. Only the lack of IPv6 leads to IPv4 alone: any other trouble,
 /// such as a port that is taken in one family, must be seen.
-fn open_both(port: u16, manner: Manner) -> Result<TcpListener, Errno> {
+fn open_both(port: u16, manner: ListenOptions) -> Result<TcpListener, Errno> {
     match open(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port), false, manner) {
         Err(Errno::EAFNOSUPPORT | Errno::EPROTONOSUPPORT | Errno::EADDRNOTAVAIL) => {
             open(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port), true, manner)
@@ -88,7 +88,7 @@ fn open_both(port: u16, manner: Manner) -> Result<TcpListener, Errno> {
     }
 }
 
-fn open(addr: SocketAddr, only_v6: bool, manner: Manner) -> Result<TcpListener, Errno> {
+fn open(addr: SocketAddr, only_v6: bool, manner: ListenOptions) -> Result<TcpListener, Errno> {
     let mut fd = fresh_stream(addr, manner.multipath)?;
     if let Some(bytes) = manner.max_segment {
         let bytes = u32::from(bytes);
@@ -182,8 +182,8 @@ impl Listener {
     /// The next connection; `None` = nobody waits.
     ///
     /// # Errors
-    /// See [`AcceptTrouble`].
-    pub fn accept(&mut self) -> Result<Option<(MioWire, SocketAddr)>, AcceptTrouble> {
+    /// See [`AcceptError`].
+    pub fn accept(&mut self) -> Result<Option<(MioWire, SocketAddr)>, AcceptError> {
         match self.inner.accept() {
             Ok((stream, peer)) => Ok(Some((MioWire::new(stream), unmapped(peer)))),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
@@ -195,10 +195,10 @@ impl Listener {
 /// Network errors of the connection itself come out of accept(2) and mean "try the next". What is
 /// not known to take a connection off the queue counts as broken, so that the caller pauses: a
 /// refusal that stays, such as a security module's, would otherwise turn the loop without end.
-pub(super) fn judge(error: io::Error) -> AcceptTrouble {
+pub(super) fn judge(error: io::Error) -> AcceptError {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => {
-            AcceptTrouble::Exhausted(error)
+            AcceptError::Exhausted(error)
         }
         Some(
             Errno::ECONNABORTED
@@ -212,8 +212,8 @@ pub(super) fn judge(error: io::Error) -> AcceptTrouble {
             | Errno::EHOSTUNREACH
             | Errno::ENONET
             | Errno::ETIMEDOUT,
-        ) => AcceptTrouble::Transient,
-        _ => AcceptTrouble::Broken(error),
+        ) => AcceptError::Transient,
+        _ => AcceptError::Broken(error),
     }
 }
 
@@ -229,7 +229,7 @@ mod tests {
     use super::*;
 
     fn bind_all(addrs: &[SocketAddr]) -> io::Result<Vec<Listener>> {
-        super::bind_all(addrs, Manner::default())
+        super::bind_all(addrs, ListenOptions::default())
     }
 
     fn any(text: &str) -> SocketAddr {
@@ -377,7 +377,8 @@ mod tests {
     #[test]
     fn a_largest_segment_is_what_the_client_sends_at_most() {
         for multipath in [false, true] {
-            let manner = Manner { max_segment: Some(536), multipath, ..Manner::default() };
+            let manner =
+                ListenOptions { max_segment: Some(536), multipath, ..ListenOptions::default() };
             let mut all = super::bind_all(&[any("127.0.0.1:0")], manner).unwrap();
             let client = TcpStream::connect(all[0].local_addr()).unwrap();
             accepted(&mut all[0]);
@@ -388,7 +389,7 @@ mod tests {
 
     #[test]
     fn a_port_is_shared_only_among_those_who_agree() {
-        let sharing = Manner { reuse_port: true, ..Manner::default() };
+        let sharing = ListenOptions { reuse_port: true, ..ListenOptions::default() };
         let first = super::bind_all(&[any("127.0.0.1:0")], sharing).unwrap();
         let addr = first[0].local_addr();
         assert!(super::bind_all(&[addr], sharing).is_ok());
@@ -402,7 +403,7 @@ mod tests {
     /// Linux hands the options of a Multipath TCP listener down as well.
     #[test]
     fn guests_of_a_multipath_listener_inherit_too() {
-        let manner = Manner { multipath: true, ..Manner::default() };
+        let manner = ListenOptions { multipath: true, ..ListenOptions::default() };
         let mut all = super::bind_all(&[any("127.0.0.1:0")], manner).unwrap();
         let options = SocketOptions {
             keep_alive: Some((Duration::from_secs(15), Duration::from_secs(16), 9)),
@@ -424,10 +425,10 @@ mod tests {
     #[test]
     fn running_out_of_descriptors_is_no_broken_listener() {
         let of = |errno: Errno| judge(io::Error::from(errno));
-        assert!(matches!(of(Errno::EMFILE), AcceptTrouble::Exhausted(_)));
-        assert!(matches!(of(Errno::ENOBUFS), AcceptTrouble::Exhausted(_)));
-        assert!(matches!(of(Errno::ECONNABORTED), AcceptTrouble::Transient));
-        assert!(matches!(of(Errno::EBADF), AcceptTrouble::Broken(_)));
-        assert!(matches!(of(Errno::EACCES), AcceptTrouble::Broken(_)));
+        assert!(matches!(of(Errno::EMFILE), AcceptError::Exhausted(_)));
+        assert!(matches!(of(Errno::ENOBUFS), AcceptError::Exhausted(_)));
+        assert!(matches!(of(Errno::ECONNABORTED), AcceptError::Transient));
+        assert!(matches!(of(Errno::EBADF), AcceptError::Broken(_)));
+        assert!(matches!(of(Errno::EACCES), AcceptError::Broken(_)));
     }
 }

@@ -23,22 +23,22 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use datagram::Datagram;
-pub use rate_limit::Folded;
+pub use rate_limit::RateLimitedLog;
 
 /// What is logged, how and where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Manner {
+pub struct LogConfig {
     /// The least urgent lines that are wanted.
     pub level: LevelFilter,
     /// How a line looks.
-    pub format: Format,
+    pub format: LogLineFormat,
     /// Where it goes.
-    pub to: To,
+    pub to: LogTarget,
 }
 
 /// How a line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub enum LogLineFormat {
     /// `key=value`.
     Text,
     /// One object.
@@ -47,7 +47,7 @@ pub enum Format {
 
 /// Where lines go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum To {
+pub enum LogTarget {
     /// Standard error.
     Stderr,
     /// The socket of syslog.
@@ -58,13 +58,15 @@ pub enum To {
 
 /// Installs the sink; later calls change it. A log daemon that is not there is named on standard
 /// error, and is given its lines once it is.
-pub fn init(manner: &Manner) {
+pub fn init(manner: &LogConfig) {
     let path = match manner.to {
-        To::Stderr => PathBuf::new(),
-        To::Syslog => std::env::var_os(SOCKET_VARIABLE).map_or(SYSLOG.into(), PathBuf::from),
-        To::Journal => std::env::var_os(SOCKET_VARIABLE).map_or(JOURNAL.into(), PathBuf::from),
+        LogTarget::Stderr => PathBuf::new(),
+        LogTarget::Syslog => std::env::var_os(SOCKET_VARIABLE).map_or(SYSLOG.into(), PathBuf::from),
+        LogTarget::Journal => {
+            std::env::var_os(SOCKET_VARIABLE).map_or(JOURNAL.into(), PathBuf::from)
+        }
     };
-    let mut desk = Desk::new(manner, path);
+    let mut desk = LogWriter::new(manner, path);
     let missing = desk.way.reach();
     if let Ok(mut place) = SINK.0.lock() {
         *place = Some(desk);
@@ -73,7 +75,8 @@ pub fn init(manner: &Manner) {
     let _ = log::set_logger(&SINK);
     log::set_max_level(manner.level);
     if let Some(line) = missing {
-        let mut stderr = Desk::new(&Manner { to: To::Stderr, ..*manner }, PathBuf::new());
+        let mut stderr =
+            LogWriter::new(&LogConfig { to: LogTarget::Stderr, ..*manner }, PathBuf::new());
         stderr.take(Level::Warn, &line);
     }
 }
@@ -88,7 +91,7 @@ pub fn lost() -> u64 {
     LOST.load(Ordering::Relaxed).into()
 }
 
-struct Sink(Mutex<Option<Desk>>);
+struct Sink(Mutex<Option<LogWriter>>);
 
 static SINK: Sink = Sink(Mutex::new(None));
 
@@ -120,14 +123,14 @@ impl Log for Sink {
 }
 
 /// Where lines are written.
-struct Desk {
-    format: Format,
-    way: Way,
+struct LogWriter {
+    format: LogLineFormat,
+    way: LogTransport,
     /// Lines that nobody took since the last one that somebody did.
     lost: u32,
 }
 
-enum Way {
+enum LogTransport {
     Stderr {
         /// Lines say when they were written.
         stamped: bool,
@@ -136,7 +139,7 @@ enum Way {
     Journal(Datagram),
 }
 
-impl Way {
+impl LogTransport {
     /// What is to be said when nobody is there.
     fn reach(&mut self) -> Option<String> {
         let (Self::Syslog(to) | Self::Journal(to)) = self else { return None };
@@ -147,13 +150,15 @@ impl Way {
     }
 }
 
-impl Desk {
-    fn new(manner: &Manner, path: PathBuf) -> Self {
+impl LogWriter {
+    fn new(manner: &LogConfig, path: PathBuf) -> Self {
         let way = match manner.to {
             // The journal notes the time itself.
-            To::Stderr => Way::Stderr { stamped: std::env::var_os("JOURNAL_STREAM").is_none() },
-            To::Syslog => Way::Syslog(Datagram::new(path)),
-            To::Journal => Way::Journal(Datagram::new(path)),
+            LogTarget::Stderr => {
+                LogTransport::Stderr { stamped: std::env::var_os("JOURNAL_STREAM").is_none() }
+            }
+            LogTarget::Syslog => LogTransport::Syslog(Datagram::new(path)),
+            LogTarget::Journal => LogTransport::Journal(Datagram::new(path)),
         };
         Self { format: manner.format, way, lost: 0 }
     }
@@ -165,18 +170,18 @@ impl Desk {
             lost => format!("{line} lost_lines={lost}"),
         };
         let is_taken = match (&mut self.way, self.format) {
-            (Way::Stderr { stamped }, Format::Text) => {
+            (LogTransport::Stderr { stamped }, LogLineFormat::Text) => {
                 offer(&mut std::io::stderr(), &text(stamped.then_some(time), Some(level), &line))
             }
-            (Way::Stderr { .. }, Format::Json) => {
+            (LogTransport::Stderr { .. }, LogLineFormat::Json) => {
                 offer(&mut std::io::stderr(), &(bounded_json(level, &line, time) + "\n"))
             }
-            (Way::Syslog(to), format) => {
+            (LogTransport::Syslog(to), format) => {
                 let line = bare(format, level, &line, time);
                 let pid = std::process::id();
                 to.send(syslog::message(level, time.as_secs(), pid, &line).as_bytes()).is_ok()
             }
-            (Way::Journal(to), format) => {
+            (LogTransport::Journal(to), format) => {
                 let shown = bare(format, level, &line, time);
                 let line = cut(&line, LINE_MAX);
                 to.send(&journal::entry(level, &shown, line)).is_ok()
@@ -188,10 +193,10 @@ impl Desk {
 }
 
 /// A line for those who note time and level themselves.
-fn bare(format: Format, level: Level, line: &str, time: Duration) -> String {
+fn bare(format: LogLineFormat, level: Level, line: &str, time: Duration) -> String {
     match format {
-        Format::Text => text(None, None, line).trim_end_matches('\n').to_owned(),
-        Format::Json => bounded_json(level, line, time),
+        LogLineFormat::Text => text(None, None, line).trim_end_matches('\n').to_owned(),
+        LogLineFormat::Json => bounded_json(level, line, time),
     }
 }
 

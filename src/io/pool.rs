@@ -13,10 +13,10 @@ pub const BLOCK: usize = 16 * 1024 + 64;
 
 /// A bounded stock of blocks. Blocks are allocated when first needed.
 pub struct Pool {
-    shelf: Rc<RefCell<Shelf>>,
+    shelf: Rc<RefCell<FreeBlocks>>,
 }
 
-struct Shelf {
+struct FreeBlocks {
     free: Vec<Box<[u8]>>,
     lent: usize,
     most: usize,
@@ -25,7 +25,7 @@ struct Shelf {
 impl Pool {
     /// A stock of at most `most` blocks.
     pub fn new(most: usize) -> Self {
-        Self { shelf: Rc::new(RefCell::new(Shelf { free: Vec::new(), lent: 0, most })) }
+        Self { shelf: Rc::new(RefCell::new(FreeBlocks { free: Vec::new(), lent: 0, most })) }
     }
 
     /// One block, or `None` when all are out.
@@ -66,7 +66,7 @@ pub struct Loan {
     block: Box<[u8]>,
     start: usize,
     end: usize,
-    shelf: Rc<RefCell<Shelf>>,
+    shelf: Rc<RefCell<FreeBlocks>>,
 }
 
 impl Loan {

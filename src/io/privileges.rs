@@ -9,7 +9,7 @@ use nix::unistd::{Gid, Uid, geteuid, setgroups, setresgid, setresuid};
 
 /// What is kept besides the right to ports below 1024.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Extra {
+pub struct ExtraCapabilities {
     /// `CAP_NET_ADMIN`, for `SO_MARK`.
     pub mark: bool,
     /// `CAP_NET_RAW`, for `SO_BINDTODEVICE` on kernels before 5.7.
@@ -21,7 +21,7 @@ pub struct Extra {
 ///
 /// # Errors
 /// One line that says what to do.
-pub fn become_user(name: &str, extra: Extra) -> Result<(), String> {
+pub fn become_user(name: &str, extra: ExtraCapabilities) -> Result<(), String> {
     let (uid, gid) = account(name)?;
     if geteuid().is_root() {
         let kept = kept(extra).map_err(|e| format!("cannot become {name}: {e}"))?;
@@ -44,7 +44,7 @@ pub fn become_user(name: &str, extra: Extra) -> Result<(), String> {
 }
 
 /// What we may keep: nothing that we do not have, as in a container.
-fn kept(extra: Extra) -> capctl::Result<CapSet> {
+fn kept(extra: ExtraCapabilities) -> capctl::Result<CapSet> {
     let mut wanted = CapSet::empty();
     wanted.add(Cap::NET_BIND_SERVICE);
     wanted.set_state(Cap::NET_ADMIN, extra.mark);
@@ -101,6 +101,8 @@ mod tests {
         if geteuid().is_root() {
             return;
         }
-        assert!(become_user("0:0", Extra::default()).unwrap_err().contains("only root"));
+        assert!(
+            become_user("0:0", ExtraCapabilities::default()).unwrap_err().contains("only root")
+        );
     }
 }

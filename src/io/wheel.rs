@@ -8,7 +8,7 @@ use crate::io::clock::Tick;
 
 /// Deadlines by key. Keys are small: entries live in a vector.
 pub struct Wheel {
-    entries: Vec<Entry>,
+    entries: Vec<WheelEntry>,
     /// The first entry of each slot.
     heads: [[u32; SLOTS]; LEVELS],
     /// Which slots are occupied.
@@ -20,7 +20,7 @@ pub struct Wheel {
 }
 
 #[derive(Clone, Copy)]
-struct Entry {
+struct WheelEntry {
     at: u64,
     next: u32,
     prev: u32,
@@ -45,7 +45,7 @@ impl Wheel {
     /// once. Memory grows with the greatest key ever set, by 24 bytes each.
     pub fn set(&mut self, key: u32, at: Tick) {
         if self.entries.len() <= key as usize {
-            let idle = Entry { at: 0, next: NONE, prev: NONE, place: IDLE };
+            let idle = WheelEntry { at: 0, next: NONE, prev: NONE, place: IDLE };
             self.entries.resize(key as usize + 1, idle);
         }
         self.unlink(key);
@@ -143,7 +143,7 @@ impl Wheel {
     }
 
     fn unlink(&mut self, key: u32) {
-        let Entry { next, prev, place, .. } = self.entries[key as usize];
+        let WheelEntry { next, prev, place, .. } = self.entries[key as usize];
         if place == IDLE {
             return;
         }

@@ -195,12 +195,12 @@ mod tests {
 
     use super::*;
 
-    struct Rig {
+    struct SocketPair {
         poll: Poll,
         net: MioNet,
     }
 
-    impl Rig {
+    impl SocketPair {
         fn new() -> Self {
             let poll = Poll::new().unwrap();
             let net = MioNet::new(poll.registry().try_clone().unwrap(), Egress::default());
@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn a_connect_ends_with_an_event_and_a_good_outcome() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut rig = Rig::new();
+        let mut rig = SocketPair::new();
         let mut wire = rig.dial(listener.local_addr().unwrap());
         rig.outcome(&mut wire).unwrap();
         let (mut peer, _) = listener.accept().unwrap();
@@ -268,7 +268,7 @@ mod tests {
     #[test]
     fn a_refused_connect_says_so() {
         let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let mut rig = Rig::new();
+        let mut rig = SocketPair::new();
         let mut wire = rig.dial(closed);
         let error = rig.outcome(&mut wire).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
@@ -277,7 +277,7 @@ mod tests {
     #[test]
     fn a_reset_arrives_as_an_error_and_not_as_an_end() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut rig = Rig::new();
+        let mut rig = SocketPair::new();
         let mut wire = rig.dial(listener.local_addr().unwrap());
         rig.outcome(&mut wire).unwrap();
         let (peer, _) = listener.accept().unwrap();
@@ -290,7 +290,7 @@ mod tests {
     #[test]
     fn a_peer_that_does_not_read_fills_the_socket_and_blocks_nobody() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut rig = Rig::new();
+        let mut rig = SocketPair::new();
         let mut wire = rig.dial(listener.local_addr().unwrap());
         rig.outcome(&mut wire).unwrap();
         let _peer = listener.accept().unwrap();
@@ -305,7 +305,7 @@ mod tests {
 
     #[test]
     fn our_own_addresses_are_known_in_both_spellings() {
-        let mut net = Rig::new().net;
+        let mut net = SocketPair::new().net;
         for own in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
             assert!(net.is_own_address(own.parse().unwrap()), "{own}");
         }

@@ -2,7 +2,7 @@
 //! Time is an argument.
 
 /// A circuit breaker.
-pub struct Breaker {
+pub struct CircuitBreaker {
     threshold: u32,
     half_open_ms: u64,
     reset_ms: u64,
@@ -17,7 +17,7 @@ pub struct Breaker {
 
 /// Where a breaker stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Circuit {
+pub enum CircuitState {
     /// All tries go through.
     Closed,
     /// None do.
@@ -26,7 +26,7 @@ pub enum Circuit {
     HalfOpen,
 }
 
-impl Circuit {
+impl CircuitState {
     /// For `/stats`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -37,7 +37,7 @@ impl Circuit {
     }
 }
 
-impl Breaker {
+impl CircuitBreaker {
     /// Opens after `threshold` failures of which the first is at most `reset_ms` old, and lets
     /// one try through after `half_open_ms`.
     pub fn new(threshold: u32, half_open_ms: u64, reset_ms: u64) -> Self {
@@ -48,11 +48,11 @@ impl Breaker {
     }
 
     /// Where it stands.
-    pub fn circuit(&self, now_ms: u64) -> Circuit {
+    pub fn circuit(&self, now_ms: u64) -> CircuitState {
         match self.open_ms {
-            None => Circuit::Closed,
-            Some(at) if now_ms < at.saturating_add(self.half_open_ms) => Circuit::Open,
-            Some(_) => Circuit::HalfOpen,
+            None => CircuitState::Closed,
+            Some(at) if now_ms < at.saturating_add(self.half_open_ms) => CircuitState::Open,
+            Some(_) => CircuitState::HalfOpen,
         }
     }
 
@@ -60,9 +60,9 @@ impl Breaker {
     /// was heard for as long as the circuit was open counts no more.
     pub fn admit(&mut self, now_ms: u64) -> bool {
         match self.circuit(now_ms) {
-            Circuit::Closed => true,
-            Circuit::Open => false,
-            Circuit::HalfOpen => {
+            CircuitState::Closed => true,
+            CircuitState::Open => false,
+            CircuitState::HalfOpen => {
                 let lost = |at: u64| now_ms >= at.saturating_add(self.half_open_ms);
                 let free = self.trying_ms.is_none_or(lost);
                 if free {
@@ -83,7 +83,7 @@ impl Breaker {
     /// A try failed. `true` = the circuit was closed and is open now.
     pub fn failed(&mut self, now_ms: u64) -> bool {
         if self.open_ms.is_some() {
-            if self.circuit(now_ms) == Circuit::HalfOpen {
+            if self.circuit(now_ms) == CircuitState::HalfOpen {
                 (self.open_ms, self.trying_ms) = (Some(now_ms), None);
             }
             return false;
@@ -106,24 +106,24 @@ mod tests {
 
     #[test]
     fn it_opens_tries_once_and_closes() {
-        let mut breaker = Breaker::new(3, 60_000, 10_000);
+        let mut breaker = CircuitBreaker::new(3, 60_000, 10_000);
         assert!(!breaker.failed(0) && !breaker.failed(1));
         assert!(breaker.admit(1));
         assert!(breaker.failed(2), "the third");
-        assert_eq!(breaker.circuit(2), Circuit::Open);
+        assert_eq!(breaker.circuit(2), CircuitState::Open);
         assert!(!breaker.admit(60_001));
-        assert_eq!(breaker.circuit(60_002), Circuit::HalfOpen);
+        assert_eq!(breaker.circuit(60_002), CircuitState::HalfOpen);
         assert!(breaker.admit(60_002) && !breaker.admit(60_003), "one try");
         assert!(!breaker.failed(60_004));
-        assert_eq!(breaker.circuit(60_005), Circuit::Open);
+        assert_eq!(breaker.circuit(60_005), CircuitState::Open);
         assert!(breaker.admit(120_004) && breaker.succeeded());
-        assert_eq!(breaker.circuit(120_004), Circuit::Closed);
+        assert_eq!(breaker.circuit(120_004), CircuitState::Closed);
         assert!(breaker.admit(120_005) && !breaker.succeeded());
     }
 
     #[test]
     fn old_failures_and_those_before_a_success_do_not_count() {
-        let mut breaker = Breaker::new(2, 60_000, 10_000);
+        let mut breaker = CircuitBreaker::new(2, 60_000, 10_000);
         assert!(!breaker.failed(0) && !breaker.failed(10_000) && !breaker.failed(20_000));
         breaker.succeeded();
         assert!(!breaker.failed(20_001) && breaker.failed(20_002));
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_try_that_was_never_heard_of_again_blocks_nobody_for_ever() {
-        let mut breaker = Breaker::new(1, 1_000, 1_000);
+        let mut breaker = CircuitBreaker::new(1, 1_000, 1_000);
         breaker.failed(0);
         assert!(breaker.admit(1_000) && !breaker.admit(1_999) && breaker.admit(2_000));
     }

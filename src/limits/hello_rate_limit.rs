@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 /// Misses per network (/24, /48): a leaky bucket each, in a direct-mapped table of 2 KB. When two
 /// networks share a place, the newer one takes it, which errs on the side of trying every key.
-pub struct Misses {
+pub struct HelloRateLimit {
     buckets: Vec<Bucket>,
     hash: RandomState,
 }
@@ -21,13 +21,13 @@ struct Bucket {
     at_s: u32,
 }
 
-impl Default for Misses {
+impl Default for HelloRateLimit {
     fn default() -> Self {
         Self { buckets: Vec::new(), hash: RandomState::new() }
     }
 }
 
-impl Misses {
+impl HelloRateLimit {
     /// Notes a hello from `addr` that fitted none of the keys that were tried.
     pub fn note(&mut self, addr: IpAddr, now_ms: u64) {
         if self.buckets.is_empty() {
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn a_network_floods_after_many_misses_and_is_forgiven_after_half_a_minute() {
-        let mut misses = Misses::default();
+        let mut misses = HelloRateLimit::default();
         for _ in 0..ALLOWED {
             misses.note(HOME, 1_000);
             assert!(!misses.is_flood(HOME, 1_000));
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_few_misses_per_second_are_nobodys_flood() {
-        let mut misses = Misses::default();
+        let mut misses = HelloRateLimit::default();
         for n in 0..1_000 {
             misses.note(HOME, n * 250);
             assert!(!misses.is_flood(HOME, n * 250));
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_network_that_shares_a_place_is_not_mistaken_for_the_other() {
-        let mut misses = Misses::default();
+        let mut misses = HelloRateLimit::default();
         for _ in 0..100 {
             misses.note(HOME, 0);
         }

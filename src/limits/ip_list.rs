@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::util::incremental_sort::SlowSort;
+use crate::util::incremental_sort::IncrementalSort;
 
 /// A network: its first address as on the wire, then how many leading bits it fixes. Bytes rather
 /// than numbers, so that nothing is lost to alignment, and the order of bytes is the wanted one.
@@ -124,11 +124,11 @@ fn merge<const N: usize>(nets: &mut Vec<[u8; N]>) {
 
 /// Reads a list from pieces of any size.
 #[derive(Default)]
-pub struct Reader {
+pub struct ListReader {
     /// A line that is not whole yet, without its comment.
     line: Vec<u8>,
     /// Where in its line the next byte stands.
-    place: Place,
+    place: FamilySlot,
     v4: Vec<Net4>,
     v6: Vec<Net6>,
     bad_lines: u64,
@@ -136,7 +136,7 @@ pub struct Reader {
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Place {
+enum FamilySlot {
     #[default]
     Text,
     Comment,
@@ -144,7 +144,7 @@ enum Place {
     TooLong,
 }
 
-impl Reader {
+impl ListReader {
     /// A reader that expects about as many networks as there are in `before`: a list that is read
     /// anew seldom grows, and a list that grows is moved from place to place.
     pub fn expecting(before: &Networks) -> Self {
@@ -159,32 +159,37 @@ impl Reader {
         for &byte in bytes {
             match (byte, self.place) {
                 (b'\n', _) => self.end_line(),
-                (b'#', Place::Text) => self.place = Place::Comment,
-                (_, Place::Text) if self.line.len() < LINE_MAX => self.line.push(byte),
-                (_, Place::Text) => self.place = Place::TooLong,
+                (b'#', FamilySlot::Text) => self.place = FamilySlot::Comment,
+                (_, FamilySlot::Text) if self.line.len() < LINE_MAX => self.line.push(byte),
+                (_, FamilySlot::Text) => self.place = FamilySlot::TooLong,
                 _ => {}
             }
         }
     }
 
     /// All has come; what is left to do is to put it in order.
-    pub fn finish(mut self) -> Draft {
+    pub fn finish(mut self) -> UnsortedList {
         self.end_line();
         let Self { v4, v6, bad_lines, is_full, .. } = self;
-        Draft { v4: SlowSort::new(v4), v6: SlowSort::new(v6), bad_lines, is_full }
+        UnsortedList {
+            v4: IncrementalSort::new(v4),
+            v6: IncrementalSort::new(v6),
+            bad_lines,
+            is_full,
+        }
     }
 
     fn end_line(&mut self) {
         let place = std::mem::take(&mut self.place);
         let mut line = std::mem::take(&mut self.line);
         let text = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&line).trim_ascii();
-        if place == Place::TooLong {
+        if place == FamilySlot::TooLong {
             self.bad_lines += 1;
         } else if !text.is_empty() {
             match str::from_utf8(text).ok().and_then(network) {
                 Some(_) if self.v4.len() + self.v6.len() >= MOST_NETWORKS => self.is_full = true,
-                Some(Network::V4(net)) => push(&mut self.v4, net),
-                Some(Network::V6(net)) => push(&mut self.v6, net),
+                Some(ParsedNetwork::V4(net)) => push(&mut self.v4, net),
+                Some(ParsedNetwork::V6(net)) => push(&mut self.v6, net),
                 None => self.bad_lines += 1,
             }
         }
@@ -203,14 +208,14 @@ fn push<T>(list: &mut Vec<T>, one: T) {
 }
 
 /// A list that has come and is being put in order, in steps.
-pub struct Draft {
-    v4: SlowSort<Net4>,
-    v6: SlowSort<Net6>,
+pub struct UnsortedList {
+    v4: IncrementalSort<Net4>,
+    v6: IncrementalSort<Net6>,
     bad_lines: u64,
     is_full: bool,
 }
 
-impl Draft {
+impl UnsortedList {
     /// Puts at most `most` networks into their places; `true` = all are.
     pub fn step(&mut self, mut most: usize) -> bool {
         self.v4.step(&mut most);
@@ -219,15 +224,15 @@ impl Draft {
     }
 
     /// The list. Whatever the steps have left is done at once.
-    pub fn into_read(self) -> Read {
+    pub fn into_read(self) -> ParsedList {
         let Self { v4, v6, bad_lines, is_full } = self;
-        Read { networks: Networks::new(v4.into_items(), v6.into_items()), bad_lines, is_full }
+        ParsedList { networks: Networks::new(v4.into_items(), v6.into_items()), bad_lines, is_full }
     }
 }
 
 /// What was read.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Read {
+pub struct ParsedList {
     /// The networks.
     pub networks: Networks,
     /// Lines that are none.
@@ -236,13 +241,13 @@ pub struct Read {
     pub is_full: bool,
 }
 
-enum Network {
+enum ParsedNetwork {
     V4(Net4),
     V6(Net6),
 }
 
 /// `address` or `address/bits`; bits behind the network may be set.
-fn network(text: &str) -> Option<Network> {
+fn network(text: &str) -> Option<ParsedNetwork> {
     let (addr, bits) = match text.split_once('/') {
         None => (text, None),
         Some((addr, bits)) => {
@@ -259,14 +264,14 @@ fn network(text: &str) -> Option<Network> {
     }
 }
 
-fn v4(addr: Ipv4Addr, bits: u32) -> Option<Network> {
+fn v4(addr: Ipv4Addr, bits: u32) -> Option<ParsedNetwork> {
     let first = addr.to_bits() & !u32::MAX.checked_shr(bits).unwrap_or(0);
-    (bits <= 32).then(|| Network::V4(net(first.to_be_bytes(), bits as u8)))
+    (bits <= 32).then(|| ParsedNetwork::V4(net(first.to_be_bytes(), bits as u8)))
 }
 
-fn v6(addr: Ipv6Addr, bits: u32) -> Option<Network> {
+fn v6(addr: Ipv6Addr, bits: u32) -> Option<ParsedNetwork> {
     let first = addr.to_bits() & !u128::MAX.checked_shr(bits).unwrap_or(0);
-    (bits <= 128).then(|| Network::V6(net(first.to_be_bytes(), bits as u8)))
+    (bits <= 128).then(|| ParsedNetwork::V6(net(first.to_be_bytes(), bits as u8)))
 }
 
 /// Networks of one list at most: 5 MB of IPv4.
@@ -278,8 +283,8 @@ const LINE_MAX: usize = 512;
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Read {
-        let mut reader = Reader::default();
+    fn read(text: &str) -> ParsedList {
+        let mut reader = ListReader::default();
         reader.take(text.as_bytes());
         reader.finish().into_read()
     }
@@ -306,7 +311,7 @@ mod tests {
 
     #[test]
     fn a_list_of_no_order_is_put_in_order_step_by_step() {
-        let mut reader = Reader::default();
+        let mut reader = ListReader::default();
         for number in 0..1_000u32 {
             let addr = Ipv4Addr::from_bits(number.wrapping_mul(0x9e37_79b1));
             reader.take(format!("{addr}\n2001:db8::{:x}/127\n", number * 7 % 1_000).as_bytes());
@@ -348,7 +353,7 @@ mod tests {
 
     #[test]
     fn endless_lines_cost_nothing_and_count_once() {
-        let mut reader = Reader::default();
+        let mut reader = ListReader::default();
         for _ in 0..1_000 {
             reader.take(&[b'1'; 4_096]);
         }
@@ -360,7 +365,7 @@ mod tests {
 
     #[test]
     fn a_list_has_an_end() {
-        let mut reader = Reader::default();
+        let mut reader = ListReader::default();
         for n in 0..=MOST_NETWORKS as u32 {
             reader.take(format!("{}\n", Ipv4Addr::from_bits(n * 2)).as_bytes());
         }

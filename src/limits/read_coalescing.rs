@@ -17,7 +17,7 @@ pub struct Round {
 }
 
 /// Decides after each round whether to rest.
-pub struct Moderation {
+pub struct ReadCoalescing {
     on: bool,
     /// The window began here.
     since_ms: u64,
@@ -29,7 +29,7 @@ pub struct Moderation {
     busy: u32,
 }
 
-impl Moderation {
+impl ReadCoalescing {
     /// `on` = the setting is `auto`.
     pub fn new(on: bool) -> Self {
         Self { on, since_ms: 0, read_ms: 0, reads: 0, bytes: 0, busy: 0 }
@@ -75,7 +75,13 @@ mod tests {
     use super::*;
 
     /// Runs `ms` milliseconds with so many reads of so many bytes in each; the last decision.
-    fn run(moderation: &mut Moderation, from: u64, ms: u64, reads: u32, size: u64) -> Option<u64> {
+    fn run(
+        moderation: &mut ReadCoalescing,
+        from: u64,
+        ms: u64,
+        reads: u32,
+        size: u64,
+    ) -> Option<u64> {
         let mut last = None;
         for now_ms in from..from + ms {
             let bytes = u64::from(reads) * size;
@@ -89,16 +95,16 @@ mod tests {
         for (reads, size, rests) in
             [(16, 1_400, true), (1, 1_400, false), (16, 16_384, false), (0, 0, false)]
         {
-            let mut moderation = Moderation::new(true);
+            let mut moderation = ReadCoalescing::new(true);
             let rest = run(&mut moderation, 0, 120, reads, size);
             assert_eq!(rest.is_some(), rests, "{reads} reads of {size}");
         }
-        assert_eq!(run(&mut Moderation::new(false), 0, 120, 16, 1_400), None);
+        assert_eq!(run(&mut ReadCoalescing::new(false), 0, 120, 16, 1_400), None);
     }
 
     #[test]
     fn a_lasting_flow_rests_longer_and_quiet_ends_it() {
-        let mut moderation = Moderation::new(true);
+        let mut moderation = ReadCoalescing::new(true);
         assert_eq!(run(&mut moderation, 0, 120, 16, 1_400), Some(1));
         assert_eq!(run(&mut moderation, 120, 400, 16, 1_400), Some(2));
         assert_eq!(run(&mut moderation, 5_000, 1, 16, 1_400), None);
@@ -107,7 +113,7 @@ mod tests {
     #[test]
     fn the_first_round_after_a_pause_never_rests() {
         for pause in [IDLE_MS, 35, 60, 1_000] {
-            let mut moderation = Moderation::new(true);
+            let mut moderation = ReadCoalescing::new(true);
             assert_eq!(run(&mut moderation, 0, 120, 60, 100), Some(1));
             let round = Round { now_ms: 119 + pause, reads: 1, bytes: 100, greeting: false };
             assert_eq!(moderation.rest(round), None, "after {pause} ms");
@@ -116,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_handshake_is_never_kept_waiting() {
-        let mut moderation = Moderation::new(true);
+        let mut moderation = ReadCoalescing::new(true);
         run(&mut moderation, 0, 120, 16, 1_400);
         let round = Round { now_ms: 120, reads: 16, bytes: 22_400, greeting: true };
         assert_eq!(moderation.rest(round), None);

@@ -4,14 +4,14 @@
 /// What one file may cost. Over any 24 hours at most [`DAILY`] bytes per person are spent, as long
 /// as no batch holds more than an eighth of that for each.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Budget {
+pub struct WriteBudget {
     /// All that was spent is paid back then, in milliseconds since start.
     paid_ms: u64,
 }
 
 /// Whom a budget is for.
 #[derive(Debug, Clone, Copy)]
-pub struct Household {
+pub struct BudgetInput {
     /// People, each with an equal part.
     pub people: usize,
     /// The least time between two batches. Who wants less than ten minutes pays for it: the budget
@@ -19,9 +19,9 @@ pub struct Household {
     pub every_ms: u64,
 }
 
-impl Budget {
+impl WriteBudget {
     /// Notes that something was written.
-    pub fn spend(&mut self, bytes: usize, household: Household, now_ms: u64) {
+    pub fn spend(&mut self, bytes: usize, household: BudgetInput, now_ms: u64) {
         let haste = (USUAL_MS / household.every_ms.max(1)).max(1);
         let daily = (household.people.max(1) as u64).saturating_mul(STEADY * haste);
         let cost_ms = (bytes as u64).saturating_mul(DAY_MS) / daily.max(1);
@@ -30,7 +30,7 @@ impl Budget {
 
     /// When the next batch may be written, in milliseconds since start: `every_ms` from now, or as
     /// soon as it can be afforded.
-    pub fn next_ms(&self, household: Household, now_ms: u64) -> u64 {
+    pub fn next_ms(&self, household: BudgetInput, now_ms: u64) -> u64 {
         let affordable = self.paid_ms.saturating_sub(ROW_MS);
         now_ms.saturating_add(household.every_ms).max(affordable)
     }
@@ -50,13 +50,13 @@ const DAY_MS: u64 = 86_400_000;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::accounts::totals::{Counted, Ledger};
+    use crate::accounts::totals::{Totals, UserCounters};
 
     /// Batches of a crowd of which some move much all day: when, and of how many bytes.
     fn play(people: usize, busy: usize, every_ms: u64, days: u64) -> Vec<(u64, usize)> {
         let names: Vec<String> = (0..people).map(|n| format!("person number {n}")).collect();
-        let household = Household { people, every_ms };
-        let (mut ledger, mut budget) = (Ledger::default(), Budget::default());
+        let household = BudgetInput { people, every_ms };
+        let (mut ledger, mut budget) = (Totals::default(), WriteBudget::default());
         let whole = ledger.whole();
         budget.spend(whole.bytes.len(), household, 0);
         ledger.filed(&whole);
@@ -67,7 +67,7 @@ mod tests {
             let counted = |(n, name)| {
                 let moved = if n < busy { now_ms * 1000 } else { 0 };
                 let seen_s = (n < busy).then_some(1_800_000_000 + now_ms / 1000);
-                Counted { name, bytes_in: moved / 100, bytes_out: moved, seen_s }
+                UserCounters { name, bytes_in: moved / 100, bytes_out: moved, seen_s }
             };
             let people = names.iter().map(String::as_str).enumerate().map(counted);
             ledger.settle(people, Some(1_800_000_000 + now_ms / 1000));

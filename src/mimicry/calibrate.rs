@@ -11,13 +11,13 @@ pub struct Fit {
     logs: Vec<f64>,
     /// Where the next one goes.
     at: usize,
-    search: Option<Search>,
+    search: Option<NewtonSearch>,
 }
 
 /// Newton's method for the shape `k`, kept between two bounds, and the sums of its current look
 /// at all durations.
 #[derive(Debug)]
-struct Search {
+struct NewtonSearch {
     /// The longest duration's logarithm: powers are taken relative to it, so none overflows.
     longest: f64,
     mean: f64,
@@ -46,7 +46,7 @@ impl Fit {
             any = true;
         }
         if any && self.logs.len() >= ENOUGH {
-            self.search = Some(Search::new(&self.logs));
+            self.search = Some(NewtonSearch::new(&self.logs));
         }
     }
 
@@ -82,7 +82,7 @@ impl Fit {
     }
 }
 
-impl Search {
+impl NewtonSearch {
     fn new(logs: &[f64]) -> Self {
         let longest = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let mean = logs.iter().sum::<f64>() / logs.len() as f64;

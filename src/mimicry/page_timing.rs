@@ -1,13 +1,13 @@
 //! What the records of one visit to a web page tell: their pace, which downloads imitate, and the
 //! length of the certificate's flight (spec: protocol 12.3).
 
-use crate::proto::records::Records;
+use crate::proto::records::RecordWalker;
 use crate::proto::tls;
 
 /// One connection to a web server, watched from outside TLS.
 #[derive(Debug, Default)]
-pub struct Visit {
-    records: Records,
+pub struct PageTiming {
+    records: RecordWalker,
     is_broken: bool,
     /// When the latest record ended, of any kind and of application data, in microseconds.
     latest: Option<u64>,
@@ -25,7 +25,7 @@ enum Flight {
     Over(u32),
 }
 
-impl Visit {
+impl PageTiming {
     /// Bytes have come from the server.
     pub fn take(&mut self, mut bytes: &[u8], at_us: u64) {
         while !self.is_broken {
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn gaps_are_those_between_records_of_data() {
-        let mut visit = Visit::default();
+        let mut visit = PageTiming::default();
         visit.take(&record(tls::HANDSHAKE, 90), 1_000);
         visit.take(&record(tls::CHANGE_CIPHER_SPEC, 1), 1_500);
         let data = record(tls::APPLICATION_DATA, 100);
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn the_flight_ends_with_the_clients_next_word() {
-        let mut visit = Visit::default();
+        let mut visit = PageTiming::default();
         visit.sent();
         visit.take(&record(tls::HANDSHAKE, 90), 0);
         visit.take(&record(tls::APPLICATION_DATA, 7), 0);
@@ -127,11 +127,11 @@ mod tests {
 
     #[test]
     fn what_is_no_tls_ends_it_and_gaps_are_bounded() {
-        let mut visit = Visit::default();
+        let mut visit = PageTiming::default();
         visit.take(b"HTTP/1.1 200 OK", 0);
         visit.take(&record(tls::APPLICATION_DATA, 100), 0);
         assert!(visit.into_gaps().is_empty());
-        let mut visit = Visit::default();
+        let mut visit = PageTiming::default();
         (0..5_000).for_each(|at| visit.take(&record(tls::APPLICATION_DATA, 17), at));
         assert_eq!(visit.into_gaps().len(), GAPS_MAX);
     }

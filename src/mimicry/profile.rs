@@ -43,7 +43,7 @@ impl Profiles {
 
 /// One answer of an origin, as seen from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Look {
+pub struct FrontSample {
     /// The suites of TLS 1.3 in the order in which they were offered.
     pub offered: [u16; 3],
     /// What it chose.
@@ -58,7 +58,7 @@ pub struct Look {
 #[derive(Debug, Default)]
 pub struct Profile {
     /// The latest looks, the newest last.
-    looks: VecDeque<Look>,
+    looks: VecDeque<FrontSample>,
     /// Lengths of the flight that a visit to a page of this host met; the newest last.
     visits: VecDeque<u32>,
     /// The longest flight of ours, where the origin's is longer than clients bear.
@@ -71,7 +71,7 @@ impl Profile {
     }
 
     /// Adds a look; the oldest makes room.
-    pub fn learn(&mut self, look: Look) {
+    pub fn learn(&mut self, look: FrontSample) {
         keep_latest(&mut self.looks, look);
     }
 
@@ -84,7 +84,7 @@ impl Profile {
     }
 
     /// The latest look.
-    pub fn latest(&self) -> Option<&Look> {
+    pub fn latest(&self) -> Option<&FrontSample> {
         self.looks.back()
     }
 
@@ -182,20 +182,20 @@ mod tests {
     const B: [u16; 3] = [0x1302, 0x1301, 0x1303];
     const C: [u16; 3] = [0x1303, 0x1301, 0x1302];
 
-    fn look(offered: [u16; 3], cipher: u16) -> Look {
+    fn look(offered: [u16; 3], cipher: u16) -> FrontSample {
         let choice = Choice { cipher, hybrid: false, order: ExtensionOrder::ShareFirst };
-        Look { offered, choice, flight: 3000, delay_us: 1_000 }
+        FrontSample { offered, choice, flight: 3000, delay_us: 1_000 }
     }
 
-    fn profile(looks: &[Look]) -> Profile {
+    fn profile(looks: &[FrontSample]) -> Profile {
         let mut profiles = Profiles::new(0, &mut Drbg::new([1; 48]));
         looks.iter().for_each(|look| profiles.unknown.learn(*look));
         profiles.unknown
     }
 
     fn of_flights(flights: &[u32]) -> Profile {
-        let looks: Vec<Look> =
-            flights.iter().map(|flight| Look { flight: *flight, ..look(A, A[0]) }).collect();
+        let looks: Vec<FrontSample> =
+            flights.iter().map(|flight| FrontSample { flight: *flight, ..look(A, A[0]) }).collect();
         profile(&looks)
     }
 
@@ -225,7 +225,7 @@ mod tests {
         assert!(!profile.is_hybrid());
         assert_eq!(profile.order(), ExtensionOrder::ShareFirst);
         let choice = Choice { cipher: 0x1301, hybrid: true, order: ExtensionOrder::VersionsFirst };
-        profile.learn(Look { choice, ..look(A, 0x1301) });
+        profile.learn(FrontSample { choice, ..look(A, 0x1301) });
         assert!(profile.is_hybrid());
         assert_eq!(profile.order(), ExtensionOrder::VersionsFirst);
     }
@@ -250,7 +250,7 @@ mod tests {
         assert_eq!(drawn(&of_flights(&[2931, 2932, 2930, 2932])), [2930, 2931, 2932]);
         assert_eq!(drawn(&of_flights(&[1])), [1]);
         let mut many = of_flights(&[5000]);
-        (0..KEPT).for_each(|_| many.learn(Look { flight: 6000, ..look(A, A[0]) }));
+        (0..KEPT).for_each(|_| many.learn(FrontSample { flight: 6000, ..look(A, A[0]) }));
         assert_eq!(drawn(&many), [6000], "old looks are forgotten");
     }
 
@@ -286,7 +286,8 @@ mod tests {
     #[test]
     fn only_a_distant_origin_delays() {
         let of_delays = |delays: &[u64]| {
-            let looks = delays.iter().map(|delay_us| Look { delay_us: *delay_us, ..look(A, A[0]) });
+            let looks =
+                delays.iter().map(|delay_us| FrontSample { delay_us: *delay_us, ..look(A, A[0]) });
             profile(&looks.collect::<Vec<_>>()).delay_us(&mut Drbg::new([2; 48]))
         };
         assert_eq!(of_delays(&[3_000, 3_000, 90_000]), None);

@@ -25,7 +25,7 @@ pub enum Assembly {
     /// Nothing wrong yet; more bytes are needed. Never with more than 16,438 of them seen.
     Short,
     /// No further byte can make this a hello of ours.
-    Wrong(Suspicion),
+    Wrong(Reject),
     /// The message is complete.
     Whole {
         /// As one record would have carried it: 5 bytes of record header, 4 of handshake header,
@@ -37,7 +37,7 @@ pub enum Assembly {
 }
 
 /// Walks the records. The pieces of the message are only noted until it is complete.
-fn gather(seen: &[u8]) -> Result<Option<(Vec<u8>, usize)>, Suspicion> {
+fn gather(seen: &[u8]) -> Result<Option<(Vec<u8>, usize)>, Reject> {
     let mut pieces: [&[u8]; RECORDS_MAX] = [&[]; RECORDS_MAX];
     let mut prefix = [0; PREFIX_LEN];
     let (mut rest, mut gathered) = (seen, 0);
@@ -52,7 +52,7 @@ fn gather(seen: &[u8]) -> Result<Option<(Vec<u8>, usize)>, Suspicion> {
         gathered += len;
         // A record that goes on after its hello is no TLS: the keys change there (RFC 8446 5.1).
         if total.is_some_and(|total| gathered > total) {
-            return Err(Suspicion::Malformed);
+            return Err(Reject::Malformed);
         }
         if payload.len() < len {
             return Ok(None);
@@ -62,37 +62,37 @@ fn gather(seen: &[u8]) -> Result<Option<(Vec<u8>, usize)>, Suspicion> {
             return Ok(Some((normalised(&pieces, gathered), seen.len() - rest.len())));
         }
     }
-    Err(Suspicion::TooManyRecords)
+    Err(Reject::TooManyRecords)
 }
 
 /// Judges as much of a record header as is there; the payload's length when it is complete.
-fn judge_header(bytes: &[u8]) -> Result<Option<usize>, Suspicion> {
+fn judge_header(bytes: &[u8]) -> Result<Option<usize>, Reject> {
     let at = |index: usize| bytes.get(index).copied();
     if at(0).is_some_and(|kind| kind != tls::HANDSHAKE) {
-        return Err(Suspicion::NotTls);
+        return Err(Reject::NotTls);
     }
     let [major, minor] = tls::VERSION_HELLO;
     if at(1).is_some_and(|byte| byte != major) || at(2).is_some_and(|byte| byte != minor) {
-        return Err(Suspicion::Version);
+        return Err(Reject::Version);
     }
     // With the missing bytes taken as zero this is the least that the length can become.
     let least = u16::from_be_bytes([at(3).unwrap_or(0), at(4).unwrap_or(0)]);
     if usize::from(least) > tls::PLAIN_MAX {
-        return Err(Suspicion::RecordTooLong);
+        return Err(Reject::RecordTooLong);
     }
     Ok((bytes.len() >= tls::HEADER_LEN).then_some(least.into()))
 }
 
 /// Judges the first `have` bytes of the handshake header (the others are zero); the length of
 /// the message with its header when it is complete.
-fn judge_prefix(prefix: &[u8; PREFIX_LEN], have: usize) -> Result<Option<usize>, Suspicion> {
+fn judge_prefix(prefix: &[u8; PREFIX_LEN], have: usize) -> Result<Option<usize>, Reject> {
     let [kind, high, middle, low] = *prefix;
     if have > 0 && kind != CLIENT_HELLO {
-        return Err(Suspicion::NotHello);
+        return Err(Reject::NotHello);
     }
     let least = u32::from_be_bytes([0, high, middle, low]) as usize + PREFIX_LEN;
     if least > tls::PLAIN_MAX {
-        return Err(Suspicion::HelloTooLong);
+        return Err(Reject::HelloTooLong);
     }
     Ok((have >= PREFIX_LEN).then_some(least))
 }
@@ -108,13 +108,13 @@ fn normalised(pieces: &[&[u8]], len: usize) -> Vec<u8> {
 }
 
 /// Reads a normalised hello, as [`Assembly::Whole`] holds it.
-pub fn parse(hello: &[u8]) -> Result<ClientHello<'_>, Suspicion> {
-    let body = hello.get(tls::HEADER_LEN + PREFIX_LEN..).ok_or(Suspicion::Malformed)?;
+pub fn parse(hello: &[u8]) -> Result<ClientHello<'_>, Reject> {
+    let body = hello.get(tls::HEADER_LEN + PREFIX_LEN..).ok_or(Reject::Malformed)?;
     let mut body = Reader::new(body);
-    if body.array().ok_or(Suspicion::Malformed)? != &tls::VERSION {
-        return Err(Suspicion::Version);
+    if body.array().ok_or(Reject::Malformed)? != &tls::VERSION {
+        return Err(Reject::Version);
     }
-    read_body(body).ok_or(Suspicion::Malformed)
+    read_body(body).ok_or(Reject::Malformed)
 }
 
 fn read_body(mut body: Reader<'_>) -> Option<ClientHello<'_>> {
@@ -240,7 +240,7 @@ impl HelloKey {
     /// Tells whether this key made the digest in `random`, and what else it says. `hello` is the
     /// normalised hello; its own random counts as zero, whatever is there. The time taken does
     /// not depend on where a digest differs.
-    pub fn open(&self, hello: &[u8], random: &[u8; 32]) -> Option<Stamp> {
+    pub fn open(&self, hello: &[u8], random: &[u8; 32]) -> Option<HelloStamp> {
         let (head, rest) = hello.split_at_checked(RANDOM_AT)?;
         let (_random, tail) = rest.split_at_checked(random.len())?;
         let digest = self.mac([head, &[0; 32], tail]);
@@ -251,7 +251,7 @@ impl HelloKey {
         for ((slot, left), right) in clock.iter_mut().zip(mask).zip(folded) {
             *slot = left ^ right;
         }
-        ours.then(|| Stamp { unix: u32::from_le_bytes(clock), digest: *digest })
+        ours.then(|| HelloStamp { unix: u32::from_le_bytes(clock), digest: *digest })
     }
 
     /// HMAC-SHA256 over the concatenation of `parts`.
@@ -264,7 +264,7 @@ impl HelloKey {
 
 /// What an authentic hello says besides its fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stamp {
+pub struct HelloStamp {
     /// The client's clock: seconds since 1970, or since it booted for some.
     pub unix: u32,
     /// The authenticated bytes of the random: what makes this hello different from any other.
@@ -280,7 +280,7 @@ pub fn within(stamp_unix: u32, now_unix: u64, tolerance_s: u64) -> Result<(), i6
 
 /// Why a connection is not provably a client of ours. Such connections go to the front host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Suspicion {
+pub enum Reject {
     /// A record that is no handshake record, or no record at all.
     NotTls,
     /// A version that no client of ours sends.
@@ -320,7 +320,7 @@ pub enum Suspicion {
     Disabled,
 }
 
-impl Suspicion {
+impl Reject {
     /// A short name for logs and counters.
     pub fn as_str(self) -> &'static str {
         match self {

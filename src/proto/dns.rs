@@ -8,14 +8,14 @@ use crate::proto::bytes::Reader;
 
 /// The kind of addresses to ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum RecordType {
     /// IPv4.
     A,
     /// IPv6 (RFC 3596).
     Aaaa,
 }
 
-impl Kind {
+impl RecordType {
     fn code(self) -> u16 {
         match self {
             Self::A => 1,
@@ -26,7 +26,7 @@ impl Kind {
 
 /// Appends a recursive question to `out`: at most 271 bytes, without the length that TCP wants
 /// before it. One dot at the end of `name` is allowed and changes nothing; its capitals stay.
-pub fn question(out: &mut Vec<u8>, id: u16, name: &str, kind: Kind) -> Result<(), NameFault> {
+pub fn question(out: &mut Vec<u8>, id: u16, name: &str, kind: RecordType) -> Result<(), NameFault> {
     let name = Name::from_text(name)?;
     for word in [id, RECURSION_DESIRED, 1, 0, 0, 0] {
         out.extend(word.to_be_bytes());
@@ -86,7 +86,12 @@ pub fn take_frame(stream: &mut Vec<u8>) -> Option<Vec<u8>> {
 /// Reads the answer to [`question`] with the same arguments. Follows at most 8 aliases, looks at
 /// no more than 64 records, and keeps the first 16 addresses. A `name` that has capitals must
 /// come back with exactly these; one without comes back in any case.
-pub fn answer(packet: &[u8], id: u16, name: &str, kind: Kind) -> Result<Answer, DnsFault> {
+pub fn answer(
+    packet: &[u8],
+    id: u16,
+    name: &str,
+    kind: RecordType,
+) -> Result<AddressAnswer, DnsFault> {
     let asked = Name::from_text(name).map_err(|_| DnsFault::NotOurs)?;
     let head = Header::read(packet).ok_or(DnsFault::NotOurs)?;
     if head.id != id || head.flags & RESPONSE == 0 {
@@ -116,12 +121,12 @@ pub fn answer(packet: &[u8], id: u16, name: &str, kind: Kind) -> Result<Answer, 
     if let Some(refusal) = refusal {
         return Err(refusal);
     }
-    follow(Records { packet, at: at + 4, left: head.answers.min(RECORDS_MAX) }, asked, kind)
+    follow(AnswerRecords { packet, at: at + 4, left: head.answers.min(RECORDS_MAX) }, asked, kind)
 }
 
 /// The addresses of a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct AddressAnswer {
     /// 1 to 16 addresses of the asked kind, all different, in the order of the answer.
     pub addrs: Vec<IpAddr>,
     /// For how many seconds they hold: the least of all records on the way to them.
@@ -151,7 +156,11 @@ pub enum DnsFault {
 
 /// Goes from alias to alias until one has addresses. Servers send the records in order, but need
 /// not, so each step looks at all of them.
-fn follow(records: Records<'_>, asked: Name, kind: Kind) -> Result<Answer, DnsFault> {
+fn follow(
+    records: AnswerRecords<'_>,
+    asked: Name,
+    kind: RecordType,
+) -> Result<AddressAnswer, DnsFault> {
     let (mut owner, mut ttl_s) = (asked, u32::MAX);
     for _ in 0..=ALIASES_MAX {
         let (mut addrs, mut alias) = (Vec::new(), None);
@@ -173,7 +182,7 @@ fn follow(records: Records<'_>, asked: Name, kind: Kind) -> Result<Answer, DnsFa
             ttl_s = ttl_s.min(record.ttl_s);
         }
         if !addrs.is_empty() {
-            return Ok(Answer { addrs, ttl_s });
+            return Ok(AddressAnswer { addrs, ttl_s });
         }
         owner = alias.ok_or(DnsFault::NoData)?;
     }
@@ -198,13 +207,13 @@ impl Header {
 
 /// Walks the answer section; `None` where it breaks off, and nothing after that.
 #[derive(Clone, Copy)]
-struct Records<'a> {
+struct AnswerRecords<'a> {
     packet: &'a [u8],
     at: usize,
     left: u16,
 }
 
-impl<'a> Iterator for Records<'a> {
+impl<'a> Iterator for AnswerRecords<'a> {
     type Item = Option<Record<'a>>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -240,10 +249,10 @@ impl<'a> Record<'a> {
         Some(Self { owner, kind, class, ttl_s, packet, data_at: at + 10, data })
     }
 
-    fn address(&self, kind: Kind) -> Option<IpAddr> {
+    fn address(&self, kind: RecordType) -> Option<IpAddr> {
         match kind {
-            Kind::A => <[u8; 4]>::try_from(self.data).ok().map(IpAddr::from),
-            Kind::Aaaa => <[u8; 16]>::try_from(self.data).ok().map(IpAddr::from),
+            RecordType::A => <[u8; 4]>::try_from(self.data).ok().map(IpAddr::from),
+            RecordType::Aaaa => <[u8; 16]>::try_from(self.data).ok().map(IpAddr::from),
         }
     }
 

@@ -2,7 +2,7 @@
 //! packet, and the packet out of the response. Pure and bounded: whatever a server sends, at most
 //! a head and [`BODY_MAX`] bytes of body are kept.
 
-use super::http1_client::{self, HttpFault, Progress, Response};
+use super::http1_client::{self, BodyProgress, HttpFault, Response};
 use crate::proto::url::Url;
 
 /// Writes the requests for one server.
@@ -97,7 +97,7 @@ impl Responses {
         }
         let used = inbox.len() - rest.len();
         inbox.drain(..used);
-        if progress == Progress::More {
+        if progress == BodyProgress::More {
             if !ended {
                 return Ok(None);
             }

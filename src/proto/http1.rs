@@ -3,7 +3,7 @@
 
 /// What a client asks for, judged from all bytes so far.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Ask<'a> {
+pub enum RequestHead<'a> {
     /// The head is not complete yet.
     More,
     /// A GET or HEAD.
@@ -27,26 +27,26 @@ pub enum Ask<'a> {
 }
 
 /// Judges a request head.
-pub fn ask(seen: &[u8]) -> Ask<'_> {
+pub fn ask(seen: &[u8]) -> RequestHead<'_> {
     let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
     let mut request = httparse::Request::new(&mut fields);
     match request.parse(seen) {
-        Ok(httparse::Status::Complete(len)) if len > HEAD_MAX => Ask::TooLarge,
+        Ok(httparse::Status::Complete(len)) if len > HEAD_MAX => RequestHead::TooLarge,
         Ok(httparse::Status::Complete(_)) => {
             let (Some(method), Some(target)) = (request.method, request.path) else {
-                return Ask::Bad;
+                return RequestHead::Bad;
             };
             let (path, query) = target.split_once('?').unwrap_or((target, ""));
             match method {
-                "GET" => Ask::Page { path, query, head: false },
-                "HEAD" => Ask::Page { path, query, head: true },
-                _ => Ask::Method { path },
+                "GET" => RequestHead::Page { path, query, head: false },
+                "HEAD" => RequestHead::Page { path, query, head: true },
+                _ => RequestHead::Method { path },
             }
         }
-        Ok(httparse::Status::Partial) if seen.len() >= HEAD_MAX => Ask::TooLarge,
-        Ok(httparse::Status::Partial) => Ask::More,
-        Err(httparse::Error::TooManyHeaders) => Ask::TooLarge,
-        Err(_) => Ask::Bad,
+        Ok(httparse::Status::Partial) if seen.len() >= HEAD_MAX => RequestHead::TooLarge,
+        Ok(httparse::Status::Partial) => RequestHead::More,
+        Err(httparse::Error::TooManyHeaders) => RequestHead::TooLarge,
+        Err(_) => RequestHead::Bad,
     }
 }
 
@@ -93,17 +93,17 @@ mod tests {
     #[test]
     fn the_path_comes_without_its_query() {
         let seen = b"GET /stats?pretty HTTP/1.1\r\nHost: x\r\n\r\n";
-        assert_eq!(ask(seen), Ask::Page { path: "/stats", query: "pretty", head: false });
-        let head = Ask::Page { path: "/", query: "", head: true };
+        assert_eq!(ask(seen), RequestHead::Page { path: "/stats", query: "pretty", head: false });
+        let head = RequestHead::Page { path: "/", query: "", head: true };
         assert_eq!(ask(b"HEAD / HTTP/1.0\r\n\r\n"), head);
-        assert_eq!(ask(b"POST /stats HTTP/1.0\r\n\r\n"), Ask::Method { path: "/stats" });
+        assert_eq!(ask(b"POST /stats HTTP/1.0\r\n\r\n"), RequestHead::Method { path: "/stats" });
     }
 
     #[test]
     fn every_prefix_of_a_head_asks_for_more() {
         let seen = b"GET /stats HTTP/1.1\r\nHost: x\r\n\r\n";
         for end in 0..seen.len() {
-            assert_eq!(ask(&seen[..end]), Ask::More, "{end}");
+            assert_eq!(ask(&seen[..end]), RequestHead::More, "{end}");
         }
     }
 
@@ -111,13 +111,13 @@ mod tests {
     fn long_heads_and_noise_are_refused() {
         let mut long = b"GET / HTTP/1.1\r\nA: ".to_vec();
         long.resize(HEAD_MAX, b'a');
-        assert_eq!(ask(&long), Ask::TooLarge);
+        assert_eq!(ask(&long), RequestHead::TooLarge);
         long.extend_from_slice(b"\r\n\r\n");
-        assert_eq!(ask(&long), Ask::TooLarge);
+        assert_eq!(ask(&long), RequestHead::TooLarge);
         let fields = "A: b\r\n".repeat(FIELDS_MAX + 1);
         let many = format!("GET / HTTP/1.1\r\n{fields}\r\n");
-        assert_eq!(ask(many.as_bytes()), Ask::TooLarge);
-        assert_eq!(ask(b"\x16\x03\x01\x02\x00"), Ask::Bad);
+        assert_eq!(ask(many.as_bytes()), RequestHead::TooLarge);
+        assert_eq!(ask(b"\x16\x03\x01\x02\x00"), RequestHead::Bad);
     }
 
     #[test]

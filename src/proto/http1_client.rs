@@ -58,13 +58,13 @@ pub struct Head {
 #[derive(Default)]
 pub struct Response {
     head: Head,
-    state: State,
+    state: ResponseState,
     /// A head, a chunk's size or a trailer that is not whole yet.
     line: Vec<u8>,
 }
 
 #[derive(Default, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum ResponseState {
     #[default]
     Head,
     Length(u64),
@@ -78,7 +78,7 @@ enum State {
 
 /// Whether the response is whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
+pub enum BodyProgress {
     /// Something is missing.
     More,
     /// All has come.
@@ -115,7 +115,7 @@ impl Response {
 
     /// Whether nothing of it has come yet.
     pub fn is_fresh(&self) -> bool {
-        self.state == State::Head && self.line.is_empty()
+        self.state == ResponseState::Head && self.line.is_empty()
     }
 
     /// Takes the next bytes. Pieces of the body go to `body` at once. What follows a whole
@@ -127,7 +127,7 @@ impl Response {
         &mut self,
         bytes: &[u8],
         body: &mut dyn FnMut(&Head, &[u8]),
-    ) -> Result<Progress, HttpFault> {
+    ) -> Result<BodyProgress, HttpFault> {
         self.take_own(bytes, body).map(|(progress, _)| progress)
     }
 
@@ -139,30 +139,40 @@ impl Response {
         &mut self,
         mut bytes: &'a [u8],
         body: &mut dyn FnMut(&Head, &[u8]),
-    ) -> Result<(Progress, &'a [u8]), HttpFault> {
-        while !bytes.is_empty() && self.state != State::Over {
+    ) -> Result<(BodyProgress, &'a [u8]), HttpFault> {
+        while !bytes.is_empty() && self.state != ResponseState::Over {
             bytes = match self.state {
-                State::Head => self.take_head(bytes)?,
-                State::Length(left) => {
+                ResponseState::Head => self.take_head(bytes)?,
+                ResponseState::Length(left) => {
                     let left = self.pass(bytes, left, body);
-                    self.state = if left.0 == 0 { State::Over } else { State::Length(left.0) };
+                    self.state = if left.0 == 0 {
+                        ResponseState::Over
+                    } else {
+                        ResponseState::Length(left.0)
+                    };
                     left.1
                 }
-                State::Chunk(left) => {
+                ResponseState::Chunk(left) => {
                     let left = self.pass(bytes, left, body);
-                    self.state = if left.0 == 0 { State::ChunkEnd } else { State::Chunk(left.0) };
+                    self.state = if left.0 == 0 {
+                        ResponseState::ChunkEnd
+                    } else {
+                        ResponseState::Chunk(left.0)
+                    };
                     left.1
                 }
-                State::UntilEnd => {
+                ResponseState::UntilEnd => {
                     body(&self.head, bytes);
                     &[]
                 }
-                State::ChunkSize | State::ChunkEnd | State::Trailers => self.take_line(bytes)?,
-                State::Over => &[],
+                ResponseState::ChunkSize | ResponseState::ChunkEnd | ResponseState::Trailers => {
+                    self.take_line(bytes)?
+                }
+                ResponseState::Over => &[],
             };
         }
-        let whole = self.state == State::Over;
-        Ok((if whole { Progress::Whole } else { Progress::More }, bytes))
+        let whole = self.state == ResponseState::Over;
+        Ok((if whole { BodyProgress::Whole } else { BodyProgress::More }, bytes))
     }
 
     /// The connection has ended.
@@ -171,7 +181,7 @@ impl Response {
     /// When something was still to come.
     pub fn end(&self) -> Result<(), HttpFault> {
         match self.state {
-            State::UntilEnd | State::Over => Ok(()),
+            ResponseState::UntilEnd | ResponseState::Over => Ok(()),
             _ => Err(HttpFault::CutOff),
         }
     }
@@ -203,7 +213,7 @@ impl Response {
         let status = parsed.code.unwrap_or_default();
         let (mut head, state) = understood(status, parsed.headers)?;
         let old = parsed.version == Some(0);
-        head.keeps = state != State::UntilEnd && keeps(old, parsed.headers);
+        head.keeps = state != ResponseState::UntilEnd && keeps(old, parsed.headers);
         self.line = Vec::new();
         // An interim response (RFC 9110 15.2) has no body; the real one follows.
         if !(100..200).contains(&status) {
@@ -229,13 +239,13 @@ impl Response {
         let line = std::mem::take(&mut self.line);
         let line = line.trim_ascii_end();
         self.state = match self.state {
-            State::ChunkSize => match chunk_size(line).ok_or(HttpFault::Body)? {
-                0 => State::Trailers,
-                size => State::Chunk(size),
+            ResponseState::ChunkSize => match chunk_size(line).ok_or(HttpFault::Body)? {
+                0 => ResponseState::Trailers,
+                size => ResponseState::Chunk(size),
             },
-            State::ChunkEnd if line.is_empty() => State::ChunkSize,
-            State::ChunkEnd => return Err(HttpFault::Body),
-            State::Trailers if line.is_empty() => State::Over,
+            ResponseState::ChunkEnd if line.is_empty() => ResponseState::ChunkSize,
+            ResponseState::ChunkEnd => return Err(HttpFault::Body),
+            ResponseState::Trailers if line.is_empty() => ResponseState::Over,
             other => other,
         };
         Ok(rest)
@@ -243,7 +253,10 @@ impl Response {
 }
 
 /// Head and framing (RFC 9112 6.3).
-fn understood(status: u16, fields: &[httparse::Header<'_>]) -> Result<(Head, State), HttpFault> {
+fn understood(
+    status: u16,
+    fields: &[httparse::Header<'_>],
+) -> Result<(Head, ResponseState), HttpFault> {
     let mut head = Head { status, ..Head::default() };
     let (mut length, mut chunked) = (None, false);
     for field in fields {
@@ -272,11 +285,11 @@ fn understood(status: u16, fields: &[httparse::Header<'_>]) -> Result<(Head, Sta
         }
     }
     let state = match (status, chunked, length) {
-        (204 | 304, ..) => State::Over,
-        (_, true, _) => State::ChunkSize,
-        (_, false, Some(0)) => State::Over,
-        (_, false, Some(length)) => State::Length(length),
-        (_, false, None) => State::UntilEnd,
+        (204 | 304, ..) => ResponseState::Over,
+        (_, true, _) => ResponseState::ChunkSize,
+        (_, false, Some(0)) => ResponseState::Over,
+        (_, false, Some(length)) => ResponseState::Length(length),
+        (_, false, None) => ResponseState::UntilEnd,
     };
     Ok((head, state))
 }
@@ -315,17 +328,17 @@ mod tests {
     use super::*;
 
     /// Reads `wire` in pieces of `size` bytes; the body, and how it ended.
-    fn read(wire: &[u8], size: usize) -> (Head, Vec<u8>, Result<Progress, HttpFault>) {
+    fn read(wire: &[u8], size: usize) -> (Head, Vec<u8>, Result<BodyProgress, HttpFault>) {
         let (mut response, mut body) = (Response::default(), Vec::new());
-        let mut progress = Ok(Progress::More);
+        let mut progress = Ok(BodyProgress::More);
         for piece in wire.chunks(size) {
             progress = response.take(piece, &mut |_, bytes| body.extend_from_slice(bytes));
-            if progress != Ok(Progress::More) {
+            if progress != Ok(BodyProgress::More) {
                 break;
             }
         }
-        if progress == Ok(Progress::More) {
-            progress = response.end().map(|()| Progress::Whole);
+        if progress == Ok(BodyProgress::More) {
+            progress = response.end().map(|()| BodyProgress::Whole);
         }
         (response.head().clone(), body, progress)
     }
@@ -341,7 +354,7 @@ mod tests {
         ] {
             for size in [1, 2, 3, 7, 1000] {
                 let (head, body, progress) = read(wire.as_bytes(), size);
-                assert_eq!((head.status, progress), (200, Ok(Progress::Whole)), "{wire}");
+                assert_eq!((head.status, progress), (200, Ok(BodyProgress::Whole)), "{wire}");
                 assert_eq!(body, b"hello world", "{wire} in pieces of {size}");
             }
         }
@@ -354,9 +367,9 @@ mod tests {
         let (head, _, progress) = read(wire, 9);
         assert_eq!(head.location.as_deref(), Some("/x"));
         assert_eq!(head.validators, "If-None-Match: \"a\"\r\nIf-Modified-Since: now\r\n");
-        assert_eq!(progress, Ok(Progress::Whole));
+        assert_eq!(progress, Ok(BodyProgress::Whole));
         let (head, body, progress) = read(b"HTTP/1.1 304 Same\r\nContent-Length: 9\r\n\r\n", 99);
-        assert_eq!((head.status, body.len(), progress), (304, 0, Ok(Progress::Whole)));
+        assert_eq!((head.status, body.len(), progress), (304, 0, Ok(BodyProgress::Whole)));
     }
 
     #[test]

@@ -11,7 +11,7 @@ pub struct Family<'a> {
     /// Without a prefix: letters, digits and underscores.
     pub name: &'static str,
     /// How it moves.
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// One sentence.
     pub help: &'static str,
     /// The numbers; no two with the same labels.
@@ -20,7 +20,7 @@ pub struct Family<'a> {
 
 /// How a number moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     /// Up and down.
     Gauge,
     /// Only up, from 0 at start. Its name ends in `_total`.
@@ -29,7 +29,7 @@ pub enum Kind {
     OldCounter,
 }
 
-impl Kind {
+impl MetricKind {
     /// Whether it only goes up.
     pub fn is_counter(self) -> bool {
         self != Self::Gauge
@@ -46,14 +46,14 @@ pub struct Sample<'a> {
 
 impl<'a> Family<'a> {
     /// A number without labels.
-    pub fn one(name: &'static str, kind: Kind, value: u64, help: &'static str) -> Self {
+    pub fn one(name: &'static str, kind: MetricKind, value: u64, help: &'static str) -> Self {
         Self { name, kind, help, samples: vec![Sample { labels: Vec::new(), value }] }
     }
 
     /// Numbers with labels.
     pub fn of(
         name: &'static str,
-        kind: Kind,
+        kind: MetricKind,
         help: &'static str,
         samples: impl IntoIterator<Item = Sample<'a>>,
     ) -> Self {

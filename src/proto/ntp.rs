@@ -41,7 +41,7 @@ pub fn offset_ns(
     asked: Duration,
     answered: Duration,
 ) -> Result<i64, NtpFault> {
-    let fields = Fields::read(packet).ok_or(NtpFault::Stray)?;
+    let fields = NtpFields::read(packet).ok_or(NtpFault::Stray)?;
     let (version, mode) = (fields.first >> 3 & 7, fields.first & 7);
     if mode != SERVER || !(3..=VERSION).contains(&version) || &fields.origin != cookie {
         return Err(NtpFault::Stray);
@@ -58,7 +58,7 @@ pub fn offset_ns(
 }
 
 /// What matters of a packet (RFC 5905 7.3).
-struct Fields {
+struct NtpFields {
     /// Leap indicator, version and mode.
     first: u8,
     stratum: u8,
@@ -67,7 +67,7 @@ struct Fields {
     transmit: [u8; 8],
 }
 
-impl Fields {
+impl NtpFields {
     /// Extensions may follow.
     fn read(packet: &[u8]) -> Option<Self> {
         let mut reader = Reader::new(packet);

@@ -62,12 +62,12 @@ pub fn open_client(
     frame: &[u8; FRAME_LEN],
     secret_key: &[u8; 16],
 ) -> Result<ClientFrame, FrameFault> {
-    let middle = Parts::of(frame).middle;
+    let middle = FrameFields::of(frame).middle;
     let (up_key, up_iv) = split_middle(&middle);
     let mut up = stream(&hashed(&up_key, secret_key), &up_iv);
     let mut plain = *frame;
     up.apply(&mut plain);
-    let Parts { tag, dc, .. } = Parts::of(&plain);
+    let FrameFields { tag, dc, .. } = FrameFields::of(&plain);
     match Tag::read(tag) {
         Some(Tag::PaddedIntermediate) => {}
         Some(other) => return Err(FrameFault::OtherTransport(other)),
@@ -145,15 +145,16 @@ pub fn forge_dc(
         None => random(&mut middle),
     }
     random(&mut last);
-    let plain = Parts { first, middle, tag: [tag.byte(); 4], dc: dc.to_le_bytes(), last }.joined();
+    let plain =
+        FrameFields { first, middle, tag: [tag.byte(); 4], dc: dc.to_le_bytes(), last }.joined();
 
     let (up_key, up_iv) = split_middle(&middle);
     let mut up = stream(&up_key, &up_iv);
     let mut sealed = plain;
     up.apply(&mut sealed);
     // The receiver decrypts the whole frame, but only its end travels encrypted.
-    let Parts { tag, dc, last, .. } = Parts::of(&sealed);
-    let wire = Parts { first, middle, tag, dc, last }.joined();
+    let FrameFields { tag, dc, last, .. } = FrameFields::of(&sealed);
+    let wire = FrameFields { first, middle, tag, dc, last }.joined();
     let (down_key, down_iv) = split_middle(&reversed(middle));
     DcFrame { wire, up, down_key, down_iv }
 }
@@ -169,7 +170,7 @@ const FOREIGN_STARTS: [[u8; 4]; 7] =
     [*b"HEAD", *b"POST", *b"GET ", *b"OPTI", [0x16, 3, 1, 2], [0xdd; 4], [0xee; 4]];
 
 /// The fields of a frame.
-struct Parts {
+struct FrameFields {
     first: [u8; 8],
     /// Key and counter start of the sender's direction; those of the other one read backwards.
     middle: [u8; 48],
@@ -178,7 +179,7 @@ struct Parts {
     last: [u8; 2],
 }
 
-impl Parts {
+impl FrameFields {
     fn of(frame: &[u8; FRAME_LEN]) -> Self {
         let mut bytes = frame.iter().copied();
         Self {
@@ -232,7 +233,7 @@ mod tests {
 
     /// Makes a client's frame, the way a client does.
     fn client_frame(tag: Tag, dc: i16, key: &[u8; 16]) -> [u8; 64] {
-        let mut parts = Parts {
+        let mut parts = FrameFields {
             first: *b"anything",
             middle: std::array::from_fn(|index| index as u8),
             tag: [tag.byte(); 4],
@@ -242,7 +243,7 @@ mod tests {
         let (up_key, up_iv) = split_middle(&parts.middle);
         let mut sealed = parts.joined();
         stream(&hashed(&up_key, key), &up_iv).apply(&mut sealed);
-        let sealed = Parts::of(&sealed);
+        let sealed = FrameFields::of(&sealed);
         (parts.tag, parts.dc, parts.last) = (sealed.tag, sealed.dc, sealed.last);
         parts.joined()
     }

@@ -5,7 +5,7 @@ use crate::proto::tls;
 
 /// Where the walk stands. Keeps no payload.
 #[derive(Debug, Clone, Default)]
-pub struct Records {
+pub struct RecordWalker {
     header: [u8; tls::HEADER_LEN],
     /// Header bytes seen of the present record, 0 to 5.
     seen: usize,
@@ -30,7 +30,7 @@ pub struct Piece<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub struct NotTls;
 
-impl Records {
+impl RecordWalker {
     /// Takes the next piece off the front of `bytes`; `None` = all are used up.
     ///
     /// # Errors
@@ -94,7 +94,8 @@ mod tests {
 
     /// Kinds, lengths and payloads of all records, however the bytes are cut.
     fn walk(wire: &[u8], size: usize) -> Result<Vec<(u8, u16, Vec<u8>)>, NotTls> {
-        let (mut records, mut found, mut payload) = (Records::default(), Vec::new(), Vec::new());
+        let (mut records, mut found, mut payload) =
+            (RecordWalker::default(), Vec::new(), Vec::new());
         for mut chunk in wire.chunks(size) {
             while let Some(piece) = records.next(&mut chunk)? {
                 payload.extend_from_slice(piece.part);
@@ -134,11 +135,11 @@ mod tests {
         {
             assert_eq!(walk(wrong, wrong.len()), Err(NotTls), "{wrong:?}");
             let mut good = &wrong[..wrong.len() - 1];
-            assert_eq!(Records::default().next(&mut good), Ok(None));
+            assert_eq!(RecordWalker::default().next(&mut good), Ok(None));
         }
         let mut longest = &b"\x17\x03\x03\x48\x00"[..];
-        assert_eq!(Records::default().next(&mut longest), Ok(None));
+        assert_eq!(RecordWalker::default().next(&mut longest), Ok(None));
         let mut longer = &b"\x17\x03\x03\x48\x01"[..];
-        assert_eq!(Records::default().next(&mut longer), Err(NotTls));
+        assert_eq!(RecordWalker::default().next(&mut longer), Err(NotTls));
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::proto::bytes::Reader;
 use crate::proto::client_hello::{KEY_SHARE, TLS13_SUITES, X25519, X25519MLKEM768};
-use crate::proto::records::{Piece, Records};
+use crate::proto::records::{Piece, RecordWalker};
 use crate::proto::server_hello::{ExtensionOrder, SERVER_HELLO};
 use crate::proto::tls;
 
@@ -12,7 +12,7 @@ use crate::proto::tls;
 pub struct ServerFlight {
     /// The id in our hello, which the server has to repeat.
     session_id: [u8; 32],
-    records: Records,
+    records: RecordWalker,
     /// Handshake bytes before the choice is known; an alert.
     message: Vec<u8>,
     choice: Option<Choice>,
@@ -32,7 +32,7 @@ pub struct Choice {
 
 /// What more there is to come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
+pub enum FlightProgress {
     /// Perhaps more records: the flight ends when the server falls silent.
     More,
     /// No server's flight is longer than what was seen.
@@ -41,7 +41,7 @@ pub enum Progress {
 
 /// Why an answer cannot be a model for ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Oddity {
+pub enum FlightFault {
     /// No TLS at all.
     NotTls,
     /// The server refuses with this alert (RFC 8446 6.2).
@@ -57,22 +57,22 @@ pub enum Oddity {
 impl ServerFlight {
     /// Expects the answer to a hello with this session id.
     pub fn new(session_id: [u8; 32]) -> Self {
-        let (records, message, lens) = (Records::default(), Vec::new(), Vec::new());
+        let (records, message, lens) = (RecordWalker::default(), Vec::new(), Vec::new());
         Self { session_id, records, message, choice: None, lens }
     }
 
-    /// Reads on. After [`Progress::Enough`] or an error there is no use in more.
+    /// Reads on. After [`FlightProgress::Enough`] or an error there is no use in more.
     ///
     /// # Errors
     /// The answer is none of TLS 1.3 with a share of ours.
-    pub fn take(&mut self, mut bytes: &[u8]) -> Result<Progress, Oddity> {
-        while let Some(piece) = self.records.next(&mut bytes).map_err(|_| Oddity::NotTls)? {
+    pub fn take(&mut self, mut bytes: &[u8]) -> Result<FlightProgress, FlightFault> {
+        while let Some(piece) = self.records.next(&mut bytes).map_err(|_| FlightFault::NotTls)? {
             self.judge(&piece)?;
             if self.lens.len() == RECORDS_MAX || self.len() >= FLIGHT_MAX {
-                return Ok(Progress::Enough);
+                return Ok(FlightProgress::Enough);
             }
         }
-        Ok(Progress::More)
+        Ok(FlightProgress::More)
     }
 
     /// What the server chose, once its hello is whole.
@@ -105,15 +105,15 @@ impl ServerFlight {
         self.choice.is_some() && !self.lens.is_empty() && self.records.is_between()
     }
 
-    fn judge(&mut self, piece: &Piece<'_>) -> Result<(), Oddity> {
+    fn judge(&mut self, piece: &Piece<'_>) -> Result<(), FlightFault> {
         match (piece.kind, self.choice) {
             (tls::HANDSHAKE, None) => self.hear(piece),
             (tls::ALERT, None) => {
                 self.message.extend_from_slice(piece.part);
                 match self.message.as_slice() {
-                    [_level, description] if piece.is_last => Err(Oddity::Alert(*description)),
+                    [_level, description] if piece.is_last => Err(FlightFault::Alert(*description)),
                     [_] | [] if !piece.is_last => Ok(()),
-                    _ => Err(Oddity::Malformed),
+                    _ => Err(FlightFault::Malformed),
                 }
             }
             (tls::CHANGE_CIPHER_SPEC, Some(_)) if piece.len == 1 && self.lens.is_empty() => Ok(()),
@@ -123,27 +123,27 @@ impl ServerFlight {
                 }
                 Ok(())
             }
-            _ => Err(Oddity::Malformed),
+            _ => Err(FlightFault::Malformed),
         }
     }
 
     /// Gathers the ServerHello, which may come in several records.
-    fn hear(&mut self, piece: &Piece<'_>) -> Result<(), Oddity> {
+    fn hear(&mut self, piece: &Piece<'_>) -> Result<(), FlightFault> {
         self.message.extend_from_slice(piece.part);
         if self.message.len() > tls::PLAIN_MAX {
-            return Err(Oddity::Malformed);
+            return Err(FlightFault::Malformed);
         }
         let mut message = Reader::new(&self.message);
         let Some([kind, high, middle, low]) = message.array() else { return Ok(()) };
         if *kind != SERVER_HELLO {
-            return Err(Oddity::Malformed);
+            return Err(FlightFault::Malformed);
         }
         let len = u32::from_be_bytes([0, *high, *middle, *low]) as usize;
         let Some(body) = message.take(len) else { return Ok(()) };
-        let choice = read_choice(body, &self.session_id).unwrap_or(Err(Oddity::Malformed))?;
+        let choice = read_choice(body, &self.session_id).unwrap_or(Err(FlightFault::Malformed))?;
         // The keys change behind this message, so its record must end here (RFC 8446 5.1).
         if !message.is_empty() || !piece.is_last {
-            return Err(Oddity::Malformed);
+            return Err(FlightFault::Malformed);
         }
         self.choice = Some(choice);
         self.message = Vec::new();
@@ -152,7 +152,7 @@ impl ServerFlight {
 }
 
 /// Reads the body of a ServerHello; `None` = its lengths do not fit together.
-fn read_choice(body: &[u8], session_id: &[u8]) -> Option<Result<Choice, Oddity>> {
+fn read_choice(body: &[u8], session_id: &[u8]) -> Option<Result<Choice, FlightFault>> {
     let mut body = Reader::new(body);
     let (_version, random) = (body.u16()?, body.array::<32>()?);
     let (echo, cipher, compression) = (body.block8()?, body.u16()?, body.u8()?);
@@ -172,10 +172,10 @@ fn read_choice(body: &[u8], session_id: &[u8]) -> Option<Result<Choice, Oddity>>
         }
     }
     if version != Some(TLS_1_3) {
-        return Some(Err(Oddity::OldTls));
+        return Some(Err(FlightFault::OldTls));
     }
     if random == &RETRY_RANDOM {
-        return Some(Err(Oddity::Retry));
+        return Some(Err(FlightFault::Retry));
     }
     let hybrid = group? == X25519MLKEM768;
     let is_good = (hybrid || group? == X25519)
@@ -183,7 +183,7 @@ fn read_choice(body: &[u8], session_id: &[u8]) -> Option<Result<Choice, Oddity>>
         && compression == 0
         && echo == session_id
         && body.is_empty();
-    Some(if is_good { Ok(Choice { cipher, hybrid, order }) } else { Err(Oddity::Malformed) })
+    Some(if is_good { Ok(Choice { cipher, hybrid, order }) } else { Err(FlightFault::Malformed) })
 }
 
 const SUPPORTED_VERSIONS: u16 = 0x002b;

@@ -11,7 +11,7 @@ use crate::proto::tls;
 
 /// What an answer says.
 #[derive(Debug, Clone, Copy)]
-pub struct Answer<'a> {
+pub struct ServerHelloSpec<'a> {
     /// The client's session id, echoed; at most 32 bytes count.
     pub session_id: &'a [u8],
     /// The chosen suite.
@@ -45,7 +45,12 @@ pub enum ExtensionOrder {
 
 /// Appends the whole answer to `out`: less than 12 KiB. `client_random` is the random of the
 /// hello as received, and `key` the one that opened it.
-pub fn seal(out: &mut Vec<u8>, key: &HelloKey, client_random: &[u8; 32], answer: &Answer<'_>) {
+pub fn seal(
+    out: &mut Vec<u8>,
+    key: &HelloKey,
+    client_random: &[u8; 32],
+    answer: &ServerHelloSpec<'_>,
+) {
     let noise = answer.noise.get(..NOISE_MAX).unwrap_or(answer.noise);
     let start = out.len();
     out.reserve(SERVER_HELLO_MAX + CHANGE_CIPHER_SPEC.len() + tls::HEADER_LEN + noise.len());
@@ -61,7 +66,7 @@ pub fn seal(out: &mut Vec<u8>, key: &HelloKey, client_random: &[u8; 32], answer:
 }
 
 /// The first record, with a random of zeros. All lengths are small sums of constants.
-fn put_server_hello(out: &mut Vec<u8>, answer: &Answer<'_>) {
+fn put_server_hello(out: &mut Vec<u8>, answer: &ServerHelloSpec<'_>) {
     let session_id = answer.session_id.get(..SESSION_ID_MAX).unwrap_or(answer.session_id);
     let (group, share) = match answer.share {
         KeyShare::X25519(share) => (X25519, share.as_slice()),
@@ -157,7 +162,7 @@ mod tests {
     #[test]
     fn too_much_noise_is_cut_and_what_stood_before_stays() {
         let mut out = b"before".to_vec();
-        let answer = Answer {
+        let answer = ServerHelloSpec {
             session_id: &[1; 32],
             cipher: 0x1301,
             share: KeyShare::MlKem(&[2; 1120]),

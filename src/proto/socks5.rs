@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 /// What a proxy is asked to connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Goal {
+pub enum Destination {
     /// A literal address.
     Addr(SocketAddr),
     /// A name of 1 to 255 bytes, which the proxy looks up, and a port.
@@ -15,14 +15,14 @@ pub enum Goal {
 
 /// One negotiation.
 pub struct Negotiation {
-    goal: Goal,
+    goal: Destination,
     user: Option<(Vec<u8>, Vec<u8>)>,
-    state: State,
+    state: SocksState,
     seen: Vec<u8>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum SocksState {
     Method,
     Password,
     Reply,
@@ -68,12 +68,12 @@ impl SocksFault {
 
 impl Negotiation {
     /// A negotiation and its first bytes.
-    pub fn new(goal: Goal, user: Option<(Vec<u8>, Vec<u8>)>) -> (Self, Vec<u8>) {
+    pub fn new(goal: Destination, user: Option<(Vec<u8>, Vec<u8>)>) -> (Self, Vec<u8>) {
         let hello = match &user {
             Some(_) => vec![VERSION, 2, NO_AUTH, PASSWORD],
             None => vec![VERSION, 1, NO_AUTH],
         };
-        (Self { goal, user, state: State::Method, seen: Vec::new() }, hello)
+        (Self { goal, user, state: SocksState::Method, seen: Vec::new() }, hello)
     }
 
     /// Bytes that may be read now, at most; 0 = the connection stands.
@@ -87,32 +87,32 @@ impl Negotiation {
     /// When there will be no connection.
     pub fn take(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), SocksFault> {
         self.seen.extend_from_slice(bytes);
-        while self.state != State::Done && self.want() == 0 {
+        while self.state != SocksState::Done && self.want() == 0 {
             let message = std::mem::take(&mut self.seen);
             self.state = match (self.state, message.as_slice()) {
-                (State::Method, [VERSION, NO_AUTH]) => self.request(out),
-                (State::Method, [VERSION, PASSWORD]) => self.password(out)?,
-                (State::Method, [VERSION, _]) => return Err(SocksFault::NoMethod),
-                (State::Password, [_, 0]) => self.request(out),
-                (State::Password, [_, _]) => return Err(SocksFault::WrongPassword),
-                (State::Reply, [VERSION, 0, _, kind, first]) => match *kind {
-                    IPV4 => State::Bound(4 - 1 + 2),
-                    IPV6 => State::Bound(16 - 1 + 2),
-                    DOMAIN => State::Bound(usize::from(*first) + 2),
+                (SocksState::Method, [VERSION, NO_AUTH]) => self.request(out),
+                (SocksState::Method, [VERSION, PASSWORD]) => self.password(out)?,
+                (SocksState::Method, [VERSION, _]) => return Err(SocksFault::NoMethod),
+                (SocksState::Password, [_, 0]) => self.request(out),
+                (SocksState::Password, [_, _]) => return Err(SocksFault::WrongPassword),
+                (SocksState::Reply, [VERSION, 0, _, kind, first]) => match *kind {
+                    IPV4 => SocksState::Bound(4 - 1 + 2),
+                    IPV6 => SocksState::Bound(16 - 1 + 2),
+                    DOMAIN => SocksState::Bound(usize::from(*first) + 2),
                     _ => return Err(SocksFault::NotSocks),
                 },
-                (State::Reply, [VERSION, code, ..]) => return Err(SocksFault::Refused(*code)),
-                (State::Bound(_), _) => State::Done,
+                (SocksState::Reply, [VERSION, code, ..]) => return Err(SocksFault::Refused(*code)),
+                (SocksState::Bound(_), _) => SocksState::Done,
                 _ => return Err(SocksFault::NotSocks),
             };
         }
         // Whoever talks HTTP must not be waited for.
         match (self.state, self.seen.first()) {
-            (State::Method | State::Reply, Some(first)) if *first != VERSION => {
+            (SocksState::Method | SocksState::Reply, Some(first)) if *first != VERSION => {
                 Err(SocksFault::NotSocks)
             }
             // A refusal may come without an address.
-            (State::Reply, _) => match self.seen.get(1) {
+            (SocksState::Reply, _) => match self.seen.get(1) {
                 Some(code) if *code != 0 => Err(SocksFault::Refused(*code)),
                 _ => Ok(()),
             },
@@ -122,15 +122,15 @@ impl Negotiation {
 
     fn length(&self) -> usize {
         match self.state {
-            State::Method | State::Password => 2,
+            SocksState::Method | SocksState::Password => 2,
             // Version, code, reserved, type, and the first byte of the address.
-            State::Reply => 5,
-            State::Bound(length) => length,
-            State::Done => 0,
+            SocksState::Reply => 5,
+            SocksState::Bound(length) => length,
+            SocksState::Done => 0,
         }
     }
 
-    fn password(&self, out: &mut Vec<u8>) -> Result<State, SocksFault> {
+    fn password(&self, out: &mut Vec<u8>) -> Result<SocksState, SocksFault> {
         let Some((name, password)) = &self.user else { return Err(SocksFault::NoMethod) };
         out.push(1);
         for text in [name, password] {
@@ -138,13 +138,13 @@ impl Negotiation {
             out.push(text.len() as u8);
             out.extend_from_slice(text);
         }
-        Ok(State::Password)
+        Ok(SocksState::Password)
     }
 
-    fn request(&self, out: &mut Vec<u8>) -> State {
+    fn request(&self, out: &mut Vec<u8>) -> SocksState {
         out.extend_from_slice(&[VERSION, CONNECT, 0]);
         let port = match &self.goal {
-            Goal::Addr(addr) => {
+            Destination::Addr(addr) => {
                 match addr.ip().to_canonical() {
                     IpAddr::V4(v4) => {
                         out.push(IPV4);
@@ -157,7 +157,7 @@ impl Negotiation {
                 }
                 addr.port()
             }
-            Goal::Name(name, port) => {
+            Destination::Name(name, port) => {
                 let name = name.as_bytes();
                 let name = name.get(..255).unwrap_or(name);
                 out.extend_from_slice(&[DOMAIN, name.len() as u8]);
@@ -166,7 +166,7 @@ impl Negotiation {
             }
         };
         out.extend_from_slice(&port.to_be_bytes());
-        State::Reply
+        SocksState::Reply
     }
 }
 
@@ -184,7 +184,7 @@ mod tests {
 
     /// Plays a proxy that says `wire`, a byte at a time; what we said after the hello.
     fn play(
-        goal: Goal,
+        goal: Destination,
         user: Option<(&str, &str)>,
         wire: &[u8],
     ) -> (Vec<u8>, Result<usize, SocksFault>) {
@@ -203,8 +203,8 @@ mod tests {
         (out, Ok(left))
     }
 
-    fn v4() -> Goal {
-        Goal::Addr("192.0.2.1:443".parse().unwrap())
+    fn v4() -> Destination {
+        Destination::Addr("192.0.2.1:443".parse().unwrap())
     }
 
     #[test]
@@ -213,10 +213,10 @@ mod tests {
         let (said, outcome) = play(v4(), None, &reply);
         assert_eq!(said, [5, 1, 0, 1, 192, 0, 2, 1, 1, 187]);
         assert_eq!(outcome, Ok(12));
-        let v6 = Goal::Addr("[2001:db8::1]:80".parse().unwrap());
+        let v6 = Destination::Addr("[2001:db8::1]:80".parse().unwrap());
         let (said, outcome) = play(v6, None, &[&[5, 0, 5, 0, 0, 4][..], &[9; 18], &[7]].concat());
         assert_eq!((said[3], said.len(), outcome), (4, 22, Ok(24)));
-        let name = Goal::Name("a.example".to_owned(), 443);
+        let name = Destination::Name("a.example".to_owned(), 443);
         let (said, outcome) = play(name, None, &[5, 0, 5, 0, 0, 3, 2, b'a', b'b', 0, 1, 9]);
         assert_eq!(said, b"\x05\x01\x00\x03\x09a.example\x01\xbb");
         assert_eq!(outcome, Ok(11));

@@ -2,32 +2,32 @@
 //! do something else in between: heapsort, which needs no memory and has no bad input.
 
 /// A list on its way to ascending order.
-pub struct SlowSort<T> {
+pub struct IncrementalSort<T> {
     items: Vec<T>,
-    stage: Stage,
+    stage: SortStage,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum SortStage {
     /// The heap's property holds for all places from this one on.
     Heaping(usize),
     /// The items from this place on are in order, and none before is greater.
     Sorting(usize),
 }
 
-impl<T: Ord> SlowSort<T> {
+impl<T: Ord> IncrementalSort<T> {
     /// Takes a list of any order. One that is in order already is done at the first step.
     pub fn new(items: Vec<T>) -> Self {
         let stage = match items.is_sorted() {
-            true => Stage::Sorting(0),
-            false => Stage::Heaping(items.len() / 2),
+            true => SortStage::Sorting(0),
+            false => SortStage::Heaping(items.len() / 2),
         };
         Self { items, stage }
     }
 
     /// Whether the list is in order.
     pub fn is_done(&self) -> bool {
-        matches!(self.stage, Stage::Sorting(0..=1))
+        matches!(self.stage, SortStage::Sorting(0..=1))
     }
 
     /// Puts at most `most` items into their places and takes them off `most`; each costs about
@@ -36,12 +36,12 @@ impl<T: Ord> SlowSort<T> {
         while *most > 0 && !self.is_done() {
             *most -= 1;
             self.stage = match self.stage {
-                Stage::Heaping(0) => Stage::Sorting(self.items.len()),
-                Stage::Heaping(place) => {
+                SortStage::Heaping(0) => SortStage::Sorting(self.items.len()),
+                SortStage::Heaping(place) => {
                     sift(&mut self.items, place - 1);
-                    Stage::Heaping(place - 1)
+                    SortStage::Heaping(place - 1)
                 }
-                Stage::Sorting(end) => {
+                SortStage::Sorting(end) => {
                     let last = end.saturating_sub(1);
                     if let Some(heap) = self.items.get_mut(..end) {
                         heap.swap(0, last);
@@ -49,13 +49,13 @@ impl<T: Ord> SlowSort<T> {
                     if let Some(heap) = self.items.get_mut(..last) {
                         sift(heap, 0);
                     }
-                    Stage::Sorting(last)
+                    SortStage::Sorting(last)
                 }
             };
         }
     }
 
-    /// The list; in order if it [`SlowSort::is_done`].
+    /// The list; in order if it [`IncrementalSort::is_done`].
     pub fn into_items(self) -> Vec<T> {
         self.items
     }
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     fn sorted(items: Vec<u32>, most: usize) -> (Vec<u32>, usize) {
-        let mut sort = SlowSort::new(items);
+        let mut sort = IncrementalSort::new(items);
         let mut steps = 0;
         while !sort.is_done() {
             let mut left = most;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 #[cfg(feature = "metrics")]
-use mtbox::config::settings::{Endpoint, TagFormat};
+use mtbox::config::settings::{HttpBind, TagFormat};
 use mtbox::config::settings::{LogFormat, LogLevel, LogSettings, LogTo};
 
 use super::{SECRET, minimal, quiet, said, said_of};
@@ -21,7 +21,7 @@ fn metrics_have_the_reference_s_defaults() {
     assert_eq!(statsd.address, "127.0.0.1:8125".parse().unwrap());
     assert_eq!((statsd.prefix.as_str(), statsd.tags), ("mtg", TagFormat::Datadog));
     let prometheus = settings.prometheus.unwrap();
-    assert_eq!(prometheus.bind, Endpoint::Tcp("127.0.0.1:3129".parse().unwrap()));
+    assert_eq!(prometheus.bind, HttpBind::Tcp("127.0.0.1:3129".parse().unwrap()));
     assert_eq!((prometheus.path.as_str(), prometheus.prefix.as_str()), ("/", "mtg"));
     assert!(!prometheus.per_user);
     assert!(settings.state.is_none() && settings.pid_file.is_none());
@@ -40,7 +40,7 @@ fn every_key_of_the_metrics_reaches_the_settings() {
     let statsd = settings.statsd.unwrap();
     assert_eq!((statsd.prefix.as_str(), statsd.tags), ("a1", TagFormat::Graphite));
     let prometheus = settings.prometheus.unwrap();
-    assert_eq!(prometheus.bind, Endpoint::Unix("/run/m.sock".into()));
+    assert_eq!(prometheus.bind, HttpBind::Unix("/run/m.sock".into()));
     assert_eq!((prometheus.path.as_str(), prometheus.prefix.as_str()), ("/metrics", "b2"));
     assert!(prometheus.per_user);
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use mtbox::config::HAS_TLS;
-use mtbox::config::settings::{ListSource, NameServer, Network, Route};
+use mtbox::config::settings::{Cidr, ListSource, NameServer, Route};
 use mtbox::proto::url::Url;
 
 use super::{SECRET, load, minimal, quiet, said};
@@ -55,7 +55,7 @@ fn every_key_of_defence_and_network_reaches_the_settings() {
         raid-each = "2h"
         "#
     ));
-    let network = |addr: &str, bits| Network { addr: addr.parse().unwrap(), bits };
+    let network = |addr: &str, bits| Cidr { addr: addr.parse().unwrap(), bits };
     let trusted = settings.proxy_protocol.unwrap().trusted;
     assert_eq!(trusted, [network("127.0.0.1", 32), network("2001:db8::", 32)]);
     assert_eq!(settings.dc_list, Some(vec![Url::parse("http://127.0.0.1:1/x").unwrap()]));

@@ -4,14 +4,14 @@ use std::path::Path;
 
 use mtbox::config::load::load;
 use mtbox::config::uci::convert;
-use mtbox::config::uci::grammar::{Section, Setting, parse};
+use mtbox::config::uci::grammar::{UciOption, UciSection, parse};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::SECRET;
 
 /// As `uci export` prints sections.
-fn printed(sections: &[Section]) -> String {
+fn printed(sections: &[UciSection]) -> String {
     let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
     let mut out = "package mtbox\n".to_owned();
     for section in sections {
@@ -31,13 +31,13 @@ fn printed(sections: &[Section]) -> String {
     out
 }
 
-fn any_setting() -> impl Strategy<Value = Setting> {
-    let option = ("[a-z0-9_]{1,12}", "[^\0]{1,20}").prop_map(|(name, value)| Setting {
+fn any_setting() -> impl Strategy<Value = UciOption> {
+    let option = ("[a-z0-9_]{1,12}", "[^\0]{1,20}").prop_map(|(name, value)| UciOption {
         name,
         values: vec![value],
         is_list: false,
     });
-    let list = ("[a-z0-9_]{1,12}", vec("[^\0]{0,20}", 1..4)).prop_map(|(name, values)| Setting {
+    let list = ("[a-z0-9_]{1,12}", vec("[^\0]{0,20}", 1..4)).prop_map(|(name, values)| UciOption {
         name,
         values,
         is_list: true,
@@ -46,19 +46,19 @@ fn any_setting() -> impl Strategy<Value = Setting> {
 }
 
 /// Sections that libuci would not join: different names, and different options in each.
-fn any_sections() -> impl Strategy<Value = Vec<Section>> {
+fn any_sections() -> impl Strategy<Value = Vec<UciSection>> {
     let section = ("[a-z]{1,8}", "[a-zA-Z0-9_]{0,8}", vec(any_setting(), 0..6));
     vec(section, 0..6).prop_map(|drawn| {
-        let mut sections: Vec<Section> = Vec::new();
+        let mut sections: Vec<UciSection> = Vec::new();
         for (kind, name, drawn) in drawn {
-            let mut settings: Vec<Setting> = Vec::new();
+            let mut settings: Vec<UciOption> = Vec::new();
             for setting in drawn {
                 if settings.iter().all(|other| other.name != setting.name) {
                     settings.push(setting);
                 }
             }
             if name.is_empty() || sections.iter().all(|other| other.name != name) {
-                sections.push(Section { kind, name, settings });
+                sections.push(UciSection { kind, name, settings });
             }
         }
         sections
@@ -90,11 +90,11 @@ proptest! {
 
     #[test]
     fn any_name_reaches_the_settings(name in "[^\0]{1,16}") {
-        let section = Section {
+        let section = UciSection {
             kind: "user".to_owned(),
             name: String::new(),
             settings: [("name", name.as_str()), ("secret", SECRET), ("enabled", "0")]
-                .map(|(name, value)| Setting {
+                .map(|(name, value)| UciOption {
                     name: name.to_owned(),
                     values: vec![value.to_owned()],
                     is_list: false,
@@ -112,12 +112,12 @@ proptest! {
 
     #[test]
     fn any_path_reaches_the_settings(path in "/[^\0]{1,30}") {
-        let text = |name: &str, value: &str| Setting {
+        let text = |name: &str, value: &str| UciOption {
             name: name.to_owned(),
             values: vec![value.to_owned()],
             is_list: false,
         };
-        let section = |kind: &str, name: &str, settings| Section {
+        let section = |kind: &str, name: &str, settings| UciSection {
             kind: kind.to_owned(),
             name: name.to_owned(),
             settings,

@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 
 use mtbox::proto::client_hello::{
-    Assembly, HelloKey, Stamp, Suspicion, X25519, X25519MLKEM768, assemble, parse, within,
+    Assembly, HelloKey, HelloStamp, Reject, X25519, X25519MLKEM768, assemble, parse, within,
 };
 use mtbox::proto::secret::Secret;
-use mtbox::proto::server_hello::{Answer, ExtensionOrder, KeyShare, seal};
+use mtbox::proto::server_hello::{ExtensionOrder, KeyShare, ServerHelloSpec, seal};
 use serde_json::Value;
 
 use super::read::{array, bytes, code, list, name, number, text};
@@ -15,14 +15,14 @@ use super::read::{array, bytes, code, list, name, number, text};
 struct Accepted {
     secret: usize,
     sni: Vec<u8>,
-    stamp: Stamp,
+    stamp: HelloStamp,
     hello: Vec<u8>,
     consumed: usize,
 }
 
 /// Why a hello is not accepted, and the secret whose host it goes to.
 struct Fronted {
-    why: Suspicion,
+    why: Reject,
     host: usize,
 }
 
@@ -36,7 +36,7 @@ fn look(case: &Value, seen_before: &mut HashSet<[u8; 28]>) -> Option<Result<Acce
     let (hello, consumed) = match assemble(&bytes(case, "wire")) {
         Assembly::Whole { hello, consumed } => (hello, consumed),
         Assembly::Wrong(why) => return first(why),
-        Assembly::Short if case["eof"] == true => return first(Suspicion::Truncated),
+        Assembly::Short if case["eof"] == true => return first(Reject::Truncated),
         Assembly::Short => return None,
     };
     let parsed = match parse(&hello) {
@@ -44,27 +44,27 @@ fn look(case: &Value, seen_before: &mut HashSet<[u8; 28]>) -> Option<Result<Acce
         Err(why) => return first(why),
     };
     let Some(sni) = parsed.names().next().map(<[u8]>::to_vec) else {
-        return first(Suspicion::NoSni);
+        return first(Reject::NoSni);
     };
     let Some(host) = secrets.iter().position(|secret| secret.host() == sni) else {
-        return first(Suspicion::ForeignSni);
+        return first(Reject::ForeignSni);
     };
     let front = |why| Some(Err(Fronted { why, host }));
     if parsed.cipher().is_none() {
-        return front(Suspicion::NoCipher);
+        return front(Reject::NoCipher);
     }
     let open = |secret: &Secret| HelloKey::new(secret.key()).open(&hello, parsed.random());
-    let opened: Vec<Option<Stamp>> = secrets.iter().map(open).collect();
+    let opened: Vec<Option<HelloStamp>> = secrets.iter().map(open).collect();
     let Some(secret) = opened.iter().position(Option::is_some) else {
-        return front(Suspicion::WrongKey);
+        return front(Reject::WrongKey);
     };
     let stamp = opened[secret].unwrap();
     let (now, skew) = (number(case, "now") as u64, number(case, "skew_seconds") as u64);
     if let Err(off_s) = within(stamp.unix, now, skew) {
-        return front(Suspicion::ClockOff { off_s });
+        return front(Reject::ClockOff { off_s });
     }
     if !seen_before.insert(stamp.digest) {
-        return front(Suspicion::Replay);
+        return front(Reject::Replay);
     }
     Some(Ok(Accepted { secret, sni, stamp, hello, consumed }))
 }
@@ -110,18 +110,18 @@ fn check_fronted(case: &Value, fronted: &Fronted) {
     assert_eq!(fronted.host as i64, number(expect, "front_host_index"), "{name}");
     let why = fronted.why;
     let fits = match text(expect, "reason") {
-        "too many fragments" => why == Suspicion::TooManyRecords,
-        "record version" => why == Suspicion::Version,
-        "record type" => why == Suspicion::NotTls,
-        "handshake type" => why == Suspicion::NotHello,
-        "digest" => why == Suspicion::WrongKey,
-        "timestamp" => matches!(why, Suspicion::ClockOff { .. }),
-        "sni" => matches!(why, Suspicion::NoSni | Suspicion::ForeignSni),
-        "cipher" => why == Suspicion::NoCipher,
+        "too many fragments" => why == Reject::TooManyRecords,
+        "record version" => why == Reject::Version,
+        "record type" => why == Reject::NotTls,
+        "handshake type" => why == Reject::NotHello,
+        "digest" => why == Reject::WrongKey,
+        "timestamp" => matches!(why, Reject::ClockOff { .. }),
+        "sni" => matches!(why, Reject::NoSni | Reject::ForeignSni),
+        "cipher" => why == Reject::NoCipher,
         // A length that ends too early is found before the peer closes.
-        "truncated" => matches!(why, Suspicion::Truncated | Suspicion::Malformed),
-        "oversized" => matches!(why, Suspicion::RecordTooLong | Suspicion::HelloTooLong),
-        "replay" => why == Suspicion::Replay,
+        "truncated" => matches!(why, Reject::Truncated | Reject::Malformed),
+        "oversized" => matches!(why, Reject::RecordTooLong | Reject::HelloTooLong),
+        "replay" => why == Reject::Replay,
         "any" => true,
         other => panic!("{name}: unknown reason {other}"),
     };
@@ -142,7 +142,8 @@ fn answers_are_made_byte_for_byte() {
         };
         let (session_id, noise) = (bytes(&case, "session_id"), bytes(&case, "noise"));
         let cipher = code(&case, "cipher");
-        let answer = Answer { session_id: &session_id, cipher, share, noise: &noise, order };
+        let answer =
+            ServerHelloSpec { session_id: &session_id, cipher, share, noise: &noise, order };
         let mut out = Vec::new();
         let key = HelloKey::new(&array(&case, "key"));
         seal(&mut out, &key, &array(&case, "client_random"), &answer);

@@ -5,7 +5,7 @@ use mtbox::proto::client_hello::{
 };
 use mtbox::proto::obfuscated2::{ClientFrame, Tag, open_client};
 use mtbox::proto::secret::Secret;
-use mtbox::proto::server_hello::{Answer, ExtensionOrder, KeyShare, seal};
+use mtbox::proto::server_hello::{ExtensionOrder, KeyShare, ServerHelloSpec, seal};
 use serde_json::Value;
 
 use super::read::{bytes, code, list, number, text};
@@ -51,7 +51,7 @@ fn check_answer(session: &Value, key: &HelloKey, client_random: &[u8; 32]) {
         122 => KeyShare::X25519(share.first_chunk().unwrap()),
         _ => KeyShare::MlKem(share.first_chunk().unwrap()),
     };
-    let answer = Answer {
+    let answer = ServerHelloSpec {
         session_id: &head[39..71],
         cipher: u16::from_be_bytes([head[71], head[72]]),
         share,

@@ -9,38 +9,38 @@ use super::*;
 const NOON: u64 = 1_800_000_000;
 const DAY: u64 = 86_400;
 
-fn counted(name: &str, bytes_in: u64, bytes_out: u64, seen_s: u64) -> Counted<'_> {
-    Counted { name, bytes_in, bytes_out, seen_s: (seen_s > 0).then_some(seen_s) }
+fn counted(name: &str, bytes_in: u64, bytes_out: u64, seen_s: u64) -> UserCounters<'_> {
+    UserCounters { name, bytes_in, bytes_out, seen_s: (seen_s > 0).then_some(seen_s) }
 }
 
-fn totals(ledger: &Ledger, name: &str) -> (u64, u64, u64) {
-    let Totals { bytes_in, bytes_out, seen_s, .. } = ledger.base(name);
+fn totals(ledger: &Totals, name: &str) -> (u64, u64, u64) {
+    let UserTotals { bytes_in, bytes_out, seen_s, .. } = ledger.base(name);
     (bytes_in, bytes_out, seen_s)
 }
 
 /// What a reader finds: everybody with what is known of them.
-fn all(ledger: &Ledger) -> BTreeMap<String, Totals> {
+fn all(ledger: &Totals) -> BTreeMap<String, UserTotals> {
     let accounts = ledger.accounts.iter();
     accounts.map(|(name, account)| (name.clone(), account.filed)).collect()
 }
 
-fn append(file: &mut Vec<u8>, ledger: &mut Ledger) -> usize {
+fn append(file: &mut Vec<u8>, ledger: &mut Totals) -> usize {
     let batch = ledger.batch();
     file.extend_from_slice(&batch.bytes);
     ledger.filed(&batch);
     batch.bytes.len()
 }
 
-fn read(file: &[u8]) -> (Ledger, usize, Ending) {
-    Ledger::read(file).expect("one of ours")
+fn read(file: &[u8]) -> (Totals, usize, LoadEnd) {
+    Totals::read(file).expect("one of ours")
 }
 
 /// How long a file is and what it says.
-type Stand = (usize, BTreeMap<String, Totals>);
+type Stand = (usize, BTreeMap<String, UserTotals>);
 
 /// A file of several batches, and what there was after each.
 fn file() -> (Vec<u8>, Vec<Stand>) {
-    let mut ledger = Ledger::default();
+    let mut ledger = Totals::default();
     let mut file = ledger.whole().bytes;
     let mut states = vec![(file.len(), all(&ledger))];
     for step in 1..=4 {
@@ -54,7 +54,7 @@ fn file() -> (Vec<u8>, Vec<Stand>) {
         ledger.settle(here, Some(NOON + step * 600));
         append(&mut file, &mut ledger);
         let said = all(&ledger).into_iter().filter(|(name, _)| name != "idle");
-        let said = said.filter(|(_, totals)| *totals != Totals::default());
+        let said = said.filter(|(_, totals)| *totals != UserTotals::default());
         states.push((file.len(), said.collect()));
     }
     (file, states)
@@ -64,7 +64,7 @@ fn file() -> (Vec<u8>, Vec<Stand>) {
 fn what_was_written_is_read_back() {
     let (file, states) = file();
     let (ledger, good, ending) = read(&file);
-    assert_eq!((good, ending), (file.len(), Ending::Whole));
+    assert_eq!((good, ending), (file.len(), LoadEnd::Whole));
     assert_eq!(all(&ledger), states.last().unwrap().1);
     assert_eq!(totals(&ledger, "alice"), (4000, 4_000_000_028, NOON + 2400));
     assert_eq!(totals(&ledger, "bob"), (77, 0, NOON));
@@ -73,7 +73,7 @@ fn what_was_written_is_read_back() {
     assert_eq!(totals(&ledger, "idle"), (0, 0, 0));
     assert!(!ledger.has_news() && ledger.batch().bytes.is_empty());
     let folded = read(&ledger.whole().bytes);
-    assert_eq!((all(&folded.0), folded.2), (all(&ledger), Ending::Whole));
+    assert_eq!((all(&folded.0), folded.2), (all(&ledger), LoadEnd::Whole));
     assert!(folded.1 < file.len());
 }
 
@@ -85,8 +85,8 @@ fn a_file_cut_at_any_byte_says_what_it_said_before_the_last_batch() {
         let state = states.iter().rev().find(|(length, _)| *length <= end);
         let (length, said) = state.cloned().unwrap_or_default();
         assert_eq!((good, all(&ledger)), (length, said), "cut at {end}");
-        assert_eq!(ending == Ending::Whole, good == end, "cut at {end}");
-        assert_ne!(ending, Ending::Damaged);
+        assert_eq!(ending == LoadEnd::Whole, good == end, "cut at {end}");
+        assert_ne!(ending, LoadEnd::Damaged);
         // And goes on from there.
         let mut mended = if good == 0 { ledger.whole().bytes } else { file[..good].to_vec() };
         let before = totals(&ledger, "alice");
@@ -103,13 +103,13 @@ fn a_flipped_bit_costs_only_what_follows() {
     for bit in 0..file.len() * 8 {
         let mut torn = file.clone();
         torn[bit / 8] ^= 1 << (bit % 8);
-        let Some((ledger, good, ending)) = Ledger::read(&torn) else {
+        let Some((ledger, good, ending)) = Totals::read(&torn) else {
             assert!(bit / 8 < HEAD.len(), "bit {bit}");
             continue;
         };
         let (length, said) = states.iter().rev().find(|(length, _)| *length <= bit / 8).unwrap();
         assert_eq!((good, &all(&ledger)), (*length, said), "bit {bit}");
-        assert_ne!(ending, Ending::Whole, "bit {bit}");
+        assert_ne!(ending, LoadEnd::Whole, "bit {bit}");
     }
 }
 
@@ -123,15 +123,15 @@ fn batches_that_are_missing_doubled_or_of_another_file_fit_nowhere() {
     assert_eq!(read(&doubled).1, lengths[2]);
     // A filesystem that made room and was not given the time to fill it.
     let blank = [&file[..lengths[2]], &[0; 5000]].concat();
-    assert_eq!((read(&blank).1, read(&blank).2), (lengths[2], Ending::Cut));
+    assert_eq!((read(&blank).1, read(&blank).2), (lengths[2], LoadEnd::Cut));
     let garbage = [&file[..lengths[2]], &[0xa5; 5000]].concat();
-    assert_eq!((read(&garbage).1, read(&garbage).2), (lengths[2], Ending::Damaged));
+    assert_eq!((read(&garbage).1, read(&garbage).2), (lengths[2], LoadEnd::Damaged));
 }
 
 #[test]
 fn what_is_no_ledger_is_not_read() {
     for other in [&b"mtbox state 2\n"[..], b"[secrets]\n", b"\0", b"mtbox state 1\r\n"] {
-        assert!(Ledger::read(other).is_none());
+        assert!(Totals::read(other).is_none());
     }
 }
 
@@ -159,7 +159,7 @@ fn impossible_contents_end_the_reading() {
         bytes.extend_from_slice(content);
         let sum = crc32(before.chain, &bytes);
         let (ledger, length, ending) = read(&[&good[..], &bytes, &sum.to_le_bytes()].concat());
-        assert_eq!(ending == Ending::Whole, at == 0, "{content:?}");
+        assert_eq!(ending == LoadEnd::Whole, at == 0, "{content:?}");
         assert_eq!(length > good.len(), at == 0, "{content:?}");
         assert_eq!(all(&ledger), all(&before), "{content:?}");
         assert_eq!(ledger.numbered, 3, "nobody comes of it: {content:?}");
@@ -172,13 +172,13 @@ fn of_two_accounts_of_a_name_the_last_one_holds() {
     let content = [0, 1, b'a', 1, 0, 0, 0, 0, 1, b'b', 5, 0, 0, 0, 0, 1, b'a', 7, 0, 0, 0];
     let bytes = [&[content.len() as u8][..], &content].concat();
     let (ledger, _, ending) = read(&[HEAD, &bytes, &crc32(0, &bytes).to_le_bytes()].concat());
-    assert_eq!((ending, ledger.len(), ledger.numbered), (Ending::Whole, 2, 3));
+    assert_eq!((ending, ledger.len(), ledger.numbered), (LoadEnd::Whole, 2, 3));
     assert_eq!((totals(&ledger, "a"), totals(&ledger, "b")), ((7, 0, 0), (5, 0, 0)));
 }
 
 #[test]
 fn session_counters_start_at_zero_and_totals_go_on() {
-    let mut ledger = Ledger::default();
+    let mut ledger = Totals::default();
     ledger.settle([counted("alice", 10, 20, NOON)].into_iter(), Some(NOON));
     let file = ledger.whole().bytes;
     let (mut ledger, ..) = read(&file);
@@ -190,7 +190,7 @@ fn session_counters_start_at_zero_and_totals_go_on() {
 
 #[test]
 fn a_person_who_left_and_comes_back_within_ninety_days_finds_everything() {
-    let mut ledger = Ledger::default();
+    let mut ledger = Totals::default();
     ledger.settle(
         [counted("alice", 10, 20, NOON), counted("bob", 1, 1, NOON)].into_iter(),
         Some(NOON),
@@ -212,7 +212,7 @@ fn a_person_who_left_and_comes_back_within_ninety_days_finds_everything() {
 
 #[test]
 fn who_leaves_while_the_time_is_unknown_is_marked_when_it_is_known() {
-    let mut ledger = Ledger::default();
+    let mut ledger = Totals::default();
     ledger.settle([counted("alice", 10, 20, 0)].into_iter(), None);
     ledger.settle([].into_iter(), None);
     ledger.settle([].into_iter(), Some(NOON));
@@ -224,7 +224,7 @@ fn who_leaves_while_the_time_is_unknown_is_marked_when_it_is_known() {
 
 #[test]
 fn those_who_left_are_bounded_and_the_first_go_first() {
-    let mut ledger = Ledger::default();
+    let mut ledger = Totals::default();
     for n in 0..1000 {
         let (name, at) = (format!("guest {n}"), NOON + n);
         ledger.settle([counted("alice", 1, 1, at), counted(&name, 1, 1, at)].into_iter(), Some(at));
@@ -238,7 +238,7 @@ fn those_who_left_are_bounded_and_the_first_go_first() {
 
 #[test]
 fn last_seen_goes_back_only_when_it_was_far_ahead() {
-    let mut ledger = Ledger::default();
+    let mut ledger = Totals::default();
     ledger.settle([counted("alice", 1, 1, NOON)].into_iter(), Some(NOON));
     let (mut ledger, ..) = read(&ledger.whole().bytes);
     for wall_s in [None, Some(NOON - 30 * DAY)] {
@@ -258,7 +258,7 @@ fn last_seen_goes_back_only_when_it_was_far_ahead() {
 #[test]
 fn another_file_gets_what_was_not_written_yet() {
     let people = |n: u64| [counted("alice", n, n, NOON), counted("bob", n, 0, 0)].into_iter();
-    let mut ledger = Ledger::default();
+    let mut ledger = Totals::default();
     ledger.settle(people(10), Some(NOON));
     let before = ledger.whole();
     ledger.filed(&before);
@@ -267,7 +267,7 @@ fn another_file_gets_what_was_not_written_yet() {
     let mut file = before.bytes.clone();
     file.extend_from_slice(&ledger.batch().bytes);
     for (found, wanted) in [(before.bytes, 18), (file, 23), (HEAD.to_vec(), 8)] {
-        let mut ledger = Ledger { accounts: ledger.accounts.clone(), ..Ledger::default() };
+        let mut ledger = Totals { accounts: ledger.accounts.clone(), ..Totals::default() };
         ledger.rebase(read(&found).0);
         ledger.settle(people(18), Some(NOON));
         let end = [&found[..], &ledger.batch().bytes].concat();
@@ -279,7 +279,7 @@ fn another_file_gets_what_was_not_written_yet() {
 
 #[test]
 fn a_batch_is_a_few_bytes() {
-    let mut ledger = Ledger::default();
+    let mut ledger = Totals::default();
     let mut file = ledger.whole().bytes;
     let mut sizes = Vec::new();
     for step in 1..100 {
@@ -306,7 +306,7 @@ proptest! {
         } else {
             bytes.splice(at.., noise);
         }
-        if let Some((mut ledger, good, _)) = Ledger::read(&bytes) {
+        if let Some((mut ledger, good, _)) = Totals::read(&bytes) {
             prop_assert!(good <= bytes.len());
             ledger.settle([counted("alice", u64::MAX, 1, 1)].into_iter(), Some(NOON));
             let mut mended = bytes[..good].to_vec();
@@ -315,7 +315,7 @@ proptest! {
             } else {
                 append(&mut mended, &mut ledger);
             }
-            prop_assert_eq!(read(&mended).2, Ending::Whole);
+            prop_assert_eq!(read(&mended).2, LoadEnd::Whole);
         }
     }
 
@@ -327,14 +327,14 @@ proptest! {
         let people = || crowd.iter().map(|(name, (bytes_in, bytes_out, seen))| {
             counted(name, *bytes_in, *bytes_out, u64::from(*seen))
         });
-        let mut ledger = Ledger::default();
+        let mut ledger = Totals::default();
         let mut bytes = ledger.whole().bytes;
         ledger.settle(people().take(split), None);
         append(&mut bytes, &mut ledger);
         ledger.settle(people(), None);
         append(&mut bytes, &mut ledger);
         let (found, good, ending) = read(&bytes);
-        prop_assert_eq!((good, ending), (bytes.len(), Ending::Whole));
+        prop_assert_eq!((good, ending), (bytes.len(), LoadEnd::Whole));
         for one in people() {
             let wanted = (one.bytes_in, one.bytes_out, one.seen_s.unwrap_or(0));
             prop_assert_eq!(totals(&found, one.name), wanted);

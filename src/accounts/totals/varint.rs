@@ -16,9 +16,9 @@ pub fn put_signed(out: &mut Vec<u8>, number: i64) {
 }
 
 /// Takes bytes from the front.
-pub struct Reader<'a>(pub &'a [u8]);
+pub struct VarintReader<'a>(pub &'a [u8]);
 
-impl<'a> Reader<'a> {
+impl<'a> VarintReader<'a> {
     /// What [`put_number`] wrote; `None` when it is cut off or does not fit.
     pub fn number(&mut self) -> Option<u64> {
         let mut number = 0;
@@ -89,21 +89,21 @@ mod tests {
         for (number, length) in [(0, 1), (127, 1), (128, 2), (16_383, 2), (u64::MAX, 10)] {
             let mut out = Vec::new();
             put_number(&mut out, number);
-            assert_eq!((out.len(), Reader(&out).number()), (length, Some(number)));
-            assert_eq!(Reader(&out[..length - 1]).number(), None, "cut off");
+            assert_eq!((out.len(), VarintReader(&out).number()), (length, Some(number)));
+            assert_eq!(VarintReader(&out[..length - 1]).number(), None, "cut off");
         }
         for (number, length) in
             [(0, 1), (-1, 1), (63, 1), (-8192, 2), (i64::MAX, 10), (i64::MIN, 10)]
         {
             let mut out = Vec::new();
             put_signed(&mut out, number);
-            assert_eq!((out.len(), Reader(&out).signed()), (length, Some(number)));
+            assert_eq!((out.len(), VarintReader(&out).signed()), (length, Some(number)));
         }
-        assert_eq!(Reader(&[0xff; 11]).number(), None, "too long");
+        assert_eq!(VarintReader(&[0xff; 11]).number(), None, "too long");
         assert_eq!(
-            Reader(&[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 2]).number(),
+            VarintReader(&[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 2]).number(),
             None
         );
-        assert_eq!(Reader(&[0xff; 3]).take(u64::MAX), None);
+        assert_eq!(VarintReader(&[0xff; 3]).take(u64::MAX), None);
     }
 }

@@ -10,7 +10,7 @@ fn people(hosts: &[(&str, &str)]) -> Users {
             (name.to_string(), Secret::new([i as u8 + 1; 16], host.as_bytes()).unwrap())
         })
         .collect();
-    Users::new(secrets.iter().map(|(name, secret)| Person { name, secret, enabled: true }))
+    Users::new(secrets.iter().map(|(name, secret)| ConfiguredUser { name, secret, enabled: true }))
 }
 
 fn names(users: &Users, host: HostId, addr: IpAddr) -> Vec<String> {
@@ -71,10 +71,14 @@ fn family(lines: &[&str]) -> Vec<(String, Secret, bool)> {
     lines.iter().map(person).collect()
 }
 
-fn reload(users: &mut Users, lines: &[&str]) -> Change {
+fn reload(users: &mut Users, lines: &[&str]) -> ReloadChange {
     let family = family(lines);
     let people = family.iter();
-    users.reload(people.map(|(name, secret, enabled)| Person { name, secret, enabled: *enabled }))
+    users.reload(people.map(|(name, secret, enabled)| ConfiguredUser {
+        name,
+        secret,
+        enabled: *enabled,
+    }))
 }
 
 fn ids(users: &Users, names: &[&str]) -> Vec<UserId> {
@@ -116,7 +120,7 @@ fn a_rotated_moved_or_disabled_user_is_revoked_and_an_enabled_one_is_not() {
     assert_eq!(names(&users, two, HOME), ["b"]);
     assert_eq!(
         reload(&mut users, &["a one 9", "b two 2", "-c one 3", "d one 4"]),
-        Change { ..Change::default() }
+        ReloadChange { ..ReloadChange::default() }
     );
 }
 

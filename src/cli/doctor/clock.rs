@@ -4,15 +4,15 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::cli::doctor::context::{Patient, joined, spoken_us};
+use crate::cli::doctor::context::{CheckContext, joined, spoken_us};
 use crate::cli::doctor::findings::Section;
 use crate::cli::json::Json;
 use crate::daemon::BUILT_UNIX_S;
-use crate::daemon::fetch::standalone::{Answer, since_1970};
+use crate::daemon::fetch::standalone::{DatagramReply, since_1970};
 use crate::proto::ntp::{self, NtpFault};
 
 /// Compares the clock with the build's date, and with a time server if one is to be asked.
-pub fn check(patient: &mut Patient) -> Vec<Section> {
+pub fn check(patient: &mut CheckContext) -> Vec<Section> {
     let mut section = Section::new("clock", "Time skewness");
     if since_1970().as_secs() < BUILT_UNIX_S {
         section.fail("the clock stands before the day of this build: it has not been set").remedy(
@@ -30,7 +30,7 @@ pub fn check(patient: &mut Patient) -> Vec<Section> {
     vec![section]
 }
 
-fn compare(host: &str, port: u16, patient: &mut Patient, section: &mut Section) {
+fn compare(host: &str, port: u16, patient: &mut CheckContext, section: &mut Section) {
     let what = format!("time server {}", joined(host, port));
     let offset_ns = match ask(host, port, patient) {
         Ok(offset_ns) => offset_ns,
@@ -63,7 +63,7 @@ fn compare(host: &str, port: u16, patient: &mut Patient, section: &mut Section) 
 }
 
 /// How far the server's clock is ahead of ours.
-fn ask(host: &str, port: u16, patient: &mut Patient) -> Result<i64, String> {
+fn ask(host: &str, port: u16, patient: &mut CheckContext) -> Result<i64, String> {
     let alone = &mut patient.alone;
     let until = alone.from_now(LIMIT);
     let ips = alone.lookup(&[host.to_owned()], LIMIT).pop().unwrap_or_default();
@@ -76,7 +76,7 @@ fn ask(host: &str, port: u16, patient: &mut Patient) -> Result<i64, String> {
         let mut cookie = [0; 8];
         alone.world.drbg.fill(&mut cookie);
         let mut told = None;
-        let mut judge = |answer: &Answer<'_>| {
+        let mut judge = |answer: &DatagramReply<'_>| {
             told = match ntp::offset_ns(answer.packet, &cookie, answer.asked, answer.answered) {
                 Ok(offset) => Some(offset),
                 Err(NtpFault::Unwilling) => None,

@@ -7,31 +7,31 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use crate::cli::public_addrs::{Reach, Stated};
+use crate::cli::public_addrs::{AddressFlags, PublicAddrs};
 use crate::cli::public_ip;
 use crate::config::load::Loaded;
-use crate::config::report::Complaint;
+use crate::config::report::Diagnostic;
 use crate::config::settings::Settings;
-use crate::daemon::fetch::standalone::Alone;
+use crate::daemon::fetch::standalone::Standalone;
 use crate::io::ifaces;
 
 /// The config and everything around it.
-pub struct Patient {
+pub struct CheckContext {
     /// What the file says.
     pub settings: Rc<Settings>,
     /// What is to be said about the file.
-    pub warnings: Vec<Complaint>,
+    pub warnings: Vec<Diagnostic>,
     /// The file.
     pub path: PathBuf,
     /// What the flags ask for.
-    pub wishes: Wishes,
+    pub wishes: DoctorOptions,
     /// The way to the outside, straight or through the proxies.
-    pub alone: Alone,
-    reach: Option<(Reach, Result<(), String>)>,
+    pub alone: Standalone,
+    reach: Option<(PublicAddrs, Result<(), String>)>,
 }
 
 /// What the flags ask for.
-pub struct Wishes {
+pub struct DoctorOptions {
     /// Telegram is not tried directly.
     pub skip_native: bool,
     /// The time server to ask.
@@ -40,25 +40,25 @@ pub struct Wishes {
     pub target: Option<(String, u16)>,
 }
 
-impl Patient {
+impl CheckContext {
     /// Nothing has been looked at yet.
     ///
     /// # Errors
-    /// See [`Alone::new`].
-    pub fn new(loaded: Loaded, path: PathBuf, wishes: Wishes) -> io::Result<Self> {
+    /// See [`Standalone::new`].
+    pub fn new(loaded: Loaded, path: PathBuf, wishes: DoctorOptions) -> io::Result<Self> {
         let Loaded { settings, warnings } = loaded;
-        let alone = Alone::new(settings)?;
+        let alone = Standalone::new(settings)?;
         let settings = Rc::clone(&alone.world.settings);
         Ok(Self { settings, warnings, path, wishes, alone, reach: None })
     }
 
     /// Under which addresses the outside sees us, and why none is known. They count as our own
     /// from then on.
-    pub fn reach(&mut self) -> &(Reach, Result<(), String>) {
+    pub fn reach(&mut self) -> &(PublicAddrs, Result<(), String>) {
         let Self { settings, alone, reach, .. } = self;
         reach.get_or_insert_with(|| {
-            let stated = Stated::default();
-            let mut reach = Reach::of(settings, stated, &ifaces::addresses());
+            let stated = AddressFlags::default();
+            let mut reach = PublicAddrs::of(settings, stated, &ifaces::addresses());
             let outcome = public_ip::complete(&mut reach, stated, alone);
             reach.public().into_iter().for_each(|ip| alone.add_own(ip));
             (reach, outcome)

@@ -1,10 +1,10 @@
 //! What the loader has to say about the file: old names, keys without effect, odd values.
 
-use crate::cli::doctor::context::Patient;
+use crate::cli::doctor::context::CheckContext;
 use crate::cli::doctor::findings::Section;
 
 /// One line per warning, with its place.
-pub fn check(patient: &mut Patient) -> Vec<Section> {
+pub fn check(patient: &mut CheckContext) -> Vec<Section> {
     let mut section = Section::new("deprecated", "Deprecated options");
     for warning in &patient.warnings {
         // What is wrong stands before the first semicolon, what to do behind it.

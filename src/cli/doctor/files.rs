@@ -4,14 +4,14 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::cli::doctor::context::Patient;
+use crate::cli::doctor::context::CheckContext;
 use crate::cli::doctor::findings::Section;
 use crate::cli::json::Json;
 use crate::io::folder;
 
 /// Looks at the folders of the cache, the state file and the pid file, and at the config's mode.
 /// Nothing is written.
-pub fn check(patient: &mut Patient) -> Vec<Section> {
+pub fn check(patient: &mut CheckContext) -> Vec<Section> {
     let mut section = Section::new("files", "Validate files");
     let settings = &patient.settings;
     let state = settings.state.as_ref().map(|state| state.path.as_path());

@@ -5,7 +5,7 @@ use crate::cli::json::Json;
 
 /// How a line has turned out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum CheckStatus {
     /// Well.
     Ok,
     /// It works, but not as it should.
@@ -18,7 +18,7 @@ pub enum Verdict {
     Skipped,
 }
 
-impl Verdict {
+impl CheckStatus {
     fn sign(self) -> &'static str {
         match self {
             Self::Ok => "✅",
@@ -43,7 +43,7 @@ impl Verdict {
 /// One line.
 #[derive(Debug)]
 pub struct Finding {
-    verdict: Verdict,
+    verdict: CheckStatus,
     text: String,
     remedy: Option<String>,
     facts: Vec<(String, Json)>,
@@ -79,27 +79,27 @@ impl Section {
 
     /// Adds a line that is well.
     pub fn ok(&mut self, text: impl Into<String>) -> &mut Finding {
-        self.add(Verdict::Ok, text.into())
+        self.add(CheckStatus::Ok, text.into())
     }
 
     /// Adds a warning.
     pub fn warn(&mut self, text: impl Into<String>) -> &mut Finding {
-        self.add(Verdict::Warning, text.into())
+        self.add(CheckStatus::Warning, text.into())
     }
 
     /// Adds a failure.
     pub fn fail(&mut self, text: impl Into<String>) -> &mut Finding {
-        self.add(Verdict::Failed, text.into())
+        self.add(CheckStatus::Failed, text.into())
     }
 
     /// Adds a check that could not be made, and why.
     pub fn unknown(&mut self, what: &str, why: &str) -> &mut Finding {
-        self.add(Verdict::Unknown, format!("{what}: {why}"))
+        self.add(CheckStatus::Unknown, format!("{what}: {why}"))
     }
 
     /// Adds a check that was not made.
     pub fn skip(&mut self, text: impl Into<String>) -> &mut Finding {
-        self.add(Verdict::Skipped, text.into())
+        self.add(CheckStatus::Skipped, text.into())
     }
 
     /// Whether nothing has been found.
@@ -108,7 +108,7 @@ impl Section {
     }
 
     /// The verdicts of all lines.
-    pub fn verdicts(&self) -> impl Iterator<Item = Verdict> {
+    pub fn verdicts(&self) -> impl Iterator<Item = CheckStatus> {
         self.findings.iter().map(|finding| finding.verdict)
     }
 
@@ -144,7 +144,7 @@ impl Section {
         ])
     }
 
-    fn add(&mut self, verdict: Verdict, text: String) -> &mut Finding {
+    fn add(&mut self, verdict: CheckStatus, text: String) -> &mut Finding {
         let finding = Finding { verdict, text, remedy: None, facts: Vec::new() };
         let at = self.findings.len();
         self.findings.push(finding);
@@ -153,10 +153,10 @@ impl Section {
 }
 
 /// The verdict of all: 0 = all is well, 1 = something failed, 2 = there are warnings at most.
-pub fn exit_code(verdicts: impl Iterator<Item = Verdict>) -> u8 {
+pub fn exit_code(verdicts: impl Iterator<Item = CheckStatus>) -> u8 {
     verdicts.fold(0, |code, verdict| match (verdict, code) {
-        (Verdict::Failed | Verdict::Unknown, _) | (_, 1) => 1,
-        (Verdict::Warning, _) => 2,
+        (CheckStatus::Failed | CheckStatus::Unknown, _) | (_, 1) => 1,
+        (CheckStatus::Warning, _) => 2,
         _ => code,
     })
 }
@@ -189,8 +189,8 @@ mod tests {
 
     #[test]
     fn the_worst_line_decides_the_exit_code() {
-        use Verdict::{Failed, Ok, Skipped, Unknown, Warning};
-        let code = |list: &[Verdict]| exit_code(list.iter().copied());
+        use CheckStatus::{Failed, Ok, Skipped, Unknown, Warning};
+        let code = |list: &[CheckStatus]| exit_code(list.iter().copied());
         assert_eq!(code(&[]), 0);
         assert_eq!(code(&[Ok, Skipped]), 0);
         assert_eq!(code(&[Ok, Warning, Ok]), 2);

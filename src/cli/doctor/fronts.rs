@@ -4,21 +4,21 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::cli::doctor::context::{Patient, joined};
+use crate::cli::doctor::context::{CheckContext, joined};
 use crate::cli::doctor::findings::Section;
 use crate::cli::json::Json;
-use crate::daemon::fetch::connection::{Place, Via};
+use crate::daemon::fetch::connection::{FetchRoute, HostOrAddr};
 use crate::daemon::fetch::front_probe;
 #[cfg(feature = "tls")]
-use crate::daemon::fetch::standalone::Alone;
-use crate::daemon::fetch::{Errand, Sight, Step, Target};
+use crate::daemon::fetch::standalone::Standalone;
+use crate::daemon::fetch::{FetchTarget, FetchTask, TaskStep, WireEvent};
 use crate::proto::chrome_hello::{self, ChromeHello};
 use crate::proto::proxy_header;
-use crate::proto::server_flight::{Choice, Oddity, Progress, ServerFlight};
+use crate::proto::server_flight::{Choice, FlightFault, FlightProgress, ServerFlight};
 use crate::util::drbg::Drbg;
 
 /// Looks at every distinct host.
-pub fn check(patient: &mut Patient) -> Vec<Section> {
+pub fn check(patient: &mut CheckContext) -> Vec<Section> {
     let mut section = Section::new("fronting", "Validate fronting domain connectivity");
     // Only who knows his own addresses sees that a name leads back here.
     let public = patient.reach().0.public();
@@ -39,13 +39,14 @@ pub fn check(patient: &mut Patient) -> Vec<Section> {
                 true => proxy_header::OURS.to_vec(),
                 false => Vec::new(),
             };
-            let mut look = Look::new(host, place, addrs, header, &mut patient.alone.world.drbg);
+            let mut look =
+                HelloProbe::new(host, place, addrs, header, &mut patient.alone.world.drbg);
             look.is_here = ips.iter().any(|ip| public.contains(ip));
             looks.push(look);
         }
     }
     let limit = limit(looks.len());
-    let mut errands: Vec<&mut dyn Errand> = Vec::new();
+    let mut errands: Vec<&mut dyn FetchTask> = Vec::new();
     looks.iter_mut().for_each(|look| errands.push(look));
     let outcomes = patient.alone.run(&mut errands, limit);
     let certificates = certificates(patient, &looks);
@@ -75,7 +76,7 @@ fn looped(host: &str, place: &str, section: &mut Section) {
 }
 
 /// Says how the site answers; `false` = there is nobody to ask for a certificate.
-fn report(look: &Look, fault: Option<String>, section: &mut Section) -> bool {
+fn report(look: &HelloProbe, fault: Option<String>, section: &mut Section) -> bool {
     let (host, place) = (&look.host, &look.label);
     if !look.stands {
         let why = fault.unwrap_or_default();
@@ -100,7 +101,7 @@ fn report(look: &Look, fault: Option<String>, section: &mut Section) -> bool {
             let finding = section.fail(format!("{host}: {}", front_probe::describe(oddity)));
             finding.fact("host", Json::text(host));
             finding.remedy(advice(oddity));
-            matches!(oddity, Oddity::OldTls | Oddity::Retry)
+            matches!(oddity, FlightFault::OldTls | FlightFault::Retry)
         }
         (Ok(_), Some(choice)) if look.flight.may_end() => {
             describe(look, choice, section);
@@ -119,7 +120,7 @@ fn report(look: &Look, fault: Option<String>, section: &mut Section) -> bool {
     }
 }
 
-fn describe(look: &Look, choice: Choice, section: &mut Section) {
+fn describe(look: &HelloProbe, choice: Choice, section: &mut Section) {
     let host = &look.host;
     let group = if choice.hybrid { "X25519MLKEM768" } else { "x25519" };
     let lens = look.flight.record_lens();
@@ -157,14 +158,14 @@ fn describe(look: &Look, choice: Choice, section: &mut Section) {
     finding.fact("record_bytes", Json::List(lens.collect()));
 }
 
-fn advice(oddity: Oddity) -> &'static str {
+fn advice(oddity: FlightFault) -> &'static str {
     match oddity {
-        Oddity::OldTls | Oddity::Retry => {
+        FlightFault::OldTls | FlightFault::Retry => {
             "our answers are always TLS 1.3 with one of these groups: choose another site, or \
              update this one"
         }
-        Oddity::Alert(_) => "see whether the site knows this name, or choose another one",
-        Oddity::NotTls | Oddity::Malformed => {
+        FlightFault::Alert(_) => "see whether the site knows this name, or choose another one",
+        FlightFault::NotTls | FlightFault::Malformed => {
             "whatever listens there must be a TLS server: look at [domain-fronting] host, port and \
              proxy-protocol"
         }
@@ -174,7 +175,7 @@ fn advice(oddity: Oddity) -> &'static str {
 /// What is to be said of a certificate; `None` = this build cannot tell.
 type Certificate = Option<Result<(), String>>;
 
-fn vouch(look: &Look, certificate: &Certificate, section: &mut Section) {
+fn vouch(look: &HelloProbe, certificate: &Certificate, section: &mut Section) {
     let host = &look.host;
     let finding = match certificate {
         None => {
@@ -190,16 +191,16 @@ fn vouch(look: &Look, certificate: &Certificate, section: &mut Section) {
 }
 
 #[cfg(not(feature = "tls"))]
-fn certificates(_patient: &mut Patient, looks: &[Look]) -> Vec<Certificate> {
+fn certificates(_patient: &mut CheckContext, looks: &[HelloProbe]) -> Vec<Certificate> {
     looks.iter().map(|_| None).collect()
 }
 
 #[cfg(feature = "tls")]
-fn certificates(patient: &mut Patient, looks: &[Look]) -> Vec<Certificate> {
-    let alone: &mut Alone = &mut patient.alone;
+fn certificates(patient: &mut CheckContext, looks: &[HelloProbe]) -> Vec<Certificate> {
+    let alone: &mut Standalone = &mut patient.alone;
     let mut visits: Vec<Handshake<'_>> =
         looks.iter().map(|look| Handshake { look, stands: false }).collect();
-    let mut errands: Vec<&mut dyn Errand> = Vec::new();
+    let mut errands: Vec<&mut dyn FetchTask> = Vec::new();
     visits.iter_mut().for_each(|visit| errands.push(visit));
     let outcomes = alone.run(&mut errands, limit(looks.len()));
     let told = visits.iter().zip(outcomes).map(|(visit, outcome)| match (visit.stands, outcome) {
@@ -212,14 +213,14 @@ fn certificates(patient: &mut Patient, looks: &[Look]) -> Vec<Certificate> {
 /// A whole handshake, as a browser would do it, and not a word after it.
 #[cfg(feature = "tls")]
 struct Handshake<'a> {
-    look: &'a Look,
+    look: &'a HelloProbe,
     stands: bool,
 }
 
 #[cfg(feature = "tls")]
-impl Errand for Handshake<'_> {
-    fn target(&self) -> Target {
-        Target { tls: Some(self.look.host.clone()), ..self.look.target() }
+impl FetchTask for Handshake<'_> {
+    fn target(&self) -> FetchTarget {
+        FetchTarget { tls: Some(self.look.host.clone()), ..self.look.target() }
     }
 
     fn preface(&self) -> Vec<u8> {
@@ -231,12 +232,12 @@ impl Errand for Handshake<'_> {
         Vec::new()
     }
 
-    fn take(&mut self, _bytes: &[u8]) -> Step {
-        Step::Done
+    fn take(&mut self, _bytes: &[u8]) -> TaskStep {
+        TaskStep::Done
     }
 
-    fn end(&mut self) -> Step {
-        Step::Done
+    fn end(&mut self) -> TaskStep {
+        TaskStep::Done
     }
 
     /// Nothing more is wanted once it stands.
@@ -246,7 +247,7 @@ impl Errand for Handshake<'_> {
 }
 
 /// A look at how a site answers a hello; the handshake is never finished.
-struct Look {
+struct HelloProbe {
     host: String,
     /// What the operator calls it.
     label: String,
@@ -255,13 +256,13 @@ struct Look {
     header: Vec<u8>,
     hello: ChromeHello,
     flight: ServerFlight,
-    outcome: Result<Progress, Oddity>,
+    outcome: Result<FlightProgress, FlightFault>,
     stands: bool,
     /// Its name leads to our public address.
     is_here: bool,
 }
 
-impl Look {
+impl HelloProbe {
     fn new(
         host: String,
         label: String,
@@ -271,14 +272,18 @@ impl Look {
     ) -> Self {
         let hello = chrome_hello::write(host.as_bytes(), SUITES, &mut |bytes| drbg.fill(bytes));
         let flight = ServerFlight::new(hello.session_id);
-        let (outcome, stands, is_here) = (Ok(Progress::More), false, false);
+        let (outcome, stands, is_here) = (Ok(FlightProgress::More), false, false);
         Self { host, label, addrs, header, hello, flight, outcome, stands, is_here }
     }
 }
 
-impl Errand for Look {
-    fn target(&self) -> Target {
-        Target { place: Place::Known(self.addrs.clone()), tls: None, via: Via::Native }
+impl FetchTask for HelloProbe {
+    fn target(&self) -> FetchTarget {
+        FetchTarget {
+            place: HostOrAddr::Known(self.addrs.clone()),
+            tls: None,
+            via: FetchRoute::Native,
+        }
     }
 
     fn preface(&self) -> Vec<u8> {
@@ -290,21 +295,21 @@ impl Errand for Look {
         self.hello.wire.clone()
     }
 
-    fn watch(&mut self, sight: Sight<'_>, _at_us: u64) {
-        if let (Sight::Bytes(bytes), Ok(Progress::More)) = (sight, self.outcome) {
+    fn watch(&mut self, sight: WireEvent<'_>, _at_us: u64) {
+        if let (WireEvent::Bytes(bytes), Ok(FlightProgress::More)) = (sight, self.outcome) {
             self.outcome = self.flight.take(bytes);
         }
     }
 
-    fn take(&mut self, _bytes: &[u8]) -> Step {
+    fn take(&mut self, _bytes: &[u8]) -> TaskStep {
         match self.outcome {
-            Ok(Progress::More) => Step::More,
-            Ok(Progress::Enough) | Err(_) => Step::Done,
+            Ok(FlightProgress::More) => TaskStep::More,
+            Ok(FlightProgress::Enough) | Err(_) => TaskStep::Done,
         }
     }
 
-    fn end(&mut self) -> Step {
-        Step::Done
+    fn end(&mut self) -> TaskStep {
+        TaskStep::Done
     }
 
     fn patience_ms(&self) -> Option<u64> {

@@ -1,13 +1,13 @@
 //! Is there a way out over the family of addresses that `prefer-ip` prefers?
 
-use crate::cli::doctor::context::Patient;
+use crate::cli::doctor::context::CheckContext;
 use crate::cli::doctor::findings::Section;
 use crate::cli::doctor::telegram;
 use crate::config::settings::PreferIp;
 use crate::proto::dc;
 
 /// Asks the system for a way to an address of Telegram. Sends nothing.
-pub fn check(patient: &mut Patient) -> Vec<Section> {
+pub fn check(patient: &mut CheckContext) -> Vec<Section> {
     let mut section = Section::new("ipv6", "Validate address family");
     let prefer = patient.settings.prefer_ip;
     let wants_v6 = matches!(prefer, PreferIp::PreferIpv6 | PreferIp::OnlyIpv6);

@@ -1,7 +1,7 @@
 //! Does the machine carry what `concurrency` promises? Open files and memory, by the arithmetic
 //! of the daemon's start.
 
-use crate::cli::doctor::context::Patient;
+use crate::cli::doctor::context::CheckContext;
 use crate::cli::doctor::findings::Section;
 use crate::cli::json::Json;
 use crate::daemon::server::sizing;
@@ -9,7 +9,7 @@ use crate::io::pool::BLOCK;
 use crate::io::rlimit;
 
 /// Compares `concurrency` with the limit of open files and with the memory.
-pub fn check(patient: &mut Patient) -> Vec<Section> {
+pub fn check(patient: &mut CheckContext) -> Vec<Section> {
     let mut section = Section::new("limits", "Validate limits");
     let settings = &patient.settings;
     let concurrency = settings.concurrency;

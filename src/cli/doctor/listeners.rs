@@ -6,16 +6,16 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use crate::cli::doctor::context::{Patient, near};
+use crate::cli::doctor::context::{CheckContext, near};
 use crate::cli::doctor::findings::Section;
 use crate::cli::json::Json;
-use crate::config::settings::{Endpoint, Settings};
+use crate::config::settings::{HttpBind, Settings};
 use crate::daemon::upstream::addresses::is_home;
 use crate::io::folder;
-use crate::io::listen::{self, Bind, Listener, Manner};
+use crate::io::listen::{self, Bind, ListenOptions, Listener};
 
 /// Looks at every listener that the config names.
-pub fn check(patient: &mut Patient) -> Vec<Section> {
+pub fn check(patient: &mut CheckContext) -> Vec<Section> {
     let mut section = Section::new("listeners", "Validate listeners");
     let settings = &patient.settings;
     let runs = settings.binds.iter().any(|bind| connect(*bind).is_ok());
@@ -60,12 +60,12 @@ fn look_at_port(bind: Bind, is_ours: bool, section: &mut Section) {
 
 fn look_at_http(
     key: &str,
-    bind: &Endpoint,
+    bind: &HttpBind,
     answer: io::Result<()>,
     runs: bool,
     section: &mut Section,
 ) {
-    let is_open = matches!(bind, Endpoint::Tcp(addr) if !is_home(addr.ip()));
+    let is_open = matches!(bind, HttpBind::Tcp(addr) if !is_home(addr.ip()));
     let finding = match (answer, runs) {
         (Ok(()), _) if is_open => section
             .warn(format!("{key}: {bind} answers whoever can reach it"))
@@ -84,10 +84,10 @@ fn look_at_http(
     finding.fact("key", Json::text(key)).fact("bind", Json::text(bind));
 }
 
-fn may_listen(bind: &Endpoint) -> io::Result<()> {
+fn may_listen(bind: &HttpBind) -> io::Result<()> {
     match bind {
-        Endpoint::Tcp(addr) => listen::bind_all(&[*addr], Manner::default()).map(drop),
-        Endpoint::Unix(path) => folder::may_write(path),
+        HttpBind::Tcp(addr) => listen::bind_all(&[*addr], ListenOptions::default()).map(drop),
+        HttpBind::Unix(path) => folder::may_write(path),
     }
 }
 
@@ -95,20 +95,20 @@ fn connect(bind: SocketAddr) -> io::Result<()> {
     TcpStream::connect_timeout(&near(bind), PATIENCE).map(drop)
 }
 
-fn stats_of(bind: &Endpoint) -> io::Result<()> {
+fn stats_of(bind: &HttpBind) -> io::Result<()> {
     page_of(bind, "/stats")
 }
 
 /// Asks for a page; well when it comes.
-fn page_of(bind: &Endpoint, path: &str) -> io::Result<()> {
+fn page_of(bind: &HttpBind, path: &str) -> io::Result<()> {
     match bind {
-        Endpoint::Tcp(addr) => {
+        HttpBind::Tcp(addr) => {
             let stream = TcpStream::connect_timeout(&near(*addr), PATIENCE)?;
             stream.set_read_timeout(Some(PATIENCE))?;
             stream.set_write_timeout(Some(PATIENCE))?;
             get(stream, path)
         }
-        Endpoint::Unix(socket) => {
+        HttpBind::Unix(socket) => {
             let stream = UnixStream::connect(socket)?;
             stream.set_read_timeout(Some(PATIENCE))?;
             stream.set_write_timeout(Some(PATIENCE))?;
@@ -131,8 +131,8 @@ fn get(mut stream: impl Read + Write, path: &str) -> io::Result<()> {
     is_good.then_some(()).ok_or_else(|| io::Error::other("no such page there"))
 }
 
-fn manner(settings: &Settings) -> Manner {
-    Manner {
+fn manner(settings: &Settings) -> ListenOptions {
+    ListenOptions {
         max_segment: settings.max_segment,
         multipath: settings.multipath,
         reuse_port: settings.reuse_port,

@@ -9,38 +9,38 @@ use std::time::Duration;
 
 use nix::fcntl::OFlag;
 
-use crate::cli::doctor::context::{Patient, joined};
+use crate::cli::doctor::context::{CheckContext, joined};
 use crate::cli::doctor::findings::Section;
 use crate::cli::json::Json;
 use crate::config::settings::{ListSettings, ListSource, Settings};
-use crate::daemon::fetch::connection::Via;
-use crate::daemon::fetch::http_get::Fetch;
-use crate::daemon::fetch::{Errand, Step, Target};
+use crate::daemon::fetch::connection::FetchRoute;
+use crate::daemon::fetch::http_get::HttpGet;
+use crate::daemon::fetch::{FetchTarget, FetchTask, TaskStep};
 use crate::proto::url::Url;
 
 /// Looks at every source of every list, and at every page.
-pub fn check(patient: &mut Patient) -> Vec<Section> {
+pub fn check(patient: &mut CheckContext) -> Vec<Section> {
     let mut section = Section::new("lists", "Validate lists and pages");
     let settings = &patient.settings;
     let mut pages = Vec::new();
     for (name, list) in [("blocklist", &settings.blocklist), ("allowlist", &settings.allowlist)] {
         if let Some(list) = list {
             look_at_files(name, list, &mut section);
-            pages.extend(web(list).map(|url| Page::new(name, url.clone(), Via::Routes)));
+            pages.extend(web(list).map(|url| PageHead::new(name, url.clone(), FetchRoute::Routes)));
         }
     }
     let others = [
-        ("auto-update", settings.dc_list.as_ref(), Via::Routes),
-        ("doppelganger", raids(settings), Via::Native),
+        ("auto-update", settings.dc_list.as_ref(), FetchRoute::Routes),
+        ("doppelganger", raids(settings), FetchRoute::Native),
     ];
     for (name, urls, via) in others {
-        pages.extend(urls.into_iter().flatten().map(|url| Page::new(name, url.clone(), via)));
+        pages.extend(urls.into_iter().flatten().map(|url| PageHead::new(name, url.clone(), via)));
     }
-    let mut errands: Vec<&mut dyn Errand> = Vec::new();
+    let mut errands: Vec<&mut dyn FetchTask> = Vec::new();
     pages.iter_mut().for_each(|page| errands.push(page));
     let outcomes = patient.alone.run(&mut errands, LIMIT);
     for (page, outcome) in pages.iter().zip(outcomes) {
-        let Page { list, place, .. } = page;
+        let PageHead { list, place, .. } = page;
         let finding = match outcome {
             Ok(()) => section.ok(format!("{list}: {place} answers")),
             Err(why) => section.fail(format!("{list}: {place}: {why}")).remedy(
@@ -94,22 +94,22 @@ fn read_a_bit(path: &Path) -> Result<(), String> {
 }
 
 /// The beginning of a page.
-struct Page {
+struct PageHead {
     list: &'static str,
     /// The host alone: the path may hold a key.
     place: String,
-    fetch: Fetch,
+    fetch: HttpGet,
 }
 
-impl Page {
-    fn new(list: &'static str, url: Url, via: Via) -> Self {
+impl PageHead {
+    fn new(list: &'static str, url: Url, via: FetchRoute) -> Self {
         let place = format!("{}://{}", url.scheme, joined(&url.host, url.port_or(HTTP_PORT)));
-        Self { list, place, fetch: Fetch::new(url, via, MOST_BYTES, String::new()) }
+        Self { list, place, fetch: HttpGet::new(url, via, MOST_BYTES, String::new()) }
     }
 }
 
-impl Errand for Page {
-    fn target(&self) -> Target {
+impl FetchTask for PageHead {
+    fn target(&self) -> FetchTarget {
         self.fetch.target()
     }
 
@@ -117,16 +117,16 @@ impl Errand for Page {
         self.fetch.question()
     }
 
-    fn take(&mut self, bytes: &[u8]) -> Step {
+    fn take(&mut self, bytes: &[u8]) -> TaskStep {
         let mut has_begun = false;
         let step = self.fetch.take(bytes, &mut |piece| has_begun |= !piece.is_empty());
         match step {
-            Step::More if has_begun => Step::Done,
+            TaskStep::More if has_begun => TaskStep::Done,
             step => step,
         }
     }
 
-    fn end(&mut self) -> Step {
+    fn end(&mut self) -> TaskStep {
         self.fetch.end()
     }
 }

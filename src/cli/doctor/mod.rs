@@ -17,19 +17,19 @@ mod names;
 mod telegram;
 
 use super::{Failure, run, say};
-use crate::cli::args::{Flag, Given};
+use crate::cli::args::{Flag, ParsedArgs};
 use crate::cli::json::Json;
 use crate::proto::url::Url;
-use context::{Patient, Wishes};
+use context::{CheckContext, DoctorOptions};
 use findings::{Section, exit_code};
 
 /// Runs the checks and prints what they find. Leaves with 0, or 1 when something has failed, or 2
 /// when there are warnings only.
-pub fn doctor(given: &Given) -> Result<(), Failure> {
+pub fn doctor(given: &ParsedArgs) -> Result<(), Failure> {
     let wishes = wishes(given)?;
     let path = run::config_path(given)?;
     let loaded = run::load(&path)?;
-    let mut patient = Patient::new(loaded, path, wishes)
+    let mut patient = CheckContext::new(loaded, path, wishes)
         .map_err(|e| Failure::trouble(format!("cannot look at anything: {e}")))?;
     let checks = if given.is_on("as-censor") { AS_CENSOR } else { CHECKS };
     let is_json = given.is_on("json");
@@ -51,10 +51,10 @@ pub fn doctor(given: &Given) -> Result<(), Failure> {
     }
 }
 
-fn wishes(given: &Given) -> Result<Wishes, Failure> {
+fn wishes(given: &ParsedArgs) -> Result<DoctorOptions, Failure> {
     let ntp = given.parsed("ntp-server", |text| place(text, NTP_PORT))?;
     let asks = given.is_on("ntp").then(|| (NTP_SERVER.to_owned(), NTP_PORT));
-    Ok(Wishes {
+    Ok(DoctorOptions {
         skip_native: given.is_on("skip-native-check"),
         ntp: ntp.or(asks),
         target: given.parsed("target", |text| place(text, TLS_PORT))?,
@@ -85,7 +85,7 @@ fn document(sections: Vec<Section>, code: u8) -> Json {
 }
 
 /// What a check is: it may ask anything of the patient, and says what it has found.
-type Check = fn(&mut Patient) -> Vec<Section>;
+type Check = fn(&mut CheckContext) -> Vec<Section>;
 
 /// The checks of the reference, then ours.
 const CHECKS: &[Check] = &[

@@ -4,12 +4,12 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::cli::doctor::context::Patient;
+use crate::cli::doctor::context::CheckContext;
 use crate::cli::doctor::findings::Section;
 use crate::cli::json::Json;
 
 /// Compares the addresses of every distinct host with our own public ones.
-pub fn check(patient: &mut Patient) -> Vec<Section> {
+pub fn check(patient: &mut CheckContext) -> Vec<Section> {
     let mut section = Section::new("sni-dns", "Validate SNI-DNS match");
     let (reach, outcome) = patient.reach();
     let public = reach.public();

@@ -4,13 +4,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::cli::doctor::context::{Patient, joined, spoken_us};
+use crate::cli::doctor::context::{CheckContext, joined, spoken_us};
 use crate::cli::doctor::findings::Section;
 use crate::cli::json::Json;
 use crate::config::settings::{PreferIp, ProxySettings, Route, Settings};
-use crate::daemon::fetch::connection::{Place, Via};
-use crate::daemon::fetch::standalone::{Alone, since_1970};
-use crate::daemon::fetch::{Errand, Sight, Step, Target};
+use crate::daemon::fetch::connection::{FetchRoute, HostOrAddr};
+use crate::daemon::fetch::standalone::{Standalone, since_1970};
+use crate::daemon::fetch::{FetchTarget, FetchTask, TaskStep, WireEvent};
 use crate::proto::dc;
 use crate::proto::mtproto::{self, ANSWER_MAX, NONCE_LEN, PADDING_MAX};
 use crate::proto::obfuscated2::{self, Tag};
@@ -18,7 +18,7 @@ use crate::util::drbg::Drbg;
 use keystream::Keystream;
 
 /// Without the proxies.
-pub fn check_native(patient: &mut Patient) -> Vec<Section> {
+pub fn check_native(patient: &mut CheckContext) -> Vec<Section> {
     let mut section = Section::new("native", "Validate native network connectivity");
     if patient.wishes.skip_native {
         section.skip("not wanted (--skip-native-check)");
@@ -34,12 +34,12 @@ pub fn check_native(patient: &mut Patient) -> Vec<Section> {
              --skip-native-check"
         }
     };
-    probe_all(&mut patient.alone, Via::Native, remedy, &mut section);
+    probe_all(&mut patient.alone, FetchRoute::Native, remedy, &mut section);
     vec![section]
 }
 
 /// Through each proxy alone.
-pub fn check_proxies(patient: &mut Patient) -> Vec<Section> {
+pub fn check_proxies(patient: &mut CheckContext) -> Vec<Section> {
     let settings = &patient.settings;
     let proxies = settings.routes.iter().filter_map(|route| match route {
         Route::Socks5(proxy) => Some(proxy),
@@ -55,11 +55,11 @@ fn through(proxy: &ProxySettings, settings: &Settings) -> Section {
     // A breaker would hide what the other addresses say.
     let proxy = ProxySettings { open_threshold: u32::MAX, ..proxy.clone() };
     let settings = Settings { routes: vec![Route::Socks5(proxy)], ..settings.clone() };
-    match Alone::new(settings) {
+    match Standalone::new(settings) {
         Ok(mut alone) => {
             let remedy = "see whether the proxy runs, takes the name and password in \
                  network.proxies, and reaches Telegram itself";
-            probe_all(&mut alone, Via::Routes, remedy, &mut section);
+            probe_all(&mut alone, FetchRoute::Routes, remedy, &mut section);
         }
         Err(e) => {
             section.unknown(&place, &e.to_string()).remedy("free some descriptors and try again");
@@ -68,13 +68,14 @@ fn through(proxy: &ProxySettings, settings: &Settings) -> Section {
     section
 }
 
-fn probe_all(alone: &mut Alone, via: Via, remedy: &str, section: &mut Section) {
+fn probe_all(alone: &mut Standalone, via: FetchRoute, remedy: &str, section: &mut Section) {
     let plan = plan(&alone.world.settings);
-    let mut probes: Vec<Probe> = Vec::new();
+    let mut probes: Vec<DcProbe> = Vec::new();
     for (dc, addrs) in &plan {
-        probes.extend(addrs.iter().map(|addr| Probe::new(*dc, *addr, via, &mut alone.world.drbg)));
+        probes
+            .extend(addrs.iter().map(|addr| DcProbe::new(*dc, *addr, via, &mut alone.world.drbg)));
     }
-    let mut errands: Vec<&mut dyn Errand> = Vec::new();
+    let mut errands: Vec<&mut dyn FetchTask> = Vec::new();
     probes.iter_mut().for_each(|probe| errands.push(probe));
     let outcomes = alone.run(&mut errands, LIMIT);
     for (dc, _) in &plan {
@@ -83,9 +84,9 @@ fn probe_all(alone: &mut Alone, via: Via, remedy: &str, section: &mut Section) {
     }
 }
 
-type Tried<'a> = (&'a Probe, &'a Result<(), String>);
+type ProbedAddr<'a> = (&'a DcProbe, &'a Result<(), String>);
 
-fn report(dc: u16, tried: &[Tried<'_>], remedy: &str, section: &mut Section) {
+fn report(dc: u16, tried: &[ProbedAddr<'_>], remedy: &str, section: &mut Section) {
     let first = tried.iter().find_map(|(probe, outcome)| outcome.is_ok().then_some(probe));
     let finding = match (first, tried.last()) {
         (Some(probe), _) => {
@@ -151,10 +152,10 @@ fn is_allowed(prefer: PreferIp, addr: &SocketAddr) -> bool {
 }
 
 /// One question to one address.
-struct Probe {
+struct DcProbe {
     dc: u16,
     addr: SocketAddr,
-    via: Via,
+    via: FetchRoute,
     nonce: [u8; NONCE_LEN],
     opening: Vec<u8>,
     down: Keystream,
@@ -165,8 +166,8 @@ struct Probe {
     heard_us: u64,
 }
 
-impl Probe {
-    fn new(dc: u16, addr: SocketAddr, via: Via, drbg: &mut Drbg) -> Self {
+impl DcProbe {
+    fn new(dc: u16, addr: SocketAddr, via: FetchRoute, drbg: &mut Drbg) -> Self {
         let (mut nonce, mut padding) = ([0; NONCE_LEN], [0; PADDING_MAX]);
         drbg.fill(&mut nonce);
         drbg.fill(&mut padding);
@@ -196,9 +197,9 @@ impl Probe {
     }
 }
 
-impl Errand for Probe {
-    fn target(&self) -> Target {
-        Target { place: Place::Known(vec![self.addr]), tls: None, via: self.via }
+impl FetchTask for DcProbe {
+    fn target(&self) -> FetchTarget {
+        FetchTarget { place: HostOrAddr::Known(vec![self.addr]), tls: None, via: self.via }
     }
 
     fn open(&mut self) -> Vec<u8> {
@@ -206,28 +207,28 @@ impl Errand for Probe {
         std::mem::take(&mut self.opening)
     }
 
-    fn watch(&mut self, sight: Sight<'_>, at_us: u64) {
+    fn watch(&mut self, sight: WireEvent<'_>, at_us: u64) {
         match sight {
-            Sight::Start => {}
-            Sight::Sent => self.sent_us = Some(at_us),
-            Sight::Bytes(_) => self.heard_us = at_us,
+            WireEvent::Start => {}
+            WireEvent::Sent => self.sent_us = Some(at_us),
+            WireEvent::Bytes(_) => self.heard_us = at_us,
         }
     }
 
-    fn take(&mut self, bytes: &[u8]) -> Step {
+    fn take(&mut self, bytes: &[u8]) -> TaskStep {
         let room = ANSWER_MAX.saturating_sub(self.heard.len()).min(bytes.len());
         let mut plain = bytes.get(..room).unwrap_or_default().to_vec();
         self.down.apply(&mut plain);
         self.heard.extend(plain);
         match mtproto::read_res_pq(&self.heard, &self.nonce) {
-            Ok(true) => Step::Done,
-            Ok(false) => Step::More,
-            Err(fault) => Step::Failed(fault.describe()),
+            Ok(true) => TaskStep::Done,
+            Ok(false) => TaskStep::More,
+            Err(fault) => TaskStep::Failed(fault.describe()),
         }
     }
 
-    fn end(&mut self) -> Step {
-        Step::Failed("closed without an answer".to_owned())
+    fn end(&mut self) -> TaskStep {
+        TaskStep::Failed("closed without an answer".to_owned())
     }
 
     fn patience_ms(&self) -> Option<u64> {

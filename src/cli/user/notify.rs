@@ -19,31 +19,35 @@ pub fn tell(settings: Option<&Settings>) {
     };
     match hang_up(path) {
         Ok(()) => say("The running proxy was told.\n"),
-        Err(Trouble::NotRunning) => say("The proxy is not running; it reads this at its start.\n"),
-        Err(Trouble::Refused) => {
+        Err(NotifyFailure::NotRunning) => {
+            say("The proxy is not running; it reads this at its start.\n")
+        }
+        Err(NotifyFailure::Refused) => {
             say(&format!("You may not tell the running proxy; ask root to: {}\n", by_hand()));
         }
     }
 }
 
-enum Trouble {
+enum NotifyFailure {
     /// Nobody, or somebody else by now, has the number.
     NotRunning,
     /// It is another user's.
     Refused,
 }
 
-fn hang_up(pid_file: &Path) -> Result<(), Trouble> {
-    let text = fs::read_to_string(pid_file).map_err(|_| Trouble::NotRunning)?;
-    let pid: i32 = text.trim().parse().ok().filter(|pid| *pid > 1).ok_or(Trouble::NotRunning)?;
+fn hang_up(pid_file: &Path) -> Result<(), NotifyFailure> {
+    let text = fs::read_to_string(pid_file).map_err(|_| NotifyFailure::NotRunning)?;
+    let pid: i32 =
+        text.trim().parse().ok().filter(|pid| *pid > 1).ok_or(NotifyFailure::NotRunning)?;
     // A number may have gone to another program after a crash, and HUP ends most of them.
-    let name = fs::read_to_string(format!("/proc/{pid}/comm")).map_err(|_| Trouble::NotRunning)?;
+    let name =
+        fs::read_to_string(format!("/proc/{pid}/comm")).map_err(|_| NotifyFailure::NotRunning)?;
     if !name.starts_with("mtbox") {
-        return Err(Trouble::NotRunning);
+        return Err(NotifyFailure::NotRunning);
     }
     kill(Pid::from_raw(pid), Signal::SIGHUP).map_err(|errno| match errno {
-        Errno::EPERM => Trouble::Refused,
-        _ => Trouble::NotRunning,
+        Errno::EPERM => NotifyFailure::Refused,
+        _ => NotifyFailure::NotRunning,
     })
 }
 

@@ -8,18 +8,18 @@ use std::str::Chars;
 
 /// One section.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Section {
+pub struct UciSection {
     /// Its type, the first word behind `config`: visible ASCII characters.
     pub kind: String,
     /// Its name; empty = it has none.
     pub name: String,
     /// What it sets, each name once.
-    pub settings: Vec<Setting>,
+    pub settings: Vec<UciOption>,
 }
 
 /// An `option`, or all of a `list`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Setting {
+pub struct UciOption {
     /// Letters, digits and `_`.
     pub name: String,
     /// One, or those of a list; an `option` is never empty, an entry of a list may be.
@@ -32,8 +32,8 @@ pub struct Setting {
 ///
 /// # Errors
 /// The line, counted from 1, and what is wrong there, without any value.
-pub fn parse(text: &str) -> Result<Vec<Section>, (usize, &'static str)> {
-    let mut reader = Reader { rest: text.chars(), line: 1 };
+pub fn parse(text: &str) -> Result<Vec<UciSection>, (usize, &'static str)> {
+    let mut reader = UciReader { rest: text.chars(), line: 1 };
     let mut sections = Vec::new();
     let mut current = None;
     let mut entries = 0;
@@ -50,8 +50,8 @@ pub fn parse(text: &str) -> Result<Vec<Section>, (usize, &'static str)> {
 }
 
 fn command(
-    reader: &mut Reader<'_>,
-    sections: &mut Vec<Section>,
+    reader: &mut UciReader<'_>,
+    sections: &mut Vec<UciSection>,
     current: &mut Option<usize>,
 ) -> Result<(), &'static str> {
     let verb = reader.word()?.unwrap_or_default();
@@ -80,7 +80,7 @@ fn command(
 }
 
 /// Opens a section: a new one, or the one that has the name already.
-fn open(sections: &mut Vec<Section>, kind: String, name: String) -> Result<usize, &'static str> {
+fn open(sections: &mut Vec<UciSection>, kind: String, name: String) -> Result<usize, &'static str> {
     if !kind.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("types of sections have visible ASCII characters only");
     }
@@ -90,7 +90,7 @@ fn open(sections: &mut Vec<Section>, kind: String, name: String) -> Result<usize
     let known = sections.iter().position(|one| !name.is_empty() && one.name == name);
     let at = known.unwrap_or(sections.len());
     match sections.get(at) {
-        None => sections.push(Section { kind, name, settings: Vec::new() }),
+        None => sections.push(UciSection { kind, name, settings: Vec::new() }),
         Some(section) if section.kind == kind => {}
         Some(_) => return Err("a section of another type has this name already"),
     }
@@ -98,7 +98,7 @@ fn open(sections: &mut Vec<Section>, kind: String, name: String) -> Result<usize
 }
 
 fn set(
-    settings: &mut Vec<Setting>,
+    settings: &mut Vec<UciOption>,
     name: String,
     value: String,
     is_list: bool,
@@ -115,7 +115,7 @@ fn set(
             known.values.push(value);
             known.is_list = is_list;
         }
-        None => settings.push(Setting { name, values: vec![value], is_list }),
+        None => settings.push(UciOption { name, values: vec![value], is_list }),
     }
     // An option without a value is none.
     settings.retain(|one| one.is_list || one.values.iter().any(|value| !value.is_empty()));
@@ -126,12 +126,12 @@ fn is_plain(name: &str) -> bool {
     name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-struct Reader<'a> {
+struct UciReader<'a> {
     rest: Chars<'a>,
     line: usize,
 }
 
-impl Reader<'_> {
+impl UciReader<'_> {
     fn peek(&self) -> Option<char> {
         self.rest.clone().next()
     }

@@ -6,12 +6,12 @@ use crate::config::edit::{is_name, quoted, quoted_always};
 use crate::config::keys::{KEYS, Key};
 use crate::config::report::shown;
 use crate::config::suggest;
-use crate::config::uci::grammar::{Section, Setting};
-use crate::config::value::Kind;
+use crate::config::uci::grammar::{UciOption, UciSection};
+use crate::config::value::ValueKind;
 
 /// The TOML of a file, and where its lines come from.
 #[derive(Debug, Default)]
-pub struct Page {
+pub struct TomlWriter {
     /// What the loader reads.
     pub toml: String,
     /// What cannot be written as TOML at all: `SECTION, option NAME: what is wrong; what to do`.
@@ -21,12 +21,12 @@ pub struct Page {
     /// What the section with the settings is called.
     main: String,
     lines: usize,
-    origins: Vec<Origin>,
+    origins: Vec<LineOrigin>,
 }
 
 /// Where a line of the TOML comes from.
 #[derive(Debug)]
-struct Origin {
+struct LineOrigin {
     line: usize,
     /// What the loader calls it.
     name: String,
@@ -34,11 +34,11 @@ struct Origin {
     place: String,
 }
 
-impl Page {
+impl TomlWriter {
     /// A complaint of the loader in the words of the file that people edit, if it is about a line
     /// that comes from an option.
     pub fn place_of(&self, line: usize, text: &str) -> Option<String> {
-        let Origin { name, place, .. } = self.origins.iter().find(|one| one.line == line)?;
+        let LineOrigin { name, place, .. } = self.origins.iter().find(|one| one.line == line)?;
         Some([place, ": ", behind(name, text).unwrap_or(text)].concat())
     }
 
@@ -72,7 +72,7 @@ impl Page {
         self.toml.push_str(value);
         self.toml.push('\n');
         self.lines += 1;
-        self.origins.push(Origin { line: self.lines, name: called, place });
+        self.origins.push(LineOrigin { line: self.lines, name: called, place });
     }
 }
 
@@ -84,7 +84,7 @@ fn behind<'a>(name: &str, text: &'a str) -> Option<&'a str> {
 
 /// Who may connect.
 #[derive(Debug)]
-struct User<'a> {
+struct UciUser<'a> {
     name: &'a str,
     secret: &'a str,
     place: String,
@@ -92,8 +92,8 @@ struct User<'a> {
 }
 
 /// Writes the TOML of a file.
-pub fn write(sections: &[Section], file: &str, package: &str) -> Page {
-    let mut page = Page::default();
+pub fn write(sections: &[UciSection], file: &str, package: &str) -> TomlWriter {
+    let mut page = TomlWriter::default();
     page.toml.push_str(MADE_FROM);
     page.toml.extend(file.chars().map(|c| if c.is_control() { '?' } else { c }));
     page.toml.push_str(" by \"mtbox uci\"; edit that file instead.\n");
@@ -112,7 +112,7 @@ pub fn write(sections: &[Section], file: &str, package: &str) -> Page {
         }
     }
     let users = users(sections, package, &mut page);
-    let empty = Section { kind: String::new(), name: String::new(), settings: Vec::new() };
+    let empty = UciSection { kind: String::new(), name: String::new(), settings: Vec::new() };
     page.main = main.map_or_else(|| "section 'main'".to_owned(), |main| label(sections, main));
     let main = main.unwrap_or(&empty);
     let is_lonely = users.is_empty() && page.errors.is_empty();
@@ -128,14 +128,14 @@ pub fn write(sections: &[Section], file: &str, package: &str) -> Page {
     if !users.is_empty() {
         page.header("secrets");
     }
-    for User { name, secret, place, .. } in users {
+    for UciUser { name, secret, place, .. } in users {
         page.pair(place + ", option secret", shown(name), &quoted(name), &quoted_always(secret));
     }
     page
 }
 
-fn users<'a>(sections: &'a [Section], package: &str, page: &mut Page) -> Vec<User<'a>> {
-    let mut users: Vec<User<'a>> = Vec::new();
+fn users<'a>(sections: &'a [UciSection], package: &str, page: &mut TomlWriter) -> Vec<UciUser<'a>> {
+    let mut users: Vec<UciUser<'a>> = Vec::new();
     for section in sections.iter().filter(|section| section.kind == USER) {
         let place = label(sections, section);
         let names = section.settings.iter().map(|setting| setting.name.as_str());
@@ -166,20 +166,20 @@ fn users<'a>(sections: &'a [Section], package: &str, page: &mut Page) -> Vec<Use
         } else if users.iter().any(|user| user.name == name) {
             page.wrong(&(place + ", option name"), "another user is called so already");
         } else {
-            users.push(User { name, secret, place, is_enabled });
+            users.push(UciUser { name, secret, place, is_enabled });
         }
     }
     users
 }
 
 /// Writes all that is not a user.
-fn keys(main: &Section, users: &[User<'_>], page: &mut Page) {
+fn keys(main: &UciSection, users: &[UciUser<'_>], page: &mut TomlWriter) {
     let section = page.main.clone();
-    let mut known: Vec<(&Key, &Setting)> = Vec::new();
+    let mut known: Vec<(&Key, &UciOption)> = Vec::new();
     let mut port = None;
     for setting in &main.settings {
         match (key_of(&setting.name), setting.name.as_str()) {
-            (Some(key), _) if !matches!(key.kind, Kind::Secrets) => known.push((key, setting)),
+            (Some(key), _) if !matches!(key.kind, ValueKind::Secrets) => known.push((key, setting)),
             (_, "port") => port = Some(setting),
             // For the init script.
             (_, "enabled" | "host" | "open_port") => {}
@@ -223,10 +223,10 @@ fn keys(main: &Section, users: &[User<'_>], page: &mut Page) {
 
 /// `bind_to` wins over `port`.
 fn bind_to(
-    given: Option<&Setting>,
-    port: Option<&Setting>,
+    given: Option<&UciOption>,
+    port: Option<&UciOption>,
     place: &mut String,
-    page: &mut Page,
+    page: &mut TomlWriter,
 ) -> Result<String, &'static str> {
     let number = port.map_or(Ok(PORT), |port| {
         addresses::port_number(single(port)?).ok_or("not a port; write a number from 1 to 65535")
@@ -243,14 +243,14 @@ fn bind_to(
     Ok(array(&entries(given)))
 }
 
-fn disabled(given: Option<&Setting>, users: &[User<'_>]) -> Result<String, &'static str> {
+fn disabled(given: Option<&UciOption>, users: &[UciUser<'_>]) -> Result<String, &'static str> {
     let mut names = given.map(entries).unwrap_or_default();
     names.extend(users.iter().filter(|user| !user.is_enabled).map(|user| user.name));
     Ok(if names.is_empty() { String::new() } else { array(&names) })
 }
 
 /// `DC=IP:port` entries, those of one data centre on one line.
-fn data_centres(given: &Setting, place: &str, key: &Key, page: &mut Page) {
+fn data_centres(given: &UciOption, place: &str, key: &Key, page: &mut TomlWriter) {
     let entries = entries(given);
     let pairs: Vec<(&str, &str)> =
         entries.iter().filter_map(|entry| entry.split_once('=')).collect();
@@ -267,8 +267,8 @@ fn data_centres(given: &Setting, place: &str, key: &Key, page: &mut Page) {
 }
 
 /// The value of an option as TOML.
-fn value(kind: Kind, given: &Setting) -> Result<String, &'static str> {
-    use Kind::{
+fn value(kind: ValueKind, given: &UciOption) -> Result<String, &'static str> {
+    use ValueKind::{
         Addresses, Count, ErrorRate, Flag, Ips, ListSources, Names, Networks, Number, PageOrNone,
         Pages, Port, Proxies,
     };
@@ -291,7 +291,7 @@ fn value(kind: Kind, given: &Setting) -> Result<String, &'static str> {
 }
 
 /// The value of what takes only one.
-fn single(given: &Setting) -> Result<&str, &'static str> {
+fn single(given: &UciOption) -> Result<&str, &'static str> {
     match given.values.as_slice() {
         [value] => Ok(value),
         _ => Err("takes one value; write it as an option, not as a list"),
@@ -299,7 +299,7 @@ fn single(given: &Setting) -> Result<&str, &'static str> {
 }
 
 /// The values of a list; an option may hold several with blanks between them.
-fn entries(given: &Setting) -> Vec<&str> {
+fn entries(given: &UciOption) -> Vec<&str> {
     match given.is_list {
         true => given.values.iter().map(String::as_str).collect(),
         false => given.values.iter().flat_map(|value| value.split_ascii_whitespace()).collect(),
@@ -345,7 +345,7 @@ fn number(text: &str) -> Option<String> {
 }
 
 /// What a section is called in messages.
-fn label(sections: &[Section], section: &Section) -> String {
+fn label(sections: &[UciSection], section: &UciSection) -> String {
     let what = if section.kind == USER { "user " } else { "section " };
     let id = id(sections, section);
     let quote = if id.starts_with('@') { "" } else { "'" };
@@ -353,10 +353,10 @@ fn label(sections: &[Section], section: &Section) -> String {
 }
 
 /// How `uci` addresses a section: by its name, or by its place among those of its type.
-fn id(sections: &[Section], section: &Section) -> String {
+fn id(sections: &[UciSection], section: &UciSection) -> String {
     // A long word may be a secret that stands where a name belongs.
     let is_short = |word: &str| !shown(word).starts_with('(');
-    let Section { kind, name, .. } = section;
+    let UciSection { kind, name, .. } = section;
     if !name.is_empty() && is_short(name) {
         return name.clone();
     }

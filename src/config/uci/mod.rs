@@ -6,12 +6,12 @@ pub mod grammar;
 pub mod mapping;
 
 use crate::config::load;
-use crate::config::report::{Complaint, Severity};
-use mapping::Page;
+use crate::config::report::{Diagnostic, Severity};
+use mapping::TomlWriter;
 
 /// What was made of a file.
 #[derive(Debug)]
-pub struct Made {
+pub struct GeneratedConfig {
     /// The TOML, if it can be used.
     pub toml: Option<String>,
     /// Why it cannot; one line each, never with a secret.
@@ -22,8 +22,8 @@ pub struct Made {
 
 /// Turns the bytes of a file into TOML. `file` is its path and `package` the last part of that,
 /// for the complaints.
-pub fn convert(bytes: &[u8], file: &str, package: &str) -> Made {
-    let at_line = |line: usize, fault: &str| Made {
+pub fn convert(bytes: &[u8], file: &str, package: &str) -> GeneratedConfig {
+    let at_line = |line: usize, fault: &str| GeneratedConfig {
         toml: None,
         errors: vec![format!("{file}:{line}: {fault}")],
         warnings: Vec::new(),
@@ -43,7 +43,7 @@ pub fn convert(bytes: &[u8], file: &str, package: &str) -> Made {
 }
 
 /// Loads what was written.
-fn judged(page: Page, file: &str) -> Made {
+fn judged(page: TomlWriter, file: &str) -> GeneratedConfig {
     let named = |text: &String| format!("{file}: {text}");
     let mut errors: Vec<String> = page.errors.iter().map(named).collect();
     let mut warnings: Vec<String> = page.warnings.iter().map(named).collect();
@@ -52,7 +52,7 @@ fn judged(page: Page, file: &str) -> Made {
         Ok(loaded) => &loaded.warnings,
         Err(complaints) => complaints,
     };
-    for Complaint { line, severity, text, .. } in complaints {
+    for Diagnostic { line, severity, text, .. } in complaints {
         let list = if *severity == Severity::Error { &mut errors } else { &mut warnings };
         match page.place_of(*line, text) {
             Some(told) => list.push(named(&told)),
@@ -62,7 +62,7 @@ fn judged(page: Page, file: &str) -> Made {
         }
     }
     let toml = (loaded.is_ok() && errors.is_empty()).then_some(page.toml);
-    Made { toml, errors, warnings }
+    GeneratedConfig { toml, errors, warnings }
 }
 
 #[cfg(test)]

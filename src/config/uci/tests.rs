@@ -5,19 +5,19 @@ use crate::config::HAS_METRICS;
 use crate::config::keys::KEYS;
 use crate::config::load::load;
 use crate::config::settings::Settings;
-use crate::config::value::Kind;
+use crate::config::value::ValueKind;
 
 const SECRET: &str = "ee00112233445566778899aabbccddeeff6578616d706c652e6f7267";
 const OTHER: &str = "eeffeeddccbbaa998877665544332211006578616d706c652e6f7267";
 
-fn made(text: &str) -> Made {
+fn made(text: &str) -> GeneratedConfig {
     convert(text.as_bytes(), "/etc/config/mtbox", "mtbox")
 }
 
 /// Settings of sections, with a user added to them.
 #[track_caller]
 fn settings(text: &str) -> (Settings, Vec<String>) {
-    let Made { toml, errors, warnings } =
+    let GeneratedConfig { toml, errors, warnings } =
         made(&format!("{text}\nconfig user 'me'\n\toption secret '{SECRET}'\n"));
     assert_eq!(errors, [""; 0], "{text}");
     let toml = toml.expect("it can be used");
@@ -27,7 +27,7 @@ fn settings(text: &str) -> (Settings, Vec<String>) {
 /// The one error of a text, without the name of the file.
 #[track_caller]
 fn error(text: &str) -> String {
-    let Made { toml, errors, .. } = made(text);
+    let GeneratedConfig { toml, errors, .. } = made(text);
     assert_eq!((toml, errors.len()), (None, 1), "{text}\n{errors:?}");
     errors[0].strip_prefix("/etc/config/mtbox: ").unwrap_or(&errors[0]).to_owned()
 }
@@ -86,17 +86,21 @@ fn every_key_can_be_reached_and_means_what_it_means_in_toml() {
             ("network.public-ip-url", _) => "\"https://127.0.0.1/ip\"".to_owned(),
             (_, "false") => "true".to_owned(),
             (_, "true") => "false".to_owned(),
-            (_, "[]") if matches!(key.kind, Kind::Networks(_)) => "[\"10.0.0.0/8\"]".to_owned(),
-            (_, "[]") if matches!(key.kind, Kind::Proxies(_)) => {
+            (_, "[]") if matches!(key.kind, ValueKind::Networks(_)) => {
+                "[\"10.0.0.0/8\"]".to_owned()
+            }
+            (_, "[]") if matches!(key.kind, ValueKind::Proxies(_)) => {
                 "[\"socks5://u:p@127.0.0.1:1\"]".to_owned()
             }
-            (_, "[]") if matches!(key.kind, Kind::ListSources(_)) => "[\"/tmp/list\"]".to_owned(),
-            (_, "[]") if matches!(key.kind, Kind::Names(_)) => "[\"me\"]".to_owned(),
+            (_, "[]") if matches!(key.kind, ValueKind::ListSources(_)) => {
+                "[\"/tmp/list\"]".to_owned()
+            }
+            (_, "[]") if matches!(key.kind, ValueKind::Names(_)) => "[\"me\"]".to_owned(),
             (_, value) => value.to_owned(),
         };
         let (uci, toml) = match key.kind {
-            Kind::Secrets => (String::new(), String::new()),
-            Kind::DcOverrides => (
+            ValueKind::Secrets => (String::new(), String::new()),
+            ValueKind::DcOverrides => (
                 "config mtbox main\n\tlist telegram_dc_overrides '203=192.0.2.1:443'\n".to_owned(),
                 format!("[{}]\n{value}\n", key.path),
             ),
@@ -297,7 +301,8 @@ fn what_the_loader_says_names_the_option() {
         ("option domain_fronting_ip 192.0.2.1", "domain_fronting_ip: old name; it has no effect"),
     ] {
         let me = format!("config user me\noption secret {SECRET}\n");
-        let Made { errors, warnings, .. } = made(&format!("{me}config mtbox main\n{text}\n"));
+        let GeneratedConfig { errors, warnings, .. } =
+            made(&format!("{me}config mtbox main\n{text}\n"));
         let want = format!("/etc/config/mtbox: section 'main', option {want}");
         let mut all = errors.iter().chain(&warnings);
         assert!(all.any(|line| line.starts_with(&want)), "{want}\n{errors:?}{warnings:?}");
@@ -321,7 +326,7 @@ fn no_line_tells_a_secret() {
         format!("config mtbox main\noption secret {bad}"),
         format!("config mtbox main\noption port {SECRET}\nlist network_proxies socks5://a:{bad}"),
     ] {
-        let Made { errors, warnings, .. } = made(&text);
+        let GeneratedConfig { errors, warnings, .. } = made(&text);
         assert!(!errors.is_empty(), "{text}");
         for line in errors.iter().chain(&warnings) {
             assert!(!line.contains("00112233") && !line.contains('\n'), "{line}");

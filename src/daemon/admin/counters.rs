@@ -5,13 +5,13 @@ use std::net::IpAddr;
 
 /// Numbers that no user owns.
 #[derive(Default)]
-pub struct Meter {
+pub struct Counters {
     /// Sessions that live now, by the client's family.
     pub clients: Families,
     /// Those of them that are plain pipes to the front, or about to be.
     pub fronting: Families,
     /// Connections to Telegram.
-    pub telegram: Telegram,
+    pub telegram: DcConnections,
     /// Bytes between strangers and the front.
     pub front: Traffic,
     /// Sessions turned into plain pipes.
@@ -38,7 +38,7 @@ pub struct Meter {
     pub read_bytes: u64,
 }
 
-impl Meter {
+impl Counters {
     /// Counts a read that brought `bytes`.
     pub fn read(&mut self, bytes: usize) {
         self.reads += 1;
@@ -82,19 +82,19 @@ pub struct Traffic {
     pub from_client: u64,
 }
 
-/// Which row of [`Telegram`] a session counts for.
+/// Which row of [`DcConnections`] a session counts for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Upstream(u16);
+pub struct DcConnectionId(u16);
 
 /// Connections to Telegram, by address and data centre. Rows are few and stay: a label that has
 /// been shown must not vanish while its counter is looked at.
 #[derive(Default)]
-pub struct Telegram {
-    rows: Vec<Row>,
+pub struct DcConnections {
+    rows: Vec<DcRow>,
 }
 
 /// One address of one data centre.
-pub struct Row {
+pub struct DcRow {
     /// `None` = all that found no row of their own.
     pub place: Option<(IpAddr, u16)>,
     /// Connections that stand now.
@@ -103,37 +103,37 @@ pub struct Row {
     pub traffic: Traffic,
 }
 
-impl Telegram {
+impl DcConnections {
     /// A connection stands.
-    pub fn entered(&mut self, ip: IpAddr, dc: u16) -> Upstream {
+    pub fn entered(&mut self, ip: IpAddr, dc: u16) -> DcConnectionId {
         let wanted = Some((ip, dc));
         let place = if self.rows.len() < MOST_ROWS { wanted } else { None };
         let known = self.rows.iter().position(|row| row.place == wanted);
         let known = known.or_else(|| self.rows.iter().position(|row| row.place == place));
         let at = known.unwrap_or_else(|| {
-            self.rows.push(Row { place, connections: 0, traffic: Traffic::default() });
+            self.rows.push(DcRow { place, connections: 0, traffic: Traffic::default() });
             self.rows.len() - 1
         });
         if let Some(row) = self.rows.get_mut(at) {
             row.connections += 1;
         }
-        Upstream(at as u16)
+        DcConnectionId(at as u16)
     }
 
     /// A connection has ended.
-    pub fn left(&mut self, upstream: Upstream) {
+    pub fn left(&mut self, upstream: DcConnectionId) {
         if let Some(row) = self.rows.get_mut(usize::from(upstream.0)) {
             row.connections = row.connections.saturating_sub(1);
         }
     }
 
     /// Where the bytes of a connection are counted.
-    pub fn traffic(&mut self, upstream: Upstream) -> Option<&mut Traffic> {
+    pub fn traffic(&mut self, upstream: DcConnectionId) -> Option<&mut Traffic> {
         self.rows.get_mut(usize::from(upstream.0)).map(|row| &mut row.traffic)
     }
 
     /// All rows, the oldest first.
-    pub fn rows(&self) -> &[Row] {
+    pub fn rows(&self) -> &[DcRow] {
         &self.rows
     }
 }
@@ -147,8 +147,8 @@ mod tests {
 
     #[test]
     fn rows_are_bounded_and_come_back_to_zero() {
-        let mut telegram = Telegram::default();
-        let places: Vec<Upstream> = (0..1000u32)
+        let mut telegram = DcConnections::default();
+        let places: Vec<DcConnectionId> = (0..1000u32)
             .map(|at| telegram.entered(IpAddr::V4(at.into()), (at % 5) as u16))
             .collect();
         assert_eq!(telegram.rows().len(), MOST_ROWS + 1);

@@ -3,22 +3,22 @@
 
 use std::net::SocketAddr;
 
-use crate::accounts::recorder::{Cause, Detail, Entry};
+use crate::accounts::recorder::{Cause, Detail, Incident};
 use crate::accounts::users::UserId;
 use crate::config::suggest::nearest;
-use crate::daemon::admin::stats::{Object, print, rfc_3339, stamp};
+use crate::daemon::admin::stats::{JsonObject, print, rfc_3339, stamp};
 use crate::daemon::world::World;
 use crate::proto::url::percent_decoded;
 
 /// What was asked: about whom, and how to answer.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Question {
+pub struct ExplainQuery {
     /// `None` = about everybody, strangers included.
     name: Option<String>,
     is_text: bool,
 }
 
-impl Question {
+impl ExplainQuery {
     /// Reads a path and its query; `None` = another page is asked for.
     pub fn read(path: &str, query: &str) -> Option<Self> {
         let mut parts = query.split('&');
@@ -52,9 +52,9 @@ impl Question {
 
 /// Strangers, and everybody of whom something is known.
 fn all(world: &World) -> String {
-    let mut report = Object::default();
+    let mut report = JsonObject::default();
     report.put("strangers", told(world, None));
-    let mut users = Object::default();
+    let mut users = JsonObject::default();
     for id in world.users.ids() {
         if !world.recorder.of(Some(id)).is_empty() {
             users.put(world.users.get(id).name(), told(world, Some(id)));
@@ -64,9 +64,9 @@ fn all(world: &World) -> String {
     print(&report)
 }
 
-fn of(world: &World, id: UserId) -> Object<'_> {
+fn of(world: &World, id: UserId) -> JsonObject<'_> {
     let user = world.users.get(id);
-    let mut report = Object::default();
+    let mut report = JsonObject::default();
     report.put("user", user.name());
     report.put("enabled", user.is_enabled());
     report.put("connections", connections(world, id));
@@ -81,10 +81,10 @@ fn connections(world: &World, id: UserId) -> u32 {
     world.users.connections().get(world.users.position(id)).copied().unwrap_or(0)
 }
 
-fn told(world: &World, user: Option<UserId>) -> Vec<Object<'_>> {
+fn told(world: &World, user: Option<UserId>) -> Vec<JsonObject<'_>> {
     let entries = world.recorder.of(user);
-    let object = |entry: &Entry| {
-        let mut told = Object::default();
+    let object = |entry: &Incident| {
+        let mut told = JsonObject::default();
         told.put("cause", entry.cause.as_str());
         told.put("what", entry.cause.what());
         told.put("detail", detail(world, entry));
@@ -98,7 +98,7 @@ fn told(world: &World, user: Option<UserId>) -> Vec<Object<'_>> {
 }
 
 /// What is special about this one, in words.
-fn detail(world: &World, entry: &Entry) -> Option<String> {
+fn detail(world: &World, entry: &Incident) -> Option<String> {
     Some(match entry.detail {
         Detail::None => return None,
         Detail::Off(off_s) => {
@@ -183,7 +183,7 @@ fn nameless(world: &World) -> Vec<String> {
 
 /// When several people's clocks are off to the same side, it is ours that is wrong.
 fn clock(world: &World, id: UserId) -> Option<String> {
-    let side = |entry: &Entry| match entry.detail {
+    let side = |entry: &Incident| match entry.detail {
         Detail::Off(off_s) => Some(off_s < 0),
         _ => None,
     };
@@ -230,9 +230,9 @@ fn all_text(world: &World) -> String {
     out
 }
 
-fn write_entries(out: &mut String, world: &World, entries: &[&Entry]) {
+fn write_entries(out: &mut String, world: &World, entries: &[&Incident]) {
     for entry in entries {
-        let Entry { cause, count, last_ms, .. } = entry;
+        let Incident { cause, count, last_ms, .. } = entry;
         let (word, what) = (cause.as_str(), cause.what());
         let last = stamp(world, *last_ms);
         out.push_str(&format!("  {word} ({count} times, last {last}): {what}\n"));
@@ -278,9 +278,9 @@ mod tests {
 
     #[test]
     fn names_come_from_the_path_or_the_query_and_may_be_anything() {
-        let question = |path, query| Question::read(path, query);
+        let question = |path, query| ExplainQuery::read(path, query);
         let about = |name: &str, is_text| {
-            Some(Question {
+            Some(ExplainQuery {
                 name: Some(name).filter(|n| !n.is_empty()).map(str::to_owned),
                 is_text,
             })

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 
 use crate::accounts::users::User;
 use crate::config::settings::PrometheusSettings;
-use crate::daemon::admin::counters::{Families, Row};
-use crate::daemon::fetch::ip_lists::List;
+use crate::daemon::admin::counters::{DcRow, Families};
+use crate::daemon::fetch::ip_lists::IpList;
 use crate::daemon::world::World;
 use crate::io::logger;
-use crate::limits::circuit_breaker::Circuit;
-use crate::proto::metrics::Kind::{Counter, Gauge, OldCounter};
+use crate::limits::circuit_breaker::CircuitState;
+use crate::proto::metrics::MetricKind::{Counter, Gauge, OldCounter};
 use crate::proto::metrics::{Family, Sample, prometheus};
 
 /// The page for Prometheus.
@@ -58,7 +58,7 @@ fn reference(world: &World) -> Vec<Family<'_>> {
             "iplist_size",
             Gauge,
             "Networks in a list.",
-            list(|list: &List| list.entries() as u64),
+            list(|list: &IpList| list.entries() as u64),
         ),
         Family::of(
             "telegram_traffic",
@@ -76,7 +76,7 @@ fn reference(world: &World) -> Vec<Family<'_>> {
             "ip_blocklisted",
             OldCounter,
             "Connections that a list turned away.",
-            list(|list: &List| list.refused),
+            list(|list: &IpList| list.refused),
         ),
         Family::one(
             "domain_fronting",
@@ -183,7 +183,7 @@ fn lists(world: &World) -> Vec<Family<'_>> {
     if world.lists.iter().next().is_none() {
         return Vec::new();
     }
-    let each = |value: fn(&List) -> u64| {
+    let each = |value: fn(&IpList) -> u64| {
         let lists = world.lists.iter();
         lists.map(move |(which, list)| Sample::with("ip_list", which.as_str(), value(list)))
     };
@@ -206,17 +206,17 @@ fn lists(world: &World) -> Vec<Family<'_>> {
 /// How the proxies on the way to Telegram fare; nothing where there are none.
 fn upstreams(world: &World) -> Vec<Family<'_>> {
     // Those that differ in the user alone have one name, and a name may come only once.
-    let mut proxies: BTreeMap<String, Upstream> = BTreeMap::new();
+    let mut proxies: BTreeMap<String, ProxyStatus> = BTreeMap::new();
     for (name, circuit, way) in world.routes.proxies(world.now) {
         let proxy = proxies.entry(name).or_default();
-        proxy.is_up |= circuit != Circuit::Open;
+        proxy.is_up |= circuit != CircuitState::Open;
         proxy.dials += way.dials;
         proxy.failures += way.failures;
     }
     if proxies.is_empty() {
         return Vec::new();
     }
-    let each = |value: fn(&Upstream) -> u64| {
+    let each = |value: fn(&ProxyStatus) -> u64| {
         let proxies = proxies.iter();
         proxies.map(move |(name, proxy)| Sample::with("proxy", name.clone(), value(proxy)))
     };
@@ -244,7 +244,7 @@ fn upstreams(world: &World) -> Vec<Family<'_>> {
 
 /// One proxy, whoever asks it.
 #[derive(Default)]
-struct Upstream {
+struct ProxyStatus {
     is_up: bool,
     dials: u64,
     failures: u64,
@@ -327,7 +327,7 @@ fn families(counts: &Families) -> [Sample<'static>; 2] {
         .map(|(family, count)| Sample::with("ip_family", family, count))
 }
 
-fn place(row: &Row, value: u64) -> Sample<'static> {
+fn place(row: &DcRow, value: u64) -> Sample<'static> {
     match row.place {
         Some((ip, dc)) => {
             Sample::with("telegram_ip", ip.to_string(), value).and("dc", dc.to_string())

@@ -16,26 +16,26 @@ use std::io::{self, Read, Write};
 use mio::Registry;
 
 use crate::config::HAS_METRICS;
-use crate::config::settings::{Endpoint, Settings};
-use crate::daemon::admin::explain::Question;
+use crate::config::settings::{HttpBind, Settings};
+use crate::daemon::admin::explain::ExplainQuery;
 use crate::daemon::world::World;
-use crate::io::admin_socket::{Desk, Visitor};
+use crate::io::admin_socket::{AdminSocket, AdminStream};
 use crate::io::clock::Tick;
-use crate::io::listen::AcceptTrouble;
-use crate::proto::http1::{self, Ask, HEAD_MAX};
+use crate::io::listen::AcceptError;
+use crate::proto::http1::{self, HEAD_MAX, RequestHead};
 
 /// The listeners for the operator and their connections.
 #[derive(Default)]
-pub struct Admin {
-    desks: [Option<Reception>; MOST_DESKS],
-    visits: [Option<Visit>; MOST_VISITS],
+pub struct AdminServer {
+    desks: [Option<AdminListener>; MOST_DESKS],
+    visits: [Option<AdminConnection>; MOST_VISITS],
 }
 
 /// A listener.
-struct Reception {
-    desk: Desk,
-    endpoint: Endpoint,
-    pages: Pages,
+struct AdminListener {
+    desk: AdminSocket,
+    endpoint: HttpBind,
+    pages: AdminPages,
     knocked: bool,
     /// It is broken and left alone until then.
     rests: Option<Tick>,
@@ -43,16 +43,16 @@ struct Reception {
 
 /// What is answered at a listener.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Pages {
+struct AdminPages {
     stats: bool,
     metrics: bool,
 }
 
-struct Visit {
+struct AdminConnection {
     /// By which listener it has come.
     desk: usize,
-    stream: Visitor,
-    pages: Pages,
+    stream: AdminStream,
+    pages: AdminPages,
     seen: Vec<u8>,
     answer: Option<Vec<u8>>,
     sent: usize,
@@ -61,7 +61,7 @@ struct Visit {
     until: Tick,
 }
 
-impl Admin {
+impl AdminServer {
     /// Listens where the settings say, and nowhere else any more. What cannot be had is a line in
     /// the log and no reason not to run (spec: stats 1). `base` is the token of the first place.
     pub fn settle(&mut self, settings: &Settings, registry: &Registry, base: usize) {
@@ -74,7 +74,7 @@ impl Admin {
                 None => missing.push((endpoint.clone(), *pages)),
             }
         }
-        let is_unwanted = |reception: &mut Reception| {
+        let is_unwanted = |reception: &mut AdminListener| {
             !wanted.iter().any(|(endpoint, _)| *endpoint == reception.endpoint)
         };
         for (endpoint, pages) in missing {
@@ -96,8 +96,8 @@ impl Admin {
 
     fn open(
         &mut self,
-        endpoint: &Endpoint,
-        pages: Pages,
+        endpoint: &HttpBind,
+        pages: AdminPages,
         registry: &Registry,
         base: usize,
     ) -> io::Result<()> {
@@ -105,12 +105,13 @@ impl Admin {
             return Err(io::Error::other("too many listeners at once"));
         };
         let mut desk = match endpoint {
-            Endpoint::Tcp(addr) => Desk::tcp(*addr)?,
-            Endpoint::Unix(path) => Desk::unix(path)?,
+            HttpBind::Tcp(addr) => AdminSocket::tcp(*addr)?,
+            HttpBind::Unix(path) => AdminSocket::unix(path)?,
         };
         desk.register(registry, base + place)?;
         let endpoint = endpoint.clone();
-        self.desks[place] = Some(Reception { desk, endpoint, pages, knocked: true, rests: None });
+        self.desks[place] =
+            Some(AdminListener { desk, endpoint, pages, knocked: true, rests: None });
         Ok(())
     }
 
@@ -137,7 +138,7 @@ impl Admin {
                 let Some(mut stream) = reception.look(world)? else { break };
                 if stream.register(registry, base + place).is_ok() {
                     let pages = reception.pages;
-                    self.visits[place] = Some(Visit::new(at, stream, pages, world.now));
+                    self.visits[place] = Some(AdminConnection::new(at, stream, pages, world.now));
                     self.step(place, world);
                 }
             }
@@ -180,12 +181,12 @@ impl Admin {
 }
 
 /// The listeners that the settings ask for; one that serves both is one.
-fn wanted(settings: &Settings) -> Vec<(Endpoint, Pages)> {
-    let mut wanted: Vec<(Endpoint, Pages)> = Vec::new();
+fn wanted(settings: &Settings) -> Vec<(HttpBind, AdminPages)> {
+    let mut wanted: Vec<(HttpBind, AdminPages)> = Vec::new();
     let stats =
-        settings.api_bind.as_ref().map(|bind| (bind, Pages { stats: true, metrics: false }));
+        settings.api_bind.as_ref().map(|bind| (bind, AdminPages { stats: true, metrics: false }));
     let metrics = settings.prometheus.as_ref().map(|metrics| &metrics.bind);
-    let metrics = metrics.map(|bind| (bind, Pages { stats: false, metrics: true }));
+    let metrics = metrics.map(|bind| (bind, AdminPages { stats: false, metrics: true }));
     for (bind, pages) in stats.into_iter().chain(metrics) {
         match wanted.iter_mut().find(|(endpoint, _)| endpoint == bind) {
             Some((_, both)) => both.metrics = true,
@@ -195,9 +196,9 @@ fn wanted(settings: &Settings) -> Vec<(Endpoint, Pages)> {
     wanted
 }
 
-impl Reception {
+impl AdminListener {
     /// One accept.
-    fn look(&mut self, world: &mut World) -> Result<Option<Visitor>, io::Error> {
+    fn look(&mut self, world: &mut World) -> Result<Option<AdminStream>, io::Error> {
         if !self.knocked || self.rests.is_some_and(|until| world.now < until) {
             return Ok(None);
         }
@@ -209,13 +210,13 @@ impl Reception {
                     self.knocked = false;
                     return Ok(None);
                 }
-                Err(AcceptTrouble::Transient) => {}
-                Err(AcceptTrouble::Exhausted(e)) => {
+                Err(AcceptError::Transient) => {}
+                Err(AcceptError::Exhausted(e)) => {
                     let line = format!("event=accept-paused error={:?}", e.to_string());
                     world.folded.warn(world.now, &line);
                     return Err(e);
                 }
-                Err(AcceptTrouble::Broken(e)) => {
+                Err(AcceptError::Broken(e)) => {
                     let (addr, error) = (&self.endpoint, e.to_string());
                     let line = format!("event=accept-failed addr={addr} error={error:?}");
                     world.folded.error(world.now, &line);
@@ -227,8 +228,8 @@ impl Reception {
     }
 }
 
-impl Visit {
-    fn new(desk: usize, stream: Visitor, pages: Pages, now: Tick) -> Self {
+impl AdminConnection {
+    fn new(desk: usize, stream: AdminStream, pages: AdminPages, now: Tick) -> Self {
         let until = Tick(now.0 + PATIENCE_MS);
         let (seen, answer) = (Vec::new(), None);
         Self { desk, stream, pages, seen, answer, sent: 0, finished: false, until }
@@ -298,26 +299,28 @@ impl Visit {
     }
 }
 
-fn answer(seen: &[u8], pages: Pages, world: &World) -> Option<Vec<u8>> {
+fn answer(seen: &[u8], pages: AdminPages, world: &World) -> Option<Vec<u8>> {
     let refused = |status, body: &str, head| http1::response(status, TEXT, body, head);
     Some(match http1::ask(seen) {
-        Ask::More => return None,
-        Ask::Page { path, query, head } => match page(path, query, pages, world) {
-            Page::Is(kind, body) => http1::response(http1::OK, kind, &body, head),
-            Page::Nobody(why) => refused(http1::NOT_FOUND, &why, head),
-            Page::None => refused(http1::NOT_FOUND, "404 page not found\n", head),
+        RequestHead::More => return None,
+        RequestHead::Page { path, query, head } => match page(path, query, pages, world) {
+            AdminPage::Is(kind, body) => http1::response(http1::OK, kind, &body, head),
+            AdminPage::Nobody(why) => refused(http1::NOT_FOUND, &why, head),
+            AdminPage::None => refused(http1::NOT_FOUND, "404 page not found\n", head),
         },
-        Ask::Method { path } => match page(path, "", pages, world) {
-            Page::None => refused(http1::NOT_FOUND, "404 page not found\n", false),
+        RequestHead::Method { path } => match page(path, "", pages, world) {
+            AdminPage::None => refused(http1::NOT_FOUND, "404 page not found\n", false),
             _ => refused(http1::METHOD_NOT_ALLOWED, "405 method not allowed\n", false),
         },
-        Ask::Bad => refused(http1::BAD_REQUEST, "400 bad request\n", false),
-        Ask::TooLarge => refused(http1::HEAD_TOO_LARGE, "431 request head too large\n", false),
+        RequestHead::Bad => refused(http1::BAD_REQUEST, "400 bad request\n", false),
+        RequestHead::TooLarge => {
+            refused(http1::HEAD_TOO_LARGE, "431 request head too large\n", false)
+        }
     })
 }
 
 /// What a path means.
-enum Page {
+enum AdminPage {
     /// The type of the body, and the body.
     Is(&'static str, String),
     /// Somebody is asked about who is not there.
@@ -327,26 +330,26 @@ enum Page {
 }
 
 /// The page of a path. Stats go before metrics, whose path may be any.
-fn page(path: &str, query: &str, pages: Pages, world: &World) -> Page {
+fn page(path: &str, query: &str, pages: AdminPages, world: &World) -> AdminPage {
     if pages.stats
-        && let Some(question) = Question::read(path, query)
+        && let Some(question) = ExplainQuery::read(path, query)
     {
         return match question.answer(world) {
-            Ok((is_text, body)) => Page::Is(if is_text { TEXT } else { JSON }, body),
-            Err(why) => Page::Nobody(why),
+            Ok((is_text, body)) => AdminPage::Is(if is_text { TEXT } else { JSON }, body),
+            Err(why) => AdminPage::Nobody(why),
         };
     }
     if pages.stats && path == "/stats" {
         return match query {
-            "text" => Page::Is(TEXT, stats_table::table(world)),
-            _ => Page::Is(JSON, stats::body(world)),
+            "text" => AdminPage::Is(TEXT, stats_table::table(world)),
+            _ => AdminPage::Is(JSON, stats::body(world)),
         };
     }
     match world.settings.prometheus.as_ref().filter(|_| HAS_METRICS && pages.metrics) {
         Some(prometheus) if prometheus.path == "/" || prometheus.path == path => {
-            Page::Is(metrics::KIND, metrics::page(world, prometheus))
+            AdminPage::Is(metrics::KIND, metrics::page(world, prometheus))
         }
-        _ => Page::None,
+        _ => AdminPage::None,
     }
 }
 

@@ -4,11 +4,11 @@
 use std::net::IpAddr;
 
 use crate::io::clock::Tick;
-use crate::proto::client_hello::Suspicion;
+use crate::proto::client_hello::Reject;
 
 /// What a stranger may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Deed {
+pub enum ProbeKind {
     /// A hello that none of the keys opens.
     WrongKey,
     /// A hello without a name.
@@ -31,24 +31,24 @@ pub enum Deed {
     NoRoom,
 }
 
-impl Deed {
+impl ProbeKind {
     /// What a suspicion means, if a stranger has roused it and not a person with a problem.
-    pub fn of(why: Suspicion) -> Option<Self> {
+    pub fn of(why: Reject) -> Option<Self> {
         Some(match why {
-            Suspicion::WrongKey => Self::WrongKey,
-            Suspicion::NoSni => Self::NoSni,
-            Suspicion::ForeignSni => Self::ForeignSni,
-            Suspicion::Truncated | Suspicion::TooSlow => Self::Unfinished,
-            Suspicion::Replay => Self::Replay,
-            Suspicion::NotTls
-            | Suspicion::Version
-            | Suspicion::RecordTooLong
-            | Suspicion::NotHello
-            | Suspicion::HelloTooLong
-            | Suspicion::TooManyRecords
-            | Suspicion::Malformed
-            | Suspicion::NoCipher => Self::NotTls,
-            Suspicion::ClockOff { .. } | Suspicion::Throttled | Suspicion::Disabled => return None,
+            Reject::WrongKey => Self::WrongKey,
+            Reject::NoSni => Self::NoSni,
+            Reject::ForeignSni => Self::ForeignSni,
+            Reject::Truncated | Reject::TooSlow => Self::Unfinished,
+            Reject::Replay => Self::Replay,
+            Reject::NotTls
+            | Reject::Version
+            | Reject::RecordTooLong
+            | Reject::NotHello
+            | Reject::HelloTooLong
+            | Reject::TooManyRecords
+            | Reject::Malformed
+            | Reject::NoCipher => Self::NotTls,
+            Reject::ClockOff { .. } | Reject::Throttled | Reject::Disabled => return None,
         })
     }
 
@@ -60,7 +60,7 @@ impl Deed {
 
 /// The minute that runs, if one does.
 #[derive(Default)]
-pub struct Strangers {
+pub struct ProbeSummary {
     until: Option<Tick>,
     counts: [u32; NAMES.len()],
     /// Where they came from, in ascending order, at most [`MOST_NETWORKS`].
@@ -68,9 +68,9 @@ pub struct Strangers {
     has_more: bool,
 }
 
-impl Strangers {
+impl ProbeSummary {
     /// Notes a deed, and begins a minute if none runs.
-    pub fn note(&mut self, deed: Deed, addr: IpAddr, now: Tick) {
+    pub fn note(&mut self, deed: ProbeKind, addr: IpAddr, now: Tick) {
         self.until.get_or_insert(Tick(now.0 + MINUTE_MS));
         if let Some(count) = self.counts.get_mut(deed as usize) {
             *count = count.saturating_add(1);
@@ -110,7 +110,7 @@ impl Strangers {
             .zip(self.counts)
             .filter(|((deed, _), _)| deed.is_fronted())
             .fold(0, |sum: u32, (_, count)| sum.saturating_add(count));
-        let no_room = self.counts.get(Deed::NoRoom as usize).copied().unwrap_or(0);
+        let no_room = self.counts.get(ProbeKind::NoRoom as usize).copied().unwrap_or(0);
         let mut line = format!("event=strangers fronted={}", fronted.saturating_sub(no_room));
         for ((_, name), count) in NAMES.iter().zip(self.counts) {
             line.push_str(&format!(" {name}={count}"));
@@ -131,18 +131,18 @@ fn network(addr: IpAddr) -> u64 {
     }
 }
 
-/// In the order of [`Deed`].
-const NAMES: [(Deed, &str); 10] = [
-    (Deed::WrongKey, "wrong_key"),
-    (Deed::NoSni, "no_sni"),
-    (Deed::ForeignSni, "foreign_sni"),
-    (Deed::NotTls, "not_tls"),
-    (Deed::Unfinished, "unfinished"),
-    (Deed::Replay, "replay"),
-    (Deed::Silent, "silent"),
-    (Deed::BadHeader, "bad_header"),
-    (Deed::Listed, "listed"),
-    (Deed::NoRoom, "no_room"),
+/// In the order of [`ProbeKind`].
+const NAMES: [(ProbeKind, &str); 10] = [
+    (ProbeKind::WrongKey, "wrong_key"),
+    (ProbeKind::NoSni, "no_sni"),
+    (ProbeKind::ForeignSni, "foreign_sni"),
+    (ProbeKind::NotTls, "not_tls"),
+    (ProbeKind::Unfinished, "unfinished"),
+    (ProbeKind::Replay, "replay"),
+    (ProbeKind::Silent, "silent"),
+    (ProbeKind::BadHeader, "bad_header"),
+    (ProbeKind::Listed, "listed"),
+    (ProbeKind::NoRoom, "no_room"),
 ];
 const MINUTE_MS: u64 = 60_000;
 /// Two kilobytes, for as long as the minute lasts.
@@ -165,14 +165,14 @@ mod tests {
 
     #[test]
     fn a_minute_begins_with_the_first_and_is_told_in_one_line() {
-        let mut strangers = Strangers::default();
+        let mut strangers = ProbeSummary::default();
         assert_eq!(strangers.due(), None);
-        strangers.note(Deed::WrongKey, addr("192.0.2.1"), Tick(5));
-        strangers.note(Deed::WrongKey, addr("::ffff:192.0.2.200"), Tick(9));
-        strangers.note(Deed::NoSni, addr("192.0.3.1"), Tick(10));
-        strangers.note(Deed::NoRoom, addr("192.0.3.1"), Tick(10));
-        strangers.note(Deed::Silent, addr("2001:db8:1:2::3"), Tick(11));
-        strangers.note(Deed::Replay, addr("2001:db8:1:9::3"), Tick(12));
+        strangers.note(ProbeKind::WrongKey, addr("192.0.2.1"), Tick(5));
+        strangers.note(ProbeKind::WrongKey, addr("::ffff:192.0.2.200"), Tick(9));
+        strangers.note(ProbeKind::NoSni, addr("192.0.3.1"), Tick(10));
+        strangers.note(ProbeKind::NoRoom, addr("192.0.3.1"), Tick(10));
+        strangers.note(ProbeKind::Silent, addr("2001:db8:1:2::3"), Tick(11));
+        strangers.note(ProbeKind::Replay, addr("2001:db8:1:9::3"), Tick(12));
         assert_eq!(strangers.due(), Some(Tick(5 + MINUTE_MS)));
         assert_eq!(
             strangers.line(),
@@ -183,16 +183,16 @@ mod tests {
         assert!(strangers.due().is_some());
         strangers.turn(Tick(5 + MINUTE_MS));
         assert_eq!(strangers.due(), None, "nobody is woken for nothing");
-        strangers.note(Deed::Listed, addr("192.0.2.1"), Tick(70_000));
+        strangers.note(ProbeKind::Listed, addr("192.0.2.1"), Tick(70_000));
         assert!(strangers.line().ends_with("listed=1 no_room=0 from_networks=1"));
         assert!(strangers.line().starts_with("event=strangers fronted=0 wrong_key=0 "));
     }
 
     #[test]
     fn a_flood_from_everywhere_is_bounded() {
-        let mut strangers = Strangers::default();
+        let mut strangers = ProbeSummary::default();
         for bits in 0..100_000u32 {
-            strangers.note(Deed::NotTls, IpAddr::from((bits << 8).to_be_bytes()), Tick(0));
+            strangers.note(ProbeKind::NotTls, IpAddr::from((bits << 8).to_be_bytes()), Tick(0));
         }
         assert_eq!(strangers.networks.len(), MOST_NETWORKS);
         assert!(strangers.line().ends_with("from_networks=256 more_networks=true"));

@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use crate::daemon::Daemon;
 use crate::daemon::session::Stage;
-use crate::daemon::session::relay::Lanes;
+use crate::daemon::session::relay::Transform;
 use crate::daemon::world::World;
 use crate::io::wire::Net;
 
@@ -61,11 +61,13 @@ impl<N: Net> Daemon<N> {
         let [mut opening, mut dialling, mut relayed, mut at_the_site, mut leaving] = [0u32; 5];
         for (_, session) in &self.sessions {
             let count = match &session.stage {
-                Stage::Prologue(_) | Stage::Hello(_) | Stage::Greeting(_) => &mut opening,
+                Stage::AwaitProxyHeader(_) | Stage::AwaitClientHello(_) | Stage::AwaitFrame(_) => {
+                    &mut opening
+                }
                 Stage::Dial(_) => &mut dialling,
-                Stage::Pipe(pipe) => match pipe.lanes {
-                    Lanes::Relay(_) => &mut relayed,
-                    Lanes::Plain => &mut at_the_site,
+                Stage::Relay(pipe) => match pipe.lanes {
+                    Transform::Mtproto(_) => &mut relayed,
+                    Transform::Plain => &mut at_the_site,
                 },
                 Stage::Leave { .. } => &mut leaving,
             };

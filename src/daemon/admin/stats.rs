@@ -10,15 +10,15 @@ use crate::daemon::world::World;
 
 /// One compact JSON object and a newline.
 pub fn body(world: &World) -> String {
-    let mut report = Object::default();
+    let mut report = JsonObject::default();
     report.put("started_at", stamp(world, 0));
     report.put("uptime_seconds", world.now.0 / 1000);
     report.put("total_connections", world.users.live());
     if let Some(throttle) = &world.throttle {
-        let mut share = Object::default();
+        let mut share = JsonObject::default();
         share.put("active", throttle.is_active());
         share.put("limit", throttle.limit());
-        let mut caps = Object::default();
+        let mut caps = JsonObject::default();
         for id in world.users.ids() {
             if let Some(cap) = throttle.cap(world.users.position(id)) {
                 caps.put(world.users.get(id).name(), cap);
@@ -29,11 +29,11 @@ pub fn body(world: &World) -> String {
         }
         report.put("throttle", share);
     }
-    let proxies: Vec<Object> = world
+    let proxies: Vec<JsonObject> = world
         .routes
         .proxies(world.now)
         .map(|(address, circuit, way)| {
-            let mut state = Object::default();
+            let mut state = JsonObject::default();
             state.put("address", address);
             state.put("state", circuit.as_str());
             state.put("dials", way.dials);
@@ -45,9 +45,9 @@ pub fn body(world: &World) -> String {
     if !proxies.is_empty() {
         report.put("proxies", proxies);
     }
-    let mut lists = Object::default();
+    let mut lists = JsonObject::default();
     for (which, list) in world.lists.iter() {
-        let mut state = Object::default();
+        let mut state = JsonObject::default();
         state.put("entries", list.entries());
         state.put("bad_lines", list.bad_lines());
         state.put("updated", list.updated().map(rfc_3339));
@@ -57,9 +57,9 @@ pub fn body(world: &World) -> String {
     if !lists.is_empty() {
         report.put("lists", lists);
     }
-    let mut users = Object::default();
+    let mut users = JsonObject::default();
     for (user, connections) in world.users.iter() {
-        let mut person = Object::default();
+        let mut person = JsonObject::default();
         person.put("connections", connections);
         person.put("bytes_in", user.bytes_in);
         person.put("bytes_out", user.bytes_out);
@@ -81,7 +81,7 @@ pub fn body(world: &World) -> String {
 }
 
 /// One line of JSON.
-pub(super) fn print(report: &Object<'_>) -> String {
+pub(super) fn print(report: &JsonObject<'_>) -> String {
     // These stand only inside strings, where the reference escapes them.
     let mut text = json::to_string(report)
         .replace('<', "\\u003c")
@@ -103,9 +103,9 @@ pub(super) fn rfc_3339(since_1970: Duration) -> String {
 
 /// A JSON object whose fields keep their order and may be absent, which no derive offers.
 #[derive(Default)]
-pub(super) struct Object<'a>(Vec<(&'a str, Box<dyn Serialize + 'a>)>);
+pub(super) struct JsonObject<'a>(Vec<(&'a str, Box<dyn Serialize + 'a>)>);
 
-impl<'a> Object<'a> {
+impl<'a> JsonObject<'a> {
     pub(super) fn put(&mut self, name: &'a str, value: impl Serialize + 'a) {
         self.0.push((name, Box::new(value)));
     }
@@ -115,15 +115,15 @@ impl<'a> Object<'a> {
     }
 }
 
-impl Serialize for Object<'_> {
+impl Serialize for JsonObject<'_> {
     fn begin(&self) -> Fragment<'_> {
-        Fragment::Map(Box::new(Fields(self.0.iter())))
+        Fragment::Map(Box::new(JsonFields(self.0.iter())))
     }
 }
 
-struct Fields<'a>(std::slice::Iter<'a, (&'a str, Box<dyn Serialize + 'a>)>);
+struct JsonFields<'a>(std::slice::Iter<'a, (&'a str, Box<dyn Serialize + 'a>)>);
 
-impl Map for Fields<'_> {
+impl Map for JsonFields<'_> {
     fn next(&mut self) -> Option<(Cow<'_, str>, &dyn Serialize)> {
         let (name, value) = self.0.next()?;
         Some((Cow::Borrowed(name), &**value))

@@ -15,7 +15,7 @@ use crate::io::wire::MioNet;
 use crate::proto::metrics::statsd::{self, Dialect};
 
 /// A counter and its number, once statsd has been told.
-type Told = Option<(String, u64)>;
+type SentCounter = Option<(String, u64)>;
 
 /// The way to statsd.
 pub struct Statsd {
@@ -93,7 +93,7 @@ impl Statsd {
     }
 
     /// Every gauge and every counter that has grown, this one with what statsd then knows of it.
-    fn lines(&self, world: &World) -> Vec<(String, Told)> {
+    fn lines(&self, world: &World) -> Vec<(String, SentCounter)> {
         let dialect = match self.settings.tags {
             TagFormat::Datadog => Dialect::Datadog,
             TagFormat::Influxdb => Dialect::Influxdb,

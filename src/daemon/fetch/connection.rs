@@ -6,23 +6,23 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use crate::daemon::fetch::{Sight, Target};
-use crate::daemon::resolver::dns_cache::Lookup;
+use crate::daemon::fetch::{FetchTarget, WireEvent};
+use crate::daemon::resolver::dns_cache::CachedAddrs;
 use crate::daemon::session::Readiness;
 use crate::daemon::session::dial::{self, LOOKUP_MS};
-use crate::daemon::upstream::proxies::Entry;
-use crate::daemon::upstream::socks_handshake::{Hop, Trouble};
+use crate::daemon::upstream::proxies::FirstHop;
+use crate::daemon::upstream::socks_handshake::{ProxyFailure, SocksHandshake};
 use crate::daemon::world::World;
 use crate::io::clock::Tick;
 use crate::io::wire::{MioNet, MioWire, Net, Wire};
-use crate::proto::socks5::Goal;
+use crate::proto::socks5::Destination;
 
 #[cfg(feature = "tls")]
-use crate::daemon::fetch::tls_client::Secure;
+use crate::daemon::fetch::tls_client::TlsClient;
 
 /// Where a line goes.
 #[derive(Debug, Clone)]
-pub enum Place {
+pub enum HostOrAddr {
     /// A name or a literal address, and a port.
     Named {
         /// Without brackets.
@@ -36,7 +36,7 @@ pub enum Place {
 
 /// By which way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Via {
+pub enum FetchRoute {
     /// Straight from this machine.
     Native,
     /// Through `network.proxies`, when there are any.
@@ -47,7 +47,7 @@ pub enum Via {
 
 /// Where a line stands.
 #[derive(Debug, PartialEq, Eq)]
-pub enum State {
+pub enum ConnectionState {
     /// Looking up, connecting, or shaking hands.
     Opening,
     /// Bytes may go both ways.
@@ -59,8 +59,8 @@ pub enum State {
 }
 
 /// One connection, from the name to the last byte.
-pub struct Line {
-    target: Target,
+pub struct Connection {
+    target: FetchTarget,
     token: usize,
     /// `None` = the name has not been found yet.
     addrs: Option<std::vec::IntoIter<SocketAddr>>,
@@ -75,7 +75,7 @@ pub struct Line {
     /// The ways that are left to try, the next one last; `None` = none has been chosen yet.
     ways: Option<Vec<usize>>,
     /// The present way.
-    hop: Option<Hop>,
+    hop: Option<SocksHandshake>,
     /// The connection to where the way begins stands.
     stands: bool,
     begun: Instant,
@@ -91,15 +91,15 @@ pub struct Line {
 enum Channel {
     Plain,
     #[cfg(feature = "tls")]
-    Secure(Box<Secure>),
+    TlsClient(Box<TlsClient>),
 }
 
 /// A watcher of raw bytes and when they came.
-pub type Watch<'a> = &'a mut dyn FnMut(Sight<'_>, u64);
+pub type ByteWatcher<'a> = &'a mut dyn FnMut(WireEvent<'_>, u64);
 
-impl Line {
+impl Connection {
     /// A line that has not begun; events come with `token`.
-    pub fn new(target: Target, token: usize) -> Self {
+    pub fn new(target: FetchTarget, token: usize) -> Self {
         Self {
             target,
             token,
@@ -161,24 +161,26 @@ impl Line {
         world: &mut World,
         net: &mut MioNet,
         heard: &mut Vec<u8>,
-        watch: Watch<'_>,
-    ) -> State {
+        watch: ByteWatcher<'_>,
+    ) -> ConnectionState {
         if !self.connected {
             match self.connect(world, net, watch) {
                 Ok(true) => {}
-                Ok(false) => return State::Opening,
-                Err(why) => return State::Failed(why),
+                Ok(false) => return ConnectionState::Opening,
+                Err(why) => return ConnectionState::Failed(why),
             }
         }
         match self.exchange(heard, watch) {
-            Err(e) => State::Failed(e.to_string()),
-            Ok(true) => State::Ended,
+            Err(e) => ConnectionState::Failed(e.to_string()),
+            Ok(true) => ConnectionState::Ended,
             Ok(false) if !self.is_shaking_hands() => {
                 self.until = None;
-                State::Open
+                ConnectionState::Open
             }
-            Ok(false) if self.until.is_some_and(|until| world.now < until) => State::Opening,
-            Ok(false) => State::Failed("no answer to the TLS hello".to_owned()),
+            Ok(false) if self.until.is_some_and(|until| world.now < until) => {
+                ConnectionState::Opening
+            }
+            Ok(false) => ConnectionState::Failed("no answer to the TLS hello".to_owned()),
         }
     }
 
@@ -187,11 +189,11 @@ impl Line {
         &mut self,
         world: &mut World,
         net: &mut MioNet,
-        watch: Watch<'_>,
+        watch: ByteWatcher<'_>,
     ) -> Result<bool, String> {
         // Decided once: the ways may come and go while this goes on.
         let is_fresh = self.wire.is_none() && self.addrs.is_none() && self.hop.is_none();
-        let is_routed = self.target.via == Via::Routes
+        let is_routed = self.target.via == FetchRoute::Routes
             && (self.ways.is_some() || is_fresh && !world.routes.is_empty());
         loop {
             if is_routed && self.hop.is_none() && !self.choose_way(world)? {
@@ -205,8 +207,8 @@ impl Line {
                 Err(trouble) => {
                     let Some(hop) = self.hop.take() else { return Err(blamed(trouble)) };
                     match &trouble {
-                        Trouble::Way(why) => world.routes.failed(hop.way, why, world.now),
-                        Trouble::Goal(_) => world.routes.succeeded(hop.way),
+                        ProxyFailure::Way(why) => world.routes.failed(hop.way, why, world.now),
+                        ProxyFailure::Destination(_) => world.routes.succeeded(hop.way),
                     }
                     self.trouble = blamed(trouble);
                     (self.wire, self.addrs, self.stands, self.until) = (None, None, false, None);
@@ -225,10 +227,10 @@ impl Line {
             };
             let until = *self.until.get_or_insert(Tick(now.0 + LOOKUP_MS));
             let entry = match world.routes.entry(way, &mut world.names, self.token, now) {
-                Entry::Pending if now < until => return Ok(false),
-                Entry::Direct => None,
-                Entry::Proxy(addr) => Some(vec![addr].into_iter()),
-                Entry::Pending | Entry::Unknown => {
+                FirstHop::Pending if now < until => return Ok(false),
+                FirstHop::Direct => None,
+                FirstHop::Proxy(addr) => Some(vec![addr].into_iter()),
+                FirstHop::Pending | FirstHop::Unknown => {
                     world.routes.failed(way, "its name cannot be found", now);
                     ways.pop();
                     continue;
@@ -239,16 +241,16 @@ impl Line {
             if world.routes.admit(way, now) {
                 world.routes.tried(way);
                 let goal = match &self.target.place {
-                    Place::Named { host, port } => match host.parse::<IpAddr>() {
-                        Ok(ip) => Goal::Addr(SocketAddr::new(ip, *port)),
-                        Err(_) => Goal::Name(host.clone(), *port),
+                    HostOrAddr::Named { host, port } => match host.parse::<IpAddr>() {
+                        Ok(ip) => Destination::Addr(SocketAddr::new(ip, *port)),
+                        Err(_) => Destination::Name(host.clone(), *port),
                     },
-                    Place::Known(list) => match list.first() {
-                        Some(addr) => Goal::Addr(*addr),
+                    HostOrAddr::Known(list) => match list.first() {
+                        Some(addr) => Destination::Addr(*addr),
                         None => return Err(NO_WAY.to_owned()),
                     },
                 };
-                self.hop = Some(Hop::new(way, goal, &world.routes));
+                self.hop = Some(SocksHandshake::new(way, goal, &world.routes));
                 self.addrs = entry;
                 return Ok(true);
             }
@@ -260,15 +262,15 @@ impl Line {
         &mut self,
         world: &mut World,
         net: &mut MioNet,
-        watch: Watch<'_>,
-    ) -> Result<bool, Trouble> {
+        watch: ByteWatcher<'_>,
+    ) -> Result<bool, ProxyFailure> {
         let patience_ms = world.settings.timeouts.tcp.as_millis() as u64;
         loop {
             let late = self.until.is_none_or(|until| world.now >= until);
             if let Some(wire) = &mut self.wire {
                 let outcome = match self.stands {
                     true => Ok(true),
-                    false => wire.outcome().map_err(|e| Trouble::Way(e.to_string())),
+                    false => wire.outcome().map_err(|e| ProxyFailure::Way(e.to_string())),
                 };
                 if matches!(outcome, Ok(true)) && !self.stands {
                     self.stands = true;
@@ -286,24 +288,26 @@ impl Line {
                         self.connected = true;
                         self.ready = Readiness { readable: true, writable: true, ..self.ready };
                         self.until = Some(Tick(world.now.0 + patience_ms));
-                        return self.greet(world).map(|()| true).map_err(Trouble::Way);
+                        return self.greet(world).map(|()| true).map_err(ProxyFailure::Way);
                     }
                     Ok(false) if !late => return Ok(false),
                     Ok(false) => self.trouble = "timeout".to_owned(),
-                    Err(trouble @ Trouble::Goal(_)) => return Err(trouble),
-                    Err(Trouble::Way(why)) => self.trouble = why,
+                    Err(trouble @ ProxyFailure::Destination(_)) => return Err(trouble),
+                    Err(ProxyFailure::Way(why)) => self.trouble = why,
                 }
             }
             (self.wire, self.stands) = (None, false);
             let Some(addr) = self.addrs.as_mut().and_then(Iterator::next) else {
-                return Err(Trouble::Way(std::mem::take(&mut self.trouble)));
+                return Err(ProxyFailure::Way(std::mem::take(&mut self.trouble)));
             };
-            if self.target.via == Via::Front && dial::is_own_listener(addr, &world.own_binds, net) {
+            if self.target.via == FetchRoute::Front
+                && dial::is_own_listener(addr, &world.own_binds, net)
+            {
                 self.trouble = "the site is this proxy itself".to_owned();
                 continue;
             }
             self.begun = Instant::now();
-            watch(Sight::Start, 0);
+            watch(WireEvent::Start, 0);
             match net.dial(addr, &dial::options(world), self.token) {
                 Ok(wire) => {
                     self.wire = Some(wire);
@@ -321,16 +325,16 @@ impl Line {
             return Ok(true);
         }
         let list = match &self.target.place {
-            Place::Known(list) => list.clone(),
-            Place::Named { host, port } => match host.parse::<IpAddr>() {
+            HostOrAddr::Known(list) => list.clone(),
+            HostOrAddr::Named { host, port } => match host.parse::<IpAddr>() {
                 Ok(ip) => vec![SocketAddr::new(ip, *port)],
                 Err(_) => {
                     let until = *self.until.get_or_insert(Tick(world.now.0 + LOOKUP_MS));
                     match world.names.lookup(host, self.token, world.now) {
-                        Lookup::Found(ips) => {
+                        CachedAddrs::Found(ips) => {
                             ips.iter().map(|ip| SocketAddr::new(*ip, *port)).collect()
                         }
-                        Lookup::Pending if world.now < until => return Ok(false),
+                        CachedAddrs::Pending if world.now < until => return Ok(false),
                         _ => return Err(format!("the name {host:?} cannot be found")),
                     }
                 }
@@ -347,7 +351,8 @@ impl Line {
         #[cfg(feature = "tls")]
         {
             let config = world.trust.config(world.settings.ca_file.as_deref())?;
-            self.channel = Channel::Secure(Box::new(Secure::new(name, config, self.is_http)?));
+            self.channel =
+                Channel::TlsClient(Box::new(TlsClient::new(name, config, self.is_http)?));
             Ok(())
         }
         #[cfg(not(feature = "tls"))]
@@ -361,12 +366,12 @@ impl Line {
         match &self.channel {
             Channel::Plain => false,
             #[cfg(feature = "tls")]
-            Channel::Secure(secure) => secure.is_shaking_hands(),
+            Channel::TlsClient(secure) => secure.is_shaking_hands(),
         }
     }
 
     /// Sends what waits and reads what is there. `true` = the peer has ended.
-    fn exchange(&mut self, heard: &mut Vec<u8>, watch: Watch<'_>) -> io::Result<bool> {
+    fn exchange(&mut self, heard: &mut Vec<u8>, watch: ByteWatcher<'_>) -> io::Result<bool> {
         let Some(wire) = &mut self.wire else { return Ok(true) };
         let (ready, begun) = (&mut self.ready, self.begun);
         let mut socket = Socket { wire, ready, watch, begun, room: STEP_MAX };
@@ -380,7 +385,7 @@ impl Line {
                 socket.receive(heard)
             }
             #[cfg(feature = "tls")]
-            Channel::Secure(secure) => secure.exchange(&mut socket, &mut self.outbox, heard),
+            Channel::TlsClient(secure) => secure.exchange(&mut socket, &mut self.outbox, heard),
         }
     }
 }
@@ -389,14 +394,14 @@ impl Line {
 pub struct Socket<'a> {
     wire: &'a mut MioWire,
     ready: &'a mut Readiness,
-    watch: Watch<'a>,
+    watch: ByteWatcher<'a>,
     begun: Instant,
     room: usize,
 }
 
 impl Socket<'_> {
     /// Shows something to the watcher.
-    fn show(&mut self, sight: Sight<'_>) {
+    fn show(&mut self, sight: WireEvent<'_>) {
         (self.watch)(sight, self.begun.elapsed().as_micros() as u64);
     }
 
@@ -434,7 +439,7 @@ impl io::Read for Socket<'_> {
         match self.wire.read(&mut [IoSliceMut::new(into)]) {
             Ok(n) => {
                 self.room -= n;
-                self.show(Sight::Bytes(into.get(..n).unwrap_or_default()));
+                self.show(WireEvent::Bytes(into.get(..n).unwrap_or_default()));
                 Ok(n)
             }
             Err(e) => {
@@ -452,7 +457,7 @@ impl io::Write for Socket<'_> {
         }
         let outcome = self.wire.write(&[IoSlice::new(from)]);
         match &outcome {
-            Ok(_) => self.show(Sight::Sent),
+            Ok(_) => self.show(WireEvent::Sent),
             Err(e) => self.ready.writable &= e.kind() != io::ErrorKind::WouldBlock,
         }
         outcome
@@ -463,10 +468,10 @@ impl io::Write for Socket<'_> {
     }
 }
 
-fn blamed(trouble: Trouble) -> String {
+fn blamed(trouble: ProxyFailure) -> String {
     match trouble {
-        Trouble::Way(why) => why,
-        Trouble::Goal(why) => why.to_string(),
+        ProxyFailure::Way(why) => why,
+        ProxyFailure::Destination(why) => why.to_string(),
     }
 }
 

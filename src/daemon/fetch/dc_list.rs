@@ -4,10 +4,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::daemon::fetch::connection::Via;
-use crate::daemon::fetch::http_get::Fetch;
+use crate::daemon::fetch::connection::FetchRoute;
+use crate::daemon::fetch::http_get::HttpGet;
 use crate::daemon::fetch::schedule::Job;
-use crate::daemon::fetch::{Errand, Step, Target};
+use crate::daemon::fetch::{FetchTarget, FetchTask, TaskStep};
 use crate::daemon::upstream::addresses;
 use crate::daemon::world::World;
 use crate::proto::dc;
@@ -59,18 +59,18 @@ pub fn fetch(page: usize, world: &mut World) {
     };
     // A list of our own machine may name our own machine; no other may lead us there.
     let is_ours = url.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    let fetch = Fetch::new(url.clone(), Via::Routes, PAGE_MAX, String::new());
-    world.order(Box::new(PageErrand { page, fetch, is_ours, text: Vec::new() }));
+    let fetch = HttpGet::new(url.clone(), FetchRoute::Routes, PAGE_MAX, String::new());
+    world.order(Box::new(DcListTask { page, fetch, is_ours, text: Vec::new() }));
 }
 
-struct PageErrand {
+struct DcListTask {
     page: usize,
-    fetch: Fetch,
+    fetch: HttpGet,
     is_ours: bool,
     text: Vec<u8>,
 }
 
-impl PageErrand {
+impl DcListTask {
     fn addresses(&self) -> Vec<SocketAddr> {
         let text = String::from_utf8_lossy(&self.text);
         let listed = text.lines().filter_map(dc::listed).filter(|(number, _)| *number == LISTED_DC);
@@ -85,8 +85,8 @@ impl PageErrand {
     }
 }
 
-impl Errand for PageErrand {
-    fn target(&self) -> Target {
+impl FetchTask for DcListTask {
+    fn target(&self) -> FetchTarget {
         self.fetch.target()
     }
 
@@ -95,12 +95,12 @@ impl Errand for PageErrand {
         self.fetch.question()
     }
 
-    fn take(&mut self, bytes: &[u8]) -> Step {
+    fn take(&mut self, bytes: &[u8]) -> TaskStep {
         let text = &mut self.text;
         self.fetch.take(bytes, &mut |piece| text.extend_from_slice(piece))
     }
 
-    fn end(&mut self) -> Step {
+    fn end(&mut self) -> TaskStep {
         self.fetch.end()
     }
 
@@ -152,12 +152,12 @@ mod tests {
     #[test]
     fn only_public_addresses_of_dc_203_are_taken_unless_the_page_is_ours() {
         let url = Url::parse("http://127.0.0.1/").unwrap();
-        let fetch = Fetch::new(url, Via::Native, 1, String::new());
+        let fetch = HttpGet::new(url, FetchRoute::Native, 1, String::new());
         let text = b"# x\nproxy_for 203 91.105.192.1:443;\nproxy_for 2 91.105.192.2:443;\n\
                      proxy_for 203 127.0.0.1:1;\nproxy_for 203 10.0.0.1:1;\n\
                      proxy_for 203 [::1]:1;\nproxy_for 203 [fd00::1]:1;\n\
                      proxy_for 203 91.105.192.1:443;\n";
-        let mut errand = PageErrand { page: 0, fetch, is_ours: false, text: text.to_vec() };
+        let mut errand = DcListTask { page: 0, fetch, is_ours: false, text: text.to_vec() };
         assert_eq!(errand.addresses(), ["91.105.192.1:443".parse().unwrap()]);
         errand.is_ours = true;
         assert_eq!(errand.addresses().len(), 5);

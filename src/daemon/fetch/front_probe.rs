@@ -4,47 +4,47 @@
 
 use std::time::Duration;
 
-use crate::accounts::users::{Change, HostId};
-use crate::daemon::fetch::connection::{Place, Via};
+use crate::accounts::users::{HostId, ReloadChange};
+use crate::daemon::fetch::connection::{FetchRoute, HostOrAddr};
 use crate::daemon::fetch::schedule::Job;
-use crate::daemon::fetch::{Errand, Sight, Step, Target};
+use crate::daemon::fetch::{FetchTarget, FetchTask, TaskStep, WireEvent};
 use crate::daemon::world::World;
 use crate::io::clock::Tick;
-use crate::mimicry::profile::Look;
+use crate::mimicry::profile::FrontSample;
 use crate::proto::chrome_hello::{self, ChromeHello};
 use crate::proto::proxy_header;
-use crate::proto::server_flight::{Oddity, Progress, ServerFlight};
+use crate::proto::server_flight::{FlightFault, FlightProgress, ServerFlight};
 
 /// How far the looks have come, per host.
-pub struct Scouts {
-    states: Vec<State>,
+pub struct FrontProbes {
+    states: Vec<ProbeState>,
 }
 
 #[derive(Clone, Default)]
-struct State {
+struct ProbeState {
     /// Looks of the present round so far.
     looks: u32,
     /// What the log has said of this host already.
-    told: Vec<Advice>,
+    told: Vec<FrontAdvice>,
 }
 
-impl Scouts {
+impl FrontProbes {
     /// No look has been taken yet.
     pub fn new(hosts: usize) -> Self {
-        Self { states: vec![State::default(); hosts] }
+        Self { states: vec![ProbeState::default(); hosts] }
     }
 
     /// Begins anew with a host, which may be one more than before.
     fn renew(&mut self, host: HostId) {
         let hosts = self.states.len().max(host.index() + 1);
-        self.states.resize(hosts, State::default());
+        self.states.resize(hosts, ProbeState::default());
         if let Some(state) = self.states.get_mut(host.index()) {
-            *state = State::default();
+            *state = ProbeState::default();
         }
     }
 
     /// `true` = this has not been said before.
-    fn tell(&mut self, host: HostId, advice: Advice) -> bool {
+    fn tell(&mut self, host: HostId, advice: FrontAdvice) -> bool {
         let Some(state) = self.states.get_mut(host.index()) else { return false };
         let is_news = !state.told.contains(&advice);
         if is_news {
@@ -72,7 +72,7 @@ fn plan_for(hosts: &[HostId], world: &mut World) {
 
 /// Looks anew: at every host when strangers are led elsewhere now, otherwise at those that are
 /// new. Returns the jobs that are not there any more.
-pub fn reload(is_elsewhere: bool, change: &Change, world: &mut World) -> Vec<Job> {
+pub fn reload(is_elsewhere: bool, change: &ReloadChange, world: &mut World) -> Vec<Job> {
     let new: Vec<HostId> = match is_elsewhere {
         true => world.users.hosts().collect(),
         false => change.new_hosts.clone(),
@@ -98,22 +98,22 @@ pub fn look(host: HostId, world: &mut World) {
     let name = world.users.host_name(host);
     let hello = chrome_hello::write(name, offered, &mut |bytes| drbg.fill(bytes));
     let (site, port) = world.site(host);
-    let errand = LookErrand {
+    let errand = FrontProbeTask {
         host,
-        place: Place::Named { host: site, port },
+        place: HostOrAddr::Named { host: site, port },
         has_header: world.settings.front.proxy_protocol,
         offered,
         flight: ServerFlight::new(hello.session_id),
         hello,
         answered_us: None,
-        outcome: Ok(Progress::More),
+        outcome: Ok(FlightProgress::More),
     };
     world.order(Box::new(errand));
 }
 
-struct LookErrand {
+struct FrontProbeTask {
     host: HostId,
-    place: Place,
+    place: HostOrAddr,
     /// The site expects a PROXY protocol header.
     has_header: bool,
     offered: [u16; 3],
@@ -121,12 +121,12 @@ struct LookErrand {
     flight: ServerFlight,
     /// When the ServerHello was whole.
     answered_us: Option<u64>,
-    outcome: Result<Progress, Oddity>,
+    outcome: Result<FlightProgress, FlightFault>,
 }
 
-impl Errand for LookErrand {
-    fn target(&self) -> Target {
-        Target { place: self.place.clone(), tls: None, via: Via::Front }
+impl FetchTask for FrontProbeTask {
+    fn target(&self) -> FetchTarget {
+        FetchTarget { place: self.place.clone(), tls: None, via: FetchRoute::Front }
     }
 
     fn open(&mut self) -> Vec<u8> {
@@ -134,9 +134,9 @@ impl Errand for LookErrand {
         [header, &self.hello.wire].concat()
     }
 
-    fn watch(&mut self, sight: Sight<'_>, at_us: u64) {
-        let Sight::Bytes(bytes) = sight else { return };
-        if self.outcome == Ok(Progress::More) {
+    fn watch(&mut self, sight: WireEvent<'_>, at_us: u64) {
+        let WireEvent::Bytes(bytes) = sight else { return };
+        if self.outcome == Ok(FlightProgress::More) {
             self.outcome = self.flight.take(bytes);
         }
         if self.answered_us.is_none() && self.flight.choice().is_some() {
@@ -144,20 +144,20 @@ impl Errand for LookErrand {
         }
         if at_us > LOOK_MAX_US && !self.flight.may_end() {
             // However steadily it trickles.
-            self.outcome = self.outcome.and(Ok(Progress::Enough));
+            self.outcome = self.outcome.and(Ok(FlightProgress::Enough));
         }
     }
 
-    fn take(&mut self, _bytes: &[u8]) -> Step {
+    fn take(&mut self, _bytes: &[u8]) -> TaskStep {
         match self.outcome {
-            Ok(Progress::More) => Step::More,
-            Ok(Progress::Enough) => Step::Done,
-            Err(oddity) => Step::Failed(describe(oddity)),
+            Ok(FlightProgress::More) => TaskStep::More,
+            Ok(FlightProgress::Enough) => TaskStep::Done,
+            Err(oddity) => TaskStep::Failed(describe(oddity)),
         }
     }
 
-    fn end(&mut self) -> Step {
-        Step::Done
+    fn end(&mut self) -> TaskStep {
+        TaskStep::Done
     }
 
     fn patience_ms(&self) -> Option<u64> {
@@ -177,7 +177,7 @@ impl Errand for LookErrand {
                 report(
                     world,
                     host,
-                    Look { offered, choice, flight, delay_us },
+                    FrontSample { offered, choice, flight, delay_us },
                     self.flight.records(),
                 );
             }
@@ -203,7 +203,7 @@ impl Errand for LookErrand {
 }
 
 /// Keeps a look, and says so when it changes our answers.
-fn report(world: &mut World, host: HostId, look: Look, records: usize) {
+fn report(world: &mut World, host: HostId, look: FrontSample, records: usize) {
     let name = shown(world, host);
     let profile = world.profiles.of_mut(host);
     let is_news = profile.latest().is_none_or(|latest| latest.choice != look.choice);
@@ -222,13 +222,13 @@ fn report(world: &mut World, host: HostId, look: Look, records: usize) {
     } else {
         log::debug!("{line}");
     }
-    if !look.choice.hybrid && world.scouts.tell(host, Advice::NoHybrid) {
+    if !look.choice.hybrid && world.scouts.tell(host, FrontAdvice::NoHybrid) {
         log::info!(
             "event=site-advice host={name} hint=\"the site does not speak X25519MLKEM768, so our \
              answers do not either; censors suspect such sites more: prefer one that does\""
         );
     }
-    if records > 1 && world.scouts.tell(host, Advice::ManyRecords) {
+    if records > 1 && world.scouts.tell(host, FrontAdvice::ManyRecords) {
         log::info!(
             "event=site-advice host={name} hint=\"the site sends its certificate in {records} \
              records, and clients bear only one: a site that sends one is a better likeness\""
@@ -237,10 +237,12 @@ fn report(world: &mut World, host: HostId, look: Look, records: usize) {
 }
 
 /// Tells the operator once what is wrong with a site.
-fn warn(world: &mut World, host: HostId, oddity: Oddity) {
+fn warn(world: &mut World, host: HostId, oddity: FlightFault) {
     let (advice, hint) = match oddity {
-        Oddity::OldTls => (Advice::OldTls, "does not speak TLS 1.3, and every answer of ours does"),
-        Oddity::Retry => (Advice::Retry, "speaks neither X25519MLKEM768 nor x25519"),
+        FlightFault::OldTls => {
+            (FrontAdvice::OldTls, "does not speak TLS 1.3, and every answer of ours does")
+        }
+        FlightFault::Retry => (FrontAdvice::Retry, "speaks neither X25519MLKEM768 nor x25519"),
         _ => return,
     };
     if world.scouts.tell(host, advice) {
@@ -250,13 +252,13 @@ fn warn(world: &mut World, host: HostId, oddity: Oddity) {
 }
 
 /// In words.
-pub fn describe(oddity: Oddity) -> String {
+pub fn describe(oddity: FlightFault) -> String {
     match oddity {
-        Oddity::NotTls => "this is no TLS server".to_owned(),
-        Oddity::Alert(code) => format!("the site refuses with TLS alert {code}"),
-        Oddity::OldTls => "the site does not speak TLS 1.3".to_owned(),
-        Oddity::Retry => "the site speaks neither X25519MLKEM768 nor x25519".to_owned(),
-        Oddity::Malformed => "the site says what no TLS 1.3 server says".to_owned(),
+        FlightFault::NotTls => "this is no TLS server".to_owned(),
+        FlightFault::Alert(code) => format!("the site refuses with TLS alert {code}"),
+        FlightFault::OldTls => "the site does not speak TLS 1.3".to_owned(),
+        FlightFault::Retry => "the site speaks neither X25519MLKEM768 nor x25519".to_owned(),
+        FlightFault::Malformed => "the site says what no TLS 1.3 server says".to_owned(),
     }
 }
 
@@ -267,7 +269,7 @@ fn shown(world: &World, host: HostId) -> String {
 
 /// What an operator should know about a site.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Advice {
+enum FrontAdvice {
     OldTls,
     Retry,
     NoHybrid,

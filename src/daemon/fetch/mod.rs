@@ -1,7 +1,7 @@
 //! Everything that is fetched from the outside: lists, Telegram's addresses, looks at origins.
 //! A few at a time beside the sessions, each with a deadline, none ever in anybody's way.
 //!
-//! An [`Errand`] knows what to say and what to make of the answer; `line.rs` knows the way;
+//! An [`FetchTask`] knows what to say and what to make of the answer; `line.rs` knows the way;
 //! `agenda.rs` says what is due. To add a kind: implement the trait, give it a
 //! [`Job`]. Commands run theirs without the daemon, see `alone.rs`.
 
@@ -18,18 +18,18 @@ mod task_run;
 #[cfg(feature = "tls")]
 pub mod tls_client;
 
-use crate::daemon::fetch::connection::{Place, Via};
+use crate::daemon::fetch::connection::{FetchRoute, HostOrAddr};
 use crate::daemon::fetch::schedule::Job;
-use crate::daemon::fetch::task_run::Trip;
+use crate::daemon::fetch::task_run::TaskRun;
 use crate::daemon::session::Readiness;
 use crate::daemon::world::World;
 use crate::io::clock::Tick;
 use crate::io::wire::MioNet;
 
 /// One thing to fetch. Bytes in, bytes out; no socket.
-pub trait Errand {
+pub trait FetchTask {
     /// Where to go.
-    fn target(&self) -> Target;
+    fn target(&self) -> FetchTarget;
 
     /// What to say before everything else, TLS included; rarely anything.
     fn preface(&self) -> Vec<u8> {
@@ -40,15 +40,15 @@ pub trait Errand {
     fn open(&mut self) -> Vec<u8>;
 
     /// Bytes have come.
-    fn take(&mut self, bytes: &[u8]) -> Step;
+    fn take(&mut self, bytes: &[u8]) -> TaskStep;
 
     /// The peer has said its last byte.
-    fn end(&mut self) -> Step;
+    fn end(&mut self) -> TaskStep;
 
     /// The connection is being made (`Start`), stands, or has brought these bytes, TLS still
     /// around them; for those who look at how a site answers.
     /// `at_us` counts microseconds since the latest `Start`.
-    fn watch(&mut self, _sight: Sight<'_>, _at_us: u64) {}
+    fn watch(&mut self, _sight: WireEvent<'_>, _at_us: u64) {}
 
     /// What of the agenda it does; it is dropped when that is forgotten.
     fn job(&self) -> Option<Job> {
@@ -66,7 +66,7 @@ pub trait Errand {
 }
 
 /// What an errand may watch.
-pub enum Sight<'a> {
+pub enum WireEvent<'a> {
     /// The connection is being made from now on.
     Start,
     /// Bytes as they came from the socket.
@@ -76,23 +76,23 @@ pub enum Sight<'a> {
 }
 
 /// Where an errand goes.
-pub struct Target {
+pub struct FetchTarget {
     /// Host and port.
-    pub place: Place,
+    pub place: HostOrAddr,
     /// The name that the certificate must have; `None` = no TLS.
     pub tls: Option<String>,
     /// By which way.
-    pub via: Via,
+    pub via: FetchRoute,
 }
 
 /// What an errand wants next.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum TaskStep {
     /// More bytes.
     More,
     /// Nothing: it has what it wanted.
     Done,
-    /// A new line, to its new [`Errand::target`].
+    /// A new line, to its new [`FetchTask::target`].
     Again,
     /// Nothing: there is no use in it. Says why.
     Failed(String),
@@ -100,16 +100,16 @@ pub enum Step {
 
 /// The errands that run.
 #[derive(Default)]
-pub struct Errands {
-    running: [Option<Running>; MOST_ERRANDS],
+pub struct TaskRunner {
+    running: [Option<RunningTask>; MOST_ERRANDS],
 }
 
-struct Running {
-    errand: Box<dyn Errand>,
-    trip: Trip,
+struct RunningTask {
+    errand: Box<dyn FetchTask>,
+    trip: TaskRun,
 }
 
-impl Errands {
+impl TaskRunner {
     /// Notes what the poller says about a line.
     pub fn on_ready(&mut self, place: usize, fresh: Readiness) {
         if let Some(Some(running)) = self.running.get_mut(place) {
@@ -136,10 +136,10 @@ impl Errands {
             if self.running[place].is_none()
                 && let Some(errand) = world.errands.pop_front()
             {
-                let trip = Trip::start(&*errand, base + place, world);
-                self.running[place] = Some(Running { errand, trip });
+                let trip = TaskRun::start(&*errand, base + place, world);
+                self.running[place] = Some(RunningTask { errand, trip });
             }
-            let Some(Running { errand, trip }) = &mut self.running[place] else { continue };
+            let Some(RunningTask { errand, trip }) = &mut self.running[place] else { continue };
             let Some(outcome) = trip.turn(&mut **errand, world, net) else { continue };
             if let Some(running) = self.running[place].take() {
                 running.errand.settle(outcome, world);
@@ -149,7 +149,7 @@ impl Errands {
 
     /// Drops the errands of jobs that were forgotten, running or waiting, without a word to them.
     pub fn cancel(&mut self, gone: &[Job], world: &mut World) {
-        let is_gone = |errand: &dyn Errand| errand.job().is_some_and(|job| gone.contains(&job));
+        let is_gone = |errand: &dyn FetchTask| errand.job().is_some_and(|job| gone.contains(&job));
         for place in &mut self.running {
             if place.as_ref().is_some_and(|running| is_gone(&*running.errand)) {
                 *place = None;

@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use crate::daemon::fetch::connection::Via;
-use crate::daemon::fetch::http_get::Fetch;
+use crate::daemon::fetch::connection::FetchRoute;
+use crate::daemon::fetch::http_get::HttpGet;
 use crate::daemon::fetch::schedule::Job;
-use crate::daemon::fetch::{Errand, Sight, Step, Target};
+use crate::daemon::fetch::{FetchTarget, FetchTask, TaskStep, WireEvent};
 use crate::daemon::world::World;
 use crate::io::clock::Tick;
 use crate::mimicry::calibrate::Fit;
-use crate::mimicry::page_timing::Visit;
+use crate::mimicry::page_timing::PageTiming;
 use crate::mimicry::shaper::Pace;
 
 /// Puts the pages on the agenda. Without a shape there is no pace to learn.
@@ -36,22 +36,22 @@ pub fn reload(world: &mut World) -> Vec<Job> {
 pub fn visit(page: usize, world: &mut World) {
     let Some(url) = world.settings.raids.pages.get(page) else { return };
     let (host, url) = (url.host.clone(), url.clone());
-    let fetch = Fetch::new(url, Via::Native, PAGE_MAX, String::new());
-    let (visit, is_heard) = (Visit::default(), false);
-    world.order(Box::new(VisitErrand { page, host, fetch, visit, is_heard }));
+    let fetch = HttpGet::new(url, FetchRoute::Native, PAGE_MAX, String::new());
+    let (visit, is_heard) = (PageTiming::default(), false);
+    world.order(Box::new(PageTimingTask { page, host, fetch, visit, is_heard }));
 }
 
-struct VisitErrand {
+struct PageTimingTask {
     page: usize,
     host: String,
-    fetch: Fetch,
-    visit: Visit,
+    fetch: HttpGet,
+    visit: PageTiming,
     /// The server, whose certificate is good, has begun to answer.
     is_heard: bool,
 }
 
-impl Errand for VisitErrand {
-    fn target(&self) -> Target {
+impl FetchTask for PageTimingTask {
+    fn target(&self) -> FetchTarget {
         self.fetch.target()
     }
 
@@ -59,21 +59,21 @@ impl Errand for VisitErrand {
         self.fetch.question()
     }
 
-    fn watch(&mut self, sight: Sight<'_>, at_us: u64) {
+    fn watch(&mut self, sight: WireEvent<'_>, at_us: u64) {
         match sight {
             // After a redirect it is another server that counts.
-            Sight::Start => (self.visit, self.is_heard) = (Visit::default(), false),
-            Sight::Bytes(bytes) => self.visit.take(bytes, at_us),
-            Sight::Sent => self.visit.sent(),
+            WireEvent::Start => (self.visit, self.is_heard) = (PageTiming::default(), false),
+            WireEvent::Bytes(bytes) => self.visit.take(bytes, at_us),
+            WireEvent::Sent => self.visit.sent(),
         }
     }
 
-    fn take(&mut self, bytes: &[u8]) -> Step {
+    fn take(&mut self, bytes: &[u8]) -> TaskStep {
         self.is_heard = true;
         self.fetch.take(bytes, &mut |_| {})
     }
 
-    fn end(&mut self) -> Step {
+    fn end(&mut self) -> TaskStep {
         self.fetch.end()
     }
 

@@ -2,7 +2,7 @@
 //! sooner, and never at the very same moment as everybody else.
 
 use crate::accounts::users::HostId;
-use crate::daemon::fetch::ip_lists::Which;
+use crate::daemon::fetch::ip_lists::ListKind;
 use crate::io::clock::Tick;
 use crate::util::drbg::Drbg;
 
@@ -12,7 +12,7 @@ pub enum Job {
     /// The page of Telegram's list of addresses with this number.
     DcPage(usize),
     /// The source with this number of a list.
-    List(Which, usize),
+    IpList(ListKind, usize),
     /// A look at the site of this host.
     Look(HostId),
     /// A visit to the page with this number.
@@ -22,20 +22,20 @@ pub enum Job {
 
 /// All jobs and when they are due. Empty when nothing is configured, and then nothing ever wakes.
 #[derive(Default)]
-pub struct Agenda {
-    entries: Vec<Entry>,
+pub struct Schedule {
+    entries: Vec<ScheduledJob>,
 }
 
-struct Entry {
+struct ScheduledJob {
     job: Job,
     due: Option<Tick>,
     failures: u32,
 }
 
-impl Agenda {
+impl Schedule {
     /// Adds a job that is due at `at`.
     pub fn add(&mut self, job: Job, at: Tick) {
-        self.entries.push(Entry { job, due: Some(at), failures: 0 });
+        self.entries.push(ScheduledJob { job, due: Some(at), failures: 0 });
     }
 
     /// Forgets jobs; gives back what was there and when it was due (`None` = under way).
@@ -63,7 +63,7 @@ impl Agenda {
         self.entries.iter().filter_map(|entry| entry.due).min()
     }
 
-    /// A job that is due; it is not again before it is [`Agenda::done`].
+    /// A job that is due; it is not again before it is [`Schedule::done`].
     pub fn next(&mut self, now: Tick) -> Option<Job> {
         let entry = self.entries.iter_mut().find(|e| e.due.is_some_and(|due| due <= now))?;
         entry.due = None;
@@ -96,7 +96,7 @@ mod tests {
     const JOB: Job = Job::DcPage(0);
 
     /// How long the job waits after an outcome.
-    fn wait(agenda: &mut Agenda, well: bool, drbg: &mut Drbg) -> u64 {
+    fn wait(agenda: &mut Schedule, well: bool, drbg: &mut Drbg) -> u64 {
         agenda.done(JOB, well, HOUR_MS, Tick(0), drbg);
         agenda.due().unwrap().0
     }
@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn a_job_comes_once_per_period_and_sooner_after_a_failure() {
         let mut drbg = Drbg::new([7; 48]);
-        let mut agenda = Agenda::default();
+        let mut agenda = Schedule::default();
         assert_eq!(agenda.due(), None);
         agenda.add(JOB, Tick(5));
         assert_eq!(agenda.next(Tick(4)), None);
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_forgotten_job_never_comes_and_a_hastened_one_sooner() {
-        let mut agenda = Agenda::default();
+        let mut agenda = Schedule::default();
         for page in 0..3 {
             agenda.add(Job::DcPage(page), Tick(10 * page as u64));
         }
@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn a_short_period_bounds_the_retry_too() {
         let mut drbg = Drbg::new([7; 48]);
-        let mut agenda = Agenda::default();
+        let mut agenda = Schedule::default();
         agenda.add(JOB, Tick(0));
         agenda.done(JOB, false, 1_000, Tick(0), &mut drbg);
         assert!(agenda.due().unwrap().0 <= 1_100);

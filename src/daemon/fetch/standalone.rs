@@ -10,10 +10,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use mio::{Events, Poll};
 
 use crate::config::settings::Settings;
-use crate::daemon::fetch::Errand;
-use crate::daemon::fetch::task_run::Trip;
-use crate::daemon::resolver::dns_cache::Lookup;
-use crate::daemon::resolver::{Finding, Resolver};
+use crate::daemon::fetch::FetchTask;
+use crate::daemon::fetch::task_run::TaskRun;
+use crate::daemon::resolver::dns_cache::CachedAddrs;
+use crate::daemon::resolver::{LookupResult, Resolver};
 use crate::daemon::server;
 use crate::daemon::session::Readiness;
 use crate::daemon::session::dial;
@@ -22,7 +22,7 @@ use crate::io::clock::{Clock, Tick};
 use crate::io::wire::{MioNet, MioWire, Net};
 
 /// What a command has to go out with.
-pub struct Alone {
+pub struct Standalone {
     poll: Poll,
     clock: Clock,
     net: MioNet,
@@ -32,7 +32,7 @@ pub struct Alone {
 }
 
 /// A datagram that came back.
-pub struct Answer<'a> {
+pub struct DatagramReply<'a> {
     /// Its bytes, [`DATAGRAM`] at most.
     pub packet: &'a [u8],
     /// When the question left by our clock, since 1970.
@@ -42,9 +42,9 @@ pub struct Answer<'a> {
 }
 
 /// Whom an event or a name is for.
-type Heed<'a> = &'a mut dyn FnMut(usize, Readiness);
+type EventSink<'a> = &'a mut dyn FnMut(usize, Readiness);
 
-impl Alone {
+impl Standalone {
     /// Nothing is asked yet. No listener is opened; those of the settings count as our own.
     ///
     /// # Errors
@@ -77,20 +77,20 @@ impl Alone {
     /// errand has learned is in the errand. Those that are not over after `limit` have failed.
     pub fn run(
         &mut self,
-        errands: &mut [&mut dyn Errand],
+        errands: &mut [&mut dyn FetchTask],
         limit: Duration,
     ) -> Vec<Result<(), String>> {
         let until = self.from_now(limit);
         let mut outcomes: Vec<_> = errands.iter().map(|_| Err(LATE.to_owned())).collect();
         let mut waiting = errands.iter_mut().zip(&mut outcomes);
-        let mut places: Vec<Option<(Trip, _, _)>> = (0..PLACES).map(|_| None).collect();
+        let mut places: Vec<Option<(TaskRun, _, _)>> = (0..PLACES).map(|_| None).collect();
         loop {
             let mut busy = false;
             for (token, place) in places.iter_mut().enumerate() {
                 if place.is_none()
                     && let Some((errand, outcome)) = waiting.next()
                 {
-                    let trip = Trip::start(&**errand, token, &self.world);
+                    let trip = TaskRun::start(&**errand, token, &self.world);
                     *place = Some((trip, errand, outcome));
                 }
                 let Some((trip, errand, outcome)) = place else { continue };
@@ -100,8 +100,8 @@ impl Alone {
                 }
             }
             let trips = || places.iter().flatten().map(|(trip, ..)| trip);
-            busy |= trips().any(Trip::is_awake);
-            let due = if busy { Some(self.world.now) } else { trips().map(Trip::due).min() };
+            busy |= trips().any(TaskRun::is_awake);
+            let due = if busy { Some(self.world.now) } else { trips().map(TaskRun::due).min() };
             let Some(due) = due.filter(|_| self.world.now < until) else { break };
             self.wait(due.min(until), &mut |token, fresh| {
                 if let Some(Some((trip, ..))) = places.get_mut(token) {
@@ -123,9 +123,9 @@ impl Alone {
             let mut is_over = true;
             for (host, found) in hosts.iter().zip(&mut found).filter(|(_, found)| found.is_none()) {
                 match self.world.names.lookup(host, 0, self.world.now) {
-                    Lookup::Found(ips) => *found = Some(ips.to_vec()),
-                    Lookup::Failed => *found = Some(Vec::new()),
-                    Lookup::Pending => is_over = false,
+                    CachedAddrs::Found(ips) => *found = Some(ips.to_vec()),
+                    CachedAddrs::Failed => *found = Some(Vec::new()),
+                    CachedAddrs::Pending => is_over = false,
                 }
             }
             if is_over || self.world.now >= until {
@@ -145,7 +145,7 @@ impl Alone {
         to: SocketAddr,
         question: &[u8],
         limit: Duration,
-        judge: &mut dyn FnMut(&Answer<'_>) -> bool,
+        judge: &mut dyn FnMut(&DatagramReply<'_>) -> bool,
     ) -> io::Result<bool> {
         let until = self.from_now(limit);
         let socket = self.net.datagrams(to, 0)?;
@@ -156,7 +156,7 @@ impl Alone {
             match socket.recv(&mut packet) {
                 Ok(count) => {
                     let packet = packet.get(..count).unwrap_or_default();
-                    if judge(&Answer { packet, asked, answered: since_1970() }) {
+                    if judge(&DatagramReply { packet, asked, answered: since_1970() }) {
                         return Ok(true);
                     }
                 }
@@ -199,7 +199,7 @@ impl Alone {
     }
 
     /// Waits for events until `until` at the latest, and hands them on.
-    pub fn wait(&mut self, until: Tick, heed: Heed<'_>) {
+    pub fn wait(&mut self, until: Tick, heed: EventSink<'_>) {
         // Whoever has been woken already must not wait for an event.
         let until = if self.resolve(heed) { self.world.now } else { until };
         let due = self.resolver.due().map_or(until, |due| due.min(until));
@@ -219,9 +219,9 @@ impl Alone {
     }
 
     /// Takes the resolver further and wakes those whose names were found; `true` = some were.
-    fn resolve(&mut self, heed: Heed<'_>) -> bool {
+    fn resolve(&mut self, heed: EventSink<'_>) -> bool {
         let mut has_news = false;
-        for Finding { name, addrs, ttl_s } in
+        for LookupResult { name, addrs, ttl_s } in
             self.resolver.turn(&mut self.world, &mut self.net, QUESTS)
         {
             has_news = true;

@@ -1,16 +1,16 @@
 //! An errand under way: its line, what has been said, and how long it may take. Whoever runs
 //! errands, the daemon or a command, has one of these beside each.
 
-use crate::daemon::fetch::connection::{Line, State};
-use crate::daemon::fetch::{Errand, Sight, Step};
+use crate::daemon::fetch::connection::{Connection, ConnectionState};
+use crate::daemon::fetch::{FetchTask, TaskStep, WireEvent};
 use crate::daemon::session::Readiness;
 use crate::daemon::world::World;
 use crate::io::clock::Tick;
 use crate::io::wire::MioNet;
 
 /// The way of one errand.
-pub struct Trip {
-    line: Line,
+pub struct TaskRun {
+    line: Connection,
     /// Events come with it.
     token: usize,
     opened: bool,
@@ -21,11 +21,11 @@ pub struct Trip {
     until: Tick,
 }
 
-impl Trip {
+impl TaskRun {
     /// Sets out; events come with `token`.
-    pub fn start(errand: &dyn Errand, token: usize, world: &World) -> Self {
+    pub fn start(errand: &dyn FetchTask, token: usize, world: &World) -> Self {
         let until = Tick(world.now.0 + TOTAL_MS);
-        let line = Line::new(errand.target(), token).with_preface(errand.preface());
+        let line = Connection::new(errand.target(), token).with_preface(errand.preface());
         let mut trip = Self { line, token, opened: false, awake: true, stale: until, until };
         trip.is_moving(errand, world);
         trip
@@ -56,7 +56,7 @@ impl Trip {
     /// Goes one bounded step further, if there is a reason to. `None` = it is not over.
     pub fn turn(
         &mut self,
-        errand: &mut dyn Errand,
+        errand: &mut dyn FetchTask,
         world: &mut World,
         net: &mut MioNet,
     ) -> Option<Result<(), String>> {
@@ -66,52 +66,57 @@ impl Trip {
             return None;
         }
         match self.step(errand, world, net) {
-            Step::More if late => Some(Err("too slow".to_owned())),
-            Step::More => {
+            TaskStep::More if late => Some(Err("too slow".to_owned())),
+            TaskStep::More => {
                 self.awake = self.line.has_more();
                 None
             }
-            Step::Again => {
+            TaskStep::Again => {
                 self.set_out(errand, world);
                 None
             }
-            Step::Done => Some(Ok(())),
-            Step::Failed(why) => Some(Err(why)),
+            TaskStep::Done => Some(Ok(())),
+            TaskStep::Failed(why) => Some(Err(why)),
         }
     }
 
     /// A new line, for an errand that was sent elsewhere.
-    fn set_out(&mut self, errand: &dyn Errand, world: &World) {
-        self.line = Line::new(errand.target(), self.token).with_preface(errand.preface());
+    fn set_out(&mut self, errand: &dyn FetchTask, world: &World) {
+        self.line = Connection::new(errand.target(), self.token).with_preface(errand.preface());
         (self.opened, self.awake) = (false, true);
         self.is_moving(errand, world);
     }
 
-    fn is_moving(&mut self, errand: &dyn Errand, world: &World) {
+    fn is_moving(&mut self, errand: &dyn FetchTask, world: &World) {
         let patience = world.settings.timeouts.http.as_millis() as u64;
         self.stale = Tick(world.now.0 + errand.patience_ms().unwrap_or(patience));
     }
 
     /// At most one read of a few kilobytes.
-    fn step(&mut self, errand: &mut dyn Errand, world: &mut World, net: &mut MioNet) -> Step {
+    fn step(
+        &mut self,
+        errand: &mut dyn FetchTask,
+        world: &mut World,
+        net: &mut MioNet,
+    ) -> TaskStep {
         let mut heard = Vec::new();
-        let mut watch = |sight: Sight<'_>, at_us: u64| errand.watch(sight, at_us);
+        let mut watch = |sight: WireEvent<'_>, at_us: u64| errand.watch(sight, at_us);
         let mut state = self.line.step(world, net, &mut heard, &mut watch);
-        if state == State::Open && !self.opened {
+        if state == ConnectionState::Open && !self.opened {
             self.opened = true;
             self.line.say(&errand.open());
-            let mut watch = |sight: Sight<'_>, at_us: u64| errand.watch(sight, at_us);
+            let mut watch = |sight: WireEvent<'_>, at_us: u64| errand.watch(sight, at_us);
             state = self.line.step(world, net, &mut heard, &mut watch);
             self.is_moving(errand, world);
         }
-        let mut step = Step::More;
+        let mut step = TaskStep::More;
         if !heard.is_empty() {
             self.is_moving(errand, world);
             step = errand.take(&heard);
         }
         match (step, state) {
-            (Step::More, State::Ended) => errand.end(),
-            (Step::More, State::Failed(why)) => Step::Failed(why),
+            (TaskStep::More, ConnectionState::Ended) => errand.end(),
+            (TaskStep::More, ConnectionState::Failed(why)) => TaskStep::Failed(why),
             (step, _) => step,
         }
     }

@@ -13,9 +13,9 @@ use crate::daemon::fetch::connection::Socket;
 
 /// The roots, made when first needed and forgotten when nobody holds them any more.
 #[derive(Default)]
-pub struct Trust(Weak<ClientConfig>);
+pub struct TlsRoots(Weak<ClientConfig>);
 
-impl Trust {
+impl TlsRoots {
     /// The built-in roots and those of a PEM file.
     ///
     /// # Errors
@@ -45,9 +45,9 @@ impl Trust {
 }
 
 /// One TLS connection.
-pub struct Secure(ClientConnection);
+pub struct TlsClient(ClientConnection);
 
-impl Secure {
+impl TlsClient {
     /// A connection that has said nothing; `host` is what the certificate must be for. With
     /// `is_http` its hello says that HTTP follows.
     ///

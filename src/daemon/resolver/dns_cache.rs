@@ -8,14 +8,14 @@ use crate::io::clock::Tick;
 
 /// The cache and who waits for it.
 #[derive(Default)]
-pub struct Names {
+pub struct DnsCache {
     /// The least recently used first.
-    known: Vec<Known>,
+    known: Vec<CachedName>,
     wanted: VecDeque<String>,
-    waiting: Vec<Wait>,
+    waiting: Vec<PendingName>,
 }
 
-struct Known {
+struct CachedName {
     name: String,
     /// Empty = the name is known to have none.
     addrs: Vec<IpAddr>,
@@ -23,14 +23,14 @@ struct Known {
 }
 
 /// A name that is being looked for, and the tokens of those who want to know.
-struct Wait {
+struct PendingName {
     name: String,
     tokens: Vec<usize>,
 }
 
-/// The answer of [`Names::lookup`].
+/// The answer of [`DnsCache::lookup`].
 #[derive(Debug, PartialEq, Eq)]
-pub enum Lookup<'a> {
+pub enum CachedAddrs<'a> {
     /// At least one address.
     Found(&'a [IpAddr]),
     /// The caller will be woken by its token.
@@ -39,15 +39,15 @@ pub enum Lookup<'a> {
     Failed,
 }
 
-impl Names {
+impl DnsCache {
     /// What is known of a name. When nothing is, it is asked for, and the token is remembered.
-    pub fn lookup(&mut self, name: &str, token: usize, now: Tick) -> Lookup<'_> {
+    pub fn lookup(&mut self, name: &str, token: usize, now: Tick) -> CachedAddrs<'_> {
         self.known.retain(|known| known.until > now);
         if let Some(at) = self.known.iter().position(|known| known.name == name) {
             self.known[at..].rotate_left(1);
             return match self.known.last().map(|known| known.addrs.as_slice()) {
-                None | Some([]) => Lookup::Failed,
-                Some(addrs) => Lookup::Found(addrs),
+                None | Some([]) => CachedAddrs::Failed,
+                Some(addrs) => CachedAddrs::Found(addrs),
             };
         }
         match self.waiting.iter_mut().find(|wait| wait.name == name) {
@@ -55,10 +55,10 @@ impl Names {
             Some(wait) => wait.tokens.push(token),
             None => {
                 self.wanted.push_back(name.to_owned());
-                self.waiting.push(Wait { name: name.to_owned(), tokens: vec![token] });
+                self.waiting.push(PendingName { name: name.to_owned(), tokens: vec![token] });
             }
         }
-        Lookup::Pending
+        CachedAddrs::Pending
     }
 
     /// Forgets what is known, and asks anew for what is being waited for: somebody else answers
@@ -98,7 +98,7 @@ impl Names {
         if self.known.len() >= MOST {
             self.known.remove(0);
         }
-        self.known.push(Known { name: name.to_owned(), addrs, until });
+        self.known.push(CachedName { name: name.to_owned(), addrs, until });
         match self.waiting.iter().position(|wait| wait.name == name) {
             Some(at) => self.waiting.swap_remove(at).tokens,
             None => Vec::new(),
@@ -120,50 +120,50 @@ mod tests {
 
     #[test]
     fn a_name_is_asked_for_once_and_wakes_all_who_wait() {
-        let mut names = Names::default();
-        assert_eq!(names.lookup("a", 1, Tick(0)), Lookup::Pending);
-        assert_eq!(names.lookup("a", 2, Tick(0)), Lookup::Pending);
-        assert_eq!(names.lookup("b", 2, Tick(0)), Lookup::Pending);
-        assert_eq!(names.lookup("a", 2, Tick(0)), Lookup::Pending);
+        let mut names = DnsCache::default();
+        assert_eq!(names.lookup("a", 1, Tick(0)), CachedAddrs::Pending);
+        assert_eq!(names.lookup("a", 2, Tick(0)), CachedAddrs::Pending);
+        assert_eq!(names.lookup("b", 2, Tick(0)), CachedAddrs::Pending);
+        assert_eq!(names.lookup("a", 2, Tick(0)), CachedAddrs::Pending);
         assert_eq!(names.next_wanted().as_deref(), Some("a"));
         assert_eq!(names.next_wanted().as_deref(), Some("b"));
         assert_eq!(names.next_wanted(), None);
         assert_eq!(names.answer("a", vec![HOME], 60, Tick(1)), [1, 2]);
-        assert_eq!(names.lookup("a", 3, Tick(2)), Lookup::Found(&[HOME]));
-        assert_eq!(names.lookup("a", 3, Tick(60_001)), Lookup::Pending);
+        assert_eq!(names.lookup("a", 3, Tick(2)), CachedAddrs::Found(&[HOME]));
+        assert_eq!(names.lookup("a", 3, Tick(60_001)), CachedAddrs::Pending);
     }
 
     #[test]
     fn a_failure_is_remembered_for_five_seconds_and_an_absence_for_thirty() {
-        let mut names = Names::default();
+        let mut names = DnsCache::default();
         for (ttl_s, kept_ms) in [(0, 5_000), (30, 30_000), (86_400, 30_000)] {
             names.lookup("a", 1, Tick(0));
             names.answer("a", vec![], ttl_s, Tick(0));
-            assert_eq!(names.lookup("a", 1, Tick(kept_ms - 1)), Lookup::Failed);
-            assert_eq!(names.lookup("a", 1, Tick(kept_ms)), Lookup::Pending);
+            assert_eq!(names.lookup("a", 1, Tick(kept_ms - 1)), CachedAddrs::Failed);
+            assert_eq!(names.lookup("a", 1, Tick(kept_ms)), CachedAddrs::Pending);
         }
     }
 
     #[test]
     fn a_ttl_is_at_least_five_seconds_and_at_most_an_hour() {
-        let mut names = Names::default();
+        let mut names = DnsCache::default();
         for (ttl_s, kept_ms) in [(0, 5_000), (60, 60_000), (u32::MAX, 3_600_000)] {
             names.answer("a", vec![HOME], ttl_s, Tick(0));
-            assert_eq!(names.lookup("a", 1, Tick(kept_ms - 1)), Lookup::Found(&[HOME]));
-            assert_eq!(names.lookup("a", 1, Tick(kept_ms)), Lookup::Pending);
+            assert_eq!(names.lookup("a", 1, Tick(kept_ms - 1)), CachedAddrs::Found(&[HOME]));
+            assert_eq!(names.lookup("a", 1, Tick(kept_ms)), CachedAddrs::Pending);
         }
     }
 
     #[test]
     fn the_cache_is_bounded_and_the_least_recently_used_name_leaves() {
-        let mut names = Names::default();
+        let mut names = DnsCache::default();
         for i in 0..MOST {
             names.answer(&i.to_string(), vec![HOME], 60, Tick(0));
         }
-        assert_eq!(names.lookup("0", 1, Tick(1)), Lookup::Found(&[HOME]));
+        assert_eq!(names.lookup("0", 1, Tick(1)), CachedAddrs::Found(&[HOME]));
         names.answer("new", vec![HOME], 60, Tick(1));
         assert_eq!(names.known.len(), MOST);
-        assert_eq!(names.lookup("0", 1, Tick(1)), Lookup::Found(&[HOME]));
-        assert_eq!(names.lookup("1", 1, Tick(1)), Lookup::Pending);
+        assert_eq!(names.lookup("0", 1, Tick(1)), CachedAddrs::Found(&[HOME]));
+        assert_eq!(names.lookup("1", 1, Tick(1)), CachedAddrs::Pending);
     }
 }

@@ -2,61 +2,63 @@
 //! looks the server's own name up where it has one.
 
 use crate::config::settings::DnsSettings;
-use crate::daemon::fetch::Target;
-use crate::daemon::fetch::connection::{Line, Place as Way, State, Via};
-use crate::daemon::resolver::lookup::Quest;
-use crate::daemon::resolver::plain::{Desk, Memory, Plain};
-use crate::daemon::resolver::secure::{Deed, Secure, Told};
-use crate::daemon::resolver::system::System;
-use crate::daemon::resolver::{GRACE_MS, Place};
+use crate::daemon::fetch::FetchTarget;
+use crate::daemon::fetch::connection::{
+    Connection, ConnectionState, FetchRoute, HostOrAddr as Way,
+};
+use crate::daemon::resolver::lookup::Lookup;
+use crate::daemon::resolver::plain::{PlainQuery, QueryContext, ServerStats};
+use crate::daemon::resolver::secure::{ConnectionAction, EncryptedServer, QueryResult};
+use crate::daemon::resolver::system::SystemFiles;
+use crate::daemon::resolver::{GRACE_MS, LookupSlot};
 use crate::daemon::session::Readiness;
 use crate::daemon::session::dial;
 use crate::daemon::world::World;
 use crate::io::clock::Tick;
 use crate::io::wire::MioNet;
-use crate::proto::dns::Kind;
+use crate::proto::dns::RecordType;
 
 /// The one server that is asked, and the one connection to it.
-pub struct Encrypted {
-    secure: Secure,
-    line: Option<Line>,
+pub struct EncryptedResolver {
+    secure: EncryptedServer,
+    line: Option<Connection>,
     /// Plain bytes of an answer that is not complete yet.
     inbox: Vec<u8>,
     /// The search for the server's own addresses.
-    boot: Option<(Quest, Plain)>,
+    boot: Option<(Lookup, PlainQuery)>,
     woken: bool,
 }
 
 /// The searches' surroundings, and the tokens of the two sockets here.
-pub struct Around<'a> {
+pub struct EncryptedContext<'a> {
     /// The rest of the daemon.
     pub world: &'a mut World,
     /// Where sockets come from.
     pub net: &'a mut MioNet,
     /// Whom to ask for the server's own name.
-    pub system: &'a mut System,
+    pub system: &'a mut SystemFiles,
     /// What is known of them.
-    pub memory: &'a mut Memory,
+    pub memory: &'a mut ServerStats,
     /// The token of the connection; the one that follows is for the search.
     pub token: usize,
 }
 
-impl Encrypted {
+impl EncryptedResolver {
     /// `None` = the settings name no such server.
     pub fn new(settings: &DnsSettings) -> Option<Self> {
-        let secure = Secure::new(settings)?;
+        let secure = EncryptedServer::new(settings)?;
         Some(Self { secure, line: None, inbox: Vec::new(), boot: None, woken: false })
     }
 
     /// Takes a name for the search at a place.
-    pub fn ask(&mut self, place: Place, name: &str) {
-        self.secure.ask(place, Kind::A, name);
-        self.secure.ask(place, Kind::Aaaa, name);
+    pub fn ask(&mut self, place: LookupSlot, name: &str) {
+        self.secure.ask(place, RecordType::A, name);
+        self.secure.ask(place, RecordType::Aaaa, name);
         self.woken = true;
     }
 
     /// The search at a place is over.
-    pub fn forget(&mut self, place: Place) {
+    pub fn forget(&mut self, place: LookupSlot) {
         self.secure.forget(place);
         self.woken = true;
     }
@@ -77,7 +79,7 @@ impl Encrypted {
     }
 
     /// Goes as far as it can without waiting.
-    pub fn turn(&mut self, around: &mut Around<'_>) -> Vec<Told> {
+    pub fn turn(&mut self, around: &mut EncryptedContext<'_>) -> Vec<QueryResult> {
         let mut told = Vec::new();
         let now = around.world.now;
         if !std::mem::take(&mut self.woken) && self.due().is_none_or(|due| due > now) {
@@ -87,32 +89,34 @@ impl Encrypted {
         // A connection is opened again at once only after it has brought an answer, so this ends.
         loop {
             match self.secure.next(self.line.is_some(), now) {
-                Deed::Rest => return told,
-                Deed::Find(name) => {
+                ConnectionAction::Rest => return told,
+                ConnectionAction::Find(name) => {
                     let known = around.system.known(&name);
                     if known.is_empty() {
-                        self.boot = Some((Quest::new(name, 0, GRACE_MS, now), Plain::default()));
+                        self.boot =
+                            Some((Lookup::new(name, 0, GRACE_MS, now), PlainQuery::default()));
                         self.search(around, &mut told);
                     } else {
                         self.secure.found(known, 0, now);
                     }
                 }
-                Deed::Open(addrs) => {
+                ConnectionAction::Open(addrs) => {
                     self.inbox.clear();
                     let tls = Some(self.secure.host().to_owned());
-                    let target = Target { place: Way::Known(addrs), tls, via: Via::Native };
-                    let line = Line::new(target, around.token);
+                    let target =
+                        FetchTarget { place: Way::Known(addrs), tls, via: FetchRoute::Native };
+                    let line = Connection::new(target, around.token);
                     let is_http = self.secure.is_http();
                     self.line = Some(if is_http { line } else { line.without_alpn() });
                 }
-                Deed::Talk => {
+                ConnectionAction::Talk => {
                     if !self.talk(around, &mut told) {
                         return told;
                     }
                 }
-                Deed::Close => self.line = None,
-                Deed::GiveUp => self.lose("silence", around.world, &mut told),
-                Deed::Refuse => {
+                ConnectionAction::Close => self.line = None,
+                ConnectionAction::GiveUp => self.lose("silence", around.world, &mut told),
+                ConnectionAction::Refuse => {
                     told.extend(
                         self.secure.lose(&mut around.world.drbg, now).into_iter().flatten(),
                     );
@@ -122,15 +126,15 @@ impl Encrypted {
     }
 
     /// Says and hears what there is. `false` = something has to come first.
-    fn talk(&mut self, around: &mut Around<'_>, told: &mut Vec<Told>) -> bool {
+    fn talk(&mut self, around: &mut EncryptedContext<'_>, told: &mut Vec<QueryResult>) -> bool {
         let Some(line) = &mut self.line else { return true };
         let now = around.world.now;
         let state = line.step(around.world, around.net, &mut self.inbox, &mut |_, _| {});
         let ended = match state {
-            State::Opening => return line.has_more(),
-            State::Open => false,
-            State::Ended => true,
-            State::Failed(why) => {
+            ConnectionState::Opening => return line.has_more(),
+            ConnectionState::Open => false,
+            ConnectionState::Ended => true,
+            ConnectionState::Failed(why) => {
                 self.lose(&why, around.world, told);
                 return true;
             }
@@ -153,11 +157,11 @@ impl Encrypted {
     }
 
     /// Goes on with the search for the server's own addresses.
-    fn search(&mut self, around: &mut Around<'_>, told: &mut Vec<Told>) {
+    fn search(&mut self, around: &mut EncryptedContext<'_>, told: &mut Vec<QueryResult>) {
         let options = dial::options(around.world);
         let Some((quest, plain)) = &mut self.boot else { return };
         let now = around.world.now;
-        let mut desk = Desk {
+        let mut desk = QueryContext {
             servers: around.system.servers(),
             memory: around.memory,
             options: &options,
@@ -178,7 +182,7 @@ impl Encrypted {
         }
     }
 
-    fn lose(&mut self, why: &str, world: &mut World, told: &mut Vec<Told>) {
+    fn lose(&mut self, why: &str, world: &mut World, told: &mut Vec<QueryResult>) {
         self.line = None;
         let Some(refused) = self.secure.lose(&mut world.drbg, world.now) else { return };
         told.extend(refused);

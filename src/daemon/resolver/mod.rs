@@ -16,7 +16,7 @@ mod system;
 mod tcp;
 mod udp;
 
-pub use lookup::Finding;
+pub use lookup::LookupResult;
 
 use crate::config::settings::{DnsSettings, NameServer};
 use crate::daemon::session::Readiness;
@@ -26,10 +26,10 @@ use crate::io::clock::Tick;
 use crate::io::wire::MioNet;
 use crate::proto::dns;
 #[cfg(feature = "tls")]
-use encrypted::{Around, Encrypted};
-use lookup::{Next, Quest};
-use plain::{Desk, Memory, Plain};
-use system::{Servers, System};
+use encrypted::{EncryptedContext, EncryptedResolver};
+use lookup::{Lookup, LookupStep};
+use plain::{PlainQuery, QueryContext, ServerStats};
+use system::{Servers, SystemFiles};
 
 /// The names that are looked for.
 pub struct Resolver {
@@ -37,34 +37,34 @@ pub struct Resolver {
     fixed: Option<Servers>,
     /// Who is asked instead of all others.
     #[cfg(feature = "tls")]
-    encrypted: Option<Encrypted>,
-    system: System,
-    memory: Memory,
-    searches: [Option<Search>; MOST_QUESTS],
+    encrypted: Option<EncryptedResolver>,
+    system: SystemFiles,
+    memory: ServerStats,
+    searches: [Option<ActiveLookup>; MOST_QUESTS],
 }
 
 /// Which of the searches.
-type Place = usize;
+type LookupSlot = usize;
 
-struct Search {
-    quest: Quest,
+struct ActiveLookup {
+    quest: Lookup,
     /// `None` = the encrypted server is asked.
-    plain: Option<Plain>,
+    plain: Option<PlainQuery>,
     /// Something came for it.
     woken: bool,
 }
 
-impl Search {
+impl ActiveLookup {
     /// The first step asks.
     fn plain(name: String, now: Tick) -> Self {
-        let quest = Quest::new(name, 0, GRACE_MS, now);
-        Self { quest, plain: Some(Plain::default()), woken: true }
+        let quest = Lookup::new(name, 0, GRACE_MS, now);
+        Self { quest, plain: Some(PlainQuery::default()), woken: true }
     }
 
     /// It was handed on.
     #[cfg(feature = "tls")]
     fn encrypted(name: String, now: Tick) -> Self {
-        let quest = Quest::new(name, u64::MAX, ENCRYPTED_GRACE_MS, now);
+        let quest = Lookup::new(name, u64::MAX, ENCRYPTED_GRACE_MS, now);
         Self { quest, plain: None, woken: false }
     }
 }
@@ -79,9 +79,9 @@ impl Resolver {
         Self {
             fixed,
             #[cfg(feature = "tls")]
-            encrypted: Encrypted::new(settings),
-            system: System::new(),
-            memory: Memory::default(),
+            encrypted: EncryptedResolver::new(settings),
+            system: SystemFiles::new(),
+            memory: ServerStats::default(),
             searches: Default::default(),
         }
     }
@@ -102,22 +102,22 @@ impl Resolver {
 
     /// Takes what came, moves on where nothing did, and begins with the names that are wanted.
     /// `base` is the first token.
-    pub fn turn(&mut self, world: &mut World, net: &mut MioNet, base: usize) -> Vec<Finding> {
+    pub fn turn(&mut self, world: &mut World, net: &mut MioNet, base: usize) -> Vec<LookupResult> {
         let mut findings = Vec::new();
         while let Some(place) = self.searches.iter().position(Option::is_none)
             && let Some(name) = world.names.next_wanted()
         {
             let addrs = self.system.known(&name);
             if !addrs.is_empty() || !dns::is_askable(&name) {
-                findings.push(Finding { name, addrs, ttl_s: HOSTS_TTL_S });
+                findings.push(LookupResult { name, addrs, ttl_s: HOSTS_TTL_S });
                 continue;
             }
-            let search = Search::plain(name, world.now);
+            let search = ActiveLookup::plain(name, world.now);
             #[cfg(feature = "tls")]
             let search = match &mut self.encrypted {
                 Some(encrypted) => {
                     encrypted.ask(place, &search.quest.name);
-                    Search::encrypted(search.quest.name, world.now)
+                    ActiveLookup::encrypted(search.quest.name, world.now)
                 }
                 None => search,
             };
@@ -141,8 +141,10 @@ impl Resolver {
     pub fn due(&self) -> Option<Tick> {
         let due = self.searches.iter().flatten().map(|search| search.quest.due()).min();
         #[cfg(feature = "tls")]
-        let due =
-            [due, self.encrypted.as_ref().and_then(Encrypted::due)].into_iter().flatten().min();
+        let due = [due, self.encrypted.as_ref().and_then(EncryptedResolver::due)]
+            .into_iter()
+            .flatten()
+            .min();
         due
     }
 
@@ -161,7 +163,7 @@ impl Resolver {
     fn hear_encrypted(&mut self, world: &mut World, net: &mut MioNet, token: usize) {
         let Some(encrypted) = &mut self.encrypted else { return };
         let (system, memory) = (&mut self.system, &mut self.memory);
-        let mut around = Around { world, net, system, memory, token };
+        let mut around = EncryptedContext { world, net, system, memory, token };
         let told = encrypted.turn(&mut around);
         for (place, kind, outcome) in told {
             if let Some(Some(search)) = self.searches.get_mut(place) {
@@ -172,20 +174,26 @@ impl Resolver {
     }
 
     /// Looks at one search, if there is a reason. `true` = it is over.
-    fn step(&mut self, place: Place, world: &mut World, net: &mut MioNet, token: usize) -> bool {
+    fn step(
+        &mut self,
+        place: LookupSlot,
+        world: &mut World,
+        net: &mut MioNet,
+        token: usize,
+    ) -> bool {
         let Some(Some(search)) = self.searches.get_mut(place) else { return false };
         if !std::mem::take(&mut search.woken) && search.quest.due() > world.now {
             return false;
         }
         let Some(plain) = &mut search.plain else {
-            return search.quest.next(world.now) != Next::Wait;
+            return search.quest.next(world.now) != LookupStep::Wait;
         };
         let options = dial::options(world);
         let servers = match &self.fixed {
             Some(fixed) => fixed,
             None => self.system.servers(),
         };
-        let mut desk = Desk {
+        let mut desk = QueryContext {
             servers,
             memory: &mut self.memory,
             options: &options,

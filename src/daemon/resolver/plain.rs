@@ -3,19 +3,19 @@
 
 use std::net::SocketAddr;
 
-use crate::daemon::resolver::lookup::{Next, Quest};
+use crate::daemon::resolver::lookup::{Lookup, LookupStep};
 use crate::daemon::resolver::system::Servers;
 use crate::daemon::resolver::tcp::Tcp;
-use crate::daemon::resolver::udp::{Heard, Udp};
+use crate::daemon::resolver::udp::{Udp, UdpEvent};
 use crate::io::clock::Tick;
 use crate::io::sockopt::SocketOptions;
 use crate::io::wire::MioNet;
-use crate::proto::dns::{self, Answer, DnsFault, Kind};
+use crate::proto::dns::{self, AddressAnswer, DnsFault, RecordType};
 use crate::util::drbg::Drbg;
 
 /// The sockets of one search.
 #[derive(Default)]
-pub struct Plain {
+pub struct PlainQuery {
     udp: Option<Udp>,
     tcp: Option<Tcp>,
     server: Option<SocketAddr>,
@@ -24,11 +24,11 @@ pub struct Plain {
 }
 
 /// What a search needs from around it.
-pub struct Desk<'a> {
+pub struct QueryContext<'a> {
     /// Whom to ask.
     pub servers: &'a Servers,
     /// What was learned of them.
-    pub memory: &'a mut Memory,
+    pub memory: &'a mut ServerStats,
     /// For connections.
     pub options: &'a SocketOptions,
     /// Where sockets come from.
@@ -43,24 +43,24 @@ pub struct Desk<'a> {
 
 /// What was learned of the servers.
 #[derive(Default)]
-pub struct Memory {
+pub struct ServerStats {
     /// A server that answered where one before it did not; it comes first until then.
     better: Option<(SocketAddr, Tick)>,
     /// Servers that do not give capitals back.
     careless: Vec<(SocketAddr, Tick)>,
 }
 
-impl Plain {
+impl PlainQuery {
     /// Takes what came, and asks on where that is needed. `true` = the search is over.
-    pub fn step(&mut self, quest: &mut Quest, desk: &mut Desk<'_>) -> bool {
+    pub fn step(&mut self, quest: &mut Lookup, desk: &mut QueryContext<'_>) -> bool {
         // Each turn of the loop but the last one uses up a try.
         loop {
             self.hear_datagrams(quest, desk);
             self.hear_stream(quest, desk);
             match quest.next(desk.now) {
-                Next::Wait => return false,
-                Next::Ask => {}
-                Next::Done => return true,
+                LookupStep::Wait => return false,
+                LookupStep::Ask => {}
+                LookupStep::Done => return true,
             }
             if !self.ask_next(quest, desk) {
                 return true;
@@ -68,23 +68,25 @@ impl Plain {
         }
     }
 
-    fn hear_datagrams(&mut self, quest: &mut Quest, desk: &mut Desk<'_>) {
+    fn hear_datagrams(&mut self, quest: &mut Lookup, desk: &mut QueryContext<'_>) {
         while let Some(udp) = &mut self.udp {
             match udp.hear() {
-                Heard::Nothing => return,
-                Heard::Answer(_, Err(DnsFault::WrongCase)) => {
+                UdpEvent::Nothing => return,
+                UdpEvent::Answer(_, Err(DnsFault::WrongCase)) => {
                     desk.memory.note_careless(self.server, desk.now);
                     self.ask_datagrams(quest, desk);
                 }
-                Heard::Answer(kind, Err(DnsFault::Truncated)) => self.ask_stream(kind, quest, desk),
-                Heard::Answer(kind, outcome) => self.take(kind, outcome, quest, desk),
+                UdpEvent::Answer(kind, Err(DnsFault::Truncated)) => {
+                    self.ask_stream(kind, quest, desk)
+                }
+                UdpEvent::Answer(kind, outcome) => self.take(kind, outcome, quest, desk),
                 // A fresh port makes whoever is guessing start anew.
-                Heard::Flooded if self.tries < TRIES_MAX => {
+                UdpEvent::Flooded if self.tries < TRIES_MAX => {
                     self.tries += 1;
                     self.ask_datagrams(quest, desk);
                 }
-                Heard::Flooded => self.udp = None,
-                Heard::Broken(kinds) => {
+                UdpEvent::Flooded => self.udp = None,
+                UdpEvent::Broken(kinds) => {
                     self.udp = None;
                     quest.fail(kinds, desk.now);
                 }
@@ -92,13 +94,13 @@ impl Plain {
         }
     }
 
-    fn hear_stream(&mut self, quest: &mut Quest, desk: &mut Desk<'_>) {
+    fn hear_stream(&mut self, quest: &mut Lookup, desk: &mut QueryContext<'_>) {
         while let Some(tcp) = &mut self.tcp {
             match tcp.hear() {
-                Heard::Nothing => return,
-                Heard::Answer(kind, outcome) => self.take(kind, outcome, quest, desk),
-                Heard::Flooded => self.tcp = None,
-                Heard::Broken(kinds) => {
+                UdpEvent::Nothing => return,
+                UdpEvent::Answer(kind, outcome) => self.take(kind, outcome, quest, desk),
+                UdpEvent::Flooded => self.tcp = None,
+                UdpEvent::Broken(kinds) => {
                     self.tcp = None;
                     quest.fail(kinds, desk.now);
                 }
@@ -108,10 +110,10 @@ impl Plain {
 
     fn take(
         &mut self,
-        kind: Kind,
-        outcome: Result<Answer, DnsFault>,
-        quest: &mut Quest,
-        desk: &mut Desk<'_>,
+        kind: RecordType,
+        outcome: Result<AddressAnswer, DnsFault>,
+        quest: &mut Lookup,
+        desk: &mut QueryContext<'_>,
     ) {
         if outcome.is_ok() && self.tries > 1 {
             desk.memory.note_better(self.server, desk.now);
@@ -120,7 +122,7 @@ impl Plain {
     }
 
     /// Begins the next try, at the next server. `false` = there is none.
-    fn ask_next(&mut self, quest: &mut Quest, desk: &mut Desk<'_>) -> bool {
+    fn ask_next(&mut self, quest: &mut Lookup, desk: &mut QueryContext<'_>) -> bool {
         let list = &desk.servers.list;
         self.refusals += usize::from(quest.was_refused());
         let most_tries = (list.len() * desk.servers.attempts).min(TRIES_MAX);
@@ -137,7 +139,7 @@ impl Plain {
         self.server.is_some()
     }
 
-    fn ask_datagrams(&mut self, quest: &mut Quest, desk: &mut Desk<'_>) {
+    fn ask_datagrams(&mut self, quest: &mut Lookup, desk: &mut QueryContext<'_>) {
         let Some(server) = self.server else { return };
         let name = if desk.memory.is_careless(server, desk.now) {
             quest.name.to_ascii_lowercase()
@@ -157,7 +159,7 @@ impl Plain {
         }
     }
 
-    fn ask_stream(&mut self, kind: Kind, quest: &mut Quest, desk: &mut Desk<'_>) {
+    fn ask_stream(&mut self, kind: RecordType, quest: &mut Lookup, desk: &mut QueryContext<'_>) {
         let Some(server) = self.server else { return };
         if self.tcp.is_none() {
             let name = quest.name.to_ascii_lowercase();
@@ -171,7 +173,7 @@ impl Plain {
     }
 }
 
-impl Memory {
+impl ServerStats {
     /// For a moment only: the order of the servers may have a meaning, such as names that only
     /// the first one knows.
     fn note_better(&mut self, server: Option<SocketAddr>, now: Tick) {

@@ -10,17 +10,17 @@ use crate::config::settings::{DnsSettings, NameServer};
 use crate::daemon::resolver::codec::Codec;
 use crate::daemon::resolver::udp;
 use crate::io::clock::Tick;
-use crate::proto::dns::{self, Answer, DnsFault, Kind};
+use crate::proto::dns::{self, AddressAnswer, DnsFault, RecordType};
 use crate::util::drbg::Drbg;
 
 /// One server, what it is asked, and when.
-pub struct Secure {
+pub struct EncryptedServer {
     host: String,
     port: u16,
-    address: Address,
+    address: ServerAddress,
     codec: Codec,
-    waiting: VecDeque<Ask>,
-    sent: Vec<Ask>,
+    waiting: VecDeque<PendingQuery>,
+    sent: Vec<PendingQuery>,
     /// The connection has brought an answer.
     useful: bool,
     /// Packets of this connection that answered nothing.
@@ -34,7 +34,7 @@ pub struct Secure {
 }
 
 /// Where the server is.
-enum Address {
+enum ServerAddress {
     /// The operator has said so.
     Fixed(IpAddr),
     /// Its name has to be looked up.
@@ -46,10 +46,10 @@ enum Address {
 }
 
 /// A question that is waiting or on its way.
-struct Ask {
+struct PendingQuery {
     /// Whose it is; `None` = nobody wants to know any more.
     place: Option<usize>,
-    kind: Kind,
+    kind: RecordType,
     id: u16,
     /// In lower case: nobody on the way can forge an answer, so capitals would add nothing.
     name: String,
@@ -57,7 +57,7 @@ struct Ask {
 
 /// What is to be done about the connection.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Deed {
+pub enum ConnectionAction {
     /// Nothing: there is none, and none is needed or possible now.
     Rest,
     /// Look this name up, through the system's servers; said once.
@@ -75,9 +75,9 @@ pub enum Deed {
 }
 
 /// An answer, or why there is none, for the search at a place.
-pub type Told = (usize, Kind, Result<Answer, DnsFault>);
+pub type QueryResult = (usize, RecordType, Result<AddressAnswer, DnsFault>);
 
-impl Secure {
+impl EncryptedServer {
     /// `None` = the settings name no such server.
     pub fn new(settings: &DnsSettings) -> Option<Self> {
         let (host, port, codec) = match &settings.server {
@@ -86,7 +86,7 @@ impl Secure {
             NameServer::System | NameServer::Udp(_) => return None,
         };
         let fixed = settings.bootstrap.or_else(|| host.parse().ok());
-        let address = fixed.map_or(Address::Unknown, Address::Fixed);
+        let address = fixed.map_or(ServerAddress::Unknown, ServerAddress::Fixed);
         Some(Self {
             host,
             port,
@@ -113,9 +113,9 @@ impl Secure {
     }
 
     /// Takes a question.
-    pub fn ask(&mut self, place: usize, kind: Kind, name: &str) {
+    pub fn ask(&mut self, place: usize, kind: RecordType, name: &str) {
         let name = name.to_ascii_lowercase();
-        self.waiting.push_back(Ask { place: Some(place), kind, id: 0, name });
+        self.waiting.push_back(PendingQuery { place: Some(place), kind, id: 0, name });
     }
 
     /// The search at a place is over.
@@ -127,43 +127,43 @@ impl Secure {
     }
 
     /// What is to be done, given whether there is a connection, open or opening.
-    pub fn next(&mut self, connected: bool, now: Tick) -> Deed {
+    pub fn next(&mut self, connected: bool, now: Tick) -> ConnectionAction {
         if connected {
             let silent_ms = now.0.saturating_sub(self.active.0);
             return match (self.sent.is_empty(), self.waiting.is_empty()) {
-                (true, true) if silent_ms >= REST_MS => Deed::Close,
-                (false, _) if silent_ms >= SILENCE_MS => Deed::GiveUp,
-                _ => Deed::Talk,
+                (true, true) if silent_ms >= REST_MS => ConnectionAction::Close,
+                (false, _) if silent_ms >= SILENCE_MS => ConnectionAction::GiveUp,
+                _ => ConnectionAction::Talk,
             };
         }
         if self.waiting.is_empty() {
-            return Deed::Rest;
+            return ConnectionAction::Rest;
         }
         if now < self.retry_at {
-            return Deed::Refuse;
+            return ConnectionAction::Refuse;
         }
-        if matches!(self.address, Address::Found(_, until) if until <= now) {
-            self.address = Address::Unknown;
+        if matches!(self.address, ServerAddress::Found(_, until) if until <= now) {
+            self.address = ServerAddress::Unknown;
         }
         let ips = match &self.address {
-            Address::Sought => return Deed::Rest,
-            Address::Unknown => {
-                self.address = Address::Sought;
-                return Deed::Find(self.host.clone());
+            ServerAddress::Sought => return ConnectionAction::Rest,
+            ServerAddress::Unknown => {
+                self.address = ServerAddress::Sought;
+                return ConnectionAction::Find(self.host.clone());
             }
-            Address::Fixed(ip) => std::slice::from_ref(ip),
-            Address::Found(ips, _) => ips,
+            ServerAddress::Fixed(ip) => std::slice::from_ref(ip),
+            ServerAddress::Found(ips, _) => ips,
         };
         self.active = now;
-        Deed::Open(ips.iter().map(|ip| SocketAddr::new(*ip, self.port)).collect())
+        ConnectionAction::Open(ips.iter().map(|ip| SocketAddr::new(*ip, self.port)).collect())
     }
 
-    /// What [`Deed::Find`] has led to.
+    /// What [`ConnectionAction::Find`] has led to.
     pub fn found(&mut self, addrs: Vec<IpAddr>, ttl_s: u32, now: Tick) {
         let kept_ms = (u64::from(ttl_s) * 1000).clamp(ADDRESS_LEAST_MS, ADDRESS_MOST_MS);
         self.address = match addrs.is_empty() {
-            true => Address::Unknown,
-            false => Address::Found(addrs, Tick(now.0 + kept_ms)),
+            true => ServerAddress::Unknown,
+            false => ServerAddress::Found(addrs, Tick(now.0 + kept_ms)),
         };
     }
 
@@ -173,7 +173,8 @@ impl Secure {
         while self.sent.len() < self.codec.most_at_once()
             && let Some(mut ask) = self.waiting.pop_front()
         {
-            let used: Vec<(u16, Kind)> = self.sent.iter().map(|ask| (ask.id, ask.kind)).collect();
+            let used: Vec<(u16, RecordType)> =
+                self.sent.iter().map(|ask| (ask.id, ask.kind)).collect();
             ask.id = if self.codec.has_ids() { udp::fresh_id(drbg, &used) } else { 0 };
             let mut packet = Vec::new();
             // A name that cannot be asked for was refused before.
@@ -195,7 +196,7 @@ impl Secure {
         inbox: &mut Vec<u8>,
         ended: bool,
         now: Tick,
-    ) -> Result<Vec<Told>, &'static str> {
+    ) -> Result<Vec<QueryResult>, &'static str> {
         let mut told = Vec::new();
         loop {
             let packet = match self.codec.take(inbox, ended) {
@@ -226,7 +227,7 @@ impl Secure {
     /// The connection, or the way to it, is gone. What was asked is asked again over another one
     /// if this one was useful, since closing is a server's right; `None`. Otherwise it fails, and
     /// so does all that is asked until the next try.
-    pub fn lose(&mut self, drbg: &mut Drbg, now: Tick) -> Option<Vec<Told>> {
+    pub fn lose(&mut self, drbg: &mut Drbg, now: Tick) -> Option<Vec<QueryResult>> {
         self.codec.reset();
         self.strays = 0;
         for ask in self.sent.drain(..).rev().filter(|ask| ask.place.is_some()) {
@@ -241,14 +242,14 @@ impl Secure {
             self.retry_at = Tick(now.0 + wait_ms - jitter_ms);
             self.failures = self.failures.saturating_add(1);
         }
-        if !matches!(self.address, Address::Fixed(_)) {
-            self.address = Address::Unknown;
+        if !matches!(self.address, ServerAddress::Fixed(_)) {
+            self.address = ServerAddress::Unknown;
         }
-        let refused = |ask: Ask| Some((ask.place?, ask.kind, Err(REFUSED)));
+        let refused = |ask: PendingQuery| Some((ask.place?, ask.kind, Err(REFUSED)));
         Some(self.waiting.drain(..).filter_map(refused).collect())
     }
 
-    /// When [`Secure::next`] changes even if nothing comes, given that there is a connection.
+    /// When [`EncryptedServer::next`] changes even if nothing comes, given that there is a connection.
     /// While that is still opening it has a deadline of its own.
     pub fn due(&self) -> Option<Tick> {
         match (self.sent.is_empty(), self.waiting.is_empty()) {

@@ -6,9 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::SystemTime;
 
 /// The two files.
-pub struct System {
-    servers: Watched<Servers>,
-    hosts: Watched<Vec<(String, IpAddr)>>,
+pub struct SystemFiles {
+    servers: WatchedFile<Servers>,
+    hosts: WatchedFile<Vec<(String, IpAddr)>>,
 }
 
 /// Who is asked, and how patiently.
@@ -22,12 +22,12 @@ pub struct Servers {
     pub attempts: usize,
 }
 
-impl System {
+impl SystemFiles {
     /// The files of this machine; nothing is read yet.
     pub fn new() -> Self {
         Self {
-            servers: Watched::new("/etc/resolv.conf", Servers::parse),
-            hosts: Watched::new("/etc/hosts", hosts),
+            servers: WatchedFile::new("/etc/resolv.conf", Servers::parse),
+            hosts: WatchedFile::new("/etc/hosts", hosts),
         }
     }
 
@@ -84,14 +84,14 @@ impl Servers {
 }
 
 /// A file of the system, read again when it has changed.
-struct Watched<T> {
+struct WatchedFile<T> {
     path: &'static str,
     parse: fn(&str) -> T,
     changed: Option<SystemTime>,
     value: T,
 }
 
-impl<T> Watched<T> {
+impl<T> WatchedFile<T> {
     fn new(path: &'static str, parse: fn(&str) -> T) -> Self {
         Self { path, parse, changed: None, value: parse("") }
     }

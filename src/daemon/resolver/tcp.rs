@@ -4,10 +4,10 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 
-use crate::daemon::resolver::udp::{self, Heard};
+use crate::daemon::resolver::udp::{self, UdpEvent};
 use crate::io::sockopt::SocketOptions;
 use crate::io::wire::{MioNet, MioWire, Net, Wire};
-use crate::proto::dns::{self, Kind};
+use crate::proto::dns::{self, RecordType};
 use crate::util::drbg::Drbg;
 
 /// A connection to a server.
@@ -15,7 +15,7 @@ pub struct Tcp {
     wire: MioWire,
     connected: bool,
     name: String,
-    asked: Vec<(u16, Kind)>,
+    asked: Vec<(u16, RecordType)>,
     /// Questions that are not sent yet.
     outbox: Vec<u8>,
     /// Bytes of an answer that is not complete yet.
@@ -43,7 +43,7 @@ impl Tcp {
     }
 
     /// Asks for one more kind, as soon as the connection stands.
-    pub fn ask(&mut self, kind: Kind, drbg: &mut Drbg) {
+    pub fn ask(&mut self, kind: RecordType, drbg: &mut Drbg) {
         let id = udp::fresh_id(drbg, &self.asked);
         let mut packet = Vec::new();
         if dns::question(&mut packet, id, &self.name, kind).is_ok() {
@@ -53,19 +53,19 @@ impl Tcp {
     }
 
     /// Sends what is to be sent; then the next answer. Call again until there is nothing.
-    pub fn hear(&mut self) -> Heard {
+    pub fn hear(&mut self) -> UdpEvent {
         match self.exchange() {
             Ok(heard) => heard,
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Heard::Nothing,
-            Err(_) => Heard::Broken(self.asked.drain(..).map(|(_, kind)| kind).collect()),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => UdpEvent::Nothing,
+            Err(_) => UdpEvent::Broken(self.asked.drain(..).map(|(_, kind)| kind).collect()),
         }
     }
 
-    fn exchange(&mut self) -> io::Result<Heard> {
+    fn exchange(&mut self) -> io::Result<UdpEvent> {
         if !self.connected {
             self.connected = self.wire.outcome()?;
             if !self.connected {
-                return Ok(Heard::Nothing);
+                return Ok(UdpEvent::Nothing);
             }
         }
         while !self.outbox.is_empty() {
@@ -79,7 +79,7 @@ impl Tcp {
         loop {
             while let Some(packet) = dns::take_frame(&mut self.inbox) {
                 if let Some((kind, outcome)) = udp::judge(&mut self.asked, &self.name, &packet) {
-                    return Ok(Heard::Answer(kind, outcome));
+                    return Ok(UdpEvent::Answer(kind, outcome));
                 }
                 self.strays += 1;
                 if self.strays > udp::STRAYS_MAX {

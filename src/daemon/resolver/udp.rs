@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use mio::net::UdpSocket;
 
 use crate::io::wire::MioNet;
-use crate::proto::dns::{self, Answer, DnsFault, Kind};
+use crate::proto::dns::{self, AddressAnswer, DnsFault, RecordType};
 use crate::util::drbg::Drbg;
 
 /// A socket on a port of its own, and what was asked through it.
@@ -15,20 +15,20 @@ pub struct Udp {
     socket: UdpSocket,
     /// With the capitals that were sent.
     name: String,
-    asked: Vec<(u16, Kind)>,
+    asked: Vec<(u16, RecordType)>,
     strays: usize,
 }
 
 /// What came.
-pub enum Heard {
+pub enum UdpEvent {
     /// Nothing for now.
     Nothing,
     /// An answer, or why there is none.
-    Answer(Kind, Result<Answer, DnsFault>),
+    Answer(RecordType, Result<AddressAnswer, DnsFault>),
     /// Too much that nobody asked for: somebody is guessing, or the server is mad.
     Flooded,
     /// The way is closed; these questions get no answer on it.
-    Broken(Vec<Kind>),
+    Broken(Vec<RecordType>),
 }
 
 impl Udp {
@@ -39,13 +39,13 @@ impl Udp {
     pub fn ask(
         server: SocketAddr,
         name: String,
-        kinds: &[Kind],
+        kinds: &[RecordType],
         net: &mut MioNet,
         token: usize,
         drbg: &mut Drbg,
     ) -> io::Result<Self> {
         let socket = net.datagrams(server, token)?;
-        let mut asked: Vec<(u16, Kind)> = Vec::with_capacity(kinds.len());
+        let mut asked: Vec<(u16, RecordType)> = Vec::with_capacity(kinds.len());
         for kind in kinds {
             let id = fresh_id(drbg, &asked);
             let mut packet = Vec::with_capacity(PACKET_ROOM + name.len());
@@ -58,33 +58,33 @@ impl Udp {
     }
 
     /// The next answer. Call again until there is nothing, as the poller speaks only once.
-    pub fn hear(&mut self) -> Heard {
+    pub fn hear(&mut self) -> UdpEvent {
         let mut packet = [0; PACKET_MAX];
         while self.strays < STRAYS_MAX {
             let len = match self.socket.recv(&mut packet) {
                 Ok(len) => len,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Heard::Nothing,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return UdpEvent::Nothing,
                 Err(_) => {
-                    return Heard::Broken(self.asked.drain(..).map(|(_, kind)| kind).collect());
+                    return UdpEvent::Broken(self.asked.drain(..).map(|(_, kind)| kind).collect());
                 }
             };
             let packet = packet.get(..len).unwrap_or_default();
             match judge(&mut self.asked, &self.name, packet) {
-                Some((kind, outcome)) => return Heard::Answer(kind, outcome),
+                Some((kind, outcome)) => return UdpEvent::Answer(kind, outcome),
                 None => self.strays += 1,
             }
         }
-        Heard::Flooded
+        UdpEvent::Flooded
     }
 }
 
 /// Finds the question that a packet answers, and strikes it off.
 pub fn judge(
-    asked: &mut Vec<(u16, Kind)>,
+    asked: &mut Vec<(u16, RecordType)>,
     name: &str,
     packet: &[u8],
-) -> Option<(Kind, Result<Answer, DnsFault>)> {
+) -> Option<(RecordType, Result<AddressAnswer, DnsFault>)> {
     let outcomes = asked.iter().map(|(id, kind)| dns::answer(packet, *id, name, *kind));
     let (at, outcome) =
         outcomes.enumerate().find(|(_, outcome)| *outcome != Err(DnsFault::NotOurs))?;
@@ -93,7 +93,7 @@ pub fn judge(
 }
 
 /// An id that no open question has.
-pub fn fresh_id(drbg: &mut Drbg, asked: &[(u16, Kind)]) -> u16 {
+pub fn fresh_id(drbg: &mut Drbg, asked: &[(u16, RecordType)]) -> u16 {
     loop {
         let id = drbg.u32_below(0x1_0000) as u16;
         if asked.iter().all(|(other, _)| *other != id) {

@@ -7,18 +7,18 @@ use std::net::SocketAddr;
 use mio::Registry;
 
 use crate::io::clock::Tick;
-use crate::io::listen::{AcceptTrouble, Bind, Listener};
-use crate::io::logger::Folded;
+use crate::io::listen::{AcceptError, Bind, Listener};
+use crate::io::logger::RateLimitedLog;
 use crate::io::wire::MioWire;
 
 /// The listeners for clients, each with a place that is its own for as long as it is there.
-pub struct Doors {
-    places: Vec<Option<Door>>,
+pub struct ClientListeners {
+    places: Vec<Option<ClientListener>>,
     /// The token of the first place.
     base: usize,
 }
 
-impl Doors {
+impl ClientListeners {
     /// Opens all or none; events come with tokens from `base` on.
     ///
     /// # Errors
@@ -27,18 +27,18 @@ impl Doors {
         let mut doors = Self { places: Vec::new(), base };
         for bind in binds {
             let place = doors.free_place();
-            doors.put(place, Door::open(*bind, registry, base + place)?);
+            doors.put(place, ClientListener::open(*bind, registry, base + place)?);
         }
         Ok(doors)
     }
 
     /// Those that are open.
-    pub fn iter(&self) -> impl Iterator<Item = &Door> {
+    pub fn iter(&self) -> impl Iterator<Item = &ClientListener> {
         self.places.iter().flatten()
     }
 
     /// The same, to look before.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Door> {
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut ClientListener> {
         self.places.iter_mut().flatten()
     }
 
@@ -64,16 +64,16 @@ impl Doors {
         &mut self,
         wanted: &[Bind],
         registry: &Registry,
-        mut admit: impl FnMut(&mut Door),
+        mut admit: impl FnMut(&mut ClientListener),
     ) -> io::Result<(usize, usize)> {
-        let is_kept = |door: &Door| wanted.contains(&door.listener.wanted());
+        let is_kept = |door: &ClientListener| wanted.contains(&door.listener.wanted());
         let is_open = |bind: &&Bind| !self.iter().any(|door| door.listener.wanted() == **bind);
         let missing: Vec<Bind> = wanted.iter().filter(is_open).copied().collect();
-        let mut opened: Vec<(usize, Door)> = Vec::new();
+        let mut opened: Vec<(usize, ClientListener)> = Vec::new();
         let mut in_the_way = Vec::new();
         for bind in missing {
             let place = self.free_place_beside(&opened);
-            match Door::open(bind, registry, self.base + place) {
+            match ClientListener::open(bind, registry, self.base + place) {
                 Ok(door) => opened.push((place, door)),
                 Err(e) if e.kind() == io::ErrorKind::AddrInUse && self.blocks(bind, wanted) => {
                     in_the_way.push(bind);
@@ -85,7 +85,7 @@ impl Doors {
         let mut gone: Vec<Bind> = Vec::new();
         for bind in in_the_way {
             for place in &mut self.places {
-                let shares = |door: &Door| {
+                let shares = |door: &ClientListener| {
                     !is_kept(door) && door.listener.wanted().addr.port() == bind.addr.port()
                 };
                 if let Some(mut door) = place.take_if(|door| shares(door)) {
@@ -94,7 +94,7 @@ impl Doors {
                 }
             }
             let place = self.free_place_beside(&opened);
-            match Door::open(bind, registry, self.base + place) {
+            match ClientListener::open(bind, registry, self.base + place) {
                 Ok(door) => opened.push((place, door)),
                 Err(e) => {
                     drop(opened);
@@ -125,7 +125,7 @@ impl Doors {
     fn restore(&mut self, gone: &[Bind], registry: &Registry) {
         for bind in gone {
             let place = self.free_place();
-            match Door::open(*bind, registry, self.base + place) {
+            match ClientListener::open(*bind, registry, self.base + place) {
                 Ok(door) => self.put(place, door),
                 Err(e) => log::error!("event=listener-lost error={:?}", e.to_string()),
             }
@@ -136,7 +136,7 @@ impl Doors {
         self.free_place_beside(&[])
     }
 
-    fn free_place_beside(&self, taken: &[(usize, Door)]) -> usize {
+    fn free_place_beside(&self, taken: &[(usize, ClientListener)]) -> usize {
         let is_free = |place: &usize| {
             self.places.get(*place).is_none_or(Option::is_none)
                 && taken.iter().all(|(other, _)| other != place)
@@ -144,7 +144,7 @@ impl Doors {
         (0..).find(is_free).unwrap_or(self.places.len())
     }
 
-    fn put(&mut self, place: usize, door: Door) {
+    fn put(&mut self, place: usize, door: ClientListener) {
         while self.places.len() <= place {
             self.places.push(None);
         }
@@ -153,7 +153,7 @@ impl Doors {
 }
 
 /// A listener and whether somebody may stand before it.
-pub struct Door {
+pub struct ClientListener {
     listener: Listener,
     knocked: bool,
     /// It is broken and left alone until then.
@@ -161,7 +161,7 @@ pub struct Door {
 }
 
 /// What a look before a door brings.
-pub enum Guest {
+pub enum Accepted {
     /// Somebody.
     New(MioWire, SocketAddr),
     /// Somebody who is gone already; look again.
@@ -172,7 +172,7 @@ pub enum Guest {
     NoRoom,
 }
 
-impl Door {
+impl ClientListener {
     /// Listens; events come with `token`.
     ///
     /// # Errors
@@ -213,28 +213,28 @@ impl Door {
     }
 
     /// One accept.
-    pub fn look(&mut self, now: Tick, folded: &mut Folded) -> Guest {
+    pub fn look(&mut self, now: Tick, folded: &mut RateLimitedLog) -> Accepted {
         if !self.is_worth_a_look(now) {
-            return Guest::Nobody;
+            return Accepted::Nobody;
         }
         self.rests = None;
         match self.listener.accept() {
-            Ok(Some((wire, peer))) => Guest::New(wire, peer),
+            Ok(Some((wire, peer))) => Accepted::New(wire, peer),
             Ok(None) => {
                 self.knocked = false;
-                Guest::Nobody
+                Accepted::Nobody
             }
-            Err(AcceptTrouble::Transient) => Guest::Gone,
-            Err(AcceptTrouble::Exhausted(e)) => {
+            Err(AcceptError::Transient) => Accepted::Gone,
+            Err(AcceptError::Exhausted(e)) => {
                 folded.warn(now, &format!("event=accept-paused error={:?}", e.to_string()));
-                Guest::NoRoom
+                Accepted::NoRoom
             }
-            Err(AcceptTrouble::Broken(e)) => {
+            Err(AcceptError::Broken(e)) => {
                 let addr = self.listener.local_addr();
                 let line = format!("event=accept-failed addr={addr} error={:?}", e.to_string());
                 folded.error(now, &line);
                 self.rests = Some(Tick(now.0 + BROKEN_REST_MS));
-                Guest::Nobody
+                Accepted::Nobody
             }
         }
     }
@@ -250,24 +250,24 @@ mod tests {
     use mio::Poll;
 
     use super::*;
-    use crate::io::listen::{self, Manner};
+    use crate::io::listen::{self, ListenOptions};
 
-    fn doors(count: usize) -> (Poll, Vec<Door>) {
+    fn doors(count: usize) -> (Poll, Vec<ClientListener>) {
         let poll = Poll::new().unwrap();
         let addrs = vec!["127.0.0.1:0".parse().unwrap(); count];
-        let listeners = listen::bind_all(&addrs, Manner::default()).unwrap();
+        let listeners = listen::bind_all(&addrs, ListenOptions::default()).unwrap();
         let doors = listeners
             .into_iter()
             .enumerate()
-            .map(|(token, listener)| Door::new(listener, poll.registry(), token).unwrap())
+            .map(|(token, listener)| ClientListener::new(listener, poll.registry(), token).unwrap())
             .collect();
         (poll, doors)
     }
 
-    fn serves(door: &mut Door, now: Tick) -> bool {
+    fn serves(door: &mut ClientListener, now: Tick) -> bool {
         let _client = TcpStream::connect(door.listener().local_addr()).unwrap();
         door.knock();
-        matches!(door.look(now, &mut Folded::default()), Guest::New(..))
+        matches!(door.look(now, &mut RateLimitedLog::default()), Accepted::New(..))
     }
 
     /// The reference stops to accept for good, on all listeners (gotchas A4, A5).
@@ -276,8 +276,8 @@ mod tests {
         let (_poll, mut doors) = doors(2);
         let [broken, whole] = &mut doors[..] else { panic!("two doors") };
         broken.listener().stop_listening();
-        let folded = &mut Folded::default();
-        assert!(matches!(broken.look(Tick(10), folded), Guest::Nobody));
+        let folded = &mut RateLimitedLog::default();
+        assert!(matches!(broken.look(Tick(10), folded), Accepted::Nobody));
         assert_eq!(broken.due(Tick(11)), Some(Tick(10 + BROKEN_REST_MS)));
         assert!(!broken.is_worth_a_look(Tick(11)));
         assert!(serves(whole, Tick(11)));
@@ -290,7 +290,7 @@ mod tests {
     #[test]
     fn a_door_nobody_stands_before_is_not_looked_at_until_a_knock() {
         let (_poll, mut doors) = doors(1);
-        assert!(matches!(doors[0].look(Tick(0), &mut Folded::default()), Guest::Nobody));
+        assert!(matches!(doors[0].look(Tick(0), &mut RateLimitedLog::default()), Accepted::Nobody));
         assert!(!doors[0].is_worth_a_look(Tick(0)));
         assert_eq!(doors[0].due(Tick(0)), None);
         assert!(serves(&mut doors[0], Tick(0)));

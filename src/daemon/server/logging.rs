@@ -3,11 +3,11 @@
 use log::LevelFilter;
 
 use crate::config::settings::{LogFormat, LogLevel, LogSettings, LogTo};
-use crate::io::logger::{self, Format, Manner, To};
+use crate::io::logger::{self, LogConfig, LogLineFormat, LogTarget};
 
 /// Sets the log up, or anew.
 pub fn settle(settings: &LogSettings) {
-    logger::init(&Manner {
+    logger::init(&LogConfig {
         level: match settings.level {
             LogLevel::Error => LevelFilter::Error,
             LogLevel::Warn => LevelFilter::Warn,
@@ -15,13 +15,13 @@ pub fn settle(settings: &LogSettings) {
             LogLevel::Debug => LevelFilter::Debug,
         },
         format: match settings.format {
-            LogFormat::Text => Format::Text,
-            LogFormat::Json => Format::Json,
+            LogFormat::Text => LogLineFormat::Text,
+            LogFormat::Json => LogLineFormat::Json,
         },
         to: match settings.to {
-            LogTo::Stderr => To::Stderr,
-            LogTo::Syslog => To::Syslog,
-            LogTo::Journal => To::Journal,
+            LogTo::Stderr => LogTarget::Stderr,
+            LogTo::Syslog => LogTarget::Syslog,
+            LogTo::Journal => LogTarget::Journal,
         },
     });
 }

@@ -19,39 +19,39 @@ use mio::event::Event;
 use mio::{Events, Poll};
 
 use crate::config::HAS_METRICS;
-use crate::config::settings::{EgressSettings, LogChoice, LogTo, Origin, Settings};
+use crate::config::settings::{EgressSettings, LogChoice, LogTo, Settings, SettingsSource};
 use crate::daemon::Daemon;
 use crate::daemon::admin::statsd::Statsd;
-use crate::daemon::admin::{Admin, MOST_DESKS, MOST_VISITS};
+use crate::daemon::admin::{AdminServer, MOST_DESKS, MOST_VISITS};
 use crate::daemon::fetch::dc_list;
 use crate::daemon::fetch::front_probe;
 use crate::daemon::fetch::ip_lists;
 #[cfg(feature = "tls")]
 use crate::daemon::fetch::page_timing;
 use crate::daemon::fetch::schedule::Job;
-use crate::daemon::fetch::{Errands, MOST_ERRANDS};
-use crate::daemon::resolver::{self, Finding, Resolver};
-use crate::daemon::server::listeners::{Doors, Guest};
-use crate::daemon::server::totals_file::State;
+use crate::daemon::fetch::{MOST_ERRANDS, TaskRunner};
+use crate::daemon::resolver::{self, LookupResult, Resolver};
+use crate::daemon::server::listeners::{Accepted, ClientListeners};
+use crate::daemon::server::totals_file::TotalsFile;
 use crate::daemon::session::Readiness;
 use crate::daemon::session::dial;
 use crate::daemon::world::World;
 use crate::io::clock::{Clock, Tick};
 use crate::io::egress::Egress;
-use crate::io::listen::{self, Manner};
+use crate::io::listen::{self, ListenOptions};
 use crate::io::logger;
 use crate::io::notify::Notify;
 use crate::io::pid_file::PidFile;
 use crate::io::signals::{Signal, Signals};
 use crate::io::sockopt::SocketOptions;
 use crate::io::wire::MioNet;
-use crate::limits::read_coalescing::{Moderation, Round};
+use crate::limits::read_coalescing::{ReadCoalescing, Round};
 
 /// Runs the proxy until a signal ends it.
 ///
 /// # Errors
 /// One line that says what could not be had at start: a listener, or the system's poller.
-pub fn run(mut settings: Settings, origin: Origin) -> Result<(), String> {
+pub fn run(mut settings: Settings, origin: SettingsSource) -> Result<(), String> {
     settings.log = origin.log.over(settings.log);
     let log = settings.log;
     logging::settle(&log);
@@ -79,16 +79,16 @@ struct Server {
     poll: Poll,
     daemon: Daemon<MioNet>,
     clock: Clock,
-    doors: Doors,
+    doors: ClientListeners,
     /// Accepting is paused until then, or until a session ends.
     paused: Option<Tick>,
-    admin: Admin,
+    admin: AdminServer,
     resolver: Resolver,
-    errands: Errands,
-    state: State,
+    errands: TaskRunner,
+    state: TotalsFile,
     signals: Signals,
     statsd: Option<Statsd>,
-    moderation: Moderation,
+    moderation: ReadCoalescing,
     /// We are leaving, at the latest then.
     leaving: Option<Tick>,
     /// The file that a reload reads.
@@ -107,8 +107,8 @@ impl Server {
         let poll = Poll::new()?;
         let registry = poll.registry();
         let binds = listen::plan(&settings.binds, manner(&settings));
-        let doors = Doors::open(&binds, registry, DOORS)?;
-        let mut admin = Admin::default();
+        let doors = ClientListeners::open(&binds, registry, DOORS)?;
+        let mut admin = AdminServer::default();
         admin.settle(&settings, registry, DESKS);
         let mut signals = Signals::new()?;
         signals.register(registry, SIGNALS)?;
@@ -129,13 +129,13 @@ impl Server {
         let resolver = Resolver::new(&world.settings.dns);
         let wanted = world.settings.statsd.clone().filter(|_| HAS_METRICS);
         let statsd = wanted.map(|settings| Statsd::new(settings, &world));
-        let moderation = Moderation::new(world.settings.moderation);
+        let moderation = ReadCoalescing::new(world.settings.moderation);
         dc_list::plan(&mut world);
         ip_lists::plan(&mut world);
         front_probe::plan(&mut world);
         #[cfg(feature = "tls")]
         page_timing::plan(&mut world);
-        let state = State::new(&mut world);
+        let state = TotalsFile::new(&mut world);
         let net = MioNet::new(registry.try_clone()?, egress(&world.settings));
         let pid_file = world.settings.pid_file.as_deref().and_then(write_pid);
         let daemon = Daemon::new(world, net, sizes.sessions);
@@ -149,7 +149,7 @@ impl Server {
             paused: None,
             admin,
             resolver,
-            errands: Errands::default(),
+            errands: TaskRunner::default(),
             state,
             signals,
             statsd,
@@ -286,7 +286,7 @@ impl Server {
         while let Some(job) = world.agenda.next(world.now) {
             match job {
                 Job::DcPage(page) => dc_list::fetch(page, world),
-                Job::List(which, source) => ip_lists::begin(world, which, source),
+                Job::IpList(which, source) => ip_lists::begin(world, which, source),
                 Job::Look(host) => front_probe::look(host, world),
                 #[cfg(feature = "tls")]
                 Job::Visit(page) => page_timing::visit(page, world),
@@ -299,7 +299,7 @@ impl Server {
     /// Starts what is wanted of the resolver and ends what came or is late.
     fn resolve(&mut self) {
         let (world, net) = self.daemon.parts();
-        for Finding { name, addrs, ttl_s } in self.resolver.turn(world, net, QUESTS) {
+        for LookupResult { name, addrs, ttl_s } in self.resolver.turn(world, net, QUESTS) {
             let now = self.daemon.world.now;
             for token in self.daemon.world.names.answer(&name, addrs, ttl_s, now) {
                 match token.checked_sub(ERRANDS) {
@@ -328,10 +328,10 @@ impl Server {
         for door in self.doors.iter_mut() {
             for _ in 0..ACCEPTS_PER_ROUND {
                 match door.look(now, &mut self.daemon.world.folded) {
-                    Guest::New(wire, peer) => self.daemon.accept(wire, peer),
-                    Guest::Gone => {}
-                    Guest::Nobody => break,
-                    Guest::NoRoom => {
+                    Accepted::New(wire, peer) => self.daemon.accept(wire, peer),
+                    Accepted::Gone => {}
+                    Accepted::Nobody => break,
+                    Accepted::NoRoom => {
                         self.paused = Some(Tick(now.0 + ACCEPT_PAUSE_MS));
                         return false;
                     }
@@ -397,7 +397,7 @@ impl Server {
 }
 
 /// Gives listeners and world what the one must know of the other.
-fn settle_doors(doors: &Doors, world: &mut World) {
+fn settle_doors(doors: &ClientListeners, world: &mut World) {
     // Accepted sockets inherit these.
     let options = dial::options(world);
     let outcomes = doors.iter().map(|door| door.listener().prepare(&options));
@@ -422,8 +422,8 @@ fn write_pid(path: &Path) -> Option<PidFile> {
         .ok()
 }
 
-fn manner(settings: &Settings) -> Manner {
-    Manner {
+fn manner(settings: &Settings) -> ListenOptions {
+    ListenOptions {
         max_segment: settings.max_segment,
         multipath: settings.multipath,
         reuse_port: settings.reuse_port,

@@ -16,7 +16,10 @@ pub fn settle(user: &str, settings: &Settings, config: Option<&Path>) -> Result<
     // Where root alone may read it, the limit is root's to raise.
     rlimit::raise_nofile();
     let egress = &settings.egress;
-    let extra = privileges::Extra { mark: egress.mark.is_some(), device: egress.device.is_some() };
+    let extra = privileges::ExtraCapabilities {
+        mark: egress.mark.is_some(),
+        device: egress.device.is_some(),
+    };
     privileges::become_user(user, extra)?;
     if let Some(path) = config
         && let Err(e) = File::open(path)

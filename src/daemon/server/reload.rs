@@ -8,18 +8,18 @@ use std::time::Instant;
 use super::{Server, egress, manner, settle_doors, write_pid};
 use crate::config::HAS_METRICS;
 use crate::config::load::{self, Loaded};
-use crate::config::report::{Complaint, Severity};
+use crate::config::report::{Diagnostic, Severity};
 use crate::config::settings::Settings;
 use crate::daemon::Daemon;
 use crate::daemon::admin::statsd::Statsd;
 use crate::daemon::reload::Reloaded;
 use crate::daemon::resolver::Resolver;
-use crate::daemon::server::listeners::{Door, Guest};
+use crate::daemon::server::listeners::{Accepted, ClientListener};
 use crate::daemon::server::logging;
 use crate::daemon::server::sizing;
 use crate::io::listen;
 use crate::io::wire::MioNet;
-use crate::limits::read_coalescing::Moderation;
+use crate::limits::read_coalescing::ReadCoalescing;
 
 impl Server {
     /// Takes the config file as it is now.
@@ -53,7 +53,7 @@ impl Server {
         self.move_doors(&settings).map_err(|e| vec![e.to_string()])?;
         // From here on nothing can fail.
         for warning in &warnings {
-            log::warn!("event=config {}", Complaint::plain(warning));
+            log::warn!("event=config {}", Diagnostic::plain(warning));
         }
         let before = self.daemon.world.settings.clone();
         let sizes = sizing::measure(&settings);
@@ -77,7 +77,7 @@ impl Server {
             self.statsd = wanted.map(|settings| Statsd::new(settings, world));
         }
         if before.moderation != now.moderation {
-            self.moderation = Moderation::new(now.moderation);
+            self.moderation = ReadCoalescing::new(now.moderation);
         }
         if before.pid_file != now.pid_file {
             self.pid_file = None;
@@ -100,14 +100,14 @@ impl Server {
 }
 
 /// Lets in everybody who stands before a door that is about to close.
-fn empty(door: &mut Door, daemon: &mut Daemon<MioNet>) {
+fn empty(door: &mut ClientListener, daemon: &mut Daemon<MioNet>) {
     door.knock();
     let now = daemon.world.now;
     loop {
         match door.look(now, &mut daemon.world.folded) {
-            Guest::New(wire, peer) => daemon.accept(wire, peer),
-            Guest::Gone => {}
-            Guest::Nobody | Guest::NoRoom => return,
+            Accepted::New(wire, peer) => daemon.accept(wire, peer),
+            Accepted::Gone => {}
+            Accepted::Nobody | Accepted::NoRoom => return,
         }
     }
 }
@@ -123,6 +123,6 @@ fn read(path: &Path) -> Result<Loaded, Vec<String>> {
     let bytes = load::read(path).map_err(|e| trouble(&e))?;
     load::load(&bytes, &path.to_string_lossy()).map_err(|complaints| {
         let errors = complaints.iter().filter(|one| one.severity == Severity::Error);
-        errors.map(Complaint::plain).collect()
+        errors.map(Diagnostic::plain).collect()
     })
 }

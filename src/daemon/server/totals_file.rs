@@ -9,12 +9,12 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::accounts::totals::{Batch, Counted, Ending, Ledger};
+use crate::accounts::totals::{Batch, LoadEnd, Totals, UserCounters};
 use crate::accounts::users::User;
 use crate::daemon::world::World;
 use crate::io::append_file::{self, AppendFile};
 use crate::io::clock::Tick;
-use crate::limits::write_budget::{Budget, Household};
+use crate::limits::write_budget::{BudgetInput, WriteBudget};
 
 impl World {
     /// Bytes from and to somebody over all restarts, where `state-file` keeps them.
@@ -35,15 +35,15 @@ impl World {
 
 /// The file, and when to write to it next.
 #[derive(Default)]
-pub struct State {
+pub struct TotalsFile {
     path: Option<PathBuf>,
     /// `None` = none is wanted, or there is trouble with it.
     file: Option<AppendFile>,
-    budget: Budget,
+    budget: WriteBudget,
     due: Option<Tick>,
 }
 
-impl State {
+impl TotalsFile {
     /// Reads the totals, if the config wants any.
     pub fn new(world: &mut World) -> Self {
         let mut state = Self::default();
@@ -51,7 +51,7 @@ impl State {
         state
     }
 
-    /// Takes a new config. The old people must have been saved before, see [`State::save`].
+    /// Takes a new config. The old people must have been saved before, see [`TotalsFile::save`].
     pub fn settle(&mut self, world: &mut World) {
         let wanted = world.settings.state.as_ref().map(|settings| settings.path.clone());
         self.due = None;
@@ -96,7 +96,7 @@ impl State {
             return;
         }
         settle(world);
-        if world.ledger.as_ref().is_none_or(Ledger::has_news)
+        if world.ledger.as_ref().is_none_or(Totals::has_news)
             && let Err(e) = self.append(world)
         {
             self.file = None;
@@ -152,11 +152,11 @@ impl State {
             }
             Ok(opened) => opened,
         };
-        let found = Ledger::read(&bytes);
+        let found = Totals::read(&bytes);
         if found.is_none() {
             (file, _) = begin_afresh(&path)?;
         }
-        let (found, good, ending) = found.unwrap_or((Ledger::default(), 0, Ending::Whole));
+        let (found, good, ending) = found.unwrap_or((Totals::default(), 0, LoadEnd::Whole));
         let people = found.len();
         match &mut world.ledger {
             // An empty file knows less than we do.
@@ -167,13 +167,13 @@ impl State {
         settle(world);
         let lost = bytes.len() - good;
         match ending {
-            Ending::Whole => log::info!("event=state-file path={path:?} people={people}"),
+            LoadEnd::Whole => log::info!("event=state-file path={path:?} people={people}"),
             _ => log::warn!(
                 "event=state-file-damaged path={path:?} people={people} lost_bytes={lost}"
             ),
         }
         // The rest may be of use to somebody.
-        if ending == Ending::Damaged && append_file::set_aside(&path).is_ok() {
+        if ending == LoadEnd::Damaged && append_file::set_aside(&path).is_ok() {
             (file, _) = AppendFile::open(&path, MOST_BYTES)?;
         } else if file.length() > good as u64 {
             file.cut(good as u64)?;
@@ -205,7 +205,7 @@ impl State {
 }
 
 /// Adds a batch.
-fn add(file: &mut AppendFile, ledger: &mut Ledger, batch: &Batch) -> io::Result<usize> {
+fn add(file: &mut AppendFile, ledger: &mut Totals, batch: &Batch) -> io::Result<usize> {
     file.append(&batch.bytes)?;
     ledger.filed(batch);
     Ok(batch.bytes.len())
@@ -213,7 +213,7 @@ fn add(file: &mut AppendFile, ledger: &mut Ledger, batch: &Batch) -> io::Result<
 
 /// Puts a file that is as short as it can be in place of this one, where that is worth it and
 /// possible; otherwise this one goes on.
-fn fold(file: &mut AppendFile, ledger: &mut Ledger) -> io::Result<usize> {
+fn fold(file: &mut AppendFile, ledger: &mut Totals) -> io::Result<usize> {
     let (batch, whole) = (ledger.batch(), ledger.whole());
     let length = file.length() + batch.bytes.len() as u64;
     let is_long = length > ROOM && length < 2 * whole.bytes.len() as u64;
@@ -240,16 +240,16 @@ fn begin_afresh(path: &Path) -> io::Result<(AppendFile, Vec<u8>)> {
 }
 
 /// Totals from a file that cannot be written to.
-fn peek(path: &Path) -> Option<Ledger> {
+fn peek(path: &Path) -> Option<Totals> {
     let bytes = AppendFile::peek(path, MOST_BYTES).ok()?;
-    Ledger::read(&bytes).map(|(ledger, ..)| ledger)
+    Totals::read(&bytes).map(|(ledger, ..)| ledger)
 }
 
 /// Tells the ledger what has been counted.
 fn settle(world: &mut World) {
     let Some(mut ledger) = world.ledger.take() else { return };
     let has_clock = !world.is_without_clock();
-    let people = world.users.iter().map(|(user, _)| Counted {
+    let people = world.users.iter().map(|(user, _)| UserCounters {
         name: user.name(),
         bytes_in: user.bytes_in,
         bytes_out: user.bytes_out,
@@ -259,9 +259,9 @@ fn settle(world: &mut World) {
     world.ledger = Some(ledger);
 }
 
-fn household(world: &World) -> Household {
+fn household(world: &World) -> BudgetInput {
     let every = world.settings.state.as_ref().map(|settings| settings.every).unwrap_or_default();
-    Household { people: world.settings.users.len(), every_ms: every.as_millis() as u64 }
+    BudgetInput { people: world.settings.users.len(), every_ms: every.as_millis() as u64 }
 }
 
 /// A file that has grown beyond this is written anew.

@@ -7,10 +7,10 @@ use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 
 use crate::accounts::recorder::{Cause, Detail};
-use crate::daemon::resolver::dns_cache::Lookup;
-use crate::daemon::session::handshake::{self, Turn};
-use crate::daemon::session::relay::{Lanes, Pipe};
-use crate::daemon::session::{End, Fate, Got, Readiness, Session, Stage, Why};
+use crate::daemon::resolver::dns_cache::CachedAddrs;
+use crate::daemon::session::handshake::{self, StageTurn};
+use crate::daemon::session::relay::{Relay, Transform};
+use crate::daemon::session::{CloseReason, Endpoint, ReadOutcome, Readiness, Session, Stage, Turn};
 use crate::daemon::upstream::addresses;
 use crate::daemon::world::World;
 use crate::io::clock::Tick;
@@ -22,12 +22,12 @@ use crate::proto::proxy_header;
 /// The fourth stage: the other end is being connected.
 pub struct Dial<W> {
     /// What the connection is for; taken when it stands.
-    lanes: Option<Lanes>,
+    lanes: Option<Transform>,
     /// What the other end gets first, in one write.
     opening: Vec<u8>,
-    targets: Targets,
+    targets: DialTargets,
     next: usize,
-    attempts: [Option<Attempt<W>>; 2],
+    attempts: [Option<DialAttempt<W>>; 2],
     /// When the next address is tried beside the running attempt.
     stagger: Tick,
     /// When the name must have been found.
@@ -39,7 +39,7 @@ pub struct Dial<W> {
 }
 
 /// Where to go.
-pub enum Targets {
+pub enum DialTargets {
     /// These addresses, in this order.
     Known(Vec<SocketAddr>),
     /// A name that has to be looked up.
@@ -50,21 +50,21 @@ pub enum Targets {
         port: u16,
     },
     /// By these ways, in this order.
-    Routed(Vec<via_proxy::Leg>),
+    Routed(Vec<via_proxy::Candidate>),
 }
 
-struct Attempt<W> {
+struct DialAttempt<W> {
     wire: W,
     addr: SocketAddr,
     until: Tick,
     woken: bool,
     /// What is left to do by a way of `network.proxies`.
-    climb: Option<via_proxy::Climb>,
+    climb: Option<via_proxy::ProxyAttempt>,
 }
 
 impl<W: Wire> Dial<W> {
     /// A stage that has not begun.
-    pub fn new(lanes: Lanes, opening: Vec<u8>, targets: Targets) -> Self {
+    pub fn new(lanes: Transform, opening: Vec<u8>, targets: DialTargets) -> Self {
         let (stagger, until) = (Tick(0), None);
         Self {
             lanes: Some(lanes),
@@ -95,12 +95,12 @@ impl<W: Wire> Dial<W> {
     /// When the stage must be looked at even if nothing comes.
     pub fn due(&self) -> Tick {
         let attempts = self.attempts.iter().flatten().map(|a| a.until);
-        let more = matches!(&self.targets, Targets::Known(list) if self.next < list.len());
+        let more = matches!(&self.targets, DialTargets::Known(list) if self.next < list.len());
         let stagger = (more && self.attempts.iter().any(Option::is_none)).then_some(self.stagger);
         let is_lookup = match self.targets {
-            Targets::Known(_) => false,
-            Targets::Named { .. } => true,
-            Targets::Routed(_) => self.attempts.iter().all(Option::is_none),
+            DialTargets::Known(_) => false,
+            DialTargets::Named { .. } => true,
+            DialTargets::Routed(_) => self.attempts.iter().all(Option::is_none),
         };
         let lookup = self.until.filter(|_| is_lookup);
         attempts.chain(stagger).chain(lookup).min().unwrap_or(Tick(0))
@@ -112,9 +112,9 @@ impl<W: Wire> Dial<W> {
         if now.0 < begun_ms + TIRED_MS {
             return None;
         }
-        let lookup = matches!(self.targets, Targets::Named { .. });
+        let lookup = matches!(self.targets, DialTargets::Named { .. });
         let lookup = lookup.then_some((Cause::FrontUnknown, Detail::None));
-        let silence = self.attempts.iter().flatten().next().map(Attempt::silence);
+        let silence = self.attempts.iter().flatten().next().map(DialAttempt::silence);
         lookup.or(silence).or(self.trouble)
     }
 }
@@ -125,9 +125,9 @@ pub fn dial<N: Net>(
     world: &mut World,
     net: &mut N,
     token: usize,
-) -> Turn {
-    let Stage::Dial(stage) = &mut session.stage else { return Turn::On };
-    let is_relay = matches!(stage.lanes, Some(Lanes::Relay(_)));
+) -> StageTurn {
+    let Stage::Dial(stage) = &mut session.stage else { return StageTurn::On };
+    let is_relay = matches!(stage.lanes, Some(Transform::Mtproto(_)));
     session.client.flush(world.now);
     let speechless = is_relay && stage.opening.len() <= FRAME;
     if speechless && session.client.ready.hup && session.client.ready.readable {
@@ -139,31 +139,33 @@ pub fn dial<N: Net>(
         if let Some(trouble) = stage.tired_of(world.now) {
             tell(session, world, trouble);
         }
-        return Turn::Stop(Fate::Done(Why::Gone));
+        return StageTurn::Stop(Turn::Done(CloseReason::Gone));
     }
-    if matches!(stage.targets, Targets::Routed(_)) {
+    if matches!(stage.targets, DialTargets::Routed(_)) {
         return via_proxy::dial(session, world, net, token);
     }
     let until = *stage.until.get_or_insert(Tick(world.now.0 + LOOKUP_MS));
 
-    if let Targets::Named { name, port } = &stage.targets {
+    if let DialTargets::Named { name, port } = &stage.targets {
         let port = *port;
         match world.names.lookup(name, token, world.now) {
-            Lookup::Found(ips) => {
+            CachedAddrs::Found(ips) => {
                 let mut list: Vec<_> = ips.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
                 world.bad.sort(&mut list, world.now);
-                stage.targets = Targets::Known(list);
+                stage.targets = DialTargets::Known(list);
             }
-            Lookup::Pending if world.now < until => return Turn::Stop(Fate::Waiting),
-            Lookup::Pending | Lookup::Failed => {
+            CachedAddrs::Pending if world.now < until => return StageTurn::Stop(Turn::Waiting),
+            CachedAddrs::Pending | CachedAddrs::Failed => {
                 let line = format!("event=front-unresolved host={name:?}");
                 world.folded.warn(world.now, &line);
                 stage.trouble = Some((Cause::FrontUnknown, Detail::None));
-                return give_up(session, world, Why::Unreachable);
+                return give_up(session, world, CloseReason::Unreachable);
             }
         }
     }
-    let Targets::Known(list) = &mut stage.targets else { return Turn::Stop(Fate::Waiting) };
+    let DialTargets::Known(list) = &mut stage.targets else {
+        return StageTurn::Stop(Turn::Waiting);
+    };
     if stage.next == 0 {
         list.truncate(MOST_ADDRESSES);
     }
@@ -173,7 +175,7 @@ pub fn dial<N: Net>(
         if list.is_empty() && before > 0 {
             world.folded.warn(world.now, LOOP_ADVICE);
             stage.trouble = Some((Cause::FrontLoop, Detail::None));
-            return give_up(session, world, Why::Loop);
+            return give_up(session, world, CloseReason::Loop);
         }
     }
 
@@ -202,13 +204,13 @@ pub fn dial<N: Net>(
     loop {
         start_next(stage, world, net, token, session.id);
         if stage.attempts.iter().any(Option::is_some) {
-            return Turn::Stop(Fate::Waiting);
+            return StageTurn::Stop(Turn::Waiting);
         }
         let Some(dc) = stage.second_chance.take() else {
-            return give_up(session, world, Why::Unreachable);
+            return give_up(session, world, CloseReason::Unreachable);
         };
         let others = addresses::second_chance(&world.settings, dc);
-        (stage.targets, stage.next) = (Targets::Known(others), 0);
+        (stage.targets, stage.next) = (DialTargets::Known(others), 0);
     }
 }
 
@@ -220,7 +222,7 @@ fn start_next<N: Net>(
     token: usize,
     id: u64,
 ) {
-    let Targets::Known(list) = &stage.targets else { return };
+    let DialTargets::Known(list) = &stage.targets else { return };
     let patience = world.settings.timeouts.tcp.as_millis() as u64;
     while stage.next < list.len() {
         let running = stage.attempts.iter().flatten().count();
@@ -232,7 +234,7 @@ fn start_next<N: Net>(
         match net.dial(addr, &options(world), token + slot + 1) {
             Ok(wire) => {
                 let until = Tick(world.now.0 + patience);
-                let attempt = Attempt { wire, addr, until, woken: false, climb: None };
+                let attempt = DialAttempt { wire, addr, until, woken: false, climb: None };
                 stage.attempts[slot] = Some(attempt);
                 stage.stagger = Tick(world.now.0 + STAGGER_MS);
             }
@@ -249,32 +251,33 @@ fn start_next<N: Net>(
 }
 
 /// The client has sent its FIN while we dial: what it said before that leaves with the header.
-fn last_words<W: Wire>(session: &mut Session<W>, world: &mut World) -> Turn {
-    let Stage::Dial(stage) = &mut session.stage else { return Turn::On };
-    let Some(Lanes::Relay(relay)) = &mut stage.lanes else { return Turn::On };
+fn last_words<W: Wire>(session: &mut Session<W>, world: &mut World) -> StageTurn {
+    let Stage::Dial(stage) = &mut session.stage else { return StageTurn::On };
+    let Some(Transform::Mtproto(relay)) = &mut stage.lanes else { return StageTurn::On };
     let room = LAST_WORDS.min(world.scratch.len());
-    let Got::Bytes(n) = session.client.read(&mut [IoSliceMut::new(&mut world.scratch[..room])])
+    let ReadOutcome::Bytes(n) =
+        session.client.read(&mut [IoSliceMut::new(&mut world.scratch[..room])])
     else {
-        return Turn::On;
+        return StageTurn::On;
     };
     match relay.up.turn(&mut world.scratch[..n]) {
         Ok(len) => {
             stage.opening.extend_from_slice(&world.scratch[..len]);
-            Turn::On
+            StageTurn::On
         }
         Err(fault) => handshake::expel(session, world, fault.as_str()),
     }
 }
 
 /// An attempt has won: the pipe begins, and what was kept leaves in one write.
-fn connected<W: Wire>(session: &mut Session<W>, world: &mut World, slot: usize) -> Turn {
-    let Stage::Dial(stage) = &mut session.stage else { return Turn::On };
-    let Some(attempt) = stage.attempts[slot].take() else { return Turn::On };
+fn connected<W: Wire>(session: &mut Session<W>, world: &mut World, slot: usize) -> StageTurn {
+    let Stage::Dial(stage) = &mut session.stage else { return StageTurn::On };
+    let Some(attempt) = stage.attempts[slot].take() else { return StageTurn::On };
     let mut opening = std::mem::take(&mut stage.opening);
-    let lanes = stage.lanes.take().unwrap_or(Lanes::Plain);
-    let plain = matches!(lanes, Lanes::Plain);
+    let lanes = stage.lanes.take().unwrap_or(Transform::Plain);
+    let plain = matches!(lanes, Transform::Plain);
     let goal = match &stage.targets {
-        Targets::Routed(legs) => stage.next.checked_sub(1).and_then(|at| legs.get(at)),
+        DialTargets::Routed(legs) => stage.next.checked_sub(1).and_then(|at| legs.get(at)),
         _ => None,
     };
     let goal = goal.map_or(attempt.addr, |leg| leg.goal);
@@ -290,18 +293,18 @@ fn connected<W: Wire>(session: &mut Session<W>, world: &mut World, slot: usize) 
         // What came while we dialled leaves with the rest in one write (spec: protocol 10).
         let room = (OPENING - opening.len()).min(world.scratch.len());
         let into = &mut world.scratch[..room];
-        if let Got::Bytes(n) = session.client.read(&mut [IoSliceMut::new(into)]) {
+        if let ReadOutcome::Bytes(n) = session.client.read(&mut [IoSliceMut::new(into)]) {
             opening.extend_from_slice(&world.scratch[..n]);
             uncounted += n;
         }
     }
     let ready = Readiness { readable: true, writable: true, ..Readiness::default() };
-    let mut server = End::new(attempt.wire, ready);
+    let mut server = Endpoint::new(attempt.wire, ready);
     if !server.send(&opening, &world.pool, world.now) {
-        return Turn::Stop(Fate::Done(Why::Pressure));
+        return StageTurn::Stop(Turn::Done(CloseReason::Pressure));
     }
     server.uncounted = uncounted as u32;
-    if let Lanes::Relay(relay) = &lanes {
+    if let Transform::Mtproto(relay) = &lanes {
         server.uncounted = uncounted.saturating_sub(FRAME) as u32;
         session.upstream = Some(world.meter.telegram.entered(goal.ip(), relay.dc));
         log::debug!(
@@ -323,12 +326,12 @@ fn connected<W: Wire>(session: &mut Session<W>, world: &mut World, slot: usize) 
         );
     }
     session.active = world.now;
-    session.stage = Stage::Pipe(Box::new(Pipe { server, slot: slot as u8 + 1, lanes }));
-    Turn::On
+    session.stage = Stage::Relay(Box::new(Relay { server, slot: slot as u8 + 1, lanes }));
+    StageTurn::On
 }
 
 /// No address is left. A stranger sees what the origin's own address would do to it: a reset.
-fn give_up<W: Wire>(session: &mut Session<W>, world: &mut World, why: Why) -> Turn {
+fn give_up<W: Wire>(session: &mut Session<W>, world: &mut World, why: CloseReason) -> StageTurn {
     let trouble = match &mut session.stage {
         Stage::Dial(stage) => stage.trouble.take(),
         _ => None,
@@ -336,7 +339,7 @@ fn give_up<W: Wire>(session: &mut Session<W>, world: &mut World, why: Why) -> Tu
     tell(session, world, trouble.unwrap_or((Cause::DcUnreachable, Detail::None)));
     if session.fronted {
         session.client.wire.reset_on_close();
-        return Turn::Stop(Fate::Done(why));
+        return StageTurn::Stop(Turn::Done(why));
     }
     world.meter.unreachable += 1;
     let name = session.user.map_or("", |user| world.users.get(user).name());

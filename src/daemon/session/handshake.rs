@@ -7,30 +7,30 @@ use std::net::SocketAddr;
 
 use crate::accounts::recorder::{Cause, Detail};
 use crate::accounts::users::{HostId, UserId};
-use crate::daemon::admin::probe_summary::Deed;
-use crate::daemon::session::dial::{Dial, Targets, via_proxy};
+use crate::daemon::admin::probe_summary::ProbeKind;
+use crate::daemon::session::dial::{Dial, DialTargets, via_proxy};
 use crate::daemon::session::outcome;
-use crate::daemon::session::relay::{Lanes, Relay};
+use crate::daemon::session::relay::{MtprotoTransform, Transform};
 use crate::daemon::session::server_hello;
-use crate::daemon::session::{Fate, Got, Session, Stage, Why};
+use crate::daemon::session::{CloseReason, ReadOutcome, Session, Stage, Turn};
 use crate::daemon::upstream::addresses;
 use crate::daemon::world::World;
-use crate::flow::authenticate::{Admission, Gate, Verdict};
+use crate::flow::authenticate::{Admission, AuthVerdict, Authenticator};
 use crate::flow::recrypt::Recrypt;
 use crate::flow::shape::Shape;
 use crate::flow::transform::{Downlink, Uplink};
 use crate::io::clock::Tick;
 use crate::io::wire::Wire;
 use crate::mimicry::shaper::Shaper;
-use crate::proto::client_hello::Suspicion;
+use crate::proto::client_hello::Reject;
 use crate::proto::dc::{self, DcId};
 use crate::proto::obfuscated2::{self, ClientFrame, FRAME_LEN};
 use crate::proto::tls::Deframer;
 
 /// The second stage: who is there?
-pub struct Hello {
+pub struct AwaitClientHello {
     seen: Vec<u8>,
-    gate: Gate,
+    gate: Authenticator,
     /// Accepted, and when to say so.
     admitted: Option<(Box<Admission>, Tick)>,
     /// When silence ends our patience: a TLS server waits by its own rules, so an unfinished hello
@@ -39,7 +39,7 @@ pub struct Hello {
 }
 
 /// The third stage: answered, waiting for the 64-byte header.
-pub struct Greeting {
+pub struct AwaitFrame {
     user: UserId,
     deframer: Deframer,
     frame: [u8; 64],
@@ -47,18 +47,18 @@ pub struct Greeting {
 }
 
 /// What a stage did.
-pub enum Turn {
+pub enum StageTurn {
     /// The stage is another one now: go on in the same turn.
     On,
     /// Enough for this turn.
-    Stop(Fate),
+    Stop(Turn),
 }
 
-impl Hello {
+impl AwaitClientHello {
     /// A stage for a client that has sent `seen` so far, which is counted in
     /// [`World::hello_bytes`] already, and nothing more since `silent_since`.
     pub fn new(seen: Vec<u8>, silent_since: Tick, world: &mut World) -> Self {
-        let gate = Gate::default();
+        let gate = Authenticator::default();
         Self { seen, gate, admitted: None, patience: patience(silent_since, world) }
     }
 
@@ -75,12 +75,12 @@ impl Hello {
 }
 
 /// One look at the hello: at most one read and one slice of keys.
-pub fn hello<W: Wire>(session: &mut Session<W>, world: &mut World) -> Turn {
-    let Stage::Hello(stage) = &mut session.stage else { return Turn::On };
+pub fn hello<W: Wire>(session: &mut Session<W>, world: &mut World) -> StageTurn {
+    let Stage::AwaitClientHello(stage) = &mut session.stage else { return StageTurn::On };
     if let Some((_, at)) = stage.admitted {
         return match world.now >= at || session.client.ready.broken {
             true => answer(session, world),
-            false => Turn::Stop(Fate::Waiting),
+            false => StageTurn::Stop(Turn::Waiting),
         };
     }
     let client = &mut session.client;
@@ -89,45 +89,45 @@ pub fn hello<W: Wire>(session: &mut Session<W>, world: &mut World) -> Turn {
         let room = MOST_SEEN - stage.seen.len().min(MOST_SEEN);
         let into = &mut world.scratch[..room.clamp(1, READ)];
         match client.read(&mut [IoSliceMut::new(into)]) {
-            Got::Bytes(n) => {
+            ReadOutcome::Bytes(n) => {
                 world.meter.read(n);
                 if !world.keep(&mut stage.seen, n) {
-                    return Turn::Stop(Fate::Done(Why::Pressure));
+                    return StageTurn::Stop(Turn::Done(CloseReason::Pressure));
                 }
                 session.active = world.now;
                 stage.patience = patience(world.now, world);
             }
-            Got::Nothing => {}
-            Got::Fin => ended = true,
-            Got::Reset => return Turn::Stop(Fate::Done(Why::Reset)),
+            ReadOutcome::Nothing => {}
+            ReadOutcome::Fin => ended = true,
+            ReadOutcome::Reset => return StageTurn::Stop(Turn::Done(CloseReason::Reset)),
         }
     }
     let verdict = stage.gate.look(&stage.seen, session.addr, &mut world.book());
     match verdict {
-        Verdict::Admit(admission) => admit(session, world, admission),
-        Verdict::Front { host, why, user } => front(session, world, host, why, user),
-        Verdict::Busy => Turn::Stop(Fate::Again),
-        Verdict::More => {
-            let Stage::Hello(stage) = &session.stage else { return Turn::On };
+        AuthVerdict::Admit(admission) => admit(session, world, admission),
+        AuthVerdict::Front { host, why, user } => front(session, world, host, why, user),
+        AuthVerdict::Busy => StageTurn::Stop(Turn::Again),
+        AuthVerdict::More => {
+            let Stage::AwaitClientHello(stage) = &session.stage else { return StageTurn::On };
             let out_of_time = world.now >= stage.due(session.born, handshake_ms(world));
             if ended && stage.seen.is_empty() {
                 // Nothing was said and nothing will be: a port scan or a health check.
-                world.stranger(Deed::Silent, session.addr);
-                Turn::Stop(Fate::Done(Why::Gone))
+                world.stranger(ProbeKind::Silent, session.addr);
+                StageTurn::Stop(Turn::Done(CloseReason::Gone))
             } else if ended || out_of_time || stage.seen.len() >= MOST_SEEN {
-                let why = if ended { Suspicion::Truncated } else { Suspicion::TooSlow };
+                let why = if ended { Reject::Truncated } else { Reject::TooSlow };
                 front(session, world, world.users.first_host(), why, None)
             } else if session.client.ready.readable {
-                Turn::Stop(Fate::Again)
+                StageTurn::Stop(Turn::Again)
             } else {
-                Turn::Stop(Fate::Waiting)
+                StageTurn::Stop(Turn::Waiting)
             }
         }
     }
 }
 
 /// Counts the session for its user, and answers as soon as the site could have.
-fn admit<W: Wire>(session: &mut Session<W>, world: &mut World, admission: Admission) -> Turn {
+fn admit<W: Wire>(session: &mut Session<W>, world: &mut World, admission: Admission) -> StageTurn {
     // Counted at once, or a crowd that waits for its answers would pass the throttle.
     world.users.admitted(admission.user, session.addr, world.now.0);
     session.user = Some(admission.user);
@@ -143,71 +143,71 @@ fn admit<W: Wire>(session: &mut Session<W>, world: &mut World, admission: Admiss
         true => world.profiles.of(admission.host).delay_us(&mut world.drbg).unwrap_or(0),
         false => 0,
     };
-    if let Stage::Hello(stage) = &mut session.stage {
+    if let Stage::AwaitClientHello(stage) = &mut session.stage {
         let at = Tick(world.now.0 + delay_us.div_ceil(1_000));
         stage.admitted = Some((Box::new(admission), at));
     }
     match delay_us {
         0 => answer(session, world),
-        _ => Turn::Stop(Fate::Waiting),
+        _ => StageTurn::Stop(Turn::Waiting),
     }
 }
 
 /// Answers an accepted hello.
-fn answer<W: Wire>(session: &mut Session<W>, world: &mut World) -> Turn {
+fn answer<W: Wire>(session: &mut Session<W>, world: &mut World) -> StageTurn {
     if session.client.ready.broken {
-        return Turn::Stop(Fate::Done(Why::Reset));
+        return StageTurn::Stop(Turn::Done(CloseReason::Reset));
     }
-    let Stage::Hello(stage) = &mut session.stage else { return Turn::On };
-    let Some((admission, _)) = stage.admitted.take() else { return Turn::On };
+    let Stage::AwaitClientHello(stage) = &mut session.stage else { return StageTurn::On };
+    let Some((admission, _)) = stage.admitted.take() else { return StageTurn::On };
     let rest = stage.seen.split_off(admission.consumed.min(stage.seen.len()));
     let user = admission.user;
     let sealed = server_hello::seal(world, &admission);
     if !session.client.send(&sealed, &world.pool, world.now) {
-        return Turn::Stop(Fate::Done(Why::Pressure));
+        return StageTurn::Stop(Turn::Done(CloseReason::Pressure));
     }
     release_hello(session, world);
-    let greeting = Greeting { user, deframer: Deframer::new(), frame: [0; 64], have: 0 };
-    session.stage = Stage::Greeting(Box::new(greeting));
+    let greeting = AwaitFrame { user, deframer: Deframer::new(), frame: [0; 64], have: 0 };
+    session.stage = Stage::AwaitFrame(Box::new(greeting));
     if rest.is_empty() {
-        return Turn::On;
+        return StageTurn::On;
     }
     world.scratch[..rest.len()].copy_from_slice(&rest);
     take(session, world, rest.len())
 }
 
 /// One look for the 64-byte header: at most one read.
-pub fn greeting<W: Wire>(session: &mut Session<W>, world: &mut World) -> Turn {
+pub fn greeting<W: Wire>(session: &mut Session<W>, world: &mut World) -> StageTurn {
     session.client.flush(world.now);
     if session.client.dead {
-        return Turn::Stop(Fate::Done(Why::Reset));
+        return StageTurn::Stop(Turn::Done(CloseReason::Reset));
     }
     if world.now.0 >= session.born.0 + handshake_ms(world) {
-        return leave(session, world, Why::Handshake);
+        return leave(session, world, CloseReason::Handshake);
     }
     if session.client.done {
         // The FIN came with the hello: there will be no header.
-        return leave(session, world, Why::Gone);
+        return leave(session, world, CloseReason::Gone);
     }
     if !session.client.ready.readable {
-        return Turn::Stop(Fate::Waiting);
+        return StageTurn::Stop(Turn::Waiting);
     }
     let into = &mut world.scratch[..READ];
     match session.client.read(&mut [IoSliceMut::new(into)]) {
-        Got::Bytes(n) => {
+        ReadOutcome::Bytes(n) => {
             world.meter.read(n);
             session.active = world.now;
             take(session, world, n)
         }
-        Got::Nothing => Turn::Stop(Fate::Waiting),
-        Got::Fin => leave(session, world, Why::Gone),
-        Got::Reset => Turn::Stop(Fate::Done(Why::Reset)),
+        ReadOutcome::Nothing => StageTurn::Stop(Turn::Waiting),
+        ReadOutcome::Fin => leave(session, world, CloseReason::Gone),
+        ReadOutcome::Reset => StageTurn::Stop(Turn::Done(CloseReason::Reset)),
     }
 }
 
 /// Takes `n` fresh bytes in the scratch block towards the header.
-fn take<W: Wire>(session: &mut Session<W>, world: &mut World, n: usize) -> Turn {
-    let Stage::Greeting(stage) = &mut session.stage else { return Turn::On };
+fn take<W: Wire>(session: &mut Session<W>, world: &mut World, n: usize) -> StageTurn {
+    let Stage::AwaitFrame(stage) = &mut session.stage else { return StageTurn::On };
     let len = match stage.deframer.compact(&mut world.scratch[..n]) {
         Ok(len) => len,
         Err(fault) => return expel(session, world, fault.as_str()),
@@ -217,7 +217,7 @@ fn take<W: Wire>(session: &mut Session<W>, world: &mut World, n: usize) -> Turn 
     stage.have += missing;
     if stage.have < stage.frame.len() {
         let again = session.client.ready.readable || session.client.done;
-        return Turn::Stop(if again { Fate::Again } else { Fate::Waiting });
+        return StageTurn::Stop(if again { Turn::Again } else { Turn::Waiting });
     }
     let key = *world.users.get(stage.user).key();
     match obfuscated2::open_client(&stage.frame, &key) {
@@ -236,7 +236,7 @@ fn call_dc<W: Wire>(
     deframer: Deframer,
     client: ClientFrame,
     early: std::ops::Range<usize>,
-) -> Turn {
+) -> StageTurn {
     let settings = world.settings.clone();
     let mut id = DcId::decode(client.dc).number;
     let mut addrs = addresses::of_dc(&settings, &world.dc_list, id, &mut world.drbg);
@@ -253,7 +253,7 @@ fn call_dc<W: Wire>(
         if let Some(user) = session.user {
             world.note(user, Cause::UnknownDc, Detail::Dc(id));
         }
-        return leave(session, world, Why::UnknownDc);
+        return leave(session, world, CloseReason::UnknownDc);
     }
     world.bad.sort(&mut addrs, world.now);
 
@@ -269,15 +269,15 @@ fn call_dc<W: Wire>(
     opening.extend_from_slice(payload);
     let shaper = settings.shape.map(|shape| Shaper::new(world.pace, shape.always, shape.drs));
     let down = Downlink::new(recrypt, shaper.map(|shaper| Box::new(Shape::new(shaper))));
-    let lanes = Lanes::Relay(Box::new(Relay { up, down, dc: id }));
+    let lanes = Transform::Mtproto(Box::new(MtprotoTransform { up, down, dc: id }));
     let dial = if world.routes.is_empty() {
-        Dial::new(lanes, opening, Targets::Known(addrs)).with_second_chance(id)
+        Dial::new(lanes, opening, DialTargets::Known(addrs)).with_second_chance(id)
     } else {
         let legs = via_proxy::legs(&world.routes.shuffled(&mut world.drbg), &addrs);
-        Dial::new(lanes, opening, Targets::Routed(legs))
+        Dial::new(lanes, opening, DialTargets::Routed(legs))
     };
     session.stage = Stage::Dial(Box::new(dial));
-    Turn::On
+    StageTurn::On
 }
 
 /// Not provably ours: hand everything seen to the site that the secret names.
@@ -285,18 +285,18 @@ fn front<W: Wire>(
     session: &mut Session<W>,
     world: &mut World,
     host: HostId,
-    why: Suspicion,
+    why: Reject,
     user: Option<UserId>,
-) -> Turn {
+) -> StageTurn {
     let opening = match &mut session.stage {
-        Stage::Hello(stage) => std::mem::take(&mut stage.seen),
+        Stage::AwaitClientHello(stage) => std::mem::take(&mut stage.seen),
         _ => Vec::new(),
     };
     world.hello_bytes = world.hello_bytes.saturating_sub(opening.capacity());
     note(session, world, why, user);
     if world.fronted >= world.front_cap {
-        world.stranger(Deed::NoRoom, session.addr);
-        return Turn::Stop(Fate::Done(Why::Pressure));
+        world.stranger(ProbeKind::NoRoom, session.addr);
+        return StageTurn::Stop(Turn::Done(CloseReason::Pressure));
     }
     world.fronted += 1;
     world.meter.fronted += 1;
@@ -304,27 +304,27 @@ fn front<W: Wire>(
     session.fronted = true;
     let (name, port) = world.site(host);
     let targets = match name.parse() {
-        Ok(ip) => Targets::Known(vec![SocketAddr::new(ip, port)]),
-        Err(_) => Targets::Named { name, port },
+        Ok(ip) => DialTargets::Known(vec![SocketAddr::new(ip, port)]),
+        Err(_) => DialTargets::Named { name, port },
     };
-    session.stage = Stage::Dial(Box::new(Dial::new(Lanes::Plain, opening, targets)));
-    Turn::On
+    session.stage = Stage::Dial(Box::new(Dial::new(Transform::Plain, opening, targets)));
+    StageTurn::On
 }
 
 /// Counts and logs a suspicion. A stranger is a debug line; what a person of ours suffers from is
 /// for the operator to see.
-fn note<W>(session: &Session<W>, world: &mut World, why: Suspicion, user: Option<UserId>) {
+fn note<W>(session: &Session<W>, world: &mut World, why: Reject, user: Option<UserId>) {
     match why {
-        Suspicion::Replay => world.meter.replays += 1,
-        Suspicion::Throttled => world.meter.throttled += 1,
+        Reject::Replay => world.meter.replays += 1,
+        Reject::Throttled => world.meter.throttled += 1,
         _ => {}
     }
     outcome::of_hello(world, session.addr, why, user);
     let off = match why {
-        Suspicion::ClockOff { off_s } => format!(" off_s={off_s}"),
+        Reject::ClockOff { off_s } => format!(" off_s={off_s}"),
         _ => String::new(),
     };
-    if let Some(deed) = Deed::of(why) {
+    if let Some(deed) = ProbeKind::of(why) {
         world.stranger(deed, session.addr);
     }
     let (why, who, from) = (why.as_str(), world.whose(user), world.shown(session.addr));
@@ -337,20 +337,20 @@ fn note<W>(session: &Session<W>, world: &mut World, why: Suspicion, user: Option
 
 /// A client that already got our answer sends what a TLS server would refuse: an encrypted alert
 /// and FIN, as that server would (spec: protocol 15.13).
-pub fn expel<W: Wire>(session: &mut Session<W>, world: &mut World, why: &str) -> Turn {
+pub fn expel<W: Wire>(session: &mut Session<W>, world: &mut World, why: &str) -> StageTurn {
     let from = world.shown(session.addr);
     log::debug!("event=garbled id={} why={why} client={from}", session.id);
     let mut alert = [0u8; 24];
     alert[..5].copy_from_slice(&[0x17, 3, 3, 0, 19]);
     world.drbg.fill(&mut alert[5..]);
     if !session.client.send(&alert, &world.pool, world.now) {
-        return Turn::Stop(Fate::Done(Why::Pressure));
+        return StageTurn::Stop(Turn::Done(CloseReason::Pressure));
     }
-    leave(session, world, Why::Garbled)
+    leave(session, world, CloseReason::Garbled)
 }
 
 /// Settles the counters and closes the client decently.
-pub fn leave<W: Wire>(session: &mut Session<W>, world: &mut World, why: Why) -> Turn {
+pub fn leave<W: Wire>(session: &mut Session<W>, world: &mut World, why: CloseReason) -> StageTurn {
     log::debug!(
         "event=leaving id={} why={}{} client={}",
         session.id,
@@ -362,11 +362,11 @@ pub fn leave<W: Wire>(session: &mut Session<W>, world: &mut World, why: Why) -> 
     outcome::of_end(session, world, why);
     session.settle(world);
     session.stage = Stage::Leave { until: Tick(world.now.0 + LEAVE_MS) };
-    Turn::On
+    StageTurn::On
 }
 
 /// The last stage: flush, FIN, and read until the client's own FIN. At most one read and one write.
-pub fn leaving<W: Wire>(session: &mut Session<W>, world: &mut World, until: Tick) -> Turn {
+pub fn leaving<W: Wire>(session: &mut Session<W>, world: &mut World, until: Tick) -> StageTurn {
     let client = &mut session.client;
     client.flush(world.now);
     if client.outbox.is_empty() {
@@ -374,18 +374,18 @@ pub fn leaving<W: Wire>(session: &mut Session<W>, world: &mut World, until: Tick
     }
     if client.ready.readable && !client.done && world.now < until {
         let into = &mut world.scratch[..READ];
-        if let Got::Bytes(_) = client.read(&mut [IoSliceMut::new(into)])
+        if let ReadOutcome::Bytes(_) = client.read(&mut [IoSliceMut::new(into)])
             && client.ready.readable
         {
-            return Turn::Stop(Fate::Again);
+            return StageTurn::Stop(Turn::Again);
         }
     }
     let over = client.dead || (client.done && client.shut) || world.now >= until;
-    Turn::Stop(if over { Fate::Done(Why::Finished) } else { Fate::Waiting })
+    StageTurn::Stop(if over { Turn::Done(CloseReason::Finished) } else { Turn::Waiting })
 }
 
 fn release_hello<W>(session: &mut Session<W>, world: &mut World) {
-    if let Stage::Hello(stage) = &mut session.stage {
+    if let Stage::AwaitClientHello(stage) = &mut session.stage {
         world.hello_bytes = world.hello_bytes.saturating_sub(stage.seen.capacity());
         stage.seen = Vec::new();
     }

@@ -13,11 +13,11 @@ use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 
 use crate::accounts::users::UserId;
-use crate::daemon::admin::counters::Upstream;
+use crate::daemon::admin::counters::DcConnectionId;
 use crate::daemon::session::dial::Dial;
-use crate::daemon::session::handshake::{Greeting, Hello};
-use crate::daemon::session::proxy_header::Prologue;
-use crate::daemon::session::relay::Pipe;
+use crate::daemon::session::handshake::{AwaitClientHello, AwaitFrame};
+use crate::daemon::session::proxy_header::AwaitProxyHeader;
+use crate::daemon::session::relay::Relay;
 use crate::daemon::world::World;
 use crate::io::clock::Tick;
 use crate::io::pool::{Outbox, Pool};
@@ -37,7 +37,7 @@ pub struct Readiness {
 }
 
 /// One socket of a session.
-pub struct End<W> {
+pub struct Endpoint<W> {
     /// The socket.
     pub wire: W,
     /// Bytes that the socket did not take yet.
@@ -62,7 +62,7 @@ pub struct End<W> {
 
 /// What a read did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Got {
+pub enum ReadOutcome {
     /// This many bytes came (at least 1).
     Bytes(usize),
     /// Nothing there.
@@ -73,7 +73,7 @@ pub enum Got {
     Reset,
 }
 
-impl<W: Wire> End<W> {
+impl<W: Wire> Endpoint<W> {
     /// A fresh socket; `ready` is what may be assumed of it.
     pub fn new(wire: W, ready: Readiness) -> Self {
         Self {
@@ -91,24 +91,24 @@ impl<W: Wire> End<W> {
     }
 
     /// One read. Clears the readable bit when the socket is drained.
-    pub fn read(&mut self, into: &mut [io::IoSliceMut<'_>]) -> Got {
+    pub fn read(&mut self, into: &mut [io::IoSliceMut<'_>]) -> ReadOutcome {
         let room: usize = into.iter().map(|slice| slice.len()).sum();
         match self.wire.read(into) {
             Ok(0) if self.dead && !self.done => self.lost(),
             Ok(0) => {
                 self.done = true;
                 self.ready.readable = false;
-                Got::Fin
+                ReadOutcome::Fin
             }
             Ok(n) => {
                 if n < room && !self.ready.hup {
                     self.ready.readable = false;
                 }
-                Got::Bytes(n)
+                ReadOutcome::Bytes(n)
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                 self.ready.readable = false;
-                Got::Nothing
+                ReadOutcome::Nothing
             }
             Err(_) => self.lost(),
         }
@@ -116,11 +116,11 @@ impl<W: Wire> End<W> {
 
     /// A reset, seen by a read or, after a failed write has consumed the error, as an end without
     /// a FIN.
-    fn lost(&mut self) -> Got {
+    fn lost(&mut self) -> ReadOutcome {
         self.reset = true;
         self.done = true;
         self.ready.readable = false;
-        Got::Reset
+        ReadOutcome::Reset
     }
 
     /// Writes `bytes`, behind what the outbox holds; what the socket does not take goes there.
@@ -199,15 +199,15 @@ impl<W: Wire> End<W> {
 /// How far a session has come. Stages only go down this list.
 pub enum Stage<W> {
     /// Learning where the client comes from.
-    Prologue(Prologue),
+    AwaitProxyHeader(AwaitProxyHeader),
     /// Collecting and judging the hello.
-    Hello(Hello),
+    AwaitClientHello(AwaitClientHello),
     /// Answered; collecting the 64-byte header.
-    Greeting(Box<Greeting>),
+    AwaitFrame(Box<AwaitFrame>),
     /// Connecting to Telegram or to the front.
     Dial(Box<Dial<W>>),
     /// Both ends are there.
-    Pipe(Box<Pipe<W>>),
+    Relay(Box<Relay<W>>),
     /// Nothing more to do for this client than to close decently: flush, FIN, read on until its
     /// own FIN so that no RST overtakes our last bytes.
     Leave {
@@ -221,7 +221,7 @@ pub struct Session<W> {
     /// Its number, by which the log tells its story.
     pub id: u64,
     /// The client's end.
-    pub client: End<W>,
+    pub client: Endpoint<W>,
     /// How far it has come.
     pub stage: Stage<W>,
     /// Where the client comes from: its socket's address, or the announced one.
@@ -233,7 +233,7 @@ pub struct Session<W> {
     /// It holds one of the places for fronted sessions.
     pub fronted: bool,
     /// Which connection to Telegram it is counted for.
-    pub upstream: Option<Upstream>,
+    pub upstream: Option<DcConnectionId>,
     /// Payload bytes that had left for the other end when that was closed.
     sent_up: u64,
     /// When it was accepted.
@@ -254,8 +254,8 @@ impl<W: Wire> Session<W> {
         let ready = Readiness { readable: true, writable: true, ..Readiness::default() };
         Self {
             id: 0,
-            client: End::new(wire, ready),
-            stage: Stage::Prologue(Prologue::new(may_announce)),
+            client: Endpoint::new(wire, ready),
+            stage: Stage::AwaitProxyHeader(AwaitProxyHeader::new(may_announce)),
             addr: peer.ip().to_canonical(),
             port: peer.port(),
             user: None,
@@ -274,11 +274,11 @@ impl<W: Wire> Session<W> {
     pub fn due(&self, world: &World) -> Tick {
         let handshake_ms = world.settings.timeouts.handshake.as_millis() as u64;
         match &self.stage {
-            Stage::Prologue(prologue) => prologue.due(self.born, handshake_ms),
-            Stage::Hello(hello) => hello.due(self.born, handshake_ms),
-            Stage::Greeting(_) => Tick(self.born.0 + handshake_ms),
+            Stage::AwaitProxyHeader(prologue) => prologue.due(self.born, handshake_ms),
+            Stage::AwaitClientHello(hello) => hello.due(self.born, handshake_ms),
+            Stage::AwaitFrame(_) => Tick(self.born.0 + handshake_ms),
             Stage::Dial(dial) => dial.due(),
-            Stage::Pipe(pipe) => relay::due(self, pipe, world),
+            Stage::Relay(pipe) => relay::due(self, pipe, world),
             Stage::Leave { until } => *until,
         }
     }
@@ -288,13 +288,13 @@ impl<W> Session<W> {
     /// Payload bytes that have left for the other end.
     fn up(&self) -> u64 {
         match &self.stage {
-            Stage::Pipe(pipe) => pipe.server.moved,
+            Stage::Relay(pipe) => pipe.server.moved,
             _ => self.sent_up,
         }
     }
 
     /// Ends its story in the log. What a person of ours suffers from is for the operator to see.
-    pub fn tell_end(&self, world: &mut World, why: Why) {
+    pub fn tell_end(&self, world: &mut World, why: CloseReason) {
         log::debug!(
             "event=closed id={} why={}{} up={} down={} ms={} client={}",
             self.id,
@@ -309,8 +309,9 @@ impl<W> Session<W> {
     }
 
     /// Tells the operator of a session of a known user that went wrong before or while it served.
-    pub fn complain(&self, world: &mut World, why: Why) {
-        let is_trouble = matches!(why, Why::Handshake | Why::Garbled | Why::Pressure);
+    pub fn complain(&self, world: &mut World, why: CloseReason) {
+        let is_trouble =
+            matches!(why, CloseReason::Handshake | CloseReason::Garbled | CloseReason::Pressure);
         if self.user.is_some() && is_trouble {
             let (who, from) = (world.whose(self.user), world.shown(self.addr));
             let line = format!("event=broken{who} why={} client={from}", why.as_str());
@@ -332,8 +333,8 @@ impl<W> Session<W> {
             world.meter.telegram.left(upstream);
         }
         let held = match &self.stage {
-            Stage::Prologue(prologue) => prologue.held(),
-            Stage::Hello(hello) => hello.held(),
+            Stage::AwaitProxyHeader(prologue) => prologue.held(),
+            Stage::AwaitClientHello(hello) => hello.held(),
             _ => 0,
         };
         world.hello_bytes = world.hello_bytes.saturating_sub(held);
@@ -342,7 +343,7 @@ impl<W> Session<W> {
 
 /// What a turn left behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub enum Turn {
     /// Nothing to do until an event or a deadline.
     Waiting,
     /// More to do at once: back of the queue.
@@ -350,12 +351,12 @@ pub enum Fate {
     /// It wants to read and the pool is empty.
     Starved,
     /// Over.
-    Done(Why),
+    Done(CloseReason),
 }
 
 /// Why a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
+pub enum CloseReason {
     /// Both sides closed.
     Finished,
     /// A peer reset the connection.
@@ -388,7 +389,7 @@ pub enum Why {
     Drained,
 }
 
-impl Why {
+impl CloseReason {
     /// The word for the log.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -5,24 +5,24 @@ use std::net::IpAddr;
 
 use crate::accounts::recorder::{Cause, Detail};
 use crate::accounts::users::UserId;
-use crate::daemon::session::{Session, Stage, Why};
+use crate::daemon::session::{CloseReason, Session, Stage};
 use crate::daemon::world::World;
 use crate::io::clock::Tick;
-use crate::proto::client_hello::Suspicion;
+use crate::proto::client_hello::Reject;
 
 /// A hello that was not answered by us.
-pub fn of_hello(world: &mut World, addr: IpAddr, why: Suspicion, user: Option<UserId>) {
+pub fn of_hello(world: &mut World, addr: IpAddr, why: Reject, user: Option<UserId>) {
     let (cause, detail) = match why {
-        Suspicion::WrongKey => (Cause::WrongKey, Detail::None),
-        Suspicion::ForeignSni => (Cause::UnknownHost, Detail::None),
-        Suspicion::Truncated | Suspicion::TooSlow => (Cause::UnfinishedHello, Detail::None),
-        Suspicion::ClockOff { off_s } => {
+        Reject::WrongKey => (Cause::WrongKey, Detail::None),
+        Reject::ForeignSni => (Cause::UnknownHost, Detail::None),
+        Reject::Truncated | Reject::TooSlow => (Cause::UnfinishedHello, Detail::None),
+        Reject::ClockOff { off_s } => {
             let off_s = off_s.clamp(i32::MIN.into(), i32::MAX.into());
             (Cause::ClockOff, Detail::Off(off_s as i32))
         }
-        Suspicion::Replay => (Cause::Replay, Detail::None),
-        Suspicion::Throttled => (Cause::Throttled, Detail::None),
-        Suspicion::Disabled => (Cause::Disabled, Detail::None),
+        Reject::Replay => (Cause::Replay, Detail::None),
+        Reject::Throttled => (Cause::Throttled, Detail::None),
+        Reject::Disabled => (Cause::Disabled, Detail::None),
         _ => (Cause::NotAClient, Detail::None),
     };
     match user {
@@ -33,20 +33,22 @@ pub fn of_hello(world: &mut World, addr: IpAddr, why: Suspicion, user: Option<Us
 
 /// The end of a session, before its counts are given back. What went well is no cause, and what
 /// has been told where it happened is not told again.
-pub fn of_end<W>(session: &Session<W>, world: &mut World, why: Why) {
+pub fn of_end<W>(session: &Session<W>, world: &mut World, why: CloseReason) {
     let Some(user) = session.user else {
-        if why == Why::Pressure {
+        if why == CloseReason::Pressure {
             world.note_stranger(session.addr, Cause::Pressure);
         }
         return;
     };
     let cause = match (why, &session.stage) {
-        (Why::Idle, _) => Cause::Idle,
-        (Why::Stalled, _) => Cause::Stalled,
-        (Why::Pressure, _) => Cause::Pressure,
-        (Why::Revoked, _) => Cause::Revoked,
-        (Why::Garbled, _) => Cause::Garbled,
-        (Why::Handshake | Why::Gone | Why::Reset, Stage::Greeting(_)) => Cause::Silent,
+        (CloseReason::Idle, _) => Cause::Idle,
+        (CloseReason::Stalled, _) => Cause::Stalled,
+        (CloseReason::Pressure, _) => Cause::Pressure,
+        (CloseReason::Revoked, _) => Cause::Revoked,
+        (CloseReason::Garbled, _) => Cause::Garbled,
+        (CloseReason::Handshake | CloseReason::Gone | CloseReason::Reset, Stage::AwaitFrame(_)) => {
+            Cause::Silent
+        }
         _ => return,
     };
     world.note(user, cause, Detail::None);

@@ -4,23 +4,23 @@
 use std::io::IoSliceMut;
 
 use crate::accounts::recorder::Cause;
-use crate::daemon::admin::probe_summary::Deed;
+use crate::daemon::admin::probe_summary::ProbeKind;
 use crate::daemon::fetch::ip_lists;
-use crate::daemon::session::handshake::{Hello, READ, Turn, handshake_ms};
-use crate::daemon::session::{Fate, Got, Session, Stage, Why};
+use crate::daemon::session::handshake::{AwaitClientHello, READ, StageTurn, handshake_ms};
+use crate::daemon::session::{CloseReason, ReadOutcome, Session, Stage, Turn};
 use crate::daemon::world::World;
 use crate::io::clock::Tick;
 use crate::io::wire::Wire;
 use crate::proto::proxy_header::{self, Preface};
 
 /// A connection whose address is not known yet.
-pub struct Prologue {
+pub struct AwaitProxyHeader {
     /// Whether a header may come.
     may_announce: bool,
     seen: Vec<u8>,
 }
 
-impl Prologue {
+impl AwaitProxyHeader {
     /// A stage that has not begun. A peer that may announce nothing comes from where its socket
     /// says, and was judged by that already.
     pub fn new(may_announce: bool) -> Self {
@@ -39,22 +39,22 @@ impl Prologue {
 }
 
 /// One look for a header: at most one read.
-pub fn prologue<W: Wire>(session: &mut Session<W>, world: &mut World) -> Turn {
-    let Stage::Prologue(stage) = &mut session.stage else { return Turn::On };
+pub fn prologue<W: Wire>(session: &mut Session<W>, world: &mut World) -> StageTurn {
+    let Stage::AwaitProxyHeader(stage) = &mut session.stage else { return StageTurn::On };
     if !stage.may_announce {
         return enter(session, world, 0);
     }
     if session.client.ready.readable {
         match session.client.read(&mut [IoSliceMut::new(&mut world.scratch[..READ])]) {
-            Got::Bytes(n) => {
+            ReadOutcome::Bytes(n) => {
                 world.meter.read(n);
                 if !world.keep(&mut stage.seen, n) {
-                    return Turn::Stop(Fate::Done(Why::Pressure));
+                    return StageTurn::Stop(Turn::Done(CloseReason::Pressure));
                 }
                 session.active = world.now;
             }
-            Got::Nothing | Got::Fin => {}
-            Got::Reset => return Turn::Stop(Fate::Done(Why::Reset)),
+            ReadOutcome::Nothing | ReadOutcome::Fin => {}
+            ReadOutcome::Reset => return StageTurn::Stop(Turn::Done(CloseReason::Reset)),
         }
     }
     let out_of_time = world.now >= stage.due(session.born, handshake_ms(world));
@@ -74,19 +74,19 @@ pub fn prologue<W: Wire>(session: &mut Session<W>, world: &mut World) -> Turn {
         Preface::Begun if is_over => refuse(session, world),
         Preface::Malformed => refuse(session, world),
         Preface::Unclear | Preface::Begun if session.client.ready.readable => {
-            Turn::Stop(Fate::Again)
+            StageTurn::Stop(Turn::Again)
         }
-        Preface::Unclear | Preface::Begun => Turn::Stop(Fate::Waiting),
+        Preface::Unclear | Preface::Begun => StageTurn::Stop(Turn::Waiting),
     }
 }
 
 /// The address is known now, and may be one that is not let in.
-fn judge<W: Wire>(session: &mut Session<W>, world: &mut World, len: usize) -> Turn {
+fn judge<W: Wire>(session: &mut Session<W>, world: &mut World, len: usize) -> StageTurn {
     if ip_lists::may_enter(world, session.addr) {
         return enter(session, world, len);
     }
     turn_away(&mut session.client.wire, world);
-    Turn::Stop(Fate::Done(Why::Unwelcome))
+    StageTurn::Stop(Turn::Done(CloseReason::Unwelcome))
 }
 
 /// Ends a connection without a word, after a look at what it has sent so that the kernel says FIN
@@ -97,23 +97,23 @@ pub fn turn_away<W: Wire>(wire: &mut W, world: &mut World) {
 }
 
 /// The client comes in, with what it sent behind a header of `len` bytes.
-fn enter<W: Wire>(session: &mut Session<W>, world: &mut World, len: usize) -> Turn {
-    let Stage::Prologue(stage) = &mut session.stage else { return Turn::On };
+fn enter<W: Wire>(session: &mut Session<W>, world: &mut World, len: usize) -> StageTurn {
+    let Stage::AwaitProxyHeader(stage) = &mut session.stage else { return StageTurn::On };
     let mut seen = std::mem::take(&mut stage.seen);
     seen.drain(..len.min(seen.len()));
     // Silence without a header has been silence before the hello.
     let silent_since = if len == 0 { session.active } else { world.now };
-    session.stage = Stage::Hello(Hello::new(seen, silent_since, world));
-    Turn::On
+    session.stage = Stage::AwaitClientHello(AwaitClientHello::new(seen, silent_since, world));
+    StageTurn::On
 }
 
 /// A header that is none: nobody can be told where the client comes from, so nobody is asked.
-fn refuse<W: Wire>(session: &Session<W>, world: &mut World) -> Turn {
+fn refuse<W: Wire>(session: &Session<W>, world: &mut World) -> StageTurn {
     world.meter.bad_headers += 1;
     world.note_stranger(session.addr, Cause::BadHeader);
-    world.stranger(Deed::BadHeader, session.addr);
+    world.stranger(ProbeKind::BadHeader, session.addr);
     log::debug!("event=bad-proxy-header id={} client={}", session.id, world.shown(session.addr));
-    Turn::Stop(Fate::Done(Why::BadHeader))
+    StageTurn::Stop(Turn::Done(CloseReason::BadHeader))
 }
 
 /// For the whole header, from accept. The reference waits for ten seconds, and all wait with it.

@@ -7,12 +7,12 @@
 use std::io::IoSliceMut;
 
 use crate::accounts::users::UserId;
-use crate::daemon::admin::counters::Upstream;
-use crate::daemon::session::handshake::{self, Turn};
+use crate::daemon::admin::counters::DcConnectionId;
+use crate::daemon::session::handshake::{self, StageTurn};
 use crate::daemon::session::outcome;
-use crate::daemon::session::{End, Fate, Got, Session, Stage, Why};
+use crate::daemon::session::{CloseReason, Endpoint, ReadOutcome, Session, Stage, Turn};
 use crate::daemon::world::World;
-use crate::flow::half_close::{Deed, Direction};
+use crate::flow::half_close::{Action, HalfState};
 use crate::flow::shape::Shape;
 use crate::flow::transform::{Downlink, RECORD, Uplink};
 use crate::io::clock::Tick;
@@ -21,25 +21,25 @@ use crate::mimicry::shaper::Grant;
 use crate::proto::tls::RecordFault;
 
 /// The fifth stage: the other end and what happens to the bytes on the way.
-pub struct Pipe<W> {
+pub struct Relay<W> {
     /// The DC or the front.
-    pub server: End<W>,
+    pub server: Endpoint<W>,
     /// Which token of the session the server's socket has.
     pub slot: u8,
     /// The two directions.
-    pub lanes: Lanes,
+    pub lanes: Transform,
 }
 
 /// What happens to the bytes.
-pub enum Lanes {
+pub enum Transform {
     /// A user's session with Telegram.
-    Relay(Box<Relay>),
+    Mtproto(Box<MtprotoTransform>),
     /// A stranger's visit to the front: nothing.
     Plain,
 }
 
 /// A user's session with Telegram.
-pub struct Relay {
+pub struct MtprotoTransform {
     /// Client to DC.
     pub up: Uplink,
     /// DC to client.
@@ -49,14 +49,14 @@ pub struct Relay {
 }
 
 /// One direction's transformation.
-enum Lane<'a> {
+enum HalfTransform<'a> {
     Up(&'a mut Uplink),
     Down(&'a mut Downlink),
     Plain,
 }
 
 /// What one direction did in a turn.
-enum Moved {
+enum ForwardResult {
     /// All that could be done now is done.
     Rest,
     /// The source has more.
@@ -68,34 +68,36 @@ enum Moved {
 }
 
 /// One turn of a pipe.
-pub fn pipe<W: Wire>(session: &mut Session<W>, world: &mut World) -> Turn {
-    let Stage::Pipe(pipe) = &mut session.stage else { return Turn::On };
+pub fn pipe<W: Wire>(session: &mut Session<W>, world: &mut World) -> StageTurn {
+    let Stage::Relay(pipe) = &mut session.stage else { return StageTurn::On };
     let (client, server) = (&mut session.client, &mut pipe.server);
     if client.flush(world.now) | server.flush(world.now) {
         session.active = world.now;
     }
-    let owner = Owner { user: session.user, upstream: session.upstream };
-    count(client, owner, world, Way::Out);
-    count(server, owner, world, Way::In);
+    let owner = TrafficOwner { user: session.user, upstream: session.upstream };
+    count(client, owner, world, Direction::Out);
+    count(server, owner, world, Direction::In);
     if world.draining {
         return drain(session, world);
     }
     let (up, down) = match &mut pipe.lanes {
-        Lanes::Relay(relay) => (Lane::Up(&mut relay.up), Lane::Down(&mut relay.down)),
-        Lanes::Plain => (Lane::Plain, Lane::Plain),
+        Transform::Mtproto(relay) => {
+            (HalfTransform::Up(&mut relay.up), HalfTransform::Down(&mut relay.down))
+        }
+        Transform::Plain => (HalfTransform::Plain, HalfTransform::Plain),
     };
-    let mut moved = [Moved::Rest, Moved::Rest];
-    moved[0] = carry(client, server, up, owner, Way::In, &mut session.active, world);
-    if let Moved::Garbled(fault) = moved[0] {
+    let mut moved = [ForwardResult::Rest, ForwardResult::Rest];
+    moved[0] = carry(client, server, up, owner, Direction::In, &mut session.active, world);
+    if let ForwardResult::Garbled(fault) = moved[0] {
         return handshake::expel(session, world, fault.as_str());
     }
     // A FIN of the client's, read or not, makes the other one an answer to it.
     let was_there = !server.done;
-    moved[1] = carry(server, client, down, owner, Way::Out, &mut session.active, world);
+    moved[1] = carry(server, client, down, owner, Direction::Out, &mut session.active, world);
     if was_there
         && server.done
         && !(client.done || client.ready.hup)
-        && let Lanes::Relay(relay) = &pipe.lanes
+        && let Transform::Mtproto(relay) = &pipe.lanes
         && !relay.down.has_begun()
     {
         outcome::of_hang_up(session.user, session.born, world);
@@ -103,82 +105,84 @@ pub fn pipe<W: Wire>(session: &mut Session<W>, world: &mut World) -> Turn {
 
     // A reset goes through as a reset, behind what was sent before it.
     if mirror_reset(client, server) || mirror_reset(server, client) {
-        return Turn::Stop(Fate::Done(Why::Reset));
+        return StageTurn::Stop(Turn::Done(CloseReason::Reset));
     }
-    if deed(client, server) == Deed::Over && deed(server, client) == Deed::Over {
-        return Turn::Stop(Fate::Done(Why::Finished));
+    if deed(client, server) == Action::Over && deed(server, client) == Action::Over {
+        return StageTurn::Stop(Turn::Done(CloseReason::Finished));
     }
     if let Some(why) = overdue(session, world) {
         session.client.wire.reset_on_close();
-        return Turn::Stop(Fate::Done(why));
+        return StageTurn::Stop(Turn::Done(why));
     }
-    Turn::Stop(if moved.iter().any(|m| matches!(m, Moved::More)) {
-        Fate::Again
-    } else if moved.iter().any(|m| matches!(m, Moved::Starved)) {
-        Fate::Starved
+    StageTurn::Stop(if moved.iter().any(|m| matches!(m, ForwardResult::More)) {
+        Turn::Again
+    } else if moved.iter().any(|m| matches!(m, ForwardResult::Starved)) {
+        Turn::Starved
     } else {
-        Fate::Waiting
+        Turn::Waiting
     })
 }
 
 /// Moves what one read brings from `from` to `to`.
 fn carry<W: Wire>(
-    from: &mut End<W>,
-    to: &mut End<W>,
-    mut lane: Lane<'_>,
-    owner: Owner,
-    way: Way,
+    from: &mut Endpoint<W>,
+    to: &mut Endpoint<W>,
+    mut lane: HalfTransform<'_>,
+    owner: TrafficOwner,
+    way: Direction,
     active: &mut Tick,
     world: &mut World,
-) -> Moved {
+) -> ForwardResult {
     match deed(from, to) {
-        Deed::Flush | Deed::Over => return Moved::Rest,
-        Deed::Shut if from.reset => return Moved::Rest,
-        Deed::Shut => {
+        Action::Flush | Action::Over => return ForwardResult::Rest,
+        Action::Shut if from.reset => return ForwardResult::Rest,
+        Action::Shut => {
             to.shut();
-            return Moved::Rest;
+            return ForwardResult::Rest;
         }
-        Deed::Discard => return discard(from, world),
-        Deed::Carry if !from.ready.readable && !lane.is_late(world.now) => return Moved::Rest,
-        Deed::Carry => {}
+        Action::Discard => return discard(from, world),
+        Action::Carry if !from.ready.readable && !lane.is_late(world.now) => {
+            return ForwardResult::Rest;
+        }
+        Action::Carry => {}
     }
     let (most, longest) = match lane.grant(world) {
-        Grant::Later(_) => return Moved::Rest,
+        Grant::Later(_) => return ForwardResult::Rest,
         Grant::One(longest) => (1, longest),
         Grant::Any => (world.slots, RECORD),
     };
     let records = world.records_to_read().min(most);
     if records == 0 {
-        return Moved::Starved;
+        return ForwardResult::Starved;
     }
     let got = match &lane {
-        _ if !from.ready.readable => Got::Nothing,
-        Lane::Down(lane) => {
+        _ if !from.ready.readable => ReadOutcome::Nothing,
+        HalfTransform::Down(lane) => {
             from.read(&mut lane.gaps(&mut world.scratch, records, longest)[..records])
         }
-        Lane::Up(_) | Lane::Plain => {
+        HalfTransform::Up(_) | HalfTransform::Plain => {
             from.read(&mut [IoSliceMut::new(&mut world.scratch[..records * RECORD])])
         }
     };
     let (fresh, ended) = match got {
-        Got::Bytes(n) => (n, false),
-        Got::Nothing if lane.is_late(world.now) => (0, false),
-        Got::Nothing => return Moved::Rest,
-        Got::Fin | Got::Reset => (0, true),
+        ReadOutcome::Bytes(n) => (n, false),
+        ReadOutcome::Nothing if lane.is_late(world.now) => (0, false),
+        ReadOutcome::Nothing => return ForwardResult::Rest,
+        ReadOutcome::Fin | ReadOutcome::Reset => (0, true),
     };
     if fresh > 0 {
         world.meter.read(fresh);
         *active = world.now;
     }
     let (wire, payload) = match &mut lane {
-        Lane::Plain => (fresh, fresh),
-        Lane::Down(lane) => {
+        HalfTransform::Plain => (fresh, fresh),
+        HalfTransform::Down(lane) => {
             let flush = ended || lane.shape().is_some_and(|shape| shape.is_late(world.now.0));
             seal(lane, fresh, flush, world)
         }
-        Lane::Up(lane) => match lane.turn(&mut world.scratch[..fresh]) {
+        HalfTransform::Up(lane) => match lane.turn(&mut world.scratch[..fresh]) {
             Ok(len) => (len, len),
-            Err(fault) => return Moved::Garbled(fault),
+            Err(fault) => return ForwardResult::Garbled(fault),
         },
     };
     let kept = to.send(&world.scratch[..wire], &world.pool, world.now);
@@ -187,10 +191,10 @@ fn carry<W: Wire>(
     count(to, owner, world, way);
     let more = from.ready.readable && to.outbox.is_empty();
     // After an end the deed has changed: look again in this turn.
-    if more || ended { Moved::More } else { Moved::Rest }
+    if more || ended { ForwardResult::More } else { ForwardResult::Rest }
 }
 
-impl Lane<'_> {
+impl HalfTransform<'_> {
     fn shape(&self) -> Option<&Shape> {
         match self {
             Self::Down(lane) => lane.shape(),
@@ -221,7 +225,7 @@ fn seal(lane: &mut Downlink, fresh: usize, flush: bool, world: &mut World) -> (u
 }
 
 /// Passes a reset on once everything before it has left. `true` = the session is over.
-fn mirror_reset<W: Wire>(from: &End<W>, to: &mut End<W>) -> bool {
+fn mirror_reset<W: Wire>(from: &Endpoint<W>, to: &mut Endpoint<W>) -> bool {
     let over = from.reset && (to.outbox.is_empty() || to.dead);
     if over {
         to.wire.reset_on_close();
@@ -230,33 +234,33 @@ fn mirror_reset<W: Wire>(from: &End<W>, to: &mut End<W>) -> bool {
 }
 
 /// Reads what nobody can take any more.
-fn discard<W: Wire>(from: &mut End<W>, world: &mut World) -> Moved {
+fn discard<W: Wire>(from: &mut Endpoint<W>, world: &mut World) -> ForwardResult {
     if !from.ready.readable {
-        return Moved::Rest;
+        return ForwardResult::Rest;
     }
     match from.read(&mut [IoSliceMut::new(&mut world.scratch)]) {
-        Got::Nothing => Moved::Rest,
-        Got::Bytes(_) if !from.ready.readable => Moved::Rest,
-        Got::Bytes(_) | Got::Fin | Got::Reset => Moved::More,
+        ReadOutcome::Nothing => ForwardResult::Rest,
+        ReadOutcome::Bytes(_) if !from.ready.readable => ForwardResult::Rest,
+        ReadOutcome::Bytes(_) | ReadOutcome::Fin | ReadOutcome::Reset => ForwardResult::More,
     }
 }
 
 /// Which of the user's counters a direction feeds.
 #[derive(Clone, Copy)]
-enum Way {
+enum Direction {
     In,
     Out,
 }
 
 /// Whom the bytes of a session are counted for: nobody = the front's.
 #[derive(Clone, Copy)]
-struct Owner {
+struct TrafficOwner {
     user: Option<UserId>,
-    upstream: Option<Upstream>,
+    upstream: Option<DcConnectionId>,
 }
 
 /// Counts payload once the last byte of its batch has left.
-fn count<W>(to: &mut End<W>, owner: Owner, world: &mut World, way: Way) {
+fn count<W>(to: &mut Endpoint<W>, owner: TrafficOwner, world: &mut World, way: Direction) {
     if to.uncounted == 0 || !to.outbox.is_empty() || to.dead {
         return;
     }
@@ -268,21 +272,21 @@ fn count<W>(to: &mut End<W>, owner: Owner, world: &mut World, way: Way) {
     };
     if let Some(traffic) = traffic {
         match way {
-            Way::In => traffic.from_client += bytes,
-            Way::Out => traffic.to_client += bytes,
+            Direction::In => traffic.from_client += bytes,
+            Direction::Out => traffic.to_client += bytes,
         }
     }
     let Some(id) = owner.user else { return };
     let user = world.users.get_mut(id);
     match way {
-        Way::In => user.bytes_in += bytes,
-        Way::Out => user.bytes_out += bytes,
+        Direction::In => user.bytes_in += bytes,
+        Direction::Out => user.bytes_out += bytes,
     }
     user.last_seen_ms = Some(world.now.0);
 }
 
-fn deed<W>(from: &End<W>, to: &End<W>) -> Deed {
-    Direction {
+fn deed<W>(from: &Endpoint<W>, to: &Endpoint<W>) -> Action {
+    HalfState {
         source_done: from.done,
         unsent: !to.outbox.is_empty(),
         sink_shut: to.shut,
@@ -292,43 +296,43 @@ fn deed<W>(from: &End<W>, to: &End<W>) -> Deed {
 }
 
 /// The daemon is leaving: flush both ways, then say goodbye to the client.
-fn drain<W: Wire>(session: &mut Session<W>, world: &mut World) -> Turn {
-    let Stage::Pipe(pipe) = &mut session.stage else { return Turn::On };
+fn drain<W: Wire>(session: &mut Session<W>, world: &mut World) -> StageTurn {
+    let Stage::Relay(pipe) = &mut session.stage else { return StageTurn::On };
     let client = &mut session.client;
-    if let Lanes::Relay(relay) = &mut pipe.lanes
+    if let Transform::Mtproto(relay) = &mut pipe.lanes
         && relay.down.shape().is_some_and(|shape| !shape.held().is_empty())
         && client.outbox.is_empty()
         && !client.dead
     {
         if world.pool.lendable() == 0 {
-            return Turn::Stop(Fate::Starved);
+            return StageTurn::Stop(Turn::Starved);
         }
         let (wire, payload) = seal(&mut relay.down, 0, true, world);
         client.send(&world.scratch[..wire], &world.pool, world.now);
         client.uncounted = client.uncounted.saturating_add(payload as u32);
-        let owner = Owner { user: session.user, upstream: session.upstream };
-        count(client, owner, world, Way::Out);
+        let owner = TrafficOwner { user: session.user, upstream: session.upstream };
+        count(client, owner, world, Direction::Out);
     }
-    let flushed = |end: &End<W>| end.outbox.is_empty() || end.dead;
+    let flushed = |end: &Endpoint<W>| end.outbox.is_empty() || end.dead;
     if flushed(&session.client) && flushed(&pipe.server) {
-        return handshake::leave(session, world, Why::Drained);
+        return handshake::leave(session, world, CloseReason::Drained);
     }
-    Turn::Stop(overdue(session, world).map_or(Fate::Waiting, Fate::Done))
+    StageTurn::Stop(overdue(session, world).map_or(Turn::Waiting, Turn::Done))
 }
 
 /// The deadlines of a pipe: a stalled reader, or silence.
-fn overdue<W: Wire>(session: &Session<W>, world: &World) -> Option<Why> {
-    let Stage::Pipe(pipe) = &session.stage else { return None };
+fn overdue<W: Wire>(session: &Session<W>, world: &World) -> Option<CloseReason> {
+    let Stage::Relay(pipe) = &session.stage else { return None };
     let patience = if world.is_tight() { TIGHT_STALL_MS } else { STALL_MS };
     let stalled = [session.client.stalled, pipe.server.stalled];
     if stalled.iter().flatten().any(|since| world.now.0 >= since.0 + patience) {
-        return Some(Why::Stalled);
+        return Some(CloseReason::Stalled);
     }
-    (world.now.0 >= session.active.0 + idle_ms(session, pipe, world)).then_some(Why::Idle)
+    (world.now.0 >= session.active.0 + idle_ms(session, pipe, world)).then_some(CloseReason::Idle)
 }
 
 /// When a pipe must be looked at even if nothing comes.
-pub fn due<W>(session: &Session<W>, pipe: &Pipe<W>, world: &World) -> Tick {
+pub fn due<W>(session: &Session<W>, pipe: &Relay<W>, world: &World) -> Tick {
     let idle = Tick(session.active.0 + idle_ms(session, pipe, world));
     let stalled = [session.client.stalled, pipe.server.stalled].into_iter().flatten();
     // Looked at early, so that a pool that fills up meanwhile can shorten the patience.
@@ -341,7 +345,7 @@ pub fn due<W>(session: &Session<W>, pipe: &Pipe<W>, world: &World) -> Tick {
         })
     });
     let shape = match &pipe.lanes {
-        Lanes::Relay(relay) if session.client.outbox.is_empty() => relay.down.shape(),
+        Transform::Mtproto(relay) if session.client.outbox.is_empty() => relay.down.shape(),
         _ => None,
     };
     let next = shape.and_then(|shape| shape.due(world.now.0, pipe.server.ready.readable));
@@ -349,13 +353,13 @@ pub fn due<W>(session: &Session<W>, pipe: &Pipe<W>, world: &World) -> Tick {
 }
 
 /// How much silence a pipe is allowed: less for strangers and for the half-closed.
-fn idle_ms<W>(session: &Session<W>, pipe: &Pipe<W>, world: &World) -> u64 {
+fn idle_ms<W>(session: &Session<W>, pipe: &Relay<W>, world: &World) -> u64 {
     let idle = world.settings.timeouts.idle.as_millis() as u64;
     let half_closed = session.client.done || pipe.server.done;
     match (&pipe.lanes, half_closed) {
-        (Lanes::Plain, _) => idle.min(FRONT_IDLE_MS),
-        (Lanes::Relay(_), true) => idle.min(HALF_CLOSED_MS),
-        (Lanes::Relay(_), false) => idle,
+        (Transform::Plain, _) => idle.min(FRONT_IDLE_MS),
+        (Transform::Mtproto(_), true) => idle.min(HALF_CLOSED_MS),
+        (Transform::Mtproto(_), false) => idle,
     }
 }
 

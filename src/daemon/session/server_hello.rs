@@ -3,7 +3,7 @@
 use crate::daemon::world::World;
 use crate::flow::authenticate::Admission;
 use crate::proto::client_hello::TLS13_SUITES;
-use crate::proto::server_hello::{self, Answer, KeyShare};
+use crate::proto::server_hello::{self, KeyShare, ServerHelloSpec};
 use crate::util::drbg::Drbg;
 
 /// Seals the three records of the answer into one buffer (spec: protocol 4). It looks like that
@@ -24,7 +24,7 @@ pub fn seal(world: &mut World, admission: &Admission) -> Vec<u8> {
     } else {
         KeyShare::X25519(&point)
     };
-    let answer = Answer {
+    let answer = ServerHelloSpec {
         session_id: &admission.session_id,
         cipher: profile.cipher(&admission.suites).unwrap_or(TLS13_SUITES[0]),
         share,

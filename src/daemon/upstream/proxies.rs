@@ -4,28 +4,28 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::config::settings::{ProxySettings, Route, Settings};
-use crate::daemon::resolver::dns_cache::{Lookup, Names};
+use crate::daemon::resolver::dns_cache::{CachedAddrs, DnsCache};
 use crate::io::clock::Tick;
-use crate::limits::circuit_breaker::{Breaker, Circuit};
-use crate::proto::socks5::{Goal, Negotiation};
+use crate::limits::circuit_breaker::{CircuitBreaker, CircuitState};
+use crate::proto::socks5::{Destination, Negotiation};
 use crate::util::drbg::Drbg;
 
 /// All ways; none = there are no proxies, and everything goes straight. A way is known by a number
 /// that no other way ever gets.
 #[derive(Default)]
-pub struct Routes {
-    ways: Vec<Way>,
+pub struct Upstreams {
+    ways: Vec<Upstream>,
     next: usize,
 }
 
 /// One of them.
-pub struct Way {
+pub struct Upstream {
     number: usize,
     /// The config does not name it any more: connections that are on this way go on, until then.
     until: Option<Tick>,
     /// `None` = straight from this machine.
     proxy: Option<ProxySettings>,
-    breaker: Breaker,
+    breaker: CircuitBreaker,
     /// Connections that were asked of it.
     pub dials: u64,
     /// Those that came to nothing through its own fault.
@@ -36,7 +36,7 @@ pub struct Way {
 
 /// Where a way begins.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Entry {
+pub enum FirstHop {
     /// Straight to the goal.
     Direct,
     /// At the proxy.
@@ -47,7 +47,7 @@ pub enum Entry {
     Unknown,
 }
 
-impl Routes {
+impl Upstreams {
     /// As the settings name them.
     pub fn new(settings: &Settings) -> Self {
         let mut routes = Self::default();
@@ -62,7 +62,7 @@ impl Routes {
             let known = before.iter().position(|way| way.until.is_none() && way.is(route));
             let way = known.map(|at| before.remove(at)).unwrap_or_else(|| {
                 self.next += 1;
-                Way::new(self.next - 1, route)
+                Upstream::new(self.next - 1, route)
             });
             self.ways.push(way);
         }
@@ -74,15 +74,15 @@ impl Routes {
         self.ways.append(&mut before);
     }
 
-    fn named(&self) -> impl Iterator<Item = &Way> {
+    fn named(&self) -> impl Iterator<Item = &Upstream> {
         self.ways.iter().filter(|way| way.until.is_none())
     }
 
-    fn get(&self, number: usize) -> Option<&Way> {
+    fn get(&self, number: usize) -> Option<&Upstream> {
         self.ways.iter().find(|way| way.number == number)
     }
 
-    fn get_mut(&mut self, number: usize) -> Option<&mut Way> {
+    fn get_mut(&mut self, number: usize) -> Option<&mut Upstream> {
         self.ways.iter_mut().find(|way| way.number == number)
     }
 
@@ -104,21 +104,21 @@ impl Routes {
     }
 
     /// Where a way begins.
-    pub fn entry(&self, way: usize, names: &mut Names, token: usize, now: Tick) -> Entry {
-        let Some(way) = self.get(way) else { return Entry::Unknown };
-        let Some(proxy) = &way.proxy else { return Entry::Direct };
+    pub fn entry(&self, way: usize, names: &mut DnsCache, token: usize, now: Tick) -> FirstHop {
+        let Some(way) = self.get(way) else { return FirstHop::Unknown };
+        let Some(proxy) = &way.proxy else { return FirstHop::Direct };
         if let Ok(ip) = proxy.host.parse::<IpAddr>() {
-            return Entry::Proxy(SocketAddr::new(ip, proxy.port));
+            return FirstHop::Proxy(SocketAddr::new(ip, proxy.port));
         }
         match names.lookup(&proxy.host, token, now) {
-            Lookup::Found([ip, ..]) => Entry::Proxy(SocketAddr::new(*ip, proxy.port)),
-            Lookup::Pending => Entry::Pending,
-            Lookup::Found([]) | Lookup::Failed => Entry::Unknown,
+            CachedAddrs::Found([ip, ..]) => FirstHop::Proxy(SocketAddr::new(*ip, proxy.port)),
+            CachedAddrs::Pending => FirstHop::Pending,
+            CachedAddrs::Found([]) | CachedAddrs::Failed => FirstHop::Unknown,
         }
     }
 
     /// Begins to negotiate with the proxy of a way: the state and the first bytes.
-    pub fn negotiate(&self, way: usize, goal: Goal) -> Option<(Negotiation, Vec<u8>)> {
+    pub fn negotiate(&self, way: usize, goal: Destination) -> Option<(Negotiation, Vec<u8>)> {
         let user = self.get(way)?.proxy.as_ref()?.user.clone();
         Some(Negotiation::new(goal, user))
     }
@@ -155,20 +155,20 @@ impl Routes {
     }
 
     /// The proxies, for `/stats`.
-    pub fn proxies(&self, now: Tick) -> impl Iterator<Item = (String, Circuit, &Way)> {
+    pub fn proxies(&self, now: Tick) -> impl Iterator<Item = (String, CircuitState, &Upstream)> {
         let proxies = self.named().filter(|way| way.proxy.is_some());
         proxies.map(move |way| (way.name(), way.breaker.circuit(now.0), way))
     }
 }
 
-impl Way {
+impl Upstream {
     fn new(number: usize, route: &Route) -> Self {
         let (proxy, breaker) = match route {
-            Route::Direct => (None, Breaker::new(u32::MAX, 0, 0)),
+            Route::Direct => (None, CircuitBreaker::new(u32::MAX, 0, 0)),
             Route::Socks5(proxy) => {
                 let half_open = proxy.half_open_timeout.as_millis() as u64;
                 let reset = proxy.reset_failures_timeout.as_millis() as u64;
-                let breaker = Breaker::new(proxy.open_threshold, half_open, reset);
+                let breaker = CircuitBreaker::new(proxy.open_threshold, half_open, reset);
                 (Some(proxy.clone()), breaker)
             }
         };
@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn a_way_keeps_its_number_and_who_is_on_an_old_one_arrives() {
         let (one, two) = ("\"socks5://127.0.0.1:1\"", "\"socks5://u:p@127.0.0.1:2\"");
-        let mut ways = Routes::default();
+        let mut ways = Upstreams::default();
         ways.reload(&routes(one), Tick(0));
         ways.failed(0, "no", Tick(0));
         ways.reload(&routes(&format!("{two}, {one}")), Tick(1));
@@ -222,13 +222,13 @@ mod tests {
         assert_eq!(seen, [0, 1]);
         assert_eq!(ways.shuffled(&mut Drbg::new([7; 48])).len(), 2);
         ways.reload(&routes(two), Tick(2));
-        let entry = |ways: &Routes| ways.entry(0, &mut Names::default(), 1, Tick(3));
-        assert_eq!(entry(&ways), Entry::Proxy("127.0.0.1:1".parse().unwrap()));
+        let entry = |ways: &Upstreams| ways.entry(0, &mut DnsCache::default(), 1, Tick(3));
+        assert_eq!(entry(&ways), FirstHop::Proxy("127.0.0.1:1".parse().unwrap()));
         assert_eq!(ways.shuffled(&mut Drbg::new([7; 48])), [1]);
         ways.reload(&routes(one), Tick(4));
         assert_eq!(ways.shuffled(&mut Drbg::new([7; 48])), [2], "it is a new one");
         ways.reload(&routes(one), Tick(2 + FAREWELL_MS));
-        assert_eq!(entry(&ways), Entry::Unknown);
+        assert_eq!(entry(&ways), FirstHop::Unknown);
         ways.reload(&[], Tick(3 + FAREWELL_MS));
         assert!(ways.is_empty());
         for at in 0..200 {

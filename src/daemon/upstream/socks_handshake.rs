@@ -3,12 +3,12 @@
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut};
 
-use crate::daemon::upstream::proxies::Routes;
+use crate::daemon::upstream::proxies::Upstreams;
 use crate::io::wire::Wire;
-use crate::proto::socks5::{Goal, Negotiation, SocksFault};
+use crate::proto::socks5::{Destination, Negotiation, SocksFault};
 
 /// What a connection by a way has to do before it leads anywhere.
-pub struct Hop {
+pub struct SocksHandshake {
     /// Which way.
     pub way: usize,
     /// `None` = the way is straight.
@@ -18,23 +18,23 @@ pub struct Hop {
 
 /// Why a connection by a way came to nothing.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Trouble {
+pub enum ProxyFailure {
     /// The way is to blame.
     Way(String),
     /// The goal is: the way works, and the goal cannot be reached by it.
-    Goal(Beyond),
+    Destination(Unreachable),
 }
 
 /// Who says that a goal cannot be reached, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Beyond {
+pub enum Unreachable {
     /// The proxy.
     Proxy(SocksFault),
     /// Our own system: errno(3), or 0.
     System(i32),
 }
 
-impl fmt::Display for Beyond {
+impl fmt::Display for Unreachable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Proxy(fault) => f.write_str(fault.as_str()),
@@ -44,9 +44,9 @@ impl fmt::Display for Beyond {
     }
 }
 
-impl Hop {
+impl SocksHandshake {
     /// A hop that has not begun.
-    pub fn new(way: usize, goal: Goal, routes: &Routes) -> Self {
+    pub fn new(way: usize, goal: Destination, routes: &Upstreams) -> Self {
         match routes.negotiate(way, goal) {
             Some((negotiation, outbox)) => Self { way, negotiation: Some(negotiation), outbox },
             None => Self { way, negotiation: None, outbox: Vec::new() },
@@ -60,9 +60,9 @@ impl Hop {
 
     /// Goes on until it would have to wait (`false`) or the far end stands (`true`). Reads not a
     /// byte of what the far end says.
-    pub fn go_on<W: Wire>(&mut self, wire: &mut W) -> Result<bool, Trouble> {
+    pub fn go_on<W: Wire>(&mut self, wire: &mut W) -> Result<bool, ProxyFailure> {
         let Some(negotiation) = &mut self.negotiation else { return Ok(true) };
-        let broken = |e: io::Error| Trouble::Way(e.to_string());
+        let broken = |e: io::Error| ProxyFailure::Way(e.to_string());
         loop {
             while !self.outbox.is_empty() {
                 match wire.write(&[IoSlice::new(&self.outbox)]) {
@@ -77,7 +77,7 @@ impl Hop {
                 return Ok(true);
             }
             match wire.read(&mut [IoSliceMut::new(&mut piece[..want])]) {
-                Ok(0) => return Err(Trouble::Way("the proxy hung up".to_owned())),
+                Ok(0) => return Err(ProxyFailure::Way("the proxy hung up".to_owned())),
                 Ok(count) => {
                     negotiation.take(&piece[..count], &mut self.outbox).map_err(blame)?;
                 }
@@ -88,10 +88,10 @@ impl Hop {
     }
 }
 
-fn blame(fault: SocksFault) -> Trouble {
+fn blame(fault: SocksFault) -> ProxyFailure {
     match fault.is_of_the_goal() {
-        true => Trouble::Goal(Beyond::Proxy(fault)),
-        false => Trouble::Way(fault.as_str().to_owned()),
+        true => ProxyFailure::Destination(Unreachable::Proxy(fault)),
+        false => ProxyFailure::Way(fault.as_str().to_owned()),
     }
 }
 

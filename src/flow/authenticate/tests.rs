@@ -4,7 +4,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use super::*;
-use crate::accounts::users::Person;
+use crate::accounts::users::ConfiguredUser;
 use crate::limits::throttle::Throttle;
 use crate::proto::chrome_hello;
 use crate::proto::secret::Secret;
@@ -21,7 +21,11 @@ fn secrets() -> Vec<(String, Secret)> {
 
 /// The first user stands first in the order of trials.
 fn people() -> Users {
-    Users::new(secrets().iter().map(|(name, secret)| Person { name, secret, enabled: true }))
+    Users::new(secrets().iter().map(|(name, secret)| ConfiguredUser {
+        name,
+        secret,
+        enabled: true,
+    }))
 }
 
 /// A hello that opens with `key`, said at `clock`.
@@ -44,21 +48,21 @@ struct House {
     users: Users,
     replay: Replay,
     throttle: Throttle,
-    misses: Misses,
+    misses: HelloRateLimit,
 }
 
 impl House {
     fn new(most_connections: u32) -> Self {
         let throttle = Throttle::new(most_connections, PEOPLE.into());
-        let misses = Misses::default();
+        let misses = HelloRateLimit::default();
         Self { users: people(), replay: Replay::new(1 << 20), throttle, misses }
     }
 
     /// The verdict and after how many turns it fell.
-    fn verdict(&mut self, hello: &[u8]) -> (Verdict, u32) {
-        let mut gate = Gate::default();
+    fn verdict(&mut self, hello: &[u8]) -> (AuthVerdict, u32) {
+        let mut gate = Authenticator::default();
         for turns in 1.. {
-            let mut book = Book {
+            let mut book = AuthContext {
                 users: &self.users,
                 replay: Some(&mut self.replay),
                 throttle: Some(&mut self.throttle),
@@ -68,7 +72,7 @@ impl House {
                 tolerance_s: 120,
             };
             match gate.look(hello, HERE, &mut book) {
-                Verdict::Busy => {}
+                AuthVerdict::Busy => {}
                 verdict => return (verdict, turns),
             }
         }
@@ -76,9 +80,9 @@ impl House {
     }
 
     /// Why a hello is fronted, for whom, and after how many turns.
-    fn refusal(&mut self, hello: &[u8]) -> (Suspicion, bool, u32) {
+    fn refusal(&mut self, hello: &[u8]) -> (Reject, bool, u32) {
         match self.verdict(hello) {
-            (Verdict::Front { why, user, .. }, turns) => (why, user.is_some(), turns),
+            (AuthVerdict::Front { why, user, .. }, turns) => (why, user.is_some(), turns),
             (verdict, _) => panic!("{verdict:?}"),
         }
     }
@@ -90,12 +94,12 @@ impl House {
 fn a_replay_takes_as_many_turns_as_a_wrong_key() {
     let mut house = House::new(1_000);
     let turns = u32::from(PEOPLE).div_ceil(SLICE as u32);
-    assert_eq!(house.refusal(&hello(200, NOW_S)), (Suspicion::WrongKey, false, turns));
+    assert_eq!(house.refusal(&hello(200, NOW_S)), (Reject::WrongKey, false, turns));
     for key in [0, 20, PEOPLE - 1] {
         let hello = hello(key, NOW_S);
-        assert!(matches!(house.verdict(&hello), (Verdict::Admit(_), _)));
-        assert_eq!(house.refusal(&hello), (Suspicion::Replay, true, turns), "{key}");
-        assert_eq!(house.refusal(&hello), (Suspicion::Replay, true, turns), "{key}");
+        assert!(matches!(house.verdict(&hello), (AuthVerdict::Admit(_), _)));
+        assert_eq!(house.refusal(&hello), (Reject::Replay, true, turns), "{key}");
+        assert_eq!(house.refusal(&hello), (Reject::Replay, true, turns), "{key}");
     }
 }
 
@@ -103,12 +107,12 @@ fn a_replay_takes_as_many_turns_as_a_wrong_key() {
 fn a_wrong_clock_and_a_full_share_take_as_many_turns_as_a_wrong_key() {
     let mut house = House::new(1);
     let turns = u32::from(PEOPLE).div_ceil(SLICE as u32);
-    let off = Suspicion::ClockOff { off_s: -3600 };
+    let off = Reject::ClockOff { off_s: -3600 };
     assert_eq!(house.refusal(&hello(0, NOW_S - 3600)), (off, true, turns));
     let first = house.users.candidates(house.users.first_host(), HERE).next().unwrap();
     house.users.admitted(first, HERE, 0);
     house.throttle.recompute(house.users.connections());
-    assert_eq!(house.refusal(&hello(0, NOW_S)), (Suspicion::Throttled, true, turns));
+    assert_eq!(house.refusal(&hello(0, NOW_S)), (Reject::Throttled, true, turns));
 }
 
 #[test]
@@ -116,29 +120,33 @@ fn a_disabled_user_is_known_and_takes_as_many_turns_as_a_wrong_key() {
     let mut house = House::new(1_000);
     let secrets = secrets();
     let people = secrets.iter().enumerate();
-    house.users.reload(people.map(|(at, (name, secret))| Person { name, secret, enabled: at > 0 }));
+    house.users.reload(people.map(|(at, (name, secret))| ConfiguredUser {
+        name,
+        secret,
+        enabled: at > 0,
+    }));
     let turns = u32::from(PEOPLE).div_ceil(SLICE as u32);
-    assert_eq!(house.refusal(&hello(0, NOW_S)), (Suspicion::Disabled, true, turns));
-    assert_eq!(house.refusal(&hello(0, NOW_S)), (Suspicion::Disabled, true, turns), "no replay");
-    assert!(matches!(house.verdict(&hello(1, NOW_S)), (Verdict::Admit(_), 1)));
+    assert_eq!(house.refusal(&hello(0, NOW_S)), (Reject::Disabled, true, turns));
+    assert_eq!(house.refusal(&hello(0, NOW_S)), (Reject::Disabled, true, turns), "no replay");
+    assert!(matches!(house.verdict(&hello(1, NOW_S)), (AuthVerdict::Admit(_), 1)));
 }
 
 #[test]
 fn a_flood_shortens_the_trials_of_a_replay_as_it_does_those_of_strangers() {
     let mut house = House::new(1_000);
     let known = hello(0, NOW_S);
-    assert!(matches!(house.verdict(&known), (Verdict::Admit(_), 1)));
+    assert!(matches!(house.verdict(&known), (AuthVerdict::Admit(_), 1)));
     while !house.misses.is_flood(HERE, 0) {
         house.misses.note(HERE, 0);
     }
-    assert_eq!(house.refusal(&hello(200, NOW_S)), (Suspicion::WrongKey, false, 1));
-    assert_eq!(house.refusal(&known), (Suspicion::Replay, true, 1));
+    assert_eq!(house.refusal(&hello(200, NOW_S)), (Reject::WrongKey, false, 1));
+    assert_eq!(house.refusal(&known), (Reject::Replay, true, 1));
 }
 
 #[test]
 fn an_admission_says_what_the_answer_may_choose_from() {
     let mut house = House::new(1_000);
-    let (Verdict::Admit(admission), 2) = house.verdict(&hello(20, NOW_S)) else {
+    let (AuthVerdict::Admit(admission), 2) = house.verdict(&hello(20, NOW_S)) else {
         panic!("not admitted in the second turn");
     };
     assert_eq!(admission.suites, [0x1302, 0x1301, 0x1303]);

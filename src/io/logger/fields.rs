@@ -3,7 +3,7 @@
 
 /// A line's parts.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Parts<'a> {
+pub struct LineParts<'a> {
     /// In the order of the line.
     pub fields: Vec<(&'a str, Value<'a>)>,
     /// What follows the last field.
@@ -30,7 +30,7 @@ impl Value<'_> {
 }
 
 /// Takes a line apart.
-pub fn split(line: &str) -> Parts<'_> {
+pub fn split(line: &str) -> LineParts<'_> {
     let mut fields = Vec::new();
     let mut rest = line.trim_start();
     while let Some((key, value)) = key(rest) {
@@ -48,7 +48,7 @@ pub fn split(line: &str) -> Parts<'_> {
         fields.push((key, value));
         rest = after.trim_start();
     }
-    Parts { fields, text: rest.trim_end() }
+    LineParts { fields, text: rest.trim_end() }
 }
 
 /// A key, and what stands behind its `=`.

@@ -4,14 +4,15 @@
 use log::Level;
 use miniserde::json;
 
-use crate::io::logger::fields::{Parts, Value, split};
+use crate::io::logger::fields::{LineParts, Value, split};
 
 /// One object without a line end. The event is the message, unless the line has free text.
 pub fn object(level: Level, line: &str, unix_ms: u64) -> String {
-    let Parts { fields, text } = split(line);
+    let LineParts { fields, text } = split(line);
     let get = |key: &str| fields.iter().find(|(name, _)| *name == key).map(|(_, value)| value);
     let event = get("event").map_or("", Value::as_str);
-    let scene = Scene { event, has_fallback: get("fallback").is_some(), has_list: is_list(&get) };
+    let scene =
+        FieldContext { event, has_fallback: get("fallback").is_some(), has_list: is_list(&get) };
     let mut error = get("error");
     let mut bound: Vec<(usize, String, String)> = Vec::new();
     for (key, value) in &fields {
@@ -50,13 +51,13 @@ pub fn object(level: Level, line: &str, unix_ms: u64) -> String {
 }
 
 /// What decides how a field is called.
-struct Scene<'a> {
+struct FieldContext<'a> {
     event: &'a str,
     has_fallback: bool,
     has_list: bool,
 }
 
-impl Scene<'_> {
+impl FieldContext<'_> {
     /// The reference's name for one of our keys, where it has one of the same meaning.
     fn name<'k>(&self, key: &'k str) -> &'k str {
         match key {

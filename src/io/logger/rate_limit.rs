@@ -12,22 +12,22 @@ use crate::io::clock::Tick;
 /// add up to what has happened. Strangers can cause many different lines as well: beyond 32 of
 /// them in ten seconds those of level info are only counted.
 #[derive(Default)]
-pub struct Folded {
-    recent: VecDeque<Fold>,
+pub struct RateLimitedLog {
+    recent: VecDeque<RepeatedLine>,
     /// Info lines that found no place.
     crowded_out: u32,
     /// Lines that were only counted, since the start.
     held_back: u64,
 }
 
-struct Fold {
+struct RepeatedLine {
     level: Level,
     line: String,
     since: Tick,
     times: u32,
 }
 
-impl Fold {
+impl RepeatedLine {
     fn end(&self) -> Tick {
         Tick(self.since.0 + FOLD_MS)
     }
@@ -37,7 +37,7 @@ impl Fold {
     }
 }
 
-impl Folded {
+impl RateLimitedLog {
     /// Logs at level error.
     pub fn error(&mut self, now: Tick, line: &str) {
         self.log(Level::Error, now, line);
@@ -61,7 +61,7 @@ impl Folded {
     /// When something that was folded has to be told, should its line not come again.
     pub fn due(&self) -> Option<Tick> {
         let folded = self.recent.iter().filter(|fold| fold.times > 0 || self.crowded_out > 0);
-        folded.map(Fold::end).min()
+        folded.map(RepeatedLine::end).min()
     }
 
     /// Tells what was folded and whose time is over.
@@ -76,7 +76,7 @@ impl Folded {
         self.tell(|_| true, now);
     }
 
-    fn tell(&mut self, is_due: impl Fn(&Fold) -> bool, now: Tick) {
+    fn tell(&mut self, is_due: impl Fn(&RepeatedLine) -> bool, now: Tick) {
         self.reports(is_due, now).iter().for_each(|(level, line)| log::log!(*level, "{line}"));
         self.tell_crowd();
     }
@@ -90,7 +90,11 @@ impl Folded {
 
     /// The lines that are due; each stands for one of those that were folded. A storm goes on
     /// being folded.
-    fn reports(&mut self, is_due: impl Fn(&Fold) -> bool, now: Tick) -> Vec<(Level, String)> {
+    fn reports(
+        &mut self,
+        is_due: impl Fn(&RepeatedLine) -> bool,
+        now: Tick,
+    ) -> Vec<(Level, String)> {
         let due = self.recent.iter_mut().filter(|fold| fold.times > 0 && is_due(fold));
         due.map(|fold| {
             fold.since = now;
@@ -136,7 +140,7 @@ impl Folded {
                 }
             }
         }
-        self.recent.push_back(Fold { level, line: line.to_owned(), since: now, times: 0 });
+        self.recent.push_back(RepeatedLine { level, line: line.to_owned(), since: now, times: 0 });
         Some(0)
     }
 }
@@ -155,14 +159,14 @@ const MOST: usize = 32;
 mod tests {
     use super::*;
 
-    fn reports(folded: &mut Folded, ms: u64) -> Vec<String> {
+    fn reports(folded: &mut RateLimitedLog, ms: u64) -> Vec<String> {
         let now = Tick(ms);
         folded.reports(|fold| fold.is_over(now), now).into_iter().map(|(_, line)| line).collect()
     }
 
     #[test]
     fn a_repeated_line_is_folded_and_counted() {
-        let mut folded = Folded::default();
+        let mut folded = RateLimitedLog::default();
         let mut admit = |ms, line| folded.admit(Level::Info, Tick(ms), line);
         assert_eq!(admit(0, "a"), Some(0));
         assert_eq!(admit(1, "a"), None);
@@ -174,7 +178,7 @@ mod tests {
 
     #[test]
     fn what_was_folded_is_told_when_its_line_never_comes_again() {
-        let mut folded = Folded::default();
+        let mut folded = RateLimitedLog::default();
         assert_eq!(folded.admit(Level::Warn, Tick(0), "a"), Some(0));
         assert_eq!(folded.due(), None, "nothing is folded, so nobody has to wake");
         for ms in 1..=3 {
@@ -196,7 +200,7 @@ mod tests {
 
     #[test]
     fn the_end_of_the_program_tells_at_once_what_was_folded() {
-        let mut folded = Folded::default();
+        let mut folded = RateLimitedLog::default();
         folded.admit(Level::Info, Tick(0), "a");
         folded.admit(Level::Info, Tick(1), "a");
         assert_eq!(folded.reports(|_| true, Tick(2)), [(Level::Info, "a".to_owned())]);
@@ -204,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_different_lines_is_counted_and_does_not_hide_warnings() {
-        let mut folded = Folded::default();
+        let mut folded = RateLimitedLog::default();
         let mut shown = 0;
         for i in 0..100 {
             shown += usize::from(folded.admit(Level::Info, Tick(0), &i.to_string()).is_some());

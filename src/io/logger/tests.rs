@@ -10,12 +10,12 @@ use serde_json::Value;
 use super::*;
 
 /// A log daemon.
-struct Daemon {
+struct LogServer {
     path: PathBuf,
     socket: UnixDatagram,
 }
 
-impl Daemon {
+impl LogServer {
     fn start() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -26,8 +26,8 @@ impl Daemon {
         Self { path, socket }
     }
 
-    fn desk(&self, to: To, format: Format) -> Desk {
-        Desk::new(&Manner { level: LevelFilter::Info, format, to }, self.path.clone())
+    fn desk(&self, to: LogTarget, format: LogLineFormat) -> LogWriter {
+        LogWriter::new(&LogConfig { level: LevelFilter::Info, format, to }, self.path.clone())
     }
 
     fn hear(&self) -> String {
@@ -37,7 +37,7 @@ impl Daemon {
     }
 }
 
-impl Drop for Daemon {
+impl Drop for LogServer {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
     }
@@ -89,13 +89,13 @@ fn a_reader_that_stopped_costs_lines_and_not_the_writer() {
 
 #[test]
 fn syslog_gets_one_datagram_for_each_line() {
-    let daemon = Daemon::start();
-    daemon.desk(To::Syslog, Format::Text).take(Level::Warn, "event=a user=\"x\\ny\"");
+    let daemon = LogServer::start();
+    daemon.desk(LogTarget::Syslog, LogLineFormat::Text).take(Level::Warn, "event=a user=\"x\\ny\"");
     let seen = daemon.hear();
     let tag = format!(" mtbox[{}]: event=a user=\"x\\ny\"", std::process::id());
     assert!(seen.starts_with("<28>") && seen.ends_with(&tag), "{seen}");
     assert_eq!(seen.len(), 4 + 15 + tag.len(), "{seen}");
-    daemon.desk(To::Syslog, Format::Json).take(Level::Info, "event=a dc=2");
+    daemon.desk(LogTarget::Syslog, LogLineFormat::Json).take(Level::Info, "event=a dc=2");
     let seen = daemon.hear();
     let (head, json) = seen.split_once("]: ").unwrap();
     assert!(head.starts_with("<30>"), "{seen}");
@@ -104,8 +104,8 @@ fn syslog_gets_one_datagram_for_each_line() {
 
 #[test]
 fn the_journal_gets_the_fields_too() {
-    let daemon = Daemon::start();
-    daemon.desk(To::Journal, Format::Text).take(Level::Error, "event=a dc=2");
+    let daemon = LogServer::start();
+    daemon.desk(LogTarget::Journal, LogLineFormat::Text).take(Level::Error, "event=a dc=2");
     assert_eq!(
         daemon.hear(),
         "PRIORITY=3\nSYSLOG_IDENTIFIER=mtbox\nMESSAGE=event=a dc=2\nEVENT=a\nDC=2\n"
@@ -114,8 +114,8 @@ fn the_journal_gets_the_fields_too() {
 
 #[test]
 fn lost_lines_are_counted_and_named_by_the_next_one() {
-    let mut daemon = Daemon::start();
-    let mut desk = daemon.desk(To::Syslog, Format::Text);
+    let mut daemon = LogServer::start();
+    let mut desk = daemon.desk(LogTarget::Syslog, LogLineFormat::Text);
     desk.take(Level::Info, "event=a");
     assert!(daemon.hear().ends_with(": event=a"));
     let path = daemon.path.clone();
@@ -133,12 +133,12 @@ fn lost_lines_are_counted_and_named_by_the_next_one() {
 
 #[test]
 fn a_daemon_that_is_not_there_is_named() {
-    let daemon = Daemon::start();
-    let mut way = daemon.desk(To::Journal, Format::Text).way;
+    let daemon = LogServer::start();
+    let mut way = daemon.desk(LogTarget::Journal, LogLineFormat::Text).way;
     assert_eq!(way.reach(), None);
     let path = daemon.path.clone();
     drop(daemon);
-    let mut way = Way::Syslog(Datagram::new(path.clone()));
+    let mut way = LogTransport::Syslog(Datagram::new(path.clone()));
     let line = way.reach().unwrap();
     assert!(line.starts_with(&format!("event=log-unreachable path={path:?} error=")), "{line}");
 }

@@ -77,7 +77,7 @@ fn a_hello_of_an_older_tls_parses_and_offers_nothing() {
 #[test]
 fn lengths_that_do_not_fit_are_malformed() {
     let bad = |extensions: &[u8]| parse(&hello(&[0x13, 1], Some(extensions))).map(|_| ());
-    let malformed = Err(Suspicion::Malformed);
+    let malformed = Err(Reject::Malformed);
     assert_eq!(bad(&[0, 0, 0]), malformed);
     assert_eq!(bad(&extension(SERVER_NAME, b"")), malformed);
     assert_eq!(bad(&extension(SERVER_NAME, &[0, 0, 0])), malformed);
@@ -93,24 +93,24 @@ fn lengths_that_do_not_fit_are_malformed() {
     let long_id = in_one_record(&[&[3, 3][..], &[0; 32], &[33], &[0; 33], &[0, 0, 0]].concat());
     assert_eq!(parse(&long_id).map(|_| ()), malformed);
     assert_eq!(parse(b"").map(|_| ()), malformed);
-    assert_eq!(parse(&in_one_record(&[3, 2, 0])).map(|_| ()), Err(Suspicion::Version));
+    assert_eq!(parse(&in_one_record(&[3, 2, 0])).map(|_| ()), Err(Reject::Version));
 }
 
 #[test]
 fn the_first_wrong_byte_decides() {
     for (seen, suspicion) in [
-        (&b"G"[..], Suspicion::NotTls),
-        (b"\x16\x02", Suspicion::Version),
-        (b"\x16\x03\x03", Suspicion::Version),
-        (b"\x16\x03\x01\x41", Suspicion::RecordTooLong),
-        (b"\x16\x03\x01\x40\x01", Suspicion::RecordTooLong),
-        (b"\x16\x03\x01\x02\0\x02", Suspicion::NotHello),
-        (b"\x16\x03\x01\x02\0\x01\x01", Suspicion::HelloTooLong),
-        (b"\x16\x03\x01\x02\0\x01\0\x40", Suspicion::HelloTooLong),
-        (b"\x16\x03\x01\x02\0\x01\0\x3f\xfd", Suspicion::HelloTooLong),
-        (b"\x16\x03\x01\x02\0\x01\0\x01\xfb", Suspicion::Malformed),
-        (b"\x16\x03\x01\0\x01\x01\x17", Suspicion::NotTls),
-        (b"\x16\x03\x01\0\x01\x01\x16\x03\x01\0\x01\x01", Suspicion::HelloTooLong),
+        (&b"G"[..], Reject::NotTls),
+        (b"\x16\x02", Reject::Version),
+        (b"\x16\x03\x03", Reject::Version),
+        (b"\x16\x03\x01\x41", Reject::RecordTooLong),
+        (b"\x16\x03\x01\x40\x01", Reject::RecordTooLong),
+        (b"\x16\x03\x01\x02\0\x02", Reject::NotHello),
+        (b"\x16\x03\x01\x02\0\x01\x01", Reject::HelloTooLong),
+        (b"\x16\x03\x01\x02\0\x01\0\x40", Reject::HelloTooLong),
+        (b"\x16\x03\x01\x02\0\x01\0\x3f\xfd", Reject::HelloTooLong),
+        (b"\x16\x03\x01\x02\0\x01\0\x01\xfb", Reject::Malformed),
+        (b"\x16\x03\x01\0\x01\x01\x17", Reject::NotTls),
+        (b"\x16\x03\x01\0\x01\x01\x16\x03\x01\0\x01\x01", Reject::HelloTooLong),
     ] {
         assert_eq!(assemble(seen), Assembly::Wrong(suspicion), "{seen:02x?}");
         let (_, before) = seen.split_last().unwrap();
@@ -130,7 +130,7 @@ fn the_longest_hello_passes_and_a_twelfth_record_does_not() {
     let ten_empty = [&empty.repeat(10), whole.as_slice()].concat();
     let Assembly::Whole { hello, consumed } = assemble(&ten_empty) else { panic!("not whole") };
     assert_eq!((hello, consumed), (whole, ten_empty.len()));
-    assert_eq!(assemble(&empty.repeat(11)), Assembly::Wrong(Suspicion::TooManyRecords));
+    assert_eq!(assemble(&empty.repeat(11)), Assembly::Wrong(Reject::TooManyRecords));
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn a_digest_opens_with_its_key_only() {
     wire[RANDOM_AT..RANDOM_AT + 32].fill(0);
     let key = HelloKey::new(&[7; 16]);
     let mut random = key.mac([&wire]);
-    let stamp = Stamp { unix: 1_800_000_000, digest: *random.first_chunk().unwrap() };
+    let stamp = HelloStamp { unix: 1_800_000_000, digest: *random.first_chunk().unwrap() };
     for (byte, clock) in random[28..].iter_mut().zip(stamp.unix.to_le_bytes()) {
         *byte ^= clock;
     }

@@ -7,7 +7,7 @@ const NAME: &str = "a.example";
 const ASKED: [u8; 2] = [0xc0, 12];
 
 /// An answer to the question for `NAME` with id 7, and the given records.
-fn packet(flags: u16, kind: Kind, records: &[Vec<u8>]) -> Vec<u8> {
+fn packet(flags: u16, kind: RecordType, records: &[Vec<u8>]) -> Vec<u8> {
     let mut out = Vec::new();
     question(&mut out, 7, NAME, kind).unwrap();
     out[2..4].copy_from_slice(&(0x8180 | flags).to_be_bytes());
@@ -25,20 +25,20 @@ fn wire(name: &str) -> Vec<u8> {
     Name::from_text(name).unwrap().wire().to_vec()
 }
 
-fn answered(flags: u16, records: &[Vec<u8>]) -> Result<Answer, DnsFault> {
-    answer(&packet(flags, Kind::A, records), 7, NAME, Kind::A)
+fn answered(flags: u16, records: &[Vec<u8>]) -> Result<AddressAnswer, DnsFault> {
+    answer(&packet(flags, RecordType::A, records), 7, NAME, RecordType::A)
 }
 
 #[test]
 fn a_question_is_written_as_rfc_1035_says() {
     let mut out = Vec::new();
-    question(&mut out, 0x1234, "T.me.", Kind::Aaaa).unwrap();
+    question(&mut out, 0x1234, "T.me.", RecordType::Aaaa).unwrap();
     assert_eq!(out, b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x01T\x02me\0\0\x1c\0\x01");
 }
 
 #[test]
 fn names_that_no_packet_can_hold_are_refused() {
-    let fault = |name: &str| question(&mut Vec::new(), 1, name, Kind::A).err();
+    let fault = |name: &str| question(&mut Vec::new(), 1, name, RecordType::A).err();
     let label = "a".repeat(63);
     let longest = format!("{label}.{label}.{label}.{}", "a".repeat(61));
     assert_eq!((longest.len(), fault(&longest)), (253, None));
@@ -62,15 +62,16 @@ fn addresses_are_taken_in_order_and_once() {
         record(&wire("b.example"), 1, 1, &[192, 0, 2, 9]),
         record(&ASKED, 16, 1, b"\x04text"),
     ];
-    let want = Answer { addrs: vec![[192, 0, 2, 2].into(), [192, 0, 2, 1].into()], ttl_s: 60 };
+    let want =
+        AddressAnswer { addrs: vec![[192, 0, 2, 2].into(), [192, 0, 2, 1].into()], ttl_s: 60 };
     assert_eq!(answered(0, &records), Ok(want));
 }
 
 #[test]
 fn ipv6_addresses_are_taken_too() {
     let address = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
-    let packet = packet(0, Kind::Aaaa, &[record(&ASKED, 28, 5, &address)]);
-    let answer = answer(&packet, 7, NAME, Kind::Aaaa).unwrap();
+    let packet = packet(0, RecordType::Aaaa, &[record(&ASKED, 28, 5, &address)]);
+    let answer = answer(&packet, 7, NAME, RecordType::Aaaa).unwrap();
     assert_eq!(answer.addrs, [IpAddr::from(address)]);
 }
 
@@ -82,7 +83,7 @@ fn aliases_are_followed_in_any_order_and_the_least_ttl_counts() {
         // A compressed name: "b", then a pointer to "example" in the question.
         record(&ASKED, 5, 500, b"\x01b\xc0\x0e"),
     ];
-    let want = Answer { addrs: vec![[192, 0, 2, 3].into()], ttl_s: 20 };
+    let want = AddressAnswer { addrs: vec![[192, 0, 2, 3].into()], ttl_s: 20 };
     assert_eq!(answered(0, &records), Ok(want));
 }
 
@@ -113,25 +114,25 @@ fn a_missing_name_and_a_missing_address_are_told_apart() {
 
 #[test]
 fn only_the_echo_of_the_question_is_believed() {
-    let good = packet(0, Kind::A, &[record(&ASKED, 1, 9, &[192, 0, 2, 1])]);
-    assert!(answer(&good, 7, NAME, Kind::A).is_ok());
-    assert_eq!(answer(&good, 8, NAME, Kind::A), Err(DnsFault::NotOurs));
-    assert_eq!(answer(&good, 7, "b.example", Kind::A), Err(DnsFault::NotOurs));
-    assert_eq!(answer(&good, 7, NAME, Kind::Aaaa), Err(DnsFault::NotOurs));
+    let good = packet(0, RecordType::A, &[record(&ASKED, 1, 9, &[192, 0, 2, 1])]);
+    assert!(answer(&good, 7, NAME, RecordType::A).is_ok());
+    assert_eq!(answer(&good, 8, NAME, RecordType::A), Err(DnsFault::NotOurs));
+    assert_eq!(answer(&good, 7, "b.example", RecordType::A), Err(DnsFault::NotOurs));
+    assert_eq!(answer(&good, 7, NAME, RecordType::Aaaa), Err(DnsFault::NotOurs));
     let mut query = good.clone();
     query[2] = 0x01;
-    assert_eq!(answer(&query, 7, NAME, Kind::A), Err(DnsFault::NotOurs));
+    assert_eq!(answer(&query, 7, NAME, RecordType::A), Err(DnsFault::NotOurs));
     // Nothing echoed: an answer to no question.
-    let mut silent = packet(0, Kind::A, &[record(&ASKED, 1, 9, &[192, 0, 2, 1])]);
+    let mut silent = packet(0, RecordType::A, &[record(&ASKED, 1, 9, &[192, 0, 2, 1])]);
     (silent[5], silent[12]) = (0, 0xc0);
-    assert_eq!(answer(&silent, 7, NAME, Kind::A), Err(DnsFault::NotOurs));
+    assert_eq!(answer(&silent, 7, NAME, RecordType::A), Err(DnsFault::NotOurs));
     // FORMERR with nothing but a header is the one answer that need not echo.
     assert_eq!(
-        answer(b"\0\x07\x80\x01\0\0\0\0\0\0\0\0", 7, NAME, Kind::A),
+        answer(b"\0\x07\x80\x01\0\0\0\0\0\0\0\0", 7, NAME, RecordType::A),
         Err(DnsFault::Refused(1))
     );
     // Too short to carry our id: an off-path forger can send that to any port.
-    assert_eq!(answer(&good[..11], 7, NAME, Kind::A), Err(DnsFault::NotOurs));
+    assert_eq!(answer(&good[..11], 7, NAME, RecordType::A), Err(DnsFault::NotOurs));
 }
 
 #[test]
@@ -187,14 +188,17 @@ fn a_ttl_with_the_highest_bit_counts_as_zero() {
 #[test]
 fn capitals_must_come_back_as_they_were_sent() {
     let mut packet = Vec::new();
-    question(&mut packet, 7, "a.eXAmple", Kind::A).unwrap();
+    question(&mut packet, 7, "a.eXAmple", RecordType::A).unwrap();
     packet[2..4].copy_from_slice(&[0x81, 0x80]);
     packet[7] = 1;
     packet.extend(record(&ASKED, 1, 9, &[192, 0, 2, 1]));
-    assert!(answer(&packet, 7, "a.eXAmple", Kind::A).is_ok());
-    assert_eq!(answer(&packet, 7, "a.ExamPLE", Kind::A), Err(DnsFault::WrongCase));
-    assert_eq!(answer(&packet, 7, "a.eXAmplf", Kind::A), Err(DnsFault::NotOurs));
-    assert!(answer(&packet, 7, "a.example", Kind::A).is_ok(), "who sent no capitals asks for none");
+    assert!(answer(&packet, 7, "a.eXAmple", RecordType::A).is_ok());
+    assert_eq!(answer(&packet, 7, "a.ExamPLE", RecordType::A), Err(DnsFault::WrongCase));
+    assert_eq!(answer(&packet, 7, "a.eXAmplf", RecordType::A), Err(DnsFault::NotOurs));
+    assert!(
+        answer(&packet, 7, "a.example", RecordType::A).is_ok(),
+        "who sent no capitals asks for none"
+    );
 }
 
 #[test]

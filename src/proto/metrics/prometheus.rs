@@ -1,7 +1,7 @@
 //! The text format 0.0.4 of Prometheus: one `HELP` and one `TYPE` line per name, then its samples,
 //! with labels in alphabetical order.
 
-use super::{Family, Kind};
+use super::{Family, MetricKind};
 
 /// The whole page. `prefix` comes before every name, with an underscore between them.
 pub fn page(prefix: &str, families: &[Family<'_>]) -> String {
@@ -12,7 +12,7 @@ pub fn page(prefix: &str, families: &[Family<'_>]) -> String {
             _ => format!("{prefix}_{}", family.name),
         };
         write(&mut out, &name, family);
-        if family.kind == Kind::OldCounter {
+        if family.kind == MetricKind::OldCounter {
             write(&mut out, &format!("{name}_total"), family);
         }
     }
@@ -63,8 +63,8 @@ mod tests {
             Sample::with("telegram_ip", "a\"b\\c\nd", 8).and("dc", "3"),
         ];
         let families = [
-            Family::of("open", Kind::Gauge, "What is open.", samples),
-            Family::one("seen", Kind::OldCounter, 3, "What was seen."),
+            Family::of("open", MetricKind::Gauge, "What is open.", samples),
+            Family::one("seen", MetricKind::OldCounter, 3, "What was seen."),
         ];
         let wanted = r#"# HELP mtg_open What is open.
 # TYPE mtg_open gauge

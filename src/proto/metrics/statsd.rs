@@ -86,10 +86,10 @@ pub const DATAGRAM: usize = 1432;
 
 #[cfg(test)]
 mod tests {
-    use super::super::Kind;
+    use super::super::MetricKind;
     use super::*;
 
-    fn written(dialect: Dialect, labels: &[(&'static str, &str)], kind: Kind) -> String {
+    fn written(dialect: Dialect, labels: &[(&'static str, &str)], kind: MetricKind) -> String {
         let labels = labels.iter().map(|(name, value)| (*name, (*value).into())).collect();
         let sample = Sample { labels, value: 5 };
         let family = Family::of("traffic", kind, "", []);
@@ -104,12 +104,12 @@ mod tests {
             (Dialect::Influxdb, "mtg.traffic,telegram_ip=10.0.0.10,dc=4,direction=to_client:5|c"),
             (Dialect::Graphite, "mtg.traffic;telegram_ip=10.0.0.10;dc=4;direction=to_client:5|c"),
         ] {
-            assert_eq!(written(dialect, &labels, Kind::OldCounter), wanted);
+            assert_eq!(written(dialect, &labels, MetricKind::OldCounter), wanted);
         }
-        assert_eq!(written(Dialect::Datadog, &[], Kind::Gauge), "mtg.traffic:5|g");
-        assert_eq!(written(Dialect::Influxdb, &[], Kind::Gauge), "mtg.traffic:5|g");
+        assert_eq!(written(Dialect::Datadog, &[], MetricKind::Gauge), "mtg.traffic:5|g");
+        assert_eq!(written(Dialect::Influxdb, &[], MetricKind::Gauge), "mtg.traffic:5|g");
         let hostile = [("list", "a,b|c\n#=;d")];
-        let hostile = written(Dialect::Graphite, &hostile, Kind::Gauge);
+        let hostile = written(Dialect::Graphite, &hostile, MetricKind::Gauge);
         assert_eq!(hostile, "mtg.traffic;list=a_b_c____d:5|g");
     }
 
@@ -121,7 +121,7 @@ mod tests {
             (Dialect::Influxdb, "mtg.traffic,telegram_ip=2001-db8--7:5|g"),
             (Dialect::Graphite, "mtg.traffic;telegram_ip=2001-db8--7:5|g"),
         ] {
-            assert_eq!(written(dialect, &labels, Kind::Gauge), wanted);
+            assert_eq!(written(dialect, &labels, MetricKind::Gauge), wanted);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::proto::client_hello::HelloKey;
-use crate::proto::server_hello::{self, Answer, KeyShare};
+use crate::proto::server_hello::{self, KeyShare, ServerHelloSpec};
 
 const ID: [u8; 32] = [7; 32];
 
@@ -38,13 +38,13 @@ fn good() -> Vec<u8> {
     message([1; 32], &ID, 0x1302, Some(&[share(X25519, 32), versions()].concat()))
 }
 
-fn read(wire: &[u8]) -> (ServerFlight, Result<Progress, Oddity>) {
+fn read(wire: &[u8]) -> (ServerFlight, Result<FlightProgress, FlightFault>) {
     let mut flight = ServerFlight::new(ID);
     let outcome = flight.take(wire);
     (flight, outcome)
 }
 
-fn oddity(wire: &[u8]) -> Oddity {
+fn oddity(wire: &[u8]) -> FlightFault {
     read(wire).1.unwrap_err()
 }
 
@@ -54,11 +54,12 @@ fn an_answer_of_ours_is_read_back() {
         for hybrid in [true, false] {
             let share =
                 if hybrid { KeyShare::MlKem(&[1; 1120]) } else { KeyShare::X25519(&[1; 32]) };
-            let answer = Answer { session_id: &ID, cipher: 0x1303, share, noise: &[2; 777], order };
+            let answer =
+                ServerHelloSpec { session_id: &ID, cipher: 0x1303, share, noise: &[2; 777], order };
             let mut wire = Vec::new();
             server_hello::seal(&mut wire, &HelloKey::new(&[4; 16]), &[5; 32], &answer);
             let (flight, outcome) = read(&wire);
-            assert_eq!(outcome, Ok(Progress::More));
+            assert_eq!(outcome, Ok(FlightProgress::More));
             assert_eq!(flight.choice(), Some(Choice { cipher: 0x1303, hybrid, order }));
             assert!(flight.may_end() && (flight.records(), flight.len()) == (1, 777));
         }
@@ -75,7 +76,7 @@ fn four_records_of_openssl_are_counted_however_they_are_cut() {
     for size in [1, 2, 5, 64, wire.len()] {
         let mut flight = ServerFlight::new(ID);
         for chunk in wire.chunks(size) {
-            assert_eq!(flight.take(chunk), Ok(Progress::More));
+            assert_eq!(flight.take(chunk), Ok(FlightProgress::More));
         }
         assert!(flight.may_end());
         assert_eq!((flight.records(), flight.len()), (4, 581));
@@ -98,34 +99,34 @@ fn a_server_hello_may_come_in_pieces_and_without_change_cipher_spec() {
 fn an_endless_flight_is_cut_off() {
     let mut wire = record(0x16, &good());
     for _ in 0..8 {
-        assert_eq!(read(&wire).1, Ok(Progress::More));
+        assert_eq!(read(&wire).1, Ok(FlightProgress::More));
         wire.extend(record(0x17, &[0; 17]));
     }
-    assert_eq!(read(&wire).1, Ok(Progress::Enough));
+    assert_eq!(read(&wire).1, Ok(FlightProgress::Enough));
     let mut wire = record(0x16, &good());
     wire.extend(record(0x17, &[0; 16_384]));
-    assert_eq!(read(&wire).1, Ok(Progress::More));
+    assert_eq!(read(&wire).1, Ok(FlightProgress::More));
     wire.extend(record(0x17, &[0; 16_384]));
-    assert_eq!(read(&wire).1, Ok(Progress::Enough));
+    assert_eq!(read(&wire).1, Ok(FlightProgress::Enough));
 }
 
 #[test]
 fn what_is_no_model_says_why() {
-    assert_eq!(oddity(b"HTTP/1.1 400"), Oddity::NotTls);
-    assert_eq!(oddity(b"\x15\x03\x03\0\x02\x02\x28"), Oddity::Alert(40));
-    assert_eq!(oddity(b"\x15\x03\x03\0\x03\x02\x28\x01"), Oddity::Malformed);
-    assert_eq!(oddity(&record(0x14, &[1])), Oddity::Malformed);
-    assert_eq!(oddity(&record(0x17, &[1; 99])), Oddity::Malformed);
-    assert_eq!(oddity(&record(0x16, &[11, 0, 0, 0])), Oddity::Malformed);
+    assert_eq!(oddity(b"HTTP/1.1 400"), FlightFault::NotTls);
+    assert_eq!(oddity(b"\x15\x03\x03\0\x02\x02\x28"), FlightFault::Alert(40));
+    assert_eq!(oddity(b"\x15\x03\x03\0\x03\x02\x28\x01"), FlightFault::Malformed);
+    assert_eq!(oddity(&record(0x14, &[1])), FlightFault::Malformed);
+    assert_eq!(oddity(&record(0x17, &[1; 99])), FlightFault::Malformed);
+    assert_eq!(oddity(&record(0x16, &[11, 0, 0, 0])), FlightFault::Malformed);
 
     // TLS 1.2 as OpenSSL sends it: no extension, the certificate in the same record.
     let old = message([1; 32], &[], 0xc02f, None);
-    assert_eq!(oddity(&record(0x16, &old)), Oddity::OldTls);
-    assert_eq!(oddity(&record(0x16, &[old, vec![11, 0, 0, 1, 0]].concat())), Oddity::OldTls);
+    assert_eq!(oddity(&record(0x16, &old)), FlightFault::OldTls);
+    assert_eq!(oddity(&record(0x16, &[old, vec![11, 0, 0, 1, 0]].concat())), FlightFault::OldTls);
 
     let retry = [versions(), extension(KEY_SHARE, &[0, 0x17])].concat();
     let retry = message(RETRY_RANDOM, &ID, 0x1301, Some(&retry));
-    assert_eq!(oddity(&record(0x16, &retry)), Oddity::Retry);
+    assert_eq!(oddity(&record(0x16, &retry)), FlightFault::Retry);
 
     let extensions = [versions(), share(X25519, 32)].concat();
     for wrong in [
@@ -136,12 +137,12 @@ fn what_is_no_model_says_why() {
         message([1; 32], &ID, 0x1301, Some(&extensions[..extensions.len() - 1])),
         [good(), vec![8, 0, 0, 0]].concat(),
     ] {
-        assert_eq!(oddity(&record(0x16, &wrong)), Oddity::Malformed);
+        assert_eq!(oddity(&record(0x16, &wrong)), FlightFault::Malformed);
     }
     let late = [record(0x16, &good()), record(0x16, &good())].concat();
-    assert_eq!(oddity(&late), Oddity::Malformed);
+    assert_eq!(oddity(&late), FlightFault::Malformed);
     let short = [record(0x16, &good()), record(0x17, &[0; 16])].concat();
-    assert_eq!(oddity(&short), Oddity::Malformed);
+    assert_eq!(oddity(&short), FlightFault::Malformed);
 }
 
 #[test]
@@ -149,7 +150,7 @@ fn a_message_without_end_is_refused() {
     let mut flight = ServerFlight::new(ID);
     assert_eq!(
         flight.take(&record(0x16, &[&[2, 0xff, 0xff, 0xff][..], &[0; 16_000]].concat())),
-        Ok(Progress::More)
+        Ok(FlightProgress::More)
     );
-    assert_eq!(flight.take(&record(0x16, &[0; 16_000])), Err(Oddity::Malformed));
+    assert_eq!(flight.take(&record(0x16, &[0; 16_000])), Err(FlightFault::Malformed));
 }

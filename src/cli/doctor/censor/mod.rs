@@ -9,16 +9,16 @@ mod probes;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::cli::doctor::context::{Patient, joined, near};
+use crate::cli::doctor::context::{CheckContext, joined, near};
 use crate::cli::doctor::findings::Section;
 use crate::cli::json::Json;
 use crate::proto::proxy_header;
-use observation::{End, Sight};
-use probe_run::{Visit, play};
-use probes::{Opening, Step};
+use observation::{ConnectionEnd, Observation};
+use probe_run::{ProbeRun, play};
+use probes::{ProbeScript, ProbeStep};
 
 /// Compares the port with the site of every distinct host, as far as there is time.
-pub fn check(patient: &mut Patient) -> Vec<Section> {
+pub fn check(patient: &mut CheckContext) -> Vec<Section> {
     let mut section = Section::new("as-censor", "Compare with the site as an active prober");
     let Some((target, addrs)) = target(patient, &mut section) else { return vec![section] };
     // Behind a router only this shows that a site is the proxy, which would be like itself.
@@ -26,7 +26,13 @@ pub fn check(patient: &mut Patient) -> Vec<Section> {
     let hosts = patient.hosts();
     for host in hosts.iter().take(MOST_HOSTS) {
         if let Some(site) = site(host, patient, &mut section) {
-            compare(host, &Place { label: &target, addrs: &addrs }, &site, patient, &mut section);
+            compare(
+                host,
+                &ProbeTarget { label: &target, addrs: &addrs },
+                &site,
+                patient,
+                &mut section,
+            );
         }
     }
     if let Some(more) = hosts.len().checked_sub(MOST_HOSTS).filter(|more| *more > 0) {
@@ -36,13 +42,13 @@ pub fn check(patient: &mut Patient) -> Vec<Section> {
 }
 
 /// Whom to play against.
-struct Place<'a> {
+struct ProbeTarget<'a> {
     label: &'a str,
     addrs: &'a [SocketAddr],
 }
 
 /// Where the proxy is, if anybody is there.
-fn target(patient: &mut Patient, section: &mut Section) -> Option<(String, Vec<SocketAddr>)> {
+fn target(patient: &mut CheckContext, section: &mut Section) -> Option<(String, Vec<SocketAddr>)> {
     let (label, addrs) = match patient.wishes.target.clone() {
         Some((host, port)) => (joined(&host, port), resolved(&host, port, patient)),
         None => {
@@ -50,10 +56,11 @@ fn target(patient: &mut Patient, section: &mut Section) -> Option<(String, Vec<S
             (bind.to_string(), vec![near(bind)])
         }
     };
-    let mut knock = [Visit::new(&addrs, &[Step::Finish], &[])];
+    let mut knock = [ProbeRun::new(&addrs, &[ProbeStep::Finish], &[])];
     play(&mut knock, 1, KNOCK, &mut patient.alone);
-    let is_there =
-        knock.iter().any(|visit| visit.sight().is_some_and(|s| s.end != End::NoConnection));
+    let is_there = knock
+        .iter()
+        .any(|visit| visit.sight().is_some_and(|s| s.end != ConnectionEnd::NoConnection));
     if !is_there {
         section
             .unknown(&label, "nobody answers there")
@@ -64,7 +71,7 @@ fn target(patient: &mut Patient, section: &mut Section) -> Option<(String, Vec<S
 
 fn site(
     host: &str,
-    patient: &mut Patient,
+    patient: &mut CheckContext,
     section: &mut Section,
 ) -> Option<(String, Vec<SocketAddr>)> {
     let (name, port) = patient.site(host);
@@ -84,27 +91,27 @@ fn site(
     None
 }
 
-fn resolved(host: &str, port: u16, patient: &mut Patient) -> Vec<SocketAddr> {
+fn resolved(host: &str, port: u16, patient: &mut CheckContext) -> Vec<SocketAddr> {
     let ips = patient.alone.lookup(&[host.to_owned()], LOOKUP).pop().unwrap_or_default();
     ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect()
 }
 
 fn compare(
     host: &str,
-    proxy: &Place<'_>,
+    proxy: &ProbeTarget<'_>,
     (label, addrs): &(String, Vec<SocketAddr>),
-    patient: &mut Patient,
+    patient: &mut CheckContext,
     section: &mut Section,
 ) {
-    let site = Place { label, addrs };
+    let site = ProbeTarget { label, addrs };
     let openings = probes::all(host.as_bytes(), &mut patient.alone.world.drbg);
-    let all: Vec<&Opening> = openings.iter().collect();
+    let all: Vec<&ProbeScript> = openings.iter().collect();
     let first = round(&all, &site, proxy, FIRST, patient);
-    let is_told = |(_, pair): &(&Opening, Pair)| pair.are_alike() == Some(false);
-    let doubtful: Vec<(&Opening, Pair)> = all.into_iter().zip(first).collect();
+    let is_told = |(_, pair): &(&ProbeScript, ProbePair)| pair.are_alike() == Some(false);
+    let doubtful: Vec<(&ProbeScript, ProbePair)> = all.into_iter().zip(first).collect();
     let late = doubtful.iter().filter(|(_, pair)| pair.are_alike().is_none()).count();
-    let doubtful: Vec<(&Opening, Pair)> = doubtful.into_iter().filter(is_told).collect();
-    let again: Vec<&Opening> = doubtful.iter().map(|(opening, _)| *opening).collect();
+    let doubtful: Vec<(&ProbeScript, ProbePair)> = doubtful.into_iter().filter(is_told).collect();
+    let again: Vec<&ProbeScript> = doubtful.iter().map(|(opening, _)| *opening).collect();
     let second = round(&again, &site, proxy, SECOND, patient);
     let mut told = 0;
     for ((opening, before), now) in doubtful.iter().zip(&second) {
@@ -138,11 +145,13 @@ fn compare(
     }
 }
 
-fn tell(host: &str, opening: &Opening, pair: &Pair, section: &mut Section) {
-    let words = |sight: &Option<Sight>| sight.as_ref().map_or(String::new(), Sight::describe);
+fn tell(host: &str, opening: &ProbeScript, pair: &ProbePair, section: &mut Section) {
+    let words =
+        |sight: &Option<Observation>| sight.as_ref().map_or(String::new(), Observation::describe);
     let (site, proxy) = (words(&pair.site), words(&pair.proxy));
-    let is_gone =
-        |sight: &Option<Sight>| sight.as_ref().is_some_and(|sight| sight.end == End::NoConnection);
+    let is_gone = |sight: &Option<Observation>| {
+        sight.as_ref().is_some_and(|sight| sight.end == ConnectionEnd::NoConnection)
+    };
     let remedy = if is_gone(&pair.site) {
         "the site does not answer: start the web server, or choose another site"
     } else if is_gone(&pair.proxy) {
@@ -161,12 +170,12 @@ fn tell(host: &str, opening: &Opening, pair: &Pair, section: &mut Section) {
 }
 
 /// What an opening has shown on either side; `None` = there was no time.
-struct Pair {
-    site: Option<Sight>,
-    proxy: Option<Sight>,
+struct ProbePair {
+    site: Option<Observation>,
+    proxy: Option<Observation>,
 }
 
-impl Pair {
+impl ProbePair {
     /// `None` = not both are known.
     fn are_alike(&self) -> Option<bool> {
         Some(self.proxy.as_ref()?.is_like(self.site.as_ref()?))
@@ -182,26 +191,26 @@ impl Pair {
 
 /// Plays openings on both sides.
 fn round(
-    openings: &[&Opening],
-    site: &Place<'_>,
-    proxy: &Place<'_>,
+    openings: &[&ProbeScript],
+    site: &ProbeTarget<'_>,
+    proxy: &ProbeTarget<'_>,
     limit: Duration,
-    patient: &mut Patient,
-) -> Vec<Pair> {
+    patient: &mut CheckContext,
+) -> Vec<ProbePair> {
     // The site may want to be told who comes; the proxy tells it.
     let header: &[u8] =
         if patient.settings.front.proxy_protocol { proxy_header::OURS } else { &[] };
-    let mut visits: Vec<Visit> = Vec::with_capacity(2 * openings.len());
+    let mut visits: Vec<ProbeRun> = Vec::with_capacity(2 * openings.len());
     for opening in openings {
-        visits.push(Visit::new(site.addrs, &opening.steps, header));
-        visits.push(Visit::new(proxy.addrs, &opening.steps, &[]));
+        visits.push(ProbeRun::new(site.addrs, &opening.steps, header));
+        visits.push(ProbeRun::new(proxy.addrs, &opening.steps, &[]));
     }
     // Strangers have half of all sessions, and real ones may be there.
     let at_once = (patient.settings.concurrency / 4).clamp(2, MOST_AT_ONCE);
     play(&mut visits, at_once as usize, limit, &mut patient.alone);
     let pairs = visits.chunks(2).map(|pair| {
-        let sight = |at: usize| pair.get(at).and_then(Visit::sight).cloned();
-        Pair { site: sight(0), proxy: sight(1) }
+        let sight = |at: usize| pair.get(at).and_then(ProbeRun::sight).cloned();
+        ProbePair { site: sight(0), proxy: sight(1) }
     });
     pairs.collect()
 }
@@ -218,9 +227,9 @@ const SECOND: Duration = Duration::from_secs(30);
 mod tests {
     use super::*;
 
-    fn pair(site: &[u8], proxy: &[u8]) -> Pair {
-        let sight = |bytes| Some(Sight::new(bytes, End::Fin));
-        Pair { site: sight(site), proxy: sight(proxy) }
+    fn pair(site: &[u8], proxy: &[u8]) -> ProbePair {
+        let sight = |bytes| Some(Observation::new(bytes, ConnectionEnd::Fin));
+        ProbePair { site: sight(site), proxy: sight(proxy) }
     }
 
     #[test]
@@ -229,6 +238,6 @@ mod tests {
         assert!(!pair(b"a", b"b").confirms(&pair(b"a", b"a")), "it was chance");
         assert!(!pair(b"a", b"b").confirms(&pair(b"b", b"a")), "the site is not like itself");
         assert_eq!(pair(b"a", b"a").are_alike(), Some(true));
-        assert_eq!(Pair { site: None, ..pair(b"a", b"a") }.are_alike(), None);
+        assert_eq!(ProbePair { site: None, ..pair(b"a", b"a") }.are_alike(), None);
     }
 }

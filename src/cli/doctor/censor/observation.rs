@@ -1,21 +1,21 @@
 //! What can be seen of a server from outside, and whether two sights tell two servers apart.
 //! Pure: bytes and ends in, words out.
 
-use crate::proto::records::Records;
+use crate::proto::records::RecordWalker;
 use crate::proto::tls;
 
 /// What came at once, and what became of the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sight {
+pub struct Observation {
     /// Record by record, where it was TLS.
-    pub heard: Vec<Heard>,
+    pub heard: Vec<Received>,
     /// How it ended.
-    pub end: End,
+    pub end: ConnectionEnd,
 }
 
 /// One piece of what came.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Heard {
+pub enum Received {
     /// A record whose body is random or encrypted: its type, and its length in bytes.
     Record(u8, u16),
     /// An alert in the clear: level and description.
@@ -26,7 +26,7 @@ pub enum Heard {
 
 /// What becomes of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub enum ConnectionEnd {
     /// A FIN at once.
     Fin,
     /// An RST at once.
@@ -37,9 +37,9 @@ pub enum End {
     NoConnection,
 }
 
-impl Sight {
+impl Observation {
     /// From everything that came, in order.
-    pub fn new(bytes: &[u8], end: End) -> Self {
+    pub fn new(bytes: &[u8], end: ConnectionEnd) -> Self {
         Self { heard: cut(bytes), end }
     }
 
@@ -56,42 +56,43 @@ impl Sight {
     pub fn describe(&self) -> String {
         let mut parts: Vec<String> = self.heard.iter().map(words).collect();
         let end = match self.end {
-            End::Fin => "FIN",
-            End::Reset => "RST",
-            End::Waits => "waits",
-            End::NoConnection => "no connection",
+            ConnectionEnd::Fin => "FIN",
+            ConnectionEnd::Reset => "RST",
+            ConnectionEnd::Waits => "waits",
+            ConnectionEnd::NoConnection => "no connection",
         };
         parts.push(end.to_owned());
         parts.join(", ")
     }
 }
 
-fn alike(one: &Heard, other: &Heard) -> bool {
+fn alike(one: &Received, other: &Received) -> bool {
     match (one, other) {
-        (Heard::Record(tls::APPLICATION_DATA, one), Heard::Record(tls::APPLICATION_DATA, two)) => {
-            one.abs_diff(*two) <= SIGNATURE_SLACK
-        }
-        (Heard::Plain(line, one), Heard::Plain(other_line, two)) => {
+        (
+            Received::Record(tls::APPLICATION_DATA, one),
+            Received::Record(tls::APPLICATION_DATA, two),
+        ) => one.abs_diff(*two) <= SIGNATURE_SLACK,
+        (Received::Plain(line, one), Received::Plain(other_line, two)) => {
             line == other_line && one.abs_diff(*two) <= PAGE_SLACK
         }
         (one, other) => one == other,
     }
 }
 
-fn words(heard: &Heard) -> String {
+fn words(heard: &Received) -> String {
     match heard {
-        Heard::Record(tls::HANDSHAKE, len) => format!("handshake({len})"),
-        Heard::Record(tls::CHANGE_CIPHER_SPEC, _) => "CCS".to_owned(),
-        Heard::Record(tls::APPLICATION_DATA, len) => format!("data({len})"),
-        Heard::Record(kind, len) => format!("record {kind:02x}({len})"),
-        Heard::Alert(level, description) => format!("alert {level}/{description}"),
-        Heard::Plain(line, len) => format!("{len} bytes {line:?}"),
+        Received::Record(tls::HANDSHAKE, len) => format!("handshake({len})"),
+        Received::Record(tls::CHANGE_CIPHER_SPEC, _) => "CCS".to_owned(),
+        Received::Record(tls::APPLICATION_DATA, len) => format!("data({len})"),
+        Received::Record(kind, len) => format!("record {kind:02x}({len})"),
+        Received::Alert(level, description) => format!("alert {level}/{description}"),
+        Received::Plain(line, len) => format!("{len} bytes {line:?}"),
     }
 }
 
 /// Cuts what came into TLS records as far as it is such.
-fn cut(bytes: &[u8]) -> Vec<Heard> {
-    let (mut heard, mut records) = (Vec::new(), Records::default());
+fn cut(bytes: &[u8]) -> Vec<Received> {
+    let (mut heard, mut records) = (Vec::new(), RecordWalker::default());
     let (mut rest, mut whole) = (bytes, bytes);
     let mut alert = Vec::new();
     while let Ok(Some(piece)) = records.next(&mut rest) {
@@ -100,8 +101,8 @@ fn cut(bytes: &[u8]) -> Vec<Heard> {
         }
         if piece.is_last {
             heard.push(match alert.as_slice() {
-                [level, description] => Heard::Alert(*level, *description),
-                _ => Heard::Record(piece.kind, piece.len),
+                [level, description] => Received::Alert(*level, *description),
+                _ => Received::Record(piece.kind, piece.len),
             });
             alert.clear();
             whole = rest;
@@ -111,7 +112,7 @@ fn cut(bytes: &[u8]) -> Vec<Heard> {
         let line = whole.split(|byte| byte.is_ascii_control()).next().unwrap_or_default();
         let line = line.get(..LINE_MAX).unwrap_or(line);
         let text = line.iter().map(|byte| if byte.is_ascii() { char::from(*byte) } else { '.' });
-        heard.push(Heard::Plain(text.collect(), whole.len()));
+        heard.push(Received::Plain(text.collect(), whole.len()));
     }
     heard
 }
@@ -145,38 +146,40 @@ mod tests {
         ]
         .concat();
         let want = [
-            Heard::Record(0x16, 90),
-            Heard::Record(0x14, 1),
-            Heard::Record(0x17, 2000),
-            Heard::Alert(2, 40),
-            Heard::Record(0x15, 19),
-            Heard::Plain("HTTP/1.1 400 Bad Request".into(), 37),
+            Received::Record(0x16, 90),
+            Received::Record(0x14, 1),
+            Received::Record(0x17, 2000),
+            Received::Alert(2, 40),
+            Received::Record(0x15, 19),
+            Received::Plain("HTTP/1.1 400 Bad Request".into(), 37),
         ];
         assert_eq!(cut(&wire), want);
         assert_eq!(
-            Sight::new(&wire, End::Fin).describe(),
+            Observation::new(&wire, ConnectionEnd::Fin).describe(),
             "handshake(90), CCS, data(2000), alert 2/40, record 15(19), \
              37 bytes \"HTTP/1.1 400 Bad Request\", FIN"
         );
         // A record that is cut short is no record.
-        assert_eq!(cut(&record(0x17, &[9; 20])[..10]), [Heard::Plain(String::new(), 10)]);
-        assert_eq!(cut(&[0xff; 99]), [Heard::Plain(".".repeat(40), 99)]);
-        assert_eq!(Sight::new(&[], End::Waits).describe(), "waits");
+        assert_eq!(cut(&record(0x17, &[9; 20])[..10]), [Received::Plain(String::new(), 10)]);
+        assert_eq!(cut(&[0xff; 99]), [Received::Plain(".".repeat(40), 99)]);
+        assert_eq!(Observation::new(&[], ConnectionEnd::Waits).describe(), "waits");
     }
 
     #[test]
     fn signatures_and_dates_tell_nothing_and_all_else_does() {
-        let sight = |wire: &[u8], end| Sight::new(wire, end);
+        let sight = |wire: &[u8], end| Observation::new(wire, end);
         let flight = |len| record(0x17, &vec![1; len]);
         let page = |date: &str| format!("HTTP/1.1 400 Bad\r\nDate: {date}\r\n").into_bytes();
-        let is_like = |one: &[u8], two: &[u8]| sight(one, End::Fin).is_like(&sight(two, End::Fin));
+        let is_like = |one: &[u8], two: &[u8]| {
+            sight(one, ConnectionEnd::Fin).is_like(&sight(two, ConnectionEnd::Fin))
+        };
         assert!(is_like(&flight(1000), &flight(1008)) && !is_like(&flight(1000), &flight(1009)));
         assert!(is_like(&page("8:00:00"), &page("10:00:01")));
         assert!(!is_like(b"HTTP/1.1 400 Bad\r\n", b"HTTP/1.1 404 Bad\r\n"));
         assert!(!is_like(&record(0x15, &[2, 40]), &record(0x15, &[2, 50])));
         assert!(!is_like(&record(0x16, &[1; 90]), &record(0x16, &[1; 91])));
         assert!(!is_like(&flight(1000), &[flight(1000), flight(30)].concat()));
-        assert!(!sight(b"", End::Fin).is_like(&sight(b"", End::Reset)));
-        assert!(!sight(b"", End::Waits).is_like(&sight(b"", End::Fin)));
+        assert!(!sight(b"", ConnectionEnd::Fin).is_like(&sight(b"", ConnectionEnd::Reset)));
+        assert!(!sight(b"", ConnectionEnd::Waits).is_like(&sight(b"", ConnectionEnd::Fin)));
     }
 }

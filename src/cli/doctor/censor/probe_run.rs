@@ -6,17 +6,17 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::cli::doctor::censor::observation::{End, Sight};
-use crate::cli::doctor::censor::probes::Step;
-use crate::daemon::fetch::standalone::Alone;
+use crate::cli::doctor::censor::observation::{ConnectionEnd, Observation};
+use crate::cli::doctor::censor::probes::ProbeStep;
+use crate::daemon::fetch::standalone::Standalone;
 use crate::daemon::session::Readiness;
 use crate::io::clock::Tick;
 use crate::io::wire::{MioWire, Wire};
 
 /// One connection of a prober.
-pub struct Visit {
+pub struct ProbeRun {
     addrs: VecDeque<SocketAddr>,
-    steps: VecDeque<Step>,
+    steps: VecDeque<ProbeStep>,
     wire: Option<MioWire>,
     connected: bool,
     ready: Readiness,
@@ -28,18 +28,18 @@ pub struct Visit {
     watching: bool,
     heard: Vec<u8>,
     until: Tick,
-    sight: Option<Sight>,
+    sight: Option<Observation>,
 }
 
-impl Visit {
+impl ProbeRun {
     /// A visit to the first of these addresses that can be reached. What is in `before` leaves
     /// with the first word.
-    pub fn new(addrs: &[SocketAddr], steps: &[Step], before: &[u8]) -> Self {
-        let mut steps: VecDeque<Step> = steps.iter().cloned().collect();
+    pub fn new(addrs: &[SocketAddr], steps: &[ProbeStep], before: &[u8]) -> Self {
+        let mut steps: VecDeque<ProbeStep> = steps.iter().cloned().collect();
         match steps.front_mut() {
             _ if before.is_empty() => {}
-            Some(Step::Send(bytes)) => *bytes = [before, bytes].concat(),
-            _ => steps.push_front(Step::Send(before.to_vec())),
+            Some(ProbeStep::Send(bytes)) => *bytes = [before, bytes].concat(),
+            _ => steps.push_front(ProbeStep::Send(before.to_vec())),
         }
         Self {
             addrs: addrs.iter().copied().collect(),
@@ -57,12 +57,12 @@ impl Visit {
     }
 
     /// What was seen; `None` = it has not been played to its end.
-    pub fn sight(&self) -> Option<&Sight> {
+    pub fn sight(&self) -> Option<&Observation> {
         self.sight.as_ref()
     }
 
     /// Goes on as far as it can without waiting.
-    fn step(&mut self, alone: &mut Alone, token: usize) {
+    fn step(&mut self, alone: &mut Standalone, token: usize) {
         let now = alone.world.now;
         if !self.connected && !self.connect(alone, token) {
             return;
@@ -70,19 +70,19 @@ impl Visit {
         self.act(now);
         match self.hear() {
             // Whatever else breaks a connection, a prober sees it as cut.
-            Err(_) => return self.close(End::Reset),
-            Ok(true) => return self.close(End::Fin),
+            Err(_) => return self.close(ConnectionEnd::Reset),
+            Ok(true) => return self.close(ConnectionEnd::Fin),
             Ok(false) => {}
         }
         // What came may be what it listened for.
         self.act(now);
         if now >= self.until {
-            self.close(End::Waits);
+            self.close(ConnectionEnd::Waits);
         }
     }
 
     /// `true` = connected.
-    fn connect(&mut self, alone: &mut Alone, token: usize) -> bool {
+    fn connect(&mut self, alone: &mut Standalone, token: usize) -> bool {
         loop {
             if let Some(wire) = &mut self.wire {
                 match wire.outcome() {
@@ -97,7 +97,7 @@ impl Visit {
                 }
             }
             let Some(addr) = self.addrs.pop_front() else {
-                self.close(End::NoConnection);
+                self.close(ConnectionEnd::NoConnection);
                 return false;
             };
             self.until = alone.from_now(CONNECT);
@@ -135,9 +135,9 @@ impl Visit {
             self.until = Tick(now.0 + WATCH.as_millis() as u64);
             match self.steps.pop_front() {
                 None => self.watching = true,
-                Some(Step::Send(bytes)) => self.outbox = bytes,
-                Some(Step::Listen) => self.listening = Some(self.heard.len()),
-                Some(Step::Finish) => drop(wire.shut()),
+                Some(ProbeStep::Send(bytes)) => self.outbox = bytes,
+                Some(ProbeStep::Listen) => self.listening = Some(self.heard.len()),
+                Some(ProbeStep::Finish) => drop(wire.shut()),
             }
         }
     }
@@ -160,16 +160,16 @@ impl Visit {
         Ok(false)
     }
 
-    fn close(&mut self, end: End) {
-        self.sight = Some(Sight::new(&self.heard, end));
+    fn close(&mut self, end: ConnectionEnd) {
+        self.sight = Some(Observation::new(&self.heard, end));
         self.wire = None;
     }
 }
 
 /// Plays all visits, `at_once` at a time, until `limit` has passed.
-pub fn play(visits: &mut [Visit], at_once: usize, limit: Duration, alone: &mut Alone) {
+pub fn play(visits: &mut [ProbeRun], at_once: usize, limit: Duration, alone: &mut Standalone) {
     let end = alone.from_now(limit);
-    let mut places: Vec<Option<&mut Visit>> = (0..at_once.max(1)).map(|_| None).collect();
+    let mut places: Vec<Option<&mut ProbeRun>> = (0..at_once.max(1)).map(|_| None).collect();
     let mut waiting = visits.iter_mut();
     loop {
         for (token, place) in places.iter_mut().enumerate() {

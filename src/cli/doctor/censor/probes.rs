@@ -6,7 +6,7 @@ use crate::util::drbg::Drbg;
 
 /// What a prober does, one thing after the other; then it watches.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
+pub enum ProbeStep {
     /// One write.
     Send(Vec<u8>),
     /// Waits for at least one byte, or the end.
@@ -17,25 +17,25 @@ pub enum Step {
 
 /// One way to begin.
 #[derive(Debug)]
-pub struct Opening {
+pub struct ProbeScript {
     /// In words.
     pub name: &'static str,
     /// At most a few thousand.
-    pub steps: Vec<Step>,
+    pub steps: Vec<ProbeStep>,
 }
 
-use Step::{Finish, Listen, Send};
+use ProbeStep::{Finish, Listen, Send};
 
 /// All of them, for a site of this name.
-pub fn all(host: &[u8], drbg: &mut Drbg) -> Vec<Opening> {
+pub fn all(host: &[u8], drbg: &mut Drbg) -> Vec<ProbeScript> {
     let mut list = Vec::new();
-    let mut add = |name, steps| list.push(Opening { name, steps });
+    let mut add = |name, steps| list.push(ProbeScript { name, steps });
     with_hellos(host, drbg, &mut add);
     without_hellos(drbg, &mut add);
     list
 }
 
-type Add<'a> = &'a mut dyn FnMut(&'static str, Vec<Step>);
+type Add<'a> = &'a mut dyn FnMut(&'static str, Vec<ProbeStep>);
 
 fn with_hellos(host: &[u8], drbg: &mut Drbg, add: Add<'_>) {
     let hello = |host: &[u8], suites, drbg: &mut Drbg| {

@@ -4,12 +4,12 @@ use super::*;
 
 /// `kind name: option=value list+entry+entry`, section by section.
 fn shape(text: &str) -> Vec<String> {
-    let setting = |one: &Setting| {
+    let setting = |one: &UciOption| {
         let sign = if one.is_list { '+' } else { '=' };
         let values = one.values.iter().map(|value| format!("{sign}{value}"));
         format!(" {}{}", one.name, values.collect::<String>())
     };
-    let section = |one: &Section| {
+    let section = |one: &UciSection| {
         let settings: String = one.settings.iter().map(setting).collect();
         format!("{} {}:{settings}", one.kind, one.name)
     };

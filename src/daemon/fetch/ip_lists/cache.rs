@@ -12,22 +12,22 @@ use nix::fcntl::OFlag;
 use sha2::{Digest, Sha256};
 
 use crate::config::settings::ListSource;
-use crate::daemon::fetch::ip_lists::Which;
+use crate::daemon::fetch::ip_lists::ListKind;
 use crate::daemon::world::World;
 use crate::limits::ip_list::{MOST_NETWORKS, Net4, Net6, Networks};
 
 /// A copy that is being written.
-pub struct Writing {
-    which: Which,
+pub struct CacheWriter {
+    which: ListKind,
     at: usize,
     file: File,
     draft: PathBuf,
     path: PathBuf,
-    copy: Encoder,
+    copy: CacheEncoder,
 }
 
 /// Puts the copy of a source in place, if there is a good one.
-pub fn restore(world: &mut World, which: Which, at: usize) {
+pub fn restore(world: &mut World, which: ListKind, at: usize) {
     let Some(path) = path_of(world, which, at) else { return };
     let (name, found) = (which.as_str(), read(&path));
     let Some(source) = world.lists.source(which, at) else { return };
@@ -46,14 +46,14 @@ pub fn restore(world: &mut World, which: Which, at: usize) {
 }
 
 /// Begins to write the copy of a source.
-pub fn open(world: &mut World, which: Which, at: usize) -> Option<Box<Writing>> {
+pub fn open(world: &mut World, which: ListKind, at: usize) -> Option<Box<CacheWriter>> {
     let path = path_of(world, which, at)?;
     let networks = world.lists.source(which, at)?.networks.clone()?;
     let draft = path.with_extension("new");
     match create(&draft) {
         Ok(file) => {
-            let copy = Encoder::new(networks);
-            Some(Box::new(Writing { which, at, file, draft, path, copy }))
+            let copy = CacheEncoder::new(networks);
+            Some(Box::new(CacheWriter { which, at, file, draft, path, copy }))
         }
         Err(e) => {
             complain(world, &e);
@@ -63,13 +63,13 @@ pub fn open(world: &mut World, which: Which, at: usize) -> Option<Box<Writing>> 
 }
 
 /// Writes the next slice, or puts the whole in place.
-pub fn write_on(world: &mut World, mut writing: Box<Writing>) -> Option<Box<Writing>> {
+pub fn write_on(world: &mut World, mut writing: Box<CacheWriter>) -> Option<Box<CacheWriter>> {
     let slice = writing.copy.next();
     let outcome = match slice.is_empty() {
         false => writing.file.write_all(&slice),
         true => fs::rename(&writing.draft, &writing.path),
     };
-    let Writing { which, at, draft, copy, .. } = &*writing;
+    let CacheWriter { which, at, draft, copy, .. } = &*writing;
     match outcome {
         Ok(()) if !slice.is_empty() => return Some(writing),
         Ok(()) => {
@@ -108,7 +108,7 @@ fn complain(world: &mut World, error: &io::Error) {
 
 /// Where the copy of a source from the web lies; files need none. The name tells nothing about
 /// the URL, which may hold something secret.
-fn path_of(world: &mut World, which: Which, at: usize) -> Option<PathBuf> {
+fn path_of(world: &mut World, which: ListKind, at: usize) -> Option<PathBuf> {
     let folder = world.lists.cache_dir.clone()?;
     let ListSource::Web(url) = &world.lists.source(which, at)?.from else { return None };
     let digest = Sha256::new()
@@ -124,15 +124,15 @@ fn path_of(world: &mut World, which: Which, at: usize) -> Option<PathBuf> {
 
 /// A copy in the making: magic, both counts in little endian, the networks as they are in memory,
 /// and the SHA-256 of all that.
-struct Encoder {
+struct CacheEncoder {
     networks: Rc<Networks>,
-    stage: Stage,
+    stage: EncodeStage,
     hash: Sha256,
 }
 
 /// What comes next.
 #[derive(Clone, Copy)]
-enum Stage {
+enum EncodeStage {
     Head,
     V4(usize),
     V6(usize),
@@ -140,9 +140,9 @@ enum Stage {
     Over,
 }
 
-impl Encoder {
+impl CacheEncoder {
     fn new(networks: Rc<Networks>) -> Self {
-        Self { networks, stage: Stage::Head, hash: Sha256::new() }
+        Self { networks, stage: EncodeStage::Head, hash: Sha256::new() }
     }
 
     /// The next bytes of the copy, at most [`SLICE`]; none = that was all.
@@ -150,27 +150,27 @@ impl Encoder {
         let mut out = Vec::new();
         let (v4, v6) = (self.networks.v4(), self.networks.v6());
         self.stage = match self.stage {
-            Stage::Head => {
+            EncodeStage::Head => {
                 out.extend_from_slice(MAGIC);
                 out.extend_from_slice(&(v4.len() as u32).to_le_bytes());
                 out.extend_from_slice(&(v6.len() as u32).to_le_bytes());
-                Stage::V4(0)
+                EncodeStage::V4(0)
             }
-            Stage::V4(from) => {
+            EncodeStage::V4(from) => {
                 let next = v4.len().min(from + SLICE / NET4);
                 out.extend_from_slice(v4.get(from..next).unwrap_or_default().as_flattened());
-                if next < v4.len() { Stage::V4(next) } else { Stage::V6(0) }
+                if next < v4.len() { EncodeStage::V4(next) } else { EncodeStage::V6(0) }
             }
-            Stage::V6(from) => {
+            EncodeStage::V6(from) => {
                 let next = v6.len().min(from + SLICE / NET6);
                 out.extend_from_slice(v6.get(from..next).unwrap_or_default().as_flattened());
-                if next < v6.len() { Stage::V6(next) } else { Stage::Digest }
+                if next < v6.len() { EncodeStage::V6(next) } else { EncodeStage::Digest }
             }
-            Stage::Digest => {
+            EncodeStage::Digest => {
                 out.extend_from_slice(&self.hash.clone().finalize());
-                Stage::Over
+                EncodeStage::Over
             }
-            Stage::Over => return out,
+            EncodeStage::Over => return out,
         };
         self.hash.update(&out);
         if out.is_empty() { self.next() } else { out }
@@ -191,7 +191,7 @@ fn read(path: &Path) -> io::Result<Networks> {
 }
 
 fn decode(from: impl Read, length: u64) -> io::Result<Networks> {
-    let mut from = Hashed { from, hash: Sha256::new() };
+    let mut from = HashingReader { from, hash: Sha256::new() };
     let magic = from.array()?;
     let (v4_count, v6_count) =
         (u32::from_le_bytes(from.array()?), u32::from_le_bytes(from.array()?));
@@ -218,12 +218,12 @@ fn decode(from: impl Read, length: u64) -> io::Result<Networks> {
 }
 
 /// Hashes what is read.
-struct Hashed<R> {
+struct HashingReader<R> {
     from: R,
     hash: Sha256,
 }
 
-impl<R: Read> Hashed<R> {
+impl<R: Read> HashingReader<R> {
     fn array<const N: usize>(&mut self) -> io::Result<[u8; N]> {
         let mut bytes = [0; N];
         self.from.read_exact(&mut bytes)?;
@@ -245,7 +245,7 @@ mod tests {
     use super::*;
 
     fn encode(networks: Networks) -> Vec<u8> {
-        let mut encoder = Encoder::new(Rc::new(networks));
+        let mut encoder = CacheEncoder::new(Rc::new(networks));
         let slices =
             std::iter::repeat_with(|| encoder.next()).take_while(|slice| !slice.is_empty());
         slices.inspect(|slice| assert!(slice.len() <= SLICE)).flatten().collect()

@@ -10,42 +10,42 @@ use std::time::SystemTime;
 use nix::fcntl::OFlag;
 
 use crate::config::settings::ListSource;
-use crate::daemon::fetch::connection::Via;
-use crate::daemon::fetch::http_get::Fetch;
-use crate::daemon::fetch::ip_lists::{Chore, Which, cache};
+use crate::daemon::fetch::connection::FetchRoute;
+use crate::daemon::fetch::http_get::HttpGet;
+use crate::daemon::fetch::ip_lists::{FileWork, ListKind, cache};
 use crate::daemon::fetch::schedule::Job;
-use crate::daemon::fetch::{Errand, Step, Target};
+use crate::daemon::fetch::{FetchTarget, FetchTask, TaskStep};
 use crate::daemon::world::World;
-use crate::limits::ip_list::{Draft, Read, Reader};
+use crate::limits::ip_list::{ListReader, ParsedList, UnsortedList};
 
 /// A file that is being read.
-pub struct Reading {
-    which: Which,
+pub struct FileReading {
+    which: ListKind,
     at: usize,
     file: File,
-    mark: Mark,
+    mark: Freshness,
     bytes: u64,
-    reader: Reader,
+    reader: ListReader,
 }
 
 /// A source that is complete and being put in order.
-pub struct Arrival {
-    which: Which,
+pub struct SortingSource {
+    which: ListKind,
     at: usize,
-    mark: Mark,
+    mark: Freshness,
     bytes: u64,
-    draft: Draft,
+    draft: UnsortedList,
 }
 
 /// By what the next look at a source can tell that nothing has changed.
 #[derive(Default, Clone, PartialEq)]
-pub enum Mark {
+pub enum Freshness {
     /// It never came.
     #[default]
     None,
     /// Size and time of a file.
     File(u64, SystemTime),
-    /// Header lines for the next request, see [`Fetch::validators`].
+    /// Header lines for the next request, see [`HttpGet::validators`].
     Web(String),
 }
 
@@ -56,7 +56,7 @@ pub fn plan(world: &mut World) {
         all.extend((0..list.sources.len()).map(|at| (which, at)));
     }
     for (which, at) in all {
-        world.agenda.add(Job::List(which, at), world.now);
+        world.agenda.add(Job::IpList(which, at), world.now);
         cache::restore(world, which, at);
     }
     announce(world);
@@ -70,8 +70,8 @@ pub fn announce(world: &World) {
         if missing > 0 {
             let name = which.as_str();
             let until_then = match which {
-                Which::Block => "nobody is turned away by them",
-                Which::Allow => "nobody is let in by them",
+                ListKind::Block => "nobody is turned away by them",
+                ListKind::Allow => "nobody is let in by them",
             };
             log::info!(
                 "event=list-awaited name={name} sources={missing} until_then={until_then:?}"
@@ -81,35 +81,35 @@ pub fn announce(world: &World) {
 }
 
 /// A source is due.
-pub fn begin(world: &mut World, which: Which, at: usize) {
+pub fn begin(world: &mut World, which: ListKind, at: usize) {
     let Some(list) = world.lists.get(which) else { return };
     let Some(source) = list.sources.get(at) else { return };
     let chore = match source.is_web() {
-        false => Chore::Open(which, at),
+        false => FileWork::Open(which, at),
         true if list.fetching >= list.concurrency => return list.waiting.push_back(at),
         true => {
             list.fetching += 1;
-            Chore::Fetch(which, at)
+            FileWork::Fetch(which, at)
         }
     };
     world.lists.chores.push_back(chore);
 }
 
 /// Asks for a source in the web.
-pub fn fetch(world: &mut World, which: Which, at: usize) {
+pub fn fetch(world: &mut World, which: ListKind, at: usize) {
     let Some(source) = world.lists.source(which, at) else { return };
     let ListSource::Web(url) = &source.from else { return };
     let validators = match &source.mark {
-        Mark::Web(validators) => validators.clone(),
+        Freshness::Web(validators) => validators.clone(),
         _ => String::new(),
     };
-    let fetch = Fetch::new(url.clone(), Via::Routes, SOURCE_MAX, validators);
+    let fetch = HttpGet::new(url.clone(), FetchRoute::Routes, SOURCE_MAX, validators);
     let reader = source.reader();
-    world.order(Box::new(ListErrand { which, at, fetch, bytes: 0, reader }));
+    world.order(Box::new(ListTask { which, at, fetch, bytes: 0, reader }));
 }
 
 /// Opens a file, unless it is the one that was read last.
-pub fn open(world: &mut World, which: Which, at: usize) -> Option<Reading> {
+pub fn open(world: &mut World, which: ListKind, at: usize) -> Option<FileReading> {
     let source = world.lists.source(which, at)?;
     let ListSource::File(path) = &source.from else { return None };
     // A pipe without a writer would wait for one.
@@ -125,35 +125,37 @@ pub fn open(world: &mut World, which: Which, at: usize) -> Option<Reading> {
             return None;
         }
     };
-    let mark = found.modified().map_or(Mark::None, |time| Mark::File(found.len(), time));
-    if mark != Mark::None && mark == source.mark {
+    let mark = found.modified().map_or(Freshness::None, |time| Freshness::File(found.len(), time));
+    if mark != Freshness::None && mark == source.mark {
         confirm(world, which, at);
         return None;
     }
-    Some(Reading { which, at, file, mark, bytes: 0, reader: source.reader() })
+    Some(FileReading { which, at, file, mark, bytes: 0, reader: source.reader() })
 }
 
 /// Reads the next slice of a file.
-pub fn read_on(world: &mut World, mut reading: Reading) -> Option<Chore> {
-    let Reading { which, at, .. } = reading;
+pub fn read_on(world: &mut World, mut reading: FileReading) -> Option<FileWork> {
+    let FileReading { which, at, .. } = reading;
     // No memory of its own: between two pieces of a growing list it would be in the way.
     let most = world.scratch.len().min(SLICE);
     let slice = world.scratch.get_mut(..most).unwrap_or_default();
     let why = match reading.file.read(slice) {
         Ok(0) => {
-            let Reading { mark, bytes, reader, .. } = reading;
+            let FileReading { mark, bytes, reader, .. } = reading;
             let draft = reader.finish();
-            return Some(Chore::Sort(Box::new(Arrival { which, at, mark, bytes, draft })));
+            return Some(FileWork::Sort(Box::new(SortingSource { which, at, mark, bytes, draft })));
         }
         Ok(count) => {
             reading.bytes += count as u64;
             reading.reader.take(slice.get(..count).unwrap_or_default());
             if reading.bytes <= SOURCE_MAX {
-                return Some(Chore::Read(reading));
+                return Some(FileWork::Read(reading));
             }
             format!("larger than {SOURCE_MAX} bytes")
         }
-        Err(e) if e.kind() == std::io::ErrorKind::Interrupted => return Some(Chore::Read(reading)),
+        Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {
+            return Some(FileWork::Read(reading));
+        }
         Err(e) => e.to_string(),
     };
     fail(world, which, at, &why);
@@ -161,12 +163,12 @@ pub fn read_on(world: &mut World, mut reading: Reading) -> Option<Chore> {
 }
 
 /// Puts a few thousand networks in order; when all are, they replace those of before.
-pub fn sort_on(world: &mut World, mut arrival: Box<Arrival>) -> Option<Chore> {
+pub fn sort_on(world: &mut World, mut arrival: Box<SortingSource>) -> Option<FileWork> {
     if !arrival.draft.step(SORTED_PER_STEP) {
-        return Some(Chore::Sort(arrival));
+        return Some(FileWork::Sort(arrival));
     }
-    let Arrival { which, at, mark, bytes, draft } = *arrival;
-    let Read { networks, bad_lines, is_full } = draft.into_read();
+    let SortingSource { which, at, mark, bytes, draft } = *arrival;
+    let ParsedList { networks, bad_lines, is_full } = draft.into_read();
     let source = world.lists.source(which, at)?;
     // A login page of a hotel is no list; nor is what a server says that has lost its data.
     if source.is_web() && networks.is_empty() {
@@ -192,19 +194,19 @@ pub fn sort_on(world: &mut World, mut arrival: Box<Arrival>) -> Option<Chore> {
 }
 
 /// What we have of a source is what it is.
-fn confirm(world: &mut World, which: Which, at: usize) {
+fn confirm(world: &mut World, which: ListKind, at: usize) {
     let now = world.wall_of(world.now.0);
     let is_kept = world.lists.cache_dir.is_some();
     let Some(source) = world.lists.source(which, at) else { return };
     source.updated = Some(now);
     if is_kept && source.is_web() && !source.is_saved {
-        world.lists.chores.push_back(Chore::Save(which, at));
+        world.lists.chores.push_back(FileWork::Save(which, at));
     }
     done(world, which, at, true);
 }
 
 /// A source could not be had: what we have of it stays.
-fn fail(world: &mut World, which: Which, at: usize, why: &str) {
+fn fail(world: &mut World, which: ListKind, at: usize, why: &str) {
     let Some(source) = world.lists.source(which, at) else { return };
     let kept = if source.networks.is_some() { "the last good copy" } else { "nothing" };
     let (name, shown) = (which.as_str(), source.shown());
@@ -214,27 +216,27 @@ fn fail(world: &mut World, which: Which, at: usize, why: &str) {
     done(world, which, at, false);
 }
 
-fn done(world: &mut World, which: Which, at: usize, well: bool) {
+fn done(world: &mut World, which: ListKind, at: usize, well: bool) {
     let Some(list) = world.lists.get(which) else { return };
     let every = list.every;
     if let Some(source) = list.sources.get_mut(at) {
         source.is_tried = true;
     }
     list.failed += u64::from(!well);
-    world.done(Job::List(which, at), well, every);
+    world.done(Job::IpList(which, at), well, every);
 }
 
 /// A list on its way from the web.
-struct ListErrand {
-    which: Which,
+struct ListTask {
+    which: ListKind,
     at: usize,
-    fetch: Fetch,
+    fetch: HttpGet,
     bytes: u64,
-    reader: Reader,
+    reader: ListReader,
 }
 
-impl Errand for ListErrand {
-    fn target(&self) -> Target {
+impl FetchTask for ListTask {
+    fn target(&self) -> FetchTarget {
         self.fetch.target()
     }
 
@@ -242,7 +244,7 @@ impl Errand for ListErrand {
         self.fetch.question()
     }
 
-    fn take(&mut self, bytes: &[u8]) -> Step {
+    fn take(&mut self, bytes: &[u8]) -> TaskStep {
         let (reader, count) = (&mut self.reader, &mut self.bytes);
         self.fetch.take(bytes, &mut |piece| {
             *count += piece.len() as u64;
@@ -250,12 +252,12 @@ impl Errand for ListErrand {
         })
     }
 
-    fn end(&mut self) -> Step {
+    fn end(&mut self) -> TaskStep {
         self.fetch.end()
     }
 
     fn job(&self) -> Option<Job> {
-        Some(Job::List(self.which, self.at))
+        Some(Job::IpList(self.which, self.at))
     }
 
     fn settle(self: Box<Self>, outcome: Result<(), String>, world: &mut World) {
@@ -270,9 +272,10 @@ impl Errand for ListErrand {
         match outcome {
             Err(why) => fail(world, which, at, &why),
             Ok(()) if !fetch.is_unchanged() => {
-                let (mark, draft) = (Mark::Web(fetch.validators().to_owned()), reader.finish());
-                let arrival = Arrival { which, at, mark, bytes, draft };
-                world.lists.chores.push_back(Chore::Sort(Box::new(arrival)));
+                let (mark, draft) =
+                    (Freshness::Web(fetch.validators().to_owned()), reader.finish());
+                let arrival = SortingSource { which, at, mark, bytes, draft };
+                world.lists.chores.push_back(FileWork::Sort(Box::new(arrival)));
             }
             Ok(()) if has_come => confirm(world, which, at),
             Ok(()) => fail(world, which, at, "unchanged, it says, but it never came"),

@@ -19,49 +19,49 @@ pub use reload::{refresh, reload};
 
 use crate::accounts::recorder::Cause;
 use crate::config::settings::{ListSettings, ListSource, Settings};
-use crate::daemon::admin::probe_summary::Deed;
+use crate::daemon::admin::probe_summary::ProbeKind;
 use crate::daemon::fetch::MOST_ERRANDS;
 use crate::daemon::upstream::addresses::is_home;
 use crate::daemon::world::World;
 use crate::io::clock::Tick;
-use crate::limits::ip_list::{Networks, Reader};
+use crate::limits::ip_list::{ListReader, Networks};
 
 /// Both lists.
 #[derive(Default)]
-pub struct Lists {
-    block: Option<List>,
-    allow: Option<List>,
+pub struct IpLists {
+    block: Option<IpList>,
+    allow: Option<IpList>,
     cache_dir: Option<PathBuf>,
     /// What waits to be done, the next first; at most a few per source.
-    chores: VecDeque<Chore>,
+    chores: VecDeque<FileWork>,
 }
 
 /// Work for the time between two rounds of the loop.
-enum Chore {
+enum FileWork {
     /// Open the file of a source.
-    Open(Which, usize),
+    Open(ListKind, usize),
     /// Ask for a source in the web.
-    Fetch(Which, usize),
+    Fetch(ListKind, usize),
     /// Read on in a file.
-    Read(load::Reading),
+    Read(load::FileReading),
     /// Put on in order what has come, then use it.
-    Sort(Box<load::Arrival>),
+    Sort(Box<load::SortingSource>),
     /// Begin to write the copy of a source.
-    Save(Which, usize),
+    Save(ListKind, usize),
     /// Write on.
-    Write(Box<cache::Writing>),
+    Write(Box<cache::CacheWriter>),
 }
 
 /// One of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Which {
+pub enum ListKind {
     /// Its addresses may not connect.
     Block,
     /// Its addresses alone may connect.
     Allow,
 }
 
-impl Which {
+impl ListKind {
     /// As in the file.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -72,8 +72,8 @@ impl Which {
 }
 
 /// One list and where it stands.
-pub struct List {
-    sources: Vec<Source>,
+pub struct IpList {
+    sources: Vec<ListState>,
     every: Duration,
     /// Fetches at once.
     concurrency: usize,
@@ -89,13 +89,13 @@ pub struct List {
     complained: Option<Tick>,
 }
 
-struct Source {
+struct ListState {
     from: ListSource,
     /// `None` = it never came.
     networks: Option<Rc<Networks>>,
     bad_lines: u64,
     /// By what the next look at it can tell that nothing has changed.
-    mark: load::Mark,
+    mark: load::Freshness,
     /// When it was last seen to be what we have, since 1970.
     updated: Option<Duration>,
     /// It was tried once, well or not.
@@ -104,13 +104,13 @@ struct Source {
     is_saved: bool,
 }
 
-impl Source {
+impl ListState {
     fn new(from: &ListSource) -> Self {
         Self {
             from: from.clone(),
             networks: None,
             bad_lines: 0,
-            mark: load::Mark::default(),
+            mark: load::Freshness::default(),
             updated: None,
             is_tried: false,
             is_saved: false,
@@ -128,8 +128,8 @@ impl Source {
         }
     }
 
-    fn reader(&self) -> Reader {
-        self.networks.as_deref().map_or_else(Reader::default, Reader::expecting)
+    fn reader(&self) -> ListReader {
+        self.networks.as_deref().map_or_else(ListReader::default, ListReader::expecting)
     }
 
     fn is_web(&self) -> bool {
@@ -137,10 +137,10 @@ impl Source {
     }
 }
 
-impl List {
+impl IpList {
     fn new(settings: &ListSettings) -> Self {
         Self {
-            sources: settings.sources.iter().map(Source::new).collect(),
+            sources: settings.sources.iter().map(ListState::new).collect(),
             every: settings.every,
             concurrency: (settings.concurrency as usize).clamp(1, MOST_ERRANDS),
             fetching: 0,
@@ -171,26 +171,26 @@ impl List {
         self.sources.iter().any(|source| source.networks.is_some())
     }
 
-    fn find(&self, addr: IpAddr) -> Option<&Source> {
-        let has = |source: &&Source| source.networks.as_ref().is_some_and(|r| r.contains(addr));
+    fn find(&self, addr: IpAddr) -> Option<&ListState> {
+        let has = |source: &&ListState| source.networks.as_ref().is_some_and(|r| r.contains(addr));
         self.sources.iter().find(has)
     }
 }
 
-impl Lists {
+impl IpLists {
     /// Empty lists, as the settings want them.
     pub fn new(settings: &Settings) -> Self {
         Self {
-            block: settings.blocklist.as_ref().map(List::new),
-            allow: settings.allowlist.as_ref().map(List::new),
+            block: settings.blocklist.as_ref().map(IpList::new),
+            allow: settings.allowlist.as_ref().map(IpList::new),
             cache_dir: settings.cache_dir.clone(),
             chores: VecDeque::new(),
         }
     }
 
     /// The lists that are on.
-    pub fn iter(&self) -> impl Iterator<Item = (Which, &List)> {
-        let both = [(Which::Allow, &self.allow), (Which::Block, &self.block)];
+    pub fn iter(&self) -> impl Iterator<Item = (ListKind, &IpList)> {
+        let both = [(ListKind::Allow, &self.allow), (ListKind::Block, &self.block)];
         both.into_iter().filter_map(|(which, list)| Some((which, list.as_ref()?)))
     }
 
@@ -206,14 +206,14 @@ impl Lists {
         sources.any(|source| !source.is_tried && !source.is_web())
     }
 
-    fn get(&mut self, which: Which) -> Option<&mut List> {
+    fn get(&mut self, which: ListKind) -> Option<&mut IpList> {
         match which {
-            Which::Block => self.block.as_mut(),
-            Which::Allow => self.allow.as_mut(),
+            ListKind::Block => self.block.as_mut(),
+            ListKind::Allow => self.allow.as_mut(),
         }
     }
 
-    fn source(&mut self, which: Which, at: usize) -> Option<&mut Source> {
+    fn source(&mut self, which: ListKind, at: usize) -> Option<&mut ListState> {
         self.get(which)?.sources.get_mut(at)
     }
 }
@@ -249,7 +249,7 @@ fn is_allowed(world: &mut World, addr: IpAddr) -> bool {
                 list.refused
             );
         }
-        world.stranger(Deed::Listed, addr);
+        world.stranger(ProbeKind::Listed, addr);
         return false;
     }
     let hint = "home networks must be on the list too; name a file that holds them";
@@ -259,7 +259,7 @@ fn is_allowed(world: &mut World, addr: IpAddr) -> bool {
 
 fn is_blocked(world: &mut World, addr: IpAddr) -> bool {
     let Some(list) = &mut world.lists.block else { return false };
-    let Some(source) = list.find(addr).map(Source::shown) else { return false };
+    let Some(source) = list.find(addr).map(ListState::shown) else { return false };
     list.refused += 1;
     // FireHOL's level 1, which everybody recommends, holds them.
     let hint = "this list holds home networks; use one without, or a copy without them";
@@ -274,7 +274,7 @@ fn refused(world: &mut World, addr: IpAddr, line: &str, hint: &str) {
         world.folded.info(world.now, &format!("{line} client={client} hint={hint:?}"));
     } else {
         log::debug!("{line} client={client}");
-        world.stranger(Deed::Listed, addr);
+        world.stranger(ProbeKind::Listed, addr);
     }
 }
 
@@ -283,15 +283,15 @@ pub fn turn(world: &mut World) {
     let Some(chore) = world.lists.chores.pop_front() else { return };
     world.meter.stirred = true;
     let next = match chore {
-        Chore::Open(which, at) => load::open(world, which, at).map(Chore::Read),
-        Chore::Fetch(which, at) => {
+        FileWork::Open(which, at) => load::open(world, which, at).map(FileWork::Read),
+        FileWork::Fetch(which, at) => {
             load::fetch(world, which, at);
             None
         }
-        Chore::Read(reading) => load::read_on(world, reading),
-        Chore::Sort(arrival) => load::sort_on(world, arrival),
-        Chore::Save(which, at) => cache::open(world, which, at).map(Chore::Write),
-        Chore::Write(writing) => cache::write_on(world, writing).map(Chore::Write),
+        FileWork::Read(reading) => load::read_on(world, reading),
+        FileWork::Sort(arrival) => load::sort_on(world, arrival),
+        FileWork::Save(which, at) => cache::open(world, which, at).map(FileWork::Write),
+        FileWork::Write(writing) => cache::write_on(world, writing).map(FileWork::Write),
     };
     if let Some(next) = next {
         world.lists.chores.push_front(next);

@@ -1,6 +1,6 @@
 //! Lists of a new config in a running daemon: what was fetched before and is still wanted stays.
 
-use crate::daemon::fetch::ip_lists::{Lists, Source, Which, cache, load};
+use crate::daemon::fetch::ip_lists::{IpLists, ListKind, ListState, cache, load};
 use crate::daemon::fetch::schedule::Job;
 use crate::daemon::world::World;
 use crate::io::clock::Tick;
@@ -9,10 +9,10 @@ use crate::io::clock::Tick;
 /// just edited one. Returns the jobs that are not there any more.
 pub fn reload(world: &mut World) -> Vec<Job> {
     let settings = world.settings.clone();
-    let gone = world.agenda.forget(|job| matches!(job, Job::List(..)));
-    let mut before = std::mem::replace(&mut world.lists, Lists::new(&settings));
+    let gone = world.agenda.forget(|job| matches!(job, Job::IpList(..)));
+    let mut before = std::mem::replace(&mut world.lists, IpLists::new(&settings));
     let mut missing = Vec::new();
-    for which in [Which::Block, Which::Allow] {
+    for which in [ListKind::Block, ListKind::Allow] {
         let Some(list) = world.lists.get(which) else { continue };
         let latest = Tick(world.now.0 + list.every.as_millis() as u64);
         if let Some(old) = before.get(which) {
@@ -23,7 +23,7 @@ pub fn reload(world: &mut World) -> Vec<Job> {
             let mut due = None;
             if let Some((was_at, was)) = before.take(which, source) {
                 let was_due = |(job, due): &(Job, Option<Tick>)| match job {
-                    Job::List(of, at) if (*of, *at) == (which, was_at) => *due,
+                    Job::IpList(of, at) if (*of, *at) == (which, was_at) => *due,
                     _ => None,
                 };
                 due = gone.iter().find_map(was_due).filter(|_| was.is_web());
@@ -32,7 +32,7 @@ pub fn reload(world: &mut World) -> Vec<Job> {
                 missing.push((which, at));
             }
             let due = due.unwrap_or(world.now).min(latest);
-            world.agenda.add(Job::List(which, at), due);
+            world.agenda.add(Job::IpList(which, at), due);
         }
     }
     for (which, at) in missing {
@@ -47,18 +47,18 @@ pub fn refresh(world: &mut World) {
     let mut files = Vec::new();
     for (which, list) in world.lists.iter() {
         let sources = list.sources.iter().enumerate();
-        files.extend(sources.filter(|(_, s)| !s.is_web()).map(|(at, _)| Job::List(which, at)));
+        files.extend(sources.filter(|(_, s)| !s.is_web()).map(|(at, _)| Job::IpList(which, at)));
     }
     world.agenda.hasten(|job| files.contains(&job), world.now);
 }
 
-impl Lists {
+impl IpLists {
     /// Takes the source that comes from the same place, and where it stood.
-    fn take(&mut self, which: Which, wanted: &Source) -> Option<(usize, Source)> {
+    fn take(&mut self, which: ListKind, wanted: &ListState) -> Option<(usize, ListState)> {
         let sources = &mut self.get(which)?.sources;
         let at = sources.iter().position(|source| source.from == wanted.from && source.is_tried)?;
         let source = sources.get_mut(at)?;
-        let taken = std::mem::replace(source, Source::new(&wanted.from));
+        let taken = std::mem::replace(source, ListState::new(&wanted.from));
         Some((at, taken))
     }
 }

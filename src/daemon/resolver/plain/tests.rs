@@ -6,50 +6,50 @@ use std::time::Duration;
 use mio::{Events, Poll};
 
 use super::*;
-use crate::daemon::resolver::lookup::Finding;
+use crate::daemon::resolver::lookup::LookupResult;
 use crate::io::egress::Egress;
 
 /// What a server of these tests does: it answers with this code, or keeps silent.
-type Manner = Option<u8>;
+type ServerScript = Option<u8>;
 
-const GOOD: Manner = Some(0);
-const SERVFAIL: Manner = Some(2);
-const REFUSED: Manner = Some(5);
-const SILENT: Manner = None;
+const GOOD: ServerScript = Some(0);
+const SERVFAIL: ServerScript = Some(2);
+const REFUSED: ServerScript = Some(5);
+const SILENT: ServerScript = None;
 
-struct Rig {
+struct QueryRig {
     poll: Poll,
     net: MioNet,
     servers: Servers,
-    sockets: Vec<(UdpSocket, Manner)>,
-    memory: Memory,
+    sockets: Vec<(UdpSocket, ServerScript)>,
+    memory: ServerStats,
     drbg: Drbg,
     now: Tick,
 }
 
-impl Rig {
-    fn new(manners: &[Manner]) -> Self {
+impl QueryRig {
+    fn new(manners: &[ServerScript]) -> Self {
         let poll = Poll::new().unwrap();
         let net = MioNet::new(poll.registry().try_clone().unwrap(), Egress::default());
-        let open = |manner: &Manner| {
+        let open = |manner: &ServerScript| {
             let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
             socket.set_nonblocking(true).unwrap();
             (socket, *manner)
         };
-        let sockets: Vec<(UdpSocket, Manner)> = manners.iter().map(open).collect();
+        let sockets: Vec<(UdpSocket, ServerScript)> = manners.iter().map(open).collect();
         let list = sockets.iter().map(|(socket, _)| socket.local_addr().unwrap()).collect();
         let servers = Servers { list, timeout_ms: 2_000, attempts: 2 };
-        let (memory, drbg, now) = (Memory::default(), Drbg::new([1; 48]), Tick(0));
+        let (memory, drbg, now) = (ServerStats::default(), Drbg::new([1; 48]), Tick(0));
         Self { poll, net, servers, sockets, memory, drbg, now }
     }
 
     /// Looks for a name to the end; what was found, and which servers were asked, in order.
-    fn find(&mut self) -> (Finding, Vec<usize>) {
-        let mut quest = Quest::new("a.example".to_owned(), 0, 100, self.now);
-        let (mut plain, mut asked) = (Plain::default(), Vec::new());
+    fn find(&mut self) -> (LookupResult, Vec<usize>) {
+        let mut quest = Lookup::new("a.example".to_owned(), 0, 100, self.now);
+        let (mut plain, mut asked) = (PlainQuery::default(), Vec::new());
         let mut events = Events::with_capacity(8);
         loop {
-            let mut desk = Desk {
+            let mut desk = QueryContext {
                 servers: &self.servers,
                 memory: &mut self.memory,
                 options: &SocketOptions::default(),
@@ -99,14 +99,14 @@ fn home() -> Vec<IpAddr> {
 
 #[test]
 fn the_first_server_is_asked_and_no_other() {
-    let (finding, asked) = Rig::new(&[GOOD, GOOD]).find();
+    let (finding, asked) = QueryRig::new(&[GOOD, GOOD]).find();
     assert_eq!((finding.addrs, finding.ttl_s, asked), (home(), 60, vec![0]));
 }
 
 #[test]
 fn the_next_server_is_asked_where_one_fails_refuses_or_keeps_silent() {
     for bad in [SERVFAIL, REFUSED, SILENT] {
-        let mut rig = Rig::new(&[bad, bad, GOOD]);
+        let mut rig = QueryRig::new(&[bad, bad, GOOD]);
         let (finding, asked) = rig.find();
         assert_eq!((finding.addrs, asked), (home(), vec![0, 1, 2]), "{bad:?}");
         let took_ms = if bad == SILENT { 4_000 } else { 0 };
@@ -116,7 +116,7 @@ fn the_next_server_is_asked_where_one_fails_refuses_or_keeps_silent() {
 
 #[test]
 fn a_server_that_did_better_comes_first_for_a_minute() {
-    let mut rig = Rig::new(&[SERVFAIL, GOOD]);
+    let mut rig = QueryRig::new(&[SERVFAIL, GOOD]);
     assert_eq!(rig.find().1, [0, 1]);
     assert_eq!(rig.find().1, [1]);
     rig.now = Tick(60_000);
@@ -125,9 +125,9 @@ fn a_server_that_did_better_comes_first_for_a_minute() {
 
 #[test]
 fn servers_that_refuse_are_asked_once_and_silent_ones_again() {
-    let (finding, asked) = Rig::new(&[REFUSED, SERVFAIL]).find();
+    let (finding, asked) = QueryRig::new(&[REFUSED, SERVFAIL]).find();
     assert_eq!((finding.addrs, finding.ttl_s, asked), (Vec::new(), 0, vec![0, 1]));
-    let mut rig = Rig::new(&[SILENT, SILENT]);
+    let mut rig = QueryRig::new(&[SILENT, SILENT]);
     let (finding, asked) = rig.find();
     assert_eq!((finding.addrs, finding.ttl_s, asked), (Vec::new(), 0, vec![0, 1, 0, 1]));
     assert_eq!(rig.now, Tick(8_000));

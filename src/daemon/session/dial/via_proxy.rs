@@ -5,20 +5,20 @@ use std::net::SocketAddr;
 
 use crate::accounts::recorder::{Cause, Detail};
 use crate::daemon::session::dial::{
-    Attempt, LOOKUP_MS, Targets, connected, failure, give_up, options, warn_if_barred,
+    DialAttempt, DialTargets, LOOKUP_MS, connected, failure, give_up, options, warn_if_barred,
 };
-use crate::daemon::session::handshake::Turn;
-use crate::daemon::session::{Fate, Session, Stage, Why};
-use crate::daemon::upstream::proxies::Entry;
-use crate::daemon::upstream::socks_handshake::{Beyond, Hop, Trouble};
+use crate::daemon::session::handshake::StageTurn;
+use crate::daemon::session::{CloseReason, Session, Stage, Turn};
+use crate::daemon::upstream::proxies::FirstHop;
+use crate::daemon::upstream::socks_handshake::{ProxyFailure, SocksHandshake, Unreachable};
 use crate::daemon::world::World;
 use crate::io::clock::Tick;
 use crate::io::wire::{Net, Wire};
-use crate::proto::socks5::Goal;
+use crate::proto::socks5::Destination;
 
 /// One thing to try: an address of the data centre by one way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Leg {
+pub struct Candidate {
     /// Which way.
     pub way: usize,
     /// The address of the data centre.
@@ -26,13 +26,13 @@ pub struct Leg {
 }
 
 /// What is left to do of an attempt by a way.
-pub struct Climb {
-    hop: Hop,
+pub struct ProxyAttempt {
+    hop: SocksHandshake,
     /// The connection to where the way begins stands.
     stands: bool,
 }
 
-impl<W> Attempt<W> {
+impl<W> DialAttempt<W> {
     /// What is told of it while it gets no answer.
     pub fn silence(&self) -> (Cause, Detail) {
         match &self.climb {
@@ -43,9 +43,11 @@ impl<W> Attempt<W> {
 }
 
 /// Every way with the first few addresses of the data centre.
-pub fn legs(ways: &[usize], goals: &[SocketAddr]) -> Vec<Leg> {
+pub fn legs(ways: &[usize], goals: &[SocketAddr]) -> Vec<Candidate> {
     let goals = goals.get(..GOALS).unwrap_or(goals);
-    ways.iter().flat_map(|way| goals.iter().map(|goal| Leg { way: *way, goal: *goal })).collect()
+    ways.iter()
+        .flat_map(|way| goals.iter().map(|goal| Candidate { way: *way, goal: *goal }))
+        .collect()
 }
 
 /// One look at a routed dial: goes on with the running attempt, or begins the next one.
@@ -54,9 +56,9 @@ pub fn dial<N: Net>(
     world: &mut World,
     net: &mut N,
     token: usize,
-) -> Turn {
-    let Stage::Dial(stage) = &mut session.stage else { return Turn::On };
-    let Targets::Routed(legs) = &stage.targets else { return Turn::On };
+) -> StageTurn {
+    let Stage::Dial(stage) = &mut session.stage else { return StageTurn::On };
+    let DialTargets::Routed(legs) = &stage.targets else { return StageTurn::On };
     let patience = world.settings.timeouts.tcp.as_millis() as u64;
     loop {
         if let Some(attempt) = &mut stage.attempts[0] {
@@ -67,20 +69,20 @@ pub fn dial<N: Net>(
                     world.routes.succeeded(way);
                     return connected(session, world, 0);
                 }
-                Ok(false) if world.now < attempt.until => return Turn::Stop(Fate::Waiting),
-                Ok(false) => Trouble::Way("timeout".to_owned()),
+                Ok(false) if world.now < attempt.until => return StageTurn::Stop(Turn::Waiting),
+                Ok(false) => ProxyFailure::Way("timeout".to_owned()),
                 Err(trouble) => trouble,
             };
             let (addr, silence) = (attempt.addr, attempt.silence());
             stage.attempts[0] = None;
             let why = match trouble {
-                Trouble::Goal(why) => {
+                ProxyFailure::Destination(why) => {
                     world.routes.succeeded(way);
                     let goal = stage.next.checked_sub(1).and_then(|at| legs.get(at));
                     stage.trouble = goal.map(|leg| out_of_reach(leg.goal, why));
                     why.to_string()
                 }
-                Trouble::Way(why) => {
+                ProxyFailure::Way(why) => {
                     world.routes.failed(way, &why, world.now);
                     stage.trouble = Some(silence);
                     stage.next = after(legs, stage.next, way);
@@ -91,19 +93,19 @@ pub fn dial<N: Net>(
             world.folded.info(world.now, &line);
         }
         let Some(leg) = legs.get(stage.next).copied() else {
-            return give_up(session, world, Why::Unreachable);
+            return give_up(session, world, CloseReason::Unreachable);
         };
         let until = *stage.until.get_or_insert(Tick(world.now.0 + LOOKUP_MS));
         let entry = match world.routes.entry(leg.way, &mut world.names, token, world.now) {
-            Entry::Pending if world.now < until => return Turn::Stop(Fate::Waiting),
-            Entry::Pending | Entry::Unknown => {
+            FirstHop::Pending if world.now < until => return StageTurn::Stop(Turn::Waiting),
+            FirstHop::Pending | FirstHop::Unknown => {
                 world.routes.failed(leg.way, "its name cannot be found", world.now);
                 stage.trouble = Some(down(leg.way));
                 stage.next = after(legs, stage.next, leg.way);
                 continue;
             }
-            Entry::Direct => leg.goal,
-            Entry::Proxy(addr) => addr,
+            FirstHop::Direct => leg.goal,
+            FirstHop::Proxy(addr) => addr,
         };
         if !world.routes.admit(leg.way, world.now) {
             stage.trouble.get_or_insert(down(leg.way));
@@ -112,14 +114,15 @@ pub fn dial<N: Net>(
         }
         stage.next += 1;
         world.routes.tried(leg.way);
-        let hop = Hop::new(leg.way, Goal::Addr(leg.goal), &world.routes);
-        let climb = Some(Climb { hop, stands: false });
+        let hop = SocksHandshake::new(leg.way, Destination::Addr(leg.goal), &world.routes);
+        let climb = Some(ProxyAttempt { hop, stands: false });
         let (id, goal) = (session.id, leg.goal);
         log::debug!("event=dialling id={id} addr={entry} goal={goal}");
         match net.dial(entry, &options(world), token + 1) {
             Ok(wire) => {
                 let until = Tick(world.now.0 + patience);
-                stage.attempts[0] = Some(Attempt { wire, addr: entry, until, woken: false, climb });
+                stage.attempts[0] =
+                    Some(DialAttempt { wire, addr: entry, until, woken: false, climb });
             }
             Err(e) => {
                 warn_if_barred(world, &e);
@@ -139,30 +142,34 @@ fn down(way: usize) -> (Cause, Detail) {
 }
 
 /// What is told of an address that a working way does not lead to.
-fn out_of_reach(goal: SocketAddr, why: Beyond) -> (Cause, Detail) {
+fn out_of_reach(goal: SocketAddr, why: Unreachable) -> (Cause, Detail) {
     let detail = match why {
-        Beyond::Proxy(fault) => Detail::Behind(goal, fault),
-        Beyond::System(code) => Detail::Dial(goal, code),
+        Unreachable::Proxy(fault) => Detail::Behind(goal, fault),
+        Unreachable::System(code) => Detail::Dial(goal, code),
     };
     (Cause::DcUnreachable, detail)
 }
 
 /// The first leg from `next` on that goes another way.
-fn after(legs: &[Leg], next: usize, way: usize) -> usize {
+fn after(legs: &[Candidate], next: usize, way: usize) -> usize {
     let rest = legs.get(next..).unwrap_or_default();
     next + rest.iter().take_while(|leg| leg.way == way).count()
 }
 
 /// `true` = the far end stands.
-fn go_on<W: Wire>(attempt: &mut Attempt<W>, now: Tick, patience: u64) -> Result<bool, Trouble> {
+fn go_on<W: Wire>(
+    attempt: &mut DialAttempt<W>,
+    now: Tick,
+    patience: u64,
+) -> Result<bool, ProxyFailure> {
     let Some(climb) = &mut attempt.climb else { return Ok(false) };
     if !std::mem::take(&mut attempt.woken) {
         return Ok(false);
     }
     if !climb.stands {
         let outcome = attempt.wire.outcome().map_err(|e| match climb.hop.is_straight() {
-            true => Trouble::Goal(Beyond::System(e.raw_os_error().unwrap_or(0))),
-            false => Trouble::Way(e.to_string()),
+            true => ProxyFailure::Destination(Unreachable::System(e.raw_os_error().unwrap_or(0))),
+            false => ProxyFailure::Way(e.to_string()),
         });
         if !outcome? {
             return Ok(false);
