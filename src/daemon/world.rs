@@ -286,7 +286,7 @@ impl World {
         if HAS_TLS && let Some(pace) = self.fit.step() {
             self.pace = pace;
             let (k, lambda_ms, durations) = (pace.k(), pace.lambda_ms(), self.fit.len());
-            log::info!("event=pace k={k:.4} lambda_ms={lambda_ms:.4} durations={durations}");
+            log::info!("event=pacing-fit k={k:.4} lambda_ms={lambda_ms:.4} durations={durations}");
         }
     }
 

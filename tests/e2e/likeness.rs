@@ -68,7 +68,7 @@ fn the_answer_has_the_suite_the_group_the_order_and_the_flight_of_the_site() {
     for shape in [Shape::openssl(), Shape::boring(), chacha] {
         let site = ScriptedSite::of(shape.clone());
         let scene = Scene::before(site.addr);
-        scene.wait_for_log("event=look host=");
+        scene.wait_for_log("event=front-probe host=");
         let flight: usize = shape.flight.iter().sum();
         for _ in 0..3 {
             let answer = scene.answer(App::PostQuantum, shape.cipher);
@@ -89,7 +89,7 @@ fn the_answer_has_the_suite_the_group_the_order_and_the_flight_of_the_site() {
 fn a_suite_that_the_app_does_not_offer_is_not_answered() {
     let site = ScriptedSite::of(Shape::openssl());
     let scene = Scene::before(site.addr);
-    scene.wait_for_log("event=look host=");
+    scene.wait_for_log("event=front-probe host=");
     let mut wish = Wish::honest(&scene.secret, App::PostQuantum);
     wish.suites = vec![0x1303, 0x1301];
     let hello = Hello::forge(&scene.secret, &wish);
@@ -100,7 +100,7 @@ fn a_suite_that_the_app_does_not_offer_is_not_answered() {
 fn a_flight_that_apps_refuse_is_clamped() {
     let site = ScriptedSite::of(Shape { flight: vec![13_004], ..Shape::boring() });
     let scene = Scene::before(site.addr);
-    scene.wait_for_log("event=look host=");
+    scene.wait_for_log("event=front-probe host=");
     let first = scene.answer(App::PostQuantum, 0x1301).noise;
     assert!((9_000..=10_240).contains(&first), "{first}");
     assert_eq!(scene.answer(App::PostQuantum, 0x1301).noise, first, "as constant as the site's");
@@ -124,8 +124,8 @@ fn a_look_is_a_chromes_hello_for_each_host_and_ends_with_fin() {
     }
     eventually("the first looks are over", || site.ends().len() >= 2);
     assert!(site.ends().iter().all(|end| *end == End::Fin), "{:?}", site.ends());
-    scene.wait_for_log("event=look host=\"front.example\"");
-    scene.wait_for_log("event=look host=\"other.example\"");
+    scene.wait_for_log("event=front-probe host=\"front.example\"");
+    scene.wait_for_log("event=front-probe host=\"other.example\"");
 }
 
 /// A true server finds nothing to object to in the hello.
@@ -133,10 +133,10 @@ fn a_look_is_a_chromes_hello_for_each_host_and_ends_with_fin() {
 fn a_true_tls_server_answers_a_look() {
     let site = TlsOrigin::listen(&[HOST]);
     let scene = Scene::before(site.addr);
-    scene.wait_for_log("event=look host=\"front.example\" cipher=13");
+    scene.wait_for_log("event=front-probe host=\"front.example\" cipher=13");
     let log = scene.proxy.log();
     assert!(log.contains("group=x25519"), "{log}");
-    let line = log.lines().find(|line| line.contains("event=look")).expect("the line");
+    let line = log.lines().find(|line| line.contains("event=front-probe")).expect("the line");
     let flight = line.split("flight=").nth(1).and_then(|rest| rest.split(' ').next());
     let flight: usize = flight.and_then(|text| text.parse().ok()).expect("a length");
     let noise = visit_any_cipher(&scene);
@@ -156,7 +156,7 @@ fn a_site_behind_proxy_protocol_is_told_that_the_look_is_our_own() {
     let site = ScriptedSite::of(Shape::openssl());
     let scene =
         Scene::with(site.addr, |config| config.set("domain-fronting", "proxy-protocol", "true"));
-    scene.wait_for_log("event=look host=");
+    scene.wait_for_log("event=front-probe host=");
     assert_eq!(site.hellos()[0].before, b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0");
 }
 
@@ -193,7 +193,7 @@ fn a_site_that_is_silent_or_dead_delays_nobody_and_changes_nothing() {
     scene.serves_plainly();
 
     let scene = Scene::before(SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())));
-    scene.wait_for_log("event=look-failed");
+    scene.wait_for_log("event=front-probe-failed");
     scene.serves_plainly();
 }
 
@@ -211,12 +211,12 @@ fn a_site_that_is_no_model_is_named_and_changes_nothing() {
         let site = ScriptedSite::listen(move |hello, _| script(hello));
         let scene = Scene::before(site.addr);
         if !why.is_empty() {
-            scene.wait_for_log("event=look-failed");
+            scene.wait_for_log("event=front-probe-failed");
             assert!(scene.proxy.log().contains(why), "{why}");
         }
         eventually("a look", || !site.hellos().is_empty());
         scene.serves_plainly();
-        assert_eq!(scene.times("event=site-unlike"), advice, "{why}");
+        assert_eq!(scene.times("event=front-mismatch"), advice, "{why}");
     }
 }
 
@@ -228,7 +228,7 @@ fn a_site_that_fails_later_leaves_what_was_known() {
         _ => b"no more".to_vec(),
     });
     let scene = Scene::before(site.addr);
-    scene.wait_for_log("event=look-failed");
+    scene.wait_for_log("event=front-probe-failed");
     assert_eq!(scene.answer(App::PostQuantum, 0x1302).noise, 581);
 }
 
@@ -237,7 +237,7 @@ fn a_distant_sites_time_is_taken_to_answer_when_asked_for() {
     let site = ScriptedSite::of(Shape { delay: Duration::from_millis(400), ..Shape::boring() });
     let scene =
         Scene::with(site.addr, |config| config.set("domain-fronting", "mimic-latency", "true"));
-    scene.wait_for_log("event=look host=");
+    scene.wait_for_log("event=front-probe host=");
 
     let before = Instant::now();
     let visitor = Visitor::knock(scene.proxy.addr, &scene.secret, App::PostQuantum);

@@ -149,7 +149,7 @@ fn an_allowlist_that_never_came_lets_nobody_in_and_says_so_until_it_comes() {
     for _ in 0..3 {
         assert_refused(&stage, LISTED);
     }
-    said(&stage, &["level=info event=list-awaited name=allowlist sources=1"]);
+    said(&stage, &["level=info event=list-pending name=allowlist sources=1"]);
     said(&stage, &["level=warn event=allowlist-empty refused=1"]);
     assert_eq!(stage.proxy.log().matches("event=allowlist-empty").count(), 1, "once a minute");
     let state = &stage.proxy.stats()["lists"]["allowlist"];
@@ -170,7 +170,7 @@ fn a_blocklist_that_does_not_come_delays_nobody() {
     let stage = stage("blocklist", &quoted(&web, "/"));
     eventually("it is asked", || web.connections() == 1);
     assert_served(&stage, LISTED);
-    said(&stage, &["level=info event=list-awaited name=blocklist sources=1"]);
+    said(&stage, &["level=info event=list-pending name=blocklist sources=1"]);
 }
 
 /// The first client may come before the last line of a large file is read, but not in.

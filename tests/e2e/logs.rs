@@ -161,12 +161,12 @@ fn the_story_of_a_connection_can_be_followed_by_its_number() {
     };
     let events =
         |id: &str| -> Vec<&str> { story(id).iter().map(|line| field(line, "event")).collect() };
-    assert_eq!(events("1"), ["accepted", "admitted", "dialling", "connected", "closed"]);
+    assert_eq!(events("1"), ["accepted", "admitted", "dial-attempt", "connected", "closed"]);
     let end = story("1")[4];
     assert_eq!((field(end, "why"), field(end, "user")), ("finished", "\"alice\""), "{end}");
     assert_eq!((field(end, "up"), field(end, "down")), ("5", "3"), "{end}");
     assert!(field(end, "ms").parse::<u64>().is_ok() && field(end, "client").ends_with(".0/24"));
-    assert_eq!(events("2"), ["accepted", "fronted", "dialling", "site", "closed"]);
+    assert_eq!(events("2"), ["accepted", "fronted", "dial-attempt", "front-connected", "closed"]);
     let end = story("2")[4];
     assert_eq!((field(end, "up"), field(end, "down")), ("18", "0"), "{end}");
 }
@@ -197,7 +197,7 @@ fn strangers_are_summed_up_at_info_and_told_one_by_one_only_at_debug() {
     stage.proxy.wait_for_exit();
     said(&stage.proxy, "event=stopped");
     let log = stage.proxy.log();
-    let sum = "level=info event=strangers fronted=6 wrong_key=2 no_sni=1 foreign_sni=1 not_tls=1 \
+    let sum = "level=info event=probe-summary fronted=6 wrong_key=2 no_sni=1 foreign_sni=1 not_tls=1 \
                unfinished=0 replay=1 silent=1 bad_header=0 listed=0 no_room=0 from_networks=1\n";
     assert!(log.contains(sum), "{log}");
     assert!(log.contains("event=refused user=\"alice\" why=replay"), "{log}");
@@ -266,10 +266,10 @@ fn usr1_writes_all_there_is_to_know_and_no_secret() {
         "event=state uptime_s=",
         " sessions=2 of=256 accepted=2 opening=0 dialling=0 relayed=1 at_the_site=1 leaving=0 ",
         "event=state-users users=2 disabled=0 seen=1 connected=1 connections=1 ",
-        "event=state-strangers fronted=1 of=128 fronted_ever=1 replays=0 bad_headers=0 ",
+        "event=state-probes fronted=1 of=128 fronted_ever=1 replays=0 bad_headers=0 ",
         "event=state-memory buffers=0 of=",
         " replay_bytes=",
-        "event=state-outside names=0 names_wanted=0 errands_running=0 errands_waiting=0 jobs=",
+        "event=state-fetches names=0 names_wanted=0 errands_running=0 errands_waiting=0 jobs=",
         "event=state-throttle active=false limit=9 capped=0 throttled=0",
         "event=state-list name=blocklist entries=1 bad_lines=0 refused=0 updated=20",
         "event=state-proxy proxy=127.0.0.1:1 state=",

@@ -46,7 +46,7 @@ fn the_pace_of_a_page_is_learned_from_as_many_visits_as_wanted() {
     let (authority, secret) = (Authority::new(), Secret::new("front.example"));
     let web = Web::secure(authority.server(&["127.0.0.1"]), |_, out| trickle(out, 70));
     let (proxy, _dc) = start(&web.url("/page"), &authority, &secret, &[("repeats-per-raid", "2")]);
-    wait_for_log(&proxy, "event=pace k=");
+    wait_for_log(&proxy, "event=pacing-fit k=");
     let log = proxy.log();
     let numbers = |key: &str| -> Vec<f64> {
         let values = log.split(key).skip(1).filter_map(|rest| rest.split_whitespace().next());
@@ -58,7 +58,7 @@ fn the_pace_of_a_page_is_learned_from_as_many_visits_as_wanted() {
     // Records of one segment are no time apart; they must not make the pace absurd.
     assert!((0.01..20.0).contains(&numbers(" lambda_ms=")[0]), "{log}");
     assert!((0.1..5.0).contains(&numbers(" k=")[0]), "{log}");
-    assert_eq!(log.matches("event=visit page=0").count(), 2);
+    assert_eq!(log.matches("event=page-timing page=0").count(), 2);
     let requests = web.requests();
     assert!(requests.iter().all(|head| head.starts_with("GET /page HTTP/1.1\r\n")), "{requests:?}");
     std::thread::sleep(Duration::from_millis(1_500));
@@ -71,8 +71,8 @@ fn a_page_without_a_good_certificate_is_no_teacher() {
     let config = authority.server(&["elsewhere.example"]);
     let web = Web::secure(config, |_, out| trickle(out, 200));
     let (proxy, _dc) = start(&web.url("/"), &authority, &secret, &[]);
-    wait_for_log(&proxy, "event=visit-failed page=0 error=\"invalid peer certificate");
-    assert!(web.requests().is_empty() && !proxy.log().contains("event=pace"));
+    wait_for_log(&proxy, "event=page-timing-failed page=0 error=\"invalid peer certificate");
+    assert!(web.requests().is_empty() && !proxy.log().contains("event=pacing-fit"));
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn a_visit_to_a_host_of_ours_shows_the_length_of_its_flight() {
     let (authority, secret) = (Authority::new(), Secret::new("127.0.0.1"));
     let web = Web::secure(authority.server(&["127.0.0.1"]), |_, out| trickle(out, 1));
     let (proxy, _dc) = start(&web.url("/"), &authority, &secret, &[("repeats-per-raid", "1")]);
-    wait_for_log(&proxy, "event=visit page=0");
+    wait_for_log(&proxy, "event=page-timing page=0");
     let noise = Visitor::knock(proxy.addr, &secret, Shape::PostQuantum).answer.noise;
     // A certificate of one short name is far from the 2500 to 4699 bytes of the default.
     assert!((300..2000).contains(&noise), "{noise}");

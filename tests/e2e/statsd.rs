@@ -207,7 +207,7 @@ fn a_collector_that_is_not_there_costs_nothing() {
         (0..4).for_each(|_| assert_eq!(stage.dc.accept().from.recv(2), b"hi"));
     });
     eventually("it says so, quietly", || {
-        stage.proxy.log().contains("level=debug event=statsd-lost")
+        stage.proxy.log().contains("level=debug event=statsd-send-failed")
     });
     let page = prometheus::parse(&stats::get(metrics, "/").body);
     assert!(page.number("mtg_statsd_lost_total") > 0);

@@ -310,7 +310,7 @@ fn two_programs_do_not_share_a_file_and_the_second_takes_over() {
     let first = rig.start("1s");
     rig.move_bytes(&first, &rig.alice, 100);
     let second = rig.start("1s");
-    assert!(second.log().contains("event=state-file-taken"), "{}", second.log());
+    assert!(second.log().contains("event=state-file-locked"), "{}", second.log());
     assert!(second.stats()["users"]["alice"].get("total_bytes_in").is_none());
     rig.move_bytes(&second, &rig.alice, 10);
     stop(first);

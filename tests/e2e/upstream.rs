@@ -137,7 +137,7 @@ fn a_proxy_that_fails_again_and_again_rests_and_is_tried_once_more() {
     }
     assert_eq!(socks.connections(), 3, "it rests after three");
     assert_eq!(stage.proxy.stats()["proxies"][0]["state"], "open");
-    assert!(stage.proxy.log().contains("event=proxy-rests"));
+    assert!(stage.proxy.log().contains("event=upstream-circuit-open"));
 
     eventually("it may be tried", || stage.proxy.stats()["proxies"][0]["state"] == "half-open");
     assert_session_fails(&stage);
@@ -148,7 +148,7 @@ fn a_proxy_that_fails_again_and_again_rests_and_is_tried_once_more() {
     eventually("it may be tried", || stage.proxy.stats()["proxies"][0]["state"] == "half-open");
     assert_relayed(&stage);
     assert_eq!(stage.proxy.stats()["proxies"][0]["state"], "closed");
-    assert!(stage.proxy.log().contains("event=proxy-back"));
+    assert!(stage.proxy.log().contains("event=upstream-circuit-closed"));
 }
 
 /// What the proxy truly says of the data centre is not held against the proxy.

@@ -73,7 +73,7 @@ fn look_at_http(
         (Ok(()), _) => section.ok(format!("{key}: {bind} answers")),
         (Err(e), true) => section
             .warn(format!("{key}: {bind}: {e}"))
-            .remedy("the log says why it is not served (event=stats-unavailable or the like)"),
+            .remedy("the log says why it is not served (event=stats-listen-failed or the like)"),
         (Err(_), false) => match may_listen(bind) {
             Ok(()) => section.ok(format!("{key}: {bind} is free")),
             Err(e) => section

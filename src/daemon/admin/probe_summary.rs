@@ -111,7 +111,7 @@ impl ProbeSummary {
             .filter(|((deed, _), _)| deed.is_fronted())
             .fold(0, |sum: u32, (_, count)| sum.saturating_add(count));
         let no_room = self.counts.get(ProbeKind::NoRoom as usize).copied().unwrap_or(0);
-        let mut line = format!("event=strangers fronted={}", fronted.saturating_sub(no_room));
+        let mut line = format!("event=probe-summary fronted={}", fronted.saturating_sub(no_room));
         for ((_, name), count) in NAMES.iter().zip(self.counts) {
             line.push_str(&format!(" {name}={count}"));
         }
@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(strangers.due(), Some(Tick(5 + MINUTE_MS)));
         assert_eq!(
             strangers.line(),
-            "event=strangers fronted=3 wrong_key=2 no_sni=1 foreign_sni=0 not_tls=0 unfinished=0 \
+            "event=probe-summary fronted=3 wrong_key=2 no_sni=1 foreign_sni=0 not_tls=0 unfinished=0 \
              replay=1 silent=1 bad_header=0 listed=0 no_room=1 from_networks=3"
         );
         strangers.turn(Tick(4 + MINUTE_MS));
@@ -185,7 +185,7 @@ mod tests {
         assert_eq!(strangers.due(), None, "nobody is woken for nothing");
         strangers.note(ProbeKind::Listed, addr("192.0.2.1"), Tick(70_000));
         assert!(strangers.line().ends_with("listed=1 no_room=0 from_networks=1"));
-        assert!(strangers.line().starts_with("event=strangers fronted=0 wrong_key=0 "));
+        assert!(strangers.line().starts_with("event=probe-summary fronted=0 wrong_key=0 "));
     }
 
     #[test]

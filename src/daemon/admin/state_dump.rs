@@ -15,7 +15,7 @@ impl<N: Net> Daemon<N> {
         let world = &self.world;
         let mut lines = vec![self.census(), people(world), strangers(world), memory(world)];
         lines.push(format!(
-            "event=state-outside names={} names_wanted={} errands_running={errands} \
+            "event=state-fetches names={} names_wanted={} errands_running={errands} \
              errands_waiting={} jobs={} bad_addresses={} unreachable={}",
             world.names.count(),
             world.names.wanted(),
@@ -105,7 +105,7 @@ fn people(world: &World) -> String {
 
 fn strangers(world: &World) -> String {
     format!(
-        "event=state-strangers fronted={} of={} fronted_ever={} replays={} bad_headers={} \
+        "event=state-probes fronted={} of={} fronted_ever={} replays={} bad_headers={} \
          bytes_in={} bytes_out={}",
         world.fronted,
         world.front_cap,

@@ -88,7 +88,7 @@ impl Statsd {
         }
         if lost > 0 {
             world.meter.statsd_lost += lost;
-            log::debug!("event=statsd-lost datagrams={lost}");
+            log::debug!("event=statsd-send-failed datagrams={lost}");
         }
     }
 

@@ -187,7 +187,7 @@ impl FetchTask for FrontProbeTask {
                 }
                 let why = outcome.err().unwrap_or_else(|| "it ended too early".to_owned());
                 let name = shown(world, host);
-                let line = format!("event=look-failed host={name} error={why:?}");
+                let line = format!("event=front-probe-failed host={name} error={why:?}");
                 world.folded.info(world.now, &line);
             }
         }
@@ -210,7 +210,7 @@ fn report(world: &mut World, host: HostId, look: FrontSample, records: usize) {
     profile.learn(look);
     let group = if look.choice.hybrid { "X25519MLKEM768" } else { "x25519" };
     let line = format!(
-        "event=look host={name} cipher={:04x} group={group} order={:?} flight={} \
+        "event=front-probe host={name} cipher={:04x} group={group} order={:?} flight={} \
          records={records} ms={}",
         look.choice.cipher,
         look.choice.order,
@@ -224,13 +224,13 @@ fn report(world: &mut World, host: HostId, look: FrontSample, records: usize) {
     }
     if !look.choice.hybrid && world.scouts.tell(host, FrontAdvice::NoHybrid) {
         log::info!(
-            "event=site-advice host={name} hint=\"the site does not speak X25519MLKEM768, so our \
+            "event=front-advice host={name} hint=\"the site does not speak X25519MLKEM768, so our \
              answers do not either; censors suspect such sites more: prefer one that does\""
         );
     }
     if records > 1 && world.scouts.tell(host, FrontAdvice::ManyRecords) {
         log::info!(
-            "event=site-advice host={name} hint=\"the site sends its certificate in {records} \
+            "event=front-advice host={name} hint=\"the site sends its certificate in {records} \
              records, and clients bear only one: a site that sends one is a better likeness\""
         );
     }
@@ -247,7 +247,7 @@ fn warn(world: &mut World, host: HostId, oddity: FlightFault) {
     };
     if world.scouts.tell(host, advice) {
         let name = shown(world, host);
-        log::warn!("event=site-unlike host={name} hint=\"the site {hint}: choose another one\"");
+        log::warn!("event=front-mismatch host={name} hint=\"the site {hint}: choose another one\"");
     }
 }
 

@@ -85,14 +85,14 @@ impl FetchTask for PageTimingTask {
         let Self { page, host, visit, is_heard, .. } = *self;
         // A page that is cut off or too long has shown its pace all the same.
         if let (Err(why), false) = (&outcome, is_heard) {
-            let line = format!("event=visit-failed page={page} error={why:?}");
+            let line = format!("event=page-timing-failed page={page} error={why:?}");
             world.folded.warn(world.now, &line);
         } else {
             if let Some(host) = world.users.host_named(host.as_bytes()) {
                 world.profiles.of_mut(host).learn_visit(visit.flight());
             }
             let gaps = visit.into_gaps();
-            log::debug!("event=visit page={page} records={}", gaps.len());
+            log::debug!("event=page-timing page={page} records={}", gaps.len());
             world.fit.learn(gaps);
         }
         let mut period = world.settings.raids.every;

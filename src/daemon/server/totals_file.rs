@@ -191,7 +191,7 @@ impl TotalsFile {
         let Some(path) = &self.path else { return };
         let line = match error.kind() {
             ErrorKind::WouldBlock => format!(
-                "event=state-file-taken path={path:?} hint=\"another mtbox keeps its totals \
+                "event=state-file-locked path={path:?} hint=\"another mtbox keeps its totals \
                  there; give each a file of its own\""
             ),
             _ => format!(

@@ -230,7 +230,7 @@ fn start_next<N: Net>(
         let Some(slot) = free.filter(|_| running == 0 || world.now >= stage.stagger) else { break };
         let addr = list[stage.next];
         stage.next += 1;
-        log::debug!("event=dialling id={id} addr={addr}");
+        log::debug!("event=dial-attempt id={id} addr={addr}");
         match net.dial(addr, &options(world), token + slot + 1) {
             Ok(wire) => {
                 let until = Tick(world.now.0 + patience);
@@ -318,7 +318,7 @@ fn connected<W: Wire>(session: &mut Session<W>, world: &mut World, slot: usize) 
         );
     } else {
         log::debug!(
-            "event=site id={} addr={} ms={} client={}",
+            "event=front-connected id={} addr={} ms={} client={}",
             session.id,
             attempt.addr,
             world.now.0 - session.born.0,

@@ -339,7 +339,7 @@ fn note<W>(session: &Session<W>, world: &mut World, why: Reject, user: Option<Us
 /// and FIN, as that server would (spec: protocol 15.13).
 pub fn expel<W: Wire>(session: &mut Session<W>, world: &mut World, why: &str) -> StageTurn {
     let from = world.shown(session.addr);
-    log::debug!("event=garbled id={} why={why} client={from}", session.id);
+    log::debug!("event=protocol-error id={} why={why} client={from}", session.id);
     let mut alert = [0u8; 24];
     alert[..5].copy_from_slice(&[0x17, 3, 3, 0, 19]);
     world.drbg.fill(&mut alert[5..]);
@@ -352,7 +352,7 @@ pub fn expel<W: Wire>(session: &mut Session<W>, world: &mut World, why: &str) ->
 /// Settles the counters and closes the client decently.
 pub fn leave<W: Wire>(session: &mut Session<W>, world: &mut World, why: CloseReason) -> StageTurn {
     log::debug!(
-        "event=leaving id={} why={}{} client={}",
+        "event=closing id={} why={}{} client={}",
         session.id,
         why.as_str(),
         world.whose(session.user),

@@ -314,7 +314,7 @@ impl<W> Session<W> {
             matches!(why, CloseReason::Handshake | CloseReason::Garbled | CloseReason::Pressure);
         if self.user.is_some() && is_trouble {
             let (who, from) = (world.whose(self.user), world.shown(self.addr));
-            let line = format!("event=broken{who} why={} client={from}", why.as_str());
+            let line = format!("event=session-failed{who} why={} client={from}", why.as_str());
             world.folded.info(world.now, &line);
         }
     }

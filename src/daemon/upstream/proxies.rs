@@ -135,7 +135,7 @@ impl Upstreams {
         if let Some(way) = self.get_mut(way)
             && way.breaker.succeeded()
         {
-            log::info!("event=proxy-back proxy={}", way.name());
+            log::info!("event=upstream-circuit-closed proxy={}", way.name());
         }
     }
 
@@ -145,7 +145,7 @@ impl Upstreams {
         way.failures += 1;
         way.last_error = Some(why.to_owned());
         if way.breaker.failed(now.0) {
-            log::warn!("event=proxy-rests proxy={} error={why:?}", way.name());
+            log::warn!("event=upstream-circuit-open proxy={} error={why:?}", way.name());
         }
     }
 

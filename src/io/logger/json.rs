@@ -132,16 +132,15 @@ const LAST: [&str; 4] = ["dc", "secret_name", "client-ip", "stream-id"];
 const TEXTS: [&str; 7] =
     ["stream-id", "bind", "limit", "interval", "hostname", "filename", "secret_name"];
 /// Events whose reason is an error to the reference.
-const JUDGED: [&str; 5] = ["refused", "fronted", "garbled", "broken", "dc-unreachable"];
+const JUDGED: [&str; 5] = ["refused", "fronted", "protocol-error", "session-failed", "dc-unreachable"];
 /// Events about a listener of ours.
 const BINDING: [&str; 6] =
     ["listening", "stats", "stats-off", "metrics", "metrics-off", "accept-failed"];
 /// The first word of an event, and the part of the reference that says such things.
 const LOGGERS: &[(&str, &str)] = &[
     ("front", "proxy.domain-fronting"),
-    ("site", "proxy.domain-fronting"),
-    ("pace", "proxy.doppelganger"),
-    ("visit", "proxy.doppelganger"),
+    ("pacing", "proxy.doppelganger"),
+    ("page-timing", "proxy.doppelganger"),
     ("dc-list", "proxy.telegram-updaters.public-config"),
     ("statsd", "statsd"),
     ("throttle", "proxy"),

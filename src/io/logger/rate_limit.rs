@@ -84,7 +84,7 @@ impl RateLimitedLog {
     fn tell_crowd(&mut self) {
         let crowded_out = std::mem::take(&mut self.crowded_out);
         if crowded_out > 0 {
-            log::info!("event=log-crowded lines={crowded_out}");
+            log::info!("event=log-dropped lines={crowded_out}");
         }
     }
 

@@ -74,7 +74,7 @@ pub fn announce(world: &World) {
                 ListKind::Allow => "nobody is let in by them",
             };
             log::info!(
-                "event=list-awaited name={name} sources={missing} until_then={until_then:?}"
+                "event=list-pending name={name} sources={missing} until_then={until_then:?}"
             );
         }
     }
@@ -177,7 +177,7 @@ pub fn sort_on(world: &mut World, mut arrival: Box<SortingSource>) -> Option<Fil
     }
     let name = which.as_str();
     if source.networks.as_deref() == Some(&networks) {
-        log::debug!("event=list-same name={name} source={:?}", source.shown());
+        log::debug!("event=list-unchanged name={name} source={:?}", source.shown());
     } else {
         let (shown, entries) = (source.shown(), networks.len());
         let cut = if is_full { " cut=true" } else { "" };

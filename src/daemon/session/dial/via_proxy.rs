@@ -117,7 +117,7 @@ pub fn dial<N: Net>(
         let hop = SocksHandshake::new(leg.way, Destination::Addr(leg.goal), &world.routes);
         let climb = Some(ProxyAttempt { hop, stands: false });
         let (id, goal) = (session.id, leg.goal);
-        log::debug!("event=dialling id={id} addr={entry} goal={goal}");
+        log::debug!("event=dial-attempt id={id} addr={entry} goal={goal}");
         match net.dial(entry, &options(world), token + 1) {
             Ok(wire) => {
                 let until = Tick(world.now.0 + patience);
