@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::accounts::users::UserId;
 use crate::proto::socks5::SocksFault;
+use crate::util::client_prefix::ClientPrefix;
 
 pub use cause::Cause;
 
@@ -56,16 +57,7 @@ pub enum Detail {
 impl Detail {
     /// The network of an address, cut as in the log.
     pub fn network(addr: IpAddr) -> Self {
-        Self::From(match addr {
-            IpAddr::V4(v4) => {
-                let [a, b, c, _] = v4.octets();
-                IpAddr::from([a, b, c, 0])
-            }
-            IpAddr::V6(v6) => {
-                let [a, b, c, ..] = v6.segments();
-                IpAddr::from([a, b, c, 0, 0, 0, 0, 0])
-            }
-        })
+        Self::From(ClientPrefix::of(addr).addr())
     }
 }
 

@@ -36,6 +36,7 @@ use crate::limits::throttle::Throttle;
 use crate::mimicry::calibrate::Fit;
 use crate::mimicry::profile::Profiles;
 use crate::mimicry::shaper::Pace;
+use crate::util::client_prefix::ClientPrefix;
 use crate::util::drbg::Drbg;
 
 /// The shared half of the daemon.
@@ -343,16 +344,7 @@ impl World {
         if self.settings.log_addresses {
             return addr.to_string();
         }
-        match addr {
-            IpAddr::V4(v4) => {
-                let [a, b, c, _] = v4.octets();
-                format!("{a}.{b}.{c}.0/24")
-            }
-            IpAddr::V6(v6) => {
-                let [a, b, c, ..] = v6.segments();
-                format!("{a:x}:{b:x}:{c:x}::/48")
-            }
-        }
+        ClientPrefix::of(addr).to_string()
     }
 }
 

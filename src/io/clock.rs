@@ -1,10 +1,27 @@
 //! One reading of the clocks per round of the loop.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::ops::Add;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Milliseconds since start, monotonic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Tick(pub u64);
+
+impl Tick {
+    /// The time from `earlier` to `self`; zero if `earlier` is later.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// Whole milliseconds are added; the sum saturates, so that a timer never lies in the past.
+impl Add<Duration> for Tick {
+    type Output = Self;
+
+    fn add(self, time: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)))
+    }
+}
 
 /// The wall clock: time since 1970. Zero when the clock stands before that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -6,6 +6,8 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 
+use crate::util::client_prefix::ClientPrefix;
+
 /// Misses per network (/24, /48): a leaky bucket each, in a direct-mapped table of 2 KB. When two
 /// networks share a place, the newer one takes it, which errs on the side of trying every key.
 pub struct HelloRateLimit {
@@ -48,7 +50,7 @@ impl HelloRateLimit {
     }
 
     fn place(&self, addr: IpAddr) -> (usize, u32) {
-        let hash = self.hash.hash_one(network(addr));
+        let hash = self.hash.hash_one(ClientPrefix::of(addr));
         ((hash as usize) % BUCKETS, (hash >> 32) as u32)
     }
 }
@@ -61,20 +63,6 @@ impl Bucket {
 
 fn seconds(ms: u64) -> u32 {
     (ms / 1_000) as u32
-}
-
-/// The leading 24 bits of an IPv4 address, 48 of an IPv6 one.
-fn network(addr: IpAddr) -> [u8; 6] {
-    match addr {
-        IpAddr::V4(v4) => {
-            let [a, b, c, _] = v4.octets();
-            [a, b, c, 0, 0, 0]
-        }
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, e, f, ..] = v6.octets();
-            [a, b, c, d, e, f]
-        }
-    }
 }
 
 /// Places in the table.

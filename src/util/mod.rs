@@ -1,5 +1,7 @@
 //! Building blocks that know nothing of proxies.
 
+pub mod client_prefix;
 pub mod drbg;
+pub mod host_port;
 pub mod incremental_sort;
 pub mod sorted_map;

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use crate::io::clock::Tick;
 use crate::proto::client_hello::Reject;
+use crate::util::client_prefix::ClientPrefix;
 
 /// What a stranger may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +76,7 @@ impl ProbeSummary {
         if let Some(count) = self.counts.get_mut(deed as usize) {
             *count = count.saturating_add(1);
         }
-        let network = network(addr);
+        let network = ClientPrefix::of(addr).to_bits();
         match self.networks.binary_search(&network) {
             Err(at) if self.networks.len() < MOST_NETWORKS => self.networks.insert(at, network),
             Err(_) => self.has_more = true,
@@ -120,14 +121,6 @@ impl ProbeSummary {
             line.push_str(" more_networks=true");
         }
         line
-    }
-}
-
-/// The /24 or /48 of an address.
-fn network(addr: IpAddr) -> u64 {
-    match addr.to_canonical() {
-        IpAddr::V4(v4) => u64::from(v4.to_bits() >> 8) | 1 << 63,
-        IpAddr::V6(v6) => (v6.to_bits() >> 80) as u64,
     }
 }
 

@@ -132,7 +132,8 @@ const LAST: [&str; 4] = ["dc", "secret_name", "client-ip", "stream-id"];
 const TEXTS: [&str; 7] =
     ["stream-id", "bind", "limit", "interval", "hostname", "filename", "secret_name"];
 /// Events whose reason is an error to the reference.
-const JUDGED: [&str; 5] = ["refused", "fronted", "protocol-error", "session-failed", "dc-unreachable"];
+const JUDGED: [&str; 5] =
+    ["refused", "fronted", "protocol-error", "session-failed", "dc-unreachable"];
 /// Events about a listener of ours.
 const BINDING: [&str; 6] =
     ["listening", "stats", "stats-off", "metrics", "metrics-off", "accept-failed"];
