@@ -1,7 +1,7 @@
 //! Help and version, printed from the table of commands.
 
-use super::COMMANDS;
 use crate::cli::args::{Argument, Command, Flag};
+use crate::cli::commands::COMMANDS;
 
 /// One line; its first word is the version.
 pub fn version() -> String {
