@@ -1,4 +1,4 @@
-//! The built binary as a shell sees it: exit codes, stdout and stderr.
+//! The built binary as a shell runs it: exit codes, stdout and stderr.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -30,7 +30,7 @@ fn outcome(arguments: &[impl AsRef<OsStr>]) -> (i32, String, String) {
     (status.code().unwrap(), text(stdout), text(stderr))
 }
 
-/// A folder of its own for each test.
+/// An empty directory for a test.
 fn folder(test: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cli").join(test);
     let _ = fs::remove_dir_all(&path);
@@ -38,13 +38,13 @@ fn folder(test: &str) -> PathBuf {
     path
 }
 
-/// For programs that really run: nobody outside this machine is looked at.
-const NO_SCOUT: &str = "[domain-fronting]\nscout = false\n";
+/// For proxies that run: they must not probe a front outside this machine.
+const NO_FRONT_PROBE: &str = "[domain-fronting]\nscout = false\n";
 
-/// Nobody outside this machine is asked for its address.
-const NOBODY_ASKED: &str = "[network]\npublic-ip-url = \"\"\n";
+/// No query for the public address.
+const NO_PUBLIC_IP_URL: &str = "[network]\npublic-ip-url = \"\"\n";
 
-/// A config file in a folder of its own.
+/// A config file in an empty directory.
 fn config(test: &str, text: &str) -> String {
     let path = folder(test).join("a.toml");
     fs::write(&path, text).unwrap();
@@ -59,7 +59,7 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// A child that dies with the test.
+/// A child process that ends with the test.
 struct Running(Child);
 
 impl Drop for Running {
@@ -69,13 +69,13 @@ impl Drop for Running {
     }
 }
 
-fn started(command: &mut Command) -> Running {
+fn start(command: &mut Command) -> Running {
     Running(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
 }
 
-/// Reads lines until one holds `last`.
+/// Reads lines until one contains `last`.
 #[track_caller]
-fn until(pipe: impl Read, last: &str) -> String {
+fn read_until(pipe: impl Read, last: &str) -> String {
     let mut all = String::new();
     for line in BufReader::new(pipe).lines() {
         let line = line.unwrap();
@@ -102,7 +102,7 @@ fn version_is_one_line_that_begins_with_the_version() {
 }
 
 #[test]
-fn help_names_every_command_and_each_has_its_own() {
+fn help_lists_every_command_and_each_command_has_a_help_text() {
     let (code, out, err) = outcome(&["--help"]);
     assert_eq!((code, err.as_str()), (0, ""));
     assert_eq!(outcome(&["-h"]).1, out);
@@ -130,7 +130,7 @@ fn help_names_every_command_and_each_has_its_own() {
 }
 
 #[test]
-fn arguments_that_make_no_sense_are_one_line_and_80() {
+fn wrong_arguments_cause_one_line_and_exit_code_80() {
     let path = config("usage", &minimal(""));
     let folder = folder("usage-folder");
     let folder = folder.to_str().unwrap();
@@ -139,7 +139,7 @@ fn arguments_that_make_no_sense_are_one_line_and_80() {
         (&["rnu"][..], "unknown command \"rnu\"; did you mean run?"),
         (&["frobnicate"], "unknown command \"frobnicate\"; see mtbox --help"),
         (&["--hepl"], "unknown flag --hepl; did you mean --help?"),
-        (&["run"], "CONFIG is missing (the config file); see mtbox run --help"),
+        (&["run"], "CONFIG is missing (config file); see mtbox run --help"),
         (&["run", &path, "more"], "unexpected argument \"more\"; see mtbox run --help"),
         (&["run", "no/such.toml"], "no config file \"no/such.toml\": No such file"),
         (&["run", folder], "is a directory; name the config file in it"),
@@ -166,7 +166,7 @@ fn arguments_that_make_no_sense_are_one_line_and_80() {
 }
 
 #[test]
-fn what_does_not_work_is_told_with_its_place_and_1() {
+fn errors_have_a_position_and_cause_exit_code_1() {
     let path = config("trouble", "bind-to = \"x\"\ndebug = 1\nfoo = 1\n");
     for command in ["run", "access"] {
         let (code, out, err) = outcome(&[command, &path]);
@@ -175,7 +175,7 @@ fn what_does_not_work_is_told_with_its_place_and_1() {
         assert!(lines[0].starts_with(&format!("mtbox: error: {path}:1:1: no user; ")), "{err}");
         assert!(lines[1].starts_with(&format!("mtbox: error: {path}:1:11: bind-to: not IP:port")));
         assert!(lines[2].starts_with(&format!("mtbox: error: {path}:2:9: debug: must be ")));
-        assert_eq!(lines.len(), 3, "warnings stand in the way here: {err}");
+        assert_eq!(lines.len(), 3, "only errors are printed: {err}");
     }
     for (arguments, wanted) in [
         (["simple-run", "x", SECRET], "mtbox: error: BIND: not IP:port; "),
@@ -188,7 +188,7 @@ fn what_does_not_work_is_told_with_its_place_and_1() {
 }
 
 #[test]
-fn a_listener_that_cannot_be_had_ends_run_and_simple_run() {
+fn an_address_in_use_ends_run_and_simple_run() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let bind = taken.local_addr().unwrap().to_string();
     let text = format!("secret = \"{SECRET}\"\nbind-to = \"{bind}\"\n");
@@ -202,21 +202,21 @@ fn a_listener_that_cannot_be_had_ends_run_and_simple_run() {
 }
 
 #[test]
-fn run_begins_its_log_with_the_warnings_of_the_file() {
+fn the_log_of_run_starts_with_the_warnings_of_the_config() {
     let text = format!(
-        "secret = \"{SECRET}\"\nbind-to = \"127.0.0.1:{}\"\nbind_to = 1\n{NO_SCOUT}",
+        "secret = \"{SECRET}\"\nbind-to = \"127.0.0.1:{}\"\nbind_to = 1\n{NO_FRONT_PROBE}",
         free_port()
     );
     let path = config("warnings", &text);
-    let mut child = started(&mut mtbox(&["run", &path]));
-    let log = until(child.0.stderr.take().unwrap(), "event=listening");
+    let mut child = start(&mut mtbox(&["run", &path]));
+    let log = read_until(child.0.stderr.take().unwrap(), "event=listening");
     let first = log.lines().next().unwrap();
     assert!(first.contains("level=warn") && first.contains(&format!("{path}:3:1: ")), "{log}");
     assert!(first.ends_with("unknown key \"bind_to\"; did you mean bind-to?"), "{log}");
 }
 
 #[test]
-fn secrets_are_fresh_and_name_their_host() {
+fn every_secret_is_new_and_contains_its_host() {
     let mut seen = Vec::new();
     for arguments in [
         &["generate-secret", "example.org"][..],
@@ -241,17 +241,18 @@ fn secrets_are_fresh_and_name_their_host() {
 }
 
 #[test]
-fn check_tells_good_from_bad_and_strict_takes_no_warnings() {
+fn check_accepts_valid_configs_and_strict_rejects_warnings() {
     let users = format!("[secrets]\na = \"{SECRET}\"\nb = \"7g8ODQwLCgkIBwYFBAMCAQB3d3cuYS5i\"\n");
     let good = config("check-good", &format!("bind-to = [\"[::]:1\", \"0.0.0.0:1\"]\n{users}"));
-    let ok = (0, format!("ok: 2 users, 2 listeners, 0 warnings\n{UNASKED}"), String::new());
+    let ok = (0, format!("ok: 2 users, 2 listeners, 0 warnings\n{DEFAULT_EGRESS}"), String::new());
     assert_eq!(outcome(&["check", &good]), ok);
     assert_eq!(outcome(&["check", "--strict", &good]), ok);
 
     let odd = config("check-odd", &minimal("bind_to = 1\n"));
     let warning = format!("{odd}:3:1: warning: unknown key \"bind_to\"; did you mean bind-to?\n");
-    let said = (0, format!("ok: 1 user, 1 listener, 1 warning\n{UNASKED}"), warning.clone());
-    assert_eq!(outcome(&["check", &odd]), said);
+    let accepted =
+        (0, format!("ok: 1 user, 1 listener, 1 warning\n{DEFAULT_EGRESS}"), warning.clone());
+    assert_eq!(outcome(&["check", &odd]), accepted);
     assert_eq!(outcome(&["check", &odd, "--strict"]), (1, String::new(), warning));
 
     let bad = config("check-bad", &minimal("concurrency = -1\nnetwork.proxies = [\"http://h\"]\n"));
@@ -266,12 +267,12 @@ fn check_tells_good_from_bad_and_strict_takes_no_warnings() {
     assert_eq!(lines.len(), 2);
 }
 
-/// What `check` says of a file that asks nothing of the outside.
-const UNASKED: &str = "names: the system's servers; Telegram: directly\n\
-                       visits by itself: the secrets' hosts every 6h\n";
+/// What `check` prints for a config without network settings.
+const DEFAULT_EGRESS: &str = "DNS: the system's servers; Telegram: directly\n\
+                              fetches: the secrets' hosts every 6h\n";
 
 #[test]
-fn check_says_whom_the_program_will_ask_and_no_password() {
+fn check_lists_the_outgoing_connections_without_passwords() {
     let text = minimal(
         r#"
         auto-update = true
@@ -294,20 +295,20 @@ fn check_says_whom_the_program_will_ask_and_no_password() {
     assert_eq!(
         out,
         "ok: 1 user, 1 listener, 0 warnings\n\
-         names: [::1]:5353 over UDP and TCP; Telegram: through [2001:db8::1]:1080 or directly\n\
-         visits by itself: 127.0.0.1:8443 every 6h, lists.example (blocklist) every 90s, \
+         DNS: [::1]:5353 over UDP and TCP; Telegram: through [2001:db8::1]:1080 or directly\n\
+         fetches: 127.0.0.1:8443 every 6h, lists.example (blocklist) every 90s, \
          dc.example every 1h\n"
     );
     let text = minimal("domain-fronting.scout = false\nnetwork.dns = \"tls://dns.example\"\n");
     let (_, out, _) = outcome(&["check", &config("check-quiet", &text)]);
     if HAS_TLS {
-        assert!(out.contains("names: dns.example:853 over TLS; "), "{out}");
-        assert!(out.ends_with("visits by itself: nothing\n"), "{out}");
+        assert!(out.contains("DNS: dns.example:853 over TLS; "), "{out}");
+        assert!(out.ends_with("fetches: nothing\n"), "{out}");
     }
 }
 
 #[test]
-fn check_says_2_when_there_is_nothing_to_check() {
+fn check_returns_2_if_the_config_cannot_be_read() {
     let long = config("check-long", &"#".repeat((1 << 20) + 1));
     for arguments in
         [&["check"][..], &["check", "no/such.toml"], &["check", "--foo"], &["check", &long]]
@@ -319,7 +320,7 @@ fn check_says_2_when_there_is_nothing_to_check() {
 }
 
 #[test]
-fn a_tilde_is_the_home_folder() {
+fn a_tilde_is_the_home_directory() {
     let home = folder("home");
     fs::write(home.join("a.toml"), minimal("")).unwrap();
     let output = mtbox(&["check", "~/a.toml"]).env("HOME", &home).output().unwrap();
@@ -327,7 +328,7 @@ fn a_tilde_is_the_home_folder() {
 }
 
 #[test]
-fn access_prints_the_fields_of_the_reference_in_their_order() {
+fn access_prints_the_fields_of_mtg_multi_in_their_order() {
     let path = config("access-one", &minimal("public-ipv4 = \"192.0.2.10\"\n"));
     let tg = format!("tg://proxy?port=443&secret={BASE64}&server=192.0.2.10");
     let tme = format!("https://t.me/proxy?port=443&secret={BASE64}&server=192.0.2.10");
@@ -415,8 +416,8 @@ fn access_has_links_for_every_user_or_for_one() {
 }
 
 #[test]
-fn access_without_an_address_says_how_to_state_one() {
-    let text = format!("secret = \"{SECRET}\"\nbind-to = \"127.0.0.1:443\"\n{NOBODY_ASKED}");
+fn access_without_a_public_address_reports_how_to_state_one() {
+    let text = format!("secret = \"{SECRET}\"\nbind-to = \"127.0.0.1:443\"\n{NO_PUBLIC_IP_URL}");
     let path = config("access-none", &text);
     let (code, out, err) = outcome(&["access", &path]);
     assert_eq!(code, 0);
@@ -427,7 +428,7 @@ fn access_without_an_address_says_how_to_state_one() {
         (&Value::Null, &Value::Null, &Value::Null)
     );
     assert_eq!(json["links"]["default"], Value::Array(vec![]));
-    // An IPv6 address is no IPv4 address, yet the reference takes any for IPv6.
+    // As in mtg-multi, --ipv4 ignores an IPv6 address, while --ipv6 accepts an IPv4 address.
     let (_, out, _) = outcome(&["access", &path, "-i", "2001:db8::1", "-I", "198.51.100.7"]);
     let json: Value = serde_json::from_str(&out).unwrap();
     assert_eq!((&json["ipv4"], json["ipv6"]["ip"].as_str()), (&Value::Null, Some("198.51.100.7")));
@@ -439,16 +440,16 @@ fn quickstart_writes_a_private_file_once_and_keeps_its_links() {
     let bind = format!("127.0.0.1:{}", free_port());
     let links = |more: &[&str]| {
         let mut command = mtbox(&["quickstart"]);
-        let mut child = started(command.args(more).current_dir(&home));
-        let text = until(child.0.stdout.take().unwrap(), "All links:");
-        // The daemon is up as well: it says where it listens.
-        until(child.0.stderr.take().unwrap(), &format!("event=listening addr={bind}"));
+        let mut child = start(command.args(more).current_dir(&home));
+        let text = read_until(child.0.stdout.take().unwrap(), "All links:");
+        // The proxy is running too.
+        read_until(child.0.stderr.take().unwrap(), &format!("event=listening addr={bind}"));
         let links: Vec<String> =
             text.lines().filter(|line| line.contains("proxy?")).map(str::to_string).collect();
         (text, links)
     };
     let (text, first) = links(&["--bind", &bind, "--host", "localhost"]);
-    assert!(text.starts_with("Wrote mtbox.toml: one user, a fresh secret, port "), "{text}");
+    assert!(text.starts_with("Wrote mtbox.toml: one user, a new secret, port "), "{text}");
     assert!(
         text.contains("curl http://127.0.0.1:") && text.contains("mtbox user add NAME"),
         "{text}"
@@ -459,16 +460,16 @@ fn quickstart_writes_a_private_file_once_and_keeps_its_links() {
     let before = fs::read(&file).unwrap();
 
     let (text, second) = links(&[]);
-    assert!(text.starts_with("Using mtbox.toml, which is there already: port "), "{text}");
+    assert!(text.starts_with("Using the existing mtbox.toml: port "), "{text}");
     assert_eq!(first, second);
     assert_eq!(fs::read(&file).unwrap(), before);
 
     let (code, out, _) = outcome(&["check", "--strict", file.to_str().unwrap()]);
-    assert_eq!((code, out), (0, format!("ok: 1 user, 1 listener, 0 warnings\n{UNASKED}")));
+    assert_eq!((code, out), (0, format!("ok: 1 user, 1 listener, 0 warnings\n{DEFAULT_EGRESS}")));
 }
 
 #[test]
-fn quickstart_refuses_a_host_that_no_client_takes() {
+fn quickstart_refuses_a_host_that_no_client_accepts() {
     let home = folder("quickstart-host");
     let output = mtbox(&["quickstart", "--host", "two words"]).current_dir(&home).output().unwrap();
     assert_eq!(output.status.code(), Some(80));
@@ -476,7 +477,7 @@ fn quickstart_refuses_a_host_that_no_client_takes() {
 }
 
 #[test]
-fn a_reader_that_has_gone_is_no_failure() {
+fn a_closed_stdout_is_no_failure() {
     let mut child =
         mtbox(&["--help"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());

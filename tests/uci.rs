@@ -226,7 +226,10 @@ fn users_of_a_file_that_is_made_from_another_are_changed_there() {
         let (code, out, err) = mtbox(&[&["user", change, "anna"], &file[..]].concat());
         assert_eq!((code, out.as_str(), err.lines().count()), (1, "", 1), "{err}");
         let source = router.source();
-        assert!(err.contains(&format!("made from {source}, so change that one: uci ")), "{err}");
+        assert!(
+            err.contains(&format!("generated from {source}, so change that file: uci ")),
+            "{err}"
+        );
     }
     assert_eq!(fs::read(router.output()).unwrap(), before);
     let (code, out, _) = mtbox(&[&["user", "list"], &file[..]].concat());

@@ -1,7 +1,7 @@
 //! The completion for bash. It needs nothing but bash 4 and sed(1), so that it works from a
 //! minimal system's `/etc/profile` as well as with the bash-completion package.
 
-use mtbox::cli::user::FILES;
+use mtbox::cli::user::DEFAULT_PATHS;
 
 use super::calls::{self, Call, Words};
 use super::{ORIGIN, USER_NAMES};
@@ -30,7 +30,7 @@ pub fn render() -> String {
     TEMPLATE
         .replace("@ORIGIN@", ORIGIN)
         .replace("@USER_NAMES@", USER_NAMES)
-        .replace("@USUAL@", &FILES.join(" "))
+        .replace("@USUAL@", &DEFAULT_PATHS.join(" "))
         .replace("@SHAPES@", &shapes)
         .replace("@VALUES@", &values)
 }

@@ -1,6 +1,6 @@
 //! The completion for fish.
 
-use mtbox::cli::user::FILES;
+use mtbox::cli::user::DEFAULT_PATHS;
 
 use super::calls::{self, Words};
 use super::{ORIGIN, USER_NAMES};
@@ -61,7 +61,7 @@ pub fn render() -> String {
     TEMPLATE
         .replace("@ORIGIN@", ORIGIN)
         .replace("@USER_NAMES@", USER_NAMES)
-        .replace("@USUAL@", &FILES.join(" "))
+        .replace("@USUAL@", &DEFAULT_PATHS.join(" "))
         .replace("@STARTS@", &starts.join(" "))
         .replace("@VALUED@", &valued)
         .replace("@RULES@", &rules)

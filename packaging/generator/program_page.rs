@@ -1,7 +1,7 @@
 //! The page mtbox(1): every command and flag from the table, and what no table holds.
 
-use mtbox::cli::USAGE;
 use mtbox::cli::args::{Command, Flag};
+use mtbox::cli::failure::USAGE;
 use mtbox::cli::help::EVERYWHERE;
 
 use super::calls;

@@ -1,7 +1,7 @@
 //! The completion for zsh, by `_arguments` of its own completion system.
 
 use mtbox::cli::args::Flag;
-use mtbox::cli::user::FILES;
+use mtbox::cli::user::DEFAULT_PATHS;
 
 use super::calls::{self, Call, Words};
 use super::{ORIGIN, USER_NAMES};
@@ -13,7 +13,7 @@ pub fn render() -> String {
     TEMPLATE
         .replace("@ORIGIN@", ORIGIN)
         .replace("@USER_NAMES@", USER_NAMES)
-        .replace("@USUAL@", &FILES.join(" "))
+        .replace("@USUAL@", &DEFAULT_PATHS.join(" "))
         .replace("@FUNCTIONS@", &functions)
 }
 

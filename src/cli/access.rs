@@ -1,5 +1,6 @@
-//! `mtbox access CONFIG`: the links for every user, in the JSON of the reference (spec: cli 3) with
-//! fields of ours behind. Where nothing on this machine tells our address, `public_ip.rs` asks.
+//! `mtbox access CONFIG`: prints the links of the users as JSON with the fields of mtg-multi (spec:
+//! cli 3), followed by fields of our own. If the config and the interfaces give no public address,
+//! `public_ip.rs` queries a web service for it.
 
 use std::net::IpAddr;
 
@@ -15,77 +16,94 @@ use crate::config::suggest::nearest;
 use crate::io::ifaces;
 use crate::proto::secret::{tg_link, tme_link};
 
-/// Prints the JSON.
-pub fn access(given: &ParsedArgs) -> Result<(), Failure> {
-    let stated = AddressFlags {
-        ipv4: given.parsed("ipv4", addresses::ip)?,
-        ipv6: given.parsed("ipv6", addresses::ip)?,
-    };
-    let port = given.parsed("port", |text| text.parse::<u16>().map_err(|_| NOT_A_PORT))?;
-    let path = config_file::path(given)?;
-    let settings = config_file::load(&path)?.settings;
-    let users = chosen(&settings, given.text("user")?)?;
-    let reach = PublicAddrs::of(&settings, stated, &ifaces::addresses());
-    let (reach, outcome) = public_ip::completed(reach, stated, &settings);
-    if let Err(why) = outcome {
-        report(&why);
+/// What all links of one output have in common.
+#[derive(Clone, Copy)]
+pub(super) struct LinkFormat {
+    pub(super) port: u16,
+    /// Hexadecimal secrets instead of base64.
+    pub(super) hex: bool,
+}
+
+impl LinkFormat {
+    fn secret(self, user: &UserSettings) -> String {
+        if self.hex { user.secret.to_hex() } else { user.secret.to_base64() }
     }
-    if reach.public().is_empty() {
+}
+
+pub(super) fn access(args: &ParsedArgs) -> Result<(), Failure> {
+    let flags = AddressFlags {
+        ipv4: args.parsed("ipv4", addresses::ip)?,
+        ipv6: args.parsed("ipv6", addresses::ip)?,
+    };
+    let port = args.parsed("port", |text| text.parse::<u16>().map_err(|_| NOT_A_PORT))?;
+    let settings = config_file::load(&config_file::path(args)?)?.settings;
+    let users = selected_users(&settings, args.text("user")?)?;
+
+    let mut addrs = PublicAddrs::of(&settings, flags, &ifaces::addresses());
+    if let Err(fault) = public_ip::complete(&mut addrs, flags, &settings) {
+        report(&fault.to_string());
+    }
+    if addrs.public().is_empty() {
         report(
-            "no public address is known; state it with --ipv4 IP, or as public-ipv4 in the file",
+            "no public address is known; state it with --ipv4 IP, or as public-ipv4 in the config",
         );
     }
-    let bound = settings.binds.first().map_or(0, |bind| bind.port());
-    let port = port.filter(|port| *port != 0).unwrap_or(bound);
-    let hex = given.is_on("hex");
-    if given.is_on("qr") {
-        return pictures(&users, &reach, port, hex);
+
+    // As in mtg-multi, `--port 0` means the port of the first listener.
+    let bind_port = settings.binds.first().map_or(0, |bind| bind.port());
+    let port = port.filter(|port| *port != 0).unwrap_or(bind_port);
+    let format = LinkFormat { port, hex: args.is_on("hex") };
+    if args.is_on("qr") {
+        return print_qr_codes(&users, &addrs, format);
     }
-    if given.is_on("plain") {
-        for user in &users {
-            let name = if users.len() > 1 { format!("{}\t", user.name) } else { String::new() };
-            for link in plain_links(user, &reach, port, hex) {
-                print(&format!("{name}{link}\n"));
-            }
-        }
-        return Ok(());
+    if args.is_on("plain") {
+        print_plain(&users, &addrs, format);
+    } else {
+        print(&document(&users, &addrs, format).print());
     }
-    print(&document(&users, &reach, port, hex).print());
     Ok(())
 }
 
-/// The links of one user: from everywhere first, then those for the own network.
-pub fn plain_links(user: &UserSettings, reach: &PublicAddrs, port: u16, hex: bool) -> Vec<String> {
-    let secret = if hex { user.secret.to_hex() } else { user.secret.to_base64() };
-    let ips = reach.public().into_iter().chain(reach.lan.iter().copied());
-    ips.map(|ip| tg_link(&ip.to_string(), port, &secret)).collect()
+/// The `tg://` links of a user: those for public addresses, then those for the local network.
+pub(super) fn links(user: &UserSettings, addrs: &PublicAddrs, format: LinkFormat) -> Vec<String> {
+    let secret = format.secret(user);
+    let ips = addrs.public().into_iter().chain(addrs.lan.iter().copied());
+    ips.map(|ip| tg_link(&ip.to_string(), format.port, &secret)).collect()
 }
 
-/// The first link of each user as a picture, with the link below it.
-fn pictures(
+fn print_plain(users: &[&UserSettings], addrs: &PublicAddrs, format: LinkFormat) {
+    for user in users {
+        let name = if users.len() > 1 { format!("{}\t", user.name) } else { String::new() };
+        for link in links(user, addrs, format) {
+            print(&format!("{name}{link}\n"));
+        }
+    }
+}
+
+/// Prints the first link of each user as a QR code, with the link as text below it.
+fn print_qr_codes(
     users: &[&UserSettings],
-    reach: &PublicAddrs,
-    port: u16,
-    hex: bool,
+    addrs: &PublicAddrs,
+    format: LinkFormat,
 ) -> Result<(), Failure> {
     for user in users {
-        let links = plain_links(user, reach, port, hex);
+        let links = links(user, addrs, format);
         let Some(link) = links.first() else {
             return Err(Failure::error("no address is known to draw; state it with --ipv4 IP"));
         };
-        let picture = qr::draw(link).map_err(Failure::error)?;
-        print(&format!("{}\n{picture}{link}\n", user.name));
+        let code = qr::draw(link).map_err(Failure::error)?;
+        print(&format!("{}\n{code}{link}\n", user.name));
     }
     Ok(())
 }
 
-/// All users, or the one that is called so.
-fn chosen<'a>(
+/// The user of this name; without a name, all enabled users. A disabled user, whose link does not
+/// work, must be named.
+fn selected_users<'a>(
     settings: &'a Settings,
     name: Option<&str>,
 ) -> Result<Vec<&'a UserSettings>, Failure> {
     let Some(name) = name else {
-        // Whose link does not work gets none, unless by name.
         return Ok(settings.users.iter().filter(|user| user.enabled).collect());
     };
     if let Some(user) = settings.users.iter().find(|user| user.name == name) {
@@ -97,28 +115,29 @@ fn chosen<'a>(
     Err(Failure::error(format!("no user is called {name:?}{guess}")))
 }
 
-fn document(users: &[&UserSettings], reach: &PublicAddrs, port: u16, hex: bool) -> Json {
+fn document(users: &[&UserSettings], addrs: &PublicAddrs, format: LinkFormat) -> Json {
     let mut fields = Vec::new();
     let mut put = |name: &str, value: Json| fields.push((name.to_string(), value));
+    // mtg-multi prints these fields for one user only. They hold the first user by name.
     if let Some(first) = users.first() {
-        for (family, ip) in [("ipv4", reach.ipv4), ("ipv6", reach.ipv6)] {
+        for (family, ip) in [("ipv4", addrs.ipv4), ("ipv6", addrs.ipv6)] {
             if let Some(ip) = ip {
-                put(family, family_of(first, ip, port, hex));
+                put(family, mtg_links(first, ip, format));
             }
         }
-        put("secret", texts(first));
+        put("secret", secret_texts(first));
     }
     if users.len() > 1 {
-        put("secrets", by_name(users, texts));
+        put("secrets", by_name(users, secret_texts));
     }
     let links = |ips: &[IpAddr]| {
         by_name(users, |user| {
-            Json::List(ips.iter().map(|ip| Json::object(link(user, *ip, port, hex))).collect())
+            Json::List(ips.iter().map(|ip| Json::object(link_fields(user, *ip, format))).collect())
         })
     };
-    put("links", links(&reach.public()));
-    if !reach.lan.is_empty() {
-        put("lan", links(&reach.lan));
+    put("links", links(&addrs.public()));
+    if !addrs.lan.is_empty() {
+        put("lan", links(&addrs.lan));
     }
     Json::Object(fields)
 }
@@ -127,26 +146,27 @@ fn by_name(users: &[&UserSettings], value: impl Fn(&UserSettings) -> Json) -> Js
     Json::Object(users.iter().map(|user| (user.name.clone(), value(user))).collect())
 }
 
-fn texts(user: &UserSettings) -> Json {
+fn secret_texts(user: &UserSettings) -> Json {
     let secret = &user.secret;
     Json::object([("hex", Json::text(secret.to_hex())), ("base64", Json::text(secret.to_base64()))])
 }
 
-fn link(user: &UserSettings, ip: IpAddr, port: u16, hex: bool) -> [(&'static str, Json); 4] {
-    let secret = if hex { user.secret.to_hex() } else { user.secret.to_base64() };
+fn link_fields(user: &UserSettings, ip: IpAddr, format: LinkFormat) -> [(&'static str, Json); 4] {
+    let secret = format.secret(user);
     let server = ip.to_string();
     [
         ("ip", Json::text(&server)),
-        ("port", Json::Number(port.into())),
-        ("tg_url", Json::text(tg_link(&server, port, &secret))),
-        ("tme_url", Json::text(tme_link(&server, port, &secret))),
+        ("port", Json::Number(format.port.into())),
+        ("tg_url", Json::text(tg_link(&server, format.port, &secret))),
+        ("tme_url", Json::text(tme_link(&server, format.port, &secret))),
     ]
 }
 
-/// The object of the reference. Its `*_qrcode` fields held the address of a web service that draws
-/// a link; they hold what to draw, since the service would learn the secret.
-fn family_of(user: &UserSettings, ip: IpAddr, port: u16, hex: bool) -> Json {
-    let [ip, port, tg_url, tme_url] = link(user, ip, port, hex);
+/// The object of mtg-multi for one address family. There, the `*_qrcode` fields hold the URL of a
+/// web service that draws the link. Here they hold the link to draw: a web service would learn the
+/// secret.
+fn mtg_links(user: &UserSettings, ip: IpAddr, format: LinkFormat) -> Json {
+    let [ip, port, tg_url, tme_url] = link_fields(user, ip, format);
     let drawn = |name| match &tg_url.1 {
         Json::Text(link) => (name, Json::text(link)),
         _ => (name, Json::text("")),
@@ -155,15 +175,15 @@ fn family_of(user: &UserSettings, ip: IpAddr, port: u16, hex: bool) -> Json {
     Json::object([ip, port, tg_url, tg_qrcode, tme_url, tme_qrcode])
 }
 
-/// The flags of the reference, and `--user`.
-pub const FLAGS: &[Flag] = &[
-    Flag::with_value(Some('i'), "ipv4", "IP", "public IPv4 address, if the file states none"),
-    Flag::with_value(Some('I'), "ipv6", "IP", "public IPv6 address, if the file states none"),
-    Flag::with_value(Some('p'), "port", "PORT", "port for the links, if not the first listener's"),
+/// The flags of mtg-multi, followed by our own.
+pub(super) const FLAGS: &[Flag] = &[
+    Flag::with_value(Some('i'), "ipv4", "IP", "public IPv4 address, overrides the config"),
+    Flag::with_value(Some('I'), "ipv6", "IP", "public IPv6 address, overrides the config"),
+    Flag::with_value(Some('p'), "port", "PORT", "port in the links, default: the first listener's"),
     Flag::switch(Some('x'), "hex", "hexadecimal secrets in the links"),
-    Flag::with_value(None, "user", "NAME", "this user only"),
-    Flag::switch(None, "plain", "one link per line, with the name before it if there are several"),
-    Flag::switch(None, "qr", "draw the first link of each user as a QR code"),
+    Flag::with_value(None, "user", "NAME", "only this user"),
+    Flag::switch(None, "plain", "one link per line, after the name if there are several users"),
+    Flag::switch(None, "qr", "print the first link of each user as a QR code"),
 ];
 
 const NOT_A_PORT: &str = "not a port; write a number up to 65535";

@@ -1,8 +1,9 @@
-//! A question to the running proxy, over the listener of its statistics. Blocks, for a few seconds
-//! at most; nobody but our own machine is ever asked.
+//! HTTP client for the admin socket of the running proxy, `api-bind-to`. Blocks for [`LIMIT`] at
+//! most. Connects to this machine only.
 
+use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -10,62 +11,93 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use crate::cli::local_addr;
 use crate::config::settings::{HttpBind, Settings};
 use crate::proto::url::percent_encoded;
 
-/// An answer: the number in its status line, and the body.
-pub struct AdminReply {
+/// A response of the proxy.
+pub(super) struct AdminReply {
     /// 200, 404, …
-    pub status: u16,
-    /// What was said.
-    pub body: String,
+    pub(super) status: u16,
+    pub(super) body: String,
 }
 
-/// Asks for a page of the proxy that runs by these settings.
-///
-/// # Errors
-/// One line that says what to do.
-pub fn proxy(settings: &Settings, page: &str) -> Result<AdminReply, String> {
-    let Some(endpoint) = &settings.api_bind else { return Err(NO_API.to_owned()) };
-    let trouble = |e: io::Error| match e.kind() {
-        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
-            format!("nobody listens on {endpoint}: is mtbox running with this config?")
-        }
-        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
-            let wait_s = PATIENCE.as_secs();
-            format!("{endpoint} does not answer within {wait_s} s: is mtbox stopped, or very busy?")
-        }
-        _ => format!("no answer from {endpoint}: {e}"),
-    };
-    let answer = get(endpoint, page, PATIENCE).map_err(trouble)?;
-    read(&answer).ok_or_else(|| format!("{endpoint} is not mtbox: another program listens there"))
+/// Why there is no response.
+#[derive(Debug)]
+pub(super) enum AdminError {
+    /// The config has no `api-bind-to`.
+    NotConfigured,
+    /// The socket is absent or refuses connections.
+    NotListening(HttpBind),
+    Timeout(HttpBind),
+    Io(HttpBind, io::Error),
+    /// The response is not HTTP.
+    NotHttp(HttpBind),
+    /// Neither 200 nor a status that the command expects.
+    Status(u16),
 }
 
-/// A name as part of a path.
-pub fn quoted(name: &str) -> String {
-    percent_encoded(name)
-}
-
-/// The raw answer, within `patience` from the first byte to the last.
-fn get(endpoint: &HttpBind, page: &str, patience: Duration) -> io::Result<Vec<u8>> {
-    let until = Instant::now() + patience;
-    match endpoint {
-        HttpBind::Tcp(addr) => {
-            let stream = TcpStream::connect_timeout(&reachable(*addr), patience)?;
-            stream.set_write_timeout(Some(patience))?;
-            exchange(stream, page, until, |stream, left| stream.set_read_timeout(Some(left)))
-        }
-        HttpBind::Unix(path) => {
-            let stream = connect_unix(path, patience)?;
-            exchange(stream, page, until, |stream, left| stream.set_read_timeout(Some(left)))
+impl fmt::Display for AdminError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotConfigured => f.write_str(
+                "the config has no api-bind-to, so the proxy cannot be queried; add the line \
+                 api-bind-to = \"127.0.0.1:9090\" above the first [table], and reload",
+            ),
+            Self::NotListening(bind) => {
+                write!(f, "no program listens on {bind}: is mtbox running with this config?")
+            }
+            Self::Timeout(bind) => {
+                let limit_s = LIMIT.as_secs();
+                write!(f, "no answer from {bind} within {limit_s} s: is mtbox stopped or busy?")
+            }
+            Self::Io(bind, e) => write!(f, "no answer from {bind}: {e}"),
+            Self::NotHttp(bind) => write!(f, "another program than mtbox listens on {bind}"),
+            Self::Status(status) => write!(f, "the proxy answers with status {status}; try again"),
         }
     }
 }
 
-/// A stream whose connect and writes end after `patience`: by unix(7), one limit is for both.
-fn connect_unix(path: &Path, patience: Duration) -> io::Result<UnixStream> {
+/// Requests a page of the proxy that runs with these settings.
+pub(super) fn get(settings: &Settings, page: &str) -> Result<AdminReply, AdminError> {
+    let Some(bind) = &settings.api_bind else { return Err(AdminError::NotConfigured) };
+    let response = request(bind, page, LIMIT).map_err(|e| match e.kind() {
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
+            AdminError::NotListening(bind.clone())
+        }
+        // `WouldBlock` is what Linux reports when SO_RCVTIMEO or SO_SNDTIMEO expires.
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => AdminError::Timeout(bind.clone()),
+        _ => AdminError::Io(bind.clone(), e),
+    })?;
+    parse(&response).ok_or_else(|| AdminError::NotHttp(bind.clone()))
+}
+
+/// A user name as a path segment.
+pub(super) fn path_segment(name: &str) -> String {
+    percent_encoded(name)
+}
+
+/// The raw response. `limit` covers the whole exchange.
+fn request(bind: &HttpBind, page: &str, limit: Duration) -> io::Result<Vec<u8>> {
+    let deadline = Instant::now() + limit;
+    match bind {
+        HttpBind::Tcp(addr) => {
+            let stream = TcpStream::connect_timeout(&local_addr::of_listener(*addr), limit)?;
+            stream.set_write_timeout(Some(limit))?;
+            exchange(stream, page, deadline, |stream, left| stream.set_read_timeout(Some(left)))
+        }
+        HttpBind::Unix(path) => {
+            let stream = connect_unix(path, limit)?;
+            exchange(stream, page, deadline, |stream, left| stream.set_read_timeout(Some(left)))
+        }
+    }
+}
+
+/// Connects with a time limit, which `UnixStream` lacks. SO_SNDTIMEO covers both the connect and
+/// the writes (unix(7)).
+fn connect_unix(path: &Path, limit: Duration) -> io::Result<UnixStream> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.set_write_timeout(Some(patience))?;
+    socket.set_write_timeout(Some(limit))?;
     socket.connect(&SockAddr::unix(path)?)?;
     Ok(OwnedFd::from(socket).into())
 }
@@ -73,100 +105,90 @@ fn connect_unix(path: &Path, patience: Duration) -> io::Result<UnixStream> {
 fn exchange<S: Read + Write>(
     mut stream: S,
     page: &str,
-    until: Instant,
-    limit: impl Fn(&S, Duration) -> io::Result<()>,
+    deadline: Instant,
+    set_read_timeout: impl Fn(&S, Duration) -> io::Result<()>,
 ) -> io::Result<Vec<u8>> {
     stream.write_all(format!("GET {page} HTTP/1.0\r\n\r\n").as_bytes())?;
-    let (mut answer, mut piece) = (Vec::new(), vec![0; PIECE]);
+    let (mut response, mut chunk) = (Vec::new(), vec![0; CHUNK]);
     loop {
-        let left = until.saturating_duration_since(Instant::now());
+        let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            // Whoever dribbles is not waited for either.
+            // The read timeout alone never expires if single bytes keep coming.
             return Err(io::ErrorKind::TimedOut.into());
         }
-        limit(&stream, left)?;
-        match stream.read(&mut piece) {
-            Ok(0) => return Ok(answer),
-            Ok(_) if answer.len() >= MOST => return Err(io::ErrorKind::FileTooLarge.into()),
-            Ok(count) => answer.extend_from_slice(piece.get(..count).unwrap_or_default()),
+        set_read_timeout(&stream, left)?;
+        match stream.read(&mut chunk) {
+            Ok(0) => return Ok(response),
+            Ok(_) if response.len() >= RESPONSE_MAX => {
+                return Err(io::ErrorKind::FileTooLarge.into());
+            }
+            Ok(count) => response.extend_from_slice(chunk.get(..count).unwrap_or_default()),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e),
         }
     }
 }
 
-/// Who listens everywhere listens on loopback.
-fn reachable(mut addr: SocketAddr) -> SocketAddr {
-    match addr.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => addr.set_ip(Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(ip) if ip.is_unspecified() => addr.set_ip(Ipv6Addr::LOCALHOST.into()),
-        _ => {}
-    }
-    addr
-}
-
-fn read(answer: &[u8]) -> Option<AdminReply> {
-    let text = str::from_utf8(answer).ok()?;
+/// Parses an HTTP/1 response. `None` = it is not one.
+fn parse(response: &[u8]) -> Option<AdminReply> {
+    let text = str::from_utf8(response).ok()?;
     let (head, body) = text.split_once("\r\n\r\n")?;
     let status = head.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;
     Some(AdminReply { status, body: body.to_owned() })
 }
 
-const PATIENCE: Duration = Duration::from_secs(5);
-/// More than the statistics of as many users as a config can hold.
-const MOST: usize = 16 << 20;
-const PIECE: usize = 64 << 10;
-const NO_API: &str = "the config has no api-bind-to, so the proxy cannot be asked; add the line \
-                      api-bind-to = \"127.0.0.1:9090\" above the first [table], and reload";
+/// For a connect and for a whole exchange.
+const LIMIT: Duration = Duration::from_secs(5);
+/// In bytes. Larger than the statistics of the maximum number of users.
+const RESPONSE_MAX: usize = 16 << 20;
+const CHUNK: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
     use super::*;
 
     #[test]
-    fn answers_are_read_and_whoever_listens_everywhere_is_found() {
-        let answer = read(b"HTTP/1.0 404 Not Found\r\nA: b\r\n\r\nno\n").unwrap();
-        assert_eq!((answer.status, answer.body.as_str()), (404, "no\n"));
+    fn responses_are_parsed() {
+        let reply = parse(b"HTTP/1.0 404 Not Found\r\nA: b\r\n\r\nno\n").unwrap();
+        assert_eq!((reply.status, reply.body.as_str()), (404, "no\n"));
         for noise in ["", "SSH-2.0-x", "HTTP/1.0 200 OK\r\n", "HTTP/1.0\r\n\r\n"] {
-            assert!(read(noise.as_bytes()).is_none(), "{noise}");
+            assert!(parse(noise.as_bytes()).is_none(), "{noise}");
         }
-        assert!(read(b"HTTP/1.0 200 OK\r\n\r\n\xff").is_none());
-        for (text, want) in [("0.0.0.0:1", "127.0.0.1:1"), ("[::]:2", "[::1]:2")] {
-            assert_eq!(reachable(text.parse().unwrap()), want.parse().unwrap());
-        }
+        assert!(parse(b"HTTP/1.0 200 OK\r\n\r\n\xff").is_none());
     }
 
     #[test]
-    fn a_unix_socket_that_nobody_accepts_from_is_not_waited_for() {
-        let path = std::env::temp_dir().join(format!("mtbox-ask-{}", std::process::id()));
+    fn a_connect_to_a_unix_socket_with_a_full_backlog_times_out() {
+        let path = std::env::temp_dir().join(format!("mtbox-admin-{}", std::process::id()));
         let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
         listener.bind(&SockAddr::unix(&path).unwrap()).unwrap();
         listener.listen(0).unwrap();
-        let patience = Duration::from_millis(100);
-        let waiting: Vec<_> = (0..4).map(|_| connect_unix(&path, patience)).collect();
-        let last = waiting.into_iter().next_back().unwrap();
+        let limit = Duration::from_millis(100);
+        let streams: Vec<_> = (0..4).map(|_| connect_unix(&path, limit)).collect();
+        let last = streams.into_iter().next_back().unwrap();
         std::fs::remove_file(&path).unwrap();
         assert_eq!(last.unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 
     #[test]
-    fn who_is_silent_or_dribbles_for_ever_is_not_waited_for() {
-        use std::net::TcpListener;
-        for dribbles in [false, true] {
+    fn a_silent_server_and_one_that_sends_single_bytes_forever_time_out() {
+        for sends_bytes in [false, true] {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-            let endpoint = HttpBind::Tcp(listener.local_addr().unwrap());
-            let other = std::thread::spawn(move || {
+            let bind = HttpBind::Tcp(listener.local_addr().unwrap());
+            let server = std::thread::spawn(move || {
                 let (mut stream, _) = listener.accept().unwrap();
-                while dribbles && stream.write_all(b"x").is_ok() {
+                while sends_bytes && stream.write_all(b"x").is_ok() {
                     std::thread::sleep(Duration::from_millis(5));
                 }
-                // Holds the connection until the other side has had enough.
+                // Keeps the connection open until the client closes it.
                 while matches!(stream.read(&mut [0; 64]), Ok(count) if count > 0) {}
             });
-            let outcome = get(&endpoint, "/explain", Duration::from_millis(200));
+            let outcome = request(&bind, "/explain", Duration::from_millis(200));
             let kind = outcome.unwrap_err().kind();
             assert!(matches!(kind, io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock), "{kind}");
-            other.join().unwrap();
+            server.join().unwrap();
         }
     }
 }

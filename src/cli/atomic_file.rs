@@ -1,8 +1,9 @@
-//! The config file, read and replaced: at every moment there is a whole file under its name, with
-//! the owner and the mode that it had.
+//! Replaces files that contain secrets. At every moment the path names a complete file: the new
+//! text is written to a temporary file beside it, which is then renamed.
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -10,96 +11,120 @@ use nix::unistd::{Gid, Uid, fchown};
 
 use crate::config::load;
 
-/// The text of the file.
-///
-/// # Errors
-/// What the system says, or that it is no text.
-pub fn read(path: &Path) -> Result<String, String> {
-    let found = fs::metadata(path).map_err(|e| e.to_string())?;
-    if !found.is_file() {
-        return Err("not a regular file, so it cannot be changed".to_owned());
-    }
-    let bytes = load::read(path).map_err(|e| e.to_string())?;
-    String::from_utf8(bytes).map_err(|_| "not UTF-8; save the file as UTF-8".to_owned())
+/// Why a file was not read or replaced.
+#[derive(Debug)]
+pub(super) enum FileError {
+    Io(io::Error),
+    NotRegular,
+    NotUtf8,
+    /// The file has changed since it was read.
+    Changed,
+    /// The temporary file cannot be written.
+    Write(PathBuf, io::Error),
+    /// The new file cannot get the owner of the old one.
+    Owner(io::Error),
 }
 
-/// Puts `after` in place of `before`. A symbolic link stays one: what it leads to is replaced.
-///
-/// # Errors
-/// What the system says, or that somebody else has changed the file meanwhile.
-pub fn replace(path: &Path, before: &str, after: &str) -> Result<(), String> {
-    let path = fs::canonicalize(path).map_err(|e| e.to_string())?;
-    let draft = draft_beside(&path);
-    let old = fs::metadata(&path).map_err(|e| e.to_string())?;
+impl fmt::Display for FileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(e) => e.fmt(f),
+            Self::NotRegular => f.write_str("not a regular file, so it cannot be replaced"),
+            Self::NotUtf8 => f.write_str("not UTF-8; save the file as UTF-8"),
+            Self::Changed => {
+                f.write_str("another program changed the file in the meantime; try again")
+            }
+            Self::Write(path, e) => write!(f, "cannot write {}: {e}", path.display()),
+            Self::Owner(e) => {
+                write!(f, "cannot keep the owner of the file: {e}; run the command as root")
+            }
+        }
+    }
+}
+
+impl From<io::Error> for FileError {
+    fn from(e: io::Error) -> Self {
+        Self::Io(e)
+    }
+}
+
+/// The text of a regular file.
+pub(super) fn read(path: &Path) -> Result<String, FileError> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(FileError::NotRegular);
+    }
+    String::from_utf8(load::read(path)?).map_err(|_| FileError::NotUtf8)
+}
+
+/// Replaces the text `before` of a file by `after`, and keeps owner and mode. A symbolic link
+/// remains; its target is replaced.
+pub(super) fn replace(path: &Path, before: &str, after: &str) -> Result<(), FileError> {
+    let path = fs::canonicalize(path)?;
+    let temporary = temporary_beside(&path);
+    let old = fs::metadata(&path)?;
     let owner = Some((old.uid(), old.gid()));
-    let written = write(&draft, owner, old.mode() & 0o7777, after).and_then(|()| {
+    let outcome = write(&temporary, owner, old.mode() & 0o7777, after).and_then(|()| {
+        // Narrows the window in which a concurrent edit is lost; without a lock it cannot close.
         match read(&path)? == before {
-            true => fs::rename(&draft, &path).map_err(|e| e.to_string()),
-            false => Err("somebody else has just changed the file; try again".to_owned()),
+            true => fs::rename(&temporary, &path).map_err(FileError::Io),
+            false => Err(FileError::Changed),
         }
     });
-    if written.is_err() {
-        // Another draft would have another name: this one is nobody's.
-        let _ = fs::remove_file(&draft);
-    } else if let Some(Ok(folder)) = path.parent().map(File::open) {
-        // The new name must outlive a power cut as well.
-        let _ = folder.sync_all();
+    if outcome.is_err() {
+        let _ = fs::remove_file(&temporary);
+    } else if let Some(Ok(directory)) = path.parent().map(File::open) {
+        // Without this the rename may be lost in a power failure.
+        let _ = directory.sync_all();
     }
-    written
+    outcome
 }
 
-/// Puts a file with secrets where there may be none yet, and leaves one alone that says the same
-/// already. What root writes belongs to whom the old file or else the folder belongs to: the
-/// proxy that reads it may have dropped its rights.
-///
-/// # Errors
-/// What the system says, or that something other than a file is there.
-pub fn put(path: &Path, text: &str) -> Result<(), String> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let (model, mode) = match fs::symlink_metadata(path) {
+/// Creates a file, or replaces it unless it already has this text. Others cannot read it, its group
+/// can if it could before. Run by root, the file gets the owner of the old file or of the
+/// directory: the proxy that reads it may have dropped its privileges.
+pub(super) fn put(path: &Path, text: &str) -> Result<(), FileError> {
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+    let (owner_of, mode) = match fs::symlink_metadata(path) {
         Ok(old) if old.is_file() => {
             let mode = old.mode() & 0o640 | 0o600;
             let is_same = load::read(path).is_ok_and(|bytes| bytes == text.as_bytes());
             if is_same && old.mode() & 0o777 == mode {
                 return Ok(());
             }
-            (Ok(old), mode)
+            (old, mode)
         }
-        Ok(_) => return Err("not a regular file, so it is not replaced".to_owned()),
-        Err(_) => (fs::metadata(folder.unwrap_or(Path::new("."))), 0o600),
+        Ok(_) => return Err(FileError::NotRegular),
+        Err(_) => (fs::metadata(directory.unwrap_or(Path::new(".")))?, 0o600),
     };
-    let model = model.map_err(|e| e.to_string())?;
-    let owner = Uid::effective().is_root().then_some((model.uid(), model.gid()));
-    let draft = draft_beside(path);
-    // Of a process that had our number and was killed.
-    let _ = fs::remove_file(&draft);
-    let written = write(&draft, owner, mode, text)
-        .and_then(|()| fs::rename(&draft, path).map_err(|e| e.to_string()));
-    if written.is_err() {
-        let _ = fs::remove_file(&draft);
+    let owner = Uid::effective().is_root().then_some((owner_of.uid(), owner_of.gid()));
+    let temporary = temporary_beside(path);
+    // Left by a killed process that had our process ID.
+    let _ = fs::remove_file(&temporary);
+    let outcome = write(&temporary, owner, mode, text)
+        .and_then(|()| fs::rename(&temporary, path).map_err(FileError::Io));
+    if outcome.is_err() {
+        let _ = fs::remove_file(&temporary);
     }
-    written
+    outcome
 }
 
-/// Writes a new file. `owner` is user and group, if they matter.
-fn write(draft: &Path, owner: Option<(u32, u32)>, mode: u32, text: &str) -> Result<(), String> {
-    let told = |e: std::io::Error| format!("cannot write {}: {e}", draft.display());
-    // Secrets: nobody else may read it, not even for a moment.
-    let options = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft);
-    let mut file = options.map_err(told)?;
-    let new = file.metadata().map_err(told)?;
+/// Writes a new file. `owner` is (uid, gid); `None` keeps that of the process.
+fn write(path: &Path, owner: Option<(u32, u32)>, mode: u32, text: &str) -> Result<(), FileError> {
+    let failed = |e: io::Error| FileError::Write(path.to_path_buf(), e);
+    // Private from the first moment: `mode` is set only after the owner is right.
+    let options = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let mut file = options.map_err(failed)?;
+    let new = file.metadata().map_err(failed)?;
     if let Some((uid, gid)) = owner.filter(|owner| *owner != (new.uid(), new.gid())) {
         let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-        fchown(&file, Some(uid), Some(gid))
-            .map_err(std::io::Error::from)
-            .map_err(|e| format!("cannot keep the owner of the file: {e}; run it as root"))?;
+        fchown(&file, Some(uid), Some(gid)).map_err(|e| FileError::Owner(e.into()))?;
     }
-    file.set_permissions(fs::Permissions::from_mode(mode)).map_err(told)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(told)
+    file.set_permissions(fs::Permissions::from_mode(mode)).map_err(failed)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)
 }
 
-/// A name of our own in the same folder, so that it can be renamed.
-fn draft_beside(path: &Path) -> PathBuf {
+/// In the same directory, since a rename cannot cross file systems.
+fn temporary_beside(path: &Path) -> PathBuf {
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     name.push(format!(".{}.new", std::process::id()));

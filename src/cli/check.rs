@@ -1,4 +1,4 @@
-//! `mtbox check CONFIG`: every complaint about a file on stderr, and a verdict.
+//! `mtbox check CONFIG`: prints the diagnostics of a config to stderr and a summary to stdout.
 
 use crate::cli::args::ParsedArgs;
 use crate::cli::failure::Failure;
@@ -7,24 +7,24 @@ use crate::cli::{config_file, egress_summary};
 use crate::config::load;
 use crate::config::report::Severity;
 
-/// Prints `ok: ..` if the file can be used, and what it makes the program ask of the outside. A
+/// Prints `ok: ..` and the outgoing connections that the config causes, if the file is valid. A
 /// file that cannot be read is a usage error.
-pub fn check(given: &ParsedArgs) -> Result<(), Failure> {
-    let path = config_file::path(given)?;
+pub(super) fn check(args: &ParsedArgs) -> Result<(), Failure> {
+    let path = config_file::path(args)?;
     let bytes = load::read(&path)
-        .map_err(|fault| Failure::Usage(format!("cannot read config file {path:?}: {fault}")))?;
+        .map_err(|e| Failure::Usage(format!("cannot read config file {path:?}: {e}")))?;
     let outcome = load::load(&bytes, &path.to_string_lossy());
-    let complaints = match &outcome {
+    let diagnostics = match &outcome {
         Ok(loaded) => &loaded.warnings,
-        Err(complaints) => complaints,
+        Err(diagnostics) => diagnostics,
     };
-    complaints.iter().for_each(|complaint| report_bare(&complaint.to_string()));
+    diagnostics.iter().for_each(|diagnostic| report_bare(&diagnostic.to_string()));
     match &outcome {
-        Ok(loaded) if loaded.warnings.is_empty() || !given.is_on("strict") => {
+        Ok(loaded) if loaded.warnings.is_empty() || !args.is_on("strict") => {
             let settings = &loaded.settings;
             let users = counted(settings.users.len(), "user");
             let listeners = counted(settings.binds.len(), "listener");
-            let warnings = counted(complaints.len(), Severity::Warning);
+            let warnings = counted(diagnostics.len(), Severity::Warning);
             print(&format!("ok: {users}, {listeners}, {warnings}\n"));
             egress_summary::lines(settings).iter().for_each(|line| print(line));
             Ok(())
@@ -33,6 +33,6 @@ pub fn check(given: &ParsedArgs) -> Result<(), Failure> {
     }
 }
 
-fn counted(count: usize, what: impl std::fmt::Display) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+fn counted(count: usize, unit: impl std::fmt::Display) -> String {
+    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
 }

@@ -8,29 +8,20 @@ use crate::cli::{
     uci, user,
 };
 
-/// Whether this build has a doctor; the mini flavour sends for one.
-const HAS_DOCTOR: bool = cfg!(feature = "doctor");
-
-fn no_doctor(_: &ParsedArgs) -> Result<(), Failure> {
-    Err(Failure::error(
-        "this build has no doctor; run the full mtbox with the same config, on any machine of this \
-         network",
-    ))
-}
-
 /// Every command, in the order of the help.
 pub const COMMANDS: &[Command] = &[
     Command {
-        about: "Make a config with one user if there is none, print the links, and run.",
+        about: "Write a config with one user unless it exists, print the links, and run the proxy.",
         flags: &[
-            Flag::with_value(None, "bind", "IP:PORT", "where clients connect (first start only)"),
+            Flag::with_value(None, "bind", "IP:PORT", "address for clients (first start only)"),
             Flag::with_value(
                 None,
                 "host",
                 "NAME",
-                "site that strangers see, www.google.com if not given (first start only)",
+                "web site that unauthenticated clients see, default: www.google.com (first start \
+                 only)",
             ),
-            Flag::with_value(None, "config", "PATH", "the file, mtbox.toml if not given"),
+            Flag::with_value(None, "config", "PATH", "config file, default: mtbox.toml"),
             log_flags::LEVEL,
             log_flags::FORMAT,
             log_flags::TO,
@@ -40,19 +31,20 @@ pub const COMMANDS: &[Command] = &[
         ..Command::named("quickstart")
     },
     Command {
-        about: "Run the proxy by a config file.",
+        about: "Run the proxy with a config file.",
         arguments: &[CONFIG],
         flags: &[run::USER, log_flags::LEVEL, log_flags::FORMAT, log_flags::TO],
-        notes: "With --user, the folders of pid-file, state-file and sockets must be that one's,\n\
-                who must be able to read the config at a reload. Ports below 1024 stay allowed.",
+        notes: "With --user, that account must own the directories of pid-file, state-file and \
+                sockets, and be\nable to read the config for a reload. Ports below 1024 remain \
+                available.",
         examples: &["mtbox run mtbox.toml", "mtbox run mtbox.toml --log-level debug"],
         run: run::run,
         ..Command::named("run")
     },
     Command {
-        about: "Run the proxy for one secret, without a file.",
+        about: "Run the proxy with a single secret, without a config file.",
         arguments: &[
-            Argument::required("BIND", "where clients connect, IP:PORT"),
+            Argument::required("BIND", "address for clients, IP:PORT"),
             Argument::required("SECRET", "from `mtbox generate-secret`"),
         ],
         flags: simple_run::FLAGS,
@@ -64,8 +56,8 @@ pub const COMMANDS: &[Command] = &[
         ..Command::named("simple-run")
     },
     Command {
-        about: "Make a secret for a host and print it.",
-        arguments: &[Argument::required("HOST", "site that strangers see")],
+        about: "Print a new secret for a host.",
+        arguments: &[Argument::required("HOST", "web site that unauthenticated clients see")],
         flags: &[Flag::switch(Some('x'), "hex", "print hexadecimal instead of base64")],
         examples: &[
             "mtbox generate-secret www.example.com",
@@ -75,7 +67,7 @@ pub const COMMANDS: &[Command] = &[
         ..Command::named("generate-secret")
     },
     Command {
-        about: "Print the links for the users of a config file, as JSON, plain or as QR codes.",
+        about: "Print the links of the users as JSON, as plain text or as QR codes.",
         arguments: &[CONFIG],
         flags: access::FLAGS,
         examples: &["mtbox access mtbox.toml", "mtbox access mtbox.toml --user me --qr"],
@@ -83,26 +75,26 @@ pub const COMMANDS: &[Command] = &[
         ..Command::named("access")
     },
     Command {
-        about: "Tell what is wrong with a config file, and where.",
+        about: "Print the errors and warnings of a config file with their positions.",
         arguments: &[CONFIG],
-        flags: &[Flag::switch(None, "strict", "warnings are errors")],
+        flags: &[Flag::switch(None, "strict", "treat warnings as errors")],
         examples: &["mtbox check mtbox.toml", "mtbox check --strict mtbox.toml"],
-        notes: "Exit code: 0 = it can be used, 1 = it cannot, 2 = it cannot be read.",
+        notes: "Exit code: 0 = valid, 1 = invalid, 2 = the file cannot be read.",
         usage_code: CHECK_USAGE,
         run: check::check,
         ..Command::named("check")
     },
     Command {
-        about: "Add a user to the config, print the link, and tell the running proxy.",
+        about: "Add a user to the config, print the link, and reload the running proxy.",
         arguments: &[NAME],
-        flags: user::ADD,
+        flags: user::LINK_FLAGS,
         examples: &["mtbox user add alice", "mtbox user add bob --host www.example.com"],
         notes: user::NOTES,
         run: user::add,
         ..Command::named("user add")
     },
     Command {
-        about: "Take a user out of the config; sessions end.",
+        about: "Remove a user from the config and close the user's sessions.",
         arguments: &[NAME],
         flags: &[user::CONFIG],
         examples: &["mtbox user remove alice"],
@@ -111,16 +103,16 @@ pub const COMMANDS: &[Command] = &[
         ..Command::named("user remove")
     },
     Command {
-        about: "Give a user another secret, and print the new link; sessions end.",
+        about: "Replace the secret of a user, print the new link, and close the user's sessions.",
         arguments: &[NAME],
-        flags: user::ADD,
+        flags: user::LINK_FLAGS,
         examples: &["mtbox user rotate alice"],
         notes: user::NOTES,
         run: user::rotate,
         ..Command::named("user rotate")
     },
     Command {
-        about: "Keep a user out for now; sessions end, the link stays the same.",
+        about: "Disable a user and close the user's sessions. The link stays the same.",
         arguments: &[NAME],
         flags: &[user::CONFIG],
         examples: &["mtbox user disable alice"],
@@ -129,7 +121,7 @@ pub const COMMANDS: &[Command] = &[
         ..Command::named("user disable")
     },
     Command {
-        about: "Let a disabled user in again.",
+        about: "Enable a disabled user.",
         arguments: &[NAME],
         flags: &[user::CONFIG],
         examples: &["mtbox user enable alice"],
@@ -138,32 +130,32 @@ pub const COMMANDS: &[Command] = &[
         ..Command::named("user enable")
     },
     Command {
-        about: "List the users of a config file, with their hosts.",
-        flags: &[user::CONFIG, Flag::switch(None, "json", "for programs")],
+        about: "List the users of a config file with their hosts.",
+        flags: &[user::CONFIG, Flag::switch(None, "json", "print JSON")],
         examples: &["mtbox user list"],
         run: user::list,
         ..Command::named("user list")
     },
     Command {
-        about: "Ask the running proxy who is connected and who uses what.",
+        about: "Print the connections and the traffic of each user of the running proxy.",
         arguments: &[CONFIG],
-        flags: &[Flag::switch(None, "json", "as the proxy says it, for programs")],
+        flags: &[JSON],
         examples: &["mtbox stats mtbox.toml", "mtbox stats --json mtbox.toml"],
-        notes: "Asks where api-bind-to listens. Nothing is asked of anybody else.",
+        notes: ADMIN_NOTES,
         run: stats::stats,
         ..Command::named("stats")
     },
     Command {
-        about: "Ask the running proxy why a user was refused, and what helps.",
-        arguments: &[CONFIG, Argument::optional("NAME", "the user; everybody, if left out")],
-        flags: &[Flag::switch(None, "json", "as the proxy says it, for programs")],
+        about: "Print why the running proxy refused users, and the remedies.",
+        arguments: &[CONFIG, Argument::optional("NAME", "user name, default: all users")],
+        flags: &[JSON],
         examples: &["mtbox explain mtbox.toml alice", "mtbox explain --json mtbox.toml"],
-        notes: "Asks where api-bind-to listens. Nothing is asked of anybody else.",
+        notes: ADMIN_NOTES,
         run: explain::explain,
         ..Command::named("explain")
     },
     Command {
-        about: "Look at everything that a config depends on, and say what to do.",
+        about: "Check everything that a config depends on, and print the remedies.",
         arguments: &[CONFIG],
         flags: if HAS_DOCTOR { doctor::FLAGS } else { &[] },
         examples: &["mtbox doctor mtbox.toml", "mtbox doctor mtbox.toml --as-censor"],
@@ -172,7 +164,7 @@ pub const COMMANDS: &[Command] = &[
         ..Command::named("doctor")
     },
     Command {
-        about: "Make a config file from /etc/config/mtbox on OpenWrt.",
+        about: "Convert /etc/config/mtbox of OpenWrt to a config file.",
         flags: uci::FLAGS,
         examples: &["mtbox uci --package mtbox --output /var/etc/mtbox/mtbox.toml"],
         notes: uci::NOTES,
@@ -191,9 +183,20 @@ pub const COMMANDS: &[Command] = &[
     },
 ];
 
-const CONFIG: Argument = Argument::required("CONFIG", "the config file");
+const CONFIG: Argument = Argument::required("CONFIG", "config file");
+const NAME: Argument = Argument::required("NAME", "user name");
+const JSON: Flag = Flag::switch(None, "json", "print the proxy's JSON");
+const ADMIN_NOTES: &str = "Connects to api-bind-to and to no other address.";
 
-const NAME: Argument = Argument::required("NAME", "the user");
+/// The mini flavour has the command, but it prints only where to find the full one.
+const HAS_DOCTOR: bool = cfg!(feature = "doctor");
+
+fn no_doctor(_: &ParsedArgs) -> Result<(), Failure> {
+    Err(Failure::error(
+        "this build has no doctor; run the full mtbox with the same config on any machine in this \
+         network",
+    ))
+}
 
 #[cfg(test)]
 mod tests {

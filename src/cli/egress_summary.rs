@@ -1,34 +1,35 @@
-//! What a config makes the program ask of the outside, in two lines for `mtbox check`. Names no
-//! password and no path, since either may be secret.
+//! The outgoing connections that a config causes, in two lines for `mtbox check`. Contains no
+//! password and no URL path, which may be secret.
 
 use std::time::Duration;
 
 use crate::config::settings::{ListSettings, ListSource, NameServer, Route, Settings};
 use crate::proto::url::Url;
+use crate::util::host_port::HostPort;
 
-/// Whom it asks for names and the way to Telegram, then what it visits by itself.
-pub fn lines(settings: &Settings) -> [String; 2] {
-    let visits = visits(settings);
-    let visits = if visits.is_empty() { "nothing".to_owned() } else { visits.join(", ") };
-    [
-        format!("names: {}; Telegram: {}\n", names(&settings.dns.server), way(&settings.routes)),
-        format!("visits by itself: {visits}\n"),
-    ]
+/// One line about DNS and Telegram, one about periodic fetches.
+pub(super) fn lines(settings: &Settings) -> [String; 2] {
+    let fetches = fetches(settings);
+    let fetches = if fetches.is_empty() { "nothing".to_owned() } else { fetches.join(", ") };
+    let (dns, upstreams) = (dns(&settings.dns.server), upstreams(&settings.routes));
+    [format!("DNS: {dns}; Telegram: {upstreams}\n"), format!("fetches: {fetches}\n")]
 }
 
-fn names(server: &NameServer) -> String {
+fn dns(server: &NameServer) -> String {
     match server {
         NameServer::System => "the system's servers".to_owned(),
         NameServer::Udp(addr) => format!("{addr} over UDP and TCP"),
-        NameServer::Tls { host, port } => format!("{} over TLS", place(host, *port)),
-        NameServer::Https(url) => format!("{} over HTTPS", place(&url.host, url.port_or(443))),
+        NameServer::Tls { host, port } => format!("{} over TLS", HostPort::new(host, *port)),
+        NameServer::Https(url) => {
+            format!("{} over HTTPS", HostPort::new(&url.host, url.port_or(HTTPS_PORT)))
+        }
     }
 }
 
-fn way(routes: &[Route]) -> String {
+fn upstreams(routes: &[Route]) -> String {
     let one = |route: &Route| match route {
         Route::Direct => "directly".to_owned(),
-        Route::Socks5(proxy) => format!("through {}", place(&proxy.host, proxy.port)),
+        Route::Socks5(proxy) => format!("through {}", HostPort::new(&proxy.host, proxy.port)),
     };
     match routes {
         [] => "directly".to_owned(),
@@ -36,42 +37,38 @@ fn way(routes: &[Route]) -> String {
     }
 }
 
-fn place(host: &str, port: u16) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-}
-
-fn visits(settings: &Settings) -> Vec<String> {
-    let mut visits = Vec::new();
-    let raid = spoken(settings.raids.every);
+fn fetches(settings: &Settings) -> Vec<String> {
+    let mut fetches = Vec::new();
+    let every = interval(settings.raids.every);
     if settings.front.scout {
         let front = settings.front.host.as_ref();
-        let site = front.map(|host| place(host, settings.front.port));
-        visits.push(format!("{} every {raid}", site.as_deref().unwrap_or("the secrets' hosts")));
+        let front = front.map(|host| HostPort::new(host, settings.front.port).to_string());
+        fetches.push(format!("{} every {every}", front.as_deref().unwrap_or("the secrets' hosts")));
     }
     let pages = &settings.raids.pages;
     if !pages.is_empty() {
-        visits.push(format!("{} every {raid}", hosts(pages.iter())));
+        fetches.push(format!("{} every {every}", hosts(pages.iter())));
     }
     for (name, list) in [("blocklist", &settings.blocklist), ("allowlist", &settings.allowlist)] {
-        visits.extend(list.as_ref().and_then(|list| fetched(name, list)));
+        fetches.extend(list.as_ref().and_then(|list| list_fetches(name, list)));
     }
     if let Some(pages) = &settings.dc_list {
-        visits.push(format!("{} every {}", hosts(pages.iter()), spoken(DC_LIST_EACH)));
+        fetches.push(format!("{} every {}", hosts(pages.iter()), interval(DC_LIST_INTERVAL)));
     }
-    visits
+    fetches
 }
 
-fn fetched(name: &str, list: &ListSettings) -> Option<String> {
-    let web = list.sources.iter().filter_map(|source| match source {
+/// `None` = all sources are local files.
+fn list_fetches(name: &str, list: &ListSettings) -> Option<String> {
+    let urls = list.sources.iter().filter_map(|source| match source {
         ListSource::Web(url) => Some(url),
         ListSource::File(_) => None,
     });
-    let hosts = hosts(web);
-    let every = spoken(list.every);
-    (!hosts.is_empty()).then(|| format!("{hosts} ({name}) every {every}"))
+    let hosts = hosts(urls);
+    (!hosts.is_empty()).then(|| format!("{hosts} ({name}) every {}", interval(list.every)))
 }
 
-/// Each host once.
+/// The distinct hosts of the URLs.
 fn hosts<'a>(urls: impl Iterator<Item = &'a Url>) -> String {
     let mut hosts: Vec<&str> = Vec::new();
     for url in urls {
@@ -82,8 +79,8 @@ fn hosts<'a>(urls: impl Iterator<Item = &'a Url>) -> String {
     hosts.join(" and ")
 }
 
-/// In the largest unit that fits, as the file takes it.
-fn spoken(time: Duration) -> String {
+/// In the syntax of the config file, in the largest unit that gives a whole number.
+fn interval(time: Duration) -> String {
     match time.as_secs() {
         seconds if seconds % 3600 == 0 => format!("{}h", seconds / 3600),
         seconds if seconds % 60 == 0 => format!("{}m", seconds / 60),
@@ -91,5 +88,6 @@ fn spoken(time: Duration) -> String {
     }
 }
 
-/// The reference's (spec: config 4.1, `auto-update`).
-const DC_LIST_EACH: Duration = Duration::from_secs(3600);
+/// That of mtg-multi (spec: config 4.1, `auto-update`).
+const DC_LIST_INTERVAL: Duration = Duration::from_secs(3600);
+const HTTPS_PORT: u16 = 443;

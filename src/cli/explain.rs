@@ -1,30 +1,32 @@
-//! `mtbox explain CONFIG [NAME]`: asks the running proxy why somebody was refused.
+//! `mtbox explain CONFIG [NAME]`: prints why the running proxy refused users.
 
+use crate::cli::admin_client::{self, AdminError};
 use crate::cli::args::ParsedArgs;
+use crate::cli::config_file;
 use crate::cli::failure::Failure;
 use crate::cli::output::print;
-use crate::cli::{admin_client, config_file};
 
-/// Prints the answer.
-pub fn explain(given: &ParsedArgs) -> Result<(), Failure> {
-    let name = match given.count() {
+pub(super) fn explain(args: &ParsedArgs) -> Result<(), Failure> {
+    let name = match args.count() {
         0 | 1 => "",
-        _ => given.text_at(1, "NAME")?,
+        _ => args.text_at(1, "NAME")?,
     };
-    let path = config_file::path(given)?;
-    let settings = config_file::load(&path)?.settings;
-    let form = if given.is_on("json") { "" } else { "?text" };
-    let page = format!("/explain/{}{form}", admin_client::quoted(name));
-    let answer = admin_client::proxy(&settings, &page).map_err(Failure::error)?;
-    match answer.status {
-        200 => print(&answer.body),
-        404 if answer.body.starts_with("no user is called ") => {
-            return Err(Failure::error(answer.body.trim_end()));
+    let settings = config_file::load(&config_file::path(args)?)?.settings;
+    let query = if args.is_on("json") { "" } else { "?text" };
+    let page = format!("/explain/{}{query}", admin_client::path_segment(name));
+    let reply = admin_client::get(&settings, &page).map_err(Failure::error)?;
+    match reply.status {
+        200 => print(&reply.body),
+        // A proxy that knows this page names the unknown user; an older one has no such page.
+        404 if reply.body.starts_with("no user is called ") => {
+            return Err(Failure::error(reply.body.trim_end()));
         }
         404 => {
-            return Err(Failure::error("the proxy that runs is too old to explain; restart it"));
+            return Err(Failure::error(
+                "the running proxy is too old for this command; restart it",
+            ));
         }
-        other => return Err(Failure::error(format!("the proxy answers {other}; ask again"))),
+        status => return Err(Failure::error(AdminError::Status(status))),
     }
     Ok(())
 }

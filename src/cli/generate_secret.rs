@@ -7,26 +7,31 @@ use crate::cli::failure::Failure;
 use crate::cli::output::{print, report};
 use crate::proto::secret::{HostFault, Secret};
 
-/// Prints a fresh secret for the host.
-pub fn generate_secret(given: &ParsedArgs) -> Result<(), Failure> {
-    let host = given.text_at(0, "HOST")?;
-    let secret = fresh(host)?;
-    if let Some(doubt) = doubt(host) {
-        report(&format!("warning: {doubt}"));
-    }
-    let text = if given.is_on("hex") { secret.to_hex() } else { secret.to_base64() };
+pub(super) fn generate_secret(args: &ParsedArgs) -> Result<(), Failure> {
+    let host = args.text_at(0, "HOST")?;
+    let secret = generate(host)?;
+    let text = if args.is_on("hex") { secret.to_hex() } else { secret.to_base64() };
     print(&format!("{text}\n"));
     Ok(())
 }
 
-/// A secret with a key from the system's source of randomness.
+/// A secret with a random key. Reports a warning if the host is unusual.
 ///
 /// # Errors
-/// A usage error when no client takes such a host; trouble when the system has no randomness.
-pub fn fresh(host: &str) -> Result<Secret, Failure> {
+/// A usage error if clients reject the host; a failure if the system provides no random bytes.
+pub(super) fn generate(host: &str) -> Result<Secret, Failure> {
+    let secret = random_secret(host)?;
+    if let Some(warning) = host_warning(host) {
+        report(&format!("warning: {warning}"));
+    }
+    Ok(secret)
+}
+
+/// A secret with a random key, without a warning. Errors as [`generate`].
+pub(super) fn random_secret(host: &str) -> Result<Secret, Failure> {
     let mut key = [0; 16];
     getrandom::fill(&mut key)
-        .map_err(|fault| Failure::error(format!("the system gives no randomness: {fault}")))?;
+        .map_err(|e| Failure::error(format!("the system provides no random bytes: {e}")))?;
     let secret = Secret::new(key, host.as_bytes())
         .map_err(|_| Failure::Usage(HostFault::Empty.to_string()))?;
     match secret.host_fault() {
@@ -35,16 +40,16 @@ pub fn fresh(host: &str) -> Result<Secret, Failure> {
     }
 }
 
-/// What is unusual about a host that clients take.
-pub fn doubt(host: &str) -> Option<String> {
-    let usual =
+/// Why a host that clients accept is a bad choice.
+fn host_warning(host: &str) -> Option<String> {
+    let is_usual =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
     if host.parse::<IpAddr>().is_ok() {
-        Some(format!("{host:?} is an address; browsers send no address as the name of a site"))
-    } else if !host.bytes().all(usual) || host.split('.').any(str::is_empty) {
-        Some(format!("{host:?} is not a usual host name; strangers may tell it from a real site"))
+        Some(format!("{host:?} is an IP address; browsers never send one as the server name"))
+    } else if !host.bytes().all(is_usual) || host.split('.').any(str::is_empty) {
+        Some(format!("{host:?} is an unusual host name; a probe may tell it from a real one"))
     } else if !host.contains('.') {
-        Some(format!("{host:?} has no dot, so it is not the name of a public site"))
+        Some(format!("{host:?} has no dot, so it is not the name of a public web site"))
     } else {
         None
     }
@@ -55,19 +60,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn usual_hosts_raise_no_doubt() {
+    fn usual_hosts_cause_no_warning() {
         for host in ["example.org", "www.xn--bcher-kva.example", "a-1.b2.example"] {
-            assert_eq!(doubt(host), None);
+            assert_eq!(host_warning(host), None);
         }
         for host in ["localhost", "Example.org", "1.2.3.4", "::1", "a..b", "a.b.", "a_b.c", "a/b.c"]
         {
-            assert!(doubt(host).is_some(), "{host}");
+            assert!(host_warning(host).is_some(), "{host}");
         }
     }
 
     #[test]
     fn every_secret_is_fresh_and_names_its_host() {
-        let (first, second) = (fresh("example.org").unwrap(), fresh("example.org").unwrap());
+        let (first, second) = (generate("example.org").unwrap(), generate("example.org").unwrap());
         assert_ne!(first, second);
         assert_eq!(first.host(), b"example.org");
         assert_eq!(Secret::parse(&first.to_base64()).unwrap(), first);
@@ -75,9 +80,9 @@ mod tests {
     }
 
     #[test]
-    fn hosts_that_no_client_takes_are_refused() {
+    fn hosts_that_no_client_accepts_are_refused() {
         for host in ["", "two words", "bücher.example", &"a".repeat(183)] {
-            assert!(matches!(fresh(host), Err(Failure::Usage(_))), "{host}");
+            assert!(matches!(generate(host), Err(Failure::Usage(_))), "{host}");
         }
     }
 }

@@ -1,67 +1,60 @@
-//! JSON for people: fields in the order they were put, two blanks of indentation, nothing escaped
-//! that need not be (RFC 8259 7).
+//! Readable JSON: fields keep their order, two spaces of indentation, and only what RFC 8259 7
+//! requires is escaped.
 
-/// A value.
+/// A JSON value.
 #[derive(Debug)]
-pub enum Json {
-    /// A string.
+pub(super) enum Json {
     Text(String),
-    /// A number.
     Number(u64),
-    /// `true` or `false`.
     Bool(bool),
-    /// An array.
     List(Vec<Json>),
-    /// An object.
     Object(Vec<(String, Json)>),
 }
 
 impl Json {
-    /// A string.
-    pub fn text(text: impl ToString) -> Self {
+    pub(super) fn text(text: impl ToString) -> Self {
         Self::Text(text.to_string())
     }
 
-    /// An object with fields whose names are known.
-    pub fn object<const N: usize>(fields: [(&str, Json); N]) -> Self {
+    pub(super) fn object<const N: usize>(fields: [(&str, Json); N]) -> Self {
         Self::Object(fields.into_iter().map(|(name, value)| (name.to_string(), value)).collect())
     }
 
-    /// The whole text, with a line end.
-    pub fn print(&self) -> String {
+    /// The whole document, with a final newline.
+    pub(super) fn print(&self) -> String {
         let mut out = String::new();
         self.write(&mut out, 1);
         out.push('\n');
         out
     }
 
-    /// Writes the value; its parts stand at `depth`.
+    /// Writes the value. The indentation of its elements is `depth` levels.
     fn write(&self, out: &mut String, depth: usize) {
         match self {
             Self::Text(text) => out.push_str(&miniserde::json::to_string(text)),
             Self::Number(number) => out.push_str(&number.to_string()),
-            Self::Bool(yes) => out.push_str(if *yes { "true" } else { "false" }),
+            Self::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
             Self::List(values) => {
-                let parts = values.iter().map(|value| (None, value));
-                write_parts(out, depth, ('[', ']'), parts);
+                let elements = values.iter().map(|value| (None, value));
+                write_elements(out, depth, ('[', ']'), elements);
             }
             Self::Object(fields) => {
-                let parts = fields.iter().map(|(name, value)| (Some(name), value));
-                write_parts(out, depth, ('{', '}'), parts);
+                let elements = fields.iter().map(|(name, value)| (Some(name), value));
+                write_elements(out, depth, ('{', '}'), elements);
             }
         }
     }
 }
 
-fn write_parts<'a>(
+fn write_elements<'a>(
     out: &mut String,
     depth: usize,
     (open, close): (char, char),
-    parts: impl ExactSizeIterator<Item = (Option<&'a String>, &'a Json)>,
+    elements: impl ExactSizeIterator<Item = (Option<&'a String>, &'a Json)>,
 ) {
     out.push(open);
-    let count = parts.len();
-    for (index, (name, value)) in parts.enumerate() {
+    let count = elements.len();
+    for (index, (name, value)) in elements.enumerate() {
         indent(out, depth);
         if let Some(name) = name {
             out.push_str(&miniserde::json::to_string(name));

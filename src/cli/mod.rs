@@ -14,6 +14,7 @@ pub mod failure;
 mod generate_secret;
 pub mod help;
 mod json;
+mod local_addr;
 mod log_flags;
 mod output;
 mod public_addrs;
@@ -24,7 +25,7 @@ mod run;
 mod simple_run;
 mod stats;
 mod uci;
-mod user;
+pub mod user;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

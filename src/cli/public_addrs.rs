@@ -1,6 +1,5 @@
-//! Under which addresses people reach this machine, as far as it knows itself: from what the
-//! operator states, what it listens on, and its own interfaces. Never asks anybody outside; that
-//! is for `public_ip.rs`.
+//! The addresses under which clients reach this machine: from the flags, the config, the listeners
+//! and the network interfaces. Sends no packets; see `public_ip.rs` for the query of a web service.
 
 use std::net::IpAddr;
 
@@ -8,38 +7,36 @@ use crate::config::settings::Settings;
 
 /// The addresses for links.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct PublicAddrs {
-    /// From everywhere, over IPv4.
-    pub ipv4: Option<IpAddr>,
-    /// From everywhere, over IPv6.
-    pub ipv6: Option<IpAddr>,
-    /// From the same network only.
-    pub lan: Vec<IpAddr>,
+pub(super) struct PublicAddrs {
+    pub(super) ipv4: Option<IpAddr>,
+    pub(super) ipv6: Option<IpAddr>,
+    /// Reachable in the local network only. Sorted, without duplicates.
+    pub(super) lan: Vec<IpAddr>,
 }
 
 impl PublicAddrs {
-    /// The addresses from everywhere.
-    pub fn public(&self) -> Vec<IpAddr> {
+    /// The public addresses, IPv4 first.
+    pub(super) fn public(&self) -> Vec<IpAddr> {
         self.ipv4.into_iter().chain(self.ipv6).collect()
     }
 
-    /// Adds what the listeners and the interfaces tell to what is stated. Interfaces count only
-    /// where a listener takes every address.
-    pub fn of(settings: &Settings, stated: AddressFlags, interfaces: &[IpAddr]) -> Self {
+    /// The flags take precedence over the config, the config over the listeners. Addresses of
+    /// `interfaces` count only if a listener is on the unspecified address.
+    pub(super) fn of(settings: &Settings, flags: AddressFlags, interfaces: &[IpAddr]) -> Self {
         let binds = settings.binds.iter().map(|bind| bind.ip());
         let mut own: Vec<IpAddr> = binds.filter(|ip| !ip.is_unspecified()).collect();
         if settings.binds.iter().any(|bind| bind.ip().is_unspecified()) {
             own.extend(interfaces.iter().map(IpAddr::to_canonical));
         }
         let first = |v4: bool| {
-            let mut public = own.iter().filter(|ip| scope(**ip) == Scope::Everywhere);
+            let mut public = own.iter().filter(|ip| scope(**ip) == Scope::Public);
             public.find(|ip| ip.is_ipv4() == v4).copied()
         };
-        // A stated address of the wrong family is no IPv4 address, yet any will do for IPv6
-        // (spec: cli 3).
-        let stated_v4 = stated.ipv4.or(settings.public_ipv4);
-        let ipv4 = stated_v4.map_or_else(|| first(true), |ip| ip.is_ipv4().then_some(ip));
-        let ipv6 = stated.ipv6.or(settings.public_ipv6).or_else(|| first(false));
+        // As in mtg-multi, an IPv6 address given as IPv4 means none, while an IPv4 address given as
+        // IPv6 is accepted (spec: cli 3).
+        let given_v4 = flags.ipv4.or(settings.public_ipv4);
+        let ipv4 = given_v4.map_or_else(|| first(true), |ip| ip.is_ipv4().then_some(ip));
+        let ipv6 = flags.ipv6.or(settings.public_ipv6).or_else(|| first(false));
         let lan = own.iter().filter(|ip| scope(**ip) == Scope::Lan).copied();
         let mut lan: Vec<IpAddr> = lan.collect();
         lan.sort();
@@ -48,34 +45,32 @@ impl PublicAddrs {
     }
 }
 
-/// What flags say, which goes before what the file says.
+/// `--ipv4` and `--ipv6`, which override the config.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct AddressFlags {
-    /// `--ipv4`.
-    pub ipv4: Option<IpAddr>,
-    /// `--ipv6`.
-    pub ipv6: Option<IpAddr>,
+pub(super) struct AddressFlags {
+    pub(super) ipv4: Option<IpAddr>,
+    pub(super) ipv6: Option<IpAddr>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum Scope {
-    Everywhere,
+    Public,
     Lan,
-    /// This machine or this cable only.
-    Nowhere,
+    /// Of no use in a link: this host, this link, or no unicast address.
+    Local,
 }
 
 fn scope(ip: IpAddr) -> Scope {
     if ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() {
-        return Scope::Nowhere;
+        return Scope::Local;
     }
-    let (nowhere, lan) = match ip {
+    let (is_local, is_lan) = match ip {
         IpAddr::V4(v4) => {
             let [first, second, ..] = v4.octets();
-            // RFC 6598: shared between a provider and its customers. RFC 2544: test benches.
+            // RFC 6598: carrier-grade NAT. RFC 2544: benchmarks.
             let is_shared = first == 100 && second & 0xc0 == 64;
-            let is_bench = first == 198 && second & 0xfe == 18;
-            let is_lan = v4.is_private() || v4.is_documentation() || is_shared || is_bench;
+            let is_benchmark = first == 198 && second & 0xfe == 18;
+            let is_lan = v4.is_private() || v4.is_documentation() || is_shared || is_benchmark;
             (v4.is_link_local() || v4.is_broadcast() || first == 0, is_lan)
         }
         IpAddr::V6(v6) => {
@@ -84,10 +79,10 @@ fn scope(ip: IpAddr) -> Scope {
             (v6.is_unicast_link_local(), v6.is_unique_local() || is_documentation)
         }
     };
-    match (nowhere, lan) {
-        (true, _) => Scope::Nowhere,
+    match (is_local, is_lan) {
+        (true, _) => Scope::Local,
         (false, true) => Scope::Lan,
-        (false, false) => Scope::Everywhere,
+        (false, false) => Scope::Public,
     }
 }
 
@@ -109,9 +104,9 @@ mod tests {
     #[test]
     fn scopes_follow_the_registries() {
         for (text, want) in [
-            ("8.8.8.8", Scope::Everywhere),
-            ("2606:4700::1111", Scope::Everywhere),
-            ("100.128.0.1", Scope::Everywhere),
+            ("8.8.8.8", Scope::Public),
+            ("2606:4700::1111", Scope::Public),
+            ("100.128.0.1", Scope::Public),
             ("100.64.0.1", Scope::Lan),
             ("10.0.0.1", Scope::Lan),
             ("192.168.1.1", Scope::Lan),
@@ -119,20 +114,20 @@ mod tests {
             ("192.0.2.1", Scope::Lan),
             ("fd00::1", Scope::Lan),
             ("2001:db8::1", Scope::Lan),
-            ("169.254.1.1", Scope::Nowhere),
-            ("fe80::1", Scope::Nowhere),
-            ("127.0.0.1", Scope::Nowhere),
-            ("::1", Scope::Nowhere),
-            ("0.1.2.3", Scope::Nowhere),
-            ("255.255.255.255", Scope::Nowhere),
-            ("ff02::1", Scope::Nowhere),
+            ("169.254.1.1", Scope::Local),
+            ("fe80::1", Scope::Local),
+            ("127.0.0.1", Scope::Local),
+            ("::1", Scope::Local),
+            ("0.1.2.3", Scope::Local),
+            ("255.255.255.255", Scope::Local),
+            ("ff02::1", Scope::Local),
         ] {
             assert_eq!(scope(text.parse().unwrap()), want, "{text}");
         }
     }
 
     #[test]
-    fn interfaces_count_only_where_every_address_is_taken() {
+    fn interfaces_count_only_beside_a_listener_on_all_addresses() {
         let interfaces =
             ips(&["127.0.0.1", "192.168.1.2", "8.8.8.8", "9.9.9.9", "fe80::1", "fd00::2"]);
         let any =
@@ -149,15 +144,15 @@ mod tests {
     }
 
     #[test]
-    fn flags_go_before_the_file_and_the_file_before_the_machine() {
+    fn flags_override_the_config_and_the_config_overrides_the_machine() {
         let file = "public-ipv4 = \"7.7.7.7\"\npublic-ipv6 = \"7.7.7.8\"";
         let settings = settings("[\"8.8.8.8:1\", \"[::]:1\"]", file);
-        let by_file = PublicAddrs::of(&settings, AddressFlags::default(), &[]);
-        assert_eq!(by_file.public(), ips(&["7.7.7.7", "7.7.7.8"]));
+        let from_config = PublicAddrs::of(&settings, AddressFlags::default(), &[]);
+        assert_eq!(from_config.public(), ips(&["7.7.7.7", "7.7.7.8"]));
         let ip = |text: &str| Some(text.parse().unwrap());
-        let stated = AddressFlags { ipv4: ip("6.6.6.6"), ipv6: ip("2001:db8::6") };
-        let by_flag = PublicAddrs::of(&settings, stated, &[]);
-        assert_eq!(by_flag.public(), ips(&["6.6.6.6", "2001:db8::6"]));
+        let flags = AddressFlags { ipv4: ip("6.6.6.6"), ipv6: ip("2001:db8::6") };
+        let from_flags = PublicAddrs::of(&settings, flags, &[]);
+        assert_eq!(from_flags.public(), ips(&["6.6.6.6", "2001:db8::6"]));
         let wrong = AddressFlags { ipv4: ip("2001:db8::6"), ipv6: None };
         assert_eq!(PublicAddrs::of(&settings, wrong, &[]).ipv4, None);
     }

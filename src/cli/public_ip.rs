@@ -1,7 +1,9 @@
-//! Asks `network.public-ip-url` under which address the outside sees this machine, over IPv4 and
-//! IPv6 at once. Only for commands, only where nothing else tells, and never for longer than five
-//! seconds (spec: cli 5).
+//! Queries the web service `network.public-ip-url` for the public address of this machine, over
+//! IPv4 and IPv6 at the same time. Used by commands only, if no other source gives an address, for
+//! at most five seconds (spec: cli 5).
 
+use std::fmt;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -14,117 +16,142 @@ use crate::daemon::fetch::{FetchTarget, FetchTask, TaskStep};
 use crate::proto::http1_client::{self, BodyProgress, Response};
 use crate::proto::url::Url;
 
-/// Fills in what neither the operator nor the machine tells. An operator who has stated one
-/// address has said what there is to say.
-///
-/// # Errors
-/// Why no address is known even now, if somebody was asked; one line.
-pub fn complete(
-    reach: &mut PublicAddrs,
-    stated: AddressFlags,
-    alone: &mut Standalone,
-) -> Result<(), String> {
-    let Some(url) = whom_to_ask(reach, stated, &alone.world.settings) else { return Ok(()) };
-    let told = ask(&url, reach.ipv4.is_none(), reach.ipv6.is_none(), alone);
-    let faults = [&told.v4, &told.v6].into_iter().filter_map(|told| told.as_ref().err());
-    let mut faults = faults.filter(|why| *why != NOT_ASKED);
-    let why = faults.next().map_or("it has no address", String::as_str);
-    let complaint = format!("{} did not tell our address: {why}", url.host);
-    reach.ipv4 = reach.ipv4.or(told.v4.as_ref().ok().copied());
-    reach.ipv6 = reach.ipv6.or(told.v6.as_ref().ok().copied());
-    if reach.public().is_empty() { Err(complaint) } else { Ok(()) }
+/// Why the public address is still unknown after a query.
+#[derive(Debug, Clone)]
+pub(super) enum PublicIpError {
+    /// No sockets or no random bytes.
+    Setup(String),
+    /// The service `host` gave no address.
+    Service { host: String, cause: String },
 }
 
-/// The same for a command that has nothing else to ask.
-pub fn completed(
-    mut reach: PublicAddrs,
-    stated: AddressFlags,
+impl fmt::Display for PublicIpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Setup(cause) => f.write_str(cause),
+            Self::Service { host, cause } => write!(f, "no public address from {host}: {cause}"),
+        }
+    }
+}
+
+impl From<io::Error> for PublicIpError {
+    fn from(e: io::Error) -> Self {
+        Self::Setup(e.to_string())
+    }
+}
+
+/// Adds the addresses that the service reports. Does nothing if both are known, or if the operator
+/// gave one of them: then the other does not exist.
+pub(super) fn complete(
+    addrs: &mut PublicAddrs,
+    flags: AddressFlags,
     settings: &Settings,
-) -> (PublicAddrs, Result<(), String>) {
-    if whom_to_ask(&reach, stated, settings).is_none() {
-        return (reach, Ok(()));
-    }
-    let outcome = Standalone::new(settings.clone())
-        .map_err(|e| e.to_string())
-        .and_then(|mut alone| complete(&mut reach, stated, &mut alone));
-    (reach, outcome)
-}
-
-/// `None` = nobody: all is known, or stated, or nobody may be asked.
-fn whom_to_ask(reach: &PublicAddrs, stated: AddressFlags, settings: &Settings) -> Option<Url> {
-    let words = [stated.ipv4, stated.ipv6, settings.public_ipv4, settings.public_ipv6];
-    let is_said = words.iter().any(Option::is_some);
-    let is_known = reach.ipv4.is_some() && reach.ipv6.is_some();
-    settings.public_ip_url.clone().filter(|_| !is_said && !is_known)
-}
-
-/// What was told over each family.
-struct ReportedAddrs {
-    v4: Result<IpAddr, String>,
-    v6: Result<IpAddr, String>,
-}
-
-impl ReportedAddrs {
-    fn nothing(why: &str) -> Self {
-        Self { v4: Err(why.to_owned()), v6: Err(why.to_owned()) }
+) -> Result<(), PublicIpError> {
+    match service_url(addrs, flags, settings) {
+        Some(url) => query(&url, addrs, &mut Standalone::new(settings.clone())?),
+        None => Ok(()),
     }
 }
 
-fn ask(url: &Url, wants_v4: bool, wants_v6: bool, alone: &mut Standalone) -> ReportedAddrs {
+/// As [`complete`], for a command that already has a [`Standalone`].
+pub(super) fn complete_with(
+    addrs: &mut PublicAddrs,
+    flags: AddressFlags,
+    standalone: &mut Standalone,
+) -> Result<(), PublicIpError> {
+    match service_url(addrs, flags, &standalone.world.settings) {
+        Some(url) => query(&url, addrs, standalone),
+        None => Ok(()),
+    }
+}
+
+/// The service to query; `None` = no query is needed or allowed.
+fn service_url(addrs: &PublicAddrs, flags: AddressFlags, settings: &Settings) -> Option<Url> {
+    let given = [flags.ipv4, flags.ipv6, settings.public_ipv4, settings.public_ipv6];
+    let is_given = given.iter().any(Option::is_some);
+    let is_known = addrs.ipv4.is_some() && addrs.ipv6.is_some();
+    settings.public_ip_url.clone().filter(|_| !is_given && !is_known)
+}
+
+fn query(
+    url: &Url,
+    addrs: &mut PublicAddrs,
+    standalone: &mut Standalone,
+) -> Result<(), PublicIpError> {
+    let failed =
+        |cause: &str| PublicIpError::Service { host: url.host.clone(), cause: cause.to_owned() };
     if url.scheme == "https" && !HAS_TLS {
-        return ReportedAddrs::nothing(
-            "this build has no https; set network.public-ip-url to an http page",
-        );
+        let cause = "this build has no https; set network.public-ip-url to an http page";
+        return ignore_if_known(addrs, failed(cause));
     }
-    let until = alone.from_now(LIMIT);
-    let ips = alone.lookup(std::slice::from_ref(&url.host), LIMIT).pop().unwrap_or_default();
+    let deadline = standalone.from_now(LIMIT);
+    let host = std::slice::from_ref(&url.host);
+    let ips = standalone.lookup(host, LIMIT).pop().unwrap_or_default();
     if ips.is_empty() {
-        return ReportedAddrs::nothing("its name cannot be found");
+        return ignore_if_known(addrs, failed("its name cannot be resolved"));
     }
-    let question = |is_v4: bool| {
+
+    // One query per family that is unknown and that the service has an address for.
+    let mut queries = Vec::new();
+    for (is_v4, is_known) in [(true, addrs.ipv4.is_some()), (false, addrs.ipv6.is_some())] {
         let ips = ips.iter().filter(|ip| ip.is_ipv4() == is_v4);
-        let addrs = ips.map(|ip| SocketAddr::new(*ip, url.port_or(HTTP_PORT))).collect();
-        AddressQuery { url, addrs, response: Response::default(), body: Vec::new(), is_v4 }
-    };
-    let (mut v4, mut v6) = (question(true), question(false));
-    let mut both = [(wants_v4, &mut v4), (wants_v6, &mut v6)];
-    let asked = both.iter_mut().filter(|(wanted, question)| *wanted && !question.addrs.is_empty());
-    let mut errands: Vec<&mut dyn FetchTask> = Vec::new();
-    asked.for_each(|(_, question)| errands.push(&mut **question));
-    let left = Duration::from_millis(until.0.saturating_sub(alone.world.now.0));
-    let mut outcomes = alone.run(&mut errands, left).into_iter();
-    let mut told = |wanted: bool, question: &AddressQuery<'_>| {
-        let was_asked = wanted && !question.addrs.is_empty();
-        let outcome = was_asked.then(|| outcomes.next()).flatten();
-        outcome.unwrap_or_else(|| Err(NOT_ASKED.to_owned())).and_then(|()| question.answer())
-    };
-    ReportedAddrs { v4: told(wants_v4, &v4), v6: told(wants_v6, &v6) }
+        let targets: Vec<SocketAddr> =
+            ips.map(|ip| SocketAddr::new(*ip, url.port_or(HTTP_PORT))).collect();
+        if !is_known && !targets.is_empty() {
+            queries.push(AddressQuery::new(url, targets, is_v4));
+        }
+    }
+    let mut tasks: Vec<&mut dyn FetchTask> = Vec::new();
+    queries.iter_mut().for_each(|query| tasks.push(query));
+    let left = Duration::from_millis(deadline.0.saturating_sub(standalone.world.now.0));
+    let outcomes = standalone.run(&mut tasks, left);
+
+    let mut cause = None;
+    for (query, outcome) in queries.iter().zip(outcomes) {
+        match outcome.and_then(|()| query.address()) {
+            Ok(ip) if query.is_v4 => addrs.ipv4 = Some(ip),
+            Ok(ip) => addrs.ipv6 = Some(ip),
+            Err(why) => cause = cause.or(Some(why)),
+        }
+    }
+    ignore_if_known(addrs, failed(cause.as_deref().unwrap_or("it has no address")))
 }
 
-/// One request, over one family.
+/// One public address is enough: many machines have no IPv6.
+fn ignore_if_known(addrs: &PublicAddrs, error: PublicIpError) -> Result<(), PublicIpError> {
+    if addrs.public().is_empty() { Err(error) } else { Ok(()) }
+}
+
+/// A request over one address family.
 struct AddressQuery<'a> {
     url: &'a Url,
-    addrs: Vec<SocketAddr>,
+    targets: Vec<SocketAddr>,
     response: Response,
     body: Vec<u8>,
     is_v4: bool,
 }
 
-impl AddressQuery<'_> {
-    fn answer(&self) -> Result<IpAddr, String> {
+impl<'a> AddressQuery<'a> {
+    fn new(url: &'a Url, targets: Vec<SocketAddr>, is_v4: bool) -> Self {
+        Self { url, targets, response: Response::default(), body: Vec::new(), is_v4 }
+    }
+
+    /// The address in a complete response.
+    fn address(&self) -> Result<IpAddr, String> {
         match self.response.head().status {
             200 => {}
-            status => return Err(format!("the server says {status}")),
+            status => return Err(format!("the server answers with status {status}")),
         }
         let text = str::from_utf8(&self.body).unwrap_or_default();
         let ip = text.trim().parse::<IpAddr>().ok();
+        let family = if self.is_v4 { "IPv4" } else { "IPv6" };
         ip.filter(|ip| ip.is_ipv4() == self.is_v4)
-            .ok_or_else(|| "the answer is no address of this kind".to_owned())
+            .ok_or_else(|| format!("the response is not an {family} address"))
     }
 
-    fn over(&self) -> TaskStep {
-        if self.body.len() > ANSWER_MAX {
-            return TaskStep::Failed("the answer is too long".to_owned());
+    fn finish(&self) -> TaskStep {
+        if self.body.len() > RESPONSE_MAX {
+            return TaskStep::Failed("the response is too long".to_owned());
         }
         TaskStep::Done
     }
@@ -133,7 +160,8 @@ impl AddressQuery<'_> {
 impl FetchTask for AddressQuery<'_> {
     fn target(&self) -> FetchTarget {
         let tls = (self.url.scheme == "https").then(|| self.url.host.clone());
-        FetchTarget { place: HostOrAddr::Known(self.addrs.clone()), tls, via: FetchRoute::Native }
+        let place = HostOrAddr::Known(self.targets.clone());
+        FetchTarget { place, tls, via: FetchRoute::Native }
     }
 
     fn open(&mut self) -> Vec<u8> {
@@ -143,28 +171,27 @@ impl FetchTask for AddressQuery<'_> {
     fn take(&mut self, bytes: &[u8]) -> TaskStep {
         let body = &mut self.body;
         let mut keep = |_: &_, piece: &[u8]| {
-            if body.len() <= ANSWER_MAX {
+            if body.len() <= RESPONSE_MAX {
                 body.extend_from_slice(piece);
             }
         };
         match self.response.take(bytes, &mut keep) {
-            Ok(BodyProgress::More) if self.body.len() <= ANSWER_MAX => TaskStep::More,
-            Ok(_) => self.over(),
+            Ok(BodyProgress::More) if self.body.len() <= RESPONSE_MAX => TaskStep::More,
+            Ok(_) => self.finish(),
             Err(fault) => TaskStep::Failed(fault.as_str().to_owned()),
         }
     }
 
     fn end(&mut self) -> TaskStep {
         match self.response.end() {
-            Ok(()) => self.over(),
+            Ok(()) => self.finish(),
             Err(fault) => TaskStep::Failed(fault.as_str().to_owned()),
         }
     }
 }
 
-const NOT_ASKED: &str = "not asked";
-/// For all of it.
+/// For name resolution and both queries together.
 const LIMIT: Duration = Duration::from_secs(5);
-/// More than any address has, in bytes.
-const ANSWER_MAX: usize = 64;
+/// In bytes. Longer than any address.
+const RESPONSE_MAX: usize = 64;
 const HTTP_PORT: u16 = 80;

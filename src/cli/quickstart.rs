@@ -1,5 +1,5 @@
-//! `mtbox quickstart`: from nothing to a running proxy with one user. Later starts use the same
-//! file, so links that were handed out keep working.
+//! `mtbox quickstart`: writes a config with one user, prints the links and runs the proxy. Later
+//! starts use the same file, so the links stay valid.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -17,15 +17,14 @@ use crate::config::settings::{HttpBind, Settings};
 use crate::io::ifaces;
 use crate::proto::secret::{Secret, tg_link, tme_link};
 
-/// Writes the file if there is none, prints how to use it, and runs.
-pub fn quickstart(given: &ParsedArgs) -> Result<(), Failure> {
-    let path = config_file::expanded(given.raw("config").unwrap_or(FILE.as_ref()));
-    let bind = given.parsed("bind", addresses::socket)?;
-    let host = given.text("host")?;
-    let log = log_flags::read(given)?;
+pub(super) fn quickstart(args: &ParsedArgs) -> Result<(), Failure> {
+    let path = config_file::expand_home(args.raw("config").unwrap_or(FILE.as_ref()));
+    let bind = args.parsed("bind", addresses::socket)?;
+    let host = args.text("host")?;
+    let log = log_flags::read(args)?;
     let is_first = match path.symlink_metadata() {
-        Err(fault) if fault.kind() == io::ErrorKind::NotFound => {
-            first_start(&path, bind, host.unwrap_or(HOST))?;
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            write_first_config(&path, bind, host.unwrap_or(HOST))?;
             true
         }
         _ => false,
@@ -34,41 +33,35 @@ pub fn quickstart(given: &ParsedArgs) -> Result<(), Failure> {
         report(&format!("{path:?} exists, so --bind and --host have no effect; edit the file"));
     }
     let loaded = config_file::load(&path)?;
-    let reach = PublicAddrs::of(&loaded.settings, AddressFlags::default(), &ifaces::addresses());
-    print(&guide(&path, is_first, &loaded.settings, &reach));
+    let addrs = PublicAddrs::of(&loaded.settings, AddressFlags::default(), &ifaces::addresses());
+    print(&guide(&path, is_first, &loaded.settings, &addrs));
     run::serve(loaded, path, log, None)
 }
 
-fn first_start(path: &Path, bind: Option<SocketAddr>, host: &str) -> Result<(), Failure> {
-    let secret = generate_secret::fresh(host)?;
-    if let Some(doubt) = generate_secret::doubt(host) {
-        report(&format!("warning: {doubt}"));
-    }
+fn write_first_config(path: &Path, bind: Option<SocketAddr>, host: &str) -> Result<(), Failure> {
+    let secret = generate_secret::generate(host)?;
     let any = |port| SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
     let bind = match bind {
         Some(bind) => bind,
-        None => free(PORTS.iter().map(|port| any(*port))).ok_or_else(|| {
+        None => first_free(PORTS.iter().map(|port| any(*port))).ok_or_else(|| {
             let text =
                 format!("none of the ports {PORTS:?} is free; choose one with --bind IP:PORT");
             Failure::error(text)
         })?,
     };
     let local = |port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
-    let api = free([API_PORT, ANY_PORT].into_iter().map(local));
-    write_new(path, &config(bind, api, &secret))
-        .map_err(|fault| Failure::error(format!("cannot write {path:?}: {fault}")))
+    let api = first_free([API_PORT, ANY_PORT].into_iter().map(local));
+    write_new(path, &config_text(bind, api, &secret))
+        .map_err(|e| Failure::error(format!("cannot write {path:?}: {e}")))
 }
 
-/// The first address on which we could listen just now; port 0 stands for any free one.
-fn free(candidates: impl Iterator<Item = SocketAddr>) -> Option<SocketAddr> {
+/// The first address that this process can listen on. Port 0 becomes a free port.
+fn first_free(candidates: impl Iterator<Item = SocketAddr>) -> Option<SocketAddr> {
     candidates.filter_map(|addr| TcpListener::bind(addr).ok()?.local_addr().ok()).next()
 }
 
-/// Writes a file that was not there before, readable by its owner only.
-///
-/// # Errors
-/// The system's; `AlreadyExists` if it is there after all. Nothing half-written stays behind.
-pub fn write_new(path: &Path, text: &str) -> io::Result<()> {
+/// Creates a file that only its owner can read. Removes it again if the write fails.
+fn write_new(path: &Path, text: &str) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
     if written.is_err() {
@@ -77,8 +70,8 @@ pub fn write_new(path: &Path, text: &str) -> io::Result<()> {
     written
 }
 
-/// The text of a first config; `api` is left out when no port was to be had.
-pub fn config(bind: SocketAddr, api: Option<SocketAddr>, secret: &Secret) -> String {
+/// `api` = `None`: no port is free, so the key is commented out.
+fn config_text(bind: SocketAddr, api: Option<SocketAddr>, secret: &Secret) -> String {
     let api = match api {
         Some(api) => format!(
             "# Statistics, for this machine only: curl http://{api}/stats\n\
@@ -88,80 +81,83 @@ pub fn config(bind: SocketAddr, api: Option<SocketAddr>, secret: &Secret) -> Str
     };
     let secret = secret.to_base64();
     format!(
-        "# Made by `mtbox quickstart`. After an edit, `mtbox check` tells what is wrong and\n\
-         # where; `mtbox example-config` prints every key.\n\
+        "# Written by `mtbox quickstart`. `mtbox check` finds errors in this file;\n\
+         # `mtbox example-config` prints every key.\n\
          \n\
          # Where Telegram apps connect.\n\
          bind-to = \"{bind}\"\n\
          \n\
          {api}\
          \n\
-         # Your address as the outside sees it, for the links that `mtbox access` prints.\n\
+         # The public address of this machine, for the links that `mtbox access` prints.\n\
          #public-ipv4 = \"192.0.2.1\"\n\
          \n\
-         # One line for each person: a name, and a secret from `mtbox generate-secret HOST`.\n\
+         # One line per user: a name and a secret from `mtbox generate-secret HOST`.\n\
          [secrets]\n\
          {USER} = \"{secret}\"\n"
     )
 }
 
-/// What to do now, for a person.
-fn guide(path: &Path, is_first: bool, settings: &Settings, reach: &PublicAddrs) -> String {
+/// The next steps for the operator.
+fn guide(path: &Path, is_first: bool, settings: &Settings, addrs: &PublicAddrs) -> String {
     let port = settings.binds.first().map_or(0, |bind| bind.port());
     let file = path.display();
     let mut out = match is_first {
-        true => format!("Wrote {file}: one user, a fresh secret, port {port}.\n"),
-        false => format!("Using {file}, which is there already: port {port}.\n"),
+        true => format!("Wrote {file}: one user, a new secret, port {port}.\n"),
+        false => format!("Using the existing {file}: port {port}.\n"),
     };
-    let low_port = PORTS.first().is_some_and(|first| *first != port);
-    if is_first && low_port && PORTS.contains(&port) {
-        out.push_str("(Port 443 hides best, but it is taken here or needs root.)\n");
+    if is_first && port != HTTPS_PORT && PORTS.contains(&port) {
+        out.push_str("(Port 443 is the least conspicuous, but it is in use or needs root.)\n");
     }
     let Some(user) = settings.users.first() else { return out };
     let secret = user.secret.to_base64();
-    let mut links = |place: &str, ips: &[IpAddr]| {
+    let mut links = |from: &str, ips: &[IpAddr]| {
         if !ips.is_empty() {
-            out.push_str(&format!("\nOpen in Telegram {place} (user {:?}):\n", user.name));
+            out.push_str(&format!("\nOpen in Telegram {from} (user {:?}):\n", user.name));
         }
         for server in ips.iter().map(IpAddr::to_string) {
             let (tg, tme) = (tg_link(&server, port, &secret), tme_link(&server, port, &secret));
             out.push_str(&format!("  {tg}\n  {tme}\n"));
         }
     };
-    let public = reach.public();
-    links("from anywhere", &public);
-    links("in your own network", &reach.lan);
-    if public.is_empty() && reach.lan.is_empty() {
+    let public = addrs.public();
+    links("anywhere", &public);
+    links("in the local network", &addrs.lan);
+    if public.is_empty() && addrs.lan.is_empty() {
         links("on this machine", &[Ipv4Addr::LOCALHOST.into()]);
     }
     if public.is_empty() {
-        let host = reach.lan.first().map_or("this machine".to_string(), IpAddr::to_string);
+        let host = addrs.lan.first().map_or("this machine".to_string(), IpAddr::to_string);
         out.push_str(&format!(
-            "\nFrom outside: forward TCP port {port} of your router to {host}, write your public\n\
-             address into {file} as public-ipv4 = \"IP\" above [secrets], and run\n\
-             mtbox access {file}\n"
+            "\nFor access from the internet: forward TCP port {port} of your router to {host},\n\
+             set public-ipv4 = \"IP\" to your public address in {file}, above [secrets],\n\
+             and run mtbox access {file}\n"
         ));
     } else {
-        out.push_str(&format!("\nFrom outside: let TCP port {port} through your firewall.\n"));
+        out.push_str(&format!(
+            "\nFor access from the internet: open TCP port {port} in your firewall.\n"
+        ));
     }
     if let Some(HttpBind::Tcp(api)) = &settings.api_bind {
         out.push_str(&format!("\nStatistics: curl http://{api}/stats\n"));
     }
-    let site = user.secret.host().escape_ascii();
+    let host = user.secret.host().escape_ascii();
     out.push_str(&format!(
-        "\nTo add a person: mtbox user add NAME --config {file}\n\
-         (strangers see {site}). All links: mtbox access {file}\n\n"
+        "\nUnauthenticated clients see {host}.\n\
+         To add a user: mtbox user add NAME --config {file}\n\
+         All links: mtbox access {file}\n\n"
     ));
     out
 }
 
-/// The file without `--config`.
+/// The default of `--config`.
 const FILE: &str = "mtbox.toml";
-/// A site that is up everywhere and that many people visit.
+/// The default of `--host`: available everywhere, with much traffic.
 const HOST: &str = "www.google.com";
 const USER: &str = "me";
-/// Where web sites are, what they use beside it, and the reference's port.
-const PORTS: &[u16] = &[443, 8443, 3128];
+const HTTPS_PORT: u16 = 443;
+/// HTTPS, its usual alternative, and the port of mtg-multi.
+const PORTS: &[u16] = &[HTTPS_PORT, 8443, 3128];
 const API_PORT: u16 = 9090;
 const ANY_PORT: u16 = 0;
 
@@ -171,11 +167,11 @@ mod tests {
     use crate::config::load;
 
     #[test]
-    fn the_first_config_loads_without_a_word() {
+    fn the_first_config_loads_without_warnings() {
         let secret = Secret::new([7; 16], b"www.google.com").unwrap();
         let (bind, api) = ("0.0.0.0:8443".parse().unwrap(), "127.0.0.1:9090".parse().unwrap());
         for api in [Some(api), None] {
-            let text = config(bind, api, &secret);
+            let text = config_text(bind, api, &secret);
             let loaded = load::load(text.as_bytes(), FILE).unwrap();
             assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
             assert_eq!(loaded.settings.users[0].name, USER);
@@ -188,10 +184,10 @@ mod tests {
     #[test]
     fn the_guide_always_has_a_link() {
         let secret = Secret::new([7; 16], b"www.google.com").unwrap();
-        let text = config("0.0.0.0:8443".parse().unwrap(), None, &secret);
+        let text = config_text("0.0.0.0:8443".parse().unwrap(), None, &secret);
         let settings = load::load(text.as_bytes(), FILE).unwrap().settings;
         let lan = vec!["192.168.1.2".parse().unwrap()];
-        for (reach, server, outside) in [
+        for (addrs, server, access) in [
             (
                 PublicAddrs::default(),
                 "127.0.0.1",
@@ -208,23 +204,23 @@ mod tests {
                     ..PublicAddrs::default()
                 },
                 "2001%3Adb8%3A%3A1",
-                "let TCP port 8443 through your firewall",
+                "open TCP port 8443 in your firewall",
             ),
         ] {
-            let text = guide(Path::new(FILE), true, &settings, &reach);
+            let text = guide(Path::new(FILE), true, &settings, &addrs);
             let link =
                 format!("tg://proxy?port=8443&secret={}&server={server}\n", secret.to_base64());
-            assert!(text.contains(&link) && text.contains(outside), "{text}");
+            assert!(text.contains(&link) && text.contains(access), "{text}");
         }
     }
 
     #[test]
-    fn a_taken_address_is_passed_over() {
+    fn an_address_in_use_is_skipped() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let local = |port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
         let port = taken.local_addr().unwrap().port();
-        let found = free([local(port), local(ANY_PORT)].into_iter()).unwrap();
+        let found = first_free([local(port), local(ANY_PORT)].into_iter()).unwrap();
         assert!(found.port() != port && found.port() != 0);
-        assert_eq!(free([local(port)].into_iter()), None);
+        assert_eq!(first_free([local(port)].into_iter()), None);
     }
 }

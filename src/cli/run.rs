@@ -1,4 +1,4 @@
-//! `mtbox run CONFIG`, and how commands find and load their config file.
+//! `mtbox run CONFIG`.
 
 use std::path::PathBuf;
 
@@ -9,27 +9,30 @@ use crate::config::load::Loaded;
 use crate::config::report::Diagnostic;
 use crate::config::settings::{LogChoice, SettingsSource};
 
-/// `--user`.
-pub const USER: Flag =
-    Flag::with_value(None, "user", "ACCOUNT", "who to be when started as root: a name or UID:GID");
+pub(super) const USER: Flag = Flag::with_value(
+    None,
+    "user",
+    "ACCOUNT",
+    "account to switch to after a start as root: a name or UID:GID",
+);
 
 /// Runs the proxy until a signal ends it.
-pub fn run(given: &ParsedArgs) -> Result<(), Failure> {
-    let path = config_file::path(given)?;
-    let log = log_flags::read(given)?;
+pub(super) fn run(args: &ParsedArgs) -> Result<(), Failure> {
+    let path = config_file::path(args)?;
+    let log = log_flags::read(args)?;
     let loaded = config_file::load(&path)?;
-    let user = given.text("user")?.map(str::to_owned);
+    let user = args.text("user")?.map(str::to_owned);
     serve(loaded, path, log, user)
 }
 
-/// Runs the proxy by a loaded file; the log begins with what there is to say about the file.
-pub fn serve(
+/// Runs the proxy with a loaded config file. The log starts with the warnings of the file.
+pub(super) fn serve(
     loaded: Loaded,
     path: PathBuf,
     log: LogChoice,
     user: Option<String>,
 ) -> Result<(), Failure> {
     let warnings = loaded.warnings.iter().map(Diagnostic::plain).collect();
-    let origin = SettingsSource { config_path: Some(path), warnings, log, user };
-    crate::daemon::run(loaded.settings, origin).map_err(Failure::error)
+    let source = SettingsSource { config_path: Some(path), warnings, log, user };
+    crate::daemon::run(loaded.settings, source).map_err(Failure::error)
 }

@@ -1,5 +1,5 @@
-//! `mtbox simple-run BIND SECRET`: the flags fill the draft that a file would fill, and the same
-//! defaults and judgements follow (spec: cli 7).
+//! `mtbox simple-run BIND SECRET`: runs the proxy without a config file. The arguments set the same
+//! partial settings as a file, so defaults and checks are the same (spec: cli 7).
 
 use std::time::Duration;
 
@@ -16,47 +16,47 @@ use crate::config::value::PREFER_IP;
 use crate::proto::secret::Secret;
 
 /// Runs the proxy until a signal ends it.
-pub fn simple_run(given: &ParsedArgs) -> Result<(), Failure> {
-    let (settings, warnings) = settings(given)?;
-    let origin =
-        SettingsSource { config_path: None, warnings, log: log_flags::read(given)?, user: None };
-    crate::daemon::run(settings, origin).map_err(Failure::error)
+pub(super) fn simple_run(args: &ParsedArgs) -> Result<(), Failure> {
+    let (settings, warnings) = settings(args)?;
+    let log = log_flags::read(args)?;
+    let source = SettingsSource { config_path: None, warnings, log, user: None };
+    crate::daemon::run(settings, source).map_err(Failure::error)
 }
 
-/// What the arguments say, and what will surprise. Malformed numbers and times are usage errors;
-/// other bad values are run-time errors, as in the reference.
-fn settings(given: &ParsedArgs) -> Result<(Settings, Vec<String>), Failure> {
+/// The settings and the warnings. As in mtg-multi, malformed numbers and times are usage errors,
+/// other invalid values are run-time errors.
+fn settings(args: &ParsedArgs) -> Result<(Settings, Vec<String>), Failure> {
     let mut warnings = Vec::new();
-    let mut draft = PartialSettings {
+    let mut partial = PartialSettings {
         fallback_on_unknown_dc: true,
         replay: Some(true),
         ..PartialSettings::default()
     };
-    let bind = addresses::socket(given.text_at(0, "BIND")?);
-    draft.binds = Some(vec![bind.map_err(|fault| Failure::error(format!("BIND: {fault}")))?]);
-    let secret = Secret::parse(given.text_at(1, "SECRET")?)
+    let bind = addresses::socket(args.text_at(0, "BIND")?);
+    partial.binds = Some(vec![bind.map_err(|fault| Failure::error(format!("BIND: {fault}")))?]);
+    let secret = Secret::parse(args.text_at(1, "SECRET")?)
         .map_err(|fault| Failure::error(format!("SECRET: {fault}")))?;
-    draft.secret = Some(LocatedSecret { secret, at: 0 });
-    draft.debug = given.is_on("debug");
-    draft.concurrency = number(given, "concurrency")?.or(Some(CONCURRENCY));
-    draft.front_port = number(given, "domain-fronting-port")?.and_then(|n| u16::try_from(n).ok());
-    draft.front_host = valid(given, "domain-fronting-host", addresses::host)?;
-    draft.timeout_tcp = positive(given, &mut warnings)?.or(Some(TIMEOUT));
-    draft.timeout_http = draft.timeout_tcp;
-    draft.replay_bytes =
-        valid(given, "antireplay-cache-size", units::bytes)?.filter(|bytes| *bytes > 0);
-    if let Some(word) = given.text("prefer-ip")? {
+    partial.secret = Some(LocatedSecret { secret, at: 0 });
+    partial.debug = args.is_on("debug");
+    partial.concurrency = number(args, "concurrency")?.or(Some(CONCURRENCY));
+    partial.front_port = number(args, "domain-fronting-port")?.and_then(|n| u16::try_from(n).ok());
+    partial.front_host = valid(args, "domain-fronting-host", addresses::host)?;
+    partial.timeout_tcp = timeout(args, &mut warnings)?.or(Some(TIMEOUT));
+    partial.timeout_http = partial.timeout_tcp;
+    partial.replay_bytes =
+        valid(args, "antireplay-cache-size", units::bytes)?.filter(|bytes| *bytes > 0);
+    if let Some(word) = args.text("prefer-ip")? {
         let choice = PREFER_IP.iter().find(|(choice, _)| choice.eq_ignore_ascii_case(word));
         let (_, set) = choice.ok_or_else(|| {
             let words: Vec<&str> = PREFER_IP.iter().map(|(choice, _)| *choice).collect();
             Failure::error(format!("--prefer-ip: unknown word; write one of {}", words.join(", ")))
         })?;
-        set(&mut draft);
+        set(&mut partial);
     }
-    outside(given, &mut draft, &mut warnings)?;
+    network_flags(args, &mut partial, &mut warnings)?;
 
     let mut report = Diagnostics::default();
-    let settings = draft.settle(&mut report);
+    let settings = partial.settle(&mut report);
     let (errors, others): (Vec<_>, Vec<_>) =
         report.into_notes().into_iter().partition(|note| note.severity == Severity::Error);
     warnings.extend(others.into_iter().map(|note| note.text));
@@ -65,41 +65,40 @@ fn settings(given: &ParsedArgs) -> Result<(Settings, Vec<String>), Failure> {
         .ok_or_else(|| Failure::Errors(errors.into_iter().map(|note| note.text).collect()))
 }
 
-/// What the flags say of the outside world.
-fn outside(
-    given: &ParsedArgs,
-    draft: &mut PartialSettings,
+fn network_flags(
+    args: &ParsedArgs,
+    partial: &mut PartialSettings,
     warnings: &mut Vec<String>,
 ) -> Result<(), Failure> {
-    for entry in given.list("socks5-proxy") {
+    for entry in args.list("socks5-proxy") {
         let route = urls::proxy(&entry)
             .map_err(|fault| Failure::error(format!("--socks5-proxy: {fault}")))?;
-        draft.routes.push(route);
+        partial.routes.push(route);
     }
-    if let Some(ip) = given.parsed("doh-ip", addresses::ip)? {
+    if let Some(ip) = args.parsed("doh-ip", addresses::ip)? {
         let server = urls::doh_at(ip);
-        draft.dns = Some(server.map_err(|fault| Failure::error(format!("--doh-ip: {fault}")))?);
+        partial.dns = Some(server.map_err(|fault| Failure::error(format!("--doh-ip: {fault}")))?);
     }
-    if valid(given, "domain-fronting-ip", addresses::ip)?.is_some() {
+    if valid(args, "domain-fronting-ip", addresses::ip)?.is_some() {
         warnings.push("--domain-fronting-ip: no effect; use --domain-fronting-host".to_string());
     }
-    draft.proxy_protocol = given.is_on("proxy-protocol-listener");
+    partial.proxy_protocol = args.is_on("proxy-protocol-listener");
     Ok(())
 }
 
-/// A value whose fault is a run-time error.
+/// As [`ParsedArgs::parsed`], but an invalid value is a run-time error.
 fn valid<T>(
-    given: &ParsedArgs,
+    args: &ParsedArgs,
     long: &str,
     parse: impl FnOnce(&str) -> Result<T, &'static str>,
 ) -> Result<Option<T>, Failure> {
-    let Some(text) = given.text(long)? else { return Ok(None) };
+    let Some(text) = args.text(long)? else { return Ok(None) };
     parse(text).map(Some).map_err(|fault| Failure::error(format!("--{long}: {fault}")))
 }
 
-/// A number up to 65535; 0 means the default. What is no number is a usage error.
-fn number(given: &ParsedArgs, long: &str) -> Result<Option<u32>, Failure> {
-    let number = given.parsed(long, |text| text.parse::<u64>().map_err(|_| "not a number"))?;
+/// A number up to 65535; 0 means the default. Text that is no number is a usage error.
+fn number(args: &ParsedArgs, long: &str) -> Result<Option<u32>, Failure> {
+    let number = args.parsed(long, |text| text.parse::<u64>().map_err(|_| "not a number"))?;
     match number {
         None | Some(0) => Ok(None),
         Some(number) => match u16::try_from(number) {
@@ -109,31 +108,41 @@ fn number(given: &ParsedArgs, long: &str) -> Result<Option<u32>, Failure> {
     }
 }
 
-fn positive(given: &ParsedArgs, warnings: &mut Vec<String>) -> Result<Option<Duration>, Failure> {
-    let time = given.parsed("timeout", units::duration)?;
+fn timeout(args: &ParsedArgs, warnings: &mut Vec<String>) -> Result<Option<Duration>, Failure> {
+    let time = args.parsed("timeout", units::duration)?;
     if time == Some(Duration::ZERO) {
-        warnings.push("--timeout: 0 is of no use here, the default (10s) holds".to_string());
+        warnings.push("--timeout: 0 is not allowed; using the default (10s)".to_string());
     }
     Ok(time.filter(|time| !time.is_zero()))
 }
 
-/// The flags of the reference, ours included.
-pub const FLAGS: &[Flag] = &[
-    Flag::switch(Some('d'), "debug", "log every connection's story too"),
-    Flag::with_value(Some('c'), "concurrency", "N", "most connections at once (8192)"),
-    Flag::with_value(Some('b'), "tcp-buffer", "SIZE", "has no effect"),
-    Flag::with_value(Some('i'), "prefer-ip", "WORD", "prefer-ipv4, prefer-ipv6, only-ipv4, .."),
-    Flag::with_value(Some('p'), "domain-fronting-port", "PORT", "where strangers go (443)"),
-    Flag::with_value(None, "domain-fronting-host", "HOST", "where they go instead of the host"),
-    Flag::with_value(None, "domain-fronting-ip", "IP", "has no effect"),
-    Flag::with_value(Some('n'), "doh-ip", "IP", "ask https://IP for names"),
-    Flag::with_value(Some('t'), "timeout", "TIME", "how long a dial or a download may take (10s)"),
-    Flag::with_value(Some('s'), "socks5-proxy", "URL", "a SOCKS5 proxy on the way to Telegram"),
+/// The flags of mtg-multi, followed by our own.
+pub(super) const FLAGS: &[Flag] = &[
+    Flag::switch(Some('d'), "debug", "log at level debug"),
+    Flag::with_value(Some('c'), "concurrency", "N", "maximum number of connections, default: 8192"),
+    Flag::with_value(Some('b'), "tcp-buffer", "SIZE", "no effect"),
+    Flag::with_value(
+        Some('i'),
+        "prefer-ip",
+        "WORD",
+        "prefer-ipv4, prefer-ipv6, only-ipv4 or only-ipv6",
+    ),
+    Flag::with_value(Some('p'), "domain-fronting-port", "PORT", "port of the front, default: 443"),
+    Flag::with_value(None, "domain-fronting-host", "HOST", "front instead of the host in SECRET"),
+    Flag::with_value(None, "domain-fronting-ip", "IP", "no effect"),
+    Flag::with_value(Some('n'), "doh-ip", "IP", "resolve names through https://IP"),
+    Flag::with_value(
+        Some('t'),
+        "timeout",
+        "TIME",
+        "time limit of connects and downloads, default: 10s",
+    ),
+    Flag::with_value(Some('s'), "socks5-proxy", "URL", "SOCKS5 proxy for connections to Telegram"),
     Flag::with_value(
         Some('a'),
         "antireplay-cache-size",
         "SIZE",
-        "most memory against replays (1MB)",
+        "memory of the anti-replay cache, default: 1MB",
     ),
     Flag::switch(None, "proxy-protocol-listener", "accept PROXY protocol headers"),
     log_flags::LEVEL,
@@ -162,7 +171,7 @@ mod tests {
     fn read(flags: &[&str]) -> Result<(Settings, Vec<String>), Failure> {
         let words = ["simple-run", "0.0.0.0:3128", SECRET].iter().chain(flags);
         match args::read(TABLE, words.map(Into::into)) {
-            Ok(Invocation::Run(_, given)) => settings(&given),
+            Ok(Invocation::Run(_, args)) => settings(&args),
             _ => panic!("{flags:?}"),
         }
     }
@@ -180,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn every_flag_is_heard_in_its_short_and_its_long_form() {
+    fn every_flag_works_in_its_short_and_its_long_form() {
         for flags in [
             &["-d", "-c", "9", "-b", "4KB", "-i", "only-ipv4", "-p8443", "-t", "3s", "-a2MB"][..],
             &[
@@ -208,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn the_flags_of_the_network_are_heard_too() {
+    fn the_network_flags_work() {
         let (settings, warnings) =
             read(&["--proxy-protocol-listener", "-s", "socks5://u:p@h", "-s", "direct"]).unwrap();
         assert_eq!(warnings, [""; 0]);
@@ -234,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_effect_is_said_and_bad_proxies_are_refused() {
+    fn flags_without_effect_cause_warnings_and_bad_proxies_are_refused() {
         let (_, warnings) = read(&["--domain-fronting-ip", "9.9.9.9", "-t0"]).unwrap();
         assert_eq!(warnings.len(), 2);
         read(&["-s", "direct,"]).unwrap();

@@ -1,20 +1,18 @@
-//! `mtbox stats CONFIG`: asks the running proxy who uses what.
+//! `mtbox stats CONFIG`: prints the connections and the traffic of the users of the running proxy.
 
+use crate::cli::admin_client::{self, AdminError};
 use crate::cli::args::ParsedArgs;
+use crate::cli::config_file;
 use crate::cli::failure::Failure;
 use crate::cli::output::print;
-use crate::cli::{admin_client, config_file};
 
-/// Prints the answer.
-pub fn stats(given: &ParsedArgs) -> Result<(), Failure> {
-    let path = config_file::path(given)?;
-    let settings = config_file::load(&path)?.settings;
-    let page = if given.is_on("json") { "/stats" } else { "/stats?text" };
-    let answer = admin_client::proxy(&settings, page).map_err(Failure::error)?;
-    if answer.status != 200 {
-        let status = answer.status;
-        return Err(Failure::error(format!("the proxy answers {status}; ask again")));
+pub(super) fn stats(args: &ParsedArgs) -> Result<(), Failure> {
+    let settings = config_file::load(&config_file::path(args)?)?.settings;
+    let page = if args.is_on("json") { "/stats" } else { "/stats?text" };
+    let reply = admin_client::get(&settings, page).map_err(Failure::error)?;
+    if reply.status != 200 {
+        return Err(Failure::error(AdminError::Status(reply.status)));
     }
-    print(&answer.body);
+    print(&reply.body);
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! `mtbox uci`: writes the config file of a router from `/etc/config`. What becomes of which option
-//! decides `config/uci`.
+//! `mtbox uci`: converts `/etc/config/mtbox` of an OpenWrt router to a config file. `config/uci`
+//! maps the options to keys.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -11,26 +11,26 @@ use crate::cli::failure::Failure;
 use crate::cli::output::report;
 use crate::config::uci::convert;
 
-/// Writes the file, if it can be used; complaints name the section and the option.
-pub fn uci(given: &ParsedArgs) -> Result<(), Failure> {
-    let package = given.text("package")?.unwrap_or(PACKAGE);
+/// Writes the file if it is valid. Diagnostics name the section and the option.
+pub(super) fn uci(args: &ParsedArgs) -> Result<(), Failure> {
+    let package = args.text("package")?.unwrap_or(PACKAGE);
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
     if package.is_empty() || !package.bytes().all(is_plain) {
         return Err(Failure::Usage("--package: write the name of a file in /etc/config".into()));
     }
-    let Some(output) = given.raw("output").map(Path::new) else {
+    let Some(output) = args.raw("output").map(Path::new) else {
         return Err(Failure::Usage("--output PATH is missing; name the file to write".into()));
     };
-    let folder = given.raw("config-dir").map_or(Path::new(FOLDER), Path::new);
-    let source = folder.join(package);
+    let directory = args.raw("config-dir").map_or(Path::new(DIRECTORY), Path::new);
+    let source = directory.join(package);
     let bytes = read(&source)
-        .map_err(|fault| Failure::Usage(format!("cannot read {}: {fault}", source.display())))?;
-    let made = convert(&bytes, &source.to_string_lossy(), package);
-    made.warnings.iter().for_each(|text| report(&["warning: ", text].concat()));
-    made.errors.iter().for_each(|text| report(text));
-    let toml = made.toml.ok_or(Failure::Reported)?;
+        .map_err(|e| Failure::Usage(format!("cannot read {}: {e}", source.display())))?;
+    let converted = convert(&bytes, &source.to_string_lossy(), package);
+    converted.warnings.iter().for_each(|text| report(&["warning: ", text].concat()));
+    converted.errors.iter().for_each(|text| report(text));
+    let toml = converted.toml.ok_or(Failure::Reported)?;
     atomic_file::put(output, &toml)
-        .map_err(|why| Failure::error(format!("{}: {why}", output.display())))
+        .map_err(|e| Failure::error(format!("{}: {e}", output.display())))
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
@@ -42,17 +42,15 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
-/// For the help.
-pub const FLAGS: &[Flag] = &[
-    Flag::with_value(None, "package", "NAME", "the file in that folder, mtbox if not given"),
-    Flag::with_value(None, "config-dir", "DIR", "the folder, /etc/config if not given"),
-    Flag::with_value(None, "output", "PATH", "the file to write"),
+pub(super) const FLAGS: &[Flag] = &[
+    Flag::with_value(None, "package", "NAME", "name of the UCI file, default: mtbox"),
+    Flag::with_value(None, "config-dir", "DIR", "directory of the UCI file, default: /etc/config"),
+    Flag::with_value(None, "output", "PATH", "file to write; required"),
 ];
-/// What is true beyond the flags.
-pub const NOTES: &str = "\
-An option is called as its key, with _ for . and -; each section of type user is a user.
-Exit code: 0 = written, or the same already, 1 = it cannot be used, 2 = it cannot be read.";
+pub(super) const NOTES: &str = "\
+Options have the names of the keys, with _ for . and -. Each section of type user is a user.
+Exit code: 0 = the file is written or unchanged, 1 = invalid options, 2 = input cannot be read.";
 const PACKAGE: &str = "mtbox";
-const FOLDER: &str = "/etc/config";
-/// Most that a file may have, in bytes.
+const DIRECTORY: &str = "/etc/config";
+/// In bytes.
 const FILE_MAX: u64 = 256 << 10;

@@ -1,5 +1,5 @@
-//! `mtbox user …`: changes to the people of a config file, in place (D12). `cli/file.rs` replaces
-//! the file, `tell.rs` tells the running proxy; what changes in the text decides `config/edit.rs`.
+//! `mtbox user …`: edits the users of a config file in place (D12). `config/edit.rs` changes the
+//! text, `atomic_file.rs` replaces the file, `user/notify.rs` reloads the running proxy.
 
 mod notify;
 
@@ -7,12 +7,13 @@ use std::ffi::OsStr;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
+use crate::cli::access::{self, LinkFormat};
 use crate::cli::args::{Flag, ParsedArgs};
 use crate::cli::failure::Failure;
 use crate::cli::json::Json;
 use crate::cli::output::{print, report};
 use crate::cli::public_addrs::{AddressFlags, PublicAddrs};
-use crate::cli::{access, atomic_file, config_file, generate_secret, qr};
+use crate::cli::{atomic_file, config_file, generate_secret, qr};
 use crate::config::edit::{self, Edit};
 use crate::config::load;
 use crate::config::report::Severity;
@@ -20,61 +21,51 @@ use crate::config::settings::{Settings, UserSettings};
 use crate::config::uci::mapping::MADE_FROM;
 use crate::io::ifaces;
 
-/// `mtbox user add NAME`.
-pub fn add(given: &ParsedArgs) -> Result<(), Failure> {
-    let (path, name) = (to_change(given)?, given.text_at(0, "NAME")?);
-    let host = match given.text("host")? {
+pub(super) fn add(args: &ParsedArgs) -> Result<(), Failure> {
+    let (path, name) = (editable_path(args)?, args.text_at(0, "NAME")?);
+    let host = match args.text("host")? {
         Some(host) => host.to_owned(),
-        None => usual_host(&path)?,
+        None => default_host(&path)?,
     };
-    let secret = generate_secret::fresh(&host)?;
-    if let Some(doubt) = generate_secret::doubt(&host) {
-        report(&format!("warning: {doubt}"));
-    }
-    let settings = change(&path, Edit::Add(name, &secret.to_base64()))?;
-    say_links(given, settings.as_ref(), name, "Added");
-    notify::tell(settings.as_ref());
+    let secret = generate_secret::generate(&host)?;
+    let settings = edit_file(&path, Edit::Add(name, &secret.to_base64()))?;
+    print_links(args, settings.as_ref(), name, "Added");
+    notify::reload(settings.as_ref());
     Ok(())
 }
 
-/// `mtbox user remove NAME`.
-pub fn remove(given: &ParsedArgs) -> Result<(), Failure> {
-    plainly(given, Edit::Remove, "Removed")
+pub(super) fn remove(args: &ParsedArgs) -> Result<(), Failure> {
+    edit_and_confirm(args, Edit::Remove, "Removed")
 }
 
-/// `mtbox user rotate NAME`.
-pub fn rotate(given: &ParsedArgs) -> Result<(), Failure> {
-    let (path, name) = (to_change(given)?, given.text_at(0, "NAME")?);
-    let host = match given.text("host")? {
+pub(super) fn rotate(args: &ParsedArgs) -> Result<(), Failure> {
+    let (path, name) = (editable_path(args)?, args.text_at(0, "NAME")?);
+    let host = match args.text("host")? {
         Some(host) => host.to_owned(),
         None => host_of(&path, name)?,
     };
-    let secret = generate_secret::fresh(&host)?;
-    let settings = change(&path, Edit::Rotate(name, &secret.to_base64()))?;
-    say_links(given, settings.as_ref(), name, "Another secret for");
-    notify::tell(settings.as_ref());
+    let secret = generate_secret::random_secret(&host)?;
+    let settings = edit_file(&path, Edit::Rotate(name, &secret.to_base64()))?;
+    print_links(args, settings.as_ref(), name, "New secret for");
+    notify::reload(settings.as_ref());
     Ok(())
 }
 
-/// `mtbox user disable NAME`.
-pub fn disable(given: &ParsedArgs) -> Result<(), Failure> {
-    plainly(given, Edit::Disable, "Disabled")
+pub(super) fn disable(args: &ParsedArgs) -> Result<(), Failure> {
+    edit_and_confirm(args, Edit::Disable, "Disabled")
 }
 
-/// `mtbox user enable NAME`.
-pub fn enable(given: &ParsedArgs) -> Result<(), Failure> {
-    plainly(given, Edit::Enable, "Enabled")
+pub(super) fn enable(args: &ParsedArgs) -> Result<(), Failure> {
+    edit_and_confirm(args, Edit::Enable, "Enabled")
 }
 
-/// `mtbox user list`.
-pub fn list(given: &ParsedArgs) -> Result<(), Failure> {
-    let settings = config_file::load(&config_path(given)?)?.settings;
-    let host = |user: &UserSettings| String::from_utf8_lossy(user.secret.host()).into_owned();
-    if given.is_on("json") {
+pub(super) fn list(args: &ParsedArgs) -> Result<(), Failure> {
+    let settings = config_file::load(&config_path(args)?)?.settings;
+    if args.is_on("json") {
         let user = |user: &UserSettings| {
             Json::object([
                 ("name", Json::text(&user.name)),
-                ("host", Json::text(host(user))),
+                ("host", Json::text(host_text(user))),
                 ("enabled", Json::Bool(user.enabled)),
             ])
         };
@@ -83,144 +74,160 @@ pub fn list(given: &ParsedArgs) -> Result<(), Failure> {
     }
     let width = settings.users.iter().map(|user| user.name.chars().count()).max().unwrap_or(0);
     for user in &settings.users {
-        let off = if user.enabled { "" } else { "  disabled" };
-        print(&format!("{:width$}  {}{off}\n", shown(&user.name), host(user)));
+        let state = if user.enabled { "" } else { "  disabled" };
+        print(&format!("{:width$}  {}{state}\n", printable(&user.name), host_text(user)));
     }
     Ok(())
 }
 
-/// A change after which there is nothing more to show.
-fn plainly<'a>(
-    given: &'a ParsedArgs,
+/// For edits without new links.
+fn edit_and_confirm<'a>(
+    args: &'a ParsedArgs,
     edit: impl FnOnce(&'a str) -> Edit<'a>,
     done: &str,
 ) -> Result<(), Failure> {
-    let (path, name) = (to_change(given)?, given.text_at(0, "NAME")?);
-    let settings = change(&path, edit(name))?;
-    print(&format!("{done} {}.\n", shown(name)));
-    notify::tell(settings.as_ref());
+    let (path, name) = (editable_path(args)?, args.text_at(0, "NAME")?);
+    let settings = edit_file(&path, edit(name))?;
+    print(&format!("{done} {}.\n", printable(name)));
+    notify::reload(settings.as_ref());
     Ok(())
 }
 
-/// Changes the file, if it is no worse than before. Gives back what it says now, if it can be
-/// used.
-fn change(path: &Path, edit: Edit<'_>) -> Result<Option<Settings>, Failure> {
-    let trouble = |why: String| Failure::error(format!("{}: {why}", path.display()));
-    let before = atomic_file::read(path).map_err(trouble)?;
-    let after = edit::apply(&before, edit).map_err(trouble)?;
-    let faults = |text: &str| match load::load(text.as_bytes(), &path.to_string_lossy()) {
-        Ok(loaded) => Ok(loaded.settings),
-        Err(complaints) => {
-            let errors = complaints.into_iter().filter(|one| one.severity == Severity::Error);
-            Err(errors.map(|one| one.text).collect::<Vec<String>>())
-        }
-    };
-    let settings = match faults(&after) {
+/// Edits the file. Refuses an edit that adds errors; an edit of a file that already has errors is
+/// allowed, since a first config grows step by step. Returns the new settings if the file is valid.
+fn edit_file(path: &Path, edit: Edit<'_>) -> Result<Option<Settings>, Failure> {
+    let failed = |cause: String| Failure::error(format!("{}: {cause}", path.display()));
+    let before = atomic_file::read(path).map_err(|e| failed(e.to_string()))?;
+    let after = edit::apply(&before, edit).map_err(|e| failed(e.to_string()))?;
+    let settings = match load_text(path, &after) {
         Ok(settings) => Some(settings),
-        Err(new) => {
-            let old = faults(&before).err().unwrap_or_default();
-            if let Some(worse) = new.iter().find(|fault| !old.contains(fault)) {
-                return Err(trouble(worse.clone()));
+        Err(errors) => {
+            let old_errors = load_text(path, &before).err().unwrap_or_default();
+            if let Some(new_error) = errors.iter().find(|error| !old_errors.contains(error)) {
+                return Err(failed(new_error.clone()));
             }
-            report(&format!("warning: {} cannot be used yet: {}", path.display(), new.join("; ")));
+            report(&format!(
+                "warning: {} cannot be used yet: {}",
+                path.display(),
+                errors.join("; ")
+            ));
             None
         }
     };
-    atomic_file::replace(path, &before, &after).map_err(trouble)?;
+    atomic_file::replace(path, &before, &after).map_err(|e| failed(e.to_string()))?;
     Ok(settings)
 }
 
-/// The links of a user who has a new secret, and the first one as a picture on a terminal.
-fn say_links(given: &ParsedArgs, settings: Option<&Settings>, name: &str, done: &str) {
+/// The settings, or the texts of the errors without their positions, which an edit moves.
+fn load_text(path: &Path, text: &str) -> Result<Settings, Vec<String>> {
+    match load::load(text.as_bytes(), &path.to_string_lossy()) {
+        Ok(loaded) => Ok(loaded.settings),
+        Err(diagnostics) => {
+            let errors = diagnostics.into_iter().filter(|one| one.severity == Severity::Error);
+            Err(errors.map(|one| one.text).collect())
+        }
+    }
+}
+
+/// Prints the links of a user with a new secret. On a terminal or with `--qr`, draws the first one.
+fn print_links(args: &ParsedArgs, settings: Option<&Settings>, name: &str, done: &str) {
     let Some(settings) = settings else { return };
     let Some(user) = settings.users.iter().find(|user| user.name == name) else { return };
-    let reach = PublicAddrs::of(settings, AddressFlags::default(), &ifaces::addresses());
+    let addrs = PublicAddrs::of(settings, AddressFlags::default(), &ifaces::addresses());
     let port = settings.binds.first().map_or(0, |bind| bind.port());
-    print(&format!("{done} {}.\n", shown(name)));
-    let links = access::plain_links(user, &reach, port, false);
+    print(&format!("{done} {}.\n", printable(name)));
+    let links = access::links(user, &addrs, LinkFormat { port, hex: false });
     for link in &links {
         print(&format!("{link}\n"));
     }
-    let wants = given.is_on("qr") || std::io::stdout().is_terminal() && !given.is_on("no-qr");
-    match links.first().filter(|_| wants).map(|link| qr::draw(link)) {
-        Some(Ok(picture)) => print(&picture),
-        Some(Err(why)) if given.is_on("qr") => report(why),
+    let draws = args.is_on("qr") || std::io::stdout().is_terminal() && !args.is_on("no-qr");
+    match links.first().filter(|_| draws).map(|link| qr::draw(link)) {
+        Some(Ok(code)) => print(&code),
+        Some(Err(fault)) if args.is_on("qr") => report(fault),
         _ => {}
     }
-    if reach.public().is_empty() {
+    if addrs.public().is_empty() {
         report(
-            "no public address is known, so this link works at home only; set public-ipv4 in \
-             the file, or see mtbox access --help",
+            "no public address is known, so the link works in the local network only; set \
+             public-ipv4 in the config, or see mtbox access --help",
         );
     }
 }
 
-/// The file to change, unless it is made from another one: then a change would soon be lost.
-fn to_change(given: &ParsedArgs) -> Result<PathBuf, Failure> {
-    let path = config_path(given)?;
+/// The config file, unless it is generated from another file: then the edit would be overwritten.
+fn editable_path(args: &ParsedArgs) -> Result<PathBuf, Failure> {
+    let path = config_path(args)?;
     let text = atomic_file::read(&path).unwrap_or_default();
-    let first = text.lines().next().and_then(|line| line.strip_prefix(MADE_FROM));
-    match first.and_then(|first| first.split_once(" by ")) {
+    let header = text.lines().next().and_then(|line| line.strip_prefix(MADE_FROM));
+    match header.and_then(|header| header.split_once(" by ")) {
         None => Ok(path),
         Some((source, _)) => Err(Failure::error(format!(
-            "{}: made from {source}, so change that one: uci set mtbox.NAME=user, then uci commit",
+            "{}: generated from {source}, so change that file: uci set mtbox.NAME=user, then uci \
+             commit",
             path.display()
         ))),
     }
 }
 
-/// The file that is meant.
-fn config_path(given: &ParsedArgs) -> Result<PathBuf, Failure> {
-    if let Some(path) = given.raw("config") {
-        return Ok(config_file::expanded(path));
+/// The value of `--config`, or the first default path that exists.
+fn config_path(args: &ParsedArgs) -> Result<PathBuf, Failure> {
+    if let Some(path) = args.raw("config") {
+        return Ok(config_file::expand_home(path));
     }
-    let usual = FILES.iter().map(|path| config_file::expanded(OsStr::new(path)));
-    usual.into_iter().find(|path| path.is_file()).ok_or_else(|| {
-        Failure::Usage(format!("no {}; name the file with --config PATH", FILES.join(" and no ")))
+    let defaults = DEFAULT_PATHS.iter().map(|path| config_file::expand_home(OsStr::new(path)));
+    defaults.into_iter().find(|path| path.is_file()).ok_or_else(|| {
+        let paths = DEFAULT_PATHS.join(" and no ");
+        Failure::Usage(format!("no {paths}; name the file with --config PATH"))
     })
 }
 
-/// The host that a new user gets: the first user's.
-fn usual_host(path: &Path) -> Result<String, Failure> {
-    let text = atomic_file::read(path)
-        .map_err(|why| Failure::error(format!("{}: {why}", path.display())))?;
-    let loaded = load::load(text.as_bytes(), &path.to_string_lossy());
-    let first = loaded.ok().and_then(|loaded| loaded.settings.users.into_iter().next());
-    match first {
-        Some(user) => Ok(String::from_utf8_lossy(user.secret.host()).into_owned()),
-        None => Err(Failure::Usage("nobody is there yet, so name the site with --host".to_owned())),
+/// The host of a new user: that of the first user.
+fn default_host(path: &Path) -> Result<String, Failure> {
+    let text =
+        atomic_file::read(path).map_err(|e| Failure::error(format!("{}: {e}", path.display())))?;
+    let settings = load_text(path, &text).ok();
+    match settings.as_ref().and_then(|settings| settings.users.first()) {
+        Some(user) => Ok(host_text(user)),
+        None => Err(Failure::Usage(
+            "the config has no user to copy the host from; name a web site with --host".to_owned(),
+        )),
     }
 }
 
-/// The host that a user has.
 fn host_of(path: &Path, name: &str) -> Result<String, Failure> {
     let settings = config_file::load(path)?.settings;
     let user = settings.users.iter().find(|user| user.name == name);
-    let host = user.map(|user| String::from_utf8_lossy(user.secret.host()).into_owned());
-    host.ok_or_else(|| Failure::error(format!("no user is called {name:?}")))
+    user.map(host_text).ok_or_else(|| Failure::error(format!("no user is called {name:?}")))
 }
 
-/// A name on a terminal.
-fn shown(name: &str) -> String {
+fn host_text(user: &UserSettings) -> String {
+    String::from_utf8_lossy(user.secret.host()).into_owned()
+}
+
+/// A name without control characters, which could change the terminal.
+fn printable(name: &str) -> String {
     name.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
-/// Which config is meant where none is named: the first of these that is there.
-pub const FILES: &[&str] = &["mtbox.toml", "/etc/mtbox/mtbox.toml"];
-/// Which file.
-pub const CONFIG: Flag = Flag::with_value(
+/// Without `--config`, the first of these files that exists.
+pub const DEFAULT_PATHS: &[&str] = &["mtbox.toml", "/etc/mtbox/mtbox.toml"];
+pub(super) const CONFIG: Flag = Flag::with_value(
     None,
     "config",
     "PATH",
-    "the file, mtbox.toml or /etc/mtbox/mtbox.toml if not given",
+    "config file, default: mtbox.toml, or else /etc/mtbox/mtbox.toml",
 );
-/// For those who get a secret.
-pub const ADD: &[Flag] = &[
-    Flag::with_value(None, "host", "NAME", "site that strangers see, if not the usual one"),
-    Flag::switch(None, "qr", "draw the link as a QR code, also where nobody looks"),
-    Flag::switch(None, "no-qr", "do not draw it"),
+/// The flags of commands that print a new link.
+pub(super) const LINK_FLAGS: &[Flag] = &[
+    Flag::with_value(
+        None,
+        "host",
+        "NAME",
+        "web site that unauthenticated clients see, default: as before or as the first user's",
+    ),
+    Flag::switch(None, "qr", "print the link as a QR code, even if stdout is not a terminal"),
+    Flag::switch(None, "no-qr", "do not print a QR code"),
     CONFIG,
 ];
-/// What is true of all changes.
-pub const NOTES: &str =
-    "Changes only the lines concerned, and tells the running proxy (pid-file) or says how to.";
+pub(super) const NOTES: &str = "Changes only the lines of the user. Reloads the running proxy if \
+the config has a pid-file; otherwise\nprints the command that reloads it.";

@@ -1,5 +1,5 @@
-//! `mtbox doctor`: every check well and ill, exit codes, JSON, and what must never be said. The
-//! sites have a file of their own, `doctor_sites.rs`, and so has the prober.
+//! `mtbox doctor`: every check with and without a problem, exit codes, JSON, and no secrets in the
+//! output. The fronts are in `doctor_sites.rs`, `--as-censor` is in `doctor_as_censor.rs`.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use crate::support::authority::Authority;
 use crate::support::dc::{Dc, res_pq};
-use crate::support::doctor::{examine, examine_file, folder, modern_site, run, time_server};
+use crate::support::doctor::{examine, examine_file, folder, hybrid_server, run, time_server};
 use crate::support::hello::Secret;
 use crate::support::names::NameServer;
 use crate::support::program;
@@ -16,14 +16,14 @@ use crate::support::socks::{Manners, Socks};
 use crate::support::stage::HOST;
 use crate::support::web::Web;
 
-/// An address where nobody listens.
+/// An address without a listener.
 fn nowhere() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], free_port()))
 }
 
-/// One user, everything within this machine, nobody asked for our address.
-fn config(dc: SocketAddr, site: SocketAddr) -> Config {
-    Config::new(dc, site)
+/// One user, all servers on this machine, no query for the public address.
+fn config(dc: SocketAddr, front: SocketAddr) -> Config {
+    Config::new(dc, front)
         .user("alice", &Secret::new("127.0.0.1"))
         .set("", "public-ipv4", "\"127.0.0.1\"")
         .set("", "prefer-ip", "\"prefer-ipv4\"")
@@ -31,13 +31,13 @@ fn config(dc: SocketAddr, site: SocketAddr) -> Config {
 }
 
 #[test]
-fn all_is_well_and_the_doctor_leaves_with_zero() {
+fn without_a_problem_the_exit_code_is_0() {
     let authority = Authority::new();
-    let site = modern_site(authority.server(&[HOST]));
+    let front = hybrid_server(authority.server(&[HOST]));
     let names = NameServer::listen(|question| question.lead_to([127, 0, 0, 1].into()).say());
     let socks = Socks::listen(Manners::default());
     let folder = folder("well");
-    let mut config = Config::new(Dc::honest(), site)
+    let mut config = Config::new(Dc::honest(), front)
         .user("alice", &Secret::new(HOST))
         .set("", "public-ipv4", "\"127.0.0.1\"")
         .set("", "prefer-ip", "\"prefer-ipv4\"")
@@ -60,7 +60,7 @@ fn all_is_well_and_the_doctor_leaves_with_zero() {
         report.has("proxy", "ok", &format!("DC {dc} (rpc "));
     }
     report.has("clock", "ok", "tolerance is 2m");
-    report.has("sni-dns", "ok", "front.example leads to 127.0.0.1");
+    report.has("sni-dns", "ok", "front.example resolves to 127.0.0.1");
     report.has(
         "fronting",
         "ok",
@@ -72,13 +72,13 @@ fn all_is_well_and_the_doctor_leaves_with_zero() {
     if cfg!(feature = "tls") {
         report.has("fronting", "ok", "front.example: the certificate is valid");
     } else {
-        report.has("fronting", "skipped", "certificate not looked at");
+        report.has("fronting", "skipped", "certificate not checked");
     }
 }
 
-/// The titles and signs of the reference, in its order, and the same content in JSON.
+/// The titles and signs of mtg-multi in its order, and the same content in JSON.
 #[test]
-fn sections_stand_in_the_order_of_the_reference_and_lines_have_its_signs() {
+fn sections_have_the_order_and_findings_the_signs_of_mtg_multi() {
     let socks = Socks::listen(Manners::default());
     let proxies = format!("[{:?}, \"direct\"]", socks.url());
     let dc = Dc::answering(|_| Vec::new());
@@ -96,22 +96,23 @@ fn sections_stand_in_the_order_of_the_reference_and_lines_have_its_signs() {
         "Validate SNI-DNS match",
     ];
     assert_eq!(titles[..want.len()], want);
-    let told: Vec<&str> = text.lines().filter(|line| line.starts_with("  ")).collect();
+    let findings: Vec<&str> = text.lines().filter(|line| line.starts_with("  ")).collect();
     let signs = ["  ✅ ", "  ⚠️ ", "  ❌ ", "  ‼️ ", "  ⏭ ", "     → "];
-    assert!(told.iter().all(|line| signs.iter().any(|sign| line.starts_with(sign))), "{told:#?}");
+    let has_sign = |line: &&str| signs.iter().any(|sign| line.starts_with(sign));
+    assert!(findings.iter().all(has_sign), "{findings:#?}");
     let sections = report.json["checks"].as_array().expect("sections");
     let same: Vec<&str> = sections.iter().map(|s| s["title"].as_str().expect("a title")).collect();
     assert_eq!(same, titles);
     for result in report.others(&[]) {
         let line = result["text"].as_str().expect("a text");
         assert!(text.contains(line), "{line}");
-        let is_ill = ["failed", "warning", "could-not-run"].iter().any(|v| result["verdict"] == *v);
-        assert!(!is_ill || result["remedy"].is_string(), "no remedy: {line}");
+        let is_bad = ["failed", "warning", "could-not-run"].iter().any(|v| result["verdict"] == *v);
+        assert!(!is_bad || result["remedy"].is_string(), "no remedy: {line}");
     }
 }
 
 #[test]
-fn whoever_is_no_data_centre_is_told_from_one() {
+fn other_servers_are_told_from_data_centres() {
     let refusal = |_| [&4u32.to_le_bytes()[..], &(-404i32).to_le_bytes()].concat();
     for (dc, words) in [
         (Dc::answering(|_| res_pq([7; 16])), "the answer is to another question"),
@@ -131,7 +132,7 @@ fn whoever_is_no_data_centre_is_told_from_one() {
 }
 
 #[test]
-fn a_data_centre_is_well_when_one_of_its_addresses_answers() {
+fn a_data_centre_is_reachable_if_one_of_its_addresses_answers() {
     let (dead, dc) = (nowhere(), Dc::honest());
     let both = format!("[\"{dead}\", \"{dc}\"]");
     let report = examine(&config(dc, nowhere()).set("telegram.dc-overrides", "4", &both), &[]);
@@ -141,11 +142,11 @@ fn a_data_centre_is_well_when_one_of_its_addresses_answers() {
     assert!(result["addresses"][0]["error"].is_string(), "{result}");
     assert!(result["addresses"][1]["rpc_us"].is_u64(), "{result}");
     let skipped = examine(&config(dead, nowhere()), &["--skip-native-check"]);
-    assert_eq!(skipped.lines("native"), ["skipped: not wanted (--skip-native-check)"]);
+    assert_eq!(skipped.lines("native"), ["skipped: turned off by --skip-native-check"]);
 }
 
 #[test]
-fn each_proxy_is_asked_alone_and_by_its_own_way() {
+fn each_proxy_is_checked_separately() {
     let dc = Dc::honest();
     let good = Socks::listen(Manners::default());
     let bad = Socks::listen(Manners { refuse: Some(5), ..Manners::default() });
@@ -160,10 +161,10 @@ fn each_proxy_is_asked_alone_and_by_its_own_way() {
     assert!(good.goals().iter().all(|goal| *goal == dc.to_string()), "{:?}", good.goals());
 }
 
-/// Gotcha E8: the reference prints proxy URLs with their passwords.
+/// Gotcha E8: mtg-multi prints proxy URLs with their passwords.
 #[test]
 fn no_key_and_no_password_is_ever_said() {
-    let password = Some(("somebody", "hunter2hunter2"));
+    let password = Some(("proxyuser", "hunter2hunter2"));
     let socks = Socks::listen(Manners { password, ..Manners::default() });
     let secret = Secret::new(HOST);
     let list = format!("http://reader:opensesame@{}/list-with-a-token", nowhere());
@@ -186,11 +187,11 @@ fn no_key_and_no_password_is_ever_said() {
         all.push_str(&run(&file, flags).1);
     }
     let _ = fs::remove_file(file);
-    assert!(all.contains("DC 203 (rpc "), "the proxy took the password: {all}");
+    assert!(all.contains("DC 203 (rpc "), "the proxy accepted the password: {all}");
     let key: String = secret.key.iter().map(|byte| format!("{byte:02x}")).collect();
     let words = [
         "hunter2",
-        "somebody",
+        "proxyuser",
         "swordfish",
         "opensesame",
         "reader",
@@ -205,12 +206,12 @@ fn no_key_and_no_password_is_ever_said() {
     }
 }
 
-/// Gotcha E10: warnings made the reference leave as if something had failed.
+/// Gotcha E10: mtg-multi exits with 1 for a warning.
 #[test]
 fn warnings_alone_leave_with_two_and_old_names_are_warnings() {
     let authority = Authority::new();
-    let site = modern_site(authority.server(&["127.0.0.1"]));
-    let mut config = config(Dc::honest(), site).set("", "domain-fronting-port", "443");
+    let front = hybrid_server(authority.server(&["127.0.0.1"]));
+    let mut config = config(Dc::honest(), front).set("", "domain-fronting-port", "443");
     if cfg!(feature = "tls") {
         config = config.set("network", "ca-file", &authority.quoted());
     }
@@ -233,8 +234,8 @@ fn the_clock_is_compared_only_on_request_and_by_tenths_of_the_tolerance() {
     check(60_000).has("clock", "warning", "tolerance is 1m 40s");
     check(80_000).has("clock", "failed", "time drift is ");
     check(-4_000_000).has("clock", "failed", "time drift is -");
-    let nobody = nowhere().to_string();
-    let report = examine(&config, &["--skip-native-check", "--ntp-server", &nobody]);
+    let silent = nowhere().to_string();
+    let report = examine(&config, &["--skip-native-check", "--ntp-server", &silent]);
     report.has("clock", "could-not-run", "time server 127.0.0.1:");
     let report = examine(&config, &["--skip-native-check"]);
     report.has("clock", "skipped", "not compared with a time server");
@@ -250,7 +251,7 @@ fn lists_and_files_that_cannot_be_used_are_named() {
         false => out.write_all(b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n"),
     });
     let (there, gone) = (web.url("/there"), web.url("/gone"));
-    // What the loader cannot know: a file that gives nothing.
+    // The loader does not open the file. A pipe without a writer would block.
     let pipe = folder.join("pipe.netset");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
     let config = config(nowhere(), nowhere())
@@ -262,21 +263,21 @@ fn lists_and_files_that_cannot_be_used_are_named() {
         .set("", "pid-file", "\"/proc/nowhere/mtbox.pid\"")
         .set("", "state-file", &format!("{:?}", folder.join("mtbox.state")));
     let report = examine(&config, &["--skip-native-check"]);
-    report.has("lists", "ok", "good.netset can be read");
+    report.has("lists", "ok", "good.netset is readable");
     report.has("lists", "failed", "pipe.netset: not a file");
     report.has("lists", "ok", "allowlist: http://127.0.0.1:");
     report.has("lists", "failed", "the server says 404");
     report.has("files", "failed", "defense.cache-dir: ");
     report.has("files", "failed", "pid-file: /proc/nowhere/mtbox.pid");
     report.has("files", "ok", "state-file: ");
-    assert!(!folder.join("mtbox.state").exists(), "nothing is made");
+    assert!(!folder.join("mtbox.state").exists(), "nothing is written");
     fs::remove_dir_all(folder).expect("the folder");
 }
 
 #[test]
 fn listeners_that_are_free_taken_or_somebody_elses_are_told_apart() {
     let free = examine(&config(nowhere(), nowhere()), &["--skip-native-check"]);
-    free.has("listeners", "ok", "is free; mtbox does not run now");
+    free.has("listeners", "ok", "is free; mtbox is not running");
     free.has("listeners", "ok", "api-bind-to: 127.0.0.1:");
     let other = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = other.local_addr().expect("an address").port();
@@ -293,7 +294,7 @@ fn listeners_that_are_free_taken_or_somebody_elses_are_told_apart() {
 }
 
 #[test]
-fn limits_and_a_family_without_a_way_out_are_warned_of() {
+fn low_limits_and_a_family_without_a_route_cause_warnings() {
     let config = config(nowhere(), nowhere())
         .set("", "concurrency", "60000")
         .set("network", "bind-address", "[\"127.0.0.1\"]")
@@ -305,6 +306,6 @@ fn limits_and_a_family_without_a_way_out_are_warned_of() {
     shell.arg("doctor").arg(&file).arg("--skip-native-check");
     let text = String::from_utf8(shell.output().expect("a shell").stdout).expect("UTF-8");
     let _ = fs::remove_file(file);
-    assert!(text.contains("⚠️ 64 open files carry 24 of 60000 sessions"), "{text}");
-    assert!(text.contains("⚠️ no way out over IPv6: "), "{text}");
+    assert!(text.contains("⚠️ 64 open files allow 24 of 60000 sessions"), "{text}");
+    assert!(text.contains("⚠️ no route to Telegram over IPv6: "), "{text}");
 }

@@ -1,5 +1,5 @@
-//! `mtbox doctor --as-censor`: the prober finds nothing at the proxy, and something at whatever
-//! else stands in front of the site.
+//! `mtbox doctor --as-censor`: finds no difference between the proxy and its front, and finds the
+//! differences of other servers.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
@@ -15,32 +15,29 @@ use crate::support::web::Web;
 
 const FLAGS: &[&str] = &["--as-censor"];
 
-fn config(site: SocketAddr) -> Config {
-    let config = Config::new(Dc::listen().addr, site).user("alice", &Secret::new(HOST));
+fn config(front: SocketAddr) -> Config {
+    let config = Config::new(Dc::listen().addr, front).user("alice", &Secret::new(HOST));
     config.set("network.timeout", "handshake", "\"2s\"").set("network", "public-ip-url", "\"\"")
 }
 
 #[test]
-fn nothing_tells_the_proxy_from_its_site() {
-    let site = Site::listen(&[HOST, "elsewhere.example"]);
-    let proxy = config(site.addr).start();
+fn the_proxy_does_not_differ_from_its_front() {
+    let front = Site::listen(&[HOST, "elsewhere.example"]);
+    let proxy = config(front.addr).start();
     let files = proxy.files();
     let report = examine_file(proxy.file(), FLAGS);
     assert_eq!(report.code, 0, "{}", report.json);
     let [only] = report.results("as-censor").try_into().expect("one line");
     assert!(only["openings"].as_u64().is_some_and(|count| count >= 40), "{only}");
-    assert!(
-        only["remedy"].is_null(),
-        "the site is another machine as far as anybody knows: {only}"
-    );
-    assert_eq!(report.json["checks"].as_array().map(Vec::len), Some(1), "nothing else is done");
+    assert!(only["remedy"].is_null(), "the front seems to be another machine: {only}");
+    assert_eq!(report.json["checks"].as_array().map(Vec::len), Some(1), "no other check runs");
     proxy.wait_for_rest(files);
 }
 
-/// Behind a router that translates addresses, only the outside knows that the site's name leads
-/// back here. Compared with itself the proxy would always be well.
+/// Behind NAT, only the public address shows that the front is this proxy. Compared with itself the
+/// proxy would always pass.
 #[test]
-fn a_site_that_is_the_proxy_itself_is_no_measure_though_only_the_outside_knows() {
+fn a_front_behind_nat_that_is_the_proxy_itself_is_not_compared() {
     let web = Web::plain(|_, out| {
         out.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n127.0.0.2")
     });
@@ -54,21 +51,24 @@ fn a_site_that_is_the_proxy_itself_is_no_measure_though_only_the_outside_knows()
     assert_eq!((report.code, report.results("as-censor").len()), (1, 1), "{}", report.json);
 }
 
-/// A port that a router forwards looks like a site on another port, and nothing here shows it.
+/// A forwarded port of the router may lead to the proxy, and nothing on this machine shows it.
 #[test]
-fn a_likeness_to_our_own_address_is_told_with_a_caution() {
-    let site = Site::listen(&[HOST, "elsewhere.example"]);
-    let proxy = config(site.addr).set("", "public-ipv4", "\"127.0.0.1\"").start();
+fn a_front_with_our_public_address_passes_with_a_remedy() {
+    let front = Site::listen(&[HOST, "elsewhere.example"]);
+    let proxy = config(front.addr).set("", "public-ipv4", "\"127.0.0.1\"").start();
     let report = examine_file(proxy.file(), FLAGS);
     let [only] = report.results("as-censor").try_into().expect("one line");
     assert_eq!((report.code, &only["verdict"]), (0, &"ok".into()), "{only}");
-    assert!(only["remedy"].as_str().is_some_and(|text| text.contains("our own address")), "{only}");
+    assert!(
+        only["remedy"].as_str().is_some_and(|text| text.contains("public address of this machine")),
+        "{only}"
+    );
 }
 
-/// A server that greets everybody, and one that hangs up on everybody.
+/// The other server sends a banner to every client.
 #[test]
-fn whoever_answers_otherwise_is_told_from_the_site_with_what_was_seen() {
-    let site = Site::listen(&[HOST, "elsewhere.example"]);
+fn the_differences_of_another_server_are_reported_with_the_observations() {
+    let front = Site::listen(&[HOST, "elsewhere.example"]);
     let other = TcpListener::bind("127.0.0.1:0").expect("a port");
     let target = other.local_addr().expect("an address").to_string();
     thread::spawn(move || {
@@ -76,19 +76,19 @@ fn whoever_answers_otherwise_is_told_from_the_site_with_what_was_seen() {
             let _ = stream.write_all(b"SSH-2.0-OpenSSH_9.6\r\n");
         }
     });
-    let report = examine(&config(site.addr), &["--as-censor", "--target", &target]);
+    let report = examine(&config(front.addr), &["--as-censor", "--target", &target]);
     assert_eq!(report.code, 1);
-    report.has("as-censor", "failed", "front.example: silence: the site: waits; the proxy: 21 byt");
-    report.has("as-censor", "failed", "a hello with the right name: the site: handshake(");
+    report.has("as-censor", "failed", "front.example: silence: the front: waits; the proxy: 21 by");
+    report.has("as-censor", "failed", "a hello with the right server name: the front: handshake(");
     let results = report.results("as-censor");
     assert!(results.len() >= 40, "{}", results.len());
     assert!(results.iter().all(|r| r["remedy"].is_string() && r["opening"].is_string()));
 }
 
 #[test]
-fn a_port_where_nobody_listens_cannot_be_compared() {
+fn a_port_without_a_listener_cannot_be_compared() {
     let report = examine(&config(SocketAddr::from(([127, 0, 0, 1], free_port()))), FLAGS);
     assert_eq!(report.code, 1);
     let lines = report.lines("as-censor");
-    assert!(lines[0].ends_with(": nobody answers there") && lines.len() == 1, "{lines:?}");
+    assert!(lines[0].ends_with(": no connection") && lines.len() == 1, "{lines:?}");
 }

@@ -60,7 +60,7 @@ fn people_are_added_turned_and_removed_while_the_others_talk() {
 
     let out = run(&["user", "add", "bob"]);
     assert!(
-        out.contains("Added bob.\n") && out.ends_with("The running proxy was told.\n"),
+        out.contains("Added bob.\n") && out.ends_with("Reloaded the running proxy.\n"),
         "{out}"
     );
     let bob = secret_of(&out);
@@ -86,7 +86,7 @@ fn people_are_added_turned_and_removed_while_the_others_talk() {
     assert_eq!(listed[1], serde_json::json!({"name": "bob", "host": HOST, "enabled": false}));
     assert!(run(&["user", "enable", "bob"]).starts_with("Enabled bob.\n"));
     eventually("it is read", || reloads() == 4);
-    assert_eq!(run(&["user", "remove", "bob"]), "Removed bob.\nThe running proxy was told.\n");
+    assert_eq!(run(&["user", "remove", "bob"]), "Removed bob.\nReloaded the running proxy.\n");
     eventually("it is read", || reloads() == 5);
     assert!(stage.proxy.stats()["users"].get("bob").is_none());
     client.up.send(b"still");
@@ -137,7 +137,7 @@ fn the_file_keeps_its_mode_its_link_and_its_life() {
     fs::write(folder.path().join(".real.toml.1.new"), "half").unwrap();
     let owner = fs::metadata(&real).unwrap().uid();
     let out = done(folder.path(), &["user", "add", "bob"]);
-    assert!(out.contains("If mtbox is running, tell it: "), "{out}");
+    assert!(out.contains("If mtbox is running, reload it: "), "{out}");
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     let found = fs::metadata(&real).unwrap();
     assert_eq!((found.mode() & 0o7777, found.uid()), (0o640, owner));
@@ -185,7 +185,10 @@ fn a_pid_that_is_another_programs_is_left_alone() {
     let config = config.set("", "pid-file", &format!("{pid:?}"));
     fs::write(folder.path().join("mtbox.toml"), config.text()).unwrap();
     let out = done(folder.path(), &["user", "add", "bob"]);
-    assert!(out.ends_with("The proxy is not running; it reads this at its start.\n"), "{out}");
+    assert!(
+        out.ends_with("The proxy is not running; it reads the config when it starts.\n"),
+        "{out}"
+    );
     assert!(other.try_wait().unwrap().is_none(), "HUP would have ended it");
     other.kill().unwrap();
     other.wait().unwrap();

@@ -1,5 +1,4 @@
-//! `mtbox doctor` as a shell sees it, and the people that it asks: a site that pleases everybody,
-//! and a time server.
+//! Runs `mtbox doctor`, and servers that it checks: a front without problems, and a time server.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -18,7 +17,7 @@ use super::peer::Peer;
 use super::program;
 use super::proxy::Config;
 
-/// What the doctor has said, for machines.
+/// The JSON output of the doctor.
 pub struct Report {
     /// The exit code.
     pub code: i32,
@@ -26,7 +25,7 @@ pub struct Report {
     pub json: Value,
 }
 
-/// Asks the doctor about a config that nobody runs.
+/// Runs the doctor with a config that no proxy runs with.
 pub fn examine(config: &Config, flags: &[&str]) -> Report {
     let file = config.write();
     let report = examine_file(&file, flags);
@@ -34,14 +33,14 @@ pub fn examine(config: &Config, flags: &[&str]) -> Report {
     report
 }
 
-/// The same about a file.
+/// Runs the doctor with a config file.
 pub fn examine_file(file: &Path, flags: &[&str]) -> Report {
     let (code, json) = run(file, &[flags, &["--json"]].concat());
     let json = serde_json::from_str(&json).expect("one JSON object");
     Report { code, json }
 }
 
-/// The exit code and the text of one run, for people unless a flag says otherwise.
+/// The exit code and the output.
 pub fn run(file: &Path, flags: &[&str]) -> (i32, String) {
     let mut command = program::command();
     command.arg("doctor").arg(file).args(flags).stdin(Stdio::null());
@@ -51,7 +50,7 @@ pub fn run(file: &Path, flags: &[&str]) -> (i32, String) {
 }
 
 impl Report {
-    /// The lines of a check as `verdict: text`, from all its sections.
+    /// The findings of a check as `verdict: text`, from all its sections.
     pub fn lines(&self, check: &str) -> Vec<String> {
         let results = self.results(check);
         let word = |value: &Value| value.as_str().expect("a text").to_owned();
@@ -59,14 +58,14 @@ impl Report {
         results.iter().map(line).collect()
     }
 
-    /// The results of a check.
+    /// The findings of a check.
     pub fn results(&self, check: &str) -> Vec<Value> {
         let sections = self.json["checks"].as_array().expect("sections");
         let own = sections.iter().filter(|section| section["check"] == check);
         own.flat_map(|section| section["results"].as_array().expect("results").clone()).collect()
     }
 
-    /// Whether a line of a check begins and goes on so.
+    /// Asserts that a check has a finding with this verdict that contains `words`.
     #[track_caller]
     pub fn has(&self, check: &str, verdict: &str, words: &str) {
         let lines = self.lines(check);
@@ -74,7 +73,7 @@ impl Report {
         assert!(lines.iter().any(is_it), "{verdict} {words:?} in {lines:#?}");
     }
 
-    /// Every result with another verdict than these.
+    /// The findings with other verdicts than these.
     pub fn others(&self, verdicts: &[&str]) -> Vec<Value> {
         let sections = self.json["checks"].as_array().expect("sections").iter();
         let results = sections.flat_map(|s| s["results"].as_array().expect("results").clone());
@@ -83,9 +82,9 @@ impl Report {
     }
 }
 
-/// A site that speaks X25519MLKEM768 in one record to those who offer it, and true TLS with a
-/// certificate to all others, since the library has no such group.
-pub fn modern_site(tls: Arc<ServerConfig>) -> SocketAddr {
+/// A front that answers a hello with X25519MLKEM768 by a flight in one record. rustls has no such
+/// group, so other hellos get a real TLS handshake with a certificate.
+pub fn hybrid_server(tls: Arc<ServerConfig>) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let addr = listener.local_addr().expect("an address");
     thread::spawn(move || {
@@ -99,7 +98,7 @@ pub fn modern_site(tls: Arc<ServerConfig>) -> SocketAddr {
 
 fn receive(mut stream: TcpStream, tls: Arc<ServerConfig>) {
     stream.set_read_timeout(Some(PATIENCE)).expect("a read timeout");
-    let Some(hello) = first_record(&stream) else { return };
+    let Some(hello) = peek_record(&stream) else { return };
     if hello.windows(4).any(|four| four == [0x11, 0xec, 0x04, 0xc0]) {
         let mut peer = Peer::new("site", stream);
         peer.recv(hello.len());
@@ -114,8 +113,8 @@ fn receive(mut stream: TcpStream, tls: Arc<ServerConfig>) {
     }
 }
 
-/// A whole record, left where it is.
-fn first_record(stream: &TcpStream) -> Option<Vec<u8>> {
+/// The first TLS record, without consuming it. `None` = the connection ended.
+fn peek_record(stream: &TcpStream) -> Option<Vec<u8>> {
     let mut bytes = vec![0; 4096];
     loop {
         let count = stream.peek(&mut bytes).ok().filter(|count| *count > 0)?;
@@ -128,18 +127,18 @@ fn first_record(stream: &TcpStream) -> Option<Vec<u8>> {
     }
 }
 
-/// A time server whose clock is so many milliseconds ahead of ours. It first sends an answer to a
-/// question that nobody has asked.
+/// A time server whose clock is `ahead_ms` milliseconds ahead of ours. Before each answer it sends
+/// one with another cookie, which clients must ignore.
 pub fn time_server(ahead_ms: i64) -> SocketAddr {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let addr = socket.local_addr().expect("an address");
     thread::spawn(move || {
         let mut packet = [0; 512];
         while let Ok((count, from)) = socket.recv_from(&mut packet) {
-            assert_eq!((count, packet[0]), (48, 0x23), "a question of version 4");
-            assert_eq!(packet[1..40], [0; 39], "it tells nothing");
+            assert_eq!((count, packet[0]), (48, 0x23), "a request of version 4");
+            assert_eq!(packet[1..40], [0; 39], "it reveals nothing");
             let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-            let ms = i64::try_from(now.as_millis()).expect("this age") + ahead_ms;
+            let ms = i64::try_from(now.as_millis()).expect("within the range") + ahead_ms;
             let time = Duration::from_millis(u64::try_from(ms).expect("after 1970"));
             let seconds = u32::try_from(time.as_secs() + 2_208_988_800).expect("before 2036");
             let fraction = (u64::from(time.subsec_nanos()) << 32) / 1_000_000_000;
@@ -148,7 +147,7 @@ pub fn time_server(ahead_ms: i64) -> SocketAddr {
             let answer = |cookie: &[u8], stamp: &[u8]| {
                 [&[0x24, 2, 6, 0xe9][..], &[0; 20], cookie, stamp, stamp].concat()
             };
-            let forged = answer(b"stranger", &[0xee; 8]);
+            let forged = answer(b"no match", &[0xee; 8]);
             socket.send_to(&forged, from).expect("an answer");
             socket.send_to(&answer(&packet[40..48], &stamp), from).expect("an answer");
         }
@@ -156,7 +155,7 @@ pub fn time_server(ahead_ms: i64) -> SocketAddr {
     addr
 }
 
-/// A folder of its own.
+/// An empty directory.
 pub fn folder(name: &str) -> PathBuf {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
         .join(format!("doctor-{}-{name}", std::process::id()));

@@ -1,13 +1,13 @@
-//! Which program is under test: the one that cargo has just built, or another that the
-//! environment names, such as a build for another processor behind an emulator.
+//! The program under test: the build of cargo, or another one from the environment, such as a build
+//! for another processor in an emulator.
 
 use std::env;
 use std::process::Command;
 
-/// A command in words between blanks: `qemu-mipsel-static -cpu 24KEc /path/to/mtbox`.
+/// A command, split at spaces: `qemu-mipsel-static -cpu 24KEc /path/to/mtbox`.
 const VARIABLE: &str = "MTBOX_TEST_PROGRAM";
 
-/// The command, in words.
+/// The words of the command.
 pub fn words() -> Vec<String> {
     let words: Vec<_> = match env::var(VARIABLE) {
         Ok(text) => text.split_whitespace().map(str::to_owned).collect(),
@@ -17,7 +17,7 @@ pub fn words() -> Vec<String> {
     words
 }
 
-/// The command, without arguments so far.
+/// The command without arguments.
 pub fn command() -> Command {
     let words = words();
     let mut command = Command::new(&words[0]);

@@ -1,103 +1,125 @@
-//! Is the clock right? Hellos of apps carry their time, and those too far from ours are refused.
-//! A time server is asked only on request.
+//! Is the clock right? The proxy refuses a hello whose time differs too much from its own. A time
+//! server is queried on request only.
 
+use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::cli::doctor::context::{CheckContext, joined, spoken_us};
+use crate::cli::doctor::context::{CheckContext, format_us};
 use crate::cli::doctor::findings::Section;
 use crate::cli::json::Json;
 use crate::daemon::BUILT_UNIX_S;
 use crate::daemon::fetch::standalone::{DatagramReply, since_1970};
 use crate::proto::ntp::{self, NtpFault};
+use crate::util::host_port::HostPort;
 
-/// Compares the clock with the build's date, and with a time server if one is to be asked.
-pub fn check(patient: &mut CheckContext) -> Vec<Section> {
+pub(super) fn check(context: &mut CheckContext) -> Vec<Section> {
     let mut section = Section::new("clock", "Time skewness");
     if since_1970().as_secs() < BUILT_UNIX_S {
-        section.fail("the clock stands before the day of this build: it has not been set").remedy(
-            "let the system ask a time server; until then mtbox does not look at the time in \
-             hellos",
+        section.fail("the clock is earlier than the date of this build, so it is not set").remedy(
+            "set up time synchronization (NTP); until then mtbox ignores the time in hellos",
         );
     }
-    match patient.wishes.ntp.clone() {
-        Some((host, port)) => compare(&host, port, patient, &mut section),
+    match context.options.ntp.clone() {
+        Some(server) => compare(&server, context, &mut section),
         None if section.is_empty() => {
-            section.skip("not compared with a time server; --ntp asks one");
+            section.skip("not compared with a time server; use --ntp to compare it");
         }
         None => {}
     }
     vec![section]
 }
 
-fn compare(host: &str, port: u16, patient: &mut CheckContext, section: &mut Section) {
-    let what = format!("time server {}", joined(host, port));
-    let offset_ns = match ask(host, port, patient) {
+/// Judges the offset by tenths of the tolerance of the config: 3 are a warning, 7 a failure.
+fn compare(server: &HostPort, context: &mut CheckContext, section: &mut Section) {
+    let offset_ns = match query(server, context) {
         Ok(offset_ns) => offset_ns,
-        Err(why) => {
-            section.unknown(&what, &why).remedy(
-                "name another one with --ntp-server HOST, or see whether UDP port 123 is let out",
-            );
+        Err(e) => {
+            section
+                .unknown(&format!("time server {server}"), &e.to_string())
+                .remedy("choose another server with --ntp-server HOST, or open UDP port 123");
             return;
         }
     };
-    let tolerance = patient.settings.time_skew;
+    let tolerance = context.settings.time_skew;
     let drift_us = offset_ns.unsigned_abs() / 1_000;
     let sign = if offset_ns < 0 { "-" } else { "" };
     let text = format!(
         "time drift is {sign}{}, tolerance is {}",
-        spoken_us(drift_us),
+        format_us(drift_us),
         humantime::format_duration(tolerance)
     );
     let tolerance_us = (tolerance.as_micros() as u64).max(1);
     let finding = match drift_us.saturating_mul(10) / tolerance_us {
         0..3 => section.ok(text),
-        3..7 => section.warn(text).remedy("let the system ask a time server regularly"),
+        3..7 => section.warn(text).remedy("set up time synchronization (NTP)"),
         _ => section.fail(text).remedy(
-            "set the clock; until then apps with a right clock may be refused, or raise \
-             tolerate-time-skewness",
+            "set the clock, or raise tolerate-time-skewness; otherwise clients with a correct \
+             clock may be refused",
         ),
     };
-    finding.fact("server", Json::text(host)).fact("drift_us", Json::Number(drift_us));
+    finding.fact("server", Json::text(&server.host)).fact("drift_us", Json::Number(drift_us));
     finding.fact("direction", Json::text(if offset_ns < 0 { "ahead" } else { "behind" }));
 }
 
-/// How far the server's clock is ahead of ours.
-fn ask(host: &str, port: u16, patient: &mut CheckContext) -> Result<i64, String> {
-    let alone = &mut patient.alone;
-    let until = alone.from_now(LIMIT);
-    let ips = alone.lookup(&[host.to_owned()], LIMIT).pop().unwrap_or_default();
-    let mut why = "its name cannot be found".to_owned();
-    for ip in ips.into_iter().take(MOST_ADDRESSES) {
-        let left = until.0.saturating_sub(alone.world.now.0);
+enum NtpError {
+    NotResolved,
+    NoAnswer,
+    /// The server is not synchronized or refuses.
+    NoTime,
+    Io(io::Error),
+}
+
+impl fmt::Display for NtpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotResolved => f.write_str("its name cannot be resolved"),
+            Self::NoAnswer => f.write_str("no answer"),
+            Self::NoTime => f.write_str("it does not provide the time"),
+            Self::Io(e) => e.fmt(f),
+        }
+    }
+}
+
+/// The time of the server minus ours, in nanoseconds. Tries several addresses of the server.
+fn query(server: &HostPort, context: &mut CheckContext) -> Result<i64, NtpError> {
+    let standalone = &mut context.standalone;
+    let deadline = standalone.from_now(LIMIT);
+    let host = std::slice::from_ref(&server.host);
+    let ips = standalone.lookup(host, LIMIT).pop().unwrap_or_default();
+    let mut error = NtpError::NotResolved;
+    for ip in ips.into_iter().take(ADDRESSES_MAX) {
+        let left = deadline.0.saturating_sub(standalone.world.now.0);
         if left == 0 {
             break;
         }
         let mut cookie = [0; 8];
-        alone.world.drbg.fill(&mut cookie);
-        let mut told = None;
-        let mut judge = |answer: &DatagramReply<'_>| {
-            told = match ntp::offset_ns(answer.packet, &cookie, answer.asked, answer.answered) {
+        standalone.world.drbg.fill(&mut cookie);
+        let mut offset = None;
+        // Returns false to wait for another datagram: this one is not an answer to our request.
+        let mut judge = |reply: &DatagramReply<'_>| {
+            offset = match ntp::offset_ns(reply.packet, &cookie, reply.asked, reply.answered) {
                 Ok(offset) => Some(offset),
                 Err(NtpFault::Unwilling) => None,
                 Err(NtpFault::Stray) => return false,
             };
             true
         };
-        // Another address gets its turn where this one is silent.
-        let limit = Duration::from_millis(left.min(PER_ADDRESS_MS));
-        let to = SocketAddr::new(ip, port);
-        let outcome = alone.ask(to, &ntp::question(&cookie), limit, &mut judge);
-        why = match (outcome, told) {
+        let limit = Duration::from_millis(left.min(LIMIT_PER_ADDRESS_MS));
+        let to = SocketAddr::new(ip, server.port);
+        let outcome = standalone.ask(to, &ntp::question(&cookie), limit, &mut judge);
+        error = match (outcome, offset) {
             (_, Some(offset)) => return Ok(offset),
-            (Ok(true), None) => "it does not tell the time".to_owned(),
-            (Ok(false), None) => "no answer".to_owned(),
-            (Err(e), None) => e.to_string(),
+            (Ok(true), None) => NtpError::NoTime,
+            (Ok(false), None) => NtpError::NoAnswer,
+            (Err(e), None) => NtpError::Io(e),
         };
     }
-    Err(why)
+    Err(error)
 }
 
 const LIMIT: Duration = Duration::from_secs(5);
-const PER_ADDRESS_MS: u64 = 2_500;
-const MOST_ADDRESSES: usize = 4;
+/// Leaves time for a second address if the first one does not answer.
+const LIMIT_PER_ADDRESS_MS: u64 = 2_500;
+const ADDRESSES_MAX: usize = 4;

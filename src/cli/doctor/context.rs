@@ -1,102 +1,87 @@
-//! What the checks look at: the loaded file, what the operator wants to know, and the means to
-//! ask the outside. What several checks need is found out once.
+//! What the checks share: the loaded config, the options, and network access.
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::rc::Rc;
 
 use crate::cli::public_addrs::{AddressFlags, PublicAddrs};
-use crate::cli::public_ip;
+use crate::cli::public_ip::{self, PublicIpError};
 use crate::config::load::Loaded;
 use crate::config::report::Diagnostic;
 use crate::config::settings::Settings;
 use crate::daemon::fetch::standalone::Standalone;
 use crate::io::ifaces;
+use crate::util::host_port::HostPort;
 
-/// The config and everything around it.
-pub struct CheckContext {
-    /// What the file says.
-    pub settings: Rc<Settings>,
-    /// What is to be said about the file.
-    pub warnings: Vec<Diagnostic>,
-    /// The file.
-    pub path: PathBuf,
-    /// What the flags ask for.
-    pub wishes: DoctorOptions,
-    /// The way to the outside, straight or through the proxies.
-    pub alone: Standalone,
-    reach: Option<(PublicAddrs, Result<(), String>)>,
+pub(super) struct CheckContext {
+    pub(super) settings: Rc<Settings>,
+    /// The loader's warnings about the config file.
+    pub(super) warnings: Vec<Diagnostic>,
+    /// The config file.
+    pub(super) path: PathBuf,
+    pub(super) options: DoctorOptions,
+    /// Network access with the egress, name servers and proxies of the config.
+    pub(super) standalone: Standalone,
+    own_addrs: Option<OwnAddrs>,
 }
 
-/// What the flags ask for.
-pub struct DoctorOptions {
-    /// Telegram is not tried directly.
-    pub skip_native: bool,
-    /// The time server to ask.
-    pub ntp: Option<(String, u16)>,
-    /// What to probe instead of the first listener.
-    pub target: Option<(String, u16)>,
+/// The flags.
+pub(super) struct DoctorOptions {
+    /// Do not connect to Telegram without the proxies.
+    pub(super) skip_native: bool,
+    /// The time server; `None` = the clock is not compared.
+    pub(super) ntp: Option<HostPort>,
+    /// What the censor check probes instead of the first listener.
+    pub(super) target: Option<HostPort>,
+}
+
+/// The addresses of this machine.
+pub(super) struct OwnAddrs {
+    pub(super) addrs: PublicAddrs,
+    /// Why no public address is known, if the query for it failed.
+    pub(super) error: Option<PublicIpError>,
 }
 
 impl CheckContext {
-    /// Nothing has been looked at yet.
-    ///
-    /// # Errors
-    /// See [`Standalone::new`].
-    pub fn new(loaded: Loaded, path: PathBuf, wishes: DoctorOptions) -> io::Result<Self> {
+    /// Errors: see [`Standalone::new`].
+    pub(super) fn new(loaded: Loaded, path: PathBuf, options: DoctorOptions) -> io::Result<Self> {
         let Loaded { settings, warnings } = loaded;
-        let alone = Standalone::new(settings)?;
-        let settings = Rc::clone(&alone.world.settings);
-        Ok(Self { settings, warnings, path, wishes, alone, reach: None })
+        let standalone = Standalone::new(settings)?;
+        let settings = Rc::clone(&standalone.world.settings);
+        Ok(Self { settings, warnings, path, options, standalone, own_addrs: None })
     }
 
-    /// Under which addresses the outside sees us, and why none is known. They count as our own
-    /// from then on.
-    pub fn reach(&mut self) -> &(PublicAddrs, Result<(), String>) {
-        let Self { settings, alone, reach, .. } = self;
-        reach.get_or_insert_with(|| {
-            let stated = AddressFlags::default();
-            let mut reach = PublicAddrs::of(settings, stated, &ifaces::addresses());
-            let outcome = public_ip::complete(&mut reach, stated, alone);
-            reach.public().into_iter().for_each(|ip| alone.add_own(ip));
-            (reach, outcome)
+    /// The addresses of this machine. The first call may query a web service, and registers the
+    /// public addresses, so that `is_own_listener` recognizes them.
+    pub(super) fn own_addrs(&mut self) -> &OwnAddrs {
+        let Self { settings, standalone, own_addrs, .. } = self;
+        own_addrs.get_or_insert_with(|| {
+            let flags = AddressFlags::default();
+            let mut addrs = PublicAddrs::of(settings, flags, &ifaces::addresses());
+            let error = public_ip::complete_with(&mut addrs, flags, standalone).err();
+            addrs.public().into_iter().for_each(|ip| standalone.add_own(ip));
+            OwnAddrs { addrs, error }
         })
     }
 
-    /// The hosts of all secrets, each once, in order.
-    pub fn hosts(&self) -> Vec<String> {
+    /// The distinct hosts of all secrets, sorted.
+    pub(super) fn hosts(&self) -> Vec<String> {
         let hosts = self.settings.users.iter().map(|user| user.secret.host());
         let hosts: BTreeSet<String> =
             hosts.map(|host| String::from_utf8_lossy(host).into_owned()).collect();
         hosts.into_iter().collect()
     }
 
-    /// Where the strangers of a host are led.
-    pub fn site(&self, host: &str) -> (String, u16) {
+    /// The front for a host: where unauthenticated clients are connected to.
+    pub(super) fn front(&self, host: &str) -> HostPort {
         let front = &self.settings.front;
-        (front.host.clone().unwrap_or_else(|| host.to_owned()), front.port)
+        HostPort::new(front.host.as_deref().unwrap_or(host), front.port)
     }
 }
 
-/// Where an unspecified address is reached from this machine.
-pub fn near(bind: SocketAddr) -> SocketAddr {
-    let ip: IpAddr = match bind.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, bind.port())
-}
-
-/// `host:port`, with brackets where they are needed.
-pub fn joined(host: &str, port: u16) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-}
-
-/// A time in the largest unit that keeps it above one: `812µs`, `23.1ms`, `1.52s`.
-pub fn spoken_us(us: u64) -> String {
+/// A time in microseconds, in the largest unit in which it is at least one: `812µs`, `23.1ms`.
+pub(super) fn format_us(us: u64) -> String {
     let (whole, part, unit) = match us {
         0..1_000 => return format!("{us}µs"),
         1_000..1_000_000 => (us / 1_000, us % 1_000, "ms"),
@@ -122,7 +107,7 @@ mod tests {
             (1_000_000, "1s"),
             (61_520_900, "61.52s"),
         ] {
-            assert_eq!(spoken_us(us), want);
+            assert_eq!(format_us(us), want);
         }
     }
 }

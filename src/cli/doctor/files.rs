@@ -1,4 +1,4 @@
-//! Can the daemon write what it has to write, and can only those read the config who should?
+//! Can the daemon write its files, and is the config private? Nothing is written.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -9,43 +9,41 @@ use crate::cli::doctor::findings::Section;
 use crate::cli::json::Json;
 use crate::io::folder;
 
-/// Looks at the folders of the cache, the state file and the pid file, and at the config's mode.
-/// Nothing is written.
-pub fn check(patient: &mut CheckContext) -> Vec<Section> {
+pub(super) fn check(context: &mut CheckContext) -> Vec<Section> {
     let mut section = Section::new("files", "Validate files");
-    let settings = &patient.settings;
+    let settings = &context.settings;
     let state = settings.state.as_ref().map(|state| state.path.as_path());
     let pid = settings.pid_file.as_deref();
-    for (key, path, may) in [
-        ("defense.cache-dir", settings.cache_dir.as_deref(), folder::may_fill as May),
-        ("state-file", state, folder::may_write as May),
-        ("pid-file", pid, folder::may_write as May),
+    for (key, path, test_access) in [
+        ("defense.cache-dir", settings.cache_dir.as_deref(), folder::may_fill as AccessTest),
+        ("state-file", state, folder::may_write as AccessTest),
+        ("pid-file", pid, folder::may_write as AccessTest),
     ] {
         let Some(path) = path else { continue };
         let shown = path.display();
-        let finding = match may(path) {
-            Ok(()) => section.ok(format!("{key}: {shown} can be written")),
+        let finding = match test_access(path) {
+            Ok(()) => section.ok(format!("{key}: {shown} is writable")),
             Err(e) => section.fail(format!("{key}: {shown}: {e}")).remedy(
-                "make the folder, and let the user that mtbox runs as write there; run the doctor \
-                 as that user",
+                "create the directory, and let the account of mtbox write there; run the doctor \
+                 with that account",
             ),
         };
         finding.fact("key", Json::text(key)).fact("path", Json::text(shown));
     }
-    look_at_config(&patient.path, &mut section);
+    check_config_mode(&context.path, &mut section);
     vec![section]
 }
 
-type May = fn(&Path) -> io::Result<()>;
+type AccessTest = fn(&Path) -> io::Result<()>;
 
-/// The file holds all keys.
-fn look_at_config(path: &Path, section: &mut Section) {
+fn check_config_mode(path: &Path, section: &mut Section) {
     let shown = path.display();
     let finding = match path.metadata() {
+        // Not a warning: packages install it with mode 640 for the group of the service.
         Ok(found) if found.mode() & 0o077 != 0 => section
-            .ok(format!("{shown} can be read by other users of this machine"))
-            .remedy(format!("it holds the keys of everybody: chmod 600 {shown}")),
-        Ok(_) => section.ok(format!("{shown} can be read by its owner only")),
+            .ok(format!("other accounts of this machine can read {shown}"))
+            .remedy(format!("it contains the secrets of all users: chmod 600 {shown}")),
+        Ok(_) => section.ok(format!("only its owner can read {shown}")),
         Err(e) => section.unknown(&shown.to_string(), &e.to_string()),
     };
     finding.fact("key", Json::text("config")).fact("path", Json::text(shown));

@@ -1,20 +1,17 @@
-//! What a check has found: sections of lines, each with a verdict and, where something can be
-//! done, a remedy. Printed for people with the signs of the reference (spec: cli 4), or as JSON.
+//! The findings of a check, each with a status and, if there is something to do, a remedy. Printed
+//! as text with the signs of mtg-multi (spec: cli 4), or as JSON.
 
 use crate::cli::json::Json;
 
-/// How a line has turned out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CheckStatus {
-    /// Well.
+pub(super) enum CheckStatus {
     Ok,
     /// It works, but not as it should.
     Warning,
-    /// It does not work.
     Failed,
-    /// The check itself could not be made; counts as failed.
+    /// The check could not run. Counts as failed.
     Unknown,
-    /// The check was not wanted, or there is nothing to check.
+    /// An option turned the check off, or there is nothing to check.
     Skipped,
 }
 
@@ -40,97 +37,89 @@ impl CheckStatus {
     }
 }
 
-/// One line.
 #[derive(Debug)]
-pub struct Finding {
-    verdict: CheckStatus,
+pub(super) struct Finding {
+    status: CheckStatus,
     text: String,
     remedy: Option<String>,
     facts: Vec<(String, Json)>,
 }
 
 impl Finding {
-    /// Says what to do about it, or what would be better still.
-    pub fn remedy(&mut self, remedy: impl Into<String>) -> &mut Self {
+    /// Sets the remedy, or for an `Ok` the possible improvement.
+    pub(super) fn remedy(&mut self, remedy: impl Into<String>) -> &mut Self {
         self.remedy = Some(remedy.into());
         self
     }
 
-    /// Adds a field for machines.
-    pub fn fact(&mut self, name: &str, value: Json) -> &mut Self {
+    /// Adds a field to the JSON.
+    pub(super) fn fact(&mut self, name: &str, value: Json) -> &mut Self {
         self.facts.push((name.to_owned(), value));
         self
     }
 }
 
-/// The lines of one check under a title.
+/// The findings of one check, or of one subject of it.
 #[derive(Debug)]
-pub struct Section {
+pub(super) struct Section {
     id: &'static str,
     title: String,
     findings: Vec<Finding>,
 }
 
 impl Section {
-    /// Nothing has been found yet. `id` is for machines and never changes.
-    pub fn new(id: &'static str, title: impl Into<String>) -> Self {
+    /// `id` is the name of the check in the JSON, a public interface.
+    pub(super) fn new(id: &'static str, title: impl Into<String>) -> Self {
         Self { id, title: title.into(), findings: Vec::new() }
     }
 
-    /// Adds a line that is well.
-    pub fn ok(&mut self, text: impl Into<String>) -> &mut Finding {
+    pub(super) fn ok(&mut self, text: impl Into<String>) -> &mut Finding {
         self.add(CheckStatus::Ok, text.into())
     }
 
-    /// Adds a warning.
-    pub fn warn(&mut self, text: impl Into<String>) -> &mut Finding {
+    pub(super) fn warn(&mut self, text: impl Into<String>) -> &mut Finding {
         self.add(CheckStatus::Warning, text.into())
     }
 
-    /// Adds a failure.
-    pub fn fail(&mut self, text: impl Into<String>) -> &mut Finding {
+    pub(super) fn fail(&mut self, text: impl Into<String>) -> &mut Finding {
         self.add(CheckStatus::Failed, text.into())
     }
 
-    /// Adds a check that could not be made, and why.
-    pub fn unknown(&mut self, what: &str, why: &str) -> &mut Finding {
-        self.add(CheckStatus::Unknown, format!("{what}: {why}"))
+    /// `subject` could not be checked because of `cause`.
+    pub(super) fn unknown(&mut self, subject: &str, cause: &str) -> &mut Finding {
+        self.add(CheckStatus::Unknown, format!("{subject}: {cause}"))
     }
 
-    /// Adds a check that was not made.
-    pub fn skip(&mut self, text: impl Into<String>) -> &mut Finding {
+    pub(super) fn skip(&mut self, text: impl Into<String>) -> &mut Finding {
         self.add(CheckStatus::Skipped, text.into())
     }
 
-    /// Whether nothing has been found.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.findings.is_empty()
     }
 
-    /// The verdicts of all lines.
-    pub fn verdicts(&self) -> impl Iterator<Item = CheckStatus> {
-        self.findings.iter().map(|finding| finding.verdict)
+    pub(super) fn statuses(&self) -> impl Iterator<Item = CheckStatus> {
+        self.findings.iter().map(|finding| finding.status)
     }
 
-    /// For people: the title, then two blanks before each line.
-    pub fn print(&self) -> String {
+    /// The title, then the findings, indented by two spaces.
+    pub(super) fn print(&self) -> String {
         let mut out = format!("{}\n", self.title);
         for (at, finding) in self.findings.iter().enumerate() {
-            out.push_str(&format!("  {} {}\n", finding.verdict.sign(), plain(&finding.text)));
-            // Lines in a row that want the same share one remedy.
+            out.push_str(&format!("  {} {}\n", finding.status.sign(), printable(&finding.text)));
+            // Consecutive findings with the same remedy share it.
             let next = self.findings.get(at + 1).and_then(|next| next.remedy.as_ref());
             if let Some(remedy) = finding.remedy.as_ref().filter(|own| next != Some(own)) {
-                out.push_str(&format!("     → {}\n", plain(remedy)));
+                out.push_str(&format!("     → {}\n", printable(remedy)));
             }
         }
         out
     }
 
-    /// For machines.
-    pub fn json(self) -> Json {
+    pub(super) fn json(self) -> Json {
         let results = self.findings.into_iter().map(|finding| {
             let mut fields = vec![
-                ("verdict".to_owned(), Json::text(finding.verdict.word())),
+                ("verdict".to_owned(), Json::text(finding.status.word())),
                 ("text".to_owned(), Json::Text(finding.text)),
             ];
             fields.extend(finding.remedy.map(|text| ("remedy".to_owned(), Json::Text(text))));
@@ -144,25 +133,25 @@ impl Section {
         ])
     }
 
-    fn add(&mut self, verdict: CheckStatus, text: String) -> &mut Finding {
-        let finding = Finding { verdict, text, remedy: None, facts: Vec::new() };
+    fn add(&mut self, status: CheckStatus, text: String) -> &mut Finding {
+        let finding = Finding { status, text, remedy: None, facts: Vec::new() };
         let at = self.findings.len();
         self.findings.push(finding);
         &mut self.findings[at]
     }
 }
 
-/// The verdict of all: 0 = all is well, 1 = something failed, 2 = there are warnings at most.
-pub fn exit_code(verdicts: impl Iterator<Item = CheckStatus>) -> u8 {
-    verdicts.fold(0, |code, verdict| match (verdict, code) {
+/// 0 = no problem, 1 = at least one failure, 2 = warnings only.
+pub(super) fn exit_code(statuses: impl Iterator<Item = CheckStatus>) -> u8 {
+    statuses.fold(0, |code, status| match (status, code) {
         (CheckStatus::Failed | CheckStatus::Unknown, _) | (_, 1) => 1,
         (CheckStatus::Warning, _) => 2,
         _ => code,
     })
 }
 
-/// What a server or a file says must not move a terminal's cursor.
-fn plain(text: &str) -> String {
+/// Text from a server or a file must not contain escape sequences for the terminal.
+fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
@@ -171,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_section_is_a_title_and_lines_with_signs_and_remedies() {
+    fn a_section_prints_a_title_and_findings_with_signs_and_remedies() {
         let mut section = Section::new("x", "Title");
         section.ok("fine").fact("ms", Json::Number(3));
         section.warn("odd\u{1b}[2J\n").remedy("do that");
@@ -188,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn the_worst_line_decides_the_exit_code() {
+    fn the_worst_finding_decides_the_exit_code() {
         use CheckStatus::{Failed, Ok, Skipped, Unknown, Warning};
         let code = |list: &[CheckStatus]| exit_code(list.iter().copied());
         assert_eq!(code(&[]), 0);

@@ -1,129 +1,144 @@
-//! Can the sites that strangers see be reached, and are they good models? Each host of a secret is
-//! looked at by itself: name, loop, TCP, how it answers the hello of a Chrome, certificate.
+//! Are the fronts reachable, and does mtbox imitate them well? For every distinct host: name
+//! resolution, no loop to this proxy, TCP, the answer to a ClientHello of Chrome, the certificate.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::cli::doctor::context::{CheckContext, joined};
+use crate::cli::doctor::context::CheckContext;
 use crate::cli::doctor::findings::Section;
 use crate::cli::json::Json;
 use crate::daemon::fetch::connection::{FetchRoute, HostOrAddr};
 use crate::daemon::fetch::front_probe;
-#[cfg(feature = "tls")]
-use crate::daemon::fetch::standalone::Standalone;
 use crate::daemon::fetch::{FetchTarget, FetchTask, TaskStep, WireEvent};
 use crate::proto::chrome_hello::{self, ChromeHello};
 use crate::proto::proxy_header;
 use crate::proto::server_flight::{Choice, FlightFault, FlightProgress, ServerFlight};
 use crate::util::drbg::Drbg;
+use crate::util::host_port::HostPort;
 
-/// Looks at every distinct host.
-pub fn check(patient: &mut CheckContext) -> Vec<Section> {
+pub(super) fn check(context: &mut CheckContext) -> Vec<Section> {
     let mut section = Section::new("fronting", "Validate fronting domain connectivity");
-    // Only who knows his own addresses sees that a name leads back here.
-    let public = patient.reach().0.public();
-    let hosts = patient.hosts();
-    let sites: Vec<(String, u16)> = hosts.iter().map(|host| patient.site(host)).collect();
-    let names: Vec<String> = sites.iter().map(|(name, _)| name.clone()).collect();
-    let found = patient.alone.lookup(&names, LIMIT);
-    let mut looks = Vec::new();
-    for ((host, (name, port)), ips) in hosts.into_iter().zip(sites).zip(found) {
-        let addrs: Vec<SocketAddr> = ips.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
-        let place = joined(&name, port);
-        if addrs.is_empty() {
-            unfound(&host, &place, &mut section);
-        } else if addrs.iter().any(|addr| patient.alone.is_own_listener(*addr)) {
-            looped(&host, &place, &mut section);
-        } else {
-            let header = match patient.settings.front.proxy_protocol {
-                true => proxy_header::OURS.to_vec(),
-                false => Vec::new(),
-            };
-            let mut look =
-                HelloProbe::new(host, place, addrs, header, &mut patient.alone.world.drbg);
-            look.is_here = ips.iter().any(|ip| public.contains(ip));
-            looks.push(look);
-        }
-    }
-    let limit = limit(looks.len());
-    let mut errands: Vec<&mut dyn FetchTask> = Vec::new();
-    looks.iter_mut().for_each(|look| errands.push(look));
-    let outcomes = patient.alone.run(&mut errands, limit);
-    let certificates = certificates(patient, &looks);
-    for ((look, outcome), certificate) in looks.iter().zip(outcomes).zip(certificates) {
-        if report(look, outcome.err(), &mut section) {
-            vouch(look, &certificate, &mut section);
+    // 1. Resolve all fronts and leave out those that need no connection.
+    let mut probes = resolve(context, &mut section);
+    // 2. Send a ClientHello to each, all at the same time.
+    let limit = limit(probes.len());
+    let mut tasks: Vec<&mut dyn FetchTask> = Vec::new();
+    probes.iter_mut().for_each(|probe| tasks.push(probe));
+    let outcomes = context.standalone.run(&mut tasks, limit);
+    // 3. Check the certificates over connections of their own: they need a complete handshake.
+    let certificates = certificates(context, &probes);
+    for ((probe, outcome), certificate) in probes.iter().zip(outcomes).zip(certificates) {
+        if let Reachability::Tls = report_answer(probe, outcome.err(), &mut section) {
+            report_certificate(probe, &certificate, &mut section);
         }
     }
     vec![section]
 }
 
-fn unfound(host: &str, place: &str, section: &mut Section) {
-    let finding = section.fail(format!("{place}: its name cannot be found"));
-    finding.fact("host", Json::text(host));
-    finding.remedy(
-        "correct the name, look at network.dns, or name the web server in [domain-fronting] host",
-    );
-}
-
-fn looped(host: &str, place: &str, section: &mut Section) {
-    let finding =
-        section.fail(format!("{place} is this proxy itself: strangers would go in circles"));
-    finding.fact("host", Json::text(host));
-    finding.remedy(
-        "set [domain-fronting] host and port to the web server, such as 127.0.0.1 and 8443",
-    );
-}
-
-/// Says how the site answers; `false` = there is nobody to ask for a certificate.
-fn report(look: &HelloProbe, fault: Option<String>, section: &mut Section) -> bool {
-    let (host, place) = (&look.host, &look.label);
-    if !look.stands {
-        let why = fault.unwrap_or_default();
-        let finding = section.fail(format!("{place}: {why}"));
-        finding.fact("host", Json::text(host));
-        finding.remedy(
-            "strangers get no answer now: start the web server, open its port, or choose a site \
-             that can be reached from here",
-        );
-        return false;
-    }
-    let finding = section.ok(format!("{place} is reachable"));
-    finding.fact("host", Json::text(host));
-    if look.is_here {
-        finding.remedy(
-            "this is our own address: see that a web server listens there, not a forwarded port \
-             that ends at mtbox",
-        );
-    }
-    match (look.outcome, look.flight.choice()) {
-        (Err(oddity), _) => {
-            let finding = section.fail(format!("{host}: {}", front_probe::describe(oddity)));
-            finding.fact("host", Json::text(host));
-            finding.remedy(advice(oddity));
-            matches!(oddity, FlightFault::OldTls | FlightFault::Retry)
+/// One probe per front that has an address and is not this proxy. Reports the other fronts.
+fn resolve(context: &mut CheckContext, section: &mut Section) -> Vec<HelloProbe> {
+    // `is_own_listener` knows the public addresses only after this.
+    let public = context.own_addrs().addrs.public();
+    let hosts = context.hosts();
+    let fronts: Vec<HostPort> = hosts.iter().map(|host| context.front(host)).collect();
+    let names: Vec<String> = fronts.iter().map(|front| front.host.clone()).collect();
+    let found = context.standalone.lookup(&names, LIMIT);
+    let header: &'static [u8] = match context.settings.front.proxy_protocol {
+        true => proxy_header::OURS,
+        false => &[],
+    };
+    let mut probes = Vec::new();
+    for ((host, front), ips) in hosts.into_iter().zip(fronts).zip(found) {
+        let addrs: Vec<SocketAddr> =
+            ips.iter().map(|ip: &IpAddr| SocketAddr::new(*ip, front.port)).collect();
+        if addrs.is_empty() {
+            section
+                .fail(format!("{front}: its name cannot be resolved"))
+                .fact("host", Json::text(&host))
+                .remedy(
+                    "correct the name, check network.dns, or set [domain-fronting] host to the \
+                     web server",
+                );
+        } else if addrs.iter().any(|addr| context.standalone.is_own_listener(*addr)) {
+            section
+                .fail(format!("{front} is this proxy itself, so fronted connections would loop"))
+                .fact("host", Json::text(&host))
+                .remedy(
+                    "set [domain-fronting] host and port to the web server, such as 127.0.0.1 and \
+                     8443",
+                );
+        } else {
+            let is_public_addr = ips.iter().any(|ip| public.contains(ip));
+            let drbg = &mut context.standalone.world.drbg;
+            let probe = HelloProbe::new(host, front, addrs, header, drbg);
+            probes.push(HelloProbe { is_public_addr, ..probe });
         }
-        (Ok(_), Some(choice)) if look.flight.may_end() => {
-            describe(look, choice, section);
-            true
+    }
+    probes
+}
+
+/// What answers at the front.
+enum Reachability {
+    /// A TLS server, though perhaps not of version 1.3.
+    Tls,
+    Nothing,
+}
+
+/// Reports how the front answered the hello. `error`: why the task failed.
+fn report_answer(probe: &HelloProbe, error: Option<String>, section: &mut Section) -> Reachability {
+    let (host, front) = (&probe.host, &probe.front);
+    if !probe.is_connected {
+        section
+            .fail(format!("{front}: {}", error.unwrap_or_default()))
+            .fact("host", Json::text(host))
+            .remedy(
+                "unauthenticated clients get no answer: start the web server, open its port, or \
+                 choose a web site that this machine can reach",
+            );
+        return Reachability::Nothing;
+    }
+    let finding = section.ok(format!("{front} is reachable"));
+    finding.fact("host", Json::text(host));
+    if probe.is_public_addr {
+        // A forwarded port leads back to this proxy without being one of its listeners.
+        finding.remedy(
+            "this is the public address of this machine: make sure that a web server listens \
+             there, not a forwarded port that leads to mtbox",
+        );
+    }
+    match (probe.outcome, probe.flight.choice()) {
+        (Err(fault), _) => {
+            section
+                .fail(format!("{host}: {}", front_probe::describe(fault)))
+                .fact("host", Json::text(host))
+                .remedy(remedy(fault));
+            match fault {
+                FlightFault::OldTls | FlightFault::Retry => Reachability::Tls,
+                _ => Reachability::Nothing,
+            }
+        }
+        (Ok(_), Some(choice)) if probe.flight.may_end() => {
+            report_flight(probe, choice, section);
+            Reachability::Tls
         }
         (Ok(_), _) => {
-            let why = fault.unwrap_or_else(|| "it ended too early".to_owned());
-            let finding = section.fail(format!("{host}: no answer to a TLS hello: {why}"));
-            finding.fact("host", Json::text(host));
-            finding.remedy(
-                "whatever listens there must speak TLS; with [domain-fronting] proxy-protocol it \
-                 must expect a PROXY header, and without it must not",
-            );
-            false
+            let error = error.unwrap_or_else(|| "the connection closed too early".to_owned());
+            section
+                .fail(format!("{host}: no answer to a TLS hello: {error}"))
+                .fact("host", Json::text(host))
+                .remedy(
+                    "the front must be a TLS server, and must expect a PROXY header if and only \
+                     if [domain-fronting] proxy-protocol is on",
+                );
+            Reachability::Nothing
         }
     }
 }
 
-fn describe(look: &HelloProbe, choice: Choice, section: &mut Section) {
-    let host = &look.host;
+fn report_flight(probe: &HelloProbe, choice: Choice, section: &mut Section) {
+    let host = &probe.host;
     let group = if choice.hybrid { "X25519MLKEM768" } else { "x25519" };
-    let lens = look.flight.record_lens();
+    let lens = probe.flight.record_lens();
     let sizes: Vec<String> = lens.iter().map(u16::to_string).collect();
     let records = if lens.len() == 1 { "record" } else { "records" };
     let text = format!(
@@ -138,18 +153,18 @@ fn describe(look: &HelloProbe, choice: Choice, section: &mut Section) {
     };
     if !choice.hybrid {
         finding.remedy(
-            "the site does not speak X25519MLKEM768, as nearly all sites do by now, and censors \
-             look at those that do not: update its TLS library, or choose another site",
+            "the front lacks X25519MLKEM768, which nearly all web sites have, so it is \
+             conspicuous: update its TLS library, or choose another web site",
         );
-    } else if look.flight.len() > FLIGHT_BORNE {
+    } else if probe.flight.len() > FLIGHT_MAX {
         finding.remedy(
-            "apps bear 10,240 bytes at most, so our flights are shorter than the site's: one with \
-             a smaller certificate is a better likeness",
+            "Telegram apps accept at most 10,240 bytes, so the flights of mtbox are shorter: a \
+             front with a smaller certificate is imitated better",
         );
     } else if lens.len() > 1 {
         finding.remedy(
-            "apps bear one record only, so our answers have one: a site that sends one is an even \
-             better likeness",
+            "Telegram apps accept only one record, so mtbox sends one: a front that sends one \
+             record is imitated better",
         );
     }
     finding.fact("host", Json::text(host)).fact("group", Json::text(group));
@@ -158,77 +173,73 @@ fn describe(look: &HelloProbe, choice: Choice, section: &mut Section) {
     finding.fact("record_bytes", Json::List(lens.collect()));
 }
 
-fn advice(oddity: FlightFault) -> &'static str {
-    match oddity {
+fn remedy(fault: FlightFault) -> &'static str {
+    match fault {
         FlightFault::OldTls | FlightFault::Retry => {
-            "our answers are always TLS 1.3 with one of these groups: choose another site, or \
-             update this one"
+            "mtbox always answers with TLS 1.3 and one of these groups: choose another web site, \
+             or update this one"
         }
-        FlightFault::Alert(_) => "see whether the site knows this name, or choose another one",
+        FlightFault::Alert(_) => "check whether the front serves this name, or choose another one",
         FlightFault::NotTls | FlightFault::Malformed => {
-            "whatever listens there must be a TLS server: look at [domain-fronting] host, port and \
-             proxy-protocol"
+            "the front must be a TLS server: check [domain-fronting] host, port and proxy-protocol"
         }
     }
 }
 
-/// What is to be said of a certificate; `None` = this build cannot tell.
+/// The outcome of a TLS handshake; `None` = this build cannot make one.
 type Certificate = Option<Result<(), String>>;
 
-fn vouch(look: &HelloProbe, certificate: &Certificate, section: &mut Section) {
-    let host = &look.host;
+fn report_certificate(probe: &HelloProbe, certificate: &Certificate, section: &mut Section) {
+    let host = &probe.host;
     let finding = match certificate {
-        None => {
-            section.skip(format!("{host}: certificate not looked at, as this build has no TLS"))
-        }
+        None => section.skip(format!("{host}: certificate not checked: this build has no TLS")),
         Some(Ok(())) => section.ok(format!("{host}: the certificate is valid")),
-        Some(Err(why)) => section.fail(format!("{host}: TLS handshake: {why}")).remedy(
-            "a visitor with a browser would be warned: renew the certificate or correct its names; \
-             for an authority of your own, see network.ca-file",
+        Some(Err(error)) => section.fail(format!("{host}: TLS handshake: {error}")).remedy(
+            "browsers would show a warning: renew the certificate or correct its names; for a \
+             private certificate authority set network.ca-file",
         ),
     };
     finding.fact("host", Json::text(host));
 }
 
 #[cfg(not(feature = "tls"))]
-fn certificates(_patient: &mut CheckContext, looks: &[HelloProbe]) -> Vec<Certificate> {
-    looks.iter().map(|_| None).collect()
+fn certificates(_context: &mut CheckContext, probes: &[HelloProbe]) -> Vec<Certificate> {
+    probes.iter().map(|_| None).collect()
 }
 
 #[cfg(feature = "tls")]
-fn certificates(patient: &mut CheckContext, looks: &[HelloProbe]) -> Vec<Certificate> {
-    let alone: &mut Standalone = &mut patient.alone;
-    let mut visits: Vec<Handshake<'_>> =
-        looks.iter().map(|look| Handshake { look, stands: false }).collect();
-    let mut errands: Vec<&mut dyn FetchTask> = Vec::new();
-    visits.iter_mut().for_each(|visit| errands.push(visit));
-    let outcomes = alone.run(&mut errands, limit(looks.len()));
-    let told = visits.iter().zip(outcomes).map(|(visit, outcome)| match (visit.stands, outcome) {
-        (true, _) => Some(Ok(())),
-        (false, outcome) => Some(outcome),
+fn certificates(context: &mut CheckContext, probes: &[HelloProbe]) -> Vec<Certificate> {
+    let mut handshakes: Vec<Handshake<'_>> =
+        probes.iter().map(|probe| Handshake { probe, is_complete: false }).collect();
+    let mut tasks: Vec<&mut dyn FetchTask> = Vec::new();
+    handshakes.iter_mut().for_each(|handshake| tasks.push(handshake));
+    let outcomes = context.standalone.run(&mut tasks, limit(probes.len()));
+    let certificates = handshakes.iter().zip(outcomes).map(|(handshake, outcome)| {
+        // What happens to the connection after the handshake does not matter.
+        Some(if handshake.is_complete { Ok(()) } else { outcome })
     });
-    told.collect()
+    certificates.collect()
 }
 
-/// A whole handshake, as a browser would do it, and not a word after it.
+/// A complete TLS handshake without a request.
 #[cfg(feature = "tls")]
 struct Handshake<'a> {
-    look: &'a HelloProbe,
-    stands: bool,
+    probe: &'a HelloProbe,
+    is_complete: bool,
 }
 
 #[cfg(feature = "tls")]
 impl FetchTask for Handshake<'_> {
     fn target(&self) -> FetchTarget {
-        FetchTarget { tls: Some(self.look.host.clone()), ..self.look.target() }
+        FetchTarget { tls: Some(self.probe.host.clone()), ..self.probe.target() }
     }
 
     fn preface(&self) -> Vec<u8> {
-        self.look.header.clone()
+        self.probe.header.to_vec()
     }
 
     fn open(&mut self) -> Vec<u8> {
-        self.stands = true;
+        self.is_complete = true;
         Vec::new()
     }
 
@@ -240,40 +251,47 @@ impl FetchTask for Handshake<'_> {
         TaskStep::Done
     }
 
-    /// Nothing more is wanted once it stands.
+    /// Ends the task at once after the handshake.
     fn patience_ms(&self) -> Option<u64> {
-        Some(if self.stands { 0 } else { PATIENCE_MS })
+        Some(if self.is_complete { 0 } else { ANSWER_LIMIT_MS })
     }
 }
 
-/// A look at how a site answers a hello; the handshake is never finished.
+/// Sends a ClientHello and reads the answer. Does not complete the handshake.
 struct HelloProbe {
     host: String,
-    /// What the operator calls it.
-    label: String,
+    front: HostPort,
     addrs: Vec<SocketAddr>,
-    /// The PROXY header that the site expects.
-    header: Vec<u8>,
+    /// The PROXY header that the front expects; may be empty.
+    header: &'static [u8],
     hello: ChromeHello,
     flight: ServerFlight,
     outcome: Result<FlightProgress, FlightFault>,
-    stands: bool,
-    /// Its name leads to our public address.
-    is_here: bool,
+    is_connected: bool,
+    /// The front has a public address of this machine.
+    is_public_addr: bool,
 }
 
 impl HelloProbe {
     fn new(
         host: String,
-        label: String,
+        front: HostPort,
         addrs: Vec<SocketAddr>,
-        header: Vec<u8>,
+        header: &'static [u8],
         drbg: &mut Drbg,
     ) -> Self {
         let hello = chrome_hello::write(host.as_bytes(), SUITES, &mut |bytes| drbg.fill(bytes));
-        let flight = ServerFlight::new(hello.session_id);
-        let (outcome, stands, is_here) = (Ok(FlightProgress::More), false, false);
-        Self { host, label, addrs, header, hello, flight, outcome, stands, is_here }
+        Self {
+            flight: ServerFlight::new(hello.session_id),
+            host,
+            front,
+            addrs,
+            header,
+            hello,
+            outcome: Ok(FlightProgress::More),
+            is_connected: false,
+            is_public_addr: false,
+        }
     }
 }
 
@@ -287,16 +305,16 @@ impl FetchTask for HelloProbe {
     }
 
     fn preface(&self) -> Vec<u8> {
-        self.header.clone()
+        self.header.to_vec()
     }
 
     fn open(&mut self) -> Vec<u8> {
-        self.stands = true;
+        self.is_connected = true;
         self.hello.wire.clone()
     }
 
-    fn watch(&mut self, sight: WireEvent<'_>, _at_us: u64) {
-        if let (WireEvent::Bytes(bytes), Ok(FlightProgress::More)) = (sight, self.outcome) {
+    fn watch(&mut self, event: WireEvent<'_>, _at_us: u64) {
+        if let (WireEvent::Bytes(bytes), Ok(FlightProgress::More)) = (event, self.outcome) {
             self.outcome = self.flight.take(bytes);
         }
     }
@@ -313,21 +331,21 @@ impl FetchTask for HelloProbe {
     }
 
     fn patience_ms(&self) -> Option<u64> {
-        Some(if self.flight.may_end() { SILENCE_MS } else { PATIENCE_MS })
+        Some(if self.flight.may_end() { SILENCE_MS } else { ANSWER_LIMIT_MS })
     }
 }
 
-/// For so many sites, of which a few are looked at at a time.
-fn limit(sites: usize) -> Duration {
-    LIMIT * (1 + sites as u32 / 32).min(MOST_ROUNDS)
+/// The time limit for probing this number of fronts, of which 32 run at the same time.
+fn limit(fronts: usize) -> Duration {
+    LIMIT * (1 + fronts as u32 / 32).min(ROUNDS_MAX)
 }
 
-/// Chrome's order.
+/// In the order of Chrome.
 const SUITES: [u16; 3] = [0x1301, 0x1302, 0x1303];
 const LIMIT: Duration = Duration::from_secs(10);
-const MOST_ROUNDS: u32 = 6;
-const PATIENCE_MS: u64 = 8_000;
-/// A flight that has begun is over after this silence.
+const ROUNDS_MAX: u32 = 6;
+const ANSWER_LIMIT_MS: u64 = 8_000;
+/// A flight has no end mark: after this silence it counts as complete.
 const SILENCE_MS: u64 = 1_000;
-/// The longest flight that every app takes (spec: protocol 4.1).
-const FLIGHT_BORNE: u32 = 10_240;
+/// In bytes. The longest flight that every app accepts (spec: protocol 4.1).
+const FLIGHT_MAX: u32 = 10_240;

@@ -1,5 +1,5 @@
-//! Does the machine carry what `concurrency` promises? Open files and memory, by the arithmetic
-//! of the daemon's start.
+//! Do the limit of open files and the memory allow as many sessions as `concurrency`? Uses the
+//! same calculation as the start of the daemon.
 
 use crate::cli::doctor::context::CheckContext;
 use crate::cli::doctor::findings::Section;
@@ -8,19 +8,18 @@ use crate::daemon::server::sizing;
 use crate::io::pool::BLOCK;
 use crate::io::rlimit;
 
-/// Compares `concurrency` with the limit of open files and with the memory.
-pub fn check(patient: &mut CheckContext) -> Vec<Section> {
+pub(super) fn check(context: &mut CheckContext) -> Vec<Section> {
     let mut section = Section::new("limits", "Validate limits");
-    let settings = &patient.settings;
+    let settings = &context.settings;
     let concurrency = settings.concurrency;
     let (nofile, memory) = (rlimit::raise_nofile(), rlimit::memory_total());
     let sizes = sizing::sum(concurrency, settings.buffer_bytes, nofile, memory);
-    let text = format!("{nofile} open files carry {} of {concurrency} sessions", sizes.sessions);
+    let text = format!("{nofile} open files allow {} of {concurrency} sessions", sizes.sessions);
     let finding = match sizes.sessions < concurrency as usize {
         false => section.ok(text),
         true => section.warn(text).remedy(
             "raise the limit (ulimit -n, LimitNOFILE of systemd, limits nofile of procd), or \
-             lower concurrency; the service may have another limit than this shell",
+             lower concurrency; the limit of the service may differ from that of this shell",
         ),
     };
     finding.fact("open_files", Json::Number(nofile));
@@ -29,9 +28,9 @@ pub fn check(patient: &mut CheckContext) -> Vec<Section> {
 
     let buffers = (sizes.blocks * BLOCK) as u64;
     let replay = settings.replay.map_or(0, |replay| replay.max_bytes);
-    let need = AT_START + buffers + replay + sizes.sessions as u64 * PER_SESSION;
+    let need = IDLE_BYTES + buffers + replay + sizes.sessions as u64 * SESSION_BYTES;
     let Some(memory) = memory else {
-        section.unknown("memory", "the system does not tell how much there is");
+        section.unknown("memory", "the system does not report its size");
         return vec![section];
     };
     let text = format!(
@@ -40,11 +39,12 @@ pub fn check(patient: &mut CheckContext) -> Vec<Section> {
         mib(need),
         mib(memory)
     );
+    // The other half is for the rest of the system and for socket buffers.
     let finding = match need > memory / 2 {
         false => section.ok(text),
         true => section.warn(text).remedy(
-            "lower concurrency, [memory] buffers or defense.anti-replay.max-size; few people need \
-             few sessions, some 8 for each phone",
+            "lower concurrency, [memory] buffers or defense.anti-replay.max-size; a phone needs \
+             about 8 sessions",
         ),
     };
     finding.fact("need_bytes", Json::Number(need)).fact("memory_bytes", Json::Number(memory));
@@ -55,7 +55,7 @@ fn mib(bytes: u64) -> u64 {
     bytes.div_ceil(1 << 20)
 }
 
-/// Before anybody connects.
-const AT_START: u64 = 3 << 20;
-/// A session of ours, and the two sockets in the kernel.
-const PER_SESSION: u64 = 9 << 10;
+/// Memory of the process without sessions.
+const IDLE_BYTES: u64 = 3 << 20;
+/// A session, and its two sockets in the kernel.
+const SESSION_BYTES: u64 = 9 << 10;

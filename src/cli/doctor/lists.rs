@@ -1,15 +1,15 @@
-//! Can the lists and the other pages that the daemon fetches be had? Each file is opened, of each
-//! page the beginning is fetched; the way is that of the daemon.
+//! Are the IP lists and the web pages of the config available? Opens each file, and fetches the
+//! beginning of each page over the same upstreams as the daemon.
 
 use std::fs::OpenOptions;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
 use nix::fcntl::OFlag;
 
-use crate::cli::doctor::context::{CheckContext, joined};
+use crate::cli::doctor::context::CheckContext;
 use crate::cli::doctor::findings::Section;
 use crate::cli::json::Json;
 use crate::config::settings::{ListSettings, ListSource, Settings};
@@ -17,94 +17,96 @@ use crate::daemon::fetch::connection::FetchRoute;
 use crate::daemon::fetch::http_get::HttpGet;
 use crate::daemon::fetch::{FetchTarget, FetchTask, TaskStep};
 use crate::proto::url::Url;
+use crate::util::host_port::HostPort;
 
-/// Looks at every source of every list, and at every page.
-pub fn check(patient: &mut CheckContext) -> Vec<Section> {
+pub(super) fn check(context: &mut CheckContext) -> Vec<Section> {
     let mut section = Section::new("lists", "Validate lists and pages");
-    let settings = &patient.settings;
+    let settings = &context.settings;
     let mut pages = Vec::new();
     for (name, list) in [("blocklist", &settings.blocklist), ("allowlist", &settings.allowlist)] {
         if let Some(list) = list {
-            look_at_files(name, list, &mut section);
-            pages.extend(web(list).map(|url| PageHead::new(name, url.clone(), FetchRoute::Routes)));
+            check_files(name, list, &mut section);
+            let urls = urls(list).cloned();
+            pages.extend(urls.map(|url| PageHead::new(name, url, FetchRoute::Routes)));
         }
     }
     let others = [
         ("auto-update", settings.dc_list.as_ref(), FetchRoute::Routes),
-        ("doppelganger", raids(settings), FetchRoute::Native),
+        ("doppelganger", timed_pages(settings), FetchRoute::Native),
     ];
     for (name, urls, via) in others {
         pages.extend(urls.into_iter().flatten().map(|url| PageHead::new(name, url.clone(), via)));
     }
-    let mut errands: Vec<&mut dyn FetchTask> = Vec::new();
-    pages.iter_mut().for_each(|page| errands.push(page));
-    let outcomes = patient.alone.run(&mut errands, LIMIT);
+    let mut tasks: Vec<&mut dyn FetchTask> = Vec::new();
+    pages.iter_mut().for_each(|page| tasks.push(page));
+    let outcomes = context.standalone.run(&mut tasks, LIMIT);
     for (page, outcome) in pages.iter().zip(outcomes) {
-        let PageHead { list, place, .. } = page;
+        let PageHead { name, server, .. } = page;
         let finding = match outcome {
-            Ok(()) => section.ok(format!("{list}: {place} answers")),
-            Err(why) => section.fail(format!("{list}: {place}: {why}")).remedy(
-                "correct the address, or look at the way out; until it comes, the last copy in \
-                 defense.cache-dir holds, if there is one",
+            Ok(()) => section.ok(format!("{name}: {server} answers")),
+            Err(error) => section.fail(format!("{name}: {server}: {error}")).remedy(
+                "correct the address, or check the network; until then mtbox uses the copy in \
+                 defense.cache-dir, if it exists",
             ),
         };
-        finding.fact("list", Json::text(list)).fact("source", Json::text(place));
+        finding.fact("list", Json::text(name)).fact("source", Json::text(server));
     }
     if section.is_empty() {
-        section.skip("no lists and no pages are configured");
+        section.skip("the config has no lists and no pages");
     }
     vec![section]
 }
 
-/// Pages are visited only where there is a pace to learn.
-fn raids(settings: &Settings) -> Option<&Vec<Url>> {
+/// The daemon fetches these pages only if it shapes traffic.
+fn timed_pages(settings: &Settings) -> Option<&Vec<Url>> {
     settings.shape.map(|_| &settings.raids.pages)
 }
 
-fn web(list: &ListSettings) -> impl Iterator<Item = &Url> {
+fn urls(list: &ListSettings) -> impl Iterator<Item = &Url> {
     list.sources.iter().filter_map(|source| match source {
         ListSource::Web(url) => Some(url),
         ListSource::File(_) => None,
     })
 }
 
-fn look_at_files(name: &str, list: &ListSettings, section: &mut Section) {
+fn check_files(name: &str, list: &ListSettings, section: &mut Section) {
     for source in &list.sources {
         let ListSource::File(path) = source else { continue };
-        let finding = match read_a_bit(path) {
-            Ok(()) => section.ok(format!("{name}: {} can be read", path.display())),
-            Err(why) => section
-                .fail(format!("{name}: {}: {why}", path.display()))
-                .remedy("correct the path, or let the user that mtbox runs as read the file"),
+        let finding = match read_head(path) {
+            Ok(()) => section.ok(format!("{name}: {} is readable", path.display())),
+            Err(e) => section
+                .fail(format!("{name}: {}: {e}", path.display()))
+                .remedy("correct the path, or let the account of mtbox read the file"),
         };
         finding.fact("list", Json::text(name)).fact("source", Json::text(path.display()));
     }
 }
 
-fn read_a_bit(path: &Path) -> Result<(), String> {
-    // A pipe that nobody writes to would hold us up.
+fn read_head(path: &Path) -> io::Result<()> {
+    // Without O_NONBLOCK, the open of a pipe without a writer blocks.
     let flags = OFlag::O_NONBLOCK.bits();
-    let mut file =
-        OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(|e| e.to_string())?;
+    let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     let is_file = file.metadata().is_ok_and(|found| found.is_file());
     if !is_file {
-        return Err("not a file".to_owned());
+        return Err(io::Error::other("not a file"));
     }
-    file.read(&mut [0; 512]).map(drop).map_err(|e| e.to_string())
+    file.read(&mut [0; 512]).map(drop)
 }
 
-/// The beginning of a page.
+/// Fetches a page until the first bytes of its body arrive.
 struct PageHead {
-    list: &'static str,
-    /// The host alone: the path may hold a key.
-    place: String,
+    /// The list, or the key of the page.
+    name: &'static str,
+    /// Scheme, host and port only: the path may contain a key.
+    server: String,
     fetch: HttpGet,
 }
 
 impl PageHead {
-    fn new(list: &'static str, url: Url, via: FetchRoute) -> Self {
-        let place = format!("{}://{}", url.scheme, joined(&url.host, url.port_or(HTTP_PORT)));
-        Self { list, place, fetch: HttpGet::new(url, via, MOST_BYTES, String::new()) }
+    fn new(name: &'static str, url: Url, via: FetchRoute) -> Self {
+        let host_port = HostPort::new(&url.host, url.port_or(HTTP_PORT));
+        let server = format!("{}://{host_port}", url.scheme);
+        Self { name, server, fetch: HttpGet::new(url, via, PAGE_MAX, String::new()) }
     }
 }
 
@@ -132,5 +134,6 @@ impl FetchTask for PageHead {
 }
 
 const LIMIT: Duration = Duration::from_secs(20);
-const MOST_BYTES: u64 = 1 << 30;
+/// In bytes, by Content-Length. Larger than any list.
+const PAGE_MAX: u64 = 1 << 30;
 const HTTP_PORT: u16 = 80;

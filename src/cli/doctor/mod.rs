@@ -1,6 +1,6 @@
-//! `mtbox doctor CONFIG`: looks at everything that a config depends on, in the order of the
-//! reference (spec: cli 4), and says what is wrong and what to do. One file per check; a check
-//! that fails stops no other. Nothing secret is ever said.
+//! `mtbox doctor CONFIG`: checks everything that a config depends on, and prints findings with
+//! remedies, in the order of mtg-multi (spec: cli 4). One file per check; a failed check does not
+//! stop the others. Findings contain no secrets and no passwords.
 
 mod censor;
 mod clock;
@@ -22,28 +22,29 @@ use crate::cli::failure::Failure;
 use crate::cli::json::Json;
 use crate::cli::output::print;
 use crate::proto::url::Url;
+use crate::util::host_port::HostPort;
 use context::{CheckContext, DoctorOptions};
 use findings::{Section, exit_code};
 
-/// Runs the checks and prints what they find. Leaves with 0, or 1 when something has failed, or 2
-/// when there are warnings only.
-pub fn doctor(given: &ParsedArgs) -> Result<(), Failure> {
-    let wishes = wishes(given)?;
-    let path = config_file::path(given)?;
+/// Runs the checks and prints their findings. Exit codes: see [`exit_code`].
+pub(super) fn doctor(args: &ParsedArgs) -> Result<(), Failure> {
+    let options = options(args)?;
+    let path = config_file::path(args)?;
     let loaded = config_file::load(&path)?;
-    let mut patient = CheckContext::new(loaded, path, wishes)
-        .map_err(|e| Failure::error(format!("cannot look at anything: {e}")))?;
-    let checks = if given.is_on("as-censor") { AS_CENSOR } else { CHECKS };
-    let is_json = given.is_on("json");
+    let mut context = CheckContext::new(loaded, path, options)
+        .map_err(|e| Failure::error(format!("cannot start the checks: {e}")))?;
+    let checks = if args.is_on("as-censor") { AS_CENSOR } else { CHECKS };
+    let is_json = args.is_on("json");
     let mut sections = Vec::new();
     for check in checks {
-        let found = check(&mut patient);
+        let found = check(&mut context);
+        // Text is printed after each check, since all of them together may take a minute.
         if !is_json {
             found.iter().for_each(|section| print(&section.print()));
         }
         sections.extend(found);
     }
-    let code = exit_code(sections.iter().flat_map(Section::verdicts));
+    let code = exit_code(sections.iter().flat_map(Section::statuses));
     if is_json {
         print(&document(sections, code).print());
     }
@@ -53,22 +54,21 @@ pub fn doctor(given: &ParsedArgs) -> Result<(), Failure> {
     }
 }
 
-fn wishes(given: &ParsedArgs) -> Result<DoctorOptions, Failure> {
-    let ntp = given.parsed("ntp-server", |text| place(text, NTP_PORT))?;
-    let asks = given.is_on("ntp").then(|| (NTP_SERVER.to_owned(), NTP_PORT));
+fn options(args: &ParsedArgs) -> Result<DoctorOptions, Failure> {
+    let ntp = args.parsed("ntp-server", |text| host_port(text, NTP_PORT))?;
+    let default_ntp = args.is_on("ntp").then(|| HostPort::new(NTP_SERVER, NTP_PORT));
     Ok(DoctorOptions {
-        skip_native: given.is_on("skip-native-check"),
-        ntp: ntp.or(asks),
-        target: given.parsed("target", |text| place(text, TLS_PORT))?,
+        skip_native: args.is_on("skip-native-check"),
+        ntp: ntp.or(default_ntp),
+        target: args.parsed("target", |text| host_port(text, TLS_PORT))?,
     })
 }
 
-/// A host and a port; a literal IPv6 address stands in brackets.
-fn place(text: &str, port: u16) -> Result<(String, u16), &'static str> {
+/// Parses `HOST` or `HOST:PORT`, with an IPv6 address in brackets.
+fn host_port(text: &str, default_port: u16) -> Result<HostPort, &'static str> {
     let url = Url::parse(&format!("x://{text}"));
     let url = url.filter(|url| !url.host.is_empty() && url.path.is_empty() && url.user.is_none());
-    url.map(|url| (url.port.unwrap_or(port), url.host))
-        .map(|(port, host)| (host, port))
+    url.map(|url| HostPort { port: url.port.unwrap_or(default_port), host: url.host })
         .ok_or("not HOST or HOST:PORT")
 }
 
@@ -86,10 +86,10 @@ fn document(sections: Vec<Section>, code: u8) -> Json {
     ])
 }
 
-/// What a check is: it may ask anything of the patient, and says what it has found.
+/// Returns one section, or one per subject, such as per proxy.
 type Check = fn(&mut CheckContext) -> Vec<Section>;
 
-/// The checks of the reference, then ours.
+/// The checks of mtg-multi, followed by our own.
 const CHECKS: &[Check] = &[
     deprecated::check,
     clock::check,
@@ -106,20 +106,19 @@ const CHECKS: &[Check] = &[
 
 const AS_CENSOR: &[Check] = &[censor::check];
 
-/// The flag of the reference, and ours.
-pub const FLAGS: &[Flag] = &[
+/// The flag of mtg-multi is `skip-native-check`.
+pub(super) const FLAGS: &[Flag] = &[
     Flag::switch(None, "json", "print one JSON object"),
-    Flag::switch(None, "skip-native-check", "do not try Telegram without the proxies"),
-    Flag::switch(None, "ntp", "compare the clock with a time server, 0.pool.ntp.org"),
-    Flag::with_value(None, "ntp-server", "HOST[:PORT]", "compare it with this one"),
-    Flag::switch(None, "as-censor", "only this: probe the proxy and the site, tell differences"),
-    Flag::with_value(None, "target", "HOST[:PORT]", "probe this, not the first listener"),
+    Flag::switch(None, "skip-native-check", "do not connect to Telegram without the proxies"),
+    Flag::switch(None, "ntp", "compare the clock with the time server 0.pool.ntp.org"),
+    Flag::with_value(None, "ntp-server", "HOST[:PORT]", "compare the clock with this time server"),
+    Flag::switch(None, "as-censor", "only probe the proxy and the front, and report differences"),
+    Flag::with_value(None, "target", "HOST[:PORT]", "probe this address, not the first listener"),
 ];
 
-/// For the help.
-pub const NOTES: &str = "It connects to Telegram, to the proxies, to the sites in the secrets and \
-to the pages of lists,\nand asks network.public-ip-url for the own address where the file does not \
-state it.\nExit code: 0 = all is well, 1 = something failed, 2 = there are warnings only.";
+pub(super) const NOTES: &str = "Connects to Telegram, the proxies, the fronts and the web pages of \
+lists. Queries network.public-ip-url\nif the config does not set the public address.\n\
+Exit code: 0 = no problem, 1 = a check failed, 2 = warnings only.";
 
 const NTP_SERVER: &str = "0.pool.ntp.org";
 const NTP_PORT: u16 = 123;
@@ -130,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_a_host_and_perhaps_a_port() {
+    fn a_host_may_have_a_port() {
         for (text, host, port) in [
             ("time.example", "time.example", 123),
             ("time.example:1123", "time.example", 1123),
@@ -138,10 +137,10 @@ mod tests {
             ("[2001:db8::1]", "2001:db8::1", 123),
             ("[2001:db8::1]:9", "2001:db8::1", 9),
         ] {
-            assert_eq!(place(text, 123), Ok((host.to_owned(), port)), "{text}");
+            assert_eq!(host_port(text, 123), Ok(HostPort::new(host, port)), "{text}");
         }
         for text in ["", ":1", "a:0", "a:x", "a:65536", "2001:db8::1", "a/b", "u:p@a", "a b"] {
-            assert!(place(text, 123).is_err(), "{text}");
+            assert!(host_port(text, 123).is_err(), "{text}");
         }
     }
 }

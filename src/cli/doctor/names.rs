@@ -1,4 +1,4 @@
-//! Do the names in the secrets lead to this machine? That is the cheapest test that a censor has
+//! Do the hosts in the secrets resolve to this machine? This is the cheapest test of a censor
 //! (spec: cli 5, protocol 15.10).
 
 use std::net::IpAddr;
@@ -8,43 +8,46 @@ use crate::cli::doctor::context::CheckContext;
 use crate::cli::doctor::findings::Section;
 use crate::cli::json::Json;
 
-/// Compares the addresses of every distinct host with our own public ones.
-pub fn check(patient: &mut CheckContext) -> Vec<Section> {
+/// Compares the addresses of every distinct host with the public addresses of this machine.
+pub(super) fn check(context: &mut CheckContext) -> Vec<Section> {
     let mut section = Section::new("sni-dns", "Validate SNI-DNS match");
-    let (reach, outcome) = patient.reach();
-    let public = reach.public();
-    let why = outcome.clone().err().unwrap_or_else(|| "our public address is not known".to_owned());
-    let hosts = patient.hosts();
-    let found = patient.alone.lookup(&hosts, LIMIT);
+    let own = context.own_addrs();
+    let public = own.addrs.public();
+    let error = match &own.error {
+        Some(e) => e.to_string(),
+        None => "the public address of this machine is unknown".to_owned(),
+    };
+    let hosts = context.hosts();
+    let found = context.standalone.lookup(&hosts, LIMIT);
     for (host, ips) in hosts.iter().zip(found) {
-        compare(host, &ips, &public, &why, &mut section);
+        compare(host, &ips, &public, &error, &mut section);
     }
     vec![section]
 }
 
-fn compare(host: &str, ips: &[IpAddr], public: &[IpAddr], why: &str, section: &mut Section) {
+/// `error`: why `public` is empty.
+fn compare(host: &str, ips: &[IpAddr], public: &[IpAddr], error: &str, section: &mut Section) {
     let finding = if ips.is_empty() {
         section
-            .unknown(host, "its name cannot be found")
-            .remedy("correct the name in the secret, or look at network.dns")
+            .unknown(host, "the name cannot be resolved")
+            .remedy("correct the host in the secret, or check network.dns")
     } else if public.is_empty() {
-        section.unknown(host, why).remedy(
-            "state public-ipv4 or public-ipv6 in the file, or a page that tells it in \
-             network.public-ip-url",
+        section.unknown(host, error).remedy(
+            "set public-ipv4 or public-ipv6, or set network.public-ip-url to another service",
         )
     } else {
         let own: Vec<IpAddr> = public.iter().map(IpAddr::to_canonical).collect();
         match ips.iter().find(|ip| own.contains(&ip.to_canonical())) {
-            Some(ip) => section.ok(format!("{host} leads to {ip}, which is this machine")),
+            Some(ip) => section.ok(format!("{host} resolves to {ip}, which is this machine")),
             None => section
                 .fail(format!(
-                    "{host} leads to {}, and this machine is {}",
-                    listed(ips),
-                    listed(public)
+                    "{host} resolves to {}, but this machine is {}",
+                    joined(ips),
+                    joined(public)
                 ))
                 .remedy(
-                    "a censor who compares the two knows that this is not the site: use a name of \
-                     your own that leads here, with a web server behind [domain-fronting]",
+                    "a censor can compare the two: use a host name that resolves to this machine, \
+                     with a web server behind [domain-fronting]",
                 ),
         }
     };
@@ -53,7 +56,7 @@ fn compare(host: &str, ips: &[IpAddr], public: &[IpAddr], why: &str, section: &m
     finding.fact("resolved", texts(ips)).fact("public", texts(public));
 }
 
-fn listed(ips: &[IpAddr]) -> String {
+fn joined(ips: &[IpAddr]) -> String {
     let texts: Vec<String> = ips.iter().map(IpAddr::to_string).collect();
     texts.join(", ")
 }

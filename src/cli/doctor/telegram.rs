@@ -1,10 +1,10 @@
-//! Can Telegram be reached, directly and through each proxy? Every address of every data centre is
-//! asked for a `resPQ` at once; a data centre is well when one of its addresses answers.
+//! Is Telegram reachable, directly and through each proxy? Sends `req_pq_multi` to every address of
+//! every data centre at the same time. A data centre is reachable if one of its addresses answers.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::cli::doctor::context::{CheckContext, joined, spoken_us};
+use crate::cli::doctor::context::{CheckContext, format_us};
 use crate::cli::doctor::findings::Section;
 use crate::cli::json::Json;
 use crate::config::settings::{PreferIp, ProxySettings, Route, Settings};
@@ -15,110 +15,113 @@ use crate::proto::dc;
 use crate::proto::mtproto::{self, ANSWER_MAX, NONCE_LEN, PADDING_MAX};
 use crate::proto::obfuscated2::{self, Tag};
 use crate::util::drbg::Drbg;
+use crate::util::host_port::HostPort;
 use keystream::Keystream;
 
 /// Without the proxies.
-pub fn check_native(patient: &mut CheckContext) -> Vec<Section> {
+pub(super) fn check_native(context: &mut CheckContext) -> Vec<Section> {
     let mut section = Section::new("native", "Validate native network connectivity");
-    if patient.wishes.skip_native {
-        section.skip("not wanted (--skip-native-check)");
+    if context.options.skip_native {
+        section.skip("turned off by --skip-native-check");
         return vec![section];
     }
-    let remedy = match patient.settings.routes.is_empty() {
+    let remedy = match context.settings.routes.is_empty() {
         true => {
-            "this machine does not reach Telegram: look at its firewall and routes, or name a \
-             SOCKS5 proxy in network.proxies"
+            "this machine cannot reach Telegram: check its firewall and routes, or add a SOCKS5 \
+             proxy to network.proxies"
         }
         false => {
-            "where Telegram is reached through the proxies only, skip this with \
+            "if Telegram is reachable through the proxies only, skip this check with \
              --skip-native-check"
         }
     };
-    probe_all(&mut patient.alone, FetchRoute::Native, remedy, &mut section);
+    probe_all(&mut context.standalone, FetchRoute::Native, remedy, &mut section);
     vec![section]
 }
 
-/// Through each proxy alone.
-pub fn check_proxies(patient: &mut CheckContext) -> Vec<Section> {
-    let settings = &patient.settings;
+/// Through each proxy separately.
+pub(super) fn check_proxies(context: &mut CheckContext) -> Vec<Section> {
+    let settings = &context.settings;
     let proxies = settings.routes.iter().filter_map(|route| match route {
         Route::Socks5(proxy) => Some(proxy),
         Route::Direct => None,
     });
-    proxies.map(|proxy| through(proxy, settings)).collect()
+    proxies.map(|proxy| check_proxy(proxy, settings)).collect()
 }
 
-fn through(proxy: &ProxySettings, settings: &Settings) -> Section {
-    let place = joined(&proxy.host, proxy.port);
-    let title = format!("Validate network connectivity with proxy socks5://{place}");
+fn check_proxy(proxy: &ProxySettings, settings: &Settings) -> Section {
+    let server = HostPort::new(&proxy.host, proxy.port);
+    let title = format!("Validate network connectivity with proxy socks5://{server}");
     let mut section = Section::new("proxy", title);
-    // A breaker would hide what the other addresses say.
+    // An open circuit would end the probes of the other addresses without a result.
     let proxy = ProxySettings { open_threshold: u32::MAX, ..proxy.clone() };
     let settings = Settings { routes: vec![Route::Socks5(proxy)], ..settings.clone() };
     match Standalone::new(settings) {
-        Ok(mut alone) => {
-            let remedy = "see whether the proxy runs, takes the name and password in \
-                 network.proxies, and reaches Telegram itself";
-            probe_all(&mut alone, FetchRoute::Routes, remedy, &mut section);
+        Ok(mut standalone) => {
+            let remedy = "check that the proxy is running, accepts the user name and password in \
+                          network.proxies, and reaches Telegram";
+            probe_all(&mut standalone, FetchRoute::Routes, remedy, &mut section);
         }
         Err(e) => {
-            section.unknown(&place, &e.to_string()).remedy("free some descriptors and try again");
+            section
+                .unknown(&server.to_string(), &e.to_string())
+                .remedy("close other programs or raise the limit of open files, and try again");
         }
     }
     section
 }
 
-fn probe_all(alone: &mut Standalone, via: FetchRoute, remedy: &str, section: &mut Section) {
-    let plan = plan(&alone.world.settings);
+fn probe_all(standalone: &mut Standalone, via: FetchRoute, remedy: &str, section: &mut Section) {
+    let targets = targets(&standalone.world.settings);
+    let drbg = &mut standalone.world.drbg;
     let mut probes: Vec<DcProbe> = Vec::new();
-    for (dc, addrs) in &plan {
-        probes
-            .extend(addrs.iter().map(|addr| DcProbe::new(*dc, *addr, via, &mut alone.world.drbg)));
+    for (dc, addrs) in &targets {
+        probes.extend(addrs.iter().map(|addr| DcProbe::new(*dc, *addr, via, drbg)));
     }
-    let mut errands: Vec<&mut dyn FetchTask> = Vec::new();
-    probes.iter_mut().for_each(|probe| errands.push(probe));
-    let outcomes = alone.run(&mut errands, LIMIT);
-    for (dc, _) in &plan {
-        let tried = probes.iter().zip(&outcomes).filter(|(probe, _)| probe.dc == *dc);
-        report(*dc, &tried.collect::<Vec<_>>(), remedy, section);
+    let mut tasks: Vec<&mut dyn FetchTask> = Vec::new();
+    probes.iter_mut().for_each(|probe| tasks.push(probe));
+    let outcomes = standalone.run(&mut tasks, LIMIT);
+    for (dc, _) in &targets {
+        let probed = probes.iter().zip(&outcomes).filter(|(probe, _)| probe.dc == *dc);
+        report(*dc, &probed.collect::<Vec<_>>(), remedy, section);
     }
 }
 
 type ProbedAddr<'a> = (&'a DcProbe, &'a Result<(), String>);
 
-fn report(dc: u16, tried: &[ProbedAddr<'_>], remedy: &str, section: &mut Section) {
-    let first = tried.iter().find_map(|(probe, outcome)| outcome.is_ok().then_some(probe));
-    let finding = match (first, tried.last()) {
+fn report(dc: u16, probed: &[ProbedAddr<'_>], remedy: &str, section: &mut Section) {
+    let first = probed.iter().find_map(|(probe, outcome)| outcome.is_ok().then_some(probe));
+    let finding = match (first, probed.last()) {
         (Some(probe), _) => {
-            section.ok(format!("DC {dc} (rpc {})", spoken_us(probe.round_trip_us())))
+            section.ok(format!("DC {dc} (rpc {})", format_us(probe.round_trip_us())))
         }
         (None, Some((probe, outcome))) => {
-            let why = outcome.as_ref().err().map_or("", String::as_str);
+            let error = outcome.as_ref().err().map_or("", String::as_str);
             let addr = probe.addr;
-            let step = match probe.stands {
-                true => format!("the first words to {addr}"),
+            let step = match probe.is_connected {
+                true => format!("MTProto handshake with {addr}"),
                 false => format!("TCP connection to {addr}"),
             };
-            section.fail(format!("DC {dc}: {step}: {why}")).remedy(remedy)
+            section.fail(format!("DC {dc}: {step}: {error}")).remedy(remedy)
         }
         (None, None) => section
             .fail(format!("DC {dc}: no address of the family that prefer-ip allows"))
-            .remedy("choose another prefer-ip, or name addresses in [telegram.dc-overrides]"),
+            .remedy("change prefer-ip, or add addresses to [telegram.dc-overrides]"),
     };
-    let addresses = tried.iter().map(|(probe, outcome)| {
-        let told = match outcome {
+    let addresses = probed.iter().map(|(probe, outcome)| {
+        let result = match outcome {
             Ok(()) => ("rpc_us", Json::Number(probe.round_trip_us())),
-            Err(why) => ("error", Json::text(why)),
+            Err(error) => ("error", Json::text(error)),
         };
-        Json::object([("address", Json::text(probe.addr)), told])
+        Json::object([("address", Json::text(probe.addr)), result])
     });
     finding.fact("dc", Json::Number(dc.into()));
     finding.fact("addresses", Json::List(addresses.collect()));
 }
 
-/// The public data centres and those that the operator names, in ascending order, with what would
-/// be dialled.
-fn plan(settings: &Settings) -> Vec<(u16, Vec<SocketAddr>)> {
+/// The public data centres and those of `[telegram.dc-overrides]`, in ascending order, with the
+/// addresses that the proxy would dial.
+fn targets(settings: &Settings) -> Vec<(u16, Vec<SocketAddr>)> {
     let mut numbers: Vec<u16> = PUBLIC.to_vec();
     for (number, _) in &settings.dc_overrides {
         if let Err(at) = numbers.binary_search(number) {
@@ -128,18 +131,18 @@ fn plan(settings: &Settings) -> Vec<(u16, Vec<SocketAddr>)> {
     numbers.into_iter().map(|number| (number, addresses(settings, number))).collect()
 }
 
-/// What would be dialled for a data centre: what the operator names, or the built-in addresses
-/// that `prefer-ip` allows.
-pub fn addresses(settings: &Settings, dc: u16) -> Vec<SocketAddr> {
-    let named = settings.dc_overrides.iter().find(|(named, _)| *named == dc);
-    let mut addrs = match named {
+/// The addresses that the proxy would dial for a data centre: those of `[telegram.dc-overrides]`,
+/// or the built-in ones that `prefer-ip` allows.
+pub(super) fn addresses(settings: &Settings, dc: u16) -> Vec<SocketAddr> {
+    let overrides = settings.dc_overrides.iter().find(|(number, _)| *number == dc);
+    let mut addrs = match overrides {
         Some((_, addrs)) => addrs.clone(),
         None => {
             let builtin = dc::builtin(dc).iter().copied();
             builtin.filter(|addr| is_allowed(settings.prefer_ip, addr)).collect()
         }
     };
-    addrs.truncate(MOST_ADDRESSES);
+    addrs.truncate(ADDRESSES_MAX);
     addrs
 }
 
@@ -151,19 +154,21 @@ fn is_allowed(prefer: PreferIp, addr: &SocketAddr) -> bool {
     }
 }
 
-/// One question to one address.
+/// Sends a `req_pq_multi` to one address and waits for the `resPQ`.
 struct DcProbe {
     dc: u16,
     addr: SocketAddr,
     via: FetchRoute,
     nonce: [u8; NONCE_LEN],
-    opening: Vec<u8>,
+    /// The obfuscated2 frame and the encrypted request.
+    request: Vec<u8>,
     down: Keystream,
-    heard: Vec<u8>,
-    stands: bool,
-    /// When the question left and when the last bytes came.
+    /// Decrypted.
+    response: Vec<u8>,
+    is_connected: bool,
     sent_us: Option<u64>,
-    heard_us: u64,
+    /// The time of the last bytes.
+    received_us: u64,
 }
 
 impl DcProbe {
@@ -174,26 +179,24 @@ impl DcProbe {
         let tag = Tag::PaddedIntermediate;
         let field = dc.cast_signed();
         let mut frame = obfuscated2::forge_dc(tag, field, None, &mut |bytes| drbg.fill(bytes));
-        let mut question = mtproto::req_pq_multi(&nonce, since_1970(), &padding);
-        frame.up.apply(&mut question);
-        let opening = [frame.wire.as_slice(), &question].concat();
-        let (down, heard) = (frame.down(), Vec::new());
+        let mut message = mtproto::req_pq_multi(&nonce, since_1970(), &padding);
+        frame.up.apply(&mut message);
         Self {
             dc,
             addr,
             via,
             nonce,
-            opening,
-            down,
-            heard,
-            stands: false,
+            request: [frame.wire.as_slice(), &message].concat(),
+            down: frame.down(),
+            response: Vec::new(),
+            is_connected: false,
             sent_us: None,
-            heard_us: 0,
+            received_us: 0,
         }
     }
 
     fn round_trip_us(&self) -> u64 {
-        self.heard_us.saturating_sub(self.sent_us.unwrap_or(self.heard_us))
+        self.received_us.saturating_sub(self.sent_us.unwrap_or(self.received_us))
     }
 }
 
@@ -203,24 +206,24 @@ impl FetchTask for DcProbe {
     }
 
     fn open(&mut self) -> Vec<u8> {
-        self.stands = true;
-        std::mem::take(&mut self.opening)
+        self.is_connected = true;
+        std::mem::take(&mut self.request)
     }
 
-    fn watch(&mut self, sight: WireEvent<'_>, at_us: u64) {
-        match sight {
+    fn watch(&mut self, event: WireEvent<'_>, at_us: u64) {
+        match event {
             WireEvent::Start => {}
             WireEvent::Sent => self.sent_us = Some(at_us),
-            WireEvent::Bytes(_) => self.heard_us = at_us,
+            WireEvent::Bytes(_) => self.received_us = at_us,
         }
     }
 
     fn take(&mut self, bytes: &[u8]) -> TaskStep {
-        let room = ANSWER_MAX.saturating_sub(self.heard.len()).min(bytes.len());
+        let room = ANSWER_MAX.saturating_sub(self.response.len()).min(bytes.len());
         let mut plain = bytes.get(..room).unwrap_or_default().to_vec();
         self.down.apply(&mut plain);
-        self.heard.extend(plain);
-        match mtproto::read_res_pq(&self.heard, &self.nonce) {
+        self.response.extend(plain);
+        match mtproto::read_res_pq(&self.response, &self.nonce) {
             Ok(true) => TaskStep::Done,
             Ok(false) => TaskStep::More,
             Err(fault) => TaskStep::Failed(fault.describe()),
@@ -228,7 +231,7 @@ impl FetchTask for DcProbe {
     }
 
     fn end(&mut self) -> TaskStep {
-        TaskStep::Failed("closed without an answer".to_owned())
+        TaskStep::Failed("the connection closed without an answer".to_owned())
     }
 
     fn patience_ms(&self) -> Option<u64> {
@@ -236,32 +239,32 @@ impl FetchTask for DcProbe {
     }
 }
 
-/// Where the accounts of people live, and the one for media.
+/// The data centres of user accounts, and the one for media.
 const PUBLIC: [u16; 6] = [1, 2, 3, 4, 5, 203];
-/// For all data centres together by one way.
+/// For all data centres together, directly or through one proxy.
 const LIMIT: Duration = Duration::from_secs(10);
-/// As many as the dialler tries.
-const MOST_ADDRESSES: usize = 8;
+/// As many as a session tries.
+const ADDRESSES_MAX: usize = 8;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::load;
 
-    fn planned(more: &str) -> Vec<(u16, Vec<SocketAddr>)> {
+    fn targets_with(more: &str) -> Vec<(u16, Vec<SocketAddr>)> {
         let secret = "ee00112233445566778899aabbccddeeff6578616d706c652e6f7267";
         let text = format!("secret = \"{secret}\"\nbind-to = \"127.0.0.1:1\"\n{more}");
-        plan(&load::load(text.as_bytes(), "a.toml").unwrap().settings)
+        targets(&load::load(text.as_bytes(), "a.toml").unwrap().settings)
     }
 
     #[test]
-    fn public_and_named_data_centres_are_asked_in_ascending_order() {
-        let all = planned("");
+    fn public_and_named_data_centres_are_probed_in_ascending_order() {
+        let all = targets_with("");
         assert_eq!(all.iter().map(|(dc, _)| *dc).collect::<Vec<_>>(), PUBLIC);
         assert_eq!(all[1].1, dc::builtin(2));
-        let only = planned("prefer-ip = \"only-ipv6\"\n");
+        let only = targets_with("prefer-ip = \"only-ipv6\"\n");
         assert!(only.iter().all(|(_, addrs)| addrs.len() == 1 && addrs[0].is_ipv6()));
-        let named = planned(
+        let named = targets_with(
             "prefer-ip = \"only-ipv6\"\n[telegram.dc-overrides]\n10002 = [\"127.0.0.1:7\"]\n\
              2 = [\"127.0.0.1:5\", \"127.0.0.1:6\"]\n",
         );

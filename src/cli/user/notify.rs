@@ -1,5 +1,5 @@
-//! Tells the running proxy that its config has changed: HUP to the process in the pid file, if that
-//! is really one of ours; otherwise how a person can do it.
+//! Reloads the running proxy after a change of its config: sends SIGHUP to the process in the pid
+//! file. If that is impossible, prints the command that reloads the proxy.
 
 use std::fs;
 use std::path::Path;
@@ -11,48 +11,48 @@ use nix::unistd::Pid;
 use crate::cli::output::print;
 use crate::config::settings::Settings;
 
-/// Tells it, or says how.
-pub fn tell(settings: Option<&Settings>) {
+/// `settings` = `None`: the config has errors, so a reload would be refused.
+pub(super) fn reload(settings: Option<&Settings>) {
     let Some(settings) = settings else { return };
     let Some(path) = &settings.pid_file else {
-        return print(&format!("If mtbox is running, tell it: {}\n", by_hand()));
+        return print(&format!("If mtbox is running, reload it: {}\n", reload_command()));
     };
-    match hang_up(path) {
-        Ok(()) => print("The running proxy was told.\n"),
+    match send_hup(path) {
+        Ok(()) => print("Reloaded the running proxy.\n"),
         Err(NotifyFailure::NotRunning) => {
-            print("The proxy is not running; it reads this at its start.\n")
+            print("The proxy is not running; it reads the config when it starts.\n");
         }
-        Err(NotifyFailure::Refused) => {
-            print(&format!("You may not tell the running proxy; ask root to: {}\n", by_hand()));
+        Err(NotifyFailure::NotPermitted) => {
+            let command = reload_command();
+            print(&format!("No permission to reload the proxy; run as root: {command}\n"));
         }
     }
 }
 
 enum NotifyFailure {
-    /// Nobody, or somebody else by now, has the number.
+    /// No process, or a process of another program, has the process ID.
     NotRunning,
-    /// It is another user's.
-    Refused,
+    NotPermitted,
 }
 
-fn hang_up(pid_file: &Path) -> Result<(), NotifyFailure> {
+fn send_hup(pid_file: &Path) -> Result<(), NotifyFailure> {
     let text = fs::read_to_string(pid_file).map_err(|_| NotifyFailure::NotRunning)?;
     let pid: i32 =
         text.trim().parse().ok().filter(|pid| *pid > 1).ok_or(NotifyFailure::NotRunning)?;
-    // A number may have gone to another program after a crash, and HUP ends most of them.
+    // After a crash the process ID may belong to another program, which SIGHUP usually ends.
     let name =
         fs::read_to_string(format!("/proc/{pid}/comm")).map_err(|_| NotifyFailure::NotRunning)?;
     if !name.starts_with("mtbox") {
         return Err(NotifyFailure::NotRunning);
     }
     kill(Pid::from_raw(pid), Signal::SIGHUP).map_err(|errno| match errno {
-        Errno::EPERM => NotifyFailure::Refused,
+        Errno::EPERM => NotifyFailure::NotPermitted,
         _ => NotifyFailure::NotRunning,
     })
 }
 
-/// What to type on this machine.
-fn by_hand() -> &'static str {
+/// The command that reloads the proxy under the service manager of this machine.
+fn reload_command() -> &'static str {
     if Path::new("/etc/init.d/mtbox").exists() {
         "/etc/init.d/mtbox reload"
     } else if Path::new("/run/systemd/system").exists() {

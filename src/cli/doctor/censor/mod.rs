@@ -1,6 +1,6 @@
-//! `doctor --as-censor`: plays an active prober against the proxy's port and against the site,
-//! side by side, and says where the two can be told apart. It uses no secret, so it sees what any
-//! stranger sees. What is seen once may be chance; a difference is one that is seen twice.
+//! `doctor --as-censor`: probes the proxy and the front with the same bytes, as a censor does, and
+//! reports where their answers differ. The probes contain no secret, so the proxy treats them as
+//! unauthenticated clients. Answers vary by chance, so only a difference in two rounds counts.
 
 mod observation;
 mod probe_run;
@@ -9,80 +9,80 @@ mod probes;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::cli::doctor::context::{CheckContext, joined, near};
+use crate::cli::doctor::context::CheckContext;
 use crate::cli::doctor::findings::Section;
 use crate::cli::json::Json;
+use crate::cli::local_addr;
 use crate::proto::proxy_header;
+use crate::util::host_port::HostPort;
 use observation::{ConnectionEnd, Observation};
-use probe_run::{ProbeRun, play};
+use probe_run::{ProbeRun, run_all};
 use probes::{ProbeScript, ProbeStep};
 
-/// Compares the port with the site of every distinct host, as far as there is time.
-pub fn check(patient: &mut CheckContext) -> Vec<Section> {
-    let mut section = Section::new("as-censor", "Compare with the site as an active prober");
-    let Some((target, addrs)) = target(patient, &mut section) else { return vec![section] };
-    // Behind a router only this shows that a site is the proxy, which would be like itself.
-    patient.reach();
-    let hosts = patient.hosts();
-    for host in hosts.iter().take(MOST_HOSTS) {
-        if let Some(site) = site(host, patient, &mut section) {
-            compare(
-                host,
-                &ProbeTarget { label: &target, addrs: &addrs },
-                &site,
-                patient,
-                &mut section,
-            );
+/// Compares the proxy with the front of every distinct host, up to [`HOSTS_MAX`].
+pub(super) fn check(context: &mut CheckContext) -> Vec<Section> {
+    let mut section = Section::new("as-censor", "Compare with the front as an active prober");
+    let Some(proxy) = find_proxy(context, &mut section) else { return vec![section] };
+    // A front behind NAT may be this proxy. Only the public address shows it, and a comparison of
+    // the proxy with itself would always succeed.
+    context.own_addrs();
+    let hosts = context.hosts();
+    for host in hosts.iter().take(HOSTS_MAX) {
+        if let Some(front) = find_front(host, context, &mut section) {
+            compare(host, &proxy, &front, context, &mut section);
         }
     }
-    if let Some(more) = hosts.len().checked_sub(MOST_HOSTS).filter(|more| *more > 0) {
-        section.skip(format!("{more} more hosts: there is no time for so many"));
+    if let Some(more) = hosts.len().checked_sub(HOSTS_MAX).filter(|more| *more > 0) {
+        section.skip(format!("{more} more hosts: only the first {HOSTS_MAX} are compared"));
     }
     vec![section]
 }
 
-/// Whom to play against.
-struct ProbeTarget<'a> {
-    label: &'a str,
-    addrs: &'a [SocketAddr],
+/// A server to probe.
+struct ProbeTarget {
+    /// As the operator wrote it.
+    label: String,
+    addrs: Vec<SocketAddr>,
 }
 
-/// Where the proxy is, if anybody is there.
-fn target(patient: &mut CheckContext, section: &mut Section) -> Option<(String, Vec<SocketAddr>)> {
-    let (label, addrs) = match patient.wishes.target.clone() {
-        Some((host, port)) => (joined(&host, port), resolved(&host, port, patient)),
+/// The proxy: `--target`, or the first listener. `None` = no connection, which is reported.
+fn find_proxy(context: &mut CheckContext, section: &mut Section) -> Option<ProbeTarget> {
+    let (label, addrs) = match context.options.target.clone() {
+        Some(target) => (target.to_string(), resolve(&target, context)),
         None => {
-            let bind = patient.settings.binds.first().copied()?;
-            (bind.to_string(), vec![near(bind)])
+            let bind = context.settings.binds.first().copied()?;
+            (bind.to_string(), vec![local_addr::of_listener(bind)])
         }
     };
-    let mut knock = [ProbeRun::new(&addrs, &[ProbeStep::Finish], &[])];
-    play(&mut knock, 1, KNOCK, &mut patient.alone);
-    let is_there = knock
+    let mut runs = [ProbeRun::new(&addrs, &[ProbeStep::Finish], &[])];
+    run_all(&mut runs, 1, CONNECT_LIMIT, &mut context.standalone);
+    let is_up = runs
         .iter()
-        .any(|visit| visit.sight().is_some_and(|s| s.end != ConnectionEnd::NoConnection));
-    if !is_there {
+        .filter_map(ProbeRun::observation)
+        .any(|seen| seen.end != ConnectionEnd::NoConnection);
+    if !is_up {
         section
-            .unknown(&label, "nobody answers there")
-            .remedy("start the proxy first, or name it with --target HOST:PORT");
+            .unknown(&label, "no connection")
+            .remedy("start the proxy first, or give its address with --target HOST:PORT");
     }
-    is_there.then_some((label, addrs))
+    is_up.then_some(ProbeTarget { label, addrs })
 }
 
-fn site(
+/// The front for a host. `None` = it cannot be compared, which is reported.
+fn find_front(
     host: &str,
-    patient: &mut CheckContext,
+    context: &mut CheckContext,
     section: &mut Section,
-) -> Option<(String, Vec<SocketAddr>)> {
-    let (name, port) = patient.site(host);
-    let label = joined(&name, port);
-    let addrs = resolved(&name, port, patient);
+) -> Option<ProbeTarget> {
+    let front = context.front(host);
+    let addrs = resolve(&front, context);
+    let label = front.to_string();
     let fault = if addrs.is_empty() {
-        "its name cannot be found"
-    } else if addrs.iter().any(|addr| patient.alone.is_own_listener(*addr)) {
+        "its name cannot be resolved"
+    } else if addrs.iter().any(|addr| context.standalone.is_own_listener(*addr)) {
         "it is this proxy itself"
     } else {
-        return Some((label, addrs));
+        return Some(ProbeTarget { label, addrs });
     };
     section
         .unknown(&label, fault)
@@ -91,153 +91,156 @@ fn site(
     None
 }
 
-fn resolved(host: &str, port: u16, patient: &mut CheckContext) -> Vec<SocketAddr> {
-    let ips = patient.alone.lookup(&[host.to_owned()], LOOKUP).pop().unwrap_or_default();
-    ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect()
+fn resolve(server: &HostPort, context: &mut CheckContext) -> Vec<SocketAddr> {
+    let host = std::slice::from_ref(&server.host);
+    let ips = context.standalone.lookup(host, LOOKUP_LIMIT).pop().unwrap_or_default();
+    ips.into_iter().map(|ip| SocketAddr::new(ip, server.port)).collect()
 }
 
 fn compare(
     host: &str,
-    proxy: &ProbeTarget<'_>,
-    (label, addrs): &(String, Vec<SocketAddr>),
-    patient: &mut CheckContext,
+    proxy: &ProbeTarget,
+    front: &ProbeTarget,
+    context: &mut CheckContext,
     section: &mut Section,
 ) {
-    let site = ProbeTarget { label, addrs };
-    let openings = probes::all(host.as_bytes(), &mut patient.alone.world.drbg);
-    let all: Vec<&ProbeScript> = openings.iter().collect();
-    let first = round(&all, &site, proxy, FIRST, patient);
-    let is_told = |(_, pair): &(&ProbeScript, ProbePair)| pair.are_alike() == Some(false);
-    let doubtful: Vec<(&ProbeScript, ProbePair)> = all.into_iter().zip(first).collect();
-    let late = doubtful.iter().filter(|(_, pair)| pair.are_alike().is_none()).count();
-    let doubtful: Vec<(&ProbeScript, ProbePair)> = doubtful.into_iter().filter(is_told).collect();
-    let again: Vec<&ProbeScript> = doubtful.iter().map(|(opening, _)| *opening).collect();
-    let second = round(&again, &site, proxy, SECOND, patient);
-    let mut told = 0;
-    for ((opening, before), now) in doubtful.iter().zip(&second) {
-        if before.confirms(now) {
-            told += 1;
-            tell(host, opening, before, section);
+    let scripts = probes::all(host.as_bytes(), &mut context.standalone.world.drbg);
+    let all: Vec<&ProbeScript> = scripts.iter().collect();
+
+    // First round: every script against both servers.
+    let first = run_round(&all, front, proxy, FIRST_LIMIT, context);
+    let unfinished = first.iter().filter(|pair| pair.is_alike().is_none()).count();
+    let differing: Vec<(&ProbeScript, ProbePair)> =
+        all.into_iter().zip(first).filter(|(_, pair)| pair.is_alike() == Some(false)).collect();
+
+    // Second round: only the scripts whose answers differed.
+    let again: Vec<&ProbeScript> = differing.iter().map(|(script, _)| *script).collect();
+    let second = run_round(&again, front, proxy, SECOND_LIMIT, context);
+    let mut differences = 0;
+    for ((script, before), now) in differing.iter().zip(&second) {
+        if before.is_confirmed_by(now) {
+            differences += 1;
+            report_difference(host, script, before, section);
         }
     }
-    if late > 0 {
+
+    if unfinished > 0 {
         section
-            .unknown(host, &format!("{late} openings were not played to their end"))
-            .remedy("try again when there is less to do")
+            .unknown(host, &format!("{unfinished} probes did not finish in time"))
+            .remedy("try again when the machine is less busy")
             .fact("host", Json::text(host));
     }
-    if told == 0 && late == 0 {
+    if differences == 0 && unfinished == 0 {
+        let count = scripts.len();
         let finding = section.ok(format!(
-            "{host}: {} openings, and nothing tells {} from {}",
-            openings.len(),
-            proxy.label,
-            site.label
+            "{host}: no difference between {} and {} in {count} probes",
+            proxy.label, front.label
         ));
         finding.fact("host", Json::text(host));
-        finding.fact("openings", Json::Number(openings.len() as u64));
-        let public = patient.reach().0.public();
-        if addrs.iter().any(|addr| public.contains(&addr.ip())) {
+        finding.fact("openings", Json::Number(count as u64));
+        let public = context.own_addrs().addrs.public();
+        if front.addrs.iter().any(|addr| public.contains(&addr.ip())) {
             finding.remedy(
-                "the site has our own address: this counts only if a web server listens there, \
-                 not a forwarded port that ends at mtbox",
+                "the front has the public address of this machine: the result is valid only if a \
+                 web server listens there, not a forwarded port that leads to mtbox",
             );
         }
     }
 }
 
-fn tell(host: &str, opening: &ProbeScript, pair: &ProbePair, section: &mut Section) {
-    let words =
-        |sight: &Option<Observation>| sight.as_ref().map_or(String::new(), Observation::describe);
-    let (site, proxy) = (words(&pair.site), words(&pair.proxy));
-    let is_gone = |sight: &Option<Observation>| {
-        sight.as_ref().is_some_and(|sight| sight.end == ConnectionEnd::NoConnection)
+fn report_difference(host: &str, script: &ProbeScript, pair: &ProbePair, section: &mut Section) {
+    let describe =
+        |seen: &Option<Observation>| seen.as_ref().map_or(String::new(), Observation::describe);
+    let (front, proxy) = (describe(&pair.front), describe(&pair.proxy));
+    let is_down = |seen: &Option<Observation>| {
+        seen.as_ref().is_some_and(|seen| seen.end == ConnectionEnd::NoConnection)
     };
-    let remedy = if is_gone(&pair.site) {
-        "the site does not answer: start the web server, or choose another site"
-    } else if is_gone(&pair.proxy) {
-        "the proxy turns connections away: look at concurrency and the lists in its log"
+    let remedy = if is_down(&pair.front) {
+        "the front does not answer: start the web server, or choose another web site"
+    } else if is_down(&pair.proxy) {
+        "the proxy refuses connections: check concurrency, the IP lists and the log"
     } else {
-        "see that strangers of this name are led to this very site, without another server in \
-         between, and that the proxy is the newest"
+        "check that the proxy connects unauthenticated clients to this front, without another \
+         server in between, and that the proxy is up to date"
     };
     section
-        .fail(format!("{host}: {}: the site: {site}; the proxy: {proxy}", opening.name))
+        .fail(format!("{host}: {}: the front: {front}; the proxy: {proxy}", script.name))
         .remedy(remedy)
         .fact("host", Json::text(host))
-        .fact("opening", Json::text(opening.name))
-        .fact("site", Json::Text(site))
+        .fact("opening", Json::text(script.name))
+        .fact("site", Json::Text(front))
         .fact("proxy", Json::Text(proxy));
 }
 
-/// What an opening has shown on either side; `None` = there was no time.
+/// The observations of one script on both servers. `None` = the run did not finish in time.
 struct ProbePair {
-    site: Option<Observation>,
+    front: Option<Observation>,
     proxy: Option<Observation>,
 }
 
 impl ProbePair {
-    /// `None` = not both are known.
-    fn are_alike(&self) -> Option<bool> {
-        Some(self.proxy.as_ref()?.is_like(self.site.as_ref()?))
+    /// `None` = unknown.
+    fn is_alike(&self) -> Option<bool> {
+        Some(self.proxy.as_ref()?.is_like(self.front.as_ref()?))
     }
 
-    /// A second look has shown no likeness either, not even to what the site was like before.
-    fn confirms(&self, again: &Self) -> bool {
-        let sites = || [&self.site, &again.site].into_iter().flatten();
+    /// Whether no observation of the proxy in either round is like one of the front. A front that
+    /// varies by itself is thus no difference.
+    fn is_confirmed_by(&self, again: &Self) -> bool {
+        let fronts = || [&self.front, &again.front].into_iter().flatten();
         let mut proxies = [&self.proxy, &again.proxy].into_iter().flatten();
-        !proxies.any(|proxy| sites().any(|site| proxy.is_like(site)))
+        !proxies.any(|proxy| fronts().any(|front| proxy.is_like(front)))
     }
 }
 
-/// Plays openings on both sides.
-fn round(
-    openings: &[&ProbeScript],
-    site: &ProbeTarget<'_>,
-    proxy: &ProbeTarget<'_>,
+/// Runs the scripts against both servers, each script at about the same time on both.
+fn run_round(
+    scripts: &[&ProbeScript],
+    front: &ProbeTarget,
+    proxy: &ProbeTarget,
     limit: Duration,
-    patient: &mut CheckContext,
+    context: &mut CheckContext,
 ) -> Vec<ProbePair> {
-    // The site may want to be told who comes; the proxy tells it.
+    // The proxy adds the PROXY header that the front expects; a direct connection must add it too.
     let header: &[u8] =
-        if patient.settings.front.proxy_protocol { proxy_header::OURS } else { &[] };
-    let mut visits: Vec<ProbeRun> = Vec::with_capacity(2 * openings.len());
-    for opening in openings {
-        visits.push(ProbeRun::new(site.addrs, &opening.steps, header));
-        visits.push(ProbeRun::new(proxy.addrs, &opening.steps, &[]));
+        if context.settings.front.proxy_protocol { proxy_header::OURS } else { &[] };
+    let mut runs: Vec<ProbeRun> = Vec::with_capacity(2 * scripts.len());
+    for script in scripts {
+        runs.push(ProbeRun::new(&front.addrs, &script.steps, header));
+        runs.push(ProbeRun::new(&proxy.addrs, &script.steps, &[]));
     }
-    // Strangers have half of all sessions, and real ones may be there.
-    let at_once = (patient.settings.concurrency / 4).clamp(2, MOST_AT_ONCE);
-    play(&mut visits, at_once as usize, limit, &mut patient.alone);
-    let pairs = visits.chunks(2).map(|pair| {
-        let sight = |at: usize| pair.get(at).and_then(ProbeRun::sight).cloned();
-        ProbePair { site: sight(0), proxy: sight(1) }
+    // Unauthenticated clients may use half of all sessions. A quarter leaves room for real ones.
+    let parallel = (context.settings.concurrency / 4).clamp(2, PARALLEL_MAX);
+    run_all(&mut runs, parallel as usize, limit, &mut context.standalone);
+    let pairs = runs.chunks(2).map(|pair| {
+        let seen = |at: usize| pair.get(at).and_then(ProbeRun::observation).cloned();
+        ProbePair { front: seen(0), proxy: seen(1) }
     });
     pairs.collect()
 }
 
-const MOST_HOSTS: usize = 4;
-const MOST_AT_ONCE: u32 = 24;
-const LOOKUP: Duration = Duration::from_secs(5);
-const KNOCK: Duration = Duration::from_secs(6);
-/// For all openings to one site, and for those that told a difference.
-const FIRST: Duration = Duration::from_secs(60);
-const SECOND: Duration = Duration::from_secs(30);
+const HOSTS_MAX: usize = 4;
+const PARALLEL_MAX: u32 = 24;
+const LOOKUP_LIMIT: Duration = Duration::from_secs(5);
+const CONNECT_LIMIT: Duration = Duration::from_secs(6);
+const FIRST_LIMIT: Duration = Duration::from_secs(60);
+const SECOND_LIMIT: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn pair(site: &[u8], proxy: &[u8]) -> ProbePair {
-        let sight = |bytes| Some(Observation::new(bytes, ConnectionEnd::Fin));
-        ProbePair { site: sight(site), proxy: sight(proxy) }
+    fn pair(front: &[u8], proxy: &[u8]) -> ProbePair {
+        let seen = |bytes| Some(Observation::new(bytes, ConnectionEnd::Fin));
+        ProbePair { front: seen(front), proxy: seen(proxy) }
     }
 
     #[test]
     fn only_a_difference_that_is_seen_twice_counts() {
-        assert!(pair(b"a", b"b").confirms(&pair(b"a", b"b")));
-        assert!(!pair(b"a", b"b").confirms(&pair(b"a", b"a")), "it was chance");
-        assert!(!pair(b"a", b"b").confirms(&pair(b"b", b"a")), "the site is not like itself");
-        assert_eq!(pair(b"a", b"a").are_alike(), Some(true));
-        assert_eq!(ProbePair { site: None, ..pair(b"a", b"a") }.are_alike(), None);
+        assert!(pair(b"a", b"b").is_confirmed_by(&pair(b"a", b"b")));
+        assert!(!pair(b"a", b"b").is_confirmed_by(&pair(b"a", b"a")), "it was chance");
+        assert!(!pair(b"a", b"b").is_confirmed_by(&pair(b"b", b"a")), "the front varies");
+        assert_eq!(pair(b"a", b"a").is_alike(), Some(true));
+        assert_eq!(ProbePair { front: None, ..pair(b"a", b"a") }.is_alike(), None);
     }
 }

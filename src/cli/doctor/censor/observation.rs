@@ -1,60 +1,52 @@
-//! What can be seen of a server from outside, and whether two sights tell two servers apart.
-//! Pure: bytes and ends in, words out.
+//! What a client observes of a server, and whether two observations may come from the same server.
+//! Pure functions of the bytes and of the end of a connection.
 
 use crate::proto::records::RecordWalker;
 use crate::proto::tls;
 
-/// What came at once, and what became of the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Observation {
-    /// Record by record, where it was TLS.
-    pub heard: Vec<Received>,
-    /// How it ended.
-    pub end: ConnectionEnd,
+pub(super) struct Observation {
+    received: Vec<Received>,
+    pub(super) end: ConnectionEnd,
 }
 
-/// One piece of what came.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Received {
-    /// A record whose body is random or encrypted: its type, and its length in bytes.
+enum Received {
+    /// A TLS record: type and length in bytes. Its body is random or encrypted.
     Record(u8, u16),
-    /// An alert in the clear: level and description.
+    /// A plaintext TLS alert: level and description.
     Alert(u8, u8),
-    /// Bytes that are no record: the beginning of the first line, and how many in all.
+    /// Other bytes: the beginning of the first line, and the total length.
     Plain(String, usize),
 }
 
-/// What becomes of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ConnectionEnd {
-    /// A FIN at once.
+pub(super) enum ConnectionEnd {
     Fin,
-    /// An RST at once.
     Reset,
-    /// Nothing for some seconds; whatever comes later is the server's own time limit.
+    /// The server sent nothing more. A later close is a time limit, not a reaction.
     Waits,
-    /// It never came to be.
     NoConnection,
 }
 
 impl Observation {
-    /// From everything that came, in order.
-    pub fn new(bytes: &[u8], end: ConnectionEnd) -> Self {
-        Self { heard: cut(bytes), end }
+    /// `bytes`: everything that the server sent.
+    pub(super) fn new(bytes: &[u8], end: ConnectionEnd) -> Self {
+        Self { received: split(bytes), end }
     }
 
-    /// Alike as far as a site is like itself: signatures differ in length by a few bytes, pages
-    /// by a date.
-    pub fn is_like(&self, other: &Self) -> bool {
-        let pairs = self.heard.iter().zip(&other.heard);
+    /// Equal, except for what varies between two answers of one server: the length of a signature
+    /// and of a date.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        let mut pairs = self.received.iter().zip(&other.received);
         self.end == other.end
-            && self.heard.len() == other.heard.len()
-            && pairs.into_iter().all(|(one, other)| alike(one, other))
+            && self.received.len() == other.received.len()
+            && pairs.all(|(one, other)| is_alike(one, other))
     }
 
-    /// In words.
-    pub fn describe(&self) -> String {
-        let mut parts: Vec<String> = self.heard.iter().map(words).collect();
+    /// Such as `handshake(90), data(2000), FIN`; lengths are in bytes.
+    pub(super) fn describe(&self) -> String {
+        let mut parts: Vec<String> = self.received.iter().map(describe_one).collect();
         let end = match self.end {
             ConnectionEnd::Fin => "FIN",
             ConnectionEnd::Reset => "RST",
@@ -66,7 +58,7 @@ impl Observation {
     }
 }
 
-fn alike(one: &Received, other: &Received) -> bool {
+fn is_alike(one: &Received, other: &Received) -> bool {
     match (one, other) {
         (
             Received::Record(tls::APPLICATION_DATA, one),
@@ -79,8 +71,8 @@ fn alike(one: &Received, other: &Received) -> bool {
     }
 }
 
-fn words(heard: &Received) -> String {
-    match heard {
+fn describe_one(received: &Received) -> String {
+    match received {
         Received::Record(tls::HANDSHAKE, len) => format!("handshake({len})"),
         Received::Record(tls::CHANGE_CIPHER_SPEC, _) => "CCS".to_owned(),
         Received::Record(tls::APPLICATION_DATA, len) => format!("data({len})"),
@@ -90,37 +82,39 @@ fn words(heard: &Received) -> String {
     }
 }
 
-/// Cuts what came into TLS records as far as it is such.
-fn cut(bytes: &[u8]) -> Vec<Received> {
-    let (mut heard, mut records) = (Vec::new(), RecordWalker::default());
-    let (mut rest, mut whole) = (bytes, bytes);
+/// Splits the bytes into TLS records. The rest after the last complete record is plain.
+fn split(bytes: &[u8]) -> Vec<Received> {
+    let (mut received, mut records) = (Vec::new(), RecordWalker::default());
+    let (mut rest, mut plain) = (bytes, bytes);
+    // The body of an alert of two bytes, which is not encrypted.
     let mut alert = Vec::new();
     while let Ok(Some(piece)) = records.next(&mut rest) {
         if piece.kind == tls::ALERT && piece.len == 2 {
             alert.extend_from_slice(piece.part);
         }
         if piece.is_last {
-            heard.push(match alert.as_slice() {
+            received.push(match alert.as_slice() {
                 [level, description] => Received::Alert(*level, *description),
                 _ => Received::Record(piece.kind, piece.len),
             });
             alert.clear();
-            whole = rest;
+            plain = rest;
         }
     }
-    if !whole.is_empty() {
-        let line = whole.split(|byte| byte.is_ascii_control()).next().unwrap_or_default();
+    if !plain.is_empty() {
+        let line = plain.split(|byte| byte.is_ascii_control()).next().unwrap_or_default();
         let line = line.get(..LINE_MAX).unwrap_or(line);
         let text = line.iter().map(|byte| if byte.is_ascii() { char::from(*byte) } else { '.' });
-        heard.push(Received::Plain(text.collect(), whole.len()));
+        received.push(Received::Plain(text.collect(), plain.len()));
     }
-    heard
+    received
 }
 
-/// Signatures of ECDSA, and what is padded around them.
+/// In bytes. The DER encoding of an ECDSA signature varies in length.
 const SIGNATURE_SLACK: u16 = 8;
-/// Dates and numbers of requests.
+/// In bytes. Error pages contain dates and request numbers.
 const PAGE_SLACK: usize = 16;
+/// In bytes.
 const LINE_MAX: usize = 40;
 
 #[cfg(test)]
@@ -135,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_is_cut_into_records_alerts_and_the_rest() {
+    fn bytes_are_split_into_records_alerts_and_the_rest() {
         let wire = [
             record(0x16, &[7; 90]),
             record(0x14, &[1]),
@@ -153,25 +147,25 @@ mod tests {
             Received::Record(0x15, 19),
             Received::Plain("HTTP/1.1 400 Bad Request".into(), 37),
         ];
-        assert_eq!(cut(&wire), want);
+        assert_eq!(split(&wire), want);
         assert_eq!(
             Observation::new(&wire, ConnectionEnd::Fin).describe(),
             "handshake(90), CCS, data(2000), alert 2/40, record 15(19), \
              37 bytes \"HTTP/1.1 400 Bad Request\", FIN"
         );
-        // A record that is cut short is no record.
-        assert_eq!(cut(&record(0x17, &[9; 20])[..10]), [Received::Plain(String::new(), 10)]);
-        assert_eq!(cut(&[0xff; 99]), [Received::Plain(".".repeat(40), 99)]);
+        // An incomplete record counts as plain bytes.
+        assert_eq!(split(&record(0x17, &[9; 20])[..10]), [Received::Plain(String::new(), 10)]);
+        assert_eq!(split(&[0xff; 99]), [Received::Plain(".".repeat(40), 99)]);
         assert_eq!(Observation::new(&[], ConnectionEnd::Waits).describe(), "waits");
     }
 
     #[test]
-    fn signatures_and_dates_tell_nothing_and_all_else_does() {
-        let sight = |wire: &[u8], end| Observation::new(wire, end);
+    fn observations_may_differ_in_signatures_and_dates_only() {
+        let seen = |wire: &[u8], end| Observation::new(wire, end);
         let flight = |len| record(0x17, &vec![1; len]);
         let page = |date: &str| format!("HTTP/1.1 400 Bad\r\nDate: {date}\r\n").into_bytes();
         let is_like = |one: &[u8], two: &[u8]| {
-            sight(one, ConnectionEnd::Fin).is_like(&sight(two, ConnectionEnd::Fin))
+            seen(one, ConnectionEnd::Fin).is_like(&seen(two, ConnectionEnd::Fin))
         };
         assert!(is_like(&flight(1000), &flight(1008)) && !is_like(&flight(1000), &flight(1009)));
         assert!(is_like(&page("8:00:00"), &page("10:00:01")));
@@ -179,7 +173,7 @@ mod tests {
         assert!(!is_like(&record(0x15, &[2, 40]), &record(0x15, &[2, 50])));
         assert!(!is_like(&record(0x16, &[1; 90]), &record(0x16, &[1; 91])));
         assert!(!is_like(&flight(1000), &[flight(1000), flight(30)].concat()));
-        assert!(!sight(b"", ConnectionEnd::Fin).is_like(&sight(b"", ConnectionEnd::Reset)));
-        assert!(!sight(b"", ConnectionEnd::Waits).is_like(&sight(b"", ConnectionEnd::Fin)));
+        assert!(!seen(b"", ConnectionEnd::Fin).is_like(&seen(b"", ConnectionEnd::Reset)));
+        assert!(!seen(b"", ConnectionEnd::Waits).is_like(&seen(b"", ConnectionEnd::Fin)));
     }
 }

@@ -1,9 +1,10 @@
-//! Plays openings against addresses and notes what can be seen. Several at a time, each over a
-//! plain connection, none for longer than it takes to tell an answer from silence.
+//! Runs probe scripts against servers, several at a time, each over a plain TCP connection, and
+//! records what the servers do.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
+use std::task::Poll;
 use std::time::Duration;
 
 use crate::cli::doctor::censor::observation::{ConnectionEnd, Observation};
@@ -13,106 +14,117 @@ use crate::daemon::session::Readiness;
 use crate::io::clock::Tick;
 use crate::io::wire::{MioWire, Wire};
 
-/// One connection of a prober.
-pub struct ProbeRun {
+/// No address of the server accepts a connection.
+struct Unreachable;
+
+/// One script in progress against one server.
+pub(super) struct ProbeRun {
     addrs: VecDeque<SocketAddr>,
     steps: VecDeque<ProbeStep>,
     wire: Option<MioWire>,
-    connected: bool,
+    is_connected: bool,
     ready: Readiness,
-    /// The rest of a write.
+    /// Bytes of the current [`ProbeStep::Send`] that the socket has not taken yet.
     outbox: Vec<u8>,
-    /// Bytes that had come when it began to listen.
-    listening: Option<usize>,
-    /// All steps have been taken; what follows is watching.
-    watching: bool,
-    heard: Vec<u8>,
-    until: Tick,
-    sight: Option<Observation>,
+    /// The current step is [`ProbeStep::Listen`]: the number of bytes received when it began.
+    listening_since: Option<usize>,
+    /// All steps are done. The run ends when the server closes or stays silent.
+    is_watching: bool,
+    received: Vec<u8>,
+    deadline: Tick,
+    observation: Option<Observation>,
 }
 
 impl ProbeRun {
-    /// A visit to the first of these addresses that can be reached. What is in `before` leaves
-    /// with the first word.
-    pub fn new(addrs: &[SocketAddr], steps: &[ProbeStep], before: &[u8]) -> Self {
+    /// Connects to the first of the addresses that accepts. `header` is sent before the first step,
+    /// in one write with it if that is a [`ProbeStep::Send`].
+    pub(super) fn new(addrs: &[SocketAddr], steps: &[ProbeStep], header: &[u8]) -> Self {
         let mut steps: VecDeque<ProbeStep> = steps.iter().cloned().collect();
         match steps.front_mut() {
-            _ if before.is_empty() => {}
-            Some(ProbeStep::Send(bytes)) => *bytes = [before, bytes].concat(),
-            _ => steps.push_front(ProbeStep::Send(before.to_vec())),
+            _ if header.is_empty() => {}
+            Some(ProbeStep::Send(bytes)) => *bytes = [header, bytes].concat(),
+            _ => steps.push_front(ProbeStep::Send(header.to_vec())),
         }
         Self {
             addrs: addrs.iter().copied().collect(),
             steps,
             wire: None,
-            connected: false,
+            is_connected: false,
             ready: Readiness::default(),
             outbox: Vec::new(),
-            listening: None,
-            watching: false,
-            heard: Vec::new(),
-            until: Tick(0),
-            sight: None,
+            listening_since: None,
+            is_watching: false,
+            received: Vec::new(),
+            deadline: Tick(0),
+            observation: None,
         }
     }
 
-    /// What was seen; `None` = it has not been played to its end.
-    pub fn sight(&self) -> Option<&Observation> {
-        self.sight.as_ref()
+    /// `None` = the run has not finished.
+    pub(super) fn observation(&self) -> Option<&Observation> {
+        self.observation.as_ref()
     }
 
-    /// Goes on as far as it can without waiting.
-    fn step(&mut self, alone: &mut Standalone, token: usize) {
-        let now = alone.world.now;
-        if !self.connected && !self.connect(alone, token) {
-            return;
+    /// Advances as far as possible without blocking. Ready = there is an observation.
+    fn poll(&mut self, standalone: &mut Standalone, token: usize) -> Poll<()> {
+        let now = standalone.world.now;
+        if !self.is_connected {
+            match self.poll_connect(standalone, token) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(Unreachable)) => return self.finish(ConnectionEnd::NoConnection),
+                Poll::Pending => return Poll::Pending,
+            }
         }
-        self.act(now);
-        match self.hear() {
-            // Whatever else breaks a connection, a prober sees it as cut.
-            Err(_) => return self.close(ConnectionEnd::Reset),
-            Ok(true) => return self.close(ConnectionEnd::Fin),
-            Ok(false) => {}
+        self.run_steps(now);
+        match self.read() {
+            Ok(Poll::Ready(())) => return self.finish(ConnectionEnd::Fin),
+            Ok(Poll::Pending) => {}
+            // A censor cannot tell other errors from a reset.
+            Err(_) => return self.finish(ConnectionEnd::Reset),
         }
-        // What came may be what it listened for.
-        self.act(now);
-        if now >= self.until {
-            self.close(ConnectionEnd::Waits);
+        // The new bytes may complete a `Listen`.
+        self.run_steps(now);
+        if now >= self.deadline {
+            return self.finish(ConnectionEnd::Waits);
         }
+        Poll::Pending
     }
 
-    /// `true` = connected.
-    fn connect(&mut self, alone: &mut Standalone, token: usize) -> bool {
+    /// Tries the addresses one after the other.
+    fn poll_connect(
+        &mut self,
+        standalone: &mut Standalone,
+        token: usize,
+    ) -> Poll<Result<(), Unreachable>> {
         loop {
             if let Some(wire) = &mut self.wire {
                 match wire.outcome() {
                     Ok(true) => {
-                        self.connected = true;
+                        self.is_connected = true;
                         self.ready = Readiness { readable: true, writable: true, ..self.ready };
-                        self.until = alone.from_now(WATCH);
-                        return true;
+                        self.deadline = standalone.from_now(WATCH_LIMIT);
+                        return Poll::Ready(Ok(()));
                     }
-                    Ok(false) if alone.world.now < self.until => return false,
+                    Ok(false) if standalone.world.now < self.deadline => return Poll::Pending,
                     _ => self.wire = None,
                 }
             }
             let Some(addr) = self.addrs.pop_front() else {
-                self.close(ConnectionEnd::NoConnection);
-                return false;
+                return Poll::Ready(Err(Unreachable));
             };
-            self.until = alone.from_now(CONNECT);
-            self.wire = alone.dial(addr, token).ok();
+            self.deadline = standalone.from_now(CONNECT_LIMIT);
+            self.wire = standalone.dial(addr, token).ok();
             if self.wire.is_some() {
-                return false;
+                return Poll::Pending;
             }
         }
     }
 
-    /// Takes the next steps. A server that takes no more bytes is not in the way: what it says
-    /// counts.
-    fn act(&mut self, now: Tick) {
+    /// Runs steps until one has to wait. A failed write skips the remaining steps: the answer of
+    /// the server is still of interest.
+    fn run_steps(&mut self, now: Tick) {
         let Some(wire) = &mut self.wire else { return };
-        while !self.watching {
+        while !self.is_watching {
             if !self.outbox.is_empty() {
                 if !self.ready.writable {
                     return;
@@ -127,80 +139,86 @@ impl ProbeRun {
                 }
                 continue;
             }
-            if self.listening == Some(self.heard.len()) {
+            if self.listening_since == Some(self.received.len()) {
                 return;
             }
-            self.listening = None;
-            // The silence counts from the last deed on.
-            self.until = Tick(now.0 + WATCH.as_millis() as u64);
+            self.listening_since = None;
+            // Each step restarts the time in which the server may react.
+            self.deadline = now + WATCH_LIMIT;
             match self.steps.pop_front() {
-                None => self.watching = true,
+                None => self.is_watching = true,
                 Some(ProbeStep::Send(bytes)) => self.outbox = bytes,
-                Some(ProbeStep::Listen) => self.listening = Some(self.heard.len()),
+                Some(ProbeStep::Listen) => self.listening_since = Some(self.received.len()),
                 Some(ProbeStep::Finish) => drop(wire.shut()),
             }
         }
     }
 
-    /// Reads what is there. `true` = the end.
-    fn hear(&mut self) -> io::Result<bool> {
-        let Some(wire) = &mut self.wire else { return Ok(false) };
+    /// Reads until the socket has no more bytes (pending) or the peer has closed (ready).
+    fn read(&mut self) -> io::Result<Poll<()>> {
+        let Some(wire) = &mut self.wire else { return Ok(Poll::Pending) };
         let mut chunk = [0; CHUNK];
         while self.ready.readable {
             match wire.read(&mut [IoSliceMut::new(&mut chunk)]) {
-                Ok(0) => return Ok(true),
+                Ok(0) => return Ok(Poll::Ready(())),
                 Ok(count) => {
-                    let room = MOST_HEARD.saturating_sub(self.heard.len()).min(count);
-                    self.heard.extend_from_slice(chunk.get(..room).unwrap_or_default());
+                    let room = RECEIVED_MAX.saturating_sub(self.received.len()).min(count);
+                    self.received.extend_from_slice(chunk.get(..room).unwrap_or_default());
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.ready.readable = false,
                 Err(e) => return Err(e),
             }
         }
-        Ok(false)
+        Ok(Poll::Pending)
     }
 
-    fn close(&mut self, end: ConnectionEnd) {
-        self.sight = Some(Observation::new(&self.heard, end));
+    fn finish(&mut self, end: ConnectionEnd) -> Poll<()> {
+        self.observation = Some(Observation::new(&self.received, end));
         self.wire = None;
+        Poll::Ready(())
     }
 }
 
-/// Plays all visits, `at_once` at a time, until `limit` has passed.
-pub fn play(visits: &mut [ProbeRun], at_once: usize, limit: Duration, alone: &mut Standalone) {
-    let end = alone.from_now(limit);
-    let mut places: Vec<Option<&mut ProbeRun>> = (0..at_once.max(1)).map(|_| None).collect();
-    let mut waiting = visits.iter_mut();
+/// Runs up to `parallel` runs at the same time, until all are finished or `limit` has passed.
+pub(super) fn run_all(
+    runs: &mut [ProbeRun],
+    parallel: usize,
+    limit: Duration,
+    standalone: &mut Standalone,
+) {
+    let end = standalone.from_now(limit);
+    // The token of a connection is the index of its slot.
+    let mut slots: Vec<Option<&mut ProbeRun>> = (0..parallel.max(1)).map(|_| None).collect();
+    let mut waiting = runs.iter_mut();
     loop {
-        for (token, place) in places.iter_mut().enumerate() {
-            // Whoever is over makes room for the next one at once.
+        for (token, slot) in slots.iter_mut().enumerate() {
+            // A run that finishes frees its slot for the next one, until one has to wait.
             loop {
-                if place.is_none() {
-                    *place = waiting.next();
+                if slot.is_none() {
+                    *slot = waiting.next();
                 }
-                let Some(visit) = place else { break };
-                visit.step(alone, token);
-                if visit.sight.is_none() {
+                let Some(run) = slot else { break };
+                if run.poll(standalone, token).is_pending() {
                     break;
                 }
-                *place = None;
+                *slot = None;
             }
         }
-        let due = places.iter().flatten().map(|visit| visit.until).min();
-        let Some(due) = due.filter(|_| alone.world.now < end) else { return };
-        alone.wait(due.min(end), &mut |token, fresh| {
-            if let Some(Some(visit)) = places.get_mut(token) {
-                visit.ready.readable |= fresh.readable || fresh.hup;
-                visit.ready.writable |= fresh.writable;
+        let due = slots.iter().flatten().map(|run| run.deadline).min();
+        let Some(due) = due.filter(|_| standalone.world.now < end) else { return };
+        standalone.wait(due.min(end), &mut |token, fresh| {
+            if let Some(Some(run)) = slots.get_mut(token) {
+                run.ready.readable |= fresh.readable || fresh.hup;
+                run.ready.writable |= fresh.writable;
             }
         });
     }
 }
 
-/// For a connection to stand.
-const CONNECT: Duration = Duration::from_secs(5);
-/// What has not come by then comes for another reason than what was said.
-const WATCH: Duration = Duration::from_secs(5);
+/// Per address.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// A server that reacts to a probe reacts within this time.
+const WATCH_LIMIT: Duration = Duration::from_secs(5);
 const CHUNK: usize = 4_096;
-/// More than any answer to a hello.
-const MOST_HEARD: usize = 65_536;
+/// In bytes. Longer than any answer to a hello.
+const RECEIVED_MAX: usize = 65_536;
