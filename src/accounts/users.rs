@@ -118,6 +118,11 @@ struct Host {
 }
 
 impl Users {
+    /// ` user="NAME"` for a line of the log, or nothing.
+    pub fn log_field(&self, user: Option<UserId>) -> String {
+        user.map_or_else(String::new, |id| format!(" user={:?}", self.get(id).name()))
+    }
+
     /// Builds the table from users in ascending byte order of their names.
     ///
     /// # Panics

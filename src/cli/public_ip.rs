@@ -91,7 +91,7 @@ fn ask(url: &Url, wants_v4: bool, wants_v6: bool, alone: &mut Standalone) -> Rep
     let asked = both.iter_mut().filter(|(wanted, question)| *wanted && !question.addrs.is_empty());
     let mut errands: Vec<&mut dyn FetchTask> = Vec::new();
     asked.for_each(|(_, question)| errands.push(&mut **question));
-    let left = Duration::from_millis(until.0.saturating_sub(alone.world.now.0));
+    let left = Duration::from_millis(until.0.saturating_sub(alone.world.time.now.0));
     let mut outcomes = alone.run(&mut errands, left).into_iter();
     let mut told = |wanted: bool, question: &AddressQuery<'_>| {
         let was_asked = wanted && !question.addrs.is_empty();

@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::cli::doctor::context::{CheckContext, joined, spoken_us};
 use crate::cli::doctor::findings::Section;
 use crate::cli::json::Json;
-use crate::daemon::BUILT_UNIX_S;
 use crate::daemon::fetch::standalone::{DatagramReply, since_1970};
+use crate::daemon::time::BUILT_UNIX_S;
 use crate::proto::ntp::{self, NtpFault};
 
 /// Compares the clock with the build's date, and with a time server if one is to be asked.
@@ -69,7 +69,7 @@ fn ask(host: &str, port: u16, patient: &mut CheckContext) -> Result<i64, String>
     let ips = alone.lookup(&[host.to_owned()], LIMIT).pop().unwrap_or_default();
     let mut why = "its name cannot be found".to_owned();
     for ip in ips.into_iter().take(MOST_ADDRESSES) {
-        let left = until.0.saturating_sub(alone.world.now.0);
+        let left = until.0.saturating_sub(alone.world.time.now.0);
         if left == 0 {
             break;
         }

@@ -7,7 +7,7 @@ use crate::daemon::fetch::connection::FetchRoute;
 use crate::daemon::fetch::http_get::HttpGet;
 use crate::daemon::fetch::schedule::Job;
 use crate::daemon::fetch::{FetchTarget, FetchTask, TaskStep, WireEvent};
-use crate::daemon::world::World;
+use crate::daemon::shared::World;
 use crate::io::clock::Tick;
 use crate::mimicry::calibrate::Fit;
 use crate::mimicry::page_timing::PageTiming;
@@ -16,18 +16,21 @@ use crate::mimicry::shaper::Pace;
 /// Puts the pages on the agenda. Without a shape there is no pace to learn.
 pub fn plan(world: &mut World) {
     let pages = world.settings.shape.map_or(0, |_| world.settings.raids.pages.len());
-    world.visits = vec![0; pages];
+    world.fetch.page_visits = vec![0; pages];
     for page in 0..pages {
         let wait = u64::from(world.drbg.u32_below(APART_MS));
-        world.agenda.add(Job::Visit(page), Tick(world.now.0 + page as u64 * 1_000 + wait));
+        world
+            .fetch
+            .schedule
+            .add(Job::Visit(page), Tick(world.time.now.0 + page as u64 * 1_000 + wait));
     }
 }
 
 /// Begins anew, with other pages; what was learned from those of before goes with them. Returns
 /// the jobs that are not there any more.
 pub fn reload(world: &mut World) -> Vec<Job> {
-    let gone = world.agenda.forget(|job| matches!(job, Job::Visit(_)));
-    (world.pace, world.fit) = (Pace::default(), Fit::default());
+    let gone = world.fetch.schedule.forget(|job| matches!(job, Job::Visit(_)));
+    (world.mimicry.pace, world.mimicry.fit) = (Pace::default(), Fit::default());
     plan(world);
     gone.into_iter().map(|(job, _)| job).collect()
 }
@@ -86,17 +89,17 @@ impl FetchTask for PageTimingTask {
         // A page that is cut off or too long has shown its pace all the same.
         if let (Err(why), false) = (&outcome, is_heard) {
             let line = format!("event=page-timing-failed page={page} error={why:?}");
-            world.folded.warn(world.now, &line);
+            world.telemetry.warn(&line);
         } else {
-            if let Some(host) = world.users.host_named(host.as_bytes()) {
-                world.profiles.of_mut(host).learn_visit(visit.flight());
+            if let Some(host) = world.accounts.users.host_named(host.as_bytes()) {
+                world.mimicry.profiles.of_mut(host).learn_visit(visit.flight());
             }
             let gaps = visit.into_gaps();
             log::debug!("event=page-timing page={page} records={}", gaps.len());
-            world.fit.learn(gaps);
+            world.mimicry.fit.learn(gaps);
         }
         let mut period = world.settings.raids.every;
-        if let Some(visits) = world.visits.get_mut(page) {
+        if let Some(visits) = world.fetch.page_visits.get_mut(page) {
             *visits = if is_heard { *visits + 1 } else { 0 };
             if is_heard && *visits < world.settings.raids.repeats {
                 period = period.min(BETWEEN);

@@ -17,7 +17,7 @@ use crate::daemon::resolver::{LookupResult, Resolver};
 use crate::daemon::server;
 use crate::daemon::session::Readiness;
 use crate::daemon::session::dial;
-use crate::daemon::world::World;
+use crate::daemon::shared::World;
 use crate::io::clock::{Clock, Tick};
 use crate::io::wire::{MioNet, MioWire, Net};
 
@@ -57,7 +57,7 @@ impl Standalone {
         // The least of everything that sessions would need.
         let mut world = World::new(Rc::new(settings), seed, 1, 1);
         let settings = Rc::clone(&world.settings);
-        world.own_binds.clone_from(&settings.binds);
+        world.outbound.own_listeners.clone_from(&settings.binds);
         [settings.public_ipv4, settings.public_ipv6]
             .into_iter()
             .flatten()
@@ -101,8 +101,9 @@ impl Standalone {
             }
             let trips = || places.iter().flatten().map(|(trip, ..)| trip);
             busy |= trips().any(TaskRun::is_awake);
-            let due = if busy { Some(self.world.now) } else { trips().map(TaskRun::due).min() };
-            let Some(due) = due.filter(|_| self.world.now < until) else { break };
+            let due =
+                if busy { Some(self.world.time.now) } else { trips().map(TaskRun::due).min() };
+            let Some(due) = due.filter(|_| self.world.time.now < until) else { break };
             self.wait(due.min(until), &mut |token, fresh| {
                 if let Some(Some((trip, ..))) = places.get_mut(token) {
                     trip.on_ready(fresh);
@@ -122,13 +123,13 @@ impl Standalone {
         loop {
             let mut is_over = true;
             for (host, found) in hosts.iter().zip(&mut found).filter(|(_, found)| found.is_none()) {
-                match self.world.names.lookup(host, 0, self.world.now) {
+                match self.world.outbound.dns.lookup(host, 0, self.world.time.now) {
                     CachedAddrs::Found(ips) => *found = Some(ips.to_vec()),
                     CachedAddrs::Failed => *found = Some(Vec::new()),
                     CachedAddrs::Pending => is_over = false,
                 }
             }
-            if is_over || self.world.now >= until {
+            if is_over || self.world.time.now >= until {
                 return found.into_iter().map(Option::unwrap_or_default).collect();
             }
             self.wait(until, &mut |_, _| {});
@@ -161,7 +162,7 @@ impl Standalone {
                     }
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    if self.world.now >= until {
+                    if self.world.time.now >= until {
                         return Ok(false);
                     }
                     self.wait(until, &mut |_, _| {});
@@ -189,21 +190,21 @@ impl Standalone {
 
     /// Whether an address leads back to one of our listeners.
     pub fn is_own_listener(&mut self, addr: SocketAddr) -> bool {
-        dial::is_own_listener(addr, &self.world.own_binds, &mut self.net)
+        dial::is_own_listener(addr, &self.world.outbound.own_listeners, &mut self.net)
     }
 
     /// The time so much later than now.
     pub fn from_now(&mut self, limit: Duration) -> Tick {
         self.look_at_the_clock();
-        Tick(self.world.now.0 + limit.as_millis() as u64)
+        Tick(self.world.time.now.0 + limit.as_millis() as u64)
     }
 
     /// Waits for events until `until` at the latest, and hands them on.
     pub fn wait(&mut self, until: Tick, heed: EventSink<'_>) {
         // Whoever has been woken already must not wait for an event.
-        let until = if self.resolve(heed) { self.world.now } else { until };
+        let until = if self.resolve(heed) { self.world.time.now } else { until };
         let due = self.resolver.due().map_or(until, |due| due.min(until));
-        let patience = Duration::from_millis(due.0.saturating_sub(self.world.now.0));
+        let patience = Duration::from_millis(due.0.saturating_sub(self.world.time.now.0));
         let mut events = Events::with_capacity(EVENTS);
         // A signal in between looks as if nothing had come.
         let _ = self.poll.poll(&mut events, Some(patience));
@@ -225,8 +226,8 @@ impl Standalone {
             self.resolver.turn(&mut self.world, &mut self.net, QUESTS)
         {
             has_news = true;
-            let now = self.world.now;
-            for token in self.world.names.answer(&name, addrs, ttl_s, now) {
+            let now = self.world.time.now;
+            for token in self.world.outbound.dns.answer(&name, addrs, ttl_s, now) {
                 heed(token, Readiness::default());
             }
         }
@@ -242,7 +243,7 @@ impl Standalone {
 /// Adds an address at the ports of all listeners.
 fn own(world: &mut World, ip: IpAddr) {
     let ports: Vec<u16> = world.settings.binds.iter().map(SocketAddr::port).collect();
-    world.own_binds.extend(ports.into_iter().map(|port| SocketAddr::new(ip, port)));
+    world.outbound.own_listeners.extend(ports.into_iter().map(|port| SocketAddr::new(ip, port)));
 }
 
 /// Our clock, since 1970.

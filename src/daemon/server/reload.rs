@@ -102,9 +102,9 @@ impl Server {
 /// Lets in everybody who stands before a door that is about to close.
 fn empty(door: &mut ClientListener, daemon: &mut Daemon<MioNet>) {
     door.knock();
-    let now = daemon.world.now;
+    let now = daemon.world.time.now;
     loop {
-        match door.look(now, &mut daemon.world.folded) {
+        match door.look(now, &mut daemon.world.telemetry.log) {
             Accepted::New(wire, peer) => daemon.accept(wire, peer),
             Accepted::Gone => {}
             Accepted::Nobody | Accepted::NoRoom => return,

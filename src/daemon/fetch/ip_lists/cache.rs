@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::config::settings::ListSource;
 use crate::daemon::fetch::ip_lists::ListKind;
-use crate::daemon::world::World;
+use crate::daemon::shared::World;
 use crate::limits::ip_list::{MOST_NETWORKS, Net4, Net6, Networks};
 
 /// A copy that is being written.
@@ -103,7 +103,7 @@ fn complain(world: &mut World, error: &io::Error) {
         "event=list-cache-failed error={:?} hint=\"see defense.cache-dir\"",
         error.to_string()
     );
-    world.folded.warn(world.now, &line);
+    world.telemetry.warn(&line);
 }
 
 /// Where the copy of a source from the web lies; files need none. The name tells nothing about

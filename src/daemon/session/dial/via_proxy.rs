@@ -9,9 +9,9 @@ use crate::daemon::session::dial::{
 };
 use crate::daemon::session::handshake::StageTurn;
 use crate::daemon::session::{CloseReason, Session, Stage, Turn};
+use crate::daemon::shared::World;
 use crate::daemon::upstream::proxies::FirstHop;
 use crate::daemon::upstream::socks_handshake::{ProxyFailure, SocksHandshake, Unreachable};
-use crate::daemon::world::World;
 use crate::io::clock::Tick;
 use crate::io::wire::{Net, Wire};
 use crate::proto::socks5::Destination;
@@ -62,14 +62,16 @@ pub fn dial<N: Net>(
     let patience = world.settings.timeouts.tcp.as_millis() as u64;
     loop {
         if let Some(attempt) = &mut stage.attempts[0] {
-            let outcome = go_on(attempt, world.now, patience);
+            let outcome = go_on(attempt, world.time.now, patience);
             let way = attempt.climb.as_ref().map_or(0, |climb| climb.hop.way);
             let trouble = match outcome {
                 Ok(true) => {
-                    world.routes.succeeded(way);
+                    world.outbound.upstreams.succeeded(way);
                     return connected(session, world, 0);
                 }
-                Ok(false) if world.now < attempt.until => return StageTurn::Stop(Turn::Waiting),
+                Ok(false) if world.time.now < attempt.until => {
+                    return StageTurn::Stop(Turn::Waiting);
+                }
                 Ok(false) => ProxyFailure::Way("timeout".to_owned()),
                 Err(trouble) => trouble,
             };
@@ -77,29 +79,38 @@ pub fn dial<N: Net>(
             stage.attempts[0] = None;
             let why = match trouble {
                 ProxyFailure::Destination(why) => {
-                    world.routes.succeeded(way);
+                    world.outbound.upstreams.succeeded(way);
                     let goal = stage.next.checked_sub(1).and_then(|at| legs.get(at));
                     stage.trouble = goal.map(|leg| out_of_reach(leg.goal, why));
                     why.to_string()
                 }
                 ProxyFailure::Way(why) => {
-                    world.routes.failed(way, &why, world.now);
+                    world.outbound.upstreams.failed(way, &why, world.time.now);
                     stage.trouble = Some(silence);
                     stage.next = after(legs, stage.next, way);
                     why
                 }
             };
             let line = format!("event=dial-failed addr={addr} by=proxy error={why:?}");
-            world.folded.info(world.now, &line);
+            world.telemetry.info(&line);
         }
         let Some(leg) = legs.get(stage.next).copied() else {
             return give_up(session, world, CloseReason::Unreachable);
         };
-        let until = *stage.until.get_or_insert(Tick(world.now.0 + LOOKUP_MS));
-        let entry = match world.routes.entry(leg.way, &mut world.names, token, world.now) {
-            FirstHop::Pending if world.now < until => return StageTurn::Stop(Turn::Waiting),
+        let until = *stage.until.get_or_insert(Tick(world.time.now.0 + LOOKUP_MS));
+        let entry = match world.outbound.upstreams.entry(
+            leg.way,
+            &mut world.outbound.dns,
+            token,
+            world.time.now,
+        ) {
+            FirstHop::Pending if world.time.now < until => return StageTurn::Stop(Turn::Waiting),
             FirstHop::Pending | FirstHop::Unknown => {
-                world.routes.failed(leg.way, "its name cannot be found", world.now);
+                world.outbound.upstreams.failed(
+                    leg.way,
+                    "its name cannot be found",
+                    world.time.now,
+                );
                 stage.trouble = Some(down(leg.way));
                 stage.next = after(legs, stage.next, leg.way);
                 continue;
@@ -107,26 +118,27 @@ pub fn dial<N: Net>(
             FirstHop::Direct => leg.goal,
             FirstHop::Proxy(addr) => addr,
         };
-        if !world.routes.admit(leg.way, world.now) {
+        if !world.outbound.upstreams.admit(leg.way, world.time.now) {
             stage.trouble.get_or_insert(down(leg.way));
             stage.next = after(legs, stage.next, leg.way);
             continue;
         }
         stage.next += 1;
-        world.routes.tried(leg.way);
-        let hop = SocksHandshake::new(leg.way, Destination::Addr(leg.goal), &world.routes);
+        world.outbound.upstreams.tried(leg.way);
+        let hop =
+            SocksHandshake::new(leg.way, Destination::Addr(leg.goal), &world.outbound.upstreams);
         let climb = Some(ProxyAttempt { hop, stands: false });
         let (id, goal) = (session.id, leg.goal);
         log::debug!("event=dial-attempt id={id} addr={entry} goal={goal}");
         match net.dial(entry, &options(world), token + 1) {
             Ok(wire) => {
-                let until = Tick(world.now.0 + patience);
+                let until = Tick(world.time.now.0 + patience);
                 stage.attempts[0] =
                     Some(DialAttempt { wire, addr: entry, until, woken: false, climb });
             }
             Err(e) => {
                 warn_if_barred(world, &e);
-                world.routes.failed(leg.way, &e.to_string(), world.now);
+                world.outbound.upstreams.failed(leg.way, &e.to_string(), world.time.now);
                 let is_straight = entry == leg.goal;
                 stage.trouble =
                     Some(if is_straight { failure(entry, Some(&e)) } else { down(leg.way) });
