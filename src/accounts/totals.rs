@@ -77,9 +77,9 @@ pub struct Batch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoadEnd {
     /// All of the file is good.
-    Whole,
+    Complete,
     /// It breaks off: what was being written when the power went.
-    Cut,
+    Truncated,
     /// What follows is damaged.
     Damaged,
 }
@@ -90,7 +90,7 @@ impl Totals {
     pub fn read(bytes: &[u8]) -> Option<(Self, usize, LoadEnd)> {
         let mut ledger = Self::default();
         let Some(batches) = bytes.strip_prefix(HEAD) else {
-            let ending = if bytes.is_empty() { LoadEnd::Whole } else { LoadEnd::Cut };
+            let ending = if bytes.is_empty() { LoadEnd::Complete } else { LoadEnd::Truncated };
             return HEAD.starts_with(bytes).then_some((ledger, 0, ending));
         };
         let mut rest = batches;
@@ -99,20 +99,20 @@ impl Totals {
             let Some(content) = reader.number().and_then(|length| reader.take(length)) else {
                 // The power goes during one batch, and few are longer than this.
                 break match rest.len() {
-                    0 => LoadEnd::Whole,
-                    left if left <= 2 * FULL => LoadEnd::Cut,
+                    0 => LoadEnd::Complete,
+                    left if left <= 2 * FULL => LoadEnd::Truncated,
                     _ => LoadEnd::Damaged,
                 };
             };
             let covered = rest.len() - reader.0.len();
             let (Some(sum), Some(covered)) = (reader.take(SUM), rest.get(..covered)) else {
-                break LoadEnd::Cut;
+                break LoadEnd::Truncated;
             };
             let chain = crc32(ledger.chain, covered);
             if content.is_empty() || *sum != chain.to_le_bytes() {
                 // Some filesystems make a file longer before they fill it.
                 let is_blank = rest.iter().all(|byte| *byte == 0);
-                break if is_blank { LoadEnd::Cut } else { LoadEnd::Damaged };
+                break if is_blank { LoadEnd::Truncated } else { LoadEnd::Damaged };
             }
             if ledger.take(content).is_none() {
                 break LoadEnd::Damaged;
@@ -193,7 +193,7 @@ impl Totals {
     /// Takes everybody's counters, and who is still there. Whoever is not keeps what there was
     /// for 90 days, as long as there are not many more of those than of the others: a person who
     /// was removed by mistake and comes back finds everything. `wall_s` is the time, if known.
-    pub fn settle<'a>(
+    pub fn update<'a>(
         &mut self,
         people: impl Iterator<Item = UserCounters<'a>>,
         wall_s: Option<u64>,
@@ -272,7 +272,7 @@ impl Totals {
     }
 
     /// Whether [`Totals::batch`] would have something to say.
-    pub fn has_news(&self) -> bool {
+    pub fn has_changes(&self) -> bool {
         self.accounts.iter().any(|(_, account)| account.now != account.filed)
     }
 
@@ -290,7 +290,7 @@ impl Totals {
     }
 
     /// A file that says the same and is as short as it can be.
-    pub fn whole(&self) -> Batch {
+    pub fn snapshot(&self) -> Batch {
         let mut writer = BatchWriter { out: HEAD.to_vec(), ..BatchWriter::default() };
         let nothing = UserTotals::default();
         for (name, account) in &self.accounts {
@@ -304,7 +304,7 @@ impl Totals {
 
     /// The batch is on file. It must be the last one made, and nothing else may have happened
     /// since.
-    pub fn filed(&mut self, batch: &Batch) {
+    pub fn mark_written(&mut self, batch: &Batch) {
         self.chain = batch.chain;
         if batch.is_whole {
             self.numbered = 0;

@@ -167,7 +167,7 @@ impl<N: Net> Daemon<N> {
             }
         }
         if self.world.throttle.is_some()
-            && self.world.users.live() > 0
+            && self.world.users.total_connections() > 0
             && !self.world.wheel.is_set(TIMER_THROTTLE)
         {
             self.arm_throttle();
@@ -246,7 +246,7 @@ impl<N: Net> Daemon<N> {
     fn recompute_caps(&mut self) {
         let Some(throttle) = &mut self.world.throttle else { return };
         throttle.recompute(self.world.users.connections());
-        if self.world.users.live() > 0 || throttle.is_active() {
+        if self.world.users.total_connections() > 0 || throttle.is_active() {
             self.arm_throttle();
         }
     }

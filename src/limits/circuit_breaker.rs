@@ -48,7 +48,7 @@ impl CircuitBreaker {
     }
 
     /// Where it stands.
-    pub fn circuit(&self, now_ms: u64) -> CircuitState {
+    pub fn state(&self, now_ms: u64) -> CircuitState {
         match self.open_ms {
             None => CircuitState::Closed,
             Some(at) if now_ms < at.saturating_add(self.half_open_ms) => CircuitState::Open,
@@ -59,7 +59,7 @@ impl CircuitBreaker {
     /// Whether a try may begin. In the half-open state only the first may; one of which nothing
     /// was heard for as long as the circuit was open counts no more.
     pub fn admit(&mut self, now_ms: u64) -> bool {
-        match self.circuit(now_ms) {
+        match self.state(now_ms) {
             CircuitState::Closed => true,
             CircuitState::Open => false,
             CircuitState::HalfOpen => {
@@ -74,16 +74,16 @@ impl CircuitBreaker {
     }
 
     /// A try went well. `true` = the circuit was open and is closed now.
-    pub fn succeeded(&mut self) -> bool {
+    pub fn record_success(&mut self) -> bool {
         self.failures = 0;
         self.trying_ms = None;
         self.open_ms.take().is_some()
     }
 
     /// A try failed. `true` = the circuit was closed and is open now.
-    pub fn failed(&mut self, now_ms: u64) -> bool {
+    pub fn record_failure(&mut self, now_ms: u64) -> bool {
         if self.open_ms.is_some() {
-            if self.circuit(now_ms) == CircuitState::HalfOpen {
+            if self.state(now_ms) == CircuitState::HalfOpen {
                 (self.open_ms, self.trying_ms) = (Some(now_ms), None);
             }
             return false;
@@ -107,32 +107,36 @@ mod tests {
     #[test]
     fn it_opens_tries_once_and_closes() {
         let mut breaker = CircuitBreaker::new(3, 60_000, 10_000);
-        assert!(!breaker.failed(0) && !breaker.failed(1));
+        assert!(!breaker.record_failure(0) && !breaker.record_failure(1));
         assert!(breaker.admit(1));
-        assert!(breaker.failed(2), "the third");
-        assert_eq!(breaker.circuit(2), CircuitState::Open);
+        assert!(breaker.record_failure(2), "the third");
+        assert_eq!(breaker.state(2), CircuitState::Open);
         assert!(!breaker.admit(60_001));
-        assert_eq!(breaker.circuit(60_002), CircuitState::HalfOpen);
+        assert_eq!(breaker.state(60_002), CircuitState::HalfOpen);
         assert!(breaker.admit(60_002) && !breaker.admit(60_003), "one try");
-        assert!(!breaker.failed(60_004));
-        assert_eq!(breaker.circuit(60_005), CircuitState::Open);
-        assert!(breaker.admit(120_004) && breaker.succeeded());
-        assert_eq!(breaker.circuit(120_004), CircuitState::Closed);
-        assert!(breaker.admit(120_005) && !breaker.succeeded());
+        assert!(!breaker.record_failure(60_004));
+        assert_eq!(breaker.state(60_005), CircuitState::Open);
+        assert!(breaker.admit(120_004) && breaker.record_success());
+        assert_eq!(breaker.state(120_004), CircuitState::Closed);
+        assert!(breaker.admit(120_005) && !breaker.record_success());
     }
 
     #[test]
     fn old_failures_and_those_before_a_success_do_not_count() {
         let mut breaker = CircuitBreaker::new(2, 60_000, 10_000);
-        assert!(!breaker.failed(0) && !breaker.failed(10_000) && !breaker.failed(20_000));
-        breaker.succeeded();
-        assert!(!breaker.failed(20_001) && breaker.failed(20_002));
+        assert!(
+            !breaker.record_failure(0)
+                && !breaker.record_failure(10_000)
+                && !breaker.record_failure(20_000)
+        );
+        breaker.record_success();
+        assert!(!breaker.record_failure(20_001) && breaker.record_failure(20_002));
     }
 
     #[test]
     fn a_try_that_was_never_heard_of_again_blocks_nobody_for_ever() {
         let mut breaker = CircuitBreaker::new(1, 1_000, 1_000);
-        breaker.failed(0);
+        breaker.record_failure(0);
         assert!(breaker.admit(1_000) && !breaker.admit(1_999) && breaker.admit(2_000));
     }
 }

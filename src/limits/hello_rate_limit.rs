@@ -31,7 +31,7 @@ impl Default for HelloRateLimit {
 
 impl HelloRateLimit {
     /// Notes a hello from `addr` that fitted none of the keys that were tried.
-    pub fn note(&mut self, addr: IpAddr, now_ms: u64) {
+    pub fn record_failure(&mut self, addr: IpAddr, now_ms: u64) {
         if self.buckets.is_empty() {
             self.buckets = vec![Bucket::default(); BUCKETS];
         }
@@ -43,7 +43,7 @@ impl HelloRateLimit {
     }
 
     /// Whether the network of `addr` has missed so often lately that only likely keys are tried.
-    pub fn is_flood(&self, addr: IpAddr, now_ms: u64) -> bool {
+    pub fn is_limited(&self, addr: IpAddr, now_ms: u64) -> bool {
         let (place, tag) = self.place(addr);
         let bucket = self.buckets.get(place).filter(|bucket| bucket.tag == tag);
         bucket.is_some_and(|bucket| bucket.level_at(seconds(now_ms)) > ALLOWED)
@@ -84,24 +84,24 @@ mod tests {
     fn a_network_floods_after_many_misses_and_is_forgiven_after_half_a_minute() {
         let mut misses = HelloRateLimit::default();
         for _ in 0..ALLOWED {
-            misses.note(HOME, 1_000);
-            assert!(!misses.is_flood(HOME, 1_000));
+            misses.record_failure(HOME, 1_000);
+            assert!(!misses.is_limited(HOME, 1_000));
         }
         for _ in 0..10_000 {
-            misses.note(HOME, 1_000);
+            misses.record_failure(HOME, 1_000);
         }
         let neighbour = IpAddr::from([192, 0, 2, 200]);
-        assert!(misses.is_flood(neighbour, 20_000), "the whole /24");
-        assert!(!misses.is_flood(IpAddr::from([192, 0, 3, 1]), 1_000));
-        assert!(!misses.is_flood(HOME, 33_000));
+        assert!(misses.is_limited(neighbour, 20_000), "the whole /24");
+        assert!(!misses.is_limited(IpAddr::from([192, 0, 3, 1]), 1_000));
+        assert!(!misses.is_limited(HOME, 33_000));
     }
 
     #[test]
     fn a_few_misses_per_second_are_nobodys_flood() {
         let mut misses = HelloRateLimit::default();
         for n in 0..1_000 {
-            misses.note(HOME, n * 250);
-            assert!(!misses.is_flood(HOME, n * 250));
+            misses.record_failure(HOME, n * 250);
+            assert!(!misses.is_limited(HOME, n * 250));
         }
     }
 
@@ -109,11 +109,11 @@ mod tests {
     fn a_network_that_shares_a_place_is_not_mistaken_for_the_other() {
         let mut misses = HelloRateLimit::default();
         for _ in 0..100 {
-            misses.note(HOME, 0);
+            misses.record_failure(HOME, 0);
         }
         let mut others =
             (0..=255).flat_map(|b| (0..=255).map(move |c| IpAddr::from([10, b, c, 1])));
-        assert!(others.all(|other| !misses.is_flood(other, 0)));
+        assert!(others.all(|other| !misses.is_limited(other, 0)));
         assert!(std::mem::size_of::<Bucket>() * BUCKETS <= 2_048);
     }
 }

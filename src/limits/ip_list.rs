@@ -147,7 +147,7 @@ enum FamilySlot {
 impl ListReader {
     /// A reader that expects about as many networks as there are in `before`: a list that is read
     /// anew seldom grows, and a list that grows is moved from place to place.
-    pub fn expecting(before: &Networks) -> Self {
+    pub fn with_capacity_of(before: &Networks) -> Self {
         let mut reader = Self::default();
         reader.v4.reserve_exact(before.v4.capacity());
         reader.v6.reserve_exact(before.v6.capacity());
@@ -155,7 +155,7 @@ impl ListReader {
     }
 
     /// Takes the next bytes. A line that is no network is counted and passed over.
-    pub fn take(&mut self, bytes: &[u8]) {
+    pub fn push_bytes(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             match (byte, self.place) {
                 (b'\n', _) => self.end_line(),
@@ -187,7 +187,7 @@ impl ListReader {
             self.bad_lines += 1;
         } else if !text.is_empty() {
             match str::from_utf8(text).ok().and_then(network) {
-                Some(_) if self.v4.len() + self.v6.len() >= MOST_NETWORKS => self.is_full = true,
+                Some(_) if self.v4.len() + self.v6.len() >= MAX_NETWORKS => self.is_full = true,
                 Some(ParsedNetwork::V4(net)) => push(&mut self.v4, net),
                 Some(ParsedNetwork::V6(net)) => push(&mut self.v6, net),
                 None => self.bad_lines += 1,
@@ -224,7 +224,7 @@ impl UnsortedList {
     }
 
     /// The list. Whatever the steps have left is done at once.
-    pub fn into_read(self) -> ParsedList {
+    pub fn into_parsed(self) -> ParsedList {
         let Self { v4, v6, bad_lines, is_full } = self;
         ParsedList { networks: Networks::new(v4.into_items(), v6.into_items()), bad_lines, is_full }
     }
@@ -237,7 +237,7 @@ pub struct ParsedList {
     pub networks: Networks,
     /// Lines that are none.
     pub bad_lines: u64,
-    /// There were more than [`MOST_NETWORKS`]; the rest is left out.
+    /// There were more than [`MAX_NETWORKS`]; the rest is left out.
     pub is_full: bool,
 }
 
@@ -275,7 +275,7 @@ fn v6(addr: Ipv6Addr, bits: u32) -> Option<ParsedNetwork> {
 }
 
 /// Networks of one list at most: 5 MB of IPv4.
-pub const MOST_NETWORKS: usize = 1_000_000;
+pub const MAX_NETWORKS: usize = 1_000_000;
 /// Longest line in bytes, its comment apart.
 const LINE_MAX: usize = 512;
 
@@ -285,8 +285,8 @@ mod tests {
 
     fn read(text: &str) -> ParsedList {
         let mut reader = ListReader::default();
-        reader.take(text.as_bytes());
-        reader.finish().into_read()
+        reader.push_bytes(text.as_bytes());
+        reader.finish().into_parsed()
     }
 
     fn ip(text: &str) -> IpAddr {
@@ -314,12 +314,13 @@ mod tests {
         let mut reader = ListReader::default();
         for number in 0..1_000u32 {
             let addr = Ipv4Addr::from_bits(number.wrapping_mul(0x9e37_79b1));
-            reader.take(format!("{addr}\n2001:db8::{:x}/127\n", number * 7 % 1_000).as_bytes());
+            reader
+                .push_bytes(format!("{addr}\n2001:db8::{:x}/127\n", number * 7 % 1_000).as_bytes());
         }
         let mut draft = reader.finish();
         let steps = std::iter::repeat_with(|| draft.step(100)).take_while(|done| !done).count();
         assert!((29..=31).contains(&steps), "{steps}");
-        let list = draft.into_read().networks;
+        let list = draft.into_parsed().networks;
         assert!(list.v4().is_sorted() && list.v4().len() == 1_000);
         assert!(list.v6().is_sorted() && list.contains(ip("2001:db8::3e7")));
     }
@@ -355,21 +356,21 @@ mod tests {
     fn endless_lines_cost_nothing_and_count_once() {
         let mut reader = ListReader::default();
         for _ in 0..1_000 {
-            reader.take(&[b'1'; 4_096]);
+            reader.push_bytes(&[b'1'; 4_096]);
         }
         assert!(reader.line.capacity() <= 1_024);
-        reader.take(b"\n1.1.1.1\n");
-        let list = reader.finish().into_read();
+        reader.push_bytes(b"\n1.1.1.1\n");
+        let list = reader.finish().into_parsed();
         assert_eq!((list.networks.len(), list.bad_lines), (1, 1));
     }
 
     #[test]
     fn a_list_has_an_end() {
         let mut reader = ListReader::default();
-        for n in 0..=MOST_NETWORKS as u32 {
-            reader.take(format!("{}\n", Ipv4Addr::from_bits(n * 2)).as_bytes());
+        for n in 0..=MAX_NETWORKS as u32 {
+            reader.push_bytes(format!("{}\n", Ipv4Addr::from_bits(n * 2)).as_bytes());
         }
-        let list = reader.finish().into_read();
-        assert_eq!((list.networks.len(), list.is_full), (MOST_NETWORKS, true));
+        let list = reader.finish().into_parsed();
+        assert_eq!((list.networks.len(), list.is_full), (MAX_NETWORKS, true));
     }
 }

@@ -13,7 +13,7 @@ pub struct Round {
     /// Their bytes.
     pub bytes: u64,
     /// Somebody is on the way from accept to the relay: never rest.
-    pub greeting: bool,
+    pub is_handshaking: bool,
 }
 
 /// Decides after each round whether to rest.
@@ -38,7 +38,7 @@ impl ReadCoalescing {
     /// How long to rest now. Judged by windows of 50 ms: more than 2,000 reads a second
     /// of less than 4 KiB on average make it rest during the next window, 1 ms at first, 2 ms
     /// when it lasts; a quiet window ends it, and so do 20 ms without a read.
-    pub fn rest(&mut self, round: Round) -> Option<Duration> {
+    pub fn pause(&mut self, round: Round) -> Option<Duration> {
         if !self.on || round.reads == 0 {
             return None;
         }
@@ -56,7 +56,7 @@ impl ReadCoalescing {
         }
         self.reads += u64::from(round.reads);
         self.bytes += round.bytes;
-        if self.busy == 0 || round.greeting {
+        if self.busy == 0 || round.is_handshaking {
             return None;
         }
         Some(Duration::from_millis(if self.busy > LASTING { 2 } else { 1 }))
@@ -85,7 +85,7 @@ mod tests {
         let mut last = None;
         for now_ms in from..from + ms {
             let bytes = u64::from(reads) * size;
-            last = moderation.rest(Round { now_ms, reads, bytes, greeting: false });
+            last = moderation.pause(Round { now_ms, reads, bytes, is_handshaking: false });
         }
         last.map(|time| time.as_millis() as u64)
     }
@@ -115,8 +115,8 @@ mod tests {
         for pause in [IDLE_MS, 35, 60, 1_000] {
             let mut moderation = ReadCoalescing::new(true);
             assert_eq!(run(&mut moderation, 0, 120, 60, 100), Some(1));
-            let round = Round { now_ms: 119 + pause, reads: 1, bytes: 100, greeting: false };
-            assert_eq!(moderation.rest(round), None, "after {pause} ms");
+            let round = Round { now_ms: 119 + pause, reads: 1, bytes: 100, is_handshaking: false };
+            assert_eq!(moderation.pause(round), None, "after {pause} ms");
         }
     }
 
@@ -124,7 +124,7 @@ mod tests {
     fn a_handshake_is_never_kept_waiting() {
         let mut moderation = ReadCoalescing::new(true);
         run(&mut moderation, 0, 120, 16, 1_400);
-        let round = Round { now_ms: 120, reads: 16, bytes: 22_400, greeting: true };
-        assert_eq!(moderation.rest(round), None);
+        let round = Round { now_ms: 120, reads: 16, bytes: 22_400, is_handshaking: true };
+        assert_eq!(moderation.pause(round), None);
     }
 }

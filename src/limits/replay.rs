@@ -24,7 +24,7 @@ impl Replay {
     }
 
     /// Another bound, as for [`Replay::new`]. What is remembered and fits in it stays.
-    pub fn set_most(&mut self, max_bytes: usize) {
+    pub fn set_max_bytes(&mut self, max_bytes: usize) {
         self.most_slots = most_slots(max_bytes);
         if self.old.slots.len() > self.most_slots {
             self.old = Generation::new(0);

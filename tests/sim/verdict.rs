@@ -158,7 +158,7 @@ pub fn at_the_end(play: &Play) -> Result<(), Failure> {
     let left = [
         ("sessions", play.daemon.sessions()),
         ("blocks", world.pool.in_use()),
-        ("live users", world.users.live() as usize),
+        ("live users", world.users.total_connections() as usize),
         ("fronted sessions", world.fronted as usize),
         ("bytes of hellos", world.hello_bytes),
         ("starved sessions", world.starved.len()),

@@ -152,7 +152,12 @@ fn own(world: &World) -> Vec<Family<'_>> {
         ),
         Family::one("log_lines_lost_total", Counter, logger::lost(), "Lines that nobody took."),
         Family::one("buffers_most", Gauge, world.pool.most() as u64, "Blocks there may be."),
-        Family::one("user_connections", Gauge, world.users.live().into(), "Sessions of users."),
+        Family::one(
+            "user_connections",
+            Gauge,
+            world.users.total_connections().into(),
+            "Sessions of users.",
+        ),
         Family::one(
             "users",
             Gauge,

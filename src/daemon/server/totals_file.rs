@@ -81,7 +81,7 @@ impl TotalsFile {
     pub fn turn(&mut self, world: &mut World) {
         match self.due {
             Some(due) if world.now >= due => self.save(world),
-            None if world.users.live() > 0 && self.path.is_some() => {
+            None if world.users.total_connections() > 0 && self.path.is_some() => {
                 let next = self.budget.next_ms(household(world), world.now.0);
                 self.due = Some(Tick(next));
             }
@@ -96,13 +96,13 @@ impl TotalsFile {
             return;
         }
         settle(world);
-        if world.ledger.as_ref().is_none_or(Totals::has_news)
+        if world.ledger.as_ref().is_none_or(Totals::has_changes)
             && let Err(e) = self.append(world)
         {
             self.file = None;
             self.complain(world, &e);
             if world.ledger.is_some() {
-                self.due = Some(Tick(world.now.0 + household(world).every_ms));
+                self.due = Some(Tick(world.now.0 + household(world).interval_ms));
             }
         }
     }
@@ -128,7 +128,7 @@ impl TotalsFile {
             return Ok(());
         }
         let length = file.length() + batch.bytes.len() as u64;
-        let spent = if length > ROOM + household.people as u64 * ROOM_EACH {
+        let spent = if length > ROOM + household.users as u64 * ROOM_EACH {
             fold(file, ledger)?
         } else {
             add(file, ledger, &batch)?
@@ -156,7 +156,7 @@ impl TotalsFile {
         if found.is_none() {
             (file, _) = begin_afresh(&path)?;
         }
-        let (found, good, ending) = found.unwrap_or((Totals::default(), 0, LoadEnd::Whole));
+        let (found, good, ending) = found.unwrap_or((Totals::default(), 0, LoadEnd::Complete));
         let people = found.len();
         match &mut world.ledger {
             // An empty file knows less than we do.
@@ -167,7 +167,7 @@ impl TotalsFile {
         settle(world);
         let lost = bytes.len() - good;
         match ending {
-            LoadEnd::Whole => log::info!("event=state-file path={path:?} people={people}"),
+            LoadEnd::Complete => log::info!("event=state-file path={path:?} people={people}"),
             _ => log::warn!(
                 "event=state-file-damaged path={path:?} people={people} lost_bytes={lost}"
             ),
@@ -179,7 +179,7 @@ impl TotalsFile {
             file.cut(good as u64)?;
         }
         let Some(ledger) = &mut world.ledger else { return Ok(()) };
-        if file.length() != ledger.whole().bytes.len() as u64 || ledger.has_news() {
+        if file.length() != ledger.snapshot().bytes.len() as u64 || ledger.has_changes() {
             let spent = fold(&mut file, ledger)?;
             self.budget.spend(spent, household(world), world.now.0);
         }
@@ -207,18 +207,18 @@ impl TotalsFile {
 /// Adds a batch.
 fn add(file: &mut AppendFile, ledger: &mut Totals, batch: &Batch) -> io::Result<usize> {
     file.append(&batch.bytes)?;
-    ledger.filed(batch);
+    ledger.mark_written(batch);
     Ok(batch.bytes.len())
 }
 
 /// Puts a file that is as short as it can be in place of this one, where that is worth it and
 /// possible; otherwise this one goes on.
 fn fold(file: &mut AppendFile, ledger: &mut Totals) -> io::Result<usize> {
-    let (batch, whole) = (ledger.batch(), ledger.whole());
+    let (batch, whole) = (ledger.batch(), ledger.snapshot());
     let length = file.length() + batch.bytes.len() as u64;
     let is_long = length > ROOM && length < 2 * whole.bytes.len() as u64;
     if !is_long && file.replace(&whole.bytes).is_ok() {
-        ledger.filed(&whole);
+        ledger.mark_written(&whole);
         return Ok(whole.bytes.len());
     }
     // Not so in a folder in which we may not make files.
@@ -255,13 +255,13 @@ fn settle(world: &mut World) {
         bytes_out: user.bytes_out,
         seen_s: user.last_seen_ms.filter(|_| has_clock).map(|at| world.wall_of(at).as_secs()),
     });
-    ledger.settle(people, has_clock.then_some(world.wall.unix_s));
+    ledger.update(people, has_clock.then_some(world.wall.unix_s));
     world.ledger = Some(ledger);
 }
 
 fn household(world: &World) -> BudgetInput {
-    let every = world.settings.state.as_ref().map(|settings| settings.every).unwrap_or_default();
-    BudgetInput { people: world.settings.users.len(), every_ms: every.as_millis() as u64 }
+    let every = world.settings.state.as_ref().map(|settings| settings.interval).unwrap_or_default();
+    BudgetInput { users: world.settings.users.len(), interval_ms: every.as_millis() as u64 }
 }
 
 /// A file that has grown beyond this is written anew.

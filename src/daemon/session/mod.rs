@@ -323,7 +323,7 @@ impl<W> Session<W> {
     pub fn settle(&mut self, world: &mut World) {
         self.sent_up = self.up();
         if let Some(user) = self.user.take() {
-            world.users.left(user);
+            world.users.remove_session(user);
         }
         if std::mem::take(&mut self.fronted) {
             world.fronted = world.fronted.saturating_sub(1);
