@@ -13,6 +13,6 @@ fn read(bytes: &[u8], size: usize) -> ParsedList {
     let mut reader = ListReader::default();
     bytes.chunks(size).for_each(|piece| reader.push_bytes(piece));
     let mut draft = reader.finish();
-    while !draft.step(size) {}
+    while draft.step(size).is_pending() {}
     draft.into_parsed()
 }

@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::accounts::totals::{Batch, LoadEnd, Totals, UserCounters};
+use crate::accounts::totals::{Batch, LoadEnd, ParsedTotals, Totals, UserCounters};
 use crate::accounts::users::User;
 use crate::daemon::world::World;
 use crate::io::append_file::{self, AppendFile};
@@ -152,11 +152,12 @@ impl TotalsFile {
             }
             Ok(opened) => opened,
         };
-        let found = Totals::read(&bytes);
+        let found = Totals::parse(&bytes);
         if found.is_none() {
             (file, _) = begin_afresh(&path)?;
         }
-        let (found, good, ending) = found.unwrap_or((Totals::default(), 0, LoadEnd::Complete));
+        let ParsedTotals { totals: found, valid_bytes: good, end: ending } =
+            found.unwrap_or_default();
         let people = found.len();
         match &mut world.ledger {
             // An empty file knows less than we do.
@@ -242,7 +243,7 @@ fn begin_afresh(path: &Path) -> io::Result<(AppendFile, Vec<u8>)> {
 /// Totals from a file that cannot be written to.
 fn peek(path: &Path) -> Option<Totals> {
     let bytes = AppendFile::peek(path, MOST_BYTES).ok()?;
-    Totals::read(&bytes).map(|(ledger, ..)| ledger)
+    Totals::parse(&bytes).map(|parsed| parsed.totals)
 }
 
 /// Tells the ledger what has been counted.

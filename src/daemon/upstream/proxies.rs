@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::config::settings::{ProxySettings, Settings, UpstreamSettings};
 use crate::daemon::resolver::dns_cache::{CachedAddrs, DnsCache};
 use crate::io::clock::Tick;
-use crate::limits::circuit_breaker::{CircuitBreaker, CircuitState};
+use crate::limits::circuit_breaker::{CircuitBreaker, CircuitChange, CircuitState};
 use crate::proto::socks5::{Destination, Negotiation};
 use crate::util::drbg::Drbg;
 
@@ -133,7 +133,7 @@ impl Upstreams {
     /// A way has led to its goal, or its proxy said truly that the goal cannot be reached.
     pub fn succeeded(&mut self, way: usize) {
         if let Some(way) = self.get_mut(way)
-            && way.breaker.record_success()
+            && way.breaker.record_success() == CircuitChange::Closed
         {
             log::info!("event=upstream-circuit-closed proxy={}", way.name());
         }
@@ -144,7 +144,7 @@ impl Upstreams {
         let Some(way) = self.get_mut(way) else { return };
         way.failures += 1;
         way.last_error = Some(why.to_owned());
-        if way.breaker.record_failure(now.0) {
+        if way.breaker.record_failure(now.0) == CircuitChange::Opened {
             log::warn!("event=upstream-circuit-open proxy={} error={why:?}", way.name());
         }
     }

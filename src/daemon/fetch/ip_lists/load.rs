@@ -164,7 +164,7 @@ pub fn read_on(world: &mut World, mut reading: FileReading) -> Option<FileWork> 
 
 /// Puts a few thousand networks in order; when all are, they replace those of before.
 pub fn sort_on(world: &mut World, mut arrival: Box<SortingSource>) -> Option<FileWork> {
-    if !arrival.draft.step(SORTED_PER_STEP) {
+    if arrival.draft.step(SORTED_PER_STEP).is_pending() {
         return Some(FileWork::Sort(arrival));
     }
     let SortingSource { which, at, mark, bytes, draft } = *arrival;
