@@ -1,4 +1,5 @@
-//! The users, their counters and totals, and why they were refused. Deterministic.
+//! The users, their counters and totals, and the causes of refusals and broken sessions.
+//! Deterministic: time is a parameter.
 
 pub mod recorder;
 pub mod totals;

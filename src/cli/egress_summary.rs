@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::config::settings::{ListSettings, ListSource, NameServer, Route, Settings};
+use crate::config::settings::{ListSettings, ListSource, NameServer, Settings, UpstreamSettings};
 use crate::proto::url::Url;
 
 /// Whom it asks for names and the way to Telegram, then what it visits by itself.
@@ -11,7 +11,7 @@ pub fn lines(settings: &Settings) -> [String; 2] {
     let visits = visits(settings);
     let visits = if visits.is_empty() { "nothing".to_owned() } else { visits.join(", ") };
     [
-        format!("names: {}; Telegram: {}\n", names(&settings.dns.server), way(&settings.routes)),
+        format!("names: {}; Telegram: {}\n", names(&settings.dns.server), way(&settings.upstreams)),
         format!("visits by itself: {visits}\n"),
     ]
 }
@@ -25,10 +25,10 @@ fn names(server: &NameServer) -> String {
     }
 }
 
-fn way(routes: &[Route]) -> String {
-    let one = |route: &Route| match route {
-        Route::Direct => "directly".to_owned(),
-        Route::Socks5(proxy) => format!("through {}", place(&proxy.host, proxy.port)),
+fn way(routes: &[UpstreamSettings]) -> String {
+    let one = |route: &UpstreamSettings| match route {
+        UpstreamSettings::Direct => "directly".to_owned(),
+        UpstreamSettings::Socks5(proxy) => format!("through {}", place(&proxy.host, proxy.port)),
     };
     match routes {
         [] => "directly".to_owned(),
@@ -42,13 +42,13 @@ fn place(host: &str, port: u16) -> String {
 
 fn visits(settings: &Settings) -> Vec<String> {
     let mut visits = Vec::new();
-    let raid = spoken(settings.raids.every);
-    if settings.front.scout {
+    let raid = spoken(settings.page_timing.interval);
+    if settings.front.probe {
         let front = settings.front.host.as_ref();
         let site = front.map(|host| place(host, settings.front.port));
         visits.push(format!("{} every {raid}", site.as_deref().unwrap_or("the secrets' hosts")));
     }
-    let pages = &settings.raids.pages;
+    let pages = &settings.page_timing.pages;
     if !pages.is_empty() {
         visits.push(format!("{} every {raid}", hosts(pages.iter())));
     }
@@ -67,7 +67,7 @@ fn fetched(name: &str, list: &ListSettings) -> Option<String> {
         ListSource::File(_) => None,
     });
     let hosts = hosts(web);
-    let every = spoken(list.every);
+    let every = spoken(list.interval);
     (!hosts.is_empty()).then(|| format!("{hosts} ({name}) every {every}"))
 }
 

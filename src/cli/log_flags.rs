@@ -51,12 +51,12 @@ mod tests {
         for command in [&["run", "a"][..], &["simple-run", "b", "s"], &["quickstart"]] {
             let none = choice(command).unwrap();
             let file = LogSettings { to: LogTo::Syslog, ..LogSettings::default() };
-            assert_eq!(none.over(file), file);
+            assert_eq!(none.apply_to(file), file);
             let flags = ["--log-level=Warn", "--log-format", "json", "--log-to=journal"];
             let all = choice(&[command, &flags].concat()).unwrap();
             let wanted =
                 LogSettings { level: LogLevel::Warn, format: LogFormat::Json, to: LogTo::Journal };
-            assert_eq!(all.over(file), wanted);
+            assert_eq!(all.apply_to(file), wanted);
         }
     }
 

@@ -18,7 +18,7 @@ use crate::proto::secret::{Secret, tg_link, tme_link};
 /// Writes the file if there is none, prints how to use it, and runs.
 pub fn quickstart(given: &ParsedArgs) -> Result<(), Failure> {
     let path = run::expanded(given.raw("config").unwrap_or(FILE.as_ref()));
-    let bind = given.parsed("bind", addresses::socket)?;
+    let bind = given.parsed("bind", addresses::socket_addr)?;
     let host = given.text("host")?;
     let log = log_flags::read(given)?;
     let is_first = match path.symlink_metadata() {

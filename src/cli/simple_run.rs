@@ -31,7 +31,7 @@ fn settings(given: &ParsedArgs) -> Result<(Settings, Vec<String>), Failure> {
         replay: Some(true),
         ..PartialSettings::default()
     };
-    let bind = addresses::socket(given.text_at(0, "BIND")?);
+    let bind = addresses::socket_addr(given.text_at(0, "BIND")?);
     draft.binds = Some(vec![bind.map_err(|fault| Failure::trouble(format!("BIND: {fault}")))?]);
     let secret = Secret::parse(given.text_at(1, "SECRET")?)
         .map_err(|fault| Failure::trouble(format!("SECRET: {fault}")))?;
@@ -58,9 +58,9 @@ fn settings(given: &ParsedArgs) -> Result<(Settings, Vec<String>), Failure> {
     outside(given, &mut draft, &mut warnings)?;
 
     let mut report = Diagnostics::default();
-    let settings = draft.settle(&mut report);
+    let settings = draft.finish(&mut report);
     let (errors, others): (Vec<_>, Vec<_>) =
-        report.into_notes().into_iter().partition(|note| note.severity == Severity::Error);
+        report.into_pending().into_iter().partition(|note| note.severity == Severity::Error);
     warnings.extend(others.into_iter().map(|note| note.text));
     settings
         .map(|settings| (settings, warnings))
@@ -76,7 +76,7 @@ fn outside(
     for entry in given.list("socks5-proxy") {
         let route = urls::proxy(&entry)
             .map_err(|fault| Failure::trouble(format!("--socks5-proxy: {fault}")))?;
-        draft.routes.push(route);
+        draft.upstreams.push(route);
     }
     if let Some(ip) = given.parsed("doh-ip", addresses::ip)? {
         let server = urls::doh_at(ip);
@@ -209,7 +209,7 @@ mod tests {
             read(&["--proxy-protocol-listener", "-s", "socks5://u:p@h", "-s", "direct"]).unwrap();
         assert_eq!(warnings, [""; 0]);
         assert!(settings.proxy_protocol.is_some_and(|one| one.trusted.is_empty()));
-        assert_eq!(settings.routes.len(), 2);
+        assert_eq!(settings.upstreams.len(), 2);
     }
 
     /// Gotcha E2: an IPv6 address silently meant the system's name servers.

@@ -10,7 +10,7 @@ use crate::config::value::ValueKind::{
     PageOrNone, Pages, Path, Port, Prefix, Proxies, Secret, Secrets,
 };
 use crate::config::value::{
-    LOG_FORMAT, LOG_LEVEL, LOG_TO, MODERATION, PREFER_IP, SHAPING, TAG_FORMAT,
+    LOG_FORMAT, LOG_LEVEL, LOG_TO, PREFER_IP, READ_COALESCING, SHAPING, TAG_FORMAT,
 };
 
 /// The key at a path in lower case.
@@ -141,21 +141,21 @@ pub const KEYS: &[Key] = &[
     ),
     Key::new(
         "pid-file",
-        Path(urls::own_file, |d, v| d.pid_file = Some(v)),
+        Path(urls::writable_file, |d, v| d.pid_file = Some(v)),
         r#""/run/mtbox.pid""#,
         "Write our process number there, so that `mtbox user` can tell us of changes.",
     )
     .unset(),
     Key::new(
         "state-file",
-        Path(urls::own_file, |d, v| d.state_file = Some(v)),
+        Path(urls::writable_file, |d, v| d.state_file = Some(v)),
         r#""/var/lib/mtbox/state""#,
         "Keep each user's totals there, so that they survive a restart.",
     )
     .unset(),
     Key::new(
         "state-interval",
-        Duration(|d, v| d.state_each = Some(v)),
+        Duration(|d, v| d.state_interval = Some(v)),
         r#""10m""#,
         "How often to write them, if they have changed.",
     ),
@@ -200,7 +200,7 @@ pub const KEYS: &[Key] = &[
     ),
     Key::new(
         "domain-fronting.scout",
-        Flag(|d, v| d.scout = Some(v)),
+        Flag(|d, v| d.probe_front = Some(v)),
         "true",
         "Look at how that site answers TLS, at start and every `raid-each`, and answer alike.",
     ),
@@ -248,14 +248,14 @@ pub const KEYS: &[Key] = &[
     .instead("write dns below [network]"),
     Key::new(
         "network.proxies",
-        Proxies(|d, v| d.routes = v),
+        Proxies(|d, v| d.upstreams = v),
         "[]",
         "SOCKS5 proxies on the way to Telegram, tried in random order: \
          `socks5://user:password@host:1080`.",
     ),
     Key::new(
         "network.bind-device",
-        KernelName(addresses::device, |d, v| d.device = Some(v)),
+        KernelName(addresses::device_name, |d, v| d.device = Some(v)),
         r#""wan""#,
         "The network device for our own connections; loopback is never bound.",
     )
@@ -277,7 +277,7 @@ pub const KEYS: &[Key] = &[
     .unset(),
     Key::new(
         "network.tcp-congestion",
-        KernelName(addresses::congestion, |d, v| d.congestion = Some(v)),
+        KernelName(addresses::congestion_name, |d, v| d.congestion = Some(v)),
         r#""bbr""#,
         "The congestion control of every connection, where the kernel has it.",
     )
@@ -303,14 +303,14 @@ pub const KEYS: &[Key] = &[
     ),
     Key::new(
         "network.ca-file",
-        Path(urls::file, |d, v| d.ca_file = Some(v)),
+        Path(urls::existing_file, |d, v| d.ca_file = Some(v)),
         r#""/etc/mtbox/ca.pem""#,
         "Certificates to trust besides the built-in ones, in PEM.",
     )
     .unset(),
     Key::new(
         "network.public-ip-url",
-        PageOrNone(urls::page, |d, v| d.public_ip_url = Some(v)),
+        PageOrNone(urls::http_url, |d, v| d.public_ip_url = Some(v)),
         r#""https://ifconfig.co""#,
         "Asked for our own address by `mtbox access` and `mtbox doctor`, where it is not set \
          above; `\"\"` = nobody.",
@@ -331,7 +331,7 @@ pub const KEYS: &[Key] = &[
     ),
     Key::new(
         "network.moderation",
-        Choice(MODERATION),
+        Choice(READ_COALESCING),
         r#""auto""#,
         "`auto`: rest 1 to 2 ms between rounds of many small reads, to save CPU; `off`: never.",
     ),
@@ -388,7 +388,7 @@ pub const KEYS: &[Key] = &[
     .most(KEEP_ALIVE_PROBES),
     Key::new(
         "telegram.dc-list-urls",
-        Pages(urls::page, |d, v| d.dc_list = Some(v)),
+        Pages(urls::http_url, |d, v| d.dc_list = Some(v)),
         concat!(
             r#"["https://core.telegram.org/getProxyConfig", "#,
             r#""https://core.telegram.org/getProxyConfigV6"]"#
@@ -412,7 +412,7 @@ pub const KEYS: &[Key] = &[
     .unset(),
     Key::new(
         "defense.cache-dir",
-        Path(urls::folder, |d, v| d.cache_dir = Some(v)),
+        Path(urls::directory, |d, v| d.cache_dir = Some(v)),
         r#""/var/cache/mtbox""#,
         "A folder for copies of fetched lists, so that a start without a network has them.",
     )
@@ -455,7 +455,7 @@ pub const KEYS: &[Key] = &[
     ),
     Key::new(
         "defense.blocklist.update-each",
-        Duration(|d, v| d.blocklist.every = Some(v)),
+        Duration(|d, v| d.blocklist.interval = Some(v)),
         r#""6h""#,
         "How often to read them again.",
     ),
@@ -479,7 +479,7 @@ pub const KEYS: &[Key] = &[
     ),
     Key::new(
         "defense.allowlist.update-each",
-        Duration(|d, v| d.allowlist.every = Some(v)),
+        Duration(|d, v| d.allowlist.interval = Some(v)),
         r#""6h""#,
         "How often to read them again.",
     ),
@@ -497,19 +497,19 @@ pub const KEYS: &[Key] = &[
     ),
     Key::new(
         "defense.doppelganger.urls",
-        Pages(urls::https, |d, v| d.pages = v),
+        Pages(urls::https_url, |d, v| d.timing_pages = v),
         "[]",
         "Pages of the site in your secret, whose pace downloads should imitate.",
     ),
     Key::new(
         "defense.doppelganger.repeats-per-raid",
-        Count(|d, v| d.repeats = Some(v)),
+        Count(|d, v| d.page_repeats = Some(v)),
         "10",
         "How often to fetch each page per visit.",
     ),
     Key::new(
         "defense.doppelganger.raid-each",
-        Duration(|d, v| d.raid_each = Some(v)),
+        Duration(|d, v| d.page_interval = Some(v)),
         r#""6h""#,
         "How often to visit them.",
     ),

@@ -200,7 +200,7 @@ impl<N: Net> Daemon<N> {
             }
         }
         if self.world.limits.throttle.is_some()
-            && self.world.accounts.users.live() > 0
+            && self.world.accounts.users.total_connections() > 0
             && !self.wheel.is_set(TIMER_THROTTLE)
         {
             self.arm_throttle();
@@ -282,7 +282,7 @@ impl<N: Net> Daemon<N> {
     fn recompute_caps(&mut self) {
         let Some(throttle) = &mut self.world.limits.throttle else { return };
         throttle.recompute(self.world.accounts.users.connections());
-        if self.world.accounts.users.live() > 0 || throttle.is_active() {
+        if self.world.accounts.users.total_connections() > 0 || throttle.is_active() {
             self.arm_throttle();
         }
     }

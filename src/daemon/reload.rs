@@ -41,7 +41,7 @@ impl<N: Net> Daemon<N> {
         let change = self.world.accounts.users.reload(shared::configured_users(&settings));
         let ended = self.end_revoked(&change);
         let users = &self.world.accounts.users;
-        self.world.telemetry.recorder.keep(|id| users.is_here(id));
+        self.world.telemetry.recorder.retain_users(|id| users.is_configured(id));
         self.resize(sizes);
         let gone = self.world.reload(&before, &settings, &change);
         // Deadlines may have come nearer; each session finds its own in its next step.
@@ -91,14 +91,14 @@ impl World {
                 let most = usize::try_from(wanted.max_bytes).unwrap_or(usize::MAX);
                 let mut replay = kept.unwrap_or_else(|| Replay::new(most));
                 if before.replay != now.replay {
-                    replay.set_most(most);
+                    replay.set_max_bytes(most);
                 }
                 Some(replay)
             }
             (_, None) => None,
         };
         self.telemetry.logs_addresses = now.log_addresses;
-        self.outbound.upstreams.reload(&now.routes, self.time.now);
+        self.outbound.upstreams.reload(&now.upstreams, self.time.now);
         if before.dns != now.dns {
             self.outbound.dns.start_over();
         }
@@ -130,10 +130,12 @@ impl World {
             gone.extend(dc_list::reload(self));
         }
         #[cfg(feature = "tls")]
-        if before.raids.pages != now.raids.pages || before.shape.is_some() != now.shape.is_some() {
+        if before.page_timing.pages != now.page_timing.pages
+            || before.shape.is_some() != now.shape.is_some()
+        {
             gone.extend(crate::daemon::fetch::page_timing::reload(self));
         }
-        let latest = Tick(self.time.now.0 + now.raids.every.as_millis() as u64);
+        let latest = Tick(self.time.now.0 + now.page_timing.interval.as_millis() as u64);
         #[cfg(feature = "tls")]
         self.fetch.schedule.hasten(|job| matches!(job, Job::Visit(_)), latest);
         self.fetch.schedule.hasten(|job| matches!(job, Job::Look(_)), latest);

@@ -125,7 +125,7 @@ impl Authenticator {
             }
             trial.try_keys(rest, book.users);
         }
-        if trial.left.len() == 0 || book.misses.is_flood(addr, book.now_ms) {
+        if trial.left.len() == 0 || book.misses.is_limited(addr, book.now_ms) {
             return trial.end(addr, book);
         }
         self.trial = Some(trial);
@@ -166,7 +166,7 @@ impl KeySearch {
         if let Some(RejectedUser { why, user }) = self.doom {
             return AuthVerdict::Front { host, why, user: Some(user) };
         }
-        book.misses.note(addr, book.now_ms);
+        book.misses.record_failure(addr, book.now_ms);
         stranger(host, Reject::WrongKey)
     }
 }
@@ -181,7 +181,7 @@ impl HelloFields {
         let mut known = None;
         for name in hello.names() {
             named = true;
-            known = known.or_else(|| users.host_named(name));
+            known = known.or_else(|| users.find_host(name));
         }
         let host = known.ok_or_else(|| {
             let why = if named { Reject::ForeignSni } else { Reject::NoSni };

@@ -42,7 +42,7 @@ impl Shape {
     /// something to read.
     pub fn due(&self, now_ms: u64, more: bool) -> Option<u64> {
         let company = (self.len > 0 && self.until_ms > now_ms).then_some(self.until_ms);
-        let next = self.shaper.wait(now_ms).filter(|_| more || self.len > 0);
+        let next = self.shaper.wait_until(now_ms).filter(|_| more || self.len > 0);
         company.into_iter().chain(next).min()
     }
 
@@ -68,7 +68,7 @@ impl Shape {
         chance: impl FnOnce() -> u32,
     ) {
         if records > 0 {
-            self.shaper.sent(records, now_ms, chance);
+            self.shaper.record_sent(records, now_ms, chance);
         }
         if records > 0 || self.len == 0 {
             self.until_ms = now_ms + WAIT_MS;

@@ -1,5 +1,5 @@
-//! Who may connect and how much: fair share, rate limits, replay store, IP lists.
-//! Deterministic; time and randomness are parameters.
+//! Limits on connections and work: fair share, rate limits, replay store, IP lists, circuit
+//! breaker, write budget. Deterministic: time and randomness are parameters.
 
 pub mod circuit_breaker;
 pub mod hello_rate_limit;

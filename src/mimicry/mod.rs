@@ -1,5 +1,5 @@
-//! What the answer and the pace of a download imitate. Deterministic; time and randomness are
-//! parameters.
+//! What answers and downloads imitate: the ServerHello and the certificate flight of the front,
+//! and the record timing of a web site. Deterministic: time and randomness are parameters.
 
 pub mod calibrate;
 pub mod key_shares;

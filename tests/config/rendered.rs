@@ -34,11 +34,11 @@ fn the_example_means_the_defaults() {
     assert_eq!(format!("{:?}", set.timeouts), format!("{:?}", default.timeouts));
     assert_eq!(format!("{:?}", set.keep_alive), format!("{:?}", default.keep_alive));
     assert_eq!(format!("{:?}", set.replay), format!("{:?}", default.replay));
-    assert!(set.throttle.is_none() && set.moderation && !set.re_encrypt);
+    assert!(set.throttle.is_none() && set.coalesce_reads && !set.re_encrypt);
     assert_eq!(format!("{:?}", set.shape), format!("{:?}", default.shape));
-    assert_eq!(format!("{:?}", set.raids), format!("{:?}", default.raids));
-    assert!(set.front.scout == default.front.scout && !set.front.mimic_latency);
-    assert!(set.proxy_protocol.is_none() && set.dc_list.is_none() && set.routes.is_empty());
+    assert_eq!(format!("{:?}", set.page_timing), format!("{:?}", default.page_timing));
+    assert!(set.front.probe == default.front.probe && !set.front.mimic_latency);
+    assert!(set.proxy_protocol.is_none() && set.dc_list.is_none() && set.upstreams.is_empty());
     assert!(set.blocklist.is_none() && set.allowlist.is_none());
     assert!(!set.multipath && !set.reuse_port);
     for key in keys::KEYS.iter().filter(|key| key.instead.is_none()) {

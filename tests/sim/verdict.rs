@@ -161,7 +161,7 @@ pub fn at_the_end(play: &Play) -> Result<(), Failure> {
     let left = [
         ("sessions", play.daemon.sessions()),
         ("blocks", world.buffers.pool.in_use()),
-        ("live users", world.accounts.users.live() as usize),
+        ("live users", world.accounts.users.total_connections() as usize),
         ("fronted sessions", world.capacity.fronted as usize),
         ("bytes of hellos", world.buffers.hello_bytes),
         ("starved sessions", play.daemon.starved()),

@@ -86,7 +86,7 @@ impl Cause {
     ];
 
     /// The word for programs, what happened, and what helps.
-    fn told(self) -> [&'static str; 3] {
+    fn texts(self) -> [&'static str; 3] {
         match self {
             Self::WrongKey => [
                 "wrong-key",
@@ -228,17 +228,17 @@ impl Cause {
 
     /// The word for programs and logs.
     pub fn as_str(self) -> &'static str {
-        self.told()[0]
+        self.texts()[0]
     }
 
     /// What happened, in words.
-    pub fn what(self) -> &'static str {
-        self.told()[1]
+    pub fn description(self) -> &'static str {
+        self.texts()[1]
     }
 
     /// What helps, in words.
     pub fn remedy(self) -> &'static str {
-        self.told()[2]
+        self.texts()[2]
     }
 }
 
@@ -251,7 +251,7 @@ mod tests {
     #[test]
     fn every_cause_has_words_and_a_remedy_of_its_own() {
         for part in 0..3 {
-            let told: BTreeSet<&str> = Cause::ALL.iter().map(|cause| cause.told()[part]).collect();
+            let told: BTreeSet<&str> = Cause::ALL.iter().map(|cause| cause.texts()[part]).collect();
             assert_eq!(told.len(), Cause::ALL.len());
             assert!(told.iter().all(|text| text.len() > 3 && !text.ends_with('.')));
         }

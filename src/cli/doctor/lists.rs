@@ -58,7 +58,7 @@ pub fn check(patient: &mut CheckContext) -> Vec<Section> {
 
 /// Pages are visited only where there is a pace to learn.
 fn raids(settings: &Settings) -> Option<&Vec<Url>> {
-    settings.shape.map(|_| &settings.raids.pages)
+    settings.shape.map(|_| &settings.page_timing.pages)
 }
 
 fn web(list: &ListSettings) -> impl Iterator<Item = &Url> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::cli::doctor::context::{CheckContext, joined, spoken_us};
 use crate::cli::doctor::findings::Section;
 use crate::cli::json::Json;
-use crate::config::settings::{PreferIp, ProxySettings, Route, Settings};
+use crate::config::settings::{PreferIp, ProxySettings, Settings, UpstreamSettings};
 use crate::daemon::fetch::connection::{FetchRoute, HostOrAddr};
 use crate::daemon::fetch::standalone::{Standalone, since_1970};
 use crate::daemon::fetch::{FetchTarget, FetchTask, TaskStep, WireEvent};
@@ -24,7 +24,7 @@ pub fn check_native(patient: &mut CheckContext) -> Vec<Section> {
         section.skip("not wanted (--skip-native-check)");
         return vec![section];
     }
-    let remedy = match patient.settings.routes.is_empty() {
+    let remedy = match patient.settings.upstreams.is_empty() {
         true => {
             "this machine does not reach Telegram: look at its firewall and routes, or name a \
              SOCKS5 proxy in network.proxies"
@@ -41,9 +41,9 @@ pub fn check_native(patient: &mut CheckContext) -> Vec<Section> {
 /// Through each proxy alone.
 pub fn check_proxies(patient: &mut CheckContext) -> Vec<Section> {
     let settings = &patient.settings;
-    let proxies = settings.routes.iter().filter_map(|route| match route {
-        Route::Socks5(proxy) => Some(proxy),
-        Route::Direct => None,
+    let proxies = settings.upstreams.iter().filter_map(|route| match route {
+        UpstreamSettings::Socks5(proxy) => Some(proxy),
+        UpstreamSettings::Direct => None,
     });
     proxies.map(|proxy| through(proxy, settings)).collect()
 }
@@ -54,7 +54,8 @@ fn through(proxy: &ProxySettings, settings: &Settings) -> Section {
     let mut section = Section::new("proxy", title);
     // A breaker would hide what the other addresses say.
     let proxy = ProxySettings { open_threshold: u32::MAX, ..proxy.clone() };
-    let settings = Settings { routes: vec![Route::Socks5(proxy)], ..settings.clone() };
+    let settings =
+        Settings { upstreams: vec![UpstreamSettings::Socks5(proxy)], ..settings.clone() };
     match Standalone::new(settings) {
         Ok(mut alone) => {
             let remedy = "see whether the proxy runs, takes the name and password in \

@@ -41,7 +41,7 @@ impl ExplainQuery {
         let Some(name) = &self.name else {
             return Ok((self.is_text, if self.is_text { all_text(world) } else { all(world) }));
         };
-        let Some(id) = world.accounts.users.named(name) else {
+        let Some(id) = world.accounts.users.find(name) else {
             let names = world.accounts.users.iter().map(|(user, _)| user.name());
             let guess = nearest(name, names).map(|near| format!("; did you mean {near:?}?"));
             return Err(format!("no user is called {name:?}{}\n", guess.unwrap_or_default()));
@@ -56,7 +56,7 @@ fn all(world: &World) -> String {
     report.put("strangers", told(world, None));
     let mut users = JsonObject::default();
     for id in world.accounts.users.ids() {
-        if !world.telemetry.recorder.of(Some(id)).is_empty() {
+        if !world.telemetry.recorder.incidents_of(Some(id)).is_empty() {
             users.put(world.accounts.users.get(id).name(), told(world, Some(id)));
         }
     }
@@ -85,11 +85,11 @@ fn connections(world: &World, id: UserId) -> u32 {
 }
 
 fn told(world: &World, user: Option<UserId>) -> Vec<JsonObject<'_>> {
-    let entries = world.telemetry.recorder.of(user);
+    let entries = world.telemetry.recorder.incidents_of(user);
     let object = |entry: &Incident| {
         let mut told = JsonObject::default();
         told.put("cause", entry.cause.as_str());
-        told.put("what", entry.cause.what());
+        told.put("what", entry.cause.description());
         told.put("detail", detail(world, entry));
         told.put("count", entry.count);
         told.put("first", stamp(world, entry.first_ms));
@@ -104,20 +104,22 @@ fn told(world: &World, user: Option<UserId>) -> Vec<JsonObject<'_>> {
 fn detail(world: &World, entry: &Incident) -> Option<String> {
     Some(match entry.detail {
         Detail::None => return None,
-        Detail::Off(off_s) => {
+        Detail::ClockOffset(off_s) => {
             let word = if off_s < 0 { "behind" } else { "ahead" };
             format!("the phone is {} s {word} of this machine", off_s.unsigned_abs())
         }
         Detail::Dc(dc) => format!("data centre {dc}"),
-        Detail::Dial(addr, error) => dialled(addr, error),
-        Detail::Behind(addr, fault) => format!("{addr}: {}", fault.as_str()),
-        Detail::Way(number) => match world.outbound.upstreams.told(number as usize) {
+        Detail::DialFailed(addr, error) => dialled(addr, error),
+        Detail::ViaProxy(addr, fault) => format!("{addr}: {}", fault.as_str()),
+        Detail::Upstream(number) => match world.outbound.upstreams.told(number as usize) {
             Some((name, Some(why))) => format!("{name}: {why}"),
             Some((name, None)) => format!("{name}: no answer"),
             None => "a proxy that the config does not name any more".to_owned(),
         },
-        Detail::From(network) if world.settings.log_addresses => format!("around {network}"),
-        Detail::From(network) => format!("from {}", world.telemetry.shown(network)),
+        Detail::Network(network) if world.settings.log_addresses => {
+            format!("around {}", network.addr())
+        }
+        Detail::Network(network) => format!("from {}", world.telemetry.shown(network.addr())),
     })
 }
 
@@ -157,7 +159,7 @@ fn hints(world: &World, id: UserId) -> Vec<String> {
 
 /// Who was turned away before anybody could know who it was: it may have been this user.
 fn nameless(world: &World) -> Vec<String> {
-    let strangers = world.telemetry.recorder.of(None);
+    let strangers = world.telemetry.recorder.incidents_of(None);
     let count = |cause: Cause| -> u64 {
         strangers.iter().filter(|e| e.cause == cause).map(|e| u64::from(e.count)).sum()
     };
@@ -187,7 +189,7 @@ fn nameless(world: &World) -> Vec<String> {
 /// When several people's clocks are off to the same side, it is ours that is wrong.
 fn clock(world: &World, id: UserId) -> Option<String> {
     let side = |entry: &Incident| match entry.detail {
-        Detail::Off(off_s) => Some(off_s < 0),
+        Detail::ClockOffset(off_s) => Some(off_s < 0),
         _ => None,
     };
     let is_behind =
@@ -212,7 +214,7 @@ fn text_of(world: &World, id: UserId) -> String {
     for hint in hints(world, id) {
         out.push_str(&format!("  {hint}\n"));
     }
-    let entries = world.telemetry.recorder.of(Some(id));
+    let entries = world.telemetry.recorder.incidents_of(Some(id));
     if entries.is_empty() {
         out.push_str("  nothing went wrong since the start\n");
     }
@@ -222,13 +224,16 @@ fn text_of(world: &World, id: UserId) -> String {
 
 fn all_text(world: &World) -> String {
     let mut out = String::new();
-    for id in
-        world.accounts.users.ids().filter(|id| !world.telemetry.recorder.of(Some(*id)).is_empty())
+    for id in world
+        .accounts
+        .users
+        .ids()
+        .filter(|id| !world.telemetry.recorder.incidents_of(Some(*id)).is_empty())
     {
         out.push_str(&text_of(world, id));
         out.push('\n');
     }
-    let strangers = world.telemetry.recorder.of(None);
+    let strangers = world.telemetry.recorder.incidents_of(None);
     out.push_str("strangers\n");
     if strangers.is_empty() {
         out.push_str("  none was turned away since the start\n");
@@ -240,7 +245,7 @@ fn all_text(world: &World) -> String {
 fn write_entries(out: &mut String, world: &World, entries: &[&Incident]) {
     for entry in entries {
         let Incident { cause, count, last_ms, .. } = entry;
-        let (word, what) = (cause.as_str(), cause.what());
+        let (word, what) = (cause.as_str(), cause.description());
         let last = stamp(world, *last_ms);
         out.push_str(&format!("  {word} ({count} times, last {last}): {what}\n"));
         if let Some(detail) = detail(world, entry) {

@@ -160,7 +160,7 @@ fn own(world: &World) -> Vec<Family<'_>> {
         Family::one(
             "user_connections",
             Gauge,
-            world.accounts.users.live().into(),
+            world.accounts.users.total_connections().into(),
             "Sessions of users.",
         ),
         Family::one(

@@ -101,7 +101,7 @@ fn people(world: &World) -> String {
         users().filter(|(user, _)| !user.is_enabled()).count(),
         users().filter(|(user, _)| user.last_seen_ms.is_some()).count(),
         users().filter(|(_, connections)| *connections > 0).count(),
-        world.accounts.users.live(),
+        world.accounts.users.total_connections(),
     )
 }
 

@@ -13,7 +13,7 @@ pub fn body(world: &World) -> String {
     let mut report = JsonObject::default();
     report.put("started_at", stamp(world, 0));
     report.put("uptime_seconds", world.time.now.0 / 1000);
-    report.put("total_connections", world.accounts.users.live());
+    report.put("total_connections", world.accounts.users.total_connections());
     if let Some(throttle) = &world.limits.throttle {
         let mut share = JsonObject::default();
         share.put("active", throttle.is_active());

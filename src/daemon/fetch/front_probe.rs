@@ -61,7 +61,7 @@ pub fn plan(world: &mut World) {
 }
 
 fn plan_for(hosts: &[HostId], world: &mut World) {
-    if !world.settings.front.scout {
+    if !world.settings.front.probe {
         return;
     }
     for (place, host) in hosts.iter().enumerate() {
@@ -78,12 +78,14 @@ pub fn reload(is_elsewhere: bool, change: &ReloadChange, world: &mut World) -> V
         false => change.new_hosts.clone(),
     };
     let is_gone = |job| match job {
-        Job::Look(host) => is_elsewhere || new.contains(&host) || change.old_hosts.contains(&host),
+        Job::Look(host) => {
+            is_elsewhere || new.contains(&host) || change.removed_hosts.contains(&host)
+        }
         _ => false,
     };
     let gone = world.fetch.schedule.forget(is_gone);
     for host in &new {
-        world.mimicry.profiles.renew(*host, &mut world.drbg);
+        world.mimicry.profiles.reset(*host, &mut world.drbg);
         world.fetch.front_probes.renew(*host);
     }
     plan_for(&new, world);
@@ -191,7 +193,7 @@ impl FetchTask for FrontProbeTask {
                 world.telemetry.info(&line);
             }
         }
-        let mut period = world.settings.raids.every;
+        let mut period = world.settings.page_timing.interval;
         if let Some(state) = world.fetch.front_probes.states.get_mut(host.index()) {
             state.looks = if is_well { (state.looks + 1) % LOOKS } else { 0 };
             if is_well && state.looks > 0 {
@@ -205,7 +207,7 @@ impl FetchTask for FrontProbeTask {
 /// Keeps a look, and says so when it changes our answers.
 fn report(world: &mut World, host: HostId, look: FrontSample, records: usize) {
     let name = shown(world, host);
-    let profile = world.mimicry.profiles.of_mut(host);
+    let profile = world.mimicry.profiles.get_mut(host);
     let is_news = profile.latest().is_none_or(|latest| latest.choice != look.choice);
     profile.learn(look);
     let group = if look.choice.hybrid { "X25519MLKEM768" } else { "x25519" };

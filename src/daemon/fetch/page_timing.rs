@@ -15,7 +15,7 @@ use crate::mimicry::shaper::Pace;
 
 /// Puts the pages on the agenda. Without a shape there is no pace to learn.
 pub fn plan(world: &mut World) {
-    let pages = world.settings.shape.map_or(0, |_| world.settings.raids.pages.len());
+    let pages = world.settings.shape.map_or(0, |_| world.settings.page_timing.pages.len());
     world.fetch.page_visits = vec![0; pages];
     for page in 0..pages {
         let wait = u64::from(world.drbg.u32_below(APART_MS));
@@ -37,7 +37,7 @@ pub fn reload(world: &mut World) -> Vec<Job> {
 
 /// Starts a visit.
 pub fn visit(page: usize, world: &mut World) {
-    let Some(url) = world.settings.raids.pages.get(page) else { return };
+    let Some(url) = world.settings.page_timing.pages.get(page) else { return };
     let (host, url) = (url.host.clone(), url.clone());
     let fetch = HttpGet::new(url, FetchRoute::Native, PAGE_MAX, String::new());
     let (visit, is_heard) = (PageTiming::default(), false);
@@ -66,8 +66,8 @@ impl FetchTask for PageTimingTask {
         match sight {
             // After a redirect it is another server that counts.
             WireEvent::Start => (self.visit, self.is_heard) = (PageTiming::default(), false),
-            WireEvent::Bytes(bytes) => self.visit.take(bytes, at_us),
-            WireEvent::Sent => self.visit.sent(),
+            WireEvent::Bytes(bytes) => self.visit.received(bytes, at_us),
+            WireEvent::Sent => self.visit.client_sent(),
         }
     }
 
@@ -91,17 +91,17 @@ impl FetchTask for PageTimingTask {
             let line = format!("event=page-timing-failed page={page} error={why:?}");
             world.telemetry.warn(&line);
         } else {
-            if let Some(host) = world.accounts.users.host_named(host.as_bytes()) {
-                world.mimicry.profiles.of_mut(host).learn_visit(visit.flight());
+            if let Some(host) = world.accounts.users.find_host(host.as_bytes()) {
+                world.mimicry.profiles.get_mut(host).learn_page_flight(visit.flight_len());
             }
             let gaps = visit.into_gaps();
             log::debug!("event=page-timing page={page} records={}", gaps.len());
             world.mimicry.fit.learn(gaps);
         }
-        let mut period = world.settings.raids.every;
+        let mut period = world.settings.page_timing.interval;
         if let Some(visits) = world.fetch.page_visits.get_mut(page) {
             *visits = if is_heard { *visits + 1 } else { 0 };
-            if is_heard && *visits < world.settings.raids.repeats {
+            if is_heard && *visits < world.settings.page_timing.repeats {
                 period = period.min(BETWEEN);
             } else {
                 *visits = 0;

@@ -52,7 +52,7 @@ use crate::limits::read_coalescing::{ReadCoalescing, Round};
 /// # Errors
 /// One line that says what could not be had at start: a listener, or the system's poller.
 pub fn run(mut settings: Settings, origin: SettingsSource) -> Result<(), String> {
-    settings.log = origin.log.over(settings.log);
+    settings.log = origin.log.apply_to(settings.log);
     let log = settings.log;
     logging::settle(&log);
     for warning in &origin.warnings {
@@ -129,7 +129,7 @@ impl Server {
         let resolver = Resolver::new(&world.settings.dns);
         let wanted = world.settings.statsd.clone().filter(|_| HAS_METRICS);
         let statsd = wanted.map(|settings| Statsd::new(settings, &world));
-        let moderation = ReadCoalescing::new(world.settings.moderation);
+        let moderation = ReadCoalescing::new(world.settings.coalesce_reads);
         dc_list::plan(&mut world);
         ip_lists::plan(&mut world);
         front_probe::plan(&mut world);
@@ -399,9 +399,9 @@ impl Server {
             now_ms: world.time.now.0,
             reads: world.telemetry.counters.reads,
             bytes: world.telemetry.counters.read_bytes,
-            greeting: world.time.now.0 < self.daemon.greeted().0 + GREETED_MS,
+            is_handshaking: world.time.now.0 < self.daemon.greeted().0 + GREETED_MS,
         };
-        if let Some(time) = self.moderation.rest(round) {
+        if let Some(time) = self.moderation.pause(round) {
             std::thread::sleep(time);
         }
     }

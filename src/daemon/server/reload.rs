@@ -49,7 +49,7 @@ impl Server {
             return Err(vec!["there is no config file to read; start with `mtbox run`".to_owned()]);
         };
         let Loaded { mut settings, warnings } = read(path)?;
-        settings.log = self.log.over(settings.log);
+        settings.log = self.log.apply_to(settings.log);
         self.move_doors(&settings).map_err(|e| vec![e.to_string()])?;
         // From here on nothing can fail.
         for warning in &warnings {
@@ -76,8 +76,8 @@ impl Server {
             let wanted = now.statsd.clone().filter(|_| HAS_METRICS);
             self.statsd = wanted.map(|settings| Statsd::new(settings, world));
         }
-        if before.moderation != now.moderation {
-            self.moderation = ReadCoalescing::new(now.moderation);
+        if before.coalesce_reads != now.coalesce_reads {
+            self.moderation = ReadCoalescing::new(now.coalesce_reads);
         }
         if before.pid_file != now.pid_file {
             self.pid_file = None;

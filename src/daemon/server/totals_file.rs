@@ -8,7 +8,7 @@
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use crate::accounts::totals::{Batch, LoadEnd, Totals, UserCounters};
+use crate::accounts::totals::{Batch, LoadEnd, ParsedTotals, Totals, UserCounters};
 use crate::daemon::shared::World;
 use crate::io::append_file::{self, AppendFile};
 use crate::io::clock::Tick;
@@ -62,7 +62,7 @@ impl TotalsFile {
     pub fn turn(&mut self, world: &mut World) {
         match self.due {
             Some(due) if world.time.now >= due => self.save(world),
-            None if world.accounts.users.live() > 0 && self.path.is_some() => {
+            None if world.accounts.users.total_connections() > 0 && self.path.is_some() => {
                 let next = self.budget.next_ms(household(world), world.time.now.0);
                 self.due = Some(Tick(next));
             }
@@ -77,13 +77,13 @@ impl TotalsFile {
             return;
         }
         settle(world);
-        if world.accounts.totals.as_ref().is_none_or(Totals::has_news)
+        if world.accounts.totals.as_ref().is_none_or(Totals::has_changes)
             && let Err(e) = self.append(world)
         {
             self.file = None;
             self.complain(world, &e);
             if world.accounts.totals.is_some() {
-                self.due = Some(Tick(world.time.now.0 + household(world).every_ms));
+                self.due = Some(Tick(world.time.now.0 + household(world).interval_ms));
             }
         }
     }
@@ -111,7 +111,7 @@ impl TotalsFile {
             return Ok(());
         }
         let length = file.length() + batch.bytes.len() as u64;
-        let spent = if length > ROOM + household.people as u64 * ROOM_EACH {
+        let spent = if length > ROOM + household.users as u64 * ROOM_EACH {
             fold(file, ledger)?
         } else {
             add(file, ledger, &batch)?
@@ -135,11 +135,12 @@ impl TotalsFile {
             }
             Ok(opened) => opened,
         };
-        let found = Totals::read(&bytes);
+        let found = Totals::parse(&bytes);
         if found.is_none() {
             (file, _) = begin_afresh(&path)?;
         }
-        let (found, good, ending) = found.unwrap_or((Totals::default(), 0, LoadEnd::Whole));
+        let ParsedTotals { totals: found, valid_bytes: good, end: ending } =
+            found.unwrap_or_default();
         let people = found.len();
         match &mut world.accounts.totals {
             // An empty file knows less than we do.
@@ -150,7 +151,7 @@ impl TotalsFile {
         settle(world);
         let lost = bytes.len() - good;
         match ending {
-            LoadEnd::Whole => log::info!("event=state-file path={path:?} people={people}"),
+            LoadEnd::Complete => log::info!("event=state-file path={path:?} people={people}"),
             _ => log::warn!(
                 "event=state-file-damaged path={path:?} people={people} lost_bytes={lost}"
             ),
@@ -162,7 +163,7 @@ impl TotalsFile {
             file.cut(good as u64)?;
         }
         let Some(ledger) = &mut world.accounts.totals else { return Ok(()) };
-        if file.length() != ledger.whole().bytes.len() as u64 || ledger.has_news() {
+        if file.length() != ledger.snapshot().bytes.len() as u64 || ledger.has_changes() {
             let spent = fold(&mut file, ledger)?;
             self.budget.spend(spent, household(world), world.time.now.0);
         }
@@ -190,18 +191,18 @@ impl TotalsFile {
 /// Adds a batch.
 fn add(file: &mut AppendFile, ledger: &mut Totals, batch: &Batch) -> io::Result<usize> {
     file.append(&batch.bytes)?;
-    ledger.filed(batch);
+    ledger.mark_written(batch);
     Ok(batch.bytes.len())
 }
 
 /// Puts a file that is as short as it can be in place of this one, where that is worth it and
 /// possible; otherwise this one goes on.
 fn fold(file: &mut AppendFile, ledger: &mut Totals) -> io::Result<usize> {
-    let (batch, whole) = (ledger.batch(), ledger.whole());
+    let (batch, whole) = (ledger.batch(), ledger.snapshot());
     let length = file.length() + batch.bytes.len() as u64;
     let is_long = length > ROOM && length < 2 * whole.bytes.len() as u64;
     if !is_long && file.replace(&whole.bytes).is_ok() {
-        ledger.filed(&whole);
+        ledger.mark_written(&whole);
         return Ok(whole.bytes.len());
     }
     // Not so in a folder in which we may not make files.
@@ -225,7 +226,7 @@ fn begin_afresh(path: &Path) -> io::Result<(AppendFile, Vec<u8>)> {
 /// Totals from a file that cannot be written to.
 fn peek(path: &Path) -> Option<Totals> {
     let bytes = AppendFile::peek(path, MOST_BYTES).ok()?;
-    Totals::read(&bytes).map(|(ledger, ..)| ledger)
+    Totals::parse(&bytes).map(|parsed| parsed.totals)
 }
 
 /// Tells the ledger what has been counted.
@@ -238,13 +239,13 @@ fn settle(world: &mut World) {
         bytes_out: user.bytes_out,
         seen_s: user.last_seen_ms.filter(|_| has_clock).map(|at| world.time.wall_of(at).as_secs()),
     });
-    ledger.settle(people, has_clock.then_some(world.time.wall.unix_s));
+    ledger.update(people, has_clock.then_some(world.time.wall.unix_s));
     world.accounts.totals = Some(ledger);
 }
 
 fn household(world: &World) -> BudgetInput {
-    let every = world.settings.state.as_ref().map(|settings| settings.every).unwrap_or_default();
-    BudgetInput { people: world.settings.users.len(), every_ms: every.as_millis() as u64 }
+    let every = world.settings.state.as_ref().map(|settings| settings.interval).unwrap_or_default();
+    BudgetInput { users: world.settings.users.len(), interval_ms: every.as_millis() as u64 }
 }
 
 /// A file that has grown beyond this is written anew.

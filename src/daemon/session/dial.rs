@@ -365,7 +365,7 @@ fn tell<W>(session: &Session<W>, world: &mut World, (cause, detail): (Cause, Det
 /// An address that did not answer, or how it did.
 fn failure(addr: SocketAddr, error: Option<&io::Error>) -> (Cause, Detail) {
     let code = error.and_then(io::Error::raw_os_error).unwrap_or(0);
-    (Cause::DcUnreachable, Detail::Dial(addr, code))
+    (Cause::DcUnreachable, Detail::DialFailed(addr, code))
 }
 
 /// Tells the operator that the system refuses the way out. `false` = it is something else.

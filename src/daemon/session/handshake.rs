@@ -129,7 +129,7 @@ pub fn hello<W: Wire>(session: &mut Session<W>, world: &mut World) -> StageTurn 
 /// Counts the session for its user, and answers as soon as the site could have.
 fn admit<W: Wire>(session: &mut Session<W>, world: &mut World, admission: Admission) -> StageTurn {
     // Counted at once, or a crowd that waits for its answers would pass the throttle.
-    world.accounts.users.admitted(admission.user, session.addr, world.time.now.0);
+    world.accounts.users.add_session(admission.user, session.addr, world.time.now.0);
     session.user = Some(admission.user);
     log::debug!(
         "event=admitted id={}{} ms={} client={}",
@@ -140,7 +140,7 @@ fn admit<W: Wire>(session: &mut Session<W>, world: &mut World, admission: Admiss
     );
     // A stranger's hello sets out for the site now, so this is when the site's time begins.
     let delay_us = match world.settings.front.mimic_latency {
-        true => world.mimicry.profiles.of(admission.host).delay_us(&mut world.drbg).unwrap_or(0),
+        true => world.mimicry.profiles.get(admission.host).delay_us(&mut world.drbg).unwrap_or(0),
         false => 0,
     };
     if let Stage::AwaitClientHello(stage) = &mut session.stage {

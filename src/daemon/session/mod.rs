@@ -326,7 +326,7 @@ impl<W> Session<W> {
     pub fn settle(&mut self, world: &mut World) {
         self.sent_up = self.up();
         if let Some(user) = self.user.take() {
-            world.accounts.users.left(user);
+            world.accounts.users.remove_session(user);
         }
         if std::mem::take(&mut self.fronted) {
             world.capacity.fronted = world.capacity.fronted.saturating_sub(1);

@@ -18,7 +18,7 @@ pub fn of_hello(world: &mut World, addr: IpAddr, why: Reject, user: Option<UserI
         Reject::Truncated | Reject::TooSlow => (Cause::UnfinishedHello, Detail::None),
         Reject::ClockOff { off_s } => {
             let off_s = off_s.clamp(i32::MIN.into(), i32::MAX.into());
-            (Cause::ClockOff, Detail::Off(off_s as i32))
+            (Cause::ClockOff, Detail::ClockOffset(off_s as i32))
         }
         Reject::Replay => (Cause::Replay, Detail::None),
         Reject::Throttled => (Cause::Throttled, Detail::None),

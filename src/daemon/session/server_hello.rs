@@ -9,8 +9,8 @@ use crate::util::drbg::Drbg;
 /// Seals the three records of the answer into one buffer (spec: protocol 4). It looks like that
 /// of the site in the client's secret, as far as that has been seen.
 pub fn seal(world: &mut World, admission: &Admission) -> Vec<u8> {
-    let (drbg, profile) = (&mut world.drbg, world.mimicry.profiles.of(admission.host));
-    let mut noise = vec![0; profile.flight(drbg)];
+    let (drbg, profile) = (&mut world.drbg, world.mimicry.profiles.get(admission.host));
+    let mut noise = vec![0; profile.flight_len(drbg)];
     drbg.fill(&mut noise);
     let point = world.mimicry.key_shares.next_key(drbg);
     let mut hybrid = [0; HYBRID];

@@ -110,7 +110,7 @@ fn a_wrong_clock_and_a_full_share_take_as_many_turns_as_a_wrong_key() {
     let off = Reject::ClockOff { off_s: -3600 };
     assert_eq!(house.refusal(&hello(0, NOW_S - 3600)), (off, true, turns));
     let first = house.users.candidates(house.users.first_host(), HERE).next().unwrap();
-    house.users.admitted(first, HERE, 0);
+    house.users.add_session(first, HERE, 0);
     house.throttle.recompute(house.users.connections());
     assert_eq!(house.refusal(&hello(0, NOW_S)), (Reject::Throttled, true, turns));
 }
@@ -136,8 +136,8 @@ fn a_flood_shortens_the_trials_of_a_replay_as_it_does_those_of_strangers() {
     let mut house = House::new(1_000);
     let known = hello(0, NOW_S);
     assert!(matches!(house.verdict(&known), (AuthVerdict::Admit(_), 1)));
-    while !house.misses.is_flood(HERE, 0) {
-        house.misses.note(HERE, 0);
+    while !house.misses.is_limited(HERE, 0) {
+        house.misses.record_failure(HERE, 0);
     }
     assert_eq!(house.refusal(&hello(200, NOW_S)), (Reject::WrongKey, false, 1));
     assert_eq!(house.refusal(&known), (Reject::Replay, true, 1));

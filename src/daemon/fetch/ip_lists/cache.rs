@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::config::settings::ListSource;
 use crate::daemon::fetch::ip_lists::ListKind;
 use crate::daemon::shared::World;
-use crate::limits::ip_list::{MOST_NETWORKS, Net4, Net6, Networks};
+use crate::limits::ip_list::{MAX_NETWORKS, Net4, Net6, Networks};
 
 /// A copy that is being written.
 pub struct CacheWriter {
@@ -197,7 +197,7 @@ fn decode(from: impl Read, length: u64) -> io::Result<Networks> {
         (u32::from_le_bytes(from.array()?), u32::from_le_bytes(from.array()?));
     let wanted =
         HEAD + u64::from(v4_count) * NET4 as u64 + u64::from(v6_count) * NET6 as u64 + DIGEST;
-    let most = MOST_NETWORKS as u64;
+    let most = MAX_NETWORKS as u64;
     // Before memory is asked for.
     if magic != *MAGIC || wanted != length || u64::from(v4_count) + u64::from(v6_count) > most {
         return Err(io::ErrorKind::InvalidData.into());

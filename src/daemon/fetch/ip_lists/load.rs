@@ -147,7 +147,7 @@ pub fn read_on(world: &mut World, mut reading: FileReading) -> Option<FileWork> 
         }
         Ok(count) => {
             reading.bytes += count as u64;
-            reading.reader.take(slice.get(..count).unwrap_or_default());
+            reading.reader.push_bytes(slice.get(..count).unwrap_or_default());
             if reading.bytes <= SOURCE_MAX {
                 return Some(FileWork::Read(reading));
             }
@@ -164,11 +164,11 @@ pub fn read_on(world: &mut World, mut reading: FileReading) -> Option<FileWork> 
 
 /// Puts a few thousand networks in order; when all are, they replace those of before.
 pub fn sort_on(world: &mut World, mut arrival: Box<SortingSource>) -> Option<FileWork> {
-    if !arrival.draft.step(SORTED_PER_STEP) {
+    if arrival.draft.step(SORTED_PER_STEP).is_pending() {
         return Some(FileWork::Sort(arrival));
     }
     let SortingSource { which, at, mark, bytes, draft } = *arrival;
-    let ParsedList { networks, bad_lines, is_full } = draft.into_read();
+    let ParsedList { networks, bad_lines, is_full } = draft.into_parsed();
     let source = world.lists.source(which, at)?;
     // A login page of a hotel is no list; nor is what a server says that has lost its data.
     if source.is_web() && networks.is_empty() {
@@ -248,7 +248,7 @@ impl FetchTask for ListTask {
         let (reader, count) = (&mut self.reader, &mut self.bytes);
         self.fetch.take(bytes, &mut |piece| {
             *count += piece.len() as u64;
-            reader.take(piece);
+            reader.push_bytes(piece);
         })
     }
 

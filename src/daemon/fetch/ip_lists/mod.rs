@@ -129,7 +129,7 @@ impl ListState {
     }
 
     fn reader(&self) -> ListReader {
-        self.networks.as_deref().map_or_else(ListReader::default, ListReader::expecting)
+        self.networks.as_deref().map_or_else(ListReader::default, ListReader::with_capacity_of)
     }
 
     fn is_web(&self) -> bool {
@@ -141,7 +141,7 @@ impl IpList {
     fn new(settings: &ListSettings) -> Self {
         Self {
             sources: settings.sources.iter().map(ListState::new).collect(),
-            every: settings.every,
+            every: settings.interval,
             concurrency: (settings.concurrency as usize).clamp(1, MOST_ERRANDS),
             fetching: 0,
             waiting: VecDeque::new(),

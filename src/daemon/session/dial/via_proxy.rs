@@ -37,7 +37,7 @@ impl<W> DialAttempt<W> {
     pub fn silence(&self) -> (Cause, Detail) {
         match &self.climb {
             Some(climb) if !climb.hop.is_straight() => down(climb.hop.way),
-            _ => (Cause::DcUnreachable, Detail::Dial(self.addr, 0)),
+            _ => (Cause::DcUnreachable, Detail::DialFailed(self.addr, 0)),
         }
     }
 }
@@ -150,14 +150,14 @@ pub fn dial<N: Net>(
 
 /// What is told of a way that does not lead anywhere.
 fn down(way: usize) -> (Cause, Detail) {
-    (Cause::ProxyDown, Detail::Way(u32::try_from(way).unwrap_or(u32::MAX)))
+    (Cause::ProxyDown, Detail::Upstream(u32::try_from(way).unwrap_or(u32::MAX)))
 }
 
 /// What is told of an address that a working way does not lead to.
 fn out_of_reach(goal: SocketAddr, why: Unreachable) -> (Cause, Detail) {
     let detail = match why {
-        Unreachable::Proxy(fault) => Detail::Behind(goal, fault),
-        Unreachable::System(code) => Detail::Dial(goal, code),
+        Unreachable::Proxy(fault) => Detail::ViaProxy(goal, fault),
+        Unreachable::System(code) => Detail::DialFailed(goal, code),
     };
     (Cause::DcUnreachable, detail)
 }
