@@ -25,7 +25,7 @@ use crate::daemon::session::server_hello::KeyShares;
 use crate::daemon::upstream::addresses::BadAddresses;
 use crate::daemon::upstream::proxies::Upstreams;
 use crate::flow::authenticate::AuthContext;
-use crate::flow::transform::{SLOT, SLOTS};
+use crate::flow::transform::{SLOT_COUNT, SLOT_LEN};
 use crate::io::clock::{Tick, Wall};
 use crate::io::logger::RateLimitedLog;
 use crate::io::pool::Pool;
@@ -59,7 +59,7 @@ pub struct World {
     pub wheel: Wheel,
     /// Where every read lands first.
     pub scratch: Vec<u8>,
-    /// Records per read that this machine can afford, 1..=[`SLOTS`].
+    /// Records per read that this machine can afford, 1..=[`SLOT_COUNT`].
     pub slots: usize,
     /// Random bytes for keys, noise and shuffles.
     pub drbg: Drbg,
@@ -144,8 +144,8 @@ impl World {
             misses: HelloRateLimit::default(),
             pool: Pool::new(most_buffers),
             wheel: Wheel::new(),
-            scratch: vec![0; SLOT * slots.clamp(1, SLOTS)],
-            slots: slots.clamp(1, SLOTS),
+            scratch: vec![0; SLOT_LEN * slots.clamp(1, SLOT_COUNT)],
+            slots: slots.clamp(1, SLOT_COUNT),
             profiles: Profiles::new(hosts, &mut drbg),
             scouts: FrontProbes::new(hosts),
             drbg,
@@ -201,7 +201,7 @@ impl World {
     /// Blocks that a running session may still take. An eighth of the pool is kept back for what
     /// must be written without a read before it: answers and openings of new sessions.
     pub fn spare_blocks(&self) -> usize {
-        self.pool.lendable().saturating_sub(self.pool.most() / 8)
+        self.pool.available().saturating_sub(self.pool.capacity() / 8)
     }
 
     /// How many records a read may ask for so that whatever a write leaves over has a place;
@@ -216,7 +216,7 @@ impl World {
 
     /// Most bytes of half-received hellos at once.
     pub fn hello_room(&self) -> usize {
-        (self.pool.most() * crate::io::pool::BLOCK / 2).max(64 * 1024)
+        (self.pool.capacity() * crate::io::pool::BLOCK_LEN / 2).max(64 * 1024)
     }
 
     /// Keeps `n` bytes of the scratch block in `seen`, the start of a connection, and counts what
@@ -231,7 +231,7 @@ impl World {
 
     /// Unsent bytes hold three quarters of the pool: stalled readers get less patience.
     pub fn is_tight(&self) -> bool {
-        self.pool.in_use() * 4 >= self.pool.most() * 3
+        self.pool.in_use() * 4 >= self.pool.capacity() * 3
     }
 
     /// The gate's view of the world.
@@ -301,18 +301,18 @@ impl World {
 
     /// When the log has to be told something even if nothing comes.
     pub fn due_to_tell(&self) -> Option<Tick> {
-        self.folded.due().into_iter().chain(self.strangers.due()).min()
+        self.folded.next_due().into_iter().chain(self.strangers.due()).min()
     }
 
     /// Tells the log what was folded or summed up and is due.
     pub fn tell(&mut self) {
-        self.folded.turn(self.now);
+        self.folded.flush_due(self.now);
         self.strangers.turn(self.now);
     }
 
     /// Tells the log whatever it does not know yet; for the end of the program.
     pub fn tell_all(&mut self) {
-        self.folded.tell_all(self.now);
+        self.folded.flush_all(self.now);
         self.strangers.tell();
     }
 

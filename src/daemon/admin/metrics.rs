@@ -147,11 +147,16 @@ fn own(world: &World) -> Vec<Family<'_>> {
         Family::one(
             "log_lines_folded_total",
             Counter,
-            world.folded.held_back(),
+            world.folded.suppressed(),
             "Lines that the log only counted, since it had said the same a moment before.",
         ),
-        Family::one("log_lines_lost_total", Counter, logger::lost(), "Lines that nobody took."),
-        Family::one("buffers_most", Gauge, world.pool.most() as u64, "Blocks there may be."),
+        Family::one(
+            "log_lines_lost_total",
+            Counter,
+            logger::lost_lines(),
+            "Lines that nobody took.",
+        ),
+        Family::one("buffers_most", Gauge, world.pool.capacity() as u64, "Blocks there may be."),
         Family::one("user_connections", Gauge, world.users.live().into(), "Sessions of users."),
         Family::one(
             "users",

@@ -294,7 +294,7 @@ impl AdminConnection {
         }
         // The place is free once the client has answered our FIN: closing with bytes unread
         // would let a reset overtake the answer.
-        self.stream.shut().map_err(drop)?;
+        self.stream.shutdown_write().map_err(drop)?;
         if self.finished { Err(()) } else { Ok(()) }
     }
 }

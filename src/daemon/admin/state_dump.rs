@@ -122,7 +122,7 @@ fn memory(world: &World) -> String {
         "event=state-memory buffers={} of={} starved={} hello_bytes={} hello_room={} \
          replay_bytes={} tight={}",
         world.pool.in_use(),
-        world.pool.most(),
+        world.pool.capacity(),
         world.starved.len(),
         world.hello_bytes,
         world.hello_room(),

@@ -3,6 +3,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
+use std::task::Poll;
 
 use crate::daemon::resolver::udp::{self, UdpEvent};
 use crate::io::sockopt::SocketOptions;
@@ -63,10 +64,11 @@ impl Tcp {
 
     fn exchange(&mut self) -> io::Result<UdpEvent> {
         if !self.connected {
-            self.connected = self.wire.outcome()?;
-            if !self.connected {
+            let Poll::Ready(outcome) = self.wire.poll_connect() else {
                 return Ok(UdpEvent::Nothing);
-            }
+            };
+            outcome?;
+            self.connected = true;
         }
         while !self.outbox.is_empty() {
             match self.wire.write(&[IoSlice::new(&self.outbox)]) {

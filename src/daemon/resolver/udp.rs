@@ -44,7 +44,7 @@ impl Udp {
         token: usize,
         drbg: &mut Drbg,
     ) -> io::Result<Self> {
-        let socket = net.datagrams(server, token)?;
+        let socket = net.udp_socket(server, token)?;
         let mut asked: Vec<(u16, RecordType)> = Vec::with_capacity(kinds.len());
         for kind in kinds {
             let id = fresh_id(drbg, &asked);

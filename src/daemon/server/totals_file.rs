@@ -176,7 +176,7 @@ impl TotalsFile {
         if ending == LoadEnd::Damaged && append_file::set_aside(&path).is_ok() {
             (file, _) = AppendFile::open(&path, MOST_BYTES)?;
         } else if file.length() > good as u64 {
-            file.cut(good as u64)?;
+            file.truncate(good as u64)?;
         }
         let Some(ledger) = &mut world.ledger else { return Ok(()) };
         if file.length() != ledger.whole().bytes.len() as u64 || ledger.has_news() {
@@ -241,7 +241,7 @@ fn begin_afresh(path: &Path) -> io::Result<(AppendFile, Vec<u8>)> {
 
 /// Totals from a file that cannot be written to.
 fn peek(path: &Path) -> Option<Totals> {
-    let bytes = AppendFile::peek(path, MOST_BYTES).ok()?;
+    let bytes = AppendFile::read(path, MOST_BYTES).ok()?;
     Totals::read(&bytes).map(|(ledger, ..)| ledger)
 }
 

@@ -102,12 +102,12 @@ pub fn hello<W: Wire>(session: &mut Session<W>, world: &mut World) -> StageTurn 
             ReadOutcome::Reset => return StageTurn::Stop(Turn::Done(CloseReason::Reset)),
         }
     }
-    let verdict = stage.gate.look(&stage.seen, session.addr, &mut world.book());
+    let verdict = stage.gate.check(&stage.seen, session.addr, &mut world.book());
     match verdict {
         AuthVerdict::Admit(admission) => admit(session, world, admission),
         AuthVerdict::Front { host, why, user } => front(session, world, host, why, user),
-        AuthVerdict::Busy => StageTurn::Stop(Turn::Again),
-        AuthVerdict::More => {
+        AuthVerdict::KeysLeft => StageTurn::Stop(Turn::Again),
+        AuthVerdict::Incomplete => {
             let Stage::AwaitClientHello(stage) = &session.stage else { return StageTurn::On };
             let out_of_time = world.now >= stage.due(session.born, handshake_ms(world));
             if ended && stage.seen.is_empty() {

@@ -93,7 +93,7 @@ fn judge<W: Wire>(session: &mut Session<W>, world: &mut World, len: usize) -> St
 /// rather than RST.
 pub fn turn_away<W: Wire>(wire: &mut W, world: &mut World) {
     let _ = wire.read(&mut [IoSliceMut::new(&mut world.scratch)]);
-    let _ = wire.shut();
+    let _ = wire.shutdown_write();
 }
 
 /// The client comes in, with what it sent behind a header of `len` bytes.
