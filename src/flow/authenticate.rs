@@ -138,9 +138,9 @@ impl KeySearch {
     fn begin(seen: &[u8], addr: IpAddr, book: &AuthContext<'_>) -> Result<Box<Self>, AuthVerdict> {
         let first = book.users.first_host();
         let (hello, consumed) = match client_hello::assemble(seen) {
-            Assembly::Short => return Err(AuthVerdict::Incomplete),
-            Assembly::Wrong(why) => return Err(stranger(first, why)),
-            Assembly::Whole { hello, consumed } => (hello, consumed),
+            Assembly::Incomplete => return Err(AuthVerdict::Incomplete),
+            Assembly::Rejected(why) => return Err(stranger(first, why)),
+            Assembly::Complete { hello, consumed } => (hello, consumed),
         };
         let parsed = client_hello::parse(&hello).map_err(|why| stranger(first, why))?;
         let offer = HelloFields::of(&parsed, consumed, book.users)
@@ -155,7 +155,7 @@ impl KeySearch {
         let (hello, random, is_doomed) = (&self.hello, &self.offer.random, self.doom.is_some());
         let count = self.left.len().saturating_sub(rest);
         self.left.by_ref().take(count).find_map(|id| {
-            let stamp = users.get(id).hello_key().open(hello, random)?;
+            let stamp = users.get(id).hello_key().verify(hello, random)?;
             (!is_doomed).then_some((id, stamp))
         })
     }
@@ -179,7 +179,7 @@ impl HelloFields {
     ) -> Result<Self, (HostId, Reject)> {
         let mut named = false;
         let mut known = None;
-        for name in hello.names() {
+        for name in hello.server_names() {
             named = true;
             known = known.or_else(|| users.host_named(name));
         }
@@ -222,7 +222,7 @@ fn judge(user: UserId, stamp: &HelloStamp, book: &mut AuthContext<'_>) -> Result
         return Err(Reject::Disabled);
     }
     if let Some(now) = book.unix_s {
-        let within = client_hello::within(stamp.unix, now, book.tolerance_s);
+        let within = client_hello::check_clock(stamp.unix_s, now, book.tolerance_s);
         within.map_err(|off_s| Reject::ClockOff { off_s })?;
     }
     if let Some(replay) = book.replay.as_deref_mut()

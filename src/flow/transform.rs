@@ -37,7 +37,7 @@ impl Uplink {
     /// # Errors
     /// When the client's records are no longer records; nothing of `fresh` is valid then.
     pub fn transform(&mut self, fresh: &mut [u8]) -> Result<usize, RecordFault> {
-        let len = self.deframer.compact(fresh)?;
+        let len = self.deframer.deframe(fresh)?;
         if let Some(payload) = fresh.get_mut(..len) {
             self.recrypt.apply(payload);
         }

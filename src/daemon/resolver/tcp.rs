@@ -47,8 +47,8 @@ impl Tcp {
     pub fn ask(&mut self, kind: RecordType, drbg: &mut Drbg) {
         let id = udp::fresh_id(drbg, &self.asked);
         let mut packet = Vec::new();
-        if dns::question(&mut packet, id, &self.name, kind).is_ok() {
-            dns::frame(&mut self.outbox, &packet);
+        if dns::write_query(&mut packet, id, &self.name, kind).is_ok() {
+            dns::write_frame(&mut self.outbox, &packet);
         }
         self.asked.push((id, kind));
     }
@@ -79,7 +79,7 @@ impl Tcp {
         }
         let mut chunk = [0; CHUNK];
         loop {
-            while let Some(packet) = dns::take_frame(&mut self.inbox) {
+            while let Some(packet) = dns::pop_frame(&mut self.inbox) {
                 if let Some((kind, outcome)) = udp::judge(&mut self.asked, &self.name, &packet) {
                     return Ok(UdpEvent::Answer(kind, outcome));
                 }
