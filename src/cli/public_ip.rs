@@ -137,7 +137,7 @@ impl FetchTask for AddressQuery<'_> {
     }
 
     fn open(&mut self) -> Vec<u8> {
-        http1_client::get(self.url, "")
+        http1_client::get_request(self.url, "")
     }
 
     fn take(&mut self, bytes: &[u8]) -> TaskStep {
@@ -147,15 +147,15 @@ impl FetchTask for AddressQuery<'_> {
                 body.extend_from_slice(piece);
             }
         };
-        match self.response.take(bytes, &mut keep) {
-            Ok(BodyProgress::More) if self.body.len() <= ANSWER_MAX => TaskStep::More,
+        match self.response.push(bytes, &mut keep) {
+            Ok(BodyProgress::Incomplete) if self.body.len() <= ANSWER_MAX => TaskStep::More,
             Ok(_) => self.over(),
             Err(fault) => TaskStep::Failed(fault.as_str().to_owned()),
         }
     }
 
     fn end(&mut self) -> TaskStep {
-        match self.response.end() {
+        match self.response.finish() {
             Ok(()) => self.over(),
             Err(fault) => TaskStep::Failed(fault.as_str().to_owned()),
         }

@@ -132,7 +132,7 @@ impl<N: Net> Daemon<N> {
         }
         let entry = self.sessions.vacant_entry();
         let key = entry.key() as u32;
-        if let Err(e) = self.net.adopt(&mut wire, token(key)) {
+        if let Err(e) = self.net.register(&mut wire, token(key)) {
             let line = format!("event=adopt-failed error={:?}", e.to_string());
             self.world.telemetry.warn(&line);
             return;

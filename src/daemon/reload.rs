@@ -68,7 +68,7 @@ impl<N: Net> Daemon<N> {
     /// Other limits. Who is over one stays until the end of the connection.
     fn resize(&mut self, sizes: &Sizes) {
         self.set_most_sessions(sizes.sessions);
-        self.world.buffers.pool.set_most(sizes.blocks);
+        self.world.buffers.pool.set_capacity(sizes.blocks);
     }
 }
 

@@ -29,7 +29,7 @@ impl PageTiming {
     /// Bytes have come from the server.
     pub fn received(&mut self, mut bytes: &[u8], at_us: u64) {
         while !self.is_broken {
-            match self.records.next(&mut bytes) {
+            match self.records.next_piece(&mut bytes) {
                 Ok(Some(piece)) if piece.is_last => self.note(piece.kind, piece.len, at_us),
                 Ok(Some(_)) => {}
                 Ok(None) => break,

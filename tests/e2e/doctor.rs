@@ -114,9 +114,9 @@ fn sections_stand_in_the_order_of_the_reference_and_lines_have_its_signs() {
 fn whoever_is_no_data_centre_is_told_from_one() {
     let refusal = |_| [&4u32.to_le_bytes()[..], &(-404i32).to_le_bytes()].concat();
     for (dc, words) in [
-        (Dc::answering(|_| res_pq([7; 16])), "the answer is to another question"),
+        (Dc::answering(|_| res_pq([7; 16])), "the response belongs to another request"),
         (Dc::answering(refusal), "Telegram refuses with error -404"),
-        (Dc::answering(|_| b"HTTP/1.1 400 Bad Request".to_vec()), "no MTProto: a frame of "),
+        (Dc::answering(|_| b"HTTP/1.1 400 Bad Request".to_vec()), "not MTProto: a frame of "),
         (Dc::answering(|_| Vec::new()), "closed without an answer"),
         (nowhere(), "TCP connection to 127.0.0.1:"),
     ] {

@@ -10,7 +10,7 @@ use mtbox::daemon::Daemon;
 use mtbox::daemon::server::sizing::Sizes;
 use mtbox::daemon::shared::World;
 use mtbox::daemon::time::BUILT_UNIX_S;
-use mtbox::flow::authenticate::SLICE;
+use mtbox::flow::authenticate::KEYS_PER_CHECK;
 use mtbox::io::clock::{Tick, Wall};
 use mtbox::proto::secret::Secret;
 
@@ -214,7 +214,7 @@ impl Play {
             // The daemon's memory of addresses is hashed with a secret. It decides in how many
             // slices many keys are tried, so many people share one address, or no seed would
             // tell the same story twice.
-            let is_sliced = self.scene.settings.users.len() > SLICE;
+            let is_sliced = self.scene.settings.users.len() > KEYS_PER_CHECK;
             let home = if is_sliced { 0 } else { self.hub.borrow().cables[*id].client as u8 / 2 };
             let from = IpAddr::V4(Ipv4Addr::new(198, 51, 100, home));
             self.daemon.accept(wire, SocketAddr::new(from, 4_000));

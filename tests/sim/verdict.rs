@@ -16,7 +16,7 @@ use crate::trace::Failure;
 pub fn at_rest(play: &Play) -> Result<(), Failure> {
     let hub = play.hub.borrow();
     let world = &play.daemon.world;
-    if world.buffers.pool.in_use() > world.buffers.pool.most() {
+    if world.buffers.pool.in_use() > world.buffers.pool.capacity() {
         return Err("more blocks are lent than there are".to_owned().into());
     }
     let full = |c: &Cable| !c.closed && !c.broken && !c.outward.is_writable();

@@ -79,15 +79,15 @@ fn ask(host: &str, port: u16, patient: &mut CheckContext) -> Result<i64, String>
         let mut judge = |answer: &DatagramReply<'_>| {
             told = match ntp::offset_ns(answer.packet, &cookie, answer.asked, answer.answered) {
                 Ok(offset) => Some(offset),
-                Err(NtpFault::Unwilling) => None,
-                Err(NtpFault::Stray) => return false,
+                Err(NtpFault::Unusable) => None,
+                Err(NtpFault::Unrelated) => return false,
             };
             true
         };
         // Another address gets its turn where this one is silent.
         let limit = Duration::from_millis(left.min(PER_ADDRESS_MS));
         let to = SocketAddr::new(ip, port);
-        let outcome = alone.ask(to, &ntp::question(&cookie), limit, &mut judge);
+        let outcome = alone.ask(to, &ntp::request(&cookie), limit, &mut judge);
         why = match (outcome, told) {
             (_, Some(offset)) => return Ok(offset),
             (Ok(true), None) => "it does not tell the time".to_owned(),

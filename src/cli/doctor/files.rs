@@ -17,9 +17,9 @@ pub fn check(patient: &mut CheckContext) -> Vec<Section> {
     let state = settings.state.as_ref().map(|state| state.path.as_path());
     let pid = settings.pid_file.as_deref();
     for (key, path, may) in [
-        ("defense.cache-dir", settings.cache_dir.as_deref(), folder::may_fill as May),
-        ("state-file", state, folder::may_write as May),
-        ("pid-file", pid, folder::may_write as May),
+        ("defense.cache-dir", settings.cache_dir.as_deref(), folder::check_folder_writable as May),
+        ("state-file", state, folder::check_file_writable as May),
+        ("pid-file", pid, folder::check_file_writable as May),
     ] {
         let Some(path) = path else { continue };
         let shown = path.display();

@@ -36,7 +36,7 @@ pub fn check(patient: &mut CheckContext) -> Vec<Section> {
             looped(&host, &place, &mut section);
         } else {
             let header = match patient.settings.front.proxy_protocol {
-                true => proxy_header::OURS.to_vec(),
+                true => proxy_header::LOCAL_HEADER.to_vec(),
                 false => Vec::new(),
             };
             let mut look =
@@ -103,7 +103,7 @@ fn report(look: &HelloProbe, fault: Option<String>, section: &mut Section) -> bo
             finding.remedy(advice(oddity));
             matches!(oddity, FlightFault::OldTls | FlightFault::Retry)
         }
-        (Ok(_), Some(choice)) if look.flight.may_end() => {
+        (Ok(_), Some(choice)) if look.flight.may_be_complete() => {
             describe(look, choice, section);
             true
         }
@@ -141,7 +141,7 @@ fn describe(look: &HelloProbe, choice: Choice, section: &mut Section) {
             "the site does not speak X25519MLKEM768, as nearly all sites do by now, and censors \
              look at those that do not: update its TLS library, or choose another site",
         );
-    } else if look.flight.len() > FLIGHT_BORNE {
+    } else if look.flight.total_len() > FLIGHT_BORNE {
         finding.remedy(
             "apps bear 10,240 bytes at most, so our flights are shorter than the site's: one with \
              a smaller certificate is a better likeness",
@@ -297,7 +297,7 @@ impl FetchTask for HelloProbe {
 
     fn watch(&mut self, sight: WireEvent<'_>, _at_us: u64) {
         if let (WireEvent::Bytes(bytes), Ok(FlightProgress::More)) = (sight, self.outcome) {
-            self.outcome = self.flight.take(bytes);
+            self.outcome = self.flight.push(bytes);
         }
     }
 
@@ -313,7 +313,7 @@ impl FetchTask for HelloProbe {
     }
 
     fn patience_ms(&self) -> Option<u64> {
-        Some(if self.flight.may_end() { SILENCE_MS } else { PATIENCE_MS })
+        Some(if self.flight.may_be_complete() { SILENCE_MS } else { PATIENCE_MS })
     }
 }
 

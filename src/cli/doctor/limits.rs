@@ -5,7 +5,7 @@ use crate::cli::doctor::context::CheckContext;
 use crate::cli::doctor::findings::Section;
 use crate::cli::json::Json;
 use crate::daemon::server::sizing;
-use crate::io::pool::BLOCK;
+use crate::io::pool::BLOCK_LEN;
 use crate::io::rlimit;
 
 /// Compares `concurrency` with the limit of open files and with the memory.
@@ -27,7 +27,7 @@ pub fn check(patient: &mut CheckContext) -> Vec<Section> {
     finding.fact("sessions", Json::Number(sizes.sessions as u64));
     finding.fact("concurrency", Json::Number(concurrency.into()));
 
-    let buffers = (sizes.blocks * BLOCK) as u64;
+    let buffers = (sizes.blocks * BLOCK_LEN) as u64;
     let replay = settings.replay.map_or(0, |replay| replay.max_bytes);
     let need = AT_START + buffers + replay + sizes.sessions as u64 * PER_SESSION;
     let Some(memory) = memory else {

@@ -2,6 +2,7 @@
 //! asked for a `resPQ` at once; a data centre is well when one of its addresses answers.
 
 use std::net::SocketAddr;
+use std::task::Poll;
 use std::time::Duration;
 
 use crate::cli::doctor::context::{CheckContext, joined, spoken_us};
@@ -12,7 +13,7 @@ use crate::daemon::fetch::connection::{FetchRoute, HostOrAddr};
 use crate::daemon::fetch::standalone::{Standalone, since_1970};
 use crate::daemon::fetch::{FetchTarget, FetchTask, TaskStep, WireEvent};
 use crate::proto::dc;
-use crate::proto::mtproto::{self, ANSWER_MAX, NONCE_LEN, PADDING_MAX};
+use crate::proto::mtproto::{self, NONCE_LEN, PADDING_MAX, RESPONSE_MAX};
 use crate::proto::obfuscated2::{self, Tag};
 use crate::util::drbg::Drbg;
 use keystream::Keystream;
@@ -174,7 +175,8 @@ impl DcProbe {
         drbg.fill(&mut padding);
         let tag = Tag::PaddedIntermediate;
         let field = dc.cast_signed();
-        let mut frame = obfuscated2::forge_dc(tag, field, None, &mut |bytes| drbg.fill(bytes));
+        let mut frame =
+            obfuscated2::build_dc_frame(tag, field, None, &mut |bytes| drbg.fill(bytes));
         let mut question = mtproto::req_pq_multi(&nonce, since_1970(), &padding);
         frame.up.apply(&mut question);
         let opening = [frame.wire.as_slice(), &question].concat();
@@ -217,14 +219,14 @@ impl FetchTask for DcProbe {
     }
 
     fn take(&mut self, bytes: &[u8]) -> TaskStep {
-        let room = ANSWER_MAX.saturating_sub(self.heard.len()).min(bytes.len());
+        let room = RESPONSE_MAX.saturating_sub(self.heard.len()).min(bytes.len());
         let mut plain = bytes.get(..room).unwrap_or_default().to_vec();
         self.down.apply(&mut plain);
         self.heard.extend(plain);
         match mtproto::read_res_pq(&self.heard, &self.nonce) {
-            Ok(true) => TaskStep::Done,
-            Ok(false) => TaskStep::More,
-            Err(fault) => TaskStep::Failed(fault.describe()),
+            Poll::Ready(Ok(())) => TaskStep::Done,
+            Poll::Pending => TaskStep::More,
+            Poll::Ready(Err(fault)) => TaskStep::Failed(fault.describe()),
         }
     }
 

@@ -147,14 +147,19 @@ fn own(world: &World) -> Vec<Family<'_>> {
         Family::one(
             "log_lines_folded_total",
             Counter,
-            world.telemetry.log.held_back(),
+            world.telemetry.log.suppressed(),
             "Lines that the log only counted, since it had said the same a moment before.",
         ),
-        Family::one("log_lines_lost_total", Counter, logger::lost(), "Lines that nobody took."),
+        Family::one(
+            "log_lines_lost_total",
+            Counter,
+            logger::lost_lines(),
+            "Lines that nobody took.",
+        ),
         Family::one(
             "buffers_most",
             Gauge,
-            world.buffers.pool.most() as u64,
+            world.buffers.pool.capacity() as u64,
             "Blocks there may be.",
         ),
         Family::one(

@@ -296,25 +296,25 @@ impl AdminConnection {
         }
         // The place is free once the client has answered our FIN: closing with bytes unread
         // would let a reset overtake the answer.
-        self.stream.shut().map_err(drop)?;
+        self.stream.shutdown_write().map_err(drop)?;
         if self.finished { Err(()) } else { Ok(()) }
     }
 }
 
 fn answer(seen: &[u8], pages: AdminPages, world: &World) -> Option<Vec<u8>> {
     let refused = |status, body: &str, head| http1::response(status, TEXT, body, head);
-    Some(match http1::ask(seen) {
-        RequestHead::More => return None,
+    Some(match http1::parse_request(seen) {
+        RequestHead::Incomplete => return None,
         RequestHead::Page { path, query, head } => match page(path, query, pages, world) {
             AdminPage::Is(kind, body) => http1::response(http1::OK, kind, &body, head),
             AdminPage::Nobody(why) => refused(http1::NOT_FOUND, &why, head),
             AdminPage::None => refused(http1::NOT_FOUND, "404 page not found\n", head),
         },
-        RequestHead::Method { path } => match page(path, "", pages, world) {
+        RequestHead::OtherMethod { path } => match page(path, "", pages, world) {
             AdminPage::None => refused(http1::NOT_FOUND, "404 page not found\n", false),
             _ => refused(http1::METHOD_NOT_ALLOWED, "405 method not allowed\n", false),
         },
-        RequestHead::Bad => refused(http1::BAD_REQUEST, "400 bad request\n", false),
+        RequestHead::Invalid => refused(http1::BAD_REQUEST, "400 bad request\n", false),
         RequestHead::TooLarge => {
             refused(http1::HEAD_TOO_LARGE, "431 request head too large\n", false)
         }

@@ -124,7 +124,7 @@ fn memory(world: &World, starved: usize) -> String {
         "event=state-memory buffers={} of={} starved={} hello_bytes={} hello_room={} \
          replay_bytes={} tight={}",
         world.buffers.pool.in_use(),
-        world.buffers.pool.most(),
+        world.buffers.pool.capacity(),
         starved,
         world.buffers.hello_bytes,
         world.buffers.hello_bytes_max(),

@@ -63,7 +63,7 @@ impl Statsd {
         self.due = None;
         if self.socket.is_none() {
             // Waits for no route: the next change tries again.
-            self.socket = net.one_way(self.settings.address).ok();
+            self.socket = net.udp_sender(self.settings.address).ok();
         }
         let Some(socket) = &self.socket else { return };
         let (mut lost, mut is_broken) = (0, false);

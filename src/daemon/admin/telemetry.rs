@@ -83,18 +83,18 @@ impl Telemetry {
 
     /// When a summary or a suppressed line must be logged even if nothing happens.
     pub fn due(&self) -> Option<Tick> {
-        self.log.due().into_iter().chain(self.probes.due()).min()
+        self.log.next_due().into_iter().chain(self.probes.due()).min()
     }
 
     /// Logs the summaries and suppressed lines that are due.
     pub fn flush_due(&mut self) {
-        self.log.turn(self.now);
+        self.log.flush_due(self.now);
         self.probes.turn(self.now);
     }
 
     /// Logs all pending summaries, at shutdown.
     pub fn flush_all(&mut self) {
-        self.log.tell_all(self.now);
+        self.log.flush_all(self.now);
         self.probes.tell();
     }
 }

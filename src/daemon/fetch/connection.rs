@@ -4,6 +4,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
+use std::task::Poll;
 use std::time::Instant;
 
 use crate::daemon::fetch::{FetchTarget, WireEvent};
@@ -275,7 +276,11 @@ impl Connection {
             if let Some(wire) = &mut self.wire {
                 let outcome = match self.stands {
                     true => Ok(true),
-                    false => wire.outcome().map_err(|e| ProxyFailure::Way(e.to_string())),
+                    false => match wire.poll_connect() {
+                        Poll::Ready(Ok(())) => Ok(true),
+                        Poll::Ready(Err(e)) => Err(ProxyFailure::Way(e.to_string())),
+                        Poll::Pending => Ok(false),
+                    },
                 };
                 if matches!(outcome, Ok(true)) && !self.stands {
                     self.stands = true;

@@ -50,7 +50,8 @@ struct DcListTask {
 impl DcListTask {
     fn addresses(&self) -> Vec<SocketAddr> {
         let text = String::from_utf8_lossy(&self.text);
-        let listed = text.lines().filter_map(dc::listed).filter(|(number, _)| *number == LISTED_DC);
+        let listed =
+            text.lines().filter_map(dc::parse_proxy_for).filter(|(number, _)| *number == LISTED_DC);
         let mut addrs: Vec<SocketAddr> = Vec::new();
         for (_, addr) in listed {
             if (self.is_ours || is_public(addr.ip())) && !addrs.contains(&addr) {

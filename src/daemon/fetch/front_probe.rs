@@ -132,19 +132,19 @@ impl FetchTask for FrontProbeTask {
     }
 
     fn open(&mut self) -> Vec<u8> {
-        let header = if self.has_header { &proxy_header::OURS[..] } else { &[] };
+        let header = if self.has_header { &proxy_header::LOCAL_HEADER[..] } else { &[] };
         [header, &self.hello.wire].concat()
     }
 
     fn watch(&mut self, sight: WireEvent<'_>, at_us: u64) {
         let WireEvent::Bytes(bytes) = sight else { return };
         if self.outcome == Ok(FlightProgress::More) {
-            self.outcome = self.flight.take(bytes);
+            self.outcome = self.flight.push(bytes);
         }
         if self.answered_us.is_none() && self.flight.choice().is_some() {
             self.answered_us = Some(at_us);
         }
-        if at_us > LOOK_MAX_US && !self.flight.may_end() {
+        if at_us > LOOK_MAX_US && !self.flight.may_be_complete() {
             // However steadily it trickles.
             self.outcome = self.outcome.and(Ok(FlightProgress::Enough));
         }
@@ -163,7 +163,7 @@ impl FetchTask for FrontProbeTask {
     }
 
     fn patience_ms(&self) -> Option<u64> {
-        Some(if self.flight.may_end() { SILENCE_MS } else { LOOK_MS })
+        Some(if self.flight.may_be_complete() { SILENCE_MS } else { LOOK_MS })
     }
 
     fn job(&self) -> Option<Job> {
@@ -172,15 +172,15 @@ impl FetchTask for FrontProbeTask {
 
     fn settle(self: Box<Self>, outcome: Result<(), String>, world: &mut World) {
         let host = self.host;
-        let is_well = self.outcome.is_ok() && self.flight.may_end();
+        let is_well = self.outcome.is_ok() && self.flight.may_be_complete();
         match (self.flight.choice(), self.answered_us) {
             (Some(choice), Some(delay_us)) if is_well => {
-                let (offered, flight) = (self.offered, self.flight.len());
+                let (offered, flight) = (self.offered, self.flight.total_len());
                 report(
                     world,
                     host,
                     FrontSample { offered, choice, flight, delay_us },
-                    self.flight.records(),
+                    self.flight.record_count(),
                 );
             }
             _ => {

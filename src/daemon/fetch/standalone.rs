@@ -149,7 +149,7 @@ impl Standalone {
         judge: &mut dyn FnMut(&DatagramReply<'_>) -> bool,
     ) -> io::Result<bool> {
         let until = self.from_now(limit);
-        let socket = self.net.datagrams(to, 0)?;
+        let socket = self.net.udp_socket(to, 0)?;
         let asked = since_1970();
         socket.send(question)?;
         let mut packet = [0; DATAGRAM];
@@ -185,7 +185,7 @@ impl Standalone {
     /// # Errors
     /// Why not.
     pub fn has_way(&mut self, to: SocketAddr) -> io::Result<()> {
-        self.net.datagrams(to, 0).map(drop)
+        self.net.udp_socket(to, 0).map(drop)
     }
 
     /// Whether an address leads back to one of our listeners.

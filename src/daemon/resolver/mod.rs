@@ -108,7 +108,7 @@ impl Resolver {
             && let Some(name) = world.outbound.dns.next_wanted()
         {
             let addrs = self.system.known(&name);
-            if !addrs.is_empty() || !dns::is_askable(&name) {
+            if !addrs.is_empty() || !dns::is_valid_name(&name) {
                 findings.push(LookupResult { name, addrs, ttl_s: HOSTS_TTL_S });
                 continue;
             }

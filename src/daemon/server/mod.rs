@@ -268,7 +268,7 @@ impl Server {
                 Signal::Reload => self.reload(),
                 Signal::Report => {
                     let lines = self.daemon.report(self.errands.count());
-                    lines.iter().for_each(|line| logger::answer(line));
+                    lines.iter().for_each(|line| logger::log_always(line));
                 }
             }
         }
@@ -411,7 +411,7 @@ impl Server {
 fn settle_doors(doors: &ClientListeners, world: &mut World) {
     // Accepted sockets inherit these.
     let options = dial::options(world);
-    let outcomes = doors.iter().map(|door| door.listener().prepare(&options));
+    let outcomes = doors.iter().map(|door| door.listener().set_client_options(&options));
     if let Some(Err(e)) = outcomes.reduce(|all, one| all.and(one)) {
         congestion_refused(&options, &e);
     }

@@ -160,7 +160,7 @@ impl TotalsFile {
         if ending == LoadEnd::Damaged && append_file::set_aside(&path).is_ok() {
             (file, _) = AppendFile::open(&path, MOST_BYTES)?;
         } else if file.length() > good as u64 {
-            file.cut(good as u64)?;
+            file.truncate(good as u64)?;
         }
         let Some(ledger) = &mut world.accounts.totals else { return Ok(()) };
         if file.length() != ledger.snapshot().bytes.len() as u64 || ledger.has_changes() {
@@ -225,7 +225,7 @@ fn begin_afresh(path: &Path) -> io::Result<(AppendFile, Vec<u8>)> {
 
 /// Totals from a file that cannot be written to.
 fn peek(path: &Path) -> Option<Totals> {
-    let bytes = AppendFile::peek(path, MOST_BYTES).ok()?;
+    let bytes = AppendFile::read(path, MOST_BYTES).ok()?;
     Totals::parse(&bytes).map(|parsed| parsed.totals)
 }
 

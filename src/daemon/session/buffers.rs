@@ -1,7 +1,7 @@
 //! Memory for bytes of clients: the pool of blocks, the scratch block, and the half-received hellos.
 
-use crate::flow::transform::{SLOT, SLOTS};
-use crate::io::pool::{BLOCK, Pool};
+use crate::flow::transform::{SLOT_COUNT, SLOT_LEN};
+use crate::io::pool::{BLOCK_LEN, Pool};
 
 /// The buffers that all sessions share.
 pub struct Buffers {
@@ -9,23 +9,28 @@ pub struct Buffers {
     pub pool: Pool,
     /// Every read lands here first.
     pub scratch: Vec<u8>,
-    /// Records per read that this machine can afford, 1..=[`SLOTS`].
+    /// Records per read that this machine can afford, 1..=[`SLOT_COUNT`].
     pub slots: usize,
     /// Bytes of half-received hellos, bounded by [`Buffers::hello_bytes_max`].
     pub hello_bytes: usize,
 }
 
 impl Buffers {
-    /// `blocks_max` bounds the pool; `slots` is clamped to 1..=[`SLOTS`].
+    /// `blocks_max` bounds the pool; `slots` is clamped to 1..=[`SLOT_COUNT`].
     pub fn new(blocks_max: usize, slots: usize) -> Self {
-        let slots = slots.clamp(1, SLOTS);
-        Self { pool: Pool::new(blocks_max), scratch: vec![0; SLOT * slots], slots, hello_bytes: 0 }
+        let slots = slots.clamp(1, SLOT_COUNT);
+        Self {
+            pool: Pool::new(blocks_max),
+            scratch: vec![0; SLOT_LEN * slots],
+            slots,
+            hello_bytes: 0,
+        }
     }
 
     /// Blocks that a running session may still take. An eighth of the pool is kept back for what
     /// must be written without a read before it: answers and openings of new sessions.
     pub fn spare_blocks(&self) -> usize {
-        self.pool.lendable().saturating_sub(self.pool.most() / 8)
+        self.pool.available().saturating_sub(self.pool.capacity() / 8)
     }
 
     /// How many records a read may ask for so that the pool can keep whatever a write leaves over;
@@ -40,7 +45,7 @@ impl Buffers {
 
     /// Most bytes of half-received hellos at once.
     pub fn hello_bytes_max(&self) -> usize {
-        (self.pool.most() * BLOCK / 2).max(64 * 1024)
+        (self.pool.capacity() * BLOCK_LEN / 2).max(64 * 1024)
     }
 
     /// Appends `n` bytes of the scratch block to `seen`, the start of a connection, and counts what
@@ -63,7 +68,7 @@ impl Buffers {
 
     /// Unsent bytes hold three quarters of the pool: stalled readers get less time.
     pub fn is_tight(&self) -> bool {
-        self.pool.in_use() * 4 >= self.pool.most() * 3
+        self.pool.in_use() * 4 >= self.pool.capacity() * 3
     }
 }
 

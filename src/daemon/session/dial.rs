@@ -5,6 +5,7 @@ pub mod via_proxy;
 
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
+use std::task::Poll;
 
 use crate::accounts::recorder::{Cause, Detail};
 use crate::daemon::resolver::dns_cache::CachedAddrs;
@@ -183,16 +184,21 @@ pub fn dial<N: Net>(
 
     for slot in 0..stage.attempts.len() {
         let Some(attempt) = &mut stage.attempts[slot] else { continue };
-        let outcome =
-            if std::mem::take(&mut attempt.woken) { attempt.wire.outcome() } else { Ok(false) };
+        let outcome = match std::mem::take(&mut attempt.woken) {
+            true => attempt.wire.poll_connect(),
+            false => Poll::Pending,
+        };
         match outcome {
-            Ok(true) => {
+            Poll::Ready(Ok(())) => {
                 world.outbound.bad_addresses.forgive(attempt.addr);
                 return connected(session, world, slot);
             }
-            Ok(false) if world.time.now < attempt.until => {}
+            Poll::Pending if world.time.now < attempt.until => {}
             late_or_failed => {
-                let error = late_or_failed.err();
+                let error = match late_or_failed {
+                    Poll::Ready(outcome) => outcome.err(),
+                    Poll::Pending => None,
+                };
                 stage.trouble = Some(failure(attempt.addr, error.as_ref()));
                 let why = error.map_or("timeout".to_owned(), |e| e.to_string());
                 let line = format!("event=dial-failed addr={} error={why:?}", attempt.addr);
@@ -264,7 +270,7 @@ fn last_words<W: Wire>(session: &mut Session<W>, world: &mut World) -> StageTurn
     else {
         return StageTurn::On;
     };
-    match relay.up.turn(&mut world.buffers.scratch[..n]) {
+    match relay.up.transform(&mut world.buffers.scratch[..n]) {
         Ok(len) => {
             stage.opening.extend_from_slice(&world.buffers.scratch[..len]);
             StageTurn::On
@@ -370,7 +376,7 @@ fn failure(addr: SocketAddr, error: Option<&io::Error>) -> (Cause, Detail) {
 
 /// Tells the operator that the system refuses the way out. `false` = it is something else.
 fn warn_if_barred(world: &mut World, error: &io::Error) -> bool {
-    let is_barred = egress::is_barred(error);
+    let is_barred = egress::is_refused(error);
     if is_barred {
         let line = format!("event=egress-refused error={:?}", error.to_string());
         world.telemetry.warn(&line);

@@ -102,12 +102,12 @@ pub fn hello<W: Wire>(session: &mut Session<W>, world: &mut World) -> StageTurn 
             ReadOutcome::Reset => return StageTurn::Stop(Turn::Done(CloseReason::Reset)),
         }
     }
-    let verdict = stage.gate.look(&stage.seen, session.addr, &mut world.auth_context());
+    let verdict = stage.gate.check(&stage.seen, session.addr, &mut world.auth_context());
     match verdict {
         AuthVerdict::Admit(admission) => admit(session, world, admission),
         AuthVerdict::Front { host, why, user } => front(session, world, host, why, user),
-        AuthVerdict::Busy => StageTurn::Stop(Turn::Again),
-        AuthVerdict::More => {
+        AuthVerdict::KeysLeft => StageTurn::Stop(Turn::Again),
+        AuthVerdict::Incomplete => {
             let Stage::AwaitClientHello(stage) = &session.stage else { return StageTurn::On };
             let out_of_time = world.time.now >= stage.due(session.born, handshake_ms(world));
             if ended && stage.seen.is_empty() {
@@ -208,7 +208,7 @@ pub fn greeting<W: Wire>(session: &mut Session<W>, world: &mut World) -> StageTu
 /// Takes `n` fresh bytes in the scratch block towards the header.
 fn take<W: Wire>(session: &mut Session<W>, world: &mut World, n: usize) -> StageTurn {
     let Stage::AwaitFrame(stage) = &mut session.stage else { return StageTurn::On };
-    let len = match stage.deframer.compact(&mut world.buffers.scratch[..n]) {
+    let len = match stage.deframer.deframe(&mut world.buffers.scratch[..n]) {
         Ok(len) => len,
         Err(fault) => return expel(session, world, fault.as_str()),
     };
@@ -221,7 +221,7 @@ fn take<W: Wire>(session: &mut Session<W>, world: &mut World, n: usize) -> Stage
         return StageTurn::Stop(if again { Turn::Again } else { Turn::Waiting });
     }
     let key = *world.accounts.users.get(stage.user).key();
-    match obfuscated2::open_client(&stage.frame, &key) {
+    match obfuscated2::decrypt_client_frame(&stage.frame, &key) {
         Ok(frame) => {
             let deframer = std::mem::take(&mut stage.deframer);
             call_dc(session, world, deframer, frame, missing..len)
@@ -259,7 +259,8 @@ fn call_dc<W: Wire>(
     world.outbound.bad_addresses.sort(&mut addrs, world.time.now);
 
     let matched = (!settings.re_encrypt).then_some((&client.down_key, &client.down_iv));
-    let ours = obfuscated2::forge_dc(client.tag, id as i16, matched, &mut |b| world.drbg.fill(b));
+    let ours =
+        obfuscated2::build_dc_frame(client.tag, id as i16, matched, &mut |b| world.drbg.fill(b));
     let recrypt =
         settings.re_encrypt.then(|| Box::new(Recrypt::new(ours.down(), client.down(), 0)));
     let mut up = Uplink::new(deframer, Recrypt::new(client.up, ours.up, FRAME_LEN));

@@ -139,7 +139,7 @@ impl<W: Wire> Endpoint<W> {
             return true;
         }
         self.stalled.get_or_insert(now);
-        self.outbox.push(pool, &bytes[taken..])
+        self.outbox.push(pool, &bytes[taken..]).is_ok()
     }
 
     /// Writes what the outbox holds, with at most one write. `true` = some of it left.
@@ -165,7 +165,7 @@ impl<W: Wire> Endpoint<W> {
     pub fn shut(&mut self) {
         if !self.shut {
             self.shut = true;
-            if self.wire.shut().is_err() {
+            if self.wire.shutdown_write().is_err() {
                 self.dead = true;
             }
         }

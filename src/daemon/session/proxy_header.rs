@@ -59,8 +59,8 @@ pub fn prologue<W: Wire>(session: &mut Session<W>, world: &mut World) -> StageTu
     }
     let out_of_time = world.time.now >= stage.due(session.born, handshake_ms(world));
     let is_over = session.client.done || out_of_time;
-    match proxy_header::read(&stage.seen) {
-        Preface::Whole { len, source } => {
+    match proxy_header::parse(&stage.seen) {
+        Preface::Complete { len, source } => {
             if let Some(source) = source {
                 world.telemetry.counters.clients.take(session.addr);
                 (session.addr, session.port) = (source.ip(), source.port());
@@ -70,13 +70,13 @@ pub fn prologue<W: Wire>(session: &mut Session<W>, world: &mut World) -> StageTu
         }
         Preface::Absent => judge(session, world, 0),
         // Without a header the bytes are the stream, however few they are.
-        Preface::Unclear if is_over => judge(session, world, 0),
-        Preface::Begun if is_over => refuse(session, world),
+        Preface::Ambiguous if is_over => judge(session, world, 0),
+        Preface::Incomplete if is_over => refuse(session, world),
         Preface::Malformed => refuse(session, world),
-        Preface::Unclear | Preface::Begun if session.client.ready.readable => {
+        Preface::Ambiguous | Preface::Incomplete if session.client.ready.readable => {
             StageTurn::Stop(Turn::Again)
         }
-        Preface::Unclear | Preface::Begun => StageTurn::Stop(Turn::Waiting),
+        Preface::Ambiguous | Preface::Incomplete => StageTurn::Stop(Turn::Waiting),
     }
 }
 
@@ -93,7 +93,7 @@ fn judge<W: Wire>(session: &mut Session<W>, world: &mut World, len: usize) -> St
 /// rather than RST.
 pub fn turn_away<W: Wire>(wire: &mut W, world: &mut World) {
     let _ = wire.read(&mut [IoSliceMut::new(&mut world.buffers.scratch)]);
-    let _ = wire.shut();
+    let _ = wire.shutdown_write();
 }
 
 /// The client comes in, with what it sent behind a header of `len` bytes.

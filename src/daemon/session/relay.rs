@@ -14,7 +14,7 @@ use crate::daemon::session::{CloseReason, Endpoint, ReadOutcome, Session, Stage,
 use crate::daemon::shared::World;
 use crate::flow::half_close::{Action, HalfState};
 use crate::flow::shape::Shape;
-use crate::flow::transform::{Downlink, RECORD, Uplink};
+use crate::flow::transform::{Downlink, RECORD_PAYLOAD_MAX, Uplink};
 use crate::io::clock::Tick;
 use crate::io::wire::Wire;
 use crate::mimicry::shaper::Grant;
@@ -98,7 +98,7 @@ pub fn pipe<W: Wire>(session: &mut Session<W>, world: &mut World, draining: bool
         && server.done
         && !(client.done || client.ready.hup)
         && let Transform::Mtproto(relay) = &pipe.lanes
-        && !relay.down.has_begun()
+        && !relay.down.has_started()
     {
         outcome::of_hang_up(session.user, session.born, world);
     }
@@ -107,7 +107,7 @@ pub fn pipe<W: Wire>(session: &mut Session<W>, world: &mut World, draining: bool
     if mirror_reset(client, server) || mirror_reset(server, client) {
         return StageTurn::Stop(Turn::Done(CloseReason::Reset));
     }
-    if deed(client, server) == Action::Over && deed(server, client) == Action::Over {
+    if deed(client, server) == Action::Done && deed(server, client) == Action::Done {
         return StageTurn::Stop(Turn::Done(CloseReason::Finished));
     }
     if let Some(why) = overdue(session, world) {
@@ -134,22 +134,22 @@ fn carry<W: Wire>(
     world: &mut World,
 ) -> ForwardResult {
     match deed(from, to) {
-        Action::Flush | Action::Over => return ForwardResult::Rest,
+        Action::Flush | Action::Done => return ForwardResult::Rest,
         Action::Shut if from.reset => return ForwardResult::Rest,
         Action::Shut => {
             to.shut();
             return ForwardResult::Rest;
         }
         Action::Discard => return discard(from, world),
-        Action::Carry if !from.ready.readable && !lane.is_late(world.time.now) => {
+        Action::Forward if !from.ready.readable && !lane.is_late(world.time.now) => {
             return ForwardResult::Rest;
         }
-        Action::Carry => {}
+        Action::Forward => {}
     }
     let (most, longest) = match lane.grant(world) {
         Grant::Later(_) => return ForwardResult::Rest,
         Grant::One(longest) => (1, longest),
-        Grant::Any => (world.buffers.slots, RECORD),
+        Grant::Any => (world.buffers.slots, RECORD_PAYLOAD_MAX),
     };
     let records = world.buffers.records_to_read().min(most);
     if records == 0 {
@@ -158,11 +158,11 @@ fn carry<W: Wire>(
     let got = match &lane {
         _ if !from.ready.readable => ReadOutcome::Nothing,
         HalfTransform::Down(lane) => {
-            from.read(&mut lane.gaps(&mut world.buffers.scratch, records, longest)[..records])
+            from.read(&mut lane.read_slots(&mut world.buffers.scratch, records, longest)[..records])
         }
-        HalfTransform::Up(_) | HalfTransform::Plain => {
-            from.read(&mut [IoSliceMut::new(&mut world.buffers.scratch[..records * RECORD])])
-        }
+        HalfTransform::Up(_) | HalfTransform::Plain => from.read(&mut [IoSliceMut::new(
+            &mut world.buffers.scratch[..records * RECORD_PAYLOAD_MAX],
+        )]),
     };
     let (fresh, ended) = match got {
         ReadOutcome::Bytes(n) => (n, false),
@@ -180,7 +180,7 @@ fn carry<W: Wire>(
             let flush = ended || lane.shape().is_some_and(|shape| shape.is_late(world.time.now.0));
             seal(lane, fresh, flush, world)
         }
-        HalfTransform::Up(lane) => match lane.turn(&mut world.buffers.scratch[..fresh]) {
+        HalfTransform::Up(lane) => match lane.transform(&mut world.buffers.scratch[..fresh]) {
             Ok(len) => (len, len),
             Err(fault) => return ForwardResult::Garbled(fault),
         },
@@ -220,8 +220,8 @@ impl HalfTransform<'_> {
 /// and without.
 fn seal(lane: &mut Downlink, fresh: usize, flush: bool, world: &mut World) -> (usize, usize) {
     let World { buffers, drbg, time, .. } = world;
-    let sealed = lane.turn(&mut buffers.scratch, fresh, flush, time.now.0, || drbg.u32());
-    (sealed.wire, sealed.payload)
+    let sealed = lane.transform(&mut buffers.scratch, fresh, flush, time.now.0, || drbg.u32());
+    (sealed.wire_len, sealed.payload_len)
 }
 
 /// Passes a reset on once everything before it has left. `true` = the session is over.
@@ -292,7 +292,7 @@ fn deed<W>(from: &Endpoint<W>, to: &Endpoint<W>) -> Action {
         sink_shut: to.shut,
         sink_dead: to.dead,
     }
-    .deed()
+    .action()
 }
 
 /// The daemon is leaving: flush both ways, then say goodbye to the client.
@@ -304,7 +304,7 @@ fn drain<W: Wire>(session: &mut Session<W>, world: &mut World) -> StageTurn {
         && client.outbox.is_empty()
         && !client.dead
     {
-        if world.buffers.pool.lendable() == 0 {
+        if world.buffers.pool.available() == 0 {
             return StageTurn::Stop(Turn::Starved);
         }
         let (wire, payload) = seal(&mut relay.down, 0, true, world);

@@ -71,8 +71,8 @@ impl House {
                 unix_s: Some(NOW_S),
                 tolerance_s: 120,
             };
-            match gate.look(hello, HERE, &mut book) {
-                AuthVerdict::Busy => {}
+            match gate.check(hello, HERE, &mut book) {
+                AuthVerdict::KeysLeft => {}
                 verdict => return (verdict, turns),
             }
         }
@@ -93,7 +93,7 @@ impl House {
 #[test]
 fn a_replay_takes_as_many_turns_as_a_wrong_key() {
     let mut house = House::new(1_000);
-    let turns = u32::from(PEOPLE).div_ceil(SLICE as u32);
+    let turns = u32::from(PEOPLE).div_ceil(KEYS_PER_CHECK as u32);
     assert_eq!(house.refusal(&hello(200, NOW_S)), (Reject::WrongKey, false, turns));
     for key in [0, 20, PEOPLE - 1] {
         let hello = hello(key, NOW_S);
@@ -106,7 +106,7 @@ fn a_replay_takes_as_many_turns_as_a_wrong_key() {
 #[test]
 fn a_wrong_clock_and_a_full_share_take_as_many_turns_as_a_wrong_key() {
     let mut house = House::new(1);
-    let turns = u32::from(PEOPLE).div_ceil(SLICE as u32);
+    let turns = u32::from(PEOPLE).div_ceil(KEYS_PER_CHECK as u32);
     let off = Reject::ClockOff { off_s: -3600 };
     assert_eq!(house.refusal(&hello(0, NOW_S - 3600)), (off, true, turns));
     let first = house.users.candidates(house.users.first_host(), HERE).next().unwrap();
@@ -125,7 +125,7 @@ fn a_disabled_user_is_known_and_takes_as_many_turns_as_a_wrong_key() {
         secret,
         enabled: at > 0,
     }));
-    let turns = u32::from(PEOPLE).div_ceil(SLICE as u32);
+    let turns = u32::from(PEOPLE).div_ceil(KEYS_PER_CHECK as u32);
     assert_eq!(house.refusal(&hello(0, NOW_S)), (Reject::Disabled, true, turns));
     assert_eq!(house.refusal(&hello(0, NOW_S)), (Reject::Disabled, true, turns), "no replay");
     assert!(matches!(house.verdict(&hello(1, NOW_S)), (AuthVerdict::Admit(_), 1)));

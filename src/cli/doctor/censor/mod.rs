@@ -199,7 +199,7 @@ fn round(
 ) -> Vec<ProbePair> {
     // The site may want to be told who comes; the proxy tells it.
     let header: &[u8] =
-        if patient.settings.front.proxy_protocol { proxy_header::OURS } else { &[] };
+        if patient.settings.front.proxy_protocol { proxy_header::LOCAL_HEADER } else { &[] };
     let mut visits: Vec<ProbeRun> = Vec::with_capacity(2 * openings.len());
     for opening in openings {
         visits.push(ProbeRun::new(site.addrs, &opening.steps, header));

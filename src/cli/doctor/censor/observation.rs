@@ -95,7 +95,7 @@ fn cut(bytes: &[u8]) -> Vec<Received> {
     let (mut heard, mut records) = (Vec::new(), RecordWalker::default());
     let (mut rest, mut whole) = (bytes, bytes);
     let mut alert = Vec::new();
-    while let Ok(Some(piece)) = records.next(&mut rest) {
+    while let Ok(Some(piece)) = records.next_piece(&mut rest) {
         if piece.kind == tls::ALERT && piece.len == 2 {
             alert.extend_from_slice(piece.part);
         }

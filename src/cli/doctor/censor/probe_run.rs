@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
+use std::task::Poll;
 use std::time::Duration;
 
 use crate::cli::doctor::censor::observation::{ConnectionEnd, Observation};
@@ -85,14 +86,14 @@ impl ProbeRun {
     fn connect(&mut self, alone: &mut Standalone, token: usize) -> bool {
         loop {
             if let Some(wire) = &mut self.wire {
-                match wire.outcome() {
-                    Ok(true) => {
+                match wire.poll_connect() {
+                    Poll::Ready(Ok(())) => {
                         self.connected = true;
                         self.ready = Readiness { readable: true, writable: true, ..self.ready };
                         self.until = alone.from_now(WATCH);
                         return true;
                     }
-                    Ok(false) if alone.world.time.now < self.until => return false,
+                    Poll::Pending if alone.world.time.now < self.until => return false,
                     _ => self.wire = None,
                 }
             }
@@ -137,7 +138,7 @@ impl ProbeRun {
                 None => self.watching = true,
                 Some(ProbeStep::Send(bytes)) => self.outbox = bytes,
                 Some(ProbeStep::Listen) => self.listening = Some(self.heard.len()),
-                Some(ProbeStep::Finish) => drop(wire.shut()),
+                Some(ProbeStep::Finish) => drop(wire.shutdown_write()),
             }
         }
     }

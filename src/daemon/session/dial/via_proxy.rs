@@ -2,6 +2,7 @@
 //! leads there. The header and the first payload leave only when the far end stands.
 
 use std::net::SocketAddr;
+use std::task::Poll;
 
 use crate::accounts::recorder::{Cause, Detail};
 use crate::daemon::session::dial::{
@@ -179,13 +180,11 @@ fn go_on<W: Wire>(
         return Ok(false);
     }
     if !climb.stands {
-        let outcome = attempt.wire.outcome().map_err(|e| match climb.hop.is_straight() {
+        let Poll::Ready(outcome) = attempt.wire.poll_connect() else { return Ok(false) };
+        outcome.map_err(|e| match climb.hop.is_straight() {
             true => ProxyFailure::Destination(Unreachable::System(e.raw_os_error().unwrap_or(0))),
             false => ProxyFailure::Way(e.to_string()),
-        });
-        if !outcome? {
-            return Ok(false);
-        }
+        })?;
         climb.stands = true;
         attempt.until = Tick(now.0 + patience);
     }
