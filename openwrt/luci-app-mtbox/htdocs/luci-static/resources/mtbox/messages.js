@@ -2,10 +2,9 @@
 'require baseclass';
 
 /*
- * What mtbox itself says of refusals (`mtbox explain`), so that translators find it. Moments and
- * numbers are %s here.
+ * Messages of `mtbox explain`, listed here for translation. %s stands for a time stamp or a number.
  */
-const SAID = [
+const MESSAGES = [
 	_('a hello for our site with a key that is nobody\'s'),
 	_('if it is one of your people, the link is an old or a mistyped one: send the present one (mtbox access); otherwise it is a prober, who saw the site'),
 	_('a TLS hello for a site that no secret names'),
@@ -71,21 +70,21 @@ const SAID = [
 ];
 
 return baseclass.extend({
-	said: SAID,
+	messages: MESSAGES,
 
-	/* A sentence of mtbox in the language of the pages; as it is where nobody has translated it. */
-	told: function(text) {
+	/* A message in the language of the pages, unchanged if there is no translation. */
+	translate: function(text) {
 		text = String(text != null ? text : '');
 		if (_(text) != text)
 			return _(text);
-		const parts = [];
-		const pattern = text.replace(/\d{4}-\d\d-\d\dT[\d:.]+Z|\d+/g, function(part) {
-			parts.push(part);
+		const values = [];
+		const pattern = text.replace(/\d{4}-\d\d-\d\dT[\d:.]+Z|\d+/g, function(value) {
+			values.push(value);
 			return '%s';
 		});
 		const translated = _(pattern);
 		return translated != pattern
-			? translated.replace(/%s/g, function() { return parts.shift(); })
+			? translated.replace(/%s/g, function() { return values.shift(); })
 			: text;
 	}
 });
