@@ -1,6 +1,6 @@
 #!/bin/sh
-# Tests the LuCI app. Requires node. Installs npm, busybox, chromium and two npm packages if they are
-# missing, and reports tests that are skipped because an installation failed.
+# Tests the LuCI app. Requires node. Installs npm, busybox, chromium and two npm packages if they
+# are missing, and reports tests that are skipped because an installation failed.
 #
 # MTBOX = the mtbox binary to test with; by default, `cargo build` makes one.
 # PICTURES = directory for screenshots of the pages; none are taken by default.
