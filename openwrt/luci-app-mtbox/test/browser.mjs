@@ -97,11 +97,11 @@ test('refusals are explained', async () => {
 	await connect(port, router.committed.boris.secret, 10, 900);
 	await page.waitForFunction(() => document.querySelector('tr[data-user="boris"]').innerText.includes('\t1 Details'));
 	await click(row('boris'), 'Details');
-	await dialog().locator('[data-cause="clock-off"]').getByText('the phone is 900 s ahead of this machine').waitFor();
+	await dialog().locator('[data-cause="clock-off"]').getByText('the clock of the phone is 900 s ahead').waitFor();
 	await click(dialog(), 'Close');
 	await connect(port, 'ee' + '00'.repeat(16) + router.committed.boris.secret.slice(34), 10);
 	await click(page, 'Unauthenticated clients');
-	await dialog().locator('[data-cause="wrong-key"]').getByText('a hello for our site with a key that is nobody\'s').waitFor();
+	await dialog().locator('[data-cause="wrong-key"]').getByText('TLS hello with a key that matches no user').waitFor();
 	await click(dialog(), 'Close');
 });
 
