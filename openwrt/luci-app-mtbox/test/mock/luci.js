@@ -1,7 +1,7 @@
 /*
- * A small stand-in for the browser side of LuCI: as much of its modules as the pages of mtbox use,
- * with the same names and the same habits. Above all, a lone string given to E() is HTML, as in
- * LuCI, so that a page which forgets that is found out.
+ * A mock of the browser side of LuCI: the modules and functions that the pages of mtbox use, with
+ * the same names and behaviour. As in LuCI, E() parses a bare string as HTML, so the tests find a
+ * page that passes text this way.
  */
 'use strict';
 
@@ -65,7 +65,7 @@ window.L = {
 	resolveDefault: (value, fallback) => Promise.resolve(value).catch(() => fallback)
 };
 
-/* baseclass: `super` starts above the class of the object, as LuCI's does. */
+/* baseclass: `super` looks the method up in the parent of the class of the object, as in LuCI. */
 class Base {
 	super(name, args) {
 		let proto = Object.getPrototypeOf(Object.getPrototypeOf(this));
@@ -101,7 +101,7 @@ const rpc = {
 
 const poll = {
 	tasks: [],
-	// Not before the last time has come to its end.
+	// Skips a run while the previous one is not finished.
 	add(fn, seconds) {
 		let isBusy = false;
 		const step = async () => {
@@ -115,7 +115,7 @@ const poll = {
 	clear() { poll.tasks.splice(0).forEach(clearInterval); }
 };
 
-/* UCI: what is there, and what this page has changed and not saved. */
+/* UCI: the loaded configuration and the unsaved changes of this page. */
 const uci = {
 	loaded: {}, changes: [],
 	async load(config) {
@@ -196,7 +196,7 @@ const DATATYPES = {
 	ipaddrport: value => /^(\d{1,3}\.){3}\d{1,3}:\d+$|^\[[0-9a-fA-F:.]+\]:\d+$/.test(value)
 };
 
-function fits(datatype, value) {
+function matches(datatype, value) {
 	const [ , name, args ] = /^(\w+)(?:\((.*)\))?$/.exec(datatype);
 	return DATATYPES[name](value, ...(args ? args.split(',').map(arg => arg.replace(/"/g, '')) : []));
 }
@@ -210,7 +210,7 @@ class Option {
 	depends(name, value) { this.conditions.push([ name, value ]); }
 	cfgvalue(sid) { return uci.get(this.map.config, sid, this.option); }
 	formvalue(sid) { return this.read(this.nodes[sid]); }
-	// What is not drawn is not active, such as a section that was added just now.
+	// An option without a widget is not active, for example in a section that was just added.
 	isActive(sid) {
 		return this.nodes[sid] != null && this.conditions.every(([ name, value ]) => this.section.options
 			.find(other => other.option == name).formvalue(sid) == value);
@@ -219,31 +219,31 @@ class Option {
 		const value = this.cfgvalue(sid) ?? this.default;
 		return value != null ? '%h'.format(value) : null;
 	}
-	complaint(sid) {
+	errorOf(sid) {
 		const value = this.formvalue(sid);
 		for (const one of [].concat(value)) {
-			if (one != '' && this.datatype && !fits(this.datatype, one))
+			if (one != '' && this.datatype && !matches(this.datatype, one))
 				return `${this.option}: ${this.datatype}`;
-			const verdict = this.validate ? this.validate(sid, one) : true;
-			if (verdict !== true)
-				return verdict;
+			const result = this.validate ? this.validate(sid, one) : true;
+			if (result !== true)
+				return result;
 		}
 		return value == '' && !this.rmempty && !this.optional ? `${this.option}: empty` : null;
 	}
 	check(sid) {
-		const complaint = this.complaint(sid);
-		this.nodes[sid].classList.toggle('invalid', complaint != null);
-		this.nodes[sid].title = complaint ?? '';
-		return complaint;
+		const error = this.errorOf(sid);
+		this.nodes[sid].classList.toggle('invalid', error != null);
+		this.nodes[sid].title = error ?? '';
+		return error;
 	}
 	write(sid, value) { uci.set(this.map.config, sid, this.option, value); }
 	remove(sid) { uci.unset(this.map.config, sid, this.option); }
 	parse(sid) {
 		if (!this.isActive(sid))
 			return this.retain ? undefined : this.remove(sid);
-		const complaint = this.check(sid);
-		if (complaint != null)
-			throw new TypeError(complaint);
+		const error = this.check(sid);
+		if (error != null)
+			throw new TypeError(error);
 		const value = this.formvalue(sid);
 		if (value.length == 0)
 			return this.remove(sid);
@@ -318,7 +318,7 @@ class Flag extends Option {
 class DummyValue extends Option {
 	render(sid) { return E('span', {}, this.textvalue(sid)); }
 	read() { return ''; }
-	complaint() { return null; }
+	errorOf() { return null; }
 	parse() {}
 }
 
@@ -458,7 +458,7 @@ class GridSection extends TableSection {
 		const name = E('input', { 'type': 'text', 'class': 'cbi-section-create-name' });
 		const add = E('button', {
 			'class': 'btn cbi-button cbi-button-add',
-			'click': ui.createHandlerFn(this, ev => fits('uciname', name.value)
+			'click': ui.createHandlerFn(this, ev => matches('uciname', name.value)
 				? this.handleAdd(ev, name.value) : name.classList.add('invalid'))
 		}, [ this.addbtntitle ]);
 		return E('div', { 'class': 'cbi-section' }, [
@@ -524,7 +524,7 @@ const view = { extend: parts => Object.assign({
 	handleReset: () => Promise.all(maps().map(node => node.map.reset()))
 }, parts) };
 
-/* Modules by name; those of the app are fetched, and their 'require' lines followed. */
+/* Modules by name. Modules of the app are fetched together with the modules they require. */
 const modules = { baseclass, dom, form, poll, rpc, uci, ui, view };
 async function load(name) {
 	if (modules[name])
@@ -535,9 +535,9 @@ async function load(name) {
 	for (const [ , need ] of needs)
 		values.push(await load(need));
 	const names = needs.map(([ , need, as ]) => as ?? need.replace(/\W/g, '_'));
-	const made = new Function(...names, `${source}\n//# sourceURL=${name}.js`)(...values);
-	// A view starts afresh each time.
-	return name.startsWith('view.') ? made : modules[name] = made;
+	const module = new Function(...names, `${source}\n//# sourceURL=${name}.js`)(...values);
+	// A view is loaded again for each visit.
+	return name.startsWith('view.') ? module : modules[name] = module;
 }
 
 async function show() {

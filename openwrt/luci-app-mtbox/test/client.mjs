@@ -1,4 +1,5 @@
-// A Telegram app, and Telegram behind a SOCKS5 proxy: as much of both as makes traffic.
+// A FakeTLS client, and a SOCKS5 proxy that answers as a Telegram data centre: the minimum that
+// produces traffic.
 import crypto from 'node:crypto';
 import net from 'node:net';
 
@@ -13,8 +14,8 @@ const RECORD_MAX = 16_384;
 const records = body => Buffer.concat(Array.from({ length: Math.ceil(body.length / RECORD_MAX) },
 	(_, at) => record(23, body.subarray(at * RECORD_MAX, (at + 1) * RECORD_MAX))));
 
-// A hello whose random proves the key; `skew` puts the phone's clock off, in seconds.
-function hello(key, host, skew) {
+// A ClientHello authenticated with `key`; `skew` shifts the clock of the client, in seconds.
+function clientHello(key, host, skew) {
 	const name = Buffer.from(host);
 	const share = Buffer.concat([ Buffer.from([ 0, 0x1d ]), sized(crypto.randomBytes(32), 2) ]);
 	const extensions = Buffer.concat([
@@ -30,39 +31,40 @@ function hello(key, host, skew) {
 	]);
 	const message = Buffer.concat([ Buffer.from([ 1 ]), sized(body, 3) ]);
 	const whole = Buffer.concat([ Buffer.from([ 22, 3, 1 ]), sized(message, 2) ]);
-	const proof = crypto.createHmac('sha256', key).update(whole).digest();
-	const clock = Math.floor(Date.now() / 1000) + skew;
-	proof.writeUInt32LE((proof.readUInt32LE(28) ^ clock) >>> 0, 28);
-	proof.copy(whole, 11);
+	const digest = crypto.createHmac('sha256', key).update(whole).digest();
+	const time = Math.floor(Date.now() / 1000) + skew;
+	digest.writeUInt32LE((digest.readUInt32LE(28) ^ time) >>> 0, 28);
+	digest.copy(whole, 11);
 	return whole;
 }
 
-// Connects with a hexadecimal secret and sends `size` bytes; resolves once an answer came.
+// Connects with a hexadecimal secret and sends `size` bytes. Resolves when more than 100,000 bytes
+// are received, or when the connection closes.
 export function connect(port, secret, size, skew = 0) {
 	const bytes = Buffer.from(secret, 'hex');
 	const key = bytes.subarray(1, 17), host = bytes.subarray(17).toString();
 	const socket = net.connect(port, '127.0.0.1');
 	return new Promise(resolve => {
-		let got = 0, greeted = false;
-		// Whoever is refused meets a broken connection.
+		let got = 0, isAnswered = false;
+		// A refused client gets a connection reset.
 		socket.on('error', () => {});
 		socket.on('close', () => resolve({ socket, got }));
-		socket.on('connect', () => socket.write(hello(key, host, skew)));
+		socket.on('connect', () => socket.write(clientHello(key, host, skew)));
 		socket.on('data', data => {
 			got += data.length;
-			if (!greeted) {
-				greeted = true;
+			if (!isAnswered) {
+				isAnswered = true;
 				const frame = crypto.randomBytes(64);
 				frame[0] = 0x41;
 				frame.fill(0xdd, 56, 60);
 				frame.writeInt16LE(2, 60);
 				const aes = crypto.createCipheriv('aes-256-ctr', crypto.createHash('sha256')
 					.update(Buffer.concat([ frame.subarray(8, 40), key ])).digest(), frame.subarray(40, 56));
-				const sealed = aes.update(frame);
-				const opening = Buffer.concat([ frame.subarray(0, 56), sealed.subarray(56) ]);
+				const encrypted = aes.update(frame);
+				const header = Buffer.concat([ frame.subarray(0, 56), encrypted.subarray(56) ]);
 				socket.write(Buffer.concat([
 					record(20, Buffer.from([ 1 ])),
-					records(Buffer.concat([ opening, aes.update(crypto.randomBytes(size)) ]))
+					records(Buffer.concat([ header, aes.update(crypto.randomBytes(size)) ]))
 				]));
 			} else if (got > 100_000) {
 				resolve({ socket, got });
@@ -71,8 +73,8 @@ export function connect(port, secret, size, skew = 0) {
 	});
 }
 
-// A SOCKS5 proxy that is Telegram itself: it answers the first bytes of each session with 200 kB.
-export function telegram() {
+// A SOCKS5 proxy that answers the first bytes of each session with 200 kB itself.
+export function listenAsTelegram() {
 	const server = net.createServer(socket => {
 		let step = 0;
 		socket.on('error', () => {});

@@ -1,4 +1,4 @@
-"""Packages made by build.sh, for tests: of programs that are not programs, or of real ones."""
+"""Runs build.sh for tests, with dummy or real binaries."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ EPOCH = "1700000000"
 
 
 def targets() -> dict[str, list[str]]:
-    """Each target with OpenWrt's names of the architectures that it serves."""
+    """Each Rust target with its OpenWrt architectures."""
     found = {}
     for line in TARGETS.read_text().splitlines():
         if line and not line.startswith("#"):
@@ -30,7 +30,7 @@ def put_program(dist: Path, target: str, flavour: str, data: bytes) -> None:
 
 
 def copy_source(to: Path) -> None:
-    """All that build.sh reads, for a test that changes it."""
+    """Copies everything that build.sh reads, for tests that modify it."""
     for file in ("Cargo.toml", "cross/targets.tsv"):
         (to / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(SOURCE / file, to / file)
@@ -56,5 +56,5 @@ def build(dist: Path, out: Path, version: str = "1.2.3-r4", source: Path = SOURC
 
 
 def real_program(target: str, flavour: str) -> Path:
-    """What cross/build.sh made, whether it is there or not."""
+    """The path of a binary that cross/build.sh makes; it may not exist."""
     return DIST / target / flavour / "mtbox"

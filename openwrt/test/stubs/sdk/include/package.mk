@@ -1,4 +1,4 @@
-# Stands for include/package.mk.
+# A stub for include/package.mk.
 define Field
 $(info $(1)|$(2)|$(3))
 endef

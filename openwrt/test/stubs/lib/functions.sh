@@ -1,9 +1,9 @@
-# A stand-in for OpenWrt's /lib/functions.sh: what our scripts and its default scripts of packages
-# use, with the same behaviour, written for the tests.
+# A stub for OpenWrt's /lib/functions.sh: the functions that our scripts and the default package
+# scripts use, with the same behaviour.
 
 _sections=
 
-# The three words of a file in /etc/config, which the shell runs.
+# The keywords of UCI files, as functions: the shell executes files in /etc/config.
 config() {
 	_count=$((${_count:-0} + 1))
 	_section=${2:-cfg$_count}
@@ -23,11 +23,11 @@ config_load() {
 	_sections=
 	_count=0
 	[ ! -f "/etc/config/$1" ] || . "/etc/config/$1"
-	# What `uci set` has done and `uci commit` not yet.
+	# Uncommitted changes of `uci set`.
 	[ ! -f "/tmp/.uci/$1" ] || . "/tmp/.uci/$1"
 }
 
-# variable section option [default]
+# Arguments: variable, section, option, default (optional).
 config_get() {
 	eval "$1=\${_value_$2_$3:-\$4}"
 }
@@ -42,7 +42,7 @@ config_get_bool() {
 	esac
 }
 
-# function [type [arguments]]
+# Arguments: function, type (optional), arguments for the function.
 config_foreach() {
 	local function=$1 type=$2 section found
 	shift 2
@@ -52,7 +52,7 @@ config_foreach() {
 	done
 }
 
-# The files of the package, wherever opkg or apk keeps the list.
+# Prints the files of the package, from the list of opkg or apk.
 _list() {
 	cat "$root/usr/lib/opkg/info/$pkgname.list" "$root/lib/apk/packages/$pkgname.list" 2>/dev/null
 }
@@ -62,7 +62,7 @@ _users() {
 	cat "$root/lib/apk/packages/$pkgname.rusers" 2>/dev/null
 }
 
-# mtbox=5443:mtbox=5443
+# An entry is USER=UID:GROUP=GID, for example mtbox=5443:mtbox=5443.
 add_group_and_user() {
 	local user
 	for user in $(_users); do
