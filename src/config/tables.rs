@@ -1,4 +1,4 @@
-//! The two tables whose names the operator chooses: users and data centres.
+//! Reads the two tables whose keys the operator chooses: users and data centres.
 
 use std::net::SocketAddr;
 
@@ -17,7 +17,7 @@ impl Field<'_> {
             self.settings.secret_seen = true;
             let at = start(item.span(), self.at);
             let Some(text) = item.as_str() else {
-                // A key that slipped below this header reads as a user (spec: config 1).
+                // TOML gives a global key below this header to this table.
                 let home = suggest::move_hint(&name.to_ascii_lowercase());
                 self.not_a_user(name, at, home, NOT_TEXT);
                 continue;
@@ -30,7 +30,7 @@ impl Field<'_> {
                     self.report.error(at, "name and secret are swapped; write NAME = \"SECRET\"");
                 }
                 Err(fault) => {
-                    // Only global keys: a user may well be called `host`.
+                    // Global keys only: `host` is a valid name of a user.
                     let name_lower = name.to_ascii_lowercase();
                     let home = keys::find(&name_lower).and(suggest::move_hint(&name_lower));
                     self.not_a_user(name, at, home, &fault.to_string());
@@ -70,7 +70,7 @@ impl Field<'_> {
             let known = &mut self.settings.dc_overrides;
             match known.binary_search_by_key(&dc, |(known, _)| *known) {
                 Ok(_) => {
-                    let text = format!("data centre {dc} stands there twice; delete one");
+                    let text = format!("duplicate data centre {dc}; remove one");
                     self.report.error(at, text);
                 }
                 Err(place) => known.insert(place, (dc, list)),
