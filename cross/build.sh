@@ -32,9 +32,10 @@ done
 
 folder=${CARGO_TARGET_DIR:-target}/cross
 
-# Succeeds if rustup has the standard library of the target $1, so that rust-lld is sufficient.
+# Succeeds if cross/setup.sh has not been run, and rustup has the standard library of the target $1.
 has_rustup_std() {
-    command -v rustup >/dev/null && rustup target list --installed 2>/dev/null | grep -qx "$1"
+    ! [ -x "$cross_home/venv/bin/cargo-zigbuild" ] && command -v rustup >/dev/null &&
+        [[ $'\n'$(rustup target list --installed 2>/dev/null)$'\n' == *$'\n'"$1"$'\n'* ]]
 }
 
 # Builds one binary. Arguments: the target, flags of cargo.
