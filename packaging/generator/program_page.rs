@@ -1,6 +1,6 @@
 //! The page mtbox(1): commands and flags from the table, and signals, environment and files.
 
-use mtbox::cli::USAGE;
+use mtbox::cli::failure::USAGE;
 use mtbox::cli::args::{Command, Flag};
 use mtbox::cli::help::EVERYWHERE;
 

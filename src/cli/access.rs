@@ -3,10 +3,12 @@
 
 use std::net::IpAddr;
 
-use super::{Failure, complain, public_ip, qr, run, say};
 use crate::cli::args::{Flag, ParsedArgs};
+use crate::cli::failure::Failure;
 use crate::cli::json::Json;
+use crate::cli::output::{print, report};
 use crate::cli::public_addrs::{AddressFlags, PublicAddrs};
+use crate::cli::{config_file, public_ip, qr};
 use crate::config::addresses;
 use crate::config::settings::{Settings, UserSettings};
 use crate::config::suggest::nearest;
@@ -20,16 +22,16 @@ pub fn access(given: &ParsedArgs) -> Result<(), Failure> {
         ipv6: given.parsed("ipv6", addresses::ip)?,
     };
     let port = given.parsed("port", |text| text.parse::<u16>().map_err(|_| NOT_A_PORT))?;
-    let path = run::config_path(given)?;
-    let settings = run::load(&path)?.settings;
+    let path = config_file::path(given)?;
+    let settings = config_file::load(&path)?.settings;
     let users = chosen(&settings, given.text("user")?)?;
     let reach = PublicAddrs::of(&settings, stated, &ifaces::addresses());
     let (reach, outcome) = public_ip::completed(reach, stated, &settings);
     if let Err(why) = outcome {
-        complain(&why);
+        report(&why);
     }
     if reach.public().is_empty() {
-        complain(
+        report(
             "no public address is known; state it with --ipv4 IP, or as public-ipv4 in the file",
         );
     }
@@ -43,12 +45,12 @@ pub fn access(given: &ParsedArgs) -> Result<(), Failure> {
         for user in &users {
             let name = if users.len() > 1 { format!("{}\t", user.name) } else { String::new() };
             for link in plain_links(user, &reach, port, hex) {
-                say(&format!("{name}{link}\n"));
+                print(&format!("{name}{link}\n"));
             }
         }
         return Ok(());
     }
-    say(&document(&users, &reach, port, hex).print());
+    print(&document(&users, &reach, port, hex).print());
     Ok(())
 }
 
@@ -69,10 +71,10 @@ fn pictures(
     for user in users {
         let links = plain_links(user, reach, port, hex);
         let Some(link) = links.first() else {
-            return Err(Failure::trouble("no address is known to draw; state it with --ipv4 IP"));
+            return Err(Failure::error("no address is known to draw; state it with --ipv4 IP"));
         };
-        let picture = qr::draw(link).map_err(Failure::trouble)?;
-        say(&format!("{}\n{picture}{link}\n", user.name));
+        let picture = qr::draw(link).map_err(Failure::error)?;
+        print(&format!("{}\n{picture}{link}\n", user.name));
     }
     Ok(())
 }
@@ -92,7 +94,7 @@ fn chosen<'a>(
     let names = settings.users.iter().map(|user| user.name.as_str());
     let guess =
         nearest(name, names).map_or(String::new(), |near| format!("; did you mean {near:?}?"));
-    Err(Failure::trouble(format!("no user is called {name:?}{guess}")))
+    Err(Failure::error(format!("no user is called {name:?}{guess}")))
 }
 
 fn document(users: &[&UserSettings], reach: &PublicAddrs, port: u16, hex: bool) -> Json {

@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 
 use lexopt::{Arg, Parser};
 
-use super::{COMMANDS, Failure, USAGE};
+use crate::cli::failure::{Failure, USAGE};
 use crate::config::suggest::nearest;
 
 /// One command of the table.
@@ -172,6 +172,7 @@ impl ParsedArgs {
 /// # Errors
 /// The command, if one is named, and one line of text.
 pub fn read(
+    commands: &'static [Command],
     arguments: impl Iterator<Item = OsString>,
 ) -> Result<Invocation, (Option<&'static Command>, String)> {
     let mut parser = Parser::from_args(arguments);
@@ -179,20 +180,25 @@ pub fn read(
         Some(Arg::Short('h') | Arg::Long("help")) => return Ok(Invocation::Help(None)),
         Some(Arg::Short('v') | Arg::Long("version")) => return Ok(Invocation::Version),
         Some(Arg::Value(name)) => {
-            let second = second_word(&name, &mut parser).map_err(|fault| (None, fault))?;
-            named(&name, second.as_deref()).map_err(|fault| (None, fault))?
+            let second =
+                second_word(commands, &name, &mut parser).map_err(|fault| (None, fault))?;
+            named(commands, &name, second.as_deref()).map_err(|fault| (None, fault))?
         }
         Some(flag) => return Err((None, unknown_flag(&flag, &[]))),
-        None => return Err((None, nothing_asked())),
+        None => return Err((None, nothing_asked(commands))),
     };
     read_rest(command, &mut parser).map_err(|fault| (Some(command), fault))
 }
 
-/// The second word of a command of two words.
-fn second_word(first: &OsStr, parser: &mut Parser) -> Result<Option<OsString>, String> {
+/// The second word of a command that has two.
+fn second_word(
+    commands: &[Command],
+    first: &OsStr,
+    parser: &mut Parser,
+) -> Result<Option<OsString>, String> {
     let is_first =
         |command: &Command| command.name.split_once(' ').is_some_and(|(a, _)| first == a);
-    if !COMMANDS.iter().any(is_first) {
+    if !commands.iter().any(is_first) {
         return Ok(None);
     }
     match parser.next().map_err(|fault| fault.to_string())? {
@@ -201,20 +207,24 @@ fn second_word(first: &OsStr, parser: &mut Parser) -> Result<Option<OsString>, S
     }
 }
 
-fn named(first: &OsStr, second: Option<&OsStr>) -> Result<&'static Command, String> {
+fn named(
+    commands: &'static [Command],
+    first: &OsStr,
+    second: Option<&OsStr>,
+) -> Result<&'static Command, String> {
     let mut name = first.to_string_lossy().into_owned();
     if let Some(second) = second {
         name = format!("{name} {}", second.to_string_lossy());
     }
-    if let Some(command) = COMMANDS.iter().find(|command| name == command.name) {
+    if let Some(command) = commands.iter().find(|command| name == command.name) {
         return Ok(command);
     }
-    let shown = COMMANDS.iter().filter(|command| !command.is_hidden).map(|command| command.name);
+    let shown = commands.iter().filter(|command| !command.is_hidden).map(|command| command.name);
     if second.is_some() {
         let parts = shown.filter_map(|name| name.split_once(' '));
         let words: Vec<&str> = parts.filter(|(a, _)| first == *a).map(|(_, b)| b).collect();
         let first = first.to_string_lossy();
-        return Err(match nearest(&name, COMMANDS.iter().map(|command| command.name)) {
+        return Err(match nearest(&name, commands.iter().map(|command| command.name)) {
             Some(near) if name.len() > first.len() + 1 => {
                 format!("unknown command {name:?}; did you mean {near}?")
             }
@@ -227,8 +237,8 @@ fn named(first: &OsStr, second: Option<&OsStr>) -> Result<&'static Command, Stri
     })
 }
 
-fn nothing_asked() -> String {
-    let shown = COMMANDS.iter().filter(|command| !command.is_hidden);
+fn nothing_asked(commands: &[Command]) -> String {
+    let shown = commands.iter().filter(|command| !command.is_hidden);
     let names: Vec<&str> = shown.map(|command| command.name).collect();
     format!("no command; write one of {}, or see mtbox --help", names.join(", "))
 }

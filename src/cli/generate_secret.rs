@@ -2,8 +2,9 @@
 
 use std::net::IpAddr;
 
-use super::{Failure, complain, say};
 use crate::cli::args::ParsedArgs;
+use crate::cli::failure::Failure;
+use crate::cli::output::{print, report};
 use crate::proto::secret::{HostFault, Secret};
 
 /// Prints a fresh secret for the host.
@@ -11,10 +12,10 @@ pub fn generate_secret(given: &ParsedArgs) -> Result<(), Failure> {
     let host = given.text_at(0, "HOST")?;
     let secret = fresh(host)?;
     if let Some(doubt) = doubt(host) {
-        complain(&format!("warning: {doubt}"));
+        report(&format!("warning: {doubt}"));
     }
     let text = if given.is_on("hex") { secret.to_hex() } else { secret.to_base64() };
-    say(&format!("{text}\n"));
+    print(&format!("{text}\n"));
     Ok(())
 }
 
@@ -25,7 +26,7 @@ pub fn generate_secret(given: &ParsedArgs) -> Result<(), Failure> {
 pub fn fresh(host: &str) -> Result<Secret, Failure> {
     let mut key = [0; 16];
     getrandom::fill(&mut key)
-        .map_err(|fault| Failure::trouble(format!("the system gives no randomness: {fault}")))?;
+        .map_err(|fault| Failure::error(format!("the system gives no randomness: {fault}")))?;
     let secret = Secret::new(key, host.as_bytes())
         .map_err(|_| Failure::Usage(HostFault::Empty.to_string()))?;
     match secret.host_fault() {

@@ -1,7 +1,7 @@
 //! The texts of `--help` and `--version`, from the table of commands.
 
-use super::COMMANDS;
 use crate::cli::args::{Argument, Command, Flag};
+use crate::cli::commands::COMMANDS;
 
 /// The output of `--version`: one line that starts with the version.
 pub fn version() -> String {

@@ -7,9 +7,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use super::{Failure, complain, generate_secret, log_flags, run, say};
 use crate::cli::args::ParsedArgs;
+use crate::cli::failure::Failure;
+use crate::cli::output::{print, report};
 use crate::cli::public_addrs::{AddressFlags, PublicAddrs};
+use crate::cli::{config_file, generate_secret, log_flags, run};
 use crate::config::addresses;
 use crate::config::settings::{HttpBind, Settings};
 use crate::io::ifaces;
@@ -17,7 +19,7 @@ use crate::proto::secret::{Secret, tg_link, tme_link};
 
 /// Writes the file if there is none, prints how to use it, and runs.
 pub fn quickstart(given: &ParsedArgs) -> Result<(), Failure> {
-    let path = run::expanded(given.raw("config").unwrap_or(FILE.as_ref()));
+    let path = config_file::expanded(given.raw("config").unwrap_or(FILE.as_ref()));
     let bind = given.parsed("bind", addresses::socket_addr)?;
     let host = given.text("host")?;
     let log = log_flags::read(given)?;
@@ -29,18 +31,18 @@ pub fn quickstart(given: &ParsedArgs) -> Result<(), Failure> {
         _ => false,
     };
     if !is_first && (bind.is_some() || host.is_some()) {
-        complain(&format!("{path:?} exists, so --bind and --host have no effect; edit the file"));
+        report(&format!("{path:?} exists, so --bind and --host have no effect; edit the file"));
     }
-    let loaded = run::load(&path)?;
+    let loaded = config_file::load(&path)?;
     let reach = PublicAddrs::of(&loaded.settings, AddressFlags::default(), &ifaces::addresses());
-    say(&guide(&path, is_first, &loaded.settings, &reach));
+    print(&guide(&path, is_first, &loaded.settings, &reach));
     run::serve(loaded, path, log, None)
 }
 
 fn first_start(path: &Path, bind: Option<SocketAddr>, host: &str) -> Result<(), Failure> {
     let secret = generate_secret::fresh(host)?;
     if let Some(doubt) = generate_secret::doubt(host) {
-        complain(&format!("warning: {doubt}"));
+        report(&format!("warning: {doubt}"));
     }
     let any = |port| SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
     let bind = match bind {
@@ -48,13 +50,13 @@ fn first_start(path: &Path, bind: Option<SocketAddr>, host: &str) -> Result<(), 
         None => free(PORTS.iter().map(|port| any(*port))).ok_or_else(|| {
             let text =
                 format!("none of the ports {PORTS:?} is free; choose one with --bind IP:PORT");
-            Failure::trouble(text)
+            Failure::error(text)
         })?,
     };
     let local = |port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
     let api = free([API_PORT, ANY_PORT].into_iter().map(local));
     write_new(path, &config(bind, api, &secret))
-        .map_err(|fault| Failure::trouble(format!("cannot write {path:?}: {fault}")))
+        .map_err(|fault| Failure::error(format!("cannot write {path:?}: {fault}")))
 }
 
 /// The first address on which we could listen just now; port 0 stands for any free one.

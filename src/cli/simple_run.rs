@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-use super::{Failure, log_flags};
 use crate::cli::args::{Flag, ParsedArgs};
+use crate::cli::failure::Failure;
+use crate::cli::log_flags;
 use crate::config::addresses;
 use crate::config::partial::{LocatedSecret, PartialSettings};
 use crate::config::report::{Diagnostics, Severity};
@@ -19,7 +20,7 @@ pub fn simple_run(given: &ParsedArgs) -> Result<(), Failure> {
     let (settings, warnings) = settings(given)?;
     let origin =
         SettingsSource { config_path: None, warnings, log: log_flags::read(given)?, user: None };
-    crate::daemon::run(settings, origin).map_err(Failure::trouble)
+    crate::daemon::run(settings, origin).map_err(Failure::error)
 }
 
 /// What the arguments say, and what will surprise. Malformed numbers and times are usage errors;
@@ -32,9 +33,9 @@ fn settings(given: &ParsedArgs) -> Result<(Settings, Vec<String>), Failure> {
         ..PartialSettings::default()
     };
     let bind = addresses::socket_addr(given.text_at(0, "BIND")?);
-    draft.binds = Some(vec![bind.map_err(|fault| Failure::trouble(format!("BIND: {fault}")))?]);
+    draft.binds = Some(vec![bind.map_err(|fault| Failure::error(format!("BIND: {fault}")))?]);
     let secret = Secret::parse(given.text_at(1, "SECRET")?)
-        .map_err(|fault| Failure::trouble(format!("SECRET: {fault}")))?;
+        .map_err(|fault| Failure::error(format!("SECRET: {fault}")))?;
     draft.secret = Some(LocatedSecret { secret, at: 0 });
     draft.debug = given.is_on("debug");
     draft.concurrency = number(given, "concurrency")?.or(Some(CONCURRENCY));
@@ -48,10 +49,7 @@ fn settings(given: &ParsedArgs) -> Result<(Settings, Vec<String>), Failure> {
         let choice = PREFER_IP.iter().find(|(choice, _)| choice.eq_ignore_ascii_case(word));
         let (_, set) = choice.ok_or_else(|| {
             let words: Vec<&str> = PREFER_IP.iter().map(|(choice, _)| *choice).collect();
-            Failure::trouble(format!(
-                "--prefer-ip: unknown word; write one of {}",
-                words.join(", ")
-            ))
+            Failure::error(format!("--prefer-ip: unknown word; write one of {}", words.join(", ")))
         })?;
         set(&mut draft);
     }
@@ -64,7 +62,7 @@ fn settings(given: &ParsedArgs) -> Result<(Settings, Vec<String>), Failure> {
     warnings.extend(others.into_iter().map(|note| note.text));
     settings
         .map(|settings| (settings, warnings))
-        .ok_or_else(|| Failure::Trouble(errors.into_iter().map(|note| note.text).collect()))
+        .ok_or_else(|| Failure::Errors(errors.into_iter().map(|note| note.text).collect()))
 }
 
 /// What the flags say of the outside world.
@@ -75,12 +73,12 @@ fn outside(
 ) -> Result<(), Failure> {
     for entry in given.list("socks5-proxy") {
         let route = urls::proxy(&entry)
-            .map_err(|fault| Failure::trouble(format!("--socks5-proxy: {fault}")))?;
+            .map_err(|fault| Failure::error(format!("--socks5-proxy: {fault}")))?;
         draft.upstreams.push(route);
     }
     if let Some(ip) = given.parsed("doh-ip", addresses::ip)? {
         let server = urls::doh_at(ip);
-        draft.dns = Some(server.map_err(|fault| Failure::trouble(format!("--doh-ip: {fault}")))?);
+        draft.dns = Some(server.map_err(|fault| Failure::error(format!("--doh-ip: {fault}")))?);
     }
     if valid(given, "domain-fronting-ip", addresses::ip)?.is_some() {
         warnings.push("--domain-fronting-ip: no effect; use --domain-fronting-host".to_string());
@@ -96,7 +94,7 @@ fn valid<T>(
     parse: impl FnOnce(&str) -> Result<T, &'static str>,
 ) -> Result<Option<T>, Failure> {
     let Some(text) = given.text(long)? else { return Ok(None) };
-    parse(text).map(Some).map_err(|fault| Failure::trouble(format!("--{long}: {fault}")))
+    parse(text).map(Some).map_err(|fault| Failure::error(format!("--{long}: {fault}")))
 }
 
 /// A number up to 65535; 0 means the default. What is no number is a usage error.
@@ -106,7 +104,7 @@ fn number(given: &ParsedArgs, long: &str) -> Result<Option<u32>, Failure> {
         None | Some(0) => Ok(None),
         Some(number) => match u16::try_from(number) {
             Ok(number) => Ok(Some(number.into())),
-            Err(_) => Err(Failure::trouble(format!("--{long}: must be at most 65535"))),
+            Err(_) => Err(Failure::error(format!("--{long}: must be at most 65535"))),
         },
     }
 }
@@ -148,16 +146,22 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
-    use super::super::args::{self, Invocation};
     use super::*;
+    use crate::cli::args::{self, Argument, Command, Invocation};
     use crate::config::HAS_TLS;
     use crate::config::settings::NameServer;
 
     const SECRET: &str = "ee00112233445566778899aabbccddeeff6578616d706c652e6f7267";
 
+    const TABLE: &[Command] = &[Command {
+        arguments: &[Argument::required("BIND", ""), Argument::required("SECRET", "")],
+        flags: FLAGS,
+        ..Command::named("simple-run")
+    }];
+
     fn read(flags: &[&str]) -> Result<(Settings, Vec<String>), Failure> {
         let words = ["simple-run", "0.0.0.0:3128", SECRET].iter().chain(flags);
-        match args::read(words.map(Into::into)) {
+        match args::read(TABLE, words.map(Into::into)) {
             Ok(Invocation::Run(_, given)) => settings(&given),
             _ => panic!("{flags:?}"),
         }
@@ -221,7 +225,7 @@ mod tests {
                     let NameServer::Https(url) = settings.dns.server else { panic!("{ip}") };
                     assert_eq!((url.host.as_str(), url.path.as_str()), (ip, "/dns-query"));
                 }
-                Err(Failure::Trouble(lines)) if !HAS_TLS => {
+                Err(Failure::Errors(lines)) if !HAS_TLS => {
                     assert!(lines[0].starts_with("--doh-ip: this build has no TLS"), "{lines:?}");
                 }
                 other => panic!("{ip}: {other:?}"),
@@ -235,7 +239,7 @@ mod tests {
         assert_eq!(warnings.len(), 2);
         read(&["-s", "direct,"]).unwrap();
         for flags in [["-s", "socks4://u:hunter2@h"], ["-s", "direct,http://u:hunter2@h"]] {
-            let Err(Failure::Trouble(lines)) = read(&flags) else { panic!("{flags:?}") };
+            let Err(Failure::Errors(lines)) = read(&flags) else { panic!("{flags:?}") };
             assert!(lines[0].starts_with("--socks5-proxy: ") && !lines[0].contains("hunter2"));
         }
     }
@@ -252,7 +256,7 @@ mod tests {
             ["--domain-fronting-host", "a/b"],
             ["--domain-fronting-ip", "x"],
         ] {
-            assert!(matches!(read(&flags), Err(Failure::Trouble(_))), "{flags:?}");
+            assert!(matches!(read(&flags), Err(Failure::Errors(_))), "{flags:?}");
         }
     }
 }

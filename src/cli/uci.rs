@@ -5,8 +5,10 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use super::{Failure, complain, file};
 use crate::cli::args::{Flag, ParsedArgs};
+use crate::cli::atomic_file;
+use crate::cli::failure::Failure;
+use crate::cli::output::report;
 use crate::config::uci::convert;
 
 /// Writes the file, if it can be used; complaints name the section and the option.
@@ -24,10 +26,11 @@ pub fn uci(given: &ParsedArgs) -> Result<(), Failure> {
     let bytes = read(&source)
         .map_err(|fault| Failure::Usage(format!("cannot read {}: {fault}", source.display())))?;
     let made = convert(&bytes, &source.to_string_lossy(), package);
-    made.warnings.iter().for_each(|text| complain(&["warning: ", text].concat()));
-    made.errors.iter().for_each(|text| complain(text));
-    let toml = made.toml.ok_or(Failure::Said)?;
-    file::put(output, &toml).map_err(|why| Failure::trouble(format!("{}: {why}", output.display())))
+    made.warnings.iter().for_each(|text| report(&["warning: ", text].concat()));
+    made.errors.iter().for_each(|text| report(text));
+    let toml = made.toml.ok_or(Failure::Reported)?;
+    atomic_file::put(output, &toml)
+        .map_err(|why| Failure::error(format!("{}: {why}", output.display())))
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {

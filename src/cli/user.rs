@@ -7,10 +7,12 @@ use std::ffi::OsStr;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-use super::{Failure, access, complain, file, generate_secret, qr, run, say};
 use crate::cli::args::{Flag, ParsedArgs};
+use crate::cli::failure::Failure;
 use crate::cli::json::Json;
+use crate::cli::output::{print, report};
 use crate::cli::public_addrs::{AddressFlags, PublicAddrs};
+use crate::cli::{access, atomic_file, config_file, generate_secret, qr};
 use crate::config::edit::{self, Edit};
 use crate::config::load;
 use crate::config::report::Severity;
@@ -27,7 +29,7 @@ pub fn add(given: &ParsedArgs) -> Result<(), Failure> {
     };
     let secret = generate_secret::fresh(&host)?;
     if let Some(doubt) = generate_secret::doubt(&host) {
-        complain(&format!("warning: {doubt}"));
+        report(&format!("warning: {doubt}"));
     }
     let settings = change(&path, Edit::Add(name, &secret.to_base64()))?;
     say_links(given, settings.as_ref(), name, "Added");
@@ -66,7 +68,7 @@ pub fn enable(given: &ParsedArgs) -> Result<(), Failure> {
 
 /// `mtbox user list`.
 pub fn list(given: &ParsedArgs) -> Result<(), Failure> {
-    let settings = run::load(&config_path(given)?)?.settings;
+    let settings = config_file::load(&config_path(given)?)?.settings;
     let host = |user: &UserSettings| String::from_utf8_lossy(user.secret.host()).into_owned();
     if given.is_on("json") {
         let user = |user: &UserSettings| {
@@ -76,13 +78,13 @@ pub fn list(given: &ParsedArgs) -> Result<(), Failure> {
                 ("enabled", Json::Bool(user.enabled)),
             ])
         };
-        say(&Json::List(settings.users.iter().map(user).collect()).print());
+        print(&Json::List(settings.users.iter().map(user).collect()).print());
         return Ok(());
     }
     let width = settings.users.iter().map(|user| user.name.chars().count()).max().unwrap_or(0);
     for user in &settings.users {
         let off = if user.enabled { "" } else { "  disabled" };
-        say(&format!("{:width$}  {}{off}\n", shown(&user.name), host(user)));
+        print(&format!("{:width$}  {}{off}\n", shown(&user.name), host(user)));
     }
     Ok(())
 }
@@ -95,7 +97,7 @@ fn plainly<'a>(
 ) -> Result<(), Failure> {
     let (path, name) = (to_change(given)?, given.text_at(0, "NAME")?);
     let settings = change(&path, edit(name))?;
-    say(&format!("{done} {}.\n", shown(name)));
+    print(&format!("{done} {}.\n", shown(name)));
     notify::tell(settings.as_ref());
     Ok(())
 }
@@ -103,8 +105,8 @@ fn plainly<'a>(
 /// Changes the file, if it is no worse than before. Gives back what it says now, if it can be
 /// used.
 fn change(path: &Path, edit: Edit<'_>) -> Result<Option<Settings>, Failure> {
-    let trouble = |why: String| Failure::trouble(format!("{}: {why}", path.display()));
-    let before = file::read(path).map_err(trouble)?;
+    let trouble = |why: String| Failure::error(format!("{}: {why}", path.display()));
+    let before = atomic_file::read(path).map_err(trouble)?;
     let after = edit::apply(&before, edit).map_err(trouble)?;
     let faults = |text: &str| match load::load(text.as_bytes(), &path.to_string_lossy()) {
         Ok(loaded) => Ok(loaded.settings),
@@ -120,15 +122,11 @@ fn change(path: &Path, edit: Edit<'_>) -> Result<Option<Settings>, Failure> {
             if let Some(worse) = new.iter().find(|fault| !old.contains(fault)) {
                 return Err(trouble(worse.clone()));
             }
-            complain(&format!(
-                "warning: {} cannot be used yet: {}",
-                path.display(),
-                new.join("; ")
-            ));
+            report(&format!("warning: {} cannot be used yet: {}", path.display(), new.join("; ")));
             None
         }
     };
-    file::replace(path, &before, &after).map_err(trouble)?;
+    atomic_file::replace(path, &before, &after).map_err(trouble)?;
     Ok(settings)
 }
 
@@ -138,19 +136,19 @@ fn say_links(given: &ParsedArgs, settings: Option<&Settings>, name: &str, done: 
     let Some(user) = settings.users.iter().find(|user| user.name == name) else { return };
     let reach = PublicAddrs::of(settings, AddressFlags::default(), &ifaces::addresses());
     let port = settings.binds.first().map_or(0, |bind| bind.port());
-    say(&format!("{done} {}.\n", shown(name)));
+    print(&format!("{done} {}.\n", shown(name)));
     let links = access::plain_links(user, &reach, port, false);
     for link in &links {
-        say(&format!("{link}\n"));
+        print(&format!("{link}\n"));
     }
     let wants = given.is_on("qr") || std::io::stdout().is_terminal() && !given.is_on("no-qr");
     match links.first().filter(|_| wants).map(|link| qr::draw(link)) {
-        Some(Ok(picture)) => say(&picture),
-        Some(Err(why)) if given.is_on("qr") => complain(why),
+        Some(Ok(picture)) => print(&picture),
+        Some(Err(why)) if given.is_on("qr") => report(why),
         _ => {}
     }
     if reach.public().is_empty() {
-        complain(
+        report(
             "no public address is known, so this link works at home only; set public-ipv4 in \
              the file, or see mtbox access --help",
         );
@@ -160,11 +158,11 @@ fn say_links(given: &ParsedArgs, settings: Option<&Settings>, name: &str, done: 
 /// The file to change, unless it is made from another one: then a change would soon be lost.
 fn to_change(given: &ParsedArgs) -> Result<PathBuf, Failure> {
     let path = config_path(given)?;
-    let text = file::read(&path).unwrap_or_default();
+    let text = atomic_file::read(&path).unwrap_or_default();
     let first = text.lines().next().and_then(|line| line.strip_prefix(MADE_FROM));
     match first.and_then(|first| first.split_once(" by ")) {
         None => Ok(path),
-        Some((source, _)) => Err(Failure::trouble(format!(
+        Some((source, _)) => Err(Failure::error(format!(
             "{}: made from {source}, so change that one: uci set mtbox.NAME=user, then uci commit",
             path.display()
         ))),
@@ -174,9 +172,9 @@ fn to_change(given: &ParsedArgs) -> Result<PathBuf, Failure> {
 /// The file that is meant.
 fn config_path(given: &ParsedArgs) -> Result<PathBuf, Failure> {
     if let Some(path) = given.raw("config") {
-        return Ok(run::expanded(path));
+        return Ok(config_file::expanded(path));
     }
-    let usual = FILES.iter().map(|path| run::expanded(OsStr::new(path)));
+    let usual = FILES.iter().map(|path| config_file::expanded(OsStr::new(path)));
     usual.into_iter().find(|path| path.is_file()).ok_or_else(|| {
         Failure::Usage(format!("no {}; name the file with --config PATH", FILES.join(" and no ")))
     })
@@ -184,8 +182,8 @@ fn config_path(given: &ParsedArgs) -> Result<PathBuf, Failure> {
 
 /// The host that a new user gets: the first user's.
 fn usual_host(path: &Path) -> Result<String, Failure> {
-    let text =
-        file::read(path).map_err(|why| Failure::trouble(format!("{}: {why}", path.display())))?;
+    let text = atomic_file::read(path)
+        .map_err(|why| Failure::error(format!("{}: {why}", path.display())))?;
     let loaded = load::load(text.as_bytes(), &path.to_string_lossy());
     let first = loaded.ok().and_then(|loaded| loaded.settings.users.into_iter().next());
     match first {
@@ -196,10 +194,10 @@ fn usual_host(path: &Path) -> Result<String, Failure> {
 
 /// The host that a user has.
 fn host_of(path: &Path, name: &str) -> Result<String, Failure> {
-    let settings = run::load(path)?.settings;
+    let settings = config_file::load(path)?.settings;
     let user = settings.users.iter().find(|user| user.name == name);
     let host = user.map(|user| String::from_utf8_lossy(user.secret.host()).into_owned());
-    host.ok_or_else(|| Failure::trouble(format!("no user is called {name:?}")))
+    host.ok_or_else(|| Failure::error(format!("no user is called {name:?}")))
 }
 
 /// A name on a terminal.

@@ -16,9 +16,11 @@ mod lists;
 mod names;
 mod telegram;
 
-use super::{Failure, run, say};
 use crate::cli::args::{Flag, ParsedArgs};
+use crate::cli::config_file;
+use crate::cli::failure::Failure;
 use crate::cli::json::Json;
+use crate::cli::output::print;
 use crate::proto::url::Url;
 use context::{CheckContext, DoctorOptions};
 use findings::{Section, exit_code};
@@ -27,23 +29,23 @@ use findings::{Section, exit_code};
 /// when there are warnings only.
 pub fn doctor(given: &ParsedArgs) -> Result<(), Failure> {
     let wishes = wishes(given)?;
-    let path = run::config_path(given)?;
-    let loaded = run::load(&path)?;
+    let path = config_file::path(given)?;
+    let loaded = config_file::load(&path)?;
     let mut patient = CheckContext::new(loaded, path, wishes)
-        .map_err(|e| Failure::trouble(format!("cannot look at anything: {e}")))?;
+        .map_err(|e| Failure::error(format!("cannot look at anything: {e}")))?;
     let checks = if given.is_on("as-censor") { AS_CENSOR } else { CHECKS };
     let is_json = given.is_on("json");
     let mut sections = Vec::new();
     for check in checks {
         let found = check(&mut patient);
         if !is_json {
-            found.iter().for_each(|section| say(&section.print()));
+            found.iter().for_each(|section| print(&section.print()));
         }
         sections.extend(found);
     }
     let code = exit_code(sections.iter().flat_map(Section::verdicts));
     if is_json {
-        say(&document(sections, code).print());
+        print(&document(sections, code).print());
     }
     match code {
         0 => Ok(()),

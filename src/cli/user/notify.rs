@@ -8,22 +8,22 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::cli::say;
+use crate::cli::output::print;
 use crate::config::settings::Settings;
 
 /// Tells it, or says how.
 pub fn tell(settings: Option<&Settings>) {
     let Some(settings) = settings else { return };
     let Some(path) = &settings.pid_file else {
-        return say(&format!("If mtbox is running, tell it: {}\n", by_hand()));
+        return print(&format!("If mtbox is running, tell it: {}\n", by_hand()));
     };
     match hang_up(path) {
-        Ok(()) => say("The running proxy was told.\n"),
+        Ok(()) => print("The running proxy was told.\n"),
         Err(NotifyFailure::NotRunning) => {
-            say("The proxy is not running; it reads this at its start.\n")
+            print("The proxy is not running; it reads this at its start.\n")
         }
         Err(NotifyFailure::Refused) => {
-            say(&format!("You may not tell the running proxy; ask root to: {}\n", by_hand()));
+            print(&format!("You may not tell the running proxy; ask root to: {}\n", by_hand()));
         }
     }
 }
