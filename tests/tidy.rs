@@ -22,7 +22,7 @@ fn the_sources_keep_the_house_rules() {
         let source = read_source(&root, &path);
         seen += 1;
         complaints.extend(rules::shape(&source));
-        complaints.extend(rules::floors(&source));
+        complaints.extend(rules::layers(&source));
         complaints.extend(rules::purity(&source));
         complaints.extend(rules::panics(&source));
         complaints.extend(rules::unsafety(&source));

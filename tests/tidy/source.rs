@@ -22,10 +22,10 @@ impl Source {
         Self { name: name.to_owned(), text: text.to_owned(), code, product }
     }
 
-    /// The folder below `src/`, which is the floor; `None` for `lib.rs`, `main.rs` and the rest.
-    pub fn floor(&self) -> Option<&str> {
-        let (floor, _) = self.name.strip_prefix("src/")?.split_once('/')?;
-        Some(floor)
+    /// The folder below `src/`, which is the layer; `None` for `lib.rs`, `main.rs` and the rest.
+    pub fn layer(&self) -> Option<&str> {
+        let (layer, _) = self.name.strip_prefix("src/")?.split_once('/')?;
+        Some(layer)
     }
 }
 
