@@ -1,7 +1,7 @@
 //! The page mtbox(1): commands and flags from the table, and signals, environment and files.
 
-use mtbox::cli::failure::USAGE;
 use mtbox::cli::args::{Command, Flag};
+use mtbox::cli::failure::USAGE;
 use mtbox::cli::help::EVERYWHERE;
 
 use super::calls;

@@ -106,7 +106,7 @@ fn detail(world: &World, entry: &Incident) -> Option<String> {
         Detail::None => return None,
         Detail::ClockOffset(off_s) => {
             let word = if off_s < 0 { "behind" } else { "ahead" };
-            format!("the phone is {} s {word} of this machine", off_s.unsigned_abs())
+            format!("the clock of the phone is {} s {word}", off_s.unsigned_abs())
         }
         Detail::Dc(dc) => format!("data centre {dc}"),
         Detail::DialFailed(addr, error) => dialled(addr, error),
@@ -135,24 +135,26 @@ fn hints(world: &World, id: UserId) -> Vec<String> {
     let user = world.accounts.users.get(id);
     let mut hints = Vec::new();
     if !user.is_enabled() {
-        hints.push("the user is switched off, see disabled-users".to_owned());
+        hints.push("the user is disabled, see disabled-users".to_owned());
     }
     match (connections(world, id), user.last_seen_ms) {
         (0, None) => hints.push(
-            "never seen since the start: the link was not used, or the port does not arrive here \
+            "never seen since the start: the link was not used, or the port is not reachable \
              (firewall, port forwarding)"
                 .to_owned(),
         ),
-        (0, Some(at)) => hints.push(format!("not connected now; last seen {}", stamp(world, at))),
-        (1, _) => hints.push("connected now, with one session".to_owned()),
-        (live, _) => hints.push(format!("connected now, with {live} sessions")),
+        (0, Some(at)) => hints.push(format!("not connected; last seen {}", stamp(world, at))),
+        (1, _) => hints.push("connected, one session".to_owned()),
+        (live, _) => hints.push(format!("connected, {live} sessions")),
     }
     if connections(world, id) == 0 {
         hints.extend(nameless(world));
     }
     hints.extend(clock(world, id));
     if world.time.is_unset() {
-        hints.push("the clock of this machine is not set, so clocks are not compared".to_owned());
+        hints.push(
+            "the clock of this machine is not set, so client clocks are not checked".to_owned(),
+        );
     }
     hints
 }
@@ -167,8 +169,8 @@ fn nameless(world: &World) -> Vec<String> {
     let wrong = count(Cause::WrongKey);
     if wrong > 0 {
         hints.push(format!(
-            "{wrong} hellos came with a key that is nobody's: if one of them is this user's, the \
-             link is an old one"
+            "{wrong} TLS hellos had a key that matches no user: if this user sent one of them, the \
+             link is outdated"
         ));
     }
     let before = |cause: &Cause| {
@@ -199,7 +201,10 @@ fn clock(world: &World, id: UserId) -> Option<String> {
         world.telemetry.recorder.iter().filter(|entry| side(entry) == Some(is_behind)).count();
     (alike > 1).then(|| {
         let word = if is_behind { "ahead" } else { "behind" };
-        format!("the clocks of {alike} users differ likewise: most likely this machine's is {word}")
+        format!(
+            "the clocks of {alike} users differ in the same direction: the clock of this \
+                 machine is probably {word}"
+        )
     })
 }
 
