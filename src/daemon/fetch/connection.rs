@@ -9,12 +9,12 @@ use std::time::Instant;
 
 use crate::daemon::fetch::{FetchTarget, WireEvent};
 use crate::daemon::resolver::dns_cache::CachedAddrs;
-use crate::daemon::session::Readiness;
-use crate::daemon::session::dial::{self, LOOKUP_MS};
 use crate::daemon::shared::World;
 use crate::daemon::upstream::proxies::FirstHop;
+use crate::daemon::upstream::sockets;
 use crate::daemon::upstream::socks_handshake::{ProxyFailure, SocksHandshake};
 use crate::io::clock::Tick;
+use crate::io::readiness::Readiness;
 use crate::io::wire::{MioNet, MioWire, Net, Wire};
 use crate::proto::socks5::Destination;
 
@@ -229,7 +229,7 @@ impl Connection {
             let Some(way) = ways.last().copied() else {
                 return Err(std::mem::replace(&mut self.trouble, NO_WAY.to_owned()));
             };
-            let until = *self.until.get_or_insert(Tick(now.0 + LOOKUP_MS));
+            let until = *self.until.get_or_insert(now + sockets::LOOKUP);
             let entry =
                 match world.outbound.upstreams.entry(way, &mut world.outbound.dns, self.token, now)
                 {
@@ -311,14 +311,14 @@ impl Connection {
                 return Err(ProxyFailure::Way(std::mem::take(&mut self.trouble)));
             };
             if self.target.via == FetchRoute::Front
-                && dial::is_own_listener(addr, &world.outbound.own_listeners, net)
+                && sockets::is_own_listener(addr, &world.outbound.own_listeners, net)
             {
                 self.trouble = "the site is this proxy itself".to_owned();
                 continue;
             }
             self.begun = Instant::now();
             watch(WireEvent::Start, 0);
-            match net.dial(addr, &dial::options(world), self.token) {
+            match net.dial(addr, &sockets::relay_socket_options(&world.settings), self.token) {
                 Ok(wire) => {
                     self.wire = Some(wire);
                     self.until = Some(Tick(world.time.now.0 + patience_ms));
@@ -339,7 +339,7 @@ impl Connection {
             HostOrAddr::Named { host, port } => match host.parse::<IpAddr>() {
                 Ok(ip) => vec![SocketAddr::new(ip, *port)],
                 Err(_) => {
-                    let until = *self.until.get_or_insert(Tick(world.time.now.0 + LOOKUP_MS));
+                    let until = *self.until.get_or_insert(world.time.now + sockets::LOOKUP);
                     match world.outbound.dns.lookup(host, self.token, world.time.now) {
                         CachedAddrs::Found(ips) => {
                             ips.iter().map(|ip| SocketAddr::new(*ip, *port)).collect()

@@ -22,9 +22,9 @@ pub mod tls_client;
 use crate::daemon::fetch::connection::{FetchRoute, HostOrAddr};
 use crate::daemon::fetch::schedule::Job;
 use crate::daemon::fetch::task_run::TaskRun;
-use crate::daemon::session::Readiness;
 use crate::daemon::shared::World;
 use crate::io::clock::Tick;
+use crate::io::readiness::Readiness;
 use crate::io::wire::MioNet;
 
 /// One thing to fetch. Bytes in, bytes out; no socket.

@@ -14,11 +14,10 @@ use crate::daemon::fetch::FetchTask;
 use crate::daemon::fetch::task_run::TaskRun;
 use crate::daemon::resolver::dns_cache::CachedAddrs;
 use crate::daemon::resolver::{LookupResult, Resolver};
-use crate::daemon::server;
-use crate::daemon::session::Readiness;
-use crate::daemon::session::dial;
 use crate::daemon::shared::World;
+use crate::daemon::upstream::sockets;
 use crate::io::clock::{Clock, Tick};
+use crate::io::readiness::{self, Readiness};
 use crate::io::wire::{MioNet, MioWire, Net};
 
 /// What a command has to go out with.
@@ -51,7 +50,7 @@ impl Standalone {
     /// The system's poller or its randomness is not to be had.
     pub fn new(settings: Settings) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let net = MioNet::new(poll.registry().try_clone()?, server::egress(&settings));
+        let net = MioNet::new(poll.registry().try_clone()?, sockets::egress(&settings));
         let mut seed = [0; 48];
         getrandom::fill(&mut seed).map_err(|e| io::Error::other(e.to_string()))?;
         // The least of everything that sessions would need.
@@ -177,7 +176,7 @@ impl Standalone {
     /// # Errors
     /// What the system says at once.
     pub fn dial(&mut self, to: SocketAddr, token: usize) -> io::Result<MioWire> {
-        self.net.dial(to, &dial::options(&self.world), token)
+        self.net.dial(to, &sockets::relay_socket_options(&self.world.settings), token)
     }
 
     /// Whether the system knows a way to an address. Sends nothing.
@@ -190,7 +189,7 @@ impl Standalone {
 
     /// Whether an address leads back to one of our listeners.
     pub fn is_own_listener(&mut self, addr: SocketAddr) -> bool {
-        dial::is_own_listener(addr, &self.world.outbound.own_listeners, &mut self.net)
+        sockets::is_own_listener(addr, &self.world.outbound.own_listeners, &mut self.net)
     }
 
     /// The time so much later than now.
@@ -210,7 +209,7 @@ impl Standalone {
         let _ = self.poll.poll(&mut events, Some(patience));
         self.look_at_the_clock();
         for event in &events {
-            let fresh = server::readiness(event);
+            let fresh = readiness::of(event);
             match event.token().0.checked_sub(QUESTS) {
                 Some(offset) => self.resolver.on_ready(offset, fresh),
                 None => heed(event.token().0, fresh),

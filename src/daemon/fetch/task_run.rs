@@ -3,9 +3,9 @@
 
 use crate::daemon::fetch::connection::{Connection, ConnectionState};
 use crate::daemon::fetch::{FetchTask, TaskStep, WireEvent};
-use crate::daemon::session::Readiness;
 use crate::daemon::shared::World;
 use crate::io::clock::Tick;
+use crate::io::readiness::Readiness;
 use crate::io::wire::MioNet;
 
 /// The way of one errand.

@@ -11,10 +11,10 @@ use crate::daemon::resolver::plain::{PlainQuery, QueryContext, ServerStats};
 use crate::daemon::resolver::secure::{ConnectionAction, EncryptedServer, QueryResult};
 use crate::daemon::resolver::system::SystemFiles;
 use crate::daemon::resolver::{GRACE_MS, LookupSlot};
-use crate::daemon::session::Readiness;
-use crate::daemon::session::dial;
 use crate::daemon::shared::World;
+use crate::daemon::upstream::sockets;
 use crate::io::clock::Tick;
+use crate::io::readiness::Readiness;
 use crate::io::wire::MioNet;
 use crate::proto::dns::RecordType;
 
@@ -158,7 +158,7 @@ impl EncryptedResolver {
 
     /// Goes on with the search for the server's own addresses.
     fn search(&mut self, around: &mut EncryptedContext<'_>, told: &mut Vec<QueryResult>) {
-        let options = dial::options(around.world);
+        let options = sockets::relay_socket_options(&around.world.settings);
         let Some((quest, plain)) = &mut self.boot else { return };
         let now = around.world.time.now;
         let mut desk = QueryContext {

@@ -19,10 +19,10 @@ mod udp;
 pub use lookup::LookupResult;
 
 use crate::config::settings::{DnsSettings, NameServer};
-use crate::daemon::session::Readiness;
-use crate::daemon::session::dial;
 use crate::daemon::shared::World;
+use crate::daemon::upstream::sockets;
 use crate::io::clock::Tick;
+use crate::io::readiness::Readiness;
 use crate::io::wire::MioNet;
 use crate::proto::dns;
 #[cfg(feature = "tls")]
@@ -188,7 +188,7 @@ impl Resolver {
         let Some(plain) = &mut search.plain else {
             return search.quest.next(world.time.now) != LookupStep::Wait;
         };
-        let options = dial::options(world);
+        let options = sockets::relay_socket_options(&world.settings);
         let servers = match &self.fixed {
             Some(fixed) => fixed,
             None => self.system.servers(),

@@ -18,7 +18,7 @@ use std::time::Duration;
 use mio::event::Event;
 use mio::{Events, Poll};
 
-use crate::config::settings::{EgressSettings, LogChoice, LogTo, Settings, SettingsSource};
+use crate::config::settings::{LogChoice, LogTo, Settings, SettingsSource};
 use crate::config::{HAS_METRICS, HAS_TLS};
 use crate::daemon::Daemon;
 use crate::daemon::admin::statsd::Statsd;
@@ -33,15 +33,14 @@ use crate::daemon::fetch::{MOST_ERRANDS, TaskRunner};
 use crate::daemon::resolver::{self, LookupResult, Resolver};
 use crate::daemon::server::listeners::{Accepted, ClientListeners};
 use crate::daemon::server::totals_file::TotalsFile;
-use crate::daemon::session::Readiness;
-use crate::daemon::session::dial;
 use crate::daemon::shared::World;
+use crate::daemon::upstream::sockets;
 use crate::io::clock::{Clock, Tick};
-use crate::io::egress::Egress;
 use crate::io::listen::{self, ListenOptions};
 use crate::io::logger;
 use crate::io::notify::Notify;
 use crate::io::pid_file::PidFile;
+use crate::io::readiness;
 use crate::io::signals::{Signal, Signals};
 use crate::io::sockopt::SocketOptions;
 use crate::io::wire::MioNet;
@@ -136,7 +135,7 @@ impl Server {
         #[cfg(feature = "tls")]
         page_timing::plan(&mut world);
         let state = TotalsFile::new(&mut world);
-        let net = MioNet::new(registry.try_clone()?, egress(&world.settings));
+        let net = MioNet::new(registry.try_clone()?, sockets::egress(&world.settings));
         let pid_file = world.settings.pid_file.as_deref().and_then(write_pid);
         let daemon = Daemon::new(world, net, sizes.sessions);
         let notify = Notify::from_env();
@@ -238,12 +237,14 @@ impl Server {
             SIGNALS => return self.obey(),
             token if token >= DOORS => self.doors.knock(token),
             token if token >= DESKS => self.admin.knock(token - DESKS),
-            token if token >= QUESTS => self.resolver.on_ready(token - QUESTS, readiness(event)),
+            token if token >= QUESTS => {
+                self.resolver.on_ready(token - QUESTS, readiness::of(event))
+            }
             token if token >= ERRANDS => {
-                self.errands.on_ready(token - ERRANDS, readiness(event));
+                self.errands.on_ready(token - ERRANDS, readiness::of(event));
             }
             token if token >= VISITS => self.admin.step(token - VISITS, &self.daemon.world),
-            token => self.daemon.on_ready(token, readiness(event)),
+            token => self.daemon.on_ready(token, readiness::of(event)),
         }
         false
     }
@@ -410,7 +411,7 @@ impl Server {
 /// Gives listeners and world what the one must know of the other.
 fn settle_doors(doors: &ClientListeners, world: &mut World) {
     // Accepted sockets inherit these.
-    let options = dial::options(world);
+    let options = sockets::relay_socket_options(&world.settings);
     let outcomes = doors.iter().map(|door| door.listener().set_client_options(&options));
     if let Some(Err(e)) = outcomes.reduce(|all, one| all.and(one)) {
         congestion_refused(&options, &e);
@@ -441,12 +442,6 @@ fn manner(settings: &Settings) -> ListenOptions {
     }
 }
 
-/// The way out that the settings name.
-pub(super) fn egress(settings: &Settings) -> Egress {
-    let EgressSettings { device, addrs, mark } = settings.egress.clone();
-    Egress { device, addrs, mark, multipath: settings.multipath }
-}
-
 fn congestion_refused(options: &SocketOptions, error: &io::Error) {
     let name = options.congestion.as_deref().unwrap_or_default();
     log::warn!(
@@ -454,16 +449,6 @@ fn congestion_refused(options: &SocketOptions, error: &io::Error) {
          net.ipv4.tcp_available_congestion_control, and run as root for others\"",
         error.to_string()
     );
-}
-
-/// What an event says.
-pub(super) fn readiness(event: &Event) -> Readiness {
-    Readiness {
-        readable: event.is_readable(),
-        writable: event.is_writable(),
-        hup: event.is_read_closed() || event.is_error(),
-        broken: event.is_error() || event.is_write_closed(),
-    }
 }
 
 /// Tokens above the sessions': each kind has a range of its own.

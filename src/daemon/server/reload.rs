@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::time::Instant;
 
-use super::{Server, egress, manner, settle_doors, write_pid};
+use super::{Server, manner, settle_doors, write_pid};
 use crate::config::HAS_METRICS;
 use crate::config::load::{self, Loaded};
 use crate::config::report::{Diagnostic, Severity};
@@ -17,6 +17,7 @@ use crate::daemon::resolver::Resolver;
 use crate::daemon::server::listeners::{Accepted, ClientListener};
 use crate::daemon::server::logging;
 use crate::daemon::server::sizing;
+use crate::daemon::upstream::sockets;
 use crate::io::listen;
 use crate::io::wire::MioNet;
 use crate::limits::read_coalescing::ReadCoalescing;
@@ -64,7 +65,7 @@ impl Server {
         self.errands.cancel(&reloaded.gone, &mut self.daemon.world);
         settle_doors(&self.doors, &mut self.daemon.world);
         self.admin.settle(&now, self.poll.registry(), super::DESKS);
-        self.daemon.net().set_egress(egress(&now));
+        self.daemon.net().set_egress(sockets::egress(&now));
         if before.log != now.log {
             logging::settle(&now.log);
         }

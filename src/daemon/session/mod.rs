@@ -14,6 +14,8 @@ pub mod server_hello;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 
+pub use crate::io::readiness::Readiness;
+
 use crate::accounts::users::UserId;
 use crate::daemon::admin::counters::DcConnectionId;
 use crate::daemon::session::dial::Dial;
@@ -24,19 +26,6 @@ use crate::daemon::shared::World;
 use crate::io::clock::Tick;
 use crate::io::pool::{Outbox, Pool};
 use crate::io::wire::Wire;
-
-/// What the poller said about a socket; edge-triggered, so it holds until a call says otherwise.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Readiness {
-    /// A read may find bytes.
-    pub readable: bool,
-    /// A write may be taken.
-    pub writable: bool,
-    /// A FIN or an error waits behind the bytes: a short read does not mean "drained".
-    pub hup: bool,
-    /// The connection is broken, not only half closed.
-    pub broken: bool,
-}
 
 /// One socket of a session.
 pub struct Endpoint<W> {

@@ -2,8 +2,10 @@
 
 pub mod addresses;
 pub mod dc_list;
+pub mod front;
 pub mod outbound;
 pub mod proxies;
+pub mod sockets;
 pub mod socks_handshake;
 #[cfg(feature = "tls")]
 pub mod tls_roots;

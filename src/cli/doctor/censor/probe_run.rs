@@ -10,8 +10,8 @@ use std::time::Duration;
 use crate::cli::doctor::censor::observation::{ConnectionEnd, Observation};
 use crate::cli::doctor::censor::probes::ProbeStep;
 use crate::daemon::fetch::standalone::Standalone;
-use crate::daemon::session::Readiness;
 use crate::io::clock::Tick;
+use crate::io::readiness::Readiness;
 use crate::io::wire::{MioWire, Wire};
 
 /// One connection of a prober.
