@@ -6,7 +6,7 @@ import sys
 
 target, flavour, size = sys.argv[1:]
 file = pathlib.Path(__file__).with_name("sizes.tsv")
-head = "# The last accepted sizes of stripped binaries, in bytes; cross/build.sh --accept writes them.\n"
+head = "# Accepted sizes of stripped binaries in bytes, written by cross/build.sh --accept.\n"
 rows = {}
 if file.exists():
     for line in file.read_text().splitlines():

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Builds static binaries for other processors into dist/TARGET/FLAVOUR/: mtbox, ready to be
-# shipped, and mtbox.symbols, the same with the names of its functions.
+# Builds static binaries for other processors into dist/TARGET/FLAVOUR/: mtbox, which is stripped,
+# and mtbox.symbols, the same binary with symbols.
 #
 #     cross/build.sh TARGET… [--flavour full|mini]… [--accept]
 #     cross/build.sh all
 #
-# Without a flavour, both. What comes out is looked at by cross/assert.sh, and its size is compared
-# with the last accepted one in cross/sizes.tsv: 3 % more fails; --accept writes it down instead.
+# Default: both flavours. cross/assert.sh checks each binary. A binary that is more than 3 % larger
+# than the accepted size in cross/sizes.tsv is an error; --accept writes the new size instead.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . cross/flags.sh
@@ -22,46 +22,48 @@ while [ $# -gt 0 ]; do
     --flavour) shift; flavours+=("${1:-}") ;;
     --accept) accept=yes ;;
     all) mapfile -t targets < <(awk -F '\t' '!/^#/ { print $1 }' cross/targets.tsv) ;;
-    -*) fail "no such flag: $1" ;;
+    -*) fail "unknown flag: $1" ;;
     *) targets+=("$1") ;;
     esac
     shift
 done
-[ "${#targets[@]}" -gt 0 ] || fail "which target? See cross/targets.tsv"
+[ "${#targets[@]}" -gt 0 ] || fail "no target given; see cross/targets.tsv"
 [ "${#flavours[@]}" -gt 0 ] || flavours=(mini full)
 
 folder=${CARGO_TARGET_DIR:-target}/cross
 
-# rustup has the standard library of this target, so that nothing but rust-lld is needed.
+# Succeeds if cross/setup.sh has not been run, and rustup has the standard library of the target $1.
 has_rustup_std() {
-    command -v rustup >/dev/null && rustup target list --installed 2>/dev/null | grep -qx "$1"
+    ! [ -x "$cross_home/venv/bin/cargo-zigbuild" ] && command -v rustup >/dev/null &&
+        [[ $'\n'$(rustup target list --installed 2>/dev/null)$'\n' == *$'\n'"$1"$'\n'* ]]
 }
 
-# Arguments: the target, flags of cargo.
+# Builds one binary. Arguments: the target, flags of cargo.
 build() {
     local target=$1 more
     shift
     more=$(column "$target" 5)
     [ "$more" != - ] || more=
     export CARGO_TARGET_DIR=$folder CARGO_TERM_COLOR=never
-    # The names go afterwards, see `strip`.
+    # llvm-strip removes the symbols later, after the copy to mtbox.symbols.
     export "CARGO_PROFILE_${profile^^}_STRIP=none"
     if has_rustup_std "$target"; then
         local command=build
-        # ring wants a C compiler.
+        # ring needs a C compiler.
         case " $* " in *" --no-default-features "*) ;; *) command=zigbuild ;; esac
         RUSTFLAGS="-Ctarget-feature=+crt-static $more" \
             cargo "$command" --locked --profile "$profile" --target "$target" "$@"
         return
     fi
-    [ -x "$cross_home/venv/bin/cargo-zigbuild" ] || fail "no zig in $cross_home: cross/setup.sh"
-    # Debian's compiler counts as a nightly one by this variable, for the sake of build-std.
+    [ -x "$cross_home/venv/bin/cargo-zigbuild" ] || fail "zig is not installed in $cross_home; run cross/setup.sh"
+    # RUSTC_BOOTSTRAP=1 lets Debian's stable compiler take the nightly flags of build-std.
     PATH=$cross_home/venv/bin:$PATH RUSTC=/usr/bin/rustc CARGO=/usr/bin/cargo \
         RUSTC_BOOTSTRAP=1 RUSTFLAGS="$rustflags $more" \
         /usr/bin/cargo zigbuild --locked --profile "$profile" "${std[@]}" --target "$target" "$@"
 }
 
-# Compares a size with the accepted one, or accepts it. Arguments: target, flavour, bytes.
+# Compares a size with the accepted one, or writes it with --accept.
+# Arguments: target, flavour, bytes.
 hold_size() {
     local target=$1 flavour=$2 bytes=$3 last
     if [ -n "$accept" ]; then
@@ -69,18 +71,18 @@ hold_size() {
         return
     fi
     last=$(awk -F '\t' -v t="$target" -v f="$flavour" '$1 == t && $2 == f { print $3 }' cross/sizes.tsv)
-    [ -n "$last" ] || fail "cross/sizes.tsv has no $target $flavour; --accept writes it"
+    [ -n "$last" ] || fail "cross/sizes.tsv has no line for $target $flavour; add it with --accept"
     [ $((bytes * 100)) -le $((last * 103)) ] ||
-        fail "$target $flavour has $bytes bytes, 3 % more than the accepted $last"
+        fail "$target $flavour has $bytes bytes, more than 3 % above the accepted $last"
 }
 
 for target in "${targets[@]}"; do
-    [ -n "$(column "$target" 1)" ] || fail "no such target in cross/targets.tsv: $target"
+    [ -n "$(column "$target" 1)" ] || fail "cross/targets.tsv has no target $target"
     for flavour in "${flavours[@]}"; do
         case $flavour in
         full) features=() ;;
         mini) features=(--no-default-features) ;;
-        *) fail "no such flavour: $flavour" ;;
+        *) fail "unknown flavour: $flavour" ;;
         esac
         start=$SECONDS
         build "$target" --bin mtbox "${features[@]}"
@@ -92,7 +94,7 @@ for target in "${targets[@]}"; do
         bytes=$(wc -c <"$out/mtbox")
         printf '%s %s: %s bytes, %s with gzip, %s s\n' "$target" "$flavour" "$bytes" \
             "$(gzip -9nc "$out/mtbox" | wc -c)" $((SECONDS - start))
-        # The accepted sizes are those of a standard library that is built along.
+        # The accepted sizes are for a standard library built by -Zbuild-std.
         has_rustup_std "$target" || hold_size "$target" "$flavour" "$bytes"
     done
 done

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# What CI does for other processors: builds the flavours that cross/targets.tsv names (CROSS=all:
-# both flavours of every target), holds their sizes, runs them on every processor model, runs
-# end-to-end tests with them, measures a start and a relay, and runs the unit tests of the pure
-# floors on a router's processor.
+# Checks for other processors, called by .ci/run: builds the flavours that cross/targets.tsv names
+# (CROSS=all: both flavours of every target), checks their sizes, runs them on every processor model,
+# runs end-to-end tests with them, measures start and relay, and runs the unit tests of the pure
+# layers on MIPS.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . cross/flags.sh
@@ -23,7 +23,7 @@ cut -d ' ' -f 1 <<<"$rows" | xargs cross/run.py
 
 while read -r target flavours; do
     emulator=
-    # The machine's own processor needs none.
+    # The build machine runs its own binaries without an emulator.
     case $target in
     x86_64*) ;;
     *) emulator="qemu-$(column "$target" 3)-static -cpu $(column "$target" 4 | cut -d , -f 1)" ;;
@@ -35,7 +35,7 @@ while read -r target flavours; do
     done
 done <<<"$rows"
 
-# Emulated numbers mean nothing, so this is about the machine's own processor.
+# Numbers under emulation mean nothing; this measures the binary of the build machine.
 echo "cross/ci.sh: memory and time of a start, cost of a relay"
 MTBOX_BENCH_PROGRAM=$PWD/dist/x86_64-unknown-linux-musl/mini/mtbox \
     cargo bench --quiet --locked --bench start -- --short --gate

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Fails unless cargo compiles the cipher for speed in this profile: cipher.py PROFILE TARGET.
+"""Fails unless cargo compiles the cipher at opt-level 3 in a profile: cipher.py PROFILE TARGET.
 
-At `opt-level = "z"` it takes twice as long, which is what bounds the rate of a small router.
+At `opt-level = "z"` the cipher takes twice the time, and it limits the throughput of a small router.
 """
 
 import json

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Runs what cross/build.sh has built on every processor model of cross/targets.tsv.
+"""Runs the binaries of cross/build.sh on every processor model of cross/targets.tsv.
 
     cross/run.py [TARGET…]
 
-Each binary in dist/ tells its version, makes a secret, reads a config, then serves: its numbers
-are fetched, a stranger's TLS hello is carried to a site of ours and the answer back, and TERM
-ends it in order. Every socket is on loopback.
+Each binary in dist/ must print its version, generate a secret, check a config and serve: the test
+reads /stats, sends a ClientHello without a valid secret, which must reach the front unchanged, and
+compares the answer. SIGTERM must end the program with exit code 0. All sockets are on loopback.
 """
 
 import json
@@ -21,8 +21,8 @@ import time
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-PATIENCE = 30
-ANSWER = b"an answer of the site's own " * 3000
+TIMEOUT = 30
+ANSWER = b"an answer of the front " * 3000
 
 CONFIG = """\
 bind-to = "127.0.0.1:{port}"
@@ -31,7 +31,7 @@ api-bind-to = "127.0.0.1:{api}"
 anna = "{secret}"
 [domain-fronting]
 host = "127.0.0.1"
-port = {site}
+port = {front}
 scout = false
 [network]
 public-ip-url = ""
@@ -54,7 +54,7 @@ def free_port():
 
 
 def hello():
-    """What a browser would say first."""
+    """A ClientHello for example.org."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     context = ssl.create_default_context()
     try:
@@ -71,30 +71,30 @@ def read_all(peer):
     return whole
 
 
-def serve_once(listener, heard):
-    """A site that answers whatever it hears, once."""
+def serve_once(listener, received):
+    """Answers one connection and keeps what it received."""
     peer, _ = listener.accept()
     with peer:
-        peer.settimeout(PATIENCE)
-        heard.append(peer.recv(65536))
+        peer.settimeout(TIMEOUT)
+        received.append(peer.recv(65536))
         peer.sendall(ANSWER)
 
 
-def say(command, *arguments):
+def output(command, *arguments):
     result = subprocess.run(
-        [*command, *arguments], capture_output=True, text=True, timeout=PATIENCE
+        [*command, *arguments], capture_output=True, text=True, timeout=TIMEOUT
     )
     if result.returncode != 0:
         raise AssertionError(f"{arguments[0]}: {result.returncode} {result.stderr.strip()}")
     return result.stdout.strip()
 
 
-def numbers(port):
-    """What /stats says, once the program listens."""
-    deadline = time.monotonic() + PATIENCE
+def stats(port):
+    """The JSON of /stats; waits until the program listens."""
+    deadline = time.monotonic() + TIMEOUT
     while True:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/stats", timeout=PATIENCE) as page:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/stats", timeout=TIMEOUT) as page:
                 return json.load(page)
         except OSError:
             if time.monotonic() > deadline:
@@ -104,30 +104,30 @@ def numbers(port):
 
 def round_trip(command, folder):
     port, api = free_port(), free_port()
-    site = socket.create_server(("127.0.0.1", 0))
-    site.settimeout(PATIENCE)
-    secret = say(command, "generate-secret", "--hex", "example.org")
+    front = socket.create_server(("127.0.0.1", 0))
+    front.settimeout(TIMEOUT)
+    secret = output(command, "generate-secret", "--hex", "example.org")
     file = folder / "mtbox.toml"
     file.write_text(
-        CONFIG.format(port=port, api=api, secret=secret, site=site.getsockname()[1])
+        CONFIG.format(port=port, api=api, secret=secret, front=front.getsockname()[1])
     )
     file.chmod(0o600)
-    say(command, "check", str(file))
+    output(command, "check", str(file))
     program = subprocess.Popen([*command, "run", str(file)], stderr=subprocess.PIPE, text=True)
     try:
-        assert "anna" in numbers(api)["users"]
-        heard, sent = [], hello()
-        threading.Thread(target=serve_once, args=(site, heard), daemon=True).start()
-        with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
+        assert "anna" in stats(api)["users"]
+        received, sent = [], hello()
+        threading.Thread(target=serve_once, args=(front, received), daemon=True).start()
+        with socket.create_connection(("127.0.0.1", port), TIMEOUT) as client:
             client.sendall(sent)
-            assert read_all(client) == ANSWER, "the site's answer has changed"
-        assert heard == [sent], "the stranger's hello has changed"
+            assert read_all(client) == ANSWER, "the answer of the front has changed"
+        assert received == [sent], "the ClientHello has changed"
         program.send_signal(signal.SIGTERM)
-        assert program.wait(PATIENCE) == 0, f"TERM: {program.returncode}"
+        assert program.wait(TIMEOUT) == 0, f"TERM: {program.returncode}"
     finally:
         if program.poll() is None:
             program.kill()
-        site.close()
+        front.close()
         program.communicate()
 
 
@@ -143,15 +143,15 @@ def main():
                 start = time.monotonic()
                 try:
                     with tempfile.TemporaryDirectory() as folder:
-                        told = say(command, "--version")
-                        assert ("tls" in told) == (binary.parent.name == "full"), told
+                        result = output(command, "--version")
+                        assert ("tls" in result) == (binary.parent.name == "full"), result
                         round_trip(command, pathlib.Path(folder))
                 except (AssertionError, OSError, subprocess.TimeoutExpired) as fault:
                     failures += 1
-                    told = f"FAILED: {fault!r}"
+                    result = f"FAILED: {fault!r}"
                 runs += 1
                 took = time.monotonic() - start
-                print(f"{target} {binary.parent.name} {cpu}: {told} ({took:.1f} s)", flush=True)
+                print(f"{target} {binary.parent.name} {cpu}: {result} ({took:.1f} s)", flush=True)
     print(f"{runs} runs, {failures} failed")
     sys.exit(1 if failures or not runs else 0)
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Brings what building and running for other processors needs on a Debian machine: a compiler with
-# the source of its standard library, zig as linker, C library and C compiler of every target, and
-# qemu. What is there is left alone. Needs root only where a Debian package is missing.
+# Installs the tools for cross builds on a Debian machine: a compiler with the source of its standard
+# library, zig as linker, C library and C compiler of every target, and qemu. Keeps what is already
+# installed. Needs root only if a Debian package is missing.
 #
-# MTBOX_CROSS_HOME is where the Python environment with zig lives; .cross/ of the work tree unless set.
+# MTBOX_CROSS_HOME is the folder of the Python environment with zig (default: .cross in the work tree).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . cross/flags.sh
@@ -13,7 +13,7 @@ fail() {
     exit 1
 }
 
-# Which Debian packages are missing: what must be there, and the package that brings it.
+# A file that must exist, and the Debian package that contains it.
 packages=()
 while read -r path package; do
     [ -e "$path" ] || packages+=("$package")
@@ -29,8 +29,8 @@ done <<'NEEDED'
 NEEDED
 
 if [ "${#packages[@]}" -gt 0 ]; then
-    command -v apt-get >/dev/null || fail "no apt-get here; install by hand: ${packages[*]}"
-    [ "$(id -u)" = 0 ] || fail "as root: apt-get install ${packages[*]}"
+    command -v apt-get >/dev/null || fail "no apt-get; install by hand: ${packages[*]}"
+    [ "$(id -u)" = 0 ] || fail "run as root: apt-get install ${packages[*]}"
     echo "cross/setup.sh: apt-get install ${packages[*]}"
     apt-get -qq update
     DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends -y \
@@ -39,10 +39,10 @@ fi
 
 if ! [ -x "$cross_home/venv/bin/cargo-zigbuild" ] || ! [ -x "$cross_home/venv/bin/python" ]; then
     echo "cross/setup.sh: zig and cargo-zigbuild into $cross_home/venv"
-    # Debian keeps the maker of environments apart; pip's own way needs neither.
+    # On Debian, venv is in a package of its own.
     python3 -m venv "$cross_home/venv" 2>/dev/null ||
-        fail "python3 -m venv does not work here; as root: apt-get install python3-venv"
-    # zig 0.15.2 is the last one whose C library is plain musl, as in releases made with rustup.
+        fail "python3 -m venv does not work; run as root: apt-get install python3-venv"
+    # zig 0.15.2 is the last version whose C library is plain musl, like that of rustup's targets.
     "$cross_home/venv/bin/pip" install -q --disable-pip-version-check \
         ziglang==0.15.2 cargo-zigbuild==0.24.0 || fail "pip could not install zig"
 fi

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Writes docs/SIZE.md: what of the binaries in dist/ belongs to which crate and module.
+"""Writes docs/SIZE.md: the size of each crate and module in the binaries of dist/.
 
     cross/size-report.py
 
-Looks at the names of functions in dist/TARGET/FLAVOUR/mtbox.symbols.
+Sums the sizes of the symbols in dist/TARGET/FLAVOUR/mtbox.symbols.
 """
 
 import collections
@@ -16,7 +16,7 @@ import subprocess
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DIST = ROOT / "dist"
 OURS = "mtbox"
-# What the project wants, in KiB: mini, full.
+# The aims in KiB: mini, full.
 AIMS = {
     "x86_64-unknown-linux-musl": (700, 1800),
     "aarch64-unknown-linux-musl": (600, 1500),
@@ -32,11 +32,11 @@ def run(*command):
 
 
 def home(name):
-    """The crate and, in our own, the two uppermost modules of a demangled name."""
-    # `<A as B>::f` is told by A, or by B where A is a reference or a built-in type.
+    """The crate of a demangled name, and for our own crate the two uppermost modules."""
+    # `<A as B>::f` belongs to A, or to B if A is a reference or a built-in type.
     words = re.findall(r"(?<![\w:])([a-z_]\w*)((?:::[a-z_]\w*)*)::", name)
     for crate, path in words:
-        # Code made of somebody's generics for our types is ours.
+        # Generic code of another crate, instantiated for our types, counts as ours.
         if crate == OURS:
             modules = path.split("::")[1:3]
             return OURS, "::".join(modules) or "(top)"
@@ -47,7 +47,7 @@ def tally(binary):
     crates, modules = collections.Counter(), collections.Counter()
     for line in run("llvm-nm", "-S", "-C", str(binary)).splitlines():
         fields = line.split(None, 3)
-        # No room in the file for what starts as zeros.
+        # Zero-initialised data takes no space in the file.
         if len(fields) < 4 or fields[2] in "bBUw":
             continue
         crate, module = home(fields[3])
@@ -58,7 +58,7 @@ def tally(binary):
 
 
 def table(columns, head, least):
-    """Rows by name, a column of KiB for each target; what is small everywhere is summed up."""
+    """Rows by name, a column of KiB for each target. Names below `least` bytes share one row."""
     most = collections.Counter()
     for counter in columns.values():
         most |= counter
@@ -84,22 +84,23 @@ def tree(flags):
 WHY = """
 ## Where an aim is missed
 
-* **Half of the small flavour is our own code**, half are toml_edit with its parser, the standard
-  library, musl, and the ciphers for each kind of processor. None of them alone is what is too much.
-* **MIPS** takes six tenths more than Thumb for the same program: four bytes for every instruction, one
-  for each register that a function saves, a slot behind every jump that is often empty. A package
-  is compressed with deflate, which is all that opkg reads, to half of the binary; within an image,
-  where squashfs has xz, it is less.
-* **toml_edit** is 60 KiB with what it brings: it keeps comments and order when `mtbox user` changes
-  the config. Telling floating point numbers from text is 15 KiB of the standard library.
+* **Half of the mini flavour is our own code.** The other half is toml_edit with its parser, the
+  standard library, musl, and the ciphers for each kind of processor.
+* **MIPS** needs 60 % more than Thumb for the same program: four bytes per instruction, one
+  instruction for each register that a function saves, and a delay slot behind every jump that is
+  often empty. Packages are compressed with deflate, the only format that opkg reads, to half of the
+  binary. In an image with squashfs and xz it is less.
+* **toml_edit** is 60 KiB with its dependencies. It keeps comments and order when `mtbox user`
+  changes the config. 15 KiB of the standard library parse floating point numbers.
 
-What was tried and kept: `opt-level = "z"` for all but the cipher, the standard library built along
-and for size, no tables for unwinding, no words for panics, Thumb on ARMv7, SHA-256 as a loop, the
-small flavour without doctor and metrics, sorted lists instead of BTreeMaps. What was tried and
-brought nothing: other thresholds for inlining, outlining, folding of identical functions, hoisting
-and sinking of equal code, wider merging of tails, no tables of jumps. What LLVM offers for MIPS and
-leaves off (tail calls, a wider search for what fits behind a jump) would save 2 % and is left off
-here too. MIPS16e, the short instructions of these processors, it cannot compile this program to.
+Tried and kept: `opt-level = "z"` for everything except the cipher; the standard library built with
+the program and for size; no unwind tables; no panic messages; Thumb on ARMv7; SHA-256 as a loop;
+the mini flavour without doctor and metrics; sorted lists instead of BTreeMaps.
+
+Tried without effect: other inlining thresholds, outlining, folding of identical functions, hoisting
+and sinking of equal code, wider tail merging, no jump tables. Options of LLVM for MIPS that are off
+by default (tail calls, a wider search for delay slots) would save 2 %; they stay off. LLVM cannot
+compile this program to MIPS16e.
 """
 
 
@@ -127,8 +128,8 @@ def chapter(flavour, flags):
             crates[target]["std, core, alloc"] = std
     return [
         f"\n## {flavour}\n",
-        f"{tree(flags)} crates beside our own. Functions and named constants by crate, in KiB; texts,",
-        "tables of jumps and relocations have no names and are not in here.\n",
+        f"{tree(flags)} crates besides our own. Functions and named constants by crate, in KiB.",
+        "Strings, jump tables and relocations have no names and are not included.\n",
         table(crates, "crate", 2048),
         "\nOur own, by module:\n",
         table(modules, "module", 4096),
@@ -137,9 +138,9 @@ def chapter(flavour, flags):
 
 def main():
     out = [
-        "# What the binaries weigh\n",
-        "Written by `cross/size-report.py`; edit that instead. All are static and stripped, made by",
-        "`cross/build.sh`. 1 KiB = 1024 bytes.\n",
+        "# Sizes of the binaries\n",
+        "Generated by `cross/size-report.py`; edit that file. All binaries are static, stripped",
+        "and made by `cross/build.sh`. 1 KiB = 1024 bytes.\n",
         overview(),
         WHY,
     ]

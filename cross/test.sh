@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Runs the unit tests of the floors that touch no system on the first processor model of each
-# target: cross/test.sh TARGET…
+# Runs the unit tests of the pure layers under qemu, on the first processor model of each target:
+# cross/test.sh TARGET…
 #
-# Those of `io` cannot: qemu 7.2 knows neither SO_MARK nor SO_BINDTODEVICE for MIPS, and hands over
-# the machine's own numbers of errors.
+# Not those of `io`: qemu 7.2 does not support SO_MARK and SO_BINDTODEVICE for MIPS, and returns the
+# error numbers of the host.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . cross/flags.sh
@@ -13,7 +13,7 @@ for target in "$@"; do
     [ "$more" != - ] || more=
     name=${target//-/_}
     export "CARGO_TARGET_${name^^}_RUNNER=qemu-$(column "$target" 3)-static -cpu $(column "$target" 4 | cut -d , -f 1)"
-    # Tests have to unwind; little of them is hot, so that nothing is compiled for speed.
+    # Tests need unwinding. Little of them is hot, so that a low opt-level saves time.
     PATH=$cross_home/venv/bin:$PATH RUSTC=/usr/bin/rustc CARGO=/usr/bin/cargo RUSTC_BOOTSTRAP=1 \
         RUSTFLAGS="-Clink-self-contained=no -Ctarget-feature=+crt-static $more" \
         CARGO_PROFILE_DEV_DEBUG=false CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/cross-test" \

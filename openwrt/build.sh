@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Makes the packages for OpenWrt from the static programs of cross/build.sh:
+# Makes OpenWrt packages from the static binaries of cross/build.sh:
 #
-#   build.sh [VERSION-rN]        that of Cargo.toml and r1
+#   build.sh [VERSION-rN]        default: the version in Cargo.toml, and r1
 #
-# dist/TARGET/FLAVOUR/mtbox becomes, for every architecture that cross/targets.tsv names,
+# For each architecture in cross/targets.tsv, dist/TARGET/FLAVOUR/mtbox becomes
 #   dist/openwrt/ipk/ARCHITECTURE/…ipk, and Packages for a feed     OpenWrt up to 24.10
-#   dist/openwrt/apk/ARCHITECTURE/…apk                              OpenWrt from 25.12 on
-# Programs that are not there are passed over. DIST and OUT name other folders. The same programs
-# and SOURCE_DATE_EPOCH (the last commit, if not set) give the same bytes. Needs python3 alone.
+#   dist/openwrt/apk/ARCHITECTURE/…apk                              OpenWrt 25.12 and later
+# Missing binaries are skipped. DIST and OUT set other directories. Requires python3. The output is
+# reproducible: it depends only on the binaries and on SOURCE_DATE_EPOCH (default: the last commit).
 set -euo pipefail
 umask 022
 
@@ -24,19 +24,19 @@ fail() {
     exit 1
 }
 
-[[ $version =~ ^[0-9]+(\.[0-9]+)*-r[0-9]+$ ]] || fail "not a version such as 0.1.0-r1: $version"
+[[ $version =~ ^[0-9]+(\.[0-9]+)*-r[0-9]+$ ]] || fail "invalid version: $version; example: 0.1.0-r1"
 if [ -z "${SOURCE_DATE_EPOCH:-}" ]; then
     SOURCE_DATE_EPOCH=$(git -C "$source" log -1 --format=%ct 2>/dev/null) ||
-        fail "no git history; set SOURCE_DATE_EPOCH"
+        fail "no git history: set SOURCE_DATE_EPOCH"
 fi
 export SOURCE_DATE_EPOCH PYTHONDONTWRITEBYTECODE=1
 
-# Puts a file into the folder that becomes a package. Arguments: mode, from, to.
+# Copies a file into the package root. Arguments: mode, source, destination.
 put() {
     install -D -m "$1" "$2" "$work/tree/$3"
 }
 
-# Begins a package anew. Arguments: its name, then its description in one line.
+# Starts a new package. Arguments: name, description in one line.
 begin() {
     rm -rf "$work/tree" "$work/about"
     mkdir -p "$work/tree" "$work/about"
@@ -50,7 +50,7 @@ Description: $2
 END
 }
 
-# One more field of the description.
+# Adds a field to the control file. Arguments: name, value.
 field() {
     echo "$1: $2" >>"$work/about/control"
 }
@@ -61,7 +61,7 @@ finish() {
     python3 "$here/tools/mkapk.py" "$work/about" "$work/tree" "$OUT/apk" "$@"
 }
 
-# Arguments: the program, the flavour, then the architectures.
+# Packs the binary and its service files. Arguments: binary, flavour, architectures.
 pack_mtbox() {
     local program=$1 files=$here/mtbox/files
     local about='Telegram MTProto proxy (FakeTLS) for routers and other small machines'
@@ -71,7 +71,7 @@ pack_mtbox() {
         field Provider-Priority 100
     else
         begin mtbox-mini \
-            "$about, without https lists, encrypted DNS, doctor, metrics and QR codes: half the size"
+            "$about, half the size, without HTTPS lists, encrypted DNS, doctor, metrics, QR codes"
         field Provides mtbox
         field Conflicts mtbox
     fi
@@ -89,13 +89,13 @@ pack_mtbox() {
     finish "${@:3}"
 }
 
-# The web pages, for every architecture. Argument: their folder, laid out as LuCI's are.
+# Packs the LuCI app for all architectures. Argument: its directory, with the layout of LuCI apps.
 pack_luci() {
     [ -d "$1" ] || return 0
-    begin luci-app-mtbox 'LuCI pages for mtbox: users, links, live numbers, settings, log'
+    begin luci-app-mtbox 'LuCI support for mtbox: users, links, statistics, settings, log'
     field Depends "luci-base, mtbox"
     field Section luci
-    # As luci.mk does: menus and rights are read anew.
+    # As in luci.mk: makes LuCI reload menus and ACLs.
     cat >"$work/about/postinst" <<'END'
 #!/bin/sh
 if [ -z "${IPKG_INSTROOT}" ]; then
@@ -130,8 +130,8 @@ while IFS=$'\t' read -r target _ _ _ _ architectures; do
         count=$((count + ${#names[@]}))
     done
 done <"$source/cross/targets.tsv"
-[ "$count" -gt 0 ] || fail "nothing in $DIST; make it with cross/build.sh"
+[ "$count" -gt 0 ] || fail "no binaries in $DIST: run cross/build.sh first"
 
 pack_luci "$here/luci-app-mtbox"
 python3 "$here/tools/index.py" "$OUT/ipk"/*
-echo "build.sh: $version for $count architectures and flavours in $OUT"
+echo "build.sh: $version for $count architectures and flavours, in $OUT"

@@ -1,16 +1,16 @@
 #!/bin/sh
-# Makes the user mtbox and /etc/mtbox/mtbox.toml with a secret of its own, where they are not there
-# yet. Never touches a config that is there. Run as root after the files are in their places;
-# PREFIX says where (/usr/local), DPKG_ROOT below which root.
+# Creates the system user mtbox and /etc/mtbox/mtbox.toml with a new secret, unless they exist. Does
+# not change an existing config. Run as root after install.sh. PREFIX is where mtbox is installed
+# (/usr/local), DPKG_ROOT the root below which the system is.
 set -eu
 
 prefix=${PREFIX:-/usr/local}
 root=${DPKG_ROOT:-}
 config=$root/etc/mtbox/mtbox.toml
-# The site that strangers see; MTBOX_HOST names another one.
+# The web site that clients without a valid secret see; MTBOX_HOST names another one.
 host=${MTBOX_HOST:-www.google.com}
 
-# Does somebody on this machine listen on the TCP port $1?
+# Succeeds if a socket of this machine listens on the TCP port $1.
 is_taken() {
     port=$(printf '%04X' "$1")
     grep -qs "^ *[0-9]*: [0-9A-F]*:$port [0-9A-F]*:0000 0A" /proc/net/tcp /proc/net/tcp6
@@ -38,7 +38,7 @@ new=$config.new
 trap 'rm -f "$new"' EXIT
 (umask 077 && sed -e "s|@PORT@|$port|" -e "s|@SECRET@|$secret|" \
     "$root$prefix/share/mtbox/mtbox.toml" >"$new")
-# The service may read it. By number: below another root the name means nothing here.
+# Lets the service read it. By number, because the group of another root has no name here.
 group=$(sed -n 's/^mtbox:[^:]*:\([0-9]*\):.*/\1/p' "$root/etc/group" 2>/dev/null || true)
 if [ -n "$group" ]; then
     chown "0:$group" "$new"
@@ -47,5 +47,5 @@ fi
 mv "$new" "$config"
 trap - EXIT
 
-echo "Wrote $config: one user, a fresh secret, port $port."
-echo "The link for Telegram: mtbox access $config --qr"
+echo "Wrote $config: one user, a new secret, port $port."
+echo "To print the link for Telegram: mtbox access $config --qr"

@@ -1,6 +1,6 @@
-//! Writes the man pages and the completions, from the tables of the program, into a folder:
-//! `cargo run --example docs`, or `-- FOLDER` for another than `packaging`. No part of the router
-//! binary.
+//! Generates the man pages and completions from the program's tables of commands and keys:
+//! `cargo run --example docs` writes them to `packaging`, `cargo run --example docs -- DIR` to
+//! another directory. Not part of the mtbox binary.
 
 mod generator;
 
@@ -8,10 +8,10 @@ use std::path::PathBuf;
 use std::{env, fs, io};
 
 fn main() -> io::Result<()> {
-    let beside_us = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/packaging"));
-    let folder = env::args_os().nth(1).map_or_else(beside_us, PathBuf::from);
+    let packaging = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/packaging"));
+    let dir = env::args_os().nth(1).map_or_else(packaging, PathBuf::from);
     for (name, text) in generator::files() {
-        let path = folder.join(name);
+        let path = dir.join(name);
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
         }

@@ -1,12 +1,13 @@
 #!/bin/sh
-# Puts mtbox and what belongs to it in their places, or takes them away again:
+# Installs or removes mtbox with its man pages, completions and service:
 #
-#   install.sh [MTBOX]     MTBOX is the program; target/release/mtbox if not given
-#   install.sh --remove    the config, the user and what was counted stay
+#   install.sh [MTBOX]     MTBOX is the program. Default: the program of a release archive,
+#                          otherwise target/release/mtbox
+#   install.sh --remove    keeps the config, the user and the totals
 #
-# PREFIX (/usr/local) says where to, DESTDIR below which root: with DESTDIR nothing of the running
-# system is touched, for who makes packages. ZSH_FOLDER is how the system calls the folder below
-# share/zsh (site-functions).
+# PREFIX is where to install (/usr/local). DESTDIR is a root to install below, for packagers; the
+# running system is then not changed. ZSH_FOLDER is the folder of completions below share/zsh
+# (site-functions).
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -14,7 +15,7 @@ prefix=${PREFIX:-/usr/local}
 destdir=${DESTDIR:-}
 zsh=${ZSH_FOLDER:-site-functions}
 
-# What goes where, mode:source:place below the prefix.
+# Prints a line MODE:SOURCE:DESTINATION for each file; the destination is below the prefix.
 places() {
     cat <<END
 755:$program:bin/mtbox
@@ -33,15 +34,17 @@ places() {
 END
 }
 
+# Installs one file. Arguments: mode, source, destination.
 place() {
     to=$destdir$prefix/$3
     mkdir -p "$(dirname "$to")"
-    # Over a program that runs, too.
+    # A running program cannot be overwritten, but it can be replaced.
     rm -f "$to"
     cp "$2" "$to"
     chmod "$1" "$to"
 }
 
+# Runs systemctl if systemd runs this system.
 tell_systemd() {
     if [ -z "$destdir" ] && [ -d /run/systemd/system ]; then
         systemctl "$@"
@@ -60,9 +63,11 @@ if [ "${1:-}" = --remove ]; then
     exit 0
 fi
 
-program=${1:-$here/../target/release/mtbox}
+program=$here/../mtbox
+[ -f "$program" ] || program=$here/../target/release/mtbox
+program=${1:-$program}
 if [ ! -f "$program" ]; then
-    echo "install.sh: no $program; build it with cargo build --release, or name it" >&2
+    echo "install.sh: $program does not exist; run cargo build --release, or name the program" >&2
     exit 1
 fi
 places | while IFS=: read -r mode source to; do
@@ -74,6 +79,6 @@ sed "s|/usr/bin/mtbox|$prefix/bin/mtbox|" "$here/mtbox.service" >"$unit"
 if [ -z "$destdir" ]; then
     PREFIX=$prefix "$prefix/share/mtbox/first-config"
     tell_systemd daemon-reload
-    echo "To start it, now and at every boot: systemctl enable --now mtbox"
-    echo "If it was running before: systemctl restart mtbox"
+    echo "To start it now and at every boot: systemctl enable --now mtbox"
+    echo "After an upgrade: systemctl restart mtbox"
 fi

@@ -81,7 +81,7 @@ fn the_minimal_file_means_the_defaults() {
     assert!(keep.enabled);
     assert_eq!((keep.idle, keep.interval, keep.count), (SECS_15, SECS_15, 9));
     assert_eq!(settings.not_sent_lowat, Some(131_072));
-    assert!(!settings.re_encrypt && settings.moderation);
+    assert!(!settings.re_encrypt && settings.coalesce_reads);
     assert_eq!(settings.replay.unwrap().max_bytes, 1 << 20);
     assert!(settings.dc_overrides.is_empty());
     assert_eq!((settings.dns.server, settings.buffer_bytes), (NameServer::System, None));
@@ -149,7 +149,7 @@ fn every_key_that_works_reaches_the_settings() {
     assert_eq!(throttle.check_interval, Duration::from_secs(7));
     assert_eq!(settings.dns.server, NameServer::Udp("9.9.9.9:5353".parse().unwrap()));
     assert_eq!(settings.not_sent_lowat, Some(262_144));
-    assert!(settings.re_encrypt && !settings.moderation);
+    assert!(settings.re_encrypt && !settings.coalesce_reads);
     assert_eq!(settings.timeouts.tcp, Duration::from_secs(1));
     assert_eq!(settings.timeouts.idle, Duration::from_secs(3));
     assert_eq!(settings.timeouts.handshake, Duration::from_secs(4));
@@ -183,10 +183,10 @@ fn the_largest_file_of_the_reference_loads() {
     let settings = loaded.settings;
     assert_eq!(settings.users.len(), 2);
     assert_eq!(settings.throttle.unwrap().max_connections, 2000);
-    assert_eq!(settings.routes.len(), 2);
+    assert_eq!(settings.upstreams.len(), 2);
     assert_eq!(settings.dns.server, NameServer::Tls { host: "1.1.1.1".to_owned(), port: 853 });
     assert_eq!(settings.dc_list.unwrap().len(), 2);
-    assert_eq!(settings.raids.pages.len(), 2);
+    assert_eq!(settings.page_timing.pages.len(), 2);
     assert_eq!(settings.blocklist.unwrap().concurrency, 2);
     assert!(settings.allowlist.is_none());
 }

@@ -141,7 +141,7 @@ proptest! {
         id in any::<u16>(), host in names(), kind in kinds(),
     ) {
         let mut packet = Vec::new();
-        prop_assert!(dns::question(&mut packet, id, &host, kind).is_ok());
+        prop_assert!(dns::write_query(&mut packet, id, &host, kind).is_ok());
         let message = Message::from_octets(&packet[..]).expect("a message");
         prop_assert_eq!(message.header().id(), id);
         prop_assert!(message.header().rd() && !message.header().qr());
@@ -155,7 +155,7 @@ proptest! {
         let packet = scene.packet();
         let expected = seen_by_the_other(&packet, scene.kind, false).expect("a good answer");
         let host = scene.hosts[0].to_lowercase();
-        match dns::answer(&packet, scene.id, &host, scene.kind) {
+        match dns::parse_answer(&packet, scene.id, &host, scene.kind) {
             Ok(answer) => {
                 prop_assert_eq!(&answer.addrs[..], &expected[..expected.len().min(16)]);
                 let on_the_way = scene.entries.iter().filter_map(|entry| match entry {
@@ -195,7 +195,7 @@ proptest! {
             packet.truncate(end.index(packet.len() + 1));
         }
         let host = scene.hosts[0].to_lowercase();
-        if let Ok(answer) = dns::answer(&packet, scene.id, &host, scene.kind)
+        if let Ok(answer) = dns::parse_answer(&packet, scene.id, &host, scene.kind)
             && let Some(seen) = seen_by_the_other(&packet, scene.kind, true)
         {
             let stray: Vec<_> = answer.addrs.iter().filter(|addr| !seen.contains(addr)).collect();

@@ -64,11 +64,11 @@ fn read_list(bytes: &[u8], cuts: &[usize]) -> ParsedList {
     let (mut reader, mut rest) = (ListReader::default(), bytes);
     for cut in cuts {
         let (piece, later) = rest.split_at((*cut).min(rest.len()));
-        reader.take(piece);
+        reader.push_bytes(piece);
         rest = later;
     }
-    reader.take(rest);
-    reader.finish().into_read()
+    reader.push_bytes(rest);
+    reader.finish().into_parsed()
 }
 
 /// Networks of a small world, so that they overlap, touch and hold each other.
@@ -241,15 +241,15 @@ proptest! {
     ) {
         let (mut moderation, mut off) = (ReadCoalescing::new(true), ReadCoalescing::new(false));
         let (mut now_ms, mut history, mut last_read) = (0, Vec::new(), 0);
-        for (gap, reads, size, greeting) in rounds {
+        for (gap, reads, size, is_handshaking) in rounds {
             now_ms += gap;
             let bytes = u64::from(reads) * size;
-            let round = Round { now_ms, reads, bytes, greeting };
-            prop_assert_eq!(off.rest(round), None);
+            let round = Round { now_ms, reads, bytes, is_handshaking };
+            prop_assert_eq!(off.pause(round), None);
             let paused = now_ms - last_read >= 20;
-            if let Some(rest) = moderation.rest(round) {
+            if let Some(rest) = moderation.pause(round) {
                 prop_assert!((1..=2).contains(&rest.as_millis()));
-                prop_assert!(reads > 0 && !greeting && !paused);
+                prop_assert!(reads > 0 && !is_handshaking && !paused);
                 // Some stretch of the last 200 ms had the rate that the decision asks for.
                 let recent = history.iter().filter(|(at, _)| now_ms - at <= 200);
                 let (count, any_small) = recent.fold((0, false), |(count, small), (_, r)| {

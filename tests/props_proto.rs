@@ -7,7 +7,7 @@ mod props {
 
 use mtbox::proto::client_hello::{Assembly, HelloKey, Reject, assemble, parse};
 use mtbox::proto::doh::Responses;
-use mtbox::proto::obfuscated2::{Tag, forge_dc, open_client};
+use mtbox::proto::obfuscated2::{Tag, build_dc_frame, decrypt_client_frame};
 use mtbox::proto::secret::{Secret, tg_link};
 use mtbox::proto::server_hello::{ExtensionOrder, KeyShare, ServerHelloSpec, seal};
 use mtbox::proto::tls::{
@@ -61,7 +61,7 @@ fn deframed(wire: &[u8], runs: &[usize]) -> Result<Vec<u8>, RecordFault> {
     while !rest.is_empty() {
         last = runs.next().unwrap_or(last);
         let after = rest.split_off(last.min(rest.len()));
-        let kept = deframer.compact(&mut rest)?;
+        let kept = deframer.deframe(&mut rest)?;
         payload.extend(&rest[..kept]);
         rest = after;
     }
@@ -97,12 +97,13 @@ fn mutated_hello() -> impl Strategy<Value = Vec<u8>> {
 
 /// Runs everything that reads a hello.
 fn read_hello(wire: &[u8]) {
-    if let Assembly::Whole { hello, consumed } = assemble(wire) {
+    if let Assembly::Complete { hello, consumed } = assemble(wire) {
         assert!(consumed <= wire.len() && hello.len() <= consumed);
         if let Ok(parsed) = parse(&hello) {
-            parsed.names().for_each(|name| assert!(name.len() < hello.len()));
-            let _ = (parsed.cipher(), parsed.offers_group(0x11ec), parsed.offers_group(0x1d));
-            assert_eq!(HelloKey::new(&[1; 16]).open(&hello, parsed.random()), None);
+            parsed.server_names().for_each(|name| assert!(name.len() < hello.len()));
+            let _ =
+                (parsed.preferred_suite(), parsed.offers_group(0x11ec), parsed.offers_group(0x1d));
+            assert_eq!(HelloKey::new(&[1; 16]).verify(&hello, parsed.random()), None);
         }
     }
     let _ = parse(wire);
@@ -111,7 +112,7 @@ fn read_hello(wire: &[u8]) {
 /// An answer with an alias and two addresses.
 fn valid_dns_answer() -> Vec<u8> {
     let mut packet = Vec::new();
-    dns::question(&mut packet, 7, "www.example.org", dns::RecordType::A).expect("a good name");
+    dns::write_query(&mut packet, 7, "www.example.org", dns::RecordType::A).expect("a good name");
     packet[2..4].copy_from_slice(&[0x81, 0x80]);
     packet[7] = 3;
     packet.extend(b"\xc0\x0c\0\x05\0\x01\0\0\0\x09\0\x04\x01a\xc0\x10");
@@ -123,7 +124,7 @@ fn valid_dns_answer() -> Vec<u8> {
 #[test]
 fn the_answer_that_gets_mutated_is_good() {
     let answer =
-        dns::answer(&valid_dns_answer(), 7, "www.example.org", dns::RecordType::A).unwrap();
+        dns::parse_answer(&valid_dns_answer(), 7, "www.example.org", dns::RecordType::A).unwrap();
     assert_eq!((answer.addrs.len(), answer.ttl_s), (2, 8));
 }
 
@@ -131,10 +132,10 @@ fn the_answer_that_gets_mutated_is_good() {
 fn every_prefix_of_a_recorded_hello_is_short() {
     for hello in recorded_hellos() {
         for end in 0..hello.len() {
-            assert_eq!(assemble(&hello[..end]), Assembly::Short);
+            assert_eq!(assemble(&hello[..end]), Assembly::Incomplete);
         }
         let consumed = hello.len();
-        assert_eq!(assemble(&hello), Assembly::Whole { hello, consumed });
+        assert_eq!(assemble(&hello), Assembly::Complete { hello, consumed });
     }
 }
 
@@ -177,19 +178,19 @@ proptest! {
         let mut wire = cut_into_records(&hello, &cuts);
         let consumed = wire.len();
         for end in 0..consumed {
-            prop_assert_eq!(assemble(&wire[..end]), Assembly::Short);
+            prop_assert_eq!(assemble(&wire[..end]), Assembly::Incomplete);
         }
         wire.extend(trailing);
-        prop_assert_eq!(assemble(&wire), Assembly::Whole { hello, consumed });
+        prop_assert_eq!(assemble(&wire), Assembly::Complete { hello, consumed });
     }
 
     #[test]
     fn a_verdict_on_a_hello_never_changes_with_more_bytes(wire in mutated_hello()) {
-        let mut before = Assembly::Short;
+        let mut before = Assembly::Incomplete;
         for end in 0..=wire.len() {
             let now = assemble(&wire[..end]);
-            prop_assert!(before == Assembly::Short || now == before, "at {}", end);
-            prop_assert!(now != Assembly::Wrong(Reject::Truncated));
+            prop_assert!(before == Assembly::Incomplete || now == before, "at {}", end);
+            prop_assert!(now != Assembly::Rejected(Reject::Truncated));
             before = now;
         }
     }
@@ -212,14 +213,14 @@ proptest! {
         let _ = deframed(&bytes, &[7]);
         let mut long = [0; 64];
         long[..32].copy_from_slice(&frame);
-        let _ = open_client(&long, &[1; 16]);
+        let _ = decrypt_client_frame(&long, &[1; 16]);
         for kind in [dns::RecordType::A, dns::RecordType::Aaaa] {
-            let _ = dns::answer(&bytes, 7, "www.example.org", kind);
-            let _ = dns::answer(&bytes, 7, &text, kind);
-            let _ = dns::question(&mut Vec::new(), 7, &text, kind);
+            let _ = dns::parse_answer(&bytes, 7, "www.example.org", kind);
+            let _ = dns::parse_answer(&bytes, 7, &text, kind);
+            let _ = dns::write_query(&mut Vec::new(), 7, &text, kind);
         }
         let mut stream = bytes.clone();
-        while dns::take_frame(&mut stream).is_some() {}
+        while dns::pop_frame(&mut stream).is_some() {}
         let _ = Secret::parse(&text);
         let _ = tg_link(&text, 443, &text);
         let _ = dc::builtin(dc::DcId::decode(raw).number);
@@ -227,7 +228,7 @@ proptest! {
 
     #[test]
     fn no_mutated_dns_answer_brings_the_reader_down(packet in mutated(valid_dns_answer())) {
-        if let Ok(answer) = dns::answer(&packet, 7, "www.example.org", dns::RecordType::A) {
+        if let Ok(answer) = dns::parse_answer(&packet, 7, "www.example.org", dns::RecordType::A) {
             prop_assert!((1..=16).contains(&answer.addrs.len()));
         }
     }
@@ -265,7 +266,7 @@ proptest! {
                 inbox.extend_from_slice(now);
                 rest = later;
                 while all.len() < 99 {
-                    match responses.take(&mut inbox, rest.is_empty()) {
+                    match responses.pop_reply(&mut inbox, rest.is_empty()) {
                         Ok(Some(response)) => all.push(Ok(response)),
                         Ok(None) => break,
                         Err(fault) => {
@@ -297,9 +298,9 @@ proptest! {
     #[test]
     fn a_forged_frame_avoids_the_forbidden_starts(seed in any::<u64>(), dc in any::<i16>()) {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let frame = forge_dc(Tag::PaddedIntermediate, dc, None, &mut |bytes| rng.fill(bytes));
+        let frame = build_dc_frame(Tag::PaddedIntermediate, dc, None, &mut |bytes| rng.fill(bytes));
         let first = frame.wire.first_chunk().unwrap();
-        prop_assert!(mtbox::proto::obfuscated2::allowed_first8(first));
+        prop_assert!(mtbox::proto::obfuscated2::is_allowed_prefix(first));
     }
 
     #[test]

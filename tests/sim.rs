@@ -134,9 +134,9 @@ fn download_ms(shape: Option<ShapeSettings>, learned_us: &[u64]) -> u64 {
         (plan.habits, plan.server) = (brisk(Ending::AwaitFin), brisk(Ending::Fin));
     }
     let mut play = Play::new(1, scene);
-    play.daemon.world.fit.learn(learned_us.iter().copied());
-    while play.daemon.world.fit.is_running() {
-        play.daemon.world.refine();
+    play.daemon.world.mimicry.fit.learn(learned_us.iter().copied());
+    while play.daemon.world.mimicry.fit.is_running() {
+        play.daemon.world.mimicry.refine_pace();
     }
     play.run().unwrap_or_else(|e| panic!("{shape:?}: {}", e.why));
     let hub = play.hub.borrow();

@@ -6,13 +6,13 @@ use mtbox::proto::client_hello::{Assembly, HelloKey, assemble, parse};
 
 fuzz_target!(|bytes: &[u8]| {
     let whole = match assemble(bytes) {
-        Assembly::Whole { hello, .. } => hello.to_vec(),
+        Assembly::Complete { hello, .. } => hello.to_vec(),
         _ => bytes.to_vec(),
     };
     let key = HelloKey::new(&[7; 16]);
     if let Ok(hello) = parse(&whole) {
-        let _ = (hello.names().count(), hello.suites().count(), hello.cipher());
-        let _ = (hello.offers_group(29), hello.offers_cipher(0x1301));
-        let _ = key.open(&whole, hello.random());
+        let _ = (hello.server_names().count(), hello.suites().count(), hello.preferred_suite());
+        let _ = (hello.offers_group(29), hello.offers_suite(0x1301));
+        let _ = key.verify(&whole, hello.random());
     }
 });

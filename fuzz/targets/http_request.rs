@@ -5,10 +5,10 @@ use libfuzzer_sys::fuzz_target;
 use mtbox::proto::http1::{RequestHead, ask};
 
 fuzz_target!(|bytes: &[u8]| {
-    let whole = ask(bytes);
+    let whole = parse_request(bytes);
     for cut in 0..bytes.len() {
-        match ask(&bytes[..cut]) {
-            RequestHead::More => {}
+        match parse_request(&bytes[..cut]) {
+            RequestHead::Incomplete => {}
             early => return assert_eq!(early, whole),
         }
     }

@@ -12,11 +12,11 @@ fuzz_target!(|bytes: &[u8]| {
 fn read(bytes: &[u8], size: usize) -> (Result<bool, HttpFault>, Vec<u8>) {
     let (mut response, mut body) = (Response::default(), Vec::new());
     for piece in bytes.chunks(size) {
-        match response.take(piece, &mut |_, bytes| body.extend_from_slice(bytes)) {
-            Ok(BodyProgress::More) => {}
-            Ok(BodyProgress::Whole) => return (Ok(true), body),
+        match response.push(piece, &mut |_, bytes| body.extend_from_slice(bytes)) {
+            Ok(BodyProgress::Incomplete) => {}
+            Ok(BodyProgress::Complete) => return (Ok(true), body),
             Err(fault) => return (Err(fault), Vec::new()),
         }
     }
-    (response.end().map(|()| false), body)
+    (response.finish().map(|()| false), body)
 }

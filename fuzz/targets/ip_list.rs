@@ -11,8 +11,8 @@ fuzz_target!(|bytes: &[u8]| {
 
 fn read(bytes: &[u8], size: usize) -> ParsedList {
     let mut reader = ListReader::default();
-    bytes.chunks(size).for_each(|piece| reader.take(piece));
+    bytes.chunks(size).for_each(|piece| reader.push_bytes(piece));
     let mut draft = reader.finish();
-    while !draft.step(size) {}
-    draft.into_read()
+    while draft.step(size).is_pending() {}
+    draft.into_parsed()
 }

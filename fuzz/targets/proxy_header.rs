@@ -6,12 +6,12 @@ use mtbox::proto::proxy_header::{Preface, read};
 
 fuzz_target!(|bytes: &[u8]| {
     let whole = read(bytes);
-    if let Preface::Whole { len, .. } = whole {
+    if let Preface::Complete { len, .. } = whole {
         assert!(len <= bytes.len());
     }
     for cut in 0..bytes.len() {
         match read(&bytes[..cut]) {
-            Preface::Unclear | Preface::Begun => {}
+            Preface::Ambiguous | Preface::Incomplete => {}
             early => return assert_eq!(early, whole),
         }
     }

@@ -11,18 +11,18 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(payload(bytes, bytes.len().max(1)), payload(bytes, size));
     let mut flight = ServerFlight::new([7; 32]);
     for piece in bytes.chunks(size) {
-        if flight.take(piece).is_err() {
+        if flight.push(piece).is_err() {
             return;
         }
     }
-    let _ = (flight.choice(), flight.may_end(), flight.len());
+    let _ = (flight.choice(), flight.may_be_complete(), flight.total_len());
 });
 
 fn payload(bytes: &[u8], size: usize) -> Result<Vec<u8>, RecordFault> {
     let (mut deframer, mut all) = (Deframer::new(), Vec::new());
     for piece in bytes.chunks(size) {
         let mut piece = piece.to_vec();
-        let kept = deframer.compact(&mut piece)?;
+        let kept = deframer.deframe(&mut piece)?;
         all.extend_from_slice(&piece[..kept]);
     }
     Ok(all)

@@ -9,9 +9,9 @@ fuzz_target!(|bytes: &[u8]| {
     let user = (form & 1 == 1).then(|| (b"user".to_vec(), b"password".to_vec()));
     let (mut talk, _) = Negotiation::new(Destination::Name("example.org".to_owned(), 443), user);
     let mut said = Vec::new();
-    while talk.want() > 0 && !bytes.is_empty() {
-        let (now, later) = bytes.split_at(talk.want().min(bytes.len()));
-        if talk.take(now, &mut said).is_err() {
+    while talk.bytes_needed() > 0 && !bytes.is_empty() {
+        let (now, later) = bytes.split_at(talk.bytes_needed().min(bytes.len()));
+        if talk.push(now, &mut said).is_err() {
             return;
         }
         bytes = later;

@@ -18,5 +18,5 @@ fuzz_target!(|text: &str| {
     }
     let _ = (units::duration(text), units::bytes(text));
     let _ = (urls::name_server(text), urls::proxy(text), urls::list_source(text));
-    let _ = (addresses::endpoint(text), addresses::network(text), addresses::host(text));
+    let _ = (addresses::http_bind(text), addresses::network(text), addresses::host(text));
 });

@@ -1,4 +1,4 @@
-"""procd, as far as a service can tell: runs what a message asks for, and tells it of changes."""
+"""A model of procd: runs the command of a `set` message and signals file changes."""
 
 import resource
 import signal
@@ -12,27 +12,27 @@ SIGNALS = {"HUP": signal.SIGHUP}
 
 
 class Procd:
-    """The one instance of the one service."""
+    """One service with one instance."""
 
     def __init__(self, router: Router) -> None:
         self.router = router
         self.process: subprocess.Popen | None = None
-        self.sums: dict[str, str] = {}
+        self.hashes: dict[str, str] = {}
         self.log = router.root / "tmp/service.log"
 
-    def obey(self) -> None:
-        """Does what the last message to procd asks for."""
+    def update(self) -> None:
+        """Applies the last message to procd."""
         params = self.params()
         if "command" not in params:
             self.stop()
             return
-        files = {path: self.router.sha256(inside(path)) for path in params["file"]}
+        files = {path: self.router.sha256(relative(path)) for path in params["file"]}
         if self.process is None:
             self.start(params)
-        elif files != self.sums:
-            # With a signal for it, any change is told and nothing is started anew.
+        elif files != self.hashes:
+            # With a reload signal, procd does not restart the instance.
             self.process.send_signal(SIGNALS[params["reload_signal"][0]])
-        self.sums = files
+        self.hashes = files
 
     def params(self) -> dict[str, list[str]]:
         message = self.router.messages()[-1]
@@ -40,9 +40,9 @@ class Procd:
 
     def start(self, params: dict[str, list[str]]) -> None:
         limits = dict(word.split("=") for word in params["limits"])
-        # No more than this machine allows.
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        soft, hard = (min(int(number), most) for number in limits["nofile"].split())
+        # Limited to the hard limit of the test process.
+        _, maximum = resource.getrlimit(resource.RLIMIT_NOFILE)
+        soft, hard = (min(int(number), maximum) for number in limits["nofile"].split())
 
         def limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
@@ -68,23 +68,23 @@ class Procd:
         self.process = None
 
     def status(self, field: str) -> list[str]:
-        """A line of proc(5)'s status of the program."""
+        """A field of /proc/PID/status of the process."""
         for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
             if line.startswith(field + ":"):
                 return line.split()[1:]
         raise KeyError(field)
 
     def wait_for(self, condition) -> None:
-        """Until it holds; the program must not end meanwhile. Bounded, but never timed."""
+        """Polls until the condition is true; fails if the process exits or after 1500 polls."""
         for _ in range(1500):
             if condition():
                 return
             if self.process.poll() is not None:
                 break
             time.sleep(0.02)
-        raise AssertionError(f"never came: {self.log.read_text()}")
+        raise AssertionError(f"condition not reached: {self.log.read_text()}")
 
 
-def inside(path: str) -> str:
-    """A path of the router, below its root; /var is a link to /tmp."""
+def relative(path: str) -> str:
+    """A path of the router relative to its root; /var is a link to /tmp."""
     return path.removeprefix("/").replace("var/", "tmp/", 1)

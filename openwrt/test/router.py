@@ -1,4 +1,4 @@
-"""A folder that acts like a router: busybox, stand-ins for OpenWrt's scripts, and chroot(2)."""
+"""A chroot that models a router: busybox, and stubs for OpenWrt's scripts."""
 
 import hashlib
 import os
@@ -16,15 +16,15 @@ MTBOX = 5443  # user and group, by number
 
 
 def missing() -> str:
-    """What keeps the tests from having a router; nothing if it is all there."""
+    """A requirement of the chroot that is missing; empty if all are met."""
     if os.geteuid() != 0:
         return "chroot needs root"
-    return "" if shutil.which("busybox") else "busybox is not here"
+    return "" if shutil.which("busybox") else "busybox is not installed"
 
 
 @unittest.skipIf(missing(), missing())
 class RouterTest(unittest.TestCase):
-    """A test with a router of its own."""
+    """A test with its own router."""
 
     def setUp(self) -> None:
         self.router = Router(Path(self.enterContext(tempfile.TemporaryDirectory())))
@@ -43,9 +43,9 @@ class Router:
         (root / "etc/resolv.conf").symlink_to("/tmp/resolv.conf")
         self.add_device()
         self.add_busybox()
-        for file in HERE.glob("stand-in/*/**/*"):
+        for file in HERE.glob("stubs/*/**/*"):
             if file.is_file():
-                self.copy(file, str(file.relative_to(HERE / "stand-in")))
+                self.copy(file, str(file.relative_to(HERE / "stubs")))
 
     def add_device(self) -> None:
         os.mknod(self.root / "dev/null", 0o020666, os.makedev(1, 3))
@@ -62,7 +62,7 @@ class Router:
                 (self.root / "bin" / applet).symlink_to("busybox")
 
     def add_user(self) -> None:
-        """What the installation of the package does."""
+        """Adds the service user, as the installation of the package does."""
         for file, fields in (("etc/passwd", f"{MTBOX}:{MTBOX}:::"), ("etc/group", f"{MTBOX}:")):
             self.write(file, self.read(file) + f"mtbox:x:{fields}\n")
 
@@ -71,16 +71,16 @@ class Router:
         shutil.copy(source, self.root / to)
 
     def read(self, path: str) -> str:
-        """A file, or nothing if it is not there."""
+        """The content of a file; empty if it does not exist."""
         file = self.root / path
         return file.read_text() if file.exists() else ""
 
     def write(self, path: str, text: str) -> None:
-        self.forget(path)  # never write through a link
+        self.delete(path)  # never write through a link
         (self.root / path).parent.mkdir(parents=True, exist_ok=True)
         (self.root / path).write_text(text)
 
-    def forget(self, *paths: str) -> None:
+    def delete(self, *paths: str) -> None:
         for path in paths:
             (self.root / path).unlink(missing_ok=True)
 
@@ -88,7 +88,7 @@ class Router:
         return ["chroot", str(self.root), *words]
 
     def run(self, *words: str, check: bool = True, **environment: str):
-        """Runs a program inside; a failure fails the test."""
+        """Runs a program in the chroot; with `check`, a non-zero exit code fails the test."""
         done = subprocess.run(
             self.command(*words),
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **environment},
@@ -97,14 +97,14 @@ class Router:
             timeout=60,
         )
         if check and done.returncode != 0:
-            raise AssertionError(f"{words} left with {done.returncode}: {done.stderr}")
+            raise AssertionError(f"{words}: exit code {done.returncode}: {done.stderr}")
         return done
 
     def service(self, *words: str, check: bool = True, **environment: str):
         return self.run("/etc/init.d/mtbox", *words, check=check, **environment)
 
     def messages(self) -> list[list[list[str]]]:
-        """What procd was told so far: messages of calls of words."""
+        """All messages to procd: a message is a list of calls, a call a list of words."""
         found, message = [], []
         for line in self.read("tmp/procd").splitlines():
             if line == "set":
@@ -119,6 +119,6 @@ class Router:
 
 
 def libraries(program: Path) -> list[str]:
-    """What a program is linked with; nothing if it is static."""
-    said = subprocess.run(["ldd", program], capture_output=True, text=True).stdout
-    return [word for word in said.split() if word.startswith("/")]
+    """The shared libraries of a program; empty if it is static."""
+    output = subprocess.run(["ldd", program], capture_output=True, text=True).stdout
+    return [word for word in output.split() if word.startswith("/")]

@@ -1,4 +1,4 @@
-"""Runs the tests of this folder and ends with a line that counts them."""
+"""Runs the tests of this directory and prints a summary line."""
 
 import sys
 import unittest
@@ -12,9 +12,9 @@ names = sys.argv[1:] or sorted(file.stem for file in HERE.glob("test_*.py"))
 suite = unittest.defaultTestLoader.loadTestsFromNames(names)
 result = unittest.TextTestRunner(stream=sys.stdout).run(suite)
 
-bad = len(result.failures) + len(result.errors)
-over = len(result.skipped)
-for reason, times in Counter(reason for _, reason in result.skipped).items():
-    print(f"passed over: {times} because: {reason}")
-print(f"openwrt: {result.testsRun - bad - over} passed, {bad} failed")
-sys.exit(bad != 0)
+failed = len(result.failures) + len(result.errors)
+skipped = len(result.skipped)
+for reason, count in Counter(reason for _, reason in result.skipped).items():
+    print(f"skipped: {count} ({reason})")
+print(f"openwrt: {result.testsRun - failed - skipped} passed, {failed} failed")
+sys.exit(failed != 0)

@@ -1,4 +1,4 @@
-"""The script in uci-defaults: which port a fresh config gets."""
+"""The uci-defaults script selects the port of a default config."""
 
 from router import FILES, MTBOX, RouterTest
 
@@ -29,37 +29,37 @@ class Defaults(RouterTest):
         self.assertIn(old, text)
         self.router.write("etc/config/mtbox", text.replace(old, new))
 
-    def test_a_free_port_stays_and_nothing_is_written(self):
+    def test_a_free_port_is_kept_and_nothing_is_written(self):
         self.router.write("proc/net/tcp", CONNECTED)
         self.assertEqual(self.port(), "443")
         self.assertEqual(self.router.read("etc/config/mtbox"), (FILES / "mtbox.config").read_text())
         self.assertEqual(self.router.read("tmp/commits"), "")
 
-    def test_a_taken_port_makes_way_once(self):
+    def test_a_port_in_use_is_replaced_once(self):
         self.router.write("proc/net/tcp6", LISTENING)
         self.assertEqual(self.port(), "8443")
         self.assertEqual(self.port(), "8443")
         self.assertEqual(self.router.read("tmp/commits"), "mtbox\n")
-        self.assertIn("port 443 is taken", self.router.read("tmp/log"))
+        self.assertIn("port 443 is in use", self.router.read("tmp/log"))
 
-    def test_the_rest_of_the_config_survives(self):
+    def test_the_other_options_are_kept(self):
         self.router.write("proc/net/tcp", LISTENING)
         self.port()
         text = self.router.read("etc/config/mtbox")
         for line in ("option host 'www.google.com'", "option open_port '1'", "config user 'me'"):
             self.assertIn(line, text)
 
-    def test_the_web_server_of_a_firmware_that_starts_for_the_first_time_counts(self):
+    def test_port_443_is_reserved_for_a_web_server_that_has_not_started(self):
         self.router.write("etc/config/uhttpd", UHTTPD)
         self.assertEqual(self.port(), "8443")
 
-    def test_a_web_server_that_runs_without_tls_does_not(self):
+    def test_a_running_web_server_without_tls_reserves_nothing(self):
         self.router.write("etc/config/uhttpd", UHTTPD)
         self.router.write("bin/pidof", "#!/bin/sh\necho 1\n")
         (self.router.root / "bin/pidof").chmod(0o755)
         self.assertEqual(self.port(), "443")
 
-    def test_the_choice_of_an_owner_stays(self):
+    def test_a_changed_config_is_kept(self):
         self.router.write("proc/net/tcp", LISTENING)
         for old, new in [
             ("option enabled '0'", "option enabled '1'"),
@@ -72,7 +72,7 @@ class Defaults(RouterTest):
             self.port()
             self.assertEqual(self.router.read("etc/config/mtbox"), before, new)
 
-    def test_the_folder_for_totals_belongs_to_the_service(self):
+    def test_the_state_directory_belongs_to_the_service(self):
         self.port()
         folder = (self.router.root / "etc/mtbox").stat()
         self.assertEqual((folder.st_uid, folder.st_gid), (MTBOX, MTBOX))

@@ -1,4 +1,4 @@
-"""The init script under busybox ash, with a stand-in for the program."""
+"""The init script under busybox ash, with a stub for mtbox."""
 
 import stat
 
@@ -11,7 +11,7 @@ class InitTest(RouterTest):
     def setUp(self) -> None:
         super().setUp()
         self.router.copy(FILES / "mtbox.init", "etc/init.d/mtbox")
-        self.router.copy(HERE / "stand-in/mtbox", "usr/bin/mtbox")
+        self.router.copy(HERE / "stubs/mtbox", "usr/bin/mtbox")
         self.router.copy(FILES / "mtbox.capabilities.json", "etc/capabilities/mtbox.json")
         (self.router.root / "etc/init.d/mtbox").chmod(0o755)
         self.router.add_user()
@@ -23,7 +23,7 @@ class InitTest(RouterTest):
         self.router.write("etc/config/mtbox", text)
 
     def calls(self, name: str) -> list[list[str]]:
-        """The words of each call of that name in the last message to procd."""
+        """The arguments of each call of `name` in the last message to procd."""
         return [call[1:] for call in self.router.messages()[-1] if call[0] == name]
 
     def param(self, name: str) -> list[str]:
@@ -44,7 +44,7 @@ class InitTest(RouterTest):
 
 
 class Start(InitTest):
-    def test_disabled_tells_procd_of_no_program_and_touches_nothing(self):
+    def test_a_disabled_service_has_no_instance_and_changes_nothing(self):
         self.configure(enabled=0)
         before = self.router.read("etc/config/mtbox")
         self.router.service("start")
@@ -53,7 +53,7 @@ class Start(InitTest):
         self.assertEqual(self.router.read("etc/config/mtbox"), before)
         self.assertFalse((self.router.root / "tmp/etc").exists())
 
-    def test_enabled_asks_for_one_program_that_is_never_given_up(self):
+    def test_an_enabled_service_has_one_instance_with_unlimited_respawn(self):
         self.router.service("start")
         self.assertEqual(len(self.calls("procd_open_instance")), 1)
         self.assertEqual(
@@ -66,7 +66,7 @@ class Start(InitTest):
         self.assertEqual(self.param("stdout") + self.param("stderr"), ["1", "1"])
         self.assertEqual(self.calls("procd_add_reload_trigger"), [["mtbox"]])
 
-    def test_config_is_made_first_and_only_the_service_reads_it(self):
+    def test_the_config_is_made_first_and_is_private_to_the_service(self):
         self.router.service("start")
         self.assertEqual(
             self.router.read("tmp/calls"), f"uci --package mtbox --output {TOML}\n"
@@ -75,17 +75,17 @@ class Start(InitTest):
         self.assertEqual(self.owner("tmp/etc/mtbox/mtbox.toml"), (0, MTBOX, 0o640))
         self.assertEqual(self.owner("tmp/run/mtbox"), (MTBOX, MTBOX, 0o755))
 
-    def test_bad_config_is_said_and_nothing_is_started(self):
+    def test_an_invalid_config_is_reported_and_nothing_is_started(self):
         self.configure(user="option mistake '1'")
         done = self.router.service("start", check=False)
-        said = "user 'me', option mistake: no such option"
-        self.assertIn(f"daemon.err mtbox: /etc/config/mtbox: {said}", self.router.read("tmp/log"))
-        self.assertIn(said, done.stderr)
+        error = "user 'me', option mistake: no such option"
+        self.assertIn(f"daemon.err mtbox: /etc/config/mtbox: {error}", self.router.read("tmp/log"))
+        self.assertIn(error, done.stderr)
         self.assertEqual(self.router.messages(), [[["procd_add_reload_trigger", "mtbox"]]])
 
 
 class Reload(InitTest):
-    def test_a_good_change_is_announced_with_the_same_command(self):
+    def test_a_valid_change_keeps_the_command(self):
         self.router.service("start")
         before = self.param("command")
         self.configure("option port '8443'")
@@ -94,7 +94,7 @@ class Reload(InitTest):
         self.assertEqual(self.param("command"), before)
         self.assertIn("8443", self.router.read("tmp/etc/mtbox/mtbox.toml"))
 
-    def test_a_bad_change_leaves_procd_and_the_config_alone(self):
+    def test_an_invalid_change_keeps_the_instance_and_the_config(self):
         self.router.service("start")
         before = self.router.read("tmp/etc/mtbox/mtbox.toml")
         self.configure(user="option mistake '1'")
@@ -104,13 +104,13 @@ class Reload(InitTest):
         self.assertEqual(self.router.read("tmp/etc/mtbox/mtbox.toml"), before)
         self.assertIn("option mistake", self.router.read("tmp/log"))
 
-    def test_disabling_takes_the_program_away(self):
+    def test_disabling_removes_the_instance(self):
         self.router.service("start")
         self.configure(enabled=0)
         self.router.service("reload")
         self.assertEqual(self.calls("procd_open_instance"), [])
 
-    def test_mending_a_config_that_was_bad_at_the_start_starts(self):
+    def test_reload_starts_a_service_after_its_config_is_fixed(self):
         self.configure(user="option mistake '1'")
         self.router.service("start", check=False)
         self.configure()
@@ -129,7 +129,7 @@ class Jail(InitTest):
         self.assertEqual(bool(self.calls("procd_add_jail")), jailed)
         self.assertEqual("--user" in self.param("command"), not jailed)
 
-    def test_ujail_gets_user_rights_and_folders(self):
+    def test_a_jail_has_user_capabilities_and_directories(self):
         (self.router.root / "etc/mtbox").mkdir()
         self.assert_jailed(True)
         self.assertEqual(self.param("command"), ["/usr/bin/mtbox", "run", TOML])
@@ -144,23 +144,23 @@ class Jail(InitTest):
             self.calls("procd_add_jail_mount_rw"), [["/var/run/mtbox"], ["/etc/mtbox"]]
         )
 
-    def test_no_jail_with_name_servers_that_are_replaced_behind_its_back(self):
-        self.router.forget("tmp/resolv.conf")
+    def test_no_jail_with_a_resolv_conf_that_is_replaced(self):
+        self.router.delete("tmp/resolv.conf")
         self.router.write("tmp/resolv.conf.d/resolv.conf.auto", "")
         (self.router.root / "tmp/resolv.conf").symlink_to("/tmp/resolv.conf.d/resolv.conf.auto")
         self.assert_jailed(False)
 
-    def test_no_jail_where_more_rights_are_needed(self):
+    def test_no_jail_if_more_capabilities_are_needed(self):
         self.configure("option network_mark '1'")
         self.assert_jailed(False)
 
-    def test_no_jail_without_the_list_of_rights(self):
-        self.router.forget("etc/capabilities/mtbox.json")
+    def test_no_jail_without_the_capabilities_file(self):
+        self.router.delete("etc/capabilities/mtbox.json")
         self.assert_jailed(False)
 
 
 class Secrets(InitTest):
-    def test_a_user_without_one_gets_one_and_keeps_it(self):
+    def test_a_user_without_a_secret_gets_one_and_keeps_it(self):
         self.configure(user="option host 'site.example'")
         self.router.service("start")
         first = self.secrets()
@@ -172,29 +172,29 @@ class Secrets(InitTest):
         self.assertEqual(self.secrets(), first)
         self.assertEqual(self.router.read("tmp/commits"), "mtbox\n")
 
-    def test_the_site_is_that_of_main_or_the_usual_one(self):
+    def test_the_host_is_that_of_main_or_the_default(self):
         self.configure("option host 'main.example'", user="")
         self.router.service("start")
         self.assertIn("generate-secret --hex main.example\n", self.router.read("tmp/calls"))
-        self.router.forget("tmp/calls")
+        self.router.delete("tmp/calls")
         self.configure(user="")
         self.router.service("start")
         self.assertIn("generate-secret --hex www.google.com\n", self.router.read("tmp/calls"))
 
-    def test_several_new_users_cost_one_write(self):
+    def test_several_new_users_need_one_commit(self):
         self.configure(user="\n\nconfig user 'two'\n\nconfig user 'three'\n\toption secret 'ee33'")
         self.router.service("start")
         self.assertEqual(len(self.secrets()), 3)
         self.assertIn("ee33", self.secrets())
         self.assertEqual(self.router.read("tmp/commits"), "mtbox\n")
 
-    def test_a_bad_site_is_said_and_costs_only_its_user(self):
+    def test_an_invalid_host_is_reported_and_affects_only_its_user(self):
         self.configure(user="option host 'nonsense'\n\nconfig user 'two'")
         self.router.service("start")
         self.assertEqual(len(self.secrets()), 1)
         self.assertIn("user 'me', option host: not a host", self.router.read("tmp/log"))
 
-    def test_a_service_that_is_off_makes_none(self):
+    def test_a_disabled_service_makes_no_secrets(self):
         self.configure(user="", enabled=0)
         self.router.service("start")
         self.assertEqual(self.secrets(), [])
@@ -211,37 +211,37 @@ class Firewall(InitTest):
             ("rule", "wan", "tcp", "ACCEPT"),
         )
 
-    def test_the_usual_port_without_any_option(self):
+    def test_the_default_port_is_opened(self):
         self.router.service("start")
         self.assertEqual(self.ports(), ["443"])
 
-    def test_it_stays_closed_on_demand(self):
+    def test_the_port_stays_closed_without_open_port(self):
         self.configure("option open_port '0'")
         self.router.service("start")
         self.assertEqual(self.calls("json_add_array"), [])
         self.assertEqual(self.calls("procd_open_data"), [])
 
-    def test_every_public_address_of_a_list_once(self):
-        listed = ["0.0.0.0:443", "[::]:8443", "192.0.2.1:443", "127.0.0.1:9000", "[::1]:9001"]
-        self.configure("option port '1'", *(f"list bind_to '{address}'" for address in listed))
+    def test_each_port_of_a_public_address_is_opened_once(self):
+        addresses = ["0.0.0.0:443", "[::]:8443", "192.0.2.1:443", "127.0.0.1:9000", "[::1]:9001"]
+        self.configure("option port '1'", *(f"list bind_to '{address}'" for address in addresses))
         self.router.service("start")
         self.assertEqual(self.ports(), ["443", "8443"])
 
-    def test_the_firewall_is_told_when_the_ports_change_and_only_then(self):
-        def told():
+    def test_the_firewall_is_notified_only_when_the_ports_change(self):
+        def notifications():
             return self.router.read("tmp/procd").count("procd_set_config_changed\tfirewall")
 
         self.router.service("start")
-        self.assertEqual(told(), 1)
+        self.assertEqual(notifications(), 1)
         self.router.service("reload")
-        self.assertEqual(told(), 1)
+        self.assertEqual(notifications(), 1)
         self.configure("option port '8443'")
         self.router.service("reload")
-        self.assertEqual(told(), 2)
+        self.assertEqual(notifications(), 2)
         self.router.service("stop")
-        self.assertEqual(told(), 3)
+        self.assertEqual(notifications(), 3)
 
-    def test_a_disabled_service_does_not_wake_the_firewall(self):
+    def test_a_disabled_service_does_not_notify_the_firewall(self):
         self.configure(enabled=0)
         self.router.service("start")
         self.assertNotIn("firewall", self.router.read("tmp/procd"))
@@ -255,7 +255,7 @@ class Commands(InitTest):
         self.assertEqual(len(self.secrets()), 1)
         self.assertEqual(self.router.messages(), [])
 
-    def test_flags_reach_the_program(self):
+    def test_flags_are_passed_to_mtbox(self):
         self.router.service("links", "--qr", "--user", "me")
         self.router.service("links", "--port", "443")
         self.router.service("stats", "--json")
@@ -271,7 +271,7 @@ class Commands(InitTest):
         ]:
             self.assertIn(expected, calls)
 
-    def test_looking_at_numbers_changes_nothing(self):
+    def test_stats_changes_nothing(self):
         self.router.service("start")
         before = self.router.sha256("tmp/etc/mtbox/mtbox.toml")
         self.configure("option port '8443'", user="")
@@ -279,13 +279,13 @@ class Commands(InitTest):
         self.assertEqual(self.router.sha256("tmp/etc/mtbox/mtbox.toml"), before)
         self.assertEqual(self.secrets(), [])
 
-    def test_links_of_a_config_with_a_mistake_are_those_of_before(self):
+    def test_links_with_an_invalid_config_use_the_previous_one(self):
         self.router.service("start")
         self.configure(user="option mistake '1'")
         self.router.service("links")
         self.assertIn(f"access {TOML} --plain\n", self.router.read("tmp/calls"))
 
-    def test_check_leaves_the_running_config_alone(self):
+    def test_check_does_not_change_the_running_config(self):
         self.router.service("start")
         before = self.router.sha256("tmp/etc/mtbox/mtbox.toml")
         self.configure("option port '8443'")

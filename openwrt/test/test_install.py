@@ -1,5 +1,4 @@
-"""Installing, upgrading, removing: the packages with a stand-in for the program, on a folder that
-acts like a router."""
+"""Installs, upgrades and removes packages that contain a stub for mtbox, in a model of a router."""
 
 import functools
 import subprocess
@@ -7,7 +6,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-import built
+import builder
 from managers import Apk, Manager, Opkg, kept_by_sysupgrade
 from router import FILES, HERE, MTBOX, Router, RouterTest
 
@@ -16,26 +15,26 @@ TARGET = "x86_64-unknown-linux-musl"
 
 
 def setUpModule() -> None:
-    """Two versions of both flavours; the newer one comes with another default config."""
+    """Builds two versions of both flavours."""
     folder = Path(unittest.enterModuleContext(tempfile.TemporaryDirectory()))
-    program = (HERE / "stand-in/mtbox").read_bytes()
+    program = (HERE / "stubs/mtbox").read_bytes()
     for version in (OLD, NEW):
         for flavour in ("full", "mini"):
             data = program + f"# {version}\n".encode()
-            built.put_program(folder / version, TARGET, flavour, data)
-        built.build(folder / version, folder / version / "out", version)
+            builder.put_program(folder / version, TARGET, flavour, data)
+        builder.build(folder / version, folder / version / "out", version)
     InstallTest.packages = folder
 
 
 @functools.cache
 def release_with_another_default() -> Path:
-    """Packages with one option more in their default config."""
+    """Packages with one more option in the default config."""
     source = InstallTest.packages / "source"
-    built.copy_source(source)
+    builder.copy_source(source)
     with (source / "openwrt/mtbox/files/mtbox.config").open("a") as config:
         config.write("\toption new_option '1'\n")
     program = InstallTest.packages / NEW
-    return built.build(program, InstallTest.packages / "changed", "9.9.9-r1", source)
+    return builder.build(program, InstallTest.packages / "changed", "9.9.9-r1", source)
 
 
 class InstallTest(RouterTest):
@@ -53,26 +52,26 @@ class InstallTest(RouterTest):
         return self.router.read("etc/config/mtbox")
 
     def enable(self) -> None:
-        """What an owner does first: switch it on, on another port, for one more person."""
+        """Enables the service, changes the port and adds a user."""
         text = self.config().replace("enabled '0'", "enabled '1'").replace("'443'", "'8443'")
         self.router.write("etc/config/mtbox", text + "\nconfig user 'anna'\n")
         self.router.service("start")
         self.assertEqual(self.config().count("option secret"), 2)
 
     def starts(self) -> int:
-        """How often procd was asked to run the program."""
+        """How many messages to procd have an instance."""
         messages = self.router.messages()
         return sum(["procd_open_instance"] in message for message in messages)
 
 
-class Steps:
-    """The same for both managers."""
+class InstallCases:
+    """Tests for both package managers."""
 
     def setUp(self) -> None:
         super().setUp()
         self.manager = self.kind(self.router)
 
-    def test_a_fresh_one_is_there_but_off(self):
+    def test_a_new_installation_is_disabled(self):
         self.manager.install(self.file(NEW))
         self.assertEqual(self.config(), (FILES / "mtbox.config").read_text())
         self.assertIn(f"mtbox:x:{MTBOX}:{MTBOX}:", self.router.read("etc/passwd"))
@@ -82,7 +81,7 @@ class Steps:
         self.assertEqual(self.starts(), 0)
         self.assertEqual(self.router.read("tmp/calls"), "")
 
-    def test_an_upgrade_keeps_people_secrets_and_settings(self):
+    def test_an_upgrade_keeps_users_secrets_and_settings(self):
         self.manager.install(self.file(OLD))
         self.enable()
         before = self.config()
@@ -91,22 +90,22 @@ class Steps:
         self.assertIn(NEW, self.router.read("usr/bin/mtbox"))
         self.assertTrue((self.router.root / "etc/rc.d/S95mtbox").is_symlink())
 
-    def test_after_an_upgrade_the_new_program_runs(self):
+    def test_an_upgrade_restarts_the_service(self):
         self.manager.install(self.file(OLD))
         self.enable()
-        self.router.forget("tmp/procd")
+        self.router.delete("tmp/procd")
         self.manager.install(self.file(NEW))
         lines = self.router.read("tmp/procd").splitlines()
         self.assertIn("kill", lines)
         self.assertIn("procd_open_instance", lines[len(lines) - lines[::-1].index("kill") :])
 
-    def test_an_upgrade_of_one_that_is_off_leaves_it_off(self):
+    def test_an_upgrade_of_a_disabled_service_keeps_it_disabled(self):
         self.manager.install(self.file(OLD))
         self.manager.install(self.file(NEW))
         self.assertEqual(self.starts(), 0)
         self.assertEqual(self.config().count("option secret"), 0)
 
-    def test_a_new_default_does_not_replace_what_the_owner_wrote(self):
+    def test_a_new_default_config_does_not_replace_a_changed_one(self):
         self.manager.install(self.file(OLD))
         self.enable()
         before = self.config()
@@ -116,7 +115,7 @@ class Steps:
         beside = self.router.read("etc/config/mtbox" + self.manager.new_suffix)
         self.assertIn("new_option", beside)
 
-    def test_removing_stops_it_and_leaves_what_the_owner_wrote(self):
+    def test_removal_stops_the_service_and_keeps_a_changed_config(self):
         self.manager.install(self.file(NEW))
         self.enable()
         before = self.config()
@@ -127,7 +126,7 @@ class Steps:
         for path in ("usr/bin/mtbox", "etc/init.d/mtbox", "etc/capabilities/mtbox.json"):
             self.assertFalse((self.router.root / path).exists(), path)
 
-    def test_the_other_flavour_takes_over_people_and_secrets(self):
+    def test_the_other_flavour_keeps_users_and_secrets(self):
         self.manager.install(self.file(NEW))
         self.enable()
         before = self.config()
@@ -136,16 +135,16 @@ class Steps:
         self.assertEqual(self.config(), before)
         self.assertEqual(self.starts(), 2)
 
-    def test_a_new_firmware_keeps_all_that_must_survive(self):
+    def test_sysupgrade_keeps_config_and_state(self):
         self.manager.install(self.file(NEW))
         self.enable()
         self.router.write("etc/mtbox/state", "totals")
         self.router.write("etc/mtbox/lists/deny.netset", "192.0.2.0/24")
         kept = kept_by_sysupgrade(self.manager)
-        wanted = {"etc/config/mtbox", "etc/mtbox/state", "etc/mtbox/lists/deny.netset"}
-        self.assertEqual(kept, wanted)
+        expected = {"etc/config/mtbox", "etc/mtbox/state", "etc/mtbox/lists/deny.netset"}
+        self.assertEqual(kept, expected)
 
-        # The firmware brings the files back; then the owner installs the package again.
+        # The new firmware restores the files; then the package is installed again.
         flashed = Router(Path(self.enterContext(tempfile.TemporaryDirectory())))
         for path in kept:
             self.assertTrue((self.router.root / path).is_file())
@@ -160,16 +159,16 @@ class Steps:
         )
 
 
-class WithOpkg(Steps, InstallTest):
+class WithOpkg(InstallCases, InstallTest):
     kind, folder = Opkg, "ipk"
 
-    def test_the_flavours_exclude_each_other(self):
+    def test_the_flavours_conflict(self):
         self.manager.install(self.file(NEW))
         with self.assertRaises(FileExistsError):
             self.manager.install(self.file(NEW, "full"))
 
-    def test_in_an_image_that_is_being_built_nothing_runs(self):
-        """The image builder runs the scripts on its own machine, with a folder for the router."""
+    def test_the_image_builder_starts_no_service(self):
+        """The image builder runs the scripts on its host, with IPKG_INSTROOT as the root."""
         Opkg.script, script = lambda *_: None, Opkg.script
         try:
             self.manager.install(self.file(NEW))
@@ -188,5 +187,5 @@ class WithOpkg(Steps, InstallTest):
         self.assertEqual(self.router.read("tmp/procd"), "")
 
 
-class WithApk(Steps, InstallTest):
+class WithApk(InstallCases, InstallTest):
     kind, folder = Apk, "apk"

@@ -1,11 +1,11 @@
-"""The package of LuCI's pages, and its catalogue of translations."""
+"""The package luci-app-mtbox and its translation catalogue."""
 
 import struct
 import tempfile
 import unittest
 from pathlib import Path
 
-import built
+import builder
 import po2lmo
 from formats import apk, ipk
 from router import OPENWRT
@@ -34,52 +34,52 @@ msgstr ""
 
 
 def look_up(catalogue: bytes, text: str) -> str | None:
-    """As LuCI does: the table is at the end, sorted by hash."""
+    """Searches the table at the end, sorted by hash, as LuCI does."""
     (table,) = struct.unpack(">I", catalogue[-4:])
     rows = list(struct.iter_unpack(">IIII", catalogue[table:-4]))
     if rows != sorted(rows):
-        raise ValueError("LuCI searches by halves")
+        raise ValueError("the table is not sorted for binary search")
     for key, _, place, length in rows:
         if key == po2lmo.text_hash(text.encode()):
             if place % 4 or place + length > table:
-                raise ValueError("a text in the wrong place")
+                raise ValueError("invalid text offset")
             return catalogue[place : place + length].decode()
     return None
 
 
 class Catalogue(unittest.TestCase):
-    def test_texts_are_found_and_those_without_a_translation_are_not(self):
-        made = po2lmo.catalogue(po2lmo.translations(PO))
-        self.assertEqual(look_up(made, "Users"), "Пользователи")
-        self.assertEqual(look_up(made, 'Two lines "here"'), "Две\nстроки")
-        self.assertIsNone(look_up(made, "never"))
-        self.assertIsNone(look_up(made, ""))
+    def test_only_translated_texts_are_in_the_catalogue(self):
+        catalogue = po2lmo.catalogue(po2lmo.translations(PO))
+        self.assertEqual(look_up(catalogue, "Users"), "Пользователи")
+        self.assertEqual(look_up(catalogue, 'Two lines "here"'), "Две\nстроки")
+        self.assertIsNone(look_up(catalogue, "never"))
+        self.assertIsNone(look_up(catalogue, ""))
 
-    def test_every_length_of_the_last_piece_counts(self):
-        """The hash reads four bytes at a time, and the rest in ways of their own."""
+    def test_texts_of_any_length_are_found(self):
+        """The hash reads four bytes at a time and has a case for each length of the rest."""
         texts = {"abcdefgh"[:length]: str(length) for length in range(1, 9)}
-        made = po2lmo.catalogue(texts)
+        catalogue = po2lmo.catalogue(texts)
         for text, translated in texts.items():
-            self.assertEqual(look_up(made, text), translated)
+            self.assertEqual(look_up(catalogue, text), translated)
 
 
-@unittest.skipUnless(APP.is_dir(), f"no {APP}")
+@unittest.skipUnless(APP.is_dir(), f"{APP} does not exist")
 class Package(unittest.TestCase):
     @classmethod
     def setUpClass(cls) -> None:
         folder = Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
-        built.put_program(folder / "dist", "x86_64-unknown-linux-musl", "mini", b"program")
-        out = built.build(folder / "dist", folder / "out")
+        builder.put_program(folder / "dist", "x86_64-unknown-linux-musl", "mini", b"program")
+        out = builder.build(folder / "dist", folder / "out")
         cls.ipk = ipk.read(out / "ipk/all/luci-app-mtbox_1.2.3-r4_all.ipk")
         cls.apk = apk.read(out / "apk/noarch/luci-app-mtbox-1.2.3-r4.apk")
 
-    def test_it_fits_every_router_and_either_flavour(self):
+    def test_it_is_for_all_architectures_and_both_flavours(self):
         self.assertEqual(self.ipk.control["Architecture"], "all")
         self.assertEqual(self.apk.info["arch"], "noarch")
         self.assertEqual(self.ipk.control["Depends"], "luci-base, mtbox")
         self.assertEqual(self.apk.info["depends"], [("luci-base", ""), ("mtbox", "")])
 
-    def test_all_pages_and_the_backend_are_where_luci_looks(self):
+    def test_pages_and_backend_are_installed_where_luci_expects_them(self):
         for folder, to in (("htdocs", "www/"), ("root", "")):
             for file in (APP / folder).rglob("*"):
                 if file.is_file():
@@ -91,12 +91,12 @@ class Package(unittest.TestCase):
 
     def test_translations_are_compiled(self):
         po = (APP / "po/ru/mtbox.po").read_text()
-        made = self.ipk.data["usr/lib/lua/luci/i18n/mtbox.ru.lmo"]
+        catalogue = self.ipk.data["usr/lib/lua/luci/i18n/mtbox.ru.lmo"]
         texts = po2lmo.translations(po)
         self.assertGreater(len(texts), 10)
         for text, translated in texts.items():
-            self.assertEqual(look_up(made, text), translated)
+            self.assertEqual(look_up(catalogue, text), translated)
 
-    def test_rpcd_hears_of_the_new_rights(self):
+    def test_the_installation_reloads_rpcd(self):
         self.assertIn("rpcd reload", self.ipk.about_data["postinst-pkg"].decode())
         self.assertIn("rpcd reload", self.apk.scripts["post-install"])

@@ -1,5 +1,5 @@
-"""The real program, from the installed package, started by the installed init script: natively on
-x86_64, under qemu-user as MIPS."""
+"""Runs mtbox from the installed package with the installed init script: natively on x86_64, and
+under qemu-user as MIPS."""
 
 import json
 import platform
@@ -11,16 +11,16 @@ import threading
 import unittest
 from pathlib import Path
 
-import built
+import builder
 from managers import Apk, Opkg
 from procd import Procd
 from router import MTBOX, RouterTest
 
-SITE_SAYS = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+FRONT_RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
 
-class Site:
-    """Stands for the web site that strangers are sent to."""
+class Front:
+    """The front: a web site that unauthenticated clients are forwarded to."""
 
     def __init__(self) -> None:
         self.listener = socket.create_server(("127.0.0.1", 0))
@@ -39,7 +39,7 @@ class Site:
     def answer(client: socket.socket) -> None:
         with client:
             if client.recv(1000):
-                client.sendall(SITE_SAYS)
+                client.sendall(FRONT_RESPONSE)
 
 
 def free_port() -> int:
@@ -48,38 +48,38 @@ def free_port() -> int:
 
 
 class Service:
-    """The same on every machine; `target` and `emulator` differ."""
+    """Tests for all targets; `target` and `emulator` differ."""
 
     target: str
     emulator: str | None = None
     manager_kind = Opkg
 
     def setUp(self) -> None:
-        program = built.real_program(self.target, "mini")
+        program = builder.real_program(self.target, "mini")
         if not program.exists():
-            self.skipTest(f"no {program}; cross/build.sh makes it")
+            self.skipTest(f"no {program}: run cross/build.sh")
         super().setUp()
         self.environment = {}
         if self.emulator:
             self.emulate()
         folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
-        built.put_program(folder, self.target, "mini", program.read_bytes())
-        out = built.build(folder, folder / "out")
+        builder.put_program(folder, self.target, "mini", program.read_bytes())
+        out = builder.build(folder, folder / "out")
         kind = "ipk" if self.manager_kind is Opkg else "apk"
         (package,) = out.glob(f"{kind}/{self.architecture}/*.{kind}")
         self.manager_kind(self.router).install(package)
-        self.site = Site()
-        self.addCleanup(self.site.listener.close)
+        self.front = Front()
+        self.addCleanup(self.front.listener.close)
         self.port = free_port()
         self.configure()
         self.procd = Procd(self.router)
         self.addCleanup(self.procd.stop)
 
     def emulate(self) -> None:
-        """Puts the emulator into the router, and a program that runs ours under it."""
+        """Installs the emulator, and a script that runs mtbox under it."""
         emulator = shutil.which(self.emulator)
         if emulator is None:
-            self.skipTest(f"no {self.emulator}; the package qemu-user-static brings it")
+            self.skipTest(f"no {self.emulator}: install qemu-user-static")
         self.router.copy(Path(emulator), "test/qemu")
         self.router.write("test/mtbox", '#!/bin/sh\nexec /test/qemu /usr/bin/mtbox "$@"\n')
         (self.router.root / "test/mtbox").chmod(0o755)
@@ -91,7 +91,7 @@ class Service:
             f"list bind_to '127.0.0.1:{self.port}'",
             "option host 'site.example'",
             "option domain_fronting_host '127.0.0.1'",
-            f"option domain_fronting_port '{self.site.port}'",
+            f"option domain_fronting_port '{self.front.port}'",
             "option domain_fronting_scout '0'",
             "option network_public_ip_url ''",
             "option public_ipv4 '192.0.2.1'",
@@ -106,7 +106,7 @@ class Service:
     def start(self) -> None:
         self.service("start")
         self.assertIn("command", self.procd.params(), self.router.read("tmp/log"))
-        self.procd.obey()
+        self.procd.update()
         self.procd.wait_for(lambda: self.service("stats", check=False).returncode == 0)
 
     def stats(self) -> dict:
@@ -116,36 +116,36 @@ class Service:
         lines = self.router.read("etc/config/mtbox").splitlines()
         return [line.split("'")[1] for line in lines if "option secret" in line]
 
-    def test_it_answers_drops_its_rights_and_gives_strangers_the_site(self):
+    def test_it_drops_privileges_and_serves_the_front(self):
         self.start()
         self.assertEqual(set(self.stats()["users"]), {"me"})
         for identity in (self.procd.status("Uid"), self.procd.status("Gid")):
             self.assertEqual(set(identity), {str(MTBOX)})
-        with socket.create_connection(("127.0.0.1", self.port), 10) as stranger:
-            stranger.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        with socket.create_connection(("127.0.0.1", self.port), 10) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             answer = b""
-            while piece := stranger.recv(1000):
-                answer += piece
-        self.assertEqual(answer, SITE_SAYS)
+            while chunk := client.recv(1000):
+                answer += chunk
+        self.assertEqual(answer, FRONT_RESPONSE)
 
-    def test_a_person_is_added_while_it_runs(self):
+    def test_a_reload_adds_a_user(self):
         self.start()
-        mine = self.secrets()
+        before = self.secrets()
         text = self.router.read("etc/config/mtbox")
         self.router.write("etc/config/mtbox", text + "\nconfig user 'anna'\n")
         self.service("reload")
-        self.procd.obey()
+        self.procd.update()
         self.procd.wait_for(lambda: set(self.stats()["users"]) == {"me", "anna"})
         self.assertEqual(len(self.secrets()), 2)
-        self.assertEqual(self.secrets()[0], mine[0])
+        self.assertEqual(self.secrets()[0], before[0])
         self.assertIn("tg://", self.service("links", "--plain", "--user", "anna").stdout)
 
-    def test_a_mistake_changes_nothing_and_is_named(self):
+    def test_an_invalid_config_is_reported_and_changes_nothing(self):
         self.start()
         self.configure("option prefer_ip 'sideways'", users="config user 'other'\n")
         self.assertNotEqual(self.service("reload", check=False).returncode, 0)
         self.assertIn("option prefer_ip", self.router.read("tmp/log"))
-        self.assertEqual(len(self.router.messages()), 2)  # at the installation, at the start
+        self.assertEqual(len(self.router.messages()), 2)  # installation and start
         self.assertEqual(set(self.stats()["users"]), {"me"})
 
     def test_an_upgrade_keeps_the_link(self):
@@ -160,12 +160,12 @@ class Service:
         before = self.flash()
         self.stats()
         self.service("reload")
-        self.procd.obey()
+        self.procd.update()
         self.procd.stop()
         self.assertEqual(self.flash(), before)
 
     def flash(self) -> dict[str, tuple[float, int]]:
-        """Every file outside /tmp, which is RAM, with its time and size."""
+        """All files outside /tmp (RAM) with modification time and size."""
         root = self.router.root
         found = [path for path in root.rglob("*") if path.relative_to(root).parts[0] != "tmp"]
         return {

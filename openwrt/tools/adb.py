@@ -1,8 +1,8 @@
-"""Writes apk's binary format of version 3 (ADB): a block of values that refer to each other.
+"""Writes ADB, the binary format of apk 3: a block of values that refer to each other.
 
-A value is 32 bits: its kind in the upper four, the number itself or its place in the block below.
-Places are written once; whatever is equal shares one. An object is a list of values by the number
-of the field, an array the same by position.
+A value has 32 bits: the type in the upper four, and below a number or an offset in the block. Equal
+data is stored once and shares an offset. An object is a list of values indexed by field number, an
+array a list of values indexed by position.
 """
 
 import struct
@@ -10,32 +10,32 @@ import struct
 INT, INT_32, INT_64 = 1 << 28, 2 << 28, 3 << 28
 BLOB_8, BLOB_16, BLOB_32 = 8 << 28, 9 << 28, 10 << 28
 OBJECT = 14 << 28
-PLACE = (1 << 28) - 1
+OFFSET_MASK = (1 << 28) - 1
 
-# What follows the block with the values in the file.
+# Types of the blocks in a file.
 BLOCK_ADB, BLOCK_DATA = 0, 2
 
 
 class Writer:
-    """Grows a block from its leaves to its root."""
+    """Builds a block of values, leaves first."""
 
     def __init__(self) -> None:
-        self.bytes = bytearray(8)  # versions, then the root, see finish()
-        self.places: dict[tuple[bytes, int], int] = {}
+        self.bytes = bytearray(8)  # versions, then the root value; see finish()
+        self.offsets: dict[tuple[bytes, int], int] = {}
 
     def put(self, raw: bytes, align: int) -> int:
-        if (raw, align) not in self.places:
-            self.places[raw, align] = self.put_alone(raw, align)
-        return self.places[raw, align]
+        if (raw, align) not in self.offsets:
+            self.offsets[raw, align] = self.put_unshared(raw, align)
+        return self.offsets[raw, align]
 
-    def put_alone(self, raw: bytes, align: int) -> int:
+    def put_unshared(self, raw: bytes, align: int) -> int:
         self.bytes += bytes(-len(self.bytes) % align)
-        place = len(self.bytes)
+        offset = len(self.bytes)
         self.bytes += raw
-        return place
+        return offset
 
     def int(self, value: int) -> int:
-        if value <= PLACE:
+        if value <= OFFSET_MASK:
             return INT | value
         if value < 1 << 32:
             return INT_32 | self.put(struct.pack("<I", value), 4)
@@ -49,10 +49,10 @@ class Writer:
         return kind | self.put(struct.pack(size, len(raw)) + raw, align)
 
     def blank(self, length: int) -> tuple[int, int]:
-        """Zeros that are filled in later, shared with nobody; and the place of the first."""
+        """A blob of zeros to be filled in later, never shared, and its offset."""
         kind, size, align = self.blob_kind(length)
-        place = self.put_alone(struct.pack(size, length) + bytes(length), align)
-        return kind | place, place + struct.calcsize(size)
+        offset = self.put_unshared(struct.pack(size, length) + bytes(length), align)
+        return kind | offset, offset + struct.calcsize(size)
 
     @staticmethod
     def blob_kind(length: int) -> tuple[int, str, int]:
@@ -79,8 +79,8 @@ class Writer:
 
 
 def block(kind: int, payload: bytes) -> bytes:
-    """A block of the file: kind and length, then the content up to the next multiple of eight."""
+    """A block of a file: type and length, content, and padding to a multiple of eight bytes."""
     length = 4 + len(payload)
     if length >= 1 << 30:
-        raise ValueError("too big for a block")
+        raise ValueError("block too large")
     return struct.pack("<I", kind << 30 | length) + payload + bytes(-length % 8)

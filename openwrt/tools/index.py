@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Makes folders of .ipk files into feeds for opkg: `Packages` and `Packages.gz`, unsigned.
+"""Makes directories of .ipk files into opkg feeds: writes `Packages` and `Packages.gz`, unsigned.
 
-    index.py FOLDER...
+    index.py DIRECTORY...
 
-Sign with `usign -S -m Packages -s KEY`; routers get the other half of the key into /etc/opkg/keys.
+Sign with `usign -S -m Packages -s KEY` and install the public key in /etc/opkg/keys on the routers.
 """
 
 import gzip
@@ -20,7 +20,7 @@ def member(archive: bytes, name: str) -> bytes:
 
 
 def paragraph(file: Path) -> str:
-    """The control file, with what opkg has to know of the package as a file."""
+    """The control fields of a package, with name, size and hash of the file."""
     data = file.read_bytes()
     control = member(member(data, "./control.tar.gz"), "./control").decode()
     fields, description = control.split("Description: ", 1)

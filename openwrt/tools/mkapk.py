@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Makes packages for apk 3 (OpenWrt from 25.12 on), one for each architecture, unsigned.
+"""Makes unsigned packages for apk 3 (OpenWrt 25.12 and later), one per architecture.
 
-    mkapk.py DESCRIPTION ROOT FOLDER ARCHITECTURE...
+    mkapk.py DESCRIPTION ROOT OUTPUT ARCHITECTURE...
 
-writes FOLDER/ARCHITECTURE/NAME-VERSION.apk. See package.py for the first two; the architecture
-`all` is called noarch. The same input and SOURCE_DATE_EPOCH give the same bytes.
+Writes OUTPUT/ARCHITECTURE/NAME-VERSION.apk. See package.py for DESCRIPTION and ROOT. The
+architecture `all` becomes `noarch`. The output is reproducible for the same input and
+SOURCE_DATE_EPOCH.
 
-Sign with `apk adbsign`; without a signature `apk add --allow-untrusted` takes it.
+Sign with `apk adbsign`. `apk add --allow-untrusted` installs unsigned packages.
 """
 
 import hashlib
@@ -19,14 +20,14 @@ from pathlib import Path
 import adb
 import package
 
-# Numbers of the fields: apk's schema of a package's description.
+# Field numbers in apk's schema: package description,
 NAME, VERSION, IDENTITY, DESCRIPTION, ARCH, LICENSE, ORIGIN, MAINTAINER = range(1, 9)
 SIZE, PRIORITY, DEPENDS, PROVIDES = 12, 14, 15, 16
-# ... of its scripts ...
+# scripts,
 POST_INSTALL, PRE_DEINSTALL, POST_UPGRADE = 3, 4, 7
-# ... and of dependencies: name, version, and how to compare.
+# and dependencies.
 DEPENDENCY_NAME, DEPENDENCY_VERSION = 1, 2
-# Where OpenWrt looks for what apk itself does not know.
+# OpenWrt's directory for metadata that apk does not store.
 METADATA = "lib/apk/packages"
 
 POST = """\
@@ -53,50 +54,50 @@ def without_shebang(script: str) -> str:
     return "".join(line for line in script.splitlines(True) if not line.startswith("#!"))
 
 
-def scripts(made: package.Package) -> dict[int, str]:
-    after = POST.format(name=made.name) + without_shebang(made.postinst)
+def scripts(pkg: package.Package) -> dict[int, str]:
+    after = POST.format(name=pkg.name) + without_shebang(pkg.postinst)
     return {
         POST_INSTALL: after,
-        PRE_DEINSTALL: PRE.format(name=made.name),
+        PRE_DEINSTALL: PRE.format(name=pkg.name),
         POST_UPGRADE: "#!/bin/sh\nexport PKG_UPGRADE=1\n" + without_shebang(after),
     }
 
 
-def with_metadata(made: package.Package) -> list[package.Entry]:
-    """The entries, and what opkg would keep in its own folder: who owns what, which files hold
-    settings (sysupgrade keeps those that differ from the sums), which user to make."""
-    files = {entry.path: entry for entry in made.entries if not entry.is_folder()}
-    own = {}
-    if user := made.fields.get("Require-User"):
-        own["rusers"] = user + "\n"
-    own["list"] = "".join(sorted(f"/{path}\n" for path in [*files, *paths(made, own)]))
-    if made.conffiles:
-        own["conffiles"] = "".join(path + "\n" for path in made.conffiles)
-        own["conffiles_static"] = "".join(
+def with_metadata(pkg: package.Package) -> list[package.Entry]:
+    """The entries, and the metadata that opkg stores itself: the list of files, the config files
+    with their hashes (sysupgrade keeps changed ones), and the user to create."""
+    files = {entry.path: entry for entry in pkg.entries if not entry.is_directory()}
+    metadata = {}
+    if user := pkg.fields.get("Require-User"):
+        metadata["rusers"] = user + "\n"
+    metadata["list"] = "".join(sorted(f"/{path}\n" for path in [*files, *paths(pkg, metadata)]))
+    if pkg.conffiles:
+        metadata["conffiles"] = "".join(path + "\n" for path in pkg.conffiles)
+        metadata["conffiles_static"] = "".join(
             f"{path} {hashlib.sha256(files[path[1:]].data).hexdigest()}\n"
-            for path in made.conffiles
+            for path in pkg.conffiles
         )
-    entries = {entry.path: entry for entry in made.entries}
+    entries = {entry.path: entry for entry in pkg.entries}
     for folder in ["lib", "lib/apk", METADATA]:
         entries[folder] = package.Entry(folder, stat.S_IFDIR | 0o755)
-    for path, text in zip(paths(made, own), own.values()):
+    for path, text in zip(paths(pkg, metadata), metadata.values()):
         entries[path] = package.Entry(path, stat.S_IFREG | 0o644, text.encode())
     return list(entries.values())
 
 
-def paths(made: package.Package, own: dict[str, str]) -> list[str]:
-    return [f"{METADATA}/{made.name}.{kind}" for kind in own]
+def paths(pkg: package.Package, metadata: dict[str, str]) -> list[str]:
+    return [f"{METADATA}/{pkg.name}.{kind}" for kind in metadata]
 
 
-class Maker:
-    """The block of one package."""
+class BlockBuilder:
+    """Builds the value block of one package."""
 
     def __init__(self) -> None:
         self.db = adb.Writer()
         self.root = self.db.blob("root")
 
-    def rights(self, mode: int) -> int:
-        """Who may do what; the owner goes by name."""
+    def acl(self, mode: int) -> int:
+        """Mode, and the names of user and group."""
         return self.db.object({1: self.db.int(stat.S_IMODE(mode)), 2: self.root, 3: self.root})
 
     def dependency(self, name: str, version: str = "") -> int:
@@ -108,7 +109,7 @@ class Maker:
         db = self.db
         fields = {
             1: db.blob(entry.path.rpartition("/")[2]),
-            2: self.rights(entry.mode),
+            2: self.acl(entry.mode),
             3: db.int(len(entry.target.encode() if entry.is_link() else entry.data)),
             4: db.int(package.epoch()),
         }
@@ -120,8 +121,8 @@ class Maker:
 
 
 def folders(entries: list[package.Entry]) -> list[tuple[package.Entry, list[package.Entry]]]:
-    """Each folder with its files, both by name: the order in which apk numbers them."""
-    found = sorted((e for e in entries if e.is_folder()), key=lambda e: e.path)
+    """Each directory with its files, sorted by name: apk numbers them in this order."""
+    found = sorted((e for e in entries if e.is_directory()), key=lambda e: e.path)
     return [(folder, files_in(folder, entries)) for folder in found]
 
 
@@ -129,53 +130,54 @@ def files_in(folder: package.Entry, entries: list[package.Entry]) -> list[packag
     inside = [
         entry
         for entry in entries
-        if not entry.is_folder() and entry.path.rpartition("/")[0] == folder.path
+        if not entry.is_directory() and entry.path.rpartition("/")[0] == folder.path
     ]
     return sorted(inside, key=lambda entry: entry.path)
 
 
-def make(made: package.Package, architecture: str) -> bytes:
-    maker = Maker()
-    db = maker.db
-    tree = folders(with_metadata(made))
-    shown = [
+def make(pkg: package.Package, architecture: str) -> bytes:
+    builder = BlockBuilder()
+    db = builder.db
+    tree = folders(with_metadata(pkg))
+    directories = [
         db.object(
             {
                 1: db.blob(folder.path),
-                2: maker.rights(folder.mode),
-                3: db.array([maker.file(file) for file in files]),
+                2: builder.acl(folder.mode),
+                3: db.array([builder.file(file) for file in files]),
             }
         )
         for folder, files in tree
     ]
-    identity, place = db.blank(20)
-    # A versioned name has one owner: that is how apk keeps two variants apart.
-    provides = [maker.dependency(name, made.version) for name in made.names("Provides")]
-    priority = int(made.fields.get("Provider-Priority", "0"))
+    identity, offset = db.blank(20)
+    # Only one installed package may provide a versioned name, so apk never installs both variants.
+    provides = [builder.dependency(name, pkg.version) for name in pkg.names("Provides")]
+    priority = int(pkg.fields.get("Provider-Priority", "0"))
     about = {
-        NAME: db.blob(made.name),
-        VERSION: db.blob(made.version),
+        NAME: db.blob(pkg.name),
+        VERSION: db.blob(pkg.version),
         IDENTITY: identity,
-        DESCRIPTION: db.blob(made.fields["Description"]),
+        DESCRIPTION: db.blob(pkg.fields["Description"]),
         ARCH: db.blob("noarch" if architecture == "all" else architecture),
-        LICENSE: db.blob(made.fields["License"]),
-        ORIGIN: db.blob(made.fields["Source"]),
-        MAINTAINER: db.blob(made.fields["Maintainer"]),
+        LICENSE: db.blob(pkg.fields["License"]),
+        ORIGIN: db.blob(pkg.fields["Source"]),
+        MAINTAINER: db.blob(pkg.fields["Maintainer"]),
         SIZE: db.int(sum(len(file.data) for _, files in tree for file in files)),
         PRIORITY: db.int(priority) if priority else 0,
-        DEPENDS: db.array([maker.dependency(name) for name in made.names("Depends")]),
+        DEPENDS: db.array([builder.dependency(name) for name in pkg.names("Depends")]),
         PROVIDES: db.array(provides),
     }
-    run = {number: db.blob(script) for number, script in scripts(made).items()}
-    block = db.finish(db.object({1: db.object(about), 2: db.array(shown), 3: db.object(run)}))
-    # The identity is the sum of the block with zeros in its own place.
-    block[place : place + 20] = hashlib.sha256(block).digest()[:20]
+    hooks = {number: db.blob(script) for number, script in scripts(pkg).items()}
+    root = {1: db.object(about), 2: db.array(directories), 3: db.object(hooks)}
+    block = db.finish(db.object(root))
+    # The identity is the hash of the block with the identity zeroed.
+    block[offset : offset + 20] = hashlib.sha256(block).digest()[:20]
     return container(bytes(block), tree)
 
 
 def container(block: bytes, tree: list) -> bytes:
-    """The block, then the files that are not empty, each behind the numbers of its folder and of
-    itself; deflated as one."""
+    """The block, then a data block for each non-empty file, which starts with the numbers of the
+    directory and of the file; all deflated."""
     out = [b"ADB.pckg", adb.block(adb.BLOCK_ADB, block)]
     for folder, (_, files) in enumerate(tree, 1):
         for number, file in enumerate(files, 1):
@@ -186,13 +188,13 @@ def container(block: bytes, tree: list) -> bytes:
     return b"ADBd" + deflate.compress(b"".join(out)) + deflate.flush()
 
 
-def main(description: str, root: str, folder: str, *architectures: str) -> None:
-    made = package.load(Path(description), Path(root))
+def main(description: str, root: str, output: str, *architectures: str) -> None:
+    pkg = package.load(Path(description), Path(root))
     for architecture in architectures:
-        named = "noarch" if architecture == "all" else architecture
-        file = Path(folder, named, f"{made.name}-{made.version}.apk")
+        arch = "noarch" if architecture == "all" else architecture
+        file = Path(output, arch, f"{pkg.name}-{pkg.version}.apk")
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(make(made, architecture))
+        file.write_bytes(make(pkg, architecture))
 
 
 if __name__ == "__main__":

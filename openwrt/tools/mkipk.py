@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Makes packages for opkg (OpenWrt up to 24.10), one for each architecture.
+"""Makes packages for opkg (OpenWrt up to 24.10), one per architecture.
 
-    mkipk.py DESCRIPTION ROOT FOLDER ARCHITECTURE...
+    mkipk.py DESCRIPTION ROOT OUTPUT ARCHITECTURE...
 
-writes FOLDER/ARCHITECTURE/NAME_VERSION_ARCHITECTURE.ipk. See package.py for the first two. The
-same input and SOURCE_DATE_EPOCH give the same bytes.
+Writes OUTPUT/ARCHITECTURE/NAME_VERSION_ARCHITECTURE.ipk. See package.py for DESCRIPTION and ROOT.
+The output is reproducible for the same input and SOURCE_DATE_EPOCH.
 
-An .ipk is a tar.gz of three files: debian-binary, data.tar.gz (what lands on the router) and
-control.tar.gz (description and scripts).
+An .ipk is a tar.gz of three files: debian-binary, data.tar.gz (the payload) and control.tar.gz
+(description and scripts).
 """
 
 import gzip
@@ -32,8 +32,8 @@ PRERM = """\
 . ${IPKG_INSTROOT}/lib/functions.sh
 default_prerm $0 $@
 """
-# The order in which OpenWrt writes them; Architecture and Installed-Size come between.
-BEFORE = [
+# Control fields in OpenWrt's order. Architecture, Installed-Size and Description follow.
+FIELDS = [
     "Package", "Version", "Depends", "Conflicts", "Provides", "Source", "License", "Section",
     "Require-User", "Maintainer",
 ]
@@ -42,14 +42,14 @@ PROGRAM = stat.S_IFREG | 0o755
 
 
 def tar(entries: list[package.Entry]) -> bytes:
-    """GNU tar, owned by root, by number."""
+    """A GNU tar archive with numeric owner 0:0."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as archive:
         for entry in entries:
             info = tarfile.TarInfo("./" + entry.path if entry.path else ".")
             info.mode = stat.S_IMODE(entry.mode)
             info.mtime = package.epoch()
-            if entry.is_folder():
+            if entry.is_directory():
                 info.type = tarfile.DIRTYPE
             elif entry.is_link():
                 info.type, info.linkname = tarfile.SYMTYPE, entry.target
@@ -63,36 +63,36 @@ def compress(data: bytes) -> bytes:
     return gzip.compress(data, 9, mtime=0)
 
 
-def control(made: package.Package, architecture: str, size: int) -> str:
-    fields = {name: made.fields[name] for name in BEFORE if made.fields.get(name)}
+def control(pkg: package.Package, architecture: str, size: int) -> str:
+    fields = {name: pkg.fields[name] for name in FIELDS if pkg.fields.get(name)}
     fields["Architecture"] = architecture
     fields["Installed-Size"] = str(size)
-    fields["Description"] = made.fields["Description"]
+    fields["Description"] = pkg.fields["Description"]
     return "".join(f"{name}: {value}\n" for name, value in fields.items())
 
 
-def main(description: str, root: str, folder: str, *architectures: str) -> None:
-    made = package.load(Path(description), Path(root))
-    data = tar(made.entries)
+def main(description: str, root: str, output: str, *architectures: str) -> None:
+    pkg = package.load(Path(description), Path(root))
+    data = tar(pkg.entries)
     data_gz = compress(data)
     for architecture in architectures:
         about = [
-            package.Entry("control", FILE, control(made, architecture, len(data)).encode()),
+            package.Entry("control", FILE, control(pkg, architecture, len(data)).encode()),
             package.Entry("postinst", PROGRAM, POSTINST.encode()),
             package.Entry("prerm", PROGRAM, PRERM.encode()),
         ]
-        if made.conffiles:
-            lines = "".join(path + "\n" for path in made.conffiles)
+        if pkg.conffiles:
+            lines = "".join(path + "\n" for path in pkg.conffiles)
             about.append(package.Entry("conffiles", FILE, lines.encode()))
-        if made.postinst:
-            about.append(package.Entry("postinst-pkg", PROGRAM, made.postinst.encode()))
+        if pkg.postinst:
+            about.append(package.Entry("postinst-pkg", PROGRAM, pkg.postinst.encode()))
         about.sort(key=lambda entry: entry.path)
         members = [
             package.Entry("debian-binary", FILE, b"2.0\n"),
             package.Entry("data.tar.gz", FILE, data_gz),
             package.Entry("control.tar.gz", FILE, compress(tar(about))),
         ]
-        file = Path(folder, architecture, f"{made.name}_{made.version}_{architecture}.ipk")
+        file = Path(output, architecture, f"{pkg.name}_{pkg.version}_{architecture}.ipk")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(compress(tar(members)))
 

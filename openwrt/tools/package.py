@@ -1,8 +1,8 @@
-"""What a package is, before it becomes a file for opkg or apk: a description and a folder.
+"""A package before it becomes a file for opkg or apk: a description and a root directory.
 
-The description is a folder with `control` (fields as in opkg's control files, without
-Architecture), `conffiles` (one path per line, may be absent) and `postinst` (what our own package
-does after OpenWrt's default, may be absent). Everything belongs to root:root.
+The description is a directory with `control` (fields as in opkg's control files, without
+Architecture), `conffiles` (one path per line, optional) and `postinst` (runs after OpenWrt's
+default script, optional). All files belong to root:root.
 """
 
 import os
@@ -12,20 +12,20 @@ from pathlib import Path
 
 
 def epoch() -> int:
-    """When everything was made, seconds since 1970: the same for the same source."""
+    """The time stamp of all files, in seconds since 1970."""
     return int(os.environ["SOURCE_DATE_EPOCH"])
 
 
 @dataclass
 class Entry:
-    """A folder, a file or a symbolic link of the package."""
+    """A directory, a file or a symbolic link of the package."""
 
-    path: str  # without the slash in front; "" is the root
+    path: str  # without leading slash; "" is the root
     mode: int
     data: bytes = b""  # of a file
     target: str = ""  # of a symbolic link
 
-    def is_folder(self) -> bool:
+    def is_directory(self) -> bool:
         return stat.S_ISDIR(self.mode)
 
     def is_link(self) -> bool:
@@ -34,10 +34,10 @@ class Entry:
 
 @dataclass
 class Package:
-    """A package for no architecture in particular."""
+    """A package without its architecture."""
 
     fields: dict[str, str]
-    entries: list[Entry]  # sorted by path, each folder before what is in it
+    entries: list[Entry]  # sorted by path, each directory before its content
     conffiles: list[str]
     postinst: str
 
@@ -50,12 +50,12 @@ class Package:
         return self.fields["Version"]
 
     def names(self, field: str) -> list[str]:
-        """A field that lists packages between commas."""
+        """The package names in a comma-separated field."""
         return [name.strip() for name in self.fields.get(field, "").split(",") if name.strip()]
 
 
 def load(description: Path, root: Path) -> Package:
-    """Reads the description and everything below `root`."""
+    """Reads the description and all files below `root`."""
     fields = {}
     for line in (description / "control").read_text().splitlines():
         name, _, value = line.partition(": ")
@@ -81,6 +81,6 @@ def entry(path: Path, root: Path) -> Entry:
     if stat.S_ISDIR(mode):
         return Entry(name, stat.S_IFDIR | 0o755)
     if stat.S_ISREG(mode):
-        # Of the rights on disk only this counts: may it be run? A secret config is 0600.
+        # build.sh sets the permission bits.
         return Entry(name, stat.S_IFREG | stat.S_IMODE(mode), path.read_bytes())
-    raise ValueError(f"neither file nor folder nor link: {path}")
+    raise ValueError(f"not a file, directory or link: {path}")

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Makes LuCI's binary catalogue from a translation: po2lmo.py FILE.po FILE.lmo
+"""Converts a translation to LuCI's binary catalogue: po2lmo.py FILE.po FILE.lmo
 
-An .lmo holds the translated texts, then for each one the hash of the original (SuperFastHash by
-Paul Hsieh), a number, place and length, sorted by hash, then the place of this table; all big
-endian. Texts with plurals or contexts are not supported, and not needed here.
+An .lmo contains the translated texts, a table, and the offset of the table, all big endian. A row
+of the table has the hash of the original text (SuperFastHash by Paul Hsieh), the number 1, and
+offset and length of the translation; rows are sorted by hash. Plurals and contexts are not
+supported.
 """
 
 import ast
@@ -16,7 +17,7 @@ MASK = 0xFFFFFFFF
 
 
 def text_hash(text: bytes) -> int:
-    """LuCI's key for a text."""
+    """The hash of a text, as LuCI computes it."""
     value = len(text)
     whole = len(text) // 4 * 4
     for low, high in struct.iter_unpack("<HH", text[:whole]):
@@ -48,7 +49,7 @@ def signed(byte: int) -> int:
 
 
 def translations(po: str) -> dict[str, str]:
-    """msgid to msgstr, those that are translated."""
+    """A map from msgid to msgstr, without untranslated texts."""
     found = {}
     pattern = r'^msgid ((?:".*"\n)+)msgstr ((?:".*"(?:\n|\Z))+)'
     for original, translated in re.findall(pattern, po, re.MULTILINE):
@@ -68,10 +69,10 @@ def catalogue(texts: dict[str, str]) -> bytes:
         raw = value.encode()
         table.append((text_hash(key.encode()), 1, len(out), len(raw)))
         out += raw + bytes(-len(raw) % 4)
-    place = len(out)
+    offset = len(out)
     for row in sorted(table):
         out += struct.pack(">IIII", *row)
-    return bytes(out + struct.pack(">I", place))
+    return bytes(out + struct.pack(">I", offset))
 
 
 if __name__ == "__main__":

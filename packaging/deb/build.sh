@@ -1,10 +1,10 @@
 #!/bin/sh
-# Builds a package for Debian and its kin from a program that is built already:
+# Builds a Debian package from a compiled program, and prints its path:
 #
-#   build.sh [MTBOX] [FOLDER]    target/release/mtbox, into the folder target/debian
+#   build.sh [MTBOX] [FOLDER]    default: target/release/mtbox, target/debian
 #
-# The same program and SOURCE_DATE_EPOCH (the last commit, if not set) give the same bytes.
-# DEBFULLNAME and DEBEMAIL say who made it. Needs dpkg-deb, nothing else of Debian.
+# The same program and SOURCE_DATE_EPOCH (default: the last commit) give the same bytes.
+# DEBFULLNAME and DEBEMAIL name the maintainer. Needs dpkg-deb, no other tool of Debian.
 set -eu
 umask 022
 
@@ -18,7 +18,7 @@ fail() {
     exit 1
 }
 
-# The architecture as Debian calls it, from the ELF header (elf(5): e_machine, little endian).
+# Prints Debian's name of the architecture, by the ELF header (elf(5): e_machine, little endian).
 architecture() {
     case $(od -An -tx1 -j18 -N2 "$program" | tr -d ' ') in
     3e00) echo amd64 ;;
@@ -26,11 +26,11 @@ architecture() {
     2800) echo armhf ;;
     0300) echo i386 ;;
     f300) echo riscv64 ;;
-    *) fail "$program is for a machine that Debian's packages do not know" ;;
+    *) fail "$program is for a machine that Debian has no name for" ;;
     esac
 }
 
-# What the program is linked with: nothing, if it is static.
+# Prints the field Depends; nothing for a static program.
 depends() {
     glibc=$(grep -ao 'GLIBC_2\.[0-9]*' "$program" | sort -Vu | tail -n 1)
     if [ -n "$glibc" ]; then
@@ -42,16 +42,20 @@ depends() {
     fi
 }
 
-[ -f "$program" ] || fail "no $program; build it with cargo build --release, or name it"
-command -v dpkg-deb >/dev/null || fail "dpkg-deb is missing; the package dpkg brings it"
+[ -f "$program" ] || fail "$program does not exist; run cargo build --release, or name the program"
+command -v dpkg-deb >/dev/null || fail "dpkg-deb is missing; install the package dpkg"
 if [ -z "${SOURCE_DATE_EPOCH:-}" ]; then
     SOURCE_DATE_EPOCH=$(git -C "$source" log -1 --format=%ct 2>/dev/null) ||
         fail "no git history; set SOURCE_DATE_EPOCH"
 fi
 export SOURCE_DATE_EPOCH
 
-version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$source/Cargo.toml" | head -n 1)-1
-about=$(sed -n 's/^description = "\(.*\)"/\1/p' "$source/Cargo.toml" | head -n 1)
+# Prints the value of a key of [package] in Cargo.toml. Argument: the key.
+manifest() {
+    sed -n "s/^$1 = \"\(.*\)\"/\1/p" "$source/Cargo.toml" | head -n 1
+}
+
+version=$(manifest version)-1
 maintainer="${DEBFULLNAME:-mtbox developers} <${DEBEMAIL:-mtbox@users.noreply.invalid}>"
 arch=$(architecture)
 
@@ -66,7 +70,7 @@ gzip -9nc "$source/CHANGELOG.md" >"$documents/changelog.gz"
 gzip -9nc >"$documents/changelog.Debian.gz" <<END
 mtbox ($version) stable; urgency=medium
 
-  * What is new stands in changelog.gz.
+  * See changelog.gz.
 
  -- $maintainer  $(LC_ALL=C date -u -R -d "@$SOURCE_DATE_EPOCH")
 END
@@ -96,10 +100,11 @@ size=$(find "$root/usr" -type f -printf '%s\n' |
     depends
     echo "Section: net"
     echo "Priority: optional"
-    echo "Description: $about"
-    echo " Everyone who is invited has a named secret; to anyone else the port is the"
-    echo " web site that the secret names. The first installation makes a config with"
-    echo " one user and starts the service."
+    echo "Homepage: $(manifest homepage)"
+    echo "Description: $(manifest description)"
+    echo " Each user has a secret with a name. A client without a valid secret is"
+    echo " connected to the web site behind the host name of the secret. The first"
+    echo " installation creates a config with one user and starts the service."
 } >"$root/DEBIAN/control"
 
 find "$root" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +

@@ -1,12 +1,12 @@
-//! The completion for bash. It needs nothing but bash 4 and sed(1), so that it works from a
-//! minimal system's `/etc/profile` as well as with the bash-completion package.
+//! The completion for bash. Requires bash 4 and sed(1) only: on a minimal system, `/etc/profile`
+//! can load it without the bash-completion package.
 
 use mtbox::cli::user::DEFAULT_PATHS;
 
 use super::calls::{self, Call, Words};
 use super::{ORIGIN, USER_NAMES};
 
-/// The whole file.
+/// The text of the file.
 pub fn render() -> String {
     let mut shapes = String::new();
     let mut values = String::new();
@@ -62,7 +62,7 @@ fn spellings(short: Option<char>, long: &str) -> Vec<String> {
     short.map(|short| format!("-{short}")).into_iter().chain([format!("--{long}")]).collect()
 }
 
-/// What `_mtbox_offer` understands.
+/// The argument of `_mtbox_offer`.
 fn kind(words: &Words) -> String {
     match words {
         Words::Any => "any".to_string(),
@@ -80,7 +80,7 @@ fn quoted(text: &str) -> String {
 const TEMPLATE: &str = r#"# bash completion for mtbox
 # @ORIGIN@
 
-# The names of the users in the config file $1, or in the usual one.
+# Prints the names of the users in the config file $1; default: the usual file.
 _mtbox_users() {
     local file=${1/#\~/$HOME}
     if [[ -z $file ]]; then
@@ -91,21 +91,21 @@ _mtbox_users() {
     @USER_NAMES@ "$file" 2>/dev/null
 }
 
-# What may follow the words $1: further words, flags, flags that take a value, places.
+# Sets what may follow the words $1: next words, flags, flags with a value, places.
 _mtbox_shape() {
     next='' flags='' valued='' places=()
     case $1 in
 @SHAPES@    esac
 }
 
-# Sets $kind to what the flag $2 of the words $1 takes.
+# Sets $kind to the kind of value of the flag $2 after the words $1.
 _mtbox_value() {
     case "$1 $2" in
 @VALUES@        *) kind=any ;;
     esac
 }
 
-# Offers what is of the kind $1 and begins with $2.
+# Offers the words of the kind $1 that begin with $2.
 _mtbox_offer() {
     case $1 in
         any) ;;

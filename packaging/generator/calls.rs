@@ -1,4 +1,4 @@
-//! The table of commands as completions need it: what may stand where on the command line.
+//! The table of commands as the completions need it: the words that each position accepts.
 
 use mtbox::cli::COMMANDS;
 use mtbox::cli::args::{Argument, Command, Flag};
@@ -6,50 +6,50 @@ use mtbox::cli::help::EVERYWHERE;
 use mtbox::config::keys::KEYS;
 use mtbox::config::value::ValueKind;
 
-/// What may stand in one place of the command line.
+/// The words that one position of the command line accepts.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Words {
-    /// What only a person knows: an address, a number, a new name.
+    /// No list: an address, a number, a new name.
     Any,
-    /// A file or a folder.
+    /// A file or a directory.
     File,
-    /// Somebody of /etc/passwd.
+    /// An account of the system.
     Account,
-    /// One of the users in the config that stands before as an argument.
+    /// A user in the config file that the argument CONFIG names.
     UserOfArgument,
-    /// One of the users in the config of the flag `--config`, or the usual one.
+    /// A user in the config file that the flag `--config` names; default: the usual file.
     UserOfFlag,
     /// One of these.
     Choice(Vec<&'static str>),
 }
 
-/// Words that may stand behind `mtbox`: none at all, a command, or the beginning of one.
+/// The words after `mtbox`: none, a command, or the first word of a command.
 pub struct Call {
-    /// Joined by blanks.
+    /// The words, separated by blanks.
     pub words: String,
-    /// What may come next, and what that does, where a command is not named yet.
+    /// The possible next words of a command, each with its description.
     pub next: Vec<(&'static str, String)>,
     command: Option<&'static Command>,
 }
 
 impl Call {
-    /// The flags that may follow, those of every command included.
+    /// The flags of the command, including those of every command.
     pub fn flags(&self) -> impl Iterator<Item = &'static Flag> + use<> {
         self.command.map_or(&[][..], |command| command.flags).iter().chain(EVERYWHERE)
     }
 
-    /// What has to or may follow besides flags.
+    /// The positional arguments of the command.
     pub fn arguments(&self) -> &'static [Argument] {
         self.command.map_or(&[], |command| command.arguments)
     }
 
-    /// What may stand in their places.
+    /// The words that each positional argument accepts.
     pub fn places(&self) -> Vec<Words> {
         let names = self.arguments().iter().map(|argument| argument.name);
         names.map(|name| if name == "NAME" { self.user() } else { named(name) }).collect()
     }
 
-    /// What stands behind a flag; `None` if it takes no value.
+    /// The values that a flag accepts; `None` for a switch.
     pub fn value(&self, flag: &Flag) -> Option<Words> {
         let name = flag.value?;
         let usual =
@@ -57,7 +57,7 @@ impl Call {
         Some(choice(flag.long).unwrap_or_else(usual))
     }
 
-    /// A user who is there; who is added has a new name.
+    /// The name of an existing user, except in `user add`.
     fn user(&self) -> Words {
         let mut flags = self.command.map_or(&[][..], |command| command.flags).iter();
         if self.words.ends_with(" add") {
@@ -80,7 +80,7 @@ fn named(name: &str) -> Words {
     }
 }
 
-/// Every call, the empty one first; `a b` comes behind `a`, whether or not that is a command.
+/// Every call. The empty call is the first; `a` precedes `a b`, even if `a` is not a command.
 pub fn all() -> Vec<Call> {
     let mut calls = vec![Call { words: String::new(), next: Vec::new(), command: None }];
     for command in commands() {
@@ -101,7 +101,7 @@ pub fn all() -> Vec<Call> {
     calls
 }
 
-/// Where the call is that has one word more; it is made if it is not there.
+/// The index of the call with one more word. Adds the call if it does not exist.
 fn below(calls: &mut Vec<Call>, at: usize, word: &'static str) -> usize {
     let words = joined(&calls[at].words, word);
     if let Some(known) = calls.iter().position(|call| call.words == words) {
@@ -112,7 +112,7 @@ fn below(calls: &mut Vec<Call>, at: usize, word: &'static str) -> usize {
     calls.len() - 1
 }
 
-/// What a command does, or which words may follow.
+/// The words of a call with its description: that of the command, or the possible next words.
 fn about(call: &Call) -> (String, String) {
     let next: Vec<&str> = call.next.iter().map(|(word, _)| *word).collect();
     let about = call.command.map_or_else(|| next.join(", "), |command| command.about.to_string());
@@ -123,12 +123,12 @@ fn joined(words: &str, word: &str) -> String {
     format!("{words} {word}").trim_start().to_string()
 }
 
-/// The commands that help shows; a name of several words is one word after another.
+/// The commands that the help shows.
 pub fn commands() -> impl Iterator<Item = &'static Command> {
     COMMANDS.iter().filter(|command| !command.is_hidden)
 }
 
-/// A flag that is called as a key of the file takes the words of that key, where it has some.
+/// The choices of the key with the same name as the flag, if that key has choices.
 fn choice(name: &str) -> Option<Words> {
     let key = KEYS.iter().find(|key| key.path == name)?;
     let ValueKind::Choice(words) = key.kind else { return None };

@@ -1,4 +1,4 @@
-//! The page mtbox.toml(5): every key of the file with its values and its default.
+//! The page mtbox.toml(5): every key of the config file with its values and its default.
 
 use mtbox::config::key::Key;
 use mtbox::config::keys::KEYS;
@@ -6,11 +6,11 @@ use mtbox::config::value::ValueKind;
 
 use super::roff::{Page, bold, italic, plain};
 
-/// The whole page.
+/// The text of the page.
 pub fn render() -> String {
     let mut page = Page::new("mtbox.toml", 5);
     page.section("NAME");
-    page.line("mtbox.toml \\- settings of the Telegram proxy mtbox");
+    page.line("mtbox.toml \\- config file of the Telegram proxy mtbox");
     page.section("DESCRIPTION");
     DESCRIPTION.iter().for_each(|text| page.paragraph(text));
     page.section("EXAMPLE");
@@ -20,7 +20,7 @@ pub fn render() -> String {
     page.section("KEYS");
     keys(&mut page);
     page.section("OLD NAMES");
-    page.paragraph("They still load, with a warning.");
+    page.paragraph("Old names still load, with a warning.");
     for key in KEYS {
         if let Some(instead) = key.instead {
             page.item(&bold(key.path), &format!("Instead: {instead}."));
@@ -51,7 +51,7 @@ fn keys(page: &mut Page) {
     }
 }
 
-/// What a key takes: the words themselves where there are but a few.
+/// The values of a key: its choices, or the name of its type.
 fn values(key: &Key) -> String {
     match key.kind {
         ValueKind::Choice(words) => {
@@ -72,12 +72,15 @@ fn default(key: &Key) -> String {
 }
 
 const DESCRIPTION: &[&str] = &[
-    "A file in TOML, at most 1 MiB. `bind-to` and one user are required, everything else may be \
-     left out. Keys that belong to no [table] stand above the first one: TOML gives everything \
-     below a header to that table.",
-    "`mtbox check` FILE tells what is wrong with a file and where. `mtbox example-config` prints \
-     every key. A running mtbox reads the file anew when it gets the signal HUP.",
-    "The file holds the secrets of your users: keep it readable by mtbox and its owner only.",
+    "The file is in TOML format, at most 1 MiB. `bind-to` and one user are required; everything \
+     else is optional. Keys without a [table] belong above the first header: TOML assigns every \
+     key to the header above it.",
+    "`mtbox check` FILE reports the mistakes in a file, with line and column. `mtbox \
+     example-config` prints every key. On the signal HUP, a running mtbox reads the file again.",
+    "The front is the web site that unauthenticated clients see: by default, the host in the \
+     secret. A secret consists of a key and a host.",
+    "The file contains the secrets of the users. Only mtbox and its owner should be able to read \
+     it.",
 ];
 
 const EXAMPLE: &[&str] = &[
@@ -88,9 +91,12 @@ const EXAMPLE: &[&str] = &[
 ];
 
 const VALUES: &[(&str, &str)] = &[
-    ("duration", "A number and a unit, or several: `\"500ms\"`, `\"30s\"`, `\"1h30m\"`."),
+    ("duration", "One or more numbers with units: `\"500ms\"`, `\"30s\"`, `\"1h30m\"`."),
     ("bytes", "A number and a unit: `\"512kib\"`, `\"16mib\"`."),
-    ("IP:port", "A literal address; IPv6 in brackets: `\"0.0.0.0:443\"`, `\"[::]:443\"`."),
+    (
+        "IP:port",
+        "An IP address and a port, with IPv6 in brackets: `\"0.0.0.0:443\"`, `\"[::]:443\"`.",
+    ),
     ("unix:/path", "A Unix socket instead of an address and a port."),
-    ("secret", "What `mtbox generate-secret` prints, in base64 or hexadecimal."),
+    ("secret", "The output of `mtbox generate-secret`, in base64 or hexadecimal."),
 ];

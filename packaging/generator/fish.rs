@@ -5,7 +5,7 @@ use mtbox::cli::user::DEFAULT_PATHS;
 use super::calls::{self, Words};
 use super::{ORIGIN, USER_NAMES};
 
-/// The whole file.
+/// The text of the file.
 pub fn render() -> String {
     let calls = calls::all();
     let mut valued = String::new();
@@ -78,7 +78,7 @@ fn offer(words: &Words) -> Option<String> {
     }
 }
 
-/// Within single quotes.
+/// Escapes the text for single quotes.
 fn quoted(text: &str) -> String {
     text.replace('\\', "\\\\").replace('\'', "\\'")
 }
@@ -86,13 +86,13 @@ fn quoted(text: &str) -> String {
 const TEMPLATE: &str = r#"# fish completion for mtbox
 # @ORIGIN@
 
-# Flags of the call $argv[1] that take a value.
+# Prints the flags of the call $argv[1] that take a value.
 function __mtbox_valued
     switch $argv[1]
 @VALUED@    end
 end
 
-# Prints the call before the cursor on one line, and each argument behind it on a line of its own.
+# Prints the call before the cursor on one line, then each of its arguments on one line.
 function __mtbox_words
     set -l call ''
     set -l arguments
@@ -111,14 +111,14 @@ function __mtbox_words
     printf '%s\n' $call $arguments
 end
 
-# Is the call $argv[1] before the cursor, and $argv[2] arguments behind it, if given?
+# Succeeds if the call before the cursor is $argv[1], with $argv[2] arguments if given.
 function __mtbox_at
     set -l words (__mtbox_words)
     test "$words[1]" = "$argv[1]"; or return 1
     test (count $argv) = 1; or test (math (count $words) - 1) = $argv[2]
 end
 
-# The value of the flag --config before the cursor, if it is there.
+# Prints the value of the flag --config before the cursor, if present.
 function __mtbox_config
     set -l words (commandline -opc)
     if set -l at (contains -i -- --config $words)
@@ -128,7 +128,7 @@ function __mtbox_config
     end
 end
 
-# The names of the users in the config file $argv[1], or in the usual one.
+# Prints the names of the users in the config file $argv[1]; default: the usual file.
 function __mtbox_users
     set -l file (string replace -r '^~' ~ -- $argv[1])
     if test -z "$file"

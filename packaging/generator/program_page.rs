@@ -1,4 +1,4 @@
-//! The page mtbox(1): every command and flag from the table, and what no table holds.
+//! The page mtbox(1): commands and flags from the table, and signals, environment and files.
 
 use mtbox::cli::args::{Command, Flag};
 use mtbox::cli::failure::USAGE;
@@ -7,7 +7,7 @@ use mtbox::cli::help::EVERYWHERE;
 use super::calls;
 use super::roff::{Page, bold, italic};
 
-/// The whole page.
+/// The text of the page.
 pub fn render() -> String {
     let mut page = Page::new("mtbox", 1);
     page.section("NAME");
@@ -28,9 +28,12 @@ pub fn render() -> String {
     page.section("FILES");
     FILES.iter().for_each(|(name, text)| page.item(&italic(name), text));
     page.section("EXIT STATUS");
-    page.item("0", "It is done.");
-    page.item("1", "It could not be done; a line on stderr says why.");
-    page.item(&USAGE.to_string(), "The arguments make no sense; some commands say 2, see above.");
+    page.item("0", "Success.");
+    page.item("1", "Failure. A line on standard error gives the reason.");
+    page.item(
+        &USAGE.to_string(),
+        "Wrong arguments. `check` and `uci` use 2 instead. For the 2 of `doctor`, see above.",
+    );
     page.section("SEE ALSO");
     page.line(".BR mtbox.toml (5),");
     page.line(".BR systemctl (1)");
@@ -55,7 +58,7 @@ fn describe(page: &mut Page, command: &'static Command) {
     }
 }
 
-/// The command as it is called.
+/// The synopsis of the command.
 fn call(command: &Command) -> String {
     let mut out = bold(&format!("mtbox {}", command.name));
     for argument in command.arguments {
@@ -77,34 +80,40 @@ fn shape(flag: &Flag) -> String {
 }
 
 const DESCRIPTION: &[&str] = &[
-    "mtbox relays Telegram apps to Telegram. Everyone who is invited has a named secret; to anyone \
-     else the port is the web site that the secrets name, fetched from that site.",
-    "`mtbox quickstart` makes a config with one user, prints the link to open in Telegram, and \
-     runs. Installed as a service, mtbox runs by a config that `mtbox user` edits and \
-     `mtbox.toml`(5) describes.",
+    "mtbox relays connections of Telegram apps to Telegram. Each user has a named secret. A client \
+     without a valid secret is connected to the front: the web site that the secret names.",
+    "`mtbox quickstart` creates a config with one user, prints the link to open in Telegram, and \
+     runs the proxy. As a service, mtbox uses the config /etc/mtbox/mtbox.toml. `mtbox user` edits \
+     the config; `mtbox.toml`(5) describes it.",
 ];
 
 const SIGNALS: &[(&str, &str)] = &[
     (
         "HUP",
-        "Read the config anew. A file with a mistake changes nothing; otherwise only those are \
-         cut off whose user is gone, disabled, or has a new secret.",
+        "Reads the config again. A file with a mistake changes nothing. Sessions of users that \
+         were removed, disabled, or given a new secret end; all other sessions continue.",
     ),
     (
         "TERM, INT",
-        "Take no more clients, deliver what is on the way for up to 4.5 seconds, and leave. A \
-         second one leaves at once.",
+        "Stops accepting clients, delivers pending data for up to 4.5 seconds, and exits. A second \
+         signal exits immediately.",
     ),
-    ("USR1", "Write a summary of the state to the log."),
+    ("USR1", "Writes a summary of the state to the log."),
 ];
 
 const ENVIRONMENT: &[(&str, &str)] = &[(
     "NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID",
-    "Set by systemd, which is then told of start, reload, end and life.",
+    "Set by systemd. mtbox then reports start, reload, stop and liveness to systemd.",
 )];
 
 const FILES: &[(&str, &str)] = &[
-    ("/etc/mtbox/mtbox.toml", "The config of the service; made with a secret of its own."),
-    ("/var/lib/mtbox, /var/cache/mtbox", "Where the service may write."),
-    ("/etc/resolv.conf, /etc/hosts", "Read when they change, unless the config says otherwise."),
+    (
+        "/etc/mtbox/mtbox.toml",
+        "The config of the service. The installation creates it with a fresh secret.",
+    ),
+    ("/var/lib/mtbox, /var/cache/mtbox", "Directories that the service may write to."),
+    (
+        "/etc/resolv.conf, /etc/hosts",
+        "Host names and DNS servers, read again when they change; see `network.dns`.",
+    ),
 ];

@@ -1,10 +1,10 @@
-//! Text in the man macros (groff_man(7)), so that groff and mandoc both read it without complaint.
+//! Formats text with the man macros (groff_man(7)) that both groff and mandoc support.
 
-/// A man page in the making.
+/// Builds a man page.
 pub struct Page(String);
 
 impl Page {
-    /// Begins a page: its name and section.
+    /// Starts the page with this name in this section of the manual.
     pub fn new(name: &str, section: u8) -> Self {
         let (title, version) = (name.to_uppercase(), env!("CARGO_PKG_VERSION"));
         Self(format!(
@@ -14,30 +14,30 @@ impl Page {
         ))
     }
 
-    /// A headline.
+    /// Adds a section heading.
     pub fn section(&mut self, title: &str) {
         self.line(&format!(".SH {}", plain(title)));
     }
 
-    /// A headline below it.
+    /// Adds a subsection heading.
     pub fn subsection(&mut self, title: &str) {
         self.line(&format!(".SS {}", plain(title)));
     }
 
-    /// A paragraph; what stands in backticks is bold.
+    /// Adds a paragraph. Text in backticks becomes bold.
     pub fn paragraph(&mut self, text: &str) {
         self.gap();
         self.fill(text);
     }
 
-    /// A term, which may hold fonts already, and what it means.
+    /// Adds a term, which may contain font escapes, and its description.
     pub fn item(&mut self, term: &str, text: &str) {
         self.line(".TP");
         self.line(term);
         self.fill(text);
     }
 
-    /// Lines to be shown as they are.
+    /// Adds lines that are not filled.
     pub fn example(&mut self, lines: &[&str]) {
         self.gap();
         self.line(".RS 4\n.EX");
@@ -47,18 +47,18 @@ impl Page {
         self.line(".EE\n.RE");
     }
 
-    /// A line as it is.
+    /// Adds a line without escaping it.
     pub fn line(&mut self, line: &str) {
         self.0.push_str(line);
         self.0.push('\n');
     }
 
-    /// The whole text.
+    /// Returns the text of the page.
     pub fn finish(self) -> String {
         self.0
     }
 
-    /// Between paragraphs; a headline brings its own.
+    /// Separates paragraphs. A heading already adds its own space.
     fn gap(&mut self) {
         let last = self.0.lines().last().unwrap_or_default();
         if !last.starts_with(".SH") && !last.starts_with(".SS") {
@@ -66,7 +66,7 @@ impl Page {
         }
     }
 
-    /// Text in short lines, for who compares two versions of the page.
+    /// Adds text in short lines, so that a diff of two versions stays small.
     fn fill(&mut self, text: &str) {
         let text = marked(text);
         let mut line = String::new();
@@ -84,17 +84,18 @@ impl Page {
     }
 }
 
-/// In bold.
+/// Formats the text in bold.
 pub fn bold(text: &str) -> String {
     format!("\\fB{}\\fR", plain(text))
 }
 
-/// In italics.
+/// Formats the text in italics.
 pub fn italic(text: &str) -> String {
     format!("\\fI{}\\fR", plain(text))
 }
 
-/// Nothing in here means anything to roff, and no hyphen becomes a dash that cannot be copied.
+/// Escapes every character that is special in roff. Hyphens stay hyphens, so that copied commands
+/// work.
 pub fn plain(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {
@@ -113,13 +114,13 @@ pub fn plain(text: &str) -> String {
     out
 }
 
-/// As [`plain`], and what stands in backticks is bold.
+/// Escapes the text like [`plain`] and makes text in backticks bold.
 fn marked(text: &str) -> String {
     let parts = text.split('`').enumerate();
     parts.map(|(at, part)| if at % 2 == 1 { bold(part) } else { plain(part) }).collect()
 }
 
-/// A dot at the start of a line is a command.
+/// Protects a dot at the start of a line, which roff reads as a request.
 fn guard(line: &str) -> String {
     if line.starts_with('.') { format!("\\&{line}") } else { line.to_string() }
 }

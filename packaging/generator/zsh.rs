@@ -1,4 +1,4 @@
-//! The completion for zsh, by `_arguments` of its own completion system.
+//! The completion for zsh, based on `_arguments` of its completion system.
 
 use mtbox::cli::args::Flag;
 use mtbox::cli::user::DEFAULT_PATHS;
@@ -6,7 +6,7 @@ use mtbox::cli::user::DEFAULT_PATHS;
 use super::calls::{self, Call, Words};
 use super::{ORIGIN, USER_NAMES};
 
-/// The whole file.
+/// The text of the file.
 pub fn render() -> String {
     let calls = calls::all();
     let functions: String = calls.iter().map(function).collect();
@@ -17,8 +17,9 @@ pub fn render() -> String {
         .replace("@FUNCTIONS@", &functions)
 }
 
-/// One function per call: it completes what follows, or hands over to the function of the next.
-/// Its variables are seen by `_arguments`, which has a `next` of its own.
+/// The function of one call. Completes its arguments, or calls the function of the next word.
+/// `_arguments` sees the variables of its caller and has a `next` of its own, so the name here is
+/// `mtbox_next`.
 fn function(call: &Call) -> String {
     let mut out = format!("\n{}() {{\n", name(&call.words));
     out.push_str("    local state line\n    local -A opt_args\n");
@@ -52,7 +53,7 @@ fn function(call: &Call) -> String {
     out
 }
 
-/// `(-x --long)'{-x,--long}'[doc]:VALUE:action`, as `_arguments` reads it.
+/// A flag in the syntax of `_arguments`: `(-x --long)'{-x,--long}'[doc]:VALUE:action`.
 fn flag_spec(call: &Call, flag: &Flag) -> String {
     let doc = escaped(flag.doc);
     let value = call
@@ -60,7 +61,7 @@ fn flag_spec(call: &Call, flag: &Flag) -> String {
         .map(|words| format!(":{}:{}", escaped(flag.value.unwrap_or_default()), action(&words)));
     let value = value.unwrap_or_default();
     let long = flag.long;
-    // A long flag takes its value behind a blank or an equals sign, a short one at once as well.
+    // `=`: the value follows a blank or an equals sign. `+`: it may also follow directly.
     let (plus, equals) = if value.is_empty() { ("", "") } else { ("+", "=") };
     match flag.short {
         Some(short) => {
@@ -86,13 +87,13 @@ fn name(words: &str) -> String {
     format!("_mtbox{}", words.collect::<String>())
 }
 
-/// What a specification of `_arguments` must not hold bare.
+/// Escapes the special characters of an `_arguments` specification.
 fn escaped(text: &str) -> String {
     let text = text.replace('\\', "\\\\").replace(':', "\\:");
     quoted(&text.replace('[', "\\[").replace(']', "\\]"))
 }
 
-/// Within single quotes.
+/// Escapes the text for single quotes.
 fn quoted(text: &str) -> String {
     text.replace('\'', "'\\''")
 }
@@ -100,7 +101,7 @@ fn quoted(text: &str) -> String {
 const TEMPLATE: &str = r#"#compdef mtbox
 # @ORIGIN@
 
-# The names of the users in the config file $1, or in the usual one.
+# Offers the names of the users in the config file $1; default: the usual file.
 _mtbox_users() {
     local file=${(Q)1}
     local -a users

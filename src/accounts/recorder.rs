@@ -41,23 +41,23 @@ pub enum Detail {
     /// By nothing.
     None,
     /// The client's clock is ahead by so many seconds (negative: behind).
-    Off(i32),
+    ClockOffset(i32),
     /// The data centre that was asked for.
     Dc(u16),
     /// The address that failed, and errno(3); 0 = it did not answer.
-    Dial(SocketAddr, i32),
+    DialFailed(SocketAddr, i32),
     /// The address that could not be reached through a proxy, and what the proxy said.
-    Behind(SocketAddr, SocksFault),
+    ViaProxy(SocketAddr, SocksFault),
     /// The number of the way to Telegram.
-    Way(u32),
+    Upstream(u32),
     /// The network of a stranger: an address cut to /24 or /48.
-    From(IpAddr),
+    Network(ClientPrefix),
 }
 
 impl Detail {
     /// The network of an address, cut as in the log.
     pub fn network(addr: IpAddr) -> Self {
-        Self::From(ClientPrefix::of(addr).addr())
+        Self::Network(ClientPrefix::of(addr))
     }
 }
 
@@ -87,14 +87,14 @@ impl Recorder {
     }
 
     /// What is known of a user, or of strangers; the latest first.
-    pub fn of(&self, user: Option<UserId>) -> Vec<&Incident> {
+    pub fn incidents_of(&self, user: Option<UserId>) -> Vec<&Incident> {
         let mut found: Vec<&Incident> = self.entries.iter().filter(|e| e.user == user).collect();
         found.sort_by_key(|entry| std::cmp::Reverse(entry.last_ms));
         found
     }
 
     /// Forgets users who are not there any more.
-    pub fn keep(&mut self, is_here: impl Fn(UserId) -> bool) {
+    pub fn retain_users(&mut self, is_here: impl Fn(UserId) -> bool) {
         self.entries.retain(|entry| entry.user.is_none_or(&is_here));
     }
 
@@ -125,7 +125,7 @@ impl Detail {
     /// Whether it is told in one entry with another one: clocks that are off by some other second
     /// are.
     fn folds(&self, other: &Self) -> bool {
-        matches!((self, other), (Self::Off(_), Self::Off(_))) || self == other
+        matches!((self, other), (Self::ClockOffset(_), Self::ClockOffset(_))) || self == other
     }
 }
 
@@ -159,19 +159,19 @@ mod tests {
     fn what_happens_again_is_counted_and_the_latest_comes_first() {
         let mut recorder = Recorder::default();
         let user = Some(ids(1)[0]);
-        recorder.note(user, Cause::ClockOff, Detail::Off(300), 10);
+        recorder.note(user, Cause::ClockOff, Detail::ClockOffset(300), 10);
         recorder.note(user, Cause::Idle, Detail::None, 20);
-        recorder.note(user, Cause::ClockOff, Detail::Off(301), 30);
+        recorder.note(user, Cause::ClockOff, Detail::ClockOffset(301), 30);
         recorder.note(None, Cause::WrongKey, from(1), 40);
-        let of = recorder.of(user);
+        let of = recorder.incidents_of(user);
         assert_eq!(of.len(), 2);
         assert_eq!(
             (of[0].cause, of[0].count, of[0].detail),
-            (Cause::ClockOff, 2, Detail::Off(301))
+            (Cause::ClockOff, 2, Detail::ClockOffset(301))
         );
         assert_eq!((of[0].first_ms, of[0].last_ms), (10, 30));
         assert_eq!(of[1].cause, Cause::Idle);
-        assert_eq!(recorder.of(None)[0].detail, Detail::From([0, 0, 1, 0].into()));
+        assert_eq!(recorder.incidents_of(None)[0].detail, from(1));
     }
 
     #[test]
@@ -184,20 +184,28 @@ mod tests {
         for at in 0..10_000 {
             recorder.note(None, Cause::WrongKey, from(at), 1_000 + u64::from(at));
         }
-        assert!(users.iter().all(|user| recorder.of(Some(*user)).len() == 1));
-        let strangers = recorder.of(None);
+        assert!(users.iter().all(|user| recorder.incidents_of(Some(*user)).len() == 1));
+        let strangers = recorder.incidents_of(None);
         assert_eq!(strangers.len(), MOST - 100);
         assert_eq!(strangers[0].last_ms, 10_999);
         // Nor may one user push out the others.
         for port in 1..=1_000 {
             let addr = SocketAddr::from(([192, 0, 2, 1], port));
-            recorder.note(Some(users[7]), Cause::DcUnreachable, Detail::Dial(addr, 111), 20_000);
+            recorder.note(
+                Some(users[7]),
+                Cause::DcUnreachable,
+                Detail::DialFailed(addr, 111),
+                20_000,
+            );
         }
-        assert!(users.iter().all(|user| !recorder.of(Some(*user)).is_empty()));
+        assert!(users.iter().all(|user| !recorder.incidents_of(Some(*user)).is_empty()));
         assert!(recorder.entries.capacity() <= MOST);
         assert!(recorder.entries.len() <= MOST);
-        recorder.keep(|id| id != users[7]);
-        assert!(recorder.of(Some(users[7])).is_empty() && recorder.of(Some(users[8])).len() == 1);
+        recorder.retain_users(|id| id != users[7]);
+        assert!(
+            recorder.incidents_of(Some(users[7])).is_empty()
+                && recorder.incidents_of(Some(users[8])).len() == 1
+        );
     }
     #[test]
     fn a_lone_user_fills_the_ring_and_no_more() {
@@ -207,6 +215,6 @@ mod tests {
             recorder.note(user, Cause::UnknownDc, Detail::Dc(dc), u64::from(dc));
         }
         assert_eq!((recorder.entries.len(), recorder.entries.capacity()), (MOST, MOST));
-        assert_eq!(recorder.of(user)[0].detail, Detail::Dc(u16::MAX - 1));
+        assert_eq!(recorder.incidents_of(user)[0].detail, Detail::Dc(u16::MAX - 1));
     }
 }

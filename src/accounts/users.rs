@@ -95,7 +95,7 @@ pub struct ReloadChange {
     /// Hosts that nobody named before. Their places may have been those of others.
     pub new_hosts: Vec<HostId>,
     /// Hosts that nobody names any more.
-    pub old_hosts: Vec<HostId>,
+    pub removed_hosts: Vec<HostId>,
 }
 
 /// Everybody.
@@ -106,7 +106,7 @@ pub struct Users {
     /// Who is there, in ascending byte order of the names.
     sorted: Vec<UserId>,
     connections: Vec<u32>,
-    live: u32,
+    total_connections: u32,
     hosts: Vec<Host>,
     hints: Hints,
 }
@@ -118,6 +118,11 @@ struct Host {
 }
 
 impl Users {
+    /// ` user="NAME"` for a line of the log, or nothing.
+    pub fn log_field(&self, user: Option<UserId>) -> String {
+        user.map_or_else(String::new, |id| format!(" user={:?}", self.get(id).name()))
+    }
+
     /// Builds the table from users in ascending byte order of their names.
     ///
     /// # Panics
@@ -254,13 +259,13 @@ impl Users {
                 stays
             });
             if was_named && host.order.is_empty() {
-                change.old_hosts.push(HostId(index(at)));
+                change.removed_hosts.push(HostId(index(at)));
             }
         }
         for id in sorted.iter().filter(|id| !is_placed[usize::from(id.0)]) {
             hosts[list[usize::from(id.0)].host.index()].order.push(*id);
         }
-        change.old_hosts.retain(|id| hosts[id.index()].order.is_empty());
+        change.removed_hosts.retain(|id| hosts[id.index()].order.is_empty());
     }
 
     /// Everybody in the order of their names.
@@ -274,7 +279,7 @@ impl Users {
     }
 
     /// Who is called so.
-    pub fn named(&self, name: &str) -> Option<UserId> {
+    pub fn find(&self, name: &str) -> Option<UserId> {
         let at = self.sorted.binary_search_by(|id| self.get(*id).name.as_str().cmp(name));
         at.ok().map(|at| self.sorted[at])
     }
@@ -290,8 +295,8 @@ impl Users {
     }
 
     /// Whether this user is in the present config.
-    pub fn is_here(&self, id: UserId) -> bool {
-        self.named(self.get(id).name()) == Some(id)
+    pub fn is_configured(&self, id: UserId) -> bool {
+        self.find(self.get(id).name()) == Some(id)
     }
 
     /// Live connections by [`Users::position`]; 0 where nobody is.
@@ -300,8 +305,8 @@ impl Users {
     }
 
     /// The sum of [`Users::connections`].
-    pub fn live(&self) -> u32 {
-        self.live
+    pub fn total_connections(&self) -> u32 {
+        self.total_connections
     }
 
     /// The position of a user in [`Users::connections`].
@@ -310,7 +315,7 @@ impl Users {
     }
 
     /// The host that equals this SNI, byte for byte.
-    pub fn host_named(&self, sni: &[u8]) -> Option<HostId> {
+    pub fn find_host(&self, sni: &[u8]) -> Option<HostId> {
         let is_it = |host: &Host| host.name == sni && !host.order.is_empty();
         self.hosts.iter().position(is_it).map(|at| HostId(index(at)))
     }
@@ -341,9 +346,9 @@ impl Users {
     }
 
     /// Counts a session in and remembers from where it came.
-    pub fn admitted(&mut self, id: UserId, addr: IpAddr, now_ms: u64) {
+    pub fn add_session(&mut self, id: UserId, addr: IpAddr, now_ms: u64) {
         self.connections[usize::from(id.0)] += 1;
-        self.live += 1;
+        self.total_connections += 1;
         self.get_mut(id).last_seen_ms = Some(now_ms);
         self.hints.remember(addr, id);
         let host = self.get(id).host;
@@ -354,11 +359,11 @@ impl Users {
     }
 
     /// Counts a session out.
-    pub fn left(&mut self, id: UserId) {
+    pub fn remove_session(&mut self, id: UserId) {
         let connections = &mut self.connections[usize::from(id.0)];
-        debug_assert!(*connections > 0 && self.live > 0);
+        debug_assert!(*connections > 0 && self.total_connections > 0);
         *connections = connections.saturating_sub(1);
-        self.live = self.live.saturating_sub(1);
+        self.total_connections = self.total_connections.saturating_sub(1);
     }
 }
 

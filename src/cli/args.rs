@@ -1,5 +1,5 @@
-//! Reads arguments by the table of commands (spec: cli 1): flags before or after positionals, as
-//! `--name value`, `--name=value`, `-x value` or `-xvalue`.
+//! Parses the command line by the table of commands. Flags may precede or follow positional
+//! arguments, as `--name value`, `--name=value`, `-x value` or `-xvalue`.
 
 use std::ffi::{OsStr, OsString};
 
@@ -10,28 +10,28 @@ use crate::config::suggest::nearest;
 
 /// One command of the table.
 pub struct Command {
-    /// How it is called.
+    /// Name on the command line; may be two words.
     pub name: &'static str,
-    /// What must follow it, in this order.
+    /// Positional arguments, in this order.
     pub arguments: &'static [Argument],
-    /// What may follow it.
+    /// Flags besides [`EVERYWHERE`](super::help::EVERYWHERE).
     pub flags: &'static [Flag],
-    /// One line for the help.
+    /// Description in the help, one line.
     pub about: &'static str,
-    /// Lines to try.
+    /// Sample command lines.
     pub examples: &'static [&'static str],
-    /// What else the help says.
+    /// Further lines of the help.
     pub notes: &'static str,
-    /// Not in the help.
+    /// Hidden from the help.
     pub is_hidden: bool,
-    /// Exit code when the arguments make no sense.
+    /// Exit code for wrong arguments.
     pub usage_code: u8,
-    /// Does it.
+    /// Runs the command.
     pub run: fn(&ParsedArgs) -> Result<(), Failure>,
 }
 
 impl Command {
-    /// A command that takes nothing and does nothing, for the table to start from.
+    /// A command without arguments, flags and effect: the base of each row of the table.
     pub const fn named(name: &'static str) -> Self {
         Self {
             name,
@@ -49,21 +49,21 @@ impl Command {
 
 /// A positional argument.
 pub struct Argument {
-    /// In capitals.
+    /// Name in capitals.
     pub name: &'static str,
-    /// One line for the help.
+    /// Description in the help, one line.
     pub doc: &'static str,
-    /// May be left out; then all behind it are as well.
+    /// May be omitted, together with all arguments after it.
     pub is_optional: bool,
 }
 
 impl Argument {
-    /// One that must be there.
+    /// A required argument.
     pub const fn required(name: &'static str, doc: &'static str) -> Self {
         Self { name, doc, is_optional: false }
     }
 
-    /// One that may be left out.
+    /// An optional argument.
     pub const fn optional(name: &'static str, doc: &'static str) -> Self {
         Self { name, doc, is_optional: true }
     }
@@ -71,23 +71,23 @@ impl Argument {
 
 /// A flag.
 pub struct Flag {
-    /// Without the dash.
+    /// Short form, without the dash.
     pub short: Option<char>,
-    /// Without the dashes.
+    /// Long form, without the dashes.
     pub long: &'static str,
-    /// What its value is called, if it takes one.
+    /// Name of its value; `None` for a switch.
     pub value: Option<&'static str>,
-    /// One line for the help.
+    /// Description in the help, one line.
     pub doc: &'static str,
 }
 
 impl Flag {
-    /// A flag that is there or not.
+    /// A flag without a value.
     pub const fn switch(short: Option<char>, long: &'static str, doc: &'static str) -> Self {
         Self { short, long, value: None, doc }
     }
 
-    /// A flag that takes a value.
+    /// A flag with a value.
     pub const fn with_value(
         short: Option<char>,
         long: &'static str,
@@ -98,17 +98,17 @@ impl Flag {
     }
 }
 
-/// What the arguments ask for.
+/// The parsed command line.
 pub enum Invocation {
     /// `--version`.
     Version,
-    /// `--help`, of a command if one was named before.
+    /// `--help`, of this command if one precedes it.
     Help(Option<&'static Command>),
-    /// A command, with what it needs.
+    /// A command with its arguments.
     Run(&'static Command, ParsedArgs),
 }
 
-/// What was given to a command; holds as many positionals as its table says.
+/// The arguments of a command. Contains all required positional arguments.
 #[derive(Debug, Default)]
 pub struct ParsedArgs {
     positionals: Vec<OsString>,
@@ -116,47 +116,47 @@ pub struct ParsedArgs {
 }
 
 impl ParsedArgs {
-    /// How many positionals there are.
+    /// Number of positional arguments.
     pub fn count(&self) -> usize {
         self.positionals.len()
     }
 
-    /// The positional at an index of [`Command::arguments`].
+    /// The positional argument at an index of [`Command::arguments`]; empty if omitted.
     pub fn positional(&self, index: usize) -> &OsStr {
         self.positionals.get(index).map_or(OsStr::new(""), OsString::as_os_str)
     }
 
-    /// The same as text; `name` is for the complaint.
+    /// The positional argument as text; `name` is its name in the error.
     pub fn text_at(&self, index: usize, name: &str) -> Result<&str, Failure> {
         let text = self.positional(index).to_str();
-        text.ok_or_else(|| Failure::Usage(format!("{name}: not valid UTF-8; type it anew")))
+        text.ok_or_else(|| Failure::Usage(format!("{name}: not valid UTF-8; type it again")))
     }
 
-    /// Was this switch given, and not as `--name=false`?
+    /// Whether the switch is present, except as `--name=false`.
     pub fn is_on(&self, long: &str) -> bool {
         self.raw(long).is_some_and(|value| !OFF.iter().any(|off| value == *off))
     }
 
-    /// The last value given for a flag.
+    /// The value of a flag; of several, the last.
     pub fn raw(&self, long: &str) -> Option<&OsStr> {
         let mut given = self.flags.iter().rev().filter(|(name, _)| *name == long);
         given.next().map(|(_, value)| value.as_os_str())
     }
 
-    /// The same as text.
+    /// The value of a flag as text.
     pub fn text(&self, long: &str) -> Result<Option<&str>, Failure> {
-        let not_text = || Failure::Usage(format!("--{long}: not valid UTF-8; type it anew"));
+        let not_text = || Failure::Usage(format!("--{long}: not valid UTF-8; type it again"));
         self.raw(long).map(|value| value.to_str().ok_or_else(not_text)).transpose()
     }
 
-    /// All values of a flag that may be repeated and hold lists with commas.
+    /// All values of a flag that may be repeated and may contain comma-separated lists.
     pub fn list(&self, long: &str) -> Vec<String> {
         let given = self.flags.iter().filter(|(name, _)| *name == long);
         let joined: Vec<_> = given.map(|(_, value)| value.to_string_lossy()).collect();
         joined.iter().flat_map(|list| list.split(',')).map(str::to_string).collect()
     }
 
-    /// The value of a flag, read by `parse`; its fault is a usage error.
+    /// The value of a flag, parsed by `parse`. Its error becomes a usage error.
     pub fn parsed<T>(
         &self,
         long: &str,
@@ -167,8 +167,10 @@ impl ParsedArgs {
     }
 }
 
-/// Reads the arguments behind the program's name. The error comes with its command, if one was
-/// named.
+/// Parses the arguments after the name of the program.
+///
+/// # Errors
+/// The command, if one is named, and one line of text.
 pub fn read(
     commands: &'static [Command],
     arguments: impl Iterator<Item = OsString>,
@@ -276,13 +278,13 @@ fn read_rest(command: &'static Command, parser: &mut Parser) -> Result<Invocatio
     }
 }
 
-/// `--switch=true` and `--switch=false` work too, as they do in the reference.
+/// Accepts `--switch=true` and `--switch=false` too, as mtg-multi does.
 fn switch_value(flag: &Flag, value: Option<OsString>) -> Result<OsString, String> {
     let value = value.unwrap_or_default();
     if value.is_empty() || ON.iter().chain(OFF).any(|word| value == *word) {
         Ok(value)
     } else {
-        Err(format!("--{}: must be true or false, or stand alone", flag.long))
+        Err(format!("--{}: must be true or false, or have no value", flag.long))
     }
 }
 

@@ -215,12 +215,12 @@ mod tests {
     fn every_command_that_runs_has_log_flags_and_they_win_over_the_file() {
         for command in [&["run", "a"][..], &["simple-run", "b", "s"], &["quickstart"]] {
             let file = LogSettings { to: LogTo::Syslog, ..LogSettings::default() };
-            assert_eq!(log_choice(command).over(file), file);
+            assert_eq!(log_choice(command).apply_to(file), file);
             let flags = ["--log-level=Warn", "--log-format", "json", "--log-to=journal"];
             let all = log_choice(&[command, &flags].concat());
             let wanted =
                 LogSettings { level: LogLevel::Warn, format: LogFormat::Json, to: LogTo::Journal };
-            assert_eq!(all.over(file), wanted);
+            assert_eq!(all.apply_to(file), wanted);
         }
     }
 }

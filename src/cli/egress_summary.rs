@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::config::settings::{ListSettings, ListSource, NameServer, Route, Settings};
+use crate::config::settings::{ListSettings, ListSource, NameServer, Settings, UpstreamSettings};
 use crate::proto::url::Url;
 use crate::util::host_port::HostPort;
 
@@ -11,7 +11,7 @@ use crate::util::host_port::HostPort;
 pub(super) fn lines(settings: &Settings) -> [String; 2] {
     let fetches = fetches(settings);
     let fetches = if fetches.is_empty() { "nothing".to_owned() } else { fetches.join(", ") };
-    let (dns, upstreams) = (dns(&settings.dns.server), upstreams(&settings.routes));
+    let (dns, upstreams) = (dns(&settings.dns.server), upstreams(&settings.upstreams));
     [format!("DNS: {dns}; Telegram: {upstreams}\n"), format!("fetches: {fetches}\n")]
 }
 
@@ -26,26 +26,28 @@ fn dns(server: &NameServer) -> String {
     }
 }
 
-fn upstreams(routes: &[Route]) -> String {
-    let one = |route: &Route| match route {
-        Route::Direct => "directly".to_owned(),
-        Route::Socks5(proxy) => format!("through {}", HostPort::new(&proxy.host, proxy.port)),
+fn upstreams(upstreams: &[UpstreamSettings]) -> String {
+    let one = |upstream: &UpstreamSettings| match upstream {
+        UpstreamSettings::Direct => "directly".to_owned(),
+        UpstreamSettings::Socks5(proxy) => {
+            format!("through {}", HostPort::new(&proxy.host, proxy.port))
+        }
     };
-    match routes {
+    match upstreams {
         [] => "directly".to_owned(),
-        routes => routes.iter().map(one).collect::<Vec<_>>().join(" or "),
+        upstreams => upstreams.iter().map(one).collect::<Vec<_>>().join(" or "),
     }
 }
 
 fn fetches(settings: &Settings) -> Vec<String> {
     let mut fetches = Vec::new();
-    let every = interval(settings.raids.every);
-    if settings.front.scout {
+    let every = interval(settings.page_timing.interval);
+    if settings.front.probe {
         let front = settings.front.host.as_ref();
         let front = front.map(|host| HostPort::new(host, settings.front.port).to_string());
         fetches.push(format!("{} every {every}", front.as_deref().unwrap_or("the secrets' hosts")));
     }
-    let pages = &settings.raids.pages;
+    let pages = &settings.page_timing.pages;
     if !pages.is_empty() {
         fetches.push(format!("{} every {every}", hosts(pages.iter())));
     }
@@ -65,7 +67,7 @@ fn list_fetches(name: &str, list: &ListSettings) -> Option<String> {
         ListSource::File(_) => None,
     });
     let hosts = hosts(urls);
-    (!hosts.is_empty()).then(|| format!("{hosts} ({name}) every {}", interval(list.every)))
+    (!hosts.is_empty()).then(|| format!("{hosts} ({name}) every {}", interval(list.interval)))
 }
 
 /// The distinct hosts of the URLs.

@@ -1,9 +1,9 @@
-//! Help and version, printed from the table of commands.
+//! The texts of `--help` and `--version`, from the table of commands.
 
 use crate::cli::args::{Argument, Command, Flag};
 use crate::cli::commands::COMMANDS;
 
-/// One line; its first word is the version.
+/// The output of `--version`: one line that starts with the version.
 pub fn version() -> String {
     let abi = if cfg!(target_env = "musl") {
         "-musl"
@@ -13,13 +13,13 @@ pub fn version() -> String {
         ""
     };
     let (arch, system) = (std::env::consts::ARCH, std::env::consts::OS);
-    // Rust calls both kinds of MIPS the same.
+    // `ARCH` is the same for both byte orders of MIPS.
     let order = if cfg!(all(target_arch = "mips", target_endian = "little")) { "el" } else { "" };
     let version = env!("CARGO_PKG_VERSION");
     format!("{version} (rust: {arch}{order}-{system}{abi}, features: {})", FEATURES.join(" "))
 }
 
-/// What this build has; the small flavour has none of it.
+/// The optional features of this build; the mini flavour has none.
 const FEATURES: &[&str] = &[
     #[cfg(feature = "doctor")]
     "doctor",
@@ -33,7 +33,7 @@ const FEATURES: &[&str] = &[
     "none",
 ];
 
-/// What `mtbox --help` prints.
+/// The output of `mtbox --help`.
 pub fn overview() -> String {
     let mut out = format!(
         "mtbox {}: {}\n\nUsage: mtbox COMMAND [ARGUMENTS]\n\nCommands:\n",
@@ -44,11 +44,11 @@ pub fn overview() -> String {
     columns(&mut out, shown.map(|command| (call(command), command.about.to_string())));
     out.push_str("\nFlags:\n");
     columns(&mut out, EVERYWHERE.iter().map(|flag| (shape(flag), flag.doc.to_string())));
-    out.push_str("\nTo start at once: mtbox quickstart. More on a command: mtbox COMMAND --help\n");
+    out.push_str("\nStart with: mtbox quickstart. Help for a command: mtbox COMMAND --help\n");
     out
 }
 
-/// What `mtbox COMMAND --help` prints.
+/// The output of `mtbox COMMAND --help`.
 pub fn of(command: &Command) -> String {
     let flags = if command.flags.is_empty() { "" } else { " [FLAGS]" };
     let mut out = format!("{}\n\nUsage: mtbox {}{flags}\n", command.about, call(command));
@@ -85,7 +85,7 @@ fn shape(flag: &Flag) -> String {
     format!("{short}--{}{value}", flag.long)
 }
 
-/// Two columns, the first as wide as its widest cell.
+/// Appends two columns. The first is as wide as its widest cell.
 fn columns(out: &mut String, rows: impl Iterator<Item = (String, String)>) {
     let rows: Vec<(String, String)> = rows.collect();
     let width = rows.iter().map(|(left, _)| left.len()).max().unwrap_or(0);
@@ -94,7 +94,7 @@ fn columns(out: &mut String, rows: impl Iterator<Item = (String, String)>) {
     }
 }
 
-/// Flags that every command has.
+/// Flags of every command.
 pub const EVERYWHERE: &[Flag] = &[
     Flag::switch(Some('h'), "help", "print this help"),
     Flag::switch(Some('v'), "version", "print the version"),

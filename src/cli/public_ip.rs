@@ -103,7 +103,7 @@ fn query(
     }
     let mut tasks: Vec<&mut dyn FetchTask> = Vec::new();
     queries.iter_mut().for_each(|query| tasks.push(query));
-    let left = Duration::from_millis(deadline.0.saturating_sub(standalone.world.now.0));
+    let left = Duration::from_millis(deadline.0.saturating_sub(standalone.world.time.now.0));
     let outcomes = standalone.run(&mut tasks, left);
 
     let mut cause = None;
@@ -165,7 +165,7 @@ impl FetchTask for AddressQuery<'_> {
     }
 
     fn open(&mut self) -> Vec<u8> {
-        http1_client::get(self.url, "")
+        http1_client::get_request(self.url, "")
     }
 
     fn take(&mut self, bytes: &[u8]) -> TaskStep {
@@ -175,15 +175,15 @@ impl FetchTask for AddressQuery<'_> {
                 body.extend_from_slice(piece);
             }
         };
-        match self.response.take(bytes, &mut keep) {
-            Ok(BodyProgress::More) if self.body.len() <= RESPONSE_MAX => TaskStep::More,
+        match self.response.push(bytes, &mut keep) {
+            Ok(BodyProgress::Incomplete) if self.body.len() <= RESPONSE_MAX => TaskStep::More,
             Ok(_) => self.finish(),
             Err(fault) => TaskStep::Failed(fault.as_str().to_owned()),
         }
     }
 
     fn end(&mut self) -> TaskStep {
-        match self.response.end() {
+        match self.response.finish() {
             Ok(()) => self.finish(),
             Err(fault) => TaskStep::Failed(fault.as_str().to_owned()),
         }

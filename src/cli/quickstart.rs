@@ -19,7 +19,7 @@ use crate::proto::secret::{Secret, tg_link, tme_link};
 
 pub(super) fn quickstart(args: &ParsedArgs) -> Result<(), Failure> {
     let path = config_file::expand_home(args.raw("config").unwrap_or(FILE.as_ref()));
-    let bind = args.parsed("bind", addresses::socket)?;
+    let bind = args.parsed("bind", addresses::socket_addr)?;
     let host = args.text("host")?;
     let log = log_flags::read(args)?;
     let is_first = match path.symlink_metadata() {

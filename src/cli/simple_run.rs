@@ -32,7 +32,7 @@ fn settings(args: &ParsedArgs) -> Result<(Settings, Vec<String>), Failure> {
         replay: Some(true),
         ..PartialSettings::default()
     };
-    let bind = addresses::socket(args.text_at(0, "BIND")?);
+    let bind = addresses::socket_addr(args.text_at(0, "BIND")?);
     partial.binds = Some(vec![bind.map_err(|fault| Failure::error(format!("BIND: {fault}")))?]);
     let secret = Secret::parse(args.text_at(1, "SECRET")?)
         .map_err(|fault| Failure::error(format!("SECRET: {fault}")))?;
@@ -56,9 +56,9 @@ fn settings(args: &ParsedArgs) -> Result<(Settings, Vec<String>), Failure> {
     network_flags(args, &mut partial, &mut warnings)?;
 
     let mut report = Diagnostics::default();
-    let settings = partial.settle(&mut report);
+    let settings = partial.finish(&mut report);
     let (errors, others): (Vec<_>, Vec<_>) =
-        report.into_notes().into_iter().partition(|note| note.severity == Severity::Error);
+        report.into_pending().into_iter().partition(|note| note.severity == Severity::Error);
     warnings.extend(others.into_iter().map(|note| note.text));
     settings
         .map(|settings| (settings, warnings))
@@ -71,9 +71,9 @@ fn network_flags(
     warnings: &mut Vec<String>,
 ) -> Result<(), Failure> {
     for entry in args.list("socks5-proxy") {
-        let route = urls::proxy(&entry)
+        let upstream = urls::proxy(&entry)
             .map_err(|fault| Failure::error(format!("--socks5-proxy: {fault}")))?;
-        partial.routes.push(route);
+        partial.upstreams.push(upstream);
     }
     if let Some(ip) = args.parsed("doh-ip", addresses::ip)? {
         let server = urls::doh_at(ip);
@@ -222,7 +222,7 @@ mod tests {
             read(&["--proxy-protocol-listener", "-s", "socks5://u:p@h", "-s", "direct"]).unwrap();
         assert_eq!(warnings, [""; 0]);
         assert!(settings.proxy_protocol.is_some_and(|one| one.trusted.is_empty()));
-        assert_eq!(settings.routes.len(), 2);
+        assert_eq!(settings.upstreams.len(), 2);
     }
 
     /// Gotcha E2: an IPv6 address silently meant the system's name servers.

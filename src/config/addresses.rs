@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use crate::config::settings::{Cidr, HttpBind};
 
 /// Reads `IP:port` with a literal address, IPv6 in brackets, port 1 to 65535.
-pub fn socket(text: &str) -> Result<SocketAddr, &'static str> {
+pub fn socket_addr(text: &str) -> Result<SocketAddr, &'static str> {
     let (host, port) = text.rsplit_once(':').ok_or(NOT_A_SOCKET)?;
     let bare = match host.strip_prefix('[') {
         Some(rest) => rest.strip_suffix(']').ok_or(NOT_A_SOCKET)?,
@@ -19,14 +19,16 @@ pub fn socket(text: &str) -> Result<SocketAddr, &'static str> {
 }
 
 /// Reads `IP:port`, or `unix:` and the absolute path of a socket (unix(7): at most 107 bytes).
-pub fn endpoint(text: &str) -> Result<HttpBind, &'static str> {
-    let Some(path) = text.strip_prefix("unix:") else { return socket(text).map(HttpBind::Tcp) };
+pub fn http_bind(text: &str) -> Result<HttpBind, &'static str> {
+    let Some(path) = text.strip_prefix("unix:") else {
+        return socket_addr(text).map(HttpBind::Tcp);
+    };
     let fits = path.starts_with('/') && path.len() <= 107 && !path.contains('\0');
     if fits { Ok(HttpBind::Unix(PathBuf::from(path))) } else { Err(NOT_A_UNIX_SOCKET) }
 }
 
 /// Reads the first part of metric names: lower-case letters and digits.
-pub fn prefix(text: &str) -> Result<String, &'static str> {
+pub fn metric_prefix(text: &str) -> Result<String, &'static str> {
     let plain = text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
     if plain { Ok(text.to_owned()) } else { Err("must be lower-case letters and digits only") }
 }
@@ -70,13 +72,13 @@ pub fn network(text: &str) -> Result<Cidr, &'static str> {
 }
 
 /// Reads the name of a network device (netdevice(7)).
-pub fn device(text: &str) -> Result<String, &'static str> {
+pub fn device_name(text: &str) -> Result<String, &'static str> {
     let fits = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'/' | b':');
     kernel_name(text, fits).filter(|name| name != "." && name != "..").ok_or(NOT_A_DEVICE)
 }
 
 /// Reads the name of a congestion control (tcp(7)).
-pub fn congestion(text: &str) -> Result<String, &'static str> {
+pub fn congestion_name(text: &str) -> Result<String, &'static str> {
     let fits =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
     kernel_name(text, fits).ok_or(NOT_A_CONGESTION)
@@ -138,7 +140,11 @@ mod tests {
             ("[1.2.3.4]:1", "1.2.3.4:1"),
             ("[::ffff:1.2.3.4]:1", "1.2.3.4:1"),
         ] {
-            assert_eq!(socket(text).map(|addr| addr.to_string()), Ok(want.to_string()), "{text}");
+            assert_eq!(
+                socket_addr(text).map(|addr| addr.to_string()),
+                Ok(want.to_string()),
+                "{text}"
+            );
         }
         for text in [
             "",
@@ -159,9 +165,9 @@ mod tests {
             "1.2.3.4:443 ",
             "1.2.3.4:４４３",
         ] {
-            assert_eq!(socket(text), Err(NOT_A_SOCKET), "{text}");
+            assert_eq!(socket_addr(text), Err(NOT_A_SOCKET), "{text}");
         }
-        assert_eq!(socket("::1:443"), Err(BARE_IPV6));
+        assert_eq!(socket_addr("::1:443"), Err(BARE_IPV6));
     }
 
     #[test]
@@ -204,16 +210,16 @@ mod tests {
     #[test]
     fn names_of_the_kernel_are_short_and_plain() {
         for text in ["lo", "eth0.2", "br-lan", "fifteen_letters"] {
-            assert_eq!(device(text).as_deref(), Ok(text));
+            assert_eq!(device_name(text).as_deref(), Ok(text));
         }
         for text in ["", "a b", "a/b", "eth0:1", ".", "..", "sixteen-letters-", "\u{e9}th0"] {
-            assert_eq!(device(text), Err(NOT_A_DEVICE), "{text}");
+            assert_eq!(device_name(text), Err(NOT_A_DEVICE), "{text}");
         }
         for text in ["bbr", "dctcp", "tcp_x-2"] {
-            assert_eq!(congestion(text).as_deref(), Ok(text));
+            assert_eq!(congestion_name(text).as_deref(), Ok(text));
         }
         for text in ["", "BBR", "b.b", "bbr ", "sixteen-letters-"] {
-            assert_eq!(congestion(text), Err(NOT_A_CONGESTION), "{text}");
+            assert_eq!(congestion_name(text), Err(NOT_A_CONGESTION), "{text}");
         }
     }
 }

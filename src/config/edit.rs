@@ -7,7 +7,7 @@ use std::ops::Range;
 use toml_edit::{Document, Item, Table, Value};
 
 use crate::config::partial::SINGLE_USER;
-use crate::config::report::shown;
+use crate::config::report::printable_name;
 
 /// One change.
 #[derive(Debug, Clone, Copy)]
@@ -65,7 +65,7 @@ impl<'a> ConfigText<'a> {
 
     fn add(&self, name: &str, secret: &str) -> Result<String, String> {
         if self.user(name)?.is_some() || name == SINGLE_USER && self.lone_secret().is_some() {
-            return Err(format!("there is a user called {} already", shown(name)));
+            return Err(format!("there is a user called {} already", printable_name(name)));
         }
         if !is_name(name) {
             let text = format!("a name has 1 to {NAME_MAX} bytes and no control characters");
@@ -105,7 +105,7 @@ impl<'a> ConfigText<'a> {
             return Err(format!(
                 "{} is the last user, and a proxy needs one; add another first, or disable this \
                  one",
-                shown(name)
+                printable_name(name)
             ));
         }
         let mut out = self.text.to_owned();
@@ -133,7 +133,7 @@ impl<'a> ConfigText<'a> {
             return Err(nobody(name));
         }
         if self.is_disabled(name) {
-            return Err(format!("{} is disabled already", shown(name)));
+            return Err(format!("{} is disabled already", printable_name(name)));
         }
         let entry = quoted_always(name);
         let Some((_, item)) = self.find_top("disabled-users") else {
@@ -152,12 +152,12 @@ impl<'a> ConfigText<'a> {
 
     fn enable(&self, name: &str) -> Result<String, String> {
         let Some((_, Item::Value(Value::Array(list)))) = self.find_top("disabled-users") else {
-            return Err(format!("{} is not disabled", shown(name)));
+            return Err(format!("{} is not disabled", printable_name(name)));
         };
         let spans: Vec<(bool, Range<usize>)> =
             list.iter().filter_map(|one| Some((one.as_str() == Some(name), one.span()?))).collect();
         let Some(at) = spans.iter().position(|(is_it, _)| *is_it) else {
-            return Err(format!("{} is not disabled", shown(name)));
+            return Err(format!("{} is not disabled", printable_name(name)));
         };
         // With the comma before it, or, for the first one, with the one behind it.
         let mut gone = spans[at].1.clone();
@@ -294,7 +294,7 @@ pub fn quoted_always(name: &str) -> String {
 }
 
 fn nobody(name: &str) -> String {
-    format!("no user is called {}", shown(name))
+    format!("no user is called {}", printable_name(name))
 }
 
 /// What still fits on a line of a log.

@@ -9,7 +9,7 @@ use toml_edit::{Document, Item, TableLike};
 
 use crate::config::keys::{self, KEYS, Key};
 use crate::config::partial::PartialSettings;
-use crate::config::report::{Diagnostic, Diagnostics, shown};
+use crate::config::report::{Diagnostic, Diagnostics, printable_name};
 use crate::config::settings::Settings;
 use crate::config::suggest;
 use crate::config::value::{Field, start};
@@ -45,7 +45,7 @@ pub fn load(bytes: &[u8], file: &str) -> Result<Loaded, Vec<Diagnostic>> {
             (String::from_utf8_lossy(bytes).into_owned(), None)
         }
     };
-    let complaints = report.into_complaints(file, &text);
+    let complaints = report.into_diagnostics(file, &text);
     match settings {
         Some(settings) => Ok(Loaded { settings, warnings: complaints }),
         None => Err(complaints),
@@ -62,14 +62,14 @@ fn parse(text: &str, report: &mut Diagnostics) -> Option<Settings> {
             return None;
         }
     };
-    let mut walk = ConfigWalk { draft: PartialSettings::default(), report };
+    let mut walk = ConfigWalk { settings: PartialSettings::default(), report };
     walk.table(document.as_table(), "");
-    let ConfigWalk { draft, report } = walk;
-    draft.settle(report)
+    let ConfigWalk { settings, report } = walk;
+    settings.finish(report)
 }
 
 struct ConfigWalk<'a> {
-    draft: PartialSettings,
+    settings: PartialSettings,
     report: &'a mut Diagnostics,
 }
 
@@ -94,12 +94,12 @@ impl ConfigWalk<'_> {
 
     fn key(&mut self, key: &'static Key, item: &Item, at: usize) {
         let value_at = start(item.span(), at);
-        if !self.report.found(key.path, value_at) {
+        if !self.report.record_key(key.path, value_at) {
             let text = format!("{}: stands there twice, the last one holds; delete one", key.path);
             self.report.warn(at, text);
         }
-        let Self { draft, report } = self;
-        let asks = Field { key, at: value_at, draft, report }.read(item);
+        let Self { settings, report } = self;
+        let asks = Field { key, at: value_at, settings, report }.read(item);
         let Key { path, instead, .. } = key;
         if let Some(instead) = instead.filter(|_| asks) {
             self.report.warn(at, format!("{path}: old name; {instead}"));
@@ -107,7 +107,7 @@ impl ConfigWalk<'_> {
     }
 
     fn unknown(&mut self, parent: &str, name: &str, lower: &str, item: &Item, at: usize) {
-        if self.report.is_full_of_warnings() {
+        if self.report.is_at_warning_limit() {
             return;
         }
         let is_table = item.is_table_like() || item.is_array_of_tables();
@@ -116,10 +116,12 @@ impl ConfigWalk<'_> {
         let text = match hint {
             LoadHint::Home(home) => {
                 let place = if parent.is_empty() { "above all tables" } else { parent };
-                format!("{}: has no effect here ({place}); {home}", shown(name))
+                format!("{}: has no effect here ({place}); {home}", printable_name(name))
             }
-            LoadHint::Nearest(guess) => format!("{what} {}; {guess}", shown(name)),
-            LoadHint::None => format!("{what} {}, so it has no effect; delete it", shown(name)),
+            LoadHint::Nearest(guess) => format!("{what} {}; {guess}", printable_name(name)),
+            LoadHint::None => {
+                format!("{what} {}, so it has no effect; delete it", printable_name(name))
+            }
         };
         self.report.warn(at, text);
     }
@@ -134,7 +136,7 @@ enum LoadHint {
 }
 
 fn key_hint(parent: &str, name: &str) -> LoadHint {
-    if let Some(home) = suggest::home(name) {
+    if let Some(home) = suggest::move_hint(name) {
         return LoadHint::Home(home);
     }
     if let Some(near) = suggest::nearest(name, suggest::names_in(parent)) {
@@ -142,7 +144,7 @@ fn key_hint(parent: &str, name: &str) -> LoadHint {
     }
     match suggest::nearest(name, KEYS.iter().map(|key| key.split().1)) {
         Some(near) => {
-            let home = suggest::home(near).unwrap_or_default();
+            let home = suggest::move_hint(near).unwrap_or_default();
             LoadHint::Nearest(format!("if it means {near}, {home}"))
         }
         None => LoadHint::None,
@@ -151,7 +153,7 @@ fn key_hint(parent: &str, name: &str) -> LoadHint {
 
 fn table_hint(parent: &str, name: &str) -> LoadHint {
     let near = suggest::nearest(name, suggest::names_in(parent));
-    match (suggest::table_called(name), near, parent) {
+    match (suggest::find_table(name), near, parent) {
         (Some(path), _, _) => LoadHint::Home(format!("write [{path}]")),
         (None, Some(near), "") => LoadHint::Nearest(format!("did you mean [{near}]?")),
         (None, Some(near), _) => LoadHint::Nearest(format!("did you mean [{parent}.{near}]?")),

@@ -1,4 +1,4 @@
-//! The settings while they are being read: every key is still optional. [`PartialSettings::settle`] fills
+//! The settings while they are being read: every key is still optional. [`PartialSettings::finish`] fills
 //! in the defaults, judges what concerns more than one key, and makes [`Settings`] of it.
 
 use std::net::{IpAddr, SocketAddr};
@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{HAS_METRICS, HAS_TLS, urls};
-use crate::config::report::{Diagnostics, shown};
+use crate::config::report::{Diagnostics, printable_name};
 use crate::config::settings::{
     Cidr, DnsSettings, EgressSettings, FrontSettings, HttpBind, KeepAlive, ListSettings,
     ListSource, LogFormat, LogLevel, LogSettings, LogTo, NameServer, PageTimingSettings, PreferIp,
-    PrometheusSettings, ProxyProtocolSettings, ReplaySettings, Route, Settings, ShapeSettings,
-    StateSettings, StatsdSettings, TagFormat, ThrottleSettings, Timeouts, UserSettings,
+    PrometheusSettings, ProxyProtocolSettings, ReplaySettings, Settings, ShapeSettings,
+    StateSettings, StatsdSettings, TagFormat, ThrottleSettings, Timeouts, UpstreamSettings,
+    UserSettings,
 };
 use crate::proto::secret::Secret;
 use crate::proto::url::Url;
@@ -44,7 +45,7 @@ pub struct PartialSettings {
     pub dns: Option<NameServer>,
     pub doh_ip: Option<IpAddr>,
     pub dns_bootstrap: Option<IpAddr>,
-    pub routes: Vec<Route>,
+    pub upstreams: Vec<UpstreamSettings>,
     pub device: Option<String>,
     pub source_addrs: Vec<IpAddr>,
     pub mark: Option<u32>,
@@ -56,7 +57,7 @@ pub struct PartialSettings {
     pub proxy_protocol: bool,
     pub trusted: Vec<Cidr>,
     pub front_proxy_protocol: bool,
-    pub scout: Option<bool>,
+    pub probe_front: Option<bool>,
     pub mimic_latency: bool,
     pub auto_update: bool,
     pub dc_list: Option<Vec<Url>>,
@@ -67,12 +68,12 @@ pub struct PartialSettings {
     pub shape: Option<bool>,
     pub shape_always: bool,
     pub drs: bool,
-    pub pages: Vec<Url>,
-    pub repeats: Option<u32>,
-    pub raid_each: Option<Duration>,
+    pub timing_pages: Vec<Url>,
+    pub page_repeats: Option<u32>,
+    pub page_interval: Option<Duration>,
     pub not_sent_lowat: Option<u64>,
     pub re_encrypt: bool,
-    pub moderation_off: bool,
+    pub read_coalescing_off: bool,
     pub timeout_tcp: Option<Duration>,
     pub timeout_idle: Option<Duration>,
     pub timeout_handshake: Option<Duration>,
@@ -91,7 +92,7 @@ pub struct PartialSettings {
     pub log_to: Option<LogTo>,
     pub pid_file: Option<PathBuf>,
     pub state_file: Option<PathBuf>,
-    pub state_each: Option<Duration>,
+    pub state_interval: Option<Duration>,
     pub public_ip_url: Option<Option<Url>>,
     pub statsd: PartialStatsd,
     pub prometheus: PartialPrometheus,
@@ -108,16 +109,16 @@ pub struct PartialStatsd {
 }
 
 impl PartialStatsd {
-    fn settle(self, report: &mut Diagnostics) -> Option<StatsdSettings> {
+    fn finish(self, report: &mut Diagnostics) -> Option<StatsdSettings> {
         if !self.enabled {
             return None;
         }
         if !HAS_METRICS {
-            report.warn_in("stats.statsd.enabled", NO_METRICS);
+            report.warn_at_key("stats.statsd.enabled", NO_METRICS);
             return None;
         }
         let Some(address) = self.address else {
-            report.error_in("stats.statsd.enabled", NO_STATSD);
+            report.error_at_key("stats.statsd.enabled", NO_STATSD);
             return None;
         };
         let prefix = self.prefix.unwrap_or_else(|| METRIC_PREFIX.to_owned());
@@ -138,7 +139,7 @@ pub struct PartialPrometheus {
 
 impl PartialPrometheus {
     /// Without `bind-to` the reference listens on a random port of every address.
-    fn settle(
+    fn finish(
         self,
         api: Option<&HttpBind>,
         report: &mut Diagnostics,
@@ -147,17 +148,17 @@ impl PartialPrometheus {
             return None;
         }
         if !HAS_METRICS {
-            report.warn_in("stats.prometheus.enabled", NO_METRICS);
+            report.warn_at_key("stats.prometheus.enabled", NO_METRICS);
             return None;
         }
         let Some(bind) = self.bind else {
-            report.error_in("stats.prometheus.enabled", NO_PROMETHEUS);
+            report.error_at_key("stats.prometheus.enabled", NO_PROMETHEUS);
             return None;
         };
         let path = self.path.unwrap_or_else(|| "/".to_owned());
         let is_taken = path == "/stats" || path == "/explain" || path.starts_with("/explain/");
         if is_taken && api == Some(&bind) {
-            report.warn_in("stats.prometheus.http-path", TAKEN_PATH);
+            report.warn_at_key("stats.prometheus.http-path", TAKEN_PATH);
         }
         Some(PrometheusSettings {
             bind,
@@ -175,12 +176,12 @@ pub struct PartialIpList {
     pub enabled: bool,
     pub sources: Vec<ListSource>,
     pub concurrency: Option<u32>,
-    pub every: Option<Duration>,
+    pub interval: Option<Duration>,
 }
 
 impl PartialIpList {
     /// `keys` are those of its sources and its period.
-    fn settle(self, keys: [&'static str; 2], report: &mut Diagnostics) -> Option<ListSettings> {
+    fn finish(self, keys: [&'static str; 2], report: &mut Diagnostics) -> Option<ListSettings> {
         if !self.enabled || self.sources.is_empty() {
             return None;
         }
@@ -191,12 +192,12 @@ impl PartialIpList {
         };
         let schemes: Vec<String> = self.sources.iter().filter_map(scheme).collect();
         if !HAS_TLS && schemes.iter().any(|scheme| scheme == "https") {
-            report.error_in(urls, LIST_WITHOUT_TLS);
+            report.error_at_key(urls, LIST_WITHOUT_TLS);
         }
         let polite = if schemes.is_empty() { Duration::ZERO } else { POLITE_LIST };
-        let every = period(self.every.unwrap_or(LIST_EACH), polite, update_each, report);
+        let every = period(self.interval.unwrap_or(LIST_EACH), polite, update_each, report);
         let concurrency = self.concurrency.unwrap_or(1);
-        Some(ListSettings { sources: self.sources, concurrency, every })
+        Some(ListSettings { sources: self.sources, concurrency, interval: every })
     }
 }
 
@@ -211,7 +212,7 @@ pub struct LocatedSecret {
 
 impl PartialSettings {
     /// Makes settings of the draft; `None` if the report holds an error, old or new.
-    pub fn settle(mut self, report: &mut Diagnostics) -> Option<Settings> {
+    pub fn finish(mut self, report: &mut Diagnostics) -> Option<Settings> {
         let users = self.users(report);
         let binds = self.binds.take().unwrap_or_else(|| {
             report.error(0, NO_BIND);
@@ -220,10 +221,10 @@ impl PartialSettings {
         let dns = self.dns(report);
         let dc_list = self.dc_list(report);
         let [blocklist, allowlist] = self.lists(report);
-        let raids = self.raids(report);
-        let statsd = std::mem::take(&mut self.statsd).settle(report);
+        let page_timing = self.page_timing(report);
+        let statsd = std::mem::take(&mut self.statsd).finish(report);
         let api = self.api_bind.as_ref();
-        let prometheus = std::mem::take(&mut self.prometheus).settle(api, report);
+        let prometheus = std::mem::take(&mut self.prometheus).finish(api, report);
         self.judge_pairs(report);
         if report.has_errors() {
             return None;
@@ -254,8 +255,8 @@ impl PartialSettings {
             },
             pid_file: self.pid_file,
             state: self.state_file.map(|path| {
-                let every = self.state_each.unwrap_or(STATE_EACH).max(LEAST_PERIOD);
-                StateSettings { path, every }
+                let every = self.state_interval.unwrap_or(STATE_EACH).max(LEAST_PERIOD);
+                StateSettings { path, interval: every }
             }),
             concurrency: self.concurrency.unwrap_or(CONCURRENCY),
             prefer_ip: self.prefer_ip.unwrap_or(PreferIp::PreferIpv6),
@@ -267,7 +268,7 @@ impl PartialSettings {
                 host: self.front_host,
                 port: self.front_port.or(self.old_front_port).unwrap_or(FRONT_PORT),
                 proxy_protocol: self.front_proxy_protocol,
-                scout: self.scout.unwrap_or(true),
+                probe: self.probe_front.unwrap_or(true),
                 mimic_latency: self.mimic_latency,
             },
             throttle,
@@ -285,14 +286,18 @@ impl PartialSettings {
             },
             not_sent_lowat: u32::try_from(not_sent_lowat).ok().filter(|bytes| *bytes > 0),
             re_encrypt: self.re_encrypt,
-            moderation: !self.moderation_off,
+            coalesce_reads: !self.read_coalescing_off,
             replay,
             dc_overrides: self.dc_overrides,
             public_ip_url: self.public_ip_url.unwrap_or_else(|| Url::parse(PUBLIC_IP_URL)),
             dns: DnsSettings { server: dns, bootstrap: self.dns_bootstrap },
             // Nothing but direct ways is no list of proxies.
-            routes: match self.routes.iter().any(|route| matches!(route, Route::Socks5(_))) {
-                true => self.routes,
+            upstreams: match self
+                .upstreams
+                .iter()
+                .any(|route| matches!(route, UpstreamSettings::Socks5(_)))
+            {
+                true => self.upstreams,
                 false => Vec::new(),
             },
             egress: EgressSettings {
@@ -315,7 +320,7 @@ impl PartialSettings {
                 .shape
                 .unwrap_or(true)
                 .then_some(ShapeSettings { always: self.shape_always, drs: self.drs }),
-            raids,
+            page_timing,
             ca_file: self.ca_file,
             buffer_bytes: self.buffer_bytes,
             log_addresses: self.log_addresses,
@@ -328,7 +333,7 @@ impl PartialSettings {
         match (self.dns.take(), old) {
             (Some(server), _) | (None, Some(Ok(server))) => server,
             (None, Some(Err(fault))) => {
-                report.error_in("network.doh-ip", fault);
+                report.error_at_key("network.doh-ip", fault);
                 NameServer::System
             }
             (None, None) => NameServer::System,
@@ -344,11 +349,14 @@ impl PartialSettings {
         let pages =
             pages.unwrap_or_else(|| DC_LIST.iter().copied().filter_map(Url::parse).collect());
         if pages.is_empty() {
-            report.warn_in("telegram.dc-list-urls", "nothing to read for auto-update; name a page");
+            report.warn_at_key(
+                "telegram.dc-list-urls",
+                "nothing to read for auto-update; name a page",
+            );
             return None;
         }
         if !HAS_TLS && pages.iter().any(|page| page.scheme == "https") {
-            report.error_in("auto-update", DC_LIST_WITHOUT_TLS);
+            report.error_at_key("auto-update", DC_LIST_WITHOUT_TLS);
         }
         Some(pages)
     }
@@ -359,40 +367,44 @@ impl PartialSettings {
         let (block, allow) =
             (std::mem::take(&mut self.blocklist), std::mem::take(&mut self.allowlist));
         if block.enabled && block.sources.is_empty() {
-            report.warn_in("defense.blocklist.enabled", EMPTY_BLOCKLIST);
+            report.warn_at_key("defense.blocklist.enabled", EMPTY_BLOCKLIST);
         }
         if allow.enabled && allow.sources.is_empty() {
-            report.error_in("defense.allowlist.enabled", EMPTY_ALLOWLIST);
+            report.error_at_key("defense.allowlist.enabled", EMPTY_ALLOWLIST);
         }
         [
-            block.settle(["defense.blocklist.urls", "defense.blocklist.update-each"], report),
-            allow.settle(["defense.allowlist.urls", "defense.allowlist.update-each"], report),
+            block.finish(["defense.blocklist.urls", "defense.blocklist.update-each"], report),
+            allow.finish(["defense.allowlist.urls", "defense.allowlist.update-each"], report),
         ]
     }
 
-    fn raids(&mut self, report: &mut Diagnostics) -> PageTimingSettings {
-        let mut pages = std::mem::take(&mut self.pages);
+    fn page_timing(&mut self, report: &mut Diagnostics) -> PageTimingSettings {
+        let mut pages = std::mem::take(&mut self.timing_pages);
         if self.shape == Some(false) {
             pages.clear();
         }
         if !HAS_TLS && !pages.is_empty() {
-            report.error_in("defense.doppelganger.urls", PAGES_WITHOUT_TLS);
+            report.error_at_key("defense.doppelganger.urls", PAGES_WITHOUT_TLS);
         }
-        let every = self.raid_each.unwrap_or(RAID_EACH);
+        let every = self.page_interval.unwrap_or(RAID_EACH);
         let every = period(every, POLITE_RAID, "defense.doppelganger.raid-each", report);
-        PageTimingSettings { pages, repeats: self.repeats.unwrap_or(RAID_REPEATS), every }
+        PageTimingSettings {
+            pages,
+            repeats: self.page_repeats.unwrap_or(RAID_REPEATS),
+            interval: every,
+        }
     }
 
     /// Warns of keys that do nothing without another.
     fn judge_pairs(&self, report: &mut Diagnostics) {
         if !self.trusted.is_empty() && !self.proxy_protocol {
-            report.warn_in("proxy-protocol-trusted", TRUST_IN_NOTHING);
+            report.warn_at_key("proxy-protocol-trusted", TRUST_IN_NOTHING);
         }
-        if self.mimic_latency && self.scout == Some(false) {
-            report.warn_in("domain-fronting.mimic-latency", MIMICRY_OF_NOTHING);
+        if self.mimic_latency && self.probe_front == Some(false) {
+            report.warn_at_key("domain-fronting.mimic-latency", MIMICRY_OF_NOTHING);
         }
         if !HAS_TLS && self.ca_file.is_some() {
-            report.warn_in("network.ca-file", "this build has no TLS, so it has no effect");
+            report.warn_at_key("network.ca-file", "this build has no TLS, so it has no effect");
         }
     }
 
@@ -416,7 +428,8 @@ impl PartialSettings {
         for (name, at) in
             disabled.iter().filter(|(name, _)| sorted_map::find(&placed, name).is_none())
         {
-            let text = format!("disabled-users: no user is called {}; delete it", shown(name));
+            let text =
+                format!("disabled-users: no user is called {}; delete it", printable_name(name));
             report.warn(*at, text);
         }
         let user = |(name, LocatedSecret { secret, .. })| {
@@ -435,9 +448,9 @@ fn period(
     report: &mut Diagnostics,
 ) -> Duration {
     if given < LEAST_PERIOD {
-        report.warn_in(key, "too short, 1s holds; write more");
+        report.warn_at_key(key, "too short, 1s holds; write more");
     } else if given < polite {
-        report.warn_in(key, "a server that is asked so often may shut you out; write more");
+        report.warn_at_key(key, "a server that is asked so often may shut you out; write more");
     }
     given.max(LEAST_PERIOD)
 }
@@ -446,10 +459,16 @@ fn period(
 fn judge(placed: &[(String, LocatedSecret)], report: &mut Diagnostics) {
     for (name, LocatedSecret { secret, at }) in placed {
         if secret.is_weak() {
-            report.error(*at, format!("{}: an all-zero key is no secret; {REMEDY}", shown(name)));
+            report.error(
+                *at,
+                format!("{}: an all-zero key is no secret; {REMEDY}", printable_name(name)),
+            );
         }
         if let Some(fault) = secret.host_fault() {
-            report.warn(*at, format!("{}: clients may refuse this secret: {fault}", shown(name)));
+            report.warn(
+                *at,
+                format!("{}: clients may refuse this secret: {fault}", printable_name(name)),
+            );
         }
     }
     // Twins stand side by side, and the first by name gets the traffic.
@@ -463,7 +482,7 @@ fn judge(placed: &[(String, LocatedSecret)], report: &mut Diagnostics) {
     for twins in owners.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
         let [(_, _, first, _), others @ ..] = twins else { continue };
         for (_, _, name, at) in others {
-            let (name, first) = (shown(name), shown(first));
+            let (name, first) = (printable_name(name), printable_name(first));
             let text = format!("{name}: same secret as {first}, who gets its traffic; {REMEDY}");
             report.warn(*at, text);
         }

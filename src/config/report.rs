@@ -92,7 +92,7 @@ impl Diagnostics {
     }
 
     /// Remembers where the value of a key stands. `false` = the key stood elsewhere before.
-    pub fn found(&mut self, path: &'static str, at: usize) -> bool {
+    pub fn record_key(&mut self, path: &'static str, at: usize) -> bool {
         match self.found.iter_mut().find(|(known, _)| *known == path) {
             Some((_, place)) => {
                 *place = at;
@@ -106,12 +106,12 @@ impl Diagnostics {
     }
 
     /// Notes an error about a key, where its value stands.
-    pub fn error_in(&mut self, path: &'static str, text: &str) {
+    pub fn error_at_key(&mut self, path: &'static str, text: &str) {
         self.error(self.place_of(path), format!("{path}: {text}"));
     }
 
     /// Notes a warning about a key, where its value stands.
-    pub fn warn_in(&mut self, path: &'static str, text: &str) {
+    pub fn warn_at_key(&mut self, path: &'static str, text: &str) {
         self.warn(self.place_of(path), format!("{path}: {text}"));
     }
 
@@ -125,17 +125,17 @@ impl Diagnostics {
     }
 
     /// Would another warning only be counted?
-    pub fn is_full_of_warnings(&self) -> bool {
+    pub fn is_at_warning_limit(&self) -> bool {
         self.warnings >= MOST
     }
 
     /// The notes in the order in which they were made.
-    pub fn into_notes(self) -> Vec<PendingDiagnostic> {
+    pub fn into_pending(self) -> Vec<PendingDiagnostic> {
         self.notes
     }
 
     /// The complaints in the order of the file.
-    pub fn into_complaints(self, file: &str, text: &str) -> Vec<Diagnostic> {
+    pub fn into_diagnostics(self, file: &str, text: &str) -> Vec<Diagnostic> {
         // At most 200 notes: the library's sort would be 8 KB of code for them.
         let mut sorted: Vec<PendingDiagnostic> = Vec::with_capacity(self.notes.len());
         for note in self.notes {
@@ -153,7 +153,7 @@ impl Diagnostics {
 
 /// A name from the file as a message may show it: quoted, without control characters. A long one
 /// is only counted, since it may be a secret that stands where a name belongs.
-pub fn shown(name: &str) -> String {
+pub fn printable_name(name: &str) -> String {
     match name.chars().count() {
         count if count < SECRET_LEN => format!("{name:?}"),
         count => format!("(a name of {count} characters)"),
@@ -191,8 +191,8 @@ mod tests {
         let mut report = Diagnostics::default();
         (0..1000).for_each(|_| report.warn(0, "odd"));
         report.error(7, "bad");
-        assert!(report.has_errors() && report.is_full_of_warnings());
-        let complaints = report.into_complaints("a.toml", "0123456789");
+        assert!(report.has_errors() && report.is_at_warning_limit());
+        let complaints = report.into_diagnostics("a.toml", "0123456789");
         assert_eq!(complaints.len(), MOST + 1);
         assert_eq!(complaints[MOST].to_string(), "a.toml:1:8: error: bad");
         assert_eq!(complaints[MOST].plain(), "a.toml:1:8: bad");

@@ -53,7 +53,7 @@ pub struct Settings {
     /// `false`: download keys are matched, so the relay copies ciphertext untouched.
     pub re_encrypt: bool,
     /// Rest 1 to 2 ms between rounds of many small reads.
-    pub moderation: bool,
+    pub coalesce_reads: bool,
     /// The store against replayed hellos; `None` = off.
     pub replay: Option<ReplaySettings>,
     /// `[telegram.dc-overrides]`: addresses that replace the built-in ones of a DC.
@@ -63,7 +63,7 @@ pub struct Settings {
     /// Who is asked for names.
     pub dns: DnsSettings,
     /// Ways to Telegram; empty = directly.
-    pub routes: Vec<Route>,
+    pub upstreams: Vec<UpstreamSettings>,
     /// From where our own connections start.
     pub egress: EgressSettings,
     /// `TCP_CONGESTION` of relayed sockets; `None` = the system's.
@@ -87,7 +87,7 @@ pub struct Settings {
     /// Traffic shape of downloads; `None` = off.
     pub shape: Option<ShapeSettings>,
     /// Pages whose pace downloads imitate, and how often origins are looked at.
-    pub raids: PageTimingSettings,
+    pub page_timing: PageTimingSettings,
     /// Certificates to trust besides the built-in ones, in PEM.
     pub ca_file: Option<PathBuf>,
     /// Most bytes that unsent data may occupy; `None` = chosen from the machine's memory.
@@ -197,7 +197,7 @@ pub struct LogChoice {
 
 impl LogChoice {
     /// The settings of a file with the choice put over them.
-    pub fn over(self, file: LogSettings) -> LogSettings {
+    pub fn apply_to(self, file: LogSettings) -> LogSettings {
         LogSettings {
             level: self.level.unwrap_or(file.level),
             format: self.format.unwrap_or(file.format),
@@ -248,7 +248,7 @@ pub struct StateSettings {
     /// The file.
     pub path: PathBuf,
     /// The least time between two writes.
-    pub every: Duration,
+    pub interval: Duration,
 }
 
 /// `prefer-ip`.
@@ -273,8 +273,8 @@ pub struct FrontSettings {
     pub port: u16,
     /// Tell it the stranger's address in a PROXY protocol v2 header.
     pub proxy_protocol: bool,
-    /// Look at how it answers TLS, at start and every [`PageTimingSettings::every`], and answer alike.
-    pub scout: bool,
+    /// Look at how it answers TLS, at start and every [`PageTimingSettings::interval`], and answer alike.
+    pub probe: bool,
     /// Delay answers by as much as the origin takes.
     pub mimic_latency: bool,
 }
@@ -348,7 +348,7 @@ pub enum NameServer {
 
 /// One of `network.proxies`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Route {
+pub enum UpstreamSettings {
     /// The empty text or `direct`.
     Direct,
     /// A SOCKS5 proxy.
@@ -392,7 +392,7 @@ pub struct ListSettings {
     /// Fetches at once, at least 1.
     pub concurrency: u32,
     /// How often they are read again.
-    pub every: Duration,
+    pub interval: Duration,
 }
 
 /// Where a list comes from.
@@ -421,7 +421,7 @@ pub struct PageTimingSettings {
     /// How often each page is fetched per visit.
     pub repeats: u32,
     /// How often to visit.
-    pub every: Duration,
+    pub interval: Duration,
 }
 
 /// `[throttle]`.

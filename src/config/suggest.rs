@@ -4,7 +4,7 @@ use crate::config::keys::{KEYS, Key};
 
 /// Where a key of this name (in lower case, without its table) belongs, as an instruction; `None`
 /// when no key is called so.
-pub fn home(name: &str) -> Option<String> {
+pub fn move_hint(name: &str) -> Option<String> {
     let is_called_so = |key: &&Key| key.split().1 == name && key.instead.is_none();
     let mut tables: Vec<&str> = KEYS.iter().filter(is_called_so).map(|key| key.split().0).collect();
     tables.truncate(MOST_HOMES);
@@ -19,7 +19,7 @@ pub fn home(name: &str) -> Option<String> {
 }
 
 /// The full path of the table whose last part is `name`, in lower case.
-pub fn table_called(name: &str) -> Option<&'static str> {
+pub fn find_table(name: &str) -> Option<&'static str> {
     let tables = KEYS.iter().map(|key| if key.is_whole_table() { key.path } else { key.split().0 });
     tables.filter(|table| !table.is_empty()).find(|table| table.rsplit('.').next() == Some(name))
 }

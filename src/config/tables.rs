@@ -1,4 +1,4 @@
-//! The two tables whose names the operator chooses: users and data centres.
+//! Reads the two tables whose keys the operator chooses: users and data centres.
 
 use std::net::SocketAddr;
 
@@ -6,7 +6,7 @@ use toml_edit::TableLike;
 
 use super::{addresses, keys, suggest};
 use crate::config::partial::LocatedSecret;
-use crate::config::report::shown;
+use crate::config::report::printable_name;
 use crate::config::value::{Field, NOT_TEXT, start};
 use crate::proto::secret::Secret;
 
@@ -14,25 +14,25 @@ impl Field<'_> {
     /// Reads `[secrets]`.
     pub(super) fn secrets(&mut self, table: &dyn TableLike) -> bool {
         for (name, item) in table.iter() {
-            self.draft.secret_seen = true;
+            self.settings.secret_seen = true;
             let at = start(item.span(), self.at);
             let Some(text) = item.as_str() else {
-                // A key that slipped below this header reads as a user (spec: config 1).
-                let home = suggest::home(&name.to_ascii_lowercase());
+                // TOML gives a global key below this header to this table.
+                let home = suggest::move_hint(&name.to_ascii_lowercase());
                 self.not_a_user(name, at, home, NOT_TEXT);
                 continue;
             };
             match Secret::parse(text) {
                 Ok(secret) => {
-                    self.draft.secrets.push((name.to_string(), LocatedSecret { secret, at }));
+                    self.settings.secrets.push((name.to_string(), LocatedSecret { secret, at }));
                 }
                 Err(_) if Secret::parse(name).is_ok() => {
                     self.report.error(at, "name and secret are swapped; write NAME = \"SECRET\"");
                 }
                 Err(fault) => {
-                    // Only global keys: a user may well be called `host`.
+                    // Global keys only: `host` is a valid name of a user.
                     let name_lower = name.to_ascii_lowercase();
-                    let home = keys::find(&name_lower).and(suggest::home(&name_lower));
+                    let home = keys::find(&name_lower).and(suggest::move_hint(&name_lower));
                     self.not_a_user(name, at, home, &fault.to_string());
                 }
             }
@@ -43,7 +43,7 @@ impl Field<'_> {
     fn not_a_user(&mut self, name: &str, at: usize, home: Option<String>, fault: &str) {
         let text = match home {
             Some(home) => format!("{name}: below [secrets] this names a user; {home}"),
-            None => format!("{}: {fault}", shown(name)),
+            None => format!("{}: {fault}", printable_name(name)),
         };
         self.report.error(at, text);
     }
@@ -53,12 +53,12 @@ impl Field<'_> {
         for (name, item) in table.iter() {
             let at = start(item.span(), self.at);
             let Some(dc) = name.parse().ok().filter(|dc| *dc > 0_u16) else {
-                let text = format!("{}: not a data centre; write 1 to 65535", shown(name));
+                let text = format!("{}: not a data centre; write 1 to 65535", printable_name(name));
                 self.report.error(at, text);
                 continue;
             };
             let list = match item.as_value() {
-                Some(value) => self.list(value, addresses::socket),
+                Some(value) => self.list(value, addresses::socket_addr),
                 None => Vec::new(),
             };
             let list: Vec<SocketAddr> = list.into_iter().map(|(addr, _)| addr).collect();
@@ -67,10 +67,10 @@ impl Field<'_> {
                 self.report.error(at, text);
                 continue;
             }
-            let known = &mut self.draft.dc_overrides;
+            let known = &mut self.settings.dc_overrides;
             match known.binary_search_by_key(&dc, |(known, _)| *known) {
                 Ok(_) => {
-                    let text = format!("data centre {dc} stands there twice; delete one");
+                    let text = format!("duplicate data centre {dc}; remove one");
                     self.report.error(at, text);
                 }
                 Err(place) => known.insert(place, (dc, list)),

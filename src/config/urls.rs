@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{HAS_TLS, addresses, units};
-use crate::config::settings::{ListSource, NameServer, ProxySettings, Route};
+use crate::config::settings::{ListSource, NameServer, ProxySettings, UpstreamSettings};
 use crate::proto::url::{Url, percent_decoded};
 
 /// Reads a bare IPv4 address, `udp://IP[:port]`, `tls://host[:port]` or
@@ -52,9 +52,9 @@ pub fn doh_at(ip: IpAddr) -> Result<NameServer, &'static str> {
 
 /// Reads `socks5://[user[:password]@]host[:port][?open_threshold=5&half_open_timeout=1m
 /// &reset_failures_timeout=10s]`; the empty text and `direct` mean no proxy.
-pub fn proxy(text: &str) -> Result<Route, &'static str> {
+pub fn proxy(text: &str) -> Result<UpstreamSettings, &'static str> {
     if text.is_empty() || text.eq_ignore_ascii_case("direct") {
-        return Ok(Route::Direct);
+        return Ok(UpstreamSettings::Direct);
     }
     let url = Url::parse(text).ok_or(NOT_A_PROXY)?;
     if !matches!(url.scheme.as_str(), "socks5" | "socks5h") || url.host.is_empty() {
@@ -85,7 +85,7 @@ pub fn proxy(text: &str) -> Result<Route, &'static str> {
             _ => {}
         }
     }
-    Ok(Route::Socks5(proxy))
+    Ok(UpstreamSettings::Socks5(proxy))
 }
 
 /// Name and password.
@@ -107,12 +107,12 @@ fn positive(text: &str) -> Option<Duration> {
 }
 
 /// Reads an absolute `https` URL with a host.
-pub fn https(text: &str) -> Result<Url, &'static str> {
-    page(text).ok().filter(|url| url.scheme == "https").ok_or(NOT_HTTPS)
+pub fn https_url(text: &str) -> Result<Url, &'static str> {
+    http_url(text).ok().filter(|url| url.scheme == "https").ok_or(NOT_HTTPS)
 }
 
 /// Reads an absolute `http` or `https` URL with a host.
-pub fn page(text: &str) -> Result<Url, &'static str> {
+pub fn http_url(text: &str) -> Result<Url, &'static str> {
     let is_page = |url: &Url| !url.host.is_empty() && ["http", "https"].contains(&&*url.scheme);
     Url::parse(text).filter(is_page).ok_or(NOT_A_PAGE)
 }
@@ -129,24 +129,24 @@ pub fn list_source(text: &str) -> Result<ListSource, &'static str> {
             _ => Ok(ListSource::File(absolute(text))),
         };
     }
-    page(text).map(ListSource::Web).map_err(|_| NOT_A_SOURCE)
+    http_url(text).map(ListSource::Web).map_err(|_| NOT_A_SOURCE)
 }
 
 /// Reads the path of a file that is there.
-pub fn file(text: &str) -> Result<PathBuf, &'static str> {
+pub fn existing_file(text: &str) -> Result<PathBuf, &'static str> {
     let found = fs::metadata(text).is_ok_and(|found| !found.is_dir());
     if found { Ok(absolute(text)) } else { Err("there is no such file; check the path") }
 }
 
 /// Reads the path of a file that we write, there or not.
-pub fn own_file(text: &str) -> Result<PathBuf, &'static str> {
+pub fn writable_file(text: &str) -> Result<PathBuf, &'static str> {
     let is_folder = text.ends_with('/') || fs::metadata(text).is_ok_and(|found| found.is_dir());
     if is_folder { Err("this is a folder; name a file in it") } else { Ok(absolute(text)) }
 }
 
 /// Reads the path of a folder. One that is not there is made when it is needed: a disk that comes
 /// late must not keep the proxy from starting.
-pub fn folder(text: &str) -> Result<PathBuf, &'static str> {
+pub fn directory(text: &str) -> Result<PathBuf, &'static str> {
     let is_other = fs::metadata(text).is_ok_and(|found| !found.is_dir());
     if text.is_empty() || is_other {
         Err("this is no folder; name one")
@@ -228,7 +228,7 @@ mod tests {
 
     fn socks(text: &str) -> ProxySettings {
         match proxy(text) {
-            Ok(Route::Socks5(proxy)) => proxy,
+            Ok(UpstreamSettings::Socks5(proxy)) => proxy,
             other => panic!("{text}: {other:?}"),
         }
     }
@@ -236,7 +236,7 @@ mod tests {
     #[test]
     fn proxies_are_socks5_or_none_at_all() {
         for text in ["", "direct", "DIRECT"] {
-            assert!(matches!(proxy(text), Ok(Route::Direct)), "{text}");
+            assert!(matches!(proxy(text), Ok(UpstreamSettings::Direct)), "{text}");
         }
         let plain = socks("socks5://127.0.0.1");
         assert_eq!((plain.host.as_str(), plain.port, plain.user), ("127.0.0.1", 1080, None));
@@ -274,24 +274,24 @@ mod tests {
     fn pages_are_whole_urls() {
         for text in ["https://a.example", "HTTPS://u:p@a.example:8443/x?y#z", "https://[::1]/"] {
             let want = Ok(Url::parse(text).unwrap());
-            assert_eq!(https(text), want, "{text}");
-            assert_eq!(page(text), want, "{text}");
+            assert_eq!(https_url(text), want, "{text}");
+            assert_eq!(http_url(text), want, "{text}");
         }
         for text in ["", "http://a.example", "https://", "https:///x", "a.example", "https:a.b"] {
-            assert_eq!(https(text), Err(NOT_HTTPS), "{text}");
+            assert_eq!(https_url(text), Err(NOT_HTTPS), "{text}");
         }
-        assert!(page("http://a.example/x").is_ok());
-        assert_eq!(page("ftp://a.example/x"), Err(NOT_A_PAGE));
+        assert!(http_url("http://a.example/x").is_ok());
+        assert_eq!(http_url("ftp://a.example/x"), Err(NOT_A_PAGE));
     }
 
     #[test]
     fn files_are_there_already_and_folders_may_come() {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        assert_eq!(file("Cargo.toml"), Ok(here.join("Cargo.toml")));
-        assert_eq!(folder("src"), Ok(here.join("src")));
-        assert!(file("src").is_err() && file("no-such").is_err());
-        assert_eq!(folder("no/such"), Ok(here.join("no/such")), "made when it is needed");
-        assert!(folder("Cargo.toml").is_err() && folder("").is_err());
+        assert_eq!(existing_file("Cargo.toml"), Ok(here.join("Cargo.toml")));
+        assert_eq!(directory("src"), Ok(here.join("src")));
+        assert!(existing_file("src").is_err() && existing_file("no-such").is_err());
+        assert_eq!(directory("no/such"), Ok(here.join("no/such")), "made when it is needed");
+        assert!(directory("Cargo.toml").is_err() && directory("").is_err());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::config::partial::{LocatedSecret, PartialSettings};
 use crate::config::report::Diagnostics;
 use crate::config::settings::{
     Cidr, HttpBind as Place, ListSource, LogFormat, LogLevel, LogTo, NameServer as Server,
-    PreferIp, Route, TagFormat,
+    PreferIp, TagFormat, UpstreamSettings,
 };
 use crate::proto::secret;
 use crate::proto::url::Url;
@@ -60,7 +60,7 @@ pub enum ValueKind {
     /// A list of networks.
     Networks(Set<Vec<Cidr>>),
     /// A list of SOCKS5 URLs.
-    Proxies(Set<Vec<Route>>),
+    Proxies(Set<Vec<UpstreamSettings>>),
     /// A list of URLs.
     Pages(Parse<Url>, Set<Vec<Url>>),
     /// One URL, or the empty text for none.
@@ -125,7 +125,7 @@ pub struct Field<'a> {
     /// Where its value stands, in bytes.
     pub at: usize,
     /// Where valid values go.
-    pub draft: &'a mut PartialSettings,
+    pub settings: &'a mut PartialSettings,
     /// Where complaints go.
     pub report: &'a mut Diagnostics,
 }
@@ -161,8 +161,8 @@ impl Field<'_> {
             ValueKind::Bytes(set) => self.measure(text(value, units::bytes), set),
             ValueKind::ErrorRate => self.error_rate(value),
             ValueKind::Choice(choices) => self.choice(value, choices),
-            ValueKind::Address(set) => self.take(text(value, addresses::socket), set),
-            ValueKind::HttpBind(set) => self.take(text(value, addresses::endpoint), set),
+            ValueKind::Address(set) => self.take(text(value, addresses::socket_addr), set),
+            ValueKind::HttpBind(set) => self.take(text(value, addresses::http_bind), set),
             ValueKind::Addresses(set) => self.addresses(value, set),
             ValueKind::Ip(set) => self.take(text(value, addresses::ip), set),
             ValueKind::Host(set) => self.take(text(value, addresses::host), set),
@@ -184,7 +184,7 @@ impl Field<'_> {
             ValueKind::ListSources(set) => self.each(value, urls::list_source, set),
             ValueKind::Path(parse, set) => self.take(text(value, parse), set),
             ValueKind::KernelName(parse, set) => self.take(text(value, parse), set),
-            ValueKind::Prefix(set) => self.take(text(value, addresses::prefix), set),
+            ValueKind::Prefix(set) => self.take(text(value, addresses::metric_prefix), set),
             ValueKind::HttpPath(set) => self.take(text(value, addresses::http_path), set),
             ValueKind::Secret => self.secret(value),
             // Read above, where they are tables.
@@ -200,7 +200,7 @@ impl Field<'_> {
     fn take<T>(&mut self, parsed: Result<Option<T>, &str>, set: Set<T>) -> bool {
         match parsed {
             Ok(Some(value)) => {
-                set(self.draft, value);
+                set(self.settings, value);
                 true
             }
             Ok(None) => false,
@@ -255,7 +255,7 @@ impl Field<'_> {
         }
         match choices.iter().find(|(choice, _)| choice.eq_ignore_ascii_case(word)) {
             Some((_, set)) => {
-                set(self.draft);
+                set(self.settings);
                 true
             }
             None => {
@@ -268,10 +268,10 @@ impl Field<'_> {
     fn addresses(&mut self, value: &Value, set: Set<Vec<SocketAddr>>) -> bool {
         let one = |value: &Value| {
             let text = value.as_str().ok_or("must be a text in quotes or a list of them")?;
-            Ok(vec![(addresses::socket(text)?, self.at)])
+            Ok(vec![(addresses::socket_addr(text)?, self.at)])
         };
         let placed = match value {
-            Value::Array(_) => self.list(value, addresses::socket),
+            Value::Array(_) => self.list(value, addresses::socket_addr),
             _ => match one(value) {
                 Ok(placed) => placed,
                 Err(fault) => {
@@ -350,10 +350,10 @@ impl Field<'_> {
         if text.is_empty() {
             return false;
         }
-        self.draft.secret_seen = true;
+        self.settings.secret_seen = true;
         match secret::Secret::parse(text) {
             Ok(secret) => {
-                self.draft.secret = Some(LocatedSecret { secret, at: self.at });
+                self.settings.secret = Some(LocatedSecret { secret, at: self.at });
                 true
             }
             Err(fault) => self.wrong(&fault.to_string()),
@@ -428,8 +428,8 @@ pub const PREFER_IP: Choices = &[
 ];
 
 /// For `network.moderation`.
-pub const MODERATION: Choices =
-    &[("auto", |d| d.moderation_off = false), ("off", |d| d.moderation_off = true)];
+pub const READ_COALESCING: Choices =
+    &[("auto", |d| d.read_coalescing_off = false), ("off", |d| d.read_coalescing_off = true)];
 
 /// For `defense.doppelganger.mode`.
 pub const SHAPING: Choices =

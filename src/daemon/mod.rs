@@ -10,8 +10,9 @@ pub mod reload;
 pub mod resolver;
 pub mod server;
 pub mod session;
+pub mod shared;
+pub mod time;
 pub mod upstream;
-pub mod world;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -25,8 +26,9 @@ use crate::daemon::fetch::ip_lists;
 use crate::daemon::session::handshake::StageTurn;
 use crate::daemon::session::{CloseReason, Endpoint, Readiness, Session, Stage, Turn};
 use crate::daemon::session::{dial, handshake, outcome, proxy_header, relay};
-use crate::daemon::world::{TIMER_THROTTLE, World, wheel_key};
+use crate::daemon::shared::World;
 use crate::io::clock::{Tick, Wall};
+use crate::io::wheel::Wheel;
 use crate::io::wire::{Net, Wire};
 
 /// Sessions, the world they share, and who runs next.
@@ -41,6 +43,14 @@ pub struct Daemon<N: Net> {
     accepted: u64,
     /// What the log said last about the throttle.
     announced: bool,
+    /// One deadline per session and one of the throttle, see [`wheel_key`].
+    wheel: Wheel,
+    /// Sessions that could not read because the pool was empty, oldest first.
+    starved: VecDeque<u32>,
+    /// When a session was last on the way from accept to the relay.
+    greeted: Tick,
+    /// A graceful drain is under way: no new reads.
+    draining: bool,
 }
 
 impl<N: Net> Daemon<N> {
@@ -48,7 +58,19 @@ impl<N: Net> Daemon<N> {
     pub fn new(world: World, net: N, most_sessions: usize) -> Self {
         let (sessions, ready) = (Slab::new(), VecDeque::new());
         let (accepted, announced) = (0, false);
-        let mut daemon = Self { sessions, world, net, ready, most_sessions, accepted, announced };
+        let mut daemon = Self {
+            sessions,
+            world,
+            net,
+            ready,
+            most_sessions,
+            accepted,
+            announced,
+            wheel: Wheel::new(),
+            starved: VecDeque::new(),
+            greeted: Tick(0),
+            draining: false,
+        };
         daemon.set_most_sessions(most_sessions);
         daemon
     }
@@ -56,15 +78,22 @@ impl<N: Net> Daemon<N> {
     /// Another limit; who is there already stays.
     fn set_most_sessions(&mut self, most: usize) {
         self.most_sessions = most;
-        self.world.session_cap = u32::try_from(most).unwrap_or(u32::MAX);
-        // Strangers may take half of the places, or the few that there are.
-        let front_cap = (most / 2).max(most.min(16));
-        self.world.front_cap = u32::try_from(front_cap).unwrap_or(u32::MAX);
+        self.world.capacity.set_sessions_max(most);
     }
 
     /// Sessions that live now, fronted ones included.
     pub fn sessions(&self) -> usize {
         self.sessions.len()
+    }
+
+    /// When a session was last on the way from accept to the relay.
+    pub fn greeted(&self) -> Tick {
+        self.greeted
+    }
+
+    /// Sessions that wait for a block of the pool.
+    pub fn starved(&self) -> usize {
+        self.starved.len()
     }
 
     /// The network, for whoever drives the daemon.
@@ -80,9 +109,9 @@ impl<N: Net> Daemon<N> {
     /// Starts a round: every `now` until the next one is this one.
     pub fn begin(&mut self, now: Tick, wall: Wall) {
         self.world.set_time(now, wall);
-        self.world.meter.reads = 0;
-        self.world.meter.read_bytes = 0;
-        self.world.meter.stirred = false;
+        self.world.telemetry.counters.reads = 0;
+        self.world.telemetry.counters.read_bytes = 0;
+        self.world.telemetry.counters.stirred = false;
     }
 
     /// Takes a new connection in. At the limit it is closed, after a look at what it has sent so
@@ -95,25 +124,29 @@ impl<N: Net> Daemon<N> {
             return proxy_header::turn_away(&mut wire, &mut self.world);
         }
         if self.sessions.len() >= self.most_sessions {
-            self.world.meter.concurrency_limited += 1;
-            self.world.note_stranger(addr, Cause::Full);
+            self.world.telemetry.counters.concurrency_limited += 1;
+            self.world.telemetry.record_client(addr, Cause::Full);
             let line = format!("event=concurrency-limited limit={}", self.most_sessions);
-            self.world.folded.info(self.world.now, &line);
+            self.world.telemetry.info(&line);
             return proxy_header::turn_away(&mut wire, &mut self.world);
         }
         let entry = self.sessions.vacant_entry();
         let key = entry.key() as u32;
-        if let Err(e) = self.net.adopt(&mut wire, token(key)) {
+        if let Err(e) = self.net.register(&mut wire, token(key)) {
             let line = format!("event=adopt-failed error={:?}", e.to_string());
-            self.world.folded.warn(self.world.now, &line);
+            self.world.telemetry.warn(&line);
             return;
         }
         self.accepted += 1;
-        log::debug!("event=accepted id={} client={}", self.accepted, self.world.shown(addr));
-        let mut session = Session::new(wire, peer, may_announce, self.world.now);
+        log::debug!(
+            "event=accepted id={} client={}",
+            self.accepted,
+            self.world.telemetry.shown(addr)
+        );
+        let mut session = Session::new(wire, peer, may_announce, self.world.time.now);
         session.id = self.accepted;
         entry.insert(session);
-        self.world.meter.clients.add(addr);
+        self.world.telemetry.counters.clients.add(addr);
         self.queue(key);
     }
 
@@ -140,13 +173,13 @@ impl<N: Net> Daemon<N> {
     /// Fires due timers and lets every queued session take one step. `true` = somebody has more
     /// to do at once.
     pub fn turn(&mut self) -> bool {
-        self.world.tell();
-        while let Some(key) = self.world.wheel.pop_due(self.world.now) {
+        self.world.telemetry.flush_due();
+        while let Some(key) = self.wheel.pop_due(self.world.time.now) {
             if key == TIMER_THROTTLE {
                 self.recompute_caps();
                 continue;
             }
-            self.world.meter.stirred = true;
+            self.world.telemetry.counters.stirred = true;
             let session = key - wheel_key(0);
             if let Some(session) = self.sessions.get_mut(session as usize) {
                 session.armed = None;
@@ -158,17 +191,17 @@ impl<N: Net> Daemon<N> {
             self.step(key);
         }
         // Returned blocks wake those who waited longest.
-        for _ in 0..self.world.spare_blocks().min(self.world.starved.len()) {
-            if let Some(key) = self.world.starved.pop_front() {
+        for _ in 0..self.world.buffers.spare_blocks().min(self.starved.len()) {
+            if let Some(key) = self.starved.pop_front() {
                 if let Some(session) = self.sessions.get_mut(key as usize) {
                     session.parked = false;
                 }
                 self.queue(key);
             }
         }
-        if self.world.throttle.is_some()
-            && self.world.users.live() > 0
-            && !self.world.wheel.is_set(TIMER_THROTTLE)
+        if self.world.limits.throttle.is_some()
+            && self.world.accounts.users.total_connections() > 0
+            && !self.wheel.is_set(TIMER_THROTTLE)
         {
             self.arm_throttle();
         }
@@ -178,13 +211,13 @@ impl<N: Net> Daemon<N> {
 
     /// When the daemon must be called again even if nothing comes.
     pub fn next_due(&self) -> Option<Tick> {
-        self.world.wheel.next().into_iter().chain(self.world.due_to_tell()).min()
+        self.wheel.next().into_iter().chain(self.world.telemetry.due()).min()
     }
 
     /// Stops reading and sends everybody home; sessions that have something to flush stay until
     /// it is out.
     pub fn drain(&mut self) {
-        self.world.draining = true;
+        self.draining = true;
         let keys: Vec<u32> = self.sessions.iter().map(|(key, _)| key as u32).collect();
         for key in keys {
             match self.sessions[key as usize].stage {
@@ -204,10 +237,13 @@ impl<N: Net> Daemon<N> {
     }
 
     fn step(&mut self, key: u32) {
-        let Self { sessions, world, net, ready, .. } = self;
+        let Self { sessions, world, net, ready, wheel, starved, greeted, draining, .. } = self;
         let Some(session) = sessions.get_mut(key as usize) else { return };
         session.queued = false;
-        match step(session, world, net, token(key)) {
+        if !matches!(session.stage, Stage::Relay(_) | Stage::Leave { .. }) {
+            *greeted = world.time.now;
+        }
+        match step(session, world, net, token(key), *draining) {
             Turn::Done(why) => return self.close(key, why),
             Turn::Again => {
                 session.queued = true;
@@ -215,49 +251,49 @@ impl<N: Net> Daemon<N> {
             }
             Turn::Starved if !session.parked => {
                 session.parked = true;
-                world.starved.push_back(key);
+                starved.push_back(key);
             }
             Turn::Starved | Turn::Waiting => {}
         }
         let due = session.due(world);
         if session.armed.is_none_or(|armed| due < armed) {
             session.armed = Some(due);
-            world.wheel.set(wheel_key(key), due);
+            wheel.set(wheel_key(key), due);
         }
     }
 
     /// The only place where a session ends.
     fn close(&mut self, key: u32, why: CloseReason) {
         let mut session = self.sessions.remove(key as usize);
-        self.world.wheel.clear(wheel_key(key));
+        self.wheel.clear(wheel_key(key));
         if session.parked {
             // Or the next returned block would wake nobody.
-            self.world.starved.retain(|parked| *parked != key);
+            self.starved.retain(|parked| *parked != key);
         }
         session.tell_end(&mut self.world, why);
         outcome::of_end(&session, &mut self.world, why);
         session.settle(&mut self.world);
-        self.world.meter.clients.take(session.addr);
+        self.world.telemetry.counters.clients.take(session.addr);
         if why == CloseReason::Pressure {
-            self.world.meter.pressed += 1;
+            self.world.telemetry.counters.pressed += 1;
         }
     }
 
     fn recompute_caps(&mut self) {
-        let Some(throttle) = &mut self.world.throttle else { return };
-        throttle.recompute(self.world.users.connections());
-        if self.world.users.live() > 0 || throttle.is_active() {
+        let Some(throttle) = &mut self.world.limits.throttle else { return };
+        throttle.recompute(self.world.accounts.users.connections());
+        if self.world.accounts.users.total_connections() > 0 || throttle.is_active() {
             self.arm_throttle();
         }
     }
 
     /// Tells the log when caps come and go, whether a tick or an admission did it.
     fn announce_throttle(&mut self) {
-        let Some(throttle) = &self.world.throttle else { return };
+        let Some(throttle) = &self.world.limits.throttle else { return };
         if std::mem::replace(&mut self.announced, throttle.is_active()) == throttle.is_active() {
             return;
         }
-        self.world.meter.stirred = true;
+        self.world.telemetry.counters.stirred = true;
         if throttle.is_active() {
             log::warn!("event=throttle active=true limit={}", throttle.limit());
         } else {
@@ -267,8 +303,8 @@ impl<N: Net> Daemon<N> {
 
     fn arm_throttle(&mut self) {
         let Some(share) = &self.world.settings.throttle else { return };
-        let at = Tick(self.world.now.0 + share.check_interval.as_millis() as u64);
-        self.world.wheel.set(TIMER_THROTTLE, at);
+        let at = Tick(self.world.time.now.0 + share.check_interval.as_millis() as u64);
+        self.wheel.set(TIMER_THROTTLE, at);
     }
 }
 
@@ -288,17 +324,15 @@ fn step<N: Net>(
     world: &mut World,
     net: &mut N,
     token: usize,
+    draining: bool,
 ) -> Turn {
     loop {
-        if !matches!(session.stage, Stage::Relay(_) | Stage::Leave { .. }) {
-            world.greeted = world.now;
-        }
         let turn = match session.stage {
             Stage::AwaitProxyHeader(_) => proxy_header::prologue(session, world),
             Stage::AwaitClientHello(_) => handshake::hello(session, world),
             Stage::AwaitFrame(_) => handshake::greeting(session, world),
             Stage::Dial(_) => dial::dial(session, world, net, token),
-            Stage::Relay(_) => relay::pipe(session, world),
+            Stage::Relay(_) => relay::pipe(session, world, draining),
             Stage::Leave { until } => handshake::leaving(session, world, until),
         };
         if let StageTurn::Stop(fate) = turn {
@@ -316,21 +350,10 @@ fn token(key: u32) -> usize {
 pub const SLOTS_PER_SESSION: usize = 4;
 const CLIENT: usize = 0;
 
-/// A clock earlier than this build cannot be right: the time test is skipped until it is set.
-pub const BUILT_UNIX_S: u64 = match option_env!("SOURCE_DATE_EPOCH") {
-    Some(text) => parse_u64(text.as_bytes()),
-    None => RELEASED_UNIX_S,
-};
-
-/// 2026-11-23, moved forward with each release.
-const RELEASED_UNIX_S: u64 = 1_795_392_000;
-
-const fn parse_u64(text: &[u8]) -> u64 {
-    let (mut at, mut value) = (0, 0);
-    while at < text.len() {
-        assert!(text[at].is_ascii_digit(), "SOURCE_DATE_EPOCH is a decimal number of seconds");
-        value = value * 10 + (text[at] - b'0') as u64;
-        at += 1;
-    }
-    value
+/// The wheel key of a session; key 0 is [`TIMER_THROTTLE`].
+fn wheel_key(session: u32) -> u32 {
+    session + 1
 }
+
+/// The wheel key of the throttle's next look.
+const TIMER_THROTTLE: u32 = 0;

@@ -14,8 +14,8 @@ use crate::daemon::fetch::ip_lists;
 use crate::daemon::fetch::schedule::Job;
 use crate::daemon::server::sizing::Sizes;
 use crate::daemon::session::CloseReason;
+use crate::daemon::shared::{self, World};
 use crate::daemon::upstream::addresses::BadAddresses;
-use crate::daemon::world::{self, World};
 use crate::io::clock::Tick;
 use crate::io::wire::Net;
 use crate::limits::replay::Replay;
@@ -38,10 +38,10 @@ impl<N: Net> Daemon<N> {
     pub fn reload(&mut self, settings: Settings, sizes: &Sizes) -> Reloaded {
         let before = std::mem::replace(&mut self.world.settings, Rc::new(settings));
         let settings = Rc::clone(&self.world.settings);
-        let change = self.world.users.reload(world::people(&settings));
+        let change = self.world.accounts.users.reload(shared::configured_users(&settings));
         let ended = self.end_revoked(&change);
-        let World { recorder, users, .. } = &mut self.world;
-        recorder.keep(|id| users.is_here(id));
+        let users = &self.world.accounts.users;
+        self.world.telemetry.recorder.retain_users(|id| users.is_configured(id));
         self.resize(sizes);
         let gone = self.world.reload(&before, &settings, &change);
         // Deadlines may have come nearer; each session finds its own in its next step.
@@ -54,7 +54,7 @@ impl<N: Net> Daemon<N> {
         if change.revoked.is_empty() {
             return 0;
         }
-        let users = &self.world.users;
+        let users = &self.world.accounts.users;
         let mut is_revoked = vec![false; users.connections().len()];
         change.revoked.iter().for_each(|id| is_revoked[users.position(*id)] = true);
         let sessions = self.sessions.iter();
@@ -68,41 +68,42 @@ impl<N: Net> Daemon<N> {
     /// Other limits. Who is over one stays until the end of the connection.
     fn resize(&mut self, sizes: &Sizes) {
         self.set_most_sessions(sizes.sessions);
-        self.world.pool.set_most(sizes.blocks);
+        self.world.buffers.pool.set_capacity(sizes.blocks);
     }
 }
 
 impl World {
     /// Takes over what has changed from one config to the next.
     fn reload(&mut self, before: &Settings, now: &Settings, change: &ReloadChange) -> Vec<Job> {
-        self.throttle = match (self.throttle.take(), now.throttle) {
+        self.limits.throttle = match (self.limits.throttle.take(), now.throttle) {
             (Some(mut throttle), Some(wanted)) => {
                 throttle.set_limit(wanted.max_connections);
-                throttle.recompute(self.users.connections());
+                throttle.recompute(self.accounts.users.connections());
                 Some(throttle)
             }
             (None, Some(wanted)) => {
-                Some(Throttle::new(wanted.max_connections, self.users.connections().len()))
+                Some(Throttle::new(wanted.max_connections, self.accounts.users.connections().len()))
             }
             (_, None) => None,
         };
-        self.replay = match (self.replay.take(), now.replay) {
+        self.limits.replay = match (self.limits.replay.take(), now.replay) {
             (kept, Some(wanted)) => {
                 let most = usize::try_from(wanted.max_bytes).unwrap_or(usize::MAX);
                 let mut replay = kept.unwrap_or_else(|| Replay::new(most));
                 if before.replay != now.replay {
-                    replay.set_most(most);
+                    replay.set_max_bytes(most);
                 }
                 Some(replay)
             }
             (_, None) => None,
         };
-        self.routes.reload(&now.routes, self.now);
+        self.telemetry.logs_addresses = now.log_addresses;
+        self.outbound.upstreams.reload(&now.upstreams, self.time.now);
         if before.dns != now.dns {
-            self.names.start_over();
+            self.outbound.dns.start_over();
         }
         if before.egress != now.egress || before.dc_overrides != now.dc_overrides {
-            self.bad = BadAddresses::default();
+            self.outbound.bad_addresses = BadAddresses::default();
         }
         self.reload_jobs(before, now, change)
     }
@@ -117,7 +118,7 @@ impl World {
         #[cfg(feature = "tls")]
         {
             // The file may hold other certificates now.
-            self.trust = crate::daemon::fetch::tls_client::TlsRoots::default();
+            self.outbound.tls_roots = crate::daemon::upstream::tls_roots::TlsRoots::default();
         }
         let mut gone = front_probe::reload(before.front != now.front, change, self);
         let lists = |s: &Settings| (s.blocklist.clone(), s.allowlist.clone(), s.cache_dir.clone());
@@ -129,13 +130,15 @@ impl World {
             gone.extend(dc_list::reload(self));
         }
         #[cfg(feature = "tls")]
-        if before.raids.pages != now.raids.pages || before.shape.is_some() != now.shape.is_some() {
+        if before.page_timing.pages != now.page_timing.pages
+            || before.shape.is_some() != now.shape.is_some()
+        {
             gone.extend(crate::daemon::fetch::page_timing::reload(self));
         }
-        let latest = Tick(self.now.0 + now.raids.every.as_millis() as u64);
+        let latest = Tick(self.time.now.0 + now.page_timing.interval.as_millis() as u64);
         #[cfg(feature = "tls")]
-        self.agenda.hasten(|job| matches!(job, Job::Visit(_)), latest);
-        self.agenda.hasten(|job| matches!(job, Job::Look(_)), latest);
+        self.fetch.schedule.hasten(|job| matches!(job, Job::Visit(_)), latest);
+        self.fetch.schedule.hasten(|job| matches!(job, Job::Look(_)), latest);
         gone
     }
 }

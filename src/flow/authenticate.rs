@@ -30,13 +30,13 @@ pub struct AuthContext<'a> {
     pub tolerance_s: u64,
 }
 
-/// The answer of [`Authenticator::look`].
+/// The answer of [`Authenticator::check`].
 #[derive(Debug)]
 pub enum AuthVerdict {
     /// Nothing can be said yet: read on.
-    More,
+    Incomplete,
     /// Keys are left to try: give others a turn, then call again with the same bytes.
-    Busy,
+    KeysLeft,
     /// One of ours.
     Admit(Admission),
     /// Not provably ours, or not now: become a plain pipe to this host.
@@ -104,12 +104,12 @@ struct HelloFields {
 }
 
 impl Authenticator {
-    /// Judges all bytes seen so far on a connection from `addr`. Tries at most [`SLICE`] keys;
-    /// after [`AuthVerdict::Busy`] call again with the same bytes. A miss tries every candidate, or,
-    /// while the network of `addr` floods us with misses, the likeliest [`SLICE`]; so does a hello
+    /// Judges all bytes seen so far on a connection from `addr`. Tries at most [`KEYS_PER_CHECK`] keys;
+    /// after [`AuthVerdict::KeysLeft`] call again with the same bytes. A miss tries every candidate, or,
+    /// while the network of `addr` floods us with misses, the likeliest [`KEYS_PER_CHECK`]; so does a hello
     /// that opens but may not be answered, since the time would tell them apart (spec: protocol
     /// 15.16).
-    pub fn look(&mut self, seen: &[u8], addr: IpAddr, book: &mut AuthContext<'_>) -> AuthVerdict {
+    pub fn check(&mut self, seen: &[u8], addr: IpAddr, book: &mut AuthContext<'_>) -> AuthVerdict {
         let mut trial = match self.trial.take() {
             Some(trial) => trial,
             None => match KeySearch::begin(seen, addr, book) {
@@ -117,7 +117,7 @@ impl Authenticator {
                 Err(verdict) => return verdict,
             },
         };
-        let rest = trial.left.len().saturating_sub(SLICE);
+        let rest = trial.left.len().saturating_sub(KEYS_PER_CHECK);
         if let Some((user, stamp)) = trial.try_keys(rest, book.users) {
             match judge(user, &stamp, book) {
                 Ok(()) => return AuthVerdict::Admit(trial.offer.admit(user)),
@@ -125,11 +125,11 @@ impl Authenticator {
             }
             trial.try_keys(rest, book.users);
         }
-        if trial.left.len() == 0 || book.misses.is_flood(addr, book.now_ms) {
+        if trial.left.len() == 0 || book.misses.is_limited(addr, book.now_ms) {
             return trial.end(addr, book);
         }
         self.trial = Some(trial);
-        AuthVerdict::Busy
+        AuthVerdict::KeysLeft
     }
 }
 
@@ -138,9 +138,9 @@ impl KeySearch {
     fn begin(seen: &[u8], addr: IpAddr, book: &AuthContext<'_>) -> Result<Box<Self>, AuthVerdict> {
         let first = book.users.first_host();
         let (hello, consumed) = match client_hello::assemble(seen) {
-            Assembly::Short => return Err(AuthVerdict::More),
-            Assembly::Wrong(why) => return Err(stranger(first, why)),
-            Assembly::Whole { hello, consumed } => (hello, consumed),
+            Assembly::Incomplete => return Err(AuthVerdict::Incomplete),
+            Assembly::Rejected(why) => return Err(stranger(first, why)),
+            Assembly::Complete { hello, consumed } => (hello, consumed),
         };
         let parsed = client_hello::parse(&hello).map_err(|why| stranger(first, why))?;
         let offer = HelloFields::of(&parsed, consumed, book.users)
@@ -155,7 +155,7 @@ impl KeySearch {
         let (hello, random, is_doomed) = (&self.hello, &self.offer.random, self.doom.is_some());
         let count = self.left.len().saturating_sub(rest);
         self.left.by_ref().take(count).find_map(|id| {
-            let stamp = users.get(id).hello_key().open(hello, random)?;
+            let stamp = users.get(id).hello_key().verify(hello, random)?;
             (!is_doomed).then_some((id, stamp))
         })
     }
@@ -166,7 +166,7 @@ impl KeySearch {
         if let Some(RejectedUser { why, user }) = self.doom {
             return AuthVerdict::Front { host, why, user: Some(user) };
         }
-        book.misses.note(addr, book.now_ms);
+        book.misses.record_failure(addr, book.now_ms);
         stranger(host, Reject::WrongKey)
     }
 }
@@ -179,9 +179,9 @@ impl HelloFields {
     ) -> Result<Self, (HostId, Reject)> {
         let mut named = false;
         let mut known = None;
-        for name in hello.names() {
+        for name in hello.server_names() {
             named = true;
-            known = known.or_else(|| users.host_named(name));
+            known = known.or_else(|| users.find_host(name));
         }
         let host = known.ok_or_else(|| {
             let why = if named { Reject::ForeignSni } else { Reject::NoSni };
@@ -222,7 +222,7 @@ fn judge(user: UserId, stamp: &HelloStamp, book: &mut AuthContext<'_>) -> Result
         return Err(Reject::Disabled);
     }
     if let Some(now) = book.unix_s {
-        let within = client_hello::within(stamp.unix, now, book.tolerance_s);
+        let within = client_hello::check_clock(stamp.unix_s, now, book.tolerance_s);
         within.map_err(|off_s| Reject::ClockOff { off_s })?;
     }
     if let Some(replay) = book.replay.as_deref_mut()
@@ -244,7 +244,7 @@ fn stranger(host: HostId, why: Reject) -> AuthVerdict {
 
 /// Keys tried per turn. Sixteen HMACs over a 1.8 kB hello take some 20 µs with SHA instructions
 /// and 4 ms on an 880 MHz MIPS.
-pub const SLICE: usize = 16;
+pub const KEYS_PER_CHECK: usize = 16;
 
 #[cfg(test)]
 mod tests;

@@ -22,25 +22,25 @@ pub enum Action {
     /// Write what is unsent; read nothing before that.
     Flush,
     /// Read from the source and pass it on.
-    Carry,
+    Forward,
     /// Read from the source and throw it away, until its FIN.
     Discard,
     /// Send our FIN to the sink.
     Shut,
     /// Nothing: this direction is over.
-    Over,
+    Done,
 }
 
 impl HalfState {
     /// The next deed.
-    pub fn deed(self) -> Action {
+    pub fn action(self) -> Action {
         match self {
             Self { sink_dead: true, source_done: false, .. } => Action::Discard,
-            Self { sink_dead: true, .. } => Action::Over,
-            Self { sink_shut: true, .. } => Action::Over,
+            Self { sink_dead: true, .. } => Action::Done,
+            Self { sink_shut: true, .. } => Action::Done,
             Self { unsent: true, .. } => Action::Flush,
             Self { source_done: true, .. } => Action::Shut,
-            _ => Action::Carry,
+            _ => Action::Forward,
         }
     }
 }
@@ -54,22 +54,22 @@ mod tests {
         use Action::*;
         let rows = [
             // source_done, unsent, sink_shut, sink_dead
-            (0b0000, Carry),
+            (0b0000, Forward),
             (0b0001, Discard),
-            (0b0010, Over),
+            (0b0010, Done),
             (0b0011, Discard),
             (0b0100, Flush),
             (0b0101, Discard),
-            (0b0110, Over),
+            (0b0110, Done),
             (0b0111, Discard),
             (0b1000, Shut),
-            (0b1001, Over),
-            (0b1010, Over),
-            (0b1011, Over),
+            (0b1001, Done),
+            (0b1010, Done),
+            (0b1011, Done),
             (0b1100, Flush),
-            (0b1101, Over),
-            (0b1110, Over),
-            (0b1111, Over),
+            (0b1101, Done),
+            (0b1110, Done),
+            (0b1111, Done),
         ];
         for (bits, deed) in rows {
             let direction = HalfState {
@@ -78,7 +78,7 @@ mod tests {
                 sink_shut: bits & 2 != 0,
                 sink_dead: bits & 1 != 0,
             };
-            assert_eq!(direction.deed(), deed, "{direction:?}");
+            assert_eq!(direction.action(), deed, "{direction:?}");
         }
     }
 }

@@ -21,7 +21,7 @@ impl Recrypt {
     /// Long runs are done in stretches that stay in the first-level cache: both keystreams are
     /// made, then the bytes are touched once, at 0.78 of the cost of two passes. Stretches end
     /// where the keystream has a round number of blocks, since a cipher's odd ends are slow.
-    pub fn turn(&mut self, bytes: &mut [u8]) {
+    pub fn apply(&mut self, bytes: &mut [u8]) {
         let consumed = bytes.len();
         if consumed < SHORT {
             self.off.apply(bytes);
@@ -34,7 +34,7 @@ impl Recrypt {
                 let (theirs, _) = theirs.split_at_mut(stretch.len());
                 self.off.write(ours);
                 self.on.write(theirs);
-                keystream::turn(stretch, ours, theirs);
+                keystream::xor_pair(stretch, ours, theirs);
             }
         }
         self.phase = (self.phase + consumed) % STRETCH;
@@ -69,7 +69,7 @@ mod tests {
             on.apply(&mut [0; 64]);
             let mut recrypt = Recrypt::new(off, on, 64);
             let mut bytes = plain.clone();
-            bytes.chunks_mut(step).for_each(|chunk| recrypt.turn(chunk));
+            bytes.chunks_mut(step).for_each(|chunk| recrypt.apply(chunk));
             assert!(bytes == expected, "in steps of {step}");
         }
     }

@@ -6,12 +6,12 @@ use crate::proto::tls;
 
 /// A protected record holds at least a type byte and a 16-byte tag. The next longer one is the
 /// shortest that carries data.
-pub const SHORTEST: usize = 18;
+pub const PAYLOAD_MIN: usize = 18;
 
 /// The shape of one download.
 pub struct Shape {
     shaper: Shaper,
-    held: [u8; SHORTEST - 1],
+    held: [u8; PAYLOAD_MIN - 1],
     len: u8,
     /// How long the held bytes wait for company.
     until_ms: u64,
@@ -20,7 +20,7 @@ pub struct Shape {
 impl Shape {
     /// A download that has not begun.
     pub fn new(shaper: Shaper) -> Self {
-        Self { shaper, held: [0; SHORTEST - 1], len: 0, until_ms: 0 }
+        Self { shaper, held: [0; PAYLOAD_MIN - 1], len: 0, until_ms: 0 }
     }
 
     /// How long records are and when they leave.
@@ -42,12 +42,12 @@ impl Shape {
     /// something to read.
     pub fn due(&self, now_ms: u64, more: bool) -> Option<u64> {
         let company = (self.len > 0 && self.until_ms > now_ms).then_some(self.until_ms);
-        let next = self.shaper.wait(now_ms).filter(|_| more || self.len > 0);
+        let next = self.shaper.wait_until(now_ms).filter(|_| more || self.len > 0);
         company.into_iter().chain(next).min()
     }
 
     /// Puts the held bytes where the first payload begins; returns how many they are.
-    pub(super) fn unhold(&self, scratch: &mut [u8]) -> usize {
+    pub(super) fn restore_held(&self, scratch: &mut [u8]) -> usize {
         let held = self.held();
         match scratch.get_mut(tls::HEADER_LEN..tls::HEADER_LEN + held.len()) {
             Some(front) => {
@@ -60,7 +60,7 @@ impl Shape {
 
     /// So many records leave; `company` is held from now on. The wait begins with the first byte
     /// that waits.
-    pub(super) fn settle(
+    pub(super) fn record_sent(
         &mut self,
         records: usize,
         company: &[u8],
@@ -68,7 +68,7 @@ impl Shape {
         chance: impl FnOnce() -> u32,
     ) {
         if records > 0 {
-            self.shaper.sent(records, now_ms, chance);
+            self.shaper.record_sent(records, now_ms, chance);
         }
         if records > 0 || self.len == 0 {
             self.until_ms = now_ms + WAIT_MS;

@@ -7,16 +7,16 @@
 use std::io::IoSliceMut;
 
 use crate::flow::recrypt::Recrypt;
-use crate::flow::shape::{SHORTEST, Shape};
+use crate::flow::shape::{PAYLOAD_MIN, Shape};
 use crate::mimicry::shaper::Grant;
 use crate::proto::tls::{self, Deframer, RecordFault};
 
 /// Payload bytes of the largest record that we send.
-pub const RECORD: usize = tls::PAYLOAD_MAX;
+pub const RECORD_PAYLOAD_MAX: usize = tls::PAYLOAD_MAX;
 /// Most records of one read.
-pub const SLOTS: usize = 16;
+pub const SLOT_COUNT: usize = 16;
 /// One record with its header.
-pub const SLOT: usize = RECORD + tls::HEADER_LEN;
+pub const SLOT_LEN: usize = RECORD_PAYLOAD_MAX + tls::HEADER_LEN;
 
 /// Client to Telegram: strips the records and changes the cipher.
 pub struct Uplink {
@@ -36,17 +36,17 @@ impl Uplink {
     ///
     /// # Errors
     /// When the client's records are no longer records; nothing of `fresh` is valid then.
-    pub fn turn(&mut self, fresh: &mut [u8]) -> Result<usize, RecordFault> {
-        let len = self.deframer.compact(fresh)?;
+    pub fn transform(&mut self, fresh: &mut [u8]) -> Result<usize, RecordFault> {
+        let len = self.deframer.deframe(fresh)?;
         if let Some(payload) = fresh.get_mut(..len) {
-            self.recrypt.turn(payload);
+            self.recrypt.apply(payload);
         }
         Ok(len)
     }
 
     /// Changes the cipher of payload that came with the handshake.
     pub fn recrypt(&mut self, payload: &mut [u8]) {
-        self.recrypt.turn(payload);
+        self.recrypt.apply(payload);
     }
 }
 
@@ -55,28 +55,28 @@ impl Uplink {
 pub struct Downlink {
     recrypt: Option<Box<Recrypt>>,
     shape: Option<Box<Shape>>,
-    has_begun: bool,
+    has_started: bool,
 }
 
 /// Finished records at the front of the scratch block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sealed {
     /// Bytes with the headers, from the block's start.
-    pub wire: usize,
+    pub wire_len: usize,
     /// Bytes without them.
-    pub payload: usize,
+    pub payload_len: usize,
 }
 
 impl Downlink {
     /// `recrypt` = the DC's cipher off and the client's on, `None` when the keys are matched;
     /// `shape` = how long records are and when they leave, `None` = as bytes come.
     pub fn new(recrypt: Option<Box<Recrypt>>, shape: Option<Box<Shape>>) -> Self {
-        Self { recrypt, shape, has_begun: false }
+        Self { recrypt, shape, has_started: false }
     }
 
     /// Whether a byte has ever come.
-    pub fn has_begun(&self) -> bool {
-        self.has_begun
+    pub fn has_started(&self) -> bool {
+        self.has_started
     }
 
     /// The shape, unless bytes go as they come.
@@ -92,13 +92,13 @@ impl Downlink {
     /// Where to read: the payload parts of the first `records` slots of the scratch block (the
     /// rest of the array is empty), each for `most` bytes at most. Bytes that are held back will
     /// stand before what is read.
-    pub fn gaps<'a>(
+    pub fn read_slots<'a>(
         &self,
         scratch: &'a mut [u8],
         records: usize,
         most: usize,
-    ) -> [IoSliceMut<'a>; SLOTS] {
-        let mut slots = scratch.chunks_exact_mut(SLOT).take(records);
+    ) -> [IoSliceMut<'a>; SLOT_COUNT] {
+        let mut slots = scratch.chunks_exact_mut(SLOT_LEN).take(records);
         let mut taken = self.shape().map_or(0, |shape| shape.held().len());
         std::array::from_fn(|_| {
             let from = tls::HEADER_LEN + std::mem::take(&mut taken);
@@ -110,7 +110,7 @@ impl Downlink {
     /// Completes the records around what was held back and `fresh` payload bytes that were read
     /// into the gaps. A shaped download holds a last record of fewer than 18 bytes back, unless
     /// `flush` says that nothing will follow soon.
-    pub fn turn(
+    pub fn transform(
         &mut self,
         scratch: &mut [u8],
         fresh: usize,
@@ -118,34 +118,35 @@ impl Downlink {
         now_ms: u64,
         chance: impl FnOnce() -> u32,
     ) -> Sealed {
-        self.has_begun |= fresh > 0;
+        self.has_started |= fresh > 0;
         let Self { recrypt, shape, .. } = self;
         let shape = shape.as_deref_mut();
-        let mut left = fresh + shape.as_ref().map_or(0, |shape| shape.unhold(scratch));
-        let (mut sealed, mut records, mut company) = (Sealed { wire: 0, payload: 0 }, 0, &[][..]);
+        let mut left = fresh + shape.as_ref().map_or(0, |shape| shape.restore_held(scratch));
+        let (mut sealed, mut records, mut company) =
+            (Sealed { wire_len: 0, payload_len: 0 }, 0, &[][..]);
         let wants_company = shape.is_some() && !flush;
-        for slot in scratch.chunks_exact_mut(SLOT) {
-            let len = left.min(RECORD);
+        for slot in scratch.chunks_exact_mut(SLOT_LEN) {
+            let len = left.min(RECORD_PAYLOAD_MAX);
             let Some((header, payload)) = slot.split_first_chunk_mut::<{ tls::HEADER_LEN }>()
             else {
                 break;
             };
             let Some(payload) = payload.get_mut(..len) else { break };
-            if len < SHORTEST && (wants_company || len == 0) {
+            if len < PAYLOAD_MIN && (wants_company || len == 0) {
                 company = payload;
                 break;
             }
             *header = tls::header(tls::APPLICATION_DATA, len as u16);
             if let Some(recrypt) = recrypt {
-                recrypt.turn(payload);
+                recrypt.apply(payload);
             }
             left -= len;
             records += 1;
-            sealed.payload += len;
-            sealed.wire += tls::HEADER_LEN + len;
+            sealed.payload_len += len;
+            sealed.wire_len += tls::HEADER_LEN + len;
         }
         if let Some(shape) = shape {
-            shape.settle(records, company, now_ms, chance);
+            shape.record_sent(records, company, now_ms, chance);
         }
         sealed
     }
@@ -170,23 +171,23 @@ mod tests {
 
     /// Lets `bytes` come in one read of at most `records` records; the records that leave.
     fn read(lane: &mut Downlink, bytes: &[u8], flush: bool, now_ms: u64) -> Vec<Vec<u8>> {
-        let mut scratch = vec![0xee; SLOT * 3];
+        let mut scratch = vec![0xee; SLOT_LEN * 3];
         let mut rest = bytes;
-        for gap in &mut lane.gaps(&mut scratch, 3, RECORD) {
+        for gap in &mut lane.read_slots(&mut scratch, 3, RECORD_PAYLOAD_MAX) {
             let (now, later) = rest.split_at(rest.len().min(gap.len()));
             gap.split_at_mut(now.len()).0.copy_from_slice(now);
             rest = later;
         }
         assert!(rest.is_empty(), "the read is too long for the gaps");
-        let sealed = lane.turn(&mut scratch, bytes.len(), flush, now_ms, || u32::MAX);
-        let (mut wire, mut records) = (scratch.split_at(sealed.wire).0, Vec::new());
+        let sealed = lane.transform(&mut scratch, bytes.len(), flush, now_ms, || u32::MAX);
+        let (mut wire, mut records) = (scratch.split_at(sealed.wire_len).0, Vec::new());
         while let [0x17, 3, 3, high, low, tail @ ..] = wire {
             let (payload, next) = tail.split_at(usize::from(*high) * 256 + usize::from(*low));
             records.push(payload.to_vec());
             wire = next;
         }
         assert!(wire.is_empty(), "something that is no record");
-        assert_eq!(sealed.payload, records.iter().map(Vec::len).sum::<usize>());
+        assert_eq!(sealed.payload_len, records.iter().map(Vec::len).sum::<usize>());
         records
     }
 
@@ -212,8 +213,11 @@ mod tests {
     #[test]
     fn the_short_end_of_a_long_read_waits_too() {
         let mut lane = shaped(false);
-        let bytes = [5; 2 * RECORD + 3];
-        assert_eq!(read(&mut lane, &bytes, false, 100), [[5; RECORD], [5; RECORD]]);
+        let bytes = [5; 2 * RECORD_PAYLOAD_MAX + 3];
+        assert_eq!(
+            read(&mut lane, &bytes, false, 100),
+            [[5; RECORD_PAYLOAD_MAX], [5; RECORD_PAYLOAD_MAX]]
+        );
         assert_eq!(lane.shape().map(|s| s.held().len()), Some(3));
         assert_eq!(read(&mut lane, &[5; 16], false, 101), [[5; 19]]);
     }
@@ -236,12 +240,13 @@ mod tests {
             let mut lane = shaped(true);
             let (mut rest, mut seen) = (&plain[..], Vec::new());
             while !rest.is_empty() {
-                let most = rng.choice([1, 20, 3_000, 3 * RECORD - SHORTEST]).unwrap_or(1);
+                let most =
+                    rng.choice([1, 20, 3_000, 3 * RECORD_PAYLOAD_MAX - PAYLOAD_MIN]).unwrap_or(1);
                 let len = rng.usize(0..=most).min(rest.len());
                 let flush = len == rest.len() || rng.u32(0..4) == 0;
                 let (fresh, later) = rest.split_at(len);
                 for record in read(&mut lane, fresh, flush, 0) {
-                    assert!(flush || record.len() >= SHORTEST, "seed {seed}");
+                    assert!(flush || record.len() >= PAYLOAD_MIN, "seed {seed}");
                     seen.extend(record);
                 }
                 rest = later;

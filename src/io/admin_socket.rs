@@ -80,7 +80,7 @@ impl AdminSocket {
             Self::Unix(desk) => match desk.inner.accept() {
                 Ok((stream, _)) => Ok(Some(AdminStream::Unix(stream))),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
-                Err(e) => Err(listen::judge(e)),
+                Err(e) => Err(listen::accept_error(e)),
             },
         }
     }
@@ -138,7 +138,7 @@ impl AdminStream {
     ///
     /// # Errors
     /// When the connection is gone already.
-    pub fn shut(&self) -> io::Result<()> {
+    pub fn shutdown_write(&self) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Self::Unix(stream) => stream.shutdown(Shutdown::Write),

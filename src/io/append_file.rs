@@ -47,7 +47,7 @@ impl AppendFile {
     ///
     /// # Errors
     /// The same.
-    pub fn peek(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
         let file = options().read(true).open(path)?;
         lock(&file)?;
         let found = file.metadata()?;
@@ -80,7 +80,7 @@ impl AppendFile {
                 Ok(())
             }
             outcome => {
-                self.cut(self.length)?;
+                self.truncate(self.length)?;
                 Err(outcome.err().unwrap_or_else(|| ErrorKind::StorageFull.into()))
             }
         }
@@ -90,7 +90,7 @@ impl AppendFile {
     ///
     /// # Errors
     /// What the system says.
-    pub fn cut(&mut self, length: u64) -> io::Result<()> {
+    pub fn truncate(&mut self, length: u64) -> io::Result<()> {
         self.file.set_len(length)?;
         self.length = length;
         Ok(())
@@ -217,7 +217,7 @@ mod tests {
         assert!(bytes.is_empty() && file.is_in_place());
         file.append(b"one").unwrap();
         file.append(b"two").unwrap();
-        file.cut(4).unwrap();
+        file.truncate(4).unwrap();
         file.append(b"hree").unwrap();
         assert_eq!((fs::read(&path).unwrap().as_slice(), file.length()), (&b"onethree"[..], 8));
         file.replace(b"new").unwrap();
@@ -240,7 +240,7 @@ mod tests {
         let refused = || {
             let kinds = [
                 AppendFile::open(&path, 100).err().map(|e| e.kind()),
-                AppendFile::peek(&path, 100).err().map(|e| e.kind()),
+                AppendFile::read(&path, 100).err().map(|e| e.kind()),
             ];
             kinds == [Some(ErrorKind::WouldBlock); 2]
         };
@@ -249,7 +249,7 @@ mod tests {
         file.replace(b"new").unwrap();
         assert!(refused());
         drop(file);
-        assert_eq!(AppendFile::peek(&path, 100).unwrap(), b"new");
+        assert_eq!(AppendFile::read(&path, 100).unwrap(), b"new");
         assert!(AppendFile::open(&path, 100).is_ok());
     }
 
@@ -261,7 +261,7 @@ mod tests {
         file.append(b"ours").unwrap();
         fs::write(&path, b"theirs, too").unwrap();
         assert!(!file.is_in_place(), "another length");
-        file.cut(4).unwrap();
+        file.truncate(4).unwrap();
         assert!(file.is_in_place());
         assert_eq!(set_aside(&path).unwrap(), folder.0.join("state.bad"));
         assert!(!file.is_in_place(), "gone");

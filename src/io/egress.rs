@@ -11,7 +11,7 @@ use mio::net::{TcpStream, UdpSocket};
 use nix::errno::Errno;
 use nix::sys::socket::{SockType, SockaddrStorage, bind, connect, setsockopt, sockopt};
 
-use crate::io::sockopt::{SocketOptions, apply, fresh_socket, fresh_stream};
+use crate::io::sockopt::{SocketOptions, apply, new_socket, new_stream};
 
 /// The way out. Device and address are not for destinations on loopback, unless they are loopback
 /// themselves: a resolver or a web server on this machine stays within reach.
@@ -41,7 +41,7 @@ impl fmt::Display for EgressRefused {
 impl std::error::Error for EgressRefused {}
 
 /// Whether an error means that the way out is refused, not that the peer is out of reach.
-pub fn is_barred(error: &io::Error) -> bool {
+pub fn is_refused(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<EgressRefused>())
 }
 
@@ -49,9 +49,9 @@ impl Egress {
     /// Starts to connect.
     ///
     /// # Errors
-    /// What the system says at once, such as an unreachable network; see [`is_barred`].
+    /// What the system says at once, such as an unreachable network; see [`is_refused`].
     pub fn dial(&self, to: SocketAddr, wanted: &SocketOptions) -> io::Result<TcpStream> {
-        let socket = fresh_stream(to, self.multipath)?;
+        let socket = new_stream(to, self.multipath)?;
         self.leave(&socket, to.ip())?;
         apply(&socket, wanted);
         match connect(socket.as_raw_fd(), &SockaddrStorage::from(to)) {
@@ -66,8 +66,8 @@ impl Egress {
     ///
     /// # Errors
     /// As [`Egress::dial`].
-    pub fn datagrams(&self, to: SocketAddr) -> io::Result<UdpSocket> {
-        let socket = fresh_socket(to, SockType::Datagram)?;
+    pub fn udp_socket(&self, to: SocketAddr) -> io::Result<UdpSocket> {
+        let socket = new_socket(to, SockType::Datagram)?;
         self.leave(&socket, to.ip())?;
         connect(socket.as_raw_fd(), &SockaddrStorage::from(to))?;
         Ok(UdpSocket::from_std(socket.into()))
@@ -158,7 +158,7 @@ mod tests {
         assert_eq!(stream.local_addr().unwrap(), peer);
 
         let server = StdUdp::bind("127.0.0.1:0").unwrap();
-        let socket = egress.datagrams(server.local_addr().unwrap()).unwrap();
+        let socket = egress.udp_socket(server.local_addr().unwrap()).unwrap();
         socket.send(b"who").unwrap();
         let (_, peer) = server.recv_from(&mut [0; 8]).unwrap();
         assert_eq!(peer, socket.local_addr().unwrap());
@@ -183,10 +183,10 @@ mod tests {
         let egress = from(&["203.0.113.77"]);
         let far = "192.0.2.1:443".parse().unwrap();
         let error = dial(&egress, far).unwrap_err();
-        assert!(is_barred(&error));
+        assert!(is_refused(&error));
         let text = error.to_string();
         assert!(text.contains("network.bind-address = 203.0.113.77"), "{text}");
-        assert!(is_barred(&egress.datagrams(far).unwrap_err()));
+        assert!(is_refused(&egress.udp_socket(far).unwrap_err()));
     }
 
     #[test]
@@ -194,7 +194,7 @@ mod tests {
         let error = dial(&from(&["203.0.113.77"]), "[2001:db8::1]:443".parse().unwrap());
         let error = error.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
-        assert!(!is_barred(&error));
+        assert!(!is_refused(&error));
     }
 
     #[test]
@@ -209,7 +209,7 @@ mod tests {
     fn a_device_that_is_not_there_bars_the_way_and_names_the_key() {
         let egress = Egress { device: Some("no-such-device".to_owned()), ..Egress::default() };
         let error = dial(&egress, "192.0.2.1:443".parse().unwrap()).unwrap_err();
-        assert!(is_barred(&error));
+        assert!(is_refused(&error));
         assert!(error.to_string().contains("network.bind-device = no-such-device"), "{error}");
     }
 
@@ -228,7 +228,7 @@ mod tests {
         let egress = Egress { mark: Some(0x4d54), ..Egress::default() };
         match dial(&egress, to) {
             Ok(stream) => assert_eq!(getsockopt(&stream, sockopt::Mark), Ok(0x4d54)),
-            Err(e) => assert!(is_barred(&e) && e.to_string().contains("CAP_NET_ADMIN"), "{e}"),
+            Err(e) => assert!(is_refused(&e) && e.to_string().contains("CAP_NET_ADMIN"), "{e}"),
         }
     }
 

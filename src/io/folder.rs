@@ -10,7 +10,7 @@ use nix::unistd::{AccessFlags, access};
 ///
 /// # Errors
 /// Why not: no permission, a read-only file system, something that is no folder.
-pub fn may_fill(folder: &Path) -> io::Result<()> {
+pub fn check_folder_writable(folder: &Path) -> io::Result<()> {
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let there = folder.ancestors().find(|path| path.symlink_metadata().is_ok());
     let there = there.filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -24,8 +24,8 @@ pub fn may_fill(folder: &Path) -> io::Result<()> {
 /// too, it must be one that can be written.
 ///
 /// # Errors
-/// As [`may_fill`]; the folder is missing.
-pub fn may_write(file: &Path) -> io::Result<()> {
+/// As [`check_folder_writable`]; the folder is missing.
+pub fn check_file_writable(file: &Path) -> io::Result<()> {
     if file.is_dir() {
         return Err(io::Error::new(io::ErrorKind::IsADirectory, "a folder, not a file"));
     }
@@ -35,7 +35,7 @@ pub fn may_write(file: &Path) -> io::Result<()> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     folder.metadata()?;
-    may_fill(folder)
+    check_folder_writable(folder)
 }
 
 #[cfg(test)]
@@ -48,15 +48,21 @@ mod tests {
     fn a_folder_that_is_not_there_is_judged_by_the_one_around_it() {
         let home = std::env::temp_dir().join(format!("mtbox-folder-{}", std::process::id()));
         fs::create_dir_all(&home).unwrap();
-        may_fill(&home).unwrap();
-        may_fill(&home.join("a/b/c")).unwrap();
-        may_fill(Path::new("")).unwrap();
-        may_write(&home.join("new")).unwrap();
-        may_write(Path::new("new")).unwrap();
+        check_folder_writable(&home).unwrap();
+        check_folder_writable(&home.join("a/b/c")).unwrap();
+        check_folder_writable(Path::new("")).unwrap();
+        check_file_writable(&home.join("new")).unwrap();
+        check_file_writable(Path::new("new")).unwrap();
         fs::write(home.join("file"), "x").unwrap();
-        may_write(&home.join("file")).unwrap();
-        assert!(may_fill(&home.join("file")).is_err() && may_fill(&home.join("file/x")).is_err());
-        assert!(may_write(&home).is_err() && may_write(&home.join("none/new")).is_err());
+        check_file_writable(&home.join("file")).unwrap();
+        assert!(
+            check_folder_writable(&home.join("file")).is_err()
+                && check_folder_writable(&home.join("file/x")).is_err()
+        );
+        assert!(
+            check_file_writable(&home).is_err()
+                && check_file_writable(&home.join("none/new")).is_err()
+        );
         fs::remove_dir_all(&home).unwrap();
     }
 }

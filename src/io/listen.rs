@@ -11,7 +11,7 @@ use mio::{Interest, Registry, Token};
 use nix::errno::Errno;
 use nix::sys::socket::{Backlog, SockaddrStorage, bind, listen, setsockopt, sockopt};
 
-use crate::io::sockopt::{SocketOptions, apply, congest, fresh_stream};
+use crate::io::sockopt::{SocketOptions, apply, new_stream, set_congestion_control};
 use crate::io::wire::MioWire;
 
 /// A listening socket.
@@ -49,9 +49,9 @@ pub struct Bind {
     /// The address, never an IPv4-mapped one.
     pub addr: SocketAddr,
     /// It is unspecified and takes IPv4 and IPv6 alike.
-    pub both: bool,
+    pub dual_stack: bool,
     /// How.
-    pub manner: ListenOptions,
+    pub options: ListenOptions,
 }
 
 /// What these addresses mean together.
@@ -59,12 +59,12 @@ pub struct Bind {
 /// An unspecified address, `0.0.0.0:P` or `[::]:P`, takes both families as the reference does
 /// (spec: network 1), unless an address of the other family has the same port: then each takes
 /// its own. A kernel without IPv6 serves IPv4 alone.
-pub fn plan(addrs: &[SocketAddr], manner: ListenOptions) -> Vec<Bind> {
+pub fn plan(addrs: &[SocketAddr], options: ListenOptions) -> Vec<Bind> {
     let addrs: Vec<SocketAddr> = addrs.iter().map(|addr| unmapped(*addr)).collect();
     let bind = |addr: &SocketAddr| {
         let rival = |a: &SocketAddr| a.port() == addr.port() && a.is_ipv4() != addr.is_ipv4();
-        let both = addr.ip().is_unspecified() && !addrs.iter().any(rival);
-        Bind { addr: *addr, both, manner }
+        let dual_stack = addr.ip().is_unspecified() && !addrs.iter().any(rival);
+        Bind { addr: *addr, dual_stack, options }
     };
     addrs.iter().map(bind).collect()
 }
@@ -73,33 +73,33 @@ pub fn plan(addrs: &[SocketAddr], manner: ListenOptions) -> Vec<Bind> {
 ///
 /// # Errors
 /// The system's error, with the address in its text.
-pub fn bind_all(addrs: &[SocketAddr], manner: ListenOptions) -> io::Result<Vec<Listener>> {
-    plan(addrs, manner).into_iter().map(Listener::bind).collect()
+pub fn bind_all(addrs: &[SocketAddr], options: ListenOptions) -> io::Result<Vec<Listener>> {
+    plan(addrs, options).into_iter().map(Listener::bind).collect()
 }
 
 /// One socket for both families. Only the lack of IPv6 leads to IPv4 alone: any other trouble,
 /// such as a port that is taken in one family, must be seen.
-fn open_both(port: u16, manner: ListenOptions) -> Result<TcpListener, Errno> {
-    match open(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port), false, manner) {
+fn open_both(port: u16, options: ListenOptions) -> Result<TcpListener, Errno> {
+    match open(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port), false, options) {
         Err(Errno::EAFNOSUPPORT | Errno::EPROTONOSUPPORT | Errno::EADDRNOTAVAIL) => {
-            open(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port), true, manner)
+            open(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port), true, options)
         }
         outcome => outcome,
     }
 }
 
-fn open(addr: SocketAddr, only_v6: bool, manner: ListenOptions) -> Result<TcpListener, Errno> {
-    let mut fd = fresh_stream(addr, manner.multipath)?;
-    if let Some(bytes) = manner.max_segment {
+fn open(addr: SocketAddr, only_v6: bool, options: ListenOptions) -> Result<TcpListener, Errno> {
+    let mut fd = new_stream(addr, options.multipath)?;
+    if let Some(bytes) = options.max_segment {
         let bytes = u32::from(bytes);
-        if setsockopt(&fd, sockopt::TcpMaxSeg, &bytes).is_err() && manner.multipath {
+        if setsockopt(&fd, sockopt::TcpMaxSeg, &bytes).is_err() && options.multipath {
             // Not every kernel can have both; the smaller segments were the graver wish.
-            fd = fresh_stream(addr, false)?;
+            fd = new_stream(addr, false)?;
             setsockopt(&fd, sockopt::TcpMaxSeg, &bytes)?;
         }
     }
     setsockopt(&fd, sockopt::ReuseAddr, &true)?;
-    if manner.reuse_port {
+    if options.reuse_port {
         setsockopt(&fd, sockopt::ReusePort, &true)?;
     }
     if addr.is_ipv6() {
@@ -125,13 +125,14 @@ impl Listener {
     /// # Errors
     /// The system's error, with the address in its text.
     pub fn bind(wanted: Bind) -> io::Result<Self> {
-        let Bind { mut addr, both, manner } = wanted;
-        let inner = if both { open_both(addr.port(), manner) } else { open(addr, true, manner) };
+        let Bind { mut addr, dual_stack, options } = wanted;
+        let inner =
+            if dual_stack { open_both(addr.port(), options) } else { open(addr, true, options) };
         let inner = inner.map_err(|errno| {
             let error = io::Error::from(errno);
             let hint = match errno {
                 Errno::EACCES => "; ports below 1024 need root or CAP_NET_BIND_SERVICE",
-                Errno::EADDRINUSE if manner.reuse_port => {
+                Errno::EADDRINUSE if options.reuse_port => {
                     "; another program listens there, without reuse-port or as another user"
                 }
                 Errno::EADDRINUSE => "; another program listens there",
@@ -145,7 +146,7 @@ impl Listener {
     }
 
     /// What it was asked for.
-    pub fn wanted(&self) -> Bind {
+    pub fn bind_spec(&self) -> Bind {
         self.wanted
     }
 
@@ -159,9 +160,12 @@ impl Listener {
     ///
     /// # Errors
     /// The kernel refuses the congestion control; the rest is set all the same.
-    pub fn prepare(&self, options: &SocketOptions) -> io::Result<()> {
+    pub fn set_client_options(&self, options: &SocketOptions) -> io::Result<()> {
         apply(&self.inner, options);
-        options.congestion.as_ref().map_or(Ok(()), |name| Ok(congest(&self.inner, name)?))
+        options
+            .congestion
+            .as_ref()
+            .map_or(Ok(()), |name| Ok(set_congestion_control(&self.inner, name)?))
     }
 
     /// Breaks it, as nothing outside of a test can.
@@ -187,7 +191,7 @@ impl Listener {
         match self.inner.accept() {
             Ok((stream, peer)) => Ok(Some((MioWire::new(stream), unmapped(peer)))),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(e) => Err(judge(e)),
+            Err(e) => Err(accept_error(e)),
         }
     }
 }
@@ -195,7 +199,7 @@ impl Listener {
 /// Network errors of the connection itself come out of accept(2) and mean "try the next". What is
 /// not known to take a connection off the queue counts as broken, so that the caller pauses: a
 /// refusal that stays, such as a security module's, would otherwise turn the loop without end.
-pub(super) fn judge(error: io::Error) -> AcceptError {
+pub(super) fn accept_error(error: io::Error) -> AcceptError {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => {
             AcceptError::Exhausted(error)
@@ -347,7 +351,7 @@ mod tests {
             not_sent_lowat: Some(65_536),
             congestion: Some("reno".to_owned()),
         };
-        all[0].prepare(&options).unwrap();
+        all[0].set_client_options(&options).unwrap();
         let _client = TcpStream::connect(all[0].local_addr()).unwrap();
         let guest = accepted(&mut all[0]).0.into_stream();
         assert_eq!(getsockopt(&guest, sockopt::TcpNoDelay), Ok(true));
@@ -368,7 +372,7 @@ mod tests {
             congestion: Some("no-such-thing".to_owned()),
             ..SocketOptions::default()
         };
-        assert!(all[0].prepare(&options).is_err());
+        assert!(all[0].set_client_options(&options).is_err());
         let _client = TcpStream::connect(all[0].local_addr()).unwrap();
         let guest = accepted(&mut all[0]).0.into_stream();
         assert_eq!(getsockopt(&guest, sockopt::TcpUserTimeout), Ok(5_000));
@@ -377,9 +381,9 @@ mod tests {
     #[test]
     fn a_largest_segment_is_what_the_client_sends_at_most() {
         for multipath in [false, true] {
-            let manner =
+            let options =
                 ListenOptions { max_segment: Some(536), multipath, ..ListenOptions::default() };
-            let mut all = super::bind_all(&[any("127.0.0.1:0")], manner).unwrap();
+            let mut all = super::bind_all(&[any("127.0.0.1:0")], options).unwrap();
             let client = TcpStream::connect(all[0].local_addr()).unwrap();
             accepted(&mut all[0]);
             let most = getsockopt(&client, sockopt::TcpMaxSeg).unwrap();
@@ -403,15 +407,15 @@ mod tests {
     /// Linux hands the options of a Multipath TCP listener down as well.
     #[test]
     fn guests_of_a_multipath_listener_inherit_too() {
-        let manner = ListenOptions { multipath: true, ..ListenOptions::default() };
-        let mut all = super::bind_all(&[any("127.0.0.1:0")], manner).unwrap();
+        let options = ListenOptions { multipath: true, ..ListenOptions::default() };
+        let mut all = super::bind_all(&[any("127.0.0.1:0")], options).unwrap();
         let options = SocketOptions {
             keep_alive: Some((Duration::from_secs(15), Duration::from_secs(16), 9)),
             ..SocketOptions::default()
         };
-        all[0].prepare(&options).unwrap();
+        all[0].set_client_options(&options).unwrap();
         for multipath in [false, true] {
-            let socket = fresh_stream(all[0].local_addr(), multipath).unwrap();
+            let socket = new_stream(all[0].local_addr(), multipath).unwrap();
             let _ = nix::sys::socket::connect(
                 socket.as_raw_fd(),
                 &SockaddrStorage::from(all[0].local_addr()),
@@ -424,7 +428,7 @@ mod tests {
 
     #[test]
     fn running_out_of_descriptors_is_no_broken_listener() {
-        let of = |errno: Errno| judge(io::Error::from(errno));
+        let of = |errno: Errno| accept_error(io::Error::from(errno));
         assert!(matches!(of(Errno::EMFILE), AcceptError::Exhausted(_)));
         assert!(matches!(of(Errno::ENOBUFS), AcceptError::Exhausted(_)));
         assert!(matches!(of(Errno::ECONNABORTED), AcceptError::Transient));

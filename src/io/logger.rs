@@ -82,12 +82,12 @@ pub fn init(manner: &LogConfig) {
 }
 
 /// Logs a line that somebody has asked for, whatever the level.
-pub fn answer(line: &str) {
+pub fn log_always(line: &str) {
     SINK.take(Level::Info, line);
 }
 
 /// Lines that nobody took, since the start.
-pub fn lost() -> u64 {
+pub fn lost_lines() -> u64 {
     LOST.load(Ordering::Relaxed).into()
 }
 

@@ -12,6 +12,7 @@ pub mod notify;
 pub mod pid_file;
 pub mod pool;
 pub mod privileges;
+pub mod readiness;
 pub mod rlimit;
 pub mod signals;
 pub mod sockopt;

@@ -1,141 +1,149 @@
-//! Blocks for bytes that a socket did not take yet: the bound of the daemon's memory.
+//! A bounded pool of buffers for bytes that a socket did not accept yet. It bounds the memory that
+//! the daemon needs for relayed data.
 //!
-//! A [`Loan`] gives its block back when dropped, so no error path can leak one; that free list is
-//! the one shared cell of the program.
+//! A [`PooledBlock`] returns its buffer when it is dropped, so no error path can leak one. The free
+//! list is the only shared cell of the program.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::rc::Rc;
 
-/// Size of a block in bytes: one record of 16,401 bytes with its header, and a little.
-pub const BLOCK: usize = 16 * 1024 + 64;
+/// Size of a block in bytes: one record with 16,401 bytes of payload and its header, rounded up.
+pub const BLOCK_LEN: usize = 16 * 1024 + 64;
 
-/// A bounded stock of blocks. Blocks are allocated when first needed.
+/// A bounded pool of blocks of [`BLOCK_LEN`] bytes. A block is allocated when it is first needed.
 pub struct Pool {
-    shelf: Rc<RefCell<FreeBlocks>>,
+    blocks: Rc<RefCell<FreeList>>,
 }
 
-struct FreeBlocks {
+struct FreeList {
     free: Vec<Box<[u8]>>,
-    lent: usize,
-    most: usize,
+    in_use: usize,
+    capacity: usize,
 }
 
 impl Pool {
-    /// A stock of at most `most` blocks.
-    pub fn new(most: usize) -> Self {
-        Self { shelf: Rc::new(RefCell::new(FreeBlocks { free: Vec::new(), lent: 0, most })) }
+    /// A pool of at most `capacity` blocks.
+    pub fn new(capacity: usize) -> Self {
+        Self { blocks: Rc::new(RefCell::new(FreeList { free: Vec::new(), in_use: 0, capacity })) }
     }
 
-    /// One block, or `None` when all are out.
-    pub fn lend(&self) -> Option<Loan> {
-        let mut shelf = self.shelf.borrow_mut();
-        if shelf.lent >= shelf.most {
+    /// Takes one block out of the pool; `None` if all are in use.
+    pub fn acquire(&self) -> Option<PooledBlock> {
+        let mut blocks = self.blocks.borrow_mut();
+        if blocks.in_use >= blocks.capacity {
             return None;
         }
-        shelf.lent += 1;
-        let block = shelf.free.pop().unwrap_or_else(|| vec![0; BLOCK].into_boxed_slice());
-        Some(Loan { block, start: 0, end: 0, shelf: Rc::clone(&self.shelf) })
+        blocks.in_use += 1;
+        let bytes = blocks.free.pop().unwrap_or_else(|| vec![0; BLOCK_LEN].into_boxed_slice());
+        Some(PooledBlock { bytes, start: 0, end: 0, blocks: Rc::clone(&self.blocks) })
     }
 
-    /// How many blocks could be lent now.
-    pub fn lendable(&self) -> usize {
-        let shelf = self.shelf.borrow();
-        shelf.most.saturating_sub(shelf.lent)
+    /// Number of blocks that can be acquired now.
+    pub fn available(&self) -> usize {
+        let blocks = self.blocks.borrow();
+        blocks.capacity.saturating_sub(blocks.in_use)
     }
 
-    /// How many blocks are out.
+    /// Number of blocks in use.
     pub fn in_use(&self) -> usize {
-        self.shelf.borrow().lent
+        self.blocks.borrow().in_use
     }
 
-    /// Another bound, which holds at once for what is lent from now on.
-    pub fn set_most(&self, most: usize) {
-        self.shelf.borrow_mut().most = most;
+    /// Sets the capacity. Blocks in use above it stay valid; new ones are refused until enough have
+    /// been returned.
+    pub fn set_capacity(&self, capacity: usize) {
+        self.blocks.borrow_mut().capacity = capacity;
     }
 
-    /// How many there may be.
-    pub fn most(&self) -> usize {
-        self.shelf.borrow().most
+    /// Largest number of blocks that may be in use.
+    pub fn capacity(&self) -> usize {
+        self.blocks.borrow().capacity
     }
 }
 
-/// A block on loan: bytes from `start` to `end` are still to be sent.
-pub struct Loan {
-    block: Box<[u8]>,
+/// A block in use. The bytes from `start` to `end` are still to be sent.
+pub struct PooledBlock {
+    bytes: Box<[u8]>,
     start: usize,
     end: usize,
-    shelf: Rc<RefCell<FreeBlocks>>,
+    blocks: Rc<RefCell<FreeList>>,
 }
 
-impl Loan {
-    /// Appends as much of `bytes` as fits; returns how much that was.
-    pub fn fill(&mut self, bytes: &[u8]) -> usize {
-        let room = &mut self.block[self.end..];
+impl PooledBlock {
+    /// Appends as much of `bytes` as fits; returns the number of bytes appended.
+    fn append(&mut self, bytes: &[u8]) -> usize {
+        let room = &mut self.bytes[self.end..];
         let len = room.len().min(bytes.len());
         room[..len].copy_from_slice(&bytes[..len]);
         self.end += len;
         len
     }
 
-    /// The bytes that are still to be sent.
-    pub fn rest(&self) -> &[u8] {
-        &self.block[self.start..self.end]
+    /// The bytes still to be sent.
+    fn unsent(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
     }
 
-    /// Drops the first `n` of them, or all.
-    pub fn advance(&mut self, n: usize) {
+    /// Drops the first `n` unsent bytes, or all of them if there are fewer.
+    fn advance(&mut self, n: usize) {
         self.start = (self.start + n).min(self.end);
     }
 }
 
-impl Drop for Loan {
+impl Drop for PooledBlock {
     fn drop(&mut self) {
-        let mut shelf = self.shelf.borrow_mut();
-        shelf.lent -= 1;
-        if shelf.free.len() < KEPT {
-            shelf.free.push(std::mem::take(&mut self.block));
+        let mut blocks = self.blocks.borrow_mut();
+        blocks.in_use -= 1;
+        if blocks.free.len() < FREE_MAX {
+            blocks.free.push(std::mem::take(&mut self.bytes));
         }
     }
 }
 
-/// The unsent bytes of one socket, in order. Owns no heap while empty.
+/// All blocks of the [`Pool`] are in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolExhausted;
+
+/// The unsent bytes of one socket, in order. Owns no heap memory while it is empty.
 #[derive(Default)]
 pub struct Outbox {
-    loans: VecDeque<Loan>,
+    blocks: VecDeque<PooledBlock>,
 }
 
 impl Outbox {
-    /// Nothing is unsent.
+    /// Whether no byte is unsent.
     pub fn is_empty(&self) -> bool {
-        self.loans.is_empty()
+        self.blocks.is_empty()
     }
 
-    /// Unsent bytes.
+    /// Number of unsent bytes.
     pub fn len(&self) -> usize {
-        self.loans.iter().map(|loan| loan.rest().len()).sum()
+        self.blocks.iter().map(|block| block.unsent().len()).sum()
     }
 
-    /// Appends bytes, the last block first. `false` = the pool ran out; what fitted is kept.
-    #[must_use]
-    pub fn push(&mut self, pool: &Pool, mut bytes: &[u8]) -> bool {
-        if let Some(last) = self.loans.back_mut() {
-            bytes = &bytes[last.fill(bytes)..];
+    /// Appends bytes; fills the last block first.
+    ///
+    /// # Errors
+    /// No block is available. The bytes that fitted are kept.
+    pub fn push(&mut self, pool: &Pool, mut bytes: &[u8]) -> Result<(), PoolExhausted> {
+        if let Some(last) = self.blocks.back_mut() {
+            bytes = &bytes[last.append(bytes)..];
         }
         while !bytes.is_empty() {
-            let Some(mut loan) = pool.lend() else { return false };
-            bytes = &bytes[loan.fill(bytes)..];
-            self.loans.push_back(loan);
+            let Some(mut block) = pool.acquire() else { return Err(PoolExhausted) };
+            bytes = &bytes[block.append(bytes)..];
+            self.blocks.push_back(block);
         }
-        true
+        Ok(())
     }
 
-    /// The first blocks' bytes for one vectored write; returns how many slices are set.
+    /// Fills `into` with the first blocks, for one vectored write; returns the number of slices set.
     pub fn slices<'a>(&'a self, into: &mut [IoSlice<'a>]) -> usize {
         let mut count = 0;
-        for (slot, loan) in into.iter_mut().zip(&self.loans) {
-            *slot = IoSlice::new(loan.rest());
+        for (slot, block) in into.iter_mut().zip(&self.blocks) {
+            *slot = IoSlice::new(block.unsent());
             count += 1;
         }
         count
@@ -143,26 +151,26 @@ impl Outbox {
 
     /// Drops the first `n` bytes, which have been sent.
     pub fn advance(&mut self, mut n: usize) {
-        while let Some(first) = self.loans.front_mut() {
-            let len = first.rest().len();
+        while let Some(first) = self.blocks.front_mut() {
+            let len = first.unsent().len();
             if n < len {
                 first.advance(n);
                 return;
             }
             n -= len;
-            self.loans.pop_front();
+            self.blocks.pop_front();
         }
-        self.loans = VecDeque::new();
+        self.blocks = VecDeque::new();
     }
 
-    /// Drops everything.
+    /// Drops all bytes.
     pub fn clear(&mut self) {
-        self.loans = VecDeque::new();
+        self.blocks = VecDeque::new();
     }
 }
 
-/// Returned blocks kept for the next loan; more go back to the allocator.
-const KEPT: usize = 32;
+/// Number of returned blocks that are kept for reuse; more go back to the allocator.
+const FREE_MAX: usize = 32;
 
 #[cfg(test)]
 mod tests {
@@ -171,24 +179,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_pool_never_lends_more_than_it_has() {
+    fn the_pool_never_exceeds_its_capacity() {
         let pool = Pool::new(2);
-        let first = pool.lend().unwrap();
-        let second = pool.lend().unwrap();
-        assert!(pool.lend().is_none());
+        let first = pool.acquire().unwrap();
+        let second = pool.acquire().unwrap();
+        assert!(pool.acquire().is_none());
         drop(first);
-        assert_eq!((pool.lendable(), pool.in_use()), (1, 1));
+        assert_eq!((pool.available(), pool.in_use()), (1, 1));
         drop(second);
-        assert_eq!((pool.lendable(), pool.in_use()), (2, 0));
+        assert_eq!((pool.available(), pool.in_use()), (2, 0));
     }
 
     #[test]
     fn an_outbox_keeps_the_order_over_blocks_and_partial_writes() {
         let pool = Pool::new(4);
-        let bytes: Vec<u8> = (0..BLOCK * 3).map(|i| (i % 251) as u8).collect();
+        let bytes: Vec<u8> = (0..BLOCK_LEN * 3).map(|i| (i % 251) as u8).collect();
         let mut outbox = Outbox::default();
         for chunk in bytes.chunks(7_001) {
-            assert!(outbox.push(&pool, chunk));
+            outbox.push(&pool, chunk).unwrap();
         }
         let mut seen = Vec::new();
         while !outbox.is_empty() {
@@ -204,39 +212,39 @@ mod tests {
     }
 
     #[test]
-    fn a_full_pool_says_so_and_keeps_what_fitted() {
+    fn an_exhausted_pool_is_reported_and_what_fitted_is_kept() {
         let pool = Pool::new(1);
         let mut outbox = Outbox::default();
-        assert!(!outbox.push(&pool, &vec![7; BLOCK + 1]));
-        assert_eq!(outbox.len(), BLOCK);
+        assert_eq!(outbox.push(&pool, &vec![7; BLOCK_LEN + 1]), Err(PoolExhausted));
+        assert_eq!(outbox.len(), BLOCK_LEN);
         outbox.clear();
         assert_eq!(pool.in_use(), 0);
     }
 
     #[test]
-    fn returned_blocks_are_kept_up_to_a_floor_and_used_again() {
+    fn returned_blocks_are_kept_up_to_a_limit_and_reused() {
         let pool = Pool::new(100);
-        let loans: Vec<Loan> = (0..100).filter_map(|_| pool.lend()).collect();
-        assert_eq!(pool.shelf.borrow().free.len(), 0);
-        drop(loans);
-        assert_eq!(pool.shelf.borrow().free.len(), KEPT);
-        let _again = pool.lend();
-        assert_eq!(pool.shelf.borrow().free.len(), KEPT - 1);
+        let blocks: Vec<PooledBlock> = (0..100).filter_map(|_| pool.acquire()).collect();
+        assert_eq!(pool.blocks.borrow().free.len(), 0);
+        drop(blocks);
+        assert_eq!(pool.blocks.borrow().free.len(), FREE_MAX);
+        let _again = pool.acquire();
+        assert_eq!(pool.blocks.borrow().free.len(), FREE_MAX - 1);
     }
 
     #[test]
     fn an_empty_outbox_owns_no_heap() {
         let pool = Pool::new(8);
         let mut outbox = Outbox::default();
-        assert!(outbox.push(&pool, &vec![1; 5 * BLOCK]));
-        outbox.advance(5 * BLOCK);
-        assert_eq!((outbox.loans.capacity(), pool.in_use()), (0, 0));
+        outbox.push(&pool, &vec![1; 5 * BLOCK_LEN]).unwrap();
+        outbox.advance(5 * BLOCK_LEN);
+        assert_eq!((outbox.blocks.capacity(), pool.in_use()), (0, 0));
     }
 
     proptest! {
         #[test]
-        fn an_outbox_is_a_queue_of_bytes_and_holds_no_block_too_many(
-            acts in proptest::collection::vec((any::<bool>(), 0..3 * BLOCK), 1..40)
+        fn an_outbox_is_a_byte_queue_and_holds_no_surplus_block(
+            acts in proptest::collection::vec((any::<bool>(), 0..3 * BLOCK_LEN), 1..40)
         ) {
             let pool = Pool::new(6);
             let (mut outbox, mut model) = (Outbox::default(), VecDeque::<u8>::new());
@@ -246,10 +254,10 @@ mod tests {
                     let bytes: Vec<u8> = (next..).take(n).map(|i| (i % 253) as u8).collect();
                     next += n as u32;
                     let before = outbox.len();
-                    let whole = outbox.push(&pool, &bytes);
+                    let whole = outbox.push(&pool, &bytes).is_ok();
                     let kept = outbox.len() - before;
                     prop_assert_eq!(whole, kept == n);
-                    prop_assert!(whole || pool.lendable() == 0);
+                    prop_assert!(whole || pool.available() == 0);
                     model.extend(&bytes[..kept]);
                 } else {
                     outbox.advance(n.min(model.len()));
@@ -258,7 +266,7 @@ mod tests {
                 prop_assert_eq!(outbox.len(), model.len());
                 prop_assert_eq!(outbox.is_empty(), model.is_empty());
                 // Only the first block can be sent in part, only the last filled in part.
-                prop_assert!(pool.in_use() <= model.len().div_ceil(BLOCK) + 1);
+                prop_assert!(pool.in_use() <= model.len().div_ceil(BLOCK_LEN) + 1);
                 let mut slices = [IoSlice::new(&[]); 8];
                 let count = outbox.slices(&mut slices);
                 let all = slices[..count].iter().flat_map(|slice| slice.iter());

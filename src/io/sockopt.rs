@@ -26,7 +26,7 @@ pub struct SocketOptions {
 ///
 /// # Errors
 /// The system has no such family, or no descriptor left.
-pub fn fresh_socket(addr: SocketAddr, kind: SockType) -> nix::Result<OwnedFd> {
+pub fn new_socket(addr: SocketAddr, kind: SockType) -> nix::Result<OwnedFd> {
     let family = if addr.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     socket(family, kind, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC, None)
 }
@@ -35,8 +35,8 @@ pub fn fresh_socket(addr: SocketAddr, kind: SockType) -> nix::Result<OwnedFd> {
 /// it; kernels without it say so in several ways, so any refusal leads to plain TCP.
 ///
 /// # Errors
-/// As [`fresh_socket`].
-pub fn fresh_stream(addr: SocketAddr, multipath: bool) -> nix::Result<OwnedFd> {
+/// As [`new_socket`].
+pub fn new_stream(addr: SocketAddr, multipath: bool) -> nix::Result<OwnedFd> {
     if multipath {
         let protocol = socket2::Protocol::from(libc::IPPROTO_MPTCP);
         let domain = socket2::Domain::for_address(addr);
@@ -48,7 +48,7 @@ pub fn fresh_stream(addr: SocketAddr, multipath: bool) -> nix::Result<OwnedFd> {
             return Ok(socket.into());
         }
     }
-    fresh_socket(addr, SockType::Stream)
+    new_socket(addr, SockType::Stream)
 }
 
 /// Sets the options, `TCP_NODELAY` included.
@@ -67,7 +67,7 @@ pub fn apply(socket: &impl AsFd, options: &SocketOptions) {
         let _ = setsockopt(socket, TcpNotSentLowat, &bytes);
     }
     if let Some(name) = &options.congestion {
-        let _ = congest(socket, name);
+        let _ = set_congestion_control(socket, name);
     }
 }
 
@@ -75,7 +75,7 @@ pub fn apply(socket: &impl AsFd, options: &SocketOptions) {
 ///
 /// # Errors
 /// The kernel has none of that name, or does not let us use it.
-pub fn congest(socket: &impl AsFd, name: &str) -> nix::Result<()> {
+pub fn set_congestion_control(socket: &impl AsFd, name: &str) -> nix::Result<()> {
     setsockopt(socket, sockopt::TcpCongestion, &name.into())
 }
 
@@ -146,7 +146,7 @@ mod tests {
     fn an_unknown_congestion_control_is_refused_and_changes_nothing() {
         let (socket, _peer) = pair();
         let before = getsockopt(&socket, sockopt::TcpCongestion).unwrap();
-        assert!(congest(&socket, "no-such-thing").is_err());
+        assert!(set_congestion_control(&socket, "no-such-thing").is_err());
         assert_eq!(getsockopt(&socket, sockopt::TcpCongestion).unwrap(), before);
     }
 
@@ -154,14 +154,14 @@ mod tests {
     fn a_stream_is_had_with_and_without_multipath() {
         for addr in ["127.0.0.1:0", "[::1]:0"] {
             for multipath in [false, true] {
-                let Ok(socket) = fresh_stream(addr.parse().unwrap(), multipath) else { continue };
+                let Ok(socket) = new_stream(addr.parse().unwrap(), multipath) else { continue };
                 let flags = fcntl(&socket, FcntlArg::F_GETFL).unwrap();
                 assert!(OFlag::from_bits_retain(flags).contains(OFlag::O_NONBLOCK));
                 assert_eq!(fcntl(&socket, FcntlArg::F_GETFD), Ok(libc::FD_CLOEXEC));
                 assert_eq!(getsockopt(&socket, sockopt::SockType), Ok(SockType::Stream));
             }
         }
-        assert!(fresh_stream("127.0.0.1:0".parse().unwrap(), true).is_ok());
+        assert!(new_stream("127.0.0.1:0".parse().unwrap(), true).is_ok());
     }
 
     #[test]

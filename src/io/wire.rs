@@ -3,6 +3,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::task::Poll;
 
 use mio::net::{TcpStream, UdpSocket};
 use mio::{Interest, Registry, Token};
@@ -29,7 +30,7 @@ pub trait Wire {
     ///
     /// # Errors
     /// When the connection is gone already.
-    fn shut(&mut self) -> io::Result<()>;
+    fn shutdown_write(&mut self) -> io::Result<()>;
 
     /// Closing will send RST and drop what is unsent.
     fn reset_on_close(&mut self);
@@ -38,7 +39,7 @@ pub trait Wire {
     ///
     /// # Errors
     /// Why it failed. Said once: asking again afterwards looks like a connect on the way.
-    fn outcome(&mut self) -> io::Result<bool>;
+    fn poll_connect(&mut self) -> Poll<io::Result<()>>;
 }
 
 /// The network as the daemon sees it.
@@ -61,7 +62,7 @@ pub trait Net {
     ///
     /// # Errors
     /// When the poller refuses it.
-    fn adopt(&mut self, wire: &mut Self::Wire, token: usize) -> io::Result<()>;
+    fn register(&mut self, wire: &mut Self::Wire, token: usize) -> io::Result<()>;
 
     /// Whether an address is loopback or stands on one of our interfaces.
     fn is_own_address(&mut self, ip: IpAddr) -> bool;
@@ -96,7 +97,7 @@ impl Wire for MioWire {
         }
     }
 
-    fn shut(&mut self) -> io::Result<()> {
+    fn shutdown_write(&mut self) -> io::Result<()> {
         self.0.shutdown(Shutdown::Write)
     }
 
@@ -104,14 +105,15 @@ impl Wire for MioWire {
         sockopt::reset_on_close(&self.0);
     }
 
-    fn outcome(&mut self) -> io::Result<bool> {
-        if let Some(error) = self.0.take_error()? {
-            return Err(error);
+    fn poll_connect(&mut self) -> Poll<io::Result<()>> {
+        match self.0.take_error() {
+            Ok(None) => {}
+            Ok(Some(e)) | Err(e) => return Poll::Ready(Err(e)),
         }
         match self.0.peer_addr() {
-            Ok(_) => Ok(true),
-            Err(e) if e.kind() == io::ErrorKind::NotConnected => Ok(false),
-            Err(e) => Err(e),
+            Ok(_) => Poll::Ready(Ok(())),
+            Err(e) if e.kind() == io::ErrorKind::NotConnected => Poll::Pending,
+            Err(e) => Poll::Ready(Err(e)),
         }
     }
 }
@@ -138,8 +140,8 @@ impl MioNet {
     ///
     /// # Errors
     /// What the system says at once, such as an unreachable network.
-    pub fn datagrams(&mut self, to: SocketAddr, token: usize) -> io::Result<UdpSocket> {
-        let mut socket = self.egress.datagrams(to)?;
+    pub fn udp_socket(&mut self, to: SocketAddr, token: usize) -> io::Result<UdpSocket> {
+        let mut socket = self.egress.udp_socket(to)?;
         self.registry.register(&mut socket, Token(token), Interest::READABLE)?;
         Ok(socket)
     }
@@ -148,8 +150,8 @@ impl MioNet {
     ///
     /// # Errors
     /// What the system says at once, such as an unreachable network.
-    pub fn one_way(&self, to: SocketAddr) -> io::Result<UdpSocket> {
-        self.egress.datagrams(to)
+    pub fn udp_sender(&self, to: SocketAddr) -> io::Result<UdpSocket> {
+        self.egress.udp_socket(to)
     }
 }
 
@@ -163,11 +165,11 @@ impl Net for MioNet {
         token: usize,
     ) -> io::Result<MioWire> {
         let mut wire = MioWire(self.egress.dial(to, options)?);
-        self.adopt(&mut wire, token)?;
+        self.register(&mut wire, token)?;
         Ok(wire)
     }
 
-    fn adopt(&mut self, wire: &mut MioWire, token: usize) -> io::Result<()> {
+    fn register(&mut self, wire: &mut MioWire, token: usize) -> io::Result<()> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.registry.register(&mut wire.0, Token(token), interest)
     }
@@ -191,18 +193,18 @@ mod tests {
     use std::io::ErrorKind;
     use std::net::TcpListener;
 
-    use mio::{Events, Poll};
+    use mio::{Events, Poll as Poller};
 
     use super::*;
 
     struct SocketPair {
-        poll: Poll,
+        poll: Poller,
         net: MioNet,
     }
 
     impl SocketPair {
         fn new() -> Self {
-            let poll = Poll::new().unwrap();
+            let poll = Poller::new().unwrap();
             let net = MioNet::new(poll.registry().try_clone().unwrap(), Egress::default());
             Self { poll, net }
         }
@@ -223,11 +225,10 @@ mod tests {
             }
         }
 
-        fn outcome(&mut self, wire: &mut MioWire) -> io::Result<()> {
-            self.until(|| match wire.outcome() {
-                Ok(true) => Some(Ok(())),
-                Ok(false) => None,
-                Err(e) => Some(Err(e)),
+        fn wait_connected(&mut self, wire: &mut MioWire) -> io::Result<()> {
+            self.until(|| match wire.poll_connect() {
+                Poll::Ready(outcome) => Some(outcome),
+                Poll::Pending => None,
             })
         }
 
@@ -246,13 +247,13 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut rig = SocketPair::new();
         let mut wire = rig.dial(listener.local_addr().unwrap());
-        rig.outcome(&mut wire).unwrap();
+        rig.wait_connected(&mut wire).unwrap();
         let (mut peer, _) = listener.accept().unwrap();
 
         let slices = [IoSlice::new(b"three "), IoSlice::new(b"short "), IoSlice::new(b"words")];
         assert_eq!(wire.write(&slices).unwrap(), 17);
         assert_eq!(wire.write(&[IoSlice::new(b"!")]).unwrap(), 1);
-        wire.shut().unwrap();
+        wire.shutdown_write().unwrap();
         let mut seen = String::new();
         peer.read_to_string(&mut seen).unwrap();
         assert_eq!(seen, "three short words!");
@@ -270,7 +271,7 @@ mod tests {
         let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let mut rig = SocketPair::new();
         let mut wire = rig.dial(closed);
-        let error = rig.outcome(&mut wire).unwrap_err();
+        let error = rig.wait_connected(&mut wire).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     }
 
@@ -279,7 +280,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut rig = SocketPair::new();
         let mut wire = rig.dial(listener.local_addr().unwrap());
-        rig.outcome(&mut wire).unwrap();
+        rig.wait_connected(&mut wire).unwrap();
         let (peer, _) = listener.accept().unwrap();
         sockopt::reset_on_close(&peer);
         drop(peer);
@@ -292,7 +293,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut rig = SocketPair::new();
         let mut wire = rig.dial(listener.local_addr().unwrap());
-        rig.outcome(&mut wire).unwrap();
+        rig.wait_connected(&mut wire).unwrap();
         let _peer = listener.accept().unwrap();
         let block = vec![0; 1 << 20];
         let error = loop {

@@ -1,5 +1,5 @@
-//! When to stop asking somebody who does not answer, and when to try again (spec: network 5.3).
-//! Time is an argument.
+//! A circuit breaker for an upstream proxy: stops dialling a proxy that keeps failing, and tries
+//! it again after a while (spec: network 5.3). Time is a parameter, in milliseconds since start.
 
 /// A circuit breaker.
 pub struct CircuitBreaker {
@@ -7,27 +7,27 @@ pub struct CircuitBreaker {
     half_open_ms: u64,
     reset_ms: u64,
     failures: u32,
-    /// When the failures began to be counted.
-    since_ms: u64,
-    /// Open since then.
-    open_ms: Option<u64>,
-    /// One try is under way, since then.
-    trying_ms: Option<u64>,
+    /// Time of the first failure in `failures`.
+    first_failure_ms: u64,
+    /// When the circuit opened; `None` = closed.
+    opened_ms: Option<u64>,
+    /// When the trial attempt of the half-open state began, if one is in progress.
+    trial_ms: Option<u64>,
 }
 
-/// Where a breaker stands.
+/// State of the circuit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CircuitState {
-    /// All tries go through.
+    /// Every attempt is admitted.
     Closed,
-    /// None do.
+    /// No attempt is admitted.
     Open,
-    /// One does.
+    /// One trial attempt is admitted.
     HalfOpen,
 }
 
 impl CircuitState {
-    /// For `/stats`.
+    /// The name in `/stats`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Closed => "closed",
@@ -37,102 +37,125 @@ impl CircuitState {
     }
 }
 
+/// Whether a result opened or closed the circuit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CircuitChange {
+    /// The circuit stays open or closed.
+    None,
+    /// A failure opened the circuit.
+    Opened,
+    /// A success closed the circuit.
+    Closed,
+}
+
 impl CircuitBreaker {
-    /// Opens after `threshold` failures of which the first is at most `reset_ms` old, and lets
-    /// one try through after `half_open_ms`.
+    /// A closed circuit. It opens after `threshold` failures (at least 1) within `reset_ms`, and
+    /// admits a trial attempt `half_open_ms` later.
     pub fn new(threshold: u32, half_open_ms: u64, reset_ms: u64) -> Self {
-        let (failures, since_ms) = (0, 0);
-        let threshold = threshold.max(1);
-        let (open_ms, trying_ms) = (None, None);
-        Self { threshold, half_open_ms, reset_ms, failures, since_ms, open_ms, trying_ms }
+        Self {
+            threshold: threshold.max(1),
+            half_open_ms,
+            reset_ms,
+            failures: 0,
+            first_failure_ms: 0,
+            opened_ms: None,
+            trial_ms: None,
+        }
     }
 
-    /// Where it stands.
-    pub fn circuit(&self, now_ms: u64) -> CircuitState {
-        match self.open_ms {
+    /// The state at `now_ms`.
+    pub fn state(&self, now_ms: u64) -> CircuitState {
+        match self.opened_ms {
             None => CircuitState::Closed,
             Some(at) if now_ms < at.saturating_add(self.half_open_ms) => CircuitState::Open,
             Some(_) => CircuitState::HalfOpen,
         }
     }
 
-    /// Whether a try may begin. In the half-open state only the first may; one of which nothing
-    /// was heard for as long as the circuit was open counts no more.
+    /// Whether an attempt may start now. The half-open state admits one trial attempt at a time;
+    /// a trial without a result for `half_open_ms` is given up, so that a lost one cannot block
+    /// the proxy for ever.
     pub fn admit(&mut self, now_ms: u64) -> bool {
-        match self.circuit(now_ms) {
+        match self.state(now_ms) {
             CircuitState::Closed => true,
             CircuitState::Open => false,
             CircuitState::HalfOpen => {
-                let lost = |at: u64| now_ms >= at.saturating_add(self.half_open_ms);
-                let free = self.trying_ms.is_none_or(lost);
-                if free {
-                    self.trying_ms = Some(now_ms);
+                let is_lost = |at: u64| now_ms >= at.saturating_add(self.half_open_ms);
+                let is_free = self.trial_ms.is_none_or(is_lost);
+                if is_free {
+                    self.trial_ms = Some(now_ms);
                 }
-                free
+                is_free
             }
         }
     }
 
-    /// A try went well. `true` = the circuit was open and is closed now.
-    pub fn succeeded(&mut self) -> bool {
+    /// Records that an attempt succeeded; closes the circuit.
+    pub fn record_success(&mut self) -> CircuitChange {
         self.failures = 0;
-        self.trying_ms = None;
-        self.open_ms.take().is_some()
+        self.trial_ms = None;
+        match self.opened_ms.take() {
+            Some(_) => CircuitChange::Closed,
+            None => CircuitChange::None,
+        }
     }
 
-    /// A try failed. `true` = the circuit was closed and is open now.
-    pub fn failed(&mut self, now_ms: u64) -> bool {
-        if self.open_ms.is_some() {
-            if self.circuit(now_ms) == CircuitState::HalfOpen {
-                (self.open_ms, self.trying_ms) = (Some(now_ms), None);
+    /// Records that an attempt failed. A failed trial starts the waiting time again.
+    pub fn record_failure(&mut self, now_ms: u64) -> CircuitChange {
+        if self.opened_ms.is_some() {
+            if self.state(now_ms) == CircuitState::HalfOpen {
+                (self.opened_ms, self.trial_ms) = (Some(now_ms), None);
             }
-            return false;
+            return CircuitChange::None;
         }
-        if self.failures == 0 || now_ms >= self.since_ms.saturating_add(self.reset_ms) {
-            (self.failures, self.since_ms) = (0, now_ms);
+        if self.failures == 0 || now_ms >= self.first_failure_ms.saturating_add(self.reset_ms) {
+            (self.failures, self.first_failure_ms) = (0, now_ms);
         }
         self.failures += 1;
-        let opens = self.failures >= self.threshold;
-        if opens {
-            self.open_ms = Some(now_ms);
+        if self.failures < self.threshold {
+            return CircuitChange::None;
         }
-        opens
+        self.opened_ms = Some(now_ms);
+        CircuitChange::Opened
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::CircuitChange::{Closed, None, Opened};
     use super::*;
 
     #[test]
     fn it_opens_tries_once_and_closes() {
         let mut breaker = CircuitBreaker::new(3, 60_000, 10_000);
-        assert!(!breaker.failed(0) && !breaker.failed(1));
+        assert_eq!([0, 1].map(|at| breaker.record_failure(at)), [None; 2]);
         assert!(breaker.admit(1));
-        assert!(breaker.failed(2), "the third");
-        assert_eq!(breaker.circuit(2), CircuitState::Open);
+        assert_eq!(breaker.record_failure(2), Opened, "the third failure");
+        assert_eq!(breaker.state(2), CircuitState::Open);
         assert!(!breaker.admit(60_001));
-        assert_eq!(breaker.circuit(60_002), CircuitState::HalfOpen);
-        assert!(breaker.admit(60_002) && !breaker.admit(60_003), "one try");
-        assert!(!breaker.failed(60_004));
-        assert_eq!(breaker.circuit(60_005), CircuitState::Open);
-        assert!(breaker.admit(120_004) && breaker.succeeded());
-        assert_eq!(breaker.circuit(120_004), CircuitState::Closed);
-        assert!(breaker.admit(120_005) && !breaker.succeeded());
+        assert_eq!(breaker.state(60_002), CircuitState::HalfOpen);
+        assert!(breaker.admit(60_002) && !breaker.admit(60_003), "one trial");
+        assert_eq!(breaker.record_failure(60_004), None);
+        assert_eq!(breaker.state(60_005), CircuitState::Open);
+        assert!(breaker.admit(120_004));
+        assert_eq!(breaker.record_success(), Closed);
+        assert_eq!(breaker.state(120_004), CircuitState::Closed);
+        assert!(breaker.admit(120_005));
+        assert_eq!(breaker.record_success(), None);
     }
 
     #[test]
     fn old_failures_and_those_before_a_success_do_not_count() {
         let mut breaker = CircuitBreaker::new(2, 60_000, 10_000);
-        assert!(!breaker.failed(0) && !breaker.failed(10_000) && !breaker.failed(20_000));
-        breaker.succeeded();
-        assert!(!breaker.failed(20_001) && breaker.failed(20_002));
+        assert_eq!([0, 10_000, 20_000].map(|at| breaker.record_failure(at)), [None; 3]);
+        breaker.record_success();
+        assert_eq!([20_001, 20_002].map(|at| breaker.record_failure(at)), [None, Opened]);
     }
 
     #[test]
-    fn a_try_that_was_never_heard_of_again_blocks_nobody_for_ever() {
+    fn a_trial_without_a_result_does_not_block_the_proxy_for_ever() {
         let mut breaker = CircuitBreaker::new(1, 1_000, 1_000);
-        breaker.failed(0);
+        breaker.record_failure(0);
         assert!(breaker.admit(1_000) && !breaker.admit(1_999) && breaker.admit(2_000));
     }
 }

@@ -1,6 +1,6 @@
-//! Which networks send hellos that fit no key, again and again. Trying every key costs a
-//! microsecond each; a network that makes us do it hundreds of times gets only the likely ones
-//! tried, until it has been quiet for a while. Time is an argument.
+//! Limits how much work a client network can cause with hellos that match no key. Trying one key
+//! costs about a microsecond; a network that causes hundreds of failed searches gets only the
+//! likely keys tried until its rate drops. Time is a parameter.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -8,8 +8,9 @@ use std::net::IpAddr;
 
 use crate::util::client_prefix::ClientPrefix;
 
-/// Misses per network (/24, /48): a leaky bucket each, in a direct-mapped table of 2 KB. When two
-/// networks share a place, the newer one takes it, which errs on the side of trying every key.
+/// Failed key searches per client network (/24 or /48): one leaky bucket each, in a direct-mapped
+/// table of 2 KB. When two networks share a slot, the newer one replaces the other; the error is
+/// on the side of trying every key.
 pub struct HelloRateLimit {
     buckets: Vec<Bucket>,
     hash: RandomState,
@@ -19,7 +20,7 @@ pub struct HelloRateLimit {
 struct Bucket {
     tag: u32,
     level: u32,
-    /// Low bits of the time of the last miss, in seconds.
+    /// Low 32 bits of the time of the last failure, in seconds.
     at_s: u32,
 }
 
@@ -30,26 +31,27 @@ impl Default for HelloRateLimit {
 }
 
 impl HelloRateLimit {
-    /// Notes a hello from `addr` that fitted none of the keys that were tried.
-    pub fn note(&mut self, addr: IpAddr, now_ms: u64) {
+    /// Records a hello from `addr` that matched none of the keys that were tried.
+    pub fn record_failure(&mut self, addr: IpAddr, now_ms: u64) {
         if self.buckets.is_empty() {
             self.buckets = vec![Bucket::default(); BUCKETS];
         }
-        let (place, tag) = self.place(addr);
+        let (slot, tag) = self.slot(addr);
         let now_s = seconds(now_ms);
-        let Some(bucket) = self.buckets.get_mut(place) else { return };
+        let Some(bucket) = self.buckets.get_mut(slot) else { return };
         let level = if bucket.tag == tag { bucket.level_at(now_s) } else { 0 };
-        *bucket = Bucket { tag, level: (level + 1).min(FULL), at_s: now_s };
+        *bucket = Bucket { tag, level: (level + 1).min(LEVEL_MAX), at_s: now_s };
     }
 
-    /// Whether the network of `addr` has missed so often lately that only likely keys are tried.
-    pub fn is_flood(&self, addr: IpAddr, now_ms: u64) -> bool {
-        let (place, tag) = self.place(addr);
-        let bucket = self.buckets.get(place).filter(|bucket| bucket.tag == tag);
+    /// Whether the network of `addr` is over its limit, so that only likely keys are tried.
+    pub fn is_limited(&self, addr: IpAddr, now_ms: u64) -> bool {
+        let (slot, tag) = self.slot(addr);
+        let bucket = self.buckets.get(slot).filter(|bucket| bucket.tag == tag);
         bucket.is_some_and(|bucket| bucket.level_at(seconds(now_ms)) > ALLOWED)
     }
 
-    fn place(&self, addr: IpAddr) -> (usize, u32) {
+    /// The index of the bucket and the tag that distinguishes networks in one slot.
+    fn slot(&self, addr: IpAddr) -> (usize, u32) {
         let hash = self.hash.hash_one(ClientPrefix::of(addr));
         ((hash as usize) % BUCKETS, (hash >> 32) as u32)
     }
@@ -65,14 +67,14 @@ fn seconds(ms: u64) -> u32 {
     (ms / 1_000) as u32
 }
 
-/// Places in the table.
+/// Slots of the table: 170 of 12 bytes fit in 2 KB.
 const BUCKETS: usize = 170;
-/// Misses that a network may have at once before only likely keys are tried.
+/// Failures in a burst before only likely keys are tried.
 const ALLOWED: u32 = 32;
-/// Misses forgotten per second.
+/// Failures that leak out of a bucket per second.
 const LEAK_PER_S: u32 = 4;
-/// The level stops here, so that the longest memory is some 32 seconds.
-const FULL: u32 = 128;
+/// Upper bound of the level: a full bucket is below [`ALLOWED`] again after 24 seconds.
+const LEVEL_MAX: u32 = 128;
 
 #[cfg(test)]
 mod tests {
@@ -81,39 +83,39 @@ mod tests {
     const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 
     #[test]
-    fn a_network_floods_after_many_misses_and_is_forgiven_after_half_a_minute() {
-        let mut misses = HelloRateLimit::default();
+    fn a_network_is_limited_after_many_failures_and_free_after_half_a_minute() {
+        let mut limit = HelloRateLimit::default();
         for _ in 0..ALLOWED {
-            misses.note(HOME, 1_000);
-            assert!(!misses.is_flood(HOME, 1_000));
+            limit.record_failure(HOME, 1_000);
+            assert!(!limit.is_limited(HOME, 1_000));
         }
         for _ in 0..10_000 {
-            misses.note(HOME, 1_000);
+            limit.record_failure(HOME, 1_000);
         }
         let neighbour = IpAddr::from([192, 0, 2, 200]);
-        assert!(misses.is_flood(neighbour, 20_000), "the whole /24");
-        assert!(!misses.is_flood(IpAddr::from([192, 0, 3, 1]), 1_000));
-        assert!(!misses.is_flood(HOME, 33_000));
+        assert!(limit.is_limited(neighbour, 20_000), "the whole /24");
+        assert!(!limit.is_limited(IpAddr::from([192, 0, 3, 1]), 1_000));
+        assert!(!limit.is_limited(HOME, 33_000));
     }
 
     #[test]
-    fn a_few_misses_per_second_are_nobodys_flood() {
-        let mut misses = HelloRateLimit::default();
+    fn a_few_failures_per_second_are_within_the_limit() {
+        let mut limit = HelloRateLimit::default();
         for n in 0..1_000 {
-            misses.note(HOME, n * 250);
-            assert!(!misses.is_flood(HOME, n * 250));
+            limit.record_failure(HOME, n * 250);
+            assert!(!limit.is_limited(HOME, n * 250));
         }
     }
 
     #[test]
-    fn a_network_that_shares_a_place_is_not_mistaken_for_the_other() {
-        let mut misses = HelloRateLimit::default();
+    fn networks_that_share_a_slot_are_told_apart() {
+        let mut limit = HelloRateLimit::default();
         for _ in 0..100 {
-            misses.note(HOME, 0);
+            limit.record_failure(HOME, 0);
         }
         let mut others =
             (0..=255).flat_map(|b| (0..=255).map(move |c| IpAddr::from([10, b, c, 1])));
-        assert!(others.all(|other| !misses.is_flood(other, 0)));
+        assert!(others.all(|other| !limit.is_limited(other, 0)));
         assert!(std::mem::size_of::<Bucket>() * BUCKETS <= 2_048);
     }
 }

@@ -1,14 +1,15 @@
-//! Lists of networks in the form of FireHOL's files: read line by line as bytes come, kept in order
-//! in five bytes per IPv4 network, searched by halving (spec: defense 2).
+//! IP lists in the format of FireHOL's netset files: parsed from chunks of any size, kept as sorted
+//! networks of five bytes per IPv4 network, looked up by binary search (spec: defense 2).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::task::Poll;
 
 use crate::util::incremental_sort::IncrementalSort;
 
-/// A network: its first address as on the wire, then how many leading bits it fixes. Bytes rather
-/// than numbers, so that nothing is lost to alignment, and the order of bytes is the wanted one.
+/// An IPv4 network: four bytes of its first address in network order, then the prefix length. A
+/// byte array has no padding, and its order is that of the networks.
 pub type Net4 = [u8; 5];
-/// See [`Net4`].
+/// An IPv6 network, in the same form as [`Net4`].
 pub type Net6 = [u8; 17];
 
 /// Networks that do not overlap, in ascending order.
@@ -19,8 +20,7 @@ pub struct Networks {
 }
 
 impl Networks {
-    /// Brings networks of any order into order. One that lies in another is left out, and two
-    /// halves become a whole.
+    /// Sorts the networks, drops those inside others, and joins the two halves of a network.
     pub fn new(mut v4: Vec<Net4>, mut v6: Vec<Net6>) -> Self {
         v4.sort_unstable();
         merge(&mut v4);
@@ -29,7 +29,7 @@ impl Networks {
         Self { v4, v6 }
     }
 
-    /// Whether an address is in one of them. An IPv4-mapped IPv6 address is an IPv4 address.
+    /// Whether an address is in one of the networks. An IPv4-mapped IPv6 address counts as IPv4.
     pub fn contains(&self, addr: IpAddr) -> bool {
         match addr.to_canonical() {
             IpAddr::V4(v4) => is_in(&self.v4, net(v4.octets(), u8::MAX)),
@@ -37,53 +37,53 @@ impl Networks {
         }
     }
 
-    /// Networks of both families.
+    /// The number of networks of both families.
     pub fn len(&self) -> usize {
         self.v4.len() + self.v6.len()
     }
 
-    /// Whether nothing is listed.
+    /// Whether the list has no networks.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The IPv4 networks.
+    /// The IPv4 networks, in ascending order.
     pub fn v4(&self) -> &[Net4] {
         &self.v4
     }
 
-    /// The IPv6 networks.
+    /// The IPv6 networks, in ascending order.
     pub fn v6(&self) -> &[Net6] {
         &self.v6
     }
 }
 
-/// `N` is one more than `M`, which the language cannot say yet.
+/// `N` is `M + 1`; const generics cannot express that yet.
 fn net<const M: usize, const N: usize>(first: [u8; M], bits: u8) -> [u8; N] {
     let mut net = [bits; N];
     net.iter_mut().zip(first).for_each(|(to, from)| *to = from);
     net
 }
 
-/// `addr` stands behind every network that begins at it.
+/// `addr` has a prefix length of 255, so that it sorts after every network that starts at it.
 fn is_in<const N: usize>(nets: &[[u8; N]], addr: [u8; N]) -> bool {
     let after = nets.partition_point(|net| *net <= addr);
     let before = after.checked_sub(1).and_then(|at| nets.get(at));
-    before.is_some_and(|net| holds(net, &addr))
+    before.is_some_and(|net| covers(net, &addr))
 }
 
 /// Whether the first address of `inner` lies in `outer`.
-fn holds<const N: usize>(outer: &[u8; N], inner: &[u8; N]) -> bool {
+fn covers<const N: usize>(outer: &[u8; N], inner: &[u8; N]) -> bool {
     let bits = usize::from(outer.last().copied().unwrap_or_default());
-    let (whole, rest) = (bits / 8, bits % 8);
-    let same = outer.get(..whole).is_some_and(|head| inner.starts_with(head));
-    let differing = |(one, other): (&u8, &u8)| (one ^ other).leading_zeros();
-    let partly = outer.get(whole).zip(inner.get(whole)).map(differing);
-    same && (rest == 0 || partly.is_some_and(|equal| equal as usize >= rest))
+    let (bytes, rest) = (bits / 8, bits % 8);
+    let is_same = outer.get(..bytes).is_some_and(|head| inner.starts_with(head));
+    let equal_bits = |(one, other): (&u8, &u8)| (one ^ other).leading_zeros();
+    let next = outer.get(bytes).zip(inner.get(bytes)).map(equal_bits);
+    is_same && (rest == 0 || next.is_some_and(|equal| equal as usize >= rest))
 }
 
-/// The network whose halves these are.
-fn whole<const N: usize>(low: &[u8; N], high: &[u8; N]) -> Option<[u8; N]> {
+/// The network whose two halves are `low` and `high`, if they are halves of one.
+fn parent<const N: usize>(low: &[u8; N], high: &[u8; N]) -> Option<[u8; N]> {
     let bits = low.last()?.checked_sub(1)?;
     let mut flipped = *low;
     let byte = flipped.get_mut(usize::from(bits / 8))?;
@@ -91,44 +91,46 @@ fn whole<const N: usize>(low: &[u8; N], high: &[u8; N]) -> Option<[u8; N]> {
     if flipped != *high {
         return None;
     }
-    let mut whole = *low;
-    *whole.last_mut()? = bits;
-    Some(whole)
+    let mut parent = *low;
+    *parent.last_mut()? = bits;
+    Some(parent)
 }
 
-/// Leaves out what lies in an earlier network and joins halves; the order stays.
+/// Drops networks inside an earlier one and joins halves, in a sorted list, in place.
 fn merge<const N: usize>(nets: &mut Vec<[u8; N]>) {
     let mut kept = 0_usize;
     for at in 0..nets.len() {
         let mut net = nets[at];
-        let mut is_held = false;
+        let mut is_covered = false;
+        // A joined pair may itself be the second half of a larger network.
         while let Some(last) = kept.checked_sub(1).and_then(|last| nets.get(last)) {
-            is_held = holds(last, &net);
-            match whole(last, &net) {
-                Some(both) if !is_held => net = both,
+            is_covered = covers(last, &net);
+            match parent(last, &net) {
+                Some(joined) if !is_covered => net = joined,
                 _ => break,
             }
             kept -= 1;
         }
-        if !is_held {
+        if !is_covered {
             nets[kept] = net;
             kept += 1;
         }
     }
     nets.truncate(kept);
-    // A little room stays: the next list of this length fits into the memory of this one.
+    // A quarter of spare capacity stays: the next version of the list usually fits without a
+    // reallocation.
     if nets.capacity() > kept + kept / 4 {
         nets.shrink_to_fit();
     }
 }
 
-/// Reads a list from pieces of any size.
+/// Parses a list from chunks of any size.
 #[derive(Default)]
 pub struct ListReader {
-    /// A line that is not whole yet, without its comment.
+    /// The line that is not complete yet, without its comment.
     line: Vec<u8>,
-    /// Where in its line the next byte stands.
-    place: FamilySlot,
+    /// The part of the line that the next byte belongs to.
+    part: LinePart,
     v4: Vec<Net4>,
     v6: Vec<Net6>,
     bad_lines: u64,
@@ -136,38 +138,38 @@ pub struct ListReader {
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum FamilySlot {
+enum LinePart {
     #[default]
     Text,
     Comment,
-    /// The line is longer than any network.
+    /// The line is longer than [`LINE_MAX`]; the rest is skipped.
     TooLong,
 }
 
 impl ListReader {
-    /// A reader that expects about as many networks as there are in `before`: a list that is read
-    /// anew seldom grows, and a list that grows is moved from place to place.
-    pub fn expecting(before: &Networks) -> Self {
+    /// A reader with room for as many networks as `before` has room for: a new version of a list
+    /// seldom grows, and each reallocation needs memory for both copies.
+    pub fn with_capacity_of(before: &Networks) -> Self {
         let mut reader = Self::default();
         reader.v4.reserve_exact(before.v4.capacity());
         reader.v6.reserve_exact(before.v6.capacity());
         reader
     }
 
-    /// Takes the next bytes. A line that is no network is counted and passed over.
-    pub fn take(&mut self, bytes: &[u8]) {
+    /// Parses the next bytes. Lines that are not networks are counted and skipped.
+    pub fn push_bytes(&mut self, bytes: &[u8]) {
         for &byte in bytes {
-            match (byte, self.place) {
+            match (byte, self.part) {
                 (b'\n', _) => self.end_line(),
-                (b'#', FamilySlot::Text) => self.place = FamilySlot::Comment,
-                (_, FamilySlot::Text) if self.line.len() < LINE_MAX => self.line.push(byte),
-                (_, FamilySlot::Text) => self.place = FamilySlot::TooLong,
+                (b'#', LinePart::Text) => self.part = LinePart::Comment,
+                (_, LinePart::Text) if self.line.len() < LINE_MAX => self.line.push(byte),
+                (_, LinePart::Text) => self.part = LinePart::TooLong,
                 _ => {}
             }
         }
     }
 
-    /// All has come; what is left to do is to put it in order.
+    /// Ends the list. The networks still have to be sorted.
     pub fn finish(mut self) -> UnsortedList {
         self.end_line();
         let Self { v4, v6, bad_lines, is_full, .. } = self;
@@ -180,14 +182,14 @@ impl ListReader {
     }
 
     fn end_line(&mut self) {
-        let place = std::mem::take(&mut self.place);
+        let part = std::mem::take(&mut self.part);
         let mut line = std::mem::take(&mut self.line);
         let text = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&line).trim_ascii();
-        if place == FamilySlot::TooLong {
+        if part == LinePart::TooLong {
             self.bad_lines += 1;
         } else if !text.is_empty() {
             match str::from_utf8(text).ok().and_then(network) {
-                Some(_) if self.v4.len() + self.v6.len() >= MOST_NETWORKS => self.is_full = true,
+                Some(_) if self.v4.len() + self.v6.len() >= MAX_NETWORKS => self.is_full = true,
                 Some(ParsedNetwork::V4(net)) => push(&mut self.v4, net),
                 Some(ParsedNetwork::V6(net)) => push(&mut self.v6, net),
                 None => self.bad_lines += 1,
@@ -198,8 +200,8 @@ impl ListReader {
     }
 }
 
-/// Grows by an eighth rather than to the double: the sum is bounded, and it is the peak that
-/// small machines feel.
+/// Grows by an eighth instead of doubling: on a small machine the peak matters, and the number of
+/// networks is bounded.
 fn push<T>(list: &mut Vec<T>, one: T) {
     if list.len() == list.capacity() {
         list.reserve_exact((list.len() / 8).max(256));
@@ -207,7 +209,7 @@ fn push<T>(list: &mut Vec<T>, one: T) {
     list.push(one);
 }
 
-/// A list that has come and is being put in order, in steps.
+/// A complete list that is being sorted, in steps of bounded work.
 pub struct UnsortedList {
     v4: IncrementalSort<Net4>,
     v6: IncrementalSort<Net6>,
@@ -216,28 +218,28 @@ pub struct UnsortedList {
 }
 
 impl UnsortedList {
-    /// Puts at most `most` networks into their places; `true` = all are.
-    pub fn step(&mut self, mut most: usize) -> bool {
-        self.v4.step(&mut most);
-        self.v6.step(&mut most);
-        self.v4.is_done() && self.v6.is_done()
+    /// Moves at most `max_moves` networks; ready when the list is sorted.
+    pub fn step(&mut self, mut max_moves: usize) -> Poll<()> {
+        self.v4.step(&mut max_moves);
+        self.v6.step(&mut max_moves);
+        if self.v4.is_done() && self.v6.is_done() { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// The list. Whatever the steps have left is done at once.
-    pub fn into_read(self) -> ParsedList {
+    /// The list. Sorts what the steps have left.
+    pub fn into_parsed(self) -> ParsedList {
         let Self { v4, v6, bad_lines, is_full } = self;
         ParsedList { networks: Networks::new(v4.into_items(), v6.into_items()), bad_lines, is_full }
     }
 }
 
-/// What was read.
+/// The result of parsing a list.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ParsedList {
     /// The networks.
     pub networks: Networks,
-    /// Lines that are none.
+    /// Lines that are not networks.
     pub bad_lines: u64,
-    /// There were more than [`MOST_NETWORKS`]; the rest is left out.
+    /// The list has more than [`MAX_NETWORKS`] networks; the others were dropped.
     pub is_full: bool,
 }
 
@@ -246,7 +248,7 @@ enum ParsedNetwork {
     V6(Net6),
 }
 
-/// `address` or `address/bits`; bits behind the network may be set.
+/// Parses `address` or `address/bits`; host bits may be set.
 fn network(text: &str) -> Option<ParsedNetwork> {
     let (addr, bits) = match text.split_once('/') {
         None => (text, None),
@@ -274,9 +276,9 @@ fn v6(addr: Ipv6Addr, bits: u32) -> Option<ParsedNetwork> {
     (bits <= 128).then(|| ParsedNetwork::V6(net(first.to_be_bytes(), bits as u8)))
 }
 
-/// Networks of one list at most: 5 MB of IPv4.
-pub const MOST_NETWORKS: usize = 1_000_000;
-/// Longest line in bytes, its comment apart.
+/// Most networks of one list: 5 MB of IPv4.
+pub const MAX_NETWORKS: usize = 1_000_000;
+/// Longest line in bytes, without its comment.
 const LINE_MAX: usize = 512;
 
 #[cfg(test)]
@@ -285,8 +287,8 @@ mod tests {
 
     fn read(text: &str) -> ParsedList {
         let mut reader = ListReader::default();
-        reader.take(text.as_bytes());
-        reader.finish().into_read()
+        reader.push_bytes(text.as_bytes());
+        reader.finish().into_parsed()
     }
 
     fn ip(text: &str) -> IpAddr {
@@ -310,16 +312,17 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_no_order_is_put_in_order_step_by_step() {
+    fn an_unsorted_list_is_sorted_step_by_step() {
         let mut reader = ListReader::default();
         for number in 0..1_000u32 {
             let addr = Ipv4Addr::from_bits(number.wrapping_mul(0x9e37_79b1));
-            reader.take(format!("{addr}\n2001:db8::{:x}/127\n", number * 7 % 1_000).as_bytes());
+            reader
+                .push_bytes(format!("{addr}\n2001:db8::{:x}/127\n", number * 7 % 1_000).as_bytes());
         }
-        let mut draft = reader.finish();
-        let steps = std::iter::repeat_with(|| draft.step(100)).take_while(|done| !done).count();
+        let mut list = reader.finish();
+        let steps = std::iter::repeat_with(|| list.step(100)).take_while(Poll::is_pending).count();
         assert!((29..=31).contains(&steps), "{steps}");
-        let list = draft.into_read().networks;
+        let list = list.into_parsed().networks;
         assert!(list.v4().is_sorted() && list.v4().len() == 1_000);
         assert!(list.v6().is_sorted() && list.contains(ip("2001:db8::3e7")));
     }
@@ -333,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn what_overlaps_or_makes_a_whole_becomes_one() {
+    fn overlapping_networks_and_halves_become_one() {
         let list =
             read("10.0.0.0/9\n10.128.0.0/9\n10.1.0.0/16\n255.255.255.255\n0.0.0.0\n").networks;
         assert_eq!(list.v4(), [[0, 0, 0, 0, 32], [10, 0, 0, 0, 8], [255, 255, 255, 255, 32]]);
@@ -345,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn networks_that_cannot_be_harm_nobody() {
+    fn impossible_networks_contain_nothing() {
         let list = Networks::new(vec![[10, 0, 0, 0, 255], [9, 0, 0, 0, 33]], vec![[0xff; 17]]);
         assert!(!list.contains(ip("10.0.0.0")) && !list.contains(ip("9.0.0.0")));
         assert!(!list.contains(ip("ffff::")));
@@ -355,21 +358,21 @@ mod tests {
     fn endless_lines_cost_nothing_and_count_once() {
         let mut reader = ListReader::default();
         for _ in 0..1_000 {
-            reader.take(&[b'1'; 4_096]);
+            reader.push_bytes(&[b'1'; 4_096]);
         }
         assert!(reader.line.capacity() <= 1_024);
-        reader.take(b"\n1.1.1.1\n");
-        let list = reader.finish().into_read();
+        reader.push_bytes(b"\n1.1.1.1\n");
+        let list = reader.finish().into_parsed();
         assert_eq!((list.networks.len(), list.bad_lines), (1, 1));
     }
 
     #[test]
     fn a_list_has_an_end() {
         let mut reader = ListReader::default();
-        for n in 0..=MOST_NETWORKS as u32 {
-            reader.take(format!("{}\n", Ipv4Addr::from_bits(n * 2)).as_bytes());
+        for n in 0..=MAX_NETWORKS as u32 {
+            reader.push_bytes(format!("{}\n", Ipv4Addr::from_bits(n * 2)).as_bytes());
         }
-        let list = reader.finish().into_read();
-        assert_eq!((list.networks.len(), list.is_full), (MOST_NETWORKS, true));
+        let list = reader.finish().into_parsed();
+        assert_eq!((list.networks.len(), list.is_full), (MAX_NETWORKS, true));
     }
 }

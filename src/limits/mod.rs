@@ -1,5 +1,5 @@
-//! Who may connect and how much: fair share, rate limits, replay store, IP lists.
-//! Deterministic; time and randomness are parameters.
+//! Limits on connections and work: fair share, rate limits, replay store, IP lists, circuit
+//! breaker, write budget. Deterministic: time and randomness are parameters.
 
 pub mod circuit_breaker;
 pub mod hello_rate_limit;
@@ -8,3 +8,18 @@ pub mod read_coalescing;
 pub mod replay;
 pub mod throttle;
 pub mod write_budget;
+
+use crate::limits::hello_rate_limit::HelloRateLimit;
+use crate::limits::replay::Replay;
+use crate::limits::throttle::Throttle;
+
+/// What a hello is checked against besides the keys.
+#[derive(Default)]
+pub struct Limits {
+    /// Fair share of connections, when configured.
+    pub throttle: Option<Throttle>,
+    /// Hellos seen before, unless switched off.
+    pub replay: Option<Replay>,
+    /// Networks that send many hellos without a valid key.
+    pub hello_rate: HelloRateLimit,
+}

@@ -1,72 +1,74 @@
-//! Hellos that were accepted before (spec: protocol 11; D4).
+//! The replay store: digests of the hellos that were accepted (spec: protocol 11; D4).
 //!
-//! Only authentic hellos enter, so the store fills at the rate of real users. It is exact: 64-bit
-//! keyed hashes in two generations of open-addressed tables. Entries leave by space, not by time,
-//! so a clock that jumps opens no door.
+//! Only authentic hellos are stored, so the store fills at the rate of real connections. It keeps
+//! 64-bit keyed hashes in two generations of open-addressed tables. Entries are dropped when space
+//! runs out, never by age, so a clock that jumps does not open a window for replays.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 
-/// The store.
+/// A set of digests of bounded size that drops the oldest ones.
 pub struct Replay {
     young: Generation,
     old: Generation,
     hash: RandomState,
-    most_slots: usize,
+    /// Most slots of one generation.
+    max_slots: usize,
 }
 
 impl Replay {
-    /// An empty store of 4 KB that will use at most `max_bytes`, or 8 KB where that is less. A
-    /// table that is being doubled stays within the bound, old and new together.
+    /// An empty store of 4 KB. It grows to at most `max_bytes` (at least 8 KB), including both
+    /// copies of a table that is being doubled.
     pub fn new(max_bytes: usize) -> Self {
         let (young, old) = (Generation::new(FIRST_SLOTS), Generation::new(0));
-        Self { young, old, hash: RandomState::new(), most_slots: most_slots(max_bytes) }
+        Self { young, old, hash: RandomState::new(), max_slots: slots_within(max_bytes) }
     }
 
-    /// Another bound, as for [`Replay::new`]. What is remembered and fits in it stays.
-    pub fn set_most(&mut self, max_bytes: usize) {
-        self.most_slots = most_slots(max_bytes);
-        if self.old.slots.len() > self.most_slots {
+    /// Changes the bound of [`Replay::new`]. Generations that fit in the new bound are kept.
+    pub fn set_max_bytes(&mut self, max_bytes: usize) {
+        self.max_slots = slots_within(max_bytes);
+        if self.old.slots.len() > self.max_slots {
             self.old = Generation::new(0);
         }
-        if self.young.slots.len() > self.most_slots {
+        if self.young.slots.len() > self.max_slots {
             self.young = Generation::new(FIRST_SLOTS);
         }
     }
 
-    /// Whether this digest was here before; from now on it was.
+    /// Adds a digest. Returns whether it was in the store before, which makes the hello a replay.
     pub fn seen_before(&mut self, digest: &[u8; 28]) -> bool {
         // 0 marks an empty slot.
-        let print = self.hash.hash_one(digest).max(1);
-        if self.young.contains(print) || self.old.contains(print) {
+        let fingerprint = self.hash.hash_one(digest).max(1);
+        if self.young.contains(fingerprint) || self.old.contains(fingerprint) {
             return true;
         }
         if self.young.is_full() {
-            if self.young.slots.len() < self.most_slots {
+            if self.young.slots.len() < self.max_slots {
                 self.young.grow();
             } else {
-                // The oldest go before the new table comes, so that the bound holds here too.
+                // The old generation is freed before the new table is allocated, so that the
+                // bound holds here too.
                 self.old = std::mem::replace(&mut self.young, Generation::new(0));
-                self.young = Generation::new(self.most_slots);
+                self.young = Generation::new(self.max_slots);
             }
         }
-        self.young.insert(print);
+        self.young.insert(fingerprint);
         false
     }
 
-    /// Bytes of the tables.
+    /// Size of the tables in bytes.
     pub fn bytes(&self) -> usize {
         (self.young.slots.len() + self.old.slots.len()) * size_of::<u64>()
     }
 }
 
-/// Two generations share the bound; a table doubles, so its size is a power of two.
-fn most_slots(max_bytes: usize) -> usize {
+/// Slots of one generation: half of the bound, rounded down to a power of two since tables double.
+fn slots_within(max_bytes: usize) -> usize {
     let slots = (max_bytes / 2 / size_of::<u64>()).max(FIRST_SLOTS);
     if slots.is_power_of_two() { slots } else { slots.next_power_of_two() / 2 }
 }
 
-/// One table, filled to three quarters at most.
+/// One open-addressed table with linear probing, at most three quarters full.
 struct Generation {
     slots: Vec<u64>,
     used: usize,
@@ -81,38 +83,38 @@ impl Generation {
         self.used >= self.slots.len() / 4 * 3
     }
 
-    fn contains(&self, print: u64) -> bool {
-        self.probe(print).is_some_and(|at| self.slots[at] == print)
+    fn contains(&self, fingerprint: u64) -> bool {
+        self.probe(fingerprint).is_some_and(|at| self.slots[at] == fingerprint)
     }
 
-    fn insert(&mut self, print: u64) {
-        if let Some(at) = self.probe(print)
+    fn insert(&mut self, fingerprint: u64) {
+        if let Some(at) = self.probe(fingerprint)
             && self.slots[at] == 0
         {
-            self.slots[at] = print;
+            self.slots[at] = fingerprint;
             self.used += 1;
         }
     }
 
     fn grow(&mut self) {
         let wider = Self::new(self.slots.len() * 2);
-        for print in std::mem::replace(self, wider).slots {
-            if print != 0 {
-                self.insert(print);
+        for fingerprint in std::mem::replace(self, wider).slots {
+            if fingerprint != 0 {
+                self.insert(fingerprint);
             }
         }
     }
 
-    /// The slot that holds `print`, or the empty one where it would go.
-    fn probe(&self, print: u64) -> Option<usize> {
+    /// The slot of `fingerprint`, or the empty slot where it belongs.
+    fn probe(&self, fingerprint: u64) -> Option<usize> {
         let mask = self.slots.len().checked_sub(1)?;
         (0..=mask)
-            .map(|step| (print as usize).wrapping_add(step) & mask)
-            .find(|at| matches!(self.slots[*at], 0) || self.slots[*at] == print)
+            .map(|step| (fingerprint as usize).wrapping_add(step) & mask)
+            .find(|at| matches!(self.slots[*at], 0) || self.slots[*at] == fingerprint)
     }
 }
 
-/// 4 KB.
+/// Slots of a new store: 4 KB.
 const FIRST_SLOTS: usize = 512;
 
 #[cfg(test)]

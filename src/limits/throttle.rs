@@ -1,20 +1,21 @@
-//! Fair share of connections: when the box is full, light users keep their place and heavy users
-//! share what is left (spec: stats 3; D5).
+//! Fair share of connections (max-min fairness): when the limit is reached, users with few
+//! connections keep them, and users with many share the rest equally (spec: stats 3; D5).
 
-/// Caps by the reference's algorithm: whoever holds at most an equal share keeps it, the rest is
-/// shared again among the others, until nobody is below. `caps` and `counts` are by user and of
-/// one length. Returns whether anybody is capped. A cap may come out as 0.
+/// Computes the caps as mtg-multi does: a user with at most an equal share of the budget is not
+/// capped, and the rest of the budget is shared among the others, until all of them are above the
+/// share. `caps` and `counts` are indexed by user and have the same length. Returns whether any
+/// user is capped. A cap can be 0.
 pub fn fair_share(limit: u32, counts: &[u32], caps: &mut [Option<u32>]) -> bool {
     if total(counts) <= u64::from(limit) {
         caps.fill(None);
         return false;
     }
-    // Who has a cap still shares the budget; all do at first.
+    // A cap marks a user who still shares the budget: at first every user.
     caps.fill(Some(limit));
     let (mut budget, mut sharers) = (limit, caps.len().min(counts.len()) as u32);
     while let Some(share) = budget.checked_div(sharers) {
         let before = sharers;
-        // At most `share` for each who leaves, so the budget cannot fall below 0.
+        // Each uncapped user takes at most `share`, so the budget cannot fall below 0.
         for (count, cap) in counts.iter().zip(caps.iter_mut()) {
             if cap.is_some() && *count <= share {
                 *cap = None;
@@ -34,64 +35,65 @@ fn total(counts: &[u32]) -> u64 {
     counts.iter().copied().map(u64::from).sum()
 }
 
-/// The caps in force.
+/// The caps in force. They hold until they are computed again.
 pub struct Throttle {
     limit: u32,
     caps: Vec<Option<u32>>,
-    active: bool,
+    is_active: bool,
 }
 
 impl Throttle {
-    /// No caps yet, for `users` people who share `limit` connections.
+    /// No caps yet, for `users` users who share `limit` connections.
     pub fn new(limit: u32, users: usize) -> Self {
-        Self { limit, caps: vec![None; users], active: false }
+        Self { limit, caps: vec![None; users], is_active: false }
     }
 
-    /// The connections that everybody shares.
+    /// The number of connections that all users share.
     pub fn limit(&self) -> u32 {
         self.limit
     }
 
-    /// Whether anybody is capped.
+    /// Whether any user is capped.
     pub fn is_active(&self) -> bool {
-        self.active
+        self.is_active
     }
 
-    /// The caps in force, by user; never below 1.
+    /// The caps in force, indexed by user; at least 1 each, so that every user can connect.
     pub fn caps(&self) -> impl Iterator<Item = Option<u32>> + '_ {
         self.caps.iter().map(|cap| cap.map(|cap| cap.max(1)))
     }
 
-    /// The cap of one user.
+    /// The cap of one user, at least 1; `None` = not capped.
     pub fn cap(&self, user: usize) -> Option<u32> {
         self.caps.get(user).copied().flatten().map(|cap| cap.max(1))
     }
 
-    /// Another limit for everybody, from the next look on.
+    /// Changes the shared limit; the caps follow at the next computation.
     pub fn set_limit(&mut self, limit: u32) {
         self.limit = limit;
     }
 
-    /// Computes the caps for these live connections, whose users may have become more or fewer.
+    /// Computes the caps for these live connections, indexed by user. The number of users may
+    /// change between calls.
     pub fn recompute(&mut self, counts: &[u32]) {
         self.caps.resize(counts.len(), None);
-        self.active = fair_share(self.limit, counts, &mut self.caps);
+        self.is_active = fair_share(self.limit, counts, &mut self.caps);
     }
 
-    /// Whether `user` may have one more connection beside the live ones. When that would make
-    /// more than the limit, the caps are computed at once with the new one counted; otherwise the
-    /// last caps hold until they are computed again. Nobody who is not in `counts` may.
+    /// Whether `user` may open one more connection. If that would exceed the limit, the caps are
+    /// computed at once, with the new connection counted; otherwise the last caps apply. A user
+    /// who is not in `counts` is refused.
     pub fn admit(&mut self, counts: &[u32], user: usize) -> bool {
-        let Some(own) = counts.get(user).map(|count| count.saturating_add(1)) else {
+        let Some(with_new) = counts.get(user).map(|count| count.saturating_add(1)) else {
             return false;
         };
         if total(counts) >= u64::from(self.limit) {
             let mut wanted = counts.to_vec();
-            wanted[user] = own;
+            wanted[user] = with_new;
             self.recompute(&wanted);
         }
         match self.caps.get(user).copied().flatten() {
-            Some(cap) => own <= cap.max(1),
+            Some(cap) => with_new <= cap.max(1),
             None => true,
         }
     }
@@ -111,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn the_reference_example_comes_out_live() {
+    fn the_example_of_mtg_multi_comes_out_live() {
         let (mut throttle, mut counts) = (Throttle::new(100, 4), [0; 4]);
         for (user, most) in [(2, 90), (0, 1), (1, 1), (3, 110)] {
             open(&mut throttle, &mut counts, user, most);
@@ -132,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn more_people_than_places_still_get_one_each() {
+    fn more_users_than_connections_still_get_one_each() {
         let (mut throttle, mut counts) = (Throttle::new(2, 5), [0; 5]);
         for user in 0..5 {
             open(&mut throttle, &mut counts, user, 9);
@@ -149,7 +151,7 @@ mod tests {
         }
 
         #[test]
-        fn who_is_below_the_equal_share_always_gets_in(
+        fn a_user_below_the_equal_share_is_always_admitted(
             limit in 1..200u32,
             counts in proptest::collection::vec(0..80u32, 1..12),
             user in 0..12usize,

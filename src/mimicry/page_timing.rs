@@ -27,9 +27,9 @@ enum Flight {
 
 impl PageTiming {
     /// Bytes have come from the server.
-    pub fn take(&mut self, mut bytes: &[u8], at_us: u64) {
+    pub fn received(&mut self, mut bytes: &[u8], at_us: u64) {
         while !self.is_broken {
-            match self.records.next(&mut bytes) {
+            match self.records.next_piece(&mut bytes) {
                 Ok(Some(piece)) if piece.is_last => self.note(piece.kind, piece.len, at_us),
                 Ok(Some(_)) => {}
                 Ok(None) => break,
@@ -39,7 +39,7 @@ impl PageTiming {
     }
 
     /// The client has sent something.
-    pub fn sent(&mut self) {
+    pub fn client_sent(&mut self) {
         if let Flight::Running(len @ 1..) = self.flight {
             self.flight = Flight::Over(len);
         }
@@ -52,7 +52,7 @@ impl PageTiming {
     }
 
     /// Bytes of the certificate's flight; 0 = none was seen.
-    pub fn flight(&self) -> u32 {
+    pub fn flight_len(&self) -> u32 {
         match self.flight {
             Flight::Over(len) => len,
             Flight::Ahead | Flight::Running(_) => 0,
@@ -96,43 +96,43 @@ mod tests {
     #[test]
     fn gaps_are_those_between_records_of_data() {
         let mut visit = PageTiming::default();
-        visit.take(&record(tls::HANDSHAKE, 90), 1_000);
-        visit.take(&record(tls::CHANGE_CIPHER_SPEC, 1), 1_500);
+        visit.received(&record(tls::HANDSHAKE, 90), 1_000);
+        visit.received(&record(tls::CHANGE_CIPHER_SPEC, 1), 1_500);
         let data = record(tls::APPLICATION_DATA, 100);
-        visit.take(&data[..50], 1_600);
-        visit.take(&data[50..], 1_700);
-        visit.take(&data, 1_700);
-        visit.take(&record(tls::ALERT, 2), 2_000);
-        visit.take(&data, 5_000);
+        visit.received(&data[..50], 1_600);
+        visit.received(&data[50..], 1_700);
+        visit.received(&data, 1_700);
+        visit.received(&record(tls::ALERT, 2), 2_000);
+        visit.received(&data, 5_000);
         assert_eq!(visit.into_gaps(), [200, 1, 3_300]);
     }
 
     #[test]
     fn the_flight_ends_with_the_clients_next_word() {
         let mut visit = PageTiming::default();
-        visit.sent();
-        visit.take(&record(tls::HANDSHAKE, 90), 0);
-        visit.take(&record(tls::APPLICATION_DATA, 7), 0);
-        visit.take(&record(tls::CHANGE_CIPHER_SPEC, 1), 0);
-        visit.sent();
+        visit.client_sent();
+        visit.received(&record(tls::HANDSHAKE, 90), 0);
+        visit.received(&record(tls::APPLICATION_DATA, 7), 0);
+        visit.received(&record(tls::CHANGE_CIPHER_SPEC, 1), 0);
+        visit.client_sent();
         for len in [38, 379, 95, 69] {
-            visit.take(&record(tls::APPLICATION_DATA, len), 0);
+            visit.received(&record(tls::APPLICATION_DATA, len), 0);
         }
-        assert_eq!(visit.flight(), 0, "not over");
-        visit.sent();
-        visit.take(&record(tls::APPLICATION_DATA, 1_000), 0);
-        visit.sent();
-        assert_eq!(visit.flight(), 581);
+        assert_eq!(visit.flight_len(), 0, "not over");
+        visit.client_sent();
+        visit.received(&record(tls::APPLICATION_DATA, 1_000), 0);
+        visit.client_sent();
+        assert_eq!(visit.flight_len(), 581);
     }
 
     #[test]
     fn what_is_no_tls_ends_it_and_gaps_are_bounded() {
         let mut visit = PageTiming::default();
-        visit.take(b"HTTP/1.1 200 OK", 0);
-        visit.take(&record(tls::APPLICATION_DATA, 100), 0);
+        visit.received(b"HTTP/1.1 200 OK", 0);
+        visit.received(&record(tls::APPLICATION_DATA, 100), 0);
         assert!(visit.into_gaps().is_empty());
         let mut visit = PageTiming::default();
-        (0..5_000).for_each(|at| visit.take(&record(tls::APPLICATION_DATA, 17), at));
+        (0..5_000).for_each(|at| visit.received(&record(tls::APPLICATION_DATA, 17), at));
         assert_eq!(visit.into_gaps().len(), GAPS_MAX);
     }
 }

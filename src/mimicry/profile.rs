@@ -23,20 +23,20 @@ impl Profiles {
     }
 
     /// Forgets what is known of a host, which may be one more than before.
-    pub fn renew(&mut self, host: HostId, drbg: &mut Drbg) {
+    pub fn reset(&mut self, host: HostId, drbg: &mut Drbg) {
         while self.list.len() <= host.index() {
             self.list.push(Profile::new(drbg));
         }
-        *self.of_mut(host) = Profile::new(drbg);
+        *self.get_mut(host) = Profile::new(drbg);
     }
 
     /// What is known of a host.
-    pub fn of(&self, host: HostId) -> &Profile {
+    pub fn get(&self, host: HostId) -> &Profile {
         self.list.get(host.index()).unwrap_or(&self.unknown)
     }
 
     /// The same, to add to.
-    pub fn of_mut(&mut self, host: HostId) -> &mut Profile {
+    pub fn get_mut(&mut self, host: HostId) -> &mut Profile {
         self.list.get_mut(host.index()).unwrap_or(&mut self.unknown)
     }
 }
@@ -77,7 +77,7 @@ impl Profile {
 
     /// Adds the length of the flight that another client than a Chrome was sent. It counts only
     /// while there is no look: certificates may be compressed for one and not for the other.
-    pub fn learn_visit(&mut self, flight: u32) {
+    pub fn learn_page_flight(&mut self, flight: u32) {
         if flight > 0 {
             keep_latest(&mut self.visits, flight);
         }
@@ -117,7 +117,7 @@ impl Profile {
 
     /// A length for the encrypted flight of one answer, 1 to 10,240 bytes: one of those seen
     /// lately, so that it varies as much as the origin's, and not at all if that does not.
-    pub fn flight(&self, drbg: &mut Drbg) -> usize {
+    pub fn flight_len(&self, drbg: &mut Drbg) -> usize {
         let (looks, visits) = (self.looks.len(), self.visits.len());
         let seen = match (looks, visits) {
             (0, 0) => FLIGHT_LEAST + drbg.u32_below(FLIGHT_SPREAD),
@@ -202,7 +202,7 @@ mod tests {
     /// The distinct lengths of many answers.
     fn drawn(profile: &Profile) -> Vec<usize> {
         let mut drbg = Drbg::new([2; 48]);
-        let mut lengths: Vec<usize> = (0..500).map(|_| profile.flight(&mut drbg)).collect();
+        let mut lengths: Vec<usize> = (0..500).map(|_| profile.flight_len(&mut drbg)).collect();
         lengths.sort_unstable();
         lengths.dedup();
         lengths
@@ -276,8 +276,8 @@ mod tests {
     #[test]
     fn a_visit_counts_until_there_is_a_look() {
         let mut profile = profile(&[]);
-        profile.learn_visit(0);
-        profile.learn_visit(4_100);
+        profile.learn_page_flight(0);
+        profile.learn_page_flight(4_100);
         assert_eq!(drawn(&profile), [4_100]);
         profile.learn(look(A, A[0]));
         assert_eq!(drawn(&profile), [3_000]);

@@ -79,7 +79,7 @@ impl Shaper {
     }
 
     /// When the next record may be read, if not at `now_ms`.
-    pub fn wait(&self, now_ms: u64) -> Option<u64> {
+    pub fn wait_until(&self, now_ms: u64) -> Option<u64> {
         // Half a millisecond early or late is all that the clock can do.
         let due_ms = self.next_us.saturating_sub(HALF_MS_US).div_ceil(MS_US);
         (self.is_paced(now_ms) && now_ms < due_ms).then_some(due_ms)
@@ -87,7 +87,7 @@ impl Shaper {
 
     /// What may be read at `now_ms`; `chance` draws any random number. Asking changes nothing.
     pub fn grant(&self, now_ms: u64, chance: impl FnOnce() -> u32) -> Grant {
-        match self.wait(now_ms) {
+        match self.wait_until(now_ms) {
             Some(due_ms) => Grant::Later(due_ms),
             None if self.is_paced(now_ms) => Grant::One(self.size(now_ms, chance)),
             None => Grant::Any,
@@ -95,7 +95,7 @@ impl Shaper {
     }
 
     /// `records` leave at `now_ms`; `chance` draws any random number.
-    pub fn sent(&mut self, records: usize, now_ms: u64, chance: impl FnOnce() -> u32) {
+    pub fn record_sent(&mut self, records: usize, now_ms: u64, chance: impl FnOnce() -> u32) {
         if self.is_paced(now_ms) {
             // Late by the loop's doing is made up for; after a silence there is nothing to make
             // up for.
@@ -171,7 +171,7 @@ mod tests {
                     }
                     Grant::One(size) => records.push((now, size)),
                 }
-                shaper.sent(1, now, || chances.next().unwrap());
+                shaper.record_sent(1, now, || chances.next().unwrap());
             }
         }
         records
@@ -233,7 +233,7 @@ mod tests {
         assert_eq!(records.len(), 60);
         let last = records[59].0;
         assert_eq!(shaper.grant(last, || 0), Grant::Any);
-        shaper.sent(7, last + 900, || 0);
+        shaper.record_sent(7, last + 900, || 0);
         assert_eq!(shaper.grant(last + 1_900, || 0), Grant::Any, "the pause is not over");
         assert_eq!(shaper.grant(last + 1_901, || 0), Grant::One(16_401));
     }

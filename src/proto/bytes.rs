@@ -24,7 +24,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next `count` bytes.
-    pub fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+    pub fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.rest.split_at_checked(count)?;
         self.rest = rest;
         Some(taken)
@@ -56,7 +56,7 @@ impl<'a> Reader<'a> {
     pub fn block8(&mut self) -> Option<&'a [u8]> {
         let mut ahead = *self;
         let count = ahead.u8()?;
-        let block = ahead.take(count.into())?;
+        let block = ahead.bytes(count.into())?;
         *self = ahead;
         Some(block)
     }
@@ -65,7 +65,7 @@ impl<'a> Reader<'a> {
     pub fn block16(&mut self) -> Option<&'a [u8]> {
         let mut ahead = *self;
         let count = ahead.u16()?;
-        let block = ahead.take(count.into())?;
+        let block = ahead.bytes(count.into())?;
         *self = ahead;
         Some(block)
     }
@@ -92,7 +92,7 @@ mod tests {
     fn a_block_that_is_cut_moves_nothing() {
         let mut reader = Reader::new(&[0, 3, 1, 2]);
         assert_eq!(reader.block16(), None);
-        assert_eq!(reader.take(5), None);
+        assert_eq!(reader.bytes(5), None);
         assert_eq!(reader.rest(), [0, 3, 1, 2]);
     }
 }

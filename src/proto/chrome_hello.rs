@@ -203,14 +203,14 @@ mod tests {
     #[test]
     fn our_own_reader_finds_what_a_chrome_offers() {
         let ChromeHello { wire, session_id } = hello(1);
-        let Assembly::Whole { hello, consumed } = client_hello::assemble(&wire) else {
+        let Assembly::Complete { hello, consumed } = client_hello::assemble(&wire) else {
             panic!("one whole record");
         };
         assert_eq!(consumed, wire.len());
         let parsed = client_hello::parse(&hello).unwrap();
-        assert_eq!(parsed.names().collect::<Vec<_>>(), [b"www.example"]);
+        assert_eq!(parsed.server_names().collect::<Vec<_>>(), [b"www.example"]);
         assert_eq!(parsed.session_id(), session_id);
-        assert_eq!(parsed.cipher(), Some(0x1301));
+        assert_eq!(parsed.preferred_suite(), Some(0x1301));
         assert!(parsed.offers_group(X25519) && parsed.offers_group(X25519MLKEM768));
     }
 

@@ -13,9 +13,9 @@ use crate::proto::tls;
 /// first wrong byte and allocates only for the answer `Whole`, so call it again for every read.
 pub fn assemble(seen: &[u8]) -> Assembly {
     match gather(seen) {
-        Ok(None) => Assembly::Short,
-        Ok(Some((hello, consumed))) => Assembly::Whole { hello, consumed },
-        Err(suspicion) => Assembly::Wrong(suspicion),
+        Ok(None) => Assembly::Incomplete,
+        Ok(Some((hello, consumed))) => Assembly::Complete { hello, consumed },
+        Err(suspicion) => Assembly::Rejected(suspicion),
     }
 }
 
@@ -23,11 +23,11 @@ pub fn assemble(seen: &[u8]) -> Assembly {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Assembly {
     /// Nothing wrong yet; more bytes are needed. Never with more than 16,438 of them seen.
-    Short,
+    Incomplete,
     /// No further byte can make this a hello of ours.
-    Wrong(Reject),
+    Rejected(Reject),
     /// The message is complete.
-    Whole {
+    Complete {
         /// As one record would have carried it: 5 bytes of record header, 4 of handshake header,
         /// the body. Clients compute their digest over this form, however it was cut.
         hello: Vec<u8>,
@@ -107,7 +107,7 @@ fn normalised(pieces: &[&[u8]], len: usize) -> Vec<u8> {
     hello
 }
 
-/// Reads a normalised hello, as [`Assembly::Whole`] holds it.
+/// Reads a normalised hello, as [`Assembly::Complete`] holds it.
 pub fn parse(hello: &[u8]) -> Result<ClientHello<'_>, Reject> {
     let body = hello.get(tls::HEADER_LEN + PREFIX_LEN..).ok_or(Reject::Malformed)?;
     let mut body = Reader::new(body);
@@ -180,7 +180,7 @@ impl<'a> ClientHello<'a> {
     }
 
     /// The host names of the SNI extension, byte for byte. Clients send exactly one.
-    pub fn names(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    pub fn server_names(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let mut entries = Reader::new(self.names);
         std::iter::from_fn(move || Some((entries.u8()?, entries.block16()?)))
             .filter(|(kind, _)| *kind == HOST_NAME)
@@ -199,12 +199,12 @@ impl<'a> ClientHello<'a> {
     }
 
     /// The client's favourite among the suites of TLS 1.3.
-    pub fn cipher(&self) -> Option<u16> {
+    pub fn preferred_suite(&self) -> Option<u16> {
         self.suites().next()
     }
 
     /// Is this suite in the client's list?
-    pub fn offers_cipher(&self, suite: u16) -> bool {
+    pub fn offers_suite(&self, suite: u16) -> bool {
         self.ciphers.contains(&suite.to_be_bytes())
     }
 
@@ -240,7 +240,7 @@ impl HelloKey {
     /// Tells whether this key made the digest in `random`, and what else it says. `hello` is the
     /// normalised hello; its own random counts as zero, whatever is there. The time taken does
     /// not depend on where a digest differs.
-    pub fn open(&self, hello: &[u8], random: &[u8; 32]) -> Option<HelloStamp> {
+    pub fn verify(&self, hello: &[u8], random: &[u8; 32]) -> Option<HelloStamp> {
         let (head, rest) = hello.split_at_checked(RANDOM_AT)?;
         let (_random, tail) = rest.split_at_checked(random.len())?;
         let digest = self.mac([head, &[0; 32], tail]);
@@ -251,7 +251,7 @@ impl HelloKey {
         for ((slot, left), right) in clock.iter_mut().zip(mask).zip(folded) {
             *slot = left ^ right;
         }
-        ours.then(|| HelloStamp { unix: u32::from_le_bytes(clock), digest: *digest })
+        ours.then(|| HelloStamp { unix_s: u32::from_le_bytes(clock), digest: *digest })
     }
 
     /// HMAC-SHA256 over the concatenation of `parts`.
@@ -266,14 +266,14 @@ impl HelloKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HelloStamp {
     /// The client's clock: seconds since 1970, or since it booted for some.
-    pub unix: u32,
+    pub unix_s: u32,
     /// The authenticated bytes of the random: what makes this hello different from any other.
     pub digest: [u8; STAMP_AT],
 }
 
 /// Is the client's clock at most `tolerance_s` away from ours? The error is by how many seconds
 /// it is ahead (negative: behind).
-pub fn within(stamp_unix: u32, now_unix: u64, tolerance_s: u64) -> Result<(), i64> {
+pub fn check_clock(stamp_unix: u32, now_unix: u64, tolerance_s: u64) -> Result<(), i64> {
     let off_s = i64::from(stamp_unix).saturating_sub_unsigned(now_unix);
     if off_s.unsigned_abs() <= tolerance_s { Ok(()) } else { Err(off_s) }
 }

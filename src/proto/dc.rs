@@ -21,7 +21,7 @@ impl DcId {
     }
 
     /// The field to send to the DC: the plain number.
-    pub fn field(self) -> i16 {
+    pub fn encode(self) -> i16 {
         self.number.cast_signed()
     }
 
@@ -38,7 +38,7 @@ pub fn builtin(number: u16) -> &'static [SocketAddr] {
 
 /// A line of `getProxyConfig`, `proxy_for 203 192.0.2.1:443;`: a DC and an address of it
 /// (spec: network 8). Anything else is `None`: other directives, names, negative numbers.
-pub fn listed(line: &str) -> Option<(u16, SocketAddr)> {
+pub fn parse_proxy_for(line: &str) -> Option<(u16, SocketAddr)> {
     let mut words = line.trim().strip_suffix(';')?.split_ascii_whitespace();
     let (directive, number, addr) = (words.next()?, words.next()?, words.next()?);
     if directive != "proxy_for" || words.next().is_some() {
@@ -93,7 +93,7 @@ mod tests {
         assert_eq!(DcId::decode(-4), DcId { number: 4, media: true });
         assert_eq!(DcId::decode(0), DcId { number: 2, media: false });
         assert_eq!(DcId::decode(i16::MIN), DcId { number: 32_768, media: true });
-        assert_eq!(DcId::decode(-203).field(), 203);
+        assert_eq!(DcId::decode(-203).encode(), 203);
         assert!(DcId::decode(-10_003).is_test() && !DcId::decode(10_004).is_test());
     }
 
@@ -106,9 +106,12 @@ mod tests {
     #[test]
     fn lines_of_the_list_name_a_number_and_a_literal_address() {
         let addr = |text: &str| text.parse().unwrap();
-        assert_eq!(listed(" proxy_for 203  192.0.2.1:443; "), Some((203, addr("192.0.2.1:443"))));
         assert_eq!(
-            listed("proxy_for 2 [2001:db8::1]:8888;"),
+            parse_proxy_for(" proxy_for 203  192.0.2.1:443; "),
+            Some((203, addr("192.0.2.1:443")))
+        );
+        assert_eq!(
+            parse_proxy_for("proxy_for 2 [2001:db8::1]:8888;"),
             Some((2, addr("[2001:db8::1]:8888")))
         );
         for line in [
@@ -123,7 +126,7 @@ mod tests {
             "proxy_for 203 ;",
             "default 2;",
         ] {
-            assert_eq!(listed(line), None, "{line}");
+            assert_eq!(parse_proxy_for(line), None, "{line}");
         }
     }
 }

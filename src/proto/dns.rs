@@ -26,7 +26,12 @@ impl RecordType {
 
 /// Appends a recursive question to `out`: at most 271 bytes, without the length that TCP wants
 /// before it. One dot at the end of `name` is allowed and changes nothing; its capitals stay.
-pub fn question(out: &mut Vec<u8>, id: u16, name: &str, kind: RecordType) -> Result<(), NameFault> {
+pub fn write_query(
+    out: &mut Vec<u8>,
+    id: u16,
+    name: &str,
+    kind: RecordType,
+) -> Result<(), NameFault> {
     let name = Name::from_text(name)?;
     for word in [id, RECURSION_DESIRED, 1, 0, 0, 0] {
         out.extend(word.to_be_bytes());
@@ -38,7 +43,7 @@ pub fn question(out: &mut Vec<u8>, id: u16, name: &str, kind: RecordType) -> Res
 }
 
 /// Whether a name can be asked for at all.
-pub fn is_askable(name: &str) -> bool {
+pub fn is_valid_name(name: &str) -> bool {
     Name::from_text(name).is_ok()
 }
 
@@ -70,7 +75,7 @@ pub fn mix_case(name: &str, coins: &[u8; 32]) -> String {
 
 /// Appends a packet with its length before it, as it travels in a stream (RFC 1035 4.2.2).
 /// Packets of more than 65535 bytes do not exist; one is cut.
-pub fn frame(out: &mut Vec<u8>, packet: &[u8]) {
+pub fn write_frame(out: &mut Vec<u8>, packet: &[u8]) {
     let len = packet.len().min(usize::from(u16::MAX));
     out.extend((len as u16).to_be_bytes());
     out.extend(packet.iter().take(len));
@@ -78,7 +83,7 @@ pub fn frame(out: &mut Vec<u8>, packet: &[u8]) {
 
 /// Takes the first packet out of what a stream has brought; `None` = it is not complete yet. A
 /// buffer that is asked after each read holds at most 65536 bytes more than that read brought.
-pub fn take_frame(stream: &mut Vec<u8>) -> Option<Vec<u8>> {
+pub fn pop_frame(stream: &mut Vec<u8>) -> Option<Vec<u8>> {
     let len = Reader::new(stream).block16()?.len();
     Some(stream.drain(..2 + len).skip(2).collect())
 }
@@ -86,16 +91,16 @@ pub fn take_frame(stream: &mut Vec<u8>) -> Option<Vec<u8>> {
 /// Reads the answer to [`question`] with the same arguments. Follows at most 8 aliases, looks at
 /// no more than 64 records, and keeps the first 16 addresses. A `name` that has capitals must
 /// come back with exactly these; one without comes back in any case.
-pub fn answer(
+pub fn parse_answer(
     packet: &[u8],
     id: u16,
     name: &str,
     kind: RecordType,
 ) -> Result<AddressAnswer, DnsFault> {
-    let asked = Name::from_text(name).map_err(|_| DnsFault::NotOurs)?;
-    let head = Header::read(packet).ok_or(DnsFault::NotOurs)?;
+    let asked = Name::from_text(name).map_err(|_| DnsFault::Unrelated)?;
+    let head = Header::read(packet).ok_or(DnsFault::Unrelated)?;
     if head.id != id || head.flags & RESPONSE == 0 {
-        return Err(DnsFault::NotOurs);
+        return Err(DnsFault::Unrelated);
     }
     let refusal = match head.flags & 0x000f {
         0 => None,
@@ -106,11 +111,11 @@ pub fn answer(
     if let (0, Some(DnsFault::Refused(code))) = (head.questions, refusal) {
         return Err(DnsFault::Refused(code));
     }
-    let (echoed, at) = Name::read(packet, HEADER_LEN).ok_or(DnsFault::NotOurs)?;
+    let (echoed, at) = Name::read(packet, HEADER_LEN).ok_or(DnsFault::Unrelated)?;
     let mut after = Reader::new(packet.get(at..).unwrap_or_default());
     let asked_kind = (Some(kind.code()), Some(INTERNET));
     if head.questions != 1 || echoed != asked || (after.u16(), after.u16()) != asked_kind {
-        return Err(DnsFault::NotOurs);
+        return Err(DnsFault::Unrelated);
     }
     if asked.has_capitals() && echoed.wire() != asked.wire() {
         return Err(DnsFault::WrongCase);
@@ -137,7 +142,7 @@ pub struct AddressAnswer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DnsFault {
     /// Not the answer to this question; it may still come.
-    NotOurs,
+    Unrelated,
     /// The question came back with other capitals: a forgery, or a server that does not care.
     WrongCase,
     /// Cut off or contradictory.

@@ -80,12 +80,16 @@ impl Responses {
     ///
     /// # Errors
     /// The connection cannot be used any more.
-    pub fn take(&mut self, inbox: &mut Vec<u8>, ended: bool) -> Result<Option<Reply>, DohFault> {
-        if self.is_over || (ended && inbox.is_empty() && self.response.is_fresh()) {
+    pub fn pop_reply(
+        &mut self,
+        inbox: &mut Vec<u8>,
+        ended: bool,
+    ) -> Result<Option<Reply>, DohFault> {
+        if self.is_over || (ended && inbox.is_empty() && self.response.is_empty()) {
             return Err(DohFault::Closed);
         }
         let (body, mut fits) = (&mut self.body, true);
-        let taken = self.response.take_own(inbox, &mut |_, bytes| {
+        let taken = self.response.push_with_rest(inbox, &mut |_, bytes| {
             fits &= body.len() + bytes.len() <= BODY_MAX;
             if fits {
                 body.extend_from_slice(bytes);
@@ -97,16 +101,16 @@ impl Responses {
         }
         let used = inbox.len() - rest.len();
         inbox.drain(..used);
-        if progress == BodyProgress::More {
+        if progress == BodyProgress::Incomplete {
             if !ended {
                 return Ok(None);
             }
-            self.response.end().map_err(DohFault::Http)?;
+            self.response.finish().map_err(DohFault::Http)?;
         }
         let (response, body) = (std::mem::take(&mut self.response), std::mem::take(&mut self.body));
         let head = response.head();
-        self.is_over = !head.keeps;
-        let is_good = head.status == 200 && head.kind == MEDIA_TYPE;
+        self.is_over = !head.keep_alive;
+        let is_good = head.status == 200 && head.content_type == MEDIA_TYPE;
         Ok(Some(if is_good { Reply::Packet(body) } else { Reply::Refusal }))
     }
 }

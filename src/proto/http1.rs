@@ -5,7 +5,7 @@
 #[derive(Debug, PartialEq, Eq)]
 pub enum RequestHead<'a> {
     /// The head is not complete yet.
-    More,
+    Incomplete,
     /// A GET or HEAD.
     Page {
         /// The path without its query.
@@ -16,37 +16,37 @@ pub enum RequestHead<'a> {
         head: bool,
     },
     /// Another method on this path.
-    Method {
+    OtherMethod {
         /// The path without its query.
         path: &'a str,
     },
     /// Not HTTP.
-    Bad,
+    Invalid,
     /// The head is longer than [`HEAD_MAX`] or has too many fields.
     TooLarge,
 }
 
 /// Judges a request head.
-pub fn ask(seen: &[u8]) -> RequestHead<'_> {
+pub fn parse_request(seen: &[u8]) -> RequestHead<'_> {
     let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
     let mut request = httparse::Request::new(&mut fields);
     match request.parse(seen) {
         Ok(httparse::Status::Complete(len)) if len > HEAD_MAX => RequestHead::TooLarge,
         Ok(httparse::Status::Complete(_)) => {
             let (Some(method), Some(target)) = (request.method, request.path) else {
-                return RequestHead::Bad;
+                return RequestHead::Invalid;
             };
             let (path, query) = target.split_once('?').unwrap_or((target, ""));
             match method {
                 "GET" => RequestHead::Page { path, query, head: false },
                 "HEAD" => RequestHead::Page { path, query, head: true },
-                _ => RequestHead::Method { path },
+                _ => RequestHead::OtherMethod { path },
             }
         }
         Ok(httparse::Status::Partial) if seen.len() >= HEAD_MAX => RequestHead::TooLarge,
-        Ok(httparse::Status::Partial) => RequestHead::More,
+        Ok(httparse::Status::Partial) => RequestHead::Incomplete,
         Err(httparse::Error::TooManyHeaders) => RequestHead::TooLarge,
-        Err(_) => RequestHead::Bad,
+        Err(_) => RequestHead::Invalid,
     }
 }
 
@@ -93,17 +93,23 @@ mod tests {
     #[test]
     fn the_path_comes_without_its_query() {
         let seen = b"GET /stats?pretty HTTP/1.1\r\nHost: x\r\n\r\n";
-        assert_eq!(ask(seen), RequestHead::Page { path: "/stats", query: "pretty", head: false });
+        assert_eq!(
+            parse_request(seen),
+            RequestHead::Page { path: "/stats", query: "pretty", head: false }
+        );
         let head = RequestHead::Page { path: "/", query: "", head: true };
-        assert_eq!(ask(b"HEAD / HTTP/1.0\r\n\r\n"), head);
-        assert_eq!(ask(b"POST /stats HTTP/1.0\r\n\r\n"), RequestHead::Method { path: "/stats" });
+        assert_eq!(parse_request(b"HEAD / HTTP/1.0\r\n\r\n"), head);
+        assert_eq!(
+            parse_request(b"POST /stats HTTP/1.0\r\n\r\n"),
+            RequestHead::OtherMethod { path: "/stats" }
+        );
     }
 
     #[test]
     fn every_prefix_of_a_head_asks_for_more() {
         let seen = b"GET /stats HTTP/1.1\r\nHost: x\r\n\r\n";
         for end in 0..seen.len() {
-            assert_eq!(ask(&seen[..end]), RequestHead::More, "{end}");
+            assert_eq!(parse_request(&seen[..end]), RequestHead::Incomplete, "{end}");
         }
     }
 
@@ -111,13 +117,13 @@ mod tests {
     fn long_heads_and_noise_are_refused() {
         let mut long = b"GET / HTTP/1.1\r\nA: ".to_vec();
         long.resize(HEAD_MAX, b'a');
-        assert_eq!(ask(&long), RequestHead::TooLarge);
+        assert_eq!(parse_request(&long), RequestHead::TooLarge);
         long.extend_from_slice(b"\r\n\r\n");
-        assert_eq!(ask(&long), RequestHead::TooLarge);
+        assert_eq!(parse_request(&long), RequestHead::TooLarge);
         let fields = "A: b\r\n".repeat(FIELDS_MAX + 1);
         let many = format!("GET / HTTP/1.1\r\n{fields}\r\n");
-        assert_eq!(ask(many.as_bytes()), RequestHead::TooLarge);
-        assert_eq!(ask(b"\x16\x03\x01\x02\x00"), RequestHead::Bad);
+        assert_eq!(parse_request(many.as_bytes()), RequestHead::TooLarge);
+        assert_eq!(parse_request(b"\x16\x03\x01\x02\x00"), RequestHead::Invalid);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::proto::url::{Url, percent_decoded};
 
 /// A GET request for `url`. `validators` are header lines of an earlier answer, see
 /// [`Head::validators`].
-pub fn get(url: &Url, validators: &str) -> Vec<u8> {
+pub fn get_request(url: &Url, validators: &str) -> Vec<u8> {
     let target =
         if url.path.starts_with('/') { url.path.clone() } else { format!("/{}", url.path) };
     let host = authority(url);
@@ -46,9 +46,9 @@ pub struct Head {
     /// Where a redirect leads, as it stands there.
     pub location: Option<String>,
     /// `Content-Type` without its parameters, in lower case; empty if there is none.
-    pub kind: String,
+    pub content_type: String,
     /// Another request may follow on the same connection (RFC 9112 9.3).
-    pub keeps: bool,
+    pub keep_alive: bool,
     /// Header lines for the next request, so that the server can say that nothing has changed
     /// (RFC 9110 13.1); at most two lines of 256 bytes.
     pub validators: String,
@@ -80,9 +80,9 @@ enum ResponseState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyProgress {
     /// Something is missing.
-    More,
+    Incomplete,
     /// All has come.
-    Whole,
+    Complete,
 }
 
 /// Why a response cannot be read.
@@ -114,7 +114,7 @@ impl Response {
     }
 
     /// Whether nothing of it has come yet.
-    pub fn is_fresh(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.state == ResponseState::Head && self.line.is_empty()
     }
 
@@ -123,19 +123,19 @@ impl Response {
     ///
     /// # Errors
     /// When no further byte can help.
-    pub fn take(
+    pub fn push(
         &mut self,
         bytes: &[u8],
         body: &mut dyn FnMut(&Head, &[u8]),
     ) -> Result<BodyProgress, HttpFault> {
-        self.take_own(bytes, body).map(|(progress, _)| progress)
+        self.push_with_rest(bytes, body).map(|(progress, _)| progress)
     }
 
     /// The same, and what follows a whole response.
     ///
     /// # Errors
     /// When no further byte can help.
-    pub fn take_own<'a>(
+    pub fn push_with_rest<'a>(
         &mut self,
         mut bytes: &'a [u8],
         body: &mut dyn FnMut(&Head, &[u8]),
@@ -172,14 +172,14 @@ impl Response {
             };
         }
         let whole = self.state == ResponseState::Over;
-        Ok((if whole { BodyProgress::Whole } else { BodyProgress::More }, bytes))
+        Ok((if whole { BodyProgress::Complete } else { BodyProgress::Incomplete }, bytes))
     }
 
     /// The connection has ended.
     ///
     /// # Errors
     /// When something was still to come.
-    pub fn end(&self) -> Result<(), HttpFault> {
+    pub fn finish(&self) -> Result<(), HttpFault> {
         match self.state {
             ResponseState::UntilEnd | ResponseState::Over => Ok(()),
             _ => Err(HttpFault::CutOff),
@@ -213,7 +213,7 @@ impl Response {
         let status = parsed.code.unwrap_or_default();
         let (mut head, state) = understood(status, parsed.headers)?;
         let old = parsed.version == Some(0);
-        head.keeps = state != ResponseState::UntilEnd && keeps(old, parsed.headers);
+        head.keep_alive = state != ResponseState::UntilEnd && keeps(old, parsed.headers);
         self.line = Vec::new();
         // An interim response (RFC 9110 15.2) has no body; the real one follows.
         if !(100..200).contains(&status) {
@@ -275,7 +275,8 @@ fn understood(
             }
             chunked = true;
         } else if is("content-type") && value.len() <= KIND_MAX {
-            head.kind = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+            head.content_type =
+                value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         } else if is("location") && value.len() <= LOCATION_MAX {
             head.location = Some(value.to_owned());
         } else if is("etag") && value.len() <= VALIDATOR_MAX {
@@ -330,15 +331,15 @@ mod tests {
     /// Reads `wire` in pieces of `size` bytes; the body, and how it ended.
     fn read(wire: &[u8], size: usize) -> (Head, Vec<u8>, Result<BodyProgress, HttpFault>) {
         let (mut response, mut body) = (Response::default(), Vec::new());
-        let mut progress = Ok(BodyProgress::More);
+        let mut progress = Ok(BodyProgress::Incomplete);
         for piece in wire.chunks(size) {
-            progress = response.take(piece, &mut |_, bytes| body.extend_from_slice(bytes));
-            if progress != Ok(BodyProgress::More) {
+            progress = response.push(piece, &mut |_, bytes| body.extend_from_slice(bytes));
+            if progress != Ok(BodyProgress::Incomplete) {
                 break;
             }
         }
-        if progress == Ok(BodyProgress::More) {
-            progress = response.end().map(|()| BodyProgress::Whole);
+        if progress == Ok(BodyProgress::Incomplete) {
+            progress = response.finish().map(|()| BodyProgress::Complete);
         }
         (response.head().clone(), body, progress)
     }
@@ -354,7 +355,7 @@ mod tests {
         ] {
             for size in [1, 2, 3, 7, 1000] {
                 let (head, body, progress) = read(wire.as_bytes(), size);
-                assert_eq!((head.status, progress), (200, Ok(BodyProgress::Whole)), "{wire}");
+                assert_eq!((head.status, progress), (200, Ok(BodyProgress::Complete)), "{wire}");
                 assert_eq!(body, b"hello world", "{wire} in pieces of {size}");
             }
         }
@@ -367,9 +368,9 @@ mod tests {
         let (head, _, progress) = read(wire, 9);
         assert_eq!(head.location.as_deref(), Some("/x"));
         assert_eq!(head.validators, "If-None-Match: \"a\"\r\nIf-Modified-Since: now\r\n");
-        assert_eq!(progress, Ok(BodyProgress::Whole));
+        assert_eq!(progress, Ok(BodyProgress::Complete));
         let (head, body, progress) = read(b"HTTP/1.1 304 Same\r\nContent-Length: 9\r\n\r\n", 99);
-        assert_eq!((head.status, body.len(), progress), (304, 0, Ok(BodyProgress::Whole)));
+        assert_eq!((head.status, body.len(), progress), (304, 0, Ok(BodyProgress::Complete)));
     }
 
     #[test]
@@ -403,7 +404,7 @@ mod tests {
     #[test]
     fn a_request_names_host_path_and_no_encoding() {
         let url = Url::parse("https://[::1]:8443?q").unwrap();
-        let text = String::from_utf8(get(&url, "If-None-Match: x\r\n")).unwrap();
+        let text = String::from_utf8(get_request(&url, "If-None-Match: x\r\n")).unwrap();
         assert!(text.starts_with("GET /?q HTTP/1.1\r\nHost: [::1]:8443\r\n"), "{text}");
         assert!(
             text.contains("identity\r\nIf-None-Match: x\r\nConnection: close\r\n\r\n"),
@@ -414,7 +415,7 @@ mod tests {
     /// The example of RFC 7617 2; a redirect to another host takes nothing along.
     #[test]
     fn a_name_and_a_password_are_told_to_their_own_host_only() {
-        let said = |url: &Url| String::from_utf8(get(url, "")).unwrap();
+        let said = |url: &Url| String::from_utf8(get_request(url, "")).unwrap();
         let url = Url::parse("https://Aladdin:open%20sesame@h/x").unwrap();
         let line = "\r\nAuthorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\n";
         assert!(said(&url).contains(line) && !said(&url).contains("sesame"), "{}", said(&url));

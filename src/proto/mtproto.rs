@@ -1,108 +1,108 @@
-//! The first words of MTProto, which need no key: `req_pq_multi` out, `resPQ` in (spec: protocol
-//! 8). Whoever answers them with the nonce of the question is a data centre of Telegram's, or
-//! speaks like one. The frames are those of the padded intermediate transport.
+//! The unencrypted start of MTProto: sends `req_pq_multi`, expects `resPQ`. A server that answers
+//! with the nonce of the request speaks MTProto, as Telegram's data centres do. The frames are those
+//! of the padded intermediate transport (spec: protocol 8).
 
+use std::task::Poll;
 use std::time::Duration;
 
 use crate::proto::bytes::Reader;
 
-/// Random bytes of the question, which the answer has to repeat.
+/// Length of the nonce in bytes. The response has to repeat it.
 pub const NONCE_LEN: usize = 16;
 
-/// The frame that asks. `since_1970` goes into the message's id; `padding` is random, and only its
-/// first 15 bytes are used.
+/// The frame with the request. `since_1970` is the wall clock and goes into the message id.
+/// `padding` is random; at most 15 bytes of it are sent.
 pub fn req_pq_multi(
     nonce: &[u8; NONCE_LEN],
     since_1970: Duration,
     padding: &[u8; PADDING_MAX],
 ) -> Vec<u8> {
-    // The first byte of the padding says how much of it there is.
+    // The first byte of the padding, modulo 16, is the padding's length.
     let [count, ..] = *padding;
     let padding = padding.get(..usize::from(count) % PADDING_MAX).unwrap_or_default();
-    // Seconds in the upper half, fractions in the lower one, whose last two bits are zero for
-    // what a client asks.
+    // A message id is Unix time times 2^32; those of a client are multiples of 4.
     let fraction = (u64::from(since_1970.subsec_nanos()) << 32) / 1_000_000_000;
     let id = since_1970.as_secs() << 32 | fraction & !3;
-    let length = ENVELOPE_LEN + QUESTION_LEN as usize + padding.len();
+    let length = ENVELOPE_LEN + REQUEST_LEN as usize + padding.len();
     let mut frame = Vec::with_capacity(4 + length);
     frame.extend((length as u32).to_le_bytes());
-    frame.extend([0; 8]); // No key yet.
+    frame.extend([0; 8]); // Key id 0: not encrypted.
     frame.extend(id.to_le_bytes());
-    frame.extend(QUESTION_LEN.to_le_bytes());
+    frame.extend(REQUEST_LEN.to_le_bytes());
     frame.extend(REQ_PQ_MULTI.to_le_bytes());
     frame.extend(nonce);
     frame.extend(padding);
     frame
 }
 
-/// Why an answer is none.
+/// Why bytes are no `resPQ` for the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProbeFault {
-    /// The data centre refuses, with the number of a transport error such as -404 or -429.
+    /// The data centre refuses, with a transport error such as -404 or -429.
     Refused(i32),
-    /// A frame of a length that no answer has.
+    /// A frame length in bytes that no `resPQ` has.
     Length(u32),
-    /// A message, but none of those that answer the question.
+    /// Another message than `resPQ`.
     NotResPq,
-    /// An answer to another question.
+    /// A `resPQ` with another nonce.
     OtherNonce,
 }
 
 impl ProbeFault {
-    /// In words.
+    /// Text for a report.
     pub fn describe(self) -> String {
         match self {
             Self::Refused(code) => format!("Telegram refuses with error {code}"),
-            Self::Length(length) => format!("no MTProto: a frame of {length} bytes"),
-            Self::NotResPq => "no MTProto: the answer is no resPQ".to_owned(),
-            Self::OtherNonce => "the answer is to another question".to_owned(),
+            Self::Length(length) => format!("not MTProto: a frame of {length} bytes"),
+            Self::NotResPq => "not MTProto: the response is not resPQ".to_owned(),
+            Self::OtherNonce => "the response belongs to another request".to_owned(),
         }
     }
 }
 
-/// Reads the answer from all plain bytes that have come so far. `false` = it is not whole yet;
-/// never needs more than [`ANSWER_MAX`] bytes to decide.
+/// Parses the response from all decrypted bytes received so far. `Pending` = incomplete; at most
+/// [`RESPONSE_MAX`] bytes are needed for a result.
 ///
 /// # Errors
-/// It is none, and no further byte can help.
-pub fn read_res_pq(bytes: &[u8], nonce: &[u8; NONCE_LEN]) -> Result<bool, ProbeFault> {
+/// No further byte can make this a `resPQ` for the request.
+pub fn read_res_pq(bytes: &[u8], nonce: &[u8; NONCE_LEN]) -> Poll<Result<(), ProbeFault>> {
     let mut reader = Reader::new(bytes);
     let Some(length) = reader.array().map(|word| u32::from_le_bytes(*word)) else {
-        return Ok(false);
+        return Poll::Pending;
     };
     let is_error = (4..ERROR_END).contains(&length);
-    if !is_error && !ANSWER_LENGTHS.contains(&length) {
-        return Err(ProbeFault::Length(length));
+    if !is_error && !RESPONSE_LENGTHS.contains(&length) {
+        return Poll::Ready(Err(ProbeFault::Length(length)));
     }
-    let Some(frame) = reader.take(length as usize) else { return Ok(false) };
+    let Some(frame) = reader.bytes(length as usize) else { return Poll::Pending };
     let mut frame = Reader::new(frame);
     if is_error {
         let code = frame.array().map_or(0, |word| i32::from_le_bytes(*word));
-        return Err(ProbeFault::Refused(code));
+        return Poll::Ready(Err(ProbeFault::Refused(code)));
     }
     let key_id = frame.array::<8>();
     let (_id, _length) = (frame.array::<8>(), frame.array::<4>());
     let constructor = frame.array().map(|word| u32::from_le_bytes(*word));
     if key_id != Some(&[0; 8]) || constructor != Some(RES_PQ) {
-        return Err(ProbeFault::NotResPq);
+        return Poll::Ready(Err(ProbeFault::NotResPq));
     }
-    match frame.array() {
-        Some(echo) if echo == nonce => Ok(true),
+    Poll::Ready(match frame.array() {
+        Some(echo) if echo == nonce => Ok(()),
         _ => Err(ProbeFault::OtherNonce),
-    }
+    })
 }
 
-/// A frame of an answer with its length word, at most.
-pub const ANSWER_MAX: usize = 4 + *ANSWER_LENGTHS.end() as usize;
-/// Padding is shorter than this.
+/// Longest response frame in bytes, with its length word.
+pub const RESPONSE_MAX: usize = 4 + *RESPONSE_LENGTHS.end() as usize;
+/// Size of the random padding in bytes; less of it is sent.
 pub const PADDING_MAX: usize = 16;
 
-const ANSWER_LENGTHS: std::ops::RangeInclusive<u32> = 40..=256;
-/// An error is four bytes, and padding.
+const RESPONSE_LENGTHS: std::ops::RangeInclusive<u32> = 40..=256;
+/// A transport error is 4 bytes and up to 15 bytes of padding.
 const ERROR_END: u32 = 4 + PADDING_MAX as u32;
-/// Key id, message id and length.
+/// Key id, message id and message length.
 const ENVELOPE_LEN: usize = 20;
-const QUESTION_LEN: u32 = 4 + NONCE_LEN as u32;
+const REQUEST_LEN: u32 = 4 + NONCE_LEN as u32;
 const REQ_PQ_MULTI: u32 = 0xbe7e_8ef1;
 const RES_PQ: u32 = 0x0516_2463;
 
@@ -113,7 +113,7 @@ mod tests {
     const NONCE: [u8; 16] = *b"0123456789abcdef";
 
     /// A frame as a data centre sends it.
-    fn answer(key_id: u64, constructor: u32, nonce: &[u8; 16], rest: usize) -> Vec<u8> {
+    fn response(key_id: u64, constructor: u32, nonce: &[u8; 16], rest: usize) -> Vec<u8> {
         let mut body = constructor.to_le_bytes().to_vec();
         body.extend(nonce);
         body.extend(vec![0x55; rest]);
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn the_question_stands_byte_for_byte_as_the_protocol_has_it() {
+    fn the_request_has_the_bytes_of_the_protocol() {
         let mut padding = [0xee; 16];
         padding[0] = 16 + 3;
         let time = Duration::new(0x6500_0001, 500_000_000);
@@ -150,27 +150,30 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_read_from_any_beginning_of_it() {
-        let whole = answer(0, RES_PQ, &NONCE, 44);
+    fn a_response_is_incomplete_up_to_its_last_byte() {
+        let whole = response(0, RES_PQ, &NONCE, 44);
         for cut in 0..whole.len() {
-            assert_eq!(read_res_pq(&whole[..cut], &NONCE), Ok(false), "{cut}");
+            assert_eq!(read_res_pq(&whole[..cut], &NONCE), Poll::Pending, "{cut}");
         }
-        assert_eq!(read_res_pq(&whole, &NONCE), Ok(true));
+        assert_eq!(read_res_pq(&whole, &NONCE), Poll::Ready(Ok(())));
         let more = [whole.as_slice(), &[9; 40]].concat();
-        assert_eq!(read_res_pq(&more, &NONCE), Ok(true));
-        assert_eq!(read_res_pq(&answer(0, RES_PQ, &NONCE, 0), &NONCE), Ok(true));
-        let longest = answer(0, RES_PQ, &NONCE, 256 - 40);
-        assert_eq!((longest.len(), read_res_pq(&longest, &NONCE)), (ANSWER_MAX, Ok(true)));
+        assert_eq!(read_res_pq(&more, &NONCE), Poll::Ready(Ok(())));
+        assert_eq!(read_res_pq(&response(0, RES_PQ, &NONCE, 0), &NONCE), Poll::Ready(Ok(())));
+        let longest = response(0, RES_PQ, &NONCE, 256 - 40);
+        assert_eq!(
+            (longest.len(), read_res_pq(&longest, &NONCE)),
+            (RESPONSE_MAX, Poll::Ready(Ok(())))
+        );
     }
 
     #[test]
-    fn what_is_no_answer_says_what_it_is() {
+    fn other_bytes_are_refused_with_a_reason() {
         let other = *b"0123456789abcdeF";
         for (bytes, fault) in [
-            (answer(0, RES_PQ, &other, 44), ProbeFault::OtherNonce),
-            (answer(0, REQ_PQ_MULTI, &NONCE, 44), ProbeFault::NotResPq),
-            (answer(1, RES_PQ, &NONCE, 44), ProbeFault::NotResPq),
-            (answer(0, RES_PQ, &NONCE, 217), ProbeFault::Length(257)),
+            (response(0, RES_PQ, &other, 44), ProbeFault::OtherNonce),
+            (response(0, REQ_PQ_MULTI, &NONCE, 44), ProbeFault::NotResPq),
+            (response(1, RES_PQ, &NONCE, 44), ProbeFault::NotResPq),
+            (response(0, RES_PQ, &NONCE, 217), ProbeFault::Length(257)),
             (vec![4, 0, 0, 0, 0x6c, 0xfe, 0xff, 0xff], ProbeFault::Refused(-404)),
             ([&[19, 0, 0, 0, 0x53, 0xfe, 0xff, 0xff][..], &[1; 15]].concat(), {
                 ProbeFault::Refused(-429)
@@ -179,12 +182,12 @@ mod tests {
             (vec![3, 0, 0, 0], ProbeFault::Length(3)),
             (vec![20, 0, 0, 0], ProbeFault::Length(20)),
             (vec![39, 0, 0, 0], ProbeFault::Length(39)),
-            // A quick acknowledgement, and the beginning of an HTTP response.
+            // A quick acknowledgement, and the start of an HTTP response.
             (vec![1, 2, 3, 0x84], ProbeFault::Length(0x8403_0201)),
             (b"HTTP/1.1 400".to_vec(), ProbeFault::Length(0x5054_5448)),
             (vec![0xff; 300], ProbeFault::Length(u32::MAX)),
         ] {
-            assert_eq!(read_res_pq(&bytes, &NONCE), Err(fault), "{bytes:02x?}");
+            assert_eq!(read_res_pq(&bytes, &NONCE), Poll::Ready(Err(fault)), "{bytes:02x?}");
             assert!(!fault.describe().is_empty());
         }
     }
@@ -196,7 +199,7 @@ mod tests {
             let bytes: Vec<u8> = (0..length)
                 .map(|at| {
                     seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(at + 1);
-                    // The first word is a length that leads further in most rounds.
+                    // Most rounds start with a plausible length.
                     if at == 0 {
                         40 + (seed >> 59) as u8
                     } else {

@@ -10,7 +10,7 @@ use crate::proto::bytes::Reader;
 pub type Cookie = [u8; 8];
 
 /// The packet that asks.
-pub fn question(cookie: &Cookie) -> [u8; PACKET_LEN] {
+pub fn request(cookie: &Cookie) -> [u8; PACKET_LEN] {
     let mut packet = [0; PACKET_LEN];
     if let Some((first, rest)) = packet.split_first_mut() {
         *first = VERSION << 3 | CLIENT;
@@ -25,9 +25,9 @@ pub fn question(cookie: &Cookie) -> [u8; PACKET_LEN] {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NtpFault {
     /// It is no answer to our question, such as a forged one: go on waiting.
-    Stray,
+    Unrelated,
     /// The server wants to be left alone (RFC 5905 7.4), or does not know the time itself.
-    Unwilling,
+    Unusable,
 }
 
 /// By how many nanoseconds the server's clock is ahead of ours; negative = behind. `asked` and
@@ -41,14 +41,14 @@ pub fn offset_ns(
     asked: Duration,
     answered: Duration,
 ) -> Result<i64, NtpFault> {
-    let fields = NtpFields::read(packet).ok_or(NtpFault::Stray)?;
+    let fields = NtpFields::read(packet).ok_or(NtpFault::Unrelated)?;
     let (version, mode) = (fields.first >> 3 & 7, fields.first & 7);
     if mode != SERVER || !(3..=VERSION).contains(&version) || &fields.origin != cookie {
-        return Err(NtpFault::Stray);
+        return Err(NtpFault::Unrelated);
     }
     let is_unset = fields.first >> 6 == ALARM || fields.transmit == [0; 8];
     if is_unset || !(1..=MOST_HOPS).contains(&fields.stratum) {
-        return Err(NtpFault::Unwilling);
+        return Err(NtpFault::Unusable);
     }
     let ours = |time: Duration| time.as_nanos() as i128;
     let there = nanos(&fields.receive) - ours(asked);
@@ -72,7 +72,7 @@ impl NtpFields {
     fn read(packet: &[u8]) -> Option<Self> {
         let mut reader = Reader::new(packet);
         let (first, stratum) = (reader.u8()?, reader.u8()?);
-        reader.take(BEFORE_TIMES)?;
+        reader.bytes(BEFORE_TIMES)?;
         let (origin, receive) = (*reader.array()?, *reader.array()?);
         Some(Self { first, stratum, origin, receive, transmit: *reader.array()? })
     }
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_question_has_nothing_but_the_version_the_mode_and_the_cookie() {
-        let packet = question(&COOKIE);
+        let packet = request(&COOKIE);
         assert_eq!(packet[0], 0x23);
         assert_eq!(packet[1..40], [0; 39]);
         assert_eq!(packet[40..], COOKIE);
@@ -169,17 +169,17 @@ mod tests {
         };
         assert!(edited(0, 3 << 3 | SERVER).is_ok(), "version 3");
         for (at, byte) in [(0, 0x23), (0, 0x25), (0, 0), (0, 5 << 3 | SERVER), (24, 0), (31, 0)] {
-            assert_eq!(edited(at, byte), Err(NtpFault::Stray), "{at} {byte}");
+            assert_eq!(edited(at, byte), Err(NtpFault::Unrelated), "{at} {byte}");
         }
         for (at, byte) in [(0, 0xc0 | 4 << 3 | SERVER), (1, 0), (1, 16), (1, 255)] {
-            assert_eq!(edited(at, byte), Err(NtpFault::Unwilling), "{at} {byte}");
+            assert_eq!(edited(at, byte), Err(NtpFault::Unusable), "{at} {byte}");
         }
         let mut unset = good.clone();
         unset[40..].fill(0);
-        assert_eq!(offset_ns(&unset, &COOKIE, NOON, NOON), Err(NtpFault::Unwilling));
+        assert_eq!(offset_ns(&unset, &COOKIE, NOON, NOON), Err(NtpFault::Unusable));
         for length in 0..PACKET_LEN {
             let cut = offset_ns(&good[..length], &COOKIE, NOON, NOON);
-            assert_eq!(cut, Err(NtpFault::Stray), "{length}");
+            assert_eq!(cut, Err(NtpFault::Unrelated), "{length}");
         }
         let longer = [good.as_slice(), &[7; 20]].concat();
         assert!(offset_ns(&longer, &COOKIE, NOON, NOON).is_ok());

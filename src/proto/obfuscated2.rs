@@ -57,8 +57,8 @@ impl ClientFrame {
 }
 
 /// Opens the first 64 payload bytes of a client with the key of its secret. Any first eight bytes
-/// will do: inside FakeTLS clients do not avoid the ones that [`allowed_first8`] refuses.
-pub fn open_client(
+/// will do: inside FakeTLS clients do not avoid the ones that [`is_allowed_prefix`] refuses.
+pub fn decrypt_client_frame(
     frame: &[u8; FRAME_LEN],
     secret_key: &[u8; 16],
 ) -> Result<ClientFrame, FrameFault> {
@@ -126,7 +126,7 @@ impl DcFrame {
 /// key and counter start of a client's download, the DC encrypts exactly as that client decrypts,
 /// so its bytes pass untouched (spec: protocol 14.1). `random` fills bytes, in the order of the
 /// frame; first bytes that a DC would mistake for another protocol are drawn again.
-pub fn forge_dc(
+pub fn build_dc_frame(
     tag: Tag,
     dc: i16,
     matched: Option<(&[u8; 32], &[u8; 16])>,
@@ -136,7 +136,7 @@ pub fn forge_dc(
     // One draw in 253 is refused, so all of these fail only when the source does.
     for _ in 0..32 {
         random(&mut first);
-        if allowed_first8(&first) {
+        if is_allowed_prefix(&first) {
             break;
         }
     }
@@ -161,7 +161,7 @@ pub fn forge_dc(
 
 /// May a frame without secret begin so? A DC takes the others for another transport, for HTTP
 /// or for TLS (spec: protocol 6).
-pub fn allowed_first8(first: &[u8; 8]) -> bool {
+pub fn is_allowed_prefix(first: &[u8; 8]) -> bool {
     let [a, b, c, d, rest @ ..] = *first;
     a != Tag::Abridged.byte() && rest != [0; 4] && !FOREIGN_STARTS.contains(&[a, b, c, d])
 }
@@ -261,22 +261,22 @@ mod tests {
     #[test]
     fn only_the_padded_transport_is_taken_from_a_client() {
         let frame = client_frame(Tag::PaddedIntermediate, -203, &KEY);
-        let opened = open_client(&frame, &KEY).ok().unwrap();
+        let opened = decrypt_client_frame(&frame, &KEY).ok().unwrap();
         assert_eq!((opened.dc, opened.tag), (-203, Tag::PaddedIntermediate));
         for tag in [Tag::Intermediate, Tag::Abridged] {
-            let refused = open_client(&client_frame(tag, 2, &KEY), &KEY).err();
+            let refused = decrypt_client_frame(&client_frame(tag, 2, &KEY), &KEY).err();
             assert_eq!(refused, Some(FrameFault::OtherTransport(tag)));
         }
-        let refused = open_client(&frame, b"another secret!!").err();
+        let refused = decrypt_client_frame(&frame, b"another secret!!").err();
         assert_eq!(refused, Some(FrameFault::NotOurs));
     }
 
     #[test]
     fn matched_keys_let_the_bytes_of_the_dc_pass_to_the_client() {
         let frame = client_frame(Tag::PaddedIntermediate, 4, &KEY);
-        let client = open_client(&frame, &KEY).ok().unwrap();
+        let client = decrypt_client_frame(&frame, &KEY).ok().unwrap();
         let matched = Some((&client.down_key, &client.down_iv));
-        let dc = forge_dc(client.tag, 4, matched, &mut counting(&mut 1));
+        let dc = build_dc_frame(client.tag, 4, matched, &mut counting(&mut 1));
         assert_eq!((dc.down_key, dc.down_iv), (client.down_key, client.down_iv));
         let mut bytes = *b"from the dc";
         dc.down().apply(&mut bytes);
@@ -287,7 +287,7 @@ mod tests {
     #[test]
     fn a_forbidden_start_is_drawn_again_and_nothing_else_is() {
         let mut draws = vec![vec![9; 2], vec![8; 48], vec![7; 8], vec![0xef; 8], vec![0xdd; 8]];
-        let dc = forge_dc(Tag::PaddedIntermediate, 2, None, &mut |bytes| {
+        let dc = build_dc_frame(Tag::PaddedIntermediate, 2, None, &mut |bytes| {
             bytes.copy_from_slice(&draws.pop().unwrap());
         });
         assert_eq!((&dc.wire[..8], &dc.wire[8..56]), (&[7; 8][..], &[8; 48][..]));
@@ -296,7 +296,7 @@ mod tests {
 
     #[test]
     fn a_broken_source_does_not_hold_the_loop() {
-        let dc = forge_dc(Tag::PaddedIntermediate, 2, None, &mut |bytes| bytes.fill(0));
+        let dc = build_dc_frame(Tag::PaddedIntermediate, 2, None, &mut |bytes| bytes.fill(0));
         assert_eq!(dc.wire[..56], [0; 56]);
     }
 }

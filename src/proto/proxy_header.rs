@@ -11,11 +11,11 @@ pub enum Preface {
     /// No header: the bytes belong to the stream.
     Absent,
     /// Too few bytes to tell a header from something else.
-    Unclear,
+    Ambiguous,
     /// A header that is not complete yet.
-    Begun,
+    Incomplete,
     /// A header.
-    Whole {
+    Complete {
         /// Its length in bytes, at most [`HEADER_MAX`]; what follows is the stream.
         len: usize,
         /// The announced client, IPv4 never in IPv6's clothes. `None` = the header names nobody
@@ -27,7 +27,7 @@ pub enum Preface {
 }
 
 /// Judges the bytes seen so far. More bytes never change a verdict but `Unclear` and `Begun`.
-pub fn read(seen: &[u8]) -> Preface {
+pub fn parse(seen: &[u8]) -> Preface {
     if seen.starts_with(SIGNATURE) {
         return read_binary(seen);
     }
@@ -36,7 +36,7 @@ pub fn read(seen: &[u8]) -> Preface {
         return read_text(seen, word);
     }
     let could_be = [SIGNATURE].iter().chain(&WORDS).any(|start| start.starts_with(seen));
-    if could_be { Preface::Unclear } else { Preface::Absent }
+    if could_be { Preface::Ambiguous } else { Preface::Absent }
 }
 
 /// Appends a header of version 2: a TCP connection from `source` to `destination`. Where one
@@ -63,7 +63,7 @@ pub fn write(out: &mut Vec<u8>, source: SocketAddr, destination: SocketAddr) {
 fn read_text(seen: &[u8], word: &[u8]) -> Preface {
     let line = seen.get(..TEXT_MAX).unwrap_or(seen);
     let Some(end) = line.windows(2).position(|pair| pair == b"\r\n") else {
-        return if line.len() < TEXT_MAX { Preface::Begun } else { Preface::Malformed };
+        return if line.len() < TEXT_MAX { Preface::Incomplete } else { Preface::Malformed };
     };
     let len = end + 2;
     let fields = line.get(word.len()..end).unwrap_or_default();
@@ -71,9 +71,9 @@ fn read_text(seen: &[u8], word: &[u8]) -> Preface {
         TCP4 => read_fields(fields, |text| text.parse().map(IpAddr::V4).ok()),
         TCP6 => read_fields(fields, |text| text.parse().map(IpAddr::V6).ok()),
         // Whatever else the line says must be ignored.
-        _ => return Preface::Whole { len, source: None },
+        _ => return Preface::Complete { len, source: None },
     };
-    source.map_or(Preface::Malformed, |source| Preface::Whole { len, source: Some(source) })
+    source.map_or(Preface::Malformed, |source| Preface::Complete { len, source: Some(source) })
 }
 
 /// Source, destination and their ports, parted by single spaces. All must be good; the source is
@@ -99,23 +99,23 @@ fn read_binary(seen: &[u8]) -> Preface {
         seen.get(SIGNATURE.len()..FIXED_LEN).and_then(|fixed| fixed.first_chunk())
     else {
         let known = seen.get(SIGNATURE.len()).is_none_or(|byte| is_known(*byte));
-        return if known { Preface::Begun } else { Preface::Malformed };
+        return if known { Preface::Incomplete } else { Preface::Malformed };
     };
     let body = usize::from(u16::from_be_bytes([high, low]));
     if !is_known(version_command) || body > BODY_MAX {
         return Preface::Malformed;
     }
     let len = FIXED_LEN + body;
-    let Some(body) = seen.get(FIXED_LEN..len) else { return Preface::Begun };
+    let Some(body) = seen.get(FIXED_LEN..len) else { return Preface::Incomplete };
     let is_local = version_command == VERSION | LOCAL;
     let is_told = matches!(family_transport & 0x0f, STREAM | DATAGRAM);
     let source = match family_transport & 0xf0 {
         INET if is_told && !is_local => read_inet(body),
         INET6 if is_told && !is_local => read_inet6(body),
         // Unspecified, unix, or not invented when this was written: no address for us.
-        _ => return Preface::Whole { len, source: None },
+        _ => return Preface::Complete { len, source: None },
     };
-    source.map_or(Preface::Malformed, |source| Preface::Whole { len, source: Some(source) })
+    source.map_or(Preface::Malformed, |source| Preface::Complete { len, source: Some(source) })
 }
 
 fn is_known(version_command: u8) -> bool {
@@ -148,7 +148,7 @@ pub const HEADER_MAX: usize = FIXED_LEN + BODY_MAX;
 pub const WRITTEN_MAX: usize = FIXED_LEN + INET6_LEN;
 
 /// A header of version 2 for a connection of our own, behind which there is no client.
-pub const OURS: &[u8; FIXED_LEN] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+pub const LOCAL_HEADER: &[u8; FIXED_LEN] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 const FIXED_LEN: usize = 16;
@@ -180,7 +180,7 @@ mod tests {
     }
 
     fn whole(header: &[u8], source: Option<&str>) -> Preface {
-        Preface::Whole { len: header.len(), source: source.map(addr) }
+        Preface::Complete { len: header.len(), source: source.map(addr) }
     }
 
     /// Version 2 with this command, family and body.
@@ -202,7 +202,7 @@ mod tests {
             ("PROXY UNKNOWN ffff:f... whatever 1 2\r\n", None),
         ] {
             let seen = format!("{line}GET / HTTP/1.1\r\n\r\n");
-            assert_eq!(read(seen.as_bytes()), whole(line.as_bytes(), source), "{line}");
+            assert_eq!(parse(seen.as_bytes()), whole(line.as_bytes(), source), "{line}");
         }
     }
 
@@ -221,7 +221,7 @@ mod tests {
             "PROXY TCP6 ü ü 1 2\r\n",
             "PROXY TCP4 192.0.2.7 192.0.2.1 1 443\n\r\n",
         ] {
-            assert_eq!(read(line.as_bytes()), Preface::Malformed, "{line}");
+            assert_eq!(parse(line.as_bytes()), Preface::Malformed, "{line}");
         }
     }
 
@@ -229,11 +229,11 @@ mod tests {
     fn a_line_ends_within_107_bytes_or_is_malformed() {
         let longest = format!("PROXY UNKNOWN {}\r\n", "x".repeat(91));
         assert_eq!(longest.len(), 107);
-        assert_eq!(read(longest.as_bytes()), whole(longest.as_bytes(), None));
-        assert_eq!(read(&longest.as_bytes()[..106]), Preface::Begun);
+        assert_eq!(parse(longest.as_bytes()), whole(longest.as_bytes(), None));
+        assert_eq!(parse(&longest.as_bytes()[..106]), Preface::Incomplete);
         let endless = format!("PROXY UNKNOWN {}\r\n", "x".repeat(92));
-        assert_eq!(read(endless.as_bytes()), Preface::Malformed);
-        assert_eq!(read(&endless.as_bytes()[..107]), Preface::Malformed);
+        assert_eq!(parse(endless.as_bytes()), Preface::Malformed);
+        assert_eq!(parse(&endless.as_bytes()[..107]), Preface::Malformed);
     }
 
     #[test]
@@ -249,15 +249,15 @@ mod tests {
             (b"\r\n\r\n\r\n", 5),
             (b"\r\n\r\n\0\r\nQUIT\r\n", 12),
         ] {
-            assert_eq!(read(&seen[..at]), Preface::Absent, "{seen:?}");
-            assert_eq!(read(&seen[..at - 1]), Preface::Unclear, "{seen:?}");
+            assert_eq!(parse(&seen[..at]), Preface::Absent, "{seen:?}");
+            assert_eq!(parse(&seen[..at - 1]), Preface::Ambiguous, "{seen:?}");
         }
     }
 
     #[test]
     fn a_binary_header_names_the_client() {
         let v4 = binary(1, 0x11, &V4_BODY);
-        assert_eq!(read(&v4), whole(&v4, Some("192.0.2.7:12345")));
+        assert_eq!(parse(&v4), whole(&v4, Some("192.0.2.7:12345")));
         let v6_body = [
             &addr_bytes("2001:db8::7")[..],
             &addr_bytes("::1"),
@@ -265,9 +265,9 @@ mod tests {
             b"\x04\0\x01x",
         ];
         let v6 = binary(1, 0x21, &v6_body.concat());
-        assert_eq!(read(&v6), whole(&v6, Some("[2001:db8::7]:12345")));
+        assert_eq!(parse(&v6), whole(&v6, Some("[2001:db8::7]:12345")));
         let datagram = binary(1, 0x12, &V4_BODY);
-        assert_eq!(read(&datagram), whole(&datagram, Some("192.0.2.7:12345")));
+        assert_eq!(parse(&datagram), whole(&datagram, Some("192.0.2.7:12345")));
     }
 
     fn addr_bytes(text: &str) -> [u8; 16] {
@@ -289,9 +289,9 @@ mod tests {
             binary(1, 0x32, b"short"),
             binary(1, 0x41, &V4_BODY),
             binary(1, 0xff, b""),
-            OURS.to_vec(),
+            LOCAL_HEADER.to_vec(),
         ] {
-            assert_eq!(read(&header), whole(&header, None), "{header:?}");
+            assert_eq!(parse(&header), whole(&header, None), "{header:?}");
         }
     }
 
@@ -310,19 +310,19 @@ mod tests {
             with(12, 0x11),
             with(14, 0x10),
         ] {
-            assert_eq!(read(&header), Preface::Malformed, "{header:?}");
+            assert_eq!(parse(&header), Preface::Malformed, "{header:?}");
         }
-        assert_eq!(read(&[SIGNATURE, &[0x31]].concat()), Preface::Malformed);
+        assert_eq!(parse(&[SIGNATURE, &[0x31]].concat()), Preface::Malformed);
     }
 
     #[test]
     fn the_longest_binary_header_has_4112_bytes() {
         let longest = binary(1, 0x11, &[&V4_BODY[..], &[0; 4_084]].concat());
         assert_eq!(longest.len(), HEADER_MAX);
-        assert_eq!(read(&longest), whole(&longest, Some("192.0.2.7:12345")));
-        assert_eq!(read(&longest[..HEADER_MAX - 1]), Preface::Begun);
+        assert_eq!(parse(&longest), whole(&longest, Some("192.0.2.7:12345")));
+        assert_eq!(parse(&longest[..HEADER_MAX - 1]), Preface::Incomplete);
         let longer = binary(1, 0x11, &[0; 4_097]);
-        assert_eq!(read(&longer[..16]), Preface::Malformed);
+        assert_eq!(parse(&longer[..16]), Preface::Malformed);
     }
 
     /// The reference panics at the second and cannot write the third (gotcha A1).
@@ -341,7 +341,7 @@ mod tests {
         let ports = [0x30, 0x39, 0x01, 0xbb];
         let body = [&mapped[..], &addr_bytes("2001:db8::1"), &ports].concat();
         assert_eq!(mixed, binary(1, 0x21, &body));
-        assert_eq!(read(&mixed), whole(&mixed, Some("192.0.2.7:12345")));
+        assert_eq!(parse(&mixed), whole(&mixed, Some("192.0.2.7:12345")));
         let other = written("[2001:db8::1]:12345", "192.0.2.7:443");
         let body = [&addr_bytes("2001:db8::1")[..], &mapped, &ports].concat();
         assert_eq!(other, binary(1, 0x21, &body));

@@ -36,7 +36,7 @@ impl RecordWalker {
     /// # Errors
     /// A type, version or length that no TLS server sends (RFC 8446 5.1, 5.2), at the first wrong
     /// byte.
-    pub fn next<'a>(&mut self, bytes: &mut &'a [u8]) -> Result<Option<Piece<'a>>, NotTls> {
+    pub fn next_piece<'a>(&mut self, bytes: &mut &'a [u8]) -> Result<Option<Piece<'a>>, NotTls> {
         while self.seen < tls::HEADER_LEN {
             let Some((byte, rest)) = bytes.split_first() else { return Ok(None) };
             *bytes = rest;
@@ -58,7 +58,7 @@ impl RecordWalker {
     }
 
     /// Nothing has been seen of the next record.
-    pub fn is_between(&self) -> bool {
+    pub fn is_at_boundary(&self) -> bool {
         self.seen == 0
     }
 
@@ -97,7 +97,7 @@ mod tests {
         let (mut records, mut found, mut payload) =
             (RecordWalker::default(), Vec::new(), Vec::new());
         for mut chunk in wire.chunks(size) {
-            while let Some(piece) = records.next(&mut chunk)? {
+            while let Some(piece) = records.next_piece(&mut chunk)? {
                 payload.extend_from_slice(piece.part);
                 if piece.is_last {
                     found.push((piece.kind, piece.len, std::mem::take(&mut payload)));
@@ -105,7 +105,7 @@ mod tests {
             }
             assert!(chunk.is_empty());
         }
-        assert!(records.is_between());
+        assert!(records.is_at_boundary());
         Ok(found)
     }
 
@@ -135,11 +135,11 @@ mod tests {
         {
             assert_eq!(walk(wrong, wrong.len()), Err(NotTls), "{wrong:?}");
             let mut good = &wrong[..wrong.len() - 1];
-            assert_eq!(RecordWalker::default().next(&mut good), Ok(None));
+            assert_eq!(RecordWalker::default().next_piece(&mut good), Ok(None));
         }
         let mut longest = &b"\x17\x03\x03\x48\x00"[..];
-        assert_eq!(RecordWalker::default().next(&mut longest), Ok(None));
+        assert_eq!(RecordWalker::default().next_piece(&mut longest), Ok(None));
         let mut longer = &b"\x17\x03\x03\x48\x01"[..];
-        assert_eq!(RecordWalker::default().next(&mut longer), Err(NotTls));
+        assert_eq!(RecordWalker::default().next_piece(&mut longer), Err(NotTls));
     }
 }

@@ -65,10 +65,12 @@ impl ServerFlight {
     ///
     /// # Errors
     /// The answer is none of TLS 1.3 with a share of ours.
-    pub fn take(&mut self, mut bytes: &[u8]) -> Result<FlightProgress, FlightFault> {
-        while let Some(piece) = self.records.next(&mut bytes).map_err(|_| FlightFault::NotTls)? {
+    pub fn push(&mut self, mut bytes: &[u8]) -> Result<FlightProgress, FlightFault> {
+        while let Some(piece) =
+            self.records.next_piece(&mut bytes).map_err(|_| FlightFault::NotTls)?
+        {
             self.judge(&piece)?;
-            if self.lens.len() == RECORDS_MAX || self.len() >= FLIGHT_MAX {
+            if self.lens.len() == RECORDS_MAX || self.total_len() >= FLIGHT_MAX {
                 return Ok(FlightProgress::Enough);
             }
         }
@@ -81,7 +83,7 @@ impl ServerFlight {
     }
 
     /// How many encrypted records have come: 8 at most.
-    pub fn records(&self) -> usize {
+    pub fn record_count(&self) -> usize {
         self.lens.len()
     }
 
@@ -91,7 +93,7 @@ impl ServerFlight {
     }
 
     /// The sum of their payloads in bytes: below 51,000.
-    pub fn len(&self) -> u32 {
+    pub fn total_len(&self) -> u32 {
         self.lens.iter().map(|len| u32::from(*len)).sum()
     }
 
@@ -101,8 +103,8 @@ impl ServerFlight {
     }
 
     /// If the server says nothing more for a while, this was all of it.
-    pub fn may_end(&self) -> bool {
-        self.choice.is_some() && !self.lens.is_empty() && self.records.is_between()
+    pub fn may_be_complete(&self) -> bool {
+        self.choice.is_some() && !self.lens.is_empty() && self.records.is_at_boundary()
     }
 
     fn judge(&mut self, piece: &Piece<'_>) -> Result<(), FlightFault> {
@@ -139,7 +141,7 @@ impl ServerFlight {
             return Err(FlightFault::Malformed);
         }
         let len = u32::from_be_bytes([0, *high, *middle, *low]) as usize;
-        let Some(body) = message.take(len) else { return Ok(()) };
+        let Some(body) = message.bytes(len) else { return Ok(()) };
         let choice = read_choice(body, &self.session_id).unwrap_or(Err(FlightFault::Malformed))?;
         // The keys change behind this message, so its record must end here (RFC 8446 5.1).
         if !message.is_empty() || !piece.is_last {

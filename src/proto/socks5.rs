@@ -61,7 +61,7 @@ impl SocksFault {
     }
 
     /// Whether another goal might do better: the proxy itself works.
-    pub fn is_of_the_goal(self) -> bool {
+    pub fn is_about_destination(self) -> bool {
         matches!(self, Self::Refused(3..=6))
     }
 }
@@ -77,17 +77,17 @@ impl Negotiation {
     }
 
     /// Bytes that may be read now, at most; 0 = the connection stands.
-    pub fn want(&self) -> usize {
+    pub fn bytes_needed(&self) -> usize {
         self.length().saturating_sub(self.seen.len())
     }
 
-    /// Takes at most [`Negotiation::want`] bytes; appends what has to be said to `out`.
+    /// Takes at most [`Negotiation::bytes_needed`] bytes; appends what has to be said to `out`.
     ///
     /// # Errors
     /// When there will be no connection.
-    pub fn take(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), SocksFault> {
+    pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), SocksFault> {
         self.seen.extend_from_slice(bytes);
-        while self.state != SocksState::Done && self.want() == 0 {
+        while self.state != SocksState::Done && self.bytes_needed() == 0 {
             let message = std::mem::take(&mut self.seen);
             self.state = match (self.state, message.as_slice()) {
                 (SocksState::Method, [VERSION, NO_AUTH]) => self.request(out),
@@ -192,14 +192,14 @@ mod tests {
         let (mut negotiation, _) = Negotiation::new(goal, user);
         let mut out = Vec::new();
         for (at, byte) in wire.iter().enumerate() {
-            if negotiation.want() == 0 {
+            if negotiation.bytes_needed() == 0 {
                 return (out, Ok(at));
             }
-            if let Err(fault) = negotiation.take(&[*byte], &mut out) {
+            if let Err(fault) = negotiation.push(&[*byte], &mut out) {
                 return (out, Err(fault));
             }
         }
-        let left = if negotiation.want() == 0 { wire.len() } else { usize::MAX };
+        let left = if negotiation.bytes_needed() == 0 { wire.len() } else { usize::MAX };
         (out, Ok(left))
     }
 
@@ -243,9 +243,10 @@ mod tests {
         for wire in [&b"H"[..], b"\x04", b"\x05\x00H", b"\x05\x00\x05\x00\x00\x02\x00"] {
             assert_eq!(play(v4(), None, wire).1, Err(SocksFault::NotSocks), "{wire:?}");
         }
-        assert!(SocksFault::Refused(5).is_of_the_goal());
+        assert!(SocksFault::Refused(5).is_about_destination());
         assert!(
-            !SocksFault::Refused(1).is_of_the_goal() && !SocksFault::Refused(2).is_of_the_goal()
+            !SocksFault::Refused(1).is_about_destination()
+                && !SocksFault::Refused(2).is_about_destination()
         );
     }
 }

@@ -51,7 +51,7 @@ impl Deframer {
     /// Moves the payload of application-data records to the front of `buf` and returns how many
     /// bytes it is; headers and ChangeCipherSpec records vanish. One memmove per record, none
     /// for payload that is in place. After a fault neither `buf` nor `self` is of use.
-    pub fn compact(&mut self, buf: &mut [u8]) -> Result<usize, RecordFault> {
+    pub fn deframe(&mut self, buf: &mut [u8]) -> Result<usize, RecordFault> {
         let (mut read, mut kept) = (0, 0);
         while let Some(byte) = buf.get(read) {
             if self.left == 0 || self.seen != 0 {
@@ -123,7 +123,7 @@ mod tests {
 
     fn compacted(wire: &[u8]) -> Result<Vec<u8>, RecordFault> {
         let mut buf = wire.to_vec();
-        let kept = Deframer::new().compact(&mut buf)?;
+        let kept = Deframer::new().deframe(&mut buf)?;
         buf.truncate(kept);
         Ok(buf)
     }
@@ -139,14 +139,14 @@ mod tests {
     fn a_record_may_begin_in_one_read_and_end_in_the_next() {
         let mut deframer = Deframer::new();
         let mut first = *b"\x17\x03\x03\x01";
-        assert_eq!(deframer.compact(&mut first), Ok(0));
+        assert_eq!(deframer.deframe(&mut first), Ok(0));
         let mut second = [b'x'; 201];
         second[0] = 0x00;
-        assert_eq!(deframer.compact(&mut second), Ok(200));
+        assert_eq!(deframer.deframe(&mut second), Ok(200));
         let mut third = [b'y'; 56];
-        assert_eq!(deframer.compact(&mut third), Ok(56));
+        assert_eq!(deframer.deframe(&mut third), Ok(56));
         let mut fourth = *b"\x17\x03\x03\0\x01z";
-        assert_eq!(deframer.compact(&mut fourth), Ok(1));
+        assert_eq!(deframer.deframe(&mut fourth), Ok(1));
         assert_eq!(fourth[0], b'z');
     }
 

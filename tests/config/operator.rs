@@ -99,7 +99,7 @@ fn the_log_the_state_and_the_pid_are_read() {
     assert_eq!(settings.pid_file.as_deref(), Some(Path::new(folder).join("pid").as_path()));
     let state = settings.state.unwrap();
     assert_eq!(
-        (state.path, state.every),
+        (state.path, state.interval),
         (Path::new(folder).join("state"), Duration::from_secs(5))
     );
     assert_eq!(settings.public_ip_url.unwrap().host, "127.0.0.1");

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use mtbox::config::HAS_TLS;
-use mtbox::config::settings::{Cidr, ListSource, NameServer, Route};
+use mtbox::config::settings::{Cidr, ListSource, NameServer, UpstreamSettings};
 use mtbox::proto::url::Url;
 
 use super::{SECRET, load, minimal, quiet, said};
@@ -60,9 +60,12 @@ fn every_key_of_defence_and_network_reaches_the_settings() {
     assert_eq!(trusted, [network("127.0.0.1", 32), network("2001:db8::", 32)]);
     assert_eq!(settings.dc_list, Some(vec![Url::parse("http://127.0.0.1:1/x").unwrap()]));
     let front = settings.front;
-    assert!(front.proxy_protocol && front.scout && front.mimic_latency);
+    assert!(front.proxy_protocol && front.probe && front.mimic_latency);
     assert_eq!(settings.dns.bootstrap, Some("192.0.2.53".parse().unwrap()));
-    assert!(matches!(settings.routes[..], [Route::Direct, Route::Socks5(_)]));
+    assert!(matches!(
+        settings.upstreams[..],
+        [UpstreamSettings::Direct, UpstreamSettings::Socks5(_)]
+    ));
     assert_eq!(settings.egress.device.as_deref(), Some("br-lan"));
     assert_eq!((settings.egress.addrs.len(), settings.egress.mark), (2, Some(u32::MAX)));
     assert_eq!(settings.congestion.as_deref(), Some("reno"));
@@ -73,13 +76,16 @@ fn every_key_of_defence_and_network_reaches_the_settings() {
     assert_eq!(settings.cache_dir, Some(Path::new(here).join("src")));
     let block = settings.blocklist.unwrap();
     assert_eq!((block.sources.len(), block.concurrency), (2, 1));
-    assert_eq!(block.every, Duration::from_secs(6 * 3600));
+    assert_eq!(block.interval, Duration::from_secs(6 * 3600));
     let allow = settings.allowlist.unwrap();
     assert_eq!(allow.sources, [ListSource::File(Path::new(here).join("Cargo.toml"))]);
-    assert_eq!((allow.concurrency, allow.every), (3, Duration::from_secs(20)));
+    assert_eq!((allow.concurrency, allow.interval), (3, Duration::from_secs(20)));
     let shape = settings.shape.unwrap();
     assert!(shape.always && shape.drs);
-    assert_eq!((settings.raids.repeats, settings.raids.every), (4, Duration::from_secs(7200)));
+    assert_eq!(
+        (settings.page_timing.repeats, settings.page_timing.interval),
+        (4, Duration::from_secs(7200))
+    );
 }
 
 #[test]
@@ -87,8 +93,8 @@ fn without_a_word_the_outside_is_left_alone_but_for_a_look_at_the_front() {
     let settings = quiet(&minimal());
     assert!(settings.proxy_protocol.is_none() && settings.dc_list.is_none());
     assert!(settings.blocklist.is_none() && settings.allowlist.is_none());
-    assert!(settings.routes.is_empty() && settings.raids.pages.is_empty());
-    assert!(settings.front.scout && !settings.front.proxy_protocol);
+    assert!(settings.upstreams.is_empty() && settings.page_timing.pages.is_empty());
+    assert!(settings.front.probe && !settings.front.proxy_protocol);
     assert!(settings.egress.device.is_none() && settings.egress.addrs.is_empty());
     let shape = settings.shape.unwrap();
     assert!(!shape.always && !shape.drs);
@@ -101,8 +107,8 @@ fn lists_and_visits_have_defaults_and_least_periods() {
     let on = "[defense.blocklist]\nenabled = true\nurls = [\"http://a.example/x\"]\n";
     let settings = quiet(&format!("{}{on}", minimal()));
     let list = settings.blocklist.unwrap();
-    assert_eq!((list.concurrency, list.every), (1, Duration::from_secs(6 * 3600)));
-    assert_eq!((settings.raids.repeats, settings.raids.every), (10, list.every));
+    assert_eq!((list.concurrency, list.interval), (1, Duration::from_secs(6 * 3600)));
+    assert_eq!((settings.page_timing.repeats, settings.page_timing.interval), (10, list.interval));
 
     for (period, least, text) in [("1ms", 1, "too short, 1s holds"), ("59s", 59, "may shut you")] {
         let lines = format!(
@@ -110,8 +116,8 @@ fn lists_and_visits_have_defaults_and_least_periods() {
         );
         let loaded = load(&format!("{}{lines}", minimal())).unwrap();
         let least = Duration::from_secs(least);
-        assert_eq!(loaded.settings.blocklist.unwrap().every, least);
-        assert_eq!(loaded.settings.raids.every, least);
+        assert_eq!(loaded.settings.blocklist.unwrap().interval, least);
+        assert_eq!(loaded.settings.page_timing.interval, least);
         let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
         assert_eq!(warnings.len(), 2, "{warnings:#?}");
         assert!(warnings[0].contains("6:15: warning: defense.blocklist.update-each: "));
@@ -146,7 +152,10 @@ fn keys_that_do_nothing_without_another_are_warned_of() {
 fn proxies_may_have_ipv6_hosts_without_a_port_and_may_be_none() {
     let text = "[network]\nproxies = [\"socks5://[::1]\", \"\"]\n";
     let settings = quiet(&format!("{}{text}", minimal()));
-    let [Route::Socks5(proxy), Route::Direct] = &settings.routes[..] else { panic!("two routes") };
+    let [UpstreamSettings::Socks5(proxy), UpstreamSettings::Direct] = &settings.upstreams[..]
+    else {
+        panic!("two routes")
+    };
     assert_eq!((proxy.host.as_str(), proxy.port), ("::1", 1080));
 }
 
@@ -212,7 +221,7 @@ fn what_needs_tls_is_refused_by_a_build_without() {
 
 #[test]
 fn no_proxy_and_direct_mean_the_same() {
-    assert!(quiet(&format!("{}[network]\nproxies = []\n", minimal())).routes.is_empty());
+    assert!(quiet(&format!("{}[network]\nproxies = []\n", minimal())).upstreams.is_empty());
     let direct = quiet(&format!("{}[network]\nproxies = [\"\", \"direct\"]\n", minimal()));
-    assert!(direct.routes.is_empty());
+    assert!(direct.upstreams.is_empty());
 }

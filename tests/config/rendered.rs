@@ -1,4 +1,4 @@
-//! The table of keys as people see it: the example file and the list in the README.
+//! The rendered table of keys: the example file and the lists in docs/CONFIGURATION.md.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use mtbox::config::render;
 
 use super::{SECRET, minimal, quiet};
 
-/// Without the comment marks, the example says what holds anyway.
+/// Without the comment marks, the example sets the defaults.
 #[test]
 fn the_example_means_the_defaults() {
     let bare: String = render::example()
@@ -34,11 +34,11 @@ fn the_example_means_the_defaults() {
     assert_eq!(format!("{:?}", set.timeouts), format!("{:?}", default.timeouts));
     assert_eq!(format!("{:?}", set.keep_alive), format!("{:?}", default.keep_alive));
     assert_eq!(format!("{:?}", set.replay), format!("{:?}", default.replay));
-    assert!(set.throttle.is_none() && set.moderation && !set.re_encrypt);
+    assert!(set.throttle.is_none() && set.coalesce_reads && !set.re_encrypt);
     assert_eq!(format!("{:?}", set.shape), format!("{:?}", default.shape));
-    assert_eq!(format!("{:?}", set.raids), format!("{:?}", default.raids));
-    assert!(set.front.scout == default.front.scout && !set.front.mimic_latency);
-    assert!(set.proxy_protocol.is_none() && set.dc_list.is_none() && set.routes.is_empty());
+    assert_eq!(format!("{:?}", set.page_timing), format!("{:?}", default.page_timing));
+    assert!(set.front.probe == default.front.probe && !set.front.mimic_latency);
+    assert!(set.proxy_protocol.is_none() && set.dc_list.is_none() && set.upstreams.is_empty());
     assert!(set.blocklist.is_none() && set.allowlist.is_none());
     assert!(!set.multipath && !set.reuse_port);
     for key in keys::KEYS.iter().filter(|key| key.instead.is_none()) {
@@ -49,7 +49,7 @@ fn the_example_means_the_defaults() {
     }
 }
 
-/// They name what need not be there: one secret beside others, a file, a folder.
+/// Samples that do not load: a secret beside `[secrets]`, a missing file and a missing directory.
 const SAMPLES: [&str; 3] = ["secret =", "ca-file =", "cache-dir ="];
 
 #[test]
@@ -58,10 +58,10 @@ fn the_example_file_is_what_the_table_of_keys_says() {
 }
 
 #[test]
-fn the_readme_lists_every_key() {
-    same_or_update("README.md", |readme| {
-        let Some((before, rest)) = readme.split_once(KEYS_START) else { return readme.to_string() };
-        let (_, after) = rest.split_once(KEYS_END).expect("the list of keys has an end mark");
+fn the_configuration_page_lists_every_key() {
+    same_or_update("docs/CONFIGURATION.md", |page| {
+        let (before, rest) = page.split_once(KEYS_START).expect("the lists have a start mark");
+        let (_, after) = rest.split_once(KEYS_END).expect("the lists have an end mark");
         format!("{before}{KEYS_START}\n{}{KEYS_END}{after}", render::markdown())
     });
 }
@@ -69,7 +69,7 @@ fn the_readme_lists_every_key() {
 const KEYS_START: &str = "<!-- keys -->";
 const KEYS_END: &str = "<!-- /keys -->";
 
-/// With `UPDATE=1` in the environment, writes the file anew instead.
+/// Compares the file with the rendered text. With `UPDATE=1` in the environment, writes it instead.
 fn same_or_update(name: &str, render: impl Fn(&str) -> String) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
     let is = fs::read_to_string(&path).unwrap_or_default();

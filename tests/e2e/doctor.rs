@@ -115,9 +115,9 @@ fn sections_have_the_order_and_findings_the_signs_of_mtg_multi() {
 fn other_servers_are_told_from_data_centres() {
     let refusal = |_| [&4u32.to_le_bytes()[..], &(-404i32).to_le_bytes()].concat();
     for (dc, words) in [
-        (Dc::answering(|_| res_pq([7; 16])), "the answer is to another question"),
+        (Dc::answering(|_| res_pq([7; 16])), "the response belongs to another request"),
         (Dc::answering(refusal), "Telegram refuses with error -404"),
-        (Dc::answering(|_| b"HTTP/1.1 400 Bad Request".to_vec()), "no MTProto: a frame of "),
+        (Dc::answering(|_| b"HTTP/1.1 400 Bad Request".to_vec()), "not MTProto: a frame of "),
         (Dc::answering(|_| Vec::new()), "closed without an answer"),
         (nowhere(), "TCP connection to 127.0.0.1:"),
     ] {

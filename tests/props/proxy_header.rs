@@ -1,14 +1,14 @@
-//! PROXY protocol headers, held against an implementation that is not ours.
+//! PROXY protocol headers, checked against the `ppp` crate.
 
 use std::net::{IpAddr, SocketAddr};
 
-use mtbox::proto::proxy_header::{HEADER_MAX, Preface, read, write};
+use mtbox::proto::proxy_header::{HEADER_MAX, Preface, parse, write};
 use ppp::{v1, v2};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-/// Client and listener of one connection: of one family, as no other exist.
+/// Client and listener address of one connection, both of the same family.
 fn pairs() -> impl Strategy<Value = (SocketAddr, SocketAddr)> {
     let v4 = any::<([u8; 4], u16, [u8; 4], u16)>()
         .prop_map(|(a, b, c, d)| (SocketAddr::from((a, b)), SocketAddr::from((c, d))));
@@ -24,10 +24,10 @@ fn headers() -> impl Strategy<Value = (Vec<u8>, SocketAddr)> {
     let binary = (pairs(), extensions, any::<bool>()).prop_map(|(pair, extensions, stream)| {
         let protocol = if stream { v2::Protocol::Stream } else { v2::Protocol::Datagram };
         let command = v2::Version::Two | v2::Command::Proxy;
-        let begun = v2::Builder::with_addresses(command, protocol, pair);
+        let builder = v2::Builder::with_addresses(command, protocol, pair);
         let built = extensions
             .iter()
-            .try_fold(begun, |begun, (kind, value)| begun.write_tlv(*kind, value))
+            .try_fold(builder, |builder, (kind, value)| builder.write_tlv(*kind, value))
             .and_then(v2::Builder::build);
         (built.expect("a header"), pair.0)
     });
@@ -38,8 +38,8 @@ fn canonical(addr: SocketAddr) -> SocketAddr {
     SocketAddr::new(addr.ip().to_canonical(), addr.port())
 }
 
-/// The same header as others read it.
-fn read_by_ppp(seen: &[u8]) -> Option<SocketAddr> {
+/// The client that the `ppp` crate reads from a header.
+fn parse_with_ppp(seen: &[u8]) -> Option<SocketAddr> {
     if let Ok(header) = v1::Header::try_from(seen) {
         return match header.addresses {
             v1::Addresses::Tcp4(pair) => {
@@ -69,11 +69,11 @@ proptest! {
         stream in vec(any::<u8>(), 0..200),
     ) {
         let seen = [&header[..], &stream].concat();
-        let expected = Preface::Whole { len: header.len(), source: Some(canonical(source)) };
-        prop_assert_eq!(read(&seen), expected);
+        let expected = Preface::Complete { len: header.len(), source: Some(canonical(source)) };
+        prop_assert_eq!(parse(&seen), expected);
         for cut in 0..header.len() {
-            let early = read(&header[..cut]);
-            let is_open = matches!(early, Preface::Unclear | Preface::Begun);
+            let early = parse(&header[..cut]);
+            let is_open = matches!(early, Preface::Ambiguous | Preface::Incomplete);
             prop_assert!(is_open, "{} bytes: {:?}", cut, early);
         }
     }
@@ -83,9 +83,9 @@ proptest! {
         for (source, destination) in [(one, two), (one, three), (three, two)] {
             let mut header = Vec::new();
             write(&mut header, source, destination);
-            prop_assert_eq!(read_by_ppp(&header).map(canonical), Some(canonical(source)));
-            let expected = Preface::Whole { len: header.len(), source: Some(canonical(source)) };
-            prop_assert_eq!(read(&header), expected);
+            prop_assert_eq!(parse_with_ppp(&header).map(canonical), Some(canonical(source)));
+            let expected = Preface::Complete { len: header.len(), source: Some(canonical(source)) };
+            prop_assert_eq!(parse(&header), expected);
         }
     }
 
@@ -98,8 +98,8 @@ proptest! {
             let at = at.index(header.len());
             header[at] = byte;
         }
-        if let Preface::Whole { len, source: Some(source) } = read(&header) {
-            prop_assert_eq!(read_by_ppp(&header[..len]).map(canonical), Some(source));
+        if let Preface::Complete { len, source: Some(source) } = parse(&header) {
+            prop_assert_eq!(parse_with_ppp(&header[..len]).map(canonical), Some(source));
         }
     }
 
@@ -119,13 +119,13 @@ proptest! {
                 bytes[at] = byte;
             }
         }
-        let verdicts: Vec<Preface> = (0..=bytes.len()).map(|cut| read(&bytes[..cut])).collect();
-        let is_open = |verdict: &&Preface| matches!(verdict, Preface::Unclear | Preface::Begun);
+        let verdicts: Vec<Preface> = (0..=bytes.len()).map(|cut| parse(&bytes[..cut])).collect();
+        let is_open = |verdict: &&Preface| matches!(verdict, Preface::Ambiguous | Preface::Incomplete);
         let decided = verdicts.iter().take_while(is_open).count();
         for (cut, verdict) in verdicts.iter().enumerate().skip(decided) {
             prop_assert_eq!(verdict, &verdicts[decided], "{} bytes", cut);
         }
-        if let Some(Preface::Whole { len, .. }) = verdicts.get(decided) {
+        if let Some(Preface::Complete { len, .. }) = verdicts.get(decided) {
             prop_assert!(*len == decided && *len <= HEADER_MAX);
         }
     }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::task::Poll;
 
 use fastrand::Rng;
 use mtbox::daemon::SLOTS_PER_SESSION;
@@ -350,7 +351,7 @@ impl Hub {
     }
 
     /// shutdown(2) of the sending half.
-    pub fn shut(&mut self, id: usize) -> io::Result<()> {
+    pub fn shutdown_write(&mut self, id: usize) -> io::Result<()> {
         self.trace.note(self.now, id, Act::Shut);
         self.deeds += 1;
         let cable = &mut self.cables[id];
@@ -367,13 +368,14 @@ impl Hub {
     }
 
     /// `SO_ERROR` and getpeername(2) of a connect.
-    pub fn outcome(&mut self, id: usize) -> io::Result<bool> {
+    pub fn poll_connect(&mut self, id: usize) -> Poll<io::Result<()>> {
         self.deeds += 1;
         let cable = &mut self.cables[id];
         match (cable.error.take(), cable.link) {
-            (Some(kind), _) => Err(kind.into()),
-            (None, Link::Failed) => Err(io::ErrorKind::NotConnected.into()),
-            (None, link) => Ok(link == Link::Up),
+            (Some(kind), _) => Poll::Ready(Err(kind.into())),
+            (None, Link::Failed) => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+            (None, Link::Up) => Poll::Ready(Ok(())),
+            (None, _) => Poll::Pending,
         }
     }
 

@@ -14,7 +14,7 @@ use crate::trace::Failure;
 /// Whose count is off.
 pub fn counters(play: &Play) -> Result<(), String> {
     let hub = play.hub.borrow();
-    for (at, (user, _)) in play.daemon.world.users.iter().enumerate() {
+    for (at, (user, _)) in play.daemon.world.accounts.users.iter().enumerate() {
         let (mut least, mut most) = ((0, 0), (0, 0));
         for (number, client) in play.clients.iter().enumerate() {
             let owner = client.plan.member.as_ref().map(|member| member.user);

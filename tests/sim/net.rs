@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::task::Poll;
 
 use mtbox::io::sockopt::SocketOptions;
 use mtbox::io::wire::{Net, Wire};
@@ -57,7 +58,7 @@ impl Net for FakeNet {
         Ok(FakeWire::new(&self.0, id))
     }
 
-    fn adopt(&mut self, wire: &mut FakeWire, token: usize) -> io::Result<()> {
+    fn register(&mut self, wire: &mut FakeWire, token: usize) -> io::Result<()> {
         self.0.borrow_mut().register(wire.id, token);
         Ok(())
     }
@@ -76,16 +77,16 @@ impl Wire for FakeWire {
         self.hub.borrow_mut().write(self.id, from)
     }
 
-    fn shut(&mut self) -> io::Result<()> {
-        self.hub.borrow_mut().shut(self.id)
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        self.hub.borrow_mut().shutdown_write(self.id)
     }
 
     fn reset_on_close(&mut self) {
         self.hub.borrow_mut().reset_on_close(self.id);
     }
 
-    fn outcome(&mut self) -> io::Result<bool> {
-        self.hub.borrow_mut().outcome(self.id)
+    fn poll_connect(&mut self) -> Poll<io::Result<()>> {
+        self.hub.borrow_mut().poll_connect(self.id)
     }
 }
 

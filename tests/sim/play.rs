@@ -6,11 +6,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
 use mtbox::config::settings::UserSettings;
-use mtbox::daemon::BUILT_UNIX_S;
 use mtbox::daemon::Daemon;
 use mtbox::daemon::server::sizing::Sizes;
-use mtbox::daemon::world::World;
-use mtbox::flow::authenticate::SLICE;
+use mtbox::daemon::shared::World;
+use mtbox::daemon::time::BUILT_UNIX_S;
+use mtbox::flow::authenticate::KEYS_PER_CHECK;
 use mtbox::io::clock::{Tick, Wall};
 use mtbox::proto::secret::Secret;
 
@@ -54,9 +54,10 @@ impl Play {
         fastrand::Rng::with_seed(seed).fill(&mut bytes);
         let settings = Rc::new(scene.settings.clone());
         let mut world = World::new(settings, bytes, scene.blocks, scene.slots);
-        world.own_binds = scene.own_binds.clone();
+        world.outbound.own_listeners = scene.own_binds.clone();
         let mut daemon = Daemon::new(world, FakeNet(Rc::clone(&hub)), scene.most_sessions);
-        daemon.world.front_cap = scene.front_cap.unwrap_or(daemon.world.front_cap);
+        daemon.world.capacity.fronted_max =
+            scene.front_cap.unwrap_or(daemon.world.capacity.fronted_max);
         let clients =
             scene.plans.iter().cloned().enumerate().map(|(i, p)| Client::new(i, p)).collect();
         Self {
@@ -138,7 +139,7 @@ impl Play {
             settings.users.push(UserSettings { name: format!("z{guest}"), secret, enabled: true });
         }
         drop(hub);
-        let front_cap = self.daemon.world.front_cap;
+        let front_cap = self.daemon.world.capacity.fronted_max;
         let sizes = Sizes {
             sessions: self.scene.most_sessions,
             blocks: self.scene.blocks,
@@ -146,7 +147,7 @@ impl Play {
         };
         let reloaded = self.daemon.reload(settings, &sizes);
         assert_eq!(reloaded.ended, 0, "nobody was revoked");
-        self.daemon.world.front_cap = front_cap;
+        self.daemon.world.capacity.fronted_max = front_cap;
         true
     }
 
@@ -172,7 +173,7 @@ impl Play {
         }
         stirred |= self.reload();
         self.resolve(now);
-        let busy = self.daemon.turn() | self.daemon.world.names.is_wanted();
+        let busy = self.daemon.turn() | self.daemon.world.outbound.dns.is_wanted();
         stirred |= self.accept();
         self.watch(busy)?;
         stirred |= self.hub.borrow_mut().stir();
@@ -213,7 +214,7 @@ impl Play {
             // The daemon's memory of addresses is hashed with a secret. It decides in how many
             // slices many keys are tried, so many people share one address, or no seed would
             // tell the same story twice.
-            let is_sliced = self.scene.settings.users.len() > SLICE;
+            let is_sliced = self.scene.settings.users.len() > KEYS_PER_CHECK;
             let home = if is_sliced { 0 } else { self.hub.borrow().cables[*id].client as u8 / 2 };
             let from = IpAddr::V4(Ipv4Addr::new(198, 51, 100, home));
             self.daemon.accept(wire, SocketAddr::new(from, 4_000));
@@ -223,7 +224,7 @@ impl Play {
 
     /// Answers for names come late, or say that there is none.
     fn resolve(&mut self, now: u64) {
-        while let Some(name) = self.daemon.world.names.next_wanted() {
+        while let Some(name) = self.daemon.world.outbound.dns.next_wanted() {
             let delay = self.hub.borrow_mut().rng.u64(0..=self.scene.names_ms);
             self.asked.push((name, now + delay));
         }
@@ -236,7 +237,7 @@ impl Play {
                 true => Vec::new(),
                 false => [2, 1].map(|last| IpAddr::V4(Ipv4Addr::new(10, FRONTS, 0, last))).to_vec(),
             };
-            for token in self.daemon.world.names.answer(&name, addrs, 60, Tick(now)) {
+            for token in self.daemon.world.outbound.dns.answer(&name, addrs, 60, Tick(now)) {
                 self.daemon.wake(token);
             }
         }

@@ -108,7 +108,7 @@ pub fn draw(mix: Mix, seed: u64) -> Scene {
             ..bare.timeouts
         },
         re_encrypt: rng.bool(),
-        moderation: false,
+        coalesce_reads: false,
         replay: Some(ReplaySettings { max_bytes: 4_096 }),
         shape: (rng.u32(0..3) > 0).then(|| ShapeSettings { always: rng.bool(), drs: rng.bool() }),
         dc_overrides: (1..=5)

@@ -1,6 +1,6 @@
 //! What must hold: while nothing moves, and when everybody has left.
 
-use mtbox::daemon::world::World;
+use mtbox::daemon::shared::World;
 
 use crate::cable::{Cable, Link};
 use crate::client::Phase;
@@ -16,15 +16,18 @@ use crate::trace::Failure;
 pub fn at_rest(play: &Play) -> Result<(), Failure> {
     let hub = play.hub.borrow();
     let world = &play.daemon.world;
-    if world.pool.in_use() > world.pool.most() {
+    if world.buffers.pool.in_use() > world.buffers.pool.capacity() {
         return Err("more blocks are lent than there are".to_owned().into());
     }
     let full = |c: &Cable| !c.closed && !c.broken && !c.outward.is_writable();
-    if world.pool.in_use() > 0 && !hub.cables.iter().any(full) {
-        let lent = world.pool.in_use();
+    if world.buffers.pool.in_use() > 0 && !hub.cables.iter().any(full) {
+        let lent = world.buffers.pool.in_use();
         return Err(format!("{lent} blocks are held although every socket is writable").into());
     }
-    if play.daemon.sessions() == 0 && world.throttle.is_none() && play.daemon.next_due().is_some() {
+    if play.daemon.sessions() == 0
+        && world.limits.throttle.is_none()
+        && play.daemon.next_due().is_some()
+    {
         return Err("a timer runs for nobody".to_owned().into());
     }
     for (near, far) in pairs(&hub.cables) {
@@ -57,11 +60,11 @@ pub fn limits(play: &Play) -> Result<(), String> {
     if play.daemon.sessions() > scene.most_sessions {
         return Err(format!("{} sessions", play.daemon.sessions()));
     }
-    if world.fronted > world.front_cap {
-        return Err(format!("{} sessions are fronted", world.fronted));
+    if world.capacity.fronted > world.capacity.fronted_max {
+        return Err(format!("{} sessions are fronted", world.capacity.fronted));
     }
     let share = scene.settings.throttle.map_or(u32::MAX, |throttle| throttle.max_connections);
-    match world.users.connections().iter().find(|count| **count > share) {
+    match world.accounts.users.connections().iter().find(|count| **count > share) {
         Some(count) => Err(format!("a user has {count} connections of {share}")),
         None => Ok(()),
     }
@@ -92,7 +95,7 @@ pub fn until(play: &Play, at: u64) -> Result<(), Failure> {
 
 /// Bytes at hand and room for them: then something must have moved already.
 fn flows(from: &Cable, to: &Cable, world: &World) -> Result<(), &'static str> {
-    let can = to.outward.is_writable() && world.spare_blocks() > 0 && !to.broken;
+    let can = to.outward.is_writable() && world.buffers.spare_blocks() > 0 && !to.broken;
     if from.broken || !can || to.outward.fin {
         return Ok(());
     }
@@ -153,16 +156,16 @@ fn over_at(play: &Play, client: &Cable, server: Option<&Cable>) -> u64 {
 /// What does not hold.
 pub fn at_the_end(play: &Play) -> Result<(), Failure> {
     let world = &play.daemon.world;
-    let meter = &world.meter;
+    let meter = &world.telemetry.counters;
     let telegram: u64 = meter.telegram.rows().iter().map(|row| row.connections).sum();
     let left = [
         ("sessions", play.daemon.sessions()),
-        ("blocks", world.pool.in_use()),
-        ("live users", world.users.live() as usize),
-        ("fronted sessions", world.fronted as usize),
-        ("bytes of hellos", world.hello_bytes),
-        ("starved sessions", world.starved.len()),
-        ("connections by user", world.users.connections().iter().sum::<u32>() as usize),
+        ("blocks", world.buffers.pool.in_use()),
+        ("live users", world.accounts.users.total_connections() as usize),
+        ("fronted sessions", world.capacity.fronted as usize),
+        ("bytes of hellos", world.buffers.hello_bytes),
+        ("starved sessions", play.daemon.starved()),
+        ("connections by user", world.accounts.users.connections().iter().sum::<u32>() as usize),
         ("clients in the metrics", (meter.clients.v4 + meter.clients.v6) as usize),
         ("strangers in the metrics", (meter.fronting.v4 + meter.fronting.v6) as usize),
         ("connections to Telegram in the metrics", telegram as usize),

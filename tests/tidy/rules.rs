@@ -1,15 +1,16 @@
-//! The rules, each a function from a source to complaints of the form `file:line: what is wrong`.
-//! Below each is the proof that it can fail.
+//! Rules for one file, each a function from a source to complaints of the form
+//! `file:line: what is wrong`. The tests below prove that each rule can fail.
 
 use crate::source::{Source, line_of, words};
 
-/// A file is one screenful of thoughts, not a drawer.
+/// A longer file is split by topic.
 const MOST_LINES: usize = 600;
 
-/// As in `rustfmt.toml`; rustfmt leaves long literals and comments alone, this rule does not.
+/// As in `rustfmt.toml`, which does not check literals and comments.
 const MOST_COLUMNS: usize = 100;
 
-/// Who may import whom. The crate's root files join the floors and are not listed.
+/// Each layer and the layers below it that it may import. The root files of the crate belong to no
+/// layer.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("util", &[]),
     ("proto", &["util"]),
@@ -23,23 +24,23 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("cli", &["accounts", "config", "daemon", "flow", "io", "limits", "mimicry", "proto", "util"]),
 ];
 
-/// The floors that get time and randomness as parameters and see no socket and no log.
+/// Layers without input and output: time and randomness are parameters.
 const PURE: &[&str] = &["util", "proto", "accounts", "limits", "mimicry", "flow", "config"];
 
-/// What a pure floor must not name, wherever it was imported from.
+/// What a pure layer must not name, wherever it was imported from.
 const IMPURE: &[&str] =
     &["Instant::now", "SystemTime", "TcpStream", "TcpListener", "UdpSocket", "getrandom", "log::"];
 
-/// What may end the process; the peer must never reach it, so the product does not contain it.
+/// Calls that can end the process. Input from a peer must not reach one, so there are none.
 const PANICS: &[&str] = &[".unwrap()", ".expect(", "panic!", "todo!", "unimplemented!", "dbg!"];
 
-/// Paths of the machine that something was made on. Written in halves, so that this file passes.
+/// Home folders of the machine that built something. In two halves, so that this file passes.
 const HOMES: &[&str] = &[concat!("/ro", "ot/"), concat!("/ho", "me/")];
 
-/// Words that put work off.
+/// Marks of unfinished work.
 const UNFINISHED: &[&str] = &[concat!("TO", "DO"), concat!("FIX", "ME")];
 
-/// At most 600 lines of at most 100 columns, and a head that says what the file is for.
+/// At most 600 lines of at most 100 columns, and a `//!` comment first.
 pub fn shape(source: &Source) -> Vec<String> {
     let mut complaints = Vec::new();
     let lines = source.text.lines().count();
@@ -58,16 +59,16 @@ pub fn shape(source: &Source) -> Vec<String> {
     complaints
 }
 
-/// A file names only its own floor and the ones that the table allows; tests are no exception.
-pub fn floors(source: &Source) -> Vec<String> {
-    let Some(own) = source.floor() else { return Vec::new() };
-    let Some((_, allowed)) = MAY_IMPORT.iter().find(|(floor, _)| *floor == own) else {
-        return vec![format!("{}:1: `{own}` is not a floor of the house", source.name)];
+/// A file names only its own layer and those that the table allows, in tests too.
+pub fn layers(source: &Source) -> Vec<String> {
+    let Some(own) = source.layer() else { return Vec::new() };
+    let Some((_, allowed)) = MAY_IMPORT.iter().find(|(layer, _)| *layer == own) else {
+        return vec![format!("{}:1: `{own}` is not a layer", source.name)];
     };
     let mut complaints = Vec::new();
     for (at, target) in crate_paths(&source.code) {
-        let is_floor = MAY_IMPORT.iter().any(|(floor, _)| *floor == target);
-        if is_floor && target != own && !allowed.contains(&target) {
+        let is_layer = MAY_IMPORT.iter().any(|(layer, _)| *layer == target);
+        if is_layer && target != own && !allowed.contains(&target) {
             let line = line_of(&source.code, at);
             complaints.push(format!("{}:{line}: `{own}` must not use `{target}`", source.name));
         }
@@ -75,12 +76,12 @@ pub fn floors(source: &Source) -> Vec<String> {
     complaints
 }
 
-/// Pure floors: no clock, no randomness, no socket, no log.
+/// Pure layers: no clock, no randomness, no socket, no log.
 pub fn purity(source: &Source) -> Vec<String> {
-    if !source.floor().is_some_and(|floor| PURE.contains(&floor)) {
+    if !source.layer().is_some_and(|layer| PURE.contains(&layer)) {
         return Vec::new();
     }
-    forbid(source, IMPURE, "does not belong on this floor")
+    forbid(source, IMPURE, "in a pure layer")
 }
 
 /// No call that panics outside tests.
@@ -88,7 +89,7 @@ pub fn panics(source: &Source) -> Vec<String> {
     forbid(source, PANICS, "outside tests")
 }
 
-/// The word appears only where it is forbidden.
+/// `unsafe` appears only in `forbid(unsafe_code)`.
 pub fn unsafety(source: &Source) -> Vec<String> {
     let plain = words(&source.code, "unsafe");
     let allowed = words(&source.code, "unsafe_code")
@@ -118,8 +119,8 @@ fn forbid(source: &Source, banned: &[&str], why: &str) -> Vec<String> {
     complaints
 }
 
-/// The first name of every path from the crate's root, and where it stands: `crate::a`,
-/// `crate::{a::b, c}`, and `super::super::a`, which may be the root as well.
+/// The first name of every path from the root of the crate, with its offset: `crate::a`,
+/// `crate::{a::b, c}`, and `super::super::a`, which may start at the root too.
 fn crate_paths(code: &str) -> Vec<(usize, &str)> {
     let starts = words(code, "crate::").map(|at| at + "crate::".len());
     let climbs = words(code, "super::super::").map(|at| at + "super::super::".len());
@@ -142,7 +143,7 @@ fn first_name(path: &str) -> &str {
     &path[..end]
 }
 
-/// The entries of an import group, given what follows its opening brace.
+/// The entries of an import group, read from behind its opening brace.
 fn group_entries(group: &str) -> Vec<(usize, &str)> {
     let mut entries = Vec::new();
     let (mut depth, mut start) = (0usize, 0);
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_floor_above_is_refused_and_a_floor_below_is_not() {
+    fn a_layer_above_is_refused_and_a_layer_below_is_not() {
         let bad = [
             ("src/proto/tls.rs", "use crate::accounts::users::User;"),
             ("src/io/pool.rs", "fn f() { crate::proto::tls::f() }"),
@@ -181,10 +182,10 @@ mod tests {
             ("src/accounts/users.rs", "use super::super::daemon::World;"),
             ("src/config/load.rs", "#[cfg(test)]\nmod tests { use crate::cli; }"),
             ("src/daemon/mod.rs", "use crate::cli;"),
-            ("src/attic/mod.rs", ""),
+            ("src/other/mod.rs", ""),
         ];
         for (name, text) in bad {
-            assert_eq!(floors(&source(name, text)).len(), 1, "{name}: {text}");
+            assert_eq!(layers(&source(name, text)).len(), 1, "{name}: {text}");
         }
         let good = [
             ("src/flow/authenticate.rs", "use crate::{accounts::{io, users}, proto::tls};"),
@@ -193,12 +194,12 @@ mod tests {
             ("src/lib.rs", "use crate::cli;"),
         ];
         for (name, text) in good {
-            assert_eq!(floors(&source(name, text)), [""; 0], "{name}: {text}");
+            assert_eq!(layers(&source(name, text)), [""; 0], "{name}: {text}");
         }
     }
 
     #[test]
-    fn clocks_sockets_randomness_and_logs_are_refused_on_pure_floors_only() {
+    fn clocks_sockets_randomness_and_logs_are_refused_in_pure_layers_only() {
         for text in [
             "let now = Instant::now();",
             "use std::time::SystemTime;",
@@ -241,14 +242,14 @@ mod tests {
     }
 
     #[test]
-    fn long_files_long_lines_and_headless_files_are_refused() {
+    fn long_files_long_lines_and_files_without_a_head_are_refused() {
         let long_line = format!("//! x\n{}\n", "é".repeat(MOST_COLUMNS + 1));
         let long_file = format!("//! x\n{}", "\n".repeat(MOST_LINES));
         for text in ["fn f() {}", &long_line, &long_file] {
             assert_eq!(shape(&source("src/x.rs", text)).len(), 1);
         }
-        let just_right = format!("//! x\n{}\n", "é".repeat(MOST_COLUMNS));
-        assert!(shape(&source("src/x.rs", &just_right)).is_empty());
+        let largest = format!("//! x\n{}\n", "é".repeat(MOST_COLUMNS));
+        assert!(shape(&source("src/x.rs", &largest)).is_empty());
     }
 
     #[test]

@@ -1,12 +1,15 @@
-//! One Rust file as the rules see it: the text, and the code with comments, literals and test
-//! modules blanked out, so that a rule never trips over prose. A small lexer, not a parser.
+//! One Rust file as the rules see it: the text, the comments, and the code with comments, literals
+//! and test modules blanked out, so that a rule about code ignores prose. A small lexer, not a
+//! parser.
 
-/// A file, read three ways. Line numbers agree among the three.
+/// A file, read four ways. Line numbers agree among them, and offsets in ASCII text.
 pub struct Source {
     /// The path below the root, with forward slashes.
     pub name: String,
     /// The text as it is on disk.
     pub text: String,
+    /// The text with everything but comments replaced by spaces.
+    pub comments: String,
     /// The text with comments and the insides of literals replaced by spaces.
     pub code: String,
     /// `code` without what is compiled for tests only.
@@ -16,16 +19,16 @@ pub struct Source {
 impl Source {
     /// Reads `text`; never fails, for broken Rust does not reach this test.
     pub fn new(name: &str, text: &str) -> Self {
-        let code = blank_prose(text);
+        let (code, comments) = split_prose(text);
         let is_test_file = name.ends_with("/tests.rs") || name.contains("/tests/");
         let product = if is_test_file { String::new() } else { blank_tests(&code) };
-        Self { name: name.to_owned(), text: text.to_owned(), code, product }
+        Self { name: name.to_owned(), text: text.to_owned(), comments, code, product }
     }
 
-    /// The folder below `src/`, which is the floor; `None` for `lib.rs`, `main.rs` and the rest.
-    pub fn floor(&self) -> Option<&str> {
-        let (floor, _) = self.name.strip_prefix("src/")?.split_once('/')?;
-        Some(floor)
+    /// The folder below `src/`, which is the layer; `None` for `lib.rs`, `main.rs` and the rest.
+    pub fn layer(&self) -> Option<&str> {
+        let (layer, _) = self.name.strip_prefix("src/")?.split_once('/')?;
+        Some(layer)
     }
 }
 
@@ -47,10 +50,12 @@ pub fn words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 
     })
 }
 
-/// Replaces comments and the insides of string and character literals by spaces.
-fn blank_prose(text: &str) -> String {
+/// The code, with comments and the insides of string and character literals replaced by spaces,
+/// and the comments, with everything else replaced by spaces.
+fn split_prose(text: &str) -> (String, String) {
     let chars: Vec<char> = text.chars().collect();
-    let mut out = String::with_capacity(text.len());
+    let (mut code, mut comments) = (String::new(), String::new());
+    let blank = |c: char| if c == '\n' { '\n' } else { ' ' };
     let mut at = 0;
     while at < chars.len() {
         let rest = &chars[at..];
@@ -62,15 +67,18 @@ fn blank_prose(text: &str) -> String {
             ['r', ..] if !in_word(&chars, at) => raw_string(rest),
             _ => 0,
         };
+        let is_comment = matches!(rest, ['/', '/' | '*', ..]);
         for &c in &rest[..length.min(rest.len())] {
-            out.push(if c == '\n' { '\n' } else { ' ' });
+            code.push(blank(c));
+            comments.push(if is_comment { c } else { blank(c) });
         }
         if length == 0 {
-            out.push(rest[0]);
+            code.push(rest[0]);
+            comments.push(blank(rest[0]));
         }
         at += length.max(1);
     }
-    out
+    (code, comments)
 }
 
 /// Whether the character before `at` continues a name, so that `r` there opens no raw string.
@@ -172,10 +180,14 @@ mod tests {
     #[test]
     fn comments_and_literals_are_no_code() {
         let text = "a /* b /* c */ d */ e // f\n\"g \\\" h\" 'i' '\\'' r#\"j \" k\"# br\"l\" m<'n>";
-        let code = Source::new("x.rs", text).code;
-        let left: String = code.split_whitespace().collect();
+        let source = Source::new("x.rs", text);
+        let left: String = source.code.split_whitespace().collect();
         assert_eq!(left, "aebm<'n>");
-        assert_eq!(code.lines().count(), text.lines().count());
+        let comments: String = source.comments.split_whitespace().collect();
+        assert_eq!(comments, "/*b/*c*/d*///f");
+        for view in [&source.code, &source.comments] {
+            assert_eq!(view.lines().count(), text.lines().count());
+        }
     }
 
     #[test]

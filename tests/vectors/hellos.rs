@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use mtbox::proto::client_hello::{
-    Assembly, HelloKey, HelloStamp, Reject, X25519, X25519MLKEM768, assemble, parse, within,
+    Assembly, HelloKey, HelloStamp, Reject, X25519, X25519MLKEM768, assemble, check_clock, parse,
 };
 use mtbox::proto::secret::Secret;
 use mtbox::proto::server_hello::{ExtensionOrder, KeyShare, ServerHelloSpec, seal};
@@ -34,33 +34,33 @@ fn look(case: &Value, seen_before: &mut HashSet<[u8; 28]>) -> Option<Result<Acce
     let first = |why| Some(Err(Fronted { why, host: 0 }));
 
     let (hello, consumed) = match assemble(&bytes(case, "wire")) {
-        Assembly::Whole { hello, consumed } => (hello, consumed),
-        Assembly::Wrong(why) => return first(why),
-        Assembly::Short if case["eof"] == true => return first(Reject::Truncated),
-        Assembly::Short => return None,
+        Assembly::Complete { hello, consumed } => (hello, consumed),
+        Assembly::Rejected(why) => return first(why),
+        Assembly::Incomplete if case["eof"] == true => return first(Reject::Truncated),
+        Assembly::Incomplete => return None,
     };
     let parsed = match parse(&hello) {
         Ok(parsed) => parsed,
         Err(why) => return first(why),
     };
-    let Some(sni) = parsed.names().next().map(<[u8]>::to_vec) else {
+    let Some(sni) = parsed.server_names().next().map(<[u8]>::to_vec) else {
         return first(Reject::NoSni);
     };
     let Some(host) = secrets.iter().position(|secret| secret.host() == sni) else {
         return first(Reject::ForeignSni);
     };
     let front = |why| Some(Err(Fronted { why, host }));
-    if parsed.cipher().is_none() {
+    if parsed.preferred_suite().is_none() {
         return front(Reject::NoCipher);
     }
-    let open = |secret: &Secret| HelloKey::new(secret.key()).open(&hello, parsed.random());
+    let open = |secret: &Secret| HelloKey::new(secret.key()).verify(&hello, parsed.random());
     let opened: Vec<Option<HelloStamp>> = secrets.iter().map(open).collect();
     let Some(secret) = opened.iter().position(Option::is_some) else {
         return front(Reject::WrongKey);
     };
     let stamp = opened[secret].unwrap();
     let (now, skew) = (number(case, "now") as u64, number(case, "skew_seconds") as u64);
-    if let Err(off_s) = within(stamp.unix, now, skew) {
+    if let Err(off_s) = check_clock(stamp.unix_s, now, skew) {
         return front(Reject::ClockOff { off_s });
     }
     if !seen_before.insert(stamp.digest) {
@@ -93,11 +93,11 @@ fn check_accepted(case: &Value, accepted: &Accepted) {
     let hello = parse(&accepted.hello).unwrap();
     assert_eq!(accepted.secret as i64, number(expect, "secret_index"), "{name}");
     assert_eq!(accepted.sni, text(expect, "sni").as_bytes(), "{name}");
-    assert_eq!(i64::from(accepted.stamp.unix), number(expect, "timestamp"), "{name}");
+    assert_eq!(i64::from(accepted.stamp.unix_s), number(expect, "timestamp"), "{name}");
     assert_eq!(accepted.consumed as i64, number(expect, "consumed"), "{name}");
     assert_eq!(hello.random(), &array(expect, "random"), "{name}");
     assert_eq!(hello.session_id(), bytes(expect, "session_id"), "{name}");
-    assert_eq!(hello.cipher(), Some(code(expect, "cipher")), "{name}");
+    assert_eq!(hello.preferred_suite(), Some(code(expect, "cipher")), "{name}");
     let groups = expect["client_key_shares"].as_array().unwrap();
     for (group, digits) in [(X25519, "001d"), (X25519MLKEM768, "11ec")] {
         let offered = groups.iter().any(|known| known == digits);

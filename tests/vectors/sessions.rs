@@ -1,9 +1,9 @@
 //! Whole sessions of unmodified clients, recorded on loopback: `real-client-hellos.json`.
 
 use mtbox::proto::client_hello::{
-    Assembly, HelloKey, X25519, X25519MLKEM768, assemble, parse, within,
+    Assembly, HelloKey, X25519, X25519MLKEM768, assemble, check_clock, parse,
 };
-use mtbox::proto::obfuscated2::{ClientFrame, Tag, open_client};
+use mtbox::proto::obfuscated2::{ClientFrame, Tag, decrypt_client_frame};
 use mtbox::proto::secret::Secret;
 use mtbox::proto::server_hello::{ExtensionOrder, KeyShare, ServerHelloSpec, seal};
 use serde_json::Value;
@@ -16,18 +16,18 @@ fn every_recorded_hello_is_accepted_and_its_answer_made_again() {
     for session in list("real-client-hellos.json", "sessions") {
         let secret = Secret::parse(text(&session, "secret")).unwrap();
         let wire = bytes(&session, "hello");
-        let Assembly::Whole { hello, consumed } = assemble(&wire) else { panic!("not whole") };
+        let Assembly::Complete { hello, consumed } = assemble(&wire) else { panic!("not whole") };
         assert_eq!((&hello, consumed), (&wire, wire.len()));
         let parsed = parse(&hello).unwrap();
-        assert_eq!(parsed.names().collect::<Vec<_>>(), [secret.host()]);
+        assert_eq!(parsed.server_names().collect::<Vec<_>>(), [secret.host()]);
         assert_eq!(secret.host(), text(&session, "host").as_bytes());
         assert_eq!(parsed.session_id(), bytes(&session, "session_id"));
-        assert_eq!(parsed.cipher(), Some(code(&session, "cipher_first_non_grease")));
+        assert_eq!(parsed.preferred_suite(), Some(code(&session, "cipher_first_non_grease")));
         check_groups(&session, |group| parsed.offers_group(group));
 
         let key = HelloKey::new(secret.key());
-        let stamp = key.open(&hello, parsed.random()).unwrap();
-        assert_eq!(within(stamp.unix, number(&session, "timestamp") as u64, 0), Ok(()));
+        let stamp = key.verify(&hello, parsed.random()).unwrap();
+        assert_eq!(check_clock(stamp.unix_s, number(&session, "timestamp") as u64, 0), Ok(()));
         check_answer(&session, &key, parsed.random());
     }
 }
@@ -97,5 +97,5 @@ fn every_recorded_stream_decrypts_to_what_was_said() {
 fn opened(session: &Value, frame: &[u8; 64]) -> ClientFrame {
     let secret = Secret::parse(text(session, "secret")).unwrap();
     assert_eq!(text(&session["obfuscated2"], "tag"), "dddddddd");
-    open_client(frame, secret.key()).ok().unwrap()
+    decrypt_client_frame(frame, secret.key()).ok().unwrap()
 }

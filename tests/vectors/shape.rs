@@ -56,7 +56,7 @@ fn records_of_a_burst_have_the_sizes_of_the_schedule() {
     for case in schedule {
         let mut shaper = Shaper::new(Pace::default(), true, true);
         let before = usize::try_from(number(case, "record")).unwrap() - 1;
-        shaper.sent(before, 5_000, || u32::MAX);
+        shaper.record_sent(before, 5_000, || u32::MAX);
         let mut seen = Vec::new();
         for chance in 0..100 {
             match shaper.grant(6_000, || chance) {

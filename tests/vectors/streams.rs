@@ -1,7 +1,9 @@
 //! obfuscated2 and records: `obfuscated2.json`, `fast_path.json`, `records.json`.
 
 use keystream::Keystream;
-use mtbox::proto::obfuscated2::{FrameFault, Tag, allowed_first8, forge_dc, open_client};
+use mtbox::proto::obfuscated2::{
+    FrameFault, Tag, build_dc_frame, decrypt_client_frame, is_allowed_prefix,
+};
 use mtbox::proto::tls::{Deframer, RecordFault};
 use serde_json::Value;
 
@@ -40,7 +42,7 @@ fn handshakes_open_and_both_streams_run_on() {
             forged += 1;
             let plain = bytes(&case, "plain_frame");
             let parts = [&plain[..8], &plain[8..56], &plain[62..]].map(<[u8]>::to_vec);
-            let mut frame = forge_dc(tag(&case), dc, None, &mut draws(parts.to_vec()));
+            let mut frame = build_dc_frame(tag(&case), dc, None, &mut draws(parts.to_vec()));
             assert_eq!(frame.wire, array(&case, "wire_frame"), "{}", name(&case));
             assert_eq!(frame.down_key, array(&case, "sender_in_key"), "{}", name(&case));
             assert_eq!(frame.down_iv, array(&case, "sender_in_iv"), "{}", name(&case));
@@ -49,7 +51,7 @@ fn handshakes_open_and_both_streams_run_on() {
         } else {
             opened += 1;
             let (wire, key) = (array(&case, "wire_frame"), array(&case, "secret_key"));
-            let mut frame = open_client(&wire, &key).ok().unwrap();
+            let mut frame = decrypt_client_frame(&wire, &key).ok().unwrap();
             assert_eq!((frame.dc, frame.tag), (dc, tag(&case)), "{}", name(&case));
             assert_eq!(frame.down_key, array(&case, "sender_in_key"), "{}", name(&case));
             assert_eq!(frame.down_iv, array(&case, "sender_in_iv"), "{}", name(&case));
@@ -63,7 +65,7 @@ fn handshakes_open_and_both_streams_run_on() {
 #[test]
 fn forbidden_starts_are_known() {
     for case in list("obfuscated2.json", "nonce_rules") {
-        let allowed = allowed_first8(&array(&case, "first8"));
+        let allowed = is_allowed_prefix(&array(&case, "first8"));
         assert_eq!(allowed, case["allowed_towards_dc"] == true, "{}", name(&case));
     }
 }
@@ -73,7 +75,7 @@ fn foreign_frames_are_refused() {
     for case in list("obfuscated2.json", "refused_from_client") {
         // A frame made without a secret fits none, so any key will do.
         let key = if case["secret_key"].is_null() { [7; 16] } else { array(&case, "secret_key") };
-        let refused = open_client(&array(&case, "wire_frame"), &key).err();
+        let refused = decrypt_client_frame(&array(&case, "wire_frame"), &key).err();
         assert_eq!(refused, Some(FrameFault::NotOurs), "{}", name(&case));
     }
 }
@@ -82,14 +84,14 @@ fn foreign_frames_are_refused() {
 fn matched_keys_make_download_bytes_equal() {
     for case in list("fast_path.json", "cases") {
         let (wire, key) = (array(&case, "client_wire_frame"), array(&case, "secret_key"));
-        let mut client = open_client(&wire, &key).ok().unwrap();
+        let mut client = decrypt_client_frame(&wire, &key).ok().unwrap();
         assert_eq!(client.down_key, array(&case, "proxy_to_client_key"), "{}", name(&case));
         assert_eq!(client.down_iv, array(&case, "proxy_to_client_iv"), "{}", name(&case));
 
         let matched = Some((&client.down_key, &client.down_iv));
         let id = i16::try_from(number(&case, "dc_id_sent")).unwrap();
         let parts = vec![bytes(&case, "dc_frame_first8"), bytes(&case, "dc_frame_last2")];
-        let mut dc = forge_dc(client.tag, id, matched, &mut draws(parts));
+        let mut dc = build_dc_frame(client.tag, id, matched, &mut draws(parts));
         assert_eq!(dc.wire[8..56], bytes(&case, "dc_frame_bytes_8_56"), "{}", name(&case));
         assert_eq!(dc.wire, array(&case, "dc_wire_frame"), "{}", name(&case));
 
@@ -112,7 +114,7 @@ fn matched_keys_make_download_bytes_equal() {
 /// The payload in a client's records.
 pub fn deframed(wire: &[u8]) -> Result<Vec<u8>, RecordFault> {
     let mut bytes = wire.to_vec();
-    let kept = Deframer::new().compact(&mut bytes)?;
+    let kept = Deframer::new().deframe(&mut bytes)?;
     bytes.truncate(kept);
     Ok(bytes)
 }

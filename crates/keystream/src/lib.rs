@@ -21,7 +21,7 @@ impl Keystream {
     /// Adds the next bytes of the stream to `bytes`: seals what is plain, opens what is sealed.
     ///
     /// By way of [`Keystream::write`], since adding within the cipher would be compiled once more
-    /// for each kind of processor. What is long and hot wants [`turn`].
+    /// for each kind of processor. What is long and hot wants [`xor_pair`].
     #[inline(never)]
     pub fn apply(&mut self, bytes: &mut [u8]) {
         let mut stream = [0; PIECE];
@@ -55,11 +55,11 @@ fn add(bytes: &mut [u8], stream: &[u8]) {
 ///
 /// By words of our own, since a program that is built for size is linked without vectors.
 #[inline(never)]
-pub fn turn(bytes: &mut [u8], off: &[u8], on: &[u8]) {
+pub fn xor_pair(bytes: &mut [u8], off: &[u8], on: &[u8]) {
     let (lines, rest) = bytes.as_chunks_mut();
     let ((off_lines, off_rest), (on_lines, on_rest)) = (off.as_chunks(), on.as_chunks());
     for ((line, off), on) in lines.iter_mut().zip(off_lines).zip(on_lines) {
-        turn_line(line, off, on);
+        xor_pair_line(line, off, on);
     }
     for ((byte, off), on) in rest.iter_mut().zip(off_rest).zip(on_rest) {
         *byte ^= *off ^ *on;
@@ -68,7 +68,7 @@ pub fn turn(bytes: &mut [u8], off: &[u8], on: &[u8]) {
 
 /// Eight words, written out by the compiler.
 #[inline(always)]
-fn turn_line(bytes: &mut [u8; 64], off: &[u8; 64], on: &[u8; 64]) {
+fn xor_pair_line(bytes: &mut [u8; 64], off: &[u8; 64], on: &[u8; 64]) {
     let words = off.as_chunks().0.iter().zip(on.as_chunks().0);
     for (word, (off, on)) in bytes.as_chunks_mut().0.iter_mut().zip(words) {
         let sum = u64::from_ne_bytes(*word) ^ u64::from_ne_bytes(*off) ^ u64::from_ne_bytes(*on);
@@ -121,7 +121,7 @@ mod tests {
             let mut stream = cipher();
             pieces.chunks_mut(13).for_each(|piece| stream.apply(piece));
             assert_eq!(written, pieces);
-            turn(&mut applied, &written, &vec![1; length]);
+            xor_pair(&mut applied, &written, &vec![1; length]);
             assert_eq!(applied, vec![1; length]);
         }
     }

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// Collects every text of the pages into templates/mtbox.pot, and adds the new ones, not translated
-// yet, to each language. Texts that are gone go.
+// Writes all texts of the pages to templates/mtbox.pot and updates each language: adds new texts
+// without a translation, and removes texts that are no longer used.
 import fs from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -12,24 +12,24 @@ function filesBelow(folder, ending) {
 		.filter(name => name.endsWith(ending)).map(name => path.join(folder, name)).sort();
 }
 
-// Texts with the files that show them.
+// A map from each text to the files that contain it.
 export function collect() {
 	const found = new Map();
-	const note = (text, file) => found.set(text, (found.get(text) ?? new Set()).add(file));
+	const add = (text, file) => found.set(text, (found.get(text) ?? new Set()).add(file));
 	for (const file of filesBelow('htdocs', '.js')) {
 		const source = fs.readFileSync(path.join(APP, file), 'utf8');
 		for (const [ , text ] of source.matchAll(/\b_\('((?:[^'\\\n]|\\.)*)'/g))
-			note(text.replace(/\\(.)/g, '$1'), file);
+			add(text.replace(/\\(.)/g, '$1'), file);
 	}
 	for (const file of filesBelow('root', '.json')) {
 		const source = fs.readFileSync(path.join(APP, file), 'utf8');
 		for (const [ , text ] of source.matchAll(/"(?:title|description)": ("(?:[^"\\]|\\.)*")/g))
-			note(JSON.parse(text), file);
+			add(JSON.parse(text), file);
 	}
 	return found;
 }
 
-// The translations of a .po file; its header has the empty text.
+// A map from text to translation; the empty text has the header of the .po file.
 export function read(text) {
 	const joined = lines => lines.split('\n').filter(Boolean).map(JSON.parse).join('');
 	const entries = text.matchAll(/^msgid ((?:".*"\n)+)msgstr ((?:".*"\n?)+)/gm);

@@ -1,18 +1,18 @@
-// The real script, run by busybox's shell as rpcd would, with the real program running.
+// Tests the rpcd script under busybox ash, with a running mtbox.
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 
 import { finish, test, until } from './check.mjs';
-import { connect, telegram } from './phone.mjs';
+import { connect, listenAsTelegram } from './client.mjs';
 import { APP, Router, config, freePort } from './router.mjs';
 
 const NASTY = `a"<img src=x>\\ 'é; $(touch hacked) \`id\` %s`;
-const dc = await telegram();
+const dc = await listenAsTelegram();
 const port = await freePort();
-const leftBehind = () => fs.readdirSync('/tmp').filter(name => name.startsWith('luci.mtbox.'));
-const before = leftBehind();
+const temporary = () => fs.readdirSync('/tmp').filter(name => name.startsWith('luci.mtbox.'));
+const before = temporary();
 const router = new Router(process.argv[2], config(port, dc.address().port,
 	{ anna: {}, boris: { enabled: '0' }, odd: { name: NASTY }, dash: { name: '--json' } }));
 router.reload();
@@ -23,18 +23,18 @@ async function ask(method, input, env) {
 	assert.equal(code, 0, out);
 	return JSON.parse(out);
 }
-await until('the program answers', async () => (await ask('stats')).users);
+await until('mtbox answers', async () => (await ask('stats')).users);
 
-test('rpcd is told the methods and their arguments', () => {
+test('list prints the methods and their arguments', () => {
 	const script = path.join(APP, 'root/usr/libexec/rpcd/luci.mtbox');
 	const listed = JSON.parse(execFileSync('busybox', [ 'ash', script, 'list' ], { encoding: 'utf8' }));
 	assert.equal(listed.explain.user, 'hex');
 	assert.deepEqual(listed.log, {});
 });
 
-test('a session shows in the numbers, and a wrong clock among the refusals', async () => {
+test('stats counts a session, and explain reports a wrong clock', async () => {
 	const { socket, got } = await connect(port, router.committed.anna.secret, 5000);
-	assert(got > 100_000, `${got} bytes came`);
+	assert(got > 100_000, `${got} bytes received`);
 	await until('the traffic is counted', async () => {
 		const { users } = await ask('stats');
 		const { connections, bytes_in, bytes_out } = users.anna;
@@ -42,12 +42,12 @@ test('a session shows in the numbers, and a wrong clock among the refusals', asy
 	});
 	socket.destroy();
 	await connect(port, router.committed.anna.secret, 100, 900);
-	const told = await ask('explain', { user: hex('anna') });
-	assert.equal(told.refusals[0].cause, 'clock-off');
+	const report = await ask('explain', { user: hex('anna') });
+	assert.equal(report.refusals[0].cause, 'clock-off');
 	assert((await ask('explain')).users.anna);
 });
 
-test('names may be anything', async () => {
+test('a name can contain any character', async () => {
 	for (const name of [ NASTY, '--json' ]) {
 		assert.equal((await ask('explain', { user: hex(name) })).user, name);
 		const { access } = await ask('links', { user: hex(name) });
@@ -57,12 +57,12 @@ test('names may be anything', async () => {
 	assert(!fs.existsSync('hacked'));
 });
 
-test('whoever is switched off keeps the link', async () => {
+test('a disabled user keeps the link', async () => {
 	const { access } = await ask('links', { user: hex('boris') });
 	assert.equal(access.links.boris[0].ip, '192.0.2.1');
 });
 
-test('names that are none are refused before anything runs', async () => {
+test('invalid names are refused before a command runs', async () => {
 	const bad = [
 		'{"user":"anna"}', '{"user":"61 62"}', '{"user":"6"}', '{"user":"$(id)"}', '{"user":"61\\"; id; \\""}',
 		'{"user":"610a"}', '{"user":"1b"}', '{"user":"00"}', '{"user":"617f"}', `{"user":"${'61'.repeat(65)}"}`,
@@ -70,17 +70,17 @@ test('names that are none are refused before anything runs', async () => {
 	];
 	for (const input of bad)
 		for (const method of [ 'links', 'explain' ])
-			assert.deepEqual((await ask(method, input)).errors, [ 'the name of the user is not valid' ], String(input).slice(0, 80));
-	assert.deepEqual((await ask('links', {})).errors, [ 'which user?' ]);
-	assert.match((await ask('links', { user: hex('nobody') })).errors[0], /no user is called/);
+			assert.deepEqual((await ask(method, input)).errors, [ 'the user name is not valid' ], String(input).slice(0, 80));
+	assert.deepEqual((await ask('links', {})).errors, [ 'no user name given' ]);
+	assert.match((await ask('links', { user: hex('zoe') })).errors[0], /no user is called/);
 });
 
-test('an unknown method is no method', async () => {
+test('an unknown method is refused', async () => {
 	for (const method of [ 'user', 'rm', 'list', '$(id)', '../x' ])
 		assert.deepEqual(await router.backend(method), { code: 2, out: '' });
 });
 
-test('the log is that of mtbox alone, and may hold anything', async () => {
+test('log returns only lines of mtbox, with any content', async () => {
 	router.log('level=info "quotes" \\ back\tslash \x1b[31m\u0007 é <b>&');
 	fs.appendFileSync(path.join(router.dir, 'log'),
 		'Mon Nov 23 20:24:39 2026 daemon.info other[1]: I saw mtbox[1]: today\n' +
@@ -96,17 +96,17 @@ test('the log is that of mtbox alone, and may hold anything', async () => {
 	assert(many.at(-1).includes('line 2999') && many.at(-1).length <= 1000);
 });
 
-test('a command that hangs or never stops talking is ended', async () => {
-	const bin = path.join(router.dir, 'bad');
+test('a command that hangs or writes too much is killed', async () => {
+	const bin = path.join(router.dir, 'broken');
 	fs.mkdirSync(bin);
 	fs.writeFileSync(path.join(bin, 'mtbox'), '#!/bin/sh\nexec sleep 60\n', { mode: 0o755 });
 	fs.writeFileSync(path.join(bin, 'logread'), '#!/bin/sh\nexec yes\n', { mode: 0o755 });
 	const env = { PATH: `${bin}:${process.env.PATH}` };
 	assert.deepEqual((await ask('stats', {}, env)).errors, [ 'mtbox did not answer within 5 seconds' ]);
-	assert.deepEqual((await ask('log', {}, env)).errors, [ 'the answer of logread is too long' ]);
+	assert.deepEqual((await ask('log', {}, env)).errors, [ 'the output of logread is too long' ]);
 });
 
-test('a missing program and a broken config are told', async () => {
+test('a missing program and an invalid config are reported', async () => {
 	const env = { PATH: '/usr/bin:/bin', MTBOX_CONFIG: '/nonexistent' };
 	assert.match((await ask('stats', {}, env)).errors[0], /not found/);
 	const status = await ask('status');
@@ -116,13 +116,13 @@ test('a missing program and a broken config are told', async () => {
 	assert.match((await ask('status')).problems.join(' '), /carl/);
 });
 
-test('nothing is left in the folder for temporary files, even when rpcd gives up', async () => {
+test('the script removes its temporary directory, even when rpcd kills it', async () => {
 	const child = spawn('busybox', [ 'ash', path.join(APP, 'root/usr/libexec/rpcd/luci.mtbox'), 'call', 'stats' ],
-		{ env: { PATH: `${path.join(router.dir, 'bad')}:${process.env.PATH}` } });
-	const fresh = () => leftBehind().filter(name => !before.includes(name));
-	await until('it has begun', () => fresh().length);
+		{ env: { PATH: `${path.join(router.dir, 'broken')}:${process.env.PATH}` } });
+	const added = () => temporary().filter(name => !before.includes(name));
+	await until('the directory exists', () => added().length);
 	child.kill('SIGTERM');
-	await until('it has cleaned up', () => !fresh().length);
+	await until('the directory is removed', () => !added().length);
 });
 
 await finish(() => {

@@ -1,4 +1,4 @@
-// Runs the tests of a file one after another and counts them.
+// A minimal test runner: runs the tests of a file in order and prints their number.
 export const tests = [];
 
 export function test(name, body) {
@@ -21,7 +21,7 @@ export async function finish(cleanUp = () => {}) {
 	process.exit(failed ? 1 : 0);
 }
 
-// Waits for something to become true, at most 15 seconds.
+// Polls `condition` every 50 ms until it returns a true value, at most 300 times.
 export async function until(what, condition) {
 	for (let left = 300; left; left--) {
 		const value = await condition();
@@ -29,5 +29,5 @@ export async function until(what, condition) {
 			return value;
 		await new Promise(resolve => setTimeout(resolve, 50));
 	}
-	throw new Error(`never happened: ${what}`);
+	throw new Error(`timeout: ${what}`);
 }

@@ -1,5 +1,5 @@
-// A stand-in for the router's side of LuCI: UCI with its staged changes, procd, rpcd and the web
-// server. The object `luci.mtbox` is the real script, and behind it runs the real program.
+// A mock of a router with LuCI: UCI with staged changes, procd, rpcd and the web server. The ubus
+// object `luci.mtbox` is the real script, which calls a running mtbox.
 import { execFileSync, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import http from 'node:http';
@@ -14,24 +14,25 @@ export const APP = fileURLToPath(new URL('..', import.meta.url));
 const BACKEND = path.join(APP, 'root/usr/libexec/rpcd/luci.mtbox');
 const RESOURCES = path.join(APP, 'htdocs/luci-static/resources');
 
-const quoted = text => `'${String(text).replace(/'/g, `'\\''`)}'`;
+const quote = text => `'${String(text).replace(/'/g, `'\\''`)}'`;
 
-function printed(config) {
+// The configuration as text in UCI syntax.
+function print(config) {
 	return Object.values(config).map(section => [
-		`config ${section['.type']} ${quoted(section['.name'])}`,
+		`config ${section['.type']} ${quote(section['.name'])}`,
 		...Object.entries(section).filter(([ key ]) => !key.startsWith('.')).flatMap(([ key, value ]) =>
-			Array.isArray(value) ? value.map(one => `\tlist ${key} ${quoted(one)}`)
-				: [ `\toption ${key} ${quoted(value)}` ])
+			Array.isArray(value) ? value.map(one => `\tlist ${key} ${quote(one)}`)
+				: [ `\toption ${key} ${quote(value)}` ])
 	].join('\n') + '\n').join('\n');
 }
 
-// The translations into a language, as the browser gets them.
+// The translations into a language, as an object from original to translation.
 export function translations(language) {
 	const file = path.join(APP, `po/${language}/mtbox.po`);
 	return Object.fromEntries(read(fs.readFileSync(file, 'utf8')));
 }
 
-// A port of the loopback that nobody listens on.
+// A free TCP port on 127.0.0.1.
 export function freePort() {
 	return new Promise(resolve => {
 		const server = net.createServer().listen(0, '127.0.0.1', () => {
@@ -41,7 +42,8 @@ export function freePort() {
 	});
 }
 
-// What an owner has made of /etc/config/mtbox: nothing of it leaves this machine.
+// A configuration whose connections all stay on 127.0.0.1. `telegram` is the port of the SOCKS5
+// proxy.
 export function config(port, telegram, users) {
 	return {
 		main: {
@@ -56,7 +58,7 @@ export function config(port, telegram, users) {
 }
 
 export class Router {
-	// `config` is what /etc/config/mtbox holds: sections by name.
+	// `config` is the content of /etc/config/mtbox: sections by name.
 	constructor(program, config) {
 		this.dir = fs.mkdtempSync(path.join(os.tmpdir(), 'luci-mtbox-'));
 		this.program = program;
@@ -79,19 +81,19 @@ export class Router {
 		};
 	}
 
-	// As logd writes it down.
-	log(line, word = 'daemon.err') {
+	// Adds a line to the system log in the format of logread.
+	log(line, priority = 'daemon.err') {
 		const at = new Date().toUTCString().replace(/^(\w+), (\d+) (\w+) (\d+) ([\d:]+).*/, '$1 $3 $2 $5 $4');
-		fs.appendFileSync(path.join(this.dir, 'log'), `${at} ${word} mtbox[4711]: ${line}\n`);
+		fs.appendFileSync(path.join(this.dir, 'log'), `${at} ${priority} mtbox[4711]: ${line}\n`);
 	}
 
-	// What the init script does on start and reload.
+	// Does the work of the init script for start and reload.
 	reload() {
 		const config = this.committed;
 		for (const section of Object.values(config))
 			if (section['.type'] == 'user' && !section.secret)
 				section.secret = this.run('generate-secret', '--hex', section.host ?? config.main.host).trim();
-		fs.writeFileSync(path.join(this.dir, 'config/mtbox'), printed(config));
+		fs.writeFileSync(path.join(this.dir, 'config/mtbox'), print(config));
 		if (config.main.enabled != '1')
 			return this.stop();
 		this.run('uci', '--package', 'mtbox', '--config-dir', path.join(this.dir, 'config'),
@@ -119,15 +121,15 @@ export class Router {
 		this.child = null;
 	}
 
-	// What one page sees: what is committed and what is staged.
-	seen() {
+	// The committed configuration with the staged changes applied.
+	merged() {
 		const config = structuredClone(this.committed);
 		for (const [ method, params ] of this.staged)
 			stage(config, method, params);
 		return config;
 	}
 
-	// One call of the script, as rpcd makes it; `input` is text or what becomes JSON.
+	// Calls the script as rpcd does; `input` is raw text or an object, which is sent as JSON.
 	backend(method, input = {}, env = {}) {
 		return new Promise(resolve => {
 			const child = spawn('busybox', [ 'ash', BACKEND, 'call', method ], { env: { ...this.env, ...env } });
@@ -148,12 +150,12 @@ export class Router {
 			return { mtbox: { instances: { instance1: { running: this.child != null } } } };
 		switch (method) {
 		case 'get':
-			return { values: this.seen() };
+			return { values: this.merged() };
 		case 'changes':
 			return { changes: this.staged };
 		case 'apply':
-			for (const [ done, what ] of this.staged.splice(0))
-				stage(this.committed, done, what);
+			for (const [ change, params ] of this.staged.splice(0))
+				stage(this.committed, change, params);
 			this.reload();
 			return {};
 		default:
@@ -163,28 +165,28 @@ export class Router {
 	}
 
 	serve() {
-		const html = fs.readFileSync(path.join(APP, 'test/standin/index.html'));
-		const script = fs.readFileSync(path.join(APP, 'test/standin/luci.js'));
+		const html = fs.readFileSync(path.join(APP, 'test/mock/index.html'));
+		const script = fs.readFileSync(path.join(APP, 'test/mock/luci.js'));
 		const menu = fs.readFileSync(path.join(APP, 'root/usr/share/luci/menu.d/luci-app-mtbox.json'));
-		const send = (answer, type, body) => answer.writeHead(200, { 'content-type': type }).end(body);
-		this.server = http.createServer(async (request, answer) => {
+		const send = (response, type, body) => response.writeHead(200, { 'content-type': type }).end(body);
+		this.server = http.createServer(async (request, response) => {
 			const at = new URL(request.url, 'http://127.0.0.1').pathname;
 			if (at == '/')
-				return send(answer, 'text/html; charset=utf-8', html);
+				return send(response, 'text/html; charset=utf-8', html);
 			if (at == '/luci.js')
-				return send(answer, 'text/javascript; charset=utf-8', script);
+				return send(response, 'text/javascript; charset=utf-8', script);
 			if (at == '/menu')
-				return send(answer, 'application/json', menu);
+				return send(response, 'application/json', menu);
 			if (at.startsWith('/translations/'))
-				return send(answer, 'application/json', JSON.stringify(translations(path.basename(at))));
+				return send(response, 'application/json', JSON.stringify(translations(path.basename(at))));
 			if (at.startsWith('/resources/') && !at.includes('..'))
-				return send(answer, 'text/javascript; charset=utf-8',
+				return send(response, 'text/javascript; charset=utf-8',
 					fs.readFileSync(path.join(RESOURCES, at.slice('/resources/'.length))));
 			if (at != '/ubus')
-				return answer.writeHead(404).end();
+				return response.writeHead(404).end();
 			let body = '';
-			for await (const piece of request)
-				body += piece;
+			for await (const chunk of request)
+				body += chunk;
 			const { id, params: [ , object, method, params ] } = JSON.parse(body);
 			let result;
 			try {
@@ -192,7 +194,7 @@ export class Router {
 			} catch {
 				result = [ 9 ];
 			}
-			send(answer, 'application/json', JSON.stringify({ jsonrpc: '2.0', id, result }));
+			send(response, 'application/json', JSON.stringify({ jsonrpc: '2.0', id, result }));
 		});
 		return new Promise(resolve => this.server.listen(0, '127.0.0.1',
 			() => resolve(`http://127.0.0.1:${this.server.address().port}/`)));

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Tests the pages for LuCI. Needs nothing but node: what else it needs (npm, busybox, chromium, two
-# packages of npm) it installs, and says so when it cannot.
+# Tests the LuCI app. Requires node. Installs npm, busybox, chromium and two npm packages if they
+# are missing, and reports tests that are skipped because an installation failed.
 #
-# MTBOX = the program to test with; without it, it is built.
-# PICTURES = a folder for pictures of the pages.
+# MTBOX = the mtbox binary to test with; by default, `cargo build` makes one.
+# PICTURES = directory for screenshots of the pages; none are taken by default.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -12,10 +12,10 @@ packages=$root/target/luci-test
 passed=0 failed=0
 
 skip() {
-	echo "PASSED OVER: $*"
+	echo "SKIPPED: $*"
 }
 
-# Installs what is missing from Debian: COMMAND PACKAGE.
+# need COMMAND PACKAGE: installs a Debian package if the command is missing.
 need() {
 	command -v "$1" >/dev/null || {
 		timeout 300 apt-get install -y --no-install-recommends "$2" || {
@@ -26,23 +26,23 @@ need() {
 	command -v "$1" >/dev/null
 }
 
-# Runs one file of tests and adds up what it counted.
+# Runs one test file and adds its results to the totals.
 run() {
 	echo "== $1"
-	said=$(mktemp)
+	output=$(mktemp)
 	file=$here/$1
 	shift
-	node "$file" "$@" >"$said" 2>&1 || :
-	grep -v '^counted' "$said" || :
-	counted=$(sed -n 's/^counted //p' "$said")
-	rm -f "$said"
-	# A file that broke off has failed.
+	node "$file" "$@" >"$output" 2>&1 || :
+	grep -v '^counted' "$output" || :
+	counted=$(sed -n 's/^counted //p' "$output")
+	rm -f "$output"
+	# No totals: the file crashed, which counts as one failure.
 	counted=${counted:-0 1}
 	passed=$((passed + ${counted% *})) failed=$((failed + ${counted#* }))
 }
 
-need node nodejs || { echo "node is needed and cannot be installed"; exit 1; }
-need busybox busybox || { echo "busybox is needed and cannot be installed"; exit 1; }
+need node nodejs || { echo "run.sh: cannot install node"; exit 1; }
+need busybox busybox || { echo "run.sh: cannot install busybox"; exit 1; }
 if [ -z "${MTBOX:-}" ]; then
 	(cd "$root" && cargo build --quiet)
 	MTBOX=${CARGO_TARGET_DIR:-$root/target}/debug/mtbox
@@ -61,10 +61,10 @@ if [ -d "$packages/node_modules/jsqr" ] && [ -d "$packages/node_modules/playwrig
 		export CHROMIUM
 		run browser.mjs "$MTBOX" "$packages" ${PICTURES:+"$PICTURES"}
 	else
-		skip "the tests in a browser: there is no chromium"
+		skip "browser tests: cannot install chromium"
 	fi
 else
-	skip "the pictures and the tests in a browser: npm has no packages for us"
+	skip "QR code and browser tests: cannot install npm packages"
 fi
 
 echo "$passed passed, $failed failed"

@@ -1,4 +1,5 @@
-// What can be told without a browser: the files fit one another, LuCI, and the program's source.
+// Tests without a browser: the files of the app are consistent with each other, with LuCI and with
+// the source of mtbox.
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
@@ -16,18 +17,18 @@ const acl = JSON.parse(text('root/usr/share/rpcd/acl.d/luci-app-mtbox.json'));
 const scripts = fs.readdirSync(RESOURCES, { recursive: true }).filter(name => name.endsWith('.js'));
 const FROM_LUCI = [ 'baseclass', 'dom', 'form', 'poll', 'rpc', 'uci', 'ui', 'view' ];
 
-// Loads the modules as luci.js does and notes what they declare.
+// Loads the modules as luci.js does and records what they declare.
 function load() {
-	const seen = { declared: [], packages: new Set(), options: [], polls: 0 };
-	// An element of which anything may be asked; it is no promise.
-	const quiet = new Proxy(function() {}, {
-		get: (all, key) => key == 'then' ? undefined : key == Symbol.toPrimitive ? () => '' : quiet,
-		apply: () => quiet
+	const recorded = { declared: [], packages: new Set(), options: [], polls: 0 };
+	// An element with any property and method. `then` is absent, or `await` would call it.
+	const element = new Proxy(function() {}, {
+		get: (all, key) => key == 'then' ? undefined : key == Symbol.toPrimitive ? () => '' : element,
+		apply: () => element
 	});
 	class Option {
 		constructor(section, name) {
 			Object.assign(this, { section, name, enabled: '1', disabled: '0', choices: [] });
-			seen.options.push(this);
+			recorded.options.push(this);
 		}
 		value(key) { this.choices.push(key); }
 		depends(name) { assert(this.section.options.some(other => other.name == name), name); }
@@ -36,7 +37,7 @@ function load() {
 		constructor(type) { Object.assign(this, { type, options: [], tabs: [] }); }
 		tab(name) { this.tabs.push(name); }
 		option(kind, name) {
-			assert(kind, `${name} has a kind that LuCI has`);
+			assert(kind, `${name}: LuCI has no such widget`);
 			this.options.push(Object.assign(new Option(this, name), { kind }));
 			return this.options.at(-1);
 		}
@@ -48,17 +49,17 @@ function load() {
 	const modules = {
 		baseclass: { extend: parts => parts },
 		view: { extend: parts => parts },
-		poll: { add: () => { seen.polls++; } },
-		rpc: { declare: what => { seen.declared.push(what); return () => Promise.resolve({}); } },
+		poll: { add: () => { recorded.polls++; } },
+		rpc: { declare: call => { recorded.declared.push(call); return () => Promise.resolve({}); } },
 		uci: {
-			load: name => { seen.packages.add(name); return Promise.resolve(); },
+			load: name => { recorded.packages.add(name); return Promise.resolve(); },
 			get: () => null, sections: () => []
 		},
 		ui: { createHandlerFn: () => () => {} },
 		dom: { content: () => {} },
 		form: {
 			Map: class {
-				constructor(name) { seen.packages.add(name); }
+				constructor(name) { recorded.packages.add(name); }
 				section(kind, ...names) { return new Section(names.at(-1)); }
 				render() { return {}; }
 			},
@@ -71,16 +72,16 @@ function load() {
 			return modules[name];
 		const source = fs.readFileSync(path.join(RESOURCES, name.replace(/\./g, '/') + '.js'), 'utf8');
 		assert(source.startsWith("'use strict';\n"), name);
-		const needs = [ ...source.matchAll(/^'require ([\w.]+)(?: as (\w+))?';$/gm) ];
-		const names = needs.map(([ , need, as ]) => as ?? need);
-		const made = new Function('L', 'E', '_', 'document', ...names, source)({ url: () => '' }, () => quiet,
-			value => value, quiet, ...needs.map(([ , need ]) => require(need)));
-		return modules[name] = made;
+		const requires = [ ...source.matchAll(/^'require ([\w.]+)(?: as (\w+))?';$/gm) ];
+		const names = requires.map(([ , name, as ]) => as ?? name);
+		const module = new Function('L', 'E', '_', 'document', ...names, source)({ url: () => '' }, () => element,
+			value => value, element, ...requires.map(([ , name ]) => require(name)));
+		return modules[name] = module;
 	};
-	return { seen, require };
+	return { recorded, require };
 }
 
-const { seen, require } = load();
+const { recorded, require } = load();
 
 test('each page of the menu loads and renders', async () => {
 	const pages = Object.values(menu).filter(entry => entry.action.type == 'view');
@@ -90,26 +91,26 @@ test('each page of the menu loads and renders', async () => {
 		const loaded = view.load ? await view.load() : undefined;
 		assert(await view.render(page.action.path == 'mtbox/log' ? { lines: [ 'a' ] } : loaded));
 	}
-	assert.equal(seen.polls, 2);
+	assert.equal(recorded.polls, 2);
 });
 
-test('the pages ask only for modules that LuCI or this app has', () => {
+test('the pages require only modules of LuCI or of this app', () => {
 	for (const script of scripts)
 		for (const [ , name ] of fs.readFileSync(path.join(RESOURCES, script), 'utf8').matchAll(/^'require ([\w.]+)/gm))
 			assert(FROM_LUCI.includes(name) || scripts.includes(name.replace(/\./g, '/') + '.js'), name);
 });
 
-test('the rights cover what the pages call, and nothing else', () => {
+test('the ACL grants exactly the calls of the pages', () => {
 	const granted = acl['luci-app-mtbox'].read.ubus;
 	const called = {};
-	for (const { object, method } of seen.declared)
+	for (const { object, method } of recorded.declared)
 		(called[object] ??= new Set()).add(method);
 	assert.deepEqual(Object.keys(granted).sort(), Object.keys(called).sort());
 	for (const object of Object.keys(called))
 		assert.deepEqual([ ...called[object] ].sort(), [ ...granted[object] ].sort());
-	assert.deepEqual([ ...seen.packages ], [ 'mtbox' ]);
-	for (const way of [ 'read', 'write' ])
-		assert.deepEqual(acl['luci-app-mtbox'][way].uci, [ 'mtbox' ]);
+	assert.deepEqual([ ...recorded.packages ], [ 'mtbox' ]);
+	for (const access of [ 'read', 'write' ])
+		assert.deepEqual(acl['luci-app-mtbox'][access].uci, [ 'mtbox' ]);
 	for (const entry of Object.values(menu))
 		(entry.depends?.acl ?? []).forEach(name => assert(acl[name], name));
 });
@@ -118,35 +119,42 @@ test('the script has the methods that the pages call', () => {
 	const script = text('root/usr/libexec/rpcd/luci.mtbox');
 	const listed = JSON.parse(/^\s*printf '(\{"status".*\})\\n'$/m.exec(script)[1]);
 	assert.deepEqual(Object.keys(listed).sort(), [ ...acl['luci-app-mtbox'].read.ubus['luci.mtbox'] ].sort());
-	for (const { object, method, params } of seen.declared)
+	for (const { object, method, params } of recorded.declared)
 		if (object == 'luci.mtbox')
 			assert.deepEqual(Object.keys(listed[method]), params ?? [], method);
 });
 
-// The keys of the program's config, with their kinds and defaults.
+// The configuration keys of mtbox with their kinds, and the defaults of flags.
 function keys() {
 	const source = fs.readFileSync(path.join(SRC, 'config/keys.rs'), 'utf8');
 	const found = [ ...source.matchAll(/Key::new\(\s*"([^"]+)",\s*(\w+)/g) ];
 	const defaults = [ ...source.matchAll(/Key::new\(\s*"([^"]+)",\s*Flag\([^\n]*\),\s*"(true|false)",/g) ];
-	assert(found.length > 60, 'the table of keys is read');
+	assert(found.length > 60, 'the key table cannot be parsed');
 	return {
 		kinds: new Map(found.map(([ , key, kind ]) => [ key.replace(/[.-]/g, '_'), kind ])),
 		flags: new Map(defaults.map(([ , key, value ]) => [ key.replace(/[.-]/g, '_'), value ]))
 	};
 }
 
-const LISTS = [ 'Addresses', 'Ips', 'ListSources', 'Names', 'Networks', 'Pages', 'Proxies' ];
-const OWN = { mtbox: [ 'enabled', 'port', 'host', 'open_port' ], user: [ 'enabled', 'name', 'host', 'secret' ] };
+const LIST_KINDS = [ 'Addresses', 'Ips', 'ListSources', 'Names', 'Networks', 'Pages', 'Proxies' ];
+const UCI_ONLY = { mtbox: [ 'enabled', 'port', 'host', 'open_port' ], user: [ 'enabled', 'name', 'host', 'secret' ] };
 
-test('each option is a key of the program, of the same kind and default', () => {
+// The Rust files below src whose path matches, as one text with line continuations joined.
+function rustFiles(isWanted) {
+	const names = fs.readdirSync(SRC, { recursive: true }).filter(name => name.endsWith('.rs') && isWanted(name));
+	assert(names.length, `no file for ${isWanted}`);
+	return names.map(name => fs.readFileSync(path.join(SRC, name), 'utf8')).join('').replace(/\\\n\s*/g, '');
+}
+
+test('each option is a key of mtbox with the same kind and default', () => {
 	const { kinds, flags } = keys();
 	let checked = 0;
-	for (const { section, name, kind, default: value } of seen.options) {
-		if (OWN[section.type].includes(name) || name.startsWith('_'))
+	for (const { section, name, kind, default: value } of recorded.options) {
+		if (UCI_ONLY[section.type].includes(name) || name.startsWith('_'))
 			continue;
 		assert.equal(section.type, 'mtbox', name);
-		assert(kinds.has(name), `${name} is no key`);
-		assert.equal(kind == 'DynamicList', LISTS.includes(kinds.get(name)), `${name}: list or not`);
+		assert(kinds.has(name), `${name}: no such key`);
+		assert.equal(kind == 'DynamicList', LIST_KINDS.includes(kinds.get(name)), `${name}: list or not`);
 		assert.equal(kind == 'Flag', kinds.get(name) == 'Flag', `${name}: flag or not`);
 		if (kind == 'Flag')
 			assert.equal(value == '1' ? 'true' : 'false', flags.get(name), `${name}: default`);
@@ -155,40 +163,38 @@ test('each option is a key of the program, of the same kind and default', () => 
 	assert(checked >= 30, `${checked} options`);
 });
 
-test('choices are words of the program', () => {
-	const source = fs.readFileSync(path.join(SRC, 'config/kinds.rs'), 'utf8') +
-		fs.readFileSync(path.join(SRC, 'config/keys.rs'), 'utf8');
-	const lists = seen.options.filter(option => option.kind == 'ListValue');
+test('choices are values that mtbox accepts', () => {
+	const source = rustFiles(name => name.startsWith('config/'));
+	const lists = recorded.options.filter(option => option.kind == 'ListValue');
 	assert.equal(lists.length, 4);
 	for (const { name, choices } of lists)
 		for (const choice of choices.filter(Boolean))
 			assert(source.includes(`"${choice}"`) || source.includes('`' + choice + '`'), `${name}: ${choice}`);
 });
 
-test('what the program says of refusals is known to the pages', () => {
-	const said = require('mtbox.words').said;
-	const source = fs.readFileSync(path.join(SRC, 'accounts/recorder/cause.rs'), 'utf8');
-	const table = source.slice(source.indexOf('fn told'), source.indexOf('\n    }\n', source.indexOf('fn told')));
-	const unwrapped = table.replace(/\\\n\s*/g, '');
-	const texts = [ ...unwrapped.matchAll(/"((?:[^"\\]|\\.)*)"/g) ].map(([ , found ]) => found.replace(/\\"/g, '"'));
+test('the messages of mtbox explain are listed for translation', () => {
+	const { messages } = require('mtbox.messages');
+	// Per cause: identifier, description, remedy.
+	const table = rustFiles(name => name.endsWith('/recorder/cause.rs')).replace(/\n#\[cfg\(test\)\][^]*/, '');
+	const texts = [ ...table.matchAll(/"((?:[^"\\]|\\.)*)"/g) ].map(([ , found ]) => found.replace(/\\"/g, '"'));
 	assert.equal(texts.length, 25 * 3);
-	texts.filter((word, at) => at % 3).forEach(word => assert(said.includes(word), word));
-	// Hints and details, with a word for what is put in.
-	const hints = fs.readFileSync(path.join(SRC, 'daemon/admin/explain.rs'), 'utf8').replace(/\\\n\s*/g, '')
+	texts.filter((text, at) => at % 3).forEach(text => assert(messages.includes(text), text));
+	// Hints and details, with \0 for the direction of a clock difference and %s for other values.
+	const hints = rustFiles(name => /^daemon\/.*explain\.rs$/.test(name))
 		.replace(/\{word\}/g, '\0').replace(/\{[^}"]*\}/g, '%s');
-	for (const hint of said.slice(said.indexOf('the user is switched off, see disabled-users')))
+	for (const hint of messages.filter(message => !texts.includes(message)))
 		assert(hints.includes(`"${hint}"`) || hints.includes(hint.replace(/ahead|behind/, '\0')), hint);
 });
 
-test('nothing is put into a page as HTML', () => {
+test('the pages insert no HTML', () => {
 	for (const script of scripts) {
 		const source = fs.readFileSync(path.join(RESOURCES, script), 'utf8');
 		assert(!/innerHTML|outerHTML|insertAdjacentHTML|rawhtml|\beval\b|document\.write/.test(source), script);
-		// A text node comes from a list; a lone text would be read as HTML.
+		// Strings in an array become text nodes; a bare string is parsed as HTML.
 		for (const [ call, children ] of source.matchAll(/\bE\('\w+', \{[^}]*\}, ([^\n]*)/g))
 			assert(/^(\[|rows\)|children\)|[\w.]+\.map\(|Array\.isArray\()/.test(children), `${script}: ${call}`);
 		assert(!/https?:\/\/(?!ifconfig\.co'|iplists\.firehol\.org|host\/path)/.test(source
-			.replace(/'https\?:.*?'/g, '').replace(/\/\^.*\$\//g, '')), `${script} names a site`);
+			.replace(/'https\?:.*?'/g, '').replace(/\/\^.*\$\//g, '')), `${script} contains a URL`);
 	}
 });
 
@@ -210,7 +216,7 @@ test('each text is in the template and has a Russian translation', () => {
 	}
 });
 
-test('the package says what it needs', () => {
+test('the package declares its dependencies', () => {
 	const makefile = text('Makefile');
 	assert.match(makefile, /^LUCI_DEPENDS:=\+luci-base \+mtbox$/m);
 	assert.match(makefile, /^LUCI_PKGARCH:=all$/m);

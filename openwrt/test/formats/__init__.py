@@ -1,1 +1,1 @@
-"""Readers of the two kinds of packages, written from the formats and not from our writers."""
+"""Readers of the two package formats, written independently of the writers in tools/."""

@@ -1,4 +1,4 @@
-"""Reads what apk 3 reads: a deflated file with a block of values and a block for each file."""
+"""Reads an apk 3 package: a deflated file with a block of values and a data block per file."""
 
 import hashlib
 import struct
@@ -33,7 +33,7 @@ class Apk:
     folders: dict[str, tuple[int, str, str]]  # mode, user, group
     files: dict[str, File]
     scripts: dict[str, str]
-    identity_is_right: bool
+    is_identity_valid: bool
 
 
 class Values:
@@ -51,7 +51,7 @@ class Values:
             return low
         return struct.unpack_from({2: "<I", 3: "<Q"}[kind], self.block, low)[0]
 
-    def blob_place(self, value: int) -> tuple[int, int]:
+    def blob_at(self, value: int) -> tuple[int, int]:
         kind, low = value >> 28, value & 0x0FFFFFFF
         size = {8: "<B", 9: "<H", 10: "<I"}[kind]
         return low + struct.calcsize(size), struct.unpack_from(size, self.block, low)[0]
@@ -59,21 +59,21 @@ class Values:
     def blob(self, value: int) -> bytes:
         if value == 0:
             return b""
-        place, length = self.blob_place(value)
+        place, length = self.blob_at(value)
         if place + length > len(self.block):
-            raise ValueError("a blob ends behind the block")
+            raise ValueError("a blob exceeds the block")
         return self.block[place : place + length]
 
     def text(self, value: int) -> str:
         return self.blob(value).decode()
 
     def fields(self, value: int) -> list[int]:
-        """The values of an object or array from 1 on; [0] is 0."""
+        """The values of an object or array, starting at index 1; [0] is 0."""
         if value == 0:
             return [0]
         kind, low = value >> 28, value & 0x0FFFFFFF
         if kind not in (13, 14) or low % 4:
-            raise ValueError(f"no object: {value:#x}")
+            raise ValueError(f"not an object: {value:#x}")
         count = struct.unpack_from("<I", self.block, low)[0]
         return [0, *struct.unpack_from(f"<{count - 1}I", self.block, low + 4)]
 
@@ -81,7 +81,7 @@ class Values:
         fields = self.fields(value)
         return fields[number] if number < len(fields) else 0
 
-    def rights(self, value: int) -> tuple[int, str, str]:
+    def acl(self, value: int) -> tuple[int, str, str]:
         return (
             self.int(self.field(value, 1)),
             self.text(self.field(value, 2)),
@@ -90,7 +90,7 @@ class Values:
 
 
 def blocks(raw: bytes) -> list[tuple[int, bytes]]:
-    """Kind and content of each block, which begins at a multiple of eight."""
+    """Type and content of each block; blocks are aligned to eight bytes."""
     found, place = [], 8
     while place < len(raw):
         word = struct.unpack_from("<I", raw, place)[0]
@@ -98,7 +98,7 @@ def blocks(raw: bytes) -> list[tuple[int, bytes]]:
         found.append((kind, raw[place + 4 : place + length]))
         place += length + -length % 8
     if place != len(raw):
-        raise ValueError("the last block is cut off")
+        raise ValueError("the last block is truncated")
     return found
 
 
@@ -119,14 +119,14 @@ def read(file: Path) -> Apk:
         contents[struct.unpack_from("<II", payload)] = payload[8:]
     folders, files = tree(values, paths, contents)
     if contents:
-        raise ValueError(f"data of no file: {list(contents)}")
+        raise ValueError(f"data without a file: {list(contents)}")
     named = enumerate(values.fields(scripts))
     return Apk(
         description(values, info),
         folders,
         files,
         {SCRIPTS[number - 1]: values.text(value) for number, value in named if value},
-        is_identity_right(values, info),
+        is_identity_valid(values, info),
     )
 
 
@@ -149,9 +149,9 @@ def dependency(values: Values, value: int) -> tuple[str, str]:
     return values.text(values.field(value, 1)), values.text(values.field(value, 2))
 
 
-def is_identity_right(values: Values, info: int) -> bool:
-    """The sum of the block with zeros in place of the sum."""
-    place, length = values.blob_place(values.field(info, 3))
+def is_identity_valid(values: Values, info: int) -> bool:
+    """Whether the identity is the hash of the block with the identity zeroed."""
+    place, length = values.blob_at(values.field(info, 3))
     blank = values.block[:place] + bytes(length) + values.block[place + length :]
     return hashlib.sha256(blank).digest()[:length] == values.block[place : place + length]
 
@@ -162,17 +162,17 @@ def tree(values: Values, paths: int, contents: dict) -> tuple[dict, dict]:
         if folder_number == 0:
             continue
         path = values.text(values.field(folder, 1))
-        folders[path] = values.rights(values.field(folder, 2))
+        folders[path] = values.acl(values.field(folder, 2))
         for number, file in enumerate(values.fields(values.field(folder, 3))):
             if number == 0:
                 continue
             name = values.text(values.field(file, 1))
             data = contents.pop((folder_number, number), b"")
             if hashlib.sha256(data).digest() != values.blob(values.field(file, 5)):
-                raise ValueError(f"{path}/{name} has another sum")
+                raise ValueError(f"{path}/{name} has a wrong hash")
             if len(data) != values.int(values.field(file, 3)):
-                raise ValueError(f"{path}/{name} has another length")
-            rights = values.rights(values.field(file, 2))
+                raise ValueError(f"{path}/{name} has a wrong length")
+            acl = values.acl(values.field(file, 2))
             mtime = values.int(values.field(file, 4))
-            files[f"{path}/{name}" if path else name] = File(*rights, mtime, data)
+            files[f"{path}/{name}" if path else name] = File(*acl, mtime, data)
     return folders, files

@@ -1,4 +1,4 @@
-"""Reads what opkg reads: a tar.gz with debian-binary, data.tar.gz and control.tar.gz."""
+"""Reads an opkg package: a tar.gz of debian-binary, data.tar.gz and control.tar.gz."""
 
 import gzip
 import io
@@ -13,7 +13,7 @@ class Ipk:
     control: dict[str, str]
     about: dict[str, tarfile.TarInfo]  # the files beside `control`, by name
     about_data: dict[str, bytes]
-    files: dict[str, tarfile.TarInfo]  # what lands on the router, by path without ./
+    files: dict[str, tarfile.TarInfo]  # the payload, by path without ./
     data: dict[str, bytes]
     unpacked_size: int  # of data.tar, bytes
 
@@ -35,7 +35,7 @@ def unpack(raw: bytes) -> tuple[dict[str, tarfile.TarInfo], dict[str, bytes]]:
     with tarfile.open(fileobj=io.BytesIO(raw), mode="r:gz") as archive:
         for info in archive:
             if info.name != "." and not info.name.startswith("./"):
-                raise ValueError(f"opkg looks for ./{info.name}")
+                raise ValueError(f"opkg expects ./{info.name}")
             name = info.name.removeprefix(".").removeprefix("/")
             infos[name] = info
             if info.isfile():

@@ -86,58 +86,59 @@ impl Cause {
     ];
 
     /// The word for programs, what happened, and what helps.
-    fn told(self) -> [&'static str; 3] {
+    fn texts(self) -> [&'static str; 3] {
         match self {
             Self::WrongKey => [
                 "wrong-key",
-                "a hello for our site with a key that is nobody's",
-                "if it is one of your people, the link is an old or a mistyped one: send the \
-                 present one (mtbox access); otherwise it is a prober, who saw the site",
+                "TLS hello with a key that matches no user",
+                "if this is one of your users, the link is outdated or mistyped: send the current \
+                 one (mtbox access); otherwise it is a probe, which saw only the front",
             ],
             Self::UnknownHost => [
                 "unknown-host",
-                "a TLS hello for a site that no secret names",
-                "usually a visitor of the site or a scanner; a person of yours would have a link \
-                 with an old host: send the present one",
+                "TLS hello with a host that is in no secret",
+                "usually a browser or a scanner; if this is one of your users, the link has an old \
+                 host: send the current one",
             ],
             Self::NotAClient => [
                 "not-a-client",
-                "something that no Telegram app says",
+                "the first bytes are not from a Telegram app",
                 "a scanner or a browser; nothing to do",
             ],
             Self::UnfinishedHello => [
                 "unfinished-hello",
-                "a connection that never said its whole hello",
-                "a port scan, or a network that swallows large packets: try a smaller MTU or \
+                "the TLS hello is incomplete",
+                "a port scan, or a network that drops large packets: try a smaller MTU or \
                  network.max-segment",
             ],
             Self::ClockOff => [
                 "clock-off",
-                "the key is right, but the clocks differ too much",
-                "set the clock of the phone and of this machine (NTP), or raise \
+                "the key is correct, but the clocks of client and proxy differ too much",
+                "set the clocks of the phone and of this machine (NTP), or raise \
                  tolerate-time-skewness",
             ],
             Self::Replay => [
                 "replay",
-                "the key is right, but this very hello was used before",
-                "somebody records and repeats the connection, most likely a censor; the app itself \
-                 is not hindered",
+                "the key is correct, but this TLS hello was used before",
+                "a third party, most likely a censor, records and replays connections; the app is \
+                 not affected",
             ],
             Self::Throttled => [
                 "throttled",
-                "the user has as many connections as the fair share allows",
-                "raise throttle.max-connections, or ask whether the link is shared with others",
+                "the user has reached the fair share of connections",
+                "raise throttle.max-connections, or check whether the link is shared with others",
             ],
-            Self::Disabled => ["disabled", "the user is switched off", "mtbox user enable NAME"],
+            Self::Disabled => ["disabled", "the user is disabled", "mtbox user enable NAME"],
             Self::Full => [
                 "full",
-                "the connection found no place left",
-                "raise concurrency and the limit of open files (ulimit -n), or see who has so many",
+                "the limit of connections is reached",
+                "raise concurrency and the limit of open files (ulimit -n), or find the users with \
+                 most connections",
             ],
             Self::Blocklisted => [
                 "blocklisted",
                 "the address is on the blocklist",
-                "use a list without this network, or put a corrected copy in its place",
+                "use a list without this network, or a corrected copy of the list",
             ],
             Self::NotAllowlisted => [
                 "not-allowlisted",
@@ -146,76 +147,81 @@ impl Cause {
             ],
             Self::BadHeader => [
                 "bad-proxy-header",
-                "the PROXY protocol header was broken or did not end",
-                "let the balancer send PROXY protocol 1 or 2, or turn proxy-protocol-listener off",
+                "the PROXY protocol header is invalid or incomplete",
+                "enable PROXY protocol version 1 or 2 on the load balancer, or disable \
+                 proxy-protocol-listener",
             ],
             Self::Silent => [
                 "silent",
-                "the key was right, but the app never got as far as asking for Telegram",
-                "often a box on the way that breaks the connection after the handshake: try \
-                 another host in the secret, another port, or another network",
+                "the key was correct, but the app sent no request for a data centre",
+                "often a device on the path breaks the connection after the handshake: try another \
+                 host in the secret, another port, or another network",
             ],
             Self::Garbled => [
                 "garbled",
-                "the key was right, but what followed was no Telegram",
-                "something on the way changes the bytes, or the app is very old: update it",
+                "the key was correct, but the data after the handshake is invalid",
+                "a device on the path changes the data, or the app is outdated: update the app",
             ],
             Self::UnknownDc => [
                 "unknown-dc",
-                "the app asked for a data centre that does not exist",
-                "set allow-fallback-on-unknown-dc = true, or name it in [telegram.dc-overrides]",
+                "the app requested an unknown data centre",
+                "set allow-fallback-on-unknown-dc = true, or add the data centre to \
+                 [telegram.dc-overrides]",
             ],
             Self::DcUnreachable => [
                 "dc-unreachable",
                 "no address of the data centre answered",
-                "see whether this machine reaches Telegram (mtbox doctor); where it is blocked, \
-                 set network.proxies; without IPv6, prefer-ip = \"only-ipv4\"",
+                "check whether this machine reaches Telegram (mtbox doctor); if Telegram is \
+                 blocked, set network.proxies; without IPv6, set prefer-ip = \"only-ipv4\"",
             ],
             Self::ProxyDown => [
                 "proxy-down",
-                "no proxy on the way to Telegram worked",
-                "see whether the proxy runs and whether user and password are right \
+                "no upstream proxy is available",
+                "check whether the upstream proxy runs and whether user and password are correct \
                  (mtbox doctor, network.proxies)",
             ],
             Self::DcHungUp => [
                 "dc-hung-up",
-                "Telegram, or somebody in front of it, ended the session without a byte",
-                "a provider that blocks Telegram does this: set network.proxies, or another \
+                "Telegram, or a device on the path, closed the session without sending data",
+                "your provider probably blocks Telegram: set network.proxies or another \
                  network.bind-device",
             ],
             Self::FrontUnknown => [
                 "front-unknown",
-                "the site for strangers has no address",
+                "the host name of the front has no address",
                 "check domain-fronting.host or the host in the secrets, and network.dns",
             ],
             Self::FrontDown => [
                 "front-down",
-                "the site for strangers does not answer",
-                "name a site that this machine reaches: a silent port gives the proxy away",
+                "the front does not answer",
+                "choose a web site that this machine reaches: a port without an answer reveals the \
+                 proxy",
             ],
             Self::FrontLoop => [
                 "front-loop",
-                "the site for strangers is this proxy itself",
-                "set domain-fronting.host and port to the web server behind it",
+                "the front is this proxy itself",
+                "set domain-fronting.host and domain-fronting.port to the web server behind the \
+                 proxy",
             ],
             Self::Idle => [
                 "idle",
-                "no byte moved for as long as network.timeout.idle",
-                "usual for apps in the background; if people complain, raise it",
+                "no data was transferred for network.timeout.idle",
+                "normal for apps in the background; if users complain, raise the timeout",
             ],
             Self::Stalled => [
                 "stalled",
-                "one side took no bytes for 30 seconds, 5 when memory is short",
-                "a phone that lost its network; with many of them at once, raise memory.buffers",
+                "one side received no data for 30 seconds (5 seconds when memory is low)",
+                "usually a phone that lost its network; if there are many at once, raise \
+                 memory.buffers",
             ],
             Self::Pressure => [
                 "pressure",
-                "there was no memory or no place left for the connection",
+                "no memory or no free slot was left for the connection",
                 "raise memory.buffers and concurrency, or use a larger machine",
             ],
             Self::Revoked => [
                 "revoked",
-                "the user was removed, switched off, or given another secret",
+                "the user was removed or disabled, or has a new secret",
                 "send the new link: mtbox access CONFIG --user NAME",
             ],
         }
@@ -228,17 +234,17 @@ impl Cause {
 
     /// The word for programs and logs.
     pub fn as_str(self) -> &'static str {
-        self.told()[0]
+        self.texts()[0]
     }
 
     /// What happened, in words.
-    pub fn what(self) -> &'static str {
-        self.told()[1]
+    pub fn description(self) -> &'static str {
+        self.texts()[1]
     }
 
     /// What helps, in words.
     pub fn remedy(self) -> &'static str {
-        self.told()[2]
+        self.texts()[2]
     }
 }
 
@@ -251,7 +257,7 @@ mod tests {
     #[test]
     fn every_cause_has_words_and_a_remedy_of_its_own() {
         for part in 0..3 {
-            let told: BTreeSet<&str> = Cause::ALL.iter().map(|cause| cause.told()[part]).collect();
+            let told: BTreeSet<&str> = Cause::ALL.iter().map(|cause| cause.texts()[part]).collect();
             assert_eq!(told.len(), Cause::ALL.len());
             assert!(told.iter().all(|text| text.len() > 3 && !text.ends_with('.')));
         }

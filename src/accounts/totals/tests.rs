@@ -1,4 +1,4 @@
-//! Every cut and every flipped bit of a file, and what becomes of people who go and come back.
+//! Files cut at every byte and with every bit flipped; users who are removed and added again.
 
 use std::collections::BTreeMap;
 
@@ -13,49 +13,50 @@ fn counted(name: &str, bytes_in: u64, bytes_out: u64, seen_s: u64) -> UserCounte
     UserCounters { name, bytes_in, bytes_out, seen_s: (seen_s > 0).then_some(seen_s) }
 }
 
-fn totals(ledger: &Totals, name: &str) -> (u64, u64, u64) {
-    let UserTotals { bytes_in, bytes_out, seen_s, .. } = ledger.base(name);
+fn values(totals: &Totals, name: &str) -> (u64, u64, u64) {
+    let UserTotals { bytes_in, bytes_out, seen_s, .. } = totals.base(name);
     (bytes_in, bytes_out, seen_s)
 }
 
-/// What a reader finds: everybody with what is known of them.
-fn all(ledger: &Totals) -> BTreeMap<String, UserTotals> {
-    let accounts = ledger.accounts.iter();
-    accounts.map(|(name, account)| (name.clone(), account.filed)).collect()
+/// The totals in the file, by user.
+fn all(totals: &Totals) -> BTreeMap<String, UserTotals> {
+    let accounts = totals.accounts.iter();
+    accounts.map(|(name, account)| (name.clone(), account.written)).collect()
 }
 
-fn append(file: &mut Vec<u8>, ledger: &mut Totals) -> usize {
-    let batch = ledger.batch();
+fn append(file: &mut Vec<u8>, totals: &mut Totals) -> usize {
+    let batch = totals.batch();
     file.extend_from_slice(&batch.bytes);
-    ledger.filed(&batch);
+    totals.mark_written(&batch);
     batch.bytes.len()
 }
 
 fn read(file: &[u8]) -> (Totals, usize, LoadEnd) {
-    Totals::read(file).expect("one of ours")
+    let ParsedTotals { totals, valid_bytes, end } = Totals::parse(file).expect("one of ours");
+    (totals, valid_bytes, end)
 }
 
-/// How long a file is and what it says.
-type Stand = (usize, BTreeMap<String, UserTotals>);
+/// The length of a file and the totals in it.
+type FileState = (usize, BTreeMap<String, UserTotals>);
 
-/// A file of several batches, and what there was after each.
-fn file() -> (Vec<u8>, Vec<Stand>) {
-    let mut ledger = Totals::default();
-    let mut file = ledger.whole().bytes;
-    let mut states = vec![(file.len(), all(&ledger))];
+/// A file of several batches, and its state after each.
+fn file() -> (Vec<u8>, Vec<FileState>) {
+    let mut totals = Totals::default();
+    let mut file = totals.snapshot().bytes;
+    let mut states = vec![(file.len(), all(&totals))];
     for step in 1..=4 {
-        let people = [
+        let users = [
             counted("alice", step * 1000, step * 1_000_000_007, NOON + step * 600),
             counted("bob", 77, 0, if step < 3 { 0 } else { NOON }),
             counted("idle", 0, 0, 0),
             counted("zoë \"", step / 4 * 5, 0, 0),
         ];
-        let here = people.into_iter().filter(|one| one.name != "bob" || step < 4);
-        ledger.settle(here, Some(NOON + step * 600));
-        append(&mut file, &mut ledger);
-        let said = all(&ledger).into_iter().filter(|(name, _)| name != "idle");
-        let said = said.filter(|(_, totals)| *totals != UserTotals::default());
-        states.push((file.len(), said.collect()));
+        let configured = users.into_iter().filter(|one| one.name != "bob" || step < 4);
+        totals.update(configured, Some(NOON + step * 600));
+        append(&mut file, &mut totals);
+        let expected = all(&totals).into_iter().filter(|(name, _)| name != "idle");
+        let expected = expected.filter(|(_, totals)| *totals != UserTotals::default());
+        states.push((file.len(), expected.collect()));
     }
     (file, states)
 }
@@ -63,37 +64,37 @@ fn file() -> (Vec<u8>, Vec<Stand>) {
 #[test]
 fn what_was_written_is_read_back() {
     let (file, states) = file();
-    let (ledger, good, ending) = read(&file);
-    assert_eq!((good, ending), (file.len(), LoadEnd::Whole));
-    assert_eq!(all(&ledger), states.last().unwrap().1);
-    assert_eq!(totals(&ledger, "alice"), (4000, 4_000_000_028, NOON + 2400));
-    assert_eq!(totals(&ledger, "bob"), (77, 0, NOON));
-    assert_eq!(ledger.find("bob").unwrap().now.left_s, NOON + 2400);
-    assert_eq!(totals(&ledger, "zoë \""), (5, 0, 0));
-    assert_eq!(totals(&ledger, "idle"), (0, 0, 0));
-    assert!(!ledger.has_news() && ledger.batch().bytes.is_empty());
-    let folded = read(&ledger.whole().bytes);
-    assert_eq!((all(&folded.0), folded.2), (all(&ledger), LoadEnd::Whole));
-    assert!(folded.1 < file.len());
+    let (totals, good, end) = read(&file);
+    assert_eq!((good, end), (file.len(), LoadEnd::Complete));
+    assert_eq!(all(&totals), states.last().unwrap().1);
+    assert_eq!(values(&totals, "alice"), (4000, 4_000_000_028, NOON + 2400));
+    assert_eq!(values(&totals, "bob"), (77, 0, NOON));
+    assert_eq!(totals.find("bob").unwrap().current.removed_s, NOON + 2400);
+    assert_eq!(values(&totals, "zoë \""), (5, 0, 0));
+    assert_eq!(values(&totals, "idle"), (0, 0, 0));
+    assert!(!totals.has_changes() && totals.batch().bytes.is_empty());
+    let compacted = read(&totals.snapshot().bytes);
+    assert_eq!((all(&compacted.0), compacted.2), (all(&totals), LoadEnd::Complete));
+    assert!(compacted.1 < file.len());
 }
 
 #[test]
-fn a_file_cut_at_any_byte_says_what_it_said_before_the_last_batch() {
+fn a_cut_file_has_the_totals_of_its_last_complete_batch() {
     let (file, states) = file();
-    for end in 0..file.len() {
-        let (mut ledger, good, ending) = read(&file[..end]);
-        let state = states.iter().rev().find(|(length, _)| *length <= end);
+    for cut in 0..file.len() {
+        let (mut totals, good, end) = read(&file[..cut]);
+        let state = states.iter().rev().find(|(length, _)| *length <= cut);
         let (length, said) = state.cloned().unwrap_or_default();
-        assert_eq!((good, all(&ledger)), (length, said), "cut at {end}");
-        assert_eq!(ending == LoadEnd::Whole, good == end, "cut at {end}");
-        assert_ne!(ending, LoadEnd::Damaged);
-        // And goes on from there.
-        let mut mended = if good == 0 { ledger.whole().bytes } else { file[..good].to_vec() };
-        let before = totals(&ledger, "alice");
-        ledger.settle([counted("alice", 5, 6, 0)].into_iter(), None);
-        append(&mut mended, &mut ledger);
+        assert_eq!((good, all(&totals)), (length, said), "cut at {cut}");
+        assert_eq!(end == LoadEnd::Complete, good == cut, "cut at {cut}");
+        assert_ne!(end, LoadEnd::Damaged);
+        // The totals go on from there.
+        let mut mended = if good == 0 { totals.snapshot().bytes } else { file[..good].to_vec() };
+        let before = values(&totals, "alice");
+        totals.update([counted("alice", 5, 6, 0)].into_iter(), None);
+        append(&mut mended, &mut totals);
         let after = (before.0 + 5, before.1 + 6, before.2);
-        assert_eq!(totals(&read(&mended).0, "alice"), after, "cut at {end}");
+        assert_eq!(values(&read(&mended).0, "alice"), after, "cut at {cut}");
     }
 }
 
@@ -103,13 +104,13 @@ fn a_flipped_bit_costs_only_what_follows() {
     for bit in 0..file.len() * 8 {
         let mut torn = file.clone();
         torn[bit / 8] ^= 1 << (bit % 8);
-        let Some((ledger, good, ending)) = Totals::read(&torn) else {
+        let Some(ParsedTotals { totals, valid_bytes: good, end }) = Totals::parse(&torn) else {
             assert!(bit / 8 < HEAD.len(), "bit {bit}");
             continue;
         };
         let (length, said) = states.iter().rev().find(|(length, _)| *length <= bit / 8).unwrap();
-        assert_eq!((good, &all(&ledger)), (*length, said), "bit {bit}");
-        assert_ne!(ending, LoadEnd::Whole, "bit {bit}");
+        assert_eq!((good, &all(&totals)), (*length, said), "bit {bit}");
+        assert_ne!(end, LoadEnd::Complete, "bit {bit}");
     }
 }
 
@@ -121,23 +122,23 @@ fn batches_that_are_missing_doubled_or_of_another_file_fit_nowhere() {
     let doubled = [&file[..lengths[2]], &file[lengths[1]..]].concat();
     assert_eq!(read(&missing).1, lengths[1]);
     assert_eq!(read(&doubled).1, lengths[2]);
-    // A filesystem that made room and was not given the time to fill it.
+    // As a filesystem leaves it that extended the file and did not write the data.
     let blank = [&file[..lengths[2]], &[0; 5000]].concat();
-    assert_eq!((read(&blank).1, read(&blank).2), (lengths[2], LoadEnd::Cut));
+    assert_eq!((read(&blank).1, read(&blank).2), (lengths[2], LoadEnd::Truncated));
     let garbage = [&file[..lengths[2]], &[0xa5; 5000]].concat();
     assert_eq!((read(&garbage).1, read(&garbage).2), (lengths[2], LoadEnd::Damaged));
 }
 
 #[test]
-fn what_is_no_ledger_is_not_read() {
+fn other_files_are_not_parsed() {
     for other in [&b"mtbox state 2\n"[..], b"[secrets]\n", b"\0", b"mtbox state 1\r\n"] {
-        assert!(Totals::read(other).is_none());
+        assert!(Totals::parse(other).is_none());
     }
 }
 
-/// The sum is right, so nothing but the content can be the reason.
+/// The CRC is right, so only the content can be the reason.
 #[test]
-fn impossible_contents_end_the_reading() {
+fn impossible_content_ends_the_parsing() {
     let new = |name: &[u8], numbers: &[u8]| [&[0, name.len() as u8], name, numbers].concat();
     let most = [&[0xff; 9][..], &[1]].concat();
     // Numbers 0 to 2 are known there, so the first one is fine.
@@ -158,142 +159,142 @@ fn impossible_contents_end_the_reading() {
         let mut bytes = vec![content.len() as u8];
         bytes.extend_from_slice(content);
         let sum = crc32(before.chain, &bytes);
-        let (ledger, length, ending) = read(&[&good[..], &bytes, &sum.to_le_bytes()].concat());
-        assert_eq!(ending == LoadEnd::Whole, at == 0, "{content:?}");
+        let (totals, length, end) = read(&[&good[..], &bytes, &sum.to_le_bytes()].concat());
+        assert_eq!(end == LoadEnd::Complete, at == 0, "{content:?}");
         assert_eq!(length > good.len(), at == 0, "{content:?}");
-        assert_eq!(all(&ledger), all(&before), "{content:?}");
-        assert_eq!(ledger.numbered, 3, "nobody comes of it: {content:?}");
+        assert_eq!(all(&totals), all(&before), "{content:?}");
+        assert_eq!(totals.next_number, 3, "no account is added: {content:?}");
     }
 }
 
-/// Whoever was forgotten and comes back is in the file twice until that is written as a whole.
+/// A user who was dropped and is added again is in the file twice until the next snapshot.
 #[test]
-fn of_two_accounts_of_a_name_the_last_one_holds() {
+fn of_two_accounts_with_one_name_the_last_one_wins() {
     let content = [0, 1, b'a', 1, 0, 0, 0, 0, 1, b'b', 5, 0, 0, 0, 0, 1, b'a', 7, 0, 0, 0];
     let bytes = [&[content.len() as u8][..], &content].concat();
-    let (ledger, _, ending) = read(&[HEAD, &bytes, &crc32(0, &bytes).to_le_bytes()].concat());
-    assert_eq!((ending, ledger.len(), ledger.numbered), (LoadEnd::Whole, 2, 3));
-    assert_eq!((totals(&ledger, "a"), totals(&ledger, "b")), ((7, 0, 0), (5, 0, 0)));
+    let (totals, _, end) = read(&[HEAD, &bytes, &crc32(0, &bytes).to_le_bytes()].concat());
+    assert_eq!((end, totals.len(), totals.next_number), (LoadEnd::Complete, 2, 3));
+    assert_eq!((values(&totals, "a"), values(&totals, "b")), ((7, 0, 0), (5, 0, 0)));
 }
 
 #[test]
-fn session_counters_start_at_zero_and_totals_go_on() {
-    let mut ledger = Totals::default();
-    ledger.settle([counted("alice", 10, 20, NOON)].into_iter(), Some(NOON));
-    let file = ledger.whole().bytes;
-    let (mut ledger, ..) = read(&file);
-    ledger.settle([counted("alice", 1, 2, 0)].into_iter(), Some(NOON + 60));
-    assert_eq!(totals(&ledger, "alice"), (10, 20, NOON), "what counters are added to");
-    let again = ledger.whole().bytes;
-    assert_eq!(totals(&read(&again).0, "alice"), (11, 22, NOON));
+fn session_counters_start_at_zero_and_totals_continue() {
+    let mut totals = Totals::default();
+    totals.update([counted("alice", 10, 20, NOON)].into_iter(), Some(NOON));
+    let file = totals.snapshot().bytes;
+    let (mut totals, ..) = read(&file);
+    totals.update([counted("alice", 1, 2, 0)].into_iter(), Some(NOON + 60));
+    assert_eq!(values(&totals, "alice"), (10, 20, NOON), "what counters are added to");
+    let again = totals.snapshot().bytes;
+    assert_eq!(values(&read(&again).0, "alice"), (11, 22, NOON));
 }
 
 #[test]
-fn a_person_who_left_and_comes_back_within_ninety_days_finds_everything() {
-    let mut ledger = Totals::default();
-    ledger.settle(
+fn a_user_who_is_added_again_within_ninety_days_keeps_the_totals() {
+    let mut totals = Totals::default();
+    totals.update(
         [counted("alice", 10, 20, NOON), counted("bob", 1, 1, NOON)].into_iter(),
         Some(NOON),
     );
     let bob = || [counted("bob", 1, 1, NOON)].into_iter();
-    ledger.settle(bob(), Some(NOON));
-    ledger.settle(bob(), Some(NOON + 89 * DAY));
-    let (mut ledger, ..) = read(&ledger.whole().bytes);
-    ledger.settle([counted("alice", 5, 5, 0)].into_iter(), Some(NOON + 90 * DAY));
-    let (back, ..) = read(&ledger.whole().bytes);
-    assert_eq!(totals(&back, "alice"), (15, 25, NOON));
-    assert_eq!(back.find("alice").unwrap().now.left_s, 0, "is here again");
+    totals.update(bob(), Some(NOON));
+    totals.update(bob(), Some(NOON + 89 * DAY));
+    let (mut totals, ..) = read(&totals.snapshot().bytes);
+    totals.update([counted("alice", 5, 5, 0)].into_iter(), Some(NOON + 90 * DAY));
+    let (back, ..) = read(&totals.snapshot().bytes);
+    assert_eq!(values(&back, "alice"), (15, 25, NOON));
+    assert_eq!(back.find("alice").unwrap().current.removed_s, 0, "is in the config again");
 
-    ledger.settle([].into_iter(), Some(NOON + 90 * DAY));
-    ledger.settle([].into_iter(), Some(NOON + 181 * DAY));
-    assert_eq!(totals(&ledger, "alice"), (0, 0, 0));
-    assert_eq!(ledger.whole().bytes, HEAD);
+    totals.update([].into_iter(), Some(NOON + 90 * DAY));
+    totals.update([].into_iter(), Some(NOON + 181 * DAY));
+    assert_eq!(values(&totals, "alice"), (0, 0, 0));
+    assert_eq!(totals.snapshot().bytes, HEAD);
 }
 
 #[test]
-fn who_leaves_while_the_time_is_unknown_is_marked_when_it_is_known() {
-    let mut ledger = Totals::default();
-    ledger.settle([counted("alice", 10, 20, 0)].into_iter(), None);
-    ledger.settle([].into_iter(), None);
-    ledger.settle([].into_iter(), Some(NOON));
-    ledger.settle([].into_iter(), Some(NOON + 80 * DAY));
-    assert_eq!(totals(&ledger, "alice"), (10, 20, 0));
-    ledger.settle([].into_iter(), Some(NOON + 91 * DAY));
-    assert!(ledger.is_empty());
+fn a_user_removed_at_an_unknown_time_is_marked_when_the_time_is_known() {
+    let mut totals = Totals::default();
+    totals.update([counted("alice", 10, 20, 0)].into_iter(), None);
+    totals.update([].into_iter(), None);
+    totals.update([].into_iter(), Some(NOON));
+    totals.update([].into_iter(), Some(NOON + 80 * DAY));
+    assert_eq!(values(&totals, "alice"), (10, 20, 0));
+    totals.update([].into_iter(), Some(NOON + 91 * DAY));
+    assert!(totals.is_empty());
 }
 
 #[test]
-fn those_who_left_are_bounded_and_the_first_go_first() {
-    let mut ledger = Totals::default();
+fn removed_trafficare_bounded_and_the_first_are_dropped_first() {
+    let mut totals = Totals::default();
     for n in 0..1000 {
-        let (name, at) = (format!("guest {n}"), NOON + n);
-        ledger.settle([counted("alice", 1, 1, at), counted(&name, 1, 1, at)].into_iter(), Some(at));
+        let (name, at) = (format!("former {n}"), NOON + n);
+        totals.update([counted("alice", 1, 1, at), counted(&name, 1, 1, at)].into_iter(), Some(at));
     }
-    ledger.settle([counted("alice", 1, 1, NOON)].into_iter(), Some(NOON + 1000));
-    assert_eq!(ledger.len(), 1 + 2 + 64);
-    assert_eq!(totals(&ledger, "guest 999").0, 1);
-    assert_eq!(totals(&ledger, "guest 934").0, 1);
-    assert_eq!(totals(&ledger, "guest 933").0, 0);
+    totals.update([counted("alice", 1, 1, NOON)].into_iter(), Some(NOON + 1000));
+    assert_eq!(totals.len(), 1 + 2 + 64);
+    assert_eq!(values(&totals, "former 999").0, 1);
+    assert_eq!(values(&totals, "former 934").0, 1);
+    assert_eq!(values(&totals, "former 933").0, 0);
 }
 
 #[test]
 fn last_seen_goes_back_only_when_it_was_far_ahead() {
-    let mut ledger = Totals::default();
-    ledger.settle([counted("alice", 1, 1, NOON)].into_iter(), Some(NOON));
-    let (mut ledger, ..) = read(&ledger.whole().bytes);
+    let mut totals = Totals::default();
+    totals.update([counted("alice", 1, 1, NOON)].into_iter(), Some(NOON));
+    let (mut totals, ..) = read(&totals.snapshot().bytes);
     for wall_s in [None, Some(NOON - 30 * DAY)] {
         let seen_s = wall_s.unwrap_or(0);
-        ledger.settle([counted("alice", 2, 2, seen_s)].into_iter(), wall_s);
-        assert_eq!(ledger.find("alice").unwrap().now.seen_s, NOON, "{wall_s:?}");
+        totals.update([counted("alice", 2, 2, seen_s)].into_iter(), wall_s);
+        assert_eq!(totals.find("alice").unwrap().current.seen_s, NOON, "{wall_s:?}");
     }
     let ahead = NOON + 80 * YEAR_S;
-    ledger.settle([counted("alice", 2, 2, ahead)].into_iter(), Some(ahead));
-    let mut file = ledger.whole().bytes;
-    let (mut ledger, ..) = read(&file);
-    ledger.settle([counted("alice", 1, 1, NOON + 5)].into_iter(), Some(NOON + 9));
-    append(&mut file, &mut ledger);
-    assert_eq!(totals(&read(&file).0, "alice").2, NOON + 5);
+    totals.update([counted("alice", 2, 2, ahead)].into_iter(), Some(ahead));
+    let mut file = totals.snapshot().bytes;
+    let (mut totals, ..) = read(&file);
+    totals.update([counted("alice", 1, 1, NOON + 5)].into_iter(), Some(NOON + 9));
+    append(&mut file, &mut totals);
+    assert_eq!(values(&read(&file).0, "alice").2, NOON + 5);
 }
 
 #[test]
-fn another_file_gets_what_was_not_written_yet() {
-    let people = |n: u64| [counted("alice", n, n, NOON), counted("bob", n, 0, 0)].into_iter();
-    let mut ledger = Totals::default();
-    ledger.settle(people(10), Some(NOON));
-    let before = ledger.whole();
-    ledger.filed(&before);
-    ledger.settle(people(15), Some(NOON));
-    // Whether the last five arrived or not, a second reading sets it right.
+fn another_file_gets_what_was_not_written_before() {
+    let users = |n: u64| [counted("alice", n, n, NOON), counted("bob", n, 0, 0)].into_iter();
+    let mut totals = Totals::default();
+    totals.update(users(10), Some(NOON));
+    let before = totals.snapshot();
+    totals.mark_written(&before);
+    totals.update(users(15), Some(NOON));
+    // The totals are right whether the write of the last five bytes succeeded or not.
     let mut file = before.bytes.clone();
-    file.extend_from_slice(&ledger.batch().bytes);
+    file.extend_from_slice(&totals.batch().bytes);
     for (found, wanted) in [(before.bytes, 18), (file, 23), (HEAD.to_vec(), 8)] {
-        let mut ledger = Totals { accounts: ledger.accounts.clone(), ..Totals::default() };
-        ledger.rebase(read(&found).0);
-        ledger.settle(people(18), Some(NOON));
-        let end = [&found[..], &ledger.batch().bytes].concat();
-        assert_eq!(totals(&read(&end).0, "alice").0, wanted);
-        let shown = ledger.base("alice").bytes_in.wrapping_add(18);
+        let mut totals = Totals { accounts: totals.accounts.clone(), ..Totals::default() };
+        totals.rebase(read(&found).0);
+        totals.update(users(18), Some(NOON));
+        let end = [&found[..], &totals.batch().bytes].concat();
+        assert_eq!(values(&read(&end).0, "alice").0, wanted);
+        let shown = totals.base("alice").bytes_in.wrapping_add(18);
         assert_eq!(shown, wanted, "what counters are added to fits");
     }
 }
 
 #[test]
 fn a_batch_is_a_few_bytes() {
-    let mut ledger = Totals::default();
-    let mut file = ledger.whole().bytes;
+    let mut totals = Totals::default();
+    let mut file = totals.snapshot().bytes;
     let mut sizes = Vec::new();
     for step in 1..100 {
         let bytes = step * 600_000_000;
         let one = counted("alice", bytes / 100, bytes, NOON + step * 600);
-        ledger.settle([one].into_iter(), Some(NOON + step * 600));
-        sizes.push(append(&mut file, &mut ledger));
+        totals.update([one].into_iter(), Some(NOON + step * 600));
+        sizes.push(append(&mut file, &mut totals));
     }
     assert!(sizes[1..].iter().all(|size| *size <= 17), "{sizes:?}");
 }
 
 proptest! {
     #[test]
-    fn whatever_the_bytes_reading_ends_and_goes_on(
+    fn any_bytes_can_be_parsed_and_appended_to(
         noise in proptest::collection::vec(any::<u8>(), 0..300),
         at in 0..400usize,
         over in any::<bool>(),
@@ -306,38 +307,39 @@ proptest! {
         } else {
             bytes.splice(at.., noise);
         }
-        if let Some((mut ledger, good, _)) = Totals::read(&bytes) {
+        if let Some(ParsedTotals { mut totals, valid_bytes: good, .. }) = Totals::parse(&bytes)
+        {
             prop_assert!(good <= bytes.len());
-            ledger.settle([counted("alice", u64::MAX, 1, 1)].into_iter(), Some(NOON));
+            totals.update([counted("alice", u64::MAX, 1, 1)].into_iter(), Some(NOON));
             let mut mended = bytes[..good].to_vec();
             if good == 0 {
-                mended = ledger.whole().bytes;
+                mended = totals.snapshot().bytes;
             } else {
-                append(&mut mended, &mut ledger);
+                append(&mut mended, &mut totals);
             }
-            prop_assert_eq!(read(&mended).2, LoadEnd::Whole);
+            prop_assert_eq!(read(&mended).2, LoadEnd::Complete);
         }
     }
 
     #[test]
-    fn any_crowd_comes_back(
-        crowd in proptest::collection::btree_map(".{0,12}", any::<(u64, u64, u32)>(), 0..80),
+    fn any_trafficare_read_back(
+        traffic in proptest::collection::btree_map(".{0,12}", any::<(u64, u64, u32)>(), 0..80),
         split in 0..80usize,
     ) {
-        let people = || crowd.iter().map(|(name, (bytes_in, bytes_out, seen))| {
+        let users = || traffic.iter().map(|(name, (bytes_in, bytes_out, seen))| {
             counted(name, *bytes_in, *bytes_out, u64::from(*seen))
         });
-        let mut ledger = Totals::default();
-        let mut bytes = ledger.whole().bytes;
-        ledger.settle(people().take(split), None);
-        append(&mut bytes, &mut ledger);
-        ledger.settle(people(), None);
-        append(&mut bytes, &mut ledger);
-        let (found, good, ending) = read(&bytes);
-        prop_assert_eq!((good, ending), (bytes.len(), LoadEnd::Whole));
-        for one in people() {
+        let mut totals = Totals::default();
+        let mut bytes = totals.snapshot().bytes;
+        totals.update(users().take(split), None);
+        append(&mut bytes, &mut totals);
+        totals.update(users(), None);
+        append(&mut bytes, &mut totals);
+        let (found, good, end) = read(&bytes);
+        prop_assert_eq!((good, end), (bytes.len(), LoadEnd::Complete));
+        for one in users() {
             let wanted = (one.bytes_in, one.bytes_out, one.seen_s.unwrap_or(0));
-            prop_assert_eq!(totals(&found, one.name), wanted);
+            prop_assert_eq!(values(&found, one.name), wanted);
         }
     }
 }

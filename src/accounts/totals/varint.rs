@@ -1,7 +1,7 @@
-//! The small change of the ledger: numbers of few bytes, and a checksum.
+//! Variable-length integers (LEB128) and the checksum of the totals file.
 
-/// Appends a number in groups of seven bits, the low ones first; the top bit says that more
-/// follow.
+/// Appends a number in groups of seven bits, least significant first; the top bit of a byte is set
+/// if more bytes follow.
 pub fn put_number(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         out.push(number as u8 | 0x80);
@@ -10,16 +10,16 @@ pub fn put_number(out: &mut Vec<u8>, mut number: u64) {
     out.push(number as u8);
 }
 
-/// Appends a number so that small ones are short on both sides of zero.
+/// Appends a signed number in zigzag encoding, so that small absolute values are short.
 pub fn put_signed(out: &mut Vec<u8>, number: i64) {
     put_number(out, ((number << 1) ^ (number >> 63)).cast_unsigned());
 }
 
-/// Takes bytes from the front.
+/// Reads from the front of a slice.
 pub struct VarintReader<'a>(pub &'a [u8]);
 
 impl<'a> VarintReader<'a> {
-    /// What [`put_number`] wrote; `None` when it is cut off or does not fit.
+    /// Reads what [`put_number`] wrote; `None` if it is incomplete or exceeds 64 bits.
     pub fn number(&mut self) -> Option<u64> {
         let mut number = 0;
         for shift in (0..64).step_by(7) {
@@ -37,27 +37,27 @@ impl<'a> VarintReader<'a> {
         None
     }
 
-    /// What [`put_signed`] wrote.
+    /// Reads what [`put_signed`] wrote; `None` as for [`VarintReader::number`].
     pub fn signed(&mut self) -> Option<i64> {
         let number = self.number()?;
         Some((number >> 1).cast_signed() ^ -(number & 1).cast_signed())
     }
 
-    /// So many bytes.
-    pub fn take(&mut self, length: u64) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(usize::try_from(length).ok()?)?;
+    /// Reads `length` bytes; `None` if fewer are left.
+    pub fn bytes(&mut self, length: u64) -> Option<&'a [u8]> {
+        let (bytes, rest) = self.0.split_at_checked(usize::try_from(length).ok()?)?;
         self.0 = rest;
-        Some(taken)
+        Some(bytes)
     }
 }
 
-/// CRC-32 of IEEE 802.3, going on from that of the bytes before; 0 at the start.
+/// CRC-32 of IEEE 802.3. `before` is the CRC of the bytes before these; 0 at the start.
 pub fn crc32(before: u32, bytes: &[u8]) -> u32 {
     let step = |crc: u32| crc >> 4 ^ NIBBLES[(crc & 0xf) as usize];
     !bytes.iter().fold(!before, |crc, byte| step(step(crc ^ u32::from(*byte))))
 }
 
-/// What each four bits do.
+/// The CRC of each value of four bits.
 const NIBBLES: [u32; 16] = {
     let mut table = [0; 16];
     let mut at = 0;
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_checksum_is_the_one_that_everybody_knows() {
+    fn the_checksum_is_crc_32_of_ieee_802_3() {
         // The check value of CRC-32/ISO-HDLC.
         assert_eq!(crc32(0, b"123456789"), 0xcbf4_3926);
         assert_eq!(crc32(crc32(0, b"1234"), b"56789"), 0xcbf4_3926);
@@ -104,6 +104,6 @@ mod tests {
             VarintReader(&[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 2]).number(),
             None
         );
-        assert_eq!(VarintReader(&[0xff; 3]).take(u64::MAX), None);
+        assert_eq!(VarintReader(&[0xff; 3]).bytes(u64::MAX), None);
     }
 }

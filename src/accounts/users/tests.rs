@@ -22,9 +22,9 @@ const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 #[test]
 fn only_users_of_the_host_are_candidates() {
     let users = people(&[("a", "one"), ("b", "two"), ("c", "one")]);
-    let one = users.host_named(b"one").unwrap();
+    let one = users.find_host(b"one").unwrap();
     assert_eq!(names(&users, one, HOME), ["a", "c"]);
-    assert!(users.host_named(b"three").is_none());
+    assert!(users.find_host(b"three").is_none());
     assert_eq!(users.host_name(users.first_host()), b"one");
 }
 
@@ -37,11 +37,11 @@ fn the_last_user_of_the_address_comes_first_then_the_most_recent() {
     let place = |addr| users.hints.place(addr).map(|(slot, _)| slot);
     let away = (1..=255).map(|last| IpAddr::from([198, 51, 100, last]));
     let away = away.into_iter().find(|addr| place(*addr) != place(HOME)).unwrap();
-    users.admitted(ids[1], HOME, 1);
-    users.admitted(ids[3], away, 2);
+    users.add_session(ids[1], HOME, 1);
+    users.add_session(ids[3], away, 2);
     assert_eq!(names(&users, host, HOME), ["b", "d", "a", "c"]);
     assert_eq!(names(&users, host, away), ["d", "b", "a", "c"]);
-    users.admitted(ids[2], HOME, 3);
+    users.add_session(ids[2], HOME, 3);
     assert_eq!(names(&users, host, HOME), ["c", "b", "d", "a"]);
 }
 
@@ -49,14 +49,14 @@ fn the_last_user_of_the_address_comes_first_then_the_most_recent() {
 fn counts_return_to_zero() {
     let mut users = people(&[("a", "h"), ("b", "h")]);
     let ids: Vec<UserId> = users.candidates(users.first_host(), HOME).collect();
-    users.admitted(ids[0], HOME, 1);
-    users.admitted(ids[0], HOME, 1);
-    users.admitted(ids[1], HOME, 1);
-    assert_eq!((users.connections(), users.live()), (&[2, 1][..], 3));
-    users.left(ids[0]);
-    users.left(ids[0]);
-    users.left(ids[1]);
-    assert_eq!((users.connections(), users.live()), (&[0, 0][..], 0));
+    users.add_session(ids[0], HOME, 1);
+    users.add_session(ids[0], HOME, 1);
+    users.add_session(ids[1], HOME, 1);
+    assert_eq!((users.connections(), users.total_connections()), (&[2, 1][..], 3));
+    users.remove_session(ids[0]);
+    users.remove_session(ids[0]);
+    users.remove_session(ids[1]);
+    assert_eq!((users.connections(), users.total_connections()), (&[0, 0][..], 0));
 }
 
 /// `name host key`, and `-` in front of who is disabled.
@@ -82,7 +82,7 @@ fn reload(users: &mut Users, lines: &[&str]) -> ReloadChange {
 }
 
 fn ids(users: &Users, names: &[&str]) -> Vec<UserId> {
-    names.iter().map(|name| users.named(name).unwrap()).collect()
+    names.iter().map(|name| users.find(name).unwrap()).collect()
 }
 
 #[test]
@@ -91,17 +91,17 @@ fn whoever_stays_keeps_id_counters_and_place_in_the_order() {
     reload(&mut users, &["b one 1", "d one 2", "f one 3"]);
     let [b, d, f] = ids(&users, &["b", "d", "f"])[..] else { panic!() };
     let away = IpAddr::from([198, 51, 100, 1]);
-    users.admitted(f, away, 1);
+    users.add_session(f, away, 1);
     users.get_mut(f).bytes_in = 7;
     let change = reload(&mut users, &["a one 9", "b one 1", "c two 8", "f one 3"]);
     assert_eq!((change.added, change.removed, change.changed), (2, 1, 0));
     assert_eq!(change.revoked, [d]);
     assert_eq!(ids(&users, &["b", "f"]), [b, f]);
-    assert_eq!((users.get(f).bytes_in, users.live()), (7, 1));
+    assert_eq!((users.get(f).bytes_in, users.total_connections()), (7, 1));
     let order: Vec<&str> = users.iter().map(|(user, _)| user.name()).collect();
     assert_eq!(order, ["a", "b", "c", "f"]);
     assert_eq!(names(&users, users.first_host(), HOME), ["f", "b", "a"]);
-    assert!(users.named("d").is_none() && !users.get(d).is_enabled());
+    assert!(users.find("d").is_none() && !users.get(d).is_enabled());
     assert_eq!(users.host_name(change.new_hosts[0]), b"two");
 }
 
@@ -116,7 +116,7 @@ fn a_rotated_moved_or_disabled_user_is_revoked_and_an_enabled_one_is_not() {
     assert_eq!(users.get(all[0]).key(), &[9; 16]);
     assert!(!users.get(all[2]).is_enabled());
     assert!(users.get(all[3]).is_enabled());
-    let two = users.host_named(b"two").unwrap();
+    let two = users.find_host(b"two").unwrap();
     assert_eq!(names(&users, two, HOME), ["b"]);
     assert_eq!(
         reload(&mut users, &["a one 9", "b two 2", "-c one 3", "d one 4"]),
@@ -129,13 +129,13 @@ fn places_are_given_away_only_once_their_sessions_have_ended() {
     let mut users = Users::default();
     reload(&mut users, &["a one 1", "b two 2"]);
     let [a, b] = ids(&users, &["a", "b"])[..] else { panic!() };
-    users.admitted(b, HOME, 1);
+    users.add_session(b, HOME, 1);
     let change = reload(&mut users, &["a one 1", "c three 3"]);
-    assert_eq!((change.new_hosts.len(), change.old_hosts.len()), (1, 1));
+    assert_eq!((change.new_hosts.len(), change.removed_hosts.len()), (1, 1));
     assert_ne!(ids(&users, &["c"])[0], b, "whoever is being revoked is still b");
     reload(&mut users, &["a one 1", "c three 3", "d one 4"]);
     assert_ne!(ids(&users, &["d"])[0], b, "b has a session");
-    users.left(b);
+    users.remove_session(b);
     reload(&mut users, &["a one 1", "c three 3", "d one 4", "e two 5"]);
     assert_eq!(ids(&users, &["a", "e"]), [a, b]);
     for round in 0..100 {
@@ -143,5 +143,5 @@ fn places_are_given_away_only_once_their_sessions_have_ended() {
     }
     assert!(users.list.len() <= 8 && users.hosts.len() <= 6, "reloads do not add up");
     assert_eq!(users.hosts().count(), 2);
-    assert!(users.host_named(b"h5").is_none() && users.host_named(b"h99").is_some());
+    assert!(users.find_host(b"h5").is_none() && users.find_host(b"h99").is_some());
 }

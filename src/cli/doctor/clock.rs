@@ -9,8 +9,8 @@ use std::time::Duration;
 use crate::cli::doctor::context::{CheckContext, format_us};
 use crate::cli::doctor::findings::Section;
 use crate::cli::json::Json;
-use crate::daemon::BUILT_UNIX_S;
 use crate::daemon::fetch::standalone::{DatagramReply, since_1970};
+use crate::daemon::time::BUILT_UNIX_S;
 use crate::proto::ntp::{self, NtpFault};
 use crate::util::host_port::HostPort;
 
@@ -90,7 +90,7 @@ fn query(server: &HostPort, context: &mut CheckContext) -> Result<i64, NtpError>
     let ips = standalone.lookup(host, LIMIT).pop().unwrap_or_default();
     let mut error = NtpError::NotResolved;
     for ip in ips.into_iter().take(ADDRESSES_MAX) {
-        let left = deadline.0.saturating_sub(standalone.world.now.0);
+        let left = deadline.0.saturating_sub(standalone.world.time.now.0);
         if left == 0 {
             break;
         }
@@ -101,14 +101,14 @@ fn query(server: &HostPort, context: &mut CheckContext) -> Result<i64, NtpError>
         let mut judge = |reply: &DatagramReply<'_>| {
             offset = match ntp::offset_ns(reply.packet, &cookie, reply.asked, reply.answered) {
                 Ok(offset) => Some(offset),
-                Err(NtpFault::Unwilling) => None,
-                Err(NtpFault::Stray) => return false,
+                Err(NtpFault::Unusable) => None,
+                Err(NtpFault::Unrelated) => return false,
             };
             true
         };
         let limit = Duration::from_millis(left.min(LIMIT_PER_ADDRESS_MS));
         let to = SocketAddr::new(ip, server.port);
-        let outcome = standalone.ask(to, &ntp::question(&cookie), limit, &mut judge);
+        let outcome = standalone.ask(to, &ntp::request(&cookie), limit, &mut judge);
         error = match (outcome, offset) {
             (_, Some(offset)) => return Ok(offset),
             (Ok(true), None) => NtpError::NoTime,

@@ -15,9 +15,13 @@ pub(super) fn check(context: &mut CheckContext) -> Vec<Section> {
     let state = settings.state.as_ref().map(|state| state.path.as_path());
     let pid = settings.pid_file.as_deref();
     for (key, path, test_access) in [
-        ("defense.cache-dir", settings.cache_dir.as_deref(), folder::may_fill as AccessTest),
-        ("state-file", state, folder::may_write as AccessTest),
-        ("pid-file", pid, folder::may_write as AccessTest),
+        (
+            "defense.cache-dir",
+            settings.cache_dir.as_deref(),
+            folder::check_folder_writable as AccessTest,
+        ),
+        ("state-file", state, folder::check_file_writable as AccessTest),
+        ("pid-file", pid, folder::check_file_writable as AccessTest),
     ] {
         let Some(path) = path else { continue };
         let shown = path.display();

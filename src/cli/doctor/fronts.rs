@@ -44,7 +44,7 @@ fn resolve(context: &mut CheckContext, section: &mut Section) -> Vec<HelloProbe>
     let names: Vec<String> = fronts.iter().map(|front| front.host.clone()).collect();
     let found = context.standalone.lookup(&names, LIMIT);
     let header: &'static [u8] = match context.settings.front.proxy_protocol {
-        true => proxy_header::OURS,
+        true => proxy_header::LOCAL_HEADER,
         false => &[],
     };
     let mut probes = Vec::new();
@@ -117,7 +117,7 @@ fn report_answer(probe: &HelloProbe, error: Option<String>, section: &mut Sectio
                 _ => Reachability::Nothing,
             }
         }
-        (Ok(_), Some(choice)) if probe.flight.may_end() => {
+        (Ok(_), Some(choice)) if probe.flight.may_be_complete() => {
             report_flight(probe, choice, section);
             Reachability::Tls
         }
@@ -156,7 +156,7 @@ fn report_flight(probe: &HelloProbe, choice: Choice, section: &mut Section) {
             "the front lacks X25519MLKEM768, which nearly all web sites have, so it is \
              conspicuous: update its TLS library, or choose another web site",
         );
-    } else if probe.flight.len() > FLIGHT_MAX {
+    } else if probe.flight.total_len() > FLIGHT_MAX {
         finding.remedy(
             "Telegram apps accept at most 10,240 bytes, so the flights of mtbox are shorter: a \
              front with a smaller certificate is imitated better",
@@ -315,7 +315,7 @@ impl FetchTask for HelloProbe {
 
     fn watch(&mut self, event: WireEvent<'_>, _at_us: u64) {
         if let (WireEvent::Bytes(bytes), Ok(FlightProgress::More)) = (event, self.outcome) {
-            self.outcome = self.flight.take(bytes);
+            self.outcome = self.flight.push(bytes);
         }
     }
 
@@ -331,7 +331,7 @@ impl FetchTask for HelloProbe {
     }
 
     fn patience_ms(&self) -> Option<u64> {
-        Some(if self.flight.may_end() { SILENCE_MS } else { ANSWER_LIMIT_MS })
+        Some(if self.flight.may_be_complete() { SILENCE_MS } else { ANSWER_LIMIT_MS })
     }
 }
 

@@ -5,7 +5,7 @@ use crate::cli::doctor::context::CheckContext;
 use crate::cli::doctor::findings::Section;
 use crate::cli::json::Json;
 use crate::daemon::server::sizing;
-use crate::io::pool::BLOCK;
+use crate::io::pool::BLOCK_LEN;
 use crate::io::rlimit;
 
 pub(super) fn check(context: &mut CheckContext) -> Vec<Section> {
@@ -26,7 +26,7 @@ pub(super) fn check(context: &mut CheckContext) -> Vec<Section> {
     finding.fact("sessions", Json::Number(sizes.sessions as u64));
     finding.fact("concurrency", Json::Number(concurrency.into()));
 
-    let buffers = (sizes.blocks * BLOCK) as u64;
+    let buffers = (sizes.blocks * BLOCK_LEN) as u64;
     let replay = settings.replay.map_or(0, |replay| replay.max_bytes);
     let need = IDLE_BYTES + buffers + replay + sizes.sessions as u64 * SESSION_BYTES;
     let Some(memory) = memory else {

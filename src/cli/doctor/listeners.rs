@@ -87,7 +87,7 @@ fn report_http(
 fn test_listen(bind: &HttpBind) -> io::Result<()> {
     match bind {
         HttpBind::Tcp(addr) => listen::bind_all(&[*addr], ListenOptions::default()).map(drop),
-        HttpBind::Unix(path) => folder::may_write(path),
+        HttpBind::Unix(path) => folder::check_file_writable(path),
     }
 }
 

@@ -59,7 +59,7 @@ pub(super) fn check(context: &mut CheckContext) -> Vec<Section> {
 
 /// The daemon fetches these pages only if it shapes traffic.
 fn timed_pages(settings: &Settings) -> Option<&Vec<Url>> {
-    settings.shape.map(|_| &settings.raids.pages)
+    settings.shape.map(|_| &settings.page_timing.pages)
 }
 
 fn urls(list: &ListSettings) -> impl Iterator<Item = &Url> {

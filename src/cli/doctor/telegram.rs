@@ -2,17 +2,18 @@
 //! every data centre at the same time. A data centre is reachable if one of its addresses answers.
 
 use std::net::SocketAddr;
+use std::task::Poll;
 use std::time::Duration;
 
 use crate::cli::doctor::context::{CheckContext, format_us};
 use crate::cli::doctor::findings::Section;
 use crate::cli::json::Json;
-use crate::config::settings::{PreferIp, ProxySettings, Route, Settings};
+use crate::config::settings::{PreferIp, ProxySettings, Settings, UpstreamSettings};
 use crate::daemon::fetch::connection::{FetchRoute, HostOrAddr};
 use crate::daemon::fetch::standalone::{Standalone, since_1970};
 use crate::daemon::fetch::{FetchTarget, FetchTask, TaskStep, WireEvent};
 use crate::proto::dc;
-use crate::proto::mtproto::{self, ANSWER_MAX, NONCE_LEN, PADDING_MAX};
+use crate::proto::mtproto::{self, NONCE_LEN, PADDING_MAX, RESPONSE_MAX};
 use crate::proto::obfuscated2::{self, Tag};
 use crate::util::drbg::Drbg;
 use crate::util::host_port::HostPort;
@@ -25,7 +26,7 @@ pub(super) fn check_native(context: &mut CheckContext) -> Vec<Section> {
         section.skip("turned off by --skip-native-check");
         return vec![section];
     }
-    let remedy = match context.settings.routes.is_empty() {
+    let remedy = match context.settings.upstreams.is_empty() {
         true => {
             "this machine cannot reach Telegram: check its firewall and routes, or add a SOCKS5 \
              proxy to network.proxies"
@@ -42,9 +43,9 @@ pub(super) fn check_native(context: &mut CheckContext) -> Vec<Section> {
 /// Through each proxy separately.
 pub(super) fn check_proxies(context: &mut CheckContext) -> Vec<Section> {
     let settings = &context.settings;
-    let proxies = settings.routes.iter().filter_map(|route| match route {
-        Route::Socks5(proxy) => Some(proxy),
-        Route::Direct => None,
+    let proxies = settings.upstreams.iter().filter_map(|upstream| match upstream {
+        UpstreamSettings::Socks5(proxy) => Some(proxy),
+        UpstreamSettings::Direct => None,
     });
     proxies.map(|proxy| check_proxy(proxy, settings)).collect()
 }
@@ -55,7 +56,8 @@ fn check_proxy(proxy: &ProxySettings, settings: &Settings) -> Section {
     let mut section = Section::new("proxy", title);
     // An open circuit would end the probes of the other addresses without a result.
     let proxy = ProxySettings { open_threshold: u32::MAX, ..proxy.clone() };
-    let settings = Settings { routes: vec![Route::Socks5(proxy)], ..settings.clone() };
+    let settings =
+        Settings { upstreams: vec![UpstreamSettings::Socks5(proxy)], ..settings.clone() };
     match Standalone::new(settings) {
         Ok(mut standalone) => {
             let remedy = "check that the proxy is running, accepts the user name and password in \
@@ -178,7 +180,8 @@ impl DcProbe {
         drbg.fill(&mut padding);
         let tag = Tag::PaddedIntermediate;
         let field = dc.cast_signed();
-        let mut frame = obfuscated2::forge_dc(tag, field, None, &mut |bytes| drbg.fill(bytes));
+        let mut frame =
+            obfuscated2::build_dc_frame(tag, field, None, &mut |bytes| drbg.fill(bytes));
         let mut message = mtproto::req_pq_multi(&nonce, since_1970(), &padding);
         frame.up.apply(&mut message);
         Self {
@@ -219,14 +222,14 @@ impl FetchTask for DcProbe {
     }
 
     fn take(&mut self, bytes: &[u8]) -> TaskStep {
-        let room = ANSWER_MAX.saturating_sub(self.response.len()).min(bytes.len());
+        let room = RESPONSE_MAX.saturating_sub(self.response.len()).min(bytes.len());
         let mut plain = bytes.get(..room).unwrap_or_default().to_vec();
         self.down.apply(&mut plain);
         self.response.extend(plain);
         match mtproto::read_res_pq(&self.response, &self.nonce) {
-            Ok(true) => TaskStep::Done,
-            Ok(false) => TaskStep::More,
-            Err(fault) => TaskStep::Failed(fault.describe()),
+            Poll::Ready(Ok(())) => TaskStep::Done,
+            Poll::Pending => TaskStep::More,
+            Poll::Ready(Err(fault)) => TaskStep::Failed(fault.describe()),
         }
     }
 

@@ -4,7 +4,7 @@
 use crate::config::addresses;
 use crate::config::edit::{is_name, quoted, quoted_always};
 use crate::config::keys::{KEYS, Key};
-use crate::config::report::shown;
+use crate::config::report::printable_name;
 use crate::config::suggest;
 use crate::config::uci::grammar::{UciOption, UciSection};
 use crate::config::value::ValueKind;
@@ -129,7 +129,12 @@ pub fn write(sections: &[UciSection], file: &str, package: &str) -> TomlWriter {
         page.header("secrets");
     }
     for UciUser { name, secret, place, .. } in users {
-        page.pair(place + ", option secret", shown(name), &quoted(name), &quoted_always(secret));
+        page.pair(
+            place + ", option secret",
+            printable_name(name),
+            &quoted(name),
+            &quoted_always(secret),
+        );
     }
     page
 }
@@ -355,7 +360,7 @@ fn label(sections: &[UciSection], section: &UciSection) -> String {
 /// How `uci` addresses a section: by its name, or by its place among those of its type.
 fn id(sections: &[UciSection], section: &UciSection) -> String {
     // A long word may be a secret that stands where a name belongs.
-    let is_short = |word: &str| !shown(word).starts_with('(');
+    let is_short = |word: &str| !printable_name(word).starts_with('(');
     let UciSection { kind, name, .. } = section;
     if !name.is_empty() && is_short(name) {
         return name.clone();
@@ -370,7 +375,7 @@ fn id(sections: &[UciSection], section: &UciSection) -> String {
 fn strange<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {
     match suggest::nearest(name, known) {
         Some(near) => format!("unknown {what} {name}; did you mean {near}?"),
-        None => format!("unknown {what} {}, so it has no effect", shown(name)),
+        None => format!("unknown {what} {}, so it has no effect", printable_name(name)),
     }
 }
 

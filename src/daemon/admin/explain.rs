@@ -7,7 +7,7 @@ use crate::accounts::recorder::{Cause, Detail, Incident};
 use crate::accounts::users::UserId;
 use crate::config::suggest::nearest;
 use crate::daemon::admin::stats::{JsonObject, print, rfc_3339, stamp};
-use crate::daemon::world::World;
+use crate::daemon::shared::World;
 use crate::proto::url::percent_decoded;
 
 /// What was asked: about whom, and how to answer.
@@ -41,8 +41,8 @@ impl ExplainQuery {
         let Some(name) = &self.name else {
             return Ok((self.is_text, if self.is_text { all_text(world) } else { all(world) }));
         };
-        let Some(id) = world.users.named(name) else {
-            let names = world.users.iter().map(|(user, _)| user.name());
+        let Some(id) = world.accounts.users.find(name) else {
+            let names = world.accounts.users.iter().map(|(user, _)| user.name());
             let guess = nearest(name, names).map(|near| format!("; did you mean {near:?}?"));
             return Err(format!("no user is called {name:?}{}\n", guess.unwrap_or_default()));
         };
@@ -55,9 +55,9 @@ fn all(world: &World) -> String {
     let mut report = JsonObject::default();
     report.put("strangers", told(world, None));
     let mut users = JsonObject::default();
-    for id in world.users.ids() {
-        if !world.recorder.of(Some(id)).is_empty() {
-            users.put(world.users.get(id).name(), told(world, Some(id)));
+    for id in world.accounts.users.ids() {
+        if !world.telemetry.recorder.incidents_of(Some(id)).is_empty() {
+            users.put(world.accounts.users.get(id).name(), told(world, Some(id)));
         }
     }
     report.put("users", users);
@@ -65,12 +65,15 @@ fn all(world: &World) -> String {
 }
 
 fn of(world: &World, id: UserId) -> JsonObject<'_> {
-    let user = world.users.get(id);
+    let user = world.accounts.users.get(id);
     let mut report = JsonObject::default();
     report.put("user", user.name());
     report.put("enabled", user.is_enabled());
     report.put("connections", connections(world, id));
-    report.put("last_seen", world.last_seen(user).map(rfc_3339));
+    report.put(
+        "last_seen",
+        world.accounts.last_seen(user, |at_ms| world.time.wall_of(at_ms)).map(rfc_3339),
+    );
     report.put("refused", user.refused);
     report.put("refusals", told(world, Some(id)));
     report.put("hints", hints(world, id));
@@ -78,15 +81,15 @@ fn of(world: &World, id: UserId) -> JsonObject<'_> {
 }
 
 fn connections(world: &World, id: UserId) -> u32 {
-    world.users.connections().get(world.users.position(id)).copied().unwrap_or(0)
+    world.accounts.users.connections().get(world.accounts.users.position(id)).copied().unwrap_or(0)
 }
 
 fn told(world: &World, user: Option<UserId>) -> Vec<JsonObject<'_>> {
-    let entries = world.recorder.of(user);
+    let entries = world.telemetry.recorder.incidents_of(user);
     let object = |entry: &Incident| {
         let mut told = JsonObject::default();
         told.put("cause", entry.cause.as_str());
-        told.put("what", entry.cause.what());
+        told.put("what", entry.cause.description());
         told.put("detail", detail(world, entry));
         told.put("count", entry.count);
         told.put("first", stamp(world, entry.first_ms));
@@ -101,20 +104,22 @@ fn told(world: &World, user: Option<UserId>) -> Vec<JsonObject<'_>> {
 fn detail(world: &World, entry: &Incident) -> Option<String> {
     Some(match entry.detail {
         Detail::None => return None,
-        Detail::Off(off_s) => {
+        Detail::ClockOffset(off_s) => {
             let word = if off_s < 0 { "behind" } else { "ahead" };
-            format!("the phone is {} s {word} of this machine", off_s.unsigned_abs())
+            format!("the clock of the phone is {} s {word}", off_s.unsigned_abs())
         }
         Detail::Dc(dc) => format!("data centre {dc}"),
-        Detail::Dial(addr, error) => dialled(addr, error),
-        Detail::Behind(addr, fault) => format!("{addr}: {}", fault.as_str()),
-        Detail::Way(number) => match world.routes.told(number as usize) {
+        Detail::DialFailed(addr, error) => dialled(addr, error),
+        Detail::ViaProxy(addr, fault) => format!("{addr}: {}", fault.as_str()),
+        Detail::Upstream(number) => match world.outbound.upstreams.told(number as usize) {
             Some((name, Some(why))) => format!("{name}: {why}"),
             Some((name, None)) => format!("{name}: no answer"),
             None => "a proxy that the config does not name any more".to_owned(),
         },
-        Detail::From(network) if world.settings.log_addresses => format!("around {network}"),
-        Detail::From(network) => format!("from {}", world.shown(network)),
+        Detail::Network(network) if world.settings.log_addresses => {
+            format!("around {}", network.addr())
+        }
+        Detail::Network(network) => format!("from {}", world.telemetry.shown(network.addr())),
     })
 }
 
@@ -127,34 +132,36 @@ fn dialled(addr: SocketAddr, error: i32) -> String {
 
 /// What follows from all of it together.
 fn hints(world: &World, id: UserId) -> Vec<String> {
-    let user = world.users.get(id);
+    let user = world.accounts.users.get(id);
     let mut hints = Vec::new();
     if !user.is_enabled() {
-        hints.push("the user is switched off, see disabled-users".to_owned());
+        hints.push("the user is disabled, see disabled-users".to_owned());
     }
     match (connections(world, id), user.last_seen_ms) {
         (0, None) => hints.push(
-            "never seen since the start: the link was not used, or the port does not arrive here \
+            "never seen since the start: the link was not used, or the port is not reachable \
              (firewall, port forwarding)"
                 .to_owned(),
         ),
-        (0, Some(at)) => hints.push(format!("not connected now; last seen {}", stamp(world, at))),
-        (1, _) => hints.push("connected now, with one session".to_owned()),
-        (live, _) => hints.push(format!("connected now, with {live} sessions")),
+        (0, Some(at)) => hints.push(format!("not connected; last seen {}", stamp(world, at))),
+        (1, _) => hints.push("connected, one session".to_owned()),
+        (live, _) => hints.push(format!("connected, {live} sessions")),
     }
     if connections(world, id) == 0 {
         hints.extend(nameless(world));
     }
     hints.extend(clock(world, id));
-    if world.is_without_clock() {
-        hints.push("the clock of this machine is not set, so clocks are not compared".to_owned());
+    if world.time.is_unset() {
+        hints.push(
+            "the clock of this machine is not set, so client clocks are not checked".to_owned(),
+        );
     }
     hints
 }
 
 /// Who was turned away before anybody could know who it was: it may have been this user.
 fn nameless(world: &World) -> Vec<String> {
-    let strangers = world.recorder.of(None);
+    let strangers = world.telemetry.recorder.incidents_of(None);
     let count = |cause: Cause| -> u64 {
         strangers.iter().filter(|e| e.cause == cause).map(|e| u64::from(e.count)).sum()
     };
@@ -162,8 +169,8 @@ fn nameless(world: &World) -> Vec<String> {
     let wrong = count(Cause::WrongKey);
     if wrong > 0 {
         hints.push(format!(
-            "{wrong} hellos came with a key that is nobody's: if one of them is this user's, the \
-             link is an old one"
+            "{wrong} TLS hellos had a key that matches no user: if this user sent one of them, the \
+             link is outdated"
         ));
     }
     let before = |cause: &Cause| {
@@ -184,15 +191,20 @@ fn nameless(world: &World) -> Vec<String> {
 /// When several people's clocks are off to the same side, it is ours that is wrong.
 fn clock(world: &World, id: UserId) -> Option<String> {
     let side = |entry: &Incident| match entry.detail {
-        Detail::Off(off_s) => Some(off_s < 0),
+        Detail::ClockOffset(off_s) => Some(off_s < 0),
         _ => None,
     };
-    let is_behind = world.recorder.iter().filter(|e| e.user == Some(id)).find_map(side)?;
+    let is_behind =
+        world.telemetry.recorder.iter().filter(|e| e.user == Some(id)).find_map(side)?;
     // A user has one such entry at most.
-    let alike = world.recorder.iter().filter(|entry| side(entry) == Some(is_behind)).count();
+    let alike =
+        world.telemetry.recorder.iter().filter(|entry| side(entry) == Some(is_behind)).count();
     (alike > 1).then(|| {
         let word = if is_behind { "ahead" } else { "behind" };
-        format!("the clocks of {alike} users differ likewise: most likely this machine's is {word}")
+        format!(
+            "the clocks of {alike} users differ in the same direction: the clock of this \
+                 machine is probably {word}"
+        )
     })
 }
 
@@ -202,12 +214,12 @@ fn shown(name: &str) -> String {
 }
 
 fn text_of(world: &World, id: UserId) -> String {
-    let user = world.users.get(id);
+    let user = world.accounts.users.get(id);
     let mut out = format!("{}\n", shown(user.name()));
     for hint in hints(world, id) {
         out.push_str(&format!("  {hint}\n"));
     }
-    let entries = world.recorder.of(Some(id));
+    let entries = world.telemetry.recorder.incidents_of(Some(id));
     if entries.is_empty() {
         out.push_str("  nothing went wrong since the start\n");
     }
@@ -217,11 +229,16 @@ fn text_of(world: &World, id: UserId) -> String {
 
 fn all_text(world: &World) -> String {
     let mut out = String::new();
-    for id in world.users.ids().filter(|id| !world.recorder.of(Some(*id)).is_empty()) {
+    for id in world
+        .accounts
+        .users
+        .ids()
+        .filter(|id| !world.telemetry.recorder.incidents_of(Some(*id)).is_empty())
+    {
         out.push_str(&text_of(world, id));
         out.push('\n');
     }
-    let strangers = world.recorder.of(None);
+    let strangers = world.telemetry.recorder.incidents_of(None);
     out.push_str("strangers\n");
     if strangers.is_empty() {
         out.push_str("  none was turned away since the start\n");
@@ -233,7 +250,7 @@ fn all_text(world: &World) -> String {
 fn write_entries(out: &mut String, world: &World, entries: &[&Incident]) {
     for entry in entries {
         let Incident { cause, count, last_ms, .. } = entry;
-        let (word, what) = (cause.as_str(), cause.what());
+        let (word, what) = (cause.as_str(), cause.description());
         let last = stamp(world, *last_ms);
         out.push_str(&format!("  {word} ({count} times, last {last}): {what}\n"));
         if let Some(detail) = detail(world, entry) {

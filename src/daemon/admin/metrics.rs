@@ -7,7 +7,7 @@ use crate::accounts::users::User;
 use crate::config::settings::PrometheusSettings;
 use crate::daemon::admin::counters::{DcRow, Families};
 use crate::daemon::fetch::ip_lists::IpList;
-use crate::daemon::world::World;
+use crate::daemon::shared::World;
 use crate::io::logger;
 use crate::limits::circuit_breaker::CircuitState;
 use crate::proto::metrics::MetricKind::{Counter, Gauge, OldCounter};
@@ -33,7 +33,7 @@ pub fn shared(world: &World) -> Vec<Family<'_>> {
 }
 
 fn reference(world: &World) -> Vec<Family<'_>> {
-    let meter = &world.meter;
+    let meter = &world.telemetry.counters;
     let rows = || meter.telegram.rows().iter();
     let traffic = rows().flat_map(|row| {
         [("to_client", row.traffic.to_client), ("from_client", row.traffic.from_client)]
@@ -100,7 +100,7 @@ fn reference(world: &World) -> Vec<Family<'_>> {
 }
 
 fn own(world: &World) -> Vec<Family<'_>> {
-    let meter = &world.meter;
+    let meter = &world.telemetry.counters;
     let mut families = vec![
         Family::one(
             "throttled_total",
@@ -129,38 +129,53 @@ fn own(world: &World) -> Vec<Family<'_>> {
         Family::one(
             "buffers_in_use",
             Gauge,
-            world.pool.in_use() as u64,
+            world.buffers.pool.in_use() as u64,
             "Blocks of 16 KiB that hold bytes which a peer has not taken yet.",
         ),
         Family::one(
             "client_connections_limit",
             Gauge,
-            world.session_cap.into(),
+            world.capacity.sessions_max.into(),
             "How many there may be: concurrency, or less where the system allows less.",
         ),
         Family::one(
             "domain_fronting_connections_limit",
             Gauge,
-            world.front_cap.into(),
+            world.capacity.fronted_max.into(),
             "How many of them may be led to the site behind us.",
         ),
         Family::one(
             "log_lines_folded_total",
             Counter,
-            world.folded.held_back(),
+            world.telemetry.log.suppressed(),
             "Lines that the log only counted, since it had said the same a moment before.",
         ),
-        Family::one("log_lines_lost_total", Counter, logger::lost(), "Lines that nobody took."),
-        Family::one("buffers_most", Gauge, world.pool.most() as u64, "Blocks there may be."),
-        Family::one("user_connections", Gauge, world.users.live().into(), "Sessions of users."),
+        Family::one(
+            "log_lines_lost_total",
+            Counter,
+            logger::lost_lines(),
+            "Lines that nobody took.",
+        ),
+        Family::one(
+            "buffers_most",
+            Gauge,
+            world.buffers.pool.capacity() as u64,
+            "Blocks there may be.",
+        ),
+        Family::one(
+            "user_connections",
+            Gauge,
+            world.accounts.users.total_connections().into(),
+            "Sessions of users.",
+        ),
         Family::one(
             "users",
             Gauge,
-            world.users.ids().count() as u64,
+            world.accounts.users.ids().count() as u64,
             "Users in the config, disabled ones included.",
         ),
     ];
-    if let Some(throttle) = &world.throttle {
+    if let Some(throttle) = &world.limits.throttle {
         let active = u64::from(throttle.is_active());
         families.extend([
             Family::one("throttle_active", Gauge, active, "Whether anybody is over the share."),
@@ -207,7 +222,7 @@ fn lists(world: &World) -> Vec<Family<'_>> {
 fn upstreams(world: &World) -> Vec<Family<'_>> {
     // Those that differ in the user alone have one name, and a name may come only once.
     let mut proxies: BTreeMap<String, ProxyStatus> = BTreeMap::new();
-    for (name, circuit, way) in world.routes.proxies(world.now) {
+    for (name, circuit, way) in world.outbound.upstreams.proxies(world.time.now) {
         let proxy = proxies.entry(name).or_default();
         proxy.is_up |= circuit != CircuitState::Open;
         proxy.dials += way.dials;
@@ -252,27 +267,35 @@ struct ProxyStatus {
 
 /// About the process itself, for Prometheus alone: some of it changes all the time.
 fn process(world: &World) -> Vec<Family<'_>> {
-    let started = world.wall_of(0).as_secs();
+    let started = world.time.wall_of(0).as_secs();
     let version = Sample::with("version", env!("CARGO_PKG_VERSION"), 1);
     vec![
         Family::of("build_info", Gauge, "The version that runs.", [version]),
         Family::one("start_time_seconds", Gauge, started, "When it began, in Unix seconds."),
-        Family::one("uptime_seconds", Gauge, world.now.0 / 1000, "For how long it has run."),
+        Family::one("uptime_seconds", Gauge, world.time.now.0 / 1000, "For how long it has run."),
     ]
 }
 
 /// Who uses what; only on request, since it tells names.
 fn users(world: &World) -> Vec<Family<'_>> {
     let each = |value: fn(&World, &User, u32) -> u64| {
-        let users = world.users.iter();
+        let users = world.accounts.users.iter();
         let samples =
             users.map(|(user, live)| Sample::with("user", user.name(), value(world, user, live)));
         samples.collect::<Vec<_>>()
     };
-    let seen =
-        |world: &World, user: &User, _: u32| world.last_seen(user).map_or(0, |at| at.as_secs());
+    let seen = |world: &World, user: &User, _: u32| {
+        world
+            .accounts
+            .last_seen(user, |at_ms| world.time.wall_of(at_ms))
+            .map_or(0, |at| at.as_secs())
+    };
     let total = |pick: fn((u64, u64)) -> u64| {
-        let kept = world.users.iter().filter_map(|(user, _)| Some((user, world.totals(user)?)));
+        let kept = world
+            .accounts
+            .users
+            .iter()
+            .filter_map(|(user, _)| Some((user, world.accounts.totals_of(user)?)));
         let samples = kept.map(|(user, both)| Sample::with("user", user.name(), pick(both)));
         samples.collect::<Vec<_>>()
     };
@@ -303,7 +326,7 @@ fn users(world: &World) -> Vec<Family<'_>> {
             each(seen),
         ),
     ];
-    if world.ledger.is_some() {
+    if world.accounts.totals.is_some() {
         families.extend([
             Family::of(
                 "user_lifetime_bytes_in_total",

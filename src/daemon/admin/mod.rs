@@ -10,6 +10,7 @@ pub mod state_dump;
 pub mod stats;
 pub mod stats_table;
 pub mod statsd;
+pub mod telemetry;
 
 use std::io::{self, Read, Write};
 
@@ -18,7 +19,7 @@ use mio::Registry;
 use crate::config::HAS_METRICS;
 use crate::config::settings::{HttpBind, Settings};
 use crate::daemon::admin::explain::ExplainQuery;
-use crate::daemon::world::World;
+use crate::daemon::shared::World;
 use crate::io::admin_socket::{AdminSocket, AdminStream};
 use crate::io::clock::Tick;
 use crate::io::listen::AcceptError;
@@ -138,7 +139,8 @@ impl AdminServer {
                 let Some(mut stream) = reception.look(world)? else { break };
                 if stream.register(registry, base + place).is_ok() {
                     let pages = reception.pages;
-                    self.visits[place] = Some(AdminConnection::new(at, stream, pages, world.now));
+                    self.visits[place] =
+                        Some(AdminConnection::new(at, stream, pages, world.time.now));
                     self.step(place, world);
                 }
             }
@@ -173,7 +175,7 @@ impl AdminServer {
     /// Looks at every visit whose deadline has come.
     pub fn expire(&mut self, world: &World) {
         for place in 0..self.visits.len() {
-            if self.visits[place].as_ref().is_some_and(|visit| world.now >= visit.until) {
+            if self.visits[place].as_ref().is_some_and(|visit| world.time.now >= visit.until) {
                 self.step(place, world);
             }
         }
@@ -199,7 +201,7 @@ fn wanted(settings: &Settings) -> Vec<(HttpBind, AdminPages)> {
 impl AdminListener {
     /// One accept.
     fn look(&mut self, world: &mut World) -> Result<Option<AdminStream>, io::Error> {
-        if !self.knocked || self.rests.is_some_and(|until| world.now < until) {
+        if !self.knocked || self.rests.is_some_and(|until| world.time.now < until) {
             return Ok(None);
         }
         self.rests = None;
@@ -213,14 +215,14 @@ impl AdminListener {
                 Err(AcceptError::Transient) => {}
                 Err(AcceptError::Exhausted(e)) => {
                     let line = format!("event=accept-paused error={:?}", e.to_string());
-                    world.folded.warn(world.now, &line);
+                    world.telemetry.warn(&line);
                     return Err(e);
                 }
                 Err(AcceptError::Broken(e)) => {
                     let (addr, error) = (&self.endpoint, e.to_string());
                     let line = format!("event=accept-failed addr={addr} error={error:?}");
-                    world.folded.error(world.now, &line);
-                    self.rests = Some(Tick(world.now.0 + BROKEN_REST_MS));
+                    world.telemetry.log.error(world.time.now, &line);
+                    self.rests = Some(Tick(world.time.now.0 + BROKEN_REST_MS));
                     return Ok(None);
                 }
             }
@@ -238,13 +240,13 @@ impl AdminConnection {
     /// Reads, answers, and waits for the client's FIN. `Err` = over.
     fn step(&mut self, world: &World) -> Result<(), ()> {
         self.read(world)?;
-        let late = world.now >= self.until;
+        let late = world.time.now >= self.until;
         match &self.answer {
             None if self.finished => return Err(()),
             None if late => {
                 let body = "408 request timeout\n";
                 self.settle(http1::response(http1::REQUEST_TIMEOUT, TEXT, body, false));
-                self.until = Tick(world.now.0 + GOODBYE_MS);
+                self.until = Tick(world.time.now.0 + GOODBYE_MS);
             }
             Some(_) if late => return Err(()),
             _ => {}
@@ -294,25 +296,25 @@ impl AdminConnection {
         }
         // The place is free once the client has answered our FIN: closing with bytes unread
         // would let a reset overtake the answer.
-        self.stream.shut().map_err(drop)?;
+        self.stream.shutdown_write().map_err(drop)?;
         if self.finished { Err(()) } else { Ok(()) }
     }
 }
 
 fn answer(seen: &[u8], pages: AdminPages, world: &World) -> Option<Vec<u8>> {
     let refused = |status, body: &str, head| http1::response(status, TEXT, body, head);
-    Some(match http1::ask(seen) {
-        RequestHead::More => return None,
+    Some(match http1::parse_request(seen) {
+        RequestHead::Incomplete => return None,
         RequestHead::Page { path, query, head } => match page(path, query, pages, world) {
             AdminPage::Is(kind, body) => http1::response(http1::OK, kind, &body, head),
             AdminPage::Nobody(why) => refused(http1::NOT_FOUND, &why, head),
             AdminPage::None => refused(http1::NOT_FOUND, "404 page not found\n", head),
         },
-        RequestHead::Method { path } => match page(path, "", pages, world) {
+        RequestHead::OtherMethod { path } => match page(path, "", pages, world) {
             AdminPage::None => refused(http1::NOT_FOUND, "404 page not found\n", false),
             _ => refused(http1::METHOD_NOT_ALLOWED, "405 method not allowed\n", false),
         },
-        RequestHead::Bad => refused(http1::BAD_REQUEST, "400 bad request\n", false),
+        RequestHead::Invalid => refused(http1::BAD_REQUEST, "400 bad request\n", false),
         RequestHead::TooLarge => {
             refused(http1::HEAD_TOO_LARGE, "431 request head too large\n", false)
         }

@@ -6,31 +6,32 @@ use std::time::{Duration, UNIX_EPOCH};
 use crate::daemon::Daemon;
 use crate::daemon::session::Stage;
 use crate::daemon::session::relay::Transform;
-use crate::daemon::world::World;
+use crate::daemon::shared::World;
 use crate::io::wire::Net;
 
 impl<N: Net> Daemon<N> {
     /// The lines. `errands` are the fetches that run now.
     pub fn report(&self, errands: usize) -> Vec<String> {
         let world = &self.world;
-        let mut lines = vec![self.census(), people(world), strangers(world), memory(world)];
+        let mut lines =
+            vec![self.census(), people(world), strangers(world), memory(world, self.starved())];
         lines.push(format!(
             "event=state-fetches names={} names_wanted={} errands_running={errands} \
              errands_waiting={} jobs={} bad_addresses={} unreachable={}",
-            world.names.count(),
-            world.names.wanted(),
-            world.errands.len(),
-            world.agenda.count(),
-            world.bad.count(world.now),
-            world.meter.unreachable,
+            world.outbound.dns.count(),
+            world.outbound.dns.wanted(),
+            world.fetch.queue.len(),
+            world.fetch.schedule.count(),
+            world.outbound.bad_addresses.count(world.time.now),
+            world.telemetry.counters.unreachable,
         ));
-        lines.extend(world.throttle.as_ref().map(|throttle| {
+        lines.extend(world.limits.throttle.as_ref().map(|throttle| {
             format!(
                 "event=state-throttle active={} limit={} capped={} throttled={}",
                 throttle.is_active(),
                 throttle.limit(),
                 throttle.caps().flatten().count(),
-                world.meter.throttled,
+                world.telemetry.counters.throttled,
             )
         }));
         lines.extend(world.lists.iter().map(|(which, list)| {
@@ -43,7 +44,8 @@ impl<N: Net> Daemon<N> {
                 list.refused,
             )
         }));
-        lines.extend(world.routes.proxies(world.now).map(|(address, circuit, way)| {
+        lines
+            .extend(world.outbound.upstreams.proxies(world.time.now).map(|(address, circuit, way)| {
             format!(
                 "event=state-proxy proxy={address} state={} dials={} failures={} last_error={:?}",
                 circuit.as_str(),
@@ -77,18 +79,18 @@ impl<N: Net> Daemon<N> {
             "event=state uptime_s={} sessions={} of={} accepted={} opening={opening} \
              dialling={dialling} relayed={relayed} at_the_site={at_the_site} leaving={leaving} \
              concurrency_limited={} pressed={}",
-            self.world.now.0 / 1000,
+            self.world.time.now.0 / 1000,
             self.sessions.len(),
             self.most_sessions,
             self.accepted,
-            self.world.meter.concurrency_limited,
-            self.world.meter.pressed,
+            self.world.telemetry.counters.concurrency_limited,
+            self.world.telemetry.counters.pressed,
         )
     }
 }
 
 fn people(world: &World) -> String {
-    let users = || world.users.iter();
+    let users = || world.accounts.users.iter();
     let (bytes_in, bytes_out) = users().fold((0u64, 0u64), |(bytes_in, bytes_out), (user, _)| {
         (bytes_in.saturating_add(user.bytes_in), bytes_out.saturating_add(user.bytes_out))
     });
@@ -99,7 +101,7 @@ fn people(world: &World) -> String {
         users().filter(|(user, _)| !user.is_enabled()).count(),
         users().filter(|(user, _)| user.last_seen_ms.is_some()).count(),
         users().filter(|(_, connections)| *connections > 0).count(),
-        world.users.live(),
+        world.accounts.users.total_connections(),
     )
 }
 
@@ -107,34 +109,36 @@ fn strangers(world: &World) -> String {
     format!(
         "event=state-probes fronted={} of={} fronted_ever={} replays={} bad_headers={} \
          bytes_in={} bytes_out={}",
-        world.fronted,
-        world.front_cap,
-        world.meter.fronted,
-        world.meter.replays,
-        world.meter.bad_headers,
-        world.meter.front.from_client,
-        world.meter.front.to_client,
+        world.capacity.fronted,
+        world.capacity.fronted_max,
+        world.telemetry.counters.fronted,
+        world.telemetry.counters.replays,
+        world.telemetry.counters.bad_headers,
+        world.telemetry.counters.front.from_client,
+        world.telemetry.counters.front.to_client,
     )
 }
 
-fn memory(world: &World) -> String {
+fn memory(world: &World, starved: usize) -> String {
     format!(
         "event=state-memory buffers={} of={} starved={} hello_bytes={} hello_room={} \
          replay_bytes={} tight={}",
-        world.pool.in_use(),
-        world.pool.most(),
-        world.starved.len(),
-        world.hello_bytes,
-        world.hello_room(),
-        world.replay.as_ref().map_or(0, |replay| replay.bytes()),
-        world.is_tight(),
+        world.buffers.pool.in_use(),
+        world.buffers.pool.capacity(),
+        starved,
+        world.buffers.hello_bytes,
+        world.buffers.hello_bytes_max(),
+        world.limits.replay.as_ref().map_or(0, |replay| replay.bytes()),
+        world.buffers.is_tight(),
     )
 }
 
 /// Those with the most connections, the busiest first; who has none is not named.
 fn busiest(world: &World) -> Vec<String> {
     let mut top: Vec<_> = Vec::with_capacity(NAMED + 1);
-    for (user, connections) in world.users.iter().filter(|(_, connections)| *connections > 0) {
+    for (user, connections) in
+        world.accounts.users.iter().filter(|(_, connections)| *connections > 0)
+    {
         let at = top.iter().position(|(_, other)| connections > *other).unwrap_or(top.len());
         top.insert(at, (user, connections));
         top.truncate(NAMED);

@@ -6,22 +6,22 @@ use std::time::{Duration, UNIX_EPOCH};
 use miniserde::json;
 use miniserde::ser::{Fragment, Map, Serialize};
 
-use crate::daemon::world::World;
+use crate::daemon::shared::World;
 
 /// One compact JSON object and a newline.
 pub fn body(world: &World) -> String {
     let mut report = JsonObject::default();
     report.put("started_at", stamp(world, 0));
-    report.put("uptime_seconds", world.now.0 / 1000);
-    report.put("total_connections", world.users.live());
-    if let Some(throttle) = &world.throttle {
+    report.put("uptime_seconds", world.time.now.0 / 1000);
+    report.put("total_connections", world.accounts.users.total_connections());
+    if let Some(throttle) = &world.limits.throttle {
         let mut share = JsonObject::default();
         share.put("active", throttle.is_active());
         share.put("limit", throttle.limit());
         let mut caps = JsonObject::default();
-        for id in world.users.ids() {
-            if let Some(cap) = throttle.cap(world.users.position(id)) {
-                caps.put(world.users.get(id).name(), cap);
+        for id in world.accounts.users.ids() {
+            if let Some(cap) = throttle.cap(world.accounts.users.position(id)) {
+                caps.put(world.accounts.users.get(id).name(), cap);
             }
         }
         if !caps.is_empty() {
@@ -30,8 +30,9 @@ pub fn body(world: &World) -> String {
         report.put("throttle", share);
     }
     let proxies: Vec<JsonObject> = world
-        .routes
-        .proxies(world.now)
+        .outbound
+        .upstreams
+        .proxies(world.time.now)
         .map(|(address, circuit, way)| {
             let mut state = JsonObject::default();
             state.put("address", address);
@@ -58,16 +59,19 @@ pub fn body(world: &World) -> String {
         report.put("lists", lists);
     }
     let mut users = JsonObject::default();
-    for (user, connections) in world.users.iter() {
+    for (user, connections) in world.accounts.users.iter() {
         let mut person = JsonObject::default();
         person.put("connections", connections);
         person.put("bytes_in", user.bytes_in);
         person.put("bytes_out", user.bytes_out);
-        if let Some((total_in, total_out)) = world.totals(user) {
+        if let Some((total_in, total_out)) = world.accounts.totals_of(user) {
             person.put("total_bytes_in", total_in);
             person.put("total_bytes_out", total_out);
         }
-        person.put("last_seen", world.last_seen(user).map(rfc_3339));
+        person.put(
+            "last_seen",
+            world.accounts.last_seen(user, |at_ms| world.time.wall_of(at_ms)).map(rfc_3339),
+        );
         if user.refused > 0 {
             person.put("refused", user.refused);
         }
@@ -93,7 +97,7 @@ pub(super) fn print(report: &JsonObject<'_>) -> String {
 
 /// RFC 3339 in UTC of a moment on the monotonic clock.
 pub(super) fn stamp(world: &World, at_ms: u64) -> String {
-    rfc_3339(world.wall_of(at_ms))
+    rfc_3339(world.time.wall_of(at_ms))
 }
 
 /// RFC 3339 in UTC of a time since 1970.

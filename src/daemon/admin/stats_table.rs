@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use crate::daemon::world::World;
+use crate::daemon::shared::World;
 
 /// A table with a head; columns are parted by blanks and as wide as they must be.
 pub fn table(world: &World) -> String {
     let head = ["USER", "CONNECTIONS", "IN", "OUT", "LAST SEEN", "REFUSED"];
     let mut rows: Vec<[String; COLUMNS]> = vec![head.map(str::to_owned)];
-    let now = world.wall_of(world.now.0);
-    for (user, connections) in world.users.iter() {
-        let (bytes_in, bytes_out) = world.totals(user).unwrap_or((user.bytes_in, user.bytes_out));
-        let seen = match world.last_seen(user) {
+    let now = world.time.wall_of(world.time.now.0);
+    for (user, connections) in world.accounts.users.iter() {
+        let (bytes_in, bytes_out) =
+            world.accounts.totals_of(user).unwrap_or((user.bytes_in, user.bytes_out));
+        let seen = match world.accounts.last_seen(user, |at_ms| world.time.wall_of(at_ms)) {
             Some(at) => ago(now.saturating_sub(at)),
             None => "never".to_owned(),
         };

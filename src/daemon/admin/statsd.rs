@@ -9,7 +9,7 @@ use mio::net::UdpSocket;
 
 use crate::config::settings::{StatsdSettings, TagFormat};
 use crate::daemon::admin::metrics;
-use crate::daemon::world::World;
+use crate::daemon::shared::World;
 use crate::io::clock::Tick;
 use crate::io::wire::MioNet;
 use crate::proto::metrics::statsd::{self, Dialect};
@@ -31,7 +31,7 @@ impl Statsd {
     /// collector that is new, what was before would be a leap.
     pub fn new(settings: StatsdSettings, world: &World) -> Self {
         let told = BTreeMap::new();
-        let mut statsd = Self { settings, socket: None, told, due: Some(world.now) };
+        let mut statsd = Self { settings, socket: None, told, due: Some(world.time.now) };
         statsd.told = statsd.lines(world).into_iter().filter_map(|(_, told)| told).collect();
         statsd
     }
@@ -53,7 +53,7 @@ impl Statsd {
 
     /// Sends what is due.
     pub fn turn(&mut self, world: &mut World, net: &MioNet) {
-        if self.due.is_some_and(|due| world.now >= due) {
+        if self.due.is_some_and(|due| world.time.now >= due) {
             self.tell(world, net);
         }
     }
@@ -63,7 +63,7 @@ impl Statsd {
         self.due = None;
         if self.socket.is_none() {
             // Waits for no route: the next change tries again.
-            self.socket = net.one_way(self.settings.address).ok();
+            self.socket = net.udp_sender(self.settings.address).ok();
         }
         let Some(socket) = &self.socket else { return };
         let (mut lost, mut is_broken) = (0, false);
@@ -87,7 +87,7 @@ impl Statsd {
             self.socket = None;
         }
         if lost > 0 {
-            world.meter.statsd_lost += lost;
+            world.telemetry.counters.statsd_lost += lost;
             log::debug!("event=statsd-send-failed datagrams={lost}");
         }
     }

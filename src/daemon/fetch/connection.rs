@@ -4,16 +4,17 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
+use std::task::Poll;
 use std::time::Instant;
 
 use crate::daemon::fetch::{FetchTarget, WireEvent};
 use crate::daemon::resolver::dns_cache::CachedAddrs;
-use crate::daemon::session::Readiness;
-use crate::daemon::session::dial::{self, LOOKUP_MS};
+use crate::daemon::shared::World;
 use crate::daemon::upstream::proxies::FirstHop;
+use crate::daemon::upstream::sockets;
 use crate::daemon::upstream::socks_handshake::{ProxyFailure, SocksHandshake};
-use crate::daemon::world::World;
 use crate::io::clock::Tick;
+use crate::io::readiness::Readiness;
 use crate::io::wire::{MioNet, MioWire, Net, Wire};
 use crate::proto::socks5::Destination;
 
@@ -177,7 +178,7 @@ impl Connection {
                 self.until = None;
                 ConnectionState::Open
             }
-            Ok(false) if self.until.is_some_and(|until| world.now < until) => {
+            Ok(false) if self.until.is_some_and(|until| world.time.now < until) => {
                 ConnectionState::Opening
             }
             Ok(false) => ConnectionState::Failed("no answer to the TLS hello".to_owned()),
@@ -194,7 +195,7 @@ impl Connection {
         // Decided once: the ways may come and go while this goes on.
         let is_fresh = self.wire.is_none() && self.addrs.is_none() && self.hop.is_none();
         let is_routed = self.target.via == FetchRoute::Routes
-            && (self.ways.is_some() || is_fresh && !world.routes.is_empty());
+            && (self.ways.is_some() || is_fresh && !world.outbound.upstreams.is_empty());
         loop {
             if is_routed && self.hop.is_none() && !self.choose_way(world)? {
                 return Ok(false);
@@ -207,8 +208,10 @@ impl Connection {
                 Err(trouble) => {
                     let Some(hop) = self.hop.take() else { return Err(blamed(trouble)) };
                     match &trouble {
-                        ProxyFailure::Way(why) => world.routes.failed(hop.way, why, world.now),
-                        ProxyFailure::Destination(_) => world.routes.succeeded(hop.way),
+                        ProxyFailure::Way(why) => {
+                            world.outbound.upstreams.failed(hop.way, why, world.time.now)
+                        }
+                        ProxyFailure::Destination(_) => world.outbound.upstreams.succeeded(hop.way),
                     }
                     self.trouble = blamed(trouble);
                     (self.wire, self.addrs, self.stands, self.until) = (None, None, false, None);
@@ -219,27 +222,30 @@ impl Connection {
 
     /// Goes by the next way. `false` = its proxy is being looked up.
     fn choose_way(&mut self, world: &mut World) -> Result<bool, String> {
-        let now = world.now;
-        let ways = self.ways.get_or_insert_with(|| world.routes.shuffled(&mut world.drbg));
+        let now = world.time.now;
+        let ways =
+            self.ways.get_or_insert_with(|| world.outbound.upstreams.shuffled(&mut world.drbg));
         loop {
             let Some(way) = ways.last().copied() else {
                 return Err(std::mem::replace(&mut self.trouble, NO_WAY.to_owned()));
             };
-            let until = *self.until.get_or_insert(Tick(now.0 + LOOKUP_MS));
-            let entry = match world.routes.entry(way, &mut world.names, self.token, now) {
-                FirstHop::Pending if now < until => return Ok(false),
-                FirstHop::Direct => None,
-                FirstHop::Proxy(addr) => Some(vec![addr].into_iter()),
-                FirstHop::Pending | FirstHop::Unknown => {
-                    world.routes.failed(way, "its name cannot be found", now);
-                    ways.pop();
-                    continue;
-                }
-            };
+            let until = *self.until.get_or_insert(now + sockets::LOOKUP);
+            let entry =
+                match world.outbound.upstreams.entry(way, &mut world.outbound.dns, self.token, now)
+                {
+                    FirstHop::Pending if now < until => return Ok(false),
+                    FirstHop::Direct => None,
+                    FirstHop::Proxy(addr) => Some(vec![addr].into_iter()),
+                    FirstHop::Pending | FirstHop::Unknown => {
+                        world.outbound.upstreams.failed(way, "its name cannot be found", now);
+                        ways.pop();
+                        continue;
+                    }
+                };
             ways.pop();
             self.until = None;
-            if world.routes.admit(way, now) {
-                world.routes.tried(way);
+            if world.outbound.upstreams.admit(way, now) {
+                world.outbound.upstreams.tried(way);
                 let goal = match &self.target.place {
                     HostOrAddr::Named { host, port } => match host.parse::<IpAddr>() {
                         Ok(ip) => Destination::Addr(SocketAddr::new(ip, *port)),
@@ -250,7 +256,7 @@ impl Connection {
                         None => return Err(NO_WAY.to_owned()),
                     },
                 };
-                self.hop = Some(SocksHandshake::new(way, goal, &world.routes));
+                self.hop = Some(SocksHandshake::new(way, goal, &world.outbound.upstreams));
                 self.addrs = entry;
                 return Ok(true);
             }
@@ -266,15 +272,19 @@ impl Connection {
     ) -> Result<bool, ProxyFailure> {
         let patience_ms = world.settings.timeouts.tcp.as_millis() as u64;
         loop {
-            let late = self.until.is_none_or(|until| world.now >= until);
+            let late = self.until.is_none_or(|until| world.time.now >= until);
             if let Some(wire) = &mut self.wire {
                 let outcome = match self.stands {
                     true => Ok(true),
-                    false => wire.outcome().map_err(|e| ProxyFailure::Way(e.to_string())),
+                    false => match wire.poll_connect() {
+                        Poll::Ready(Ok(())) => Ok(true),
+                        Poll::Ready(Err(e)) => Err(ProxyFailure::Way(e.to_string())),
+                        Poll::Pending => Ok(false),
+                    },
                 };
                 if matches!(outcome, Ok(true)) && !self.stands {
                     self.stands = true;
-                    self.until = Some(Tick(world.now.0 + patience_ms));
+                    self.until = Some(Tick(world.time.now.0 + patience_ms));
                 }
                 let outcome = match (outcome, &mut self.hop) {
                     (Ok(true), Some(hop)) => hop.go_on(wire),
@@ -283,11 +293,11 @@ impl Connection {
                 match outcome {
                     Ok(true) => {
                         if let Some(hop) = &self.hop {
-                            world.routes.succeeded(hop.way);
+                            world.outbound.upstreams.succeeded(hop.way);
                         }
                         self.connected = true;
                         self.ready = Readiness { readable: true, writable: true, ..self.ready };
-                        self.until = Some(Tick(world.now.0 + patience_ms));
+                        self.until = Some(Tick(world.time.now.0 + patience_ms));
                         return self.greet(world).map(|()| true).map_err(ProxyFailure::Way);
                     }
                     Ok(false) if !late => return Ok(false),
@@ -301,17 +311,17 @@ impl Connection {
                 return Err(ProxyFailure::Way(std::mem::take(&mut self.trouble)));
             };
             if self.target.via == FetchRoute::Front
-                && dial::is_own_listener(addr, &world.own_binds, net)
+                && sockets::is_own_listener(addr, &world.outbound.own_listeners, net)
             {
                 self.trouble = "the site is this proxy itself".to_owned();
                 continue;
             }
             self.begun = Instant::now();
             watch(WireEvent::Start, 0);
-            match net.dial(addr, &dial::options(world), self.token) {
+            match net.dial(addr, &sockets::relay_socket_options(&world.settings), self.token) {
                 Ok(wire) => {
                     self.wire = Some(wire);
-                    self.until = Some(Tick(world.now.0 + patience_ms));
+                    self.until = Some(Tick(world.time.now.0 + patience_ms));
                     return Ok(false);
                 }
                 Err(e) => self.trouble = e.to_string(),
@@ -329,12 +339,12 @@ impl Connection {
             HostOrAddr::Named { host, port } => match host.parse::<IpAddr>() {
                 Ok(ip) => vec![SocketAddr::new(ip, *port)],
                 Err(_) => {
-                    let until = *self.until.get_or_insert(Tick(world.now.0 + LOOKUP_MS));
-                    match world.names.lookup(host, self.token, world.now) {
+                    let until = *self.until.get_or_insert(world.time.now + sockets::LOOKUP);
+                    match world.outbound.dns.lookup(host, self.token, world.time.now) {
                         CachedAddrs::Found(ips) => {
                             ips.iter().map(|ip| SocketAddr::new(*ip, *port)).collect()
                         }
-                        CachedAddrs::Pending if world.now < until => return Ok(false),
+                        CachedAddrs::Pending if world.time.now < until => return Ok(false),
                         _ => return Err(format!("the name {host:?} cannot be found")),
                     }
                 }
@@ -350,7 +360,7 @@ impl Connection {
         let Some(name) = &self.target.tls else { return Ok(()) };
         #[cfg(feature = "tls")]
         {
-            let config = world.trust.config(world.settings.ca_file.as_deref())?;
+            let config = world.outbound.tls_roots.config(world.settings.ca_file.as_deref())?;
             self.channel =
                 Channel::TlsClient(Box::new(TlsClient::new(name, config, self.is_http)?));
             Ok(())

@@ -8,46 +8,23 @@ use crate::daemon::fetch::connection::FetchRoute;
 use crate::daemon::fetch::http_get::HttpGet;
 use crate::daemon::fetch::schedule::Job;
 use crate::daemon::fetch::{FetchTarget, FetchTask, TaskStep};
+use crate::daemon::shared::World;
 use crate::daemon::upstream::addresses;
-use crate::daemon::world::World;
+use crate::daemon::upstream::dc_list::{DcList, LISTED_DC};
 use crate::proto::dc;
-
-/// What the pages said last, each on its own. A page that fails or says nothing changes nothing.
-#[derive(Default)]
-pub struct DcList {
-    pages: Vec<Vec<SocketAddr>>,
-}
-
-impl DcList {
-    /// The listed addresses of a DC.
-    pub fn of(&self, number: u16) -> impl Iterator<Item = SocketAddr> + '_ {
-        let known = number == LISTED_DC;
-        self.pages.iter().flatten().copied().filter(move |_| known)
-    }
-
-    /// Takes what a page says; `true` = that is news.
-    fn put(&mut self, page: usize, addrs: Vec<SocketAddr>) -> bool {
-        if self.pages.len() <= page {
-            self.pages.resize(page + 1, Vec::new());
-        }
-        let is_news = self.pages[page] != addrs;
-        self.pages[page] = addrs;
-        is_news
-    }
-}
 
 /// Puts the pages on the agenda.
 pub fn plan(world: &mut World) {
     let pages = world.settings.dc_list.as_ref().map_or(0, Vec::len);
     for page in 0..pages {
-        world.agenda.add(Job::DcPage(page), world.now);
+        world.fetch.schedule.add(Job::DcPage(page), world.time.now);
     }
 }
 
 /// Begins anew, with other pages. Returns the jobs that are not there any more.
 pub fn reload(world: &mut World) -> Vec<Job> {
-    let gone = world.agenda.forget(|job| matches!(job, Job::DcPage(_)));
-    world.dc_list = DcList::default();
+    let gone = world.fetch.schedule.forget(|job| matches!(job, Job::DcPage(_)));
+    world.outbound.dc_list = DcList::default();
     plan(world);
     gone.into_iter().map(|(job, _)| job).collect()
 }
@@ -73,7 +50,8 @@ struct DcListTask {
 impl DcListTask {
     fn addresses(&self) -> Vec<SocketAddr> {
         let text = String::from_utf8_lossy(&self.text);
-        let listed = text.lines().filter_map(dc::listed).filter(|(number, _)| *number == LISTED_DC);
+        let listed =
+            text.lines().filter_map(dc::parse_proxy_for).filter(|(number, _)| *number == LISTED_DC);
         let mut addrs: Vec<SocketAddr> = Vec::new();
         for (_, addr) in listed {
             if (self.is_ours || is_public(addr.ip())) && !addrs.contains(&addr) {
@@ -118,11 +96,11 @@ impl FetchTask for DcListTask {
         match fault {
             Some(why) => {
                 let line = format!("event=dc-list-failed page={} error={why:?}", self.page);
-                world.folded.warn(world.now, &line);
+                world.telemetry.warn(&line);
             }
             None => {
                 let count = addrs.len();
-                if world.dc_list.put(self.page, addrs) {
+                if world.outbound.dc_list.replace(self.page, addrs) {
                     log::info!("event=dc-list page={} dc={LISTED_DC} addresses={count}", self.page);
                 }
             }
@@ -138,8 +116,6 @@ fn is_public(ip: IpAddr) -> bool {
     !(addresses::is_home(ip) || ip.is_multicast() || ip.is_unspecified() || is_broadcast)
 }
 
-/// The only data centre that is taken from the list.
-const LISTED_DC: u16 = 203;
 const PERIOD: Duration = Duration::from_secs(3_600);
 const PAGE_MAX: u64 = 64 << 10;
 const MOST_ADDRESSES: usize = 16;

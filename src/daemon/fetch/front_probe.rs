@@ -8,7 +8,7 @@ use crate::accounts::users::{HostId, ReloadChange};
 use crate::daemon::fetch::connection::{FetchRoute, HostOrAddr};
 use crate::daemon::fetch::schedule::Job;
 use crate::daemon::fetch::{FetchTarget, FetchTask, TaskStep, WireEvent};
-use crate::daemon::world::World;
+use crate::daemon::shared::World;
 use crate::io::clock::Tick;
 use crate::mimicry::profile::FrontSample;
 use crate::proto::chrome_hello::{self, ChromeHello};
@@ -56,17 +56,17 @@ impl FrontProbes {
 
 /// Puts a look at each host on the agenda, one after another.
 pub fn plan(world: &mut World) {
-    let hosts: Vec<HostId> = world.users.hosts().collect();
+    let hosts: Vec<HostId> = world.accounts.users.hosts().collect();
     plan_for(&hosts, world);
 }
 
 fn plan_for(hosts: &[HostId], world: &mut World) {
-    if !world.settings.front.scout {
+    if !world.settings.front.probe {
         return;
     }
     for (place, host) in hosts.iter().enumerate() {
         let wait = place as u64 * APART_MS + u64::from(world.drbg.u32_below(CHANCE_MS));
-        world.agenda.add(Job::Look(*host), Tick(world.now.0 + wait));
+        world.fetch.schedule.add(Job::Look(*host), Tick(world.time.now.0 + wait));
     }
 }
 
@@ -74,17 +74,19 @@ fn plan_for(hosts: &[HostId], world: &mut World) {
 /// new. Returns the jobs that are not there any more.
 pub fn reload(is_elsewhere: bool, change: &ReloadChange, world: &mut World) -> Vec<Job> {
     let new: Vec<HostId> = match is_elsewhere {
-        true => world.users.hosts().collect(),
+        true => world.accounts.users.hosts().collect(),
         false => change.new_hosts.clone(),
     };
     let is_gone = |job| match job {
-        Job::Look(host) => is_elsewhere || new.contains(&host) || change.old_hosts.contains(&host),
+        Job::Look(host) => {
+            is_elsewhere || new.contains(&host) || change.removed_hosts.contains(&host)
+        }
         _ => false,
     };
-    let gone = world.agenda.forget(is_gone);
+    let gone = world.fetch.schedule.forget(is_gone);
     for host in &new {
-        world.profiles.renew(*host, &mut world.drbg);
-        world.scouts.renew(*host);
+        world.mimicry.profiles.reset(*host, &mut world.drbg);
+        world.fetch.front_probes.renew(*host);
     }
     plan_for(&new, world);
     gone.into_iter().map(|(job, _)| job).collect()
@@ -92,10 +94,10 @@ pub fn reload(is_elsewhere: bool, change: &ReloadChange, world: &mut World) -> V
 
 /// Starts a look.
 pub fn look(host: HostId, world: &mut World) {
-    let round = world.scouts.states.get(host.index()).map_or(0, |state| state.looks);
+    let round = world.fetch.front_probes.states.get(host.index()).map_or(0, |state| state.looks);
     let offered = ORDERS[round as usize % ORDERS.len()];
     let drbg = &mut world.drbg;
-    let name = world.users.host_name(host);
+    let name = world.accounts.users.host_name(host);
     let hello = chrome_hello::write(name, offered, &mut |bytes| drbg.fill(bytes));
     let (site, port) = world.site(host);
     let errand = FrontProbeTask {
@@ -130,19 +132,19 @@ impl FetchTask for FrontProbeTask {
     }
 
     fn open(&mut self) -> Vec<u8> {
-        let header = if self.has_header { &proxy_header::OURS[..] } else { &[] };
+        let header = if self.has_header { &proxy_header::LOCAL_HEADER[..] } else { &[] };
         [header, &self.hello.wire].concat()
     }
 
     fn watch(&mut self, sight: WireEvent<'_>, at_us: u64) {
         let WireEvent::Bytes(bytes) = sight else { return };
         if self.outcome == Ok(FlightProgress::More) {
-            self.outcome = self.flight.take(bytes);
+            self.outcome = self.flight.push(bytes);
         }
         if self.answered_us.is_none() && self.flight.choice().is_some() {
             self.answered_us = Some(at_us);
         }
-        if at_us > LOOK_MAX_US && !self.flight.may_end() {
+        if at_us > LOOK_MAX_US && !self.flight.may_be_complete() {
             // However steadily it trickles.
             self.outcome = self.outcome.and(Ok(FlightProgress::Enough));
         }
@@ -161,7 +163,7 @@ impl FetchTask for FrontProbeTask {
     }
 
     fn patience_ms(&self) -> Option<u64> {
-        Some(if self.flight.may_end() { SILENCE_MS } else { LOOK_MS })
+        Some(if self.flight.may_be_complete() { SILENCE_MS } else { LOOK_MS })
     }
 
     fn job(&self) -> Option<Job> {
@@ -170,15 +172,15 @@ impl FetchTask for FrontProbeTask {
 
     fn settle(self: Box<Self>, outcome: Result<(), String>, world: &mut World) {
         let host = self.host;
-        let is_well = self.outcome.is_ok() && self.flight.may_end();
+        let is_well = self.outcome.is_ok() && self.flight.may_be_complete();
         match (self.flight.choice(), self.answered_us) {
             (Some(choice), Some(delay_us)) if is_well => {
-                let (offered, flight) = (self.offered, self.flight.len());
+                let (offered, flight) = (self.offered, self.flight.total_len());
                 report(
                     world,
                     host,
                     FrontSample { offered, choice, flight, delay_us },
-                    self.flight.records(),
+                    self.flight.record_count(),
                 );
             }
             _ => {
@@ -188,11 +190,11 @@ impl FetchTask for FrontProbeTask {
                 let why = outcome.err().unwrap_or_else(|| "it ended too early".to_owned());
                 let name = shown(world, host);
                 let line = format!("event=front-probe-failed host={name} error={why:?}");
-                world.folded.info(world.now, &line);
+                world.telemetry.info(&line);
             }
         }
-        let mut period = world.settings.raids.every;
-        if let Some(state) = world.scouts.states.get_mut(host.index()) {
+        let mut period = world.settings.page_timing.interval;
+        if let Some(state) = world.fetch.front_probes.states.get_mut(host.index()) {
             state.looks = if is_well { (state.looks + 1) % LOOKS } else { 0 };
             if is_well && state.looks > 0 {
                 period = period.min(BETWEEN);
@@ -205,7 +207,7 @@ impl FetchTask for FrontProbeTask {
 /// Keeps a look, and says so when it changes our answers.
 fn report(world: &mut World, host: HostId, look: FrontSample, records: usize) {
     let name = shown(world, host);
-    let profile = world.profiles.of_mut(host);
+    let profile = world.mimicry.profiles.get_mut(host);
     let is_news = profile.latest().is_none_or(|latest| latest.choice != look.choice);
     profile.learn(look);
     let group = if look.choice.hybrid { "X25519MLKEM768" } else { "x25519" };
@@ -222,13 +224,13 @@ fn report(world: &mut World, host: HostId, look: FrontSample, records: usize) {
     } else {
         log::debug!("{line}");
     }
-    if !look.choice.hybrid && world.scouts.tell(host, FrontAdvice::NoHybrid) {
+    if !look.choice.hybrid && world.fetch.front_probes.tell(host, FrontAdvice::NoHybrid) {
         log::info!(
             "event=front-advice host={name} hint=\"the site does not speak X25519MLKEM768, so our \
              answers do not either; censors suspect such sites more: prefer one that does\""
         );
     }
-    if records > 1 && world.scouts.tell(host, FrontAdvice::ManyRecords) {
+    if records > 1 && world.fetch.front_probes.tell(host, FrontAdvice::ManyRecords) {
         log::info!(
             "event=front-advice host={name} hint=\"the site sends its certificate in {records} \
              records, and clients bear only one: a site that sends one is a better likeness\""
@@ -245,7 +247,7 @@ fn warn(world: &mut World, host: HostId, oddity: FlightFault) {
         FlightFault::Retry => (FrontAdvice::Retry, "speaks neither X25519MLKEM768 nor x25519"),
         _ => return,
     };
-    if world.scouts.tell(host, advice) {
+    if world.fetch.front_probes.tell(host, advice) {
         let name = shown(world, host);
         log::warn!("event=front-mismatch host={name} hint=\"the site {hint}: choose another one\"");
     }
@@ -264,7 +266,7 @@ pub fn describe(oddity: FlightFault) -> String {
 
 /// A host's name for the log, quoted.
 fn shown(world: &World, host: HostId) -> String {
-    format!("{:?}", String::from_utf8_lossy(world.users.host_name(host)))
+    format!("{:?}", String::from_utf8_lossy(world.accounts.users.host_name(host)))
 }
 
 /// What an operator should know about a site.

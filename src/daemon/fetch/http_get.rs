@@ -34,7 +34,7 @@ impl HttpGet {
 
     /// What to say there.
     pub fn question(&self) -> Vec<u8> {
-        http1_client::get(&self.url, &self.validators)
+        http1_client::get_request(&self.url, &self.validators)
     }
 
     /// The server says that nothing has changed since the validators were given out.
@@ -57,7 +57,7 @@ impl HttpGet {
                 body(piece);
             }
         };
-        let progress = self.response.take(bytes, &mut pass);
+        let progress = self.response.push(bytes, &mut pass);
         let head = self.response.head();
         if (301..=308).contains(&head.status) && head.status != 304 {
             return self.follow();
@@ -69,15 +69,15 @@ impl HttpGet {
             return TaskStep::Failed(format!("larger than {} bytes", self.most_bytes));
         }
         match progress {
-            Ok(BodyProgress::Whole) => TaskStep::Done,
-            Ok(BodyProgress::More) => TaskStep::More,
+            Ok(BodyProgress::Complete) => TaskStep::Done,
+            Ok(BodyProgress::Incomplete) => TaskStep::More,
             Err(fault) => TaskStep::Failed(fault.as_str().to_owned()),
         }
     }
 
     /// The connection has ended.
     pub fn end(&self) -> TaskStep {
-        match self.response.end() {
+        match self.response.finish() {
             Ok(()) => TaskStep::Done,
             Err(fault) => TaskStep::Failed(fault.as_str().to_owned()),
         }

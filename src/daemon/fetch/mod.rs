@@ -14,6 +14,7 @@ pub mod ip_lists;
 pub mod page_timing;
 pub mod schedule;
 pub mod standalone;
+pub mod state;
 mod task_run;
 #[cfg(feature = "tls")]
 pub mod tls_client;
@@ -21,9 +22,9 @@ pub mod tls_client;
 use crate::daemon::fetch::connection::{FetchRoute, HostOrAddr};
 use crate::daemon::fetch::schedule::Job;
 use crate::daemon::fetch::task_run::TaskRun;
-use crate::daemon::session::Readiness;
-use crate::daemon::world::World;
+use crate::daemon::shared::World;
 use crate::io::clock::Tick;
+use crate::io::readiness::Readiness;
 use crate::io::wire::MioNet;
 
 /// One thing to fetch. Bytes in, bytes out; no socket.
@@ -134,7 +135,7 @@ impl TaskRunner {
     pub fn turn(&mut self, world: &mut World, net: &mut MioNet, base: usize) {
         for place in 0..self.running.len() {
             if self.running[place].is_none()
-                && let Some(errand) = world.errands.pop_front()
+                && let Some(errand) = world.fetch.queue.pop_front()
             {
                 let trip = TaskRun::start(&*errand, base + place, world);
                 self.running[place] = Some(RunningTask { errand, trip });
@@ -155,7 +156,7 @@ impl TaskRunner {
                 *place = None;
             }
         }
-        world.errands.retain(|errand| !is_gone(&**errand));
+        world.fetch.queue.retain(|errand| !is_gone(&**errand));
     }
 
     /// How many run.
@@ -167,7 +168,7 @@ impl TaskRunner {
     pub fn has_work(&self, world: &World) -> bool {
         let has_room = self.running.iter().any(Option::is_none);
         self.running.iter().flatten().any(|running| running.trip.is_awake())
-            || (has_room && !world.errands.is_empty())
+            || (has_room && !world.fetch.queue.is_empty())
     }
 }
 

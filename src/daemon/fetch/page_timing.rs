@@ -7,7 +7,7 @@ use crate::daemon::fetch::connection::FetchRoute;
 use crate::daemon::fetch::http_get::HttpGet;
 use crate::daemon::fetch::schedule::Job;
 use crate::daemon::fetch::{FetchTarget, FetchTask, TaskStep, WireEvent};
-use crate::daemon::world::World;
+use crate::daemon::shared::World;
 use crate::io::clock::Tick;
 use crate::mimicry::calibrate::Fit;
 use crate::mimicry::page_timing::PageTiming;
@@ -15,26 +15,29 @@ use crate::mimicry::shaper::Pace;
 
 /// Puts the pages on the agenda. Without a shape there is no pace to learn.
 pub fn plan(world: &mut World) {
-    let pages = world.settings.shape.map_or(0, |_| world.settings.raids.pages.len());
-    world.visits = vec![0; pages];
+    let pages = world.settings.shape.map_or(0, |_| world.settings.page_timing.pages.len());
+    world.fetch.page_visits = vec![0; pages];
     for page in 0..pages {
         let wait = u64::from(world.drbg.u32_below(APART_MS));
-        world.agenda.add(Job::Visit(page), Tick(world.now.0 + page as u64 * 1_000 + wait));
+        world
+            .fetch
+            .schedule
+            .add(Job::Visit(page), Tick(world.time.now.0 + page as u64 * 1_000 + wait));
     }
 }
 
 /// Begins anew, with other pages; what was learned from those of before goes with them. Returns
 /// the jobs that are not there any more.
 pub fn reload(world: &mut World) -> Vec<Job> {
-    let gone = world.agenda.forget(|job| matches!(job, Job::Visit(_)));
-    (world.pace, world.fit) = (Pace::default(), Fit::default());
+    let gone = world.fetch.schedule.forget(|job| matches!(job, Job::Visit(_)));
+    (world.mimicry.pace, world.mimicry.fit) = (Pace::default(), Fit::default());
     plan(world);
     gone.into_iter().map(|(job, _)| job).collect()
 }
 
 /// Starts a visit.
 pub fn visit(page: usize, world: &mut World) {
-    let Some(url) = world.settings.raids.pages.get(page) else { return };
+    let Some(url) = world.settings.page_timing.pages.get(page) else { return };
     let (host, url) = (url.host.clone(), url.clone());
     let fetch = HttpGet::new(url, FetchRoute::Native, PAGE_MAX, String::new());
     let (visit, is_heard) = (PageTiming::default(), false);
@@ -63,8 +66,8 @@ impl FetchTask for PageTimingTask {
         match sight {
             // After a redirect it is another server that counts.
             WireEvent::Start => (self.visit, self.is_heard) = (PageTiming::default(), false),
-            WireEvent::Bytes(bytes) => self.visit.take(bytes, at_us),
-            WireEvent::Sent => self.visit.sent(),
+            WireEvent::Bytes(bytes) => self.visit.received(bytes, at_us),
+            WireEvent::Sent => self.visit.client_sent(),
         }
     }
 
@@ -86,19 +89,19 @@ impl FetchTask for PageTimingTask {
         // A page that is cut off or too long has shown its pace all the same.
         if let (Err(why), false) = (&outcome, is_heard) {
             let line = format!("event=page-timing-failed page={page} error={why:?}");
-            world.folded.warn(world.now, &line);
+            world.telemetry.warn(&line);
         } else {
-            if let Some(host) = world.users.host_named(host.as_bytes()) {
-                world.profiles.of_mut(host).learn_visit(visit.flight());
+            if let Some(host) = world.accounts.users.find_host(host.as_bytes()) {
+                world.mimicry.profiles.get_mut(host).learn_page_flight(visit.flight_len());
             }
             let gaps = visit.into_gaps();
             log::debug!("event=page-timing page={page} records={}", gaps.len());
-            world.fit.learn(gaps);
+            world.mimicry.fit.learn(gaps);
         }
-        let mut period = world.settings.raids.every;
-        if let Some(visits) = world.visits.get_mut(page) {
+        let mut period = world.settings.page_timing.interval;
+        if let Some(visits) = world.fetch.page_visits.get_mut(page) {
             *visits = if is_heard { *visits + 1 } else { 0 };
-            if is_heard && *visits < world.settings.raids.repeats {
+            if is_heard && *visits < world.settings.page_timing.repeats {
                 period = period.min(BETWEEN);
             } else {
                 *visits = 0;

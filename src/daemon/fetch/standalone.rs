@@ -14,11 +14,10 @@ use crate::daemon::fetch::FetchTask;
 use crate::daemon::fetch::task_run::TaskRun;
 use crate::daemon::resolver::dns_cache::CachedAddrs;
 use crate::daemon::resolver::{LookupResult, Resolver};
-use crate::daemon::server;
-use crate::daemon::session::Readiness;
-use crate::daemon::session::dial;
-use crate::daemon::world::World;
+use crate::daemon::shared::World;
+use crate::daemon::upstream::sockets;
 use crate::io::clock::{Clock, Tick};
+use crate::io::readiness::{self, Readiness};
 use crate::io::wire::{MioNet, MioWire, Net};
 
 /// What a command has to go out with.
@@ -51,13 +50,13 @@ impl Standalone {
     /// The system's poller or its randomness is not to be had.
     pub fn new(settings: Settings) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let net = MioNet::new(poll.registry().try_clone()?, server::egress(&settings));
+        let net = MioNet::new(poll.registry().try_clone()?, sockets::egress(&settings));
         let mut seed = [0; 48];
         getrandom::fill(&mut seed).map_err(|e| io::Error::other(e.to_string()))?;
         // The least of everything that sessions would need.
         let mut world = World::new(Rc::new(settings), seed, 1, 1);
         let settings = Rc::clone(&world.settings);
-        world.own_binds.clone_from(&settings.binds);
+        world.outbound.own_listeners.clone_from(&settings.binds);
         [settings.public_ipv4, settings.public_ipv6]
             .into_iter()
             .flatten()
@@ -101,8 +100,9 @@ impl Standalone {
             }
             let trips = || places.iter().flatten().map(|(trip, ..)| trip);
             busy |= trips().any(TaskRun::is_awake);
-            let due = if busy { Some(self.world.now) } else { trips().map(TaskRun::due).min() };
-            let Some(due) = due.filter(|_| self.world.now < until) else { break };
+            let due =
+                if busy { Some(self.world.time.now) } else { trips().map(TaskRun::due).min() };
+            let Some(due) = due.filter(|_| self.world.time.now < until) else { break };
             self.wait(due.min(until), &mut |token, fresh| {
                 if let Some(Some((trip, ..))) = places.get_mut(token) {
                     trip.on_ready(fresh);
@@ -122,13 +122,13 @@ impl Standalone {
         loop {
             let mut is_over = true;
             for (host, found) in hosts.iter().zip(&mut found).filter(|(_, found)| found.is_none()) {
-                match self.world.names.lookup(host, 0, self.world.now) {
+                match self.world.outbound.dns.lookup(host, 0, self.world.time.now) {
                     CachedAddrs::Found(ips) => *found = Some(ips.to_vec()),
                     CachedAddrs::Failed => *found = Some(Vec::new()),
                     CachedAddrs::Pending => is_over = false,
                 }
             }
-            if is_over || self.world.now >= until {
+            if is_over || self.world.time.now >= until {
                 return found.into_iter().map(Option::unwrap_or_default).collect();
             }
             self.wait(until, &mut |_, _| {});
@@ -148,7 +148,7 @@ impl Standalone {
         judge: &mut dyn FnMut(&DatagramReply<'_>) -> bool,
     ) -> io::Result<bool> {
         let until = self.from_now(limit);
-        let socket = self.net.datagrams(to, 0)?;
+        let socket = self.net.udp_socket(to, 0)?;
         let asked = since_1970();
         socket.send(question)?;
         let mut packet = [0; DATAGRAM];
@@ -161,7 +161,7 @@ impl Standalone {
                     }
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    if self.world.now >= until {
+                    if self.world.time.now >= until {
                         return Ok(false);
                     }
                     self.wait(until, &mut |_, _| {});
@@ -176,7 +176,7 @@ impl Standalone {
     /// # Errors
     /// What the system says at once.
     pub fn dial(&mut self, to: SocketAddr, token: usize) -> io::Result<MioWire> {
-        self.net.dial(to, &dial::options(&self.world), token)
+        self.net.dial(to, &sockets::relay_socket_options(&self.world.settings), token)
     }
 
     /// Whether the system knows a way to an address. Sends nothing.
@@ -184,32 +184,32 @@ impl Standalone {
     /// # Errors
     /// Why not.
     pub fn has_way(&mut self, to: SocketAddr) -> io::Result<()> {
-        self.net.datagrams(to, 0).map(drop)
+        self.net.udp_socket(to, 0).map(drop)
     }
 
     /// Whether an address leads back to one of our listeners.
     pub fn is_own_listener(&mut self, addr: SocketAddr) -> bool {
-        dial::is_own_listener(addr, &self.world.own_binds, &mut self.net)
+        sockets::is_own_listener(addr, &self.world.outbound.own_listeners, &mut self.net)
     }
 
     /// The time so much later than now.
     pub fn from_now(&mut self, limit: Duration) -> Tick {
         self.look_at_the_clock();
-        Tick(self.world.now.0 + limit.as_millis() as u64)
+        Tick(self.world.time.now.0 + limit.as_millis() as u64)
     }
 
     /// Waits for events until `until` at the latest, and hands them on.
     pub fn wait(&mut self, until: Tick, heed: EventSink<'_>) {
         // Whoever has been woken already must not wait for an event.
-        let until = if self.resolve(heed) { self.world.now } else { until };
+        let until = if self.resolve(heed) { self.world.time.now } else { until };
         let due = self.resolver.due().map_or(until, |due| due.min(until));
-        let patience = Duration::from_millis(due.0.saturating_sub(self.world.now.0));
+        let patience = Duration::from_millis(due.0.saturating_sub(self.world.time.now.0));
         let mut events = Events::with_capacity(EVENTS);
         // A signal in between looks as if nothing had come.
         let _ = self.poll.poll(&mut events, Some(patience));
         self.look_at_the_clock();
         for event in &events {
-            let fresh = server::readiness(event);
+            let fresh = readiness::of(event);
             match event.token().0.checked_sub(QUESTS) {
                 Some(offset) => self.resolver.on_ready(offset, fresh),
                 None => heed(event.token().0, fresh),
@@ -225,8 +225,8 @@ impl Standalone {
             self.resolver.turn(&mut self.world, &mut self.net, QUESTS)
         {
             has_news = true;
-            let now = self.world.now;
-            for token in self.world.names.answer(&name, addrs, ttl_s, now) {
+            let now = self.world.time.now;
+            for token in self.world.outbound.dns.answer(&name, addrs, ttl_s, now) {
                 heed(token, Readiness::default());
             }
         }
@@ -242,7 +242,7 @@ impl Standalone {
 /// Adds an address at the ports of all listeners.
 fn own(world: &mut World, ip: IpAddr) {
     let ports: Vec<u16> = world.settings.binds.iter().map(SocketAddr::port).collect();
-    world.own_binds.extend(ports.into_iter().map(|port| SocketAddr::new(ip, port)));
+    world.outbound.own_listeners.extend(ports.into_iter().map(|port| SocketAddr::new(ip, port)));
 }
 
 /// Our clock, since 1970.

@@ -3,9 +3,9 @@
 
 use crate::daemon::fetch::connection::{Connection, ConnectionState};
 use crate::daemon::fetch::{FetchTask, TaskStep, WireEvent};
-use crate::daemon::session::Readiness;
-use crate::daemon::world::World;
+use crate::daemon::shared::World;
 use crate::io::clock::Tick;
+use crate::io::readiness::Readiness;
 use crate::io::wire::MioNet;
 
 /// The way of one errand.
@@ -24,7 +24,7 @@ pub struct TaskRun {
 impl TaskRun {
     /// Sets out; events come with `token`.
     pub fn start(errand: &dyn FetchTask, token: usize, world: &World) -> Self {
-        let until = Tick(world.now.0 + TOTAL_MS);
+        let until = Tick(world.time.now.0 + TOTAL_MS);
         let line = Connection::new(errand.target(), token).with_preface(errand.preface());
         let mut trip = Self { line, token, opened: false, awake: true, stale: until, until };
         trip.is_moving(errand, world);
@@ -60,8 +60,8 @@ impl TaskRun {
         world: &mut World,
         net: &mut MioNet,
     ) -> Option<Result<(), String>> {
-        let due = self.line.due().is_some_and(|due| world.now >= due);
-        let late = world.now >= self.stale || world.now >= self.until;
+        let due = self.line.due().is_some_and(|due| world.time.now >= due);
+        let late = world.time.now >= self.stale || world.time.now >= self.until;
         if !std::mem::take(&mut self.awake) && !due && !late {
             return None;
         }
@@ -89,7 +89,7 @@ impl TaskRun {
 
     fn is_moving(&mut self, errand: &dyn FetchTask, world: &World) {
         let patience = world.settings.timeouts.http.as_millis() as u64;
-        self.stale = Tick(world.now.0 + errand.patience_ms().unwrap_or(patience));
+        self.stale = Tick(world.time.now.0 + errand.patience_ms().unwrap_or(patience));
     }
 
     /// At most one read of a few kilobytes.

@@ -1,48 +1,13 @@
-//! TLS as a client: whom we trust, and one connection of it, moved by its owner. The certificate
-//! is always checked, for a name or for a literal address.
+//! TLS as a client: one connection, driven by its owner. The certificate is always checked, for a
+//! name or for a literal address.
 
 use std::io::{self, Read, Write};
-use std::path::Path;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
 
 use crate::daemon::fetch::connection::Socket;
-
-/// The roots, made when first needed and forgotten when nobody holds them any more.
-#[derive(Default)]
-pub struct TlsRoots(Weak<ClientConfig>);
-
-impl TlsRoots {
-    /// The built-in roots and those of a PEM file.
-    ///
-    /// # Errors
-    /// The file cannot be read, or has something else in it.
-    pub fn config(&mut self, ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
-        if let Some(config) = self.0.upgrade() {
-            return Ok(config);
-        }
-        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        if let Some(path) = ca_file {
-            let fault = |e: &dyn std::fmt::Display| format!("network.ca-file: {e}");
-            let certificates = CertificateDer::pem_file_iter(path).map_err(|e| fault(&e))?;
-            for certificate in certificates {
-                roots.add(certificate.map_err(|e| fault(&e))?).map_err(|e| fault(&e))?;
-            }
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|e| e.to_string())?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let config = Arc::new(config);
-        self.0 = Arc::downgrade(&config);
-        Ok(config)
-    }
-}
 
 /// One TLS connection.
 pub struct TlsClient(ClientConnection);

@@ -37,7 +37,7 @@ impl Codec {
     /// Appends a packet as it travels.
     pub fn write(&self, out: &mut Vec<u8>, packet: &[u8]) {
         match self {
-            Self::Stream => dns::frame(out, packet),
+            Self::Stream => dns::write_frame(out, packet),
             Self::Http(requests, _) => requests.write(out, packet),
         }
     }
@@ -52,12 +52,12 @@ impl Codec {
         ended: bool,
     ) -> Result<Option<Option<Vec<u8>>>, &'static str> {
         match self {
-            Self::Stream => match dns::take_frame(inbox) {
+            Self::Stream => match dns::pop_frame(inbox) {
                 Some(packet) => Ok(Some(Some(packet))),
                 None if ended => Err("closed by the server"),
                 None => Ok(None),
             },
-            Self::Http(_, responses) => match responses.take(inbox, ended) {
+            Self::Http(_, responses) => match responses.pop_reply(inbox, ended) {
                 Ok(Some(Reply::Packet(packet))) => Ok(Some(Some(packet))),
                 Ok(Some(Reply::Refusal)) => Ok(Some(None)),
                 Ok(None) => Ok(None),

@@ -11,10 +11,10 @@ use crate::daemon::resolver::plain::{PlainQuery, QueryContext, ServerStats};
 use crate::daemon::resolver::secure::{ConnectionAction, EncryptedServer, QueryResult};
 use crate::daemon::resolver::system::SystemFiles;
 use crate::daemon::resolver::{GRACE_MS, LookupSlot};
-use crate::daemon::session::Readiness;
-use crate::daemon::session::dial;
-use crate::daemon::world::World;
+use crate::daemon::shared::World;
+use crate::daemon::upstream::sockets;
 use crate::io::clock::Tick;
+use crate::io::readiness::Readiness;
 use crate::io::wire::MioNet;
 use crate::proto::dns::RecordType;
 
@@ -81,7 +81,7 @@ impl EncryptedResolver {
     /// Goes as far as it can without waiting.
     pub fn turn(&mut self, around: &mut EncryptedContext<'_>) -> Vec<QueryResult> {
         let mut told = Vec::new();
-        let now = around.world.now;
+        let now = around.world.time.now;
         if !std::mem::take(&mut self.woken) && self.due().is_none_or(|due| due > now) {
             return told;
         }
@@ -128,7 +128,7 @@ impl EncryptedResolver {
     /// Says and hears what there is. `false` = something has to come first.
     fn talk(&mut self, around: &mut EncryptedContext<'_>, told: &mut Vec<QueryResult>) -> bool {
         let Some(line) = &mut self.line else { return true };
-        let now = around.world.now;
+        let now = around.world.time.now;
         let state = line.step(around.world, around.net, &mut self.inbox, &mut |_, _| {});
         let ended = match state {
             ConnectionState::Opening => return line.has_more(),
@@ -158,9 +158,9 @@ impl EncryptedResolver {
 
     /// Goes on with the search for the server's own addresses.
     fn search(&mut self, around: &mut EncryptedContext<'_>, told: &mut Vec<QueryResult>) {
-        let options = dial::options(around.world);
+        let options = sockets::relay_socket_options(&around.world.settings);
         let Some((quest, plain)) = &mut self.boot else { return };
-        let now = around.world.now;
+        let now = around.world.time.now;
         let mut desk = QueryContext {
             servers: around.system.servers(),
             memory: around.memory,
@@ -184,9 +184,9 @@ impl EncryptedResolver {
 
     fn lose(&mut self, why: &str, world: &mut World, told: &mut Vec<QueryResult>) {
         self.line = None;
-        let Some(refused) = self.secure.lose(&mut world.drbg, world.now) else { return };
+        let Some(refused) = self.secure.lose(&mut world.drbg, world.time.now) else { return };
         told.extend(refused);
         let line = format!("event=dns-unreachable server={:?} error={why:?}", self.secure.host());
-        world.folded.warn(world.now, &line);
+        world.telemetry.warn(&line);
     }
 }

@@ -83,7 +83,7 @@ impl Lookup {
         let heard = match outcome {
             Ok(answer) => QueryState::Found(answer),
             Err(DnsFault::NoData | DnsFault::NoSuchName) => QueryState::Nothing,
-            Err(DnsFault::NotOurs) => return,
+            Err(DnsFault::Unrelated) => return,
             Err(_) => QueryState::Failed,
         };
         // RFC 8305 3: a resolution delay. Only for IPv6, as a network without IPv4 is rare and
@@ -274,7 +274,7 @@ mod tests {
     #[test]
     fn what_is_not_ours_changes_nothing_and_a_second_answer_neither() {
         let mut quest = quest();
-        quest.hear(RecordType::A, Err(DnsFault::NotOurs), Tick(1));
+        quest.hear(RecordType::A, Err(DnsFault::Unrelated), Tick(1));
         assert_eq!(quest.open(), [RecordType::A, RecordType::Aaaa]);
         quest.hear(RecordType::A, found(V4, 90), Tick(2));
         quest.hear(RecordType::A, Err(DnsFault::NoSuchName), Tick(3));

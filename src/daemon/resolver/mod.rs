@@ -19,10 +19,10 @@ mod udp;
 pub use lookup::LookupResult;
 
 use crate::config::settings::{DnsSettings, NameServer};
-use crate::daemon::session::Readiness;
-use crate::daemon::session::dial;
-use crate::daemon::world::World;
+use crate::daemon::shared::World;
+use crate::daemon::upstream::sockets;
 use crate::io::clock::Tick;
+use crate::io::readiness::Readiness;
 use crate::io::wire::MioNet;
 use crate::proto::dns;
 #[cfg(feature = "tls")]
@@ -105,19 +105,19 @@ impl Resolver {
     pub fn turn(&mut self, world: &mut World, net: &mut MioNet, base: usize) -> Vec<LookupResult> {
         let mut findings = Vec::new();
         while let Some(place) = self.searches.iter().position(Option::is_none)
-            && let Some(name) = world.names.next_wanted()
+            && let Some(name) = world.outbound.dns.next_wanted()
         {
             let addrs = self.system.known(&name);
-            if !addrs.is_empty() || !dns::is_askable(&name) {
+            if !addrs.is_empty() || !dns::is_valid_name(&name) {
                 findings.push(LookupResult { name, addrs, ttl_s: HOSTS_TTL_S });
                 continue;
             }
-            let search = ActiveLookup::plain(name, world.now);
+            let search = ActiveLookup::plain(name, world.time.now);
             #[cfg(feature = "tls")]
             let search = match &mut self.encrypted {
                 Some(encrypted) => {
                     encrypted.ask(place, &search.quest.name);
-                    ActiveLookup::encrypted(search.quest.name, world.now)
+                    ActiveLookup::encrypted(search.quest.name, world.time.now)
                 }
                 None => search,
             };
@@ -167,7 +167,7 @@ impl Resolver {
         let told = encrypted.turn(&mut around);
         for (place, kind, outcome) in told {
             if let Some(Some(search)) = self.searches.get_mut(place) {
-                search.quest.hear(kind, outcome, world.now);
+                search.quest.hear(kind, outcome, world.time.now);
                 search.woken = true;
             }
         }
@@ -182,13 +182,13 @@ impl Resolver {
         token: usize,
     ) -> bool {
         let Some(Some(search)) = self.searches.get_mut(place) else { return false };
-        if !std::mem::take(&mut search.woken) && search.quest.due() > world.now {
+        if !std::mem::take(&mut search.woken) && search.quest.due() > world.time.now {
             return false;
         }
         let Some(plain) = &mut search.plain else {
-            return search.quest.next(world.now) != LookupStep::Wait;
+            return search.quest.next(world.time.now) != LookupStep::Wait;
         };
-        let options = dial::options(world);
+        let options = sockets::relay_socket_options(&world.settings);
         let servers = match &self.fixed {
             Some(fixed) => fixed,
             None => self.system.servers(),
@@ -200,7 +200,7 @@ impl Resolver {
             net,
             drbg: &mut world.drbg,
             token,
-            now: world.now,
+            now: world.time.now,
         };
         plain.step(&mut search.quest, &mut desk)
     }

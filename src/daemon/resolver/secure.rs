@@ -178,7 +178,7 @@ impl EncryptedServer {
             ask.id = if self.codec.has_ids() { udp::fresh_id(drbg, &used) } else { 0 };
             let mut packet = Vec::new();
             // A name that cannot be asked for was refused before.
-            if dns::question(&mut packet, ask.id, &ask.name, ask.kind).is_ok() {
+            if dns::write_query(&mut packet, ask.id, &ask.name, ask.kind).is_ok() {
                 self.codec.write(&mut out, &packet);
                 self.sent.push(ask);
                 self.active = now;
@@ -207,10 +207,10 @@ impl EncryptedServer {
                 Err(why) => return Err(why),
             };
             let outcomes = self.sent.iter().map(|ask| match packet.as_deref() {
-                Some(packet) => dns::answer(packet, ask.id, &ask.name, ask.kind),
+                Some(packet) => dns::parse_answer(packet, ask.id, &ask.name, ask.kind),
                 None => Err(REFUSED),
             });
-            let judged = outcomes.enumerate().find(|(_, o)| *o != Err(DnsFault::NotOurs));
+            let judged = outcomes.enumerate().find(|(_, o)| *o != Err(DnsFault::Unrelated));
             let Some((at, outcome)) = judged else {
                 self.strays += 1;
                 if self.codec.has_ids() && self.strays <= STRAYS_MAX {

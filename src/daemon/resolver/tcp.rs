@@ -3,6 +3,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
+use std::task::Poll;
 
 use crate::daemon::resolver::udp::{self, UdpEvent};
 use crate::io::sockopt::SocketOptions;
@@ -46,8 +47,8 @@ impl Tcp {
     pub fn ask(&mut self, kind: RecordType, drbg: &mut Drbg) {
         let id = udp::fresh_id(drbg, &self.asked);
         let mut packet = Vec::new();
-        if dns::question(&mut packet, id, &self.name, kind).is_ok() {
-            dns::frame(&mut self.outbox, &packet);
+        if dns::write_query(&mut packet, id, &self.name, kind).is_ok() {
+            dns::write_frame(&mut self.outbox, &packet);
         }
         self.asked.push((id, kind));
     }
@@ -63,10 +64,11 @@ impl Tcp {
 
     fn exchange(&mut self) -> io::Result<UdpEvent> {
         if !self.connected {
-            self.connected = self.wire.outcome()?;
-            if !self.connected {
+            let Poll::Ready(outcome) = self.wire.poll_connect() else {
                 return Ok(UdpEvent::Nothing);
-            }
+            };
+            outcome?;
+            self.connected = true;
         }
         while !self.outbox.is_empty() {
             match self.wire.write(&[IoSlice::new(&self.outbox)]) {
@@ -77,7 +79,7 @@ impl Tcp {
         }
         let mut chunk = [0; CHUNK];
         loop {
-            while let Some(packet) = dns::take_frame(&mut self.inbox) {
+            while let Some(packet) = dns::pop_frame(&mut self.inbox) {
                 if let Some((kind, outcome)) = udp::judge(&mut self.asked, &self.name, &packet) {
                     return Ok(UdpEvent::Answer(kind, outcome));
                 }

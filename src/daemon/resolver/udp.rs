@@ -44,12 +44,12 @@ impl Udp {
         token: usize,
         drbg: &mut Drbg,
     ) -> io::Result<Self> {
-        let socket = net.datagrams(server, token)?;
+        let socket = net.udp_socket(server, token)?;
         let mut asked: Vec<(u16, RecordType)> = Vec::with_capacity(kinds.len());
         for kind in kinds {
             let id = fresh_id(drbg, &asked);
             let mut packet = Vec::with_capacity(PACKET_ROOM + name.len());
-            dns::question(&mut packet, id, &name, *kind)
+            dns::write_query(&mut packet, id, &name, *kind)
                 .map_err(|_| io::ErrorKind::InvalidInput)?;
             socket.send(&packet)?;
             asked.push((id, *kind));
@@ -85,9 +85,9 @@ pub fn judge(
     name: &str,
     packet: &[u8],
 ) -> Option<(RecordType, Result<AddressAnswer, DnsFault>)> {
-    let outcomes = asked.iter().map(|(id, kind)| dns::answer(packet, *id, name, *kind));
+    let outcomes = asked.iter().map(|(id, kind)| dns::parse_answer(packet, *id, name, *kind));
     let (at, outcome) =
-        outcomes.enumerate().find(|(_, outcome)| *outcome != Err(DnsFault::NotOurs))?;
+        outcomes.enumerate().find(|(_, outcome)| *outcome != Err(DnsFault::Unrelated))?;
     let (_, kind) = asked.swap_remove(at);
     Some((kind, outcome))
 }

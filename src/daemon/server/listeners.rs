@@ -66,8 +66,8 @@ impl ClientListeners {
         registry: &Registry,
         mut admit: impl FnMut(&mut ClientListener),
     ) -> io::Result<(usize, usize)> {
-        let is_kept = |door: &ClientListener| wanted.contains(&door.listener.wanted());
-        let is_open = |bind: &&Bind| !self.iter().any(|door| door.listener.wanted() == **bind);
+        let is_kept = |door: &ClientListener| wanted.contains(&door.listener.bind_spec());
+        let is_open = |bind: &&Bind| !self.iter().any(|door| door.listener.bind_spec() == **bind);
         let missing: Vec<Bind> = wanted.iter().filter(is_open).copied().collect();
         let mut opened: Vec<(usize, ClientListener)> = Vec::new();
         let mut in_the_way = Vec::new();
@@ -86,11 +86,11 @@ impl ClientListeners {
         for bind in in_the_way {
             for place in &mut self.places {
                 let shares = |door: &ClientListener| {
-                    !is_kept(door) && door.listener.wanted().addr.port() == bind.addr.port()
+                    !is_kept(door) && door.listener.bind_spec().addr.port() == bind.addr.port()
                 };
                 if let Some(mut door) = place.take_if(|door| shares(door)) {
                     admit(&mut door);
-                    gone.push(door.listener.wanted());
+                    gone.push(door.listener.bind_spec());
                 }
             }
             let place = self.free_place_beside(&opened);
@@ -117,8 +117,8 @@ impl ClientListeners {
 
     /// Whether a door that is about to close has the port.
     fn blocks(&self, bind: Bind, wanted: &[Bind]) -> bool {
-        let mut going = self.iter().filter(|door| !wanted.contains(&door.listener.wanted()));
-        going.any(|door| door.listener.wanted().addr.port() == bind.addr.port())
+        let mut going = self.iter().filter(|door| !wanted.contains(&door.listener.bind_spec()));
+        going.any(|door| door.listener.bind_spec().addr.port() == bind.addr.port())
     }
 
     /// Opens again what was closed for nothing.

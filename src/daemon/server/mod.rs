@@ -18,8 +18,8 @@ use std::time::Duration;
 use mio::event::Event;
 use mio::{Events, Poll};
 
-use crate::config::HAS_METRICS;
-use crate::config::settings::{EgressSettings, LogChoice, LogTo, Settings, SettingsSource};
+use crate::config::settings::{LogChoice, LogTo, Settings, SettingsSource};
+use crate::config::{HAS_METRICS, HAS_TLS};
 use crate::daemon::Daemon;
 use crate::daemon::admin::statsd::Statsd;
 use crate::daemon::admin::{AdminServer, MOST_DESKS, MOST_VISITS};
@@ -33,15 +33,14 @@ use crate::daemon::fetch::{MOST_ERRANDS, TaskRunner};
 use crate::daemon::resolver::{self, LookupResult, Resolver};
 use crate::daemon::server::listeners::{Accepted, ClientListeners};
 use crate::daemon::server::totals_file::TotalsFile;
-use crate::daemon::session::Readiness;
-use crate::daemon::session::dial;
-use crate::daemon::world::World;
+use crate::daemon::shared::World;
+use crate::daemon::upstream::sockets;
 use crate::io::clock::{Clock, Tick};
-use crate::io::egress::Egress;
 use crate::io::listen::{self, ListenOptions};
 use crate::io::logger;
 use crate::io::notify::Notify;
 use crate::io::pid_file::PidFile;
+use crate::io::readiness;
 use crate::io::signals::{Signal, Signals};
 use crate::io::sockopt::SocketOptions;
 use crate::io::wire::MioNet;
@@ -52,7 +51,7 @@ use crate::limits::read_coalescing::{ReadCoalescing, Round};
 /// # Errors
 /// One line that says what could not be had at start: a listener, or the system's poller.
 pub fn run(mut settings: Settings, origin: SettingsSource) -> Result<(), String> {
-    settings.log = origin.log.over(settings.log);
+    settings.log = origin.log.apply_to(settings.log);
     let log = settings.log;
     logging::settle(&log);
     for warning in &origin.warnings {
@@ -121,7 +120,7 @@ impl Server {
         let mut world = World::new(Rc::new(settings), seed, sizes.blocks, sizes.slots);
         world.set_time(now, wall);
         settle_doors(&doors, &mut world);
-        if world.is_without_clock() {
+        if world.time.is_unset() {
             log::warn!(
                 "event=clock-unset hint=\"earlier than this build: no time checks for now\""
             );
@@ -129,14 +128,14 @@ impl Server {
         let resolver = Resolver::new(&world.settings.dns);
         let wanted = world.settings.statsd.clone().filter(|_| HAS_METRICS);
         let statsd = wanted.map(|settings| Statsd::new(settings, &world));
-        let moderation = ReadCoalescing::new(world.settings.moderation);
+        let moderation = ReadCoalescing::new(world.settings.coalesce_reads);
         dc_list::plan(&mut world);
         ip_lists::plan(&mut world);
         front_probe::plan(&mut world);
         #[cfg(feature = "tls")]
         page_timing::plan(&mut world);
         let state = TotalsFile::new(&mut world);
-        let net = MioNet::new(registry.try_clone()?, egress(&world.settings));
+        let net = MioNet::new(registry.try_clone()?, sockets::egress(&world.settings));
         let pid_file = world.settings.pid_file.as_deref().and_then(write_pid);
         let daemon = Daemon::new(world, net, sizes.sessions);
         let notify = Notify::from_env();
@@ -193,7 +192,7 @@ impl Server {
             busy |= self.accept_all() | self.has_errands();
             self.tell_statsd(!events.is_empty() || self.daemon.sessions() != before);
             // A name that this turn asked for must not wait for the next event.
-            busy |= self.resolver.has_room() && self.daemon.world.names.is_wanted();
+            busy |= self.resolver.has_room() && self.daemon.world.outbound.dns.is_wanted();
             if let Some(until) = self.leaving
                 && (self.daemon.sessions() == 0 || now >= until)
             {
@@ -202,10 +201,11 @@ impl Server {
             }
             if !busy {
                 if events.is_empty() {
-                    self.daemon.world.refill_shares();
-                    self.daemon.world.refine();
+                    self.daemon.world.mimicry.key_shares.refill(&mut self.daemon.world.drbg);
+                    self.refine_pace();
                 }
-                busy = self.daemon.world.shares.wants() || self.daemon.world.fit.is_running();
+                busy = self.daemon.world.mimicry.key_shares.is_short()
+                    || self.daemon.world.mimicry.fit.is_running();
             }
             self.rest();
         }
@@ -215,17 +215,17 @@ impl Server {
     fn patience(&self) -> Option<Duration> {
         let dues = [
             self.daemon.next_due(),
-            self.admin.due(self.daemon.world.now),
+            self.admin.due(self.daemon.world.time.now),
             self.resolver.due(),
             self.errands.due(),
             self.state.due(),
-            self.daemon.world.agenda.due(),
+            self.daemon.world.fetch.schedule.due(),
             self.statsd.as_ref().and_then(Statsd::due),
             self.paused,
             self.leaving,
             self.watchdog,
         ];
-        let now = self.daemon.world.now;
+        let now = self.daemon.world.time.now;
         let resting = self.doors.iter().map(|door| door.due(now));
         let due = dues.into_iter().chain(resting).flatten().min()?;
         Some(Duration::from_millis(due.0.saturating_sub(now.0)))
@@ -237,12 +237,14 @@ impl Server {
             SIGNALS => return self.obey(),
             token if token >= DOORS => self.doors.knock(token),
             token if token >= DESKS => self.admin.knock(token - DESKS),
-            token if token >= QUESTS => self.resolver.on_ready(token - QUESTS, readiness(event)),
+            token if token >= QUESTS => {
+                self.resolver.on_ready(token - QUESTS, readiness::of(event))
+            }
             token if token >= ERRANDS => {
-                self.errands.on_ready(token - ERRANDS, readiness(event));
+                self.errands.on_ready(token - ERRANDS, readiness::of(event));
             }
             token if token >= VISITS => self.admin.step(token - VISITS, &self.daemon.world),
-            token => self.daemon.on_ready(token, readiness(event)),
+            token => self.daemon.on_ready(token, readiness::of(event)),
         }
         false
     }
@@ -258,7 +260,7 @@ impl Server {
                 Signal::Terminate => {
                     log::info!("event=stopping sessions={}", self.daemon.sessions());
                     self.notify.stopping();
-                    self.leaving = Some(Tick(self.daemon.world.now.0 + DRAIN_MS));
+                    self.leaving = Some(Tick(self.daemon.world.time.now.0 + DRAIN_MS));
                     self.doors.close();
                     self.daemon.drain();
                 }
@@ -267,7 +269,7 @@ impl Server {
                 Signal::Reload => self.reload(),
                 Signal::Report => {
                     let lines = self.daemon.report(self.errands.count());
-                    lines.iter().for_each(|line| logger::answer(line));
+                    lines.iter().for_each(|line| logger::log_always(line));
                 }
             }
         }
@@ -283,7 +285,7 @@ impl Server {
     /// Starts what is due and takes the errands a step further.
     fn fetch(&mut self) {
         let (world, net) = self.daemon.parts();
-        while let Some(job) = world.agenda.next(world.now) {
+        while let Some(job) = world.fetch.schedule.next(world.time.now) {
             match job {
                 Job::DcPage(page) => dc_list::fetch(page, world),
                 Job::IpList(which, source) => ip_lists::begin(world, which, source),
@@ -300,8 +302,8 @@ impl Server {
     fn resolve(&mut self) {
         let (world, net) = self.daemon.parts();
         for LookupResult { name, addrs, ttl_s } in self.resolver.turn(world, net, QUESTS) {
-            let now = self.daemon.world.now;
-            for token in self.daemon.world.names.answer(&name, addrs, ttl_s, now) {
+            let now = self.daemon.world.time.now;
+            for token in self.daemon.world.outbound.dns.answer(&name, addrs, ttl_s, now) {
                 match token.checked_sub(ERRANDS) {
                     Some(place) => self.errands.wake(place),
                     None => self.daemon.wake(token),
@@ -312,7 +314,7 @@ impl Server {
 
     /// Accepts at most a few per listener. `true` = more stand before a door.
     fn accept_all(&mut self) -> bool {
-        let now = self.daemon.world.now;
+        let now = self.daemon.world.time.now;
         if self.paused.is_some_and(|until| now < until) {
             return false;
         }
@@ -327,7 +329,7 @@ impl Server {
         }
         for door in self.doors.iter_mut() {
             for _ in 0..ACCEPTS_PER_ROUND {
-                match door.look(now, &mut self.daemon.world.folded) {
+                match door.look(now, &mut self.daemon.world.telemetry.log) {
                     Accepted::New(wire, peer) => self.daemon.accept(wire, peer),
                     Accepted::Gone => {}
                     Accepted::Nobody => break,
@@ -345,15 +347,15 @@ impl Server {
     fn tell_statsd(&mut self, has_news: bool) {
         let Some(statsd) = self.statsd.as_mut().filter(|_| HAS_METRICS) else { return };
         let (world, net) = self.daemon.parts();
-        if has_news || world.meter.stirred {
-            statsd.note(world.now);
+        if has_news || world.telemetry.counters.stirred {
+            statsd.note(world.time.now);
         }
         statsd.turn(world, net);
     }
 
     /// Tells a service manager that waits for it that the loop still turns.
     fn show_life(&mut self) {
-        let now = self.daemon.world.now;
+        let now = self.daemon.world.time.now;
         if let (Some(due), Some(period)) = (self.watchdog, self.notify.watchdog())
             && now >= due
         {
@@ -365,12 +367,22 @@ impl Server {
     /// The last words in the log.
     fn say_goodbye(&mut self) {
         let (world, net) = self.daemon.parts();
-        world.tell_all();
+        world.telemetry.flush_all();
         if let Some(statsd) = self.statsd.as_mut().filter(|_| HAS_METRICS) {
             // Or it would go on with the numbers of a second ago.
             statsd.tell(world, net);
         }
         log::info!("event=stopped sessions={}", self.daemon.sessions());
+    }
+
+    /// Takes one step of learning the pace of downloads.
+    fn refine_pace(&mut self) {
+        let mimicry = &mut self.daemon.world.mimicry;
+        // Without TLS there is never anything to learn from, and the mathematics can be left out.
+        if HAS_TLS && let Some(pace) = mimicry.refine_pace() {
+            let (k, lambda_ms, durations) = (pace.k(), pace.lambda_ms(), mimicry.fit.len());
+            log::info!("event=pacing-fit k={k:.4} lambda_ms={lambda_ms:.4} durations={durations}");
+        }
     }
 
     /// One line for the service manager.
@@ -385,12 +397,12 @@ impl Server {
     fn rest(&mut self) {
         let world = &self.daemon.world;
         let round = Round {
-            now_ms: world.now.0,
-            reads: world.meter.reads,
-            bytes: world.meter.read_bytes,
-            greeting: world.now.0 < world.greeted.0 + GREETED_MS,
+            now_ms: world.time.now.0,
+            reads: world.telemetry.counters.reads,
+            bytes: world.telemetry.counters.read_bytes,
+            is_handshaking: world.time.now.0 < self.daemon.greeted().0 + GREETED_MS,
         };
-        if let Some(time) = self.moderation.rest(round) {
+        if let Some(time) = self.moderation.pause(round) {
             std::thread::sleep(time);
         }
     }
@@ -399,16 +411,16 @@ impl Server {
 /// Gives listeners and world what the one must know of the other.
 fn settle_doors(doors: &ClientListeners, world: &mut World) {
     // Accepted sockets inherit these.
-    let options = dial::options(world);
-    let outcomes = doors.iter().map(|door| door.listener().prepare(&options));
+    let options = sockets::relay_socket_options(&world.settings);
+    let outcomes = doors.iter().map(|door| door.listener().set_client_options(&options));
     if let Some(Err(e)) = outcomes.reduce(|all, one| all.and(one)) {
         congestion_refused(&options, &e);
     }
-    world.own_binds = doors.iter().map(|door| door.listener().local_addr()).collect();
+    world.outbound.own_listeners = doors.iter().map(|door| door.listener().local_addr()).collect();
     let public = [world.settings.public_ipv4, world.settings.public_ipv6];
     for ip in public.into_iter().flatten() {
         let ports = world.settings.binds.iter().map(SocketAddr::port);
-        world.own_binds.extend(ports.map(|port| SocketAddr::new(ip, port)));
+        world.outbound.own_listeners.extend(ports.map(|port| SocketAddr::new(ip, port)));
     }
 }
 
@@ -430,12 +442,6 @@ fn manner(settings: &Settings) -> ListenOptions {
     }
 }
 
-/// The way out that the settings name.
-pub(super) fn egress(settings: &Settings) -> Egress {
-    let EgressSettings { device, addrs, mark } = settings.egress.clone();
-    Egress { device, addrs, mark, multipath: settings.multipath }
-}
-
 fn congestion_refused(options: &SocketOptions, error: &io::Error) {
     let name = options.congestion.as_deref().unwrap_or_default();
     log::warn!(
@@ -443,16 +449,6 @@ fn congestion_refused(options: &SocketOptions, error: &io::Error) {
          net.ipv4.tcp_available_congestion_control, and run as root for others\"",
         error.to_string()
     );
-}
-
-/// What an event says.
-pub(super) fn readiness(event: &Event) -> Readiness {
-    Readiness {
-        readable: event.is_readable(),
-        writable: event.is_writable(),
-        hup: event.is_read_closed() || event.is_error(),
-        broken: event.is_error() || event.is_write_closed(),
-    }
 }
 
 /// Tokens above the sessions': each kind has a range of its own.

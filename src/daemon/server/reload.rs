@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::time::Instant;
 
-use super::{Server, egress, manner, settle_doors, write_pid};
+use super::{Server, manner, settle_doors, write_pid};
 use crate::config::HAS_METRICS;
 use crate::config::load::{self, Loaded};
 use crate::config::report::{Diagnostic, Severity};
@@ -17,6 +17,7 @@ use crate::daemon::resolver::Resolver;
 use crate::daemon::server::listeners::{Accepted, ClientListener};
 use crate::daemon::server::logging;
 use crate::daemon::server::sizing;
+use crate::daemon::upstream::sockets;
 use crate::io::listen;
 use crate::io::wire::MioNet;
 use crate::limits::read_coalescing::ReadCoalescing;
@@ -49,7 +50,7 @@ impl Server {
             return Err(vec!["there is no config file to read; start with `mtbox run`".to_owned()]);
         };
         let Loaded { mut settings, warnings } = read(path)?;
-        settings.log = self.log.over(settings.log);
+        settings.log = self.log.apply_to(settings.log);
         self.move_doors(&settings).map_err(|e| vec![e.to_string()])?;
         // From here on nothing can fail.
         for warning in &warnings {
@@ -64,7 +65,7 @@ impl Server {
         self.errands.cancel(&reloaded.gone, &mut self.daemon.world);
         settle_doors(&self.doors, &mut self.daemon.world);
         self.admin.settle(&now, self.poll.registry(), super::DESKS);
-        self.daemon.net().set_egress(egress(&now));
+        self.daemon.net().set_egress(sockets::egress(&now));
         if before.log != now.log {
             logging::settle(&now.log);
         }
@@ -76,8 +77,8 @@ impl Server {
             let wanted = now.statsd.clone().filter(|_| HAS_METRICS);
             self.statsd = wanted.map(|settings| Statsd::new(settings, world));
         }
-        if before.moderation != now.moderation {
-            self.moderation = ReadCoalescing::new(now.moderation);
+        if before.coalesce_reads != now.coalesce_reads {
+            self.moderation = ReadCoalescing::new(now.coalesce_reads);
         }
         if before.pid_file != now.pid_file {
             self.pid_file = None;
@@ -102,9 +103,9 @@ impl Server {
 /// Lets in everybody who stands before a door that is about to close.
 fn empty(door: &mut ClientListener, daemon: &mut Daemon<MioNet>) {
     door.knock();
-    let now = daemon.world.now;
+    let now = daemon.world.time.now;
     loop {
-        match door.look(now, &mut daemon.world.folded) {
+        match door.look(now, &mut daemon.world.telemetry.log) {
             Accepted::New(wire, peer) => daemon.accept(wire, peer),
             Accepted::Gone => {}
             Accepted::Nobody | Accepted::NoRoom => return,

@@ -1,8 +1,8 @@
 //! The arithmetic of the start: how many sessions and how much memory this machine carries.
 
 use crate::config::settings::Settings;
-use crate::flow::transform::SLOTS;
-use crate::io::pool::BLOCK;
+use crate::flow::transform::SLOT_COUNT;
+use crate::io::pool::BLOCK_LEN;
 use crate::io::rlimit;
 
 /// What the machine carries.
@@ -25,7 +25,7 @@ pub fn measure(settings: &Settings) -> Sizes {
         "event=limits sessions={} concurrency={} nofile={nofile} buffers_kib={} users={}",
         sizes.sessions,
         settings.concurrency,
-        sizes.blocks * BLOCK / 1024,
+        sizes.blocks * BLOCK_LEN / 1024,
         settings.users.len(),
     );
     if sizes.sessions < settings.concurrency as usize {
@@ -44,13 +44,13 @@ pub fn sum(concurrency: u32, buffers: Option<u64>, nofile: u64, memory: Option<u
     let sessions = u64::from(concurrency).min(by_files).max(1) as usize;
     let memory = memory.unwrap_or(UNKNOWN_MEMORY);
     let bytes = buffers.unwrap_or((memory / 16).clamp(LEAST_BUFFERS, MOST_BUFFERS));
-    let blocks = (bytes / BLOCK as u64).max(2) as usize;
+    let blocks = (bytes / BLOCK_LEN as u64).max(2) as usize;
     let slots = if memory <= SMALL_MACHINE {
-        SLOTS / 4
+        SLOT_COUNT / 4
     } else if memory <= MIDDLE_MACHINE {
-        SLOTS / 2
+        SLOT_COUNT / 2
     } else {
-        SLOTS
+        SLOT_COUNT
     };
     Sizes { sessions, blocks, slots }
 }
@@ -81,11 +81,11 @@ mod tests {
     #[test]
     fn memory_bounds_the_buffers() {
         let mib = 1 << 20;
-        assert_eq!(sum(1, None, 99, Some(64 * mib)).blocks, 4 * mib as usize / BLOCK);
-        assert_eq!(sum(1, None, 99, Some(128 * mib)).slots, SLOTS / 4);
-        assert_eq!(sum(1, None, 99, Some(129 * mib)).slots, SLOTS / 2);
-        assert_eq!(sum(1, None, 99, Some(1 << 40)).blocks, MOST_BUFFERS as usize / BLOCK);
-        assert_eq!(sum(1, None, 99, Some(1 << 40)).slots, SLOTS);
+        assert_eq!(sum(1, None, 99, Some(64 * mib)).blocks, 4 * mib as usize / BLOCK_LEN);
+        assert_eq!(sum(1, None, 99, Some(128 * mib)).slots, SLOT_COUNT / 4);
+        assert_eq!(sum(1, None, 99, Some(129 * mib)).slots, SLOT_COUNT / 2);
+        assert_eq!(sum(1, None, 99, Some(1 << 40)).blocks, MOST_BUFFERS as usize / BLOCK_LEN);
+        assert_eq!(sum(1, None, 99, Some(1 << 40)).slots, SLOT_COUNT);
         assert_eq!(sum(1, Some(1), 99, None).blocks, 2);
     }
 }

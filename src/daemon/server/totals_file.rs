@@ -7,31 +7,12 @@
 
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use crate::accounts::totals::{Batch, LoadEnd, Totals, UserCounters};
-use crate::accounts::users::User;
-use crate::daemon::world::World;
+use crate::accounts::totals::{Batch, LoadEnd, ParsedTotals, Totals, UserCounters};
+use crate::daemon::shared::World;
 use crate::io::append_file::{self, AppendFile};
 use crate::io::clock::Tick;
 use crate::limits::write_budget::{BudgetInput, WriteBudget};
-
-impl World {
-    /// Bytes from and to somebody over all restarts, where `state-file` keeps them.
-    pub fn totals(&self, user: &User) -> Option<(u64, u64)> {
-        let base = self.ledger.as_ref()?.base(user.name());
-        let add = u64::wrapping_add;
-        Some((add(base.bytes_in, user.bytes_in), add(base.bytes_out, user.bytes_out)))
-    }
-
-    /// When somebody was last admitted or moved bytes, since 1970; before this start, too, where
-    /// `state-file` keeps it. A clock that is not set yet takes nothing back.
-    pub fn last_seen(&self, user: &User) -> Option<Duration> {
-        let kept = self.ledger.as_ref().map(|ledger| ledger.base(user.name()).seen_s);
-        let kept = kept.filter(|seen_s| *seen_s > 0).map(Duration::from_secs);
-        user.last_seen_ms.map(|at| self.wall_of(at)).max(kept)
-    }
-}
 
 /// The file, and when to write to it next.
 #[derive(Default)]
@@ -57,7 +38,7 @@ impl TotalsFile {
         self.due = None;
         if wanted.is_none() {
             *self = Self { budget: self.budget, ..Self::default() };
-            world.ledger = None;
+            world.accounts.totals = None;
             return;
         }
         if self.path == wanted {
@@ -80,9 +61,9 @@ impl TotalsFile {
     /// while somebody is connected, and whoever leaves in this round is still there now.
     pub fn turn(&mut self, world: &mut World) {
         match self.due {
-            Some(due) if world.now >= due => self.save(world),
-            None if world.users.live() > 0 && self.path.is_some() => {
-                let next = self.budget.next_ms(household(world), world.now.0);
+            Some(due) if world.time.now >= due => self.save(world),
+            None if world.accounts.users.total_connections() > 0 && self.path.is_some() => {
+                let next = self.budget.next_ms(household(world), world.time.now.0);
                 self.due = Some(Tick(next));
             }
             _ => {}
@@ -96,13 +77,13 @@ impl TotalsFile {
             return;
         }
         settle(world);
-        if world.ledger.as_ref().is_none_or(Totals::has_news)
+        if world.accounts.totals.as_ref().is_none_or(Totals::has_changes)
             && let Err(e) = self.append(world)
         {
             self.file = None;
             self.complain(world, &e);
-            if world.ledger.is_some() {
-                self.due = Some(Tick(world.now.0 + household(world).every_ms));
+            if world.accounts.totals.is_some() {
+                self.due = Some(Tick(world.time.now.0 + household(world).interval_ms));
             }
         }
     }
@@ -122,18 +103,20 @@ impl TotalsFile {
             self.open(world)?;
         }
         let household = household(world);
-        let (Some(file), Some(ledger)) = (&mut self.file, &mut world.ledger) else { return Ok(()) };
+        let (Some(file), Some(ledger)) = (&mut self.file, &mut world.accounts.totals) else {
+            return Ok(());
+        };
         let batch = ledger.batch();
         if batch.bytes.is_empty() {
             return Ok(());
         }
         let length = file.length() + batch.bytes.len() as u64;
-        let spent = if length > ROOM + household.people as u64 * ROOM_EACH {
+        let spent = if length > ROOM + household.users as u64 * ROOM_EACH {
             fold(file, ledger)?
         } else {
             add(file, ledger, &batch)?
         };
-        self.budget.spend(spent, household, world.now.0);
+        self.budget.spend(spent, household, world.time.now.0);
         Ok(())
     }
 
@@ -144,30 +127,31 @@ impl TotalsFile {
         let (mut file, bytes) = match AppendFile::open(&path, MOST_BYTES) {
             Err(e) if e.kind() == ErrorKind::FileTooLarge => begin_afresh(&path)?,
             Err(e) => {
-                if world.ledger.is_none() {
-                    world.ledger = peek(&path);
+                if world.accounts.totals.is_none() {
+                    world.accounts.totals = peek(&path);
                     settle(world);
                 }
                 return Err(e);
             }
             Ok(opened) => opened,
         };
-        let found = Totals::read(&bytes);
+        let found = Totals::parse(&bytes);
         if found.is_none() {
             (file, _) = begin_afresh(&path)?;
         }
-        let (found, good, ending) = found.unwrap_or((Totals::default(), 0, LoadEnd::Whole));
+        let ParsedTotals { totals: found, valid_bytes: good, end: ending } =
+            found.unwrap_or_default();
         let people = found.len();
-        match &mut world.ledger {
+        match &mut world.accounts.totals {
             // An empty file knows less than we do.
             Some(_) if good == 0 => {}
             Some(ledger) => ledger.rebase(found),
-            None => world.ledger = Some(found),
+            None => world.accounts.totals = Some(found),
         }
         settle(world);
         let lost = bytes.len() - good;
         match ending {
-            LoadEnd::Whole => log::info!("event=state-file path={path:?} people={people}"),
+            LoadEnd::Complete => log::info!("event=state-file path={path:?} people={people}"),
             _ => log::warn!(
                 "event=state-file-damaged path={path:?} people={people} lost_bytes={lost}"
             ),
@@ -176,12 +160,12 @@ impl TotalsFile {
         if ending == LoadEnd::Damaged && append_file::set_aside(&path).is_ok() {
             (file, _) = AppendFile::open(&path, MOST_BYTES)?;
         } else if file.length() > good as u64 {
-            file.cut(good as u64)?;
+            file.truncate(good as u64)?;
         }
-        let Some(ledger) = &mut world.ledger else { return Ok(()) };
-        if file.length() != ledger.whole().bytes.len() as u64 || ledger.has_news() {
+        let Some(ledger) = &mut world.accounts.totals else { return Ok(()) };
+        if file.length() != ledger.snapshot().bytes.len() as u64 || ledger.has_changes() {
             let spent = fold(&mut file, ledger)?;
-            self.budget.spend(spent, household(world), world.now.0);
+            self.budget.spend(spent, household(world), world.time.now.0);
         }
         self.file = Some(file);
         Ok(())
@@ -200,25 +184,25 @@ impl TotalsFile {
                 error.to_string()
             ),
         };
-        world.folded.warn(world.now, &line);
+        world.telemetry.warn(&line);
     }
 }
 
 /// Adds a batch.
 fn add(file: &mut AppendFile, ledger: &mut Totals, batch: &Batch) -> io::Result<usize> {
     file.append(&batch.bytes)?;
-    ledger.filed(batch);
+    ledger.mark_written(batch);
     Ok(batch.bytes.len())
 }
 
 /// Puts a file that is as short as it can be in place of this one, where that is worth it and
 /// possible; otherwise this one goes on.
 fn fold(file: &mut AppendFile, ledger: &mut Totals) -> io::Result<usize> {
-    let (batch, whole) = (ledger.batch(), ledger.whole());
+    let (batch, whole) = (ledger.batch(), ledger.snapshot());
     let length = file.length() + batch.bytes.len() as u64;
     let is_long = length > ROOM && length < 2 * whole.bytes.len() as u64;
     if !is_long && file.replace(&whole.bytes).is_ok() {
-        ledger.filed(&whole);
+        ledger.mark_written(&whole);
         return Ok(whole.bytes.len());
     }
     // Not so in a folder in which we may not make files.
@@ -241,27 +225,27 @@ fn begin_afresh(path: &Path) -> io::Result<(AppendFile, Vec<u8>)> {
 
 /// Totals from a file that cannot be written to.
 fn peek(path: &Path) -> Option<Totals> {
-    let bytes = AppendFile::peek(path, MOST_BYTES).ok()?;
-    Totals::read(&bytes).map(|(ledger, ..)| ledger)
+    let bytes = AppendFile::read(path, MOST_BYTES).ok()?;
+    Totals::parse(&bytes).map(|parsed| parsed.totals)
 }
 
 /// Tells the ledger what has been counted.
 fn settle(world: &mut World) {
-    let Some(mut ledger) = world.ledger.take() else { return };
-    let has_clock = !world.is_without_clock();
-    let people = world.users.iter().map(|(user, _)| UserCounters {
+    let Some(mut ledger) = world.accounts.totals.take() else { return };
+    let has_clock = !world.time.is_unset();
+    let people = world.accounts.users.iter().map(|(user, _)| UserCounters {
         name: user.name(),
         bytes_in: user.bytes_in,
         bytes_out: user.bytes_out,
-        seen_s: user.last_seen_ms.filter(|_| has_clock).map(|at| world.wall_of(at).as_secs()),
+        seen_s: user.last_seen_ms.filter(|_| has_clock).map(|at| world.time.wall_of(at).as_secs()),
     });
-    ledger.settle(people, has_clock.then_some(world.wall.unix_s));
-    world.ledger = Some(ledger);
+    ledger.update(people, has_clock.then_some(world.time.wall.unix_s));
+    world.accounts.totals = Some(ledger);
 }
 
 fn household(world: &World) -> BudgetInput {
-    let every = world.settings.state.as_ref().map(|settings| settings.every).unwrap_or_default();
-    BudgetInput { people: world.settings.users.len(), every_ms: every.as_millis() as u64 }
+    let every = world.settings.state.as_ref().map(|settings| settings.interval).unwrap_or_default();
+    BudgetInput { users: world.settings.users.len(), interval_ms: every.as_millis() as u64 }
 }
 
 /// A file that has grown beyond this is written anew.

@@ -5,14 +5,15 @@ pub mod via_proxy;
 
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
+use std::task::Poll;
 
 use crate::accounts::recorder::{Cause, Detail};
 use crate::daemon::resolver::dns_cache::CachedAddrs;
 use crate::daemon::session::handshake::{self, StageTurn};
 use crate::daemon::session::relay::{Relay, Transform};
 use crate::daemon::session::{CloseReason, Endpoint, ReadOutcome, Readiness, Session, Stage, Turn};
+use crate::daemon::shared::World;
 use crate::daemon::upstream::addresses;
-use crate::daemon::world::World;
 use crate::io::clock::Tick;
 use crate::io::egress;
 use crate::io::sockopt::SocketOptions;
@@ -128,7 +129,7 @@ pub fn dial<N: Net>(
 ) -> StageTurn {
     let Stage::Dial(stage) = &mut session.stage else { return StageTurn::On };
     let is_relay = matches!(stage.lanes, Some(Transform::Mtproto(_)));
-    session.client.flush(world.now);
+    session.client.flush(world.time.now);
     let speechless = is_relay && stage.opening.len() <= FRAME;
     if speechless && session.client.ready.hup && session.client.ready.readable {
         return last_words(session, world);
@@ -136,7 +137,7 @@ pub fn dial<N: Net>(
     // A FIN without a request before it: nobody waits for an answer any more.
     let gone = speechless && session.client.done;
     if session.client.ready.broken || session.client.dead || gone {
-        if let Some(trouble) = stage.tired_of(world.now) {
+        if let Some(trouble) = stage.tired_of(world.time.now) {
             tell(session, world, trouble);
         }
         return StageTurn::Stop(Turn::Done(CloseReason::Gone));
@@ -144,20 +145,22 @@ pub fn dial<N: Net>(
     if matches!(stage.targets, DialTargets::Routed(_)) {
         return via_proxy::dial(session, world, net, token);
     }
-    let until = *stage.until.get_or_insert(Tick(world.now.0 + LOOKUP_MS));
+    let until = *stage.until.get_or_insert(Tick(world.time.now.0 + LOOKUP_MS));
 
     if let DialTargets::Named { name, port } = &stage.targets {
         let port = *port;
-        match world.names.lookup(name, token, world.now) {
+        match world.outbound.dns.lookup(name, token, world.time.now) {
             CachedAddrs::Found(ips) => {
                 let mut list: Vec<_> = ips.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
-                world.bad.sort(&mut list, world.now);
+                world.outbound.bad_addresses.sort(&mut list, world.time.now);
                 stage.targets = DialTargets::Known(list);
             }
-            CachedAddrs::Pending if world.now < until => return StageTurn::Stop(Turn::Waiting),
+            CachedAddrs::Pending if world.time.now < until => {
+                return StageTurn::Stop(Turn::Waiting);
+            }
             CachedAddrs::Pending | CachedAddrs::Failed => {
                 let line = format!("event=front-unresolved host={name:?}");
-                world.folded.warn(world.now, &line);
+                world.telemetry.warn(&line);
                 stage.trouble = Some((Cause::FrontUnknown, Detail::None));
                 return give_up(session, world, CloseReason::Unreachable);
             }
@@ -171,9 +174,9 @@ pub fn dial<N: Net>(
     }
     if !is_relay && stage.next == 0 && stage.attempts.iter().all(Option::is_none) {
         let before = list.len();
-        list.retain(|addr| !is_own_listener(*addr, &world.own_binds, net));
+        list.retain(|addr| !is_own_listener(*addr, &world.outbound.own_listeners, net));
         if list.is_empty() && before > 0 {
-            world.folded.warn(world.now, LOOP_ADVICE);
+            world.telemetry.warn(LOOP_ADVICE);
             stage.trouble = Some((Cause::FrontLoop, Detail::None));
             return give_up(session, world, CloseReason::Loop);
         }
@@ -181,23 +184,28 @@ pub fn dial<N: Net>(
 
     for slot in 0..stage.attempts.len() {
         let Some(attempt) = &mut stage.attempts[slot] else { continue };
-        let outcome =
-            if std::mem::take(&mut attempt.woken) { attempt.wire.outcome() } else { Ok(false) };
+        let outcome = match std::mem::take(&mut attempt.woken) {
+            true => attempt.wire.poll_connect(),
+            false => Poll::Pending,
+        };
         match outcome {
-            Ok(true) => {
-                world.bad.forgive(attempt.addr);
+            Poll::Ready(Ok(())) => {
+                world.outbound.bad_addresses.forgive(attempt.addr);
                 return connected(session, world, slot);
             }
-            Ok(false) if world.now < attempt.until => {}
+            Poll::Pending if world.time.now < attempt.until => {}
             late_or_failed => {
-                let error = late_or_failed.err();
+                let error = match late_or_failed {
+                    Poll::Ready(outcome) => outcome.err(),
+                    Poll::Pending => None,
+                };
                 stage.trouble = Some(failure(attempt.addr, error.as_ref()));
                 let why = error.map_or("timeout".to_owned(), |e| e.to_string());
                 let line = format!("event=dial-failed addr={} error={why:?}", attempt.addr);
-                world.folded.info(world.now, &line);
-                world.bad.add(attempt.addr, world.now);
+                world.telemetry.info(&line);
+                world.outbound.bad_addresses.add(attempt.addr, world.time.now);
                 stage.attempts[slot] = None;
-                stage.stagger = world.now;
+                stage.stagger = world.time.now;
             }
         }
     }
@@ -227,24 +235,26 @@ fn start_next<N: Net>(
     while stage.next < list.len() {
         let running = stage.attempts.iter().flatten().count();
         let free = stage.attempts.iter().position(Option::is_none);
-        let Some(slot) = free.filter(|_| running == 0 || world.now >= stage.stagger) else { break };
+        let Some(slot) = free.filter(|_| running == 0 || world.time.now >= stage.stagger) else {
+            break;
+        };
         let addr = list[stage.next];
         stage.next += 1;
         log::debug!("event=dial-attempt id={id} addr={addr}");
         match net.dial(addr, &options(world), token + slot + 1) {
             Ok(wire) => {
-                let until = Tick(world.now.0 + patience);
+                let until = Tick(world.time.now.0 + patience);
                 let attempt = DialAttempt { wire, addr, until, woken: false, climb: None };
                 stage.attempts[slot] = Some(attempt);
-                stage.stagger = Tick(world.now.0 + STAGGER_MS);
+                stage.stagger = Tick(world.time.now.0 + STAGGER_MS);
             }
             // Not the address's fault: the same would happen with any other.
             Err(e) if warn_if_barred(world, &e) => stage.trouble = Some(failure(addr, Some(&e))),
             Err(e) => {
                 stage.trouble = Some(failure(addr, Some(&e)));
                 let line = format!("event=dial-failed addr={addr} error={:?}", e.to_string());
-                world.folded.info(world.now, &line);
-                world.bad.add(addr, world.now);
+                world.telemetry.info(&line);
+                world.outbound.bad_addresses.add(addr, world.time.now);
             }
         }
     }
@@ -254,15 +264,15 @@ fn start_next<N: Net>(
 fn last_words<W: Wire>(session: &mut Session<W>, world: &mut World) -> StageTurn {
     let Stage::Dial(stage) = &mut session.stage else { return StageTurn::On };
     let Some(Transform::Mtproto(relay)) = &mut stage.lanes else { return StageTurn::On };
-    let room = LAST_WORDS.min(world.scratch.len());
+    let room = LAST_WORDS.min(world.buffers.scratch.len());
     let ReadOutcome::Bytes(n) =
-        session.client.read(&mut [IoSliceMut::new(&mut world.scratch[..room])])
+        session.client.read(&mut [IoSliceMut::new(&mut world.buffers.scratch[..room])])
     else {
         return StageTurn::On;
     };
-    match relay.up.turn(&mut world.scratch[..n]) {
+    match relay.up.transform(&mut world.buffers.scratch[..n]) {
         Ok(len) => {
-            stage.opening.extend_from_slice(&world.scratch[..len]);
+            stage.opening.extend_from_slice(&world.buffers.scratch[..len]);
             StageTurn::On
         }
         Err(fault) => handshake::expel(session, world, fault.as_str()),
@@ -291,41 +301,41 @@ fn connected<W: Wire>(session: &mut Session<W>, world: &mut World, slot: usize) 
     }
     if plain && session.client.ready.readable && !session.client.done && opening.len() < OPENING {
         // What came while we dialled leaves with the rest in one write (spec: protocol 10).
-        let room = (OPENING - opening.len()).min(world.scratch.len());
-        let into = &mut world.scratch[..room];
+        let room = (OPENING - opening.len()).min(world.buffers.scratch.len());
+        let into = &mut world.buffers.scratch[..room];
         if let ReadOutcome::Bytes(n) = session.client.read(&mut [IoSliceMut::new(into)]) {
-            opening.extend_from_slice(&world.scratch[..n]);
+            opening.extend_from_slice(&world.buffers.scratch[..n]);
             uncounted += n;
         }
     }
     let ready = Readiness { readable: true, writable: true, ..Readiness::default() };
     let mut server = Endpoint::new(attempt.wire, ready);
-    if !server.send(&opening, &world.pool, world.now) {
+    if !server.send(&opening, &world.buffers.pool, world.time.now) {
         return StageTurn::Stop(Turn::Done(CloseReason::Pressure));
     }
     server.uncounted = uncounted as u32;
     if let Transform::Mtproto(relay) = &lanes {
         server.uncounted = uncounted.saturating_sub(FRAME) as u32;
-        session.upstream = Some(world.meter.telegram.entered(goal.ip(), relay.dc));
+        session.upstream = Some(world.telemetry.counters.telegram.entered(goal.ip(), relay.dc));
         log::debug!(
             "event=connected id={}{} dc={} addr={} ms={} client={}",
             session.id,
-            world.whose(session.user),
+            world.accounts.users.log_field(session.user),
             relay.dc,
             attempt.addr,
-            world.now.0 - session.born.0,
-            world.shown(session.addr)
+            world.time.now.0 - session.born.0,
+            world.telemetry.shown(session.addr)
         );
     } else {
         log::debug!(
             "event=front-connected id={} addr={} ms={} client={}",
             session.id,
             attempt.addr,
-            world.now.0 - session.born.0,
-            world.shown(session.addr)
+            world.time.now.0 - session.born.0,
+            world.telemetry.shown(session.addr)
         );
     }
-    session.active = world.now;
+    session.active = world.time.now;
     session.stage = Stage::Relay(Box::new(Relay { server, slot: slot as u8 + 1, lanes }));
     StageTurn::On
 }
@@ -341,10 +351,10 @@ fn give_up<W: Wire>(session: &mut Session<W>, world: &mut World, why: CloseReaso
         session.client.wire.reset_on_close();
         return StageTurn::Stop(Turn::Done(why));
     }
-    world.meter.unreachable += 1;
-    let name = session.user.map_or("", |user| world.users.get(user).name());
+    world.telemetry.counters.unreachable += 1;
+    let name = session.user.map_or("", |user| world.accounts.users.get(user).name());
     let line = format!("event=dc-unreachable user={name:?} why={}", why.as_str());
-    world.folded.warn(world.now, &line);
+    world.telemetry.warn(&line);
     handshake::leave(session, world, why)
 }
 
@@ -352,24 +362,24 @@ fn give_up<W: Wire>(session: &mut Session<W>, world: &mut World, why: CloseReaso
 /// not told by their networks.
 fn tell<W>(session: &Session<W>, world: &mut World, (cause, detail): (Cause, Detail)) {
     match (session.user, cause) {
-        (Some(user), _) => world.note(user, cause, detail),
-        (None, Cause::DcUnreachable) => world.note_site(Cause::FrontDown, detail),
-        (None, _) => world.note_site(cause, detail),
+        (Some(user), _) => world.record_user(user, cause, detail),
+        (None, Cause::DcUnreachable) => world.telemetry.record_front(Cause::FrontDown, detail),
+        (None, _) => world.telemetry.record_front(cause, detail),
     }
 }
 
 /// An address that did not answer, or how it did.
 fn failure(addr: SocketAddr, error: Option<&io::Error>) -> (Cause, Detail) {
     let code = error.and_then(io::Error::raw_os_error).unwrap_or(0);
-    (Cause::DcUnreachable, Detail::Dial(addr, code))
+    (Cause::DcUnreachable, Detail::DialFailed(addr, code))
 }
 
 /// Tells the operator that the system refuses the way out. `false` = it is something else.
 fn warn_if_barred(world: &mut World, error: &io::Error) -> bool {
-    let is_barred = egress::is_barred(error);
+    let is_barred = egress::is_refused(error);
     if is_barred {
         let line = format!("event=egress-refused error={:?}", error.to_string());
-        world.folded.warn(world.now, &line);
+        world.telemetry.warn(&line);
     }
     is_barred
 }

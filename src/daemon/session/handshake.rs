@@ -13,8 +13,8 @@ use crate::daemon::session::outcome;
 use crate::daemon::session::relay::{MtprotoTransform, Transform};
 use crate::daemon::session::server_hello;
 use crate::daemon::session::{CloseReason, ReadOutcome, Session, Stage, Turn};
+use crate::daemon::shared::World;
 use crate::daemon::upstream::addresses;
-use crate::daemon::world::World;
 use crate::flow::authenticate::{Admission, AuthVerdict, Authenticator};
 use crate::flow::recrypt::Recrypt;
 use crate::flow::shape::Shape;
@@ -78,7 +78,7 @@ impl AwaitClientHello {
 pub fn hello<W: Wire>(session: &mut Session<W>, world: &mut World) -> StageTurn {
     let Stage::AwaitClientHello(stage) = &mut session.stage else { return StageTurn::On };
     if let Some((_, at)) = stage.admitted {
-        return match world.now >= at || session.client.ready.broken {
+        return match world.time.now >= at || session.client.ready.broken {
             true => answer(session, world),
             false => StageTurn::Stop(Turn::Waiting),
         };
@@ -87,36 +87,36 @@ pub fn hello<W: Wire>(session: &mut Session<W>, world: &mut World) -> StageTurn 
     let mut ended = client.done;
     if client.ready.readable {
         let room = MOST_SEEN - stage.seen.len().min(MOST_SEEN);
-        let into = &mut world.scratch[..room.clamp(1, READ)];
+        let into = &mut world.buffers.scratch[..room.clamp(1, READ)];
         match client.read(&mut [IoSliceMut::new(into)]) {
             ReadOutcome::Bytes(n) => {
-                world.meter.read(n);
-                if !world.keep(&mut stage.seen, n) {
+                world.telemetry.counters.read(n);
+                if world.buffers.keep_hello(&mut stage.seen, n).is_err() {
                     return StageTurn::Stop(Turn::Done(CloseReason::Pressure));
                 }
-                session.active = world.now;
-                stage.patience = patience(world.now, world);
+                session.active = world.time.now;
+                stage.patience = patience(world.time.now, world);
             }
             ReadOutcome::Nothing => {}
             ReadOutcome::Fin => ended = true,
             ReadOutcome::Reset => return StageTurn::Stop(Turn::Done(CloseReason::Reset)),
         }
     }
-    let verdict = stage.gate.look(&stage.seen, session.addr, &mut world.book());
+    let verdict = stage.gate.check(&stage.seen, session.addr, &mut world.auth_context());
     match verdict {
         AuthVerdict::Admit(admission) => admit(session, world, admission),
         AuthVerdict::Front { host, why, user } => front(session, world, host, why, user),
-        AuthVerdict::Busy => StageTurn::Stop(Turn::Again),
-        AuthVerdict::More => {
+        AuthVerdict::KeysLeft => StageTurn::Stop(Turn::Again),
+        AuthVerdict::Incomplete => {
             let Stage::AwaitClientHello(stage) = &session.stage else { return StageTurn::On };
-            let out_of_time = world.now >= stage.due(session.born, handshake_ms(world));
+            let out_of_time = world.time.now >= stage.due(session.born, handshake_ms(world));
             if ended && stage.seen.is_empty() {
                 // Nothing was said and nothing will be: a port scan or a health check.
-                world.stranger(ProbeKind::Silent, session.addr);
+                world.telemetry.count_probe(ProbeKind::Silent, session.addr);
                 StageTurn::Stop(Turn::Done(CloseReason::Gone))
             } else if ended || out_of_time || stage.seen.len() >= MOST_SEEN {
                 let why = if ended { Reject::Truncated } else { Reject::TooSlow };
-                front(session, world, world.users.first_host(), why, None)
+                front(session, world, world.accounts.users.first_host(), why, None)
             } else if session.client.ready.readable {
                 StageTurn::Stop(Turn::Again)
             } else {
@@ -129,22 +129,22 @@ pub fn hello<W: Wire>(session: &mut Session<W>, world: &mut World) -> StageTurn 
 /// Counts the session for its user, and answers as soon as the site could have.
 fn admit<W: Wire>(session: &mut Session<W>, world: &mut World, admission: Admission) -> StageTurn {
     // Counted at once, or a crowd that waits for its answers would pass the throttle.
-    world.users.admitted(admission.user, session.addr, world.now.0);
+    world.accounts.users.add_session(admission.user, session.addr, world.time.now.0);
     session.user = Some(admission.user);
     log::debug!(
         "event=admitted id={}{} ms={} client={}",
         session.id,
-        world.whose(session.user),
-        world.now.0 - session.born.0,
-        world.shown(session.addr)
+        world.accounts.users.log_field(session.user),
+        world.time.now.0 - session.born.0,
+        world.telemetry.shown(session.addr)
     );
     // A stranger's hello sets out for the site now, so this is when the site's time begins.
     let delay_us = match world.settings.front.mimic_latency {
-        true => world.profiles.of(admission.host).delay_us(&mut world.drbg).unwrap_or(0),
+        true => world.mimicry.profiles.get(admission.host).delay_us(&mut world.drbg).unwrap_or(0),
         false => 0,
     };
     if let Stage::AwaitClientHello(stage) = &mut session.stage {
-        let at = Tick(world.now.0 + delay_us.div_ceil(1_000));
+        let at = Tick(world.time.now.0 + delay_us.div_ceil(1_000));
         stage.admitted = Some((Box::new(admission), at));
     }
     match delay_us {
@@ -163,7 +163,7 @@ fn answer<W: Wire>(session: &mut Session<W>, world: &mut World) -> StageTurn {
     let rest = stage.seen.split_off(admission.consumed.min(stage.seen.len()));
     let user = admission.user;
     let sealed = server_hello::seal(world, &admission);
-    if !session.client.send(&sealed, &world.pool, world.now) {
+    if !session.client.send(&sealed, &world.buffers.pool, world.time.now) {
         return StageTurn::Stop(Turn::Done(CloseReason::Pressure));
     }
     release_hello(session, world);
@@ -172,17 +172,17 @@ fn answer<W: Wire>(session: &mut Session<W>, world: &mut World) -> StageTurn {
     if rest.is_empty() {
         return StageTurn::On;
     }
-    world.scratch[..rest.len()].copy_from_slice(&rest);
+    world.buffers.scratch[..rest.len()].copy_from_slice(&rest);
     take(session, world, rest.len())
 }
 
 /// One look for the 64-byte header: at most one read.
 pub fn greeting<W: Wire>(session: &mut Session<W>, world: &mut World) -> StageTurn {
-    session.client.flush(world.now);
+    session.client.flush(world.time.now);
     if session.client.dead {
         return StageTurn::Stop(Turn::Done(CloseReason::Reset));
     }
-    if world.now.0 >= session.born.0 + handshake_ms(world) {
+    if world.time.now.0 >= session.born.0 + handshake_ms(world) {
         return leave(session, world, CloseReason::Handshake);
     }
     if session.client.done {
@@ -192,11 +192,11 @@ pub fn greeting<W: Wire>(session: &mut Session<W>, world: &mut World) -> StageTu
     if !session.client.ready.readable {
         return StageTurn::Stop(Turn::Waiting);
     }
-    let into = &mut world.scratch[..READ];
+    let into = &mut world.buffers.scratch[..READ];
     match session.client.read(&mut [IoSliceMut::new(into)]) {
         ReadOutcome::Bytes(n) => {
-            world.meter.read(n);
-            session.active = world.now;
+            world.telemetry.counters.read(n);
+            session.active = world.time.now;
             take(session, world, n)
         }
         ReadOutcome::Nothing => StageTurn::Stop(Turn::Waiting),
@@ -208,19 +208,20 @@ pub fn greeting<W: Wire>(session: &mut Session<W>, world: &mut World) -> StageTu
 /// Takes `n` fresh bytes in the scratch block towards the header.
 fn take<W: Wire>(session: &mut Session<W>, world: &mut World, n: usize) -> StageTurn {
     let Stage::AwaitFrame(stage) = &mut session.stage else { return StageTurn::On };
-    let len = match stage.deframer.compact(&mut world.scratch[..n]) {
+    let len = match stage.deframer.deframe(&mut world.buffers.scratch[..n]) {
         Ok(len) => len,
         Err(fault) => return expel(session, world, fault.as_str()),
     };
     let missing = (stage.frame.len() - stage.have).min(len);
-    stage.frame[stage.have..stage.have + missing].copy_from_slice(&world.scratch[..missing]);
+    stage.frame[stage.have..stage.have + missing]
+        .copy_from_slice(&world.buffers.scratch[..missing]);
     stage.have += missing;
     if stage.have < stage.frame.len() {
         let again = session.client.ready.readable || session.client.done;
         return StageTurn::Stop(if again { Turn::Again } else { Turn::Waiting });
     }
-    let key = *world.users.get(stage.user).key();
-    match obfuscated2::open_client(&stage.frame, &key) {
+    let key = *world.accounts.users.get(stage.user).key();
+    match obfuscated2::decrypt_client_frame(&stage.frame, &key) {
         Ok(frame) => {
             let deframer = std::mem::take(&mut stage.deframer);
             call_dc(session, world, deframer, frame, missing..len)
@@ -239,41 +240,43 @@ fn call_dc<W: Wire>(
 ) -> StageTurn {
     let settings = world.settings.clone();
     let mut id = DcId::decode(client.dc).number;
-    let mut addrs = addresses::of_dc(&settings, &world.dc_list, id, &mut world.drbg);
+    let mut addrs = addresses::of_dc(&settings, &world.outbound.dc_list, id, &mut world.drbg);
     if addrs.is_empty() && settings.fallback_on_unknown_dc {
         let line = format!("event=unknown-dc dc={id} fallback={}", dc::DEFAULT_DC);
-        world.folded.warn(world.now, &line);
+        world.telemetry.warn(&line);
         id = dc::DEFAULT_DC;
-        addrs = addresses::of_dc(&settings, &world.dc_list, id, &mut world.drbg);
+        addrs = addresses::of_dc(&settings, &world.outbound.dc_list, id, &mut world.drbg);
     }
     if addrs.is_empty() {
-        let name = session.user.map_or("", |user| world.users.get(user).name());
+        let name = session.user.map_or("", |user| world.accounts.users.get(user).name());
         let line = format!("event=unknown-dc user={name:?} dc={id}");
-        world.folded.info(world.now, &line);
+        world.telemetry.info(&line);
         if let Some(user) = session.user {
-            world.note(user, Cause::UnknownDc, Detail::Dc(id));
+            world.record_user(user, Cause::UnknownDc, Detail::Dc(id));
         }
         return leave(session, world, CloseReason::UnknownDc);
     }
-    world.bad.sort(&mut addrs, world.now);
+    world.outbound.bad_addresses.sort(&mut addrs, world.time.now);
 
     let matched = (!settings.re_encrypt).then_some((&client.down_key, &client.down_iv));
-    let ours = obfuscated2::forge_dc(client.tag, id as i16, matched, &mut |b| world.drbg.fill(b));
+    let ours =
+        obfuscated2::build_dc_frame(client.tag, id as i16, matched, &mut |b| world.drbg.fill(b));
     let recrypt =
         settings.re_encrypt.then(|| Box::new(Recrypt::new(ours.down(), client.down(), 0)));
     let mut up = Uplink::new(deframer, Recrypt::new(client.up, ours.up, FRAME_LEN));
     let mut opening = Vec::with_capacity(ours.wire.len() + early.len());
     opening.extend_from_slice(&ours.wire);
-    let payload = &mut world.scratch[early];
+    let payload = &mut world.buffers.scratch[early];
     up.recrypt(payload);
     opening.extend_from_slice(payload);
-    let shaper = settings.shape.map(|shape| Shaper::new(world.pace, shape.always, shape.drs));
+    let shaper =
+        settings.shape.map(|shape| Shaper::new(world.mimicry.pace, shape.always, shape.drs));
     let down = Downlink::new(recrypt, shaper.map(|shaper| Box::new(Shape::new(shaper))));
     let lanes = Transform::Mtproto(Box::new(MtprotoTransform { up, down, dc: id }));
-    let dial = if world.routes.is_empty() {
+    let dial = if world.outbound.upstreams.is_empty() {
         Dial::new(lanes, opening, DialTargets::Known(addrs)).with_second_chance(id)
     } else {
-        let legs = via_proxy::legs(&world.routes.shuffled(&mut world.drbg), &addrs);
+        let legs = via_proxy::legs(&world.outbound.upstreams.shuffled(&mut world.drbg), &addrs);
         Dial::new(lanes, opening, DialTargets::Routed(legs))
     };
     session.stage = Stage::Dial(Box::new(dial));
@@ -292,15 +295,15 @@ fn front<W: Wire>(
         Stage::AwaitClientHello(stage) => std::mem::take(&mut stage.seen),
         _ => Vec::new(),
     };
-    world.hello_bytes = world.hello_bytes.saturating_sub(opening.capacity());
+    world.buffers.hello_bytes = world.buffers.hello_bytes.saturating_sub(opening.capacity());
     note(session, world, why, user);
-    if world.fronted >= world.front_cap {
-        world.stranger(ProbeKind::NoRoom, session.addr);
+    if world.capacity.fronted >= world.capacity.fronted_max {
+        world.telemetry.count_probe(ProbeKind::NoRoom, session.addr);
         return StageTurn::Stop(Turn::Done(CloseReason::Pressure));
     }
-    world.fronted += 1;
-    world.meter.fronted += 1;
-    world.meter.fronting.add(session.addr);
+    world.capacity.fronted += 1;
+    world.telemetry.counters.fronted += 1;
+    world.telemetry.counters.fronting.add(session.addr);
     session.fronted = true;
     let (name, port) = world.site(host);
     let targets = match name.parse() {
@@ -315,8 +318,8 @@ fn front<W: Wire>(
 /// for the operator to see.
 fn note<W>(session: &Session<W>, world: &mut World, why: Reject, user: Option<UserId>) {
     match why {
-        Reject::Replay => world.meter.replays += 1,
-        Reject::Throttled => world.meter.throttled += 1,
+        Reject::Replay => world.telemetry.counters.replays += 1,
+        Reject::Throttled => world.telemetry.counters.throttled += 1,
         _ => {}
     }
     outcome::of_hello(world, session.addr, why, user);
@@ -325,25 +328,26 @@ fn note<W>(session: &Session<W>, world: &mut World, why: Reject, user: Option<Us
         _ => String::new(),
     };
     if let Some(deed) = ProbeKind::of(why) {
-        world.stranger(deed, session.addr);
+        world.telemetry.count_probe(deed, session.addr);
     }
-    let (why, who, from) = (why.as_str(), world.whose(user), world.shown(session.addr));
+    let (why, who, from) =
+        (why.as_str(), world.accounts.users.log_field(user), world.telemetry.shown(session.addr));
     log::debug!("event=fronted id={} why={why}{off}{who} client={from}", session.id);
     if user.is_some() {
         let line = format!("event=refused{who} why={why}{off} client={from}");
-        world.folded.info(world.now, &line);
+        world.telemetry.info(&line);
     }
 }
 
 /// A client that already got our answer sends what a TLS server would refuse: an encrypted alert
 /// and FIN, as that server would (spec: protocol 15.13).
 pub fn expel<W: Wire>(session: &mut Session<W>, world: &mut World, why: &str) -> StageTurn {
-    let from = world.shown(session.addr);
+    let from = world.telemetry.shown(session.addr);
     log::debug!("event=protocol-error id={} why={why} client={from}", session.id);
     let mut alert = [0u8; 24];
     alert[..5].copy_from_slice(&[0x17, 3, 3, 0, 19]);
     world.drbg.fill(&mut alert[5..]);
-    if !session.client.send(&alert, &world.pool, world.now) {
+    if !session.client.send(&alert, &world.buffers.pool, world.time.now) {
         return StageTurn::Stop(Turn::Done(CloseReason::Pressure));
     }
     leave(session, world, CloseReason::Garbled)
@@ -355,38 +359,38 @@ pub fn leave<W: Wire>(session: &mut Session<W>, world: &mut World, why: CloseRea
         "event=closing id={} why={}{} client={}",
         session.id,
         why.as_str(),
-        world.whose(session.user),
-        world.shown(session.addr)
+        world.accounts.users.log_field(session.user),
+        world.telemetry.shown(session.addr)
     );
     session.complain(world, why);
     outcome::of_end(session, world, why);
     session.settle(world);
-    session.stage = Stage::Leave { until: Tick(world.now.0 + LEAVE_MS) };
+    session.stage = Stage::Leave { until: Tick(world.time.now.0 + LEAVE_MS) };
     StageTurn::On
 }
 
 /// The last stage: flush, FIN, and read until the client's own FIN. At most one read and one write.
 pub fn leaving<W: Wire>(session: &mut Session<W>, world: &mut World, until: Tick) -> StageTurn {
     let client = &mut session.client;
-    client.flush(world.now);
+    client.flush(world.time.now);
     if client.outbox.is_empty() {
         client.shut();
     }
-    if client.ready.readable && !client.done && world.now < until {
-        let into = &mut world.scratch[..READ];
+    if client.ready.readable && !client.done && world.time.now < until {
+        let into = &mut world.buffers.scratch[..READ];
         if let ReadOutcome::Bytes(_) = client.read(&mut [IoSliceMut::new(into)])
             && client.ready.readable
         {
             return StageTurn::Stop(Turn::Again);
         }
     }
-    let over = client.dead || (client.done && client.shut) || world.now >= until;
+    let over = client.dead || (client.done && client.shut) || world.time.now >= until;
     StageTurn::Stop(if over { Turn::Done(CloseReason::Finished) } else { Turn::Waiting })
 }
 
 fn release_hello<W>(session: &mut Session<W>, world: &mut World) {
     if let Stage::AwaitClientHello(stage) = &mut session.stage {
-        world.hello_bytes = world.hello_bytes.saturating_sub(stage.seen.capacity());
+        world.buffers.hello_bytes = world.buffers.hello_bytes.saturating_sub(stage.seen.capacity());
         stage.seen = Vec::new();
     }
 }

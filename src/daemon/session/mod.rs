@@ -2,6 +2,8 @@
 //!
 //! A session never reaches another one. What it shares is in [`World`].
 
+pub mod buffers;
+pub mod capacity;
 pub mod dial;
 pub mod handshake;
 pub mod outcome;
@@ -12,29 +14,18 @@ pub mod server_hello;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 
+pub use crate::io::readiness::Readiness;
+
 use crate::accounts::users::UserId;
 use crate::daemon::admin::counters::DcConnectionId;
 use crate::daemon::session::dial::Dial;
 use crate::daemon::session::handshake::{AwaitClientHello, AwaitFrame};
 use crate::daemon::session::proxy_header::AwaitProxyHeader;
 use crate::daemon::session::relay::Relay;
-use crate::daemon::world::World;
+use crate::daemon::shared::World;
 use crate::io::clock::Tick;
 use crate::io::pool::{Outbox, Pool};
 use crate::io::wire::Wire;
-
-/// What the poller said about a socket; edge-triggered, so it holds until a call says otherwise.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Readiness {
-    /// A read may find bytes.
-    pub readable: bool,
-    /// A write may be taken.
-    pub writable: bool,
-    /// A FIN or an error waits behind the bytes: a short read does not mean "drained".
-    pub hup: bool,
-    /// The connection is broken, not only half closed.
-    pub broken: bool,
-}
 
 /// One socket of a session.
 pub struct Endpoint<W> {
@@ -137,7 +128,7 @@ impl<W: Wire> Endpoint<W> {
             return true;
         }
         self.stalled.get_or_insert(now);
-        self.outbox.push(pool, &bytes[taken..])
+        self.outbox.push(pool, &bytes[taken..]).is_ok()
     }
 
     /// Writes what the outbox holds, with at most one write. `true` = some of it left.
@@ -163,7 +154,7 @@ impl<W: Wire> Endpoint<W> {
     pub fn shut(&mut self) {
         if !self.shut {
             self.shut = true;
-            if self.wire.shut().is_err() {
+            if self.wire.shutdown_write().is_err() {
                 self.dead = true;
             }
         }
@@ -299,11 +290,11 @@ impl<W> Session<W> {
             "event=closed id={} why={}{} up={} down={} ms={} client={}",
             self.id,
             why.as_str(),
-            world.whose(self.user),
+            world.accounts.users.log_field(self.user),
             self.up(),
             self.client.moved,
-            world.now.0 - self.born.0,
-            world.shown(self.addr)
+            world.time.now.0 - self.born.0,
+            world.telemetry.shown(self.addr)
         );
         self.complain(world, why);
     }
@@ -313,9 +304,10 @@ impl<W> Session<W> {
         let is_trouble =
             matches!(why, CloseReason::Handshake | CloseReason::Garbled | CloseReason::Pressure);
         if self.user.is_some() && is_trouble {
-            let (who, from) = (world.whose(self.user), world.shown(self.addr));
+            let (who, from) =
+                (world.accounts.users.log_field(self.user), world.telemetry.shown(self.addr));
             let line = format!("event=session-failed{who} why={} client={from}", why.as_str());
-            world.folded.info(world.now, &line);
+            world.telemetry.info(&line);
         }
     }
 
@@ -323,21 +315,21 @@ impl<W> Session<W> {
     pub fn settle(&mut self, world: &mut World) {
         self.sent_up = self.up();
         if let Some(user) = self.user.take() {
-            world.users.left(user);
+            world.accounts.users.remove_session(user);
         }
         if std::mem::take(&mut self.fronted) {
-            world.fronted = world.fronted.saturating_sub(1);
-            world.meter.fronting.take(self.addr);
+            world.capacity.fronted = world.capacity.fronted.saturating_sub(1);
+            world.telemetry.counters.fronting.take(self.addr);
         }
         if let Some(upstream) = self.upstream.take() {
-            world.meter.telegram.left(upstream);
+            world.telemetry.counters.telegram.left(upstream);
         }
         let held = match &self.stage {
             Stage::AwaitProxyHeader(prologue) => prologue.held(),
             Stage::AwaitClientHello(hello) => hello.held(),
             _ => 0,
         };
-        world.hello_bytes = world.hello_bytes.saturating_sub(held);
+        world.buffers.hello_bytes = world.buffers.hello_bytes.saturating_sub(held);
     }
 }
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use crate::accounts::recorder::{Cause, Detail};
 use crate::accounts::users::UserId;
 use crate::daemon::session::{CloseReason, Session, Stage};
-use crate::daemon::world::World;
+use crate::daemon::shared::World;
 use crate::io::clock::Tick;
 use crate::proto::client_hello::Reject;
 
@@ -18,7 +18,7 @@ pub fn of_hello(world: &mut World, addr: IpAddr, why: Reject, user: Option<UserI
         Reject::Truncated | Reject::TooSlow => (Cause::UnfinishedHello, Detail::None),
         Reject::ClockOff { off_s } => {
             let off_s = off_s.clamp(i32::MIN.into(), i32::MAX.into());
-            (Cause::ClockOff, Detail::Off(off_s as i32))
+            (Cause::ClockOff, Detail::ClockOffset(off_s as i32))
         }
         Reject::Replay => (Cause::Replay, Detail::None),
         Reject::Throttled => (Cause::Throttled, Detail::None),
@@ -26,8 +26,8 @@ pub fn of_hello(world: &mut World, addr: IpAddr, why: Reject, user: Option<UserI
         _ => (Cause::NotAClient, Detail::None),
     };
     match user {
-        Some(user) => world.note(user, cause, detail),
-        None => world.note_stranger(addr, cause),
+        Some(user) => world.record_user(user, cause, detail),
+        None => world.telemetry.record_client(addr, cause),
     }
 }
 
@@ -36,7 +36,7 @@ pub fn of_hello(world: &mut World, addr: IpAddr, why: Reject, user: Option<UserI
 pub fn of_end<W>(session: &Session<W>, world: &mut World, why: CloseReason) {
     let Some(user) = session.user else {
         if why == CloseReason::Pressure {
-            world.note_stranger(session.addr, Cause::Pressure);
+            world.telemetry.record_client(session.addr, Cause::Pressure);
         }
         return;
     };
@@ -51,16 +51,16 @@ pub fn of_end<W>(session: &Session<W>, world: &mut World, why: CloseReason) {
         }
         _ => return,
     };
-    world.note(user, cause, Detail::None);
+    world.record_user(user, cause, Detail::None);
 }
 
 /// Telegram's end has finished, or broken, before a byte of it came and before the client's did.
 /// After a while that is how a connection ends that nobody used.
 pub fn of_hang_up(user: Option<UserId>, born: Tick, world: &mut World) {
     if let Some(user) = user
-        && world.now.0 < born.0 + SOON_MS
+        && world.time.now.0 < born.0 + SOON_MS
     {
-        world.note(user, Cause::DcHungUp, Detail::None);
+        world.record_user(user, Cause::DcHungUp, Detail::None);
     }
 }
 

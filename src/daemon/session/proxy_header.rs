@@ -8,7 +8,7 @@ use crate::daemon::admin::probe_summary::ProbeKind;
 use crate::daemon::fetch::ip_lists;
 use crate::daemon::session::handshake::{AwaitClientHello, READ, StageTurn, handshake_ms};
 use crate::daemon::session::{CloseReason, ReadOutcome, Session, Stage, Turn};
-use crate::daemon::world::World;
+use crate::daemon::shared::World;
 use crate::io::clock::Tick;
 use crate::io::wire::Wire;
 use crate::proto::proxy_header::{self, Preface};
@@ -45,38 +45,38 @@ pub fn prologue<W: Wire>(session: &mut Session<W>, world: &mut World) -> StageTu
         return enter(session, world, 0);
     }
     if session.client.ready.readable {
-        match session.client.read(&mut [IoSliceMut::new(&mut world.scratch[..READ])]) {
+        match session.client.read(&mut [IoSliceMut::new(&mut world.buffers.scratch[..READ])]) {
             ReadOutcome::Bytes(n) => {
-                world.meter.read(n);
-                if !world.keep(&mut stage.seen, n) {
+                world.telemetry.counters.read(n);
+                if world.buffers.keep_hello(&mut stage.seen, n).is_err() {
                     return StageTurn::Stop(Turn::Done(CloseReason::Pressure));
                 }
-                session.active = world.now;
+                session.active = world.time.now;
             }
             ReadOutcome::Nothing | ReadOutcome::Fin => {}
             ReadOutcome::Reset => return StageTurn::Stop(Turn::Done(CloseReason::Reset)),
         }
     }
-    let out_of_time = world.now >= stage.due(session.born, handshake_ms(world));
+    let out_of_time = world.time.now >= stage.due(session.born, handshake_ms(world));
     let is_over = session.client.done || out_of_time;
-    match proxy_header::read(&stage.seen) {
-        Preface::Whole { len, source } => {
+    match proxy_header::parse(&stage.seen) {
+        Preface::Complete { len, source } => {
             if let Some(source) = source {
-                world.meter.clients.take(session.addr);
+                world.telemetry.counters.clients.take(session.addr);
                 (session.addr, session.port) = (source.ip(), source.port());
-                world.meter.clients.add(session.addr);
+                world.telemetry.counters.clients.add(session.addr);
             }
             judge(session, world, len)
         }
         Preface::Absent => judge(session, world, 0),
         // Without a header the bytes are the stream, however few they are.
-        Preface::Unclear if is_over => judge(session, world, 0),
-        Preface::Begun if is_over => refuse(session, world),
+        Preface::Ambiguous if is_over => judge(session, world, 0),
+        Preface::Incomplete if is_over => refuse(session, world),
         Preface::Malformed => refuse(session, world),
-        Preface::Unclear | Preface::Begun if session.client.ready.readable => {
+        Preface::Ambiguous | Preface::Incomplete if session.client.ready.readable => {
             StageTurn::Stop(Turn::Again)
         }
-        Preface::Unclear | Preface::Begun => StageTurn::Stop(Turn::Waiting),
+        Preface::Ambiguous | Preface::Incomplete => StageTurn::Stop(Turn::Waiting),
     }
 }
 
@@ -92,8 +92,8 @@ fn judge<W: Wire>(session: &mut Session<W>, world: &mut World, len: usize) -> St
 /// Ends a connection without a word, after a look at what it has sent so that the kernel says FIN
 /// rather than RST.
 pub fn turn_away<W: Wire>(wire: &mut W, world: &mut World) {
-    let _ = wire.read(&mut [IoSliceMut::new(&mut world.scratch)]);
-    let _ = wire.shut();
+    let _ = wire.read(&mut [IoSliceMut::new(&mut world.buffers.scratch)]);
+    let _ = wire.shutdown_write();
 }
 
 /// The client comes in, with what it sent behind a header of `len` bytes.
@@ -102,17 +102,21 @@ fn enter<W: Wire>(session: &mut Session<W>, world: &mut World, len: usize) -> St
     let mut seen = std::mem::take(&mut stage.seen);
     seen.drain(..len.min(seen.len()));
     // Silence without a header has been silence before the hello.
-    let silent_since = if len == 0 { session.active } else { world.now };
+    let silent_since = if len == 0 { session.active } else { world.time.now };
     session.stage = Stage::AwaitClientHello(AwaitClientHello::new(seen, silent_since, world));
     StageTurn::On
 }
 
 /// A header that is none: nobody can be told where the client comes from, so nobody is asked.
 fn refuse<W: Wire>(session: &Session<W>, world: &mut World) -> StageTurn {
-    world.meter.bad_headers += 1;
-    world.note_stranger(session.addr, Cause::BadHeader);
-    world.stranger(ProbeKind::BadHeader, session.addr);
-    log::debug!("event=bad-proxy-header id={} client={}", session.id, world.shown(session.addr));
+    world.telemetry.counters.bad_headers += 1;
+    world.telemetry.record_client(session.addr, Cause::BadHeader);
+    world.telemetry.count_probe(ProbeKind::BadHeader, session.addr);
+    log::debug!(
+        "event=bad-proxy-header id={} client={}",
+        session.id,
+        world.telemetry.shown(session.addr)
+    );
     StageTurn::Stop(Turn::Done(CloseReason::BadHeader))
 }
 

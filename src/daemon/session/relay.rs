@@ -11,10 +11,10 @@ use crate::daemon::admin::counters::DcConnectionId;
 use crate::daemon::session::handshake::{self, StageTurn};
 use crate::daemon::session::outcome;
 use crate::daemon::session::{CloseReason, Endpoint, ReadOutcome, Session, Stage, Turn};
-use crate::daemon::world::World;
+use crate::daemon::shared::World;
 use crate::flow::half_close::{Action, HalfState};
 use crate::flow::shape::Shape;
-use crate::flow::transform::{Downlink, RECORD, Uplink};
+use crate::flow::transform::{Downlink, RECORD_PAYLOAD_MAX, Uplink};
 use crate::io::clock::Tick;
 use crate::io::wire::Wire;
 use crate::mimicry::shaper::Grant;
@@ -68,16 +68,16 @@ enum ForwardResult {
 }
 
 /// One turn of a pipe.
-pub fn pipe<W: Wire>(session: &mut Session<W>, world: &mut World) -> StageTurn {
+pub fn pipe<W: Wire>(session: &mut Session<W>, world: &mut World, draining: bool) -> StageTurn {
     let Stage::Relay(pipe) = &mut session.stage else { return StageTurn::On };
     let (client, server) = (&mut session.client, &mut pipe.server);
-    if client.flush(world.now) | server.flush(world.now) {
-        session.active = world.now;
+    if client.flush(world.time.now) | server.flush(world.time.now) {
+        session.active = world.time.now;
     }
     let owner = TrafficOwner { user: session.user, upstream: session.upstream };
     count(client, owner, world, Direction::Out);
     count(server, owner, world, Direction::In);
-    if world.draining {
+    if draining {
         return drain(session, world);
     }
     let (up, down) = match &mut pipe.lanes {
@@ -98,7 +98,7 @@ pub fn pipe<W: Wire>(session: &mut Session<W>, world: &mut World) -> StageTurn {
         && server.done
         && !(client.done || client.ready.hup)
         && let Transform::Mtproto(relay) = &pipe.lanes
-        && !relay.down.has_begun()
+        && !relay.down.has_started()
     {
         outcome::of_hang_up(session.user, session.born, world);
     }
@@ -107,7 +107,7 @@ pub fn pipe<W: Wire>(session: &mut Session<W>, world: &mut World) -> StageTurn {
     if mirror_reset(client, server) || mirror_reset(server, client) {
         return StageTurn::Stop(Turn::Done(CloseReason::Reset));
     }
-    if deed(client, server) == Action::Over && deed(server, client) == Action::Over {
+    if deed(client, server) == Action::Done && deed(server, client) == Action::Done {
         return StageTurn::Stop(Turn::Done(CloseReason::Finished));
     }
     if let Some(why) = overdue(session, world) {
@@ -134,58 +134,58 @@ fn carry<W: Wire>(
     world: &mut World,
 ) -> ForwardResult {
     match deed(from, to) {
-        Action::Flush | Action::Over => return ForwardResult::Rest,
+        Action::Flush | Action::Done => return ForwardResult::Rest,
         Action::Shut if from.reset => return ForwardResult::Rest,
         Action::Shut => {
             to.shut();
             return ForwardResult::Rest;
         }
         Action::Discard => return discard(from, world),
-        Action::Carry if !from.ready.readable && !lane.is_late(world.now) => {
+        Action::Forward if !from.ready.readable && !lane.is_late(world.time.now) => {
             return ForwardResult::Rest;
         }
-        Action::Carry => {}
+        Action::Forward => {}
     }
     let (most, longest) = match lane.grant(world) {
         Grant::Later(_) => return ForwardResult::Rest,
         Grant::One(longest) => (1, longest),
-        Grant::Any => (world.slots, RECORD),
+        Grant::Any => (world.buffers.slots, RECORD_PAYLOAD_MAX),
     };
-    let records = world.records_to_read().min(most);
+    let records = world.buffers.records_to_read().min(most);
     if records == 0 {
         return ForwardResult::Starved;
     }
     let got = match &lane {
         _ if !from.ready.readable => ReadOutcome::Nothing,
         HalfTransform::Down(lane) => {
-            from.read(&mut lane.gaps(&mut world.scratch, records, longest)[..records])
+            from.read(&mut lane.read_slots(&mut world.buffers.scratch, records, longest)[..records])
         }
-        HalfTransform::Up(_) | HalfTransform::Plain => {
-            from.read(&mut [IoSliceMut::new(&mut world.scratch[..records * RECORD])])
-        }
+        HalfTransform::Up(_) | HalfTransform::Plain => from.read(&mut [IoSliceMut::new(
+            &mut world.buffers.scratch[..records * RECORD_PAYLOAD_MAX],
+        )]),
     };
     let (fresh, ended) = match got {
         ReadOutcome::Bytes(n) => (n, false),
-        ReadOutcome::Nothing if lane.is_late(world.now) => (0, false),
+        ReadOutcome::Nothing if lane.is_late(world.time.now) => (0, false),
         ReadOutcome::Nothing => return ForwardResult::Rest,
         ReadOutcome::Fin | ReadOutcome::Reset => (0, true),
     };
     if fresh > 0 {
-        world.meter.read(fresh);
-        *active = world.now;
+        world.telemetry.counters.read(fresh);
+        *active = world.time.now;
     }
     let (wire, payload) = match &mut lane {
         HalfTransform::Plain => (fresh, fresh),
         HalfTransform::Down(lane) => {
-            let flush = ended || lane.shape().is_some_and(|shape| shape.is_late(world.now.0));
+            let flush = ended || lane.shape().is_some_and(|shape| shape.is_late(world.time.now.0));
             seal(lane, fresh, flush, world)
         }
-        HalfTransform::Up(lane) => match lane.turn(&mut world.scratch[..fresh]) {
+        HalfTransform::Up(lane) => match lane.transform(&mut world.buffers.scratch[..fresh]) {
             Ok(len) => (len, len),
             Err(fault) => return ForwardResult::Garbled(fault),
         },
     };
-    let kept = to.send(&world.scratch[..wire], &world.pool, world.now);
+    let kept = to.send(&world.buffers.scratch[..wire], &world.buffers.pool, world.time.now);
     debug_assert!(kept, "the read rule left room for everything that was read");
     to.uncounted = to.uncounted.saturating_add(payload as u32);
     count(to, owner, world, way);
@@ -210,7 +210,7 @@ impl HalfTransform<'_> {
     /// What may be read.
     fn grant(&self, world: &mut World) -> Grant {
         match self {
-            Self::Down(lane) => lane.grant(world.now.0, || world.drbg.u32()),
+            Self::Down(lane) => lane.grant(world.time.now.0, || world.drbg.u32()),
             Self::Up(_) | Self::Plain => Grant::Any,
         }
     }
@@ -219,9 +219,9 @@ impl HalfTransform<'_> {
 /// Puts records around a download's `fresh` bytes; the lengths of what leaves, with the headers
 /// and without.
 fn seal(lane: &mut Downlink, fresh: usize, flush: bool, world: &mut World) -> (usize, usize) {
-    let World { scratch, drbg, now, .. } = world;
-    let sealed = lane.turn(scratch, fresh, flush, now.0, || drbg.u32());
-    (sealed.wire, sealed.payload)
+    let World { buffers, drbg, time, .. } = world;
+    let sealed = lane.transform(&mut buffers.scratch, fresh, flush, time.now.0, || drbg.u32());
+    (sealed.wire_len, sealed.payload_len)
 }
 
 /// Passes a reset on once everything before it has left. `true` = the session is over.
@@ -238,7 +238,7 @@ fn discard<W: Wire>(from: &mut Endpoint<W>, world: &mut World) -> ForwardResult 
     if !from.ready.readable {
         return ForwardResult::Rest;
     }
-    match from.read(&mut [IoSliceMut::new(&mut world.scratch)]) {
+    match from.read(&mut [IoSliceMut::new(&mut world.buffers.scratch)]) {
         ReadOutcome::Nothing => ForwardResult::Rest,
         ReadOutcome::Bytes(_) if !from.ready.readable => ForwardResult::Rest,
         ReadOutcome::Bytes(_) | ReadOutcome::Fin | ReadOutcome::Reset => ForwardResult::More,
@@ -267,8 +267,8 @@ fn count<W>(to: &mut Endpoint<W>, owner: TrafficOwner, world: &mut World, way: D
     let bytes = u64::from(std::mem::take(&mut to.uncounted));
     to.moved += bytes;
     let traffic = match owner.upstream {
-        Some(upstream) => world.meter.telegram.traffic(upstream),
-        None => Some(&mut world.meter.front),
+        Some(upstream) => world.telemetry.counters.telegram.traffic(upstream),
+        None => Some(&mut world.telemetry.counters.front),
     };
     if let Some(traffic) = traffic {
         match way {
@@ -277,12 +277,12 @@ fn count<W>(to: &mut Endpoint<W>, owner: TrafficOwner, world: &mut World, way: D
         }
     }
     let Some(id) = owner.user else { return };
-    let user = world.users.get_mut(id);
+    let user = world.accounts.users.get_mut(id);
     match way {
         Direction::In => user.bytes_in += bytes,
         Direction::Out => user.bytes_out += bytes,
     }
-    user.last_seen_ms = Some(world.now.0);
+    user.last_seen_ms = Some(world.time.now.0);
 }
 
 fn deed<W>(from: &Endpoint<W>, to: &Endpoint<W>) -> Action {
@@ -292,7 +292,7 @@ fn deed<W>(from: &Endpoint<W>, to: &Endpoint<W>) -> Action {
         sink_shut: to.shut,
         sink_dead: to.dead,
     }
-    .deed()
+    .action()
 }
 
 /// The daemon is leaving: flush both ways, then say goodbye to the client.
@@ -304,11 +304,11 @@ fn drain<W: Wire>(session: &mut Session<W>, world: &mut World) -> StageTurn {
         && client.outbox.is_empty()
         && !client.dead
     {
-        if world.pool.lendable() == 0 {
+        if world.buffers.pool.available() == 0 {
             return StageTurn::Stop(Turn::Starved);
         }
         let (wire, payload) = seal(&mut relay.down, 0, true, world);
-        client.send(&world.scratch[..wire], &world.pool, world.now);
+        client.send(&world.buffers.scratch[..wire], &world.buffers.pool, world.time.now);
         client.uncounted = client.uncounted.saturating_add(payload as u32);
         let owner = TrafficOwner { user: session.user, upstream: session.upstream };
         count(client, owner, world, Direction::Out);
@@ -323,12 +323,13 @@ fn drain<W: Wire>(session: &mut Session<W>, world: &mut World) -> StageTurn {
 /// The deadlines of a pipe: a stalled reader, or silence.
 fn overdue<W: Wire>(session: &Session<W>, world: &World) -> Option<CloseReason> {
     let Stage::Relay(pipe) = &session.stage else { return None };
-    let patience = if world.is_tight() { TIGHT_STALL_MS } else { STALL_MS };
+    let patience = if world.buffers.is_tight() { TIGHT_STALL_MS } else { STALL_MS };
     let stalled = [session.client.stalled, pipe.server.stalled];
-    if stalled.iter().flatten().any(|since| world.now.0 >= since.0 + patience) {
+    if stalled.iter().flatten().any(|since| world.time.now.0 >= since.0 + patience) {
         return Some(CloseReason::Stalled);
     }
-    (world.now.0 >= session.active.0 + idle_ms(session, pipe, world)).then_some(CloseReason::Idle)
+    (world.time.now.0 >= session.active.0 + idle_ms(session, pipe, world))
+        .then_some(CloseReason::Idle)
 }
 
 /// When a pipe must be looked at even if nothing comes.
@@ -338,17 +339,17 @@ pub fn due<W>(session: &Session<W>, pipe: &Relay<W>, world: &World) -> Tick {
     // Looked at early, so that a pool that fills up meanwhile can shorten the patience.
     let stall = stalled.map(|since| {
         let first = since.0 + TIGHT_STALL_MS;
-        Tick(if world.now.0 < first {
+        Tick(if world.time.now.0 < first {
             first
         } else {
-            (world.now.0 + TIGHT_STALL_MS).min(since.0 + STALL_MS)
+            (world.time.now.0 + TIGHT_STALL_MS).min(since.0 + STALL_MS)
         })
     });
     let shape = match &pipe.lanes {
         Transform::Mtproto(relay) if session.client.outbox.is_empty() => relay.down.shape(),
         _ => None,
     };
-    let next = shape.and_then(|shape| shape.due(world.now.0, pipe.server.ready.readable));
+    let next = shape.and_then(|shape| shape.due(world.time.now.0, pipe.server.ready.readable));
     stall.chain([idle]).chain(next.map(Tick)).min().unwrap_or(idle)
 }
 

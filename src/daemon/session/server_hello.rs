@@ -1,6 +1,6 @@
 //! The answer to an accepted hello: what of it is drawn by chance, and key shares kept in stock.
 
-use crate::daemon::world::World;
+use crate::daemon::shared::World;
 use crate::flow::authenticate::Admission;
 use crate::proto::client_hello::TLS13_SUITES;
 use crate::proto::server_hello::{self, KeyShare, ServerHelloSpec};
@@ -9,10 +9,10 @@ use crate::util::drbg::Drbg;
 /// Seals the three records of the answer into one buffer (spec: protocol 4). It looks like that
 /// of the site in the client's secret, as far as that has been seen.
 pub fn seal(world: &mut World, admission: &Admission) -> Vec<u8> {
-    let (drbg, profile) = (&mut world.drbg, world.profiles.of(admission.host));
-    let mut noise = vec![0; profile.flight(drbg)];
+    let (drbg, profile) = (&mut world.drbg, world.mimicry.profiles.get(admission.host));
+    let mut noise = vec![0; profile.flight_len(drbg)];
     drbg.fill(&mut noise);
-    let point = world.shares.take(drbg);
+    let point = world.mimicry.key_shares.next_key(drbg);
     let mut hybrid = [0; HYBRID];
     // A group that the client has sent no share of cannot be answered, whatever the site does.
     let share = if admission.hybrid && (profile.is_hybrid() || !admission.x25519) {
@@ -32,7 +32,7 @@ pub fn seal(world: &mut World, admission: &Admission) -> Vec<u8> {
         order: profile.order(),
     };
     let mut out = Vec::with_capacity(noise.len() + hybrid.len() + 256);
-    let key = world.users.get(admission.user).hello_key();
+    let key = world.accounts.users.get(admission.user).hello_key();
     server_hello::seal(&mut out, key, &admission.random, &answer);
     out
 }

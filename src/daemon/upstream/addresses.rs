@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::config::settings::{PreferIp, Settings};
-use crate::daemon::fetch::dc_list::DcList;
+use crate::daemon::upstream::dc_list::DcList;
 use crate::io::clock::Tick;
 use crate::proto::dc;
 use crate::util::drbg::Drbg;

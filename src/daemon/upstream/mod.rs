@@ -1,5 +1,11 @@
-//! Ways out to Telegram: SOCKS5 upstreams, and the memory of addresses that failed.
+//! Outgoing connections: SOCKS5 upstreams, addresses of Telegram, addresses that failed, TLS roots.
 
 pub mod addresses;
+pub mod dc_list;
+pub mod front;
+pub mod outbound;
 pub mod proxies;
+pub mod sockets;
 pub mod socks_handshake;
+#[cfg(feature = "tls")]
+pub mod tls_roots;

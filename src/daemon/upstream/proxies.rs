@@ -3,10 +3,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::config::settings::{ProxySettings, Route, Settings};
+use crate::config::settings::{ProxySettings, Settings, UpstreamSettings};
 use crate::daemon::resolver::dns_cache::{CachedAddrs, DnsCache};
 use crate::io::clock::Tick;
-use crate::limits::circuit_breaker::{CircuitBreaker, CircuitState};
+use crate::limits::circuit_breaker::{CircuitBreaker, CircuitChange, CircuitState};
 use crate::proto::socks5::{Destination, Negotiation};
 use crate::util::drbg::Drbg;
 
@@ -51,12 +51,12 @@ impl Upstreams {
     /// As the settings name them.
     pub fn new(settings: &Settings) -> Self {
         let mut routes = Self::default();
-        routes.reload(&settings.routes, Tick(0));
+        routes.reload(&settings.upstreams, Tick(0));
         routes
     }
 
     /// As new settings name them. A way that was there before keeps what is known of it.
-    pub fn reload(&mut self, wanted: &[Route], now: Tick) {
+    pub fn reload(&mut self, wanted: &[UpstreamSettings], now: Tick) {
         let mut before = std::mem::take(&mut self.ways);
         for route in wanted {
             let known = before.iter().position(|way| way.until.is_none() && way.is(route));
@@ -133,7 +133,7 @@ impl Upstreams {
     /// A way has led to its goal, or its proxy said truly that the goal cannot be reached.
     pub fn succeeded(&mut self, way: usize) {
         if let Some(way) = self.get_mut(way)
-            && way.breaker.succeeded()
+            && way.breaker.record_success() == CircuitChange::Closed
         {
             log::info!("event=upstream-circuit-closed proxy={}", way.name());
         }
@@ -144,7 +144,7 @@ impl Upstreams {
         let Some(way) = self.get_mut(way) else { return };
         way.failures += 1;
         way.last_error = Some(why.to_owned());
-        if way.breaker.failed(now.0) {
+        if way.breaker.record_failure(now.0) == CircuitChange::Opened {
             log::warn!("event=upstream-circuit-open proxy={} error={why:?}", way.name());
         }
     }
@@ -157,15 +157,15 @@ impl Upstreams {
     /// The proxies, for `/stats`.
     pub fn proxies(&self, now: Tick) -> impl Iterator<Item = (String, CircuitState, &Upstream)> {
         let proxies = self.named().filter(|way| way.proxy.is_some());
-        proxies.map(move |way| (way.name(), way.breaker.circuit(now.0), way))
+        proxies.map(move |way| (way.name(), way.breaker.state(now.0), way))
     }
 }
 
 impl Upstream {
-    fn new(number: usize, route: &Route) -> Self {
+    fn new(number: usize, route: &UpstreamSettings) -> Self {
         let (proxy, breaker) = match route {
-            Route::Direct => (None, CircuitBreaker::new(u32::MAX, 0, 0)),
-            Route::Socks5(proxy) => {
+            UpstreamSettings::Direct => (None, CircuitBreaker::new(u32::MAX, 0, 0)),
+            UpstreamSettings::Socks5(proxy) => {
                 let half_open = proxy.half_open_timeout.as_millis() as u64;
                 let reset = proxy.reset_failures_timeout.as_millis() as u64;
                 let breaker = CircuitBreaker::new(proxy.open_threshold, half_open, reset);
@@ -175,10 +175,10 @@ impl Upstream {
         Self { number, until: None, proxy, breaker, dials: 0, failures: 0, last_error: None }
     }
 
-    fn is(&self, route: &Route) -> bool {
+    fn is(&self, route: &UpstreamSettings) -> bool {
         match (&self.proxy, route) {
-            (None, Route::Direct) => true,
-            (Some(own), Route::Socks5(proxy)) => own == proxy,
+            (None, UpstreamSettings::Direct) => true,
+            (Some(own), UpstreamSettings::Socks5(proxy)) => own == proxy,
             _ => false,
         }
     }
@@ -203,12 +203,12 @@ mod tests {
     use super::*;
     use crate::config::load;
 
-    fn routes(list: &str) -> Vec<Route> {
+    fn routes(list: &str) -> Vec<UpstreamSettings> {
         let secret = "ee00112233445566778899aabbccddeeff6578616d706c652e6f7267";
         let text = format!(
             "secret = \"{secret}\"\nbind-to = \"[::]:443\"\n[network]\nproxies = [{list}]\n"
         );
-        load::load(text.as_bytes(), "a.toml").unwrap().settings.routes
+        load::load(text.as_bytes(), "a.toml").unwrap().settings.upstreams
     }
 
     #[test]

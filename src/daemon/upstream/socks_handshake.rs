@@ -72,14 +72,14 @@ impl SocksHandshake {
                 }
             }
             let mut piece = [0; PIECE];
-            let want = negotiation.want().min(PIECE);
+            let want = negotiation.bytes_needed().min(PIECE);
             if want == 0 {
                 return Ok(true);
             }
             match wire.read(&mut [IoSliceMut::new(&mut piece[..want])]) {
                 Ok(0) => return Err(ProxyFailure::Way("the proxy hung up".to_owned())),
                 Ok(count) => {
-                    negotiation.take(&piece[..count], &mut self.outbox).map_err(blame)?;
+                    negotiation.push(&piece[..count], &mut self.outbox).map_err(blame)?;
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(e) => return Err(broken(e)),
@@ -89,7 +89,7 @@ impl SocksHandshake {
 }
 
 fn blame(fault: SocksFault) -> ProxyFailure {
-    match fault.is_of_the_goal() {
+    match fault.is_about_destination() {
         true => ProxyFailure::Destination(Unreachable::Proxy(fault)),
         false => ProxyFailure::Way(fault.as_str().to_owned()),
     }

@@ -71,8 +71,8 @@ impl House {
                 unix_s: Some(NOW_S),
                 tolerance_s: 120,
             };
-            match gate.look(hello, HERE, &mut book) {
-                AuthVerdict::Busy => {}
+            match gate.check(hello, HERE, &mut book) {
+                AuthVerdict::KeysLeft => {}
                 verdict => return (verdict, turns),
             }
         }
@@ -93,7 +93,7 @@ impl House {
 #[test]
 fn a_replay_takes_as_many_turns_as_a_wrong_key() {
     let mut house = House::new(1_000);
-    let turns = u32::from(PEOPLE).div_ceil(SLICE as u32);
+    let turns = u32::from(PEOPLE).div_ceil(KEYS_PER_CHECK as u32);
     assert_eq!(house.refusal(&hello(200, NOW_S)), (Reject::WrongKey, false, turns));
     for key in [0, 20, PEOPLE - 1] {
         let hello = hello(key, NOW_S);
@@ -106,11 +106,11 @@ fn a_replay_takes_as_many_turns_as_a_wrong_key() {
 #[test]
 fn a_wrong_clock_and_a_full_share_take_as_many_turns_as_a_wrong_key() {
     let mut house = House::new(1);
-    let turns = u32::from(PEOPLE).div_ceil(SLICE as u32);
+    let turns = u32::from(PEOPLE).div_ceil(KEYS_PER_CHECK as u32);
     let off = Reject::ClockOff { off_s: -3600 };
     assert_eq!(house.refusal(&hello(0, NOW_S - 3600)), (off, true, turns));
     let first = house.users.candidates(house.users.first_host(), HERE).next().unwrap();
-    house.users.admitted(first, HERE, 0);
+    house.users.add_session(first, HERE, 0);
     house.throttle.recompute(house.users.connections());
     assert_eq!(house.refusal(&hello(0, NOW_S)), (Reject::Throttled, true, turns));
 }
@@ -125,7 +125,7 @@ fn a_disabled_user_is_known_and_takes_as_many_turns_as_a_wrong_key() {
         secret,
         enabled: at > 0,
     }));
-    let turns = u32::from(PEOPLE).div_ceil(SLICE as u32);
+    let turns = u32::from(PEOPLE).div_ceil(KEYS_PER_CHECK as u32);
     assert_eq!(house.refusal(&hello(0, NOW_S)), (Reject::Disabled, true, turns));
     assert_eq!(house.refusal(&hello(0, NOW_S)), (Reject::Disabled, true, turns), "no replay");
     assert!(matches!(house.verdict(&hello(1, NOW_S)), (AuthVerdict::Admit(_), 1)));
@@ -136,8 +136,8 @@ fn a_flood_shortens_the_trials_of_a_replay_as_it_does_those_of_strangers() {
     let mut house = House::new(1_000);
     let known = hello(0, NOW_S);
     assert!(matches!(house.verdict(&known), (AuthVerdict::Admit(_), 1)));
-    while !house.misses.is_flood(HERE, 0) {
-        house.misses.note(HERE, 0);
+    while !house.misses.is_limited(HERE, 0) {
+        house.misses.record_failure(HERE, 0);
     }
     assert_eq!(house.refusal(&hello(200, NOW_S)), (Reject::WrongKey, false, 1));
     assert_eq!(house.refusal(&known), (Reject::Replay, true, 1));

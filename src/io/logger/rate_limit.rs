@@ -54,25 +54,25 @@ impl RateLimitedLog {
     }
 
     /// Lines that were only counted, since the start.
-    pub fn held_back(&self) -> u64 {
+    pub fn suppressed(&self) -> u64 {
         self.held_back
     }
 
     /// When something that was folded has to be told, should its line not come again.
-    pub fn due(&self) -> Option<Tick> {
+    pub fn next_due(&self) -> Option<Tick> {
         let folded = self.recent.iter().filter(|fold| fold.times > 0 || self.crowded_out > 0);
         folded.map(RepeatedLine::end).min()
     }
 
     /// Tells what was folded and whose time is over.
-    pub fn turn(&mut self, now: Tick) {
-        if self.due().is_some_and(|due| now >= due) {
+    pub fn flush_due(&mut self, now: Tick) {
+        if self.next_due().is_some_and(|due| now >= due) {
             self.tell(|fold| fold.is_over(now), now);
         }
     }
 
     /// Tells whatever was folded; for the end of the program.
-    pub fn tell_all(&mut self, now: Tick) {
+    pub fn flush_all(&mut self, now: Tick) {
         self.tell(|_| true, now);
     }
 
@@ -180,20 +180,20 @@ mod tests {
     fn what_was_folded_is_told_when_its_line_never_comes_again() {
         let mut folded = RateLimitedLog::default();
         assert_eq!(folded.admit(Level::Warn, Tick(0), "a"), Some(0));
-        assert_eq!(folded.due(), None, "nothing is folded, so nobody has to wake");
+        assert_eq!(folded.next_due(), None, "nothing is folded, so nobody has to wake");
         for ms in 1..=3 {
             assert_eq!(folded.admit(Level::Warn, Tick(ms), "a"), None);
         }
-        assert_eq!(folded.due(), Some(Tick(FOLD_MS)));
+        assert_eq!(folded.next_due(), Some(Tick(FOLD_MS)));
         assert_eq!(reports(&mut folded, FOLD_MS - 1), [""; 0]);
         assert_eq!(
             reports(&mut folded, FOLD_MS),
             ["a folded=2"],
             "one line and two more are three"
         );
-        assert_eq!(folded.due(), None);
+        assert_eq!(folded.next_due(), None);
         assert_eq!(folded.admit(Level::Warn, Tick(FOLD_MS + 1), "a"), None, "the storm goes on");
-        assert_eq!(folded.due(), Some(Tick(2 * FOLD_MS)));
+        assert_eq!(folded.next_due(), Some(Tick(2 * FOLD_MS)));
         assert_eq!(reports(&mut folded, 2 * FOLD_MS), ["a"]);
         assert_eq!(folded.admit(Level::Warn, Tick(3 * FOLD_MS), "a"), Some(0));
     }
@@ -214,7 +214,7 @@ mod tests {
             shown += usize::from(folded.admit(Level::Info, Tick(0), &i.to_string()).is_some());
         }
         assert_eq!((shown, folded.crowded_out), (MOST, 100 - MOST as u32));
-        assert_eq!(folded.due(), Some(Tick(FOLD_MS)), "the crowd is told of");
+        assert_eq!(folded.next_due(), Some(Tick(FOLD_MS)), "the crowd is told of");
         assert_eq!(folded.admit(Level::Warn, Tick(1), "trouble"), Some(0));
         assert_eq!(folded.admit(Level::Info, Tick(1), "late"), None);
         assert_eq!(folded.admit(Level::Info, Tick(FOLD_MS), "later"), Some(0));

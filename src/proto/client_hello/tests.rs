@@ -52,10 +52,10 @@ fn fields_are_found_wherever_they_stand() {
     let hello = parse(&hello).unwrap();
     assert_eq!(hello.random(), &[0xab; 32]);
     assert_eq!(hello.session_id(), b"");
-    assert_eq!(hello.names().collect::<Vec<_>>(), [b"a.example", b"b.example"]);
-    assert_eq!(hello.cipher(), Some(0x1303));
+    assert_eq!(hello.server_names().collect::<Vec<_>>(), [b"a.example", b"b.example"]);
+    assert_eq!(hello.preferred_suite(), Some(0x1303));
     assert_eq!(hello.suites().collect::<Vec<_>>(), [0x1303, 0x1301], "each once");
-    assert!(hello.offers_cipher(0x1301) && !hello.offers_cipher(0x1302));
+    assert!(hello.offers_suite(0x1301) && !hello.offers_suite(0x1302));
     assert!(hello.offers_group(X25519) && hello.offers_group(X25519MLKEM768));
 }
 
@@ -71,7 +71,7 @@ fn a_share_of_the_wrong_length_is_no_offer() {
 fn a_hello_of_an_older_tls_parses_and_offers_nothing() {
     let wire = hello(&[0xc0, 0x2f], None);
     let hello = parse(&wire).unwrap();
-    assert_eq!((hello.names().count(), hello.cipher()), (0, None));
+    assert_eq!((hello.server_names().count(), hello.preferred_suite()), (0, None));
 }
 
 #[test]
@@ -112,9 +112,9 @@ fn the_first_wrong_byte_decides() {
         (b"\x16\x03\x01\0\x01\x01\x17", Reject::NotTls),
         (b"\x16\x03\x01\0\x01\x01\x16\x03\x01\0\x01\x01", Reject::HelloTooLong),
     ] {
-        assert_eq!(assemble(seen), Assembly::Wrong(suspicion), "{seen:02x?}");
+        assert_eq!(assemble(seen), Assembly::Rejected(suspicion), "{seen:02x?}");
         let (_, before) = seen.split_last().unwrap();
-        assert_eq!(assemble(before), Assembly::Short, "{before:02x?}");
+        assert_eq!(assemble(before), Assembly::Incomplete, "{before:02x?}");
     }
 }
 
@@ -123,14 +123,14 @@ fn the_longest_hello_passes_and_a_twelfth_record_does_not() {
     let body = vec![0; 16_380];
     let whole = in_one_record(&body);
     assert_eq!(whole.len(), tls::HEADER_LEN + tls::PLAIN_MAX);
-    let Assembly::Whole { hello, consumed } = assemble(&whole) else { panic!("not whole") };
+    let Assembly::Complete { hello, consumed } = assemble(&whole) else { panic!("not whole") };
     assert_eq!((hello.len(), consumed), (whole.len(), whole.len()));
 
     let empty = b"\x16\x03\x01\0\0";
     let ten_empty = [&empty.repeat(10), whole.as_slice()].concat();
-    let Assembly::Whole { hello, consumed } = assemble(&ten_empty) else { panic!("not whole") };
+    let Assembly::Complete { hello, consumed } = assemble(&ten_empty) else { panic!("not whole") };
     assert_eq!((hello, consumed), (whole, ten_empty.len()));
-    assert_eq!(assemble(&empty.repeat(11)), Assembly::Wrong(Reject::TooManyRecords));
+    assert_eq!(assemble(&empty.repeat(11)), Assembly::Rejected(Reject::TooManyRecords));
 }
 
 #[test]
@@ -139,25 +139,25 @@ fn a_digest_opens_with_its_key_only() {
     wire[RANDOM_AT..RANDOM_AT + 32].fill(0);
     let key = HelloKey::new(&[7; 16]);
     let mut random = key.mac([&wire]);
-    let stamp = HelloStamp { unix: 1_800_000_000, digest: *random.first_chunk().unwrap() };
-    for (byte, clock) in random[28..].iter_mut().zip(stamp.unix.to_le_bytes()) {
+    let stamp = HelloStamp { unix_s: 1_800_000_000, digest: *random.first_chunk().unwrap() };
+    for (byte, clock) in random[28..].iter_mut().zip(stamp.unix_s.to_le_bytes()) {
         *byte ^= clock;
     }
-    assert_eq!(key.open(&wire, &random), Some(stamp));
+    assert_eq!(key.verify(&wire, &random), Some(stamp));
     wire[RANDOM_AT..RANDOM_AT + 32].copy_from_slice(&random);
-    assert_eq!(key.open(&wire, &random), Some(stamp));
-    assert_eq!(HelloKey::new(&[8; 16]).open(&wire, &random), None);
-    assert_eq!(key.open(&wire[..42], &random), None);
+    assert_eq!(key.verify(&wire, &random), Some(stamp));
+    assert_eq!(HelloKey::new(&[8; 16]).verify(&wire, &random), None);
+    assert_eq!(key.verify(&wire[..42], &random), None);
     random[27] ^= 1;
-    assert_eq!(key.open(&wire, &random), None);
+    assert_eq!(key.verify(&wire, &random), None);
 }
 
 #[test]
 fn the_clock_may_be_off_by_the_tolerance_and_no_more() {
-    assert_eq!(within(1_000, 1_005, 5), Ok(()));
-    assert_eq!(within(1_005, 1_000, 5), Ok(()));
-    assert_eq!(within(1_000, 1_006, 5), Err(-6));
-    assert_eq!(within(1_006, 1_000, 5), Err(6));
-    assert_eq!(within(0, u64::MAX, 5), Err(i64::MIN));
-    assert_eq!(within(u32::MAX, 0, u64::MAX), Ok(()));
+    assert_eq!(check_clock(1_000, 1_005, 5), Ok(()));
+    assert_eq!(check_clock(1_005, 1_000, 5), Ok(()));
+    assert_eq!(check_clock(1_000, 1_006, 5), Err(-6));
+    assert_eq!(check_clock(1_006, 1_000, 5), Err(6));
+    assert_eq!(check_clock(0, u64::MAX, 5), Err(i64::MIN));
+    assert_eq!(check_clock(u32::MAX, 0, u64::MAX), Ok(()));
 }

@@ -9,7 +9,7 @@ const ASKED: [u8; 2] = [0xc0, 12];
 /// An answer to the question for `NAME` with id 7, and the given records.
 fn packet(flags: u16, kind: RecordType, records: &[Vec<u8>]) -> Vec<u8> {
     let mut out = Vec::new();
-    question(&mut out, 7, NAME, kind).unwrap();
+    write_query(&mut out, 7, NAME, kind).unwrap();
     out[2..4].copy_from_slice(&(0x8180 | flags).to_be_bytes());
     out[7] = records.len() as u8;
     out.extend(records.concat());
@@ -26,19 +26,19 @@ fn wire(name: &str) -> Vec<u8> {
 }
 
 fn answered(flags: u16, records: &[Vec<u8>]) -> Result<AddressAnswer, DnsFault> {
-    answer(&packet(flags, RecordType::A, records), 7, NAME, RecordType::A)
+    parse_answer(&packet(flags, RecordType::A, records), 7, NAME, RecordType::A)
 }
 
 #[test]
 fn a_question_is_written_as_rfc_1035_says() {
     let mut out = Vec::new();
-    question(&mut out, 0x1234, "T.me.", RecordType::Aaaa).unwrap();
+    write_query(&mut out, 0x1234, "T.me.", RecordType::Aaaa).unwrap();
     assert_eq!(out, b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x01T\x02me\0\0\x1c\0\x01");
 }
 
 #[test]
 fn names_that_no_packet_can_hold_are_refused() {
-    let fault = |name: &str| question(&mut Vec::new(), 1, name, RecordType::A).err();
+    let fault = |name: &str| write_query(&mut Vec::new(), 1, name, RecordType::A).err();
     let label = "a".repeat(63);
     let longest = format!("{label}.{label}.{label}.{}", "a".repeat(61));
     assert_eq!((longest.len(), fault(&longest)), (253, None));
@@ -49,7 +49,7 @@ fn names_that_no_packet_can_hold_are_refused() {
     }
     for name in ["a b", "ä.example", "a\0"] {
         assert_eq!(fault(name), Some(NameFault::NotPrintable), "{name}");
-        assert!(!is_askable(name));
+        assert!(!is_valid_name(name));
     }
 }
 
@@ -71,7 +71,7 @@ fn addresses_are_taken_in_order_and_once() {
 fn ipv6_addresses_are_taken_too() {
     let address = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
     let packet = packet(0, RecordType::Aaaa, &[record(&ASKED, 28, 5, &address)]);
-    let answer = answer(&packet, 7, NAME, RecordType::Aaaa).unwrap();
+    let answer = parse_answer(&packet, 7, NAME, RecordType::Aaaa).unwrap();
     assert_eq!(answer.addrs, [IpAddr::from(address)]);
 }
 
@@ -115,24 +115,24 @@ fn a_missing_name_and_a_missing_address_are_told_apart() {
 #[test]
 fn only_the_echo_of_the_question_is_believed() {
     let good = packet(0, RecordType::A, &[record(&ASKED, 1, 9, &[192, 0, 2, 1])]);
-    assert!(answer(&good, 7, NAME, RecordType::A).is_ok());
-    assert_eq!(answer(&good, 8, NAME, RecordType::A), Err(DnsFault::NotOurs));
-    assert_eq!(answer(&good, 7, "b.example", RecordType::A), Err(DnsFault::NotOurs));
-    assert_eq!(answer(&good, 7, NAME, RecordType::Aaaa), Err(DnsFault::NotOurs));
+    assert!(parse_answer(&good, 7, NAME, RecordType::A).is_ok());
+    assert_eq!(parse_answer(&good, 8, NAME, RecordType::A), Err(DnsFault::Unrelated));
+    assert_eq!(parse_answer(&good, 7, "b.example", RecordType::A), Err(DnsFault::Unrelated));
+    assert_eq!(parse_answer(&good, 7, NAME, RecordType::Aaaa), Err(DnsFault::Unrelated));
     let mut query = good.clone();
     query[2] = 0x01;
-    assert_eq!(answer(&query, 7, NAME, RecordType::A), Err(DnsFault::NotOurs));
+    assert_eq!(parse_answer(&query, 7, NAME, RecordType::A), Err(DnsFault::Unrelated));
     // Nothing echoed: an answer to no question.
     let mut silent = packet(0, RecordType::A, &[record(&ASKED, 1, 9, &[192, 0, 2, 1])]);
     (silent[5], silent[12]) = (0, 0xc0);
-    assert_eq!(answer(&silent, 7, NAME, RecordType::A), Err(DnsFault::NotOurs));
+    assert_eq!(parse_answer(&silent, 7, NAME, RecordType::A), Err(DnsFault::Unrelated));
     // FORMERR with nothing but a header is the one answer that need not echo.
     assert_eq!(
-        answer(b"\0\x07\x80\x01\0\0\0\0\0\0\0\0", 7, NAME, RecordType::A),
+        parse_answer(b"\0\x07\x80\x01\0\0\0\0\0\0\0\0", 7, NAME, RecordType::A),
         Err(DnsFault::Refused(1))
     );
     // Too short to carry our id: an off-path forger can send that to any port.
-    assert_eq!(answer(&good[..11], 7, NAME, RecordType::A), Err(DnsFault::NotOurs));
+    assert_eq!(parse_answer(&good[..11], 7, NAME, RecordType::A), Err(DnsFault::Unrelated));
 }
 
 #[test]
@@ -188,15 +188,15 @@ fn a_ttl_with_the_highest_bit_counts_as_zero() {
 #[test]
 fn capitals_must_come_back_as_they_were_sent() {
     let mut packet = Vec::new();
-    question(&mut packet, 7, "a.eXAmple", RecordType::A).unwrap();
+    write_query(&mut packet, 7, "a.eXAmple", RecordType::A).unwrap();
     packet[2..4].copy_from_slice(&[0x81, 0x80]);
     packet[7] = 1;
     packet.extend(record(&ASKED, 1, 9, &[192, 0, 2, 1]));
-    assert!(answer(&packet, 7, "a.eXAmple", RecordType::A).is_ok());
-    assert_eq!(answer(&packet, 7, "a.ExamPLE", RecordType::A), Err(DnsFault::WrongCase));
-    assert_eq!(answer(&packet, 7, "a.eXAmplf", RecordType::A), Err(DnsFault::NotOurs));
+    assert!(parse_answer(&packet, 7, "a.eXAmple", RecordType::A).is_ok());
+    assert_eq!(parse_answer(&packet, 7, "a.ExamPLE", RecordType::A), Err(DnsFault::WrongCase));
+    assert_eq!(parse_answer(&packet, 7, "a.eXAmplf", RecordType::A), Err(DnsFault::Unrelated));
     assert!(
-        answer(&packet, 7, "a.example", RecordType::A).is_ok(),
+        parse_answer(&packet, 7, "a.example", RecordType::A).is_ok(),
         "who sent no capitals asks for none"
     );
 }
@@ -216,12 +216,12 @@ fn coins_decide_about_capitals() {
 fn packets_leave_a_stream_whole_and_in_order() {
     let (mut wire, mut stream, mut packets) = (Vec::new(), Vec::new(), Vec::new());
     for packet in [&b"one"[..], b"", &[7; 65_535]] {
-        frame(&mut wire, packet);
+        write_frame(&mut wire, packet);
     }
     assert_eq!(wire[..5], *b"\0\x03one");
     for byte in wire {
         stream.push(byte);
-        packets.extend(take_frame(&mut stream));
+        packets.extend(pop_frame(&mut stream));
     }
     assert_eq!(packets, [b"one".to_vec(), Vec::new(), vec![7; 65_535]]);
     assert!(stream.is_empty());

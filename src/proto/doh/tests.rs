@@ -6,7 +6,7 @@ const GOOD: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/dns-message\r\n
 
 fn read(wire: &str) -> Result<Option<Reply>, DohFault> {
     let mut inbox = wire.as_bytes().to_vec();
-    Responses::default().take(&mut inbox, false)
+    Responses::default().pop_reply(&mut inbox, false)
 }
 
 fn packet(text: &str) -> Result<Option<Reply>, DohFault> {
@@ -44,15 +44,15 @@ fn bodies_of_every_kind_are_read_however_they_are_cut() {
         let (mut responses, mut inbox, mut read) = (Responses::default(), Vec::new(), Vec::new());
         for part in wire.as_bytes().chunks(cut) {
             inbox.extend_from_slice(part);
-            while let Some(response) = responses.take(&mut inbox, false).unwrap() {
+            while let Some(response) = responses.pop_reply(&mut inbox, false).unwrap() {
                 read.push(response);
             }
         }
-        read.extend(responses.take(&mut inbox, true).unwrap());
+        read.extend(responses.pop_reply(&mut inbox, true).unwrap());
         let bodies = ["abcde", "abcde", "", "abcde"];
         let bodies = bodies.map(|body| Reply::Packet(body.as_bytes().to_vec()));
         assert_eq!(read, bodies, "{cut}");
-        assert_eq!(responses.take(&mut inbox, true), Err(DohFault::Closed));
+        assert_eq!(responses.pop_reply(&mut inbox, true), Err(DohFault::Closed));
     }
 }
 
@@ -66,8 +66,8 @@ fn other_answers_are_refusals_and_leave_the_connection_usable() {
     ] {
         let mut inbox = format!("{head}xx{GOOD}Content-Length: 1\r\n\r\ny").into_bytes();
         let mut responses = Responses::default();
-        assert_eq!(responses.take(&mut inbox, false), Ok(Some(Reply::Refusal)), "{head}");
-        assert_eq!(responses.take(&mut inbox, false), packet("y"), "{head}");
+        assert_eq!(responses.pop_reply(&mut inbox, false), Ok(Some(Reply::Refusal)), "{head}");
+        assert_eq!(responses.pop_reply(&mut inbox, false), packet("y"), "{head}");
     }
     let parameter = "HTTP/1.1 200 OK\r\ncontent-type: Application/DNS-Message; x=y\r\n";
     assert_eq!(read(&format!("{parameter}Content-Length: 1\r\n\r\ny")), packet("y"));
@@ -84,8 +84,8 @@ fn a_response_may_be_the_last_one() {
     ] {
         let mut inbox = format!("{head}Content-Length: 1\r\n\r\ny").into_bytes();
         let mut responses = Responses::default();
-        assert_eq!(responses.take(&mut inbox, false), Ok(Some(Reply::Refusal)), "{head}");
-        let next = responses.take(&mut inbox, false);
+        assert_eq!(responses.pop_reply(&mut inbox, false), Ok(Some(Reply::Refusal)), "{head}");
+        let next = responses.pop_reply(&mut inbox, false);
         assert_eq!(next, if is_last { Err(DohFault::Closed) } else { Ok(None) }, "{head}");
     }
 }
@@ -121,6 +121,6 @@ fn an_end_inside_a_response_is_an_end() {
     for end in 0..wire.len() {
         let mut inbox = wire.as_bytes()[..end].to_vec();
         let fault = if end == 0 { DohFault::Closed } else { DohFault::Http(HttpFault::CutOff) };
-        assert_eq!(Responses::default().take(&mut inbox, true), Err(fault), "{end}");
+        assert_eq!(Responses::default().pop_reply(&mut inbox, true), Err(fault), "{end}");
     }
 }

@@ -40,7 +40,7 @@ fn good() -> Vec<u8> {
 
 fn read(wire: &[u8]) -> (ServerFlight, Result<FlightProgress, FlightFault>) {
     let mut flight = ServerFlight::new(ID);
-    let outcome = flight.take(wire);
+    let outcome = flight.push(wire);
     (flight, outcome)
 }
 
@@ -61,7 +61,9 @@ fn an_answer_of_ours_is_read_back() {
             let (flight, outcome) = read(&wire);
             assert_eq!(outcome, Ok(FlightProgress::More));
             assert_eq!(flight.choice(), Some(Choice { cipher: 0x1303, hybrid, order }));
-            assert!(flight.may_end() && (flight.records(), flight.len()) == (1, 777));
+            assert!(
+                flight.may_be_complete() && (flight.record_count(), flight.total_len()) == (1, 777)
+            );
         }
     }
 }
@@ -76,15 +78,15 @@ fn four_records_of_openssl_are_counted_however_they_are_cut() {
     for size in [1, 2, 5, 64, wire.len()] {
         let mut flight = ServerFlight::new(ID);
         for chunk in wire.chunks(size) {
-            assert_eq!(flight.take(chunk), Ok(FlightProgress::More));
+            assert_eq!(flight.push(chunk), Ok(FlightProgress::More));
         }
-        assert!(flight.may_end());
-        assert_eq!((flight.records(), flight.len()), (4, 581));
+        assert!(flight.may_be_complete());
+        assert_eq!((flight.record_count(), flight.total_len()), (4, 581));
     }
     let (flight, _) = read(&wire[..wire.len() - 1]);
-    assert!(!flight.may_end(), "in the middle of a record");
+    assert!(!flight.may_be_complete(), "in the middle of a record");
     let (flight, _) = read(&record(0x16, &good()));
-    assert!(!flight.may_end(), "no certificate yet");
+    assert!(!flight.may_be_complete(), "no certificate yet");
 }
 
 #[test]
@@ -92,7 +94,7 @@ fn a_server_hello_may_come_in_pieces_and_without_change_cipher_spec() {
     let good = good();
     let (a, b) = good.split_at(3);
     let wire = [record(0x16, a), record(0x16, b), record(0x17, &[0; 17])].concat();
-    assert!(read(&wire).0.may_end());
+    assert!(read(&wire).0.may_be_complete());
 }
 
 #[test]
@@ -149,8 +151,8 @@ fn what_is_no_model_says_why() {
 fn a_message_without_end_is_refused() {
     let mut flight = ServerFlight::new(ID);
     assert_eq!(
-        flight.take(&record(0x16, &[&[2, 0xff, 0xff, 0xff][..], &[0; 16_000]].concat())),
+        flight.push(&record(0x16, &[&[2, 0xff, 0xff, 0xff][..], &[0; 16_000]].concat())),
         Ok(FlightProgress::More)
     );
-    assert_eq!(flight.take(&record(0x16, &[0; 16_000])), Err(FlightFault::Malformed));
+    assert_eq!(flight.push(&record(0x16, &[0; 16_000])), Err(FlightFault::Malformed));
 }

@@ -203,7 +203,7 @@ fn run_round(
 ) -> Vec<ProbePair> {
     // The proxy adds the PROXY header that the front expects; a direct connection must add it too.
     let header: &[u8] =
-        if context.settings.front.proxy_protocol { proxy_header::OURS } else { &[] };
+        if context.settings.front.proxy_protocol { proxy_header::LOCAL_HEADER } else { &[] };
     let mut runs: Vec<ProbeRun> = Vec::with_capacity(2 * scripts.len());
     for script in scripts {
         runs.push(ProbeRun::new(&front.addrs, &script.steps, header));

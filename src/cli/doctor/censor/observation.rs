@@ -88,7 +88,7 @@ fn split(bytes: &[u8]) -> Vec<Received> {
     let (mut rest, mut plain) = (bytes, bytes);
     // The body of an alert of two bytes, which is not encrypted.
     let mut alert = Vec::new();
-    while let Ok(Some(piece)) = records.next(&mut rest) {
+    while let Ok(Some(piece)) = records.next_piece(&mut rest) {
         if piece.kind == tls::ALERT && piece.len == 2 {
             alert.extend_from_slice(piece.part);
         }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use crate::cli::doctor::censor::observation::{ConnectionEnd, Observation};
 use crate::cli::doctor::censor::probes::ProbeStep;
 use crate::daemon::fetch::standalone::Standalone;
-use crate::daemon::session::Readiness;
 use crate::io::clock::Tick;
+use crate::io::readiness::Readiness;
 use crate::io::wire::{MioWire, Wire};
 
 /// No address of the server accepts a connection.
@@ -67,7 +67,7 @@ impl ProbeRun {
 
     /// Advances as far as possible without blocking. Ready = there is an observation.
     fn poll(&mut self, standalone: &mut Standalone, token: usize) -> Poll<()> {
-        let now = standalone.world.now;
+        let now = standalone.world.time.now;
         if !self.is_connected {
             match self.poll_connect(standalone, token) {
                 Poll::Ready(Ok(())) => {}
@@ -98,14 +98,16 @@ impl ProbeRun {
     ) -> Poll<Result<(), Unreachable>> {
         loop {
             if let Some(wire) = &mut self.wire {
-                match wire.outcome() {
-                    Ok(true) => {
+                match wire.poll_connect() {
+                    Poll::Ready(Ok(())) => {
                         self.is_connected = true;
                         self.ready = Readiness { readable: true, writable: true, ..self.ready };
                         self.deadline = standalone.from_now(WATCH_LIMIT);
                         return Poll::Ready(Ok(()));
                     }
-                    Ok(false) if standalone.world.now < self.deadline => return Poll::Pending,
+                    Poll::Pending if standalone.world.time.now < self.deadline => {
+                        return Poll::Pending;
+                    }
                     _ => self.wire = None,
                 }
             }
@@ -149,7 +151,7 @@ impl ProbeRun {
                 None => self.is_watching = true,
                 Some(ProbeStep::Send(bytes)) => self.outbox = bytes,
                 Some(ProbeStep::Listen) => self.listening_since = Some(self.received.len()),
-                Some(ProbeStep::Finish) => drop(wire.shut()),
+                Some(ProbeStep::Finish) => drop(wire.shutdown_write()),
             }
         }
     }
@@ -205,7 +207,7 @@ pub(super) fn run_all(
             }
         }
         let due = slots.iter().flatten().map(|run| run.deadline).min();
-        let Some(due) = due.filter(|_| standalone.world.now < end) else { return };
+        let Some(due) = due.filter(|_| standalone.world.time.now < end) else { return };
         standalone.wait(due.min(end), &mut |token, fresh| {
             if let Some(Some(run)) = slots.get_mut(token) {
                 run.ready.readable |= fresh.readable || fresh.hup;

@@ -13,8 +13,8 @@ use sha2::{Digest, Sha256};
 
 use crate::config::settings::ListSource;
 use crate::daemon::fetch::ip_lists::ListKind;
-use crate::daemon::world::World;
-use crate::limits::ip_list::{MOST_NETWORKS, Net4, Net6, Networks};
+use crate::daemon::shared::World;
+use crate::limits::ip_list::{MAX_NETWORKS, Net4, Net6, Networks};
 
 /// A copy that is being written.
 pub struct CacheWriter {
@@ -103,7 +103,7 @@ fn complain(world: &mut World, error: &io::Error) {
         "event=list-cache-failed error={:?} hint=\"see defense.cache-dir\"",
         error.to_string()
     );
-    world.folded.warn(world.now, &line);
+    world.telemetry.warn(&line);
 }
 
 /// Where the copy of a source from the web lies; files need none. The name tells nothing about
@@ -197,7 +197,7 @@ fn decode(from: impl Read, length: u64) -> io::Result<Networks> {
         (u32::from_le_bytes(from.array()?), u32::from_le_bytes(from.array()?));
     let wanted =
         HEAD + u64::from(v4_count) * NET4 as u64 + u64::from(v6_count) * NET6 as u64 + DIGEST;
-    let most = MOST_NETWORKS as u64;
+    let most = MAX_NETWORKS as u64;
     // Before memory is asked for.
     if magic != *MAGIC || wanted != length || u64::from(v4_count) + u64::from(v6_count) > most {
         return Err(io::ErrorKind::InvalidData.into());

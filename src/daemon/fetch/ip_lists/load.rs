@@ -15,7 +15,7 @@ use crate::daemon::fetch::http_get::HttpGet;
 use crate::daemon::fetch::ip_lists::{FileWork, ListKind, cache};
 use crate::daemon::fetch::schedule::Job;
 use crate::daemon::fetch::{FetchTarget, FetchTask, TaskStep};
-use crate::daemon::world::World;
+use crate::daemon::shared::World;
 use crate::limits::ip_list::{ListReader, ParsedList, UnsortedList};
 
 /// A file that is being read.
@@ -56,7 +56,7 @@ pub fn plan(world: &mut World) {
         all.extend((0..list.sources.len()).map(|at| (which, at)));
     }
     for (which, at) in all {
-        world.agenda.add(Job::IpList(which, at), world.now);
+        world.fetch.schedule.add(Job::IpList(which, at), world.time.now);
         cache::restore(world, which, at);
     }
     announce(world);
@@ -137,8 +137,8 @@ pub fn open(world: &mut World, which: ListKind, at: usize) -> Option<FileReading
 pub fn read_on(world: &mut World, mut reading: FileReading) -> Option<FileWork> {
     let FileReading { which, at, .. } = reading;
     // No memory of its own: between two pieces of a growing list it would be in the way.
-    let most = world.scratch.len().min(SLICE);
-    let slice = world.scratch.get_mut(..most).unwrap_or_default();
+    let most = world.buffers.scratch.len().min(SLICE);
+    let slice = world.buffers.scratch.get_mut(..most).unwrap_or_default();
     let why = match reading.file.read(slice) {
         Ok(0) => {
             let FileReading { mark, bytes, reader, .. } = reading;
@@ -147,7 +147,7 @@ pub fn read_on(world: &mut World, mut reading: FileReading) -> Option<FileWork> 
         }
         Ok(count) => {
             reading.bytes += count as u64;
-            reading.reader.take(slice.get(..count).unwrap_or_default());
+            reading.reader.push_bytes(slice.get(..count).unwrap_or_default());
             if reading.bytes <= SOURCE_MAX {
                 return Some(FileWork::Read(reading));
             }
@@ -164,11 +164,11 @@ pub fn read_on(world: &mut World, mut reading: FileReading) -> Option<FileWork> 
 
 /// Puts a few thousand networks in order; when all are, they replace those of before.
 pub fn sort_on(world: &mut World, mut arrival: Box<SortingSource>) -> Option<FileWork> {
-    if !arrival.draft.step(SORTED_PER_STEP) {
+    if arrival.draft.step(SORTED_PER_STEP).is_pending() {
         return Some(FileWork::Sort(arrival));
     }
     let SortingSource { which, at, mark, bytes, draft } = *arrival;
-    let ParsedList { networks, bad_lines, is_full } = draft.into_read();
+    let ParsedList { networks, bad_lines, is_full } = draft.into_parsed();
     let source = world.lists.source(which, at)?;
     // A login page of a hotel is no list; nor is what a server says that has lost its data.
     if source.is_web() && networks.is_empty() {
@@ -195,7 +195,7 @@ pub fn sort_on(world: &mut World, mut arrival: Box<SortingSource>) -> Option<Fil
 
 /// What we have of a source is what it is.
 fn confirm(world: &mut World, which: ListKind, at: usize) {
-    let now = world.wall_of(world.now.0);
+    let now = world.time.wall_of(world.time.now.0);
     let is_kept = world.lists.cache_dir.is_some();
     let Some(source) = world.lists.source(which, at) else { return };
     source.updated = Some(now);
@@ -212,7 +212,7 @@ fn fail(world: &mut World, which: ListKind, at: usize, why: &str) {
     let (name, shown) = (which.as_str(), source.shown());
     let line =
         format!("event=list-failed name={name} source={shown:?} error={why:?} kept={kept:?}");
-    world.folded.warn(world.now, &line);
+    world.telemetry.warn(&line);
     done(world, which, at, false);
 }
 
@@ -248,7 +248,7 @@ impl FetchTask for ListTask {
         let (reader, count) = (&mut self.reader, &mut self.bytes);
         self.fetch.take(bytes, &mut |piece| {
             *count += piece.len() as u64;
-            reader.take(piece);
+            reader.push_bytes(piece);
         })
     }
 

@@ -21,8 +21,8 @@ use crate::accounts::recorder::Cause;
 use crate::config::settings::{ListSettings, ListSource, Settings};
 use crate::daemon::admin::probe_summary::ProbeKind;
 use crate::daemon::fetch::MOST_ERRANDS;
+use crate::daemon::shared::World;
 use crate::daemon::upstream::addresses::is_home;
-use crate::daemon::world::World;
 use crate::io::clock::Tick;
 use crate::limits::ip_list::{ListReader, Networks};
 
@@ -129,7 +129,7 @@ impl ListState {
     }
 
     fn reader(&self) -> ListReader {
-        self.networks.as_deref().map_or_else(ListReader::default, ListReader::expecting)
+        self.networks.as_deref().map_or_else(ListReader::default, ListReader::with_capacity_of)
     }
 
     fn is_web(&self) -> bool {
@@ -141,7 +141,7 @@ impl IpList {
     fn new(settings: &ListSettings) -> Self {
         Self {
             sources: settings.sources.iter().map(ListState::new).collect(),
-            every: settings.every,
+            every: settings.interval,
             concurrency: (settings.concurrency as usize).clamp(1, MOST_ERRANDS),
             fetching: 0,
             waiting: VecDeque::new(),
@@ -223,11 +223,11 @@ impl IpLists {
 /// then. Whoever calls closes the connection when the answer is no.
 pub fn may_enter(world: &mut World, addr: IpAddr) -> bool {
     if !is_allowed(world, addr) {
-        world.note_stranger(addr, Cause::NotAllowlisted);
+        world.telemetry.record_client(addr, Cause::NotAllowlisted);
         return false;
     }
     if is_blocked(world, addr) {
-        world.note_stranger(addr, Cause::Blocklisted);
+        world.telemetry.record_client(addr, Cause::Blocklisted);
         return false;
     }
     true
@@ -240,7 +240,7 @@ fn is_allowed(world: &mut World, addr: IpAddr) -> bool {
     }
     list.refused += 1;
     if !list.is_loaded() {
-        let now = world.now;
+        let now = world.time.now;
         if list.complained.is_none_or(|at| now.0 >= at.0 + COMPLAIN_MS) {
             list.complained = Some(now);
             log::warn!(
@@ -249,7 +249,7 @@ fn is_allowed(world: &mut World, addr: IpAddr) -> bool {
                 list.refused
             );
         }
-        world.stranger(ProbeKind::Listed, addr);
+        world.telemetry.count_probe(ProbeKind::Listed, addr);
         return false;
     }
     let hint = "home networks must be on the list too; name a file that holds them";
@@ -269,19 +269,19 @@ fn is_blocked(world: &mut World, addr: IpAddr) -> bool {
 
 /// Tells of somebody who is not let in: a stranger, unless he is at home here.
 fn refused(world: &mut World, addr: IpAddr, line: &str, hint: &str) {
-    let client = world.shown(addr);
+    let client = world.telemetry.shown(addr);
     if is_home(addr) {
-        world.folded.info(world.now, &format!("{line} client={client} hint={hint:?}"));
+        world.telemetry.info(&format!("{line} client={client} hint={hint:?}"));
     } else {
         log::debug!("{line} client={client}");
-        world.stranger(ProbeKind::Listed, addr);
+        world.telemetry.count_probe(ProbeKind::Listed, addr);
     }
 }
 
 /// Takes one bounded step of what waits to be done.
 pub fn turn(world: &mut World) {
     let Some(chore) = world.lists.chores.pop_front() else { return };
-    world.meter.stirred = true;
+    world.telemetry.counters.stirred = true;
     let next = match chore {
         FileWork::Open(which, at) => load::open(world, which, at).map(FileWork::Read),
         FileWork::Fetch(which, at) => {

@@ -2,19 +2,19 @@
 
 use crate::daemon::fetch::ip_lists::{IpLists, ListKind, ListState, cache, load};
 use crate::daemon::fetch::schedule::Job;
-use crate::daemon::world::World;
+use crate::daemon::shared::World;
 use crate::io::clock::Tick;
 
 /// Takes the lists of the world's new settings. Files are read again, since who reloads has often
 /// just edited one. Returns the jobs that are not there any more.
 pub fn reload(world: &mut World) -> Vec<Job> {
     let settings = world.settings.clone();
-    let gone = world.agenda.forget(|job| matches!(job, Job::IpList(..)));
+    let gone = world.fetch.schedule.forget(|job| matches!(job, Job::IpList(..)));
     let mut before = std::mem::replace(&mut world.lists, IpLists::new(&settings));
     let mut missing = Vec::new();
     for which in [ListKind::Block, ListKind::Allow] {
         let Some(list) = world.lists.get(which) else { continue };
-        let latest = Tick(world.now.0 + list.every.as_millis() as u64);
+        let latest = Tick(world.time.now.0 + list.every.as_millis() as u64);
         if let Some(old) = before.get(which) {
             (list.refused, list.failed) = (old.refused, old.failed);
             list.complained = old.complained;
@@ -31,8 +31,8 @@ pub fn reload(world: &mut World) -> Vec<Job> {
             } else {
                 missing.push((which, at));
             }
-            let due = due.unwrap_or(world.now).min(latest);
-            world.agenda.add(Job::IpList(which, at), due);
+            let due = due.unwrap_or(world.time.now).min(latest);
+            world.fetch.schedule.add(Job::IpList(which, at), due);
         }
     }
     for (which, at) in missing {
@@ -49,7 +49,7 @@ pub fn refresh(world: &mut World) {
         let sources = list.sources.iter().enumerate();
         files.extend(sources.filter(|(_, s)| !s.is_web()).map(|(at, _)| Job::IpList(which, at)));
     }
-    world.agenda.hasten(|job| files.contains(&job), world.now);
+    world.fetch.schedule.hasten(|job| files.contains(&job), world.time.now);
 }
 
 impl IpLists {

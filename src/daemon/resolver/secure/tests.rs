@@ -24,7 +24,7 @@ fn drbg() -> Drbg {
 /// Answers every framed question with `V4`, the last one first.
 fn answers(said: &[u8]) -> Vec<u8> {
     let (mut said, mut packets) = (said.to_vec(), Vec::new());
-    while let Some(mut packet) = dns::take_frame(&mut said) {
+    while let Some(mut packet) = dns::pop_frame(&mut said) {
         packet[2..4].copy_from_slice(&[0x81, 0x80]);
         if packet[packet.len() - 3] == 1 {
             packet[7] = 1;
@@ -33,7 +33,7 @@ fn answers(said: &[u8]) -> Vec<u8> {
         packets.push(packet);
     }
     let mut out = Vec::new();
-    packets.iter().rev().for_each(|packet| dns::frame(&mut out, packet));
+    packets.iter().rev().for_each(|packet| dns::write_frame(&mut out, packet));
     out
 }
 
@@ -99,7 +99,7 @@ fn questions_over_http_travel_one_by_one_with_id_zero() {
         let body_at = said.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
         assert_eq!(said[body_at..body_at + 2], [0, 0]);
         let mut framed = Vec::new();
-        dns::frame(&mut framed, &said[body_at..]);
+        dns::write_frame(&mut framed, &said[body_at..]);
         let body = answers(&framed).split_off(2);
         let head = "HTTP/1.1 200 OK\r\nContent-Type: application/dns-message\r\n";
         let mut inbox = format!("{head}Content-Length: {}\r\n\r\n", body.len()).into_bytes();
@@ -122,7 +122,7 @@ fn a_refusal_over_http_fails_one_question_and_keeps_the_connection() {
 fn an_answer_that_nobody_asked_for_ends_only_a_connection_without_ids() {
     let packet = [0; 12];
     let mut framed = Vec::new();
-    dns::frame(&mut framed, &packet);
+    dns::write_frame(&mut framed, &packet);
     assert_eq!(stream().hear(&mut framed, false, Tick(0)), Ok(vec![]));
     let head = "HTTP/1.1 200 OK\r\nContent-Type: application/dns-message\r\n";
     let mut inbox = format!("{head}Content-Length: 12\r\n\r\n").into_bytes();

@@ -2,6 +2,7 @@
 //! leads there. The header and the first payload leave only when the far end stands.
 
 use std::net::SocketAddr;
+use std::task::Poll;
 
 use crate::accounts::recorder::{Cause, Detail};
 use crate::daemon::session::dial::{
@@ -9,9 +10,9 @@ use crate::daemon::session::dial::{
 };
 use crate::daemon::session::handshake::StageTurn;
 use crate::daemon::session::{CloseReason, Session, Stage, Turn};
+use crate::daemon::shared::World;
 use crate::daemon::upstream::proxies::FirstHop;
 use crate::daemon::upstream::socks_handshake::{ProxyFailure, SocksHandshake, Unreachable};
-use crate::daemon::world::World;
 use crate::io::clock::Tick;
 use crate::io::wire::{Net, Wire};
 use crate::proto::socks5::Destination;
@@ -37,7 +38,7 @@ impl<W> DialAttempt<W> {
     pub fn silence(&self) -> (Cause, Detail) {
         match &self.climb {
             Some(climb) if !climb.hop.is_straight() => down(climb.hop.way),
-            _ => (Cause::DcUnreachable, Detail::Dial(self.addr, 0)),
+            _ => (Cause::DcUnreachable, Detail::DialFailed(self.addr, 0)),
         }
     }
 }
@@ -62,14 +63,16 @@ pub fn dial<N: Net>(
     let patience = world.settings.timeouts.tcp.as_millis() as u64;
     loop {
         if let Some(attempt) = &mut stage.attempts[0] {
-            let outcome = go_on(attempt, world.now, patience);
+            let outcome = go_on(attempt, world.time.now, patience);
             let way = attempt.climb.as_ref().map_or(0, |climb| climb.hop.way);
             let trouble = match outcome {
                 Ok(true) => {
-                    world.routes.succeeded(way);
+                    world.outbound.upstreams.succeeded(way);
                     return connected(session, world, 0);
                 }
-                Ok(false) if world.now < attempt.until => return StageTurn::Stop(Turn::Waiting),
+                Ok(false) if world.time.now < attempt.until => {
+                    return StageTurn::Stop(Turn::Waiting);
+                }
                 Ok(false) => ProxyFailure::Way("timeout".to_owned()),
                 Err(trouble) => trouble,
             };
@@ -77,29 +80,38 @@ pub fn dial<N: Net>(
             stage.attempts[0] = None;
             let why = match trouble {
                 ProxyFailure::Destination(why) => {
-                    world.routes.succeeded(way);
+                    world.outbound.upstreams.succeeded(way);
                     let goal = stage.next.checked_sub(1).and_then(|at| legs.get(at));
                     stage.trouble = goal.map(|leg| out_of_reach(leg.goal, why));
                     why.to_string()
                 }
                 ProxyFailure::Way(why) => {
-                    world.routes.failed(way, &why, world.now);
+                    world.outbound.upstreams.failed(way, &why, world.time.now);
                     stage.trouble = Some(silence);
                     stage.next = after(legs, stage.next, way);
                     why
                 }
             };
             let line = format!("event=dial-failed addr={addr} by=proxy error={why:?}");
-            world.folded.info(world.now, &line);
+            world.telemetry.info(&line);
         }
         let Some(leg) = legs.get(stage.next).copied() else {
             return give_up(session, world, CloseReason::Unreachable);
         };
-        let until = *stage.until.get_or_insert(Tick(world.now.0 + LOOKUP_MS));
-        let entry = match world.routes.entry(leg.way, &mut world.names, token, world.now) {
-            FirstHop::Pending if world.now < until => return StageTurn::Stop(Turn::Waiting),
+        let until = *stage.until.get_or_insert(Tick(world.time.now.0 + LOOKUP_MS));
+        let entry = match world.outbound.upstreams.entry(
+            leg.way,
+            &mut world.outbound.dns,
+            token,
+            world.time.now,
+        ) {
+            FirstHop::Pending if world.time.now < until => return StageTurn::Stop(Turn::Waiting),
             FirstHop::Pending | FirstHop::Unknown => {
-                world.routes.failed(leg.way, "its name cannot be found", world.now);
+                world.outbound.upstreams.failed(
+                    leg.way,
+                    "its name cannot be found",
+                    world.time.now,
+                );
                 stage.trouble = Some(down(leg.way));
                 stage.next = after(legs, stage.next, leg.way);
                 continue;
@@ -107,26 +119,27 @@ pub fn dial<N: Net>(
             FirstHop::Direct => leg.goal,
             FirstHop::Proxy(addr) => addr,
         };
-        if !world.routes.admit(leg.way, world.now) {
+        if !world.outbound.upstreams.admit(leg.way, world.time.now) {
             stage.trouble.get_or_insert(down(leg.way));
             stage.next = after(legs, stage.next, leg.way);
             continue;
         }
         stage.next += 1;
-        world.routes.tried(leg.way);
-        let hop = SocksHandshake::new(leg.way, Destination::Addr(leg.goal), &world.routes);
+        world.outbound.upstreams.tried(leg.way);
+        let hop =
+            SocksHandshake::new(leg.way, Destination::Addr(leg.goal), &world.outbound.upstreams);
         let climb = Some(ProxyAttempt { hop, stands: false });
         let (id, goal) = (session.id, leg.goal);
         log::debug!("event=dial-attempt id={id} addr={entry} goal={goal}");
         match net.dial(entry, &options(world), token + 1) {
             Ok(wire) => {
-                let until = Tick(world.now.0 + patience);
+                let until = Tick(world.time.now.0 + patience);
                 stage.attempts[0] =
                     Some(DialAttempt { wire, addr: entry, until, woken: false, climb });
             }
             Err(e) => {
                 warn_if_barred(world, &e);
-                world.routes.failed(leg.way, &e.to_string(), world.now);
+                world.outbound.upstreams.failed(leg.way, &e.to_string(), world.time.now);
                 let is_straight = entry == leg.goal;
                 stage.trouble =
                     Some(if is_straight { failure(entry, Some(&e)) } else { down(leg.way) });
@@ -138,14 +151,14 @@ pub fn dial<N: Net>(
 
 /// What is told of a way that does not lead anywhere.
 fn down(way: usize) -> (Cause, Detail) {
-    (Cause::ProxyDown, Detail::Way(u32::try_from(way).unwrap_or(u32::MAX)))
+    (Cause::ProxyDown, Detail::Upstream(u32::try_from(way).unwrap_or(u32::MAX)))
 }
 
 /// What is told of an address that a working way does not lead to.
 fn out_of_reach(goal: SocketAddr, why: Unreachable) -> (Cause, Detail) {
     let detail = match why {
-        Unreachable::Proxy(fault) => Detail::Behind(goal, fault),
-        Unreachable::System(code) => Detail::Dial(goal, code),
+        Unreachable::Proxy(fault) => Detail::ViaProxy(goal, fault),
+        Unreachable::System(code) => Detail::DialFailed(goal, code),
     };
     (Cause::DcUnreachable, detail)
 }
@@ -167,13 +180,11 @@ fn go_on<W: Wire>(
         return Ok(false);
     }
     if !climb.stands {
-        let outcome = attempt.wire.outcome().map_err(|e| match climb.hop.is_straight() {
+        let Poll::Ready(outcome) = attempt.wire.poll_connect() else { return Ok(false) };
+        outcome.map_err(|e| match climb.hop.is_straight() {
             true => ProxyFailure::Destination(Unreachable::System(e.raw_os_error().unwrap_or(0))),
             false => ProxyFailure::Way(e.to_string()),
-        });
-        if !outcome? {
-            return Ok(false);
-        }
+        })?;
         climb.stands = true;
         attempt.until = Tick(now.0 + patience);
     }

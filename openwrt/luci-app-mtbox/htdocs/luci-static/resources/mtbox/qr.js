@@ -2,12 +2,13 @@
 'require baseclass';
 
 /*
- * QR codes: ISO/IEC 18004, bytes only, level M, versions 1 to 20 (666 bytes). Links hold secrets,
- * so no service may draw them; and not every release of LuCI has an encoder of its own.
+ * QR code encoder (ISO/IEC 18004): byte mode, error correction level M, versions 1 to 20, at most
+ * 666 bytes. Links contain secrets, so the code is drawn in the browser and not by a web service.
+ * Not every release of LuCI has an encoder.
  */
 
-// Of each version: correction bytes of a block, and number of blocks (table 9, level M).
-const CORRECTION = [ 10, 16, 26, 18, 24, 16, 18, 22, 22, 26, 30, 22, 22, 24, 24, 28, 28, 26, 26, 26 ];
+// Per version: error correction codewords per block, and number of blocks (table 9, level M).
+const EC_CODEWORDS = [ 10, 16, 26, 18, 24, 16, 18, 22, 22, 26, 30, 22, 22, 24, 24, 28, 28, 26, 26, 26 ];
 const BLOCKS = [ 1, 1, 1, 2, 2, 4, 4, 4, 5, 5, 5, 8, 9, 9, 10, 10, 11, 13, 14, 16 ];
 
 const EXP = [], LOG = [];
@@ -17,25 +18,26 @@ for (let i = 0, x = 1; i < 255; i++) {
 	x = (x << 1) ^ (x & 0x80 ? 0x11d : 0);
 }
 
-function times(a, b) {
+// Product in GF(256).
+function multiply(a, b) {
 	return a && b ? EXP[(LOG[a] + LOG[b]) % 255] : 0;
 }
 
-// The middles of the small squares, along one side (annex E).
+// Centre coordinates of the alignment patterns on one axis (annex E).
 function alignments(version) {
 	if (version == 1)
 		return [];
 	const count = Math.floor(version / 7) + 2;
 	const last = version * 4 + 10;
 	const step = Math.ceil((last - 6) / (count - 1) / 2) * 2;
-	const middles = [ 6 ];
+	const centres = [ 6 ];
 	for (let i = 1; i < count; i++)
-		middles.push(last - (count - 1 - i) * step);
-	return middles;
+		centres.push(last - (count - 1 - i) * step);
+	return centres;
 }
 
-// How many bytes a version holds, corrections included.
-function capacity(version) {
+// Number of codewords, error correction included.
+function totalCodewords(version) {
 	const count = alignments(version).length;
 	let bits = (16 * version + 128) * version + 64;
 	if (count)
@@ -45,16 +47,18 @@ function capacity(version) {
 	return bits >> 3;
 }
 
-function room(version) {
-	return capacity(version) - CORRECTION[version - 1] * BLOCKS[version - 1];
+// Number of data codewords.
+function dataCodewords(version) {
+	return totalCodewords(version) - EC_CODEWORDS[version - 1] * BLOCKS[version - 1];
 }
 
-function corrections(data, degree) {
-	// The product of all (x - 2^i), highest power left out.
+// Reed-Solomon error correction codewords of one block.
+function errorCorrection(data, degree) {
+	// Product of all (x - 2^i) without the leading coefficient.
 	let generator = [ 1 ];
 	for (let i = 0; i < degree; i++) {
 		const next = generator.concat(0);
-		generator.forEach(function(factor, at) { next[at + 1] ^= times(factor, EXP[i]); });
+		generator.forEach(function(factor, at) { next[at + 1] ^= multiply(factor, EXP[i]); });
 		generator = next;
 	}
 	const rest = new Array(degree).fill(0);
@@ -62,13 +66,13 @@ function corrections(data, degree) {
 		const factor = byte ^ rest.shift();
 		rest.push(0);
 		for (let i = 0; i < degree; i++)
-			rest[i] ^= times(generator[i + 1], factor);
+			rest[i] ^= multiply(generator[i + 1], factor);
 	});
 	return rest;
 }
 
-// The text as bytes with their header and filling.
-function message(bytes, version) {
+// Data codewords: mode, length, text, terminator and padding.
+function encodeData(bytes, version) {
 	const bits = [];
 	const put = function(value, length) {
 		while (length--)
@@ -77,9 +81,9 @@ function message(bytes, version) {
 	put(4, 4);
 	put(bytes.length, version < 10 ? 8 : 16);
 	bytes.forEach(function(byte) { put(byte, 8); });
-	put(0, Math.min(4, room(version) * 8 - bits.length));
+	put(0, Math.min(4, dataCodewords(version) * 8 - bits.length));
 	put(0, -bits.length & 7);
-	for (let pad = 0xec; bits.length < room(version) * 8; pad ^= 0xec ^ 0x11)
+	for (let pad = 0xec; bits.length < dataCodewords(version) * 8; pad ^= 0xec ^ 0x11)
 		put(pad, 8);
 	const out = [];
 	for (let i = 0; i < bits.length; i += 8)
@@ -87,8 +91,8 @@ function message(bytes, version) {
 	return out;
 }
 
-// Cuts into blocks, adds corrections, and deals out one byte of each block in turn.
-function interleaved(data, version) {
+// Splits data into blocks, adds error correction codewords, and interleaves the blocks.
+function interleave(data, version) {
 	const count = BLOCKS[version - 1];
 	const small = Math.floor(data.length / count);
 	const firstLarge = count - data.length % count;
@@ -99,7 +103,7 @@ function interleaved(data, version) {
 		at += length;
 	}
 	const checks = blocks.map(function(block) {
-		return corrections(block, CORRECTION[version - 1]);
+		return errorCorrection(block, EC_CODEWORDS[version - 1]);
 	});
 	const out = [];
 	[ blocks, checks ].forEach(function(lists) {
@@ -113,8 +117,8 @@ function interleaved(data, version) {
 	return out;
 }
 
-// The remainder of a value with room for its check bits, by a generator of that degree.
-function checked(value, generator, degree) {
+// Appends the BCH check bits for a generator polynomial of the given degree.
+function withCheckBits(value, generator, degree) {
 	let rest = value;
 	for (let i = 0; i < degree; i++)
 		rest = (rest << 1) ^ ((rest >> (degree - 1)) * generator);
@@ -132,8 +136,8 @@ const MASKS = [
 	function(x, y) { return ((x + y) % 2 + x * y % 3) % 2 == 0; }
 ];
 
-// The parts that are the same for each text: `fixed[y][x]` says which modules they are.
-function frame(version) {
+// A symbol with its function patterns only; `fixed[y][x]` marks their modules.
+function functionPatterns(version) {
 	const size = version * 4 + 17;
 	const grid = [], fixed = [];
 	for (let y = 0; y < size; y++) {
@@ -157,9 +161,9 @@ function frame(version) {
 				set(at[0] + dx, at[1] + dy, ring != 2 && ring != 4);
 			}
 	});
-	const middles = alignments(version), last = middles.length - 1;
-	middles.forEach(function(y, row) {
-		middles.forEach(function(x, column) {
+	const centres = alignments(version), last = centres.length - 1;
+	centres.forEach(function(y, row) {
+		centres.forEach(function(x, column) {
 			const corner = (row == 0 && (column == 0 || column == last)) || (row == last && column == 0);
 			for (let dy = -2; dy <= 2 && !corner; dy++)
 				for (let dx = -2; dx <= 2; dx++)
@@ -167,7 +171,7 @@ function frame(version) {
 		});
 	});
 	if (version >= 7) {
-		const bits = checked(version, 0x1f25, 12);
+		const bits = withCheckBits(version, 0x1f25, 12);
 		for (let i = 0; i < 18; i++) {
 			const near = Math.floor(i / 3), far = size - 11 + i % 3;
 			set(near, far, (bits >> i & 1) == 1);
@@ -177,47 +181,49 @@ function frame(version) {
 	return { size: size, grid: grid, fixed: fixed, set: set };
 }
 
-// Level M is 0 in two bits, so the mask alone is written.
-function putFormat(picture, mask) {
-	const bits = checked(mask, 0x537, 10) ^ 0x5412;
-	const size = picture.size;
+// Level M has the indicator 00, so the format data is the mask number.
+function putFormat(symbol, mask) {
+	const bits = withCheckBits(mask, 0x537, 10) ^ 0x5412;
+	const size = symbol.size;
 	for (let i = 0; i < 15; i++) {
 		const dark = (bits >> i & 1) == 1;
 		if (i < 8)
-			picture.set(size - 1 - i, 8, dark);
+			symbol.set(size - 1 - i, 8, dark);
 		else
-			picture.set(8, size - 15 + i, dark);
+			symbol.set(8, size - 15 + i, dark);
 		if (i < 6)
-			picture.set(8, i, dark);
+			symbol.set(8, i, dark);
 		else if (i < 8)
-			picture.set(8, i + 1, dark);
+			symbol.set(8, i + 1, dark);
 		else
-			picture.set(i == 8 ? 7 : 14 - i, 8, dark);
+			symbol.set(i == 8 ? 7 : 14 - i, 8, dark);
 	}
-	picture.set(8, size - 8, true);
+	symbol.set(8, size - 8, true);
 }
 
-// Up and down in columns of two, from the right; column 6 is left out.
-function putBytes(picture, bytes, mask) {
+// Places codewords in two-module columns from right to left, alternating up and down. Skips
+// column 6, the vertical timing pattern.
+function putCodewords(symbol, bytes, mask) {
 	let bit = 0;
-	for (let right = picture.size - 1; right >= 1; right -= 2) {
+	for (let right = symbol.size - 1; right >= 1; right -= 2) {
 		if (right == 6)
 			right = 5;
-		for (let step = 0; step < picture.size; step++)
+		for (let step = 0; step < symbol.size; step++)
 			for (let side = 0; side < 2; side++) {
 				const x = right - side;
 				const up = (right + 1 & 2) == 0;
-				const y = up ? picture.size - 1 - step : step;
-				if (picture.fixed[y][x])
+				const y = up ? symbol.size - 1 - step : step;
+				if (symbol.fixed[y][x])
 					continue;
 				const dark = bit < bytes.length * 8 && bytes[bit >> 3] >> (7 - (bit & 7)) & 1;
-				picture.grid[y][x] = (dark == 1) != MASKS[mask](x, y);
+				symbol.grid[y][x] = (dark == 1) != MASKS[mask](x, y);
 				bit++;
 			}
 	}
 }
 
-// How hard a picture is to read (section 7.8.3): runs, squares, false corners, and imbalance.
+// Penalty score of a masked symbol (section 7.8.3): runs, 2x2 blocks, finder-like patterns, and the
+// proportion of dark modules.
 function penalty(grid) {
 	const size = grid.length;
 	let sum = 0, dark = 0;
@@ -249,29 +255,29 @@ function penalty(grid) {
 }
 
 return baseclass.extend({
-	/* The picture as rows of booleans, true = dark. Throws when the text is too long. */
+	/* The symbol as rows of booleans, true = dark. Throws if the text is too long. */
 	encode: function(text) {
 		const bytes = Array.from(new TextEncoder().encode(text));
 		let version = 1;
-		while (room(version) < bytes.length + (version < 10 ? 2 : 3))
-			if (++version > CORRECTION.length)
+		while (dataCodewords(version) < bytes.length + (version < 10 ? 2 : 3))
+			if (++version > EC_CODEWORDS.length)
 				throw new Error(_('The text is too long for a QR code.'));
-		const words = interleaved(message(bytes, version), version);
+		const codewords = interleave(encodeData(bytes, version), version);
 		let best = null, least = Infinity;
 		for (let mask = 0; mask < MASKS.length; mask++) {
-			const picture = frame(version);
-			putFormat(picture, mask);
-			putBytes(picture, words, mask);
-			const cost = penalty(picture.grid);
+			const symbol = functionPatterns(version);
+			putFormat(symbol, mask);
+			putCodewords(symbol, codewords, mask);
+			const cost = penalty(symbol.grid);
 			if (cost < least) {
 				least = cost;
-				best = picture.grid;
+				best = symbol.grid;
 			}
 		}
 		return best;
 	},
 
-	/* A canvas with the picture and the quiet zone that readers need. */
+	/* A canvas with the symbol and its quiet zone of four modules; `scale` is pixels per module. */
 	draw: function(text, scale) {
 		const rows = this.encode(text);
 		const side = (rows.length + 8) * scale;

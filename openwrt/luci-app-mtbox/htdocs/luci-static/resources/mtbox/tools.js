@@ -5,8 +5,8 @@
 'require mtbox.qr as qr';
 
 /*
- * What the pages share. Names of users and lines of the log may hold anything, and LuCI takes a
- * lone string for HTML: text always goes into a list, where it becomes a text node.
+ * Shared by all pages. User names and log lines can contain any character, and E() parses a bare
+ * string as HTML. So text is always passed in an array, whose strings become text nodes.
  */
 
 const callStatus = rpc.declare({ object: 'luci.mtbox', method: 'status', expect: { '': {} } });
@@ -24,18 +24,18 @@ const callServices = rpc.declare({
 
 const BINARY_UNITS = [ 'B', 'KiB', 'MiB', 'GiB', 'TiB' ];
 
-// The backend takes names as hexadecimal digits only, so that none can do harm there.
-function digits(name) {
+// The backend accepts a name only as the hexadecimal digits of its UTF-8, which are safe in a shell.
+function toHex(name) {
 	return Array.from(new TextEncoder().encode(name)).map(function(byte) {
 		return (byte < 16 ? '0' : '') + byte.toString(16);
 	}).join('');
 }
 
-// Where there is no answer, its `errors` say why.
-function answered(promise, field) {
+// Replaces a failed or empty response with an object that has `errors`.
+function withErrors(promise, field) {
 	return promise.then(function(answer) {
 		return (answer.errors || answer[field] != null) ? answer
-			: { errors: [ _('The router gave no answer; log in again, or restart rpcd.') ] };
+			: { errors: [ _('No response from the router. Log in again or restart rpcd.') ] };
 	}, function(error) {
 		return { errors: [ error.message || String(error) ] };
 	});
@@ -43,11 +43,11 @@ function answered(promise, field) {
 
 function copy(field) {
 	field.select();
-	// Browsers offer navigator.clipboard on encrypted pages only.
-	const done = navigator.clipboard && window.isSecureContext
+	// navigator.clipboard exists in secure contexts (HTTPS) only.
+	const copied = navigator.clipboard && window.isSecureContext
 		? navigator.clipboard.writeText(field.value)
 		: (document.execCommand('copy') ? Promise.resolve() : Promise.reject());
-	return done.then(function() {
+	return copied.then(function() {
 		return _('Copied.');
 	}, function() {
 		return _('Press Ctrl+C to copy.');
@@ -55,17 +55,17 @@ function copy(field) {
 }
 
 return baseclass.extend({
-	status: function() { return answered(callStatus(), 'version'); },
-	stats: function() { return answered(callStats(), 'users'); },
-	log: function() { return answered(callLog(), 'lines'); },
+	status: function() { return withErrors(callStatus(), 'version'); },
+	stats: function() { return withErrors(callStats(), 'users'); },
+	log: function() { return withErrors(callLog(), 'lines'); },
 
-	/* About one user, or about everybody for null. */
+	/* The report on one user; null = on all users and unauthenticated clients. */
 	explain: function(name) {
-		return name == null ? answered(callExplain(), 'users')
-			: answered(callExplain(digits(name)), 'user');
+		return name == null ? withErrors(callExplain(), 'users')
+			: withErrors(callExplain(toHex(name)), 'user');
 	},
 
-	/* Is the program there, as procd sees it? */
+	/* Whether procd reports a running instance. */
 	isRunning: function() {
 		return callServices('mtbox').then(function(services) {
 			const instances = (services.mtbox || {}).instances || {};
@@ -73,7 +73,7 @@ return baseclass.extend({
 		}, function() { return false; });
 	},
 
-	/* A number of bytes for people. */
+	/* A number of bytes as text with a unit. */
 	bytes: function(count) {
 		let unit = 0;
 		while (count >= 1024 && unit < BINARY_UNITS.length - 1) {
@@ -84,8 +84,8 @@ return baseclass.extend({
 			'\u00a0' + BINARY_UNITS[unit];
 	},
 
-	/* A number of seconds for people. */
-	span: function(seconds) {
+	/* A number of seconds as text with units. */
+	duration: function(seconds) {
 		seconds = Math.max(0, Math.floor(seconds));
 		const minutes = Math.floor(seconds / 60), hours = Math.floor(minutes / 60);
 		if (seconds < 60)
@@ -97,22 +97,22 @@ return baseclass.extend({
 		return _('%d days').format(Math.floor(hours / 24));
 	},
 
-	/* How long ago a moment was; `now` is by the router's clock. */
+	/* Time since `stamp` as text; `now` is router time in milliseconds. */
 	ago: function(stamp, now) {
 		const seconds = stamp ? (now - Date.parse(stamp)) / 1000 : null;
 		if (seconds == null || isNaN(seconds))
 			return _('never');
-		return seconds < 10 ? _('now') : _('%s ago').format(this.span(seconds));
+		return seconds < 10 ? _('now') : _('%s ago').format(this.duration(seconds));
 	},
 
-	/* Lines that tell what is wrong. */
-	troubles: function(lines) {
+	/* A box with warnings, one per line. */
+	warnings: function(lines) {
 		return E('div', { 'class': 'alert-message warning' }, lines.map(function(line) {
 			return E('p', {}, [ String(line).replace(/^mtbox: (error: )?/, '') ]);
 		}));
 	},
 
-	/* A button that is busy until what it started has ended. */
+	/* A button that is disabled while `action` runs. */
 	button: function(kind, label, action) {
 		return E('button', {
 			'class': 'btn cbi-button cbi-button-' + kind,
@@ -123,69 +123,69 @@ return baseclass.extend({
 		}, [ label ]);
 	},
 
-	/* A window with one button to close it. */
-	showWindow: function(title, children) {
+	/* A dialog with a Close button. */
+	showDialog: function(title, children) {
 		ui.showModal(title, children.concat(E('div', { 'class': 'right' }, [
 			E('button', { 'class': 'btn', 'click': ui.hideModal }, [ _('Close') ])
 		])));
 	},
 
-	/* Asks the router for the links of a user and shows them, with a picture to scan. */
+	/* Shows the links of a user with a QR code. */
 	showLinks: function(name) {
 		const self = this;
-		return answered(callLinks(digits(name)), 'access').then(function(answer) {
+		return withErrors(callLinks(toHex(name)), 'access').then(function(answer) {
 			const access = answer.access || {};
-			const own = function(links) {
+			const ofUser = function(links) {
 				return Object.prototype.hasOwnProperty.call(links || {}, name) ? links[name] : [];
 			};
-			const all = own(access.links).concat(own(access.lan).map(function(link) {
+			const all = ofUser(access.links).concat(ofUser(access.lan).map(function(link) {
 				return Object.assign({ isLocal: true }, link);
 			}));
 			const children = [ E('p', {}, [ E('strong', {}, [ name ]) ]) ];
 			if (answer.errors || answer.notes.length)
-				children.push(self.troubles(answer.errors || answer.notes));
+				children.push(self.warnings(answer.errors || answer.notes));
 			if (all.length)
 				children.push(self.linkPanel(all));
 			else
 				children.push(E('p', {}, [
-					_('There is no link yet. A new user gets one when the changes have been applied.')
+					_('No link yet. A new user gets a link when the changes are applied.')
 				]));
-			self.showWindow(_('Link'), children);
+			self.showDialog(_('Link'), children);
 		});
 	},
 
 	linkPanel: function(links) {
-		const picture = E('div', { 'class': 'center' });
+		const code = E('div', { 'class': 'center' });
 		const field = E('textarea', {
 			'class': 'mtbox-link', 'readonly': '', 'rows': 3, 'style': 'width:100%', 'spellcheck': 'false'
 		});
 		const note = E('em', {});
 		const open = E('a', { 'class': 'btn cbi-button', 'href': '#' }, [ _('Open in Telegram') ]);
-		const choose = function(index) {
+		const select = function(index) {
 			field.value = links[index].tme_url;
 			open.setAttribute('href', links[index].tg_url);
 			note.textContent = '';
-			picture.replaceChildren(qr.draw(links[index].tg_url, 4));
+			code.replaceChildren(qr.draw(links[index].tg_url, 4));
 		};
 		const choice = E('select', {
 			'class': 'cbi-input-select',
-			'change': function(ev) { choose(ev.target.selectedIndex); }
+			'change': function(ev) { select(ev.target.selectedIndex); }
 		}, links.map(function(link, index) {
 			return E('option', { 'value': index }, [
-				link.ip + (link.isLocal ? ' \u2014 ' + _('at home only') : '')
+				link.ip + (link.isLocal ? ' \u2014 ' + _('LAN only') : '')
 			]);
 		}));
-		choose(0);
+		select(0);
 		return E('div', {}, [
-			E('p', {}, [ _('Address in the link:'), ' ', choice ]),
-			picture,
+			E('p', {}, [ _('Server address:'), ' ', choice ]),
+			code,
 			field,
 			E('p', {}, [
 				this.button('action', _('Copy link'), function() {
 					return copy(field).then(function(text) { note.textContent = text; });
 				}), ' ', open, ' ', note
 			]),
-			E('p', {}, [ _('Who has this link can use the proxy: pass it on in private.') ])
+			E('p', {}, [ _('Anyone with this link can use the proxy. Keep it private.') ])
 		]);
 	}
 });

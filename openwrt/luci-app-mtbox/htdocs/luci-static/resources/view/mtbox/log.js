@@ -10,12 +10,12 @@ const REFRESH_SECONDS = 5;
 const LEVELS = [ 'error', 'warn', 'info', 'debug' ];
 const COLOURS = { error: '#c33', warn: '#b70', info: 'inherit', debug: '#888' };
 
-// Its own word where it has one; the word of syslog says "err" for all of standard error.
+// Prefers the `level` of mtbox. procd logs all of standard error with syslog severity "err".
 function levelOf(line) {
-	const own = /\blevel=(error|warn|info|debug)\b/.exec(line) ||
+	const level = /\blevel=(error|warn|info|debug)\b/.exec(line) ||
 		/"level":"(error|warn|info|debug)"/i.exec(line);
-	if (own)
-		return own[1].toLowerCase();
+	if (level)
+		return level[1].toLowerCase();
 	if (/\.(emerg|alert|crit|err)\b/.test(line))
 		return 'error';
 	return /\.warn\b/.test(line) ? 'warn' : 'info';
@@ -26,21 +26,21 @@ return view.extend({
 		return tools.log();
 	},
 
-	render: function(first) {
-		let answer = first;
+	render: function(initial) {
+		let answer = initial;
 		const list = E('div', {
 			'id': 'mtbox-log',
 			'style': 'font-family:monospace;font-size:12px;overflow-wrap:anywhere'
 		});
 		const choice = E('select', { 'class': 'cbi-input-select', 'change': function() { show(); } }, [
-			E('option', { 'value': 3 }, [ _('Everything') ]),
-			E('option', { 'value': 2 }, [ _('Information and worse') ]),
+			E('option', { 'value': 3 }, [ _('All messages') ]),
+			E('option', { 'value': 2 }, [ _('Info and above') ]),
 			E('option', { 'value': 1 }, [ _('Warnings and errors') ]),
 			E('option', { 'value': 0 }, [ _('Errors') ])
 		]);
 		const show = function() {
 			if (answer.errors)
-				return dom.content(list, [ tools.troubles(answer.errors) ]);
+				return dom.content(list, [ tools.warnings(answer.errors) ]);
 			const lines = answer.lines.slice().reverse().map(function(line) {
 				return { text: line, level: levelOf(line) };
 			}).filter(function(line) {
@@ -50,7 +50,7 @@ return view.extend({
 				return E('div', {
 					'data-level': line.level, 'style': 'color:' + COLOURS[line.level]
 				}, [ line.text ]);
-			}) : [ E('em', {}, [ _('There are no such lines.') ]) ]);
+			}) : [ E('em', {}, [ _('No matching lines.') ]) ]);
 		};
 		const refresh = function() {
 			return tools.log().then(function(fresh) {

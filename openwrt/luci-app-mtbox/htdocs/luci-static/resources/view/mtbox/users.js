@@ -6,8 +6,9 @@
 'require mtbox.tools as tools';
 
 /*
- * The people. All of it is UCI: a user without a secret gets one when the changes are applied, so
- * a new user is a section without one, and a new link is a section that has lost it.
+ * Users. All changes go through UCI. The init script gives a secret to every user section without
+ * one, so a new user is a section without `secret`, and a new link is a section with `secret`
+ * deleted.
  */
 
 const NAME_BYTES = 64;
@@ -16,15 +17,15 @@ function nameOf(sid) {
 	return uci.get('mtbox', sid, 'name') || sid;
 }
 
-// The site is part of a secret: behind ee and 16 bytes, in hexadecimal digits.
-function siteOf(sid) {
-	const made = /^ee[0-9a-f]{32}((?:[0-9a-f]{2})+)$/i.exec(uci.get('mtbox', sid, 'secret') || '');
-	if (made)
-		return made[1].replace(/../g, function(pair) { return String.fromCharCode(parseInt(pair, 16)); });
+// A secret is ee, a 16-byte key and the host name, all in hexadecimal digits.
+function hostOf(sid) {
+	const secret = /^ee[0-9a-f]{32}((?:[0-9a-f]{2})+)$/i.exec(uci.get('mtbox', sid, 'secret') || '');
+	if (secret)
+		return secret[1].replace(/../g, function(pair) { return String.fromCharCode(parseInt(pair, 16)); });
 	return uci.get('mtbox', sid, 'host') || uci.get('mtbox', 'main', 'host') || 'www.google.com';
 }
 
-function message(text) {
+function notify(text) {
 	ui.addNotification(null, E('p', {}, [ text ]), 'warning');
 }
 
@@ -48,7 +49,7 @@ return view.extend({
 
 	render: function() {
 		const m = new form.Map('mtbox', _('mtbox: Users'),
-			_('Everybody gets a link of their own, so that one can be taken back without the others. Changes work after Save & Apply; connections of other users go on.'));
+			_('Each user has a separate link, so you can revoke one link without affecting the others. Changes take effect after Save & Apply. They do not interrupt the connections of other users.'));
 
 		const s = m.section(form.GridSection, 'user');
 		s.addremove = true;
@@ -57,20 +58,20 @@ return view.extend({
 		s.sectiontitle = nameOf;
 		s.modaltitle = function(sid) { return _('User') + ' ' + sid; };
 
-		// The name becomes a UCI section: letters, digits and _; LuCI's own check sees to that.
+		// The name becomes the name of a UCI section, which allows letters, digits and _ only.
 		s.handleAdd = function(ev, name) {
 			if (!/^[A-Za-z0-9_]+$/.test(name) || name.length > NAME_BYTES)
-				return message(_('A name has 1 to 64 letters, digits or _. Another spelling can be set below Edit.'));
+				return notify(_('A name consists of 1 to 64 letters, digits or underscores. You can set a display name under Edit.'));
 			if (uci.get('mtbox', name) != null ||
 			    uci.sections('mtbox', 'user').some(function(user) { return nameOf(user['.name']) == name; }))
-				return message(_('This name is taken.'));
+				return notify(_('This name is already in use.'));
 			m.data.add('mtbox', 'user', name);
 			return m.save(null, true);
 		};
 
 		s.handleRemove = function(sid) {
-			confirm(_('Remove a user'),
-				_('The link of %s stops working for good.').format(nameOf(sid)),
+			confirm(_('Remove user'),
+				_('The link of %s stops working permanently.').format(nameOf(sid)),
 				_('Remove'), function() {
 					m.data.remove('mtbox', sid);
 					return m.save(null, true);
@@ -79,8 +80,8 @@ return view.extend({
 
 		const rotate = function(sid) {
 			confirm(_('New link'),
-				_('The present link of %s stops working when the changes are applied. A new one has to be sent.').format(nameOf(sid)),
-				_('Make a new link'), function() {
+				_('The current link of %s stops working when the changes are applied. Send the new link to the user.').format(nameOf(sid)),
+				_('Create new link'), function() {
 					m.data.unset('mtbox', sid, 'secret');
 					return m.save(null, true);
 				});
@@ -92,10 +93,10 @@ return view.extend({
 			const link = tools.button('action', _('Link'), function() {
 				return tools.showLinks(nameOf(sid));
 			});
-			const fresh = tools.button('neutral', _('New link'), function() { return rotate(sid); });
+			const renew = tools.button('neutral', _('New link'), function() { return rotate(sid); });
 			link.disabled = !hasLink;
-			fresh.disabled = !hasLink || m.readonly;
-			cell.lastElementChild.prepend(link, ' ', fresh, ' ');
+			renew.disabled = !hasLink || m.readonly;
+			cell.lastElementChild.prepend(link, ' ', renew, ' ');
 			return cell;
 		};
 
@@ -107,39 +108,39 @@ return view.extend({
 		o.modalonly = false;
 		o.textvalue = function(sid) {
 			return E('span', {}, [ uci.get('mtbox', sid, 'secret') != null
-				? _('ready') : _('made when the changes are applied') ]);
+				? _('ready') : _('created when the changes are applied') ]);
 		};
 
-		o = s.option(form.DummyValue, '_site', _('Site'));
+		o = s.option(form.DummyValue, '_site', _('Web site'));
 		o.modalonly = false;
 		o.textvalue = function(sid) {
-			return E('span', {}, [ siteOf(sid) ]);
+			return E('span', {}, [ hostOf(sid) ]);
 		};
 
-		o = s.option(form.Value, 'name', _('Shown name'),
-			_('Where the name needs more than letters, digits and _.'));
+		o = s.option(form.Value, 'name', _('Display name'),
+			_('For names that contain other characters than letters, digits and underscores.'));
 		o.modalonly = true;
 		o.validate = function(sid, value) {
 			if (new TextEncoder().encode(value).length > NAME_BYTES || /[\x00-\x1f\x7f-\x9f]/.test(value))
-				return _('A name has up to 64 bytes and no control characters.');
+				return _('A name has at most 64 bytes and no control characters.');
 			const taken = uci.sections('mtbox', 'user').some(function(user) {
 				return user['.name'] != sid && nameOf(user['.name']) == (value || sid);
 			});
-			return taken ? _('This name is taken.') : true;
+			return taken ? _('This name is already in use.') : true;
 		};
 
-		o = s.option(form.Value, 'host', _('Site'),
-			_('The web site that this user\'s connections look like, instead of the one in the settings. It is part of the link: make a new link after a change.'));
+		o = s.option(form.Value, 'host', _('Web site'),
+			_('Web site that the connections of this user look like. It replaces the web site in the settings. It is part of the link: create a new link after a change.'));
 		o.modalonly = true;
 		o.datatype = 'hostname';
 
 		o = s.option(form.Value, 'secret', _('Secret'),
-			_('Part of the link. Leave it as it is, or paste one that people use already; without one, a new one is made.'));
+			_('Part of the link. Keep it, or paste a secret that is already in use. If the field is empty, mtbox creates a new secret.'));
 		o.modalonly = true;
 		o.password = true;
 		o.validate = function(sid, value) {
 			return value == '' || /^ee[0-9a-fA-F]{34,}$|^7[A-Za-z0-9+\/_=-]{23,}$/.test(value)
-				? true : _('A secret starts with ee, or with 7 in base64.');
+				? true : _('A secret starts with ee in hexadecimal or with 7 in base64.');
 		};
 
 		return m.render();

@@ -1,0 +1,90 @@
+'use strict';
+'require baseclass';
+
+/*
+ * Messages of `mtbox explain`, listed here for translation. %s stands for a time stamp or a number.
+ */
+const MESSAGES = [
+	_('TLS hello with a key that matches no user'),
+	_('if this is one of your users, the link is outdated or mistyped: send the current one (mtbox access); otherwise it is a probe, which saw only the front'),
+	_('TLS hello with a host that is in no secret'),
+	_('usually a browser or a scanner; if this is one of your users, the link has an old host: send the current one'),
+	_('the first bytes are not from a Telegram app'),
+	_('a scanner or a browser; nothing to do'),
+	_('the TLS hello is incomplete'),
+	_('a port scan, or a network that drops large packets: try a smaller MTU or network.max-segment'),
+	_('the key is correct, but the clocks of client and proxy differ too much'),
+	_('set the clocks of the phone and of this machine (NTP), or raise tolerate-time-skewness'),
+	_('the key is correct, but this TLS hello was used before'),
+	_('a third party, most likely a censor, records and replays connections; the app is not affected'),
+	_('the user has reached the fair share of connections'),
+	_('raise throttle.max-connections, or check whether the link is shared with others'),
+	_('the user is disabled'),
+	_('mtbox user enable NAME'),
+	_('the limit of connections is reached'),
+	_('raise concurrency and the limit of open files (ulimit -n), or find the users with most connections'),
+	_('the address is on the blocklist'),
+	_('use a list without this network, or a corrected copy of the list'),
+	_('the address is not on the allowlist'),
+	_('add its network to a file in defense.allowlist.urls'),
+	_('the PROXY protocol header is invalid or incomplete'),
+	_('enable PROXY protocol version 1 or 2 on the load balancer, or disable proxy-protocol-listener'),
+	_('the key was correct, but the app sent no request for a data centre'),
+	_('often a device on the path breaks the connection after the handshake: try another host in the secret, another port, or another network'),
+	_('the key was correct, but the data after the handshake is invalid'),
+	_('a device on the path changes the data, or the app is outdated: update the app'),
+	_('the app requested an unknown data centre'),
+	_('set allow-fallback-on-unknown-dc = true, or add the data centre to [telegram.dc-overrides]'),
+	_('no address of the data centre answered'),
+	_('check whether this machine reaches Telegram (mtbox doctor); if Telegram is blocked, set network.proxies; without IPv6, set prefer-ip = "only-ipv4"'),
+	_('no upstream proxy is available'),
+	_('check whether the upstream proxy runs and whether user and password are correct (mtbox doctor, network.proxies)'),
+	_('Telegram, or a device on the path, closed the session without sending data'),
+	_('your provider probably blocks Telegram: set network.proxies or another network.bind-device'),
+	_('the host name of the front has no address'),
+	_('check domain-fronting.host or the host in the secrets, and network.dns'),
+	_('the front does not answer'),
+	_('choose a web site that this machine reaches: a port without an answer reveals the proxy'),
+	_('the front is this proxy itself'),
+	_('set domain-fronting.host and domain-fronting.port to the web server behind the proxy'),
+	_('no data was transferred for network.timeout.idle'),
+	_('normal for apps in the background; if users complain, raise the timeout'),
+	_('one side received no data for 30 seconds (5 seconds when memory is low)'),
+	_('usually a phone that lost its network; if there are many at once, raise memory.buffers'),
+	_('no memory or no free slot was left for the connection'),
+	_('raise memory.buffers and concurrency, or use a larger machine'),
+	_('the user was removed or disabled, or has a new secret'),
+	_('send the new link: mtbox access CONFIG --user NAME'),
+	_('the user is disabled, see disabled-users'),
+	_('never seen since the start: the link was not used, or the port is not reachable (firewall, port forwarding)'),
+	_('not connected; last seen %s'),
+	_('connected, one session'),
+	_('connected, %s sessions'),
+	_('%s TLS hellos had a key that matches no user: if this user sent one of them, the link is outdated'),
+	_('the clock of this machine is not set, so client clocks are not checked'),
+	_('the clocks of %s users differ in the same direction: the clock of this machine is probably ahead'),
+	_('the clocks of %s users differ in the same direction: the clock of this machine is probably behind'),
+	_('the clock of the phone is %s s ahead'),
+	_('the clock of the phone is %s s behind'),
+	_('data centre %s')
+];
+
+return baseclass.extend({
+	messages: MESSAGES,
+
+	/* A message in the language of the pages, unchanged if there is no translation. */
+	translate: function(text) {
+		text = String(text != null ? text : '');
+		if (_(text) != text)
+			return _(text);
+		const values = [];
+		const pattern = text.replace(/\d{4}-\d\d-\d\dT[\d:.]+Z|\d+/g, function(value) {
+			values.push(value);
+			return '%s';
+		});
+		const translated = _(pattern);
+		return translated != pattern
+			? translated.replace(/%s/g, function() { return values.shift(); })
+			: text;
+	}
+});

@@ -1,7 +1,0 @@
-# Stands for rust-package.mk of the feed of packages.
-RUST_ARCH_DEPENDS:=@somewhere
-CARGO_PKG_PROFILE:=release
-CARGO_PKG_ARGS=--locked
-
-define RustBinPackage
-endef

@@ -1,0 +1,100 @@
+//! What the operator learns: counters, refusals, probes, and rate-limited log lines.
+
+use std::net::IpAddr;
+
+use crate::accounts::recorder::{Cause, Detail, Recorder};
+use crate::accounts::users::{UserId, Users};
+use crate::daemon::admin::counters::Counters;
+use crate::daemon::admin::probe_summary::{ProbeKind, ProbeSummary};
+use crate::io::clock::Tick;
+use crate::io::logger::RateLimitedLog;
+use crate::util::client_prefix::ClientPrefix;
+
+/// Everything that is counted or logged beside the counters of users.
+#[derive(Default)]
+pub struct Telemetry {
+    /// Numbers that no user owns.
+    pub counters: Counters,
+    /// Why users were refused lately.
+    pub recorder: Recorder,
+    /// What unauthenticated clients have done since the last summary in the log.
+    pub probes: ProbeSummary,
+    /// Suppresses repeated log lines.
+    pub log: RateLimitedLog,
+    /// Logs show whole client addresses instead of their /24 or /48.
+    pub logs_addresses: bool,
+    now: Tick,
+}
+
+impl Telemetry {
+    /// Empty. `logs_addresses` shows whole client addresses in the log.
+    pub fn new(logs_addresses: bool) -> Self {
+        Self { logs_addresses, ..Self::default() }
+    }
+
+    /// Takes the time of a new round.
+    pub fn set_time(&mut self, now: Tick) {
+        self.now = now;
+    }
+
+    /// Logs at level info, unless the same line was logged lately.
+    pub fn info(&mut self, line: &str) {
+        self.log.info(self.now, line);
+    }
+
+    /// Logs at level warn, unless the same line was logged lately.
+    pub fn warn(&mut self, line: &str) {
+        self.log.warn(self.now, line);
+    }
+
+    /// A client address as it may appear in a log: /24 or /48 unless the operator asked for all.
+    pub fn shown(&self, addr: IpAddr) -> String {
+        match self.logs_addresses {
+            true => addr.to_string(),
+            false => ClientPrefix::of(addr).to_string(),
+        }
+    }
+
+    /// Counts what an unauthenticated client did, for the summary in the log.
+    pub fn count_probe(&mut self, kind: ProbeKind, addr: IpAddr) {
+        // A summary that the level suppresses must not wake the loop.
+        if log::log_enabled!(log::Level::Info) {
+            self.probes.note(kind, addr, self.now);
+        }
+    }
+
+    /// Records why a user was refused or lost a session.
+    pub fn record_user(&mut self, users: &mut Users, user: UserId, cause: Cause, detail: Detail) {
+        if cause.is_refusal() {
+            users.get_mut(user).refused += 1;
+        }
+        self.recorder.note(Some(user), cause, detail, self.now.0);
+    }
+
+    /// Records why an unauthenticated client was refused.
+    pub fn record_client(&mut self, addr: IpAddr, cause: Cause) {
+        self.recorder.note(None, cause, Detail::network(addr), self.now.0);
+    }
+
+    /// Records what is wrong with a front.
+    pub fn record_front(&mut self, cause: Cause, detail: Detail) {
+        self.recorder.note(None, cause, detail, self.now.0);
+    }
+
+    /// When a summary or a suppressed line must be logged even if nothing happens.
+    pub fn due(&self) -> Option<Tick> {
+        self.log.next_due().into_iter().chain(self.probes.due()).min()
+    }
+
+    /// Logs the summaries and suppressed lines that are due.
+    pub fn flush_due(&mut self) {
+        self.log.flush_due(self.now);
+        self.probes.turn(self.now);
+    }
+
+    /// Logs all pending summaries, at shutdown.
+    pub fn flush_all(&mut self) {
+        self.log.flush_all(self.now);
+        self.probes.tell();
+    }
+}

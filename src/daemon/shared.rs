@@ -1,0 +1,141 @@
+//! The state that sessions, fetches and pages share, one field per owner.
+
+use std::rc::Rc;
+
+use crate::accounts::Accounts;
+use crate::accounts::users::{ConfiguredUser, HostId, Users};
+use crate::config::settings::{Settings, UserSettings};
+use crate::daemon::admin::telemetry::Telemetry;
+use crate::daemon::fetch;
+use crate::daemon::fetch::FetchTask;
+use crate::daemon::fetch::ip_lists::IpLists;
+use crate::daemon::fetch::schedule::Job;
+use crate::daemon::fetch::state::FetchState;
+use crate::daemon::session::buffers::Buffers;
+use crate::daemon::session::capacity::Capacity;
+use crate::daemon::time::Time;
+use crate::daemon::upstream::outbound::Outbound;
+use crate::flow::authenticate::AuthContext;
+use crate::io::clock::{Tick, Wall};
+use crate::limits::Limits;
+use crate::limits::replay::Replay;
+use crate::limits::throttle::Throttle;
+use crate::mimicry::Mimicry;
+use crate::util::drbg::Drbg;
+use std::time::Duration;
+
+/// Everything beside the sessions themselves. A handler takes the fields that it uses.
+pub struct World {
+    /// The settings of the config.
+    pub settings: Rc<Settings>,
+    /// The time of this round.
+    pub time: Time,
+    /// Random bytes for keys, noise and shuffles.
+    pub drbg: Drbg,
+    /// Memory for bytes of clients.
+    pub buffers: Buffers,
+    /// How many sessions there may be.
+    pub capacity: Capacity,
+    /// The users and what is counted for them.
+    pub accounts: Accounts,
+    /// What a hello is checked against besides the keys.
+    pub limits: Limits,
+    /// Which addresses may connect.
+    pub lists: IpLists,
+    /// What was learned of the fronts.
+    pub mimicry: Mimicry,
+    /// What outgoing connections use.
+    pub outbound: Outbound,
+    /// Background fetches.
+    pub fetch: FetchState,
+    /// What the operator learns.
+    pub telemetry: Telemetry,
+}
+
+impl World {
+    /// Empty state for these settings. `seed` makes the random bytes; `blocks_max` bounds the pool
+    /// of buffers; `slots` is the number of records per read.
+    pub fn new(settings: Rc<Settings>, seed: [u8; 48], blocks_max: usize, slots: usize) -> Self {
+        let users = Users::new(configured_users(&settings));
+        let throttle =
+            settings.throttle.map(|t| Throttle::new(t.max_connections, settings.users.len()));
+        let replay = settings
+            .replay
+            .map(|r| Replay::new(usize::try_from(r.max_bytes).unwrap_or(usize::MAX)));
+        let (mut drbg, hosts) = (Drbg::new(seed), users.hosts().count());
+        Self {
+            time: Time::default(),
+            buffers: Buffers::new(blocks_max, slots),
+            capacity: Capacity::default(),
+            accounts: Accounts { users, totals: None },
+            limits: Limits { throttle, replay, ..Limits::default() },
+            lists: IpLists::new(&settings),
+            mimicry: Mimicry::new(hosts, &mut drbg),
+            outbound: Outbound::new(&settings),
+            fetch: FetchState::new(hosts),
+            telemetry: Telemetry::new(settings.log_addresses),
+            drbg,
+            settings,
+        }
+    }
+
+    /// Takes the time of a new round.
+    pub fn set_time(&mut self, now: Tick, wall: Wall) {
+        self.time.set(now, wall);
+        self.telemetry.set_time(now);
+    }
+
+    /// What decides about a hello.
+    pub fn auth_context(&mut self) -> AuthContext<'_> {
+        AuthContext {
+            unix_s: (!self.time.is_unset()).then_some(self.time.wall.unix_s),
+            users: &self.accounts.users,
+            replay: self.limits.replay.as_mut(),
+            throttle: self.limits.throttle.as_mut(),
+            misses: &mut self.limits.hello_rate,
+            now_ms: self.time.now.0,
+            tolerance_s: self.settings.time_skew.as_secs(),
+        }
+    }
+
+    /// The front of a host: a name or a literal address, and a port.
+    pub fn site(&self, host: HostId) -> (String, u16) {
+        let front = &self.settings.front;
+        let own_name = || String::from_utf8_lossy(self.accounts.users.host_name(host)).into_owned();
+        (front.host.clone().unwrap_or_else(own_name), front.port)
+    }
+
+    /// Asks for a task to be run. One that finds the queue full has failed.
+    pub fn order(&mut self, task: Box<dyn FetchTask>) {
+        if self.fetch.queue.len() < fetch::MOST_WAITING {
+            self.fetch.queue.push_back(task);
+        } else {
+            task.settle(Err("too much to fetch at once".to_owned()), self);
+        }
+    }
+
+    /// Schedules a job again, see [`crate::daemon::fetch::schedule::Schedule::done`].
+    pub fn done(&mut self, job: Job, well: bool, period: Duration) {
+        let period_ms = period.as_millis() as u64;
+        self.fetch.schedule.done(job, well, period_ms, self.time.now, &mut self.drbg);
+    }
+
+    /// Records why a user was refused or lost a session.
+    pub fn record_user(
+        &mut self,
+        user: crate::accounts::users::UserId,
+        cause: crate::accounts::recorder::Cause,
+        detail: crate::accounts::recorder::Detail,
+    ) {
+        self.telemetry.record_user(&mut self.accounts.users, user, cause, detail);
+    }
+}
+
+/// The users of the config.
+pub fn configured_users(settings: &Settings) -> impl Iterator<Item = ConfiguredUser<'_>> {
+    settings.users.iter().map(|UserSettings { name, secret, enabled }| ConfiguredUser {
+        name,
+        secret,
+        enabled: *enabled,
+    })
+}

@@ -1,0 +1,31 @@
+//! Addresses of data centres that Telegram lists on its pages (`auto-update`).
+
+use std::net::SocketAddr;
+
+/// The addresses of the latest good copy of each page. A page that fails or is empty changes nothing.
+#[derive(Default)]
+pub struct DcList {
+    pages: Vec<Vec<SocketAddr>>,
+}
+
+impl DcList {
+    /// The listed addresses of a DC.
+    pub fn of(&self, number: u16) -> impl Iterator<Item = SocketAddr> + '_ {
+        let known = number == LISTED_DC;
+        self.pages.iter().flatten().copied().filter(move |_| known)
+    }
+
+    /// Replaces the addresses of a page. Returns whether they have changed.
+    pub fn replace(&mut self, page: usize, addrs: Vec<SocketAddr>) -> bool {
+        if self.pages.len() <= page {
+            self.pages.resize(page + 1, Vec::new());
+        }
+        let has_changed = self.pages[page] != addrs;
+        self.pages[page] = addrs;
+        has_changed
+    }
+}
+
+/// The only data centre whose addresses are taken from the list: the addresses of the others there
+/// are middle proxies, which speak another protocol.
+pub const LISTED_DC: u16 = 203;
