@@ -275,7 +275,7 @@ fn lists_and_files_that_cannot_be_used_are_named() {
 }
 
 #[test]
-fn listeners_that_are_free_taken_or_somebody_elses_are_told_apart() {
+fn listeners_that_are_free_or_of_another_program_are_told_apart() {
     let free = examine(&config(nowhere(), nowhere()), &["--skip-native-check"]);
     free.has("listeners", "ok", "is free; mtbox is not running");
     free.has("listeners", "ok", "api-bind-to: 127.0.0.1:");

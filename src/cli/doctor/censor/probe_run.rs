@@ -15,7 +15,7 @@ use crate::io::readiness::Readiness;
 use crate::io::wire::{MioWire, Wire};
 
 /// No address of the server accepts a connection.
-struct Unreachable;
+struct AddrsExhausted;
 
 /// One script in progress against one server.
 pub(super) struct ProbeRun {
@@ -71,7 +71,9 @@ impl ProbeRun {
         if !self.is_connected {
             match self.poll_connect(standalone, token) {
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(Unreachable)) => return self.finish(ConnectionEnd::NoConnection),
+                Poll::Ready(Err(AddrsExhausted)) => {
+                    return self.finish(ConnectionEnd::NoConnection);
+                }
                 Poll::Pending => return Poll::Pending,
             }
         }
@@ -95,7 +97,7 @@ impl ProbeRun {
         &mut self,
         standalone: &mut Standalone,
         token: usize,
-    ) -> Poll<Result<(), Unreachable>> {
+    ) -> Poll<Result<(), AddrsExhausted>> {
         loop {
             if let Some(wire) = &mut self.wire {
                 match wire.poll_connect() {
@@ -112,7 +114,7 @@ impl ProbeRun {
                 }
             }
             let Some(addr) = self.addrs.pop_front() else {
-                return Poll::Ready(Err(Unreachable));
+                return Poll::Ready(Err(AddrsExhausted));
             };
             self.deadline = standalone.from_now(CONNECT_LIMIT);
             self.wire = standalone.dial(addr, token).ok();
