@@ -41,8 +41,7 @@ pub const KEYS: &[Key] = &[
         "bind-to",
         Addresses(|d, v| d.binds = Some(v)),
         r#""0.0.0.0:443""#,
-        "Addresses on which clients connect: one `IP:port` or a list. `0.0.0.0` includes IPv6. \
-         Required.",
+        "Listen addresses for clients: one `IP:port` or a list. `0.0.0.0` includes IPv6. Required.",
     )
     .unset(),
     Key::new(
@@ -69,8 +68,7 @@ pub const KEYS: &[Key] = &[
         "proxy-protocol-trusted",
         Networks(|d, v| d.trusted = v),
         "[]",
-        "Networks whose headers are trusted, such as `[\"127.0.0.1\", \"10.0.0.0/8\"]`. Empty: \
-         all.",
+        "Networks with trusted headers, such as `[\"127.0.0.1\", \"10.0.0.0/8\"]`. Empty: all.",
     ),
     Key::new(
         "concurrency",
@@ -240,8 +238,7 @@ pub const KEYS: &[Key] = &[
         "network.dns-bootstrap",
         Ip(|d, v| d.dns_bootstrap = Some(v)),
         r#""1.1.1.1""#,
-        "IP address of the DNS server, if `dns` has a host name. Default: the system resolves \
-         the name.",
+        "IP address of a DNS server that has a name. Default: the system resolves the name.",
     )
     .unset(),
     Key::new(
@@ -270,8 +267,7 @@ pub const KEYS: &[Key] = &[
         "network.bind-address",
         Ips(|d, v| d.source_addrs = v),
         r#"["192.0.2.1", "2001:db8::1"]"#,
-        "Source address of outgoing connections, one per address family. A family without one is \
-         not used.",
+        "Source address of outgoing connections, one per family. A family without one is not used.",
     )
     .unset(),
     Key::new(
@@ -292,8 +288,7 @@ pub const KEYS: &[Key] = &[
         "network.max-segment",
         Number(88, 32_767, |d, v| d.max_segment = u16::try_from(v).ok()),
         "536",
-        "Maximum TCP segment size for clients (`TCP_MAXSEG`). Small segments split the \
-         ClientHello and cost speed.",
+        "Maximum TCP segment of clients (`TCP_MAXSEG`). Small ones split the hello and cost speed.",
     )
     .unset(),
     Key::new(
@@ -326,8 +321,7 @@ pub const KEYS: &[Key] = &[
         "network.tcp-not-sent-lowat",
         Bytes(|d, v| d.not_sent_lowat = Some(v)),
         r#""128kib""#,
-        "Maximum unsent bytes in the kernel per socket (`TCP_NOTSENT_LOWAT`). `0b`: default of \
-         the kernel.",
+        "Maximum unsent bytes per socket in the kernel (`TCP_NOTSENT_LOWAT`). `0b`: its default.",
     )
     .takes_zero()
     .most(i32::MAX as u64),
@@ -335,8 +329,7 @@ pub const KEYS: &[Key] = &[
         "network.re-encrypt",
         Flag(|d, v| d.re_encrypt = v),
         "false",
-        "Use independent keys for the connection to Telegram: downloads are decrypted and \
-         encrypted again.",
+        "Decrypt and encrypt downloads, instead of using the same keys on both sides.",
     ),
     Key::new(
         "network.moderation",
