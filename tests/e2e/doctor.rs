@@ -8,13 +8,13 @@ use std::os::unix::fs::PermissionsExt;
 use crate::support::authority::Authority;
 use crate::support::dc::{Dc, res_pq};
 use crate::support::doctor::{examine, examine_file, folder, modern_site, run, time_server};
+use crate::support::fixture::HOST;
 use crate::support::hello::Secret;
-use crate::support::names::NameServer;
+use crate::support::name_server::NameServer;
 use crate::support::program;
 use crate::support::proxy::{Config, free_port};
-use crate::support::socks::{Manners, Socks};
-use crate::support::stage::HOST;
-use crate::support::web::Web;
+use crate::support::socks::{SocksBehaviour, SocksServer};
+use crate::support::web::WebServer;
 
 /// An address where nobody listens.
 fn nowhere() -> SocketAddr {
@@ -34,8 +34,9 @@ fn config(dc: SocketAddr, site: SocketAddr) -> Config {
 fn all_is_well_and_the_doctor_leaves_with_zero() {
     let authority = Authority::new();
     let site = modern_site(authority.server(&[HOST]));
-    let names = NameServer::listen(|question| question.lead_to([127, 0, 0, 1].into()).say());
-    let socks = Socks::listen(Manners::default());
+    let names =
+        NameServer::listen(|question| question.with_address([127, 0, 0, 1].into()).actions());
+    let socks = SocksServer::listen(SocksBehaviour::default());
     let folder = folder("well");
     let mut config = Config::new(Dc::honest(), site)
         .user("alice", &Secret::new(HOST))
@@ -79,7 +80,7 @@ fn all_is_well_and_the_doctor_leaves_with_zero() {
 /// The titles and signs of the reference, in its order, and the same content in JSON.
 #[test]
 fn sections_stand_in_the_order_of_the_reference_and_lines_have_its_signs() {
-    let socks = Socks::listen(Manners::default());
+    let socks = SocksServer::listen(SocksBehaviour::default());
     let proxies = format!("[{:?}, \"direct\"]", socks.url());
     let dc = Dc::answering(|_| Vec::new());
     let file = config(dc, nowhere()).set("network", "proxies", &proxies).write();
@@ -147,8 +148,8 @@ fn a_data_centre_is_well_when_one_of_its_addresses_answers() {
 #[test]
 fn each_proxy_is_asked_alone_and_by_its_own_way() {
     let dc = Dc::honest();
-    let good = Socks::listen(Manners::default());
-    let bad = Socks::listen(Manners { refuse: Some(5), ..Manners::default() });
+    let good = SocksServer::listen(SocksBehaviour::default());
+    let bad = SocksServer::listen(SocksBehaviour { refuse: Some(5), ..SocksBehaviour::default() });
     let proxies = format!("[{:?}, {:?}]", bad.url(), good.url());
     let config = config(dc, nowhere()).set("network", "proxies", &proxies);
     let report = examine(&config, &["--skip-native-check"]);
@@ -156,15 +157,19 @@ fn each_proxy_is_asked_alone_and_by_its_own_way() {
     assert_eq!(lines.len(), 12);
     assert!(lines[..6].iter().all(|line| line.starts_with("failed: DC ")), "{lines:#?}");
     assert!(lines[6..].iter().all(|line| line.starts_with("ok: DC ")), "{lines:#?}");
-    assert_eq!(good.goals().len(), 6);
-    assert!(good.goals().iter().all(|goal| *goal == dc.to_string()), "{:?}", good.goals());
+    assert_eq!(good.destinations().len(), 6);
+    assert!(
+        good.destinations().iter().all(|goal| *goal == dc.to_string()),
+        "{:?}",
+        good.destinations()
+    );
 }
 
 /// Gotcha E8: the reference prints proxy URLs with their passwords.
 #[test]
 fn no_key_and_no_password_is_ever_said() {
     let password = Some(("somebody", "hunter2hunter2"));
-    let socks = Socks::listen(Manners { password, ..Manners::default() });
+    let socks = SocksServer::listen(SocksBehaviour { password, ..SocksBehaviour::default() });
     let secret = Secret::new(HOST);
     let list = format!("http://reader:opensesame@{}/list-with-a-token", nowhere());
     let config = Config::new(Dc::honest(), nowhere())
@@ -245,7 +250,7 @@ fn lists_and_files_that_cannot_be_used_are_named() {
     let folder = folder("lists");
     let good = folder.join("good.netset");
     fs::write(&good, "192.0.2.0/24\n").expect("a file");
-    let web = Web::plain(|head, out| match head.starts_with("GET /there ") {
+    let web = WebServer::http(|head, out| match head.starts_with("GET /there ") {
         true => out.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 999999\r\n\r\n192.0.2.0/24\n"),
         false => out.write_all(b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n"),
     });

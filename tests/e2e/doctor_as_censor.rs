@@ -7,11 +7,11 @@ use std::thread;
 
 use crate::support::dc::Dc;
 use crate::support::doctor::{examine, examine_file};
+use crate::support::fixture::HOST;
 use crate::support::hello::Secret;
 use crate::support::prober::Site;
 use crate::support::proxy::{Config, free_port};
-use crate::support::stage::HOST;
-use crate::support::web::Web;
+use crate::support::web::WebServer;
 
 const FLAGS: &[&str] = &["--as-censor"];
 
@@ -34,14 +34,14 @@ fn nothing_tells_the_proxy_from_its_site() {
         "the site is another machine as far as anybody knows: {only}"
     );
     assert_eq!(report.json["checks"].as_array().map(Vec::len), Some(1), "nothing else is done");
-    proxy.wait_for_rest(files);
+    proxy.wait_until_idle(files);
 }
 
 /// Behind a router that translates addresses, only the outside knows that the site's name leads
 /// back here. Compared with itself the proxy would always be well.
 #[test]
 fn a_site_that_is_the_proxy_itself_is_no_measure_though_only_the_outside_knows() {
-    let web = Web::plain(|_, out| {
+    let web = WebServer::http(|_, out| {
         out.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n127.0.0.2")
     });
     let proxy = config(SocketAddr::from(([127, 0, 0, 2], 1)))
