@@ -1,5 +1,5 @@
-//! The smallest proxy that the protocol allows: one session, no defence, no mercy. It exists to let
-//! client and DC be tested against each other before they judge anybody else.
+//! The smallest proxy that the protocol allows, for one session. Client and DC of the tests are
+//! tested with it against each other.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::thread;
@@ -13,14 +13,14 @@ use super::obfuscated2;
 use super::peer::Peer;
 use super::random;
 
-/// Serves one client of `secret` towards `dc`; returns where it listens.
+/// Serves one client of `secret` with the DC at `dc`. Returns the address of its listener.
 pub fn serve_once(secret: &Secret, dc: SocketAddr) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let addr = listener.local_addr().expect("an address");
     let key = secret.key;
     thread::spawn(move || {
         let (stream, _) = listener.accept().expect("a client");
-        session(Peer::new("reference proxy", stream), &key, dc);
+        session(Peer::new("minimal proxy", stream), &key, dc);
     });
     addr
 }
@@ -35,43 +35,43 @@ fn session(mut client: Peer, key: &[u8; 16], dc: SocketAddr) {
     assert_eq!(digest[..28], random[..28], "the hello proves the secret");
     client.send(&answer(&hello, &random, key));
 
-    let (first, mut pending) = header_and_rest(&mut client);
+    let (first, mut pending) = frame_and_rest(&mut client);
     let mut from_client = obfuscated2::read(&first, Some(key));
     let mut to_dc = obfuscated2::write(from_client.tag, from_client.dc, None);
-    let mut upstream = Peer::connect("reference proxy", dc);
+    let mut upstream = Peer::connect("minimal proxy", dc);
     upstream.send(&to_dc.wire);
 
-    let (mut from_dc, mut to_client) = (upstream.twin(), client.twin());
-    let mut back = from_client.back;
+    let (mut from_dc, mut to_client) = (upstream.duplicate(), client.duplicate());
+    let mut to_sender = from_client.to_sender;
     thread::spawn(move || {
         let mut chunk = vec![0; 16_384];
         while let Ok(count) = from_dc.read(&mut chunk) {
-            let plain = to_dc.back.turn(&chunk[..count]);
-            to_client.send(&record(0x17, &back.turn(&plain)));
+            let plain = to_dc.to_sender.transform(&chunk[..count]);
+            to_client.send(&record(0x17, &to_sender.transform(&plain)));
         }
-        to_client.finish();
+        to_client.send_fin();
     });
     loop {
-        let plain = from_client.forth.turn(&pending);
-        upstream.send(&to_dc.forth.turn(&plain));
+        let plain = from_client.to_receiver.transform(&pending);
+        upstream.send(&to_dc.to_receiver.transform(&plain));
         match next_payload(&mut client) {
             Some(payload) => pending = payload,
-            None => return upstream.finish(),
+            None => return upstream.send_fin(),
         }
     }
 }
 
-/// The 64-byte header and what came with it.
-fn header_and_rest(client: &mut Peer) -> ([u8; 64], Vec<u8>) {
-    let mut seen = Vec::new();
-    while seen.len() < 64 {
-        seen.extend(next_payload(client).expect("a header before the end"));
+/// The frame and the payload after it.
+fn frame_and_rest(client: &mut Peer) -> ([u8; 64], Vec<u8>) {
+    let mut received = Vec::new();
+    while received.len() < 64 {
+        received.extend(next_payload(client).expect("a frame before the end"));
     }
-    let rest = seen.split_off(64);
-    (seen.try_into().expect("64 bytes"), rest)
+    let rest = received.split_off(64);
+    (received.try_into().expect("64 bytes"), rest)
 }
 
-/// The payload of the next record, empty for CCS; `None` at FIN.
+/// The payload of the next record; empty for CCS, `None` at FIN.
 fn next_payload(client: &mut Peer) -> Option<Vec<u8>> {
     let mut header = [0; 5];
     client.read(&mut header[..1]).ok()?;
@@ -80,7 +80,7 @@ fn next_payload(client: &mut Peer) -> Option<Vec<u8>> {
     Some(if header[0] == 0x17 { body } else { Vec::new() })
 }
 
-/// ServerHello with x25519, CCS and one record of noise, sealed.
+/// The answer: ServerHello with x25519, CCS and one record of noise.
 fn answer(hello: &[u8], client_random: &[u8; 32], key: &[u8; 16]) -> Vec<u8> {
     let share = PublicKey::from(&StaticSecret::from(random::<32>()));
     let mut wire = vec![0x16, 3, 3, 0, 122, 2, 0, 0, 118, 3, 3];

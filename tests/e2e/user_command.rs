@@ -1,5 +1,5 @@
-//! `mtbox user …` beside a running proxy: the file changes by its line, and the proxy follows at
-//! once. And the links: as JSON, plain, and as pictures that an independent reader reads.
+//! `mtbox user …` with a running proxy: one line of the file changes, and the proxy reloads. Also
+//! the output of links: JSON, plain text, and QR codes that an independent reader decodes.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -10,14 +10,14 @@ use base64ct::{Base64UrlUnpadded, Encoding};
 
 use crate::support::client::Client;
 use crate::support::dc::Dc;
+use crate::support::fixture::{Fixture, HOST};
+use crate::support::front::Front;
 use crate::support::hello::Secret;
 use crate::support::lists::Folder;
-use crate::support::origin::Origin;
 use crate::support::proxy::Config;
-use crate::support::stage::{HOST, Stage};
 use crate::support::{eventually, program};
 
-/// Exit code, stdout, stderr of the command in this folder.
+/// Runs the command in this folder. Returns exit code, stdout and stderr.
 fn mtbox(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
     let output = program::command()
         .args(arguments)
@@ -29,10 +29,10 @@ fn mtbox(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
     (output.status.code().expect("a code"), text(output.stdout), text(output.stderr))
 }
 
-/// What went well, with its output.
-fn done(folder: &Path, arguments: &[&str]) -> String {
-    let (code, out, complaint) = mtbox(folder, arguments);
-    assert_eq!(code, 0, "{arguments:?}: {complaint}");
+/// Runs a command that must succeed. Returns its output.
+fn succeed(folder: &Path, arguments: &[&str]) -> String {
+    let (code, out, stderr) = mtbox(folder, arguments);
+    assert_eq!(code, 0, "{arguments:?}: {stderr}");
     out
 }
 
@@ -47,16 +47,17 @@ fn secret_of(out: &str) -> Secret {
 }
 
 #[test]
-fn people_are_added_turned_and_removed_while_the_others_talk() {
+fn users_are_added_rotated_and_removed_while_others_are_connected() {
     let folder = Folder::new();
     let pid = folder.path().join("pid");
-    let stage = Stage::with(|config| {
+    let fixture = Fixture::with(|config| {
         config.set("", "pid-file", &format!("{pid:?}")).set("", "public-ipv4", "\"192.0.2.1\"")
     });
-    let file = stage.proxy.file().to_str().expect("a path").to_owned();
-    let run = |arguments: &[&str]| done(folder.path(), &[arguments, &["--config", &file]].concat());
-    let reloads = || stage.proxy.log().matches("event=reloaded").count();
-    let (mut client, mut session) = stage.session();
+    let file = fixture.proxy.file().to_str().expect("a path").to_owned();
+    let run =
+        |arguments: &[&str]| succeed(folder.path(), &[arguments, &["--config", &file]].concat());
+    let reloads = || fixture.proxy.log().matches("event=reloaded").count();
+    let (mut client, mut session) = fixture.session();
 
     let out = run(&["user", "add", "bob"]);
     assert!(
@@ -64,58 +65,58 @@ fn people_are_added_turned_and_removed_while_the_others_talk() {
         "{out}"
     );
     let bob = secret_of(&out);
-    assert_eq!(bob.host, HOST, "as the others have");
-    eventually("it is read", || reloads() == 1);
-    let mut guest = Client::open(stage.proxy.addr, &bob);
-    guest.up.send(b"hello");
-    assert_eq!(stage.dc.accept().from.recv(5), b"hello");
+    assert_eq!(bob.host, HOST, "as the other users");
+    eventually("the file is reloaded", || reloads() == 1);
+    let mut bob_client = Client::open(fixture.proxy.addr, &bob);
+    bob_client.up.send(b"hello");
+    assert_eq!(fixture.dc.accept().from.recv(5), b"hello");
 
-    let turned = secret_of(&run(&["user", "rotate", "bob"]));
-    assert!(turned.key != bob.key && turned.host == bob.host);
-    assert!(guest.down.recv_rest().0.is_empty(), "the old secret's sessions end");
-    eventually("it is read", || reloads() == 2);
-    let mut guest = Client::open(stage.proxy.addr, &turned);
-    guest.up.send(b"again");
-    assert_eq!(stage.dc.accept().from.recv(5), b"again");
+    let rotated = secret_of(&run(&["user", "rotate", "bob"]));
+    assert!(rotated.key != bob.key && rotated.host == bob.host);
+    assert!(bob_client.down.recv_rest().0.is_empty(), "the old secret's sessions end");
+    eventually("the file is reloaded", || reloads() == 2);
+    let mut bob_client = Client::open(fixture.proxy.addr, &rotated);
+    bob_client.up.send(b"again");
+    assert_eq!(fixture.dc.accept().from.recv(5), b"again");
 
     assert!(run(&["user", "disable", "bob"]).starts_with("Disabled bob.\n"));
-    assert!(guest.down.recv_rest().0.is_empty());
+    assert!(bob_client.down.recv_rest().0.is_empty());
     assert_eq!(run(&["user", "list"]), format!("alice  {HOST}\nbob    {HOST}  disabled\n"));
     let listed: serde_json::Value =
         serde_json::from_str(&run(&["user", "list", "--json"])).expect("JSON");
     assert_eq!(listed[1], serde_json::json!({"name": "bob", "host": HOST, "enabled": false}));
     assert!(run(&["user", "enable", "bob"]).starts_with("Enabled bob.\n"));
-    eventually("it is read", || reloads() == 4);
+    eventually("the file is reloaded", || reloads() == 4);
     assert_eq!(run(&["user", "remove", "bob"]), "Removed bob.\nReloaded the running proxy.\n");
-    eventually("it is read", || reloads() == 5);
-    assert!(stage.proxy.stats()["users"].get("bob").is_none());
+    eventually("the file is reloaded", || reloads() == 5);
+    assert!(fixture.proxy.stats()["users"].get("bob").is_none());
     client.up.send(b"still");
     assert_eq!(session.from.recv(5), b"still");
-    assert_eq!(stage.proxy.log().matches("event=reload-refused").count(), 0);
+    assert_eq!(fixture.proxy.log().matches("event=reload-refused").count(), 0);
 }
 
 #[test]
 fn the_largest_commented_config_changes_by_one_line() {
     let folder = Folder::new();
-    let example = done(folder.path(), &["example-config"]);
+    let example = succeed(folder.path(), &["example-config"]);
     let file = folder.path().join("mtbox.toml");
     fs::write(&file, &example).unwrap();
-    let (code, out, complaint) =
+    let (code, out, stderr) =
         mtbox(folder.path(), &["user", "add", "zoé", "--host", "www.example.com"]);
-    assert_eq!(code, 0, "{complaint}");
-    assert!(complaint.contains("cannot be used yet: bind-to: missing"), "{complaint}");
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stderr.contains("cannot be used yet: bind-to: missing"), "{stderr}");
     let after = fs::read_to_string(&file).unwrap();
     let lines: Vec<&str> =
         after.lines().filter(|line| !example.lines().any(|l| l == *line)).collect();
     assert!(lines.len() == 1 && lines[0].starts_with("\"zoé\" = \""), "{lines:?} {out}");
     let without: Vec<&str> = after.lines().filter(|line| !lines.contains(line)).collect();
     assert_eq!(without, example.lines().collect::<Vec<&str>>());
-    // A whole one of the reference's, with a comment on every other line.
+    // A complete config of the reference, with a comment on every second line.
     let maximal = include_str!("../data/config/maximal.toml");
     fs::write(&file, maximal).unwrap();
     if cfg!(feature = "tls") {
         for (verb, changed) in [("disable", 1), ("enable", 0)] {
-            done(folder.path(), &["user", verb, "alice"]);
+            succeed(folder.path(), &["user", verb, "alice"]);
             let after = fs::read_to_string(&file).unwrap();
             let new = after.lines().filter(|line| !maximal.lines().any(|l| l == *line));
             assert_eq!(new.filter(|line| *line != "disabled-users = []").count(), changed);
@@ -124,25 +125,25 @@ fn the_largest_commented_config_changes_by_one_line() {
 }
 
 #[test]
-fn the_file_keeps_its_mode_its_link_and_its_life() {
+fn the_file_keeps_its_mode_and_its_link_and_survives_failures() {
     let folder = Folder::new();
-    let (dc, origin) = (Dc::listen(), Origin::listen());
-    let config = Config::new(dc.addr, origin.addr).user("alice", &Secret::new(HOST));
+    let (dc, front) = (Dc::listen(), Front::listen());
+    let config = Config::new(dc.addr, front.addr).user("alice", &Secret::new(HOST));
     let text = config.text();
     let (real, link) = (folder.path().join("real.toml"), folder.path().join("mtbox.toml"));
     fs::write(&real, &text).unwrap();
     fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
     symlink(&real, &link).unwrap();
-    // What an edit that was cut off has left behind.
+    // The temporary file of an interrupted edit.
     fs::write(folder.path().join(".real.toml.1.new"), "half").unwrap();
     let owner = fs::metadata(&real).unwrap().uid();
-    let out = done(folder.path(), &["user", "add", "bob"]);
+    let out = succeed(folder.path(), &["user", "add", "bob"]);
     assert!(out.contains("If mtbox is running, reload it: "), "{out}");
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     let found = fs::metadata(&real).unwrap();
     assert_eq!((found.mode() & 0o7777, found.uid()), (0o640, owner));
     let left: Vec<_> = fs::read_dir(folder.path()).unwrap().flatten().collect();
-    assert_eq!(left.len(), 3, "no draft of ours is left: {left:?}");
+    assert_eq!(left.len(), 3, "no temporary file is left: {left:?}");
 
     let before = fs::read(&real).unwrap();
     for (arguments, wanted) in [
@@ -152,9 +153,9 @@ fn the_file_keeps_its_mode_its_link_and_its_life() {
         (&["user", "rotate", "carol"], "no user is called \"carol\""),
         (&["user", "enable", "bob"], "\"bob\" is not disabled"),
     ] {
-        let (code, _, complaint) = mtbox(folder.path(), arguments);
+        let (code, _, stderr) = mtbox(folder.path(), arguments);
         assert_eq!(code, 1, "{arguments:?}");
-        assert!(complaint.contains(wanted), "{arguments:?}: {complaint}");
+        assert!(stderr.contains(wanted), "{arguments:?}: {stderr}");
         assert_eq!(fs::read(&real).unwrap(), before);
     }
     for (arguments, wanted) in [
@@ -164,27 +165,27 @@ fn the_file_keeps_its_mode_its_link_and_its_life() {
         (&["user", "add", "x", "--host", "a b"], "host"),
         (&["user", "list", "--config", "none.toml"], "none.toml"),
     ] {
-        let (code, _, complaint) = mtbox(folder.path(), arguments);
+        let (code, _, stderr) = mtbox(folder.path(), arguments);
         assert_ne!(code, 0, "{arguments:?}");
-        assert!(complaint.contains(wanted), "{arguments:?}: {complaint}");
+        assert!(stderr.contains(wanted), "{arguments:?}: {stderr}");
     }
     let empty = Folder::new();
-    let (code, _, complaint) = mtbox(empty.path(), &["user", "list"]);
+    let (code, _, stderr) = mtbox(empty.path(), &["user", "list"]);
     assert_eq!(code, 80);
-    assert!(complaint.contains("name the file with --config PATH"), "{complaint}");
+    assert!(stderr.contains("name the file with --config PATH"), "{stderr}");
 }
 
 #[test]
-fn a_pid_that_is_another_programs_is_left_alone() {
+fn a_pid_of_another_program_gets_no_signal() {
     let folder = Folder::new();
     let mut other = Command::new("sleep").arg("60").spawn().expect("a program");
     let pid = folder.path().join("pid");
     fs::write(&pid, format!("{}\n", other.id())).unwrap();
-    let (dc, origin) = (Dc::listen(), Origin::listen());
-    let config = Config::new(dc.addr, origin.addr).user("alice", &Secret::new(HOST));
+    let (dc, front) = (Dc::listen(), Front::listen());
+    let config = Config::new(dc.addr, front.addr).user("alice", &Secret::new(HOST));
     let config = config.set("", "pid-file", &format!("{pid:?}"));
     fs::write(folder.path().join("mtbox.toml"), config.text()).unwrap();
-    let out = done(folder.path(), &["user", "add", "bob"]);
+    let out = succeed(folder.path(), &["user", "add", "bob"]);
     assert!(
         out.ends_with("The proxy is not running; it reads the config when it starts.\n"),
         "{out}"
@@ -195,9 +196,9 @@ fn a_pid_that_is_another_programs_is_left_alone() {
 }
 
 fn links_config(folder: &Path) -> (Secret, Secret) {
-    let (dc, origin) = (Dc::listen(), Origin::listen());
+    let (dc, front) = (Dc::listen(), Front::listen());
     let (alice, bob) = (Secret::new("www.example.com"), Secret::new("www.example.com"));
-    let config = Config::new(dc.addr, origin.addr)
+    let config = Config::new(dc.addr, front.addr)
         .user("alice", &alice)
         .user("bob", &bob)
         .user("carol", &Secret::new("www.example.com"))
@@ -210,31 +211,31 @@ fn links_config(folder: &Path) -> (Secret, Secret) {
 }
 
 #[test]
-fn plain_links_stand_one_per_line() {
+fn plain_links_are_one_per_line() {
     let folder = Folder::new();
     let (alice, bob) = links_config(folder.path());
-    let out = done(folder.path(), &["access", "mtbox.toml", "--plain"]);
+    let out = succeed(folder.path(), &["access", "mtbox.toml", "--plain"]);
     let lines: Vec<&str> = out.lines().collect();
-    assert_eq!(lines.len(), 4, "both families of both: {out}");
+    assert_eq!(lines.len(), 4, "both families of both users: {out}");
     for (line, (name, secret)) in
         lines.iter().zip([("alice", &alice), ("alice", &alice), ("bob", &bob), ("bob", &bob)])
     {
         let link = line.strip_prefix(&format!("{name}\t")).expect("the name");
         assert_eq!(secret_of(link).key, secret.key);
     }
-    let out = done(folder.path(), &["access", "mtbox.toml", "--plain", "--user", "bob", "-x"]);
+    let out = succeed(folder.path(), &["access", "mtbox.toml", "--plain", "--user", "bob", "-x"]);
     assert!(out.starts_with("tg://proxy?port=443&secret=ee"), "{out}");
     assert_eq!(out.lines().count(), 2);
-    let all = done(folder.path(), &["access", "mtbox.toml"]);
-    assert!(!all.contains("carol"), "whose link does not work gets none");
+    let all = succeed(folder.path(), &["access", "mtbox.toml"]);
+    assert!(!all.contains("carol"), "a user without a working link has none");
 }
 
 #[test]
 #[cfg(feature = "qr")]
-fn pictures_are_read_by_an_independent_reader_and_fit_a_terminal() {
+fn qr_codes_are_decoded_by_an_independent_reader_and_fit_a_terminal() {
     let folder = Folder::new();
     links_config(folder.path());
-    let out = done(folder.path(), &["access", "mtbox.toml", "--qr"]);
+    let out = succeed(folder.path(), &["access", "mtbox.toml", "--qr"]);
     let mut seen = 0;
     for part in out.split_inclusive("tg://").collect::<Vec<_>>().windows(2) {
         let picture: Vec<&str> = part[0]
@@ -249,14 +250,14 @@ fn pictures_are_read_by_an_independent_reader_and_fit_a_terminal() {
     }
     assert_eq!(seen, 2, "{out}");
     let long = format!("{}.example.com", "a".repeat(50));
-    let out = done(folder.path(), &["user", "add", "dora", "--qr", "--host", &long]);
+    let out = succeed(folder.path(), &["user", "add", "dora", "--qr", "--host", &long]);
     let picture: Vec<&str> =
         out.lines().filter(|line| line.contains(['\u{2588}', '\u{2580}', '\u{2584}'])).collect();
     assert_eq!(secret_of(&read_picture(&picture)).host, long);
 }
 
-/// Turns the characters into pixels and reads them. Ink is light: the picture is for a terminal
-/// with a dark background.
+/// Converts the characters to pixels and decodes them. Set pixels are light: the code is for a
+/// terminal with a dark background.
 #[cfg(feature = "qr")]
 fn read_picture(lines: &[&str]) -> String {
     const SCALE: usize = 4;

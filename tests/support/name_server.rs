@@ -1,6 +1,5 @@
-//! A name server that follows a script: it answers over UDP and TCP, or inside TLS, tells the truth
-//! or any lie, and keeps what it was asked. Its packets are made by hand, with faults where the
-//! script wants.
+//! A scripted name server: it answers over UDP and TCP, or inside TLS, with any correct or faulty
+//! packet, and records its questions. Packets are built by hand, without a DNS library.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -17,192 +16,192 @@ pub const A: u16 = 1;
 pub const CNAME: u16 = 5;
 pub const AAAA: u16 = 28;
 
-/// A pointer to the name in the question.
-pub const ASKED: [u8; 2] = [0xc0, 12];
+/// A compression pointer to the name in the question.
+pub const QUESTION_NAME: [u8; 2] = [0xc0, 12];
 
-/// The listener.
+/// The server.
 pub struct NameServer {
     /// Where it listens.
     pub addr: SocketAddr,
-    over: Over,
-    record: Arc<Record>,
+    transport: Transport,
+    history: Arc<History>,
     acceptor: Option<JoinHandle<()>>,
 }
 
-/// How a question came.
+/// The transport of a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Over {
-    /// A datagram.
+pub enum Transport {
+    /// UDP.
     Udp,
-    /// A stream, each packet with its length before it.
+    /// TCP, each packet after its length.
     Tcp,
-    /// The same inside TLS.
+    /// The same inside TLS (RFC 7858).
     Tls,
-    /// Bodies of POSTs inside TLS.
+    /// Bodies of POST requests inside TLS (RFC 8484).
     Https,
 }
 
-/// A question as it came.
+/// A received question.
 #[derive(Debug, Clone)]
 pub struct Question {
-    /// How it came.
-    pub over: Over,
-    /// Who asked.
+    /// Its transport.
+    pub transport: Transport,
+    /// The address of the client.
     pub from: SocketAddr,
-    /// The number that the answer has to repeat.
+    /// The id, which the answer has to repeat.
     pub id: u16,
-    /// With its capitals.
+    /// The name, with its upper-case letters.
     pub name: String,
     /// [`A`] or [`AAAA`].
     pub kind: u16,
     /// The whole packet.
     pub wire: Vec<u8>,
-    /// How many questions came before it.
-    pub before: usize,
+    /// Number of questions before it.
+    pub index: usize,
 }
 
-/// What the server does about a question.
-pub enum Act {
+/// One step of the answer to a question.
+pub enum Action {
     /// Sends a packet.
-    Say(Vec<u8>),
-    /// Sends a packet in a stream byte by byte, each on its own.
-    Dribble(Vec<u8>),
-    /// Sends bytes to a stream as they are.
-    Raw(Vec<u8>),
-    /// Sends a packet as a body of many chunks.
-    Chunked(Vec<u8>),
+    Send(Vec<u8>),
+    /// Sends a packet on a stream, one byte per write.
+    SendByteByByte(Vec<u8>),
+    /// Sends bytes on a stream, without a length.
+    SendRaw(Vec<u8>),
+    /// Sends a packet as a chunked HTTP body.
+    SendChunked(Vec<u8>),
     /// Sends a datagram from another port.
-    Elsewhere(Vec<u8>),
+    SendFromOtherPort(Vec<u8>),
     /// Closes the stream.
     Close,
 }
 
-/// What to do about each question.
-pub type Script = dyn Fn(&Question) -> Vec<Act> + Send + Sync;
+/// The answer to each question.
+pub type Script = dyn Fn(&Question) -> Vec<Action> + Send + Sync;
 
-/// What happened so far.
+/// The questions and connections so far.
 #[derive(Default)]
-pub struct Record {
+pub struct History {
     questions: Mutex<Vec<Question>>,
     connections: AtomicUsize,
     streams: Mutex<Vec<TcpStream>>,
-    is_over: AtomicBool,
+    is_closed: AtomicBool,
 }
 
 impl NameServer {
     /// Listens on 127.0.0.1.
-    pub fn listen(script: impl Fn(&Question) -> Vec<Act> + Send + Sync + 'static) -> Self {
+    pub fn listen(script: impl Fn(&Question) -> Vec<Action> + Send + Sync + 'static) -> Self {
         loop {
             let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-            // The port may be taken for one of the protocols only.
+            // Another process may use the port with one of the protocols.
             let Ok(udp) = UdpSocket::bind(addr) else { continue };
             let Ok(tcp) = TcpListener::bind(addr) else { continue };
-            let record = Arc::new(Record::default());
+            let history = Arc::new(History::default());
             let script: Arc<Script> = Arc::new(script);
-            let (record_udp, script_udp) = (Arc::clone(&record), Arc::clone(&script));
-            thread::spawn(move || serve_datagrams(&udp, &record_udp, &script_udp));
-            let record_tcp = Arc::clone(&record);
+            let (history_udp, script_udp) = (Arc::clone(&history), Arc::clone(&script));
+            thread::spawn(move || serve_datagrams(&udp, &history_udp, &script_udp));
+            let history_tcp = Arc::clone(&history);
             thread::spawn(move || {
                 for stream in tcp.incoming().flatten() {
-                    record_tcp.connections.fetch_add(1, Ordering::SeqCst);
-                    let (record, script) = (Arc::clone(&record_tcp), Arc::clone(&script));
+                    history_tcp.connections.fetch_add(1, Ordering::SeqCst);
+                    let (history, script) = (Arc::clone(&history_tcp), Arc::clone(&script));
                     thread::spawn(move || {
                         let from = stream.peer_addr().expect("a connected socket");
                         stream.set_nodelay(true).expect("no delay");
-                        converse(stream, Over::Tcp, from, &record, &script);
+                        serve_stream(stream, Transport::Tcp, from, &history, &script);
                     });
                 }
             });
-            return Self { addr, over: Over::Udp, record, acceptor: None };
+            return Self { addr, transport: Transport::Udp, history, acceptor: None };
         }
     }
 
-    /// Listens at `addr` on 127.0.0.1 for TLS or HTTPS, whatever name the certificate is for.
+    /// Listens on `addr` for TLS or HTTPS.
     pub fn secure(
-        over: Over,
+        transport: Transport,
         addr: SocketAddr,
         tls: Arc<ServerConfig>,
-        script: impl Fn(&Question) -> Vec<Act> + Send + Sync + 'static,
+        script: impl Fn(&Question) -> Vec<Action> + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind(addr).expect("the port");
         let addr = listener.local_addr().expect("an address");
-        let record = Arc::new(Record::default());
-        let (kept, script) = (Arc::clone(&record), Arc::new(script));
+        let history = Arc::new(History::default());
+        let (shared, script) = (Arc::clone(&history), Arc::new(script));
         let acceptor = thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                if kept.is_over.load(Ordering::SeqCst) {
+                if shared.is_closed.load(Ordering::SeqCst) {
                     return;
                 }
-                kept.connections.fetch_add(1, Ordering::SeqCst);
-                let twin = || stream.try_clone().expect("another descriptor");
-                kept.streams.lock().expect("the streams").push(twin());
-                let socket = twin();
-                let (tls, record) = (Arc::clone(&tls), Arc::clone(&kept));
+                shared.connections.fetch_add(1, Ordering::SeqCst);
+                let duplicate = || stream.try_clone().expect("another descriptor");
+                shared.streams.lock().expect("the streams").push(duplicate());
+                let socket = duplicate();
+                let (tls, history) = (Arc::clone(&tls), Arc::clone(&shared));
                 let script: Arc<Script> = Arc::clone(&script) as Arc<Script>;
                 thread::spawn(move || {
                     let from = stream.peer_addr().expect("a connected socket");
                     stream.set_nodelay(true).expect("no delay");
                     let tls = ServerConnection::new(tls).expect("a TLS server");
-                    converse(StreamOwned::new(tls, stream), over, from, &record, &script);
-                    // The other descriptors would keep it open.
+                    serve_stream(StreamOwned::new(tls, stream), transport, from, &history, &script);
+                    // Other descriptors keep the socket open.
                     let _ = socket.shutdown(Shutdown::Both);
                 });
             }
         });
-        Self { addr, over, record, acceptor: Some(acceptor) }
+        Self { addr, transport, history, acceptor: Some(acceptor) }
     }
 
-    /// Closes the listener and all that it has accepted.
+    /// Closes the listener and its connections.
     pub fn close(mut self) {
-        self.record.is_over.store(true, Ordering::SeqCst);
-        // Wakes the acceptor, which leaves.
+        self.history.is_closed.store(true, Ordering::SeqCst);
+        // Wakes the acceptor, which then ends.
         let _ = TcpStream::connect(self.addr);
         if let Some(acceptor) = self.acceptor.take() {
             acceptor.join().expect("the acceptor");
         }
-        for stream in self.record.streams.lock().expect("the streams").drain(..) {
+        for stream in self.history.streams.lock().expect("the streams").drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
 
-    /// As the key `network.dns` wants it.
+    /// The address as a TOML string for `network.dns`.
     pub fn url(&self) -> String {
         let addr = self.addr;
-        match self.over {
-            Over::Udp | Over::Tcp => format!("\"udp://{addr}\""),
-            Over::Tls => format!("\"tls://{addr}\""),
-            Over::Https => format!("\"https://{addr}/dns-query\""),
+        match self.transport {
+            Transport::Udp | Transport::Tcp => format!("\"udp://{addr}\""),
+            Transport::Tls => format!("\"tls://{addr}\""),
+            Transport::Https => format!("\"https://{addr}/dns-query\""),
         }
     }
 
     /// All questions so far.
     pub fn questions(&self) -> Vec<Question> {
-        self.record.questions.lock().expect("the record").clone()
+        self.history.questions.lock().expect("the history").clone()
     }
 
-    /// How many questions came so far.
+    /// Number of questions so far.
     pub fn count(&self) -> usize {
-        self.record.questions.lock().expect("the record").len()
+        self.history.questions.lock().expect("the history").len()
     }
 
-    /// How many streams were opened so far.
+    /// Number of streams so far.
     pub fn connections(&self) -> usize {
-        self.record.connections.load(Ordering::SeqCst)
+        self.history.connections.load(Ordering::SeqCst)
     }
 }
 
-impl Record {
-    /// Notes a packet; `None` = it is no question.
-    pub fn note(&self, over: Over, from: SocketAddr, wire: &[u8]) -> Option<Question> {
-        let mut questions = self.questions.lock().expect("the record");
-        let question = Question::read(over, from, wire, questions.len())?;
+impl History {
+    /// Records a packet; `None` = it is not a question.
+    pub fn note(&self, transport: Transport, from: SocketAddr, wire: &[u8]) -> Option<Question> {
+        let mut questions = self.questions.lock().expect("the history");
+        let question = Question::read(transport, from, wire, questions.len())?;
         questions.push(question.clone());
         Some(question)
     }
 }
 
 impl Question {
-    fn read(over: Over, from: SocketAddr, wire: &[u8], before: usize) -> Option<Self> {
+    fn read(transport: Transport, from: SocketAddr, wire: &[u8], index: usize) -> Option<Self> {
         assert_eq!(wire.get(2..12)?, b"\x01\0\0\x01\0\0\0\0\0\0", "one recursive question");
         let mut labels = Vec::new();
         let mut at = 12;
@@ -218,41 +217,48 @@ impl Question {
         let [k1, k0, 0, 1] = *wire.get(at..)? else { return None };
         let id = u16::from_be_bytes([wire[0], wire[1]]);
         let (name, kind) = (labels.join("."), u16::from_be_bytes([k1, k0]));
-        Some(Self { over, from, id, name, kind, wire: wire.to_vec(), before })
+        Some(Self { transport, from, id, name, kind, wire: wire.to_vec(), index })
     }
 
-    /// An answer that echoes the question and has no record yet.
-    pub fn reply(&self) -> Reply {
+    /// An answer without a record.
+    pub fn reply(&self) -> DnsReply {
         let echo = self.wire[12..].to_vec();
-        Reply { id: self.id, flags: 0x8180, questions: 1, echo, claim: None, records: Vec::new() }
+        DnsReply {
+            id: self.id,
+            flags: 0x8180,
+            questions: 1,
+            echo,
+            answer_count: None,
+            records: Vec::new(),
+        }
     }
 
-    /// The answer that says where `ip` is, or that there is nothing of this kind.
-    pub fn lead_to(&self, ip: Ipv4Addr) -> Reply {
+    /// The answer with the address `ip`, or without a record if the question is not for [`A`].
+    pub fn with_address(&self, ip: Ipv4Addr) -> DnsReply {
         match self.kind {
-            A => self.reply().record(&ASKED, A, 300, &ip.octets()),
+            A => self.reply().record(&QUESTION_NAME, A, 300, &ip.octets()),
             _ => self.reply(),
         }
     }
 }
 
-/// An answer in the making.
+/// An answer that a test can change.
 #[derive(Clone)]
-pub struct Reply {
+pub struct DnsReply {
     /// The number in the header.
     pub id: u16,
     /// The flags in the header, response code included.
     pub flags: u16,
-    /// How many questions the header says are echoed.
+    /// The number of questions in the header.
     pub questions: u16,
     /// The question section.
     pub echo: Vec<u8>,
-    /// How many answers the header says there are, if that is a lie.
-    pub claim: Option<u16>,
+    /// The number of answers in the header, if it is wrong.
+    pub answer_count: Option<u16>,
     records: Vec<Vec<u8>>,
 }
 
-impl Reply {
+impl DnsReply {
     /// Adds a record.
     pub fn record(mut self, owner: &[u8], kind: u16, ttl_s: u32, data: &[u8]) -> Self {
         let length = u16::try_from(data.len()).expect("short data");
@@ -267,7 +273,7 @@ impl Reply {
         self
     }
 
-    /// Says that there is more than fits.
+    /// Sets the flag TC (truncated).
     pub fn truncated(mut self) -> Self {
         self.flags |= 0x0200;
         self
@@ -276,18 +282,18 @@ impl Reply {
     /// The packet.
     pub fn packet(&self) -> Vec<u8> {
         let count = u16::try_from(self.records.len()).expect("few records");
-        let words = [self.id, self.flags, self.questions, self.claim.unwrap_or(count), 0, 0];
+        let words = [self.id, self.flags, self.questions, self.answer_count.unwrap_or(count), 0, 0];
         let head: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
         [head, self.echo.clone(), self.records.concat()].concat()
     }
 
-    /// Sends it.
-    pub fn say(&self) -> Vec<Act> {
-        vec![Act::Say(self.packet())]
+    /// The action that sends it.
+    pub fn actions(&self) -> Vec<Action> {
+        vec![Action::Send(self.packet())]
     }
 }
 
-/// A name as it stands in a packet.
+/// A name in wire form.
 pub fn wire(name: &str) -> Vec<u8> {
     let labels = name.split('.').flat_map(|label| {
         let length = u8::try_from(label.len()).expect("a short label");
@@ -296,21 +302,21 @@ pub fn wire(name: &str) -> Vec<u8> {
     labels.chain([0]).collect()
 }
 
-/// A packet with its length before it.
+/// A packet after its length.
 pub fn framed(packet: &[u8]) -> Vec<u8> {
     let length = u16::try_from(packet.len()).expect("at most 65535 bytes");
     [&length.to_be_bytes(), packet].concat()
 }
 
-fn serve_datagrams(udp: &UdpSocket, record: &Record, script: &Arc<Script>) {
+fn serve_datagrams(udp: &UdpSocket, history: &History, script: &Arc<Script>) {
     let mut packet = [0; 4096];
     while let Ok((count, from)) = udp.recv_from(&mut packet) {
-        let Some(question) = record.note(Over::Udp, from, &packet[..count]) else { continue };
-        for act in script(&question) {
-            // Whoever has left his port wants no answer.
-            let _ = match act {
-                Act::Say(packet) => udp.send_to(&packet, from),
-                Act::Elsewhere(packet) => {
+        let Some(question) = history.note(Transport::Udp, from, &packet[..count]) else { continue };
+        for action in script(&question) {
+            // The client may have closed its port.
+            let _ = match action {
+                Action::Send(packet) => udp.send_to(&packet, from),
+                Action::SendFromOtherPort(packet) => {
                     let other = UdpSocket::bind((IpAddr::V4(Ipv4Addr::LOCALHOST), 0));
                     other.expect("a port").send_to(&packet, from)
                 }
@@ -321,36 +327,36 @@ fn serve_datagrams(udp: &UdpSocket, record: &Record, script: &Arc<Script>) {
 }
 
 /// Answers questions on one stream until it ends or the script ends it.
-fn converse(
+fn serve_stream(
     mut stream: impl Read + Write,
-    over: Over,
+    transport: Transport,
     from: SocketAddr,
-    record: &Record,
+    history: &History,
     script: &Arc<Script>,
 ) {
-    while let Some(packet) = next_packet(&mut stream, over) {
-        let Some(question) = record.note(over, from, &packet) else { return };
-        for act in script(&question) {
-            if !perform(&mut stream, over, act) {
+    while let Some(packet) = next_packet(&mut stream, transport) {
+        let Some(question) = history.note(transport, from, &packet) else { return };
+        for action in script(&question) {
+            if !perform(&mut stream, transport, action) {
                 return;
             }
         }
     }
 }
 
-/// `false` = the stream is over.
-fn perform(stream: &mut impl Write, over: Over, act: Act) -> bool {
-    let wrapped = |packet: &[u8]| match over {
-        Over::Https => response("200 OK", packet),
+/// `false` = the stream has ended.
+fn perform(stream: &mut impl Write, transport: Transport, action: Action) -> bool {
+    let wrapped = |packet: &[u8]| match transport {
+        Transport::Https => response("200 OK", packet),
         _ => framed(packet),
     };
-    let sent = match act {
-        Act::Say(packet) => stream.write_all(&wrapped(&packet)),
-        Act::Dribble(packet) => {
+    let sent = match action {
+        Action::Send(packet) => stream.write_all(&wrapped(&packet)),
+        Action::SendByteByByte(packet) => {
             wrapped(&packet).chunks(1).try_for_each(|byte| stream.write_all(byte))
         }
-        Act::Raw(bytes) => stream.write_all(&bytes),
-        Act::Chunked(packet) => {
+        Action::SendRaw(bytes) => stream.write_all(&bytes),
+        Action::SendChunked(packet) => {
             let chunks = packet.chunks(7).map(|chunk| {
                 let size = format!("{:x};name=value\r\n", chunk.len()).into_bytes();
                 [&size, chunk, b"\r\n"].concat()
@@ -359,16 +365,16 @@ fn perform(stream: &mut impl Write, over: Over, act: Act) -> bool {
             let body: Vec<u8> = chunks.collect::<Vec<_>>().concat();
             stream.write_all(&[head.as_bytes(), &body, b"0\r\nTrailer: x\r\n\r\n"].concat())
         }
-        Act::Close => return false,
-        Act::Elsewhere(_) => panic!("only a datagram can do that"),
+        Action::Close => return false,
+        Action::SendFromOtherPort(_) => panic!("only a datagram can do that"),
     };
     sent.and_then(|()| stream.flush()).is_ok()
 }
 
-/// The next question as a packet; `None` = the asker has gone, or would not say it right.
-fn next_packet(stream: &mut impl Read, over: Over) -> Option<Vec<u8>> {
-    let length = match over {
-        Over::Https => {
+/// The next packet; `None` = the client has closed.
+fn next_packet(stream: &mut impl Read, transport: Transport) -> Option<Vec<u8>> {
+    let length = match transport {
+        Transport::Https => {
             let mut head = Vec::new();
             while !head.ends_with(b"\r\n\r\n") {
                 let mut byte = [0];

@@ -1,33 +1,33 @@
-//! Many sessions at once, sessions that come and go, and a crowd that does not read.
+//! Many sessions at once, sessions that come and go, and a sleepers that does not read.
 
 use std::thread;
 
-use crate::support::client::{Client, Visitor};
+use crate::support::client::{Client, Handshake};
 use crate::support::dc::Dc;
-use crate::support::hello::{Hello, Secret, Shape};
+use crate::support::fixture::{Fixture, HOST};
+use crate::support::front::Front;
+use crate::support::hello::{App, Hello, Secret};
 use crate::support::obfuscated2::DD;
-use crate::support::origin::Origin;
 use crate::support::peer::Peer;
 use crate::support::proxy::{Config, Proxy};
-use crate::support::stage::{HOST, Stage};
 use crate::support::{eventually, pattern};
 
-/// A proxy whose DC says everything back.
-fn echoing(change: impl FnOnce(Config) -> Config) -> (Proxy, Secret, Origin) {
-    let (origin, secret) = (Origin::listen(), Secret::new(HOST));
-    let config = Config::new(Dc::echoing(), origin.addr).user("alice", &secret);
-    (change(config).start(), secret, origin)
+/// A proxy whose DC echoes everything.
+fn echoing(change: impl FnOnce(Config) -> Config) -> (Proxy, Secret, Front) {
+    let (front, secret) = (Front::listen(), Secret::new(HOST));
+    let config = Config::new(Dc::echoing(), front.addr).user("alice", &secret);
+    (change(config).start(), secret, front)
 }
 
-/// One message there and back.
+/// Sends one message and receives its echo.
 fn assert_echo(client: &mut Client, seed: u64, size: usize) {
-    let word = pattern(seed, size);
-    client.up.send(&word);
-    assert!(client.down.recv(size) == word, "echo {seed}");
+    let bytes = pattern(seed, size);
+    client.up.send(&bytes);
+    assert!(client.down.recv(size) == bytes, "echo {seed}");
 }
 
 #[test]
-fn a_hundred_sessions_talk_at_once() {
+fn a_hundred_sessions_transfer_at_once() {
     let (proxy, secret, _origin) = echoing(|config| config);
     let files = proxy.files();
     let mut clients: Vec<_> = (0..100).map(|_| Client::open(proxy.addr, &secret)).collect();
@@ -41,32 +41,32 @@ fn a_hundred_sessions_talk_at_once() {
         }
     }
     drop(clients);
-    proxy.wait_for_rest(files);
+    proxy.wait_until_idle(files);
     assert_eq!(proxy.number("alice", "bytes_in"), 3_000_000);
     assert_eq!(proxy.number("alice", "bytes_out"), 3_000_000);
 }
 
 #[test]
-fn sessions_that_come_and_go_never_meet_each_others_bytes() {
+fn sessions_that_open_and_close_never_get_each_others_bytes() {
     let (proxy, secret, _origin) = echoing(|config| config);
     let files = proxy.files();
     thread::scope(|scope| {
         for worker in 0..8 {
             let (proxy, secret) = (&proxy, &secret);
             scope.spawn(move || {
-                for visit in 0..30 {
+                for turn in 0..30 {
                     let mut client = Client::open(proxy.addr, secret);
-                    assert_echo(&mut client, worker * 1000 + visit, 3000);
-                    match visit % 3 {
+                    assert_echo(&mut client, worker * 1000 + turn, 3000);
+                    match turn % 3 {
                         0 => client.reset(),
-                        1 => client.up.finish(),
+                        1 => client.up.send_fin(),
                         _ => client.up.send(&pattern(0, 20_000)),
                     }
                 }
             });
         }
     });
-    proxy.wait_for_rest(files);
+    proxy.wait_until_idle(files);
 }
 
 #[test]
@@ -79,51 +79,51 @@ fn a_reset_in_full_flow_ends_both_sides() {
         client.down.recv(1);
         client.reset();
     }
-    proxy.wait_for_rest(files);
+    proxy.wait_until_idle(files);
 
-    let stage = Stage::plain();
-    let files = stage.proxy.files();
+    let fixture = Fixture::new();
+    let files = fixture.proxy.files();
     for _ in 0..10 {
-        let (mut client, mut session) = stage.session();
+        let (mut client, mut session) = fixture.session();
         session.to.send(&pattern(2, 200_000));
         client.down.recv(1);
         session.reset();
         while client.down.next_record().is_ok() {}
     }
-    stage.proxy.wait_for_rest(files);
+    fixture.proxy.wait_until_idle(files);
 }
 
 #[test]
 fn a_dc_that_does_not_read_stops_the_client_and_costs_no_memory() {
     const MIB: usize = 1 << 20;
-    let stage = Stage::plain();
-    let (mut client, mut session) = stage.session();
-    let before = stage.proxy.resident_kib();
+    let fixture = Fixture::new();
+    let (mut client, mut session) = fixture.session();
+    let before = fixture.proxy.resident_kib();
     let app = thread::spawn(move || {
         client.up.send(&pattern(3, 48 * MIB));
         drop(client);
     });
     let (mut last, mut still) = (0, 0);
-    eventually("the flow comes to a stop", || {
-        let sent = stage.proxy.number("alice", "bytes_in");
+    eventually("no more bytes flow", || {
+        let sent = fixture.proxy.number("alice", "bytes_in");
         still = if sent > 0 && sent == last { still + 1 } else { 0 };
         last = sent;
         still > 20
     });
     assert!(!app.is_finished(), "48 MiB swallowed for a DC that reads nothing");
-    let grown = stage.proxy.resident_kib().saturating_sub(before);
+    let grown = fixture.proxy.resident_kib().saturating_sub(before);
     assert!(grown < 8 * 1024, "{grown} KiB for one slow DC");
     assert!(session.from.recv(48 * MIB) == pattern(3, 48 * MIB));
     app.join().expect("the client");
 }
 
 #[test]
-fn a_dc_that_hangs_up_at_once_ends_the_session() {
-    let stage = Stage::plain();
-    let files = stage.proxy.files();
+fn a_dc_that_closes_at_once_ends_the_session() {
+    let fixture = Fixture::new();
+    let files = fixture.proxy.files();
     for is_reset in [true, false] {
-        let mut client = Client::open(stage.proxy.addr, &stage.secret);
-        let session = stage.dc.accept();
+        let mut client = Client::open(fixture.proxy.addr, &fixture.secret);
+        let session = fixture.dc.accept();
         if is_reset {
             session.reset();
         } else {
@@ -131,23 +131,24 @@ fn a_dc_that_hangs_up_at_once_ends_the_session() {
         }
         assert!(client.down.recv_rest().0.is_empty());
     }
-    stage.proxy.wait_for_rest(files);
+    fixture.proxy.wait_until_idle(files);
 }
 
 #[test]
-fn a_crowd_that_does_not_read_does_not_starve_one_who_does() {
+fn many_clients_that_do_not_read_do_not_starve_one_that_does() {
     let (proxy, secret, _origin) = echoing(|config| config.set("memory", "buffers", "\"1mib\""));
     let before = proxy.resident_kib();
-    let mut crowd = Vec::new();
+    let mut sleepers = Vec::new();
     for seed in 0..64 {
         let peer = Peer::connect("sleeper", proxy.addr).with_small_receive_buffer(16_384);
-        let hello = Hello::fresh(&secret, Shape::PostQuantum);
-        let Client { mut up, down } = Visitor::greet(peer, &secret, &hello).begin(DD, 2);
+        let hello = Hello::new(&secret, App::PostQuantum);
+        let Client { mut up, down } =
+            Handshake::send_hello(peer, &secret, &hello).send_frame(DD, 2);
         // Its echo fills the kernel's buffers first, then the proxy's.
-        crowd.push((thread::spawn(move || up.pour(&pattern(seed, 8 << 20))), down));
+        sleepers.push((thread::spawn(move || up.send_while_open(&pattern(seed, 8 << 20))), down));
     }
     let (mut last, mut still) = (0, 0);
-    eventually("the crowd has clogged", || {
+    eventually("all buffers are full", || {
         let moved = proxy.number("alice", "bytes_in");
         still = if moved == last { still + 1 } else { 0 };
         last = moved;
@@ -160,26 +161,26 @@ fn a_crowd_that_does_not_read_does_not_starve_one_who_does() {
 }
 
 #[test]
-fn a_flood_of_wrong_hellos_shuts_nobody_out_who_was_here_before() {
-    let origin = Origin::listen();
-    let people: Vec<Secret> = (0..60).map(|_| Secret::new(HOST)).collect();
-    let config = Config::new(Dc::echoing(), origin.addr);
-    let config = people
+fn a_flood_of_wrong_hellos_does_not_shut_out_recent_users() {
+    let front = Front::listen();
+    let users: Vec<Secret> = (0..60).map(|_| Secret::new(HOST)).collect();
+    let config = Config::new(Dc::echoing(), front.addr);
+    let config = users
         .iter()
         .enumerate()
         .fold(config, |config, (number, secret)| config.user(&format!("user{number:02}"), secret));
     let proxy = config.start();
-    assert_echo(&mut Client::open(proxy.addr, &people[59]), 1, 100);
-    assert_echo(&mut Client::open(proxy.addr, &people[7]), 2, 100);
+    assert_echo(&mut Client::open(proxy.addr, &users[59]), 1, 100);
+    assert_echo(&mut Client::open(proxy.addr, &users[7]), 2, 100);
 
-    let stranger = Secret::new(HOST);
+    let unknown = Secret::new(HOST);
     for _ in 0..60 {
-        let mut peer = Peer::connect("stranger", proxy.addr);
-        let hello = Hello::fresh(&stranger, Shape::PostQuantum);
+        let mut peer = Peer::connect("prober", proxy.addr);
+        let hello = Hello::new(&unknown, App::PostQuantum);
         peer.send(&hello.wire);
-        assert!(origin.visit().first == hello.wire);
+        assert!(front.accept().first == hello.wire);
     }
-    // Sixty misses came from the same address; keys of late are tried all the same.
-    assert_echo(&mut Client::open(proxy.addr, &people[59]), 3, 100);
-    assert_echo(&mut Client::open(proxy.addr, &people[7]), 4, 100);
+    // Sixty failed hellos came from this address, but recently used keys are still tried.
+    assert_echo(&mut Client::open(proxy.addr, &users[59]), 3, 100);
+    assert_echo(&mut Client::open(proxy.addr, &users[7]), 4, 100);
 }

@@ -1,5 +1,5 @@
-//! `run --user`: the program is somebody else before it listens, and a reload still moves it to a
-//! port that is root's.
+//! `run --user`: the program changes its user before it listens, and a reload can still move it to
+//! a privileged port.
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader};
@@ -10,19 +10,19 @@ use std::process::Stdio;
 
 use crate::support::client::Client;
 use crate::support::dc::Dc;
+use crate::support::fixture::{Fixture, HOST};
+use crate::support::front::Front;
 use crate::support::hello::Secret;
 use crate::support::lists::Folder;
-use crate::support::origin::Origin;
 use crate::support::program;
 use crate::support::proxy::Config;
-use crate::support::stage::{HOST, Stage};
 
-/// Ports below 1024 need a right on this machine, and we have it.
+/// Ports below 1024 need a privilege on this machine, and this process has it.
 fn is_root() -> bool {
     let status = fs::read_to_string("/proc/self/status").expect("our status");
     let is_root = field(&status, "Uid") == "0 0 0 0";
     if !is_root {
-        eprintln!("skipped: only root can become somebody else");
+        eprintln!("skipped: only root can change the user");
     }
     is_root
 }
@@ -33,12 +33,13 @@ fn field(status: &str, name: &str) -> String {
 }
 
 #[test]
-fn the_program_becomes_the_user_and_keeps_the_right_to_low_ports() {
+fn the_program_becomes_the_user_and_keeps_the_privilege_for_low_ports() {
     if !is_root() {
         return;
     }
-    let stage = Stage::with(|config| config.flags(&["--user", "65534:65533"]));
-    let status = fs::read_to_string(format!("/proc/{}/status", stage.proxy.pid())).expect("status");
+    let fixture = Fixture::with(|config| config.flags(&["--user", "65534:65533"]));
+    let status =
+        fs::read_to_string(format!("/proc/{}/status", fixture.proxy.pid())).expect("status");
     assert_eq!(field(&status, "Uid"), "65534 65534 65534 65534");
     assert_eq!(field(&status, "Gid"), "65533 65533 65533 65533");
     assert_eq!(
@@ -48,36 +49,36 @@ fn the_program_becomes_the_user_and_keeps_the_right_to_low_ports() {
     for set in ["CapEff", "CapPrm"] {
         assert_eq!(field(&status, set), "0000000000000400", "CAP_NET_BIND_SERVICE alone in {set}");
     }
-    if !is_open(stage.proxy.file()) {
-        eprintln!("skipped: others may not enter the folder of the tests");
+    if !is_open(fixture.proxy.file()) {
+        eprintln!("skipped: other users cannot open the folder of the tests");
         return;
     }
-    fs::set_permissions(stage.proxy.file(), Permissions::from_mode(0o644)).expect("chmod");
-    let (mut client, mut session) = stage.session();
+    fs::set_permissions(fixture.proxy.file(), Permissions::from_mode(0o644)).expect("chmod");
+    let (mut client, mut session) = fixture.session();
     let low = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 9), low_port()));
-    let old = format!("\"{}\"", stage.proxy.addr);
-    let text = fs::read_to_string(stage.proxy.file()).expect("the config");
+    let old = format!("\"{}\"", fixture.proxy.addr);
+    let text = fs::read_to_string(fixture.proxy.file()).expect("the config");
     assert!(text.contains(&old), "{text}");
-    let said = stage.proxy.reload_text(&text.replace(&old, &format!("\"{low}\"")));
-    assert!(said.contains("event=reloaded"), "{said}");
+    let line = fixture.proxy.reload_text(&text.replace(&old, &format!("\"{low}\"")));
+    assert!(line.contains("event=reloaded"), "{line}");
     client.up.send(b"still here");
     assert_eq!(session.from.recv(10), b"still here");
-    let mut second = Client::open(low, &stage.secret);
-    let mut session = stage.dc.accept();
+    let mut second = Client::open(low, &fixture.secret);
+    let mut session = fixture.dc.accept();
     second.up.send(b"ping");
     assert_eq!(session.from.recv(4), b"ping");
-    assert_eq!(stage.proxy.connections("alice"), 2);
+    assert_eq!(fixture.proxy.connections("alice"), 2);
 }
 
 #[test]
-fn a_config_that_the_user_cannot_read_again_is_warned_of() {
+fn a_config_that_the_user_cannot_read_gives_a_warning() {
     if !is_root() {
         return;
     }
     let secret_folder = Folder::new();
-    let stage = Stage::plain();
-    let text = fs::read_to_string(stage.proxy.file()).expect("the config");
-    drop(stage);
+    let fixture = Fixture::new();
+    let text = fs::read_to_string(fixture.proxy.file()).expect("the config");
+    drop(fixture);
     let config = secret_folder.write("mtbox.toml", &text).replace('"', "");
     fs::set_permissions(&config, Permissions::from_mode(0o600)).expect("chmod");
     let mut child = program::command()
@@ -92,15 +93,15 @@ fn a_config_that_the_user_cannot_read_again_is_warned_of() {
 }
 
 #[test]
-fn who_is_not_known_is_refused_with_a_way_out() {
+fn an_unknown_user_is_refused_with_a_remedy() {
     let dc = Dc::listen();
-    let origin = Origin::listen();
-    let config = Config::new(dc.addr, origin.addr).user("alice", &Secret::new(HOST));
-    let said = config.flags(&["--user", "no-such-user"]).give_up();
-    assert!(said.contains("no user \"no-such-user\" in /etc/passwd; add it"), "{said}");
+    let front = Front::listen();
+    let config = Config::new(dc.addr, front.addr).user("alice", &Secret::new(HOST));
+    let line = config.flags(&["--user", "no-such-user"]).run_until_exit();
+    assert!(line.contains("no user \"no-such-user\" in /etc/passwd; add it"), "{line}");
 }
 
-/// May others reach the file?
+/// Other users can read the file.
 fn is_open(file: &Path) -> bool {
     let enters = |folder: &Path| {
         fs::metadata(folder).is_ok_and(|found| found.permissions().mode() & 0o001 != 0)
@@ -108,7 +109,7 @@ fn is_open(file: &Path) -> bool {
     file.ancestors().skip(1).all(enters)
 }
 
-/// A port below 1024 on which nobody listens.
+/// A free port below 1024.
 fn low_port() -> u16 {
     let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::new(127, 0, 0, 9), *port)).is_ok();
     (700..1024).find(is_free).expect("a free port below 1024")

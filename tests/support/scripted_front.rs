@@ -1,5 +1,5 @@
-//! TLS sites of every shape, on raw sockets: each answers a hello with scripted bytes and notes who
-//! came. Nobody finishes a handshake here, so nothing has to be encrypted.
+//! TLS fronts on raw sockets: each answers a hello with scripted bytes and records it. Handshakes
+//! are never finished, so nothing has to be encrypted.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
@@ -10,23 +10,23 @@ use super::curve::is_on_curve25519;
 use super::peer::{End, Peer};
 use super::random;
 
-/// How a site answers.
+/// The visible properties of a TLS answer.
 #[derive(Debug, Clone)]
-pub struct Shape {
-    /// The suite that it chooses, whatever is offered.
+pub struct AnswerShape {
+    /// The cipher suite that it chooses.
     pub cipher: u16,
-    /// 001d or 11ec.
+    /// Key share group: 001d (x25519) or 11ec (X25519MLKEM768).
     pub group: u16,
-    /// supported_versions before key_share.
+    /// supported_versions prefix key_share.
     pub versions_first: bool,
-    /// Lengths of the encrypted records.
+    /// Lengths of the encrypted records in bytes.
     pub flight: Vec<usize>,
-    /// How long it thinks.
+    /// Delay before the answer.
     pub delay: Duration,
 }
 
-impl Shape {
-    /// A site like those of OpenSSL: four records, x25519, AES-256 first.
+impl AnswerShape {
+    /// An answer like OpenSSL's: four records, x25519, AES-256.
     pub fn openssl() -> Self {
         Self {
             cipher: 0x1302,
@@ -37,8 +37,8 @@ impl Shape {
         }
     }
 
-    /// A site like those of BoringSSL: one record, X25519MLKEM768, the key share first.
-    pub fn boring() -> Self {
+    /// An answer like BoringSSL's: one record, X25519MLKEM768, the key share first.
+    pub fn boringssl() -> Self {
         Self {
             cipher: 0x1301,
             group: 0x11ec,
@@ -48,8 +48,8 @@ impl Shape {
         }
     }
 
-    /// The whole answer to a hello.
-    pub fn answer(&self, hello: &SeenHello) -> Vec<u8> {
+    /// The complete answer to a hello.
+    pub fn answer(&self, hello: &ReceivedHello) -> Vec<u8> {
         let share_length = if self.group == 0x11ec { 1120 } else { 32 };
         let mut share = words(&[0x0033, share_length + 4, self.group, share_length]);
         share.extend(vec![0x5a; share_length.into()]);
@@ -67,16 +67,16 @@ impl Shape {
     }
 }
 
-/// What a server without TLS 1.3 answers: no extension, certificate and the rest in the clear.
-pub fn old_answer(hello: &SeenHello) -> Vec<u8> {
+/// The answer of a server without TLS 1.3: no extensions, the certificate unencrypted.
+pub fn tls12_answer(hello: &ReceivedHello) -> Vec<u8> {
     let mut wire = server_hello(&random(), hello, 0xc02f, &[]);
     wire.extend(record(0x16, &[11, 0, 0, 3, 0, 0, 0]));
     wire.extend(record(0x16, &[14, 0, 0, 0]));
     wire
 }
 
-/// What a server that wants a P-256 share answers (RFC 8446 4.1.4).
-pub fn retry_answer(hello: &SeenHello) -> Vec<u8> {
+/// HelloRetryRequest for a P-256 share (RFC 8446 4.1.4).
+pub fn retry_answer(hello: &ReceivedHello) -> Vec<u8> {
     let hash = "cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c";
     let random = super::unhex(hash).try_into().expect("32 bytes");
     let extensions = words(&[0x002b, 2, 0x0304, 0x0033, 2, 0x0017]);
@@ -85,22 +85,22 @@ pub fn retry_answer(hello: &SeenHello) -> Vec<u8> {
     wire
 }
 
-/// A hello that a site has heard.
+/// A hello that a front received.
 #[derive(Debug, Clone)]
-pub struct SeenHello {
-    /// What stood before it, such as a PROXY protocol header.
-    pub before: Vec<u8>,
-    /// To be echoed.
+pub struct ReceivedHello {
+    /// The bytes before it, such as a PROXY protocol header.
+    pub prefix: Vec<u8>,
+    /// Its session id, which the answer repeats.
     pub session_id: Vec<u8>,
-    /// All suites, grease included.
+    /// Its cipher suites, GREASE included.
     pub suites: Vec<u16>,
-    /// The name asked for.
+    /// Its SNI.
     pub sni: String,
 }
 
-impl SeenHello {
-    /// Reads a hello of one record and judges its key shares as a server would.
-    pub fn read(before: Vec<u8>, wire: &[u8]) -> Self {
+impl ReceivedHello {
+    /// Parses a hello of one record and checks its key shares.
+    pub fn read(prefix: Vec<u8>, wire: &[u8]) -> Self {
         assert_eq!(wire[..3], [0x16, 3, 1], "a hello");
         assert_eq!((wire[5], wire[43]), (1, 32), "a session id of 32 bytes");
         let length = number(&wire[76..78]);
@@ -111,16 +111,16 @@ impl SeenHello {
             let (content, after) = content.split_at(number(&rest[2..4]));
             match number(&rest[..2]) {
                 0x0000 => sni = String::from_utf8(content[5..].to_vec()).expect("a name"),
-                0x0033 => judge_shares(&content[2..]),
+                0x0033 => check_shares(&content[2..]),
                 _ => {}
             }
             rest = after;
         }
-        Self { before, session_id: wire[44..76].to_vec(), suites, sni }
+        Self { prefix, session_id: wire[44..76].to_vec(), suites, sni }
     }
 }
 
-fn judge_shares(mut list: &[u8]) {
+fn check_shares(mut list: &[u8]) {
     while let [_, _, _, _, key @ ..] = list {
         let (key, after) = key.split_at(number(&list[2..4]));
         if matches!(number(&list[..2]), 0x001d | 0x11ec) {
@@ -130,49 +130,51 @@ fn judge_shares(mut list: &[u8]) {
     }
 }
 
-/// The site.
-pub struct ScriptedSite {
+/// The front.
+pub struct ScriptedFront {
     /// Where it listens.
     pub addr: SocketAddr,
-    seen: Arc<Mutex<Seen>>,
+    history: Arc<Mutex<History>>,
 }
 
 #[derive(Default)]
-struct Seen {
-    hellos: Vec<SeenHello>,
+struct History {
+    hellos: Vec<ReceivedHello>,
     ends: Vec<End>,
 }
 
-impl ScriptedSite {
-    /// Answers each hello with what `script` makes of it and of how many came before, and waits
-    /// for the visitor to leave.
-    pub fn listen(script: impl Fn(&SeenHello, usize) -> Vec<u8> + Send + Sync + 'static) -> Self {
+impl ScriptedFront {
+    /// Answers each hello with `script(hello, number of hellos before)` and waits until the
+    /// connection ends.
+    pub fn listen(
+        script: impl Fn(&ReceivedHello, usize) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let addr = listener.local_addr().expect("an address");
-        let (seen, script) = (Arc::new(Mutex::new(Seen::default())), Arc::new(script));
-        let notes = Arc::clone(&seen);
+        let (history, script) = (Arc::new(Mutex::new(History::default())), Arc::new(script));
+        let shared = Arc::clone(&history);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (notes, script) = (Arc::clone(&notes), Arc::clone(&script));
+                let (history, script) = (Arc::clone(&shared), Arc::clone(&script));
                 thread::spawn(move || {
-                    let mut peer = Peer::new("site", stream);
-                    let Some(hello) = hear(&mut peer) else { return };
+                    let mut peer = Peer::new("front", stream);
+                    let Some(hello) = receive(&mut peer) else { return };
                     let count = {
-                        let mut notes = notes.lock().expect("the notes");
-                        notes.hellos.push(hello.clone());
-                        notes.hellos.len() - 1
+                        let mut history = history.lock().expect("the history");
+                        history.hellos.push(hello.clone());
+                        history.hellos.len() - 1
                     };
                     let _ = peer.try_send(&script(&hello, count));
                     let (_, end) = peer.recv_rest();
-                    notes.lock().expect("the notes").ends.push(end);
+                    history.lock().expect("the history").ends.push(end);
                 });
             }
         });
-        Self { addr, seen }
+        Self { addr, history }
     }
 
-    /// A site of one shape.
-    pub fn of(shape: Shape) -> Self {
+    /// A front that always answers in the same way.
+    pub fn of(shape: AnswerShape) -> Self {
         Self::listen(move |hello, _| {
             thread::sleep(shape.delay);
             shape.answer(hello)
@@ -180,31 +182,36 @@ impl ScriptedSite {
     }
 
     /// The hellos so far.
-    pub fn hellos(&self) -> Vec<SeenHello> {
-        self.seen.lock().expect("the notes").hellos.clone()
+    pub fn hellos(&self) -> Vec<ReceivedHello> {
+        self.history.lock().expect("the history").hellos.clone()
     }
 
-    /// How visitors have left so far.
+    /// How connections have ended so far.
     pub fn ends(&self) -> Vec<End> {
-        self.seen.lock().expect("the notes").ends.clone()
+        self.history.lock().expect("the history").ends.clone()
     }
 }
 
-/// Receives one hello, behind a PROXY protocol header if there is one.
-fn hear(peer: &mut Peer) -> Option<SeenHello> {
-    let (mut before, mut first) = (Vec::new(), vec![0; 1]);
+/// Receives one hello, after a PROXY protocol header if there is one.
+fn receive(peer: &mut Peer) -> Option<ReceivedHello> {
+    let (mut prefix, mut first) = (Vec::new(), vec![0; 1]);
     peer.read(&mut first).ok()?;
     if first == b"\r" {
-        before = [first, peer.recv(15)].concat();
-        before.extend(peer.recv(number(&before[14..16])));
+        prefix = [first, peer.recv(15)].concat();
+        prefix.extend(peer.recv(number(&prefix[14..16])));
         first = peer.recv(1);
     }
     let mut wire = [first, peer.recv(4)].concat();
     wire.extend(peer.recv(number(&wire[3..5])));
-    Some(SeenHello::read(before, &wire))
+    Some(ReceivedHello::read(prefix, &wire))
 }
 
-fn server_hello(random: &[u8; 32], hello: &SeenHello, cipher: u16, extensions: &[u8]) -> Vec<u8> {
+fn server_hello(
+    random: &[u8; 32],
+    hello: &ReceivedHello,
+    cipher: u16,
+    extensions: &[u8],
+) -> Vec<u8> {
     let mut body = vec![3, 3];
     body.extend(random);
     body.push(32);
