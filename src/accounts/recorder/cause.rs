@@ -1,57 +1,58 @@
-//! What can go wrong with a connection, in the words of its owner, and what helps.
+//! Causes of refused connections and broken sessions, with a description and a remedy for the
+//! operator. LuCI translates these texts; its tests compare them with `fn texts`.
 
-/// Why somebody was refused, or why a session broke.
+/// Why a connection was refused or a session broke.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
-    /// A hello for one of our hosts whose key is nobody's.
+    /// A hello for one of our hosts that matches no key.
     WrongKey,
     /// A hello for a host that no secret names.
     UnknownHost,
-    /// A hello without a host, or something that is no TLS at all.
+    /// A hello without a host name, or data that is not TLS.
     NotAClient,
-    /// A hello that never became whole.
+    /// A hello that stayed incomplete.
     UnfinishedHello,
-    /// The clocks of client and proxy are too far apart.
+    /// The clocks of client and proxy differ by more than `tolerate-time-skewness`.
     ClockOff,
-    /// A hello that was used before.
+    /// A hello that was accepted before.
     Replay,
-    /// Over the fair share.
+    /// The user is over the fair share.
     Throttled,
-    /// Switched off by the operator.
+    /// The user is in `disabled-users`.
     Disabled,
     /// `concurrency` is reached.
     Full,
-    /// On the blocklist.
+    /// The address is on the blocklist.
     Blocklisted,
-    /// Not on the allowlist.
+    /// The address is not on the allowlist.
     NotAllowlisted,
-    /// A PROXY protocol header that is none.
+    /// The PROXY protocol header is invalid or incomplete.
     BadHeader,
-    /// The client was answered and never said what it wants.
+    /// The client sent nothing after our ServerHello.
     Silent,
-    /// The client was answered and said what no client says.
+    /// The client sent invalid data after our ServerHello.
     Garbled,
-    /// A data centre that nobody knows.
+    /// The client asked for a data centre that does not exist.
     UnknownDc,
-    /// No address of the data centre answers.
+    /// No address of the data centre answered.
     DcUnreachable,
-    /// No proxy on the way to Telegram works.
+    /// No entry of `network.proxies` worked.
     ProxyDown,
-    /// Telegram ended the session at once, without a byte.
+    /// Telegram closed the session without sending data.
     DcHungUp,
-    /// The site behind us has no address.
+    /// The host name of the front has no address.
     FrontUnknown,
-    /// The site behind us does not answer.
+    /// The front does not answer.
     FrontDown,
-    /// The site behind us is ourselves.
+    /// The address of the front is our own.
     FrontLoop,
-    /// No byte either way for too long.
+    /// No data in either direction for `network.timeout.idle`.
     Idle,
-    /// A side took nothing for too long.
+    /// One side accepted no data for too long.
     Stalled,
-    /// Out of memory for unsent data, or of places for strangers.
+    /// No memory for unsent data, or no connection left for unauthenticated clients.
     Pressure,
-    /// Removed, disabled, or given another secret by a reload.
+    /// A reload removed or disabled the user, or changed the secret.
     Revoked,
 }
 
@@ -85,59 +86,60 @@ impl Cause {
         Self::Revoked,
     ];
 
-    /// The word for programs, what happened, and what helps.
+    /// The identifier, the description, and the remedy.
     fn texts(self) -> [&'static str; 3] {
         match self {
             Self::WrongKey => [
                 "wrong-key",
-                "a hello for our site with a key that is nobody's",
-                "if it is one of your people, the link is an old or a mistyped one: send the \
-                 present one (mtbox access); otherwise it is a prober, who saw the site",
+                "a hello for one of your hosts with an unknown key",
+                "if the client is one of your users, the link is old or mistyped: send the \
+                 current one (mtbox access); otherwise it is a probe",
             ],
             Self::UnknownHost => [
                 "unknown-host",
-                "a TLS hello for a site that no secret names",
-                "usually a visitor of the site or a scanner; a person of yours would have a link \
-                 with an old host: send the present one",
+                "a TLS hello for a host that no secret names",
+                "usually a visitor of the web site or a scanner; a user of yours may have a link \
+                 with an old host: send the current one (mtbox access)",
             ],
             Self::NotAClient => [
                 "not-a-client",
-                "something that no Telegram app says",
+                "data that no Telegram app sends",
                 "a scanner or a browser; nothing to do",
             ],
             Self::UnfinishedHello => [
                 "unfinished-hello",
-                "a connection that never said its whole hello",
-                "a port scan, or a network that swallows large packets: try a smaller MTU or \
+                "the connection ended before its hello was complete",
+                "a port scan, or a network that drops large packets: try a smaller MTU or \
                  network.max-segment",
             ],
             Self::ClockOff => [
                 "clock-off",
-                "the key is right, but the clocks differ too much",
+                "the key is right, but the clocks of client and proxy differ too much",
                 "set the clock of the phone and of this machine (NTP), or raise \
                  tolerate-time-skewness",
             ],
             Self::Replay => [
                 "replay",
-                "the key is right, but this very hello was used before",
-                "somebody records and repeats the connection, most likely a censor; the app itself \
-                 is not hindered",
+                "the key is right, but the same hello was used before",
+                "a third party, most likely a censor, records and repeats connections; the app \
+                 itself is not affected",
             ],
             Self::Throttled => [
                 "throttled",
                 "the user has as many connections as the fair share allows",
                 "raise throttle.max-connections, or ask whether the link is shared with others",
             ],
-            Self::Disabled => ["disabled", "the user is switched off", "mtbox user enable NAME"],
+            Self::Disabled => ["disabled", "the user is disabled", "mtbox user enable NAME"],
             Self::Full => [
                 "full",
-                "the connection found no place left",
-                "raise concurrency and the limit of open files (ulimit -n), or see who has so many",
+                "the limit of connections was reached",
+                "raise concurrency and the limit of open files (ulimit -n), or check which users \
+                 have the most connections",
             ],
             Self::Blocklisted => [
                 "blocklisted",
                 "the address is on the blocklist",
-                "use a list without this network, or put a corrected copy in its place",
+                "use a list without this network, or replace the list by a corrected copy",
             ],
             Self::NotAllowlisted => [
                 "not-allowlisted",
@@ -146,97 +148,101 @@ impl Cause {
             ],
             Self::BadHeader => [
                 "bad-proxy-header",
-                "the PROXY protocol header was broken or did not end",
-                "let the balancer send PROXY protocol 1 or 2, or turn proxy-protocol-listener off",
+                "the PROXY protocol header was invalid or incomplete",
+                "configure the load balancer to send PROXY protocol version 1 or 2, or turn \
+                 proxy-protocol-listener off",
             ],
             Self::Silent => [
                 "silent",
-                "the key was right, but the app never got as far as asking for Telegram",
-                "often a box on the way that breaks the connection after the handshake: try \
-                 another host in the secret, another port, or another network",
+                "the key was right, but the app sent nothing after the handshake",
+                "often a middlebox breaks the connection after the handshake: try another host \
+                 in the secret, another port, or another network",
             ],
             Self::Garbled => [
                 "garbled",
-                "the key was right, but what followed was no Telegram",
-                "something on the way changes the bytes, or the app is very old: update it",
+                "the key was right, but the app sent invalid data after the handshake",
+                "a middlebox changes the data, or the app is very old: update it",
             ],
             Self::UnknownDc => [
                 "unknown-dc",
                 "the app asked for a data centre that does not exist",
-                "set allow-fallback-on-unknown-dc = true, or name it in [telegram.dc-overrides]",
+                "set allow-fallback-on-unknown-dc = true, or add the data centre to \
+                 [telegram.dc-overrides]",
             ],
             Self::DcUnreachable => [
                 "dc-unreachable",
                 "no address of the data centre answered",
-                "see whether this machine reaches Telegram (mtbox doctor); where it is blocked, \
-                 set network.proxies; without IPv6, prefer-ip = \"only-ipv4\"",
+                "check whether this machine reaches Telegram (mtbox doctor); if Telegram is \
+                 blocked, set network.proxies; without IPv6, set prefer-ip = \"only-ipv4\"",
             ],
             Self::ProxyDown => [
                 "proxy-down",
-                "no proxy on the way to Telegram worked",
-                "see whether the proxy runs and whether user and password are right \
+                "no upstream proxy worked",
+                "check that the proxy runs and that its user and password are right \
                  (mtbox doctor, network.proxies)",
             ],
             Self::DcHungUp => [
                 "dc-hung-up",
-                "Telegram, or somebody in front of it, ended the session without a byte",
+                "Telegram, or a middlebox before it, closed the session without sending data",
                 "a provider that blocks Telegram does this: set network.proxies, or another \
                  network.bind-device",
             ],
             Self::FrontUnknown => [
                 "front-unknown",
-                "the site for strangers has no address",
+                "the front web site has no address",
                 "check domain-fronting.host or the host in the secrets, and network.dns",
             ],
             Self::FrontDown => [
                 "front-down",
-                "the site for strangers does not answer",
-                "name a site that this machine reaches: a silent port gives the proxy away",
+                "the front web site does not answer",
+                "choose a web site that this machine reaches: a port that does not answer like a \
+                 web server can be recognised as a proxy",
             ],
             Self::FrontLoop => [
                 "front-loop",
-                "the site for strangers is this proxy itself",
-                "set domain-fronting.host and port to the web server behind it",
+                "the front web site is this proxy itself",
+                "set domain-fronting.host and port to the web server behind this proxy",
             ],
             Self::Idle => [
                 "idle",
-                "no byte moved for as long as network.timeout.idle",
-                "usual for apps in the background; if people complain, raise it",
+                "no data for as long as network.timeout.idle",
+                "normal for apps in the background; raise it if users complain",
             ],
             Self::Stalled => [
                 "stalled",
-                "one side took no bytes for 30 seconds, 5 when memory is short",
-                "a phone that lost its network; with many of them at once, raise memory.buffers",
+                "one side accepted no data for 30 seconds, or 5 when memory is short",
+                "a phone that lost its network; if many connections stall at once, raise \
+                 memory.buffers",
             ],
             Self::Pressure => [
                 "pressure",
-                "there was no memory or no place left for the connection",
+                "no memory or no free connection was left",
                 "raise memory.buffers and concurrency, or use a larger machine",
             ],
             Self::Revoked => [
                 "revoked",
-                "the user was removed, switched off, or given another secret",
+                "the user was removed, disabled, or given another secret",
                 "send the new link: mtbox access CONFIG --user NAME",
             ],
         }
     }
 
-    /// Whether it kept somebody out, rather than ended what went well.
+    /// Whether the connection was refused or failed. The other causes end a session that worked.
     pub fn is_refusal(self) -> bool {
         !matches!(self, Self::Idle | Self::Stalled | Self::Revoked)
     }
 
-    /// The word for programs and logs.
+    /// The identifier in `/stats`, `/explain` and logs.
     pub fn as_str(self) -> &'static str {
         self.texts()[0]
     }
 
-    /// What happened, in words.
+    /// What happened, for the operator.
     pub fn description(self) -> &'static str {
         self.texts()[1]
     }
 
-    /// What helps, in words.
+    /// What the operator can do.
     pub fn remedy(self) -> &'static str {
         self.texts()[2]
     }
@@ -249,11 +255,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_cause_has_words_and_a_remedy_of_its_own() {
+    fn every_cause_has_texts_and_a_remedy_of_its_own() {
         for part in 0..3 {
-            let told: BTreeSet<&str> = Cause::ALL.iter().map(|cause| cause.texts()[part]).collect();
-            assert_eq!(told.len(), Cause::ALL.len());
-            assert!(told.iter().all(|text| text.len() > 3 && !text.ends_with('.')));
+            let texts: BTreeSet<&str> =
+                Cause::ALL.iter().map(|cause| cause.texts()[part]).collect();
+            assert_eq!(texts.len(), Cause::ALL.len());
+            assert!(texts.iter().all(|text| text.len() > 3 && !text.ends_with('.')));
         }
     }
 }

@@ -307,7 +307,7 @@ proptest! {
         } else {
             bytes.splice(at.., noise);
         }
-        if let Some(ParsedTotals { totals: mut totals, valid_bytes: good, .. }) = Totals::parse(&bytes)
+        if let Some(ParsedTotals { mut totals, valid_bytes: good, .. }) = Totals::parse(&bytes)
         {
             prop_assert!(good <= bytes.len());
             totals.update([counted("alice", u64::MAX, 1, 1)].into_iter(), Some(NOON));
