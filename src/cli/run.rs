@@ -29,7 +29,7 @@ pub fn serve(
     log: LogChoice,
     user: Option<String>,
 ) -> Result<(), Failure> {
-    let warnings = loaded.warnings.iter().map(Diagnostic::plain).collect();
+    let warnings = loaded.warnings.iter().map(Diagnostic::without_severity).collect();
     let origin = SettingsSource { config_path: Some(path), warnings, log, user };
     crate::daemon::run(loaded.settings, origin).map_err(Failure::trouble)
 }
@@ -61,6 +61,6 @@ pub fn load(path: &Path) -> Result<Loaded, Failure> {
         .map_err(|fault| Failure::trouble(format!("cannot read config file {path:?}: {fault}")))?;
     load::load(&bytes, &path.to_string_lossy()).map_err(|complaints| {
         let errors = complaints.iter().filter(|one| one.severity == Severity::Error);
-        Failure::Trouble(errors.map(Diagnostic::plain).collect())
+        Failure::Trouble(errors.map(Diagnostic::without_severity).collect())
     })
 }

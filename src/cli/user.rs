@@ -105,7 +105,7 @@ fn plainly<'a>(
 fn change(path: &Path, edit: Edit<'_>) -> Result<Option<Settings>, Failure> {
     let trouble = |why: String| Failure::trouble(format!("{}: {why}", path.display()));
     let before = file::read(path).map_err(trouble)?;
-    let after = edit::apply(&before, edit).map_err(trouble)?;
+    let after = edit::apply(&before, edit).map_err(|why| trouble(why.to_string()))?;
     let faults = |text: &str| match load::load(text.as_bytes(), &path.to_string_lossy()) {
         Ok(loaded) => Ok(loaded.settings),
         Err(complaints) => {

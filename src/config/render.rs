@@ -1,6 +1,7 @@
 //! The table of keys as text for people: `example.config.toml`, and the list in the README.
 
-use crate::config::keys::{KEYS, Key};
+use crate::config::key::Key;
+use crate::config::keys::KEYS;
 
 /// The text of `example.config.toml`. Every line that is not a header is a comment; without its
 /// `#`, a key says what holds anyway, or shows a sample where nothing does.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use mtbox::config::HAS_TLS;
 
-use super::{SECRET, minimal, said_of};
+use super::{SECRET, diagnostics_of, minimal};
 
 fn document(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
@@ -42,9 +42,9 @@ fn the_examples_for_people_load_without_a_word() {
             (true, false) => format!("secret = \"{SECRET}\"\n{own}"),
             _ => format!("{}{own}", minimal()),
         };
-        let said = said_of(&text);
-        let only_tls = said.iter().all(|one| one.contains("this build has no TLS"));
-        assert!(if HAS_TLS { said.is_empty() } else { only_tls }, "{block}\n{said:#?}");
+        let found = diagnostics_of(&text);
+        let only_tls = found.iter().all(|one| one.contains("this build has no TLS"));
+        assert!(if HAS_TLS { found.is_empty() } else { only_tls }, "{block}\n{found:#?}");
     }
 }
 
