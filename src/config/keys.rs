@@ -1,8 +1,7 @@
 //! Every key of the config file, in the order of `example.config.toml`. The loader, the example,
 //! docs/CONFIGURATION.md, the man page, and the suggestions for unknown keys use [`KEYS`].
 
-use super::{addresses, urls};
-pub use crate::config::key::Key;
+use crate::config::key::Key;
 use crate::config::partial::PartialSettings;
 use crate::config::value::ValueKind::{
     Address, Addresses, Bytes, Choice, Count, DcOverrides, Duration, ErrorRate, Flag, Host,
@@ -12,6 +11,7 @@ use crate::config::value::ValueKind::{
 use crate::config::value::{
     LOG_FORMAT, LOG_LEVEL, LOG_TO, PREFER_IP, READ_COALESCING, SHAPING, TAG_FORMAT,
 };
+use crate::config::{addresses, urls};
 
 /// Looks up a key by its path in lower case.
 pub fn find(path: &str) -> Option<&'static Key> {
@@ -219,7 +219,7 @@ pub const KEYS: &[Key] = &[
         "0",
         "Number of connections that all users share fairly. 0: unlimited.",
     )
-    .takes_zero(),
+    .allows_zero(),
     Key::new(
         "throttle.check-interval",
         Duration(|d, v| d.check_interval = Some(v)),
@@ -323,8 +323,8 @@ pub const KEYS: &[Key] = &[
         r#""128kib""#,
         "Maximum unsent bytes per socket in the kernel (`TCP_NOTSENT_LOWAT`). `0b`: its default.",
     )
-    .takes_zero()
-    .most(i32::MAX as u64),
+    .allows_zero()
+    .max(i32::MAX as u64),
     Key::new(
         "network.re-encrypt",
         Flag(|d, v| d.re_encrypt = v),
@@ -374,21 +374,21 @@ pub const KEYS: &[Key] = &[
         r#""15s""#,
         "Time without traffic before the first probe.",
     )
-    .most(KEEP_ALIVE_SECONDS),
+    .max(KEEP_ALIVE_SECONDS),
     Key::new(
         "network.keep-alive.interval",
         Duration(|d, v| d.keep_alive_interval = Some(v)),
         r#""15s""#,
         "Time between probes.",
     )
-    .most(KEEP_ALIVE_SECONDS),
+    .max(KEEP_ALIVE_SECONDS),
     Key::new(
         "network.keep-alive.count",
         Count(|d, v| d.keep_alive_count = Some(v)),
         "9",
         "Number of unanswered probes after which the connection closes.",
     )
-    .most(KEEP_ALIVE_PROBES),
+    .max(KEEP_ALIVE_PROBES),
     Key::new(
         "telegram.dc-list-urls",
         Pages(urls::http_url, |d, v| d.dc_list = Some(v)),

@@ -147,8 +147,8 @@ fn the_file_keeps_its_mode_and_its_link_and_survives_failures() {
 
     let before = fs::read(&real).unwrap();
     for (arguments, wanted) in [
-        (&["user", "add", "bob"][..], "there is a user called \"bob\" already"),
-        (&["user", "add", ""], "a name has 1 to 64 bytes"),
+        (&["user", "add", "bob"][..], "user \"bob\" already exists"),
+        (&["user", "add", ""], "a name must have 1 to 64 bytes"),
         (&["user", "remove", "carol"], "no user is called \"carol\""),
         (&["user", "rotate", "carol"], "no user is called \"carol\""),
         (&["user", "enable", "bob"], "\"bob\" is not disabled"),
