@@ -1,56 +1,50 @@
-//! Where a run takes place: a network namespace of its own, so that every socket of every process
-//! has the same congestion control, and one CPU for everybody. Falls back to the host's network
-//! and says so, for then the relays under test use whatever the system's default is.
+//! The environment of a run: its own network namespace,so that every socket of every process has
+//! the same congestion control, and one CPU for all processes. The fallback is the host's network;
+//! it is reported, because the relays under test then use the system's congestion control.
 
 use std::fmt;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-use super::Outcome;
+use super::options::Outcome;
 use super::sockets;
 
-/// Set once the process stands where it will measure: `namespace` or `host`.
-const STAGE: &str = "MTBOX_BENCH_STAGE";
-
-/// The CPU that everybody is pinned to; empty when nobody is.
+/// The environment variable with the CPU of all processes; empty = not pinned.
 const CPU: &str = "MTBOX_BENCH_CPU";
 
-/// What a fresh namespace knows besides bbr, and what needs no pacing on loopback.
+/// Every new namespace has it, and it needs no pacing on loopback.
 const CONGESTION: &str = "reno";
 
-/// Brings loopback up with whichever tool there is, then becomes the command behind it.
+/// Brings loopback up with the available tool, then executes the command after it.
 const PREPARE: &str = "
     { ip link set lo up || ifconfig lo up || busybox ifconfig lo up; } 2>/dev/null || exit 1
     echo reno 2>/dev/null > /proc/sys/net/ipv4/tcp_congestion_control || exit 1
     exec \"$@\"";
 
-/// What is in force, for the head of each table.
-pub struct Stage {
+/// The environment, for the head of each table.
+pub struct Environment {
     in_namespace: bool,
     cpu: String,
     system: String,
     ours: String,
 }
 
-/// Becomes the same program inside the namespace and on the CPU, or, once there, tells what is in
-/// force.
-pub fn enter(arguments: &[String]) -> Outcome<Stage> {
-    let Ok(stage) = std::env::var(STAGE) else { return Err(move_in(arguments)?.into()) };
-    Ok(Stage {
-        in_namespace: stage == "namespace",
+/// Executes this program again inside the namespace and on the CPU. Returns the environment once
+/// inside.
+pub fn enter(arguments: &[String]) -> Outcome<Environment> {
+    let Ok(network) = std::env::var(sockets::NETWORK) else {
+        return Err(execute_inside(arguments)?.into());
+    };
+    Ok(Environment {
+        in_namespace: network == "namespace",
         cpu: std::env::var(CPU).unwrap_or_default(),
         system: sockets::system_congestion(),
         ours: sockets::our_congestion()?,
     })
 }
 
-/// Whether helpers should choose their own congestion control, because the system's is not ours.
-pub fn is_host() -> bool {
-    std::env::var(STAGE).is_ok_and(|stage| stage == "host")
-}
-
-/// The role `probe`: fails unless loopback works here and has the wanted congestion control.
+/// The role `probe`: fails unless loopback works and has the wanted congestion control.
 pub fn probe() -> Outcome<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     TcpStream::connect(listener.local_addr()?)?;
@@ -60,8 +54,8 @@ pub fn probe() -> Outcome<()> {
     }
 }
 
-/// Replaces this process; returns only to say why it could not.
-fn move_in(arguments: &[String]) -> Outcome<std::io::Error> {
+/// Replaces this process. Returns only if that fails.
+fn execute_inside(arguments: &[String]) -> Outcome<std::io::Error> {
     let program = std::env::current_exe()?.into_os_string().into_string();
     let program = program.map_err(|_| "the path of this program is not UTF-8")?;
     let namespace = ["-n", "-rn"].into_iter().find(|flag| probe_passes(flag, &program));
@@ -78,7 +72,7 @@ fn move_in(arguments: &[String]) -> Outcome<std::io::Error> {
     let (first, rest) = line.split_first().ok_or("nothing to run")?;
     let mut command = Command::new(first);
     command.args(rest).args(arguments);
-    command.env(STAGE, if namespace.is_some() { "namespace" } else { "host" });
+    command.env(sockets::NETWORK, if namespace.is_some() { "namespace" } else { "host" });
     command.env(CPU, cpu.unwrap_or_default());
     Ok(command.exec())
 }
@@ -101,7 +95,7 @@ fn last_cpu() -> Option<String> {
     Some(last.to_owned())
 }
 
-impl fmt::Display for Stage {
+impl fmt::Display for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.in_namespace {
             true => write!(f, "own network namespace, ")?,
