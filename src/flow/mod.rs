@@ -2,6 +2,7 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic))]
 
 pub mod authenticate;
+pub mod direction;
 pub mod half_close;
 pub mod recrypt;
 pub mod shape;

@@ -158,7 +158,7 @@ impl Driver {
             let mut network = self.network.borrow_mut();
             (network.now, network.events(self.is_active))
         };
-        self.daemon.begin(Tick(now), wall(now));
+        self.daemon.begin_round(Tick(now), wall(now));
         let mut changed = !events.is_empty();
         for (token, ready) in events {
             self.daemon.on_ready(token, ready);
@@ -174,7 +174,7 @@ impl Driver {
         }
         changed |= self.reload();
         self.answer_lookups(now);
-        let busy = self.daemon.turn() | self.daemon.world.outbound.dns.is_wanted();
+        let busy = self.daemon.run_ready() | self.daemon.world.outbound.dns.is_wanted();
         changed |= self.accept();
         self.check_progress(busy)?;
         changed |= self.network.borrow_mut().advance_all();

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use fastrand::Rng;
-use mtbox::daemon::session::Readiness;
+use mtbox::io::readiness::Readiness;
 
 use crate::channel::Channel;
 use crate::network::Faults;

@@ -9,8 +9,8 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use fastrand::Rng;
-use mtbox::daemon::SLOTS_PER_SESSION;
-use mtbox::daemon::session::Readiness;
+use mtbox::daemon::session::key::SLOTS_PER_SESSION;
+use mtbox::io::readiness::Readiness;
 
 use crate::link::{ConnectState, Link};
 use crate::trace::{Event, Trace};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use mtbox::daemon::session::Readiness;
+use mtbox::io::readiness::Readiness;
 
 /// An event of a link.
 #[derive(Clone, Copy)]
