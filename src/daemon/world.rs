@@ -242,7 +242,7 @@ impl World {
             users: &self.users,
             replay: self.replay.as_mut(),
             throttle: self.throttle.as_mut(),
-            misses: &mut self.misses,
+            hello_rate: &mut self.misses,
             now_ms: self.now.0,
             tolerance_s: self.settings.time_skew.as_secs(),
         }
