@@ -1,4 +1,4 @@
-//! One connection as state machines, without sockets.
+//! State machines of one connection. They work on bytes and facts, without sockets.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic))]
 
 pub mod authenticate;

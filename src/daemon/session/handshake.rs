@@ -137,7 +137,7 @@ impl AwaitClientHello {
             users: ctx.books.users,
             replay: ctx.limits.replay.as_mut(),
             throttle: ctx.limits.throttle.as_mut(),
-            misses: &mut ctx.limits.hello_rate,
+            hello_rate: &mut ctx.limits.hello_rate,
             now_ms: ctx.books.now.0,
             tolerance_s: ctx.settings.time_skew.as_secs(),
         };

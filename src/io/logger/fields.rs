@@ -59,8 +59,8 @@ fn key(text: &str) -> Option<(&str, &str)> {
     is_key.then_some((key, value))
 }
 
-/// Reverts the `{:?}` format up to the closing quote or the end; returns the value and the text after
-/// the quote.
+/// Reverts the `{:?}` format up to the closing quote or the end; returns the value and the text
+/// after the quote.
 fn unquote(text: &str) -> (String, &str) {
     let mut value = String::new();
     let mut chars = text.char_indices();

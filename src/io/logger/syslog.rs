@@ -1,10 +1,10 @@
-//! A log line in the format of syslog's local socket (RFC 3164 4.1). busybox, OpenWrt's logd, rsyslog
-//! and journald accept it.
+//! A log line in the format of syslog's local socket (RFC 3164 4.1). busybox, OpenWrt's logd,
+//! rsyslog and journald accept it.
 
 use log::Level;
 
-/// One message, without a line end. The time is in UTC. Most daemons replace it with their own time,
-/// but some misparse a message without a time.
+/// One message, without a line end. The time is in UTC. Most daemons replace it with their own
+/// time, but some misparse a message without a time.
 pub fn message(level: Level, unix_s: u64, pid: u32, line: &str) -> String {
     let priority = DAEMON * 8 + severity(level);
     let (day, second) = (unix_s / 86_400, unix_s % 86_400);
@@ -23,8 +23,8 @@ pub fn severity(level: Level) -> u32 {
     }
 }
 
-/// Name of the month and day of the month, from days since 1970. An era of 400 years has 146097 days.
-/// In years that start in March the month is a linear function of the day.
+/// Name of the month and day of the month, from days since 1970. An era of 400 years has 146097
+/// days. In years that start in March the month is a linear function of the day.
 fn month_and_day(days: u64) -> (&'static str, u64) {
     // 719468 days lie between 1 March of year 0 and 1 January 1970.
     let day_of_era = (days + 719_468) % 146_097;
