@@ -8,9 +8,10 @@ use std::time::Duration;
 use crate::cli::public_addrs::{AddressFlags, PublicAddrs};
 use crate::config::HAS_TLS;
 use crate::config::settings::Settings;
-use crate::daemon::fetch::connection::{FetchRoute, HostOrAddr};
 use crate::daemon::fetch::standalone::Standalone;
-use crate::daemon::fetch::{FetchTarget, FetchTask, TaskStep};
+use crate::daemon::fetch::task::{
+    FetchError, FetchRoute, FetchTarget, FetchTask, HostOrAddrs, TaskStep,
+};
 use crate::proto::http1_client::{self, BodyProgress, Response};
 use crate::proto::url::Url;
 
@@ -24,7 +25,7 @@ pub fn complete(
     stated: AddressFlags,
     alone: &mut Standalone,
 ) -> Result<(), String> {
-    let Some(url) = whom_to_ask(reach, stated, &alone.world.settings) else { return Ok(()) };
+    let Some(url) = whom_to_ask(reach, stated, &alone.settings) else { return Ok(()) };
     let told = ask(&url, reach.ipv4.is_none(), reach.ipv6.is_none(), alone);
     let faults = [&told.v4, &told.v6].into_iter().filter_map(|told| told.as_ref().err());
     let mut faults = faults.filter(|why| *why != NOT_ASKED);
@@ -91,11 +92,12 @@ fn ask(url: &Url, wants_v4: bool, wants_v6: bool, alone: &mut Standalone) -> Rep
     let asked = both.iter_mut().filter(|(wanted, question)| *wanted && !question.addrs.is_empty());
     let mut errands: Vec<&mut dyn FetchTask> = Vec::new();
     asked.for_each(|(_, question)| errands.push(&mut **question));
-    let left = Duration::from_millis(until.0.saturating_sub(alone.world.time.now.0));
+    let left = Duration::from_millis(until.0.saturating_sub(alone.time.now.0));
     let mut outcomes = alone.run(&mut errands, left).into_iter();
     let mut told = |wanted: bool, question: &AddressQuery<'_>| {
         let was_asked = wanted && !question.addrs.is_empty();
         let outcome = was_asked.then(|| outcomes.next()).flatten();
+        let outcome = outcome.map(|outcome| outcome.map_err(|why| why.to_string()));
         outcome.unwrap_or_else(|| Err(NOT_ASKED.to_owned())).and_then(|()| question.answer())
     };
     ReportedAddrs { v4: told(wants_v4, &v4), v6: told(wants_v6, &v6) }
@@ -124,7 +126,7 @@ impl AddressQuery<'_> {
 
     fn over(&self) -> TaskStep {
         if self.body.len() > ANSWER_MAX {
-            return TaskStep::Failed("the answer is too long".to_owned());
+            return TaskStep::Failed(FetchError::response("the answer is too long"));
         }
         TaskStep::Done
     }
@@ -133,14 +135,18 @@ impl AddressQuery<'_> {
 impl FetchTask for AddressQuery<'_> {
     fn target(&self) -> FetchTarget {
         let tls = (self.url.scheme == "https").then(|| self.url.host.clone());
-        FetchTarget { place: HostOrAddr::Known(self.addrs.clone()), tls, via: FetchRoute::Native }
+        FetchTarget {
+            place: HostOrAddrs::Addrs(self.addrs.clone()),
+            tls,
+            route: FetchRoute::Native,
+        }
     }
 
-    fn open(&mut self) -> Vec<u8> {
+    fn request(&mut self) -> Vec<u8> {
         http1_client::get(self.url, "")
     }
 
-    fn take(&mut self, bytes: &[u8]) -> TaskStep {
+    fn push_bytes(&mut self, bytes: &[u8]) -> TaskStep {
         let body = &mut self.body;
         let mut keep = |_: &_, piece: &[u8]| {
             if body.len() <= ANSWER_MAX {
@@ -150,14 +156,14 @@ impl FetchTask for AddressQuery<'_> {
         match self.response.take(bytes, &mut keep) {
             Ok(BodyProgress::More) if self.body.len() <= ANSWER_MAX => TaskStep::More,
             Ok(_) => self.over(),
-            Err(fault) => TaskStep::Failed(fault.as_str().to_owned()),
+            Err(fault) => TaskStep::Failed(FetchError::response(fault.as_str())),
         }
     }
 
-    fn end(&mut self) -> TaskStep {
+    fn finish(&mut self) -> TaskStep {
         match self.response.end() {
             Ok(()) => self.over(),
-            Err(fault) => TaskStep::Failed(fault.as_str().to_owned()),
+            Err(fault) => TaskStep::Failed(FetchError::response(fault.as_str())),
         }
     }
 }

@@ -22,7 +22,7 @@ use slab::Slab;
 pub use server::run;
 
 use crate::accounts::recorder::Cause;
-use crate::daemon::fetch::ip_lists;
+use crate::daemon::fetch::ip_lists::admission;
 use crate::daemon::session::handshake::StageTurn;
 use crate::daemon::session::{CloseReason, Endpoint, Readiness, Session, Stage, Turn};
 use crate::daemon::session::{dial, handshake, outcome, proxy_header, relay};
@@ -120,7 +120,8 @@ impl<N: Net> Daemon<N> {
         let addr = peer.ip().to_canonical();
         let header = &self.world.settings.proxy_protocol;
         let may_announce = header.as_ref().is_some_and(|header| header.trusts(addr));
-        if !may_announce && !ip_lists::may_enter(&mut self.world, addr) {
+        let World { lists, telemetry, time, .. } = &mut self.world;
+        if !may_announce && !admission::may_connect(lists, addr, time.now, telemetry) {
             return proxy_header::turn_away(&mut wire, &mut self.world);
         }
         if self.sessions.len() >= self.most_sessions {

@@ -45,10 +45,10 @@ fn a_site_is_told_by_how_it_answers() {
     let refuse = |_: &_, _| vec![0x15, 3, 3, 0, 2, 2, 112];
     for (site, verdict, words) in [
         (nowhere(), "failed", "Connection refused"),
-        (ScriptedSite::listen(refuse).addr, "failed", "the site refuses with TLS alert 112"),
+        (ScriptedSite::listen(refuse).addr, "failed", "the front refuses with TLS alert 112"),
         (ScriptedSite::listen(|hello, _| old_answer(hello)).addr, "failed", "not speak TLS 1.3"),
         (ScriptedSite::listen(|hello, _| retry_answer(hello)).addr, "failed", "neither X25519MLK"),
-        (ScriptedSite::listen(|_, _| b"SSH-2.0-x\r\n".to_vec()).addr, "failed", "no TLS server"),
+        (ScriptedSite::listen(|_, _| b"SSH-2.0-x\r\n".to_vec()).addr, "failed", "not a TLS server"),
         (ScriptedSite::listen(|_, _| Vec::new()).addr, "failed", "no answer to a TLS hello"),
         (ScriptedSite::of(Shape::openssl()).addr, "warning", "TLS 1.3, x25519, suite 1302, flight"),
         (ScriptedSite::of(Shape::boring()).addr, "ok", "X25519MLKEM768, suite 1301, flight of 1"),

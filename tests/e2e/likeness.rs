@@ -80,7 +80,7 @@ fn the_answer_has_the_suite_the_group_the_order_and_the_flight_of_the_site() {
         }
         let advice = scene.times("one: a site that sends one");
         assert_eq!(advice, usize::from(shape.flight.len() > 1));
-        let advice = scene.times("does not speak X25519MLKEM768");
+        let advice = scene.times("does not support X25519MLKEM768");
         assert_eq!(advice, usize::from(shape.group == 0x001d));
     }
 }
@@ -179,7 +179,7 @@ fn we_never_look_at_ourselves() {
             "{port}",
         )
     });
-    scene.wait_for_log("error=\"the site is this proxy itself\"");
+    scene.wait_for_log("error=\"the front is this proxy itself\"");
     assert_eq!(scene.times("event=fronted"), 0, "nobody has connected");
     scene.serves_plainly();
 }
@@ -201,9 +201,9 @@ fn a_site_that_is_silent_or_dead_delays_nobody_and_changes_nothing() {
 fn a_site_that_is_no_model_is_named_and_changes_nothing() {
     type Script = fn(&crate::support::origins::SeenHello) -> Vec<u8>;
     let cases: [(Script, &str, usize); 5] = [
-        (old_answer, "does not speak TLS 1.3", 1),
+        (old_answer, "does not support TLS 1.3", 1),
         (retry_answer, "speaks neither X25519MLKEM768 nor x25519", 1),
-        (|_| b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), "this is no TLS server", 0),
+        (|_| b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), "the front is not a TLS server", 0),
         (|_| b"\x15\x03\x03\x00\x02\x02\x70".to_vec(), "refuses with TLS alert 112", 0),
         (|_| b"\x16\x03\x03\x00\x04\x02\xff\xff\xff\x16\x03\x03\x40\x00".to_vec(), "", 0),
     ];

@@ -69,12 +69,12 @@ fn ask(host: &str, port: u16, patient: &mut CheckContext) -> Result<i64, String>
     let ips = alone.lookup(&[host.to_owned()], LIMIT).pop().unwrap_or_default();
     let mut why = "its name cannot be found".to_owned();
     for ip in ips.into_iter().take(MOST_ADDRESSES) {
-        let left = until.0.saturating_sub(alone.world.time.now.0);
+        let left = until.0.saturating_sub(alone.time.now.0);
         if left == 0 {
             break;
         }
         let mut cookie = [0; 8];
-        alone.world.drbg.fill(&mut cookie);
+        alone.drbg.fill(&mut cookie);
         let mut told = None;
         let mut judge = |answer: &DatagramReply<'_>| {
             told = match ntp::offset_ns(answer.packet, &cookie, answer.asked, answer.answered) {
@@ -87,7 +87,7 @@ fn ask(host: &str, port: u16, patient: &mut CheckContext) -> Result<i64, String>
         // Another address gets its turn where this one is silent.
         let limit = Duration::from_millis(left.min(PER_ADDRESS_MS));
         let to = SocketAddr::new(ip, port);
-        let outcome = alone.ask(to, &ntp::question(&cookie), limit, &mut judge);
+        let outcome = alone.exchange_datagram(to, &ntp::question(&cookie), limit, &mut judge);
         why = match (outcome, told) {
             (_, Some(offset)) => return Ok(offset),
             (Ok(true), None) => "it does not tell the time".to_owned(),

@@ -48,7 +48,7 @@ impl CheckContext {
     pub fn new(loaded: Loaded, path: PathBuf, wishes: DoctorOptions) -> io::Result<Self> {
         let Loaded { settings, warnings } = loaded;
         let alone = Standalone::new(settings)?;
-        let settings = Rc::clone(&alone.world.settings);
+        let settings = Rc::clone(&alone.settings);
         Ok(Self { settings, warnings, path, wishes, alone, reach: None })
     }
 
@@ -60,7 +60,7 @@ impl CheckContext {
             let stated = AddressFlags::default();
             let mut reach = PublicAddrs::of(settings, stated, &ifaces::addresses());
             let outcome = public_ip::complete(&mut reach, stated, alone);
-            reach.public().into_iter().for_each(|ip| alone.add_own(ip));
+            reach.public().into_iter().for_each(|ip| alone.add_own_address(ip));
             (reach, outcome)
         })
     }

@@ -7,11 +7,12 @@ use std::time::Duration;
 use crate::cli::doctor::context::{CheckContext, joined};
 use crate::cli::doctor::findings::Section;
 use crate::cli::json::Json;
-use crate::daemon::fetch::connection::{FetchRoute, HostOrAddr};
 use crate::daemon::fetch::front_probe;
 #[cfg(feature = "tls")]
 use crate::daemon::fetch::standalone::Standalone;
-use crate::daemon::fetch::{FetchTarget, FetchTask, TaskStep, WireEvent};
+use crate::daemon::fetch::task::{
+    FetchRoute, FetchTarget, FetchTask, HostOrAddrs, TaskStep, WireEvent,
+};
 use crate::proto::chrome_hello::{self, ChromeHello};
 use crate::proto::proxy_header;
 use crate::proto::server_flight::{Choice, FlightFault, FlightProgress, ServerFlight};
@@ -39,8 +40,7 @@ pub fn check(patient: &mut CheckContext) -> Vec<Section> {
                 true => proxy_header::OURS.to_vec(),
                 false => Vec::new(),
             };
-            let mut look =
-                HelloProbe::new(host, place, addrs, header, &mut patient.alone.world.drbg);
+            let mut look = HelloProbe::new(host, place, addrs, header, &mut patient.alone.drbg);
             look.is_here = ips.iter().any(|ip| public.contains(ip));
             looks.push(look);
         }
@@ -51,7 +51,7 @@ pub fn check(patient: &mut CheckContext) -> Vec<Section> {
     let outcomes = patient.alone.run(&mut errands, limit);
     let certificates = certificates(patient, &looks);
     for ((look, outcome), certificate) in looks.iter().zip(outcomes).zip(certificates) {
-        if report(look, outcome.err(), &mut section) {
+        if report(look, outcome.err().map(|why| why.to_string()), &mut section) {
             vouch(look, &certificate, &mut section);
         }
     }
@@ -205,7 +205,7 @@ fn certificates(patient: &mut CheckContext, looks: &[HelloProbe]) -> Vec<Certifi
     let outcomes = alone.run(&mut errands, limit(looks.len()));
     let told = visits.iter().zip(outcomes).map(|(visit, outcome)| match (visit.stands, outcome) {
         (true, _) => Some(Ok(())),
-        (false, outcome) => Some(outcome),
+        (false, outcome) => Some(outcome.map_err(|why| why.to_string())),
     });
     told.collect()
 }
@@ -227,22 +227,22 @@ impl FetchTask for Handshake<'_> {
         self.look.header.clone()
     }
 
-    fn open(&mut self) -> Vec<u8> {
+    fn request(&mut self) -> Vec<u8> {
         self.stands = true;
         Vec::new()
     }
 
-    fn take(&mut self, _bytes: &[u8]) -> TaskStep {
+    fn push_bytes(&mut self, _bytes: &[u8]) -> TaskStep {
         TaskStep::Done
     }
 
-    fn end(&mut self) -> TaskStep {
+    fn finish(&mut self) -> TaskStep {
         TaskStep::Done
     }
 
     /// Nothing more is wanted once it stands.
-    fn patience_ms(&self) -> Option<u64> {
-        Some(if self.stands { 0 } else { PATIENCE_MS })
+    fn idle_timeout(&self) -> Option<Duration> {
+        Some(if self.stands { Duration::ZERO } else { PATIENCE })
     }
 }
 
@@ -280,9 +280,9 @@ impl HelloProbe {
 impl FetchTask for HelloProbe {
     fn target(&self) -> FetchTarget {
         FetchTarget {
-            place: HostOrAddr::Known(self.addrs.clone()),
+            place: HostOrAddrs::Addrs(self.addrs.clone()),
             tls: None,
-            via: FetchRoute::Native,
+            route: FetchRoute::Native,
         }
     }
 
@@ -290,30 +290,30 @@ impl FetchTask for HelloProbe {
         self.header.clone()
     }
 
-    fn open(&mut self) -> Vec<u8> {
+    fn request(&mut self) -> Vec<u8> {
         self.stands = true;
         self.hello.wire.clone()
     }
 
-    fn watch(&mut self, sight: WireEvent<'_>, _at_us: u64) {
-        if let (WireEvent::Bytes(bytes), Ok(FlightProgress::More)) = (sight, self.outcome) {
+    fn observe(&mut self, event: WireEvent<'_>, _at_us: u64) {
+        if let (WireEvent::Bytes(bytes), Ok(FlightProgress::More)) = (event, self.outcome) {
             self.outcome = self.flight.take(bytes);
         }
     }
 
-    fn take(&mut self, _bytes: &[u8]) -> TaskStep {
+    fn push_bytes(&mut self, _bytes: &[u8]) -> TaskStep {
         match self.outcome {
             Ok(FlightProgress::More) => TaskStep::More,
             Ok(FlightProgress::Enough) | Err(_) => TaskStep::Done,
         }
     }
 
-    fn end(&mut self) -> TaskStep {
+    fn finish(&mut self) -> TaskStep {
         TaskStep::Done
     }
 
-    fn patience_ms(&self) -> Option<u64> {
-        Some(if self.flight.may_end() { SILENCE_MS } else { PATIENCE_MS })
+    fn idle_timeout(&self) -> Option<Duration> {
+        Some(if self.flight.may_end() { SILENCE } else { PATIENCE })
     }
 }
 
@@ -326,8 +326,8 @@ fn limit(sites: usize) -> Duration {
 const SUITES: [u16; 3] = [0x1301, 0x1302, 0x1303];
 const LIMIT: Duration = Duration::from_secs(10);
 const MOST_ROUNDS: u32 = 6;
-const PATIENCE_MS: u64 = 8_000;
+const PATIENCE: Duration = Duration::from_secs(8);
 /// A flight that has begun is over after this silence.
-const SILENCE_MS: u64 = 1_000;
+const SILENCE: Duration = Duration::from_secs(1);
 /// The longest flight that every app takes (spec: protocol 4.1).
 const FLIGHT_BORNE: u32 = 10_240;

@@ -17,7 +17,7 @@ pub fn check(patient: &mut CheckContext) -> Vec<Section> {
         section.skip(format!("no address of Telegram is an {family} address in this file"));
         return vec![section];
     };
-    let Err(why) = patient.alone.has_way(goal) else {
+    let Err(why) = patient.alone.check_route(goal) else {
         section.ok(format!("there is a way out over {family}"));
         return vec![section];
     };

@@ -10,7 +10,7 @@ use crate::cli::doctor::context::{CheckContext, near};
 use crate::cli::doctor::findings::Section;
 use crate::cli::json::Json;
 use crate::config::settings::{HttpBind, Settings};
-use crate::daemon::upstream::addresses::is_home;
+use crate::daemon::upstream::addresses::is_private;
 use crate::io::folder;
 use crate::io::listen::{self, Bind, ListenOptions, Listener};
 
@@ -65,7 +65,7 @@ fn look_at_http(
     runs: bool,
     section: &mut Section,
 ) {
-    let is_open = matches!(bind, HttpBind::Tcp(addr) if !is_home(addr.ip()));
+    let is_open = matches!(bind, HttpBind::Tcp(addr) if !is_private(addr.ip()));
     let finding = match (answer, runs) {
         (Ok(()), _) if is_open => section
             .warn(format!("{key}: {bind} answers whoever can reach it"))

@@ -13,9 +13,8 @@ use crate::cli::doctor::context::{CheckContext, joined};
 use crate::cli::doctor::findings::Section;
 use crate::cli::json::Json;
 use crate::config::settings::{ListSettings, ListSource, Settings};
-use crate::daemon::fetch::connection::FetchRoute;
 use crate::daemon::fetch::http_get::HttpGet;
-use crate::daemon::fetch::{FetchTarget, FetchTask, TaskStep};
+use crate::daemon::fetch::task::{FetchRoute, FetchTarget, FetchTask, TaskStep};
 use crate::proto::url::Url;
 
 /// Looks at every source of every list, and at every page.
@@ -26,11 +25,13 @@ pub fn check(patient: &mut CheckContext) -> Vec<Section> {
     for (name, list) in [("blocklist", &settings.blocklist), ("allowlist", &settings.allowlist)] {
         if let Some(list) = list {
             look_at_files(name, list, &mut section);
-            pages.extend(web(list).map(|url| PageHead::new(name, url.clone(), FetchRoute::Routes)));
+            pages.extend(
+                web(list).map(|url| PageHead::new(name, url.clone(), FetchRoute::Upstreams)),
+            );
         }
     }
     let others = [
-        ("auto-update", settings.dc_list.as_ref(), FetchRoute::Routes),
+        ("auto-update", settings.dc_list.as_ref(), FetchRoute::Upstreams),
         ("doppelganger", raids(settings), FetchRoute::Native),
     ];
     for (name, urls, via) in others {
@@ -113,21 +114,21 @@ impl FetchTask for PageHead {
         self.fetch.target()
     }
 
-    fn open(&mut self) -> Vec<u8> {
-        self.fetch.question()
+    fn request(&mut self) -> Vec<u8> {
+        self.fetch.request()
     }
 
-    fn take(&mut self, bytes: &[u8]) -> TaskStep {
+    fn push_bytes(&mut self, bytes: &[u8]) -> TaskStep {
         let mut has_begun = false;
-        let step = self.fetch.take(bytes, &mut |piece| has_begun |= !piece.is_empty());
+        let step = self.fetch.push_bytes(bytes, &mut |piece| has_begun |= !piece.is_empty());
         match step {
             TaskStep::More if has_begun => TaskStep::Done,
             step => step,
         }
     }
 
-    fn end(&mut self) -> TaskStep {
-        self.fetch.end()
+    fn finish(&mut self) -> TaskStep {
+        self.fetch.finish()
     }
 }
 

@@ -8,9 +8,10 @@ use crate::cli::doctor::context::{CheckContext, joined, spoken_us};
 use crate::cli::doctor::findings::Section;
 use crate::cli::json::Json;
 use crate::config::settings::{PreferIp, ProxySettings, Route, Settings};
-use crate::daemon::fetch::connection::{FetchRoute, HostOrAddr};
 use crate::daemon::fetch::standalone::{Standalone, since_1970};
-use crate::daemon::fetch::{FetchTarget, FetchTask, TaskStep, WireEvent};
+use crate::daemon::fetch::task::{
+    FetchError, FetchRoute, FetchTarget, FetchTask, HostOrAddrs, TaskStep, WireEvent,
+};
 use crate::proto::dc;
 use crate::proto::mtproto::{self, ANSWER_MAX, NONCE_LEN, PADDING_MAX};
 use crate::proto::obfuscated2::{self, Tag};
@@ -59,7 +60,7 @@ fn through(proxy: &ProxySettings, settings: &Settings) -> Section {
         Ok(mut alone) => {
             let remedy = "see whether the proxy runs, takes the name and password in \
                  network.proxies, and reaches Telegram itself";
-            probe_all(&mut alone, FetchRoute::Routes, remedy, &mut section);
+            probe_all(&mut alone, FetchRoute::Upstreams, remedy, &mut section);
         }
         Err(e) => {
             section.unknown(&place, &e.to_string()).remedy("free some descriptors and try again");
@@ -69,11 +70,10 @@ fn through(proxy: &ProxySettings, settings: &Settings) -> Section {
 }
 
 fn probe_all(alone: &mut Standalone, via: FetchRoute, remedy: &str, section: &mut Section) {
-    let plan = plan(&alone.world.settings);
+    let plan = plan(&alone.settings);
     let mut probes: Vec<DcProbe> = Vec::new();
     for (dc, addrs) in &plan {
-        probes
-            .extend(addrs.iter().map(|addr| DcProbe::new(*dc, *addr, via, &mut alone.world.drbg)));
+        probes.extend(addrs.iter().map(|addr| DcProbe::new(*dc, *addr, via, &mut alone.drbg)));
     }
     let mut errands: Vec<&mut dyn FetchTask> = Vec::new();
     probes.iter_mut().for_each(|probe| errands.push(probe));
@@ -84,7 +84,7 @@ fn probe_all(alone: &mut Standalone, via: FetchRoute, remedy: &str, section: &mu
     }
 }
 
-type ProbedAddr<'a> = (&'a DcProbe, &'a Result<(), String>);
+type ProbedAddr<'a> = (&'a DcProbe, &'a Result<(), FetchError>);
 
 fn report(dc: u16, tried: &[ProbedAddr<'_>], remedy: &str, section: &mut Section) {
     let first = tried.iter().find_map(|(probe, outcome)| outcome.is_ok().then_some(probe));
@@ -93,7 +93,7 @@ fn report(dc: u16, tried: &[ProbedAddr<'_>], remedy: &str, section: &mut Section
             section.ok(format!("DC {dc} (rpc {})", spoken_us(probe.round_trip_us())))
         }
         (None, Some((probe, outcome))) => {
-            let why = outcome.as_ref().err().map_or("", String::as_str);
+            let why = outcome.as_ref().err().map(ToString::to_string).unwrap_or_default();
             let addr = probe.addr;
             let step = match probe.stands {
                 true => format!("the first words to {addr}"),
@@ -199,23 +199,23 @@ impl DcProbe {
 
 impl FetchTask for DcProbe {
     fn target(&self) -> FetchTarget {
-        FetchTarget { place: HostOrAddr::Known(vec![self.addr]), tls: None, via: self.via }
+        FetchTarget { place: HostOrAddrs::Addrs(vec![self.addr]), tls: None, route: self.via }
     }
 
-    fn open(&mut self) -> Vec<u8> {
+    fn request(&mut self) -> Vec<u8> {
         self.stands = true;
         std::mem::take(&mut self.opening)
     }
 
-    fn watch(&mut self, sight: WireEvent<'_>, at_us: u64) {
-        match sight {
+    fn observe(&mut self, event: WireEvent<'_>, at_us: u64) {
+        match event {
             WireEvent::Start => {}
             WireEvent::Sent => self.sent_us = Some(at_us),
             WireEvent::Bytes(_) => self.heard_us = at_us,
         }
     }
 
-    fn take(&mut self, bytes: &[u8]) -> TaskStep {
+    fn push_bytes(&mut self, bytes: &[u8]) -> TaskStep {
         let room = ANSWER_MAX.saturating_sub(self.heard.len()).min(bytes.len());
         let mut plain = bytes.get(..room).unwrap_or_default().to_vec();
         self.down.apply(&mut plain);
@@ -223,16 +223,16 @@ impl FetchTask for DcProbe {
         match mtproto::read_res_pq(&self.heard, &self.nonce) {
             Ok(true) => TaskStep::Done,
             Ok(false) => TaskStep::More,
-            Err(fault) => TaskStep::Failed(fault.describe()),
+            Err(fault) => TaskStep::Failed(FetchError::response(fault.describe())),
         }
     }
 
-    fn end(&mut self) -> TaskStep {
-        TaskStep::Failed("closed without an answer".to_owned())
+    fn finish(&mut self) -> TaskStep {
+        TaskStep::Failed(FetchError::response("closed without an answer"))
     }
 
-    fn patience_ms(&self) -> Option<u64> {
-        Some(LIMIT.as_millis() as u64)
+    fn idle_timeout(&self) -> Option<Duration> {
+        Some(LIMIT)
     }
 }
 

@@ -187,7 +187,7 @@ pub fn dial<N: Net>(
             if std::mem::take(&mut attempt.woken) { attempt.wire.outcome() } else { Ok(false) };
         match outcome {
             Ok(true) => {
-                world.outbound.bad_addresses.forgive(attempt.addr);
+                world.outbound.bad_addresses.remove(attempt.addr);
                 return connected(session, world, slot);
             }
             Ok(false) if world.time.now < attempt.until => {}
@@ -211,7 +211,7 @@ pub fn dial<N: Net>(
         let Some(dc) = stage.second_chance.take() else {
             return give_up(session, world, CloseReason::Unreachable);
         };
-        let others = addresses::second_chance(&world.settings, dc);
+        let others = addresses::other_ports(&world.settings, dc);
         (stage.targets, stage.next) = (DialTargets::Known(others), 0);
     }
 }

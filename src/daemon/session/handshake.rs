@@ -15,6 +15,7 @@ use crate::daemon::session::server_hello;
 use crate::daemon::session::{CloseReason, ReadOutcome, Session, Stage, Turn};
 use crate::daemon::shared::World;
 use crate::daemon::upstream::addresses;
+use crate::daemon::upstream::front;
 use crate::flow::authenticate::{Admission, AuthVerdict, Authenticator};
 use crate::flow::recrypt::Recrypt;
 use crate::flow::shape::Shape;
@@ -304,10 +305,10 @@ fn front<W: Wire>(
     world.telemetry.counters.fronted += 1;
     world.telemetry.counters.fronting.add(session.addr);
     session.fronted = true;
-    let (name, port) = world.site(host);
-    let targets = match name.parse() {
-        Ok(ip) => DialTargets::Known(vec![SocketAddr::new(ip, port)]),
-        Err(_) => DialTargets::Named { name, port },
+    let front = front::front_of(&world.settings, &world.accounts.users, host);
+    let targets = match front.ip() {
+        Some(ip) => DialTargets::Known(vec![SocketAddr::new(ip, front.port)]),
+        None => DialTargets::Named { name: front.host, port: front.port },
     };
     session.stage = Stage::Dial(Box::new(Dial::new(Transform::Plain, opening, targets)));
     StageTurn::On

@@ -5,7 +5,7 @@ use std::io::IoSliceMut;
 
 use crate::accounts::recorder::Cause;
 use crate::daemon::admin::probe_summary::ProbeKind;
-use crate::daemon::fetch::ip_lists;
+use crate::daemon::fetch::ip_lists::admission;
 use crate::daemon::session::handshake::{AwaitClientHello, READ, StageTurn, handshake_ms};
 use crate::daemon::session::{CloseReason, ReadOutcome, Session, Stage, Turn};
 use crate::daemon::shared::World;
@@ -82,7 +82,8 @@ pub fn prologue<W: Wire>(session: &mut Session<W>, world: &mut World) -> StageTu
 
 /// The address is known now, and may be one that is not let in.
 fn judge<W: Wire>(session: &mut Session<W>, world: &mut World, len: usize) -> StageTurn {
-    if ip_lists::may_enter(world, session.addr) {
+    let World { lists, telemetry, time, .. } = &mut *world;
+    if admission::may_connect(lists, session.addr, time.now, telemetry) {
         return enter(session, world, len);
     }
     turn_away(&mut session.client.wire, world);

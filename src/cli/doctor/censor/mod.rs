@@ -104,7 +104,7 @@ fn compare(
     section: &mut Section,
 ) {
     let site = ProbeTarget { label, addrs };
-    let openings = probes::all(host.as_bytes(), &mut patient.alone.world.drbg);
+    let openings = probes::all(host.as_bytes(), &mut patient.alone.drbg);
     let all: Vec<&ProbeScript> = openings.iter().collect();
     let first = round(&all, &site, proxy, FIRST, patient);
     let is_told = |(_, pair): &(&ProbeScript, ProbePair)| pair.are_alike() == Some(false);

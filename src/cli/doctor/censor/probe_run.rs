@@ -63,7 +63,7 @@ impl ProbeRun {
 
     /// Goes on as far as it can without waiting.
     fn step(&mut self, alone: &mut Standalone, token: usize) {
-        let now = alone.world.time.now;
+        let now = alone.time.now;
         if !self.connected && !self.connect(alone, token) {
             return;
         }
@@ -92,7 +92,7 @@ impl ProbeRun {
                         self.until = alone.from_now(WATCH);
                         return true;
                     }
-                    Ok(false) if alone.world.time.now < self.until => return false,
+                    Ok(false) if alone.time.now < self.until => return false,
                     _ => self.wire = None,
                 }
             }
@@ -187,7 +187,7 @@ pub fn play(visits: &mut [ProbeRun], at_once: usize, limit: Duration, alone: &mu
             }
         }
         let due = places.iter().flatten().map(|visit| visit.until).min();
-        let Some(due) = due.filter(|_| alone.world.time.now < end) else { return };
+        let Some(due) = due.filter(|_| alone.time.now < end) else { return };
         alone.wait(due.min(end), &mut |token, fresh| {
             if let Some(Some(visit)) = places.get_mut(token) {
                 visit.ready.readable |= fresh.readable || fresh.hup;

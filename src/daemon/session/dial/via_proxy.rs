@@ -2,6 +2,7 @@
 //! leads there. The header and the first payload leave only when the far end stands.
 
 use std::net::SocketAddr;
+use std::task::Poll;
 
 use crate::accounts::recorder::{Cause, Detail};
 use crate::daemon::session::dial::{
@@ -10,7 +11,7 @@ use crate::daemon::session::dial::{
 use crate::daemon::session::handshake::StageTurn;
 use crate::daemon::session::{CloseReason, Session, Stage, Turn};
 use crate::daemon::shared::World;
-use crate::daemon::upstream::proxies::FirstHop;
+use crate::daemon::upstream::proxies::{FirstHop, UpstreamId};
 use crate::daemon::upstream::socks_handshake::{ProxyFailure, SocksHandshake, Unreachable};
 use crate::io::clock::Tick;
 use crate::io::wire::{Net, Wire};
@@ -20,7 +21,7 @@ use crate::proto::socks5::Destination;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate {
     /// Which way.
-    pub way: usize,
+    pub way: UpstreamId,
     /// The address of the data centre.
     pub goal: SocketAddr,
 }
@@ -36,14 +37,14 @@ impl<W> DialAttempt<W> {
     /// What is told of it while it gets no answer.
     pub fn silence(&self) -> (Cause, Detail) {
         match &self.climb {
-            Some(climb) if !climb.hop.is_straight() => down(climb.hop.way),
+            Some(climb) if !climb.hop.is_direct() => down(climb.hop.upstream),
             _ => (Cause::DcUnreachable, Detail::Dial(self.addr, 0)),
         }
     }
 }
 
 /// Every way with the first few addresses of the data centre.
-pub fn legs(ways: &[usize], goals: &[SocketAddr]) -> Vec<Candidate> {
+pub fn legs(ways: &[UpstreamId], goals: &[SocketAddr]) -> Vec<Candidate> {
     let goals = goals.get(..GOALS).unwrap_or(goals);
     ways.iter()
         .flat_map(|way| goals.iter().map(|goal| Candidate { way: *way, goal: *goal }))
@@ -63,29 +64,31 @@ pub fn dial<N: Net>(
     loop {
         if let Some(attempt) = &mut stage.attempts[0] {
             let outcome = go_on(attempt, world.time.now, patience);
-            let way = attempt.climb.as_ref().map_or(0, |climb| climb.hop.way);
+            let Some(way) = attempt.climb.as_ref().map(|climb| climb.hop.upstream) else {
+                return StageTurn::Stop(Turn::Waiting);
+            };
             let trouble = match outcome {
                 Ok(true) => {
-                    world.outbound.upstreams.succeeded(way);
+                    world.outbound.upstreams.record_success(way);
                     return connected(session, world, 0);
                 }
                 Ok(false) if world.time.now < attempt.until => {
                     return StageTurn::Stop(Turn::Waiting);
                 }
-                Ok(false) => ProxyFailure::Way("timeout".to_owned()),
+                Ok(false) => ProxyFailure::Upstream("timeout".to_owned()),
                 Err(trouble) => trouble,
             };
             let (addr, silence) = (attempt.addr, attempt.silence());
             stage.attempts[0] = None;
             let why = match trouble {
                 ProxyFailure::Destination(why) => {
-                    world.outbound.upstreams.succeeded(way);
+                    world.outbound.upstreams.record_success(way);
                     let goal = stage.next.checked_sub(1).and_then(|at| legs.get(at));
                     stage.trouble = goal.map(|leg| out_of_reach(leg.goal, why));
                     why.to_string()
                 }
-                ProxyFailure::Way(why) => {
-                    world.outbound.upstreams.failed(way, &why, world.time.now);
+                ProxyFailure::Upstream(why) => {
+                    world.outbound.upstreams.record_failure(way, &why, world.time.now);
                     stage.trouble = Some(silence);
                     stage.next = after(legs, stage.next, way);
                     why
@@ -98,7 +101,7 @@ pub fn dial<N: Net>(
             return give_up(session, world, CloseReason::Unreachable);
         };
         let until = *stage.until.get_or_insert(Tick(world.time.now.0 + LOOKUP_MS));
-        let entry = match world.outbound.upstreams.entry(
+        let entry = match world.outbound.upstreams.first_hop(
             leg.way,
             &mut world.outbound.dns,
             token,
@@ -106,7 +109,7 @@ pub fn dial<N: Net>(
         ) {
             FirstHop::Pending if world.time.now < until => return StageTurn::Stop(Turn::Waiting),
             FirstHop::Pending | FirstHop::Unknown => {
-                world.outbound.upstreams.failed(
+                world.outbound.upstreams.record_failure(
                     leg.way,
                     "its name cannot be found",
                     world.time.now,
@@ -124,7 +127,7 @@ pub fn dial<N: Net>(
             continue;
         }
         stage.next += 1;
-        world.outbound.upstreams.tried(leg.way);
+        world.outbound.upstreams.record_dial(leg.way);
         let hop =
             SocksHandshake::new(leg.way, Destination::Addr(leg.goal), &world.outbound.upstreams);
         let climb = Some(ProxyAttempt { hop, stands: false });
@@ -138,7 +141,7 @@ pub fn dial<N: Net>(
             }
             Err(e) => {
                 warn_if_barred(world, &e);
-                world.outbound.upstreams.failed(leg.way, &e.to_string(), world.time.now);
+                world.outbound.upstreams.record_failure(leg.way, &e.to_string(), world.time.now);
                 let is_straight = entry == leg.goal;
                 stage.trouble =
                     Some(if is_straight { failure(entry, Some(&e)) } else { down(leg.way) });
@@ -149,8 +152,8 @@ pub fn dial<N: Net>(
 }
 
 /// What is told of a way that does not lead anywhere.
-fn down(way: usize) -> (Cause, Detail) {
-    (Cause::ProxyDown, Detail::Way(u32::try_from(way).unwrap_or(u32::MAX)))
+fn down(way: UpstreamId) -> (Cause, Detail) {
+    (Cause::ProxyDown, Detail::Way(way.0))
 }
 
 /// What is told of an address that a working way does not lead to.
@@ -163,7 +166,7 @@ fn out_of_reach(goal: SocketAddr, why: Unreachable) -> (Cause, Detail) {
 }
 
 /// The first leg from `next` on that goes another way.
-fn after(legs: &[Candidate], next: usize, way: usize) -> usize {
+fn after(legs: &[Candidate], next: usize, way: UpstreamId) -> usize {
     let rest = legs.get(next..).unwrap_or_default();
     next + rest.iter().take_while(|leg| leg.way == way).count()
 }
@@ -179,9 +182,9 @@ fn go_on<W: Wire>(
         return Ok(false);
     }
     if !climb.stands {
-        let outcome = attempt.wire.outcome().map_err(|e| match climb.hop.is_straight() {
+        let outcome = attempt.wire.outcome().map_err(|e| match climb.hop.is_direct() {
             true => ProxyFailure::Destination(Unreachable::System(e.raw_os_error().unwrap_or(0))),
-            false => ProxyFailure::Way(e.to_string()),
+            false => ProxyFailure::Upstream(e.to_string()),
         });
         if !outcome? {
             return Ok(false);
@@ -189,7 +192,10 @@ fn go_on<W: Wire>(
         climb.stands = true;
         attempt.until = Tick(now.0 + patience);
     }
-    climb.hop.go_on(&mut attempt.wire)
+    match climb.hop.poll(&mut attempt.wire) {
+        Poll::Ready(outcome) => outcome.map(|()| true),
+        Poll::Pending => Ok(false),
+    }
 }
 
 /// Addresses of a data centre tried by each way.
@@ -203,10 +209,10 @@ mod tests {
     fn the_legs_of_a_way_stand_together() {
         let goals: Vec<SocketAddr> =
             (1..=5).map(|port| SocketAddr::from(([192, 0, 2, 1], port))).collect();
-        let legs = legs(&[1, 0], &goals);
+        let legs = legs(&[UpstreamId(1), UpstreamId(0)], &goals);
         assert_eq!(legs.len(), 2 * GOALS);
-        assert_eq!(after(&legs, 1, 1), GOALS);
-        assert_eq!(after(&legs, GOALS, 0), 2 * GOALS);
-        assert_eq!(after(&legs, GOALS, 1), GOALS);
+        assert_eq!(after(&legs, 1, UpstreamId(1)), GOALS);
+        assert_eq!(after(&legs, GOALS, UpstreamId(0)), 2 * GOALS);
+        assert_eq!(after(&legs, GOALS, UpstreamId(1)), GOALS);
     }
 }
