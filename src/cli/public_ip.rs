@@ -10,9 +10,9 @@ use std::time::Duration;
 use crate::cli::public_addrs::{AddressFlags, PublicAddrs};
 use crate::config::HAS_TLS;
 use crate::config::settings::Settings;
-use crate::daemon::fetch::connection::{FetchRoute, HostOrAddr};
 use crate::daemon::fetch::standalone::Standalone;
-use crate::daemon::fetch::{FetchTarget, FetchTask, TaskStep};
+use crate::daemon::fetch::task::{FetchError, FetchRoute, HostOrAddrs};
+use crate::daemon::fetch::task::{FetchTarget, FetchTask, TaskStep};
 use crate::proto::http1_client::{self, BodyProgress, Response};
 use crate::proto::url::Url;
 
@@ -59,7 +59,7 @@ pub(super) fn complete_with(
     flags: AddressFlags,
     standalone: &mut Standalone,
 ) -> Result<(), PublicIpError> {
-    match service_url(addrs, flags, &standalone.world.settings) {
+    match service_url(addrs, flags, &standalone.settings) {
         Some(url) => query(&url, addrs, standalone),
         None => Ok(()),
     }
@@ -103,12 +103,12 @@ fn query(
     }
     let mut tasks: Vec<&mut dyn FetchTask> = Vec::new();
     queries.iter_mut().for_each(|query| tasks.push(query));
-    let left = Duration::from_millis(deadline.0.saturating_sub(standalone.world.time.now.0));
+    let left = Duration::from_millis(deadline.0.saturating_sub(standalone.time.now.0));
     let outcomes = standalone.run(&mut tasks, left);
 
     let mut cause = None;
     for (query, outcome) in queries.iter().zip(outcomes) {
-        match outcome.and_then(|()| query.address()) {
+        match outcome.map_err(|e| e.to_string()).and_then(|()| query.address()) {
             Ok(ip) if query.is_v4 => addrs.ipv4 = Some(ip),
             Ok(ip) => addrs.ipv6 = Some(ip),
             Err(why) => cause = cause.or(Some(why)),
@@ -149,9 +149,9 @@ impl<'a> AddressQuery<'a> {
             .ok_or_else(|| format!("the response is not an {family} address"))
     }
 
-    fn finish(&self) -> TaskStep {
+    fn complete(&self) -> TaskStep {
         if self.body.len() > RESPONSE_MAX {
-            return TaskStep::Failed("the response is too long".to_owned());
+            return TaskStep::Failed(FetchError::response("the response is too long"));
         }
         TaskStep::Done
     }
@@ -160,15 +160,15 @@ impl<'a> AddressQuery<'a> {
 impl FetchTask for AddressQuery<'_> {
     fn target(&self) -> FetchTarget {
         let tls = (self.url.scheme == "https").then(|| self.url.host.clone());
-        let place = HostOrAddr::Known(self.targets.clone());
-        FetchTarget { place, tls, via: FetchRoute::Native }
+        let place = HostOrAddrs::Addrs(self.targets.clone());
+        FetchTarget { place, tls, route: FetchRoute::Native }
     }
 
-    fn open(&mut self) -> Vec<u8> {
+    fn request(&mut self) -> Vec<u8> {
         http1_client::get_request(self.url, "")
     }
 
-    fn take(&mut self, bytes: &[u8]) -> TaskStep {
+    fn push_bytes(&mut self, bytes: &[u8]) -> TaskStep {
         let body = &mut self.body;
         let mut keep = |_: &_, piece: &[u8]| {
             if body.len() <= RESPONSE_MAX {
@@ -177,15 +177,15 @@ impl FetchTask for AddressQuery<'_> {
         };
         match self.response.push(bytes, &mut keep) {
             Ok(BodyProgress::Incomplete) if self.body.len() <= RESPONSE_MAX => TaskStep::More,
-            Ok(_) => self.finish(),
-            Err(fault) => TaskStep::Failed(fault.as_str().to_owned()),
+            Ok(_) => self.complete(),
+            Err(fault) => TaskStep::Failed(FetchError::response(fault.as_str())),
         }
     }
 
-    fn end(&mut self) -> TaskStep {
+    fn finish(&mut self) -> TaskStep {
         match self.response.finish() {
-            Ok(()) => self.finish(),
-            Err(fault) => TaskStep::Failed(fault.as_str().to_owned()),
+            Ok(()) => self.complete(),
+            Err(fault) => TaskStep::Failed(FetchError::response(fault.as_str())),
         }
     }
 }

@@ -22,7 +22,7 @@ use slab::Slab;
 pub use server::run;
 
 use crate::accounts::recorder::Cause;
-use crate::daemon::fetch::ip_lists;
+use crate::daemon::fetch::ip_lists::admission;
 use crate::daemon::session::Session;
 use crate::daemon::session::key::{CLIENT_SLOT, SessionKey, TIMER_THROTTLE};
 use crate::daemon::session::outcome::Phase;
@@ -166,7 +166,7 @@ impl<N: Net> Daemon<N> {
         let header = settings.proxy_protocol.as_ref();
         let may_announce = header.is_some_and(|header| header.trusts(addr));
         // With a PROXY protocol header the lists judge the address in it.
-        if !may_announce && !ip_lists::may_enter(lists, telemetry, addr) {
+        if !may_announce && !admission::may_connect(lists, addr, time.now, telemetry) {
             return proxy_header::turn_away(&mut wire, buffers);
         }
         if self.sessions.len() >= self.sessions_max {

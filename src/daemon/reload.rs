@@ -8,16 +8,15 @@ use std::rc::Rc;
 use crate::accounts::users::{ReloadChange, UserId};
 use crate::config::settings::Settings;
 use crate::daemon::Daemon;
-use crate::daemon::fetch::dc_list;
-use crate::daemon::fetch::front_probe;
-use crate::daemon::fetch::ip_lists;
+use crate::daemon::fetch;
 use crate::daemon::fetch::schedule::Job;
 use crate::daemon::server::sizing::Sizes;
 use crate::daemon::session::key::SessionKey;
 use crate::daemon::session::step::CloseReason;
 use crate::daemon::shared::{self, World};
 use crate::daemon::upstream::addresses::BadAddresses;
-use crate::io::clock::Tick;
+#[cfg(feature = "tls")]
+use crate::daemon::upstream::tls_roots::TlsRoots;
 use crate::io::wire::Net;
 use crate::limits::replay::Replay;
 use crate::limits::throttle::Throttle;
@@ -29,8 +28,8 @@ pub struct Reloaded {
     pub change: ReloadChange,
     /// Sessions that were ended, because their users may not connect any more.
     pub ended: usize,
-    /// Jobs that are not there any more; their errands have to be dropped.
-    pub gone: Vec<Job>,
+    /// Jobs that were removed; their tasks have to be cancelled.
+    pub removed_jobs: Vec<Job>,
 }
 
 impl<N: Net> Daemon<N> {
@@ -44,10 +43,10 @@ impl<N: Net> Daemon<N> {
         let users = &self.world.accounts.users;
         self.world.telemetry.recorder.retain_users(|id| users.is_configured(id));
         self.resize(sizes);
-        let gone = self.world.reload(&before, &settings, &change);
+        let removed_jobs = self.world.reload(&before, &settings, &change);
         // Deadlines may have come nearer; each session finds its own in its next step.
         self.keys().into_iter().for_each(|key| self.queue(key));
-        Reloaded { change, ended, gone }
+        Reloaded { change, ended, removed_jobs }
     }
 
     fn end_revoked(&mut self, change: &ReloadChange) -> usize {
@@ -100,45 +99,16 @@ impl World {
         self.telemetry.logs_addresses = now.log_addresses;
         self.outbound.upstreams.reload(&now.upstreams, self.time.now);
         if before.dns != now.dns {
-            self.outbound.dns.start_over();
+            self.outbound.dns.restart_lookups();
         }
         if before.egress != now.egress || before.dc_overrides != now.dc_overrides {
             self.outbound.bad_addresses = BadAddresses::default();
         }
-        self.reload_jobs(before, now, change)
-    }
-
-    /// What is fetched again and again; each kind only if something about it has changed.
-    fn reload_jobs(
-        &mut self,
-        before: &Settings,
-        now: &Settings,
-        change: &ReloadChange,
-    ) -> Vec<Job> {
         #[cfg(feature = "tls")]
         {
-            // The file may hold other certificates now.
-            self.outbound.tls_roots = crate::daemon::upstream::tls_roots::TlsRoots::default();
+            // The file of `network.ca-file` may have changed.
+            self.outbound.tls_roots = TlsRoots::default();
         }
-        let mut gone = front_probe::reload(before.front != now.front, change, self);
-        let lists = |s: &Settings| (s.blocklist.clone(), s.allowlist.clone(), s.cache_dir.clone());
-        match lists(before) == lists(now) {
-            true => ip_lists::refresh(self),
-            false => gone.extend(ip_lists::reload(self)),
-        }
-        if before.dc_list != now.dc_list {
-            gone.extend(dc_list::reload(self));
-        }
-        #[cfg(feature = "tls")]
-        if before.page_timing.pages != now.page_timing.pages
-            || before.shape.is_some() != now.shape.is_some()
-        {
-            gone.extend(crate::daemon::fetch::page_timing::reload(self));
-        }
-        let latest = Tick(self.time.now.0 + now.page_timing.interval.as_millis() as u64);
-        #[cfg(feature = "tls")]
-        self.fetch.schedule.hasten(|job| matches!(job, Job::Visit(_)), latest);
-        self.fetch.schedule.hasten(|job| matches!(job, Job::Look(_)), latest);
-        gone
+        fetch::reload(&mut self.fetch_context(), before, change)
     }
 }

@@ -3,18 +3,16 @@
 use std::rc::Rc;
 
 use crate::accounts::Accounts;
-use crate::accounts::users::{ConfiguredUser, HostId, Users};
+use crate::accounts::users::{ConfiguredUser, Users};
 use crate::config::settings::{Settings, UserSettings};
 use crate::daemon::admin::telemetry::Telemetry;
-use crate::daemon::fetch;
-use crate::daemon::fetch::FetchTask;
-use crate::daemon::fetch::ip_lists::IpLists;
-use crate::daemon::fetch::schedule::Job;
+use crate::daemon::fetch::FetchContext;
+use crate::daemon::fetch::ip_lists::lists::IpLists;
 use crate::daemon::fetch::state::FetchState;
 use crate::daemon::session::buffers::Buffers;
 use crate::daemon::session::capacity::Capacity;
 use crate::daemon::time::Time;
-use crate::daemon::upstream::outbound::Outbound;
+use crate::daemon::upstream::outbound::{ConnectContext, Outbound};
 use crate::flow::authenticate::AuthContext;
 use crate::io::clock::{Tick, Wall};
 use crate::limits::Limits;
@@ -22,7 +20,6 @@ use crate::limits::replay::Replay;
 use crate::limits::throttle::Throttle;
 use crate::mimicry::Mimicry;
 use crate::util::drbg::Drbg;
-use std::time::Duration;
 
 /// Everything beside the sessions themselves. A handler takes the fields that it uses.
 pub struct World {
@@ -98,26 +95,31 @@ impl World {
         }
     }
 
-    /// The front of a host: a name or a literal address, and a port.
-    pub fn site(&self, host: HostId) -> (String, u16) {
-        let front = &self.settings.front;
-        let own_name = || String::from_utf8_lossy(self.accounts.users.host_name(host)).into_owned();
-        (front.host.clone().unwrap_or_else(own_name), front.port)
-    }
-
-    /// Asks for a task to be run. One that finds the queue full has failed.
-    pub fn order(&mut self, task: Box<dyn FetchTask>) {
-        if self.fetch.queue.len() < fetch::MOST_WAITING {
-            self.fetch.queue.push_back(task);
-        } else {
-            task.settle(Err("too much to fetch at once".to_owned()), self);
+    /// What background fetches use and change.
+    pub fn fetch_context(&mut self) -> FetchContext<'_> {
+        FetchContext {
+            settings: &self.settings,
+            time: self.time,
+            drbg: &mut self.drbg,
+            scratch: &mut self.buffers.scratch,
+            users: &self.accounts.users,
+            lists: &mut self.lists,
+            mimicry: &mut self.mimicry,
+            outbound: &mut self.outbound,
+            fetch: &mut self.fetch,
+            telemetry: &mut self.telemetry,
         }
     }
 
-    /// Schedules a job again, see [`crate::daemon::fetch::schedule::Schedule::done`].
-    pub fn done(&mut self, job: Job, well: bool, period: Duration) {
-        let period_ms = period.as_millis() as u64;
-        self.fetch.schedule.done(job, well, period_ms, self.time.now, &mut self.drbg);
+    /// What lookups and outgoing connections use.
+    pub fn connect_context(&mut self) -> ConnectContext<'_> {
+        ConnectContext {
+            now: self.time.now,
+            settings: &self.settings,
+            outbound: &mut self.outbound,
+            drbg: &mut self.drbg,
+            log: &mut self.telemetry.log,
+        }
     }
 
     /// Records why a user was refused or lost a session.

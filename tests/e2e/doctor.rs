@@ -271,7 +271,7 @@ fn lists_and_files_that_cannot_be_used_are_named() {
     report.has("lists", "ok", "good.netset is readable");
     report.has("lists", "failed", "pipe.netset: not a file");
     report.has("lists", "ok", "allowlist: http://127.0.0.1:");
-    report.has("lists", "failed", "the server says 404");
+    report.has("lists", "failed", "the server answered 404");
     report.has("files", "failed", "defense.cache-dir: ");
     report.has("files", "failed", "pid-file: /proc/nowhere/mtbox.pid");
     report.has("files", "ok", "state-file: ");

@@ -90,12 +90,12 @@ fn query(server: &HostPort, context: &mut CheckContext) -> Result<i64, NtpError>
     let ips = standalone.lookup(host, LIMIT).pop().unwrap_or_default();
     let mut error = NtpError::NotResolved;
     for ip in ips.into_iter().take(ADDRESSES_MAX) {
-        let left = deadline.0.saturating_sub(standalone.world.time.now.0);
+        let left = deadline.0.saturating_sub(standalone.time.now.0);
         if left == 0 {
             break;
         }
         let mut cookie = [0; 8];
-        standalone.world.drbg.fill(&mut cookie);
+        standalone.drbg.fill(&mut cookie);
         let mut offset = None;
         // Returns false to wait for another datagram: this one is not an answer to our request.
         let mut judge = |reply: &DatagramReply<'_>| {
@@ -108,7 +108,7 @@ fn query(server: &HostPort, context: &mut CheckContext) -> Result<i64, NtpError>
         };
         let limit = Duration::from_millis(left.min(LIMIT_PER_ADDRESS_MS));
         let to = SocketAddr::new(ip, server.port);
-        let outcome = standalone.ask(to, &ntp::request(&cookie), limit, &mut judge);
+        let outcome = standalone.exchange_datagram(to, &ntp::request(&cookie), limit, &mut judge);
         error = match (outcome, offset) {
             (_, Some(offset)) => return Ok(offset),
             (Ok(true), None) => NtpError::NoTime,

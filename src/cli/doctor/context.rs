@@ -48,7 +48,7 @@ impl CheckContext {
     pub(super) fn new(loaded: Loaded, path: PathBuf, options: DoctorOptions) -> io::Result<Self> {
         let Loaded { settings, warnings } = loaded;
         let standalone = Standalone::new(settings)?;
-        let settings = Rc::clone(&standalone.world.settings);
+        let settings = Rc::clone(&standalone.settings);
         Ok(Self { settings, warnings, path, options, standalone, own_addrs: None })
     }
 
@@ -60,7 +60,7 @@ impl CheckContext {
             let flags = AddressFlags::default();
             let mut addrs = PublicAddrs::of(settings, flags, &ifaces::addresses());
             let error = public_ip::complete_with(&mut addrs, flags, standalone).err();
-            addrs.public().into_iter().for_each(|ip| standalone.add_own(ip));
+            addrs.public().into_iter().for_each(|ip| standalone.add_own_address(ip));
             OwnAddrs { addrs, error }
         })
     }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use crate::cli::doctor::context::CheckContext;
 use crate::cli::doctor::findings::Section;
 use crate::cli::json::Json;
-use crate::daemon::fetch::connection::{FetchRoute, HostOrAddr};
 use crate::daemon::fetch::front_probe;
-use crate::daemon::fetch::{FetchTarget, FetchTask, TaskStep, WireEvent};
+use crate::daemon::fetch::task::{FetchRoute, HostOrAddrs};
+use crate::daemon::fetch::task::{FetchTarget, FetchTask, TaskStep, WireEvent};
 use crate::proto::chrome_hello::{self, ChromeHello};
 use crate::proto::proxy_header;
 use crate::proto::server_flight::{Choice, FlightFault, FlightProgress, ServerFlight};
@@ -28,7 +28,9 @@ pub(super) fn check(context: &mut CheckContext) -> Vec<Section> {
     // 3. Check the certificates over connections of their own: they need a complete handshake.
     let certificates = certificates(context, &probes);
     for ((probe, outcome), certificate) in probes.iter().zip(outcomes).zip(certificates) {
-        if let Reachability::Tls = report_answer(probe, outcome.err(), &mut section) {
+        if let Reachability::Tls =
+            report_answer(probe, outcome.err().map(|e| e.to_string()), &mut section)
+        {
             report_certificate(probe, &certificate, &mut section);
         }
     }
@@ -69,7 +71,7 @@ fn resolve(context: &mut CheckContext, section: &mut Section) -> Vec<HelloProbe>
                 );
         } else {
             let is_public_addr = ips.iter().any(|ip| public.contains(ip));
-            let drbg = &mut context.standalone.world.drbg;
+            let drbg = &mut context.standalone.drbg;
             let probe = HelloProbe::new(host, front, addrs, header, drbg);
             probes.push(HelloProbe { is_public_addr, ..probe });
         }
@@ -216,7 +218,7 @@ fn certificates(context: &mut CheckContext, probes: &[HelloProbe]) -> Vec<Certif
     let outcomes = context.standalone.run(&mut tasks, limit(probes.len()));
     let certificates = handshakes.iter().zip(outcomes).map(|(handshake, outcome)| {
         // What happens to the connection after the handshake does not matter.
-        Some(if handshake.is_complete { Ok(()) } else { outcome })
+        Some(if handshake.is_complete { Ok(()) } else { outcome.map_err(|e| e.to_string()) })
     });
     certificates.collect()
 }
@@ -238,22 +240,22 @@ impl FetchTask for Handshake<'_> {
         self.probe.header.to_vec()
     }
 
-    fn open(&mut self) -> Vec<u8> {
+    fn request(&mut self) -> Vec<u8> {
         self.is_complete = true;
         Vec::new()
     }
 
-    fn take(&mut self, _bytes: &[u8]) -> TaskStep {
+    fn push_bytes(&mut self, _bytes: &[u8]) -> TaskStep {
         TaskStep::Done
     }
 
-    fn end(&mut self) -> TaskStep {
+    fn finish(&mut self) -> TaskStep {
         TaskStep::Done
     }
 
     /// Ends the task at once after the handshake.
-    fn patience_ms(&self) -> Option<u64> {
-        Some(if self.is_complete { 0 } else { ANSWER_LIMIT_MS })
+    fn idle_timeout(&self) -> Option<Duration> {
+        Some(if self.is_complete { Duration::ZERO } else { ANSWER_LIMIT })
     }
 }
 
@@ -298,9 +300,9 @@ impl HelloProbe {
 impl FetchTask for HelloProbe {
     fn target(&self) -> FetchTarget {
         FetchTarget {
-            place: HostOrAddr::Known(self.addrs.clone()),
+            place: HostOrAddrs::Addrs(self.addrs.clone()),
             tls: None,
-            via: FetchRoute::Native,
+            route: FetchRoute::Native,
         }
     }
 
@@ -308,30 +310,30 @@ impl FetchTask for HelloProbe {
         self.header.to_vec()
     }
 
-    fn open(&mut self) -> Vec<u8> {
+    fn request(&mut self) -> Vec<u8> {
         self.is_connected = true;
         self.hello.wire.clone()
     }
 
-    fn watch(&mut self, event: WireEvent<'_>, _at_us: u64) {
+    fn observe(&mut self, event: WireEvent<'_>, _at_us: u64) {
         if let (WireEvent::Bytes(bytes), Ok(FlightProgress::More)) = (event, self.outcome) {
             self.outcome = self.flight.push(bytes);
         }
     }
 
-    fn take(&mut self, _bytes: &[u8]) -> TaskStep {
+    fn push_bytes(&mut self, _bytes: &[u8]) -> TaskStep {
         match self.outcome {
             Ok(FlightProgress::More) => TaskStep::More,
             Ok(FlightProgress::Enough) | Err(_) => TaskStep::Done,
         }
     }
 
-    fn end(&mut self) -> TaskStep {
+    fn finish(&mut self) -> TaskStep {
         TaskStep::Done
     }
 
-    fn patience_ms(&self) -> Option<u64> {
-        Some(if self.flight.may_be_complete() { SILENCE_MS } else { ANSWER_LIMIT_MS })
+    fn idle_timeout(&self) -> Option<Duration> {
+        Some(if self.flight.may_be_complete() { SILENCE } else { ANSWER_LIMIT })
     }
 }
 
@@ -344,8 +346,8 @@ fn limit(fronts: usize) -> Duration {
 const SUITES: [u16; 3] = [0x1301, 0x1302, 0x1303];
 const LIMIT: Duration = Duration::from_secs(10);
 const ROUNDS_MAX: u32 = 6;
-const ANSWER_LIMIT_MS: u64 = 8_000;
+const ANSWER_LIMIT: Duration = Duration::from_secs(8);
 /// A flight has no end mark: after this silence it counts as complete.
-const SILENCE_MS: u64 = 1_000;
+const SILENCE: Duration = Duration::from_secs(1);
 /// In bytes. The longest flight that every app accepts (spec: protocol 4.1).
 const FLIGHT_MAX: u32 = 10_240;

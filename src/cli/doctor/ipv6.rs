@@ -17,7 +17,7 @@ pub(super) fn check(context: &mut CheckContext) -> Vec<Section> {
         section.skip(format!("the config allows no {family} address of Telegram"));
         return vec![section];
     };
-    let Err(e) = context.standalone.has_way(addr) else {
+    let Err(e) = context.standalone.check_route(addr) else {
         section.ok(format!("there is a route to Telegram over {family}"));
         return vec![section];
     };

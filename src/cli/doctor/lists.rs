@@ -13,9 +13,9 @@ use crate::cli::doctor::context::CheckContext;
 use crate::cli::doctor::findings::Section;
 use crate::cli::json::Json;
 use crate::config::settings::{ListSettings, ListSource, Settings};
-use crate::daemon::fetch::connection::FetchRoute;
 use crate::daemon::fetch::http_get::HttpGet;
-use crate::daemon::fetch::{FetchTarget, FetchTask, TaskStep};
+use crate::daemon::fetch::task::FetchRoute;
+use crate::daemon::fetch::task::{FetchTarget, FetchTask, TaskStep};
 use crate::proto::url::Url;
 use crate::util::host_port::HostPort;
 
@@ -27,11 +27,11 @@ pub(super) fn check(context: &mut CheckContext) -> Vec<Section> {
         if let Some(list) = list {
             check_files(name, list, &mut section);
             let urls = urls(list).cloned();
-            pages.extend(urls.map(|url| PageHead::new(name, url, FetchRoute::Routes)));
+            pages.extend(urls.map(|url| PageHead::new(name, url, FetchRoute::Upstreams)));
         }
     }
     let others = [
-        ("auto-update", settings.dc_list.as_ref(), FetchRoute::Routes),
+        ("auto-update", settings.dc_list.as_ref(), FetchRoute::Upstreams),
         ("doppelganger", timed_pages(settings), FetchRoute::Native),
     ];
     for (name, urls, via) in others {
@@ -115,21 +115,21 @@ impl FetchTask for PageHead {
         self.fetch.target()
     }
 
-    fn open(&mut self) -> Vec<u8> {
-        self.fetch.question()
+    fn request(&mut self) -> Vec<u8> {
+        self.fetch.request()
     }
 
-    fn take(&mut self, bytes: &[u8]) -> TaskStep {
+    fn push_bytes(&mut self, bytes: &[u8]) -> TaskStep {
         let mut has_begun = false;
-        let step = self.fetch.take(bytes, &mut |piece| has_begun |= !piece.is_empty());
+        let step = self.fetch.push_bytes(bytes, &mut |piece| has_begun |= !piece.is_empty());
         match step {
             TaskStep::More if has_begun => TaskStep::Done,
             step => step,
         }
     }
 
-    fn end(&mut self) -> TaskStep {
-        self.fetch.end()
+    fn finish(&mut self) -> TaskStep {
+        self.fetch.finish()
     }
 }
 

@@ -9,9 +9,9 @@ use crate::cli::doctor::context::{CheckContext, format_us};
 use crate::cli::doctor::findings::Section;
 use crate::cli::json::Json;
 use crate::config::settings::{PreferIp, ProxySettings, Settings, UpstreamSettings};
-use crate::daemon::fetch::connection::{FetchRoute, HostOrAddr};
 use crate::daemon::fetch::standalone::{Standalone, since_1970};
-use crate::daemon::fetch::{FetchTarget, FetchTask, TaskStep, WireEvent};
+use crate::daemon::fetch::task::{FetchError, FetchRoute, HostOrAddrs};
+use crate::daemon::fetch::task::{FetchTarget, FetchTask, TaskStep, WireEvent};
 use crate::proto::dc;
 use crate::proto::mtproto::{self, NONCE_LEN, PADDING_MAX, RESPONSE_MAX};
 use crate::proto::obfuscated2::{self, Tag};
@@ -62,7 +62,7 @@ fn check_proxy(proxy: &ProxySettings, settings: &Settings) -> Section {
         Ok(mut standalone) => {
             let remedy = "check that the proxy is running, accepts the user name and password in \
                           network.proxies, and reaches Telegram";
-            probe_all(&mut standalone, FetchRoute::Routes, remedy, &mut section);
+            probe_all(&mut standalone, FetchRoute::Upstreams, remedy, &mut section);
         }
         Err(e) => {
             section
@@ -74,8 +74,8 @@ fn check_proxy(proxy: &ProxySettings, settings: &Settings) -> Section {
 }
 
 fn probe_all(standalone: &mut Standalone, via: FetchRoute, remedy: &str, section: &mut Section) {
-    let targets = targets(&standalone.world.settings);
-    let drbg = &mut standalone.world.drbg;
+    let targets = targets(&standalone.settings);
+    let drbg = &mut standalone.drbg;
     let mut probes: Vec<DcProbe> = Vec::new();
     for (dc, addrs) in &targets {
         probes.extend(addrs.iter().map(|addr| DcProbe::new(*dc, *addr, via, drbg)));
@@ -89,7 +89,7 @@ fn probe_all(standalone: &mut Standalone, via: FetchRoute, remedy: &str, section
     }
 }
 
-type ProbedAddr<'a> = (&'a DcProbe, &'a Result<(), String>);
+type ProbedAddr<'a> = (&'a DcProbe, &'a Result<(), FetchError>);
 
 fn report(dc: u16, probed: &[ProbedAddr<'_>], remedy: &str, section: &mut Section) {
     let first = probed.iter().find_map(|(probe, outcome)| outcome.is_ok().then_some(probe));
@@ -98,7 +98,7 @@ fn report(dc: u16, probed: &[ProbedAddr<'_>], remedy: &str, section: &mut Sectio
             section.ok(format!("DC {dc} (rpc {})", format_us(probe.round_trip_us())))
         }
         (None, Some((probe, outcome))) => {
-            let error = outcome.as_ref().err().map_or("", String::as_str);
+            let error = outcome.as_ref().err().map(ToString::to_string).unwrap_or_default();
             let addr = probe.addr;
             let step = match probe.is_connected {
                 true => format!("MTProto handshake with {addr}"),
@@ -205,15 +205,15 @@ impl DcProbe {
 
 impl FetchTask for DcProbe {
     fn target(&self) -> FetchTarget {
-        FetchTarget { place: HostOrAddr::Known(vec![self.addr]), tls: None, via: self.via }
+        FetchTarget { place: HostOrAddrs::Addrs(vec![self.addr]), tls: None, route: self.via }
     }
 
-    fn open(&mut self) -> Vec<u8> {
+    fn request(&mut self) -> Vec<u8> {
         self.is_connected = true;
         std::mem::take(&mut self.request)
     }
 
-    fn watch(&mut self, event: WireEvent<'_>, at_us: u64) {
+    fn observe(&mut self, event: WireEvent<'_>, at_us: u64) {
         match event {
             WireEvent::Start => {}
             WireEvent::Sent => self.sent_us = Some(at_us),
@@ -221,7 +221,7 @@ impl FetchTask for DcProbe {
         }
     }
 
-    fn take(&mut self, bytes: &[u8]) -> TaskStep {
+    fn push_bytes(&mut self, bytes: &[u8]) -> TaskStep {
         let room = RESPONSE_MAX.saturating_sub(self.response.len()).min(bytes.len());
         let mut plain = bytes.get(..room).unwrap_or_default().to_vec();
         self.down.apply(&mut plain);
@@ -229,16 +229,16 @@ impl FetchTask for DcProbe {
         match mtproto::read_res_pq(&self.response, &self.nonce) {
             Poll::Ready(Ok(())) => TaskStep::Done,
             Poll::Pending => TaskStep::More,
-            Poll::Ready(Err(fault)) => TaskStep::Failed(fault.describe()),
+            Poll::Ready(Err(fault)) => TaskStep::Failed(FetchError::response(fault.describe())),
         }
     }
 
-    fn end(&mut self) -> TaskStep {
-        TaskStep::Failed("the connection closed without an answer".to_owned())
+    fn finish(&mut self) -> TaskStep {
+        TaskStep::Failed(FetchError::response("the connection closed without an answer"))
     }
 
-    fn patience_ms(&self) -> Option<u64> {
-        Some(LIMIT.as_millis() as u64)
+    fn idle_timeout(&self) -> Option<Duration> {
+        Some(LIMIT)
     }
 }
 

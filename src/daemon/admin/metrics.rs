@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::accounts::users::User;
 use crate::config::settings::PrometheusSettings;
 use crate::daemon::admin::counters::{DcRow, Families};
-use crate::daemon::fetch::ip_lists::IpList;
+use crate::daemon::fetch::ip_lists::lists::IpList;
 use crate::daemon::shared::World;
 use crate::io::logger;
 use crate::limits::circuit_breaker::CircuitState;

@@ -21,7 +21,7 @@ impl<N: Net> Daemon<N> {
             "event=state-fetches names={} names_wanted={} errands_running={errands} \
              errands_waiting={} jobs={} bad_addresses={} unreachable={}",
             world.outbound.dns.count(),
-            world.outbound.dns.wanted(),
+            world.outbound.dns.pending(),
             world.fetch.queue.len(),
             world.fetch.schedule.count(),
             world.outbound.bad_addresses.count(world.time.now),

@@ -1,15 +1,18 @@
-//! One outgoing connection of ours: a name is looked up, its addresses are tried in turn, TLS is
-//! spoken where asked for. Never waits: the owner steps it after an event, a wake-up or its
-//! deadline.
+//! One outgoing connection: a lookup, attempts at each address in turn, a SOCKS handshake where
+//! upstreams are used, TLS where it is wanted. Never blocks: the owner steps it after an event, a
+//! wake-up or its deadline.
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{IpAddr, SocketAddr};
-use std::task::Poll;
+use std::io;
+use std::net::SocketAddr;
+use std::task::{Poll, ready};
 use std::time::Instant;
 
-use crate::daemon::fetch::{FetchTarget, WireEvent};
+use crate::daemon::fetch::socket::{PeerState, StepSocket, WireObserver};
+use crate::daemon::fetch::task::{FetchError, FetchRoute, FetchTarget, HostOrAddrs, WireEvent};
+#[cfg(feature = "tls")]
+use crate::daemon::fetch::tls_client::TlsClient;
 use crate::daemon::resolver::dns_cache::CachedAddrs;
-use crate::daemon::shared::World;
+use crate::daemon::upstream::outbound::ConnectContext;
 use crate::daemon::upstream::proxies::{FirstHop, UpstreamId};
 use crate::daemon::upstream::sockets;
 use crate::daemon::upstream::socks_handshake::{ProxyFailure, SocksHandshake};
@@ -18,484 +21,409 @@ use crate::io::readiness::Readiness;
 use crate::io::wire::{MioNet, MioWire, Net, Wire};
 use crate::proto::socks5::Destination;
 
-#[cfg(feature = "tls")]
-use crate::daemon::fetch::tls_client::TlsClient;
-
-/// Where a line goes.
-#[derive(Debug, Clone)]
-pub enum HostOrAddr {
-    /// A name or a literal address, and a port.
-    Named {
-        /// Without brackets.
-        host: String,
-        /// The port at each of its addresses.
-        port: u16,
-    },
-    /// These addresses, in this order.
-    Known(Vec<SocketAddr>),
-}
-
-/// By which way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FetchRoute {
-    /// Straight from this machine.
-    Native,
-    /// Through `network.proxies`, when there are any.
-    Routes,
-    /// As strangers are led: straight from this machine, and never to a listener of ours.
-    Front,
-}
-
-/// Where a line stands.
+/// How far a connection has come.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ConnectionState {
-    /// Looking up, connecting, or shaking hands.
+    /// Looking up, connecting, or in a handshake.
     Opening,
-    /// Bytes may go both ways.
+    /// Bytes may be sent and received.
     Open,
-    /// The peer has said its last byte.
-    Ended,
-    /// It never came to be, or broke. Says why.
-    Failed(String),
+    /// The peer has closed its direction.
+    Closed,
+    /// It could not be made, or broke.
+    Failed(FetchError),
 }
 
-/// One connection, from the name to the last byte.
+/// One connection, from the lookup to the last byte.
 pub struct Connection {
     target: FetchTarget,
     token: usize,
-    /// `None` = the name has not been found yet.
+    /// Addresses that have not been tried yet; `None` = not known yet.
     addrs: Option<std::vec::IntoIter<SocketAddr>>,
     wire: Option<MioWire>,
+    /// TCP is connected to the present address.
+    tcp_connected: bool,
+    /// Bytes reach the destination: TCP, and the SOCKS handshake if there is one, are done.
     connected: bool,
     ready: Readiness,
     channel: Channel,
-    /// What is still to be said before everything else, without TLS.
+    /// Bytes that are sent before everything else, without TLS.
     preface: Vec<u8>,
     /// Plain bytes that wait to be sent.
     outbox: Vec<u8>,
-    /// The ways that are left to try, the next one last; `None` = none has been chosen yet.
-    ways: Option<Vec<UpstreamId>>,
-    /// The present way.
-    hop: Option<SocksHandshake>,
-    /// The connection to where the way begins stands.
-    stands: bool,
+    /// Upstreams that have not been tried yet, the next one last; `None` = not chosen yet.
+    candidates: Option<Vec<UpstreamId>>,
+    /// The handshake with the present upstream.
+    handshake: Option<SocksHandshake>,
     begun: Instant,
-    /// TLS tells the server that HTTP follows.
+    /// The TLS hello offers `http/1.1`.
     is_http: bool,
-    /// The lookup, the present address or the TLS handshake has until then.
+    /// Deadline of the lookup, the present attempt, or the TLS handshake.
     until: Option<Tick>,
-    /// Why the last address failed.
-    trouble: String,
+    /// Why the latest attempt failed.
+    last_error: Option<String>,
 }
 
-/// What is spoken over the socket.
+/// What the socket carries.
 enum Channel {
     Plain,
     #[cfg(feature = "tls")]
     TlsClient(Box<TlsClient>),
 }
 
-/// A watcher of raw bytes and when they came.
-pub type ByteWatcher<'a> = &'a mut dyn FnMut(WireEvent<'_>, u64);
-
 impl Connection {
-    /// A line that has not begun; events come with `token`.
+    /// A connection that has not begun; events come with `token`.
     pub fn new(target: FetchTarget, token: usize) -> Self {
         Self {
             target,
             token,
             addrs: None,
             wire: None,
+            tcp_connected: false,
             connected: false,
             ready: Readiness::default(),
             channel: Channel::Plain,
             preface: Vec::new(),
             outbox: Vec::new(),
-            ways: None,
-            hop: None,
-            stands: false,
+            candidates: None,
+            handshake: None,
             begun: Instant::now(),
             is_http: true,
             until: None,
-            trouble: "no address".to_owned(),
+            last_error: None,
         }
     }
 
-    /// The same without a word of HTTP in the TLS hello, for servers that speak something else
-    /// and close on whoever asks for a protocol that they lack (RFC 7301 3.2).
+    /// Leaves ALPN out of the TLS hello, for servers of other protocols: they close connections
+    /// that offer a protocol which they lack (RFC 7301 3.2).
     pub fn without_alpn(mut self) -> Self {
         self.is_http = false;
         self
     }
 
-    /// The same with something to say before everything else, TLS included: a PROXY header.
+    /// Sends `bytes` before everything else, TLS included.
     pub fn with_preface(mut self, bytes: Vec<u8>) -> Self {
         self.preface = bytes;
         self
     }
 
-    /// Notes what the poller says.
-    pub fn on_ready(&mut self, fresh: Readiness) {
-        self.ready.readable |= fresh.readable || fresh.hup;
-        self.ready.writable |= fresh.writable;
+    /// Takes an event of the poller.
+    pub fn on_ready(&mut self, ready: Readiness) {
+        self.ready.readable |= ready.readable || ready.hup;
+        self.ready.writable |= ready.writable;
     }
 
-    /// Takes bytes to be sent; steps send them.
-    pub fn say(&mut self, bytes: &[u8]) {
+    /// Queues bytes; the next steps send them.
+    pub fn queue(&mut self, bytes: &[u8]) {
         self.outbox.extend_from_slice(bytes);
     }
 
-    /// Whether there is more to be had without a new event.
+    /// Whether another step may read more without a new event.
     pub fn has_more(&self) -> bool {
         self.connected && self.ready.readable
     }
 
-    /// When it must be stepped even if nothing comes; `None` once it stands.
+    /// When it must be stepped even if no event comes; `None` once it is open.
     pub fn due(&self) -> Option<Tick> {
         self.until
     }
 
-    /// Goes on as far as it can without waiting, with at most `STEP_MAX` bytes read. Plain
-    /// bytes are appended to `heard`.
+    /// Goes on as far as possible without blocking, with a bounded number of bytes read. Received
+    /// plain bytes are appended to `inbox`.
     pub fn step(
         &mut self,
-        world: &mut World,
+        context: &mut ConnectContext<'_>,
         net: &mut MioNet,
-        heard: &mut Vec<u8>,
-        watch: ByteWatcher<'_>,
+        inbox: &mut Vec<u8>,
+        observer: WireObserver<'_>,
     ) -> ConnectionState {
         if !self.connected {
-            match self.connect(world, net, watch) {
-                Ok(true) => {}
-                Ok(false) => return ConnectionState::Opening,
-                Err(why) => return ConnectionState::Failed(why),
+            match self.poll_connect(context, net, observer) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return ConnectionState::Failed(error),
+                Poll::Pending => return ConnectionState::Opening,
             }
         }
-        match self.exchange(heard, watch) {
-            Err(e) => ConnectionState::Failed(e.to_string()),
-            Ok(true) => ConnectionState::Ended,
-            Ok(false) if !self.is_shaking_hands() => {
+        match self.exchange(inbox, observer) {
+            Err(e) => ConnectionState::Failed(FetchError::Connection(e.to_string())),
+            Ok(PeerState::Closed) => ConnectionState::Closed,
+            Ok(PeerState::Open) if !self.is_in_tls_handshake() => {
                 self.until = None;
                 ConnectionState::Open
             }
-            Ok(false) if self.until.is_some_and(|until| world.time.now < until) => {
+            Ok(PeerState::Open) if self.until.is_some_and(|until| context.now < until) => {
                 ConnectionState::Opening
             }
-            Ok(false) => ConnectionState::Failed("no answer to the TLS hello".to_owned()),
+            Ok(PeerState::Open) => {
+                let why = "the TLS handshake timed out".to_owned();
+                ConnectionState::Failed(FetchError::Connection(why))
+            }
         }
     }
 
-    /// `true` = connected. Every way is tried where there are several, every address of each.
-    fn connect(
+    /// Connects to the target. Three steps, each of which may have to wait: choose an upstream
+    /// (only for [`FetchRoute::Upstreams`]), find the addresses, connect to one of them. When an
+    /// upstream fails, the steps begin again with the next one.
+    fn poll_connect(
         &mut self,
-        world: &mut World,
+        context: &mut ConnectContext<'_>,
         net: &mut MioNet,
-        watch: ByteWatcher<'_>,
-    ) -> Result<bool, String> {
-        // Decided once: the ways may come and go while this goes on.
-        let is_fresh = self.wire.is_none() && self.addrs.is_none() && self.hop.is_none();
-        let is_routed = self.target.via == FetchRoute::Routes
-            && (self.ways.is_some() || is_fresh && !world.outbound.upstreams.is_empty());
+        observer: WireObserver<'_>,
+    ) -> Poll<Result<(), FetchError>> {
+        // Decided once: a reload may add or remove upstreams while this connection is made.
+        let is_fresh = self.wire.is_none() && self.addrs.is_none() && self.handshake.is_none();
+        let uses_upstreams = self.target.route == FetchRoute::Upstreams
+            && (self.candidates.is_some() || is_fresh && !context.outbound.upstreams.is_empty());
         loop {
-            if is_routed && self.hop.is_none() && !self.choose_way(world)? {
-                return Ok(false);
+            if uses_upstreams && self.handshake.is_none() {
+                ready!(self.poll_upstream(context))?;
             }
-            if !self.find(world)? {
-                return Ok(false);
-            }
-            match self.reach(world, net, watch) {
-                Ok(reached) => return Ok(reached),
-                Err(trouble) => {
-                    let Some(hop) = self.hop.take() else { return Err(blamed(trouble)) };
-                    match &trouble {
-                        ProxyFailure::Upstream(why) => world.outbound.upstreams.record_failure(
-                            hop.upstream,
-                            why,
-                            world.time.now,
-                        ),
-                        ProxyFailure::Destination(_) => {
-                            world.outbound.upstreams.record_success(hop.upstream)
-                        }
-                    }
-                    self.trouble = blamed(trouble);
-                    (self.wire, self.addrs, self.stands, self.until) = (None, None, false, None);
-                }
-            }
+            ready!(self.poll_addresses(context))?;
+            let Err(failure) = ready!(self.poll_attempts(context, net, observer)) else {
+                return Poll::Ready(Ok(()));
+            };
+            self.leave_upstream(failure, context)?;
         }
     }
 
-    /// Goes by the next way. `false` = its proxy is being looked up.
-    fn choose_way(&mut self, world: &mut World) -> Result<bool, String> {
-        let now = world.time.now;
-        let ways =
-            self.ways.get_or_insert_with(|| world.outbound.upstreams.shuffled(&mut world.drbg));
-        loop {
-            let Some(way) = ways.last().copied() else {
-                return Err(std::mem::replace(&mut self.trouble, NO_WAY.to_owned()));
-            };
+    /// Step 1: chooses the next upstream whose circuit admits a connection. Waits for the lookup
+    /// of its proxy.
+    fn poll_upstream(&mut self, context: &mut ConnectContext<'_>) -> Poll<Result<(), FetchError>> {
+        let (now, outbound) = (context.now, &mut *context.outbound);
+        let candidates =
+            self.candidates.get_or_insert_with(|| outbound.upstreams.shuffled(context.drbg));
+        while let Some(upstream) = candidates.last().copied() {
             let until = *self.until.get_or_insert(now + sockets::LOOKUP);
-            let entry = match world.outbound.upstreams.first_hop(
-                way,
-                &mut world.outbound.dns,
-                self.token,
-                now,
-            ) {
-                FirstHop::Pending if now < until => return Ok(false),
+            let first_hop =
+                outbound.upstreams.first_hop(upstream, &mut outbound.dns, self.token, now);
+            let proxy = match first_hop {
+                FirstHop::Pending if now < until => return Poll::Pending,
                 FirstHop::Direct => None,
                 FirstHop::Proxy(addr) => Some(vec![addr].into_iter()),
                 FirstHop::Pending | FirstHop::Unknown => {
-                    world.outbound.upstreams.record_failure(way, "its name cannot be found", now);
-                    ways.pop();
+                    let why = "no address for its host name";
+                    outbound.upstreams.record_failure(upstream, why, now);
+                    candidates.pop();
                     continue;
                 }
             };
-            ways.pop();
+            candidates.pop();
             self.until = None;
-            if world.outbound.upstreams.admit(way, now) {
-                world.outbound.upstreams.record_dial(way);
-                let goal = match &self.target.place {
-                    HostOrAddr::Named { host, port } => match host.parse::<IpAddr>() {
-                        Ok(ip) => Destination::Addr(SocketAddr::new(ip, *port)),
-                        Err(_) => Destination::Name(host.clone(), *port),
-                    },
-                    HostOrAddr::Known(list) => match list.first() {
-                        Some(addr) => Destination::Addr(*addr),
-                        None => return Err(NO_WAY.to_owned()),
-                    },
+            if outbound.upstreams.admit(upstream, now) {
+                outbound.upstreams.record_dial(upstream);
+                let Some(destination) = destination(&self.target.place) else {
+                    return Poll::Ready(Err(FetchError::NoUpstream));
                 };
-                self.hop = Some(SocksHandshake::new(way, goal, &world.outbound.upstreams));
-                self.addrs = entry;
-                return Ok(true);
+                self.handshake =
+                    Some(SocksHandshake::new(upstream, destination, &outbound.upstreams));
+                // A direct upstream leaves the addresses to the next step.
+                self.addrs = proxy;
+                return Poll::Ready(Ok(()));
             }
         }
+        let last_error = self.last_error.take();
+        Poll::Ready(Err(last_error.map_or(FetchError::NoUpstream, FetchError::Connection)))
     }
 
-    /// Tries the addresses that are left. `true` = the far end stands.
-    fn reach(
-        &mut self,
-        world: &mut World,
-        net: &mut MioNet,
-        watch: ByteWatcher<'_>,
-    ) -> Result<bool, ProxyFailure> {
-        let patience_ms = world.settings.timeouts.tcp.as_millis() as u64;
-        loop {
-            let late = self.until.is_none_or(|until| world.time.now >= until);
-            if let Some(wire) = &mut self.wire {
-                let outcome = match self.stands {
-                    true => Ok(true),
-                    false => match wire.poll_connect() {
-                        Poll::Ready(Ok(())) => Ok(true),
-                        Poll::Ready(Err(e)) => Err(ProxyFailure::Upstream(e.to_string())),
-                        Poll::Pending => Ok(false),
-                    },
-                };
-                if matches!(outcome, Ok(true)) && !self.stands {
-                    self.stands = true;
-                    self.until = Some(Tick(world.time.now.0 + patience_ms));
-                }
-                let outcome = match (outcome, &mut self.hop) {
-                    (Ok(true), Some(hop)) => match hop.poll(wire) {
-                        Poll::Ready(outcome) => outcome.map(|()| true),
-                        Poll::Pending => Ok(false),
-                    },
-                    (outcome, _) => outcome,
-                };
-                match outcome {
-                    Ok(true) => {
-                        if let Some(hop) = &self.hop {
-                            world.outbound.upstreams.record_success(hop.upstream);
-                        }
-                        self.connected = true;
-                        self.ready = Readiness { readable: true, writable: true, ..self.ready };
-                        self.until = Some(Tick(world.time.now.0 + patience_ms));
-                        return self.greet(world).map(|()| true).map_err(ProxyFailure::Upstream);
-                    }
-                    Ok(false) if !late => return Ok(false),
-                    Ok(false) => self.trouble = "timeout".to_owned(),
-                    Err(trouble @ ProxyFailure::Destination(_)) => return Err(trouble),
-                    Err(ProxyFailure::Upstream(why)) => self.trouble = why,
-                }
-            }
-            (self.wire, self.stands) = (None, false);
-            let Some(addr) = self.addrs.as_mut().and_then(Iterator::next) else {
-                return Err(ProxyFailure::Upstream(std::mem::take(&mut self.trouble)));
-            };
-            if self.target.via == FetchRoute::Front
-                && sockets::is_own_listener(addr, &world.outbound.own_listeners, net)
-            {
-                self.trouble = "the site is this proxy itself".to_owned();
-                continue;
-            }
-            self.begun = Instant::now();
-            watch(WireEvent::Start, 0);
-            match net.dial(addr, &sockets::relay_socket_options(&world.settings), self.token) {
-                Ok(wire) => {
-                    self.wire = Some(wire);
-                    self.until = Some(Tick(world.time.now.0 + patience_ms));
-                    return Ok(false);
-                }
-                Err(e) => self.trouble = e.to_string(),
-            }
-        }
-    }
-
-    /// `true` = the addresses are known; `false` = the name is being looked up.
-    fn find(&mut self, world: &mut World) -> Result<bool, String> {
+    /// Step 2: finds the addresses to connect to, unless they are those of a proxy.
+    fn poll_addresses(&mut self, context: &mut ConnectContext<'_>) -> Poll<Result<(), FetchError>> {
         if self.addrs.is_some() {
-            return Ok(true);
+            return Poll::Ready(Ok(()));
         }
-        let list = match &self.target.place {
-            HostOrAddr::Known(list) => list.clone(),
-            HostOrAddr::Named { host, port } => match host.parse::<IpAddr>() {
-                Ok(ip) => vec![SocketAddr::new(ip, *port)],
-                Err(_) => {
-                    let until = *self.until.get_or_insert(world.time.now + sockets::LOOKUP);
-                    match world.outbound.dns.lookup(host, self.token, world.time.now) {
+        let addrs = match &self.target.place {
+            HostOrAddrs::Addrs(addrs) => addrs.clone(),
+            HostOrAddrs::Host(place) => match place.ip() {
+                Some(ip) => vec![SocketAddr::new(ip, place.port)],
+                None => {
+                    let until = *self.until.get_or_insert(context.now + sockets::LOOKUP);
+                    match context.outbound.dns.lookup(&place.host, self.token, context.now) {
                         CachedAddrs::Found(ips) => {
-                            ips.iter().map(|ip| SocketAddr::new(*ip, *port)).collect()
+                            ips.iter().map(|ip| SocketAddr::new(*ip, place.port)).collect()
                         }
-                        CachedAddrs::Pending if world.time.now < until => return Ok(false),
-                        _ => return Err(format!("the name {host:?} cannot be found")),
+                        CachedAddrs::Pending if context.now < until => return Poll::Pending,
+                        CachedAddrs::Pending | CachedAddrs::Failed => {
+                            let host = place.host.clone();
+                            return Poll::Ready(Err(FetchError::HostNotFound(host)));
+                        }
                     }
                 }
             },
         };
         self.until = None;
-        self.addrs = Some(list.into_iter());
-        Ok(true)
+        self.addrs = Some(addrs.into_iter());
+        Poll::Ready(Ok(()))
     }
 
-    /// Begins TLS where it is wanted.
-    fn greet(&mut self, world: &mut World) -> Result<(), String> {
+    /// Step 3: goes on with the running attempt, and starts the next one when it has failed.
+    fn poll_attempts(
+        &mut self,
+        context: &mut ConnectContext<'_>,
+        net: &mut MioNet,
+        observer: WireObserver<'_>,
+    ) -> Poll<Result<(), ProxyFailure>> {
+        loop {
+            // Before the attempt, which moves the deadline when TCP is connected.
+            let is_late = self.until.is_none_or(|until| context.now >= until);
+            match self.poll_attempt(context) {
+                None => {}
+                Some(Poll::Ready(Ok(()))) => return Poll::Ready(self.on_connected(context)),
+                Some(Poll::Pending) if !is_late => return Poll::Pending,
+                Some(Poll::Pending) => self.last_error = Some("timeout".to_owned()),
+                // Another address of the proxy would not help.
+                Some(Poll::Ready(Err(failure @ ProxyFailure::Destination(_)))) => {
+                    return Poll::Ready(Err(failure));
+                }
+                Some(Poll::Ready(Err(ProxyFailure::Upstream(why)))) => self.last_error = Some(why),
+            }
+            (self.wire, self.tcp_connected) = (None, false);
+            let Some(addr) = self.addrs.as_mut().and_then(Iterator::next) else {
+                let why = self.last_error.take().unwrap_or_else(|| "no address".to_owned());
+                return Poll::Ready(Err(ProxyFailure::Upstream(why)));
+            };
+            self.start_attempt(addr, context, net, observer);
+            if self.wire.is_some() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Goes on with the TCP connect, then with the SOCKS handshake. `None` = no attempt runs.
+    fn poll_attempt(
+        &mut self,
+        context: &ConnectContext<'_>,
+    ) -> Option<Poll<Result<(), ProxyFailure>>> {
+        let wire = self.wire.as_mut()?;
+        if !self.tcp_connected {
+            match wire.poll_connect() {
+                Poll::Ready(Ok(())) => {}
+                Poll::Pending => return Some(Poll::Pending),
+                Poll::Ready(Err(e)) => {
+                    return Some(Poll::Ready(Err(ProxyFailure::Upstream(e.to_string()))));
+                }
+            }
+            self.tcp_connected = true;
+            self.until = Some(context.now + context.settings.timeouts.tcp);
+        }
+        Some(match &mut self.handshake {
+            Some(handshake) => handshake.poll(wire),
+            None => Poll::Ready(Ok(())),
+        })
+    }
+
+    /// Starts to connect to an address, or leaves in `last_error` why not.
+    fn start_attempt(
+        &mut self,
+        addr: SocketAddr,
+        context: &ConnectContext<'_>,
+        net: &mut MioNet,
+        observer: WireObserver<'_>,
+    ) {
+        if self.target.route == FetchRoute::Front
+            && sockets::is_own_listener(addr, &context.outbound.own_listeners, net)
+        {
+            self.last_error = Some("the front is this proxy itself".to_owned());
+            return;
+        }
+        self.begun = Instant::now();
+        observer(WireEvent::Start, 0);
+        match net.dial(addr, &sockets::relay_socket_options(context.settings), self.token) {
+            Ok(wire) => {
+                self.wire = Some(wire);
+                self.until = Some(context.now + context.settings.timeouts.tcp);
+            }
+            Err(e) => self.last_error = Some(e.to_string()),
+        }
+    }
+
+    /// The destination is connected: begins TLS where it is wanted.
+    fn on_connected(&mut self, context: &mut ConnectContext<'_>) -> Result<(), ProxyFailure> {
+        if let Some(handshake) = &self.handshake {
+            context.outbound.upstreams.record_success(handshake.upstream);
+        }
+        self.connected = true;
+        self.ready = Readiness { readable: true, writable: true, ..self.ready };
+        self.until = Some(context.now + context.settings.timeouts.tcp);
+        self.start_tls(context).map_err(ProxyFailure::Upstream)
+    }
+
+    /// Records why the present upstream has failed, and forgets its attempt.
+    ///
+    /// # Errors
+    /// No upstream was used, so the connection has failed.
+    fn leave_upstream(
+        &mut self,
+        failure: ProxyFailure,
+        context: &mut ConnectContext<'_>,
+    ) -> Result<(), FetchError> {
+        let Some(handshake) = self.handshake.take() else {
+            return Err(FetchError::Connection(failure.to_string()));
+        };
+        let upstreams = &mut context.outbound.upstreams;
+        match &failure {
+            ProxyFailure::Upstream(why) => {
+                upstreams.record_failure(handshake.upstream, why, context.now);
+            }
+            ProxyFailure::Destination(_) => upstreams.record_success(handshake.upstream),
+        }
+        self.last_error = Some(failure.to_string());
+        (self.wire, self.addrs, self.tcp_connected, self.until) = (None, None, false, None);
+        Ok(())
+    }
+
+    #[cfg(feature = "tls")]
+    fn start_tls(&mut self, context: &mut ConnectContext<'_>) -> Result<(), String> {
         let Some(name) = &self.target.tls else { return Ok(()) };
-        #[cfg(feature = "tls")]
-        {
-            let config = world.outbound.tls_roots.config(world.settings.ca_file.as_deref())?;
-            self.channel =
-                Channel::TlsClient(Box::new(TlsClient::new(name, config, self.is_http)?));
-            Ok(())
-        }
-        #[cfg(not(feature = "tls"))]
-        {
-            let _ = world;
-            Err(format!("this build has no TLS for {name}"))
+        let config = context.outbound.tls_roots.config(context.settings.ca_file.as_deref())?;
+        self.channel = Channel::TlsClient(Box::new(TlsClient::new(name, config, self.is_http)?));
+        Ok(())
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn start_tls(&mut self, _context: &mut ConnectContext<'_>) -> Result<(), String> {
+        match &self.target.tls {
+            Some(name) => Err(format!("this build has no TLS for {name}")),
+            None => Ok(()),
         }
     }
 
-    fn is_shaking_hands(&self) -> bool {
+    fn is_in_tls_handshake(&self) -> bool {
         match &self.channel {
             Channel::Plain => false,
             #[cfg(feature = "tls")]
-            Channel::TlsClient(secure) => secure.is_shaking_hands(),
+            Channel::TlsClient(tls) => tls.is_handshaking(),
         }
     }
 
-    /// Sends what waits and reads what is there. `true` = the peer has ended.
-    fn exchange(&mut self, heard: &mut Vec<u8>, watch: ByteWatcher<'_>) -> io::Result<bool> {
-        let Some(wire) = &mut self.wire else { return Ok(true) };
-        let (ready, begun) = (&mut self.ready, self.begun);
-        let mut socket = Socket { wire, ready, watch, begun, room: STEP_MAX };
+    /// Sends what is queued and reads what has come.
+    fn exchange(
+        &mut self,
+        inbox: &mut Vec<u8>,
+        observer: WireObserver<'_>,
+    ) -> io::Result<PeerState> {
+        let Some(wire) = &mut self.wire else { return Ok(PeerState::Closed) };
+        let mut socket = StepSocket::new(wire, &mut self.ready, observer, self.begun);
         socket.send(&mut self.preface)?;
         if !self.preface.is_empty() {
-            return Ok(false);
+            return Ok(PeerState::Open);
         }
         match &mut self.channel {
             Channel::Plain => {
                 socket.send(&mut self.outbox)?;
-                socket.receive(heard)
+                socket.receive(inbox)
             }
             #[cfg(feature = "tls")]
-            Channel::TlsClient(secure) => secure.exchange(&mut socket, &mut self.outbox, heard),
+            Channel::TlsClient(tls) => tls.exchange(&mut socket, &mut self.outbox, inbox),
         }
     }
 }
 
-/// The socket during one step: watched, and read only so far.
-pub struct Socket<'a> {
-    wire: &'a mut MioWire,
-    ready: &'a mut Readiness,
-    watch: ByteWatcher<'a>,
-    begun: Instant,
-    room: usize,
-}
-
-impl Socket<'_> {
-    /// Shows something to the watcher.
-    fn show(&mut self, sight: WireEvent<'_>) {
-        (self.watch)(sight, self.begun.elapsed().as_micros() as u64);
-    }
-
-    fn send(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
-        while !bytes.is_empty() {
-            match io::Write::write(self, bytes) {
-                Ok(n) => drop(bytes.drain(..n.min(bytes.len()))),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(())
-    }
-
-    fn receive(&mut self, heard: &mut Vec<u8>) -> io::Result<bool> {
-        let mut chunk = [0; CHUNK];
-        loop {
-            match io::Read::read(self, &mut chunk) {
-                Ok(0) => return Ok(true),
-                Ok(n) => heard.extend_from_slice(chunk.get(..n).unwrap_or_default()),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                Err(e) => return Err(e),
-            }
-        }
+/// What an upstream has to connect to; `None` = there is no address.
+fn destination(place: &HostOrAddrs) -> Option<Destination> {
+    match place {
+        HostOrAddrs::Host(place) => Some(match place.ip() {
+            Some(ip) => Destination::Addr(SocketAddr::new(ip, place.port)),
+            None => Destination::Name(place.host.clone(), place.port),
+        }),
+        HostOrAddrs::Addrs(addrs) => addrs.first().copied().map(Destination::Addr),
     }
 }
-
-impl io::Read for Socket<'_> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let room = self.room.min(into.len());
-        if room == 0 || !self.ready.readable {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let Some(into) = into.get_mut(..room) else { return Ok(0) };
-        match self.wire.read(&mut [IoSliceMut::new(into)]) {
-            Ok(n) => {
-                self.room -= n;
-                self.show(WireEvent::Bytes(into.get(..n).unwrap_or_default()));
-                Ok(n)
-            }
-            Err(e) => {
-                self.ready.readable &= e.kind() != io::ErrorKind::WouldBlock;
-                Err(e)
-            }
-        }
-    }
-}
-
-impl io::Write for Socket<'_> {
-    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
-        if !self.ready.writable {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let outcome = self.wire.write(&[IoSlice::new(from)]);
-        match &outcome {
-            Ok(_) => self.show(WireEvent::Sent),
-            Err(e) => self.ready.writable &= e.kind() != io::ErrorKind::WouldBlock,
-        }
-        outcome
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn blamed(trouble: ProxyFailure) -> String {
-    match trouble {
-        ProxyFailure::Upstream(why) => why,
-        ProxyFailure::Destination(why) => why.to_string(),
-    }
-}
-
-const NO_WAY: &str = "every proxy rests or has failed";
-/// Bytes read in one step at most.
-const STEP_MAX: usize = 16_384;
-const CHUNK: usize = 4_096;

@@ -4,112 +4,127 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::daemon::fetch::connection::FetchRoute;
+use crate::config::settings::Settings;
+use crate::daemon::admin::telemetry::Telemetry;
 use crate::daemon::fetch::http_get::HttpGet;
-use crate::daemon::fetch::schedule::Job;
-use crate::daemon::fetch::{FetchTarget, FetchTask, TaskStep};
-use crate::daemon::shared::World;
+use crate::daemon::fetch::schedule::{Job, JobResult, Schedule};
+use crate::daemon::fetch::task::{FetchError, FetchRoute, FetchTarget, FetchTask, TaskStep};
 use crate::daemon::upstream::addresses;
 use crate::daemon::upstream::dc_list::{DcList, LISTED_DC};
+use crate::io::clock::Tick;
 use crate::proto::dc;
 
-/// Puts the pages on the agenda.
-pub fn plan(world: &mut World) {
-    let pages = world.settings.dc_list.as_ref().map_or(0, Vec::len);
+/// Schedules the pages.
+pub fn plan(settings: &Settings, schedule: &mut Schedule, now: Tick) {
+    let pages = settings.dc_list.as_ref().map_or(0, Vec::len);
     for page in 0..pages {
-        world.fetch.schedule.add(Job::DcPage(page), world.time.now);
+        schedule.add(Job::DcPage(page), now);
     }
 }
 
-/// Begins anew, with other pages. Returns the jobs that are not there any more.
-pub fn reload(world: &mut World) -> Vec<Job> {
-    let gone = world.fetch.schedule.forget(|job| matches!(job, Job::DcPage(_)));
-    world.outbound.dc_list = DcList::default();
-    plan(world);
-    gone.into_iter().map(|(job, _)| job).collect()
+/// Forgets all listed addresses and schedules the pages of new settings. Returns the jobs that
+/// were removed.
+pub fn reload(
+    settings: &Settings,
+    list: &mut DcList,
+    schedule: &mut Schedule,
+    now: Tick,
+) -> Vec<Job> {
+    let removed = schedule.remove(|job| matches!(job, Job::DcPage(_)));
+    *list = DcList::default();
+    plan(settings, schedule, now);
+    removed.into_iter().map(|(job, _)| job).collect()
 }
 
-/// Starts to fetch a page.
-pub fn fetch(page: usize, world: &mut World) {
-    let Some(url) = world.settings.dc_list.as_ref().and_then(|pages| pages.get(page)) else {
-        return;
-    };
-    // A list of our own machine may name our own machine; no other may lead us there.
-    let is_ours = url.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    let fetch = HttpGet::new(url.clone(), FetchRoute::Routes, PAGE_MAX, String::new());
-    world.order(Box::new(DcListTask { page, fetch, is_ours, text: Vec::new() }));
-}
-
-struct DcListTask {
+/// Fetches one page.
+pub struct DcListTask {
     page: usize,
-    fetch: HttpGet,
-    is_ours: bool,
+    get: HttpGet,
+    /// The page is served by this machine.
+    is_local: bool,
     text: Vec<u8>,
 }
 
 impl DcListTask {
+    /// The task for the page with this index.
+    pub fn new(page: usize, settings: &Settings) -> Option<Self> {
+        let url = settings.dc_list.as_ref()?.get(page)?;
+        // Only a list of this machine may contain addresses of this machine.
+        let is_local = url.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        let get = HttpGet::new(url.clone(), FetchRoute::Upstreams, PAGE_MAX, String::new());
+        Some(Self { page, get, is_local, text: Vec::new() })
+    }
+
+    /// The job that it does.
+    pub fn job(&self) -> Job {
+        Job::DcPage(self.page)
+    }
+
+    /// Takes over the addresses of the page. A page that failed or is empty changes nothing.
+    pub fn apply(
+        self,
+        outcome: Result<(), FetchError>,
+        list: &mut DcList,
+        telemetry: &mut Telemetry,
+    ) -> JobResult {
+        let (job, page) = (self.job(), self.page);
+        let outcome = outcome.and_then(|()| {
+            let addrs = self.addresses();
+            let why = FetchError::response("no address of data centre 203 on the page");
+            if addrs.is_empty() { Err(why) } else { Ok(addrs) }
+        });
+        let is_ok = outcome.is_ok();
+        match outcome {
+            Ok(addrs) => {
+                let count = addrs.len();
+                if list.replace(page, addrs) {
+                    log::info!("event=dc-list page={page} dc={LISTED_DC} addresses={count}");
+                }
+            }
+            Err(why) => {
+                let why = why.to_string();
+                telemetry.warn(format_args!("event=dc-list-failed page={page} error={why:?}"));
+            }
+        }
+        JobResult { job, is_ok, period: PERIOD }
+    }
+
     fn addresses(&self) -> Vec<SocketAddr> {
         let text = String::from_utf8_lossy(&self.text);
         let listed =
             text.lines().filter_map(dc::parse_proxy_for).filter(|(number, _)| *number == LISTED_DC);
         let mut addrs: Vec<SocketAddr> = Vec::new();
         for (_, addr) in listed {
-            if (self.is_ours || is_public(addr.ip())) && !addrs.contains(&addr) {
+            if (self.is_local || is_public(addr.ip())) && !addrs.contains(&addr) {
                 addrs.push(addr);
             }
         }
-        addrs.truncate(MOST_ADDRESSES);
+        addrs.truncate(MAX_ADDRESSES);
         addrs
     }
 }
 
 impl FetchTask for DcListTask {
     fn target(&self) -> FetchTarget {
-        self.fetch.target()
+        self.get.target()
     }
 
-    fn open(&mut self) -> Vec<u8> {
+    fn request(&mut self) -> Vec<u8> {
         self.text.clear();
-        self.fetch.question()
+        self.get.request()
     }
 
-    fn take(&mut self, bytes: &[u8]) -> TaskStep {
+    fn push_bytes(&mut self, bytes: &[u8]) -> TaskStep {
         let text = &mut self.text;
-        self.fetch.take(bytes, &mut |piece| text.extend_from_slice(piece))
+        self.get.push_bytes(bytes, &mut |piece| text.extend_from_slice(piece))
     }
 
-    fn end(&mut self) -> TaskStep {
-        self.fetch.end()
-    }
-
-    fn job(&self) -> Option<Job> {
-        Some(Job::DcPage(self.page))
-    }
-
-    fn settle(self: Box<Self>, outcome: Result<(), String>, world: &mut World) {
-        let addrs = if outcome.is_ok() { self.addresses() } else { Vec::new() };
-        let fault = match &outcome {
-            Err(why) => Some(why.as_str()),
-            Ok(()) if addrs.is_empty() => Some("no address of data centre 203 in it"),
-            Ok(()) => None,
-        };
-        match fault {
-            Some(why) => {
-                let line = format!("event=dc-list-failed page={} error={why:?}", self.page);
-                world.telemetry.warn(format_args!("{line}"));
-            }
-            None => {
-                let count = addrs.len();
-                if world.outbound.dc_list.replace(self.page, addrs) {
-                    log::info!("event=dc-list page={} dc={LISTED_DC} addresses={count}", self.page);
-                }
-            }
-        }
-        world.done(Job::DcPage(self.page), fault.is_none(), PERIOD);
+    fn finish(&mut self) -> TaskStep {
+        self.get.finish()
     }
 }
 
-/// Whether an address can be that of a server on the internet.
+/// Whether an address may be that of a server on the internet.
 fn is_public(ip: IpAddr) -> bool {
     let ip = ip.to_canonical();
     let is_broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
@@ -118,7 +133,7 @@ fn is_public(ip: IpAddr) -> bool {
 
 const PERIOD: Duration = Duration::from_secs(3_600);
 const PAGE_MAX: u64 = 64 << 10;
-const MOST_ADDRESSES: usize = 16;
+const MAX_ADDRESSES: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -126,16 +141,16 @@ mod tests {
     use crate::proto::url::Url;
 
     #[test]
-    fn only_public_addresses_of_dc_203_are_taken_unless_the_page_is_ours() {
+    fn only_public_addresses_of_dc_203_are_taken_unless_the_page_is_local() {
         let url = Url::parse("http://127.0.0.1/").unwrap();
-        let fetch = HttpGet::new(url, FetchRoute::Native, 1, String::new());
+        let get = HttpGet::new(url, FetchRoute::Native, 1, String::new());
         let text = b"# x\nproxy_for 203 91.105.192.1:443;\nproxy_for 2 91.105.192.2:443;\n\
                      proxy_for 203 127.0.0.1:1;\nproxy_for 203 10.0.0.1:1;\n\
                      proxy_for 203 [::1]:1;\nproxy_for 203 [fd00::1]:1;\n\
                      proxy_for 203 91.105.192.1:443;\n";
-        let mut errand = DcListTask { page: 0, fetch, is_ours: false, text: text.to_vec() };
-        assert_eq!(errand.addresses(), ["91.105.192.1:443".parse().unwrap()]);
-        errand.is_ours = true;
-        assert_eq!(errand.addresses().len(), 5);
+        let mut task = DcListTask { page: 0, get, is_local: false, text: text.to_vec() };
+        assert_eq!(task.addresses(), ["91.105.192.1:443".parse().unwrap()]);
+        task.is_local = true;
+        assert_eq!(task.addresses().len(), 5);
     }
 }

@@ -1,111 +1,113 @@
-//! One document of the web: request, redirects, body in pieces, and every limit on the way. Pure:
-//! an [`FetchTask`](super::Errand) that wants a document has one of these and passes bytes through.
+//! GET of one document: request, redirects, the body in pieces, and all limits. A
+//! [`FetchTask`](crate::daemon::fetch::task::FetchTask) for a document has one of these and passes
+//! the bytes on.
 
-use crate::daemon::fetch::connection::{FetchRoute, HostOrAddr};
-use crate::daemon::fetch::{FetchTarget, TaskStep};
+use crate::daemon::fetch::task::{FetchError, FetchRoute, FetchTarget, HostOrAddrs, TaskStep};
 use crate::proto::http1_client::{self, BodyProgress, Head, Response};
 use crate::proto::url::Url;
+use crate::util::host_port::HostPort;
 
-/// One document on its way.
+/// The fetch of one document.
 pub struct HttpGet {
     url: Url,
-    via: FetchRoute,
+    route: FetchRoute,
     validators: String,
     redirects: u32,
-    most_bytes: u64,
+    max_bytes: u64,
     body_bytes: u64,
     response: Response,
 }
 
 impl HttpGet {
-    /// The document at `url`, of at most `most_bytes`. `validators` come from
-    /// [`HttpGet::validators`] of an earlier time; empty = none.
-    pub fn new(url: Url, via: FetchRoute, most_bytes: u64, validators: String) -> Self {
+    /// A document at `url` of at most `max_bytes`. `validators` come from
+    /// [`HttpGet::validators`] of an earlier fetch; empty = none.
+    pub fn new(url: Url, route: FetchRoute, max_bytes: u64, validators: String) -> Self {
         let (redirects, body_bytes, response) = (0, 0, Response::default());
-        Self { url, via, validators, redirects, most_bytes, body_bytes, response }
+        Self { url, route, validators, redirects, max_bytes, body_bytes, response }
     }
 
-    /// Where to go for it, now.
+    /// Where to connect for the present URL.
     pub fn target(&self) -> FetchTarget {
         let (host, port) = (self.url.host.clone(), self.url.port_or(HTTP_PORT));
         let tls = (self.url.scheme == "https").then(|| host.clone());
-        FetchTarget { place: HostOrAddr::Named { host, port }, tls, via: self.via }
+        let place = HostOrAddrs::Host(HostPort { host, port });
+        FetchTarget { place, tls, route: self.route }
     }
 
-    /// What to say there.
-    pub fn question(&self) -> Vec<u8> {
+    /// The request for the present URL.
+    pub fn request(&self) -> Vec<u8> {
         http1_client::get_request(&self.url, &self.validators)
     }
 
-    /// The server says that nothing has changed since the validators were given out.
+    /// The server reports that the document has not changed since the validators were issued.
     pub fn is_unchanged(&self) -> bool {
         self.response.head().status == 304
     }
 
-    /// What to give to the next fetch of the same document.
+    /// The validators for the next fetch of the same document.
     pub fn validators(&self) -> &str {
         &self.response.head().validators
     }
 
-    /// Takes bytes; pieces of the document go to `body`.
-    pub fn take(&mut self, bytes: &[u8], body: &mut dyn FnMut(&[u8])) -> TaskStep {
-        let (most, seen) = (self.most_bytes, &mut self.body_bytes);
+    /// Takes received bytes; pieces of the document go to `on_body`.
+    pub fn push_bytes(&mut self, bytes: &[u8], on_body: &mut dyn FnMut(&[u8])) -> TaskStep {
+        let (max, seen) = (self.max_bytes, &mut self.body_bytes);
         let mut pass = |head: &Head, piece: &[u8]| {
             let is_document = (200..300).contains(&head.status);
             *seen = seen.saturating_add(piece.len() as u64);
-            if is_document && *seen <= most {
-                body(piece);
+            if is_document && *seen <= max {
+                on_body(piece);
             }
         };
         let progress = self.response.push(bytes, &mut pass);
-        let head = self.response.head();
-        if (301..=308).contains(&head.status) && head.status != 304 {
-            return self.follow();
+        let status = self.response.head().status;
+        if (301..=308).contains(&status) && status != 304 {
+            return self.redirect().map_or_else(TaskStep::Failed, |()| TaskStep::Reconnect);
         }
-        if head.status >= 400 {
-            return TaskStep::Failed(format!("the server says {}", head.status));
+        if status >= 400 {
+            return TaskStep::Failed(FetchError::Status(status));
         }
-        if self.body_bytes > self.most_bytes {
-            return TaskStep::Failed(format!("larger than {} bytes", self.most_bytes));
+        if self.body_bytes > self.max_bytes {
+            return TaskStep::Failed(FetchError::TooLarge(self.max_bytes));
         }
         match progress {
             Ok(BodyProgress::Complete) => TaskStep::Done,
             Ok(BodyProgress::Incomplete) => TaskStep::More,
-            Err(fault) => TaskStep::Failed(fault.as_str().to_owned()),
+            Err(fault) => TaskStep::Failed(FetchError::response(fault.as_str())),
         }
     }
 
-    /// The connection has ended.
-    pub fn end(&self) -> TaskStep {
+    /// The server has closed its direction.
+    pub fn finish(&self) -> TaskStep {
         match self.response.finish() {
             Ok(()) => TaskStep::Done,
-            Err(fault) => TaskStep::Failed(fault.as_str().to_owned()),
+            Err(fault) => TaskStep::Failed(FetchError::response(fault.as_str())),
         }
     }
 
-    /// Goes where a redirect leads: three times at most, and never from `https` to `http`.
-    fn follow(&mut self) -> TaskStep {
+    /// Follows a redirect: three at most, and never from `https` to `http`.
+    fn redirect(&mut self) -> Result<(), FetchError> {
         let location = self.response.head().location.as_deref();
-        let Some(next) = location.and_then(|location| self.url.join(location)) else {
-            return TaskStep::Failed("a redirect to nowhere".to_owned());
-        };
+        let next = location
+            .and_then(|location| self.url.join(location))
+            .ok_or(FetchError::response("a redirect without a valid location"))?;
         self.redirects += 1;
-        let is_web = matches!(next.scheme.as_str(), "http" | "https") && !next.host.is_empty();
-        if self.redirects > MOST_REDIRECTS || !is_web {
-            return TaskStep::Failed("too many redirects, or one to no web page".to_owned());
+        if self.redirects > REDIRECTS_MAX {
+            return Err(FetchError::response("too many redirects"));
+        }
+        if !matches!(next.scheme.as_str(), "http" | "https") || next.host.is_empty() {
+            return Err(FetchError::response("a redirect to something other than a web page"));
         }
         if self.url.scheme == "https" && next.scheme != "https" {
-            return TaskStep::Failed("a redirect from https to http".to_owned());
+            return Err(FetchError::response("a redirect from https to http"));
         }
         if next.scheme == "https" && !crate::config::HAS_TLS {
-            return TaskStep::Failed(
-                "a redirect to https, which this build does not have".to_owned(),
-            );
+            return Err(FetchError::response("a redirect to https, which this build lacks"));
         }
         (self.url, self.response, self.body_bytes) = (next, Response::default(), 0);
-        TaskStep::Again
+        Ok(())
     }
 }
 
 const HTTP_PORT: u16 = 80;
-const MOST_REDIRECTS: u32 = 3;
+const REDIRECTS_MAX: u32 = 3;

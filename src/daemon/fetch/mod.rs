@@ -1,10 +1,11 @@
-//! Everything that is fetched from the outside: lists, Telegram's addresses, looks at origins.
-//! A few at a time beside the sessions, each with a deadline, none ever in anybody's way.
+//! Everything that is fetched: IP lists, Telegram's addresses, front probes, page timings. A few
+//! tasks at a time run beside the sessions, each with a deadline.
 //!
-//! An [`FetchTask`] knows what to say and what to make of the answer; `line.rs` knows the way;
-//! `agenda.rs` says what is due. To add a kind: implement the trait, give it a
-//! [`Job`]. Commands run theirs without the daemon, see `alone.rs`.
+//! `schedule.rs` decides when a [`Job`] is due. Its task ([`task::FetchTask`]) is pure: bytes in,
+//! bytes out. `runner.rs` runs tasks over a `Connection`. When a task has ended, its kind applies
+//! the outcome to the state that it is given here.
 
+pub mod background;
 pub mod connection;
 pub mod dc_list;
 pub mod front_probe;
@@ -12,167 +13,212 @@ pub mod http_get;
 pub mod ip_lists;
 #[cfg(feature = "tls")]
 pub mod page_timing;
+pub mod runner;
 pub mod schedule;
+pub mod socket;
 pub mod standalone;
 pub mod state;
-mod task_run;
+pub mod task;
+pub mod task_run;
 #[cfg(feature = "tls")]
 pub mod tls_client;
 
-use crate::daemon::fetch::connection::{FetchRoute, HostOrAddr};
-use crate::daemon::fetch::schedule::Job;
-use crate::daemon::fetch::task_run::TaskRun;
-use crate::daemon::shared::World;
-use crate::io::clock::Tick;
-use crate::io::readiness::Readiness;
+use std::time::Duration;
+
+use crate::accounts::users::{HostId, ReloadChange, Users};
+use crate::config::settings::Settings;
+use crate::daemon::admin::telemetry::Telemetry;
+use crate::daemon::fetch::ip_lists::ListEvent;
+use crate::daemon::fetch::ip_lists::lists::IpLists;
+use crate::daemon::time::Time;
+use crate::daemon::upstream::outbound::{ConnectContext, Outbound};
 use crate::io::wire::MioNet;
+use crate::mimicry::Mimicry;
+use crate::util::drbg::Drbg;
+use background::BackgroundTask;
+use front_probe::{FrontProbeTask, ProbeContext};
+use ip_lists::load::IpListTask;
+use runner::{FinishedTask, TaskRunner};
+use schedule::{Job, JobResult};
+use state::FetchState;
 
-/// One thing to fetch. Bytes in, bytes out; no socket.
-pub trait FetchTask {
-    /// Where to go.
-    fn target(&self) -> FetchTarget;
+/// What background fetches use and change.
+pub struct FetchContext<'a> {
+    /// What to fetch, and how often.
+    pub settings: &'a Settings,
+    /// The time of this round.
+    pub time: Time,
+    /// Random waits and orders.
+    pub drbg: &'a mut Drbg,
+    /// A buffer for one read.
+    pub scratch: &'a mut [u8],
+    /// The hosts of the secrets.
+    pub users: &'a Users,
+    /// Receives fetched lists.
+    pub lists: &'a mut IpLists,
+    /// Receives what was learned of fronts and pages.
+    pub mimicry: &'a mut Mimicry,
+    /// Receives listed addresses; carries the connections.
+    pub outbound: &'a mut Outbound,
+    /// Schedule and queue.
+    pub fetch: &'a mut FetchState,
+    /// For the log.
+    pub telemetry: &'a mut Telemetry,
+}
 
-    /// What to say before everything else, TLS included; rarely anything.
-    fn preface(&self) -> Vec<u8> {
-        Vec::new()
+impl FetchContext<'_> {
+    fn plan_fronts(&mut self, hosts: &[HostId]) {
+        let (schedule, now) = (&mut self.fetch.schedule, self.time.now);
+        front_probe::plan(hosts, self.settings, schedule, self.drbg, now);
     }
 
-    /// What to say once the line stands.
-    fn open(&mut self) -> Vec<u8>;
-
-    /// Bytes have come.
-    fn take(&mut self, bytes: &[u8]) -> TaskStep;
-
-    /// The peer has said its last byte.
-    fn end(&mut self) -> TaskStep;
-
-    /// The connection is being made (`Start`), stands, or has brought these bytes, TLS still
-    /// around them; for those who look at how a site answers.
-    /// `at_us` counts microseconds since the latest `Start`.
-    fn watch(&mut self, _sight: WireEvent<'_>, _at_us: u64) {}
-
-    /// What of the agenda it does; it is dropped when that is forgotten.
-    fn job(&self) -> Option<Job> {
-        None
+    #[cfg(feature = "tls")]
+    fn plan_pages(&mut self) {
+        let FetchState { schedule, page_rounds, .. } = &mut *self.fetch;
+        page_timing::plan(self.settings, page_rounds, schedule, self.drbg, self.time.now);
     }
 
-    /// How long it may stand still, in milliseconds; `None` = `network.timeout.http`.
-    fn patience_ms(&self) -> Option<u64> {
-        None
+    /// The wall clock, since 1970.
+    fn wall(&self) -> Duration {
+        self.time.wall_of(self.time.now.0)
     }
 
-    /// It is over; on to what follows from it. A command that runs its own errands looks at them
-    /// instead.
-    fn settle(self: Box<Self>, _outcome: Result<(), String>, _world: &mut World) {}
+    fn finish_job(&mut self, result: JobResult) {
+        self.fetch.schedule.finish(result, self.time.now, self.drbg);
+    }
 }
 
-/// What an errand may watch.
-pub enum WireEvent<'a> {
-    /// The connection is being made from now on.
-    Start,
-    /// Bytes as they came from the socket.
-    Bytes(&'a [u8]),
-    /// We are sending.
-    Sent,
+/// Schedules all jobs at the start.
+pub fn plan(context: &mut FetchContext<'_>) {
+    let now = context.time.now;
+    dc_list::plan(context.settings, &mut context.fetch.schedule, now);
+    ip_lists::reload::plan(context.lists, &mut context.fetch.schedule, now);
+    let hosts: Vec<HostId> = context.users.hosts().collect();
+    context.plan_fronts(&hosts);
+    #[cfg(feature = "tls")]
+    context.plan_pages();
 }
 
-/// Where an errand goes.
-pub struct FetchTarget {
-    /// Host and port.
-    pub place: HostOrAddr,
-    /// The name that the certificate must have; `None` = no TLS.
-    pub tls: Option<String>,
-    /// By which way.
-    pub via: FetchRoute,
-}
-
-/// What an errand wants next.
-#[derive(Debug, PartialEq, Eq)]
-pub enum TaskStep {
-    /// More bytes.
-    More,
-    /// Nothing: it has what it wanted.
-    Done,
-    /// A new line, to its new [`FetchTask::target`].
-    Again,
-    /// Nothing: there is no use in it. Says why.
-    Failed(String),
-}
-
-/// The errands that run.
-#[derive(Default)]
-pub struct TaskRunner {
-    running: [Option<RunningTask>; MOST_ERRANDS],
-}
-
-struct RunningTask {
-    errand: Box<dyn FetchTask>,
-    trip: TaskRun,
-}
-
-impl TaskRunner {
-    /// Notes what the poller says about a line.
-    pub fn on_ready(&mut self, place: usize, fresh: Readiness) {
-        if let Some(Some(running)) = self.running.get_mut(place) {
-            running.trip.on_ready(fresh);
+/// Applies new settings; `context` has them already. Only the jobs whose settings have changed are
+/// scheduled again. Returns the jobs that were removed; their tasks have to be cancelled.
+pub fn reload(
+    context: &mut FetchContext<'_>,
+    before: &Settings,
+    change: &ReloadChange,
+) -> Vec<Job> {
+    let (settings, now) = (context.settings, context.time.now);
+    let FetchState { schedule, front_probes, .. } = &mut *context.fetch;
+    let has_moved = before.front != settings.front;
+    let (new_hosts, mut removed) =
+        front_probe::reload(has_moved, change, context.users, front_probes, schedule);
+    for host in &new_hosts {
+        context.mimicry.profiles.reset(*host, context.drbg);
+    }
+    context.plan_fronts(&new_hosts);
+    let schedule = &mut context.fetch.schedule;
+    match ip_lists::reload::has_changed(before, settings) {
+        true => {
+            removed.extend(ip_lists::reload::reload(settings, context.lists, schedule, now));
         }
+        false => ip_lists::reload::refresh(context.lists, schedule, now),
     }
-
-    /// A name that the line at this place waits for has been found.
-    pub fn wake(&mut self, place: usize) {
-        if let Some(Some(running)) = self.running.get_mut(place) {
-            running.trip.wake();
+    if before.dc_list != settings.dc_list {
+        let list = &mut context.outbound.dc_list;
+        removed.extend(dc_list::reload(settings, list, schedule, now));
+    }
+    let latest = now + settings.page_timing.interval;
+    #[cfg(feature = "tls")]
+    {
+        let has_shape = |settings: &Settings| settings.shape.is_some();
+        if before.page_timing.pages != settings.page_timing.pages
+            || has_shape(before) != has_shape(settings)
+        {
+            removed.extend(page_timing::reload(context.mimicry, schedule));
+            context.plan_pages();
         }
+        let schedule = &mut context.fetch.schedule;
+        schedule.bring_forward(|job| matches!(job, Job::PageTiming(_)), latest);
     }
+    let schedule = &mut context.fetch.schedule;
+    schedule.bring_forward(|job| matches!(job, Job::FrontProbe(_)), latest);
+    removed
+}
 
-    /// The earliest deadline.
-    pub fn due(&self) -> Option<Tick> {
-        self.running.iter().flatten().map(|running| running.trip.due()).min()
+/// Starts the jobs that are due, goes on with the running tasks, and does one step of file work.
+/// `first_token` is the token of the runner's first slot.
+pub fn poll(
+    context: &mut FetchContext<'_>,
+    runner: &mut TaskRunner<BackgroundTask>,
+    net: &mut MioNet,
+    first_token: usize,
+) {
+    while let Some(job) = context.fetch.schedule.start_next(context.time.now) {
+        start(job, context);
     }
-
-    /// Starts what waits in the world and takes each errand that was woken one bounded step
-    /// further. `base` is the token of the first place.
-    pub fn turn(&mut self, world: &mut World, net: &mut MioNet, base: usize) {
-        for place in 0..self.running.len() {
-            if self.running[place].is_none()
-                && let Some(errand) = world.fetch.queue.pop_front()
-            {
-                let trip = TaskRun::start(&*errand, base + place, world);
-                self.running[place] = Some(RunningTask { errand, trip });
-            }
-            let Some(RunningTask { errand, trip }) = &mut self.running[place] else { continue };
-            let Some(outcome) = trip.turn(&mut **errand, world, net) else { continue };
-            if let Some(running) = self.running[place].take() {
-                running.errand.settle(outcome, world);
-            }
-        }
+    let mut connect = ConnectContext {
+        now: context.time.now,
+        settings: context.settings,
+        outbound: context.outbound,
+        drbg: context.drbg,
+        log: &mut context.telemetry.log,
+    };
+    for task in runner.poll(&mut context.fetch.queue, &mut connect, net, first_token) {
+        finish(task, context);
     }
-
-    /// Drops the errands of jobs that were forgotten, running or waiting, without a word to them.
-    pub fn cancel(&mut self, gone: &[Job], world: &mut World) {
-        let is_gone = |errand: &dyn FetchTask| errand.job().is_some_and(|job| gone.contains(&job));
-        for place in &mut self.running {
-            if place.as_ref().is_some_and(|running| is_gone(&*running.errand)) {
-                *place = None;
-            }
-        }
-        world.fetch.queue.retain(|errand| !is_gone(&**errand));
-    }
-
-    /// How many run.
-    pub fn count(&self) -> usize {
-        self.running.iter().flatten().count()
-    }
-
-    /// Whether there is something to do without waiting.
-    pub fn has_work(&self, world: &World) -> bool {
-        let has_room = self.running.iter().any(Option::is_none);
-        self.running.iter().flatten().any(|running| running.trip.is_awake())
-            || (has_room && !world.fetch.queue.is_empty())
+    let wall = context.wall();
+    match ip_lists::poll(context.lists, wall, context.scratch, context.telemetry) {
+        Some(ListEvent::Fetch(task)) => push_list(task, context),
+        Some(ListEvent::Finished(result)) => context.finish_job(result),
+        None => {}
     }
 }
 
-/// Errands at a time.
-pub const MOST_ERRANDS: usize = 4;
-/// Errands that wait at most; more would mean that the agenda is broken.
-pub const MOST_WAITING: usize = 32;
+fn push_list(task: IpListTask, context: &mut FetchContext<'_>) {
+    context.fetch.queue.push(BackgroundTask::IpList(Box::new(task)));
+}
+
+fn start(job: Job, context: &mut FetchContext<'_>) {
+    let settings = context.settings;
+    let task = match job {
+        Job::DcPage(page) => dc_list::DcListTask::new(page, settings).map(BackgroundTask::DcList),
+        Job::IpList(source) => {
+            ip_lists::load::begin(context.lists, source);
+            None
+        }
+        Job::FrontProbe(host) => {
+            let probes = &context.fetch.front_probes;
+            let task = FrontProbeTask::new(host, probes, settings, context.users, context.drbg);
+            Some(BackgroundTask::FrontProbe(Box::new(task)))
+        }
+        #[cfg(feature = "tls")]
+        Job::PageTiming(page) => page_timing::PageTimingTask::new(page, settings)
+            .map(|task| BackgroundTask::PageTiming(Box::new(task))),
+    };
+    task.into_iter().for_each(|task| context.fetch.queue.push(task));
+}
+
+fn finish((task, outcome): FinishedTask<BackgroundTask>, context: &mut FetchContext<'_>) {
+    let wall = context.wall();
+    let (settings, users) = (context.settings, context.users);
+    let telemetry = &mut *context.telemetry;
+    let result = match task {
+        BackgroundTask::DcList(task) => {
+            Some(task.apply(outcome, &mut context.outbound.dc_list, telemetry))
+        }
+        BackgroundTask::IpList(task) => task.apply(outcome, context.lists, wall, telemetry),
+        BackgroundTask::FrontProbe(task) => {
+            let probes = &mut context.fetch.front_probes;
+            let profiles = &mut context.mimicry.profiles;
+            let context = ProbeContext { settings, users };
+            Some(task.apply(outcome, probes, profiles, telemetry, &context))
+        }
+        #[cfg(feature = "tls")]
+        BackgroundTask::PageTiming(task) => {
+            let rounds = &mut context.fetch.page_rounds;
+            Some(task.apply(outcome, settings, users, rounds, context.mimicry, telemetry))
+        }
+    };
+    if let Some(result) = result {
+        context.finish_job(result);
+    }
+}

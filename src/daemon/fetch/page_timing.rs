@@ -1,117 +1,153 @@
-//! Visits to web pages, to learn a pace from them (`[defense.doppelganger] urls`; spec: protocol
-//! 12.3). What the page says is thrown away; when its records came is all that counts.
+//! Fetches web pages to learn the timing of their records (`[defense.doppelganger] urls`; spec:
+//! protocol 12.3). The pages themselves are thrown away.
 
 use std::time::Duration;
 
-use crate::daemon::fetch::connection::FetchRoute;
+use crate::accounts::users::Users;
+use crate::config::settings::Settings;
+use crate::daemon::admin::telemetry::Telemetry;
 use crate::daemon::fetch::http_get::HttpGet;
-use crate::daemon::fetch::schedule::Job;
-use crate::daemon::fetch::{FetchTarget, FetchTask, TaskStep, WireEvent};
-use crate::daemon::shared::World;
+use crate::daemon::fetch::schedule::{Job, JobResult, Schedule};
+use crate::daemon::fetch::task::{
+    FetchError, FetchRoute, FetchTarget, FetchTask, TaskStep, WireEvent,
+};
 use crate::io::clock::Tick;
+use crate::mimicry::Mimicry;
 use crate::mimicry::calibrate::Fit;
 use crate::mimicry::page_timing::PageTiming;
 use crate::mimicry::shaper::Pace;
+use crate::util::drbg::Drbg;
 
-/// Puts the pages on the agenda. Without a shape there is no pace to learn.
-pub fn plan(world: &mut World) {
-    let pages = world.settings.shape.map_or(0, |_| world.settings.page_timing.pages.len());
-    world.fetch.page_visits = vec![0; pages];
-    for page in 0..pages {
-        let wait = u64::from(world.drbg.u32_below(APART_MS));
-        world
-            .fetch
-            .schedule
-            .add(Job::Visit(page), Tick(world.time.now.0 + page as u64 * 1_000 + wait));
+/// Fetches of each page in the present round.
+#[derive(Default)]
+pub struct PageRounds {
+    fetches: Vec<u32>,
+}
+
+impl PageRounds {
+    /// Counts a fetch. Returns whether more fetches of this round follow.
+    fn count(&mut self, page: usize, is_ok: bool, repeats: u32) -> bool {
+        let Some(fetches) = self.fetches.get_mut(page) else { return false };
+        *fetches = if is_ok { *fetches + 1 } else { 0 };
+        let has_more = is_ok && *fetches < repeats;
+        if !has_more {
+            *fetches = 0;
+        }
+        has_more
     }
 }
 
-/// Begins anew, with other pages; what was learned from those of before goes with them. Returns
-/// the jobs that are not there any more.
-pub fn reload(world: &mut World) -> Vec<Job> {
-    let gone = world.fetch.schedule.forget(|job| matches!(job, Job::Visit(_)));
-    (world.mimicry.pace, world.mimicry.fit) = (Pace::default(), Fit::default());
-    plan(world);
-    gone.into_iter().map(|(job, _)| job).collect()
+/// Schedules the pages. None without traffic shaping, which alone uses their timing.
+pub fn plan(
+    settings: &Settings,
+    rounds: &mut PageRounds,
+    schedule: &mut Schedule,
+    drbg: &mut Drbg,
+    now: Tick,
+) {
+    let pages = settings.shape.map_or(0, |_| settings.page_timing.pages.len());
+    rounds.fetches = vec![0; pages];
+    for page in 0..pages {
+        let random = Duration::from_millis(drbg.u32_below(RANDOM_MS).into());
+        schedule.add(Job::PageTiming(page), now + APART * page as u32 + random);
+    }
 }
 
-/// Starts a visit.
-pub fn visit(page: usize, world: &mut World) {
-    let Some(url) = world.settings.page_timing.pages.get(page) else { return };
-    let (host, url) = (url.host.clone(), url.clone());
-    let fetch = HttpGet::new(url, FetchRoute::Native, PAGE_MAX, String::new());
-    let (visit, is_heard) = (PageTiming::default(), false);
-    world.order(Box::new(PageTimingTask { page, host, fetch, visit, is_heard }));
+/// Forgets what was learned from the pages of before. Returns the jobs that were removed.
+pub fn reload(mimicry: &mut Mimicry, schedule: &mut Schedule) -> Vec<Job> {
+    let removed = schedule.remove(|job| matches!(job, Job::PageTiming(_)));
+    (mimicry.pace, mimicry.fit) = (Pace::default(), Fit::default());
+    removed.into_iter().map(|(job, _)| job).collect()
 }
 
-struct PageTimingTask {
+/// Fetches one page.
+pub struct PageTimingTask {
     page: usize,
     host: String,
-    fetch: HttpGet,
-    visit: PageTiming,
-    /// The server, whose certificate is good, has begun to answer.
-    is_heard: bool,
+    get: HttpGet,
+    timing: PageTiming,
+    /// The server, whose certificate is valid, has begun to answer.
+    has_answered: bool,
+}
+
+impl PageTimingTask {
+    /// The task for the page with this index.
+    pub fn new(page: usize, settings: &Settings) -> Option<Self> {
+        let url = settings.page_timing.pages.get(page)?.clone();
+        let host = url.host.clone();
+        let get = HttpGet::new(url, FetchRoute::Native, PAGE_MAX, String::new());
+        Some(Self { page, host, get, timing: PageTiming::default(), has_answered: false })
+    }
+
+    /// The job that it does.
+    pub fn job(&self) -> Job {
+        Job::PageTiming(self.page)
+    }
+
+    /// Adds the timing to what was learned.
+    pub fn apply(
+        self,
+        outcome: Result<(), FetchError>,
+        settings: &Settings,
+        users: &Users,
+        rounds: &mut PageRounds,
+        mimicry: &mut Mimicry,
+        telemetry: &mut Telemetry,
+    ) -> JobResult {
+        let job = self.job();
+        let Self { page, host, timing, has_answered, .. } = self;
+        // A page that is cut off or too long still has a timing.
+        if let (Err(why), false) = (&outcome, has_answered) {
+            let why = why.to_string();
+            telemetry.warn(format_args!("event=page-timing-failed page={page} error={why:?}"));
+        } else {
+            if let Some(host) = users.find_host(host.as_bytes()) {
+                mimicry.profiles.get_mut(host).learn_page_flight(timing.flight_len());
+            }
+            let gaps = timing.into_gaps();
+            log::debug!("event=page-timing page={page} records={}", gaps.len());
+            mimicry.fit.learn(gaps);
+        }
+        let (period, repeats) = (settings.page_timing.interval, settings.page_timing.repeats);
+        let has_more = rounds.count(page, has_answered, repeats);
+        let period = if has_more { period.min(BETWEEN) } else { period };
+        JobResult { job, is_ok: has_answered, period }
+    }
 }
 
 impl FetchTask for PageTimingTask {
     fn target(&self) -> FetchTarget {
-        self.fetch.target()
+        self.get.target()
     }
 
-    fn open(&mut self) -> Vec<u8> {
-        self.fetch.question()
+    fn request(&mut self) -> Vec<u8> {
+        self.get.request()
     }
 
-    fn watch(&mut self, sight: WireEvent<'_>, at_us: u64) {
-        match sight {
-            // After a redirect it is another server that counts.
-            WireEvent::Start => (self.visit, self.is_heard) = (PageTiming::default(), false),
-            WireEvent::Bytes(bytes) => self.visit.received(bytes, at_us),
-            WireEvent::Sent => self.visit.client_sent(),
-        }
+    fn push_bytes(&mut self, bytes: &[u8]) -> TaskStep {
+        self.has_answered = true;
+        self.get.push_bytes(bytes, &mut |_| {})
     }
 
-    fn take(&mut self, bytes: &[u8]) -> TaskStep {
-        self.is_heard = true;
-        self.fetch.take(bytes, &mut |_| {})
+    fn finish(&mut self) -> TaskStep {
+        self.get.finish()
     }
 
-    fn end(&mut self) -> TaskStep {
-        self.fetch.end()
-    }
-
-    fn job(&self) -> Option<Job> {
-        Some(Job::Visit(self.page))
-    }
-
-    fn settle(self: Box<Self>, outcome: Result<(), String>, world: &mut World) {
-        let Self { page, host, visit, is_heard, .. } = *self;
-        // A page that is cut off or too long has shown its pace all the same.
-        if let (Err(why), false) = (&outcome, is_heard) {
-            let line = format!("event=page-timing-failed page={page} error={why:?}");
-            world.telemetry.warn(format_args!("{line}"));
-        } else {
-            if let Some(host) = world.accounts.users.find_host(host.as_bytes()) {
-                world.mimicry.profiles.get_mut(host).learn_page_flight(visit.flight_len());
+    fn observe(&mut self, event: WireEvent<'_>, at_us: u64) {
+        match event {
+            // After a redirect, only the new server counts.
+            WireEvent::Start => {
+                (self.timing, self.has_answered) = (PageTiming::default(), false);
             }
-            let gaps = visit.into_gaps();
-            log::debug!("event=page-timing page={page} records={}", gaps.len());
-            world.mimicry.fit.learn(gaps);
+            WireEvent::Bytes(bytes) => self.timing.received(bytes, at_us),
+            WireEvent::Sent => self.timing.client_sent(),
         }
-        let mut period = world.settings.page_timing.interval;
-        if let Some(visits) = world.fetch.page_visits.get_mut(page) {
-            *visits = if is_heard { *visits + 1 } else { 0 };
-            if is_heard && *visits < world.settings.page_timing.repeats {
-                period = period.min(BETWEEN);
-            } else {
-                *visits = 0;
-            }
-        }
-        world.done(Job::Visit(page), is_heard, period);
     }
 }
 
-/// More of a page tells nothing new about its pace.
+/// The rest of a longer page would add nothing to its timing.
 const PAGE_MAX: u64 = 4 << 20;
-const APART_MS: u32 = 500;
+/// Between the first fetches of two pages.
+const APART: Duration = Duration::from_secs(1);
+const RANDOM_MS: u32 = 500;
 const BETWEEN: Duration = Duration::from_secs(1);

@@ -1,6 +1,5 @@
-//! Errands without the daemon: for commands that ask the outside a few questions and leave. The
-//! way out, the names and the proxies are those of the daemon; listeners and sessions are not
-//! there, and every verb ends by its own deadline.
+//! Fetches for commands, without a daemon. Egress, host names and upstreams are those of the
+//! daemon; there are no listeners and no sessions. Each method ends by its own deadline.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -10,158 +9,176 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use mio::{Events, Poll};
 
 use crate::config::settings::Settings;
-use crate::daemon::fetch::FetchTask;
+use crate::daemon::fetch::task::{FetchError, FetchTask};
 use crate::daemon::fetch::task_run::TaskRun;
+use crate::daemon::resolver::Resolver;
 use crate::daemon::resolver::dns_cache::CachedAddrs;
-use crate::daemon::resolver::{LookupResult, Resolver};
-use crate::daemon::shared::World;
+use crate::daemon::resolver::lookup::LookupResult;
+use crate::daemon::time::Time;
+use crate::daemon::upstream::outbound::{ConnectContext, Outbound};
 use crate::daemon::upstream::sockets;
 use crate::io::clock::{Clock, Tick};
+use crate::io::logger::RateLimitedLog;
 use crate::io::readiness::{self, Readiness};
 use crate::io::wire::{MioNet, MioWire, Net};
+use crate::util::drbg::Drbg;
 
-/// What a command has to go out with.
+/// What a command needs to reach the network.
 pub struct Standalone {
     poll: Poll,
     clock: Clock,
     net: MioNet,
     resolver: Resolver,
-    /// Settings, names, ways and random bytes; the rest of it is idle.
-    pub world: World,
+    outbound: Outbound,
+    log: RateLimitedLog,
+    /// The settings of the config.
+    pub settings: Rc<Settings>,
+    /// The time of the latest event.
+    pub time: Time,
+    /// Random bytes.
+    pub drbg: Drbg,
 }
 
-/// A datagram that came back.
+/// A datagram that was received.
 pub struct DatagramReply<'a> {
-    /// Its bytes, [`DATAGRAM`] at most.
+    /// Its bytes, [`DATAGRAM_MAX`] at most.
     pub packet: &'a [u8],
-    /// When the question left by our clock, since 1970.
+    /// When the request was sent, by our clock, since 1970.
     pub asked: Duration,
-    /// When this came.
+    /// When this reply was received.
     pub answered: Duration,
 }
 
-/// Whom an event or a name is for.
+/// Receives the token of an event and its readiness; the readiness is empty when a lookup ended.
 type EventSink<'a> = &'a mut dyn FnMut(usize, Readiness);
 
 impl Standalone {
-    /// Nothing is asked yet. No listener is opened; those of the settings count as our own.
+    /// Opens no socket. The listeners of the settings count as our own.
     ///
     /// # Errors
-    /// The system's poller or its randomness is not to be had.
+    /// The system refuses a poller or random bytes.
     pub fn new(settings: Settings) -> io::Result<Self> {
         let poll = Poll::new()?;
         let net = MioNet::new(poll.registry().try_clone()?, sockets::egress(&settings));
         let mut seed = [0; 48];
         getrandom::fill(&mut seed).map_err(|e| io::Error::other(e.to_string()))?;
-        // The least of everything that sessions would need.
-        let mut world = World::new(Rc::new(settings), seed, 1, 1);
-        let settings = Rc::clone(&world.settings);
-        world.outbound.own_listeners.clone_from(&settings.binds);
-        [settings.public_ipv4, settings.public_ipv6]
-            .into_iter()
-            .flatten()
-            .for_each(|ip| own(&mut world, ip));
-        let resolver = Resolver::new(&settings.dns);
-        let mut alone = Self { poll, clock: Clock::start(), net, resolver, world };
-        alone.look_at_the_clock();
-        Ok(alone)
+        let mut outbound = Outbound::new(&settings);
+        outbound.own_listeners.clone_from(&settings.binds);
+        let mut standalone = Self {
+            poll,
+            clock: Clock::start(),
+            net,
+            resolver: Resolver::new(&settings.dns),
+            outbound,
+            log: RateLimitedLog::default(),
+            settings: Rc::new(settings),
+            time: Time::default(),
+            drbg: Drbg::new(seed),
+        };
+        let public = [standalone.settings.public_ipv4, standalone.settings.public_ipv6];
+        public.into_iter().flatten().for_each(|ip| standalone.add_own_address(ip));
+        standalone.read_clock();
+        Ok(standalone)
     }
 
-    /// This address is ours as well, at the ports of all listeners.
-    pub fn add_own(&mut self, ip: IpAddr) {
-        own(&mut self.world, ip);
+    /// Counts an address, at the ports of all listeners, as our own.
+    pub fn add_own_address(&mut self, ip: IpAddr) {
+        let ports = self.settings.binds.iter().map(SocketAddr::port);
+        self.outbound.own_listeners.extend(ports.map(|port| SocketAddr::new(ip, port)));
     }
 
-    /// Runs all errands, a few at a time. Each outcome stands where its errand stands; what the
-    /// errand has learned is in the errand. Those that are not over after `limit` have failed.
+    /// Runs all tasks, some at a time, and returns the outcome of each in order. Tasks that have
+    /// not ended after `limit` have failed.
     pub fn run(
         &mut self,
-        errands: &mut [&mut dyn FetchTask],
+        tasks: &mut [&mut dyn FetchTask],
         limit: Duration,
-    ) -> Vec<Result<(), String>> {
+    ) -> Vec<Result<(), FetchError>> {
         let until = self.from_now(limit);
-        let mut outcomes: Vec<_> = errands.iter().map(|_| Err(LATE.to_owned())).collect();
-        let mut waiting = errands.iter_mut().zip(&mut outcomes);
-        let mut places: Vec<Option<(TaskRun, _, _)>> = (0..PLACES).map(|_| None).collect();
+        let mut outcomes: Vec<_> = tasks.iter().map(|_| Err(FetchError::TooSlow)).collect();
+        let mut waiting = tasks.iter_mut().zip(&mut outcomes);
+        let mut slots: Vec<Option<(TaskRun, _, _)>> = (0..TASKS_AT_ONCE).map(|_| None).collect();
         loop {
-            let mut busy = false;
-            for (token, place) in places.iter_mut().enumerate() {
-                if place.is_none()
-                    && let Some((errand, outcome)) = waiting.next()
+            let mut has_finished = false;
+            for (token, slot) in slots.iter_mut().enumerate() {
+                let (mut context, net, _) = self.split();
+                if slot.is_none()
+                    && let Some((task, outcome)) = waiting.next()
                 {
-                    let trip = TaskRun::start(&**errand, token, &self.world);
-                    *place = Some((trip, errand, outcome));
+                    let run = TaskRun::start(&**task, token, &context);
+                    *slot = Some((run, task, outcome));
                 }
-                let Some((trip, errand, outcome)) = place else { continue };
-                if let Some(end) = trip.turn(&mut ***errand, &mut self.world, &mut self.net) {
+                let Some((run, task, outcome)) = slot else { continue };
+                if let Some(end) = run.poll(&mut ***task, &mut context, net) {
                     **outcome = end;
-                    (*place, busy) = (None, true);
+                    (*slot, has_finished) = (None, true);
                 }
             }
-            let trips = || places.iter().flatten().map(|(trip, ..)| trip);
-            busy |= trips().any(TaskRun::is_awake);
-            let due =
-                if busy { Some(self.world.time.now) } else { trips().map(TaskRun::due).min() };
-            let Some(due) = due.filter(|_| self.world.time.now < until) else { break };
-            self.wait(due.min(until), &mut |token, fresh| {
-                if let Some(Some((trip, ..))) = places.get_mut(token) {
-                    trip.on_ready(fresh);
+            let runs = || slots.iter().flatten().map(|(run, ..)| run);
+            let due = match has_finished || runs().any(TaskRun::is_awake) {
+                true => Some(self.time.now),
+                false => runs().map(TaskRun::due).min(),
+            };
+            let Some(due) = due.filter(|_| self.time.now < until) else { break };
+            self.wait(due.min(until), &mut |token, ready| {
+                if let Some(Some((run, ..))) = slots.get_mut(token) {
+                    run.on_ready(ready);
                 }
             });
         }
-        drop(places);
+        drop(slots);
         outcomes
     }
 
-    /// The addresses of each host, which may be a literal address; none = none were found within
+    /// The addresses of each host, which may be a literal address. Empty = none found within
     /// `limit`.
     pub fn lookup(&mut self, hosts: &[String], limit: Duration) -> Vec<Vec<IpAddr>> {
         let until = self.from_now(limit);
         let mut found: Vec<Option<Vec<IpAddr>>> =
             hosts.iter().map(|host| host.parse().ok().map(|ip| vec![ip])).collect();
         loop {
-            let mut is_over = true;
+            let mut is_complete = true;
             for (host, found) in hosts.iter().zip(&mut found).filter(|(_, found)| found.is_none()) {
-                match self.world.outbound.dns.lookup(host, 0, self.world.time.now) {
+                match self.outbound.dns.lookup(host, 0, self.time.now) {
                     CachedAddrs::Found(ips) => *found = Some(ips.to_vec()),
                     CachedAddrs::Failed => *found = Some(Vec::new()),
-                    CachedAddrs::Pending => is_over = false,
+                    CachedAddrs::Pending => is_complete = false,
                 }
             }
-            if is_over || self.world.time.now >= until {
+            if is_complete || self.time.now >= until {
                 return found.into_iter().map(Option::unwrap_or_default).collect();
             }
             self.wait(until, &mut |_, _| {});
         }
     }
 
-    /// Sends one datagram and shows every answer to `judge`, until that has what it wants (`true`)
-    /// or `limit` has passed.
+    /// Sends one datagram and passes each reply to `is_answer`, until that returns `true` or
+    /// `limit` has passed. Returns whether there was an answer.
     ///
     /// # Errors
-    /// The system's, such as an unreachable network or port.
-    pub fn ask(
+    /// Those of the system, such as an unreachable network or port.
+    pub fn exchange_datagram(
         &mut self,
         to: SocketAddr,
-        question: &[u8],
+        request: &[u8],
         limit: Duration,
-        judge: &mut dyn FnMut(&DatagramReply<'_>) -> bool,
+        is_answer: &mut dyn FnMut(&DatagramReply<'_>) -> bool,
     ) -> io::Result<bool> {
         let until = self.from_now(limit);
         let socket = self.net.udp_socket(to, 0)?;
         let asked = since_1970();
-        socket.send(question)?;
-        let mut packet = [0; DATAGRAM];
+        socket.send(request)?;
+        let mut packet = [0; DATAGRAM_MAX];
         loop {
             match socket.recv(&mut packet) {
                 Ok(count) => {
                     let packet = packet.get(..count).unwrap_or_default();
-                    if judge(&DatagramReply { packet, asked, answered: since_1970() }) {
+                    if is_answer(&DatagramReply { packet, asked, answered: since_1970() }) {
                         return Ok(true);
                     }
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    if self.world.time.now >= until {
+                    if self.time.now >= until {
                         return Ok(false);
                     }
                     self.wait(until, &mut |_, _| {});
@@ -171,90 +188,92 @@ impl Standalone {
         }
     }
 
-    /// Starts a plain connection by the way out of the settings; events come with `token`.
+    /// Starts a TCP connection with the configured egress; events come with `token`.
     ///
     /// # Errors
-    /// What the system says at once.
+    /// Those that the system reports at once.
     pub fn dial(&mut self, to: SocketAddr, token: usize) -> io::Result<MioWire> {
-        self.net.dial(to, &sockets::relay_socket_options(&self.world.settings), token)
+        self.net.dial(to, &sockets::relay_socket_options(&self.settings), token)
     }
 
-    /// Whether the system knows a way to an address. Sends nothing.
+    /// Checks that the system has a route to an address. Sends nothing.
     ///
     /// # Errors
-    /// Why not.
-    pub fn has_way(&mut self, to: SocketAddr) -> io::Result<()> {
+    /// There is no route; says why.
+    pub fn check_route(&mut self, to: SocketAddr) -> io::Result<()> {
         self.net.udp_socket(to, 0).map(drop)
     }
 
     /// Whether an address leads back to one of our listeners.
     pub fn is_own_listener(&mut self, addr: SocketAddr) -> bool {
-        sockets::is_own_listener(addr, &self.world.outbound.own_listeners, &mut self.net)
+        sockets::is_own_listener(addr, &self.outbound.own_listeners, &mut self.net)
     }
 
-    /// The time so much later than now.
+    /// Reads the clock, and adds `limit`.
     pub fn from_now(&mut self, limit: Duration) -> Tick {
-        self.look_at_the_clock();
-        Tick(self.world.time.now.0 + limit.as_millis() as u64)
+        self.read_clock();
+        self.time.now + limit
     }
 
-    /// Waits for events until `until` at the latest, and hands them on.
-    pub fn wait(&mut self, until: Tick, heed: EventSink<'_>) {
-        // Whoever has been woken already must not wait for an event.
-        let until = if self.resolve(heed) { self.world.time.now } else { until };
+    /// Waits for events until `until`, and passes them to `sink`.
+    pub fn wait(&mut self, until: Tick, sink: EventSink<'_>) {
+        // A lookup that has ended just now must not wait for an event.
+        let until = if self.resolve(sink) { self.time.now } else { until };
         let due = self.resolver.due().map_or(until, |due| due.min(until));
-        let patience = Duration::from_millis(due.0.saturating_sub(self.world.time.now.0));
         let mut events = Events::with_capacity(EVENTS);
-        // A signal in between looks as if nothing had come.
-        let _ = self.poll.poll(&mut events, Some(patience));
-        self.look_at_the_clock();
+        // A signal looks like a wait without events; the callers check their deadlines.
+        let _ = self.poll.poll(&mut events, Some(due.since(self.time.now)));
+        self.read_clock();
         for event in &events {
-            let fresh = readiness::of(event);
-            match event.token().0.checked_sub(QUESTS) {
-                Some(offset) => self.resolver.on_ready(offset, fresh),
-                None => heed(event.token().0, fresh),
+            let ready = readiness::of(event);
+            match event.token().0.checked_sub(RESOLVER_TOKENS) {
+                Some(offset) => self.resolver.on_ready(offset, ready),
+                None => sink(event.token().0, ready),
             }
         }
-        self.resolve(heed);
+        self.resolve(sink);
     }
 
-    /// Takes the resolver further and wakes those whose names were found; `true` = some were.
-    fn resolve(&mut self, heed: EventSink<'_>) -> bool {
-        let mut has_news = false;
-        for LookupResult { name, addrs, ttl_s } in
-            self.resolver.turn(&mut self.world, &mut self.net, QUESTS)
-        {
-            has_news = true;
-            let now = self.world.time.now;
-            for token in self.world.outbound.dns.answer(&name, addrs, ttl_s, now) {
-                heed(token, Readiness::default());
+    /// Polls the resolver and wakes the tokens of finished lookups. Returns whether there were
+    /// any.
+    fn resolve(&mut self, sink: EventSink<'_>) -> bool {
+        let (mut context, net, resolver) = self.split();
+        let results = resolver.poll(&mut context, net, RESOLVER_TOKENS);
+        let has_results = !results.is_empty();
+        for LookupResult { name, addrs, ttl_s } in results {
+            for token in self.outbound.dns.answer(&name, addrs, ttl_s, self.time.now) {
+                sink(token, Readiness::default());
             }
         }
-        has_news
+        has_results
     }
 
-    fn look_at_the_clock(&mut self) {
+    fn split(&mut self) -> (ConnectContext<'_>, &mut MioNet, &mut Resolver) {
+        let context = ConnectContext {
+            now: self.time.now,
+            settings: &self.settings,
+            outbound: &mut self.outbound,
+            drbg: &mut self.drbg,
+            log: &mut self.log,
+        };
+        (context, &mut self.net, &mut self.resolver)
+    }
+
+    fn read_clock(&mut self) {
         let (now, wall) = self.clock.read();
-        self.world.set_time(now, wall);
+        self.time.set(now, wall);
     }
 }
 
-/// Adds an address at the ports of all listeners.
-fn own(world: &mut World, ip: IpAddr) {
-    let ports: Vec<u16> = world.settings.binds.iter().map(SocketAddr::port).collect();
-    world.outbound.own_listeners.extend(ports.into_iter().map(|port| SocketAddr::new(ip, port)));
-}
-
-/// Our clock, since 1970.
+/// The wall clock, since 1970.
 pub fn since_1970() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-const LATE: &str = "too slow";
-/// Errands at a time.
-const PLACES: usize = 32;
-/// Tokens from here on are the resolver's.
-const QUESTS: usize = 1 << 20;
+/// Tasks that run at once.
+const TASKS_AT_ONCE: usize = 32;
+/// The resolver's first token; it is above the tokens of all callers.
+const RESOLVER_TOKENS: usize = 1 << 20;
 const EVENTS: usize = 64;
-/// Longer answers are cut.
-pub const DATAGRAM: usize = 512;
+/// Longer replies are cut, in bytes.
+pub const DATAGRAM_MAX: usize = 512;

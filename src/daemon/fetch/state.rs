@@ -1,22 +1,23 @@
-//! What is to be fetched, and when.
+//! The state of the background fetches.
 
-use std::collections::VecDeque;
-
-use crate::daemon::fetch::FetchTask;
+use crate::daemon::fetch::background::BackgroundTask;
 use crate::daemon::fetch::front_probe::FrontProbes;
+#[cfg(feature = "tls")]
+use crate::daemon::fetch::page_timing::PageRounds;
+use crate::daemon::fetch::runner::TaskQueue;
 use crate::daemon::fetch::schedule::Schedule;
 
-/// The background fetches of the daemon.
+/// What is fetched when, and what waits.
 pub struct FetchState {
-    /// What has to be fetched when.
+    /// When each job is due.
     pub schedule: Schedule,
     /// Tasks that wait for a free place.
-    pub queue: VecDeque<Box<dyn FetchTask>>,
-    /// How far the probes of each front have come.
+    pub queue: TaskQueue<BackgroundTask>,
+    /// The state of the front probes.
     pub front_probes: FrontProbes,
-    /// Visits of the present round to each page whose pace is learned.
+    /// The state of the page timings.
     #[cfg(feature = "tls")]
-    pub page_visits: Vec<u32>,
+    pub page_rounds: PageRounds,
 }
 
 impl FetchState {
@@ -24,10 +25,10 @@ impl FetchState {
     pub fn new(hosts: usize) -> Self {
         Self {
             schedule: Schedule::default(),
-            queue: VecDeque::new(),
+            queue: TaskQueue::default(),
             front_probes: FrontProbes::new(hosts),
             #[cfg(feature = "tls")]
-            page_visits: Vec::new(),
+            page_rounds: PageRounds::default(),
         }
     }
 }

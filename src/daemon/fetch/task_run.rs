@@ -1,126 +1,134 @@
-//! An errand under way: its line, what has been said, and how long it may take. Whoever runs
-//! errands, the daemon or a command, has one of these beside each.
+//! A task that runs: its connection, and how long it may take. The daemon's runner and commands
+//! have one of these beside each task.
+
+use std::time::Duration;
 
 use crate::daemon::fetch::connection::{Connection, ConnectionState};
-use crate::daemon::fetch::{FetchTask, TaskStep, WireEvent};
-use crate::daemon::shared::World;
+use crate::daemon::fetch::task::{FetchError, FetchTask, TaskStep, WireEvent};
+use crate::daemon::upstream::outbound::ConnectContext;
 use crate::io::clock::Tick;
 use crate::io::readiness::Readiness;
 use crate::io::wire::MioNet;
 
-/// The way of one errand.
+/// The run of one task.
 pub struct TaskRun {
-    line: Connection,
+    connection: Connection,
     /// Events come with it.
     token: usize,
-    opened: bool,
+    /// The task's request was queued.
+    requested: bool,
     awake: bool,
-    /// When it has stood still for too long.
-    stale: Tick,
-    /// When it ends whatever comes.
+    /// The task has received nothing for too long then.
+    idle_until: Tick,
+    /// The task ends then in any case.
     until: Tick,
 }
 
+/// `None` = the task has not ended.
+pub type TaskOutcome = Option<Result<(), FetchError>>;
+
 impl TaskRun {
-    /// Sets out; events come with `token`.
-    pub fn start(errand: &dyn FetchTask, token: usize, world: &World) -> Self {
-        let until = Tick(world.time.now.0 + TOTAL_MS);
-        let line = Connection::new(errand.target(), token).with_preface(errand.preface());
-        let mut trip = Self { line, token, opened: false, awake: true, stale: until, until };
-        trip.is_moving(errand, world);
-        trip
+    /// Starts a task; events come with `token`.
+    pub fn start(task: &dyn FetchTask, token: usize, context: &ConnectContext<'_>) -> Self {
+        let until = context.now + TOTAL;
+        Self {
+            connection: connection(task, token),
+            token,
+            requested: false,
+            awake: true,
+            idle_until: idle_until(task, context),
+            until,
+        }
     }
 
-    /// Notes what the poller says about the line.
-    pub fn on_ready(&mut self, fresh: Readiness) {
-        self.line.on_ready(fresh);
+    /// Takes an event of the poller.
+    pub fn on_ready(&mut self, ready: Readiness) {
+        self.connection.on_ready(ready);
         self.awake = true;
     }
 
-    /// What it waits for, such as a name, has come.
+    /// A lookup that the task waits for has ended.
     pub fn wake(&mut self) {
         self.awake = true;
     }
 
-    /// Whether it can go on without waiting.
+    /// Whether the next poll may do something.
     pub fn is_awake(&self) -> bool {
         self.awake
     }
 
-    /// When it must be looked at even if nothing comes.
+    /// When it must be polled even if no event comes.
     pub fn due(&self) -> Tick {
-        let due = self.stale.min(self.until);
-        self.line.due().map_or(due, |line| due.min(line))
+        let due = self.idle_until.min(self.until);
+        self.connection.due().map_or(due, |connection| due.min(connection))
     }
 
-    /// Goes one bounded step further, if there is a reason to. `None` = it is not over.
-    pub fn turn(
+    /// Takes one bounded step if an event has come or a deadline has passed.
+    pub fn poll(
         &mut self,
-        errand: &mut dyn FetchTask,
-        world: &mut World,
+        task: &mut dyn FetchTask,
+        context: &mut ConnectContext<'_>,
         net: &mut MioNet,
-    ) -> Option<Result<(), String>> {
-        let due = self.line.due().is_some_and(|due| world.time.now >= due);
-        let late = world.time.now >= self.stale || world.time.now >= self.until;
-        if !std::mem::take(&mut self.awake) && !due && !late {
+    ) -> TaskOutcome {
+        let is_due = self.connection.due().is_some_and(|due| context.now >= due);
+        let is_late = context.now >= self.idle_until || context.now >= self.until;
+        if !std::mem::take(&mut self.awake) && !is_due && !is_late {
             return None;
         }
-        match self.step(errand, world, net) {
-            TaskStep::More if late => Some(Err("too slow".to_owned())),
+        match self.step(task, context, net) {
+            TaskStep::More if is_late => Some(Err(FetchError::TooSlow)),
             TaskStep::More => {
-                self.awake = self.line.has_more();
+                self.awake = self.connection.has_more();
                 None
             }
-            TaskStep::Again => {
-                self.set_out(errand, world);
+            TaskStep::Reconnect => {
+                self.connection = connection(task, self.token);
+                (self.requested, self.awake) = (false, true);
+                self.idle_until = idle_until(task, context);
                 None
             }
             TaskStep::Done => Some(Ok(())),
-            TaskStep::Failed(why) => Some(Err(why)),
+            TaskStep::Failed(error) => Some(Err(error)),
         }
-    }
-
-    /// A new line, for an errand that was sent elsewhere.
-    fn set_out(&mut self, errand: &dyn FetchTask, world: &World) {
-        self.line = Connection::new(errand.target(), self.token).with_preface(errand.preface());
-        (self.opened, self.awake) = (false, true);
-        self.is_moving(errand, world);
-    }
-
-    fn is_moving(&mut self, errand: &dyn FetchTask, world: &World) {
-        let patience = world.settings.timeouts.http.as_millis() as u64;
-        self.stale = Tick(world.time.now.0 + errand.patience_ms().unwrap_or(patience));
     }
 
     /// At most one read of a few kilobytes.
     fn step(
         &mut self,
-        errand: &mut dyn FetchTask,
-        world: &mut World,
+        task: &mut dyn FetchTask,
+        context: &mut ConnectContext<'_>,
         net: &mut MioNet,
     ) -> TaskStep {
-        let mut heard = Vec::new();
-        let mut watch = |sight: WireEvent<'_>, at_us: u64| errand.watch(sight, at_us);
-        let mut state = self.line.step(world, net, &mut heard, &mut watch);
-        if state == ConnectionState::Open && !self.opened {
-            self.opened = true;
-            self.line.say(&errand.open());
-            let mut watch = |sight: WireEvent<'_>, at_us: u64| errand.watch(sight, at_us);
-            state = self.line.step(world, net, &mut heard, &mut watch);
-            self.is_moving(errand, world);
+        let mut inbox = Vec::new();
+        let mut observer = |event: WireEvent<'_>, at_us: u64| task.observe(event, at_us);
+        let mut state = self.connection.step(context, net, &mut inbox, &mut observer);
+        if state == ConnectionState::Open && !self.requested {
+            self.requested = true;
+            self.connection.queue(&task.request());
+            let mut observer = |event: WireEvent<'_>, at_us: u64| task.observe(event, at_us);
+            state = self.connection.step(context, net, &mut inbox, &mut observer);
+            self.idle_until = idle_until(task, context);
         }
         let mut step = TaskStep::More;
-        if !heard.is_empty() {
-            self.is_moving(errand, world);
-            step = errand.take(&heard);
+        if !inbox.is_empty() {
+            self.idle_until = idle_until(task, context);
+            step = task.push_bytes(&inbox);
         }
         match (step, state) {
-            (TaskStep::More, ConnectionState::Ended) => errand.end(),
-            (TaskStep::More, ConnectionState::Failed(why)) => TaskStep::Failed(why),
+            (TaskStep::More, ConnectionState::Closed) => task.finish(),
+            (TaskStep::More, ConnectionState::Failed(error)) => TaskStep::Failed(error),
             (step, _) => step,
         }
     }
 }
 
-/// However steadily it moves, an errand ends after ten minutes.
-const TOTAL_MS: u64 = 600_000;
+fn connection(task: &dyn FetchTask, token: usize) -> Connection {
+    Connection::new(task.target(), token).with_preface(task.preface())
+}
+
+fn idle_until(task: &dyn FetchTask, context: &ConnectContext<'_>) -> Tick {
+    context.now + task.idle_timeout().unwrap_or(context.settings.timeouts.http)
+}
+
+/// A task that keeps receiving bytes ends after this time all the same.
+const TOTAL: Duration = Duration::from_secs(600);

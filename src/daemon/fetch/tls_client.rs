@@ -1,5 +1,5 @@
-//! TLS as a client: one connection, driven by its owner. The certificate is always checked, for a
-//! name or for a literal address.
+//! TLS as a client: one connection, driven by its owner. The certificate is always verified, for a
+//! host name or for a literal address.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -7,17 +7,17 @@ use std::sync::Arc;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 
-use crate::daemon::fetch::connection::Socket;
+use crate::daemon::fetch::socket::{PeerState, StepSocket};
 
 /// One TLS connection.
 pub struct TlsClient(ClientConnection);
 
 impl TlsClient {
-    /// A connection that has said nothing; `host` is what the certificate must be for. With
-    /// `is_http` its hello says that HTTP follows.
+    /// A connection before its hello; the certificate must be valid for `host`. With `is_http` the
+    /// hello offers `http/1.1` by ALPN.
     ///
     /// # Errors
-    /// `host` is neither a name nor an address.
+    /// `host` is neither a host name nor an address.
     pub fn new(host: &str, config: Arc<ClientConfig>, is_http: bool) -> Result<Self, String> {
         let name = ServerName::try_from(host.to_owned()).map_err(|e| e.to_string())?;
         let protocols = if is_http { vec![b"http/1.1".to_vec()] } else { Vec::new() };
@@ -25,21 +25,21 @@ impl TlsClient {
         tls.map(Self).map_err(|e| e.to_string())
     }
 
-    /// Whether the handshake is still going on.
-    pub fn is_shaking_hands(&self) -> bool {
+    /// Whether the handshake has not finished.
+    pub fn is_handshaking(&self) -> bool {
         self.0.is_handshaking()
     }
 
-    /// Sends what waits and reads what is there. `true` = the peer has ended.
+    /// Sends `outbox` as far as the socket takes it, and appends received plain bytes to `inbox`.
     ///
     /// # Errors
-    /// The connection broke, or the peer is not who it should be.
+    /// The connection is broken, or the certificate is not valid.
     pub fn exchange(
         &mut self,
-        socket: &mut Socket<'_>,
+        socket: &mut StepSocket<'_>,
         outbox: &mut Vec<u8>,
-        heard: &mut Vec<u8>,
-    ) -> io::Result<bool> {
+        inbox: &mut Vec<u8>,
+    ) -> io::Result<PeerState> {
         let tls = &mut self.0;
         loop {
             if !tls.is_handshaking() && !outbox.is_empty() {
@@ -55,11 +55,11 @@ impl TlsClient {
             }
             let mut ended = match tls.read_tls(socket) {
                 Ok(count) => count == 0,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(PeerState::Open),
                 Err(e) => return Err(e),
             };
             if let Err(fault) = tls.process_new_packets() {
-                // The alert that tells the server why; if it does not fit, it is not worth more.
+                // Send the alert; if the socket does not take it now, the server gets none.
                 let _ = tls.write_tls(socket);
                 return Err(io::Error::other(fault));
             }
@@ -68,17 +68,17 @@ impl TlsClient {
                 match tls.reader().read(&mut chunk) {
                     Ok(0) => ended = true,
                     Ok(len) => {
-                        heard.extend_from_slice(chunk.get(..len).unwrap_or_default());
+                        inbox.extend_from_slice(chunk.get(..len).unwrap_or_default());
                         continue;
                     }
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                    // Ended without a word, as many servers do: what was heard counts.
+                    // Closed without close_notify, as many servers do: the received bytes count.
                     Err(_) => ended = true,
                 }
                 break;
             }
             if ended {
-                return Ok(true);
+                return Ok(PeerState::Closed);
             }
         }
     }

@@ -1,11 +1,14 @@
-//! How packets travel on the connection to an encrypted name server: with their length before
-//! them (RFC 7858 3.3), or as bodies of HTTP requests and responses (RFC 8484).
+//! The encoding of packets on the connection to an encrypted name server: with a length prefix
+//! (RFC 7858 3.3), or as bodies of HTTP requests and responses (RFC 8484).
 
+use std::fmt;
+
+use crate::daemon::fetch::task::FetchError;
 use crate::proto::dns;
-use crate::proto::doh::{Reply, Requests, Responses};
+use crate::proto::doh::{DohFault, Reply, Requests, Responses};
 use crate::proto::url::Url;
 
-/// One of the two ways, and what was read of an unfinished response.
+/// One of the two encodings, with the state of an unfinished response.
 pub enum Codec {
     /// DNS over TLS.
     Stream,
@@ -13,60 +16,101 @@ pub enum Codec {
     Http(Requests, Responses),
 }
 
+/// The next reply in what was received.
+#[derive(Debug, PartialEq, Eq)]
+pub enum DecodedReply {
+    /// It is not complete yet.
+    Incomplete,
+    /// A DNS packet.
+    Packet(Vec<u8>),
+    /// An HTTP response without a packet.
+    Refusal,
+}
+
+/// Why the connection to an encrypted server is of no more use.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ServerFault {
+    /// The server has closed it.
+    Closed,
+    /// A response is not valid.
+    Response(DohFault),
+    /// An answer belongs to no query.
+    Unrelated,
+    /// The server owes an answer for too long.
+    Timeout,
+    /// The server's host name has no address.
+    NoAddress,
+    /// The connection could not be made, or broke.
+    Connection(FetchError),
+}
+
+impl fmt::Display for ServerFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("closed by the server"),
+            Self::Response(fault) => f.write_str(fault.as_str()),
+            Self::Unrelated => f.write_str("an answer to another query"),
+            Self::Timeout => f.write_str("no answer in time"),
+            Self::NoAddress => f.write_str("no address for its host name"),
+            Self::Connection(error) => error.fmt(f),
+        }
+    }
+}
+
 impl Codec {
-    /// DNS over HTTPS at this address.
+    /// DNS over HTTPS at this URL.
     pub fn http(url: &Url) -> Self {
         Self::Http(Requests::new(url), Responses::default())
     }
 
-    /// Questions that may be on their way at once. HTTP/1.1 answers in order, and few servers
-    /// like it when requests overtake responses.
-    pub fn most_at_once(&self) -> usize {
+    /// Queries that may be unanswered at once. HTTP/1.1 answers in order, and few servers support
+    /// pipelining.
+    pub fn max_pending(&self) -> usize {
         match self {
-            Self::Stream => STREAM_MOST,
+            Self::Stream => STREAM_MAX_PENDING,
             Self::Http(..) => 1,
         }
     }
 
-    /// Whether answers come in any order and are told apart by their ids. RFC 8484 4.1 asks for
-    /// an id of zero.
+    /// Whether answers come in any order and are matched by their ids. RFC 8484 4.1 asks for an id
+    /// of zero.
     pub fn has_ids(&self) -> bool {
         matches!(self, Self::Stream)
     }
 
-    /// Appends a packet as it travels.
-    pub fn write(&self, out: &mut Vec<u8>, packet: &[u8]) {
+    /// Appends an encoded packet.
+    pub fn encode(&self, out: &mut Vec<u8>, packet: &[u8]) {
         match self {
             Self::Stream => dns::write_frame(out, packet),
             Self::Http(requests, _) => requests.write(out, packet),
         }
     }
 
-    /// Takes the next packet out of what came; `Some(None)` = an answer that has none.
+    /// Takes the next reply out of `inbox`. `is_closed` = no more bytes will come.
     ///
     /// # Errors
-    /// Why nothing more will come.
-    pub fn take(
+    /// No more replies will come.
+    pub fn decode(
         &mut self,
         inbox: &mut Vec<u8>,
-        ended: bool,
-    ) -> Result<Option<Option<Vec<u8>>>, &'static str> {
+        is_closed: bool,
+    ) -> Result<DecodedReply, ServerFault> {
         match self {
             Self::Stream => match dns::pop_frame(inbox) {
-                Some(packet) => Ok(Some(Some(packet))),
-                None if ended => Err("closed by the server"),
-                None => Ok(None),
+                Some(packet) => Ok(DecodedReply::Packet(packet)),
+                None if is_closed => Err(ServerFault::Closed),
+                None => Ok(DecodedReply::Incomplete),
             },
-            Self::Http(_, responses) => match responses.pop_reply(inbox, ended) {
-                Ok(Some(Reply::Packet(packet))) => Ok(Some(Some(packet))),
-                Ok(Some(Reply::Refusal)) => Ok(Some(None)),
-                Ok(None) => Ok(None),
-                Err(fault) => Err(fault.as_str()),
+            Self::Http(_, responses) => match responses.pop_reply(inbox, is_closed) {
+                Ok(Some(Reply::Packet(packet))) => Ok(DecodedReply::Packet(packet)),
+                Ok(Some(Reply::Refusal)) => Ok(DecodedReply::Refusal),
+                Ok(None) => Ok(DecodedReply::Incomplete),
+                Err(fault) => Err(ServerFault::Response(fault)),
             },
         }
     }
 
-    /// A new connection begins.
+    /// Forgets the state of a connection that has ended.
     pub fn reset(&mut self) {
         if let Self::Http(_, responses) = self {
             *responses = Responses::default();
@@ -74,4 +118,4 @@ impl Codec {
     }
 }
 
-const STREAM_MOST: usize = 16;
+const STREAM_MAX_PENDING: usize = 16;

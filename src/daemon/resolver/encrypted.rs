@@ -1,192 +1,229 @@
-//! Carries the bytes between the encrypted server's life (`secure.rs`) and its connection, and
-//! looks the server's own name up where it has one.
+//! Carries bytes between the state of the encrypted server (`secure.rs`) and its connection, and
+//! looks up the server's own host name.
+
+use std::time::Duration;
 
 use crate::config::settings::DnsSettings;
-use crate::daemon::fetch::FetchTarget;
-use crate::daemon::fetch::connection::{
-    Connection, ConnectionState, FetchRoute, HostOrAddr as Way,
-};
-use crate::daemon::resolver::lookup::Lookup;
+use crate::daemon::fetch::connection::{Connection, ConnectionState};
+use crate::daemon::fetch::task::{FetchRoute, FetchTarget, HostOrAddrs};
+use crate::daemon::resolver::codec::ServerFault;
+use crate::daemon::resolver::lookup::{GRACE, Lookup, LookupSlot};
 use crate::daemon::resolver::plain::{PlainQuery, QueryContext, ServerStats};
 use crate::daemon::resolver::secure::{ConnectionAction, EncryptedServer, QueryResult};
 use crate::daemon::resolver::system::SystemFiles;
-use crate::daemon::resolver::{GRACE_MS, LookupSlot};
-use crate::daemon::shared::World;
+use crate::daemon::upstream::outbound::ConnectContext;
 use crate::daemon::upstream::sockets;
 use crate::io::clock::Tick;
 use crate::io::readiness::Readiness;
 use crate::io::wire::MioNet;
 use crate::proto::dns::RecordType;
 
-/// The one server that is asked, and the one connection to it.
+/// The encrypted server and the one connection to it.
 pub struct EncryptedResolver {
-    secure: EncryptedServer,
-    line: Option<Connection>,
+    server: EncryptedServer,
+    connection: Option<Connection>,
     /// Plain bytes of an answer that is not complete yet.
     inbox: Vec<u8>,
-    /// The search for the server's own addresses.
-    boot: Option<(Lookup, PlainQuery)>,
-    woken: bool,
+    /// The lookup of the server's own host name.
+    bootstrap: Option<(Lookup, PlainQuery)>,
+    awake: bool,
 }
 
-/// The searches' surroundings, and the tokens of the two sockets here.
-pub struct EncryptedContext<'a> {
-    /// The rest of the daemon.
-    pub world: &'a mut World,
-    /// Where sockets come from.
+/// What a step of the encrypted resolver uses.
+pub struct EncryptedContext<'a, 'b> {
+    /// Settings, outgoing connections and the log.
+    pub connect: &'a mut ConnectContext<'b>,
+    /// Creates the sockets.
     pub net: &'a mut MioNet,
-    /// Whom to ask for the server's own name.
+    /// The system's servers, for the server's own host name.
     pub system: &'a mut SystemFiles,
-    /// What is known of them.
-    pub memory: &'a mut ServerStats,
-    /// The token of the connection; the one that follows is for the search.
+    /// What is known about them.
+    pub stats: &'a mut ServerStats,
+    /// The token of the connection; the next one is for the lookup.
     pub token: usize,
 }
 
+/// Which of the two sockets an event is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EncryptedSocket {
+    /// The connection to the server.
+    Connection,
+    /// The lookup of its host name.
+    Bootstrap,
+}
+
+/// Whether an exchange may go on at once.
+enum Progress {
+    /// The state has changed: ask for the next action.
+    Changed,
+    /// An event has to come first.
+    Blocked,
+}
+
 impl EncryptedResolver {
-    /// `None` = the settings name no such server.
+    /// `None` = the settings name no encrypted server.
     pub fn new(settings: &DnsSettings) -> Option<Self> {
-        let secure = EncryptedServer::new(settings)?;
-        Some(Self { secure, line: None, inbox: Vec::new(), boot: None, woken: false })
+        let server = EncryptedServer::new(settings)?;
+        let (connection, bootstrap) = (None, None);
+        Some(Self { server, connection, inbox: Vec::new(), bootstrap, awake: false })
     }
 
-    /// Takes a name for the search at a place.
-    pub fn ask(&mut self, place: LookupSlot, name: &str) {
-        self.secure.ask(place, RecordType::A, name);
-        self.secure.ask(place, RecordType::Aaaa, name);
-        self.woken = true;
+    /// Queues both queries of a lookup.
+    pub fn queue(&mut self, slot: LookupSlot, name: &str) {
+        self.server.queue(slot, RecordType::A, name);
+        self.server.queue(slot, RecordType::Aaaa, name);
+        self.awake = true;
     }
 
-    /// The search at a place is over.
-    pub fn forget(&mut self, place: LookupSlot) {
-        self.secure.forget(place);
-        self.woken = true;
+    /// The lookup in this slot is over.
+    pub fn cancel(&mut self, slot: LookupSlot) {
+        self.server.cancel(slot);
+        self.awake = true;
     }
 
-    /// The poller speaks of the connection, or of the search behind it.
-    pub fn on_ready(&mut self, is_search: bool, fresh: Readiness) {
-        if let (false, Some(line)) = (is_search, &mut self.line) {
-            line.on_ready(fresh);
+    /// Takes an event of the poller.
+    pub fn on_ready(&mut self, socket: EncryptedSocket, ready: Readiness) {
+        if let (EncryptedSocket::Connection, Some(connection)) = (socket, &mut self.connection) {
+            connection.on_ready(ready);
         }
-        self.woken = true;
+        self.awake = true;
     }
 
     /// The earliest deadline.
     pub fn due(&self) -> Option<Tick> {
-        let line = self.line.as_ref().map(|line| [line.due(), self.secure.due()]);
-        let boot = self.boot.as_ref().map(|(quest, _)| quest.due());
-        line.into_iter().flatten().chain([boot]).flatten().min()
+        let connection = self.connection.as_ref().map(|one| [one.due(), self.server.due()]);
+        let bootstrap = self.bootstrap.as_ref().map(|(lookup, _)| lookup.due());
+        connection.into_iter().flatten().chain([bootstrap]).flatten().min()
     }
 
-    /// Goes as far as it can without waiting.
-    pub fn turn(&mut self, around: &mut EncryptedContext<'_>) -> Vec<QueryResult> {
-        let mut told = Vec::new();
-        let now = around.world.time.now;
-        if !std::mem::take(&mut self.woken) && self.due().is_none_or(|due| due > now) {
-            return told;
+    /// Goes on as far as possible without blocking. Returns the answers.
+    pub fn poll(&mut self, context: &mut EncryptedContext<'_, '_>) -> Vec<QueryResult> {
+        let mut results = Vec::new();
+        let now = context.connect.now;
+        if !std::mem::take(&mut self.awake) && self.due().is_none_or(|due| due > now) {
+            return results;
         }
-        self.search(around, &mut told);
-        // A connection is opened again at once only after it has brought an answer, so this ends.
+        self.poll_bootstrap(context, &mut results);
+        // A new connection is opened at once only if the last one has brought an answer, so this
+        // ends.
         loop {
-            match self.secure.next(self.line.is_some(), now) {
-                ConnectionAction::Rest => return told,
-                ConnectionAction::Find(name) => {
-                    let known = around.system.known(&name);
+            match self.server.next_action(self.connection.is_some(), now) {
+                ConnectionAction::Idle => return results,
+                ConnectionAction::LookUp(name) => {
+                    let known = context.system.known(&name);
                     if known.is_empty() {
-                        self.boot =
-                            Some((Lookup::new(name, 0, GRACE_MS, now), PlainQuery::default()));
-                        self.search(around, &mut told);
+                        let lookup = Lookup::new(name, Duration::ZERO, GRACE, now);
+                        self.bootstrap = Some((lookup, PlainQuery::default()));
+                        self.poll_bootstrap(context, &mut results);
                     } else {
-                        self.secure.found(known, 0, now);
+                        self.server.set_addresses(known, 0, now);
                     }
                 }
-                ConnectionAction::Open(addrs) => {
+                ConnectionAction::Connect(addrs) => {
                     self.inbox.clear();
-                    let tls = Some(self.secure.host().to_owned());
-                    let target =
-                        FetchTarget { place: Way::Known(addrs), tls, via: FetchRoute::Native };
-                    let line = Connection::new(target, around.token);
-                    let is_http = self.secure.is_http();
-                    self.line = Some(if is_http { line } else { line.without_alpn() });
+                    let tls = Some(self.server.host().to_owned());
+                    let place = HostOrAddrs::Addrs(addrs);
+                    let target = FetchTarget { place, tls, route: FetchRoute::Native };
+                    let connection = Connection::new(target, context.token);
+                    let is_http = self.server.is_http();
+                    self.connection =
+                        Some(if is_http { connection } else { connection.without_alpn() });
                 }
-                ConnectionAction::Talk => {
-                    if !self.talk(around, &mut told) {
-                        return told;
-                    }
+                ConnectionAction::Exchange => match self.exchange(context, &mut results) {
+                    Progress::Changed => {}
+                    Progress::Blocked => return results,
+                },
+                ConnectionAction::Close => self.connection = None,
+                ConnectionAction::TimeOut => {
+                    self.lose(&ServerFault::Timeout, context.connect, &mut results);
                 }
-                ConnectionAction::Close => self.line = None,
-                ConnectionAction::GiveUp => self.lose("silence", around.world, &mut told),
-                ConnectionAction::Refuse => {
-                    told.extend(
-                        self.secure.lose(&mut around.world.drbg, now).into_iter().flatten(),
-                    );
+                ConnectionAction::FailWaiting => {
+                    let failed = self.server.connection_lost(context.connect.drbg, now);
+                    results.extend(failed.into_iter().flatten());
                 }
             }
         }
     }
 
-    /// Says and hears what there is. `false` = something has to come first.
-    fn talk(&mut self, around: &mut EncryptedContext<'_>, told: &mut Vec<QueryResult>) -> bool {
-        let Some(line) = &mut self.line else { return true };
-        let now = around.world.time.now;
-        let state = line.step(around.world, around.net, &mut self.inbox, &mut |_, _| {});
-        let ended = match state {
-            ConnectionState::Opening => return line.has_more(),
+    /// Sends queries and receives answers.
+    fn exchange(
+        &mut self,
+        context: &mut EncryptedContext<'_, '_>,
+        results: &mut Vec<QueryResult>,
+    ) -> Progress {
+        let Some(connection) = &mut self.connection else { return Progress::Changed };
+        let now = context.connect.now;
+        let state = connection.step(context.connect, context.net, &mut self.inbox, &mut |_, _| {});
+        let is_closed = match state {
+            ConnectionState::Opening if connection.has_more() => return Progress::Changed,
+            ConnectionState::Opening => return Progress::Blocked,
             ConnectionState::Open => false,
-            ConnectionState::Ended => true,
-            ConnectionState::Failed(why) => {
-                self.lose(&why, around.world, told);
-                return true;
+            ConnectionState::Closed => true,
+            ConnectionState::Failed(error) => {
+                self.lose(&ServerFault::Connection(error), context.connect, results);
+                return Progress::Changed;
             }
         };
-        let heard = match self.secure.hear(&mut self.inbox, ended, now) {
-            Ok(heard) => heard,
-            Err(why) => {
-                self.lose(why, around.world, told);
-                return true;
+        let answers = match self.server.read_answers(&mut self.inbox, is_closed, now) {
+            Ok(answers) => answers,
+            Err(fault) => {
+                self.lose(&fault, context.connect, results);
+                return Progress::Changed;
             }
         };
-        let news = !heard.is_empty();
-        told.extend(heard);
-        if ended {
-            return true;
+        let has_answers = !answers.is_empty();
+        results.extend(answers);
+        if is_closed {
+            return Progress::Changed;
         }
-        let words = self.secure.say(&mut around.world.drbg, now);
-        line.say(&words);
-        news || !words.is_empty() || line.has_more()
+        let queries = self.server.write_queries(context.connect.drbg, now);
+        connection.queue(&queries);
+        match has_answers || !queries.is_empty() || connection.has_more() {
+            true => Progress::Changed,
+            false => Progress::Blocked,
+        }
     }
 
-    /// Goes on with the search for the server's own addresses.
-    fn search(&mut self, around: &mut EncryptedContext<'_>, told: &mut Vec<QueryResult>) {
-        let options = sockets::relay_socket_options(&around.world.settings);
-        let Some((quest, plain)) = &mut self.boot else { return };
-        let now = around.world.time.now;
-        let mut desk = QueryContext {
-            servers: around.system.servers(),
-            memory: around.memory,
-            options: &options,
-            net: around.net,
-            drbg: &mut around.world.drbg,
-            token: around.token + 1,
+    /// Goes on with the lookup of the server's own host name.
+    fn poll_bootstrap(
+        &mut self,
+        context: &mut EncryptedContext<'_, '_>,
+        results: &mut Vec<QueryResult>,
+    ) {
+        let Some((lookup, plain)) = &mut self.bootstrap else { return };
+        let now = context.connect.now;
+        let mut query = QueryContext {
+            servers: context.system.servers(),
+            stats: context.stats,
+            options: &sockets::relay_socket_options(context.connect.settings),
+            net: context.net,
+            drbg: context.connect.drbg,
+            token: context.token + 1,
             now,
         };
-        if !plain.step(quest, &mut desk) {
+        if plain.poll(lookup, &mut query).is_pending() {
             return;
         }
-        let Some((quest, _)) = self.boot.take() else { return };
-        let finding = quest.finding();
-        let found_none = finding.addrs.is_empty();
-        self.secure.found(finding.addrs, finding.ttl_s, now);
-        if found_none {
-            self.lose("no address for its name", around.world, told);
+        let Some((lookup, _)) = self.bootstrap.take() else { return };
+        let found = lookup.into_result();
+        let has_none = found.addrs.is_empty();
+        self.server.set_addresses(found.addrs, found.ttl_s, now);
+        if has_none {
+            self.lose(&ServerFault::NoAddress, context.connect, results);
         }
     }
 
-    fn lose(&mut self, why: &str, world: &mut World, told: &mut Vec<QueryResult>) {
-        self.line = None;
-        let Some(refused) = self.secure.lose(&mut world.drbg, world.time.now) else { return };
-        told.extend(refused);
-        let line = format!("event=dns-unreachable server={:?} error={why:?}", self.secure.host());
-        world.telemetry.warn(format_args!("{line}"));
+    fn lose(
+        &mut self,
+        fault: &ServerFault,
+        context: &mut ConnectContext<'_>,
+        results: &mut Vec<QueryResult>,
+    ) {
+        self.connection = None;
+        let Some(failed) = self.server.connection_lost(context.drbg, context.now) else { return };
+        results.extend(failed);
+        let (server, error) = (self.server.host(), fault.to_string());
+        let line = format!("event=dns-unreachable server={server:?} error={error:?}");
+        context.log.warn(context.now, &line);
     }
 }

@@ -1,173 +1,173 @@
-//! One name that is looked for: what was heard of it so far, and what follows. Knows no socket
-//! and no server; IPv4 and IPv6 addresses are two questions that fail alone.
+//! The lookup of one host name: the answers so far, and what follows. Knows no socket and no
+//! server. IPv4 and IPv6 addresses are two queries that fail independently.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::io::clock::Tick;
 use crate::proto::dns::{AddressAnswer, DnsFault, RecordType};
 
-/// The search for one name.
+/// The lookup of one name.
 pub struct Lookup {
-    /// The name as somebody wants it.
+    /// The name.
     pub name: String,
     v4: QueryState,
     v6: QueryState,
-    /// The present try ends then.
-    try_until: Tick,
-    /// Addresses are there, and the other kind is not waited for any longer.
+    /// The present attempt ends then.
+    attempt_until: Tick,
+    /// The lookup ends then, as addresses of one family are known.
     grace: Option<Tick>,
-    /// The search ends then.
+    /// The lookup ends then in any case.
     until: Tick,
-    grace_ms: u64,
+    grace_time: Duration,
 }
 
-/// What is known about one kind of address.
+/// What is known about one record type.
 enum QueryState {
-    /// Asked; nothing came yet.
+    /// No answer yet.
     Open,
     Found(AddressAnswer),
-    /// A server said that there is none.
-    Nothing,
-    /// A server would or could not tell.
+    /// A server answered that there is none.
+    Absent,
+    /// A server refused or failed.
     Failed,
 }
 
-/// What follows.
+/// What has to be done for a lookup.
 #[derive(Debug, PartialEq, Eq)]
 pub enum LookupStep {
-    /// Something may still come.
+    /// Wait for answers.
     Wait,
-    /// Ask again, somebody else if possible.
-    Ask,
-    /// Nothing more is to be had.
+    /// Ask again, another server if possible.
+    Retry,
+    /// End the lookup.
     Done,
 }
 
-/// A name and what was found; empty = nothing.
+/// A name and what was found.
 #[derive(Debug, PartialEq, Eq)]
 pub struct LookupResult {
-    /// The name as it was asked for.
+    /// The name that was looked up.
     pub name: String,
-    /// Its addresses, IPv4 before IPv6.
+    /// Its addresses, IPv4 before IPv6; empty = none.
     pub addrs: Vec<IpAddr>,
-    /// For how long they, or their absence, may be kept; 0 = nobody would tell.
+    /// How long the addresses, or their absence, may be cached; 0 = no server has answered.
     pub ttl_s: u32,
 }
 
 impl Lookup {
-    /// A search that has `try_ms` for its first try. Where one kind of address is there, the
-    /// other one is waited for `grace_ms` longer.
-    pub fn new(name: String, try_ms: u64, grace_ms: u64, now: Tick) -> Self {
-        let until = Tick(now.0 + PATIENCE_MS);
-        let (v4, v6) = (QueryState::Open, QueryState::Open);
+    /// A lookup whose first attempt lasts for `attempt`. When IPv4 addresses are known, the lookup
+    /// waits for IPv6 addresses for `grace` longer.
+    pub fn new(name: String, attempt: Duration, grace: Duration, now: Tick) -> Self {
         Self {
             name,
-            v4,
-            v6,
-            try_until: Tick(now.0.saturating_add(try_ms)),
+            v4: QueryState::Open,
+            v6: QueryState::Open,
+            attempt_until: now + attempt,
             grace: None,
-            until,
-            grace_ms,
+            until: now + LOOKUP_MAX,
+            grace_time: grace,
         }
     }
 
-    /// The kinds that are not answered yet.
-    pub fn open(&self) -> Vec<RecordType> {
+    /// The record types without an answer.
+    pub fn unanswered(&self) -> Vec<RecordType> {
         let mut kinds = vec![RecordType::A, RecordType::Aaaa];
-        kinds.retain(|kind| matches!(self.half(*kind), QueryState::Open));
+        kinds.retain(|kind| matches!(self.state(*kind), QueryState::Open));
         kinds
     }
 
-    /// Takes what a server said.
-    pub fn hear(&mut self, kind: RecordType, outcome: Result<AddressAnswer, DnsFault>, now: Tick) {
-        let heard = match outcome {
+    /// Records the answer of a server.
+    pub fn record(
+        &mut self,
+        kind: RecordType,
+        outcome: Result<AddressAnswer, DnsFault>,
+        now: Tick,
+    ) {
+        let new = match outcome {
             Ok(answer) => QueryState::Found(answer),
-            Err(DnsFault::NoData | DnsFault::NoSuchName) => QueryState::Nothing,
+            Err(DnsFault::NoData | DnsFault::NoSuchName) => QueryState::Absent,
             Err(DnsFault::Unrelated) => return,
             Err(_) => QueryState::Failed,
         };
-        // RFC 8305 3: a resolution delay. Only for IPv6, as a network without IPv4 is rare and
-        // one without IPv6 is not.
-        if matches!((&heard, kind), (QueryState::Found(_), RecordType::A)) {
-            self.grace = Some(Tick(now.0 + self.grace_ms));
+        // RFC 8305 3: a resolution delay. Only for IPv6, as networks without IPv4 are rare and
+        // networks without IPv6 are not.
+        if matches!((&new, kind), (QueryState::Found(_), RecordType::A)) {
+            self.grace = Some(now + self.grace_time);
         }
-        let half = match kind {
+        let state = match kind {
             RecordType::A => &mut self.v4,
             RecordType::Aaaa => &mut self.v6,
         };
-        if matches!(half, QueryState::Open) {
-            *half = heard;
+        if matches!(state, QueryState::Open) {
+            *state = new;
         }
     }
 
-    /// The present try has failed for these kinds.
+    /// Records that the present attempt has failed for these record types.
     pub fn fail(&mut self, kinds: impl IntoIterator<Item = RecordType>, now: Tick) {
         for kind in kinds {
-            self.hear(kind, Err(DnsFault::Malformed), now);
+            self.record(kind, Err(DnsFault::Malformed), now);
         }
     }
 
-    /// What follows from all that was heard.
-    pub fn next(&self, now: Tick) -> LookupStep {
-        let halves = [&self.v4, &self.v6];
-        let open = halves.iter().any(|half| matches!(half, QueryState::Open));
-        let found = halves.iter().any(|half| matches!(half, QueryState::Found(_)));
-        let late = now >= self.try_until;
+    /// What has to be done now.
+    pub fn next_step(&self, now: Tick) -> LookupStep {
+        let states = [&self.v4, &self.v6];
+        let is_open = states.iter().any(|state| matches!(state, QueryState::Open));
+        let is_found = states.iter().any(|state| matches!(state, QueryState::Found(_)));
+        let is_late = now >= self.attempt_until;
         if now >= self.until || self.grace.is_some_and(|grace| now >= grace) {
             return LookupStep::Done;
         }
-        match (open, found) {
-            (true, _) if !late => LookupStep::Wait,
+        match (is_open, is_found) {
+            (true, _) if !is_late => LookupStep::Wait,
             (_, true) => LookupStep::Done,
-            (true, false) => LookupStep::Ask,
-            (false, false) if self.was_refused() => LookupStep::Ask,
+            (true, false) => LookupStep::Retry,
+            (false, false) if self.has_failed_query() => LookupStep::Retry,
             (false, false) => LookupStep::Done,
         }
     }
 
-    /// Whether a server has refused since the try began.
-    pub fn was_refused(&self) -> bool {
-        [&self.v4, &self.v6].iter().any(|half| matches!(half, QueryState::Failed))
+    /// Whether a server has refused or failed since the attempt began.
+    pub fn has_failed_query(&self) -> bool {
+        [&self.v4, &self.v6].iter().any(|state| matches!(state, QueryState::Failed))
     }
 
-    /// Begins another try for what is not known.
-    pub fn again(&mut self, try_ms: u64, now: Tick) {
-        for half in [&mut self.v4, &mut self.v6] {
-            if matches!(half, QueryState::Failed) {
-                *half = QueryState::Open;
+    /// Begins another attempt for what is not known.
+    pub fn begin_attempt(&mut self, attempt: Duration, now: Tick) {
+        for state in [&mut self.v4, &mut self.v6] {
+            if matches!(state, QueryState::Failed) {
+                *state = QueryState::Open;
             }
         }
-        self.try_until = Tick(now.0 + try_ms);
+        self.attempt_until = now + attempt;
     }
 
-    /// Gives the present try time until `try_ms` from now.
-    pub fn extend(&mut self, try_ms: u64, now: Tick) {
-        self.try_until = self.try_until.max(Tick(now.0 + try_ms));
+    /// Lets the present attempt last for at least `attempt` from now.
+    pub fn extend_attempt(&mut self, attempt: Duration, now: Tick) {
+        self.attempt_until = self.attempt_until.max(now + attempt);
     }
 
-    /// When [`Lookup::next`] changes even if nothing is heard.
+    /// When [`Lookup::next_step`] changes even if no answer comes.
     pub fn due(&self) -> Tick {
-        let due = self.try_until.min(self.until);
+        let due = self.attempt_until.min(self.until);
         self.grace.map_or(due, |grace| grace.min(due))
     }
 
-    /// Ends the search.
-    pub fn finding(self) -> LookupResult {
-        let whole = matches!(
-            (&self.v4, &self.v6),
-            (
-                QueryState::Found(_) | QueryState::Nothing,
-                QueryState::Found(_) | QueryState::Nothing
-            )
-        );
+    /// Ends the lookup.
+    pub fn into_result(self) -> LookupResult {
+        let is_answered =
+            |state: &QueryState| matches!(state, QueryState::Found(_) | QueryState::Absent);
+        let is_complete = is_answered(&self.v4) && is_answered(&self.v6);
         let (mut addrs, mut ttl_s) = (Vec::new(), u32::MAX);
-        for half in [self.v4, self.v6] {
-            if let QueryState::Found(answer) = half {
+        for state in [self.v4, self.v6] {
+            if let QueryState::Found(answer) = state {
                 ttl_s = ttl_s.min(answer.ttl_s);
                 addrs.extend(answer.addrs);
             }
         }
-        let ttl_s = match (addrs.is_empty(), whole) {
+        let ttl_s = match (addrs.is_empty(), is_complete) {
             (false, true) => ttl_s,
             (false, false) => ttl_s.min(PARTIAL_TTL_S),
             (true, true) => ABSENT_TTL_S,
@@ -176,7 +176,7 @@ impl Lookup {
         LookupResult { name: self.name, addrs, ttl_s }
     }
 
-    fn half(&self, kind: RecordType) -> &QueryState {
+    fn state(&self, kind: RecordType) -> &QueryState {
         match kind {
             RecordType::A => &self.v4,
             RecordType::Aaaa => &self.v6,
@@ -184,9 +184,15 @@ impl Lookup {
     }
 }
 
-/// For one name, less than whoever waits for it has.
-const PATIENCE_MS: u64 = 8_000;
-/// How long addresses of one kind are kept when the other kind got no answer.
+/// A slot of the resolver: which of the lookups that run.
+pub type LookupSlot = usize;
+
+/// For one name; connections wait a little longer for it.
+const LOOKUP_MAX: Duration = Duration::from_secs(8);
+/// How long IPv6 addresses are waited for (RFC 8305 3 says 50 ms for a system with many lookups;
+/// ours are few, and cached).
+pub const GRACE: Duration = Duration::from_millis(100);
+/// How long addresses of one family are cached when there is no answer for the other one.
 const PARTIAL_TTL_S: u32 = 30;
 const ABSENT_TTL_S: u32 = 30;
 
@@ -195,10 +201,11 @@ mod tests {
     use super::*;
 
     const V4: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+    const ATTEMPT: Duration = Duration::from_secs(2);
     const V6: IpAddr = IpAddr::V6(std::net::Ipv6Addr::LOCALHOST);
 
-    fn quest() -> Lookup {
-        Lookup::new("a".to_owned(), 2_000, 100, Tick(0))
+    fn lookup() -> Lookup {
+        Lookup::new("a".to_owned(), ATTEMPT, GRACE, Tick(0))
     }
 
     fn found(addr: IpAddr, ttl_s: u32) -> Result<AddressAnswer, DnsFault> {
@@ -206,79 +213,85 @@ mod tests {
     }
 
     #[test]
-    fn both_kinds_are_one_finding_with_the_lesser_ttl() {
-        let mut quest = quest();
-        quest.hear(RecordType::Aaaa, found(V6, 60), Tick(1));
-        assert_eq!(quest.next(Tick(1)), LookupStep::Wait);
-        quest.hear(RecordType::A, found(V4, 90), Tick(2));
-        assert_eq!(quest.next(Tick(2)), LookupStep::Done);
-        let finding = quest.finding();
-        assert_eq!((finding.addrs, finding.ttl_s), (vec![V4, V6], 60));
+    fn both_families_are_one_result_with_the_smaller_ttl() {
+        let mut lookup = lookup();
+        lookup.record(RecordType::Aaaa, found(V6, 60), Tick(1));
+        assert_eq!(lookup.next_step(Tick(1)), LookupStep::Wait);
+        lookup.record(RecordType::A, found(V4, 90), Tick(2));
+        assert_eq!(lookup.next_step(Tick(2)), LookupStep::Done);
+        let result = lookup.into_result();
+        assert_eq!((result.addrs, result.ttl_s), (vec![V4, V6], 60));
     }
 
     #[test]
-    fn a_missing_aaaa_is_waited_for_only_briefly() {
-        let mut quest = quest();
-        quest.hear(RecordType::A, found(V4, 90), Tick(10));
-        assert_eq!((quest.next(Tick(109)), quest.due()), (LookupStep::Wait, Tick(110)));
-        assert_eq!(quest.next(Tick(110)), LookupStep::Done);
-        let finding = quest.finding();
-        assert_eq!((finding.addrs, finding.ttl_s), (vec![V4], PARTIAL_TTL_S));
+    fn a_missing_aaaa_delays_the_result_only_briefly() {
+        let mut lookup = lookup();
+        lookup.record(RecordType::A, found(V4, 90), Tick(10));
+        assert_eq!((lookup.next_step(Tick(109)), lookup.due()), (LookupStep::Wait, Tick(110)));
+        assert_eq!(lookup.next_step(Tick(110)), LookupStep::Done);
+        let result = lookup.into_result();
+        assert_eq!((result.addrs, result.ttl_s), (vec![V4], PARTIAL_TTL_S));
     }
 
     #[test]
-    fn a_missing_a_is_waited_for_to_the_end_of_the_try() {
-        let mut quest = quest();
-        quest.hear(RecordType::Aaaa, found(V6, 90), Tick(10));
-        assert_eq!((quest.next(Tick(1_999)), quest.due()), (LookupStep::Wait, Tick(2_000)));
-        assert_eq!(quest.next(Tick(2_000)), LookupStep::Done);
-        assert_eq!(quest.finding().addrs, [V6]);
+    fn a_missing_a_delays_the_result_to_the_end_of_the_attempt() {
+        let mut lookup = lookup();
+        lookup.record(RecordType::Aaaa, found(V6, 90), Tick(10));
+        assert_eq!((lookup.next_step(Tick(1_999)), lookup.due()), (LookupStep::Wait, Tick(2_000)));
+        assert_eq!(lookup.next_step(Tick(2_000)), LookupStep::Done);
+        assert_eq!(lookup.into_result().addrs, [V6]);
     }
 
     #[test]
-    fn a_failure_of_one_kind_does_not_lose_the_other() {
+    fn a_failure_of_one_family_keeps_the_other() {
         for (kind, addr) in [(RecordType::A, V4), (RecordType::Aaaa, V6)] {
-            let mut quest = quest();
+            let mut lookup = lookup();
             let other = if kind == RecordType::A { RecordType::Aaaa } else { RecordType::A };
-            quest.hear(other, Err(DnsFault::Refused(2)), Tick(1));
-            quest.hear(kind, found(addr, 90), Tick(2));
-            assert_eq!(quest.next(Tick(2)), LookupStep::Done);
-            assert_eq!(quest.finding().addrs, [addr]);
+            lookup.record(other, Err(DnsFault::Refused(2)), Tick(1));
+            lookup.record(kind, found(addr, 90), Tick(2));
+            assert_eq!(lookup.next_step(Tick(2)), LookupStep::Done);
+            assert_eq!(lookup.into_result().addrs, [addr]);
         }
     }
 
     #[test]
-    fn a_refusal_or_silence_asks_again_for_what_is_open() {
-        let mut quest = quest();
-        quest.hear(RecordType::A, Err(DnsFault::Refused(5)), Tick(1));
-        quest.hear(RecordType::Aaaa, Err(DnsFault::NoData), Tick(1));
-        assert_eq!((quest.next(Tick(1)), quest.was_refused()), (LookupStep::Ask, true));
-        quest.again(2_000, Tick(1));
-        assert_eq!(quest.open(), [RecordType::A]);
-        assert_eq!((quest.next(Tick(2_000)), quest.due()), (LookupStep::Wait, Tick(2_001)));
-        assert_eq!((quest.next(Tick(2_001)), quest.was_refused()), (LookupStep::Ask, false));
+    fn a_refusal_or_silence_is_retried_for_what_is_open() {
+        let mut lookup = lookup();
+        lookup.record(RecordType::A, Err(DnsFault::Refused(5)), Tick(1));
+        lookup.record(RecordType::Aaaa, Err(DnsFault::NoData), Tick(1));
+        assert_eq!(
+            (lookup.next_step(Tick(1)), lookup.has_failed_query()),
+            (LookupStep::Retry, true)
+        );
+        lookup.begin_attempt(ATTEMPT, Tick(1));
+        assert_eq!(lookup.unanswered(), [RecordType::A]);
+        assert_eq!((lookup.next_step(Tick(2_000)), lookup.due()), (LookupStep::Wait, Tick(2_001)));
+        assert_eq!(
+            (lookup.next_step(Tick(2_001)), lookup.has_failed_query()),
+            (LookupStep::Retry, false)
+        );
     }
 
     #[test]
-    fn an_absence_is_kept_longer_than_a_failure() {
-        let mut absent = quest();
-        absent.hear(RecordType::A, Err(DnsFault::NoSuchName), Tick(1));
-        absent.hear(RecordType::Aaaa, Err(DnsFault::NoData), Tick(1));
-        assert_eq!(absent.next(Tick(1)), LookupStep::Done);
-        assert_eq!(absent.finding().ttl_s, ABSENT_TTL_S);
-        let silent = quest();
-        assert_eq!(silent.next(Tick(PATIENCE_MS)), LookupStep::Done);
-        assert_eq!(silent.finding().ttl_s, 0);
+    fn an_absence_is_cached_longer_than_a_failure() {
+        let mut absent = lookup();
+        absent.record(RecordType::A, Err(DnsFault::NoSuchName), Tick(1));
+        absent.record(RecordType::Aaaa, Err(DnsFault::NoData), Tick(1));
+        assert_eq!(absent.next_step(Tick(1)), LookupStep::Done);
+        assert_eq!(absent.into_result().ttl_s, ABSENT_TTL_S);
+        let silent = lookup();
+        assert_eq!(silent.next_step(Tick(0) + LOOKUP_MAX), LookupStep::Done);
+        assert_eq!(silent.into_result().ttl_s, 0);
     }
 
     #[test]
-    fn what_is_not_ours_changes_nothing_and_a_second_answer_neither() {
-        let mut quest = quest();
-        quest.hear(RecordType::A, Err(DnsFault::Unrelated), Tick(1));
-        assert_eq!(quest.open(), [RecordType::A, RecordType::Aaaa]);
-        quest.hear(RecordType::A, found(V4, 90), Tick(2));
-        quest.hear(RecordType::A, Err(DnsFault::NoSuchName), Tick(3));
-        quest.hear(RecordType::Aaaa, Err(DnsFault::NoData), Tick(3));
-        assert_eq!(quest.finding().addrs, [V4]);
+    fn unrelated_and_second_answers_change_nothing() {
+        let mut lookup = lookup();
+        lookup.record(RecordType::A, Err(DnsFault::Unrelated), Tick(1));
+        assert_eq!(lookup.unanswered(), [RecordType::A, RecordType::Aaaa]);
+        lookup.record(RecordType::A, found(V4, 90), Tick(2));
+        lookup.record(RecordType::A, Err(DnsFault::NoSuchName), Tick(3));
+        lookup.record(RecordType::Aaaa, Err(DnsFault::NoData), Tick(3));
+        assert_eq!(lookup.into_result().addrs, [V4]);
     }
 }

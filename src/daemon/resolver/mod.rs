@@ -1,14 +1,15 @@
-//! Finds the addresses of names without blocking: `/etc/hosts`, then the configured server or
-//! those in `/etc/resolv.conf` (spec: network 7; RFC 1035). The cache is in `names.rs`.
+//! Looks up host names without blocking: `/etc/hosts`, then the configured server or those of
+//! `/etc/resolv.conf` (spec: network 7; RFC 1035). The cache is in `dns_cache.rs`.
 //!
-//! Names are asked as they stand; search domains are not applied, since a front is a full name.
+//! Names are looked up as they are; search domains are not applied, since the host of a front is a
+//! full name.
 
 #[cfg(feature = "tls")]
 mod codec;
 pub mod dns_cache;
 #[cfg(feature = "tls")]
 mod encrypted;
-mod lookup;
+pub mod lookup;
 mod plain;
 #[cfg(feature = "tls")]
 mod secure;
@@ -16,61 +17,59 @@ mod system;
 mod tcp;
 mod udp;
 
-pub use lookup::LookupResult;
+use std::task::Poll;
+use std::time::Duration;
 
 use crate::config::settings::{DnsSettings, NameServer};
-use crate::daemon::shared::World;
+use crate::daemon::upstream::outbound::ConnectContext;
 use crate::daemon::upstream::sockets;
 use crate::io::clock::Tick;
 use crate::io::readiness::Readiness;
 use crate::io::wire::MioNet;
 use crate::proto::dns;
 #[cfg(feature = "tls")]
-use encrypted::{EncryptedContext, EncryptedResolver};
-use lookup::{Lookup, LookupStep};
+use encrypted::{EncryptedContext, EncryptedResolver, EncryptedSocket};
+use lookup::{GRACE, Lookup, LookupResult, LookupSlot, LookupStep};
 use plain::{PlainQuery, QueryContext, ServerStats};
 use system::{Servers, SystemFiles};
 
-/// The names that are looked for.
+/// The lookups that run.
 pub struct Resolver {
-    /// Who is asked instead of the system's servers.
+    /// The server that replaces those of the system.
     fixed: Option<Servers>,
-    /// Who is asked instead of all others.
+    /// The server that replaces all others.
     #[cfg(feature = "tls")]
     encrypted: Option<EncryptedResolver>,
     system: SystemFiles,
-    memory: ServerStats,
-    searches: [Option<ActiveLookup>; MOST_QUESTS],
+    stats: ServerStats,
+    lookups: [Option<ActiveLookup>; LOOKUPS_AT_ONCE],
 }
 
-/// Which of the searches.
-type LookupSlot = usize;
-
 struct ActiveLookup {
-    quest: Lookup,
+    lookup: Lookup,
     /// `None` = the encrypted server is asked.
     plain: Option<PlainQuery>,
-    /// Something came for it.
-    woken: bool,
+    /// An event or an answer has come for it.
+    awake: bool,
 }
 
 impl ActiveLookup {
-    /// The first step asks.
+    /// Its first step sends the queries.
     fn plain(name: String, now: Tick) -> Self {
-        let quest = Lookup::new(name, 0, GRACE_MS, now);
-        Self { quest, plain: Some(PlainQuery::default()), woken: true }
+        let lookup = Lookup::new(name, Duration::ZERO, GRACE, now);
+        Self { lookup, plain: Some(PlainQuery::default()), awake: true }
     }
 
-    /// It was handed on.
+    /// Its queries were queued for the encrypted server.
     #[cfg(feature = "tls")]
     fn encrypted(name: String, now: Tick) -> Self {
-        let quest = Lookup::new(name, u64::MAX, ENCRYPTED_GRACE_MS, now);
-        Self { quest, plain: None, woken: false }
+        let lookup = Lookup::new(name, Duration::MAX, ENCRYPTED_GRACE, now);
+        Self { lookup, plain: None, awake: false }
     }
 }
 
 impl Resolver {
-    /// Nothing is asked yet.
+    /// No lookup runs yet.
     pub fn new(settings: &DnsSettings) -> Self {
         let fixed = match &settings.server {
             NameServer::Udp(addr) => Some(Servers::one(*addr)),
@@ -81,65 +80,61 @@ impl Resolver {
             #[cfg(feature = "tls")]
             encrypted: EncryptedResolver::new(settings),
             system: SystemFiles::new(),
-            memory: ServerStats::default(),
-            searches: Default::default(),
+            stats: ServerStats::default(),
+            lookups: Default::default(),
         }
     }
 
-    /// Whether another name may be asked for.
+    /// Whether another lookup may start.
     pub fn has_room(&self) -> bool {
-        self.searches.iter().any(Option::is_none)
+        self.lookups.iter().any(Option::is_none)
     }
 
-    /// The poller speaks of the token that is `offset` behind the first one.
-    pub fn on_ready(&mut self, offset: usize, fresh: Readiness) {
-        match self.searches.get_mut(offset) {
-            Some(Some(search)) => search.woken = true,
+    /// Takes an event of the poller; `offset` counts from the resolver's first token.
+    pub fn on_ready(&mut self, offset: usize, ready: Readiness) {
+        match self.lookups.get_mut(offset) {
+            Some(Some(lookup)) => lookup.awake = true,
             Some(None) => {}
-            None => self.on_encrypted(offset > MOST_QUESTS, fresh),
+            None => self.on_encrypted_ready(offset, ready),
         }
     }
 
-    /// Takes what came, moves on where nothing did, and begins with the names that are wanted.
-    /// `base` is the first token.
-    pub fn turn(&mut self, world: &mut World, net: &mut MioNet, base: usize) -> Vec<LookupResult> {
-        let mut findings = Vec::new();
-        while let Some(place) = self.searches.iter().position(Option::is_none)
-            && let Some(name) = world.outbound.dns.next_wanted()
+    /// Takes the answers that have come, retries queries that got none, and starts the lookups
+    /// that are wanted. Returns the results. `first_token` is the resolver's first token.
+    pub fn poll(
+        &mut self,
+        context: &mut ConnectContext<'_>,
+        net: &mut MioNet,
+        first_token: usize,
+    ) -> Vec<LookupResult> {
+        let mut results = Vec::new();
+        while let Some(slot) = self.lookups.iter().position(Option::is_none)
+            && let Some(name) = context.outbound.dns.next_wanted()
         {
             let addrs = self.system.known(&name);
             if !addrs.is_empty() || !dns::is_valid_name(&name) {
-                findings.push(LookupResult { name, addrs, ttl_s: HOSTS_TTL_S });
-                continue;
+                results.push(LookupResult { name, addrs, ttl_s: HOSTS_TTL_S });
+            } else {
+                self.lookups[slot] = Some(self.start(slot, name, context.now));
             }
-            let search = ActiveLookup::plain(name, world.time.now);
-            #[cfg(feature = "tls")]
-            let search = match &mut self.encrypted {
-                Some(encrypted) => {
-                    encrypted.ask(place, &search.quest.name);
-                    ActiveLookup::encrypted(search.quest.name, world.time.now)
-                }
-                None => search,
-            };
-            self.searches[place] = Some(search);
         }
         #[cfg(feature = "tls")]
-        self.hear_encrypted(world, net, base + MOST_QUESTS);
-        for place in 0..self.searches.len() {
-            if self.step(place, world, net, base + place)
-                && let Some(search) = self.searches[place].take()
+        self.poll_encrypted(context, net, first_token + LOOKUPS_AT_ONCE);
+        for slot in 0..self.lookups.len() {
+            if self.poll_slot(slot, context, net, first_token + slot).is_ready()
+                && let Some(over) = self.lookups[slot].take()
             {
                 #[cfg(feature = "tls")]
-                self.encrypted.iter_mut().for_each(|encrypted| encrypted.forget(place));
-                findings.push(search.quest.finding());
+                self.encrypted.iter_mut().for_each(|encrypted| encrypted.cancel(slot));
+                results.push(over.lookup.into_result());
             }
         }
-        findings
+        results
     }
 
     /// The earliest deadline.
     pub fn due(&self) -> Option<Tick> {
-        let due = self.searches.iter().flatten().map(|search| search.quest.due()).min();
+        let due = self.lookups.iter().flatten().map(|active| active.lookup.due()).min();
         #[cfg(feature = "tls")]
         let due = [due, self.encrypted.as_ref().and_then(EncryptedResolver::due)]
             .into_iter()
@@ -149,73 +144,95 @@ impl Resolver {
     }
 
     #[cfg(not(feature = "tls"))]
-    fn on_encrypted(&mut self, _is_search: bool, _fresh: Readiness) {}
+    fn start(&mut self, _slot: LookupSlot, name: String, now: Tick) -> ActiveLookup {
+        ActiveLookup::plain(name, now)
+    }
 
     #[cfg(feature = "tls")]
-    fn on_encrypted(&mut self, is_search: bool, fresh: Readiness) {
-        if let Some(encrypted) = &mut self.encrypted {
-            encrypted.on_ready(is_search, fresh);
+    fn start(&mut self, slot: LookupSlot, name: String, now: Tick) -> ActiveLookup {
+        match &mut self.encrypted {
+            Some(encrypted) => {
+                encrypted.queue(slot, &name);
+                ActiveLookup::encrypted(name, now)
+            }
+            None => ActiveLookup::plain(name, now),
         }
     }
 
-    /// Lets the encrypted server's answers reach their searches.
+    #[cfg(not(feature = "tls"))]
+    fn on_encrypted_ready(&mut self, _offset: usize, _ready: Readiness) {}
+
     #[cfg(feature = "tls")]
-    fn hear_encrypted(&mut self, world: &mut World, net: &mut MioNet, token: usize) {
+    fn on_encrypted_ready(&mut self, offset: usize, ready: Readiness) {
+        let socket = match offset {
+            LOOKUPS_AT_ONCE => EncryptedSocket::Connection,
+            _ => EncryptedSocket::Bootstrap,
+        };
+        if let Some(encrypted) = &mut self.encrypted {
+            encrypted.on_ready(socket, ready);
+        }
+    }
+
+    /// Passes the answers of the encrypted server to their lookups.
+    #[cfg(feature = "tls")]
+    fn poll_encrypted(&mut self, context: &mut ConnectContext<'_>, net: &mut MioNet, token: usize) {
         let Some(encrypted) = &mut self.encrypted else { return };
-        let (system, memory) = (&mut self.system, &mut self.memory);
-        let mut around = EncryptedContext { world, net, system, memory, token };
-        let told = encrypted.turn(&mut around);
-        for (place, kind, outcome) in told {
-            if let Some(Some(search)) = self.searches.get_mut(place) {
-                search.quest.hear(kind, outcome, world.time.now);
-                search.woken = true;
+        let now = context.now;
+        let (system, stats) = (&mut self.system, &mut self.stats);
+        let mut context = EncryptedContext { connect: context, net, system, stats, token };
+        for (slot, kind, outcome) in encrypted.poll(&mut context) {
+            if let Some(Some(active)) = self.lookups.get_mut(slot) {
+                active.lookup.record(kind, outcome, now);
+                active.awake = true;
             }
         }
     }
 
-    /// Looks at one search, if there is a reason. `true` = it is over.
-    fn step(
+    /// Takes a step of one lookup if an event has come or its deadline has passed. Ready = the
+    /// lookup is over.
+    fn poll_slot(
         &mut self,
-        place: LookupSlot,
-        world: &mut World,
+        slot: LookupSlot,
+        context: &mut ConnectContext<'_>,
         net: &mut MioNet,
         token: usize,
-    ) -> bool {
-        let Some(Some(search)) = self.searches.get_mut(place) else { return false };
-        if !std::mem::take(&mut search.woken) && search.quest.due() > world.time.now {
-            return false;
+    ) -> Poll<()> {
+        let Some(Some(active)) = self.lookups.get_mut(slot) else { return Poll::Pending };
+        let now = context.now;
+        if !std::mem::take(&mut active.awake) && active.lookup.due() > now {
+            return Poll::Pending;
         }
-        let Some(plain) = &mut search.plain else {
-            return search.quest.next(world.time.now) != LookupStep::Wait;
+        let Some(plain) = &mut active.plain else {
+            return match active.lookup.next_step(now) {
+                LookupStep::Wait => Poll::Pending,
+                LookupStep::Retry | LookupStep::Done => Poll::Ready(()),
+            };
         };
-        let options = sockets::relay_socket_options(&world.settings);
         let servers = match &self.fixed {
             Some(fixed) => fixed,
             None => self.system.servers(),
         };
-        let mut desk = QueryContext {
+        let mut query = QueryContext {
             servers,
-            memory: &mut self.memory,
-            options: &options,
+            stats: &mut self.stats,
+            options: &sockets::relay_socket_options(context.settings),
             net,
-            drbg: &mut world.drbg,
+            drbg: context.drbg,
             token,
-            now: world.time.now,
+            now,
         };
-        plain.step(&mut search.quest, &mut desk)
+        plain.poll(&mut active.lookup, &mut query)
     }
 }
 
-/// Names looked for at the same time.
-const MOST_QUESTS: usize = 8;
-/// Tokens that the resolver uses: the searches', the encrypted connection's, and that of the
-/// search for its server.
-pub const TOKENS: usize = MOST_QUESTS + 2;
-/// How long the other kind of address is waited for (RFC 8305 3 says 50 ms for a system that has
-/// many names to ask for; ours are few, and kept).
-const GRACE_MS: u64 = 100;
-/// The same where the other question may leave only after the first answer has come.
+/// Lookups that run at once.
+const LOOKUPS_AT_ONCE: usize = 8;
+/// Tokens that the resolver uses: those of the lookups, of the encrypted connection, and of the
+/// lookup of its server.
+pub const TOKENS: usize = LOOKUPS_AT_ONCE + 2;
+/// How long the other address family is waited for where its query may be sent only after the
+/// first answer.
 #[cfg(feature = "tls")]
-const ENCRYPTED_GRACE_MS: u64 = 400;
-/// How long is kept what needed no question.
+const ENCRYPTED_GRACE: Duration = Duration::from_millis(400);
+/// How long an answer that needed no query is cached.
 const HOSTS_TTL_S: u32 = 30;

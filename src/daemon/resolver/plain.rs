@@ -1,213 +1,219 @@
-//! One name asked over plain DNS: in datagrams with random capitals, over TCP where an answer
-//! does not fit, server after server where one refuses or keeps silent.
+//! One lookup over plain DNS: datagrams with random case (0x20 encoding), TCP where an answer does
+//! not fit, and the next server where one refuses or does not answer.
 
 use std::net::SocketAddr;
+use std::task::Poll;
+use std::time::Duration;
 
 use crate::daemon::resolver::lookup::{Lookup, LookupStep};
 use crate::daemon::resolver::system::Servers;
 use crate::daemon::resolver::tcp::Tcp;
-use crate::daemon::resolver::udp::{Udp, UdpEvent};
+use crate::daemon::resolver::udp::{DnsEvent, Udp};
 use crate::io::clock::Tick;
 use crate::io::sockopt::SocketOptions;
 use crate::io::wire::MioNet;
 use crate::proto::dns::{self, AddressAnswer, DnsFault, RecordType};
 use crate::util::drbg::Drbg;
 
-/// The sockets of one search.
+/// The sockets of one lookup.
 #[derive(Default)]
 pub struct PlainQuery {
     udp: Option<Udp>,
     tcp: Option<Tcp>,
     server: Option<SocketAddr>,
-    tries: usize,
+    attempts: usize,
+    /// Attempts that a server has refused.
     refusals: usize,
 }
 
-/// What a search needs from around it.
+/// What the step of a lookup uses.
 pub struct QueryContext<'a> {
-    /// Whom to ask.
+    /// The servers to ask.
     pub servers: &'a Servers,
-    /// What was learned of them.
-    pub memory: &'a mut ServerStats,
-    /// For connections.
+    /// What is known about them.
+    pub stats: &'a mut ServerStats,
+    /// For TCP connections.
     pub options: &'a SocketOptions,
-    /// Where sockets come from.
+    /// Creates the sockets.
     pub net: &'a mut MioNet,
-    /// Ids and capitals.
+    /// Random ids and case.
     pub drbg: &'a mut Drbg,
-    /// The token of the search's sockets.
+    /// The token of the lookup's sockets.
     pub token: usize,
-    /// The round's time.
+    /// The time of this round.
     pub now: Tick,
 }
 
-/// What was learned of the servers.
+/// What is known about the servers.
 #[derive(Default)]
 pub struct ServerStats {
-    /// A server that answered where one before it did not; it comes first until then.
-    better: Option<(SocketAddr, Tick)>,
-    /// Servers that do not give capitals back.
-    careless: Vec<(SocketAddr, Tick)>,
+    /// A server that answered where one before it did not; it is asked first until then.
+    preferred: Option<(SocketAddr, Tick)>,
+    /// Servers that do not keep the case of a name, and until when that is assumed.
+    no_0x20: Vec<(SocketAddr, Tick)>,
 }
 
 impl PlainQuery {
-    /// Takes what came, and asks on where that is needed. `true` = the search is over.
-    pub fn step(&mut self, quest: &mut Lookup, desk: &mut QueryContext<'_>) -> bool {
-        // Each turn of the loop but the last one uses up a try.
+    /// Takes the answers that have come, and asks again where needed. Ready = the lookup is over.
+    pub fn poll(&mut self, lookup: &mut Lookup, context: &mut QueryContext<'_>) -> Poll<()> {
+        // Each round but the last one uses up an attempt.
         loop {
-            self.hear_datagrams(quest, desk);
-            self.hear_stream(quest, desk);
-            match quest.next(desk.now) {
-                LookupStep::Wait => return false,
-                LookupStep::Ask => {}
-                LookupStep::Done => return true,
-            }
-            if !self.ask_next(quest, desk) {
-                return true;
+            self.read_datagrams(lookup, context);
+            self.read_stream(lookup, context);
+            match lookup.next_step(context.now) {
+                LookupStep::Wait => return Poll::Pending,
+                LookupStep::Retry if self.ask_next_server(lookup, context) => {}
+                LookupStep::Retry | LookupStep::Done => return Poll::Ready(()),
             }
         }
     }
 
-    fn hear_datagrams(&mut self, quest: &mut Lookup, desk: &mut QueryContext<'_>) {
+    fn read_datagrams(&mut self, lookup: &mut Lookup, context: &mut QueryContext<'_>) {
         while let Some(udp) = &mut self.udp {
-            match udp.hear() {
-                UdpEvent::Nothing => return,
-                UdpEvent::Answer(_, Err(DnsFault::WrongCase)) => {
-                    desk.memory.note_careless(self.server, desk.now);
-                    self.ask_datagrams(quest, desk);
+            match udp.next_event() {
+                DnsEvent::Pending => return,
+                DnsEvent::Answer(_, Err(DnsFault::WrongCase)) => {
+                    context.stats.add_no_0x20(self.server, context.now);
+                    self.send_datagrams(lookup, context);
                 }
-                UdpEvent::Answer(kind, Err(DnsFault::Truncated)) => {
-                    self.ask_stream(kind, quest, desk)
+                DnsEvent::Answer(kind, Err(DnsFault::Truncated)) => {
+                    self.send_over_tcp(kind, lookup, context);
                 }
-                UdpEvent::Answer(kind, outcome) => self.take(kind, outcome, quest, desk),
-                // A fresh port makes whoever is guessing start anew.
-                UdpEvent::Flooded if self.tries < TRIES_MAX => {
-                    self.tries += 1;
-                    self.ask_datagrams(quest, desk);
+                DnsEvent::Answer(kind, outcome) => self.record(kind, outcome, lookup, context),
+                // Whoever guesses ids has to find a new port as well.
+                DnsEvent::Flooded if self.attempts < ATTEMPTS_MAX => {
+                    self.attempts += 1;
+                    self.send_datagrams(lookup, context);
                 }
-                UdpEvent::Flooded => self.udp = None,
-                UdpEvent::Broken(kinds) => {
+                DnsEvent::Flooded => self.udp = None,
+                DnsEvent::Broken(kinds) => {
                     self.udp = None;
-                    quest.fail(kinds, desk.now);
+                    lookup.fail(kinds, context.now);
                 }
             }
         }
     }
 
-    fn hear_stream(&mut self, quest: &mut Lookup, desk: &mut QueryContext<'_>) {
+    fn read_stream(&mut self, lookup: &mut Lookup, context: &mut QueryContext<'_>) {
         while let Some(tcp) = &mut self.tcp {
-            match tcp.hear() {
-                UdpEvent::Nothing => return,
-                UdpEvent::Answer(kind, outcome) => self.take(kind, outcome, quest, desk),
-                UdpEvent::Flooded => self.tcp = None,
-                UdpEvent::Broken(kinds) => {
+            match tcp.next_event() {
+                DnsEvent::Pending => return,
+                DnsEvent::Answer(kind, outcome) => self.record(kind, outcome, lookup, context),
+                DnsEvent::Flooded => self.tcp = None,
+                DnsEvent::Broken(kinds) => {
                     self.tcp = None;
-                    quest.fail(kinds, desk.now);
+                    lookup.fail(kinds, context.now);
                 }
             }
         }
     }
 
-    fn take(
+    fn record(
         &mut self,
         kind: RecordType,
         outcome: Result<AddressAnswer, DnsFault>,
-        quest: &mut Lookup,
-        desk: &mut QueryContext<'_>,
+        lookup: &mut Lookup,
+        context: &mut QueryContext<'_>,
     ) {
-        if outcome.is_ok() && self.tries > 1 {
-            desk.memory.note_better(self.server, desk.now);
+        if outcome.is_ok() && self.attempts > 1 {
+            context.stats.prefer(self.server, context.now);
         }
-        quest.hear(kind, outcome, desk.now);
+        lookup.record(kind, outcome, context.now);
     }
 
-    /// Begins the next try, at the next server. `false` = there is none.
-    fn ask_next(&mut self, quest: &mut Lookup, desk: &mut QueryContext<'_>) -> bool {
-        let list = &desk.servers.list;
-        self.refusals += usize::from(quest.was_refused());
-        let most_tries = (list.len() * desk.servers.attempts).min(TRIES_MAX);
-        if self.tries >= most_tries || self.refusals >= list.len() {
+    /// Begins the next attempt, at the next server. `false` = no attempt is left.
+    fn ask_next_server(&mut self, lookup: &mut Lookup, context: &mut QueryContext<'_>) -> bool {
+        let list = &context.servers.list;
+        self.refusals += usize::from(lookup.has_failed_query());
+        let max_attempts = (list.len() * context.servers.attempts).min(ATTEMPTS_MAX);
+        if self.attempts >= max_attempts || self.refusals >= list.len() {
             return false;
         }
-        let first = list.iter().position(|server| desk.memory.is_better(*server, desk.now));
-        let next = (first.unwrap_or(0) + self.tries).checked_rem(list.len());
+        let is_preferred = |server: &SocketAddr| context.stats.is_preferred(*server, context.now);
+        let first = list.iter().position(is_preferred);
+        let next = (first.unwrap_or(0) + self.attempts).checked_rem(list.len());
         self.server = next.and_then(|at| list.get(at)).copied();
-        self.tries += 1;
+        self.attempts += 1;
         self.tcp = None;
-        quest.again(desk.servers.timeout_ms, desk.now);
-        self.ask_datagrams(quest, desk);
+        lookup.begin_attempt(context.servers.timeout, context.now);
+        self.send_datagrams(lookup, context);
         self.server.is_some()
     }
 
-    fn ask_datagrams(&mut self, quest: &mut Lookup, desk: &mut QueryContext<'_>) {
+    fn send_datagrams(&mut self, lookup: &mut Lookup, context: &mut QueryContext<'_>) {
         let Some(server) = self.server else { return };
-        let name = if desk.memory.is_careless(server, desk.now) {
-            quest.name.to_ascii_lowercase()
+        let name = if context.stats.lacks_0x20(server, context.now) {
+            lookup.name.to_ascii_lowercase()
         } else {
-            let mut coins = [0; 32];
-            desk.drbg.fill(&mut coins);
-            dns::mix_case(&quest.name, &coins)
+            let mut random = [0; 32];
+            context.drbg.fill(&mut random);
+            dns::mix_case(&lookup.name, &random)
         };
-        let kinds = quest.open();
-        match Udp::ask(server, name, &kinds, desk.net, desk.token, desk.drbg) {
+        let kinds = lookup.unanswered();
+        match Udp::send(server, name, &kinds, context.net, context.token, context.drbg) {
             Ok(udp) => self.udp = Some(udp),
             Err(e) => {
                 log::debug!("event=dns-unreachable server={server} error={:?}", e.to_string());
                 self.udp = None;
-                quest.fail(kinds, desk.now);
+                lookup.fail(kinds, context.now);
             }
         }
     }
 
-    fn ask_stream(&mut self, kind: RecordType, quest: &mut Lookup, desk: &mut QueryContext<'_>) {
+    fn send_over_tcp(
+        &mut self,
+        kind: RecordType,
+        lookup: &mut Lookup,
+        context: &mut QueryContext<'_>,
+    ) {
         let Some(server) = self.server else { return };
         if self.tcp.is_none() {
-            let name = quest.name.to_ascii_lowercase();
-            self.tcp = Tcp::open(server, name, desk.options, desk.net, desk.token).ok();
-            quest.extend(STREAM_MS, desk.now);
+            let name = lookup.name.to_ascii_lowercase();
+            self.tcp = Tcp::open(server, name, context.options, context.net, context.token).ok();
+            lookup.extend_attempt(TCP_ATTEMPT, context.now);
         }
         match &mut self.tcp {
-            Some(tcp) => tcp.ask(kind, desk.drbg),
-            None => quest.fail([kind], desk.now),
+            Some(tcp) => tcp.queue(kind, context.drbg),
+            None => lookup.fail([kind], context.now),
         }
     }
 }
 
 impl ServerStats {
-    /// For a moment only: the order of the servers may have a meaning, such as names that only
-    /// the first one knows.
-    fn note_better(&mut self, server: Option<SocketAddr>, now: Tick) {
-        if self.better.is_none_or(|(_, until)| until <= now) {
-            self.better = server.map(|server| (server, Tick(now.0 + BETTER_MS)));
+    /// For a minute only: the order of the servers may have a meaning, such as host names that
+    /// only the first one knows.
+    fn prefer(&mut self, server: Option<SocketAddr>, now: Tick) {
+        if self.preferred.is_none_or(|(_, until)| until <= now) {
+            self.preferred = server.map(|server| (server, now + PREFER));
         }
     }
 
-    fn is_better(&self, server: SocketAddr, now: Tick) -> bool {
-        self.better.is_some_and(|(other, until)| other == server && until > now)
+    fn is_preferred(&self, server: SocketAddr, now: Tick) -> bool {
+        self.preferred.is_some_and(|(other, until)| other == server && until > now)
     }
 
-    fn note_careless(&mut self, server: Option<SocketAddr>, now: Tick) {
+    fn add_no_0x20(&mut self, server: Option<SocketAddr>, now: Tick) {
         let Some(server) = server else { return };
-        self.careless.retain(|(other, until)| *other != server && *until > now);
-        if self.careless.len() >= CARELESS_MAX {
-            self.careless.remove(0);
+        self.no_0x20.retain(|(other, until)| *other != server && *until > now);
+        if self.no_0x20.len() >= NO_0X20_MAX {
+            self.no_0x20.remove(0);
         }
-        self.careless.push((server, Tick(now.0 + CARELESS_MS)));
+        self.no_0x20.push((server, now + NO_0X20));
     }
 
-    fn is_careless(&self, server: SocketAddr, now: Tick) -> bool {
-        self.careless.iter().any(|(other, until)| *other == server && *until > now)
+    fn lacks_0x20(&self, server: SocketAddr, now: Tick) -> bool {
+        self.no_0x20.iter().any(|(other, until)| *other == server && *until > now)
     }
 }
 
-/// Tries for one name, over all servers.
-const TRIES_MAX: usize = 6;
-/// For a connection and the answers on it.
-const STREAM_MS: u64 = 3_000;
-const BETTER_MS: u64 = 60_000;
-const CARELESS_MAX: usize = 8;
-/// A forger who guessed everything but the capitals has made us drop them for this long only.
-const CARELESS_MS: u64 = 3_600_000;
+/// Attempts for one name, over all servers.
+const ATTEMPTS_MAX: usize = 6;
+/// For a TCP connection and the answers on it.
+const TCP_ATTEMPT: Duration = Duration::from_secs(3);
+const PREFER: Duration = Duration::from_secs(60);
+const NO_0X20_MAX: usize = 8;
+/// A forger who guesses everything but the case makes us send lower case for this time only.
+const NO_0X20: Duration = Duration::from_secs(3_600);
 
 #[cfg(test)]
 mod tests;

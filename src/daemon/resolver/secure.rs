@@ -1,84 +1,88 @@
-//! The life of the connection to an encrypted name server (RFC 7858, RFC 8484): opened when a
-//! name is wanted, kept while names are wanted, closed after half a minute of rest. Where it
-//! cannot be had, names fail; nothing is asked in the clear instead. Knows no socket: `mod.rs`
-//! carries the bytes.
+//! The state of the connection to an encrypted name server (RFC 7858, RFC 8484): opened when a
+//! name is wanted, kept while names are wanted, closed after half a minute without queries. If it
+//! cannot be opened, lookups fail; no query is sent unencrypted instead. Knows no socket:
+//! `encrypted.rs` carries the bytes.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use crate::config::settings::{DnsSettings, NameServer};
-use crate::daemon::resolver::codec::Codec;
+use crate::daemon::resolver::codec::{Codec, DecodedReply, ServerFault};
+use crate::daemon::resolver::lookup::LookupSlot;
 use crate::daemon::resolver::udp;
 use crate::io::clock::Tick;
 use crate::proto::dns::{self, AddressAnswer, DnsFault, RecordType};
 use crate::util::drbg::Drbg;
 
-/// One server, what it is asked, and when.
+/// One server, its queries, and its connection.
 pub struct EncryptedServer {
     host: String,
     port: u16,
     address: ServerAddress,
     codec: Codec,
+    /// Queries that have not been sent.
     waiting: VecDeque<PendingQuery>,
+    /// Queries that were sent on this connection.
     sent: Vec<PendingQuery>,
-    /// The connection has brought an answer.
-    useful: bool,
-    /// Packets of this connection that answered nothing.
-    strays: usize,
-    /// Connections in a row that have brought no answer.
+    /// This connection has brought an answer.
+    has_answered: bool,
+    /// Packets of this connection that answered no query.
+    unrelated: usize,
+    /// Connections in a row without an answer.
     failures: u32,
-    /// No connection is tried before.
+    /// No connection is opened earlier.
     retry_at: Tick,
-    /// When the connection was last asked something or told us something.
+    /// When a query or an answer was last sent or received.
     active: Tick,
 }
 
-/// Where the server is.
+/// What is known about the server's address.
 enum ServerAddress {
-    /// The operator has said so.
+    /// It is configured.
     Fixed(IpAddr),
-    /// Its name has to be looked up.
+    /// Its host name has to be looked up.
     Unknown,
-    /// Its name is being looked up.
-    Sought,
-    /// Its name led there, until then.
-    Found(Vec<IpAddr>, Tick),
+    /// Its host name is being looked up.
+    LookingUp,
+    /// The addresses of its host name, valid until then.
+    Known(Vec<IpAddr>, Tick),
 }
 
-/// A question that is waiting or on its way.
+/// A query that waits or was sent.
 struct PendingQuery {
-    /// Whose it is; `None` = nobody wants to know any more.
-    place: Option<usize>,
+    /// The lookup that it belongs to; `None` = that one is over.
+    slot: Option<LookupSlot>,
     kind: RecordType,
     id: u16,
-    /// In lower case: nobody on the way can forge an answer, so capitals would add nothing.
+    /// In lower case: answers on this connection cannot be forged, so 0x20 would add nothing.
     name: String,
 }
 
-/// What is to be done about the connection.
+/// What has to be done with the connection.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ConnectionAction {
-    /// Nothing: there is none, and none is needed or possible now.
-    Rest,
-    /// Look this name up, through the system's servers; said once.
-    Find(String),
-    /// Connect to one of these.
-    Open(Vec<SocketAddr>),
-    /// Say and hear what there is.
-    Talk,
-    /// Nobody has asked for a while: close it.
+    /// Nothing: there is no connection, and none is needed or possible now.
+    Idle,
+    /// Look up this name with the system's servers; returned once.
+    LookUp(String),
+    /// Connect to one of these addresses.
+    Connect(Vec<SocketAddr>),
+    /// Send and receive.
+    Exchange,
+    /// Close it: there were no queries for a while.
     Close,
-    /// It has been silent for too long: it is lost.
-    GiveUp,
-    /// The last try is not long ago: fail whatever waits, without another one.
-    Refuse,
+    /// Give it up: an answer is overdue.
+    TimeOut,
+    /// Fail the waiting queries: the latest attempt to connect was moments ago.
+    FailWaiting,
 }
 
-/// An answer, or why there is none, for the search at a place.
-pub type QueryResult = (usize, RecordType, Result<AddressAnswer, DnsFault>);
+/// The answer for a lookup, or why there is none.
+pub type QueryResult = (LookupSlot, RecordType, Result<AddressAnswer, DnsFault>);
 
 impl EncryptedServer {
-    /// `None` = the settings name no such server.
+    /// `None` = the settings name no encrypted server.
     pub fn new(settings: &DnsSettings) -> Option<Self> {
         let (host, port, codec) = match &settings.server {
             NameServer::Tls { host, port } => (host.clone(), *port, Codec::Stream),
@@ -94,8 +98,8 @@ impl EncryptedServer {
             codec,
             waiting: VecDeque::new(),
             sent: Vec::new(),
-            useful: false,
-            strays: 0,
+            has_answered: false,
+            unrelated: 0,
             failures: 0,
             retry_at: Tick(0),
             active: Tick(0),
@@ -107,174 +111,175 @@ impl EncryptedServer {
         &self.host
     }
 
-    /// Whether questions travel in HTTP requests.
+    /// Whether queries are sent in HTTP requests.
     pub fn is_http(&self) -> bool {
         !self.codec.has_ids()
     }
 
-    /// Takes a question.
-    pub fn ask(&mut self, place: usize, kind: RecordType, name: &str) {
+    /// Queues a query of the lookup in this slot.
+    pub fn queue(&mut self, slot: LookupSlot, kind: RecordType, name: &str) {
         let name = name.to_ascii_lowercase();
-        self.waiting.push_back(PendingQuery { place: Some(place), kind, id: 0, name });
+        self.waiting.push_back(PendingQuery { slot: Some(slot), kind, id: 0, name });
     }
 
-    /// The search at a place is over.
-    pub fn forget(&mut self, place: usize) {
-        self.waiting.retain(|ask| ask.place != Some(place));
-        for ask in &mut self.sent {
-            ask.place = ask.place.filter(|other| *other != place);
+    /// The lookup in this slot is over.
+    pub fn cancel(&mut self, slot: LookupSlot) {
+        self.waiting.retain(|query| query.slot != Some(slot));
+        for query in &mut self.sent {
+            query.slot = query.slot.filter(|other| *other != slot);
         }
     }
 
-    /// What is to be done, given whether there is a connection, open or opening.
-    pub fn next(&mut self, connected: bool, now: Tick) -> ConnectionAction {
-        if connected {
-            let silent_ms = now.0.saturating_sub(self.active.0);
+    /// What has to be done. `has_connection` = there is one, open or opening.
+    pub fn next_action(&mut self, has_connection: bool, now: Tick) -> ConnectionAction {
+        if has_connection {
+            let idle = now.since(self.active);
             return match (self.sent.is_empty(), self.waiting.is_empty()) {
-                (true, true) if silent_ms >= REST_MS => ConnectionAction::Close,
-                (false, _) if silent_ms >= SILENCE_MS => ConnectionAction::GiveUp,
-                _ => ConnectionAction::Talk,
+                (true, true) if idle >= KEEP_IDLE => ConnectionAction::Close,
+                (false, _) if idle >= ANSWER_MAX => ConnectionAction::TimeOut,
+                _ => ConnectionAction::Exchange,
             };
         }
         if self.waiting.is_empty() {
-            return ConnectionAction::Rest;
+            return ConnectionAction::Idle;
         }
         if now < self.retry_at {
-            return ConnectionAction::Refuse;
+            return ConnectionAction::FailWaiting;
         }
-        if matches!(self.address, ServerAddress::Found(_, until) if until <= now) {
+        if matches!(self.address, ServerAddress::Known(_, until) if until <= now) {
             self.address = ServerAddress::Unknown;
         }
         let ips = match &self.address {
-            ServerAddress::Sought => return ConnectionAction::Rest,
+            ServerAddress::LookingUp => return ConnectionAction::Idle,
             ServerAddress::Unknown => {
-                self.address = ServerAddress::Sought;
-                return ConnectionAction::Find(self.host.clone());
+                self.address = ServerAddress::LookingUp;
+                return ConnectionAction::LookUp(self.host.clone());
             }
             ServerAddress::Fixed(ip) => std::slice::from_ref(ip),
-            ServerAddress::Found(ips, _) => ips,
+            ServerAddress::Known(ips, _) => ips,
         };
         self.active = now;
-        ConnectionAction::Open(ips.iter().map(|ip| SocketAddr::new(*ip, self.port)).collect())
+        ConnectionAction::Connect(ips.iter().map(|ip| SocketAddr::new(*ip, self.port)).collect())
     }
 
-    /// What [`ConnectionAction::Find`] has led to.
-    pub fn found(&mut self, addrs: Vec<IpAddr>, ttl_s: u32, now: Tick) {
-        let kept_ms = (u64::from(ttl_s) * 1000).clamp(ADDRESS_LEAST_MS, ADDRESS_MOST_MS);
+    /// Takes the result of [`ConnectionAction::LookUp`].
+    pub fn set_addresses(&mut self, addrs: Vec<IpAddr>, ttl_s: u32, now: Tick) {
+        let ttl = Duration::from_secs(ttl_s.into()).clamp(ADDRESS_TTL_MIN, ADDRESS_TTL_MAX);
         self.address = match addrs.is_empty() {
             true => ServerAddress::Unknown,
-            false => ServerAddress::Found(addrs, Tick(now.0 + kept_ms)),
+            false => ServerAddress::Known(addrs, now + ttl),
         };
     }
 
-    /// What may be said on the open connection now; empty = nothing.
-    pub fn say(&mut self, drbg: &mut Drbg, now: Tick) -> Vec<u8> {
+    /// The queries that may be sent now, encoded; empty = none.
+    pub fn write_queries(&mut self, drbg: &mut Drbg, now: Tick) -> Vec<u8> {
         let mut out = Vec::new();
-        while self.sent.len() < self.codec.most_at_once()
-            && let Some(mut ask) = self.waiting.pop_front()
+        while self.sent.len() < self.codec.max_pending()
+            && let Some(mut query) = self.waiting.pop_front()
         {
-            let used: Vec<(u16, RecordType)> =
-                self.sent.iter().map(|ask| (ask.id, ask.kind)).collect();
-            ask.id = if self.codec.has_ids() { udp::fresh_id(drbg, &used) } else { 0 };
+            let pending: Vec<(u16, RecordType)> =
+                self.sent.iter().map(|query| (query.id, query.kind)).collect();
+            query.id = if self.codec.has_ids() { udp::unused_id(drbg, &pending) } else { 0 };
             let mut packet = Vec::new();
-            // A name that cannot be asked for was refused before.
-            if dns::write_query(&mut packet, ask.id, &ask.name, ask.kind).is_ok() {
-                self.codec.write(&mut out, &packet);
-                self.sent.push(ask);
+            // The resolver has rejected names that cannot be encoded.
+            if dns::write_query(&mut packet, query.id, &query.name, query.kind).is_ok() {
+                self.codec.encode(&mut out, &packet);
+                self.sent.push(query);
                 self.active = now;
             }
         }
         out
     }
 
-    /// Takes the answers out of what the connection has brought. `ended` = nothing will follow.
+    /// Takes the answers out of what was received. `is_closed` = no more bytes will come.
     ///
     /// # Errors
-    /// Why the connection is of no use any more.
-    pub fn hear(
+    /// The connection is of no more use.
+    pub fn read_answers(
         &mut self,
         inbox: &mut Vec<u8>,
-        ended: bool,
+        is_closed: bool,
         now: Tick,
-    ) -> Result<Vec<QueryResult>, &'static str> {
-        let mut told = Vec::new();
+    ) -> Result<Vec<QueryResult>, ServerFault> {
+        let mut results = Vec::new();
         loop {
-            let packet = match self.codec.take(inbox, ended) {
-                Ok(Some(packet)) => packet,
-                Ok(None) => return Ok(told),
-                // What came before it counts; the next call says it again.
-                Err(_) if !told.is_empty() => return Ok(told),
-                Err(why) => return Err(why),
+            let packet = match self.codec.decode(inbox, is_closed) {
+                Ok(DecodedReply::Packet(packet)) => Some(packet),
+                Ok(DecodedReply::Refusal) => None,
+                Ok(DecodedReply::Incomplete) => return Ok(results),
+                // The answers before the fault count; the next call returns the fault.
+                Err(_) if !results.is_empty() => return Ok(results),
+                Err(fault) => return Err(fault),
             };
-            let outcomes = self.sent.iter().map(|ask| match packet.as_deref() {
-                Some(packet) => dns::parse_answer(packet, ask.id, &ask.name, ask.kind),
+            let outcomes = self.sent.iter().map(|query| match packet.as_deref() {
+                Some(packet) => dns::parse_answer(packet, query.id, &query.name, query.kind),
                 None => Err(REFUSED),
             });
-            let judged = outcomes.enumerate().find(|(_, o)| *o != Err(DnsFault::Unrelated));
-            let Some((at, outcome)) = judged else {
-                self.strays += 1;
-                if self.codec.has_ids() && self.strays <= STRAYS_MAX {
+            let matched = outcomes.enumerate().find(|(_, o)| *o != Err(DnsFault::Unrelated));
+            let Some((at, outcome)) = matched else {
+                self.unrelated += 1;
+                if self.codec.has_ids() && self.unrelated <= UNRELATED_MAX {
                     continue;
                 }
-                return Err("an answer to another question");
+                return Err(ServerFault::Unrelated);
             };
-            let ask = self.sent.remove(at);
-            (self.useful, self.failures, self.active) = (true, 0, now);
-            told.extend(ask.place.map(|place| (place, ask.kind, outcome)));
+            let query = self.sent.remove(at);
+            (self.has_answered, self.failures, self.active) = (true, 0, now);
+            results.extend(query.slot.map(|slot| (slot, query.kind, outcome)));
         }
     }
 
-    /// The connection, or the way to it, is gone. What was asked is asked again over another one
-    /// if this one was useful, since closing is a server's right; `None`. Otherwise it fails, and
-    /// so does all that is asked until the next try.
-    pub fn lose(&mut self, drbg: &mut Drbg, now: Tick) -> Option<Vec<QueryResult>> {
+    /// The connection has ended, or could not be opened. If it had brought an answer, its queries
+    /// are sent again over the next one, since servers may close connections; returns `None`.
+    /// Otherwise all queries fail, and so do those until the next attempt.
+    pub fn connection_lost(&mut self, drbg: &mut Drbg, now: Tick) -> Option<Vec<QueryResult>> {
         self.codec.reset();
-        self.strays = 0;
-        for ask in self.sent.drain(..).rev().filter(|ask| ask.place.is_some()) {
-            self.waiting.push_front(ask);
+        self.unrelated = 0;
+        for query in self.sent.drain(..).rev().filter(|query| query.slot.is_some()) {
+            self.waiting.push_front(query);
         }
-        if std::mem::take(&mut self.useful) {
+        if std::mem::take(&mut self.has_answered) {
             return None;
         }
         if now >= self.retry_at {
             let wait_ms = RETRY_MS << self.failures.min(RETRY_DOUBLINGS);
-            let jitter_ms = u64::from(drbg.u32_below(wait_ms as u32 / 4));
-            self.retry_at = Tick(now.0 + wait_ms - jitter_ms);
+            let jitter_ms = drbg.u32_below(wait_ms / 4);
+            self.retry_at = now + Duration::from_millis((wait_ms - jitter_ms).into());
             self.failures = self.failures.saturating_add(1);
         }
         if !matches!(self.address, ServerAddress::Fixed(_)) {
             self.address = ServerAddress::Unknown;
         }
-        let refused = |ask: PendingQuery| Some((ask.place?, ask.kind, Err(REFUSED)));
-        Some(self.waiting.drain(..).filter_map(refused).collect())
+        let failed = |query: PendingQuery| Some((query.slot?, query.kind, Err(REFUSED)));
+        Some(self.waiting.drain(..).filter_map(failed).collect())
     }
 
-    /// When [`EncryptedServer::next`] changes even if nothing comes, given that there is a connection.
-    /// While that is still opening it has a deadline of its own.
+    /// When [`EncryptedServer::next_action`] changes even if nothing is received, for an open
+    /// connection. One that is being opened has its own deadline.
     pub fn due(&self) -> Option<Tick> {
         match (self.sent.is_empty(), self.waiting.is_empty()) {
-            (true, true) => Some(Tick(self.active.0 + REST_MS)),
+            (true, true) => Some(self.active + KEEP_IDLE),
             (true, false) => None,
-            (false, _) => Some(Tick(self.active.0 + SILENCE_MS)),
+            (false, _) => Some(self.active + ANSWER_MAX),
         }
     }
 }
 
 const HTTPS_PORT: u16 = 443;
-/// As if the server had said SERVFAIL.
+/// The same as SERVFAIL.
 const REFUSED: DnsFault = DnsFault::Refused(2);
-/// A connection that nobody needs is kept for this long.
-const REST_MS: u64 = 30_000;
-/// A connection that owes an answer for this long is dead, though TCP may not know it yet.
-const SILENCE_MS: u64 = 3_000;
-/// Late answers to questions that were given up are a few; more is nonsense.
-const STRAYS_MAX: usize = 32;
+/// How long a connection without queries is kept.
+const KEEP_IDLE: Duration = Duration::from_secs(30);
+/// A connection on which an answer is overdue is dead, even if TCP has not noticed.
+const ANSWER_MAX: Duration = Duration::from_secs(3);
+/// There are a few late answers to cancelled queries; more mean a faulty server.
+const UNRELATED_MAX: usize = 32;
 /// The pause after the first failure; it doubles up to 16 s.
-const RETRY_MS: u64 = 1_000;
+const RETRY_MS: u32 = 1_000;
 const RETRY_DOUBLINGS: u32 = 4;
-/// How long the server's own addresses are kept, whatever their TTL.
-const ADDRESS_LEAST_MS: u64 = 60_000;
-const ADDRESS_MOST_MS: u64 = 3_600_000;
+/// How long the server's own addresses are kept, whatever their TTL is.
+const ADDRESS_TTL_MIN: Duration = Duration::from_secs(60);
+const ADDRESS_TTL_MAX: Duration = Duration::from_secs(3_600);
 
 #[cfg(test)]
 mod tests;

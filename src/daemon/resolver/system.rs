@@ -1,9 +1,9 @@
-//! What the system says about names: resolv.conf(5) and hosts(5), read again when they change.
-//! Never `getaddrinfo`, which blocks.
+//! The resolver files of the system: resolv.conf(5) and hosts(5), read again when they change.
+//! `getaddrinfo` is never used, as it blocks.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// The two files.
 pub struct SystemFiles {
@@ -11,19 +11,19 @@ pub struct SystemFiles {
     hosts: WatchedFile<Vec<(String, IpAddr)>>,
 }
 
-/// Who is asked, and how patiently.
+/// The name servers and how they are asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Servers {
     /// In the order to ask; never empty.
     pub list: Vec<SocketAddr>,
-    /// How long each is waited for (`options timeout:`, 1 to 5 s).
-    pub timeout_ms: u64,
+    /// How long one may take to answer (`options timeout:`, 1 to 5 s).
+    pub timeout: Duration,
     /// How often each is asked (`options attempts:`, 1 to 5).
     pub attempts: usize,
 }
 
 impl SystemFiles {
-    /// The files of this machine; nothing is read yet.
+    /// The files of this machine, not read yet.
     pub fn new() -> Self {
         Self {
             servers: WatchedFile::new("/etc/resolv.conf", Servers::parse),
@@ -36,7 +36,7 @@ impl SystemFiles {
         self.servers.get()
     }
 
-    /// The addresses that are known without asking: a literal one, or those of the hosts file.
+    /// The addresses that need no query: a literal address, or those of the hosts file.
     pub fn known(&mut self, name: &str) -> Vec<IpAddr> {
         if let Ok(ip) = name.parse() {
             return vec![ip];
@@ -47,14 +47,14 @@ impl SystemFiles {
 }
 
 impl Servers {
-    /// One server, with the patience that is usual.
+    /// One server with the default options.
     pub fn one(server: SocketAddr) -> Self {
-        Self { list: vec![server], timeout_ms: TIMEOUT_MS, attempts: ATTEMPTS }
+        Self { list: vec![server], timeout: TIMEOUT, attempts: ATTEMPTS }
     }
 
-    /// resolv.conf(5): at most three servers as there, the last `options` that say something.
+    /// Parses resolv.conf(5): at most three servers, as there; the last of equal options applies.
     fn parse(text: &str) -> Self {
-        let mut servers = Self { list: Vec::new(), timeout_ms: TIMEOUT_MS, attempts: ATTEMPTS };
+        let mut servers = Self { list: Vec::new(), timeout: TIMEOUT, attempts: ATTEMPTS };
         for line in text.lines() {
             let mut words = line.split_ascii_whitespace();
             match words.next() {
@@ -76,7 +76,7 @@ impl Servers {
         let Some((key, value)) = word.split_once(':') else { return };
         let Ok(value) = value.parse::<u8>() else { return };
         match key {
-            "timeout" => self.timeout_ms = u64::from(value.clamp(1, 5)) * 1000,
+            "timeout" => self.timeout = Duration::from_secs(value.clamp(1, 5).into()),
             "attempts" => self.attempts = usize::from(value.clamp(1, 5)),
             _ => {}
         }
@@ -108,7 +108,7 @@ impl<T> WatchedFile<T> {
     }
 }
 
-/// Lines of hosts(5); `localhost` is always known.
+/// Parses hosts(5); `localhost` is always known.
 fn hosts(text: &str) -> Vec<(String, IpAddr)> {
     let mut list = Vec::new();
     for line in text.lines() {
@@ -124,10 +124,10 @@ fn hosts(text: &str) -> Vec<(String, IpAddr)> {
 }
 
 const PORT: u16 = 53;
-/// As resolv.conf(5) has it.
+/// As in resolv.conf(5).
 const SERVERS_MAX: usize = 3;
-/// Less than the 5 s of resolv.conf(5): a visitor is waiting.
-const TIMEOUT_MS: u64 = 2_000;
+/// Less than the 5 s of resolv.conf(5): a client is waiting.
+const TIMEOUT: Duration = Duration::from_secs(2);
 const ATTEMPTS: usize = 3;
 const FILE_MAX: u64 = 1 << 20;
 
@@ -148,17 +148,17 @@ mod tests {
 
     #[test]
     fn options_are_honoured_within_bounds() {
-        let patience = |text| {
+        let options = |text| {
             let servers = Servers::parse(text);
-            (servers.timeout_ms, servers.attempts)
+            (servers.timeout, servers.attempts)
         };
-        assert_eq!(patience("options rotate timeout:1 attempts:2\n"), (1_000, 2));
-        assert_eq!(patience("options timeout:30 attempts:0\n"), (5_000, 1));
-        assert_eq!(patience("options timeout:x attempts:-1\n"), (TIMEOUT_MS, ATTEMPTS));
+        assert_eq!(options("options rotate timeout:1 attempts:2\n"), (Duration::from_secs(1), 2));
+        assert_eq!(options("options timeout:30 attempts:0\n"), (Duration::from_secs(5), 1));
+        assert_eq!(options("options timeout:x attempts:-1\n"), (TIMEOUT, ATTEMPTS));
     }
 
     #[test]
-    fn hosts_lines_become_names_and_localhost_is_always_known() {
+    fn hosts_lines_become_host_names_and_localhost_is_always_known() {
         let list = hosts("192.0.2.7 a b # c\nnonsense d\n::1 e\n");
         let names: Vec<&str> = list.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["a", "b", "e", "localhost"]);

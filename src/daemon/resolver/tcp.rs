@@ -1,11 +1,11 @@
-//! The same questions over TCP, for answers that do not fit into a datagram (RFC 7766). All
-//! questions travel on one connection, which is closed with the search it belongs to.
+//! Queries over TCP, for answers that do not fit into a datagram (RFC 7766). All queries of a
+//! lookup share one connection, which ends with the lookup.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 use std::task::Poll;
 
-use crate::daemon::resolver::udp::{self, UdpEvent};
+use crate::daemon::resolver::udp::{self, DnsEvent};
 use crate::io::sockopt::SocketOptions;
 use crate::io::wire::{MioNet, MioWire, Net, Wire};
 use crate::proto::dns::{self, RecordType};
@@ -16,21 +16,22 @@ pub struct Tcp {
     wire: MioWire,
     connected: bool,
     name: String,
-    asked: Vec<(u16, RecordType)>,
-    /// Questions that are not sent yet.
+    /// Queries without an answer.
+    pending: Vec<(u16, RecordType)>,
+    /// Queries that have not been sent yet.
     outbox: Vec<u8>,
     /// Bytes of an answer that is not complete yet.
     inbox: Vec<u8>,
-    /// How much may still come.
+    /// Bytes that may still be received.
     left: usize,
-    strays: usize,
+    unrelated: usize,
 }
 
 impl Tcp {
     /// Starts to connect. Events come with `token`.
     ///
     /// # Errors
-    /// What the system says at once, such as an unreachable network.
+    /// Those that the system reports at once, such as an unreachable network.
     pub fn open(
         server: SocketAddr,
         name: String,
@@ -39,35 +40,36 @@ impl Tcp {
         token: usize,
     ) -> io::Result<Self> {
         let wire = net.dial(server, options, token)?;
-        let (outbox, inbox, asked) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { wire, connected: false, name, asked, outbox, inbox, left: HEARD_MAX, strays: 0 })
+        let (outbox, inbox, pending) = (Vec::new(), Vec::new(), Vec::new());
+        let (connected, left, unrelated) = (false, RECEIVED_MAX, 0);
+        Ok(Self { wire, connected, name, pending, outbox, inbox, left, unrelated })
     }
 
-    /// Asks for one more kind, as soon as the connection stands.
-    pub fn ask(&mut self, kind: RecordType, drbg: &mut Drbg) {
-        let id = udp::fresh_id(drbg, &self.asked);
+    /// Queues a query; it is sent once the connection is open.
+    pub fn queue(&mut self, kind: RecordType, drbg: &mut Drbg) {
+        let id = udp::unused_id(drbg, &self.pending);
         let mut packet = Vec::new();
         if dns::write_query(&mut packet, id, &self.name, kind).is_ok() {
             dns::write_frame(&mut self.outbox, &packet);
         }
-        self.asked.push((id, kind));
+        self.pending.push((id, kind));
     }
 
-    /// Sends what is to be sent; then the next answer. Call again until there is nothing.
-    pub fn hear(&mut self) -> UdpEvent {
+    /// Sends what is queued and returns the next event. Call again until it is `Pending`.
+    pub fn next_event(&mut self) -> DnsEvent {
         match self.exchange() {
-            Ok(heard) => heard,
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => UdpEvent::Nothing,
-            Err(_) => UdpEvent::Broken(self.asked.drain(..).map(|(_, kind)| kind).collect()),
+            Ok(event) => event,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => DnsEvent::Pending,
+            Err(_) => DnsEvent::Broken(self.pending.drain(..).map(|(_, kind)| kind).collect()),
         }
     }
 
-    fn exchange(&mut self) -> io::Result<UdpEvent> {
+    fn exchange(&mut self) -> io::Result<DnsEvent> {
         if !self.connected {
-            let Poll::Ready(outcome) = self.wire.poll_connect() else {
-                return Ok(UdpEvent::Nothing);
-            };
-            outcome?;
+            match self.wire.poll_connect() {
+                Poll::Ready(outcome) => outcome?,
+                Poll::Pending => return Ok(DnsEvent::Pending),
+            }
             self.connected = true;
         }
         while !self.outbox.is_empty() {
@@ -80,11 +82,13 @@ impl Tcp {
         let mut chunk = [0; CHUNK];
         loop {
             while let Some(packet) = dns::pop_frame(&mut self.inbox) {
-                if let Some((kind, outcome)) = udp::judge(&mut self.asked, &self.name, &packet) {
-                    return Ok(UdpEvent::Answer(kind, outcome));
+                if let Some((kind, outcome)) =
+                    udp::match_answer(&mut self.pending, &self.name, &packet)
+                {
+                    return Ok(DnsEvent::Answer(kind, outcome));
                 }
-                self.strays += 1;
-                if self.strays > udp::STRAYS_MAX {
+                self.unrelated += 1;
+                if self.unrelated > udp::UNRELATED_MAX {
                     return Err(io::ErrorKind::InvalidData.into());
                 }
             }
@@ -100,4 +104,4 @@ impl Tcp {
 
 const CHUNK: usize = 4_096;
 /// Most bytes that a server may send on one connection: two answers of the longest kind.
-const HEARD_MAX: usize = 2 * (2 + 65_535);
+const RECEIVED_MAX: usize = 2 * (2 + 65_535);

@@ -1,5 +1,5 @@
-//! Questions in datagrams, and who may answer them: the asked server on its port, with the id,
-//! the name, the kind and the capitals of the question (RFC 1035, RFC 5452).
+//! Queries in datagrams. An answer must come from the server's address and port, with the id,
+//! name, type and case of the query (RFC 1035, RFC 5452).
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,33 +10,34 @@ use crate::io::wire::MioNet;
 use crate::proto::dns::{self, AddressAnswer, DnsFault, RecordType};
 use crate::util::drbg::Drbg;
 
-/// A socket on a port of its own, and what was asked through it.
+/// A socket on its own port, and the queries that were sent.
 pub struct Udp {
     socket: UdpSocket,
-    /// With the capitals that were sent.
+    /// With the case that was sent.
     name: String,
-    asked: Vec<(u16, RecordType)>,
-    strays: usize,
+    /// Queries without an answer.
+    pending: Vec<(u16, RecordType)>,
+    unrelated: usize,
 }
 
-/// What came.
-pub enum UdpEvent {
+/// What a socket of a lookup has received.
+pub enum DnsEvent {
     /// Nothing for now.
-    Nothing,
-    /// An answer, or why there is none.
+    Pending,
+    /// An answer, or why it is of no use.
     Answer(RecordType, Result<AddressAnswer, DnsFault>),
-    /// Too much that nobody asked for: somebody is guessing, or the server is mad.
+    /// Too many unrelated packets: an attacker guesses ids, or the server is faulty.
     Flooded,
-    /// The way is closed; these questions get no answer on it.
+    /// The socket is broken; these queries get no answer.
     Broken(Vec<RecordType>),
 }
 
 impl Udp {
-    /// Asks a server for these kinds.
+    /// Sends a query for each of these record types.
     ///
     /// # Errors
-    /// What the system says at once, such as an unreachable network.
-    pub fn ask(
+    /// Those that the system reports at once, such as an unreachable network.
+    pub fn send(
         server: SocketAddr,
         name: String,
         kinds: &[RecordType],
@@ -45,66 +46,68 @@ impl Udp {
         drbg: &mut Drbg,
     ) -> io::Result<Self> {
         let socket = net.udp_socket(server, token)?;
-        let mut asked: Vec<(u16, RecordType)> = Vec::with_capacity(kinds.len());
+        let mut pending: Vec<(u16, RecordType)> = Vec::with_capacity(kinds.len());
         for kind in kinds {
-            let id = fresh_id(drbg, &asked);
+            let id = unused_id(drbg, &pending);
             let mut packet = Vec::with_capacity(PACKET_ROOM + name.len());
             dns::write_query(&mut packet, id, &name, *kind)
                 .map_err(|_| io::ErrorKind::InvalidInput)?;
             socket.send(&packet)?;
-            asked.push((id, *kind));
+            pending.push((id, *kind));
         }
-        Ok(Self { socket, name, asked, strays: 0 })
+        Ok(Self { socket, name, pending, unrelated: 0 })
     }
 
-    /// The next answer. Call again until there is nothing, as the poller speaks only once.
-    pub fn hear(&mut self) -> UdpEvent {
+    /// The next event. Call again until it is `Pending`: the poller is edge-triggered.
+    pub fn next_event(&mut self) -> DnsEvent {
         let mut packet = [0; PACKET_MAX];
-        while self.strays < STRAYS_MAX {
+        while self.unrelated < UNRELATED_MAX {
             let len = match self.socket.recv(&mut packet) {
                 Ok(len) => len,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return UdpEvent::Nothing,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return DnsEvent::Pending,
                 Err(_) => {
-                    return UdpEvent::Broken(self.asked.drain(..).map(|(_, kind)| kind).collect());
+                    return DnsEvent::Broken(
+                        self.pending.drain(..).map(|(_, kind)| kind).collect(),
+                    );
                 }
             };
             let packet = packet.get(..len).unwrap_or_default();
-            match judge(&mut self.asked, &self.name, packet) {
-                Some((kind, outcome)) => return UdpEvent::Answer(kind, outcome),
-                None => self.strays += 1,
+            match match_answer(&mut self.pending, &self.name, packet) {
+                Some((kind, outcome)) => return DnsEvent::Answer(kind, outcome),
+                None => self.unrelated += 1,
             }
         }
-        UdpEvent::Flooded
+        DnsEvent::Flooded
     }
 }
 
-/// Finds the question that a packet answers, and strikes it off.
-pub fn judge(
-    asked: &mut Vec<(u16, RecordType)>,
+/// Finds the pending query that a packet answers, and removes it.
+pub fn match_answer(
+    pending: &mut Vec<(u16, RecordType)>,
     name: &str,
     packet: &[u8],
 ) -> Option<(RecordType, Result<AddressAnswer, DnsFault>)> {
-    let outcomes = asked.iter().map(|(id, kind)| dns::parse_answer(packet, *id, name, *kind));
+    let outcomes = pending.iter().map(|(id, kind)| dns::parse_answer(packet, *id, name, *kind));
     let (at, outcome) =
         outcomes.enumerate().find(|(_, outcome)| *outcome != Err(DnsFault::Unrelated))?;
-    let (_, kind) = asked.swap_remove(at);
+    let (_, kind) = pending.swap_remove(at);
     Some((kind, outcome))
 }
 
-/// An id that no open question has.
-pub fn fresh_id(drbg: &mut Drbg, asked: &[(u16, RecordType)]) -> u16 {
+/// A random id that no pending query has.
+pub fn unused_id(drbg: &mut Drbg, pending: &[(u16, RecordType)]) -> u16 {
     loop {
         let id = drbg.u32_below(0x1_0000) as u16;
-        if asked.iter().all(|(other, _)| *other != id) {
+        if pending.iter().all(|(other, _)| *other != id) {
             return id;
         }
     }
 }
 
-/// Header, kind and class of a question, and the lengths around its name.
+/// Header, type and class of a query, and the lengths around its name.
 const PACKET_ROOM: usize = 18;
 /// Without EDNS an answer has 512 bytes at most (RFC 1035 4.2.1); some servers do not know that.
 const PACKET_MAX: usize = 4_096;
-/// Wrong packets that one socket stands before it is given up.
-pub const STRAYS_MAX: usize = 32;
+/// Unrelated packets that one socket accepts before it is closed.
+pub const UNRELATED_MAX: usize = 32;

@@ -23,14 +23,11 @@ use crate::config::{HAS_METRICS, HAS_TLS};
 use crate::daemon::Daemon;
 use crate::daemon::admin::statsd::Statsd;
 use crate::daemon::admin::{AdminServer, MOST_DESKS, MOST_VISITS};
-use crate::daemon::fetch::dc_list;
-use crate::daemon::fetch::front_probe;
-use crate::daemon::fetch::ip_lists;
-#[cfg(feature = "tls")]
-use crate::daemon::fetch::page_timing;
-use crate::daemon::fetch::schedule::Job;
-use crate::daemon::fetch::{MOST_ERRANDS, TaskRunner};
-use crate::daemon::resolver::{self, LookupResult, Resolver};
+use crate::daemon::fetch;
+use crate::daemon::fetch::background::BackgroundTask;
+use crate::daemon::fetch::runner::{TASKS_AT_ONCE, TaskRunner};
+use crate::daemon::resolver::lookup::LookupResult;
+use crate::daemon::resolver::{self, Resolver};
 use crate::daemon::server::listeners::{Accepted, ClientListeners};
 use crate::daemon::server::totals_file::TotalsFile;
 use crate::daemon::shared::World;
@@ -83,7 +80,7 @@ struct Server {
     paused: Option<Tick>,
     admin: AdminServer,
     resolver: Resolver,
-    errands: TaskRunner,
+    tasks: TaskRunner<BackgroundTask>,
     state: TotalsFile,
     signals: Signals,
     statsd: Option<Statsd>,
@@ -129,11 +126,7 @@ impl Server {
         let wanted = world.settings.statsd.clone().filter(|_| HAS_METRICS);
         let statsd = wanted.map(|settings| Statsd::new(settings, &world));
         let moderation = ReadCoalescing::new(world.settings.coalesce_reads);
-        dc_list::plan(&mut world);
-        ip_lists::plan(&mut world);
-        front_probe::plan(&mut world);
-        #[cfg(feature = "tls")]
-        page_timing::plan(&mut world);
+        fetch::plan(&mut world.fetch_context());
         let state = TotalsFile::new(&mut world);
         let net = MioNet::new(registry.try_clone()?, sockets::egress(&world.settings));
         let pid_file = world.settings.pid_file.as_deref().and_then(write_pid);
@@ -148,7 +141,7 @@ impl Server {
             paused: None,
             admin,
             resolver,
-            errands: TaskRunner::default(),
+            tasks: TaskRunner::default(),
             state,
             signals,
             statsd,
@@ -189,7 +182,7 @@ impl Server {
             if self.daemon.sessions() < before {
                 self.paused = None;
             }
-            busy |= self.accept_all() | self.has_errands();
+            busy |= self.accept_all() | self.has_fetches();
             self.tell_statsd(!events.is_empty() || self.daemon.sessions() != before);
             // A name that this turn asked for must not wait for the next event.
             busy |= self.resolver.has_room() && self.daemon.world.outbound.dns.is_wanted();
@@ -217,7 +210,7 @@ impl Server {
             self.daemon.next_due(),
             self.admin.due(self.daemon.world.time.now),
             self.resolver.due(),
-            self.errands.due(),
+            self.tasks.due(),
             self.state.due(),
             self.daemon.world.fetch.schedule.due(),
             self.statsd.as_ref().and_then(Statsd::due),
@@ -237,11 +230,11 @@ impl Server {
             SIGNALS => return self.obey(),
             token if token >= DOORS => self.doors.knock(token),
             token if token >= DESKS => self.admin.knock(token - DESKS),
-            token if token >= QUESTS => {
-                self.resolver.on_ready(token - QUESTS, readiness::of(event))
+            token if token >= LOOKUPS => {
+                self.resolver.on_ready(token - LOOKUPS, readiness::of(event))
             }
-            token if token >= ERRANDS => {
-                self.errands.on_ready(token - ERRANDS, readiness::of(event));
+            token if token >= FETCHES => {
+                self.tasks.on_ready(token - FETCHES, readiness::of(event));
             }
             token if token >= VISITS => self.admin.step(token - VISITS, &self.daemon.world),
             token => self.daemon.on_ready(token, readiness::of(event)),
@@ -268,7 +261,7 @@ impl Server {
                 Signal::Reload if self.leaving.is_some() => {}
                 Signal::Reload => self.reload(),
                 Signal::Report => {
-                    let lines = self.daemon.report(self.errands.count());
+                    let lines = self.daemon.report(self.tasks.count());
                     lines.iter().for_each(|line| logger::log_always(line));
                 }
             }
@@ -277,35 +270,26 @@ impl Server {
     }
 
     /// Whether there is something to fetch, read or write without waiting.
-    fn has_errands(&self) -> bool {
+    fn has_fetches(&self) -> bool {
         let world = &self.daemon.world;
-        self.errands.has_work(world) || world.lists.has_work()
+        self.tasks.has_work(&world.fetch.queue) || world.lists.has_work()
     }
 
-    /// Starts what is due and takes the errands a step further.
+    /// Starts the fetches that are due and goes on with those that run.
     fn fetch(&mut self) {
         let (world, net) = self.daemon.parts();
-        while let Some(job) = world.fetch.schedule.next(world.time.now) {
-            match job {
-                Job::DcPage(page) => dc_list::fetch(page, world),
-                Job::IpList(which, source) => ip_lists::begin(world, which, source),
-                Job::Look(host) => front_probe::look(host, world),
-                #[cfg(feature = "tls")]
-                Job::Visit(page) => page_timing::visit(page, world),
-            }
-        }
-        self.errands.turn(world, net, ERRANDS);
-        ip_lists::turn(world);
+        fetch::poll(&mut world.fetch_context(), &mut self.tasks, net, FETCHES);
     }
 
-    /// Starts what is wanted of the resolver and ends what came or is late.
+    /// Polls the resolver, and wakes the sessions and tasks whose lookups have ended.
     fn resolve(&mut self) {
         let (world, net) = self.daemon.parts();
-        for LookupResult { name, addrs, ttl_s } in self.resolver.turn(world, net, QUESTS) {
+        let results = self.resolver.poll(&mut world.connect_context(), net, LOOKUPS);
+        for LookupResult { name, addrs, ttl_s } in results {
             let now = self.daemon.world.time.now;
             for token in self.daemon.world.outbound.dns.answer(&name, addrs, ttl_s, now) {
-                match token.checked_sub(ERRANDS) {
-                    Some(place) => self.errands.wake(place),
+                match token.checked_sub(FETCHES) {
+                    Some(slot) => self.tasks.wake(slot),
                     None => self.daemon.wake(token),
                 }
             }
@@ -453,9 +437,9 @@ fn congestion_refused(options: &SocketOptions, error: &io::Error) {
 
 /// Tokens above the sessions': each kind has a range of its own.
 const VISITS: usize = usize::MAX - 0xff_ffff;
-const ERRANDS: usize = VISITS + MOST_VISITS;
-const QUESTS: usize = ERRANDS + MOST_ERRANDS;
-const DESKS: usize = QUESTS + resolver::TOKENS;
+const FETCHES: usize = VISITS + MOST_VISITS;
+const LOOKUPS: usize = FETCHES + TASKS_AT_ONCE;
+const DESKS: usize = LOOKUPS + resolver::TOKENS;
 const DOORS: usize = DESKS + MOST_DESKS;
 const SIGNALS: usize = usize::MAX - 2;
 

@@ -62,7 +62,8 @@ impl Server {
         let reloaded = self.daemon.reload(settings, &sizes);
         self.state.settle(&mut self.daemon.world);
         let now = self.daemon.world.settings.clone();
-        self.errands.cancel(&reloaded.gone, &mut self.daemon.world);
+        let queue = &mut self.daemon.world.fetch.queue;
+        self.tasks.cancel(queue, |task| reloaded.removed_jobs.contains(&task.job()));
         settle_doors(&self.doors, &mut self.daemon.world);
         self.admin.settle(&now, self.poll.registry(), super::DESKS);
         self.daemon.net().set_egress(sockets::egress(&now));

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use crate::accounts::recorder::Cause;
 use crate::daemon::admin::probe_summary::ProbeKind;
-use crate::daemon::fetch::ip_lists::{self, IpLists};
+use crate::daemon::fetch::ip_lists::admission;
+use crate::daemon::fetch::ip_lists::lists::IpLists;
 use crate::daemon::session::accounting::Accounting;
 use crate::daemon::session::buffers::{Buffers, READ_MAX};
 use crate::daemon::session::client::Client;
@@ -110,7 +111,7 @@ impl AwaitProxyHeader {
         header_len: usize,
         ctx: &mut HeaderContext<'_>,
     ) -> Step<Self, AwaitClientHello> {
-        if ip_lists::may_enter(ctx.lists, ctx.books.telemetry, client.addr) {
+        if admission::may_connect(ctx.lists, client.addr, ctx.books.now, ctx.books.telemetry) {
             return Step::Next(self.enter(client, header_len, ctx));
         }
         turn_away(&mut client.end.wire, ctx.buffers);

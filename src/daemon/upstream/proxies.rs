@@ -222,7 +222,7 @@ mod tests {
     use super::*;
     use crate::config::load;
 
-    fn routes(list: &str) -> Vec<UpstreamSettings> {
+    fn routes(list: &str) -> Vec<Route> {
         let secret = "ee00112233445566778899aabbccddeeff6578616d706c652e6f7267";
         let text = format!(
             "secret = \"{secret}\"\nbind-to = \"[::]:443\"\n[network]\nproxies = [{list}]\n"

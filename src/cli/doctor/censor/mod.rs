@@ -104,7 +104,7 @@ fn compare(
     context: &mut CheckContext,
     section: &mut Section,
 ) {
-    let scripts = probes::all(host.as_bytes(), &mut context.standalone.world.drbg);
+    let scripts = probes::all(host.as_bytes(), &mut context.standalone.drbg);
     let all: Vec<&ProbeScript> = scripts.iter().collect();
 
     // First round: every script against both servers.

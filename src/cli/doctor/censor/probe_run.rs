@@ -67,7 +67,7 @@ impl ProbeRun {
 
     /// Advances as far as possible without blocking. Ready = there is an observation.
     fn poll(&mut self, standalone: &mut Standalone, token: usize) -> Poll<()> {
-        let now = standalone.world.time.now;
+        let now = standalone.time.now;
         if !self.is_connected {
             match self.poll_connect(standalone, token) {
                 Poll::Ready(Ok(())) => {}
@@ -107,7 +107,7 @@ impl ProbeRun {
                         self.deadline = standalone.from_now(WATCH_LIMIT);
                         return Poll::Ready(Ok(()));
                     }
-                    Poll::Pending if standalone.world.time.now < self.deadline => {
+                    Poll::Pending if standalone.time.now < self.deadline => {
                         return Poll::Pending;
                     }
                     _ => self.wire = None,
@@ -209,7 +209,7 @@ pub(super) fn run_all(
             }
         }
         let due = slots.iter().flatten().map(|run| run.deadline).min();
-        let Some(due) = due.filter(|_| standalone.world.time.now < end) else { return };
+        let Some(due) = due.filter(|_| standalone.time.now < end) else { return };
         standalone.wait(due.min(end), &mut |token, fresh| {
             if let Some(Some(run)) = slots.get_mut(token) {
                 run.ready.readable |= fresh.readable || fresh.hup;

@@ -1,64 +1,111 @@
-//! Lists of a new config in a running daemon: what was fetched before and is still wanted stays.
+//! Schedules the lists at the start and after a reload. A source that is still configured keeps
+//! its networks and its place in the schedule.
 
-use crate::daemon::fetch::ip_lists::{IpLists, ListKind, ListState, cache, load};
-use crate::daemon::fetch::schedule::Job;
-use crate::daemon::shared::World;
+use std::path::PathBuf;
+
+use crate::config::settings::Settings;
+use crate::daemon::fetch::ip_lists::cache;
+use crate::daemon::fetch::ip_lists::kind::{ListKind, SourceId};
+use crate::daemon::fetch::ip_lists::lists::{IpLists, SourceState};
+use crate::daemon::fetch::schedule::{Job, Schedule};
 use crate::io::clock::Tick;
 
-/// Takes the lists of the world's new settings. Files are read again, since who reloads has often
-/// just edited one. Returns the jobs that are not there any more.
-pub fn reload(world: &mut World) -> Vec<Job> {
-    let settings = world.settings.clone();
-    let gone = world.fetch.schedule.forget(|job| matches!(job, Job::IpList(..)));
-    let mut before = std::mem::replace(&mut world.lists, IpLists::new(&settings));
+/// Schedules every source, and loads the cached copies of those from the web.
+pub fn plan(lists: &mut IpLists, schedule: &mut Schedule, now: Tick) {
+    for id in ids(lists, |_| true) {
+        schedule.add(Job::IpList(id), now);
+        cache::restore(lists, id);
+    }
+    report_pending(lists);
+}
+
+/// Applies the lists of new settings. Files are read again, since the operator may have edited
+/// them. Returns the jobs that were removed.
+pub fn reload(
+    settings: &Settings,
+    lists: &mut IpLists,
+    schedule: &mut Schedule,
+    now: Tick,
+) -> Vec<Job> {
+    let removed = schedule.remove(|job| matches!(job, Job::IpList(_)));
+    let mut before = std::mem::replace(lists, IpLists::new(settings));
     let mut missing = Vec::new();
-    for which in [ListKind::Block, ListKind::Allow] {
-        let Some(list) = world.lists.get(which) else { continue };
-        let latest = Tick(world.time.now.0 + list.every.as_millis() as u64);
-        if let Some(old) = before.get(which) {
+    for kind in [ListKind::Block, ListKind::Allow] {
+        let Some(list) = lists.get(kind) else { continue };
+        let latest = now + list.period;
+        if let Some(old) = before.get(kind) {
             (list.refused, list.failed) = (old.refused, old.failed);
-            list.complained = old.complained;
+            list.warned_at = old.warned_at;
         }
-        for (at, source) in list.sources.iter_mut().enumerate() {
+        for (index, source) in list.sources.iter_mut().enumerate() {
+            let id = SourceId { list: kind, index };
             let mut due = None;
-            if let Some((was_at, was)) = before.take(which, source) {
-                let was_due = |(job, due): &(Job, Option<Tick>)| match job {
-                    Job::IpList(of, at) if (*of, *at) == (which, was_at) => *due,
-                    _ => None,
-                };
-                due = gone.iter().find_map(was_due).filter(|_| was.is_web());
-                *source = was;
+            if let Some((old_index, old)) = take_source(&mut before, kind, source) {
+                let old_job = Job::IpList(SourceId { list: kind, index: old_index });
+                let old_due = removed.iter().find(|(job, due)| *job == old_job && due.is_some());
+                due = old_due.and_then(|(_, due)| *due).filter(|_| old.is_web());
+                *source = old;
             } else {
-                missing.push((which, at));
+                missing.push(id);
             }
-            let due = due.unwrap_or(world.time.now).min(latest);
-            world.fetch.schedule.add(Job::IpList(which, at), due);
+            schedule.add(Job::IpList(id), due.unwrap_or(now).min(latest));
         }
     }
-    for (which, at) in missing {
-        cache::restore(world, which, at);
-    }
-    load::announce(world);
-    gone.into_iter().map(|(job, _)| job).collect()
+    missing.into_iter().for_each(|id| cache::restore(lists, id));
+    report_pending(lists);
+    removed.into_iter().map(|(job, _)| job).collect()
 }
 
-/// Reads the files again, where nothing else has changed.
-pub fn refresh(world: &mut World) {
-    let mut files = Vec::new();
-    for (which, list) in world.lists.iter() {
-        let sources = list.sources.iter().enumerate();
-        files.extend(sources.filter(|(_, s)| !s.is_web()).map(|(at, _)| Job::IpList(which, at)));
-    }
-    world.fetch.schedule.hasten(|job| files.contains(&job), world.time.now);
+/// Reads the files again, for a reload that has changed no list.
+pub fn refresh(lists: &IpLists, schedule: &mut Schedule, now: Tick) {
+    let files = ids(lists, |source| !source.is_web());
+    schedule.bring_forward(|job| matches!(job, Job::IpList(id) if files.contains(&id)), now);
 }
 
-impl IpLists {
-    /// Takes the source that comes from the same place, and where it stood.
-    fn take(&mut self, which: ListKind, wanted: &ListState) -> Option<(usize, ListState)> {
-        let sources = &mut self.get(which)?.sources;
-        let at = sources.iter().position(|source| source.from == wanted.from && source.is_tried)?;
-        let source = sources.get_mut(at)?;
-        let taken = std::mem::replace(source, ListState::new(&wanted.from));
-        Some((at, taken))
+/// Whether new settings change the lists.
+pub fn has_changed(before: &Settings, now: &Settings) -> bool {
+    let parts = |settings: &Settings| -> (_, _, Option<PathBuf>) {
+        (settings.blocklist.clone(), settings.allowlist.clone(), settings.cache_dir.clone())
+    };
+    parts(before) != parts(now)
+}
+
+fn ids(lists: &IpLists, is_wanted: impl Fn(&SourceState) -> bool) -> Vec<SourceId> {
+    let mut ids = Vec::new();
+    for (kind, list) in lists.iter() {
+        let sources = list.sources.iter().enumerate().filter(|(_, source)| is_wanted(source));
+        ids.extend(sources.map(|(index, _)| SourceId { list: kind, index }));
+    }
+    ids
+}
+
+/// Takes the source with the same origin out of the lists of before, and its index there.
+fn take_source(
+    before: &mut IpLists,
+    kind: ListKind,
+    wanted: &SourceState,
+) -> Option<(usize, SourceState)> {
+    let sources = &mut before.get(kind)?.sources;
+    let is_it = |source: &SourceState| source.origin == wanted.origin && source.is_tried;
+    let index = sources.iter().position(is_it)?;
+    let source = sources.get_mut(index)?;
+    Some((index, std::mem::replace(source, SourceState::new(&wanted.origin))))
+}
+
+/// Logs which sources have to be fetched first.
+fn report_pending(lists: &IpLists) {
+    for (kind, list) in lists.iter() {
+        let sources = list.sources.iter();
+        let missing = sources.filter(|s| s.is_web() && s.networks.is_none()).count();
+        if missing > 0 {
+            let until_then = match kind {
+                ListKind::Block => "these sources block no address",
+                ListKind::Allow => "these sources allow no address",
+            };
+            log::info!(
+                "event=list-pending name={} sources={missing} until_then={until_then:?}",
+                kind.as_str()
+            );
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Which server is asked next, over loopback sockets and in virtual time.
+//! The order in which servers are asked, over loopback sockets and in virtual time.
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use mio::{Events, Poll};
 
 use super::*;
-use crate::daemon::resolver::lookup::LookupResult;
+use crate::daemon::resolver::lookup::{GRACE, LookupResult};
 use crate::io::egress::Egress;
 
-/// What a server of these tests does: it answers with this code, or keeps silent.
+/// What a server of these tests does: it answers with this code, or not at all.
 type ServerScript = Option<u8>;
 
 const GOOD: ServerScript = Some(0);
@@ -22,63 +22,63 @@ struct QueryRig {
     net: MioNet,
     servers: Servers,
     sockets: Vec<(UdpSocket, ServerScript)>,
-    memory: ServerStats,
+    stats: ServerStats,
     drbg: Drbg,
     now: Tick,
 }
 
 impl QueryRig {
-    fn new(manners: &[ServerScript]) -> Self {
+    fn new(scripts: &[ServerScript]) -> Self {
         let poll = Poll::new().unwrap();
         let net = MioNet::new(poll.registry().try_clone().unwrap(), Egress::default());
-        let open = |manner: &ServerScript| {
+        let open = |script: &ServerScript| {
             let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
             socket.set_nonblocking(true).unwrap();
-            (socket, *manner)
+            (socket, *script)
         };
-        let sockets: Vec<(UdpSocket, ServerScript)> = manners.iter().map(open).collect();
+        let sockets: Vec<(UdpSocket, ServerScript)> = scripts.iter().map(open).collect();
         let list = sockets.iter().map(|(socket, _)| socket.local_addr().unwrap()).collect();
-        let servers = Servers { list, timeout_ms: 2_000, attempts: 2 };
-        let (memory, drbg, now) = (ServerStats::default(), Drbg::new([1; 48]), Tick(0));
-        Self { poll, net, servers, sockets, memory, drbg, now }
+        let servers = Servers { list, timeout: Duration::from_secs(2), attempts: 2 };
+        let (stats, drbg, now) = (ServerStats::default(), Drbg::new([1; 48]), Tick(0));
+        Self { poll, net, servers, sockets, stats, drbg, now }
     }
 
-    /// Looks for a name to the end; what was found, and which servers were asked, in order.
-    fn find(&mut self) -> (LookupResult, Vec<usize>) {
-        let mut quest = Lookup::new("a.example".to_owned(), 0, 100, self.now);
+    /// Looks a name up; returns the result, and which servers were asked, in order.
+    fn look_up(&mut self) -> (LookupResult, Vec<usize>) {
+        let mut lookup = Lookup::new("a.example".to_owned(), Duration::ZERO, GRACE, self.now);
         let (mut plain, mut asked) = (PlainQuery::default(), Vec::new());
         let mut events = Events::with_capacity(8);
         loop {
-            let mut desk = QueryContext {
+            let mut context = QueryContext {
                 servers: &self.servers,
-                memory: &mut self.memory,
+                stats: &mut self.stats,
                 options: &SocketOptions::default(),
                 net: &mut self.net,
                 drbg: &mut self.drbg,
                 token: 1,
                 now: self.now,
             };
-            if plain.step(&mut quest, &mut desk) {
-                return (quest.finding(), asked);
+            if plain.poll(&mut lookup, &mut context).is_ready() {
+                return (lookup.into_result(), asked);
             }
             if self.serve(&mut asked) {
                 self.poll.poll(&mut events, Some(Duration::from_millis(20))).unwrap();
             } else {
-                self.now = quest.due();
+                self.now = lookup.due();
             }
         }
     }
 
-    /// Lets the servers answer what has come. `true` = one did.
+    /// Lets the servers answer the queries that have come. Returns whether one did.
     fn serve(&mut self, asked: &mut Vec<usize>) -> bool {
         let mut answered = false;
-        for (at, (socket, manner)) in self.sockets.iter().enumerate() {
+        for (at, (socket, script)) in self.sockets.iter().enumerate() {
             let mut packet = [0; 512];
             while let Ok((len, from)) = socket.recv_from(&mut packet) {
                 if asked.last() != Some(&at) || packet[len - 3] == 1 {
                     asked.push(at);
                 }
-                let Some(code) = manner else { continue };
+                let Some(code) = script else { continue };
                 let mut reply = packet[..len].to_vec();
                 (reply[2], reply[3]) = (0x81, 0x80 | code);
                 if *code == 0 && packet[len - 3] == 1 {
@@ -93,42 +93,42 @@ impl QueryRig {
     }
 }
 
-fn home() -> Vec<IpAddr> {
+fn localhost() -> Vec<IpAddr> {
     vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]
 }
 
 #[test]
 fn the_first_server_is_asked_and_no_other() {
-    let (finding, asked) = QueryRig::new(&[GOOD, GOOD]).find();
-    assert_eq!((finding.addrs, finding.ttl_s, asked), (home(), 60, vec![0]));
+    let (result, asked) = QueryRig::new(&[GOOD, GOOD]).look_up();
+    assert_eq!((result.addrs, result.ttl_s, asked), (localhost(), 60, vec![0]));
 }
 
 #[test]
-fn the_next_server_is_asked_where_one_fails_refuses_or_keeps_silent() {
+fn the_next_server_is_asked_where_one_fails_refuses_or_does_not_answer() {
     for bad in [SERVFAIL, REFUSED, SILENT] {
         let mut rig = QueryRig::new(&[bad, bad, GOOD]);
-        let (finding, asked) = rig.find();
-        assert_eq!((finding.addrs, asked), (home(), vec![0, 1, 2]), "{bad:?}");
+        let (result, asked) = rig.look_up();
+        assert_eq!((result.addrs, asked), (localhost(), vec![0, 1, 2]), "{bad:?}");
         let took_ms = if bad == SILENT { 4_000 } else { 0 };
         assert_eq!(rig.now, Tick(took_ms), "{bad:?}");
     }
 }
 
 #[test]
-fn a_server_that_did_better_comes_first_for_a_minute() {
+fn a_server_that_answered_is_asked_first_for_a_minute() {
     let mut rig = QueryRig::new(&[SERVFAIL, GOOD]);
-    assert_eq!(rig.find().1, [0, 1]);
-    assert_eq!(rig.find().1, [1]);
+    assert_eq!(rig.look_up().1, [0, 1]);
+    assert_eq!(rig.look_up().1, [1]);
     rig.now = Tick(60_000);
-    assert_eq!(rig.find().1, [0, 1]);
+    assert_eq!(rig.look_up().1, [0, 1]);
 }
 
 #[test]
 fn servers_that_refuse_are_asked_once_and_silent_ones_again() {
-    let (finding, asked) = QueryRig::new(&[REFUSED, SERVFAIL]).find();
-    assert_eq!((finding.addrs, finding.ttl_s, asked), (Vec::new(), 0, vec![0, 1]));
+    let (result, asked) = QueryRig::new(&[REFUSED, SERVFAIL]).look_up();
+    assert_eq!((result.addrs, result.ttl_s, asked), (Vec::new(), 0, vec![0, 1]));
     let mut rig = QueryRig::new(&[SILENT, SILENT]);
-    let (finding, asked) = rig.find();
-    assert_eq!((finding.addrs, finding.ttl_s, asked), (Vec::new(), 0, vec![0, 1, 0, 1]));
+    let (result, asked) = rig.look_up();
+    assert_eq!((result.addrs, result.ttl_s, asked), (Vec::new(), 0, vec![0, 1, 0, 1]));
     assert_eq!(rig.now, Tick(8_000));
 }

@@ -1,30 +1,31 @@
-//! The life of a connection in virtual time: who is asked, when, and what a loss means.
+//! The connection to an encrypted server in virtual time: what is sent when, and what a lost
+//! connection means.
 
 use super::*;
 use crate::proto::url::Url;
 
 const V4: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
-fn server(server: NameServer, bootstrap: Option<IpAddr>) -> EncryptedServer {
+fn encrypted(server: NameServer, bootstrap: Option<IpAddr>) -> EncryptedServer {
     EncryptedServer::new(&DnsSettings { server, bootstrap }).unwrap()
 }
 
 fn stream() -> EncryptedServer {
-    server(NameServer::Tls { host: "127.0.0.1".to_owned(), port: 853 }, None)
+    encrypted(NameServer::Tls { host: "127.0.0.1".to_owned(), port: 853 }, None)
 }
 
 fn https() -> EncryptedServer {
-    server(NameServer::Https(Url::parse("https://127.0.0.1/dns-query").unwrap()), None)
+    encrypted(NameServer::Https(Url::parse("https://127.0.0.1/dns-query").unwrap()), None)
 }
 
 fn drbg() -> Drbg {
     Drbg::new([7; 48])
 }
 
-/// Answers every framed question with `V4`, the last one first.
-fn answers(said: &[u8]) -> Vec<u8> {
-    let (mut said, mut packets) = (said.to_vec(), Vec::new());
-    while let Some(mut packet) = dns::pop_frame(&mut said) {
+/// Answers every framed query with `V4`, the last one first.
+fn answers(sent: &[u8]) -> Vec<u8> {
+    let (mut sent, mut packets) = (sent.to_vec(), Vec::new());
+    while let Some(mut packet) = dns::pop_frame(&mut sent) {
         packet[2..4].copy_from_slice(&[0x81, 0x80]);
         if packet[packet.len() - 3] == 1 {
             packet[7] = 1;
@@ -37,24 +38,24 @@ fn answers(said: &[u8]) -> Vec<u8> {
     out
 }
 
-fn found(place: usize) -> QueryResult {
-    (place, RecordType::A, Ok(AddressAnswer { addrs: vec![V4], ttl_s: 60 }))
+fn found(slot: usize) -> QueryResult {
+    (slot, RecordType::A, Ok(AddressAnswer { addrs: vec![V4], ttl_s: 60 }))
 }
 
-fn absent(place: usize) -> QueryResult {
-    (place, RecordType::Aaaa, Err(DnsFault::NoData))
+fn absent(slot: usize) -> QueryResult {
+    (slot, RecordType::Aaaa, Err(DnsFault::NoData))
 }
 
 /// Opens a connection and lets it bring one answer.
-fn make_useful(secure: &mut EncryptedServer, now: Tick) {
-    secure.ask(0, RecordType::A, "first.example");
-    assert!(matches!(secure.next(false, now), ConnectionAction::Open(_)));
-    let mut inbox = answers(&secure.say(&mut drbg(), now));
-    assert_eq!(secure.hear(&mut inbox, false, now), Ok(vec![found(0)]));
+fn bring_answer(server: &mut EncryptedServer, now: Tick) {
+    server.queue(0, RecordType::A, "first.example");
+    assert!(matches!(server.next_action(false, now), ConnectionAction::Connect(_)));
+    let mut inbox = answers(&server.write_queries(&mut drbg(), now));
+    assert_eq!(server.read_answers(&mut inbox, false, now), Ok(vec![found(0)]));
 }
 
 #[test]
-fn plain_servers_have_no_such_connection() {
+fn plain_servers_have_no_encrypted_connection() {
     for server in [NameServer::System, NameServer::Udp("127.0.0.1:53".parse().unwrap())] {
         assert!(EncryptedServer::new(&DnsSettings { server, bootstrap: None }).is_none());
     }
@@ -62,153 +63,180 @@ fn plain_servers_have_no_such_connection() {
 
 #[test]
 fn nothing_is_opened_before_a_name_is_wanted() {
-    let mut secure = stream();
-    assert_eq!(secure.next(false, Tick(0)), ConnectionAction::Rest);
-    secure.ask(0, RecordType::A, "a.example");
+    let mut server = stream();
+    assert_eq!(server.next_action(false, Tick(0)), ConnectionAction::Idle);
+    server.queue(0, RecordType::A, "a.example");
     assert_eq!(
-        secure.next(false, Tick(1)),
-        ConnectionAction::Open(vec!["127.0.0.1:853".parse().unwrap()])
+        server.next_action(false, Tick(1)),
+        ConnectionAction::Connect(vec!["127.0.0.1:853".parse().unwrap()])
     );
 }
 
 #[test]
-fn questions_on_a_stream_travel_together_and_are_answered_in_any_order() {
-    let mut secure = stream();
-    for place in [0, 1] {
-        secure.ask(place, RecordType::A, "A.example");
-        secure.ask(place, RecordType::Aaaa, "A.example");
+fn queries_on_a_stream_are_sent_together_and_answered_in_any_order() {
+    let mut server = stream();
+    for slot in [0, 1] {
+        server.queue(slot, RecordType::A, "A.example");
+        server.queue(slot, RecordType::Aaaa, "A.example");
     }
-    let said = secure.say(&mut drbg(), Tick(0));
-    assert!(secure.say(&mut drbg(), Tick(0)).is_empty());
-    let (mut told, mut inbox) = (Vec::new(), Vec::new());
-    for byte in answers(&said) {
+    let sent = server.write_queries(&mut drbg(), Tick(0));
+    assert!(server.write_queries(&mut drbg(), Tick(0)).is_empty());
+    let (mut results, mut inbox) = (Vec::new(), Vec::new());
+    for byte in answers(&sent) {
         inbox.push(byte);
-        told.extend(secure.hear(&mut inbox, false, Tick(1)).unwrap());
+        results.extend(server.read_answers(&mut inbox, false, Tick(1)).unwrap());
     }
-    assert_eq!(told, [absent(1), found(1), absent(0), found(0)]);
+    assert_eq!(results, [absent(1), found(1), absent(0), found(0)]);
 }
 
 #[test]
-fn questions_over_http_travel_one_by_one_with_id_zero() {
-    let mut secure = https();
-    secure.ask(0, RecordType::A, "a.example");
-    secure.ask(0, RecordType::Aaaa, "a.example");
-    for told in [found(0), absent(0)] {
-        let said = secure.say(&mut drbg(), Tick(0));
-        assert!(secure.say(&mut drbg(), Tick(0)).is_empty());
-        let body_at = said.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
-        assert_eq!(said[body_at..body_at + 2], [0, 0]);
+fn queries_over_http_are_sent_one_by_one_with_id_zero() {
+    let mut server = https();
+    server.queue(0, RecordType::A, "a.example");
+    server.queue(0, RecordType::Aaaa, "a.example");
+    for result in [found(0), absent(0)] {
+        let sent = server.write_queries(&mut drbg(), Tick(0));
+        assert!(server.write_queries(&mut drbg(), Tick(0)).is_empty());
+        let body_at = sent.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
+        assert_eq!(sent[body_at..body_at + 2], [0, 0]);
         let mut framed = Vec::new();
-        dns::write_frame(&mut framed, &said[body_at..]);
+        dns::write_frame(&mut framed, &sent[body_at..]);
         let body = answers(&framed).split_off(2);
         let head = "HTTP/1.1 200 OK\r\nContent-Type: application/dns-message\r\n";
         let mut inbox = format!("{head}Content-Length: {}\r\n\r\n", body.len()).into_bytes();
         inbox.extend(body);
-        assert_eq!(secure.hear(&mut inbox, false, Tick(0)), Ok(vec![told]));
+        assert_eq!(server.read_answers(&mut inbox, false, Tick(0)), Ok(vec![result]));
     }
 }
 
 #[test]
-fn a_refusal_over_http_fails_one_question_and_keeps_the_connection() {
-    let mut secure = https();
-    secure.ask(3, RecordType::A, "a.example");
-    secure.say(&mut drbg(), Tick(0));
+fn a_refusal_over_http_fails_one_query_and_keeps_the_connection() {
+    let mut server = https();
+    server.queue(3, RecordType::A, "a.example");
+    server.write_queries(&mut drbg(), Tick(0));
     let mut inbox = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n".to_vec();
-    assert_eq!(secure.hear(&mut inbox, false, Tick(0)), Ok(vec![(3, RecordType::A, Err(REFUSED))]));
-    assert_eq!(secure.next(true, Tick(0)), ConnectionAction::Talk);
+    assert_eq!(
+        server.read_answers(&mut inbox, false, Tick(0)),
+        Ok(vec![(3, RecordType::A, Err(REFUSED))])
+    );
+    assert_eq!(server.next_action(true, Tick(0)), ConnectionAction::Exchange);
 }
 
 #[test]
-fn an_answer_that_nobody_asked_for_ends_only_a_connection_without_ids() {
+fn an_unrelated_answer_ends_only_a_connection_without_ids() {
     let packet = [0; 12];
     let mut framed = Vec::new();
     dns::write_frame(&mut framed, &packet);
-    assert_eq!(stream().hear(&mut framed, false, Tick(0)), Ok(vec![]));
+    assert_eq!(stream().read_answers(&mut framed, false, Tick(0)), Ok(vec![]));
     let head = "HTTP/1.1 200 OK\r\nContent-Type: application/dns-message\r\n";
     let mut inbox = format!("{head}Content-Length: 12\r\n\r\n").into_bytes();
     inbox.extend(packet);
-    assert!(https().hear(&mut inbox, false, Tick(0)).is_err());
+    assert!(https().read_answers(&mut inbox, false, Tick(0)).is_err());
 }
 
 #[test]
-fn what_a_useful_connection_still_owed_is_asked_again() {
-    let mut secure = stream();
-    make_useful(&mut secure, Tick(0));
-    secure.ask(1, RecordType::A, "b.example");
-    secure.ask(2, RecordType::A, "c.example");
-    secure.say(&mut drbg(), Tick(5));
-    secure.forget(2);
-    assert_eq!(secure.lose(&mut drbg(), Tick(6)), None);
-    assert!(matches!(secure.next(false, Tick(6)), ConnectionAction::Open(_)));
-    let mut inbox = answers(&secure.say(&mut drbg(), Tick(6)));
-    assert_eq!(secure.hear(&mut inbox, false, Tick(7)), Ok(vec![found(1)]));
+fn queries_of_a_connection_that_had_answered_are_sent_again() {
+    let mut server = stream();
+    bring_answer(&mut server, Tick(0));
+    server.queue(1, RecordType::A, "b.example");
+    server.queue(2, RecordType::A, "c.example");
+    server.write_queries(&mut drbg(), Tick(5));
+    server.cancel(2);
+    assert_eq!(server.connection_lost(&mut drbg(), Tick(6)), None);
+    assert!(matches!(server.next_action(false, Tick(6)), ConnectionAction::Connect(_)));
+    let mut inbox = answers(&server.write_queries(&mut drbg(), Tick(6)));
+    assert_eq!(server.read_answers(&mut inbox, false, Tick(7)), Ok(vec![found(1)]));
 }
 
 #[test]
-fn a_useless_connection_fails_its_questions_and_those_of_the_next_moment() {
-    let mut secure = stream();
-    secure.ask(1, RecordType::A, "b.example");
-    secure.next(false, Tick(0));
-    secure.say(&mut drbg(), Tick(0));
-    assert_eq!(secure.lose(&mut drbg(), Tick(0)), Some(vec![(1, RecordType::A, Err(REFUSED))]));
-    secure.ask(2, RecordType::A, "b.example");
-    assert_eq!(secure.next(false, Tick(700)), ConnectionAction::Refuse);
-    assert_eq!(secure.lose(&mut drbg(), Tick(700)), Some(vec![(2, RecordType::A, Err(REFUSED))]));
-    secure.ask(3, RecordType::A, "b.example");
-    assert!(matches!(secure.next(false, Tick(1_000)), ConnectionAction::Open(_)));
+fn a_connection_without_an_answer_fails_its_queries_and_those_of_the_next_moment() {
+    let mut server = stream();
+    server.queue(1, RecordType::A, "b.example");
+    server.next_action(false, Tick(0));
+    server.write_queries(&mut drbg(), Tick(0));
+    assert_eq!(
+        server.connection_lost(&mut drbg(), Tick(0)),
+        Some(vec![(1, RecordType::A, Err(REFUSED))])
+    );
+    server.queue(2, RecordType::A, "b.example");
+    assert_eq!(server.next_action(false, Tick(700)), ConnectionAction::FailWaiting);
+    assert_eq!(
+        server.connection_lost(&mut drbg(), Tick(700)),
+        Some(vec![(2, RecordType::A, Err(REFUSED))])
+    );
+    server.queue(3, RecordType::A, "b.example");
+    assert!(matches!(server.next_action(false, Tick(1_000)), ConnectionAction::Connect(_)));
 }
 
 #[test]
 fn the_pause_doubles_to_sixteen_seconds_and_an_answer_ends_it() {
-    let mut secure = stream();
+    let mut server = stream();
     let mut now = 0;
     for longest_ms in [1_000, 2_000, 4_000, 8_000, 16_000, 16_000] {
-        secure.lose(&mut drbg(), Tick(now));
-        let pause_ms = secure.retry_at.0 - now;
+        server.connection_lost(&mut drbg(), Tick(now));
+        let pause_ms = server.retry_at.0 - now;
         assert!(pause_ms > longest_ms * 3 / 4 && pause_ms <= longest_ms, "{pause_ms}");
-        now = secure.retry_at.0;
+        now = server.retry_at.0;
     }
-    make_useful(&mut secure, Tick(now));
-    assert_eq!(secure.failures, 0);
+    bring_answer(&mut server, Tick(now));
+    assert_eq!(server.failures, 0);
 }
 
 #[test]
-fn a_connection_rests_for_half_a_minute_and_owes_an_answer_for_three_seconds() {
-    let mut secure = stream();
-    make_useful(&mut secure, Tick(100));
-    assert_eq!(secure.due(), Some(Tick(30_100)));
-    assert_eq!(secure.next(true, Tick(30_099)), ConnectionAction::Talk);
-    assert_eq!(secure.next(true, Tick(30_100)), ConnectionAction::Close);
-    secure.ask(1, RecordType::A, "b.example");
-    assert_eq!((secure.due(), secure.next(true, Tick(30_100))), (None, ConnectionAction::Talk));
-    secure.say(&mut drbg(), Tick(30_100));
-    assert_eq!(secure.due(), Some(Tick(33_100)));
-    assert_eq!(secure.next(true, Tick(33_100)), ConnectionAction::GiveUp);
+fn a_connection_is_kept_for_half_a_minute_and_waits_three_seconds_for_an_answer() {
+    let mut server = stream();
+    bring_answer(&mut server, Tick(100));
+    assert_eq!(server.due(), Some(Tick(30_100)));
+    assert_eq!(server.next_action(true, Tick(30_099)), ConnectionAction::Exchange);
+    assert_eq!(server.next_action(true, Tick(30_100)), ConnectionAction::Close);
+    server.queue(1, RecordType::A, "b.example");
+    assert_eq!(
+        (server.due(), server.next_action(true, Tick(30_100))),
+        (None, ConnectionAction::Exchange)
+    );
+    server.write_queries(&mut drbg(), Tick(30_100));
+    assert_eq!(server.due(), Some(Tick(33_100)));
+    assert_eq!(server.next_action(true, Tick(33_100)), ConnectionAction::TimeOut);
 }
 
 #[test]
 fn a_named_server_is_looked_up_when_needed_and_again_after_a_failure() {
-    let mut secure = server(NameServer::Tls { host: "dns.example".to_owned(), port: 1 }, None);
-    assert_eq!(secure.next(false, Tick(0)), ConnectionAction::Rest);
-    secure.ask(0, RecordType::A, "a.example");
-    assert_eq!(secure.next(false, Tick(0)), ConnectionAction::Find("dns.example".to_owned()));
-    assert_eq!(secure.next(false, Tick(1)), ConnectionAction::Rest, "said once");
-    secure.found(vec![V4], 0, Tick(2));
-    assert_eq!(secure.next(false, Tick(2)), ConnectionAction::Open(vec![SocketAddr::new(V4, 1)]));
-    secure.lose(&mut drbg(), Tick(3));
-    secure.ask(0, RecordType::A, "a.example");
-    assert_eq!(secure.next(false, Tick(2_000)), ConnectionAction::Find("dns.example".to_owned()));
-    secure.found(Vec::new(), 0, Tick(2_001));
-    assert_eq!(secure.lose(&mut drbg(), Tick(2_001)).unwrap().len(), 1);
-    secure.ask(0, RecordType::A, "a.example");
-    assert_eq!(secure.next(false, Tick(9_000)), ConnectionAction::Find("dns.example".to_owned()));
+    let mut server = encrypted(NameServer::Tls { host: "dns.example".to_owned(), port: 1 }, None);
+    assert_eq!(server.next_action(false, Tick(0)), ConnectionAction::Idle);
+    server.queue(0, RecordType::A, "a.example");
+    assert_eq!(
+        server.next_action(false, Tick(0)),
+        ConnectionAction::LookUp("dns.example".to_owned())
+    );
+    assert_eq!(server.next_action(false, Tick(1)), ConnectionAction::Idle, "returned once");
+    server.set_addresses(vec![V4], 0, Tick(2));
+    assert_eq!(
+        server.next_action(false, Tick(2)),
+        ConnectionAction::Connect(vec![SocketAddr::new(V4, 1)])
+    );
+    server.connection_lost(&mut drbg(), Tick(3));
+    server.queue(0, RecordType::A, "a.example");
+    assert_eq!(
+        server.next_action(false, Tick(2_000)),
+        ConnectionAction::LookUp("dns.example".to_owned())
+    );
+    server.set_addresses(Vec::new(), 0, Tick(2_001));
+    assert_eq!(server.connection_lost(&mut drbg(), Tick(2_001)).unwrap().len(), 1);
+    server.queue(0, RecordType::A, "a.example");
+    assert_eq!(
+        server.next_action(false, Tick(9_000)),
+        ConnectionAction::LookUp("dns.example".to_owned())
+    );
 }
 
 #[test]
-fn a_bootstrap_address_needs_no_look_up() {
+fn a_bootstrap_address_needs_no_lookup() {
     let named = NameServer::Tls { host: "dns.example".to_owned(), port: 1 };
-    let mut secure = server(named, Some(V4));
-    secure.ask(0, RecordType::A, "a.example");
-    assert_eq!(secure.next(false, Tick(0)), ConnectionAction::Open(vec![SocketAddr::new(V4, 1)]));
-    assert_eq!(secure.host(), "dns.example");
+    let mut server = encrypted(named, Some(V4));
+    server.queue(0, RecordType::A, "a.example");
+    assert_eq!(
+        server.next_action(false, Tick(0)),
+        ConnectionAction::Connect(vec![SocketAddr::new(V4, 1)])
+    );
+    assert_eq!(server.host(), "dns.example");
 }

@@ -1,0 +1,138 @@
+//! Runs a few tasks at a time beside the sessions.
+
+use std::collections::VecDeque;
+
+use crate::daemon::fetch::task::{FetchError, FetchTask};
+use crate::daemon::fetch::task_run::TaskRun;
+use crate::daemon::upstream::outbound::ConnectContext;
+use crate::io::clock::Tick;
+use crate::io::readiness::Readiness;
+use crate::io::wire::MioNet;
+
+/// The tasks that run now.
+pub struct TaskRunner<T> {
+    running: [Option<RunningTask<T>>; TASKS_AT_ONCE],
+}
+
+struct RunningTask<T> {
+    task: T,
+    run: TaskRun,
+}
+
+/// Tasks that wait for a free place.
+pub struct TaskQueue<T> {
+    waiting: VecDeque<T>,
+    /// Tasks that found the queue full; the next poll reports their failure.
+    rejected: Vec<T>,
+}
+
+/// A task that has ended, and how.
+pub type FinishedTask<T> = (T, Result<(), FetchError>);
+
+impl<T> Default for TaskRunner<T> {
+    fn default() -> Self {
+        Self { running: std::array::from_fn(|_| None) }
+    }
+}
+
+impl<T> Default for TaskQueue<T> {
+    fn default() -> Self {
+        Self { waiting: VecDeque::new(), rejected: Vec::new() }
+    }
+}
+
+impl<T> TaskQueue<T> {
+    /// Adds a task. If the queue is full, the task fails with [`FetchError::QueueFull`].
+    pub fn push(&mut self, task: T) {
+        match self.waiting.len() < WAITING_MAX {
+            true => self.waiting.push_back(task),
+            false => self.rejected.push(task),
+        }
+    }
+
+    /// How many tasks wait.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether no task waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}
+
+impl<T: FetchTask> TaskRunner<T> {
+    /// Takes an event of the poller for the connection in this slot.
+    pub fn on_ready(&mut self, slot: usize, ready: Readiness) {
+        if let Some(Some(running)) = self.running.get_mut(slot) {
+            running.run.on_ready(ready);
+        }
+    }
+
+    /// A lookup that the connection in this slot waits for has ended.
+    pub fn wake(&mut self, slot: usize) {
+        if let Some(Some(running)) = self.running.get_mut(slot) {
+            running.run.wake();
+        }
+    }
+
+    /// The earliest deadline.
+    pub fn due(&self) -> Option<Tick> {
+        self.running.iter().flatten().map(|running| running.run.due()).min()
+    }
+
+    /// Starts waiting tasks, takes one bounded step of each task that was woken, and returns the
+    /// tasks that have ended. `first_token` is the token of slot 0.
+    pub fn poll(
+        &mut self,
+        queue: &mut TaskQueue<T>,
+        context: &mut ConnectContext<'_>,
+        net: &mut MioNet,
+        first_token: usize,
+    ) -> Vec<FinishedTask<T>> {
+        let rejected = queue.rejected.drain(..);
+        let mut finished: Vec<FinishedTask<T>> =
+            rejected.map(|task| (task, Err(FetchError::QueueFull))).collect();
+        for (at, slot) in self.running.iter_mut().enumerate() {
+            if slot.is_none()
+                && let Some(task) = queue.waiting.pop_front()
+            {
+                let run = TaskRun::start(&task, first_token + at, context);
+                *slot = Some(RunningTask { task, run });
+            }
+            let Some(RunningTask { task, run }) = slot else { continue };
+            let Some(outcome) = run.poll(task, context, net) else { continue };
+            finished.extend(slot.take().map(|running| (running.task, outcome)));
+        }
+        finished
+    }
+
+    /// Drops tasks, running or waiting. They are not reported.
+    pub fn cancel(&mut self, queue: &mut TaskQueue<T>, is_cancelled: impl Fn(&T) -> bool) {
+        for slot in &mut self.running {
+            if slot.as_ref().is_some_and(|running| is_cancelled(&running.task)) {
+                *slot = None;
+            }
+        }
+        queue.waiting.retain(|task| !is_cancelled(task));
+        queue.rejected.retain(|task| !is_cancelled(task));
+    }
+
+    /// How many tasks run.
+    pub fn count(&self) -> usize {
+        self.running.iter().flatten().count()
+    }
+
+    /// Whether the next poll has something to do without an event.
+    pub fn has_work(&self, queue: &TaskQueue<T>) -> bool {
+        let has_room = self.running.iter().any(Option::is_none);
+        self.running.iter().flatten().any(|running| running.run.is_awake())
+            || (has_room && !queue.waiting.is_empty())
+            || !queue.rejected.is_empty()
+    }
+}
+
+/// Tasks that run at once.
+pub const TASKS_AT_ONCE: usize = 4;
+/// Tasks that wait at most. Jobs are scheduled apart, so more would mean a fault of the schedule.
+const WAITING_MAX: usize = 32;
