@@ -46,7 +46,7 @@ fn a_site_is_told_by_how_it_answers() {
     for (site, verdict, words) in [
         (nowhere(), "failed", "Connection refused"),
         (ScriptedSite::listen(refuse).addr, "failed", "the front refuses with TLS alert 112"),
-        (ScriptedSite::listen(|hello, _| old_answer(hello)).addr, "failed", "not speak TLS 1.3"),
+        (ScriptedSite::listen(|hello, _| old_answer(hello)).addr, "failed", "not support TLS 1.3"),
         (ScriptedSite::listen(|hello, _| retry_answer(hello)).addr, "failed", "neither X25519MLK"),
         (ScriptedSite::listen(|_, _| b"SSH-2.0-x\r\n".to_vec()).addr, "failed", "not a TLS server"),
         (ScriptedSite::listen(|_, _| Vec::new()).addr, "failed", "no answer to a TLS hello"),

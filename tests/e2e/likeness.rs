@@ -78,7 +78,7 @@ fn the_answer_has_the_suite_the_group_the_order_and_the_flight_of_the_site() {
             let answer = scene.answer(App::Classic, shape.cipher);
             assert_eq!((answer.group, answer.noise), (0x001d, flight));
         }
-        let advice = scene.times("one: a site that sends one");
+        let advice = scene.times("a front that sends one record");
         assert_eq!(advice, usize::from(shape.flight.len() > 1));
         let advice = scene.times("does not support X25519MLKEM768");
         assert_eq!(advice, usize::from(shape.group == 0x001d));
@@ -202,7 +202,7 @@ fn a_site_that_is_no_model_is_named_and_changes_nothing() {
     type Script = fn(&crate::support::origins::SeenHello) -> Vec<u8>;
     let cases: [(Script, &str, usize); 5] = [
         (old_answer, "does not support TLS 1.3", 1),
-        (retry_answer, "speaks neither X25519MLKEM768 nor x25519", 1),
+        (retry_answer, "supports neither X25519MLKEM768 nor x25519", 1),
         (|_| b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), "the front is not a TLS server", 0),
         (|_| b"\x15\x03\x03\x00\x02\x02\x70".to_vec(), "refuses with TLS alert 112", 0),
         (|_| b"\x16\x03\x03\x00\x04\x02\xff\xff\xff\x16\x03\x03\x40\x00".to_vec(), "", 0),

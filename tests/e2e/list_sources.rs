@@ -26,7 +26,7 @@ fn failed(stage: &Stage, why: &str) {
 #[test]
 fn a_refresh_that_fails_keeps_the_last_good_list() {
     for (failure, why) in [
-        (b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n".to_vec(), "says 503"),
+        (b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n".to_vec(), "answered 503"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n10.0.0.0/8\n".to_vec(), "cut off"),
         (redirect("/again"), "too many redirects"),
         (b"nonsense\r\n\r\n".to_vec(), "no HTTP response"),
@@ -67,7 +67,7 @@ fn a_source_that_fails_takes_nothing_from_the_others() {
     let web = Web::plain(|_, out| out.write_all(b"HTTP/1.1 404 Gone\r\n\r\n"));
     let sources = format!("{}, {}", quoted(&web, "/"), folder.write("a", "127.0.0.2\n"));
     let stage = stage("blocklist", &sources);
-    failed(&stage, "says 404");
+    failed(&stage, "answered 404");
     assert_refused(&stage, LISTED);
     assert!(stage.proxy.stats()["lists"]["blocklist"]["updated"].is_null(), "not all have come");
 }
@@ -183,7 +183,7 @@ fn what_has_not_changed_is_not_sent_again() {
 fn a_server_cannot_say_unchanged_of_what_it_never_sent() {
     let web = Web::plain(|_, out| out.write_all(b"HTTP/1.1 304 Not Modified\r\n\r\n"));
     let stage = stage("allowlist", &quoted(&web, "/"));
-    failed(&stage, "it never came");
+    failed(&stage, "there is no copy");
     assert!(stage.proxy.stats()["lists"]["allowlist"]["updated"].is_null());
 }
 

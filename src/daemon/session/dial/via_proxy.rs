@@ -11,7 +11,7 @@ use crate::daemon::session::dial::{
 use crate::daemon::session::handshake::StageTurn;
 use crate::daemon::session::{CloseReason, Session, Stage, Turn};
 use crate::daemon::shared::World;
-use crate::daemon::upstream::proxies::{FirstHop, UpstreamId};
+use crate::daemon::upstream::proxies::{UpstreamAddr, UpstreamId};
 use crate::daemon::upstream::socks_handshake::{ProxyFailure, SocksHandshake, Unreachable};
 use crate::io::clock::Tick;
 use crate::io::wire::{Net, Wire};
@@ -101,14 +101,16 @@ pub fn dial<N: Net>(
             return give_up(session, world, CloseReason::Unreachable);
         };
         let until = *stage.until.get_or_insert(Tick(world.time.now.0 + LOOKUP_MS));
-        let entry = match world.outbound.upstreams.first_hop(
+        let entry = match world.outbound.upstreams.addr_of(
             leg.way,
             &mut world.outbound.dns,
             token,
             world.time.now,
         ) {
-            FirstHop::Pending if world.time.now < until => return StageTurn::Stop(Turn::Waiting),
-            FirstHop::Pending | FirstHop::Unknown => {
+            UpstreamAddr::Pending if world.time.now < until => {
+                return StageTurn::Stop(Turn::Waiting);
+            }
+            UpstreamAddr::Pending | UpstreamAddr::Unknown => {
                 world.outbound.upstreams.record_failure(
                     leg.way,
                     "its name cannot be found",
@@ -118,8 +120,8 @@ pub fn dial<N: Net>(
                 stage.next = after(legs, stage.next, leg.way);
                 continue;
             }
-            FirstHop::Direct => leg.goal,
-            FirstHop::Proxy(addr) => addr,
+            UpstreamAddr::Direct => leg.goal,
+            UpstreamAddr::Proxy(addr) => addr,
         };
         if !world.outbound.upstreams.admit(leg.way, world.time.now) {
             stage.trouble.get_or_insert(down(leg.way));
