@@ -1,7 +1,7 @@
-//! A new config in a running daemon: everything is swapped in one step between two rounds, and
-//! nobody who is still welcome notices. What is wrong with a file was found before.
+//! Applies new settings to a running daemon, in one step between two rounds of the loop. Sessions
+//! of users who are still configured are not affected. The settings were validated before.
 //!
-//! Here is what sessions and jobs share; `server.rs` swaps what belongs to the system.
+//! This file handles sessions and jobs; `server/reload.rs` handles listeners and other resources.
 
 use std::rc::Rc;
 
@@ -24,17 +24,17 @@ use crate::limits::throttle::Throttle;
 /// What a reload did.
 #[derive(Debug, Default)]
 pub struct Reloaded {
-    /// To the people.
+    /// Changes of the users.
     pub change: ReloadChange,
-    /// Sessions that were ended, because their users may not connect any more.
+    /// Sessions that were closed because their users may not connect any more.
     pub ended: usize,
     /// Jobs that were removed; their tasks have to be cancelled.
     pub removed_jobs: Vec<Job>,
 }
 
 impl<N: Net> Daemon<N> {
-    /// Takes new settings. Sessions of users who were removed, disabled or given another secret
-    /// end; all others go on. What concerns the start of a connection holds from the next one on.
+    /// Applies new settings. Sessions of users who were removed, disabled or given another secret
+    /// are closed; all others go on. Settings of the handshake apply to new connections only.
     pub fn reload(&mut self, settings: Settings, sizes: &Sizes) -> Reloaded {
         let before = std::mem::replace(&mut self.world.settings, Rc::new(settings));
         let settings = Rc::clone(&self.world.settings);
@@ -64,7 +64,7 @@ impl<N: Net> Daemon<N> {
         over.len()
     }
 
-    /// Other limits. Who is over one stays until the end of the connection.
+    /// Applies new limits. Sessions above a lower limit stay until they end.
     fn resize(&mut self, sizes: &Sizes) {
         self.set_sessions_max(sizes.sessions);
         self.world.buffers.pool.set_capacity(sizes.blocks);
@@ -72,7 +72,7 @@ impl<N: Net> Daemon<N> {
 }
 
 impl World {
-    /// Takes over what has changed from one config to the next.
+    /// Applies what has changed from `before` to `now`. Returns the jobs that were removed.
     fn reload(&mut self, before: &Settings, now: &Settings, change: &ReloadChange) -> Vec<Job> {
         self.limits.throttle = match (self.limits.throttle.take(), now.throttle) {
             (Some(mut throttle), Some(wanted)) => {

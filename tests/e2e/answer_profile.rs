@@ -83,9 +83,9 @@ fn the_answer_has_the_suite_the_group_the_order_and_the_flight_of_the_front() {
             let answer = rig.answer(App::Classic, shape.cipher);
             assert_eq!((answer.group, answer.noise), (0x001d, flight));
         }
-        let advice = rig.times("one: a site that sends one");
+        let advice = rig.times("a front that sends one record");
         assert_eq!(advice, usize::from(shape.flight.len() > 1));
-        let advice = rig.times("does not speak X25519MLKEM768");
+        let advice = rig.times("does not support X25519MLKEM768");
         assert_eq!(advice, usize::from(shape.group == 0x001d));
     }
 }
@@ -184,7 +184,7 @@ fn the_proxy_never_probes_itself() {
             "{port}",
         )
     });
-    rig.wait_for_log("error=\"the site is this proxy itself\"");
+    rig.wait_for_log("error=\"the front is this proxy itself\"");
     assert_eq!(rig.times("event=fronted"), 0, "no client has connected");
     rig.serves_with_defaults();
 }
@@ -206,9 +206,9 @@ fn a_silent_or_unreachable_front_delays_no_client_and_changes_nothing() {
 fn an_unsuitable_front_is_logged_and_changes_nothing() {
     type Script = fn(&crate::support::scripted_front::ReceivedHello) -> Vec<u8>;
     let cases: [(Script, &str, usize); 5] = [
-        (tls12_answer, "does not speak TLS 1.3", 1),
-        (retry_answer, "speaks neither X25519MLKEM768 nor x25519", 1),
-        (|_| b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), "this is no TLS server", 0),
+        (tls12_answer, "does not support TLS 1.3", 1),
+        (retry_answer, "supports neither X25519MLKEM768 nor x25519", 1),
+        (|_| b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), "the front is not a TLS server", 0),
         (|_| b"\x15\x03\x03\x00\x02\x02\x70".to_vec(), "refuses with TLS alert 112", 0),
         (|_| b"\x16\x03\x03\x00\x04\x02\xff\xff\xff\x16\x03\x03\x40\x00".to_vec(), "", 0),
     ];

@@ -45,10 +45,18 @@ fn a_site_is_told_by_how_it_answers() {
     let refuse = |_: &_, _| vec![0x15, 3, 3, 0, 2, 2, 112];
     for (front, verdict, words) in [
         (nowhere(), "failed", "Connection refused"),
-        (ScriptedFront::listen(refuse).addr, "failed", "the site refuses with TLS alert 112"),
-        (ScriptedFront::listen(|hello, _| tls12_answer(hello)).addr, "failed", "not speak TLS 1.3"),
+        (ScriptedFront::listen(refuse).addr, "failed", "the front refuses with TLS alert 112"),
+        (
+            ScriptedFront::listen(|hello, _| tls12_answer(hello)).addr,
+            "failed",
+            "not support TLS 1.3",
+        ),
         (ScriptedFront::listen(|hello, _| retry_answer(hello)).addr, "failed", "neither X25519MLK"),
-        (ScriptedFront::listen(|_, _| b"SSH-2.0-x\r\n".to_vec()).addr, "failed", "no TLS server"),
+        (
+            ScriptedFront::listen(|_, _| b"SSH-2.0-x\r\n".to_vec()).addr,
+            "failed",
+            "not a TLS server",
+        ),
         (ScriptedFront::listen(|_, _| Vec::new()).addr, "failed", "no answer to a TLS hello"),
         (
             ScriptedFront::of(AnswerShape::openssl()).addr,

@@ -130,7 +130,7 @@ fn a_response_that_is_not_a_list_changes_nothing() {
     for (answer, why) in [
         (
             &b"HTTP/1.1 500 No\r\nContent-Length: 27\r\n\r\nproxy_for 203 127.0.0.1:1;\n"[..],
-            "says 500",
+            "answered 500",
         ),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nproxy_for 203 127.0.0.1:1;\n", "cut off"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "no address"),

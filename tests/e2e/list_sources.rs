@@ -27,7 +27,7 @@ fn wait_for_failure(fixture: &Fixture, why: &str) {
 #[test]
 fn a_refresh_that_fails_keeps_the_last_good_list() {
     for (failure, why) in [
-        (b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n".to_vec(), "says 503"),
+        (b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n".to_vec(), "answered 503"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n10.0.0.0/8\n".to_vec(), "cut off"),
         (redirect("/again"), "too many redirects"),
         (b"nonsense\r\n\r\n".to_vec(), "no HTTP response"),
@@ -68,7 +68,7 @@ fn a_source_that_fails_does_not_affect_the_others() {
     let web = WebServer::http(|_, out| out.write_all(b"HTTP/1.1 404 Gone\r\n\r\n"));
     let sources = format!("{}, {}", quoted(&web, "/"), folder.write("a", "127.0.0.2\n"));
     let fixture = fixture("blocklist", &sources);
-    wait_for_failure(&fixture, "says 404");
+    wait_for_failure(&fixture, "answered 404");
     assert_refused(&fixture, LISTED);
     assert!(fixture.proxy.stats()["lists"]["blocklist"]["updated"].is_null(), "not all are loaded");
 }
@@ -184,7 +184,7 @@ fn an_unchanged_list_is_not_sent_again() {
 fn not_modified_is_an_error_if_nothing_was_loaded() {
     let web = WebServer::http(|_, out| out.write_all(b"HTTP/1.1 304 Not Modified\r\n\r\n"));
     let fixture = fixture("allowlist", &quoted(&web, "/"));
-    wait_for_failure(&fixture, "it never came");
+    wait_for_failure(&fixture, "there is no copy");
     assert!(fixture.proxy.stats()["lists"]["allowlist"]["updated"].is_null());
 }
 

@@ -13,7 +13,7 @@ use crate::daemon::fetch::task::{FetchError, FetchRoute, FetchTarget, HostOrAddr
 use crate::daemon::fetch::tls_client::TlsClient;
 use crate::daemon::resolver::dns_cache::CachedAddrs;
 use crate::daemon::upstream::outbound::ConnectContext;
-use crate::daemon::upstream::proxies::{FirstHop, UpstreamId};
+use crate::daemon::upstream::proxies::{UpstreamAddr, UpstreamId};
 use crate::daemon::upstream::sockets;
 use crate::daemon::upstream::socks_handshake::{ProxyFailure, SocksHandshake};
 use crate::io::clock::Tick;
@@ -194,13 +194,12 @@ impl Connection {
             self.candidates.get_or_insert_with(|| outbound.upstreams.shuffled(context.drbg));
         while let Some(upstream) = candidates.last().copied() {
             let until = *self.until.get_or_insert(now + sockets::LOOKUP);
-            let first_hop =
-                outbound.upstreams.first_hop(upstream, &mut outbound.dns, self.token, now);
-            let proxy = match first_hop {
-                FirstHop::Pending if now < until => return Poll::Pending,
-                FirstHop::Direct => None,
-                FirstHop::Proxy(addr) => Some(vec![addr].into_iter()),
-                FirstHop::Pending | FirstHop::Unknown => {
+            let proxy = outbound.upstreams.addr_of(upstream, &mut outbound.dns, self.token, now);
+            let proxy = match proxy {
+                UpstreamAddr::Pending if now < until => return Poll::Pending,
+                UpstreamAddr::Direct => None,
+                UpstreamAddr::Proxy(addr) => Some(vec![addr].into_iter()),
+                UpstreamAddr::Pending | UpstreamAddr::Unknown => {
                     let why = "no address for its host name";
                     outbound.upstreams.record_failure(upstream, why, now);
                     candidates.pop();

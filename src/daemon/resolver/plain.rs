@@ -80,7 +80,7 @@ impl PlainQuery {
                     self.send_over_tcp(kind, lookup, context);
                 }
                 DnsEvent::Answer(kind, outcome) => self.record(kind, outcome, lookup, context),
-                // Whoever guesses ids has to find a new port as well.
+                // An attacker who guesses ids has to find the new port as well.
                 DnsEvent::Flooded if self.attempts < ATTEMPTS_MAX => {
                     self.attempts += 1;
                     self.send_datagrams(lookup, context);
@@ -212,7 +212,7 @@ const ATTEMPTS_MAX: usize = 6;
 const TCP_ATTEMPT: Duration = Duration::from_secs(3);
 const PREFER: Duration = Duration::from_secs(60);
 const NO_0X20_MAX: usize = 8;
-/// A forger who guesses everything but the case makes us send lower case for this time only.
+/// An attacker who guesses everything but the case disables 0x20 for this time only.
 const NO_0X20: Duration = Duration::from_secs(3_600);
 
 #[cfg(test)]

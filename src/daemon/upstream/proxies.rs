@@ -42,7 +42,7 @@ pub struct Upstream {
 
 /// The address that a connection through an upstream connects to first.
 #[derive(Debug, PartialEq, Eq)]
-pub enum FirstHop {
+pub enum UpstreamAddr {
     /// The destination itself.
     Direct,
     /// The proxy.
@@ -113,22 +113,22 @@ impl Upstreams {
 
     /// Where a connection through this upstream has to connect to. `token` is woken when a
     /// pending lookup ends.
-    pub fn first_hop(
+    pub fn addr_of(
         &self,
         id: UpstreamId,
         dns: &mut DnsCache,
         token: usize,
         now: Tick,
-    ) -> FirstHop {
-        let Some(upstream) = self.get(id) else { return FirstHop::Unknown };
-        let Some(proxy) = &upstream.proxy else { return FirstHop::Direct };
+    ) -> UpstreamAddr {
+        let Some(upstream) = self.get(id) else { return UpstreamAddr::Unknown };
+        let Some(proxy) = &upstream.proxy else { return UpstreamAddr::Direct };
         if let Ok(ip) = proxy.host.parse::<IpAddr>() {
-            return FirstHop::Proxy(SocketAddr::new(ip, proxy.port));
+            return UpstreamAddr::Proxy(SocketAddr::new(ip, proxy.port));
         }
         match dns.lookup(&proxy.host, token, now) {
-            CachedAddrs::Found([ip, ..]) => FirstHop::Proxy(SocketAddr::new(*ip, proxy.port)),
-            CachedAddrs::Pending => FirstHop::Pending,
-            CachedAddrs::Found([]) | CachedAddrs::Failed => FirstHop::Unknown,
+            CachedAddrs::Found([ip, ..]) => UpstreamAddr::Proxy(SocketAddr::new(*ip, proxy.port)),
+            CachedAddrs::Pending => UpstreamAddr::Pending,
+            CachedAddrs::Found([]) | CachedAddrs::Failed => UpstreamAddr::Unknown,
         }
     }
 
@@ -222,7 +222,7 @@ mod tests {
     use super::*;
     use crate::config::load;
 
-    fn routes(list: &str) -> Vec<Route> {
+    fn routes(list: &str) -> Vec<UpstreamSettings> {
         let secret = "ee00112233445566778899aabbccddeeff6578616d706c652e6f7267";
         let text = format!(
             "secret = \"{secret}\"\nbind-to = \"[::]:443\"\n[network]\nproxies = [{list}]\n"
@@ -242,15 +242,15 @@ mod tests {
         assert_eq!(seen, [0, 1]);
         assert_eq!(upstreams.shuffled(&mut Drbg::new([7; 48])).len(), 2);
         upstreams.reload(&routes(two), Tick(2));
-        let first_hop = |upstreams: &Upstreams| {
-            upstreams.first_hop(UpstreamId(0), &mut DnsCache::default(), 1, Tick(3))
+        let addr_of = |upstreams: &Upstreams| {
+            upstreams.addr_of(UpstreamId(0), &mut DnsCache::default(), 1, Tick(3))
         };
-        assert_eq!(first_hop(&upstreams), FirstHop::Proxy("127.0.0.1:1".parse().unwrap()));
+        assert_eq!(addr_of(&upstreams), UpstreamAddr::Proxy("127.0.0.1:1".parse().unwrap()));
         assert_eq!(upstreams.shuffled(&mut Drbg::new([7; 48])), [UpstreamId(1)]);
         upstreams.reload(&routes(one), Tick(4));
         assert_eq!(upstreams.shuffled(&mut Drbg::new([7; 48])), [UpstreamId(2)], "a new upstream");
         upstreams.reload(&routes(one), Tick(2) + KEEP_REMOVED);
-        assert_eq!(first_hop(&upstreams), FirstHop::Unknown);
+        assert_eq!(addr_of(&upstreams), UpstreamAddr::Unknown);
         upstreams.reload(&[], Tick(3) + KEEP_REMOVED);
         assert!(upstreams.is_empty());
         for at in 0..200 {

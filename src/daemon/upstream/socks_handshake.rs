@@ -26,7 +26,7 @@ pub enum ProxyFailure {
     Destination(Unreachable),
 }
 
-/// Who reports that a destination is unreachable, and why.
+/// Why a destination is unreachable, and whether the proxy or our system says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unreachable {
     /// The proxy.

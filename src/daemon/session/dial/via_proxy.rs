@@ -10,7 +10,7 @@ use crate::daemon::session::dial::state::{
     Candidate, Dial, DialAttempt, DialRoute, ProxyAttempt, address_failure, upstream_failure,
 };
 use crate::daemon::session::step::CloseReason;
-use crate::daemon::upstream::proxies::{FirstHop, UpstreamId};
+use crate::daemon::upstream::proxies::{UpstreamAddr, UpstreamId};
 use crate::daemon::upstream::sockets;
 use crate::daemon::upstream::socks_handshake::{ProxyFailure, SocksHandshake, Unreachable};
 use crate::io::clock::Tick;
@@ -52,17 +52,17 @@ fn start<N: Net>(
     let Candidate { upstream, destination } = candidate;
     let (now, token) = (ctx.books.now, ctx.key.token(0));
     let outbound = &mut *ctx.outbound;
-    let first_hop = outbound.upstreams.first_hop(upstream, &mut outbound.dns, token, now);
+    let first_hop = outbound.upstreams.addr_of(upstream, &mut outbound.dns, token, now);
     let addr = match first_hop {
-        FirstHop::Pending if now < lookup_until => return Poll::Pending,
-        FirstHop::Pending | FirstHop::Unknown => {
+        UpstreamAddr::Pending if now < lookup_until => return Poll::Pending,
+        UpstreamAddr::Pending | UpstreamAddr::Unknown => {
             outbound.upstreams.record_failure(upstream, "its name cannot be found", now);
             dial.failure = Some(upstream_failure(upstream));
             skip_upstream(dial, upstream);
             return Poll::Ready(());
         }
-        FirstHop::Direct => destination,
-        FirstHop::Proxy(addr) => addr,
+        UpstreamAddr::Direct => destination,
+        UpstreamAddr::Proxy(addr) => addr,
     };
     if !outbound.upstreams.admit(upstream, now) {
         dial.failure.get_or_insert(upstream_failure(upstream));
