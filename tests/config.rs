@@ -303,7 +303,7 @@ fn invalid_values_are_errors_with_their_position() {
         ("defense.blocklist.urls = [\"\"]", 27, "defense.blocklist.urls, entry 1: neither"),
         ("defense.blocklist.urls = [\"src\"]", 27, "defense.blocklist.urls, entry 1: this is a"),
         ("defense.doppelganger.urls = [\"http://a\"]", 30, "defense.doppelganger.urls, entry 1"),
-        ("stats.statsd.metric-prefix = \"a.b\"", 30, "stats.statsd.metric-prefix: must be"),
+        ("stats.statsd.metric-prefix = \"a.b\"", 30, "stats.statsd.metric-prefix: not a metric"),
         ("stats.statsd.tag-format = \"x\"", 27, "stats.statsd.tag-format: unknown value"),
         ("telegram.dc-overrides.x = [\"1.1.1.1:1\"]", 27, "\"x\": not a data centre"),
         ("telegram.dc-overrides.0 = [\"1.1.1.1:1\"]", 27, "\"0\": not a data centre"),

@@ -30,13 +30,17 @@ pub fn http_bind(text: &str) -> Result<HttpBind, &'static str> {
 /// Parses the first part of metric names: lower-case letters and digits.
 pub fn metric_prefix(text: &str) -> Result<String, &'static str> {
     let is_valid = text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-    if is_valid { Ok(text.to_owned()) } else { Err("must have lower-case letters and digits only") }
+    if is_valid {
+        Ok(text.to_owned())
+    } else {
+        Err("not a metric prefix; use lower-case letters and digits only")
+    }
 }
 
 /// Parses the path of a page that we serve. Adds the first slash if it is missing.
 pub fn http_path(text: &str) -> Result<String, &'static str> {
     if text.bytes().any(|byte| !byte.is_ascii_graphic() || byte == b'?' || byte == b'#') {
-        return Err("must be the path of a URL, such as /metrics");
+        return Err("not a URL path; write one such as /metrics");
     }
     Ok(if text.starts_with('/') { text.to_owned() } else { format!("/{text}") })
 }
