@@ -7,8 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{HAS_TLS, addresses, units};
+use crate::config::features::HAS_TLS;
 use crate::config::settings::{ListSource, NameServer, ProxySettings, UpstreamSettings};
+use crate::config::{addresses, units};
 use crate::proto::url::{Url, percent_decoded};
 
 /// Parses an IPv4 address, `udp://IP[:port]`, `tls://host[:port]` or

@@ -1,7 +1,7 @@
 //! From the text of an OpenWrt config to settings and messages.
 
 use super::*;
-use crate::config::HAS_METRICS;
+use crate::config::features::HAS_METRICS;
 use crate::config::keys::KEYS;
 use crate::config::load::load;
 use crate::config::settings::Settings;
