@@ -7,11 +7,9 @@
 
 mod varint;
 
-use varint::{VarintReader, put_number, put_signed};
+use varint::{VarintReader, crc32, put_number, put_signed};
 
 use crate::util::sorted_map;
-
-pub use varint::crc32;
 
 /// Totals of one user over all restarts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

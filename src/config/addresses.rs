@@ -28,7 +28,7 @@ pub fn http_bind(text: &str) -> Result<HttpBind, &'static str> {
 }
 
 /// Parses the first part of metric names: lower-case letters and digits.
-pub fn metric_prefix(text: &str) -> Result<String, &'static str> {
+pub(super) fn metric_prefix(text: &str) -> Result<String, &'static str> {
     let is_valid = text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
     if is_valid {
         Ok(text.to_owned())
@@ -38,7 +38,7 @@ pub fn metric_prefix(text: &str) -> Result<String, &'static str> {
 }
 
 /// Parses the path of a page that we serve. Adds the first slash if it is missing.
-pub fn http_path(text: &str) -> Result<String, &'static str> {
+pub(super) fn http_path(text: &str) -> Result<String, &'static str> {
     if text.bytes().any(|byte| !byte.is_ascii_graphic() || byte == b'?' || byte == b'#') {
         return Err("not a URL path; write one such as /metrics");
     }
@@ -77,13 +77,13 @@ pub fn network(text: &str) -> Result<Cidr, &'static str> {
 }
 
 /// Parses the name of a network device (netdevice(7)).
-pub fn device_name(text: &str) -> Result<String, &'static str> {
+pub(super) fn device_name(text: &str) -> Result<String, &'static str> {
     let fits = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'/' | b':');
     kernel_name(text, fits).filter(|name| name != "." && name != "..").ok_or(NOT_A_DEVICE)
 }
 
 /// Parses the name of a congestion control algorithm (tcp(7)).
-pub fn congestion_name(text: &str) -> Result<String, &'static str> {
+pub(super) fn congestion_name(text: &str) -> Result<String, &'static str> {
     let fits =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
     kernel_name(text, fits).ok_or(NOT_A_CONGESTION)
@@ -96,7 +96,7 @@ fn kernel_name(text: &str, fits: impl Fn(u8) -> bool) -> Option<String> {
 }
 
 /// Parses a port of decimal digits, 1 to 65535. Leading zeros are allowed.
-pub fn port_number(text: &str) -> Option<u16> {
+pub(super) fn port_number(text: &str) -> Option<u16> {
     let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|port| is_plain && *port != 0)
 }

@@ -324,7 +324,7 @@ pub fn quoted(name: &str) -> String {
 }
 
 /// A TOML basic string, with control characters escaped.
-pub fn quoted_always(name: &str) -> String {
+pub(super) fn quoted_always(name: &str) -> String {
     let mut out = String::from("\"");
     for c in name.chars() {
         match c {

@@ -108,12 +108,12 @@ fn positive(text: &str) -> Option<Duration> {
 }
 
 /// Parses an absolute `https` URL with a host.
-pub fn https_url(text: &str) -> Result<Url, &'static str> {
+pub(super) fn https_url(text: &str) -> Result<Url, &'static str> {
     http_url(text).ok().filter(|url| url.scheme == "https").ok_or(NOT_HTTPS)
 }
 
 /// Parses an absolute `http` or `https` URL with a host.
-pub fn http_url(text: &str) -> Result<Url, &'static str> {
+pub(super) fn http_url(text: &str) -> Result<Url, &'static str> {
     let is_page = |url: &Url| !url.host.is_empty() && ["http", "https"].contains(&&*url.scheme);
     Url::parse(text).filter(is_page).ok_or(NOT_A_PAGE)
 }
@@ -134,20 +134,20 @@ pub fn list_source(text: &str) -> Result<ListSource, &'static str> {
 }
 
 /// Parses the path of an existing file.
-pub fn existing_file(text: &str) -> Result<PathBuf, &'static str> {
+pub(super) fn existing_file(text: &str) -> Result<PathBuf, &'static str> {
     let found = fs::metadata(text).is_ok_and(|found| !found.is_dir());
     if found { Ok(absolute(text)) } else { Err("no such file; check the path") }
 }
 
 /// Parses the path of a file that we write; it need not exist.
-pub fn writable_file(text: &str) -> Result<PathBuf, &'static str> {
+pub(super) fn writable_file(text: &str) -> Result<PathBuf, &'static str> {
     let is_directory = text.ends_with('/') || fs::metadata(text).is_ok_and(|found| found.is_dir());
     if is_directory { Err("this is a directory; name a file in it") } else { Ok(absolute(text)) }
 }
 
 /// Parses the path of a directory. A missing one is created when it is needed: the proxy must start
 /// even if a disk is mounted later.
-pub fn directory(text: &str) -> Result<PathBuf, &'static str> {
+pub(super) fn directory(text: &str) -> Result<PathBuf, &'static str> {
     let is_other = fs::metadata(text).is_ok_and(|found| !found.is_dir());
     if text.is_empty() || is_other {
         Err("not a directory; write the path of one")

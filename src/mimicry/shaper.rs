@@ -136,7 +136,7 @@ pub const DELAY_MAX_US: u32 = 1_000_000;
 /// A silence longer than this ends a burst, in milliseconds.
 pub const PAUSE_MS: u64 = 1_000;
 /// Number of records at the start of a burst whose sizes and delays are shaped.
-pub const BURST: u8 = 60;
+const BURST: u8 = 60;
 /// Number of small records at the start of a burst.
 const SMALL: u8 = 40;
 const SMALL_BYTES: usize = 1_450;
