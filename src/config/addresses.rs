@@ -103,8 +103,8 @@ pub(super) fn port_number(text: &str) -> Option<u16> {
 
 const NOT_A_SOCKET: &str =
     "not IP:port; write an IP address and a port, such as 0.0.0.0:443 or [::]:443";
-const NOT_A_UNIX_SOCKET: &str = "not the path of a socket; write an absolute path of at most 107 bytes, such as \
-     unix:/run/mtbox.sock";
+const NOT_A_UNIX_SOCKET: &str = "not the path of a socket; write an absolute path of at most 107 \
+                                 bytes, such as unix:/run/mtbox.sock";
 const BARE_IPV6: &str = "an IPv6 address needs brackets, such as [::]:443";
 const NOT_AN_IP: &str = "not an IP address; write one such as 192.0.2.1 or 2001:db8::1";
 const NOT_A_NETWORK: &str = "not a network; write one such as 192.0.2.0/24 or 2001:db8::/32";

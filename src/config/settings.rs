@@ -38,7 +38,7 @@ pub struct Settings {
     pub public_ipv6: Option<IpAddr>,
     /// Largest accepted difference between our clock and the time in a ClientHello.
     pub time_skew: Duration,
-    /// Send clients that ask for an unknown DC to DC 2.
+    /// Send clients that ask for an unknown data centre to data centre 2.
     pub fallback_on_unknown_dc: bool,
     /// The front, which unauthenticated clients are forwarded to.
     pub front: FrontSettings,

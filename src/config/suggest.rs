@@ -41,8 +41,8 @@ pub(super) fn names_in(table: &str) -> Vec<&'static str> {
     names
 }
 
-/// The candidate that `word` is most likely a misspelling of: at most a third of its letters differ,
-/// and at most three. The first of several with the same distance wins.
+/// The candidate that `word` is most likely a misspelling of: at most a third of its letters
+/// differ, and at most three. The first of several with the same distance wins.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     nearest_of(word, &mut candidates.into_iter())
 }

@@ -1,6 +1,6 @@
-//! The traffic shape of a download: the sizes of the records of a burst, and the delays between them
-//! (spec: protocol 12.1, 12.2). Decides only when and how much to read; time and randomness are
-//! parameters.
+//! The traffic shape of a download: the sizes of the records of a burst, and the delays between
+//! them (spec: protocol 12.1, 12.2). Decides only when and how much to read; time and randomness
+//! are parameters.
 
 use crate::proto::tls;
 
@@ -159,8 +159,8 @@ mod tests {
         std::iter::repeat_with(move || rng.u32(..))
     }
 
-    /// Runs a download with endless data for `ms` milliseconds, or until the shape ends: the time and
-    /// the size of each record.
+    /// Runs a download with endless data for `ms` milliseconds, or until the shape ends: the time
+    /// and the size of each record.
     fn run(shaper: &mut Shaper, from_ms: u64, ms: u64) -> Vec<(u64, usize)> {
         let mut numbers = random_numbers();
         let mut records = Vec::new();
