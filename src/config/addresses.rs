@@ -63,17 +63,10 @@ pub fn host(text: &str) -> Result<String, &'static str> {
 pub fn network(text: &str) -> Result<Cidr, &'static str> {
     let (addr, bits) = text.split_once('/').map_or((text, None), |(a, bits)| (a, Some(bits)));
     let addr: IpAddr = addr.parse().map_err(|_| NOT_A_NETWORK)?;
-    let max = if addr.is_ipv4() { 32 } else { 128 };
-    let is_plain = |bits: &str| bits.bytes().all(|byte| byte.is_ascii_digit());
-    let bits = match bits {
-        None => Some(max),
-        Some(bits) => bits.parse().ok().filter(|n| is_plain(bits) && *n <= max),
-    };
-    let bits: u8 = bits.ok_or(NOT_A_NETWORK)?;
-    match (addr.to_canonical(), bits.checked_sub(MAPPED_BITS)) {
-        (mapped @ IpAddr::V4(_), Some(bits)) if addr.is_ipv6() => Ok(Cidr { addr: mapped, bits }),
-        _ => Ok(Cidr { addr, bits }),
-    }
+    let Some(bits) = bits else { return Ok(Cidr::host(addr)) };
+    let is_plain = bits.bytes().all(|byte| byte.is_ascii_digit());
+    let bits = bits.parse().ok().filter(|_| is_plain);
+    bits.and_then(|bits| Cidr::new(addr, bits)).ok_or(NOT_A_NETWORK)
 }
 
 /// Parses the name of a network device (netdevice(7)).
@@ -110,8 +103,6 @@ const NOT_AN_IP: &str = "not an IP address; write one such as 192.0.2.1 or 2001:
 const NOT_A_NETWORK: &str = "not a network; write one such as 192.0.2.0/24 or 2001:db8::/32";
 const NOT_A_DEVICE: &str = "not a network device; write a name such as eth0 or wan";
 const NOT_A_CONGESTION: &str = "not a congestion control algorithm; write one such as bbr or cubic";
-/// `::ffff:0:0/96` (RFC 4291 2.5.5.2).
-const MAPPED_BITS: u8 = 96;
 const NOT_A_HOST: &str =
     "not a host; write a host name or an IP address, without scheme, port or path";
 
@@ -207,7 +198,7 @@ mod tests {
             ("::ffff:192.0.2.0/120", "192.0.2.0", 24),
             ("::ffff:0:0/95", "::ffff:0:0", 95),
         ] {
-            assert_eq!(network(text), Ok(Cidr { addr: addr.parse().unwrap(), bits }), "{text}");
+            assert_eq!(network(text), Cidr::new(addr.parse().unwrap(), bits).ok_or(""), "{text}");
         }
         for text in ["", "/8", "1.2.3.4/33", "::/129", "1.2.3.4/", "1.2.3.4/+8", "a/8", "1.2.3/8"] {
             assert_eq!(network(text), Err(NOT_A_NETWORK), "{text}");
