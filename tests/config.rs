@@ -303,7 +303,7 @@ fn invalid_values_are_errors_with_their_position() {
         ("defense.blocklist.urls = [\"\"]", 27, "defense.blocklist.urls, entry 1: neither"),
         ("defense.blocklist.urls = [\"src\"]", 27, "defense.blocklist.urls, entry 1: this is a"),
         ("defense.doppelganger.urls = [\"http://a\"]", 30, "defense.doppelganger.urls, entry 1"),
-        ("stats.statsd.metric-prefix = \"a.b\"", 30, "stats.statsd.metric-prefix: must be"),
+        ("stats.statsd.metric-prefix = \"a.b\"", 30, "stats.statsd.metric-prefix: not a metric"),
         ("stats.statsd.tag-format = \"x\"", 27, "stats.statsd.tag-format: unknown value"),
         ("telegram.dc-overrides.x = [\"1.1.1.1:1\"]", 27, "\"x\": not a data centre"),
         ("telegram.dc-overrides.0 = [\"1.1.1.1:1\"]", 27, "\"0\": not a data centre"),
@@ -328,8 +328,8 @@ fn all_errors_are_reported_in_the_order_of_the_file() {
             "mtbox.toml:1:1: error: no user; add [secrets] at the end of the file, with a line \
              NAME = \"SECRET\" (`mtbox generate-secret HOST` prints a secret)",
             "mtbox.toml:1:9: error: debug: must be true or false, without quotes",
-            "mtbox.toml:2:12: error: bind-to, entry 1: not IP:port; write an IP address and a port, \
-             such as 0.0.0.0:443 or [::]:443",
+            "mtbox.toml:2:12: error: bind-to, entry 1: not IP:port; write an IP address and a \
+             port, such as 0.0.0.0:443 or [::]:443",
             "mtbox.toml:2:17: error: bind-to, entry 2: must be a string in quotes",
             "mtbox.toml:2:33: error: bind-to: duplicate address 1.1.1.1:1; remove one",
             "mtbox.toml:3:1: warning: unknown key \"foo\", so it has no effect; remove it",

@@ -1,5 +1,5 @@
-//! `mtbox uci` as the init script of a router runs it: the binary with real files. The conversion of
-//! options is tested in `src/config/uci/tests.rs`.
+//! `mtbox uci` as the init script of a router runs it: the binary with real files. The conversion
+//! of options is tested in `src/config/uci/tests.rs`.
 
 #[path = "uci/props.rs"]
 mod props;

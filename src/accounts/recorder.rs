@@ -1,7 +1,7 @@
-//! A flight recorder of refused connections and broken sessions: a fixed number of incidents per
-//! user and cause. A repeated incident is counted; when the recorder is full, the user with most
-//! incidents loses the oldest one, so that a noisy user cannot displace the others. The texts for
-//! the operator are in `cause.rs`.
+//! A flight recorder: a bounded list of refused connections and broken sessions. A repeated
+//! incident is counted, not added. When the list is full, the user with most incidents loses the
+//! oldest one, so that a noisy user cannot displace the others. The texts for the operator are in
+//! `cause.rs`.
 
 use std::net::{IpAddr, SocketAddr};
 

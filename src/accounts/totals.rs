@@ -1,5 +1,6 @@
 //! Totals of the users that survive a restart: the current values, the part of them that is in the
-//! file, and the file format. Does no I/O; `daemon/server/totals_file.rs` reads and writes the file.
+//! file, and the file format. Does no I/O; `daemon/server/totals_file.rs` reads and writes the
+//! file.
 //!
 //! The file is a header and batches; a batch holds what changed since the batch before. A batch is
 //! its length, its content and a CRC-32 that continues from that of the batch before, so a batch
@@ -7,11 +8,9 @@
 
 mod varint;
 
-use varint::{VarintReader, put_number, put_signed};
+use varint::{VarintReader, crc32, put_number, put_signed};
 
 use crate::util::sorted_map;
-
-pub use varint::crc32;
 
 /// Totals of one user over all restarts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -91,7 +90,7 @@ pub enum LoadEnd {
     /// Nothing: the whole file is valid.
     #[default]
     Complete,
-    /// An incomplete batch, as a power failure during a write leaves it.
+    /// An incomplete batch, for example after a power failure during a write.
     Truncated,
     /// Damaged data.
     Damaged,

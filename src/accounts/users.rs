@@ -1,8 +1,8 @@
 //! The users: names, keys, counters, and the order in which keys are tried on a hello.
 //!
-//! One thread owns this table, so a counter is a plain `u64`. A user is an index that stays the same
-//! over reloads as long as the user is in the config. A secret is bound to its host: only users
-//! whose host equals the SNI are candidates for a hello.
+//! One thread owns this table, so a counter is a plain `u64`. A user is an index that stays the
+//! same over reloads as long as the user is in the config. A secret is bound to its host: only
+//! users whose host equals the SNI are candidates for a hello.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -256,7 +256,8 @@ impl Users {
         HostId(index(at))
     }
 
-    /// Assigns the users to their hosts. Users who stay at a host keep their order; new ones follow.
+    /// Assigns the users to their hosts. Users who stay at a host keep their order; new ones
+    /// follow.
     fn sort_hosts(&mut self, is_configured: &[bool], change: &mut ReloadChange) {
         let Self { list, hosts, sorted, .. } = self;
         let mut is_placed = vec![false; list.len()];
@@ -347,8 +348,9 @@ impl Users {
         &self.hosts[id.index()].name
     }
 
-    /// The users whose keys to try on a hello for `host` from `addr`: first those last admitted from
-    /// that address, then the others of the host, most recently admitted first. Each user once.
+    /// The users whose keys to try on a hello for `host` from `addr`: first those last admitted
+    /// from that address, then the others of the host, most recently admitted first. Each user
+    /// once.
     pub fn candidates(&self, host: HostId, addr: IpAddr) -> impl Iterator<Item = UserId> + '_ {
         let hinted = self.hints.get(addr);
         let known = hinted.into_iter().flatten().filter(move |id| self.get(*id).host == host);

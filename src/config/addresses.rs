@@ -28,15 +28,19 @@ pub fn http_bind(text: &str) -> Result<HttpBind, &'static str> {
 }
 
 /// Parses the first part of metric names: lower-case letters and digits.
-pub fn metric_prefix(text: &str) -> Result<String, &'static str> {
+pub(super) fn metric_prefix(text: &str) -> Result<String, &'static str> {
     let is_valid = text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-    if is_valid { Ok(text.to_owned()) } else { Err("must have lower-case letters and digits only") }
+    if is_valid {
+        Ok(text.to_owned())
+    } else {
+        Err("not a metric prefix; use lower-case letters and digits only")
+    }
 }
 
 /// Parses the path of a page that we serve. Adds the first slash if it is missing.
-pub fn http_path(text: &str) -> Result<String, &'static str> {
+pub(super) fn http_path(text: &str) -> Result<String, &'static str> {
     if text.bytes().any(|byte| !byte.is_ascii_graphic() || byte == b'?' || byte == b'#') {
-        return Err("must be the path of a URL, such as /metrics");
+        return Err("not a URL path; write one such as /metrics");
     }
     Ok(if text.starts_with('/') { text.to_owned() } else { format!("/{text}") })
 }
@@ -59,27 +63,20 @@ pub fn host(text: &str) -> Result<String, &'static str> {
 pub fn network(text: &str) -> Result<Cidr, &'static str> {
     let (addr, bits) = text.split_once('/').map_or((text, None), |(a, bits)| (a, Some(bits)));
     let addr: IpAddr = addr.parse().map_err(|_| NOT_A_NETWORK)?;
-    let max = if addr.is_ipv4() { 32 } else { 128 };
-    let is_plain = |bits: &str| bits.bytes().all(|byte| byte.is_ascii_digit());
-    let bits = match bits {
-        None => Some(max),
-        Some(bits) => bits.parse().ok().filter(|n| is_plain(bits) && *n <= max),
-    };
-    let bits: u8 = bits.ok_or(NOT_A_NETWORK)?;
-    match (addr.to_canonical(), bits.checked_sub(MAPPED_BITS)) {
-        (mapped @ IpAddr::V4(_), Some(bits)) if addr.is_ipv6() => Ok(Cidr { addr: mapped, bits }),
-        _ => Ok(Cidr { addr, bits }),
-    }
+    let Some(bits) = bits else { return Ok(Cidr::host(addr)) };
+    let is_plain = bits.bytes().all(|byte| byte.is_ascii_digit());
+    let bits = bits.parse().ok().filter(|_| is_plain);
+    bits.and_then(|bits| Cidr::new(addr, bits)).ok_or(NOT_A_NETWORK)
 }
 
 /// Parses the name of a network device (netdevice(7)).
-pub fn device_name(text: &str) -> Result<String, &'static str> {
+pub(super) fn device_name(text: &str) -> Result<String, &'static str> {
     let fits = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'/' | b':');
     kernel_name(text, fits).filter(|name| name != "." && name != "..").ok_or(NOT_A_DEVICE)
 }
 
 /// Parses the name of a congestion control algorithm (tcp(7)).
-pub fn congestion_name(text: &str) -> Result<String, &'static str> {
+pub(super) fn congestion_name(text: &str) -> Result<String, &'static str> {
     let fits =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
     kernel_name(text, fits).ok_or(NOT_A_CONGESTION)
@@ -92,22 +89,20 @@ fn kernel_name(text: &str, fits: impl Fn(u8) -> bool) -> Option<String> {
 }
 
 /// Parses a port of decimal digits, 1 to 65535. Leading zeros are allowed.
-pub fn port_number(text: &str) -> Option<u16> {
+pub(super) fn port_number(text: &str) -> Option<u16> {
     let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|port| is_plain && *port != 0)
 }
 
 const NOT_A_SOCKET: &str =
     "not IP:port; write an IP address and a port, such as 0.0.0.0:443 or [::]:443";
-const NOT_A_UNIX_SOCKET: &str = "not the path of a socket; write an absolute path of at most 107 bytes, such as \
-     unix:/run/mtbox.sock";
+const NOT_A_UNIX_SOCKET: &str = "not the path of a socket; write an absolute path of at most 107 \
+                                 bytes, such as unix:/run/mtbox.sock";
 const BARE_IPV6: &str = "an IPv6 address needs brackets, such as [::]:443";
 const NOT_AN_IP: &str = "not an IP address; write one such as 192.0.2.1 or 2001:db8::1";
 const NOT_A_NETWORK: &str = "not a network; write one such as 192.0.2.0/24 or 2001:db8::/32";
 const NOT_A_DEVICE: &str = "not a network device; write a name such as eth0 or wan";
 const NOT_A_CONGESTION: &str = "not a congestion control algorithm; write one such as bbr or cubic";
-/// `::ffff:0:0/96` (RFC 4291 2.5.5.2).
-const MAPPED_BITS: u8 = 96;
 const NOT_A_HOST: &str =
     "not a host; write a host name or an IP address, without scheme, port or path";
 
@@ -203,7 +198,7 @@ mod tests {
             ("::ffff:192.0.2.0/120", "192.0.2.0", 24),
             ("::ffff:0:0/95", "::ffff:0:0", 95),
         ] {
-            assert_eq!(network(text), Ok(Cidr { addr: addr.parse().unwrap(), bits }), "{text}");
+            assert_eq!(network(text), Cidr::new(addr.parse().unwrap(), bits).ok_or(""), "{text}");
         }
         for text in ["", "/8", "1.2.3.4/33", "::/129", "1.2.3.4/", "1.2.3.4/+8", "a/8", "1.2.3/8"] {
             assert_eq!(network(text), Err(NOT_A_NETWORK), "{text}");

@@ -1,5 +1,5 @@
-//! Edits the users in the text of a config file. Only the lines of the edited user change; all others
-//! stay byte for byte (D12). The caller must load the result before it replaces the file.
+//! Edits the users in the text of a config file. Only the lines of the edited user change; all
+//! others stay byte for byte (D12). The caller must load the result before it replaces the file.
 
 use std::fmt;
 use std::ops::Range;
@@ -324,7 +324,7 @@ pub fn quoted(name: &str) -> String {
 }
 
 /// A TOML basic string, with control characters escaped.
-pub fn quoted_always(name: &str) -> String {
+pub(super) fn quoted_always(name: &str) -> String {
     let mut out = String::from("\"");
     for c in name.chars() {
         match c {

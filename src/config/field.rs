@@ -14,7 +14,7 @@ use crate::config::{addresses, units, urls};
 use crate::proto::secret;
 
 /// A key of the file, while its value is read.
-pub struct Field<'a> {
+pub(super) struct Field<'a> {
     /// The key.
     pub key: &'static Key,
     /// Offset of the value in bytes.
@@ -27,7 +27,7 @@ pub struct Field<'a> {
 
 /// Whether a value changes the behaviour of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effect {
+pub(super) enum Effect {
     /// Valid, and not a neutral value.
     Some,
     /// Invalid, or a neutral value: `false`, an empty list, or an empty string.

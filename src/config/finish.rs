@@ -1,5 +1,5 @@
-//! The last step of loading: makes [`Settings`] of [`PartialSettings`]. Checks combinations of keys,
-//! and applies the defaults.
+//! The last step of loading: makes [`Settings`] of [`PartialSettings`]. Checks combinations of
+//! keys, and applies the defaults.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ impl PartialSettings {
         Some(self.apply_defaults(checked))
     }
 
-    /// Takes the values that depend on several keys, and reports their faults.
+    /// Moves the values that depend on several keys out of `self`, and reports their faults.
     fn check(&mut self, report: &mut Diagnostics) -> Checked {
         let users = self.users(report);
         let binds = self.binds.take().unwrap_or_else(|| {
@@ -140,7 +140,8 @@ impl PartialSettings {
     }
 
     /// The replay store protects against replays by itself, and the clocks of routers are often
-    /// wrong, so the clock check is lax with it. Without it, the clock check is the only protection.
+    /// wrong, so the clock check is lax with it. Without it, the clock check is the only
+    /// protection.
     fn time_skew(&self) -> Duration {
         let has_store = self.replay().is_some();
         self.time_skew.unwrap_or(if has_store { SKEW_WITH_STORE } else { SKEW_WITHOUT_STORE })
@@ -452,7 +453,7 @@ const TAKEN_PATH: &str =
     "api-bind-to uses the same address and path, so metrics cannot be read; write \"/metrics\"";
 const LIST_WITHOUT_TLS: &str =
     "this build has no TLS; use http:// URLs or files, or install the full mtbox";
-const DC_LIST_WITHOUT_TLS: &str = "this build has no TLS; turn auto-update off, use http:// URLs \
+const DC_LIST_WITHOUT_TLS: &str = "this build has no TLS; disable auto-update, use http:// URLs \
                                    in telegram.dc-list-urls, or install the full mtbox";
 const PAGES_WITHOUT_TLS: &str = "this build has no TLS; remove the line, or install the full mtbox";
 const CA_WITHOUT_TLS: &str =

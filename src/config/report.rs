@@ -121,7 +121,7 @@ impl Diagnostics {
     }
 
     /// Whether an error was reported, kept or not.
-    pub fn has_errors(&self) -> bool {
+    pub(super) fn has_errors(&self) -> bool {
         self.errors > 0
     }
 
@@ -155,7 +155,7 @@ impl Diagnostics {
 
 /// A name from the file for use in a message: in quotes, with control characters escaped. A name of
 /// 22 characters or more is replaced by its length, since it may be a misplaced secret.
-pub fn printable_name(name: &str) -> String {
+pub(super) fn printable_name(name: &str) -> String {
     match name.chars().count() {
         count if count < SECRET_MIN => format!("{name:?}"),
         count => format!("(a name of {count} characters)"),

@@ -38,7 +38,7 @@ pub struct Settings {
     pub public_ipv6: Option<IpAddr>,
     /// Largest accepted difference between our clock and the time in a ClientHello.
     pub time_skew: Duration,
-    /// Send clients that ask for an unknown DC to DC 2.
+    /// Send clients that ask for an unknown data centre to data centre 2.
     pub fallback_on_unknown_dc: bool,
     /// The front, which unauthenticated clients are forwarded to.
     pub front: FrontSettings,
@@ -301,12 +301,29 @@ impl ProxyProtocolSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cidr {
     /// An address of the network; host bits may be set.
-    pub addr: IpAddr,
+    addr: IpAddr,
     /// Prefix length: 0..=32 for IPv4, 0..=128 for IPv6.
-    pub bits: u8,
+    bits: u8,
 }
 
 impl Cidr {
+    /// The network of `bits` leading bits of `addr`, whose host bits may be set. An IPv4-mapped
+    /// network becomes IPv4. `None` if `bits` exceeds the length of the address.
+    pub fn new(addr: IpAddr, bits: u8) -> Option<Self> {
+        match (addr, addr.to_canonical(), bits.checked_sub(MAPPED_BITS)) {
+            (IpAddr::V4(_), ..) if bits > 32 => None,
+            (IpAddr::V6(_), ..) if bits > 128 => None,
+            (IpAddr::V6(_), addr @ IpAddr::V4(_), Some(bits)) => Some(Self { addr, bits }),
+            _ => Some(Self { addr, bits }),
+        }
+    }
+
+    /// The network of one address.
+    pub fn host(addr: IpAddr) -> Self {
+        let addr = addr.to_canonical();
+        Self { addr, bits: if addr.is_ipv4() { 32 } else { 128 } }
+    }
+
     /// Whether the network contains an address. An IPv4-mapped IPv6 address counts as IPv4.
     pub fn contains(&self, ip: IpAddr) -> bool {
         let host_bits = |width: u32| width.saturating_sub(u32::from(self.bits));
@@ -469,3 +486,6 @@ pub struct ReplaySettings {
     /// Upper bound of the store in bytes.
     pub max_bytes: u64,
 }
+
+/// Prefix length of `::ffff:0:0/96`, the IPv4-mapped addresses (RFC 4291 2.5.5.2).
+const MAPPED_BITS: u8 = 96;

@@ -5,7 +5,7 @@ use crate::config::keys::KEYS;
 
 /// The instruction to move a key to the table where it belongs; `None` if no key has this name.
 /// `name` is in lower case, without a table.
-pub fn move_hint(name: &str) -> Option<String> {
+pub(super) fn move_hint(name: &str) -> Option<String> {
     let has_name = |key: &&Key| key.split().1 == name && key.instead.is_none();
     let mut tables: Vec<&str> = KEYS.iter().filter(has_name).map(|key| key.split().0).collect();
     tables.truncate(TABLES_MAX);
@@ -20,13 +20,13 @@ pub fn move_hint(name: &str) -> Option<String> {
 }
 
 /// The full path of the table whose last part is `name`, in lower case.
-pub fn find_table(name: &str) -> Option<&'static str> {
+pub(super) fn find_table(name: &str) -> Option<&'static str> {
     let tables = KEYS.iter().map(|key| if key.is_whole_table() { key.path } else { key.split().0 });
     tables.filter(|table| !table.is_empty()).find(|table| table.rsplit('.').next() == Some(name))
 }
 
 /// The names that a table (empty = the top level) can contain: keys and inner tables.
-pub fn names_in(table: &str) -> Vec<&'static str> {
+pub(super) fn names_in(table: &str) -> Vec<&'static str> {
     let rest = |key: &Key| match table {
         "" => Some(key.path),
         _ => key.path.strip_prefix(table).and_then(|rest| rest.strip_prefix('.')),
@@ -41,8 +41,8 @@ pub fn names_in(table: &str) -> Vec<&'static str> {
     names
 }
 
-/// The candidate that `word` is most likely a misspelling of: at most a third of its letters differ,
-/// and at most three. The first of several with the same distance wins.
+/// The candidate that `word` is most likely a misspelling of: at most a third of its letters
+/// differ, and at most three. The first of several with the same distance wins.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     nearest_of(word, &mut candidates.into_iter())
 }

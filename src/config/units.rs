@@ -10,8 +10,8 @@ pub fn duration(text: &str) -> Result<Duration, &'static str> {
     nanos.map(Duration::from_nanos).ok_or(NOT_A_DURATION)
 }
 
-/// Parses a size in bytes below 8 EiB: units `b kb mb gb tb pb eb` or `b kib mib gib ..`, all powers
-/// of 1024, in any case. The two families cannot be mixed. Fractions of a byte are dropped.
+/// Parses a size in bytes below 8 EiB: units `b kb mb gb tb pb eb` or `b kib mib gib ..`, all
+/// powers of 1024, in any case. The two families cannot be mixed. Fractions of a byte are dropped.
 pub fn bytes(text: &str) -> Result<u64, &'static str> {
     let text = without_blanks(text);
     sum(&text, BINARY_UNITS).or_else(|| sum(&text, SHORT_UNITS)).ok_or(NOT_BYTES)
@@ -21,8 +21,8 @@ fn without_blanks(text: &str) -> String {
     text.replace([' ', '\t'], "").to_ascii_lowercase()
 }
 
-/// Parses an optional sign, then `0` or groups of a decimal number and a unit. `None` if the text is
-/// anything else, or if the sum is negative or exceeds 63 bits.
+/// Parses an optional sign, then `0` or groups of a decimal number and a unit. `None` if the text
+/// is anything else, or if the sum is negative or exceeds 63 bits.
 fn sum(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let (negative, unsigned) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -60,7 +60,8 @@ fn digits(text: &str) -> (&str, &str) {
     text.split_at_checked(end).unwrap_or((text, ""))
 }
 
-/// `0.fraction` times `scale`, rounded down. `scale` is at most 2^60, so nine times it fits 64 bits.
+/// `0.fraction` times `scale`, rounded down. `scale` is at most 2^60, so nine times it fits 64
+/// bits.
 fn fraction_of(fraction: &str, scale: u64) -> u64 {
     let digits = fraction.bytes().rev().map(|digit| u64::from(digit - b'0'));
     digits.fold(0, |rest, digit| (digit * scale + rest) / 10)

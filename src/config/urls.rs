@@ -1,5 +1,5 @@
-//! Parsers for the URLs and paths in the file (spec: config 2.8 to 2.11). An error never repeats the
-//! text, since a URL may contain a password.
+//! Parsers for the URLs and paths in the file (spec: config 2.8 to 2.11). An error never repeats
+//! the text, since a URL may contain a password.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -7,8 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{HAS_TLS, addresses, units};
+use crate::config::features::HAS_TLS;
 use crate::config::settings::{ListSource, NameServer, ProxySettings, UpstreamSettings};
+use crate::config::{addresses, units};
 use crate::proto::url::{Url, percent_decoded};
 
 /// Parses an IPv4 address, `udp://IP[:port]`, `tls://host[:port]` or
@@ -107,12 +108,12 @@ fn positive(text: &str) -> Option<Duration> {
 }
 
 /// Parses an absolute `https` URL with a host.
-pub fn https_url(text: &str) -> Result<Url, &'static str> {
+pub(super) fn https_url(text: &str) -> Result<Url, &'static str> {
     http_url(text).ok().filter(|url| url.scheme == "https").ok_or(NOT_HTTPS)
 }
 
 /// Parses an absolute `http` or `https` URL with a host.
-pub fn http_url(text: &str) -> Result<Url, &'static str> {
+pub(super) fn http_url(text: &str) -> Result<Url, &'static str> {
     let is_page = |url: &Url| !url.host.is_empty() && ["http", "https"].contains(&&*url.scheme);
     Url::parse(text).filter(is_page).ok_or(NOT_A_PAGE)
 }
@@ -133,20 +134,20 @@ pub fn list_source(text: &str) -> Result<ListSource, &'static str> {
 }
 
 /// Parses the path of an existing file.
-pub fn existing_file(text: &str) -> Result<PathBuf, &'static str> {
+pub(super) fn existing_file(text: &str) -> Result<PathBuf, &'static str> {
     let found = fs::metadata(text).is_ok_and(|found| !found.is_dir());
     if found { Ok(absolute(text)) } else { Err("no such file; check the path") }
 }
 
 /// Parses the path of a file that we write; it need not exist.
-pub fn writable_file(text: &str) -> Result<PathBuf, &'static str> {
+pub(super) fn writable_file(text: &str) -> Result<PathBuf, &'static str> {
     let is_directory = text.ends_with('/') || fs::metadata(text).is_ok_and(|found| found.is_dir());
     if is_directory { Err("this is a directory; name a file in it") } else { Ok(absolute(text)) }
 }
 
 /// Parses the path of a directory. A missing one is created when it is needed: the proxy must start
 /// even if a disk is mounted later.
-pub fn directory(text: &str) -> Result<PathBuf, &'static str> {
+pub(super) fn directory(text: &str) -> Result<PathBuf, &'static str> {
     let is_other = fs::metadata(text).is_ok_and(|found| !found.is_dir());
     if text.is_empty() || is_other {
         Err("not a directory; write the path of one")

@@ -123,15 +123,15 @@ pub const PREFER_IP: Choices = &[
 ];
 
 /// The words of `network.moderation`.
-pub const READ_COALESCING: Choices =
+pub(super) const READ_COALESCING: Choices =
     &[("auto", |d| d.read_coalescing_off = false), ("off", |d| d.read_coalescing_off = true)];
 
 /// The words of `defense.doppelganger.mode`.
-pub const SHAPING: Choices =
+pub(super) const SHAPING: Choices =
     &[("burst", |d| d.shape_always = false), ("always", |d| d.shape_always = true)];
 
 /// The words of `stats.statsd.tag-format`.
-pub const TAG_FORMAT: Choices = &[
+pub(super) const TAG_FORMAT: Choices = &[
     ("datadog", |d| d.statsd.tags = Some(TagFormat::Datadog)),
     ("influxdb", |d| d.statsd.tags = Some(TagFormat::Influxdb)),
     ("graphite", |d| d.statsd.tags = Some(TagFormat::Graphite)),

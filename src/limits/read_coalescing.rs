@@ -36,10 +36,10 @@ impl ReadCoalescing {
         Self { is_on, window_ms: 0, last_read_ms: 0, reads: 0, bytes: 0, busy_windows: 0 }
     }
 
-    /// How long to pause now; `None` = not at all. A window of 50 ms with more than 2,000 reads
-    /// per second of less than 4 KiB on average makes the rounds of the next window pause: 1 ms at
-    /// first, 2 ms from the fifth such window in a row on. A window with fewer or larger reads ends the
-    /// pauses, and so do 20 ms without a read.
+    /// How long to pause now; `None` = not at all. A window of 50 ms with more than 2,000 reads per
+    /// second of less than 4 KiB on average makes the rounds of the next window pause: 1 ms at
+    /// first, 2 ms from the fifth such window in a row on. A window with fewer or larger reads ends
+    /// the pauses, and so do 20 ms without a read.
     pub fn pause(&mut self, round: Round) -> Option<Duration> {
         if !self.is_on || round.reads == 0 {
             return None;

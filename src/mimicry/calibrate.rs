@@ -14,8 +14,8 @@ pub struct Fit {
     search: Option<NewtonSearch>,
 }
 
-/// Newton's method for the shape `k`, bracketed by two bounds. Each iteration needs one pass over all
-/// durations, which is split over several calls.
+/// Newton's method for the shape `k`, bracketed by two bounds. Each iteration needs one pass over
+/// all durations, which is split over several calls.
 #[derive(Debug)]
 struct NewtonSearch {
     /// Logarithm of the longest duration: powers are taken relative to it, so that none overflows.
@@ -68,8 +68,8 @@ impl Fit {
         self.search.is_some()
     }
 
-    /// Processes at most 256 durations. Returns the pace when the fit is finished; `None` while it is
-    /// in progress, and afterwards until durations are added.
+    /// Processes at most 256 durations. Returns the pace when the fit is finished; `None` while it
+    /// is in progress, and afterwards until durations are added.
     pub fn step(&mut self) -> Option<Pace> {
         let search = self.search.as_mut()?;
         let rest = self.logs.get(search.summed..).unwrap_or_default();

@@ -48,8 +48,8 @@ impl PageTiming {
         }
     }
 
-    /// The times from each application data record to the next, and from the record before the first
-    /// one, in microseconds: at most 4,096.
+    /// The times from each application data record to the next, and from the record before the
+    /// first one, in microseconds: at most 4,096.
     pub fn into_gaps(self) -> Vec<u64> {
         self.gaps_us
     }
@@ -67,7 +67,8 @@ impl PageTiming {
             if let Some(before) = self.latest_data_us.or(self.latest_us)
                 && self.gaps_us.len() < GAPS_MAX
             {
-                // Records of one TCP segment arrive at the same time; the fit needs positive values.
+                // Records of one TCP segment arrive at the same time; the fit needs positive
+                // values.
                 self.gaps_us.push(at_us.saturating_sub(before).max(1));
             }
             self.latest_data_us = Some(at_us);

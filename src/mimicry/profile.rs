@@ -120,8 +120,8 @@ impl Profile {
         self.samples.back().map_or(ExtensionOrder::default(), |sample| sample.choice.order)
     }
 
-    /// A length for the encrypted flight of one answer, 1 to 10,240 bytes: one of those seen lately,
-    /// so that it varies exactly as much as that of the front.
+    /// A length for the encrypted flight of one answer, 1 to 10,240 bytes: one of those seen
+    /// lately, so that it varies exactly as much as that of the front.
     pub fn flight_len(&self, drbg: &mut Drbg) -> usize {
         let len = match (self.samples.len(), self.page_flights.len()) {
             (0, 0) => FLIGHT_MIN + drbg.u32_below(FLIGHT_SPREAD),

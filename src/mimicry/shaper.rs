@@ -1,6 +1,6 @@
-//! The traffic shape of a download: the sizes of the records of a burst, and the delays between them
-//! (spec: protocol 12.1, 12.2). Decides only when and how much to read; time and randomness are
-//! parameters.
+//! The traffic shape of a download: the sizes of the records of a burst, and the delays between
+//! them (spec: protocol 12.1, 12.2). Decides only when and how much to read; time and randomness
+//! are parameters.
 
 use crate::proto::tls;
 
@@ -136,7 +136,7 @@ pub const DELAY_MAX_US: u32 = 1_000_000;
 /// A silence longer than this ends a burst, in milliseconds.
 pub const PAUSE_MS: u64 = 1_000;
 /// Number of records at the start of a burst whose sizes and delays are shaped.
-pub const BURST: u8 = 60;
+const BURST: u8 = 60;
 /// Number of small records at the start of a burst.
 const SMALL: u8 = 40;
 const SMALL_BYTES: usize = 1_450;
@@ -159,8 +159,8 @@ mod tests {
         std::iter::repeat_with(move || rng.u32(..))
     }
 
-    /// Runs a download with endless data for `ms` milliseconds, or until the shape ends: the time and
-    /// the size of each record.
+    /// Runs a download with endless data for `ms` milliseconds, or until the shape ends: the time
+    /// and the size of each record.
     fn run(shaper: &mut Shaper, from_ms: u64, ms: u64) -> Vec<(u64, usize)> {
         let mut numbers = random_numbers();
         let mut records = Vec::new();

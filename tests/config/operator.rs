@@ -74,7 +74,7 @@ fn metrics_without_an_address_are_refused() {
         ("stats.prometheus.enabled = true", "add bind-to = "),
         ("stats.statsd.enabled = true", "add address = "),
         ("stats.prometheus.bind-to = \"unix:run\"", "not the path of a socket"),
-        ("stats.prometheus.http-path = \"/a?b\"", "must be the path of a URL"),
+        ("stats.prometheus.http-path = \"/a?b\"", "not a URL path"),
         ("stats.prometheus.metric-prefix = \"A\"", "lower-case letters and digits"),
         ("stats.statsd.tag-format = \"csv\"", "write one of datadog, influxdb, graphite"),
         ("api-bind-to = \"9090\"", "not IP:port"),

@@ -55,7 +55,7 @@ fn every_key_of_defence_and_network_reaches_the_settings() {
         raid-each = "2h"
         "#
     ));
-    let network = |addr: &str, bits| Cidr { addr: addr.parse().unwrap(), bits };
+    let network = |addr: &str, bits| Cidr::new(addr.parse().unwrap(), bits).unwrap();
     let trusted = settings.proxy_protocol.unwrap().trusted;
     assert_eq!(trusted, [network("127.0.0.1", 32), network("2001:db8::", 32)]);
     assert_eq!(settings.dc_list, Some(vec![Url::parse("http://127.0.0.1:1/x").unwrap()]));

@@ -84,45 +84,46 @@ fn a_cut_file_has_the_totals_of_its_last_complete_batch() {
     for cut in 0..file.len() {
         let (mut totals, good, end) = read(&file[..cut]);
         let state = states.iter().rev().find(|(length, _)| *length <= cut);
-        let (length, said) = state.cloned().unwrap_or_default();
-        assert_eq!((good, all(&totals)), (length, said), "cut at {cut}");
+        let (length, expected) = state.cloned().unwrap_or_default();
+        assert_eq!((good, all(&totals)), (length, expected), "cut at {cut}");
         assert_eq!(end == LoadEnd::Complete, good == cut, "cut at {cut}");
         assert_ne!(end, LoadEnd::Damaged);
         // The totals go on from there.
-        let mut mended = if good == 0 { totals.snapshot().bytes } else { file[..good].to_vec() };
+        let mut repaired = if good == 0 { totals.snapshot().bytes } else { file[..good].to_vec() };
         let before = values(&totals, "alice");
         totals.update([counted("alice", 5, 6, 0)].into_iter(), None);
-        append(&mut mended, &mut totals);
+        append(&mut repaired, &mut totals);
         let after = (before.0 + 5, before.1 + 6, before.2);
-        assert_eq!(values(&read(&mended).0, "alice"), after, "cut at {cut}");
+        assert_eq!(values(&read(&repaired).0, "alice"), after, "cut at {cut}");
     }
 }
 
 #[test]
-fn a_flipped_bit_costs_only_what_follows() {
+fn a_flipped_bit_loses_only_what_follows() {
     let (file, states) = file();
     for bit in 0..file.len() * 8 {
-        let mut torn = file.clone();
-        torn[bit / 8] ^= 1 << (bit % 8);
-        let Some(ParsedTotals { totals, valid_bytes: good, end }) = Totals::parse(&torn) else {
+        let mut damaged = file.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        let Some(ParsedTotals { totals, valid_bytes: good, end }) = Totals::parse(&damaged) else {
             assert!(bit / 8 < HEAD.len(), "bit {bit}");
             continue;
         };
-        let (length, said) = states.iter().rev().find(|(length, _)| *length <= bit / 8).unwrap();
-        assert_eq!((good, &all(&totals)), (*length, said), "bit {bit}");
+        let (length, expected) =
+            states.iter().rev().find(|(length, _)| *length <= bit / 8).unwrap();
+        assert_eq!((good, &all(&totals)), (*length, expected), "bit {bit}");
         assert_ne!(end, LoadEnd::Complete, "bit {bit}");
     }
 }
 
 #[test]
-fn batches_that_are_missing_doubled_or_of_another_file_fit_nowhere() {
+fn missing_repeated_or_foreign_batches_are_refused() {
     let (file, states) = file();
     let lengths: Vec<usize> = states.iter().map(|(length, _)| *length).collect();
     let missing = [&file[..lengths[1]], &file[lengths[2]..]].concat();
-    let doubled = [&file[..lengths[2]], &file[lengths[1]..]].concat();
+    let repeated = [&file[..lengths[2]], &file[lengths[1]..]].concat();
     assert_eq!(read(&missing).1, lengths[1]);
-    assert_eq!(read(&doubled).1, lengths[2]);
-    // As a filesystem leaves it that extended the file and did not write the data.
+    assert_eq!(read(&repeated).1, lengths[2]);
+    // Some filesystems extend a file with zeros before they write the data.
     let blank = [&file[..lengths[2]], &[0; 5000]].concat();
     assert_eq!((read(&blank).1, read(&blank).2), (lengths[2], LoadEnd::Truncated));
     let garbage = [&file[..lengths[2]], &[0xa5; 5000]].concat();
@@ -141,7 +142,7 @@ fn other_files_are_not_parsed() {
 fn impossible_content_ends_the_parsing() {
     let new = |name: &[u8], numbers: &[u8]| [&[0, name.len() as u8], name, numbers].concat();
     let most = [&[0xff; 9][..], &[1]].concat();
-    // Numbers 0 to 2 are known there, so the first one is fine.
+    // The accounts 0 to 2 exist, so the first content is valid.
     let contents: [&[u8]; 9] = [
         &[1, 0, 0, 0],
         &[0x83, 1, 0, 0, 0],
@@ -184,7 +185,7 @@ fn session_counters_start_at_zero_and_totals_continue() {
     let file = totals.snapshot().bytes;
     let (mut totals, ..) = read(&file);
     totals.update([counted("alice", 1, 2, 0)].into_iter(), Some(NOON + 60));
-    assert_eq!(values(&totals, "alice"), (10, 20, NOON), "what counters are added to");
+    assert_eq!(values(&totals, "alice"), (10, 20, NOON), "the base of the counters");
     let again = totals.snapshot().bytes;
     assert_eq!(values(&read(&again).0, "alice"), (11, 22, NOON));
 }
@@ -273,8 +274,8 @@ fn another_file_gets_what_was_not_written_before() {
         totals.update(users(18), Some(NOON));
         let end = [&found[..], &totals.batch().bytes].concat();
         assert_eq!(values(&read(&end).0, "alice").0, wanted);
-        let shown = totals.base("alice").bytes_in.wrapping_add(18);
-        assert_eq!(shown, wanted, "what counters are added to fits");
+        let sum = totals.base("alice").bytes_in.wrapping_add(18);
+        assert_eq!(sum, wanted, "base and counters");
     }
 }
 
@@ -311,13 +312,13 @@ proptest! {
         {
             prop_assert!(good <= bytes.len());
             totals.update([counted("alice", u64::MAX, 1, 1)].into_iter(), Some(NOON));
-            let mut mended = bytes[..good].to_vec();
+            let mut repaired = bytes[..good].to_vec();
             if good == 0 {
-                mended = totals.snapshot().bytes;
+                repaired = totals.snapshot().bytes;
             } else {
-                append(&mut mended, &mut totals);
+                append(&mut repaired, &mut totals);
             }
-            prop_assert_eq!(read(&mended).2, LoadEnd::Complete);
+            prop_assert_eq!(read(&repaired).2, LoadEnd::Complete);
         }
     }
 

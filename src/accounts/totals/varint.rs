@@ -2,7 +2,7 @@
 
 /// Appends a number in groups of seven bits, least significant first; the top bit of a byte is set
 /// if more bytes follow.
-pub fn put_number(out: &mut Vec<u8>, mut number: u64) {
+pub(super) fn put_number(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         out.push(number as u8 | 0x80);
         number >>= 7;
@@ -11,16 +11,16 @@ pub fn put_number(out: &mut Vec<u8>, mut number: u64) {
 }
 
 /// Appends a signed number in zigzag encoding, so that small absolute values are short.
-pub fn put_signed(out: &mut Vec<u8>, number: i64) {
+pub(super) fn put_signed(out: &mut Vec<u8>, number: i64) {
     put_number(out, ((number << 1) ^ (number >> 63)).cast_unsigned());
 }
 
 /// Reads from the front of a slice.
-pub struct VarintReader<'a>(pub &'a [u8]);
+pub(super) struct VarintReader<'a>(pub(super) &'a [u8]);
 
 impl<'a> VarintReader<'a> {
     /// Reads what [`put_number`] wrote; `None` if it is incomplete or exceeds 64 bits.
-    pub fn number(&mut self) -> Option<u64> {
+    pub(super) fn number(&mut self) -> Option<u64> {
         let mut number = 0;
         for shift in (0..64).step_by(7) {
             let (byte, rest) = self.0.split_first()?;
@@ -38,13 +38,13 @@ impl<'a> VarintReader<'a> {
     }
 
     /// Reads what [`put_signed`] wrote; `None` as for [`VarintReader::number`].
-    pub fn signed(&mut self) -> Option<i64> {
+    pub(super) fn signed(&mut self) -> Option<i64> {
         let number = self.number()?;
         Some((number >> 1).cast_signed() ^ -(number & 1).cast_signed())
     }
 
     /// Reads `length` bytes; `None` if fewer are left.
-    pub fn bytes(&mut self, length: u64) -> Option<&'a [u8]> {
+    pub(super) fn bytes(&mut self, length: u64) -> Option<&'a [u8]> {
         let (bytes, rest) = self.0.split_at_checked(usize::try_from(length).ok()?)?;
         self.0 = rest;
         Some(bytes)
@@ -52,7 +52,7 @@ impl<'a> VarintReader<'a> {
 }
 
 /// CRC-32 of IEEE 802.3. `before` is the CRC of the bytes before these; 0 at the start.
-pub fn crc32(before: u32, bytes: &[u8]) -> u32 {
+pub(super) fn crc32(before: u32, bytes: &[u8]) -> u32 {
     let step = |crc: u32| crc >> 4 ^ NIBBLES[(crc & 0xf) as usize];
     !bytes.iter().fold(!before, |crc, byte| step(step(crc ^ u32::from(*byte))))
 }

@@ -1,8 +1,8 @@
 //! Parser for `/etc/config` files with the grammar of libuci (`file.c`): commands `package`,
-//! `config`, `option` and `list`, or their first letters, one per line or separated by `;`. Parts of
-//! a word can be quoted; a backslash escapes the next character, or joins two lines; `#` starts a
-//! comment, even inside a word. Where libuci has bugs (an indented continuation line, a `;` at the
-//! end of a line), this parser accepts the intended meaning.
+//! `config`, `option` and `list`, or their first letters, one per line or separated by `;`. Parts
+//! of a word can be quoted; a backslash escapes the next character, or joins two lines; `#` starts
+//! a comment, even inside a word. Where libuci has bugs (an indented continuation line, a `;` at
+//! the end of a line), this parser accepts the intended meaning.
 
 use std::str::Chars;
 
@@ -22,7 +22,8 @@ pub struct UciSection {
 pub struct UciOption {
     /// The name: letters, digits and `_`.
     pub name: String,
-    /// One value, or the entries of a list. The value of an `option` is not empty; a list entry can be.
+    /// One value, or the entries of a list. The value of an `option` is not empty; a list entry can
+    /// be.
     pub values: Vec<String>,
     /// Whether it was written as a `list`.
     pub is_list: bool,
@@ -160,8 +161,8 @@ impl UciReader<'_> {
         }
     }
 
-    /// Skips blanks and comments, to a word or to the end of the command: `\n`, `;`, or the end of the
-    /// text.
+    /// Skips blanks and comments, to a word or to the end of the command: `\n`, `;`, or the end of
+    /// the text.
     fn skip_blanks(&mut self) {
         while let Some(next) = self.peek() {
             match next {

@@ -1,5 +1,5 @@
-//! Writes the sections of an OpenWrt config as TOML. An option of the section of type `mtbox` has the
-//! name of its key, with `_` for `.` and `-`; each section of type `user` is a user.
+//! Writes the sections of an OpenWrt config as TOML. An option of the section of type `mtbox` has
+//! the name of its key, with `_` for `.` and `-`; each section of type `user` is a user.
 
 use crate::config::addresses;
 use crate::config::edit::{is_name, quoted, quoted_always};
@@ -173,8 +173,9 @@ fn users<'a>(
         } else if secret.is_empty() {
             let id = id(sections, section);
             let fault = format!(
-                "missing; the next start or reload of the service creates one. To create one now: uci \
-                 set {package}.{id}.secret=$(mtbox generate-secret --hex HOST); uci commit {package}"
+                "missing; the next start or reload of the service creates one. To create one \
+                 now: uci set {package}.{id}.secret=$(mtbox generate-secret --hex HOST); \
+                 uci commit {package}"
             );
             writer.error(&(place + ", option secret"), &fault);
         } else if users.iter().any(|user| user.name == name) {
@@ -354,11 +355,11 @@ fn whole(text: &str) -> Option<&str> {
 
 /// Parses decimal digits, with or without a fraction.
 fn number(text: &str) -> Option<String> {
-    let Some((before, behind)) = text.split_once('.') else {
+    let Some((integer, fraction)) = text.split_once('.') else {
         return whole(text).map(str::to_owned);
     };
-    whole(behind)?;
-    Some([whole(before)?, ".", behind].concat())
+    whole(fraction)?;
+    Some([whole(integer)?, ".", fraction].concat())
 }
 
 /// The label of a section in messages.

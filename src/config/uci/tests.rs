@@ -1,7 +1,7 @@
 //! From the text of an OpenWrt config to settings and messages.
 
 use super::*;
-use crate::config::HAS_METRICS;
+use crate::config::features::HAS_METRICS;
 use crate::config::keys::KEYS;
 use crate::config::load::load;
 use crate::config::settings::Settings;
@@ -282,7 +282,8 @@ fn unknown_names_are_skipped_with_a_suggestion() {
         ),
         (
             "config mtbox\noption log_level debug\nconfig mtbox main",
-            "section @mtbox[0]: has no effect, since only one section of its type is read; remove it",
+            "section @mtbox[0]: has no effect, since only one section of its type is read; \
+             remove it",
         ),
         (
             "config user a\noption hots x\noption secret \

@@ -1,4 +1,4 @@
-//! Laws of the policy floor, against models and the test vectors.
+//! Properties of `limits` and `util`, checked against models and the test vectors.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -18,7 +18,7 @@ fn number(value: &Value) -> u32 {
 }
 
 #[test]
-fn caps_are_those_of_the_vectors() {
+fn caps_equal_those_of_the_vectors() {
     let all: Value = serde_json::from_str(include_str!("data/fair_share.json")).expect("JSON");
     let cases = all["caps"].as_array().expect("cases");
     assert!(cases.len() >= 14);
@@ -27,7 +27,7 @@ fn caps_are_those_of_the_vectors() {
         let counts: Vec<u32> = users.values().map(number).collect();
         let wanted: Vec<Option<u32>> =
             users.keys().map(|user| case["caps"].get(user).map(number)).collect();
-        // Caps of an earlier time must not shine through.
+        // Old caps must not remain.
         let mut caps = vec![Some(7); counts.len()];
         let active = fair_share(number(&case["limit"]), &counts, &mut caps);
         assert_eq!((active, caps), (case["active"] == true, wanted), "{}", case["name"]);
@@ -35,7 +35,7 @@ fn caps_are_those_of_the_vectors() {
 }
 
 #[test]
-fn caps_of_the_last_tick_hold_while_the_total_fits() {
+fn the_last_caps_hold_while_the_total_is_within_the_limit() {
     // The admission cases of the vectors, except that a cap of 0 counts as 1 (D5).
     let mut throttle = Throttle::new(100, 4);
     throttle.recompute(&[1, 1, 90, 110]);
@@ -51,7 +51,7 @@ fn caps_of_the_last_tick_hold_while_the_total_fits() {
 }
 
 #[test]
-fn users_may_become_more_or_fewer_between_two_ticks() {
+fn the_number_of_users_may_change() {
     let mut throttle = Throttle::new(2, 2);
     throttle.recompute(&[5, 5, 5]);
     assert_eq!(throttle.caps().collect::<Vec<_>>(), [Some(1); 3]);
@@ -59,7 +59,7 @@ fn users_may_become_more_or_fewer_between_two_ticks() {
     assert!(throttle.admit(&[5, 0], 1));
 }
 
-/// What a reader makes of these bytes, cut at these places.
+/// The result of parsing these bytes in chunks of these sizes.
 fn read_list(bytes: &[u8], cuts: &[usize]) -> ParsedList {
     let (mut reader, mut rest) = (ListReader::default(), bytes);
     for cut in cuts {
@@ -71,7 +71,7 @@ fn read_list(bytes: &[u8], cuts: &[usize]) -> ParsedList {
     reader.finish().into_parsed()
 }
 
-/// Networks of a small world, so that they overlap, touch and hold each other.
+/// Networks in a small address range, so that they overlap, touch and contain each other.
 fn networks() -> impl Strategy<Value = Vec<(u16, u8, bool)>> {
     vec((any::<u16>(), 0..=16u8, any::<bool>()), 0..60)
 }
@@ -86,7 +86,7 @@ fn v6(low: u16) -> Ipv6Addr {
 
 proptest! {
     #[test]
-    fn a_list_knows_exactly_the_addresses_of_its_networks(
+    fn a_list_contains_exactly_the_addresses_of_its_networks(
         networks in networks(),
         asked in vec(any::<u16>(), 0..200),
     ) {
@@ -116,7 +116,7 @@ proptest! {
     }
 
     #[test]
-    fn a_list_does_not_depend_on_how_its_bytes_come(
+    fn a_list_does_not_depend_on_the_chunks(
         lines in vec("(\\PC{0,20}|[0-9.:/# \\t\r-]{0,40}|10\\.[0-9]\\.0\\.0/1[0-9])", 0..30),
         cuts in vec(0..50usize, 0..40),
     ) {
@@ -125,14 +125,14 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_at_all_trouble_the_reader(bytes in vec(any::<u8>(), 0..2_000)) {
+    fn any_bytes_can_be_parsed(bytes in vec(any::<u8>(), 0..2_000)) {
         let list = read_list(&bytes, &[]);
         let lines = bytes.iter().filter(|byte| **byte == b'\n').count() as u64 + 1;
         prop_assert!(list.networks.len() as u64 + list.bad_lines <= lines);
     }
 
     #[test]
-    fn slow_sort_sorts(items in vec(any::<u8>(), 0..300), most in 1..50usize) {
+    fn incremental_sort_sorts(items in vec(any::<u8>(), 0..300), most in 1..50usize) {
         let mut wanted = items.clone();
         wanted.sort_unstable();
         let mut sort = IncrementalSort::new(items);
@@ -142,7 +142,7 @@ proptest! {
         prop_assert_eq!(sort.into_items(), wanted);
     }
 
-    /// These laws leave no room for another answer: it is max-min fairness in whole connections.
+    /// These properties define max-min fairness in whole connections; no other caps have them.
     #[test]
     fn caps_are_the_only_fair_ones(limit in 0..300u32, counts in vec(0..100u32, 0..20)) {
         let mut caps = vec![None; counts.len()];
@@ -162,7 +162,7 @@ proptest! {
     }
 
     #[test]
-    fn in_any_course_of_events_the_light_get_in_and_nobody_gets_all(
+    fn in_any_sequence_of_events_light_users_are_admitted_and_heavy_users_are_capped(
         limit in 1..40u32,
         events in vec((0..6usize, 0..4u8), 1..400),
     ) {
@@ -187,7 +187,7 @@ proptest! {
     }
 
     #[test]
-    fn within_its_space_the_replay_store_is_a_set(names in vec(0..500u32, 1..1_500)) {
+    fn within_its_bound_the_replay_store_is_a_set(names in vec(0..500u32, 1..1_500)) {
         let (mut store, mut model) = (Replay::new(64 * 1024), HashSet::new());
         for name in names {
             prop_assert_eq!(store.seen_before(&digest(name)), !model.insert(name));
@@ -195,23 +195,23 @@ proptest! {
     }
 
     #[test]
-    fn a_full_replay_store_still_knows_the_latest(
+    fn a_full_replay_store_contains_the_latest_digests(
         max_bytes in 0..100_000usize,
-        strangers in 0..20_000u32,
+        count in 0..20_000u32,
     ) {
         let mut store = Replay::new(max_bytes);
-        for name in 0..strangers {
-            prop_assert!(!store.seen_before(&digest(name)), "a fresh hello is never refused");
+        for name in 0..count {
+            prop_assert!(!store.seen_before(&digest(name)), "a new digest is never refused");
             prop_assert!(store.bytes() <= max_bytes.max(8 * 1024));
         }
         // One generation of the smallest store: three quarters of 512 slots.
-        for name in strangers.saturating_sub(384)..strangers {
+        for name in count.saturating_sub(384)..count {
             prop_assert!(store.seen_before(&digest(name)));
         }
     }
 
     #[test]
-    fn random_bytes_do_not_depend_on_how_they_are_drawn(
+    fn random_bytes_do_not_depend_on_the_chunks(
         seed in any::<u8>(),
         cuts in vec(0..5_000usize, 1..8),
     ) {
@@ -236,21 +236,21 @@ proptest! {
     }
 
     #[test]
-    fn rests_are_short_and_only_for_many_small_reads(
+    fn pauses_are_short_and_only_for_many_small_reads(
         rounds in vec((0..30u64, 0..64u32, 1..20_000u64, any::<bool>()), 1..300),
     ) {
-        let (mut moderation, mut off) = (ReadCoalescing::new(true), ReadCoalescing::new(false));
+        let (mut coalescing, mut off) = (ReadCoalescing::new(true), ReadCoalescing::new(false));
         let (mut now_ms, mut history, mut last_read) = (0, Vec::new(), 0);
         for (gap, reads, size, is_handshaking) in rounds {
             now_ms += gap;
             let bytes = u64::from(reads) * size;
             let round = Round { now_ms, reads, bytes, is_handshaking };
             prop_assert_eq!(off.pause(round), None);
-            let paused = now_ms - last_read >= 20;
-            if let Some(rest) = moderation.pause(round) {
-                prop_assert!((1..=2).contains(&rest.as_millis()));
-                prop_assert!(reads > 0 && !is_handshaking && !paused);
-                // Some stretch of the last 200 ms had the rate that the decision asks for.
+            let is_after_silence = now_ms - last_read >= 20;
+            if let Some(pause) = coalescing.pause(round) {
+                prop_assert!((1..=2).contains(&pause.as_millis()));
+                prop_assert!(reads > 0 && !is_handshaking && !is_after_silence);
+                // A part of the last 200 ms had the required rate.
                 let recent = history.iter().filter(|(at, _)| now_ms - at <= 200);
                 let (count, any_small) = recent.fold((0, false), |(count, small), (_, r)| {
                     let (reads, size): (u32, u64) = *r;
