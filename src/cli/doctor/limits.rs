@@ -14,7 +14,7 @@ pub fn check(patient: &mut CheckContext) -> Vec<Section> {
     let settings = &patient.settings;
     let concurrency = settings.concurrency;
     let (nofile, memory) = (rlimit::raise_nofile(), rlimit::memory_total());
-    let sizes = sizing::sum(concurrency, settings.buffer_bytes, nofile, memory);
+    let sizes = sizing::compute(concurrency, settings.buffer_bytes, nofile, memory);
     let text = format!("{nofile} open files carry {} of {concurrency} sessions", sizes.sessions);
     let finding = match sizes.sessions < concurrency as usize {
         false => section.ok(text),
