@@ -31,5 +31,5 @@ pub fn serve(
 ) -> Result<(), Failure> {
     let warnings = loaded.warnings.iter().map(Diagnostic::plain).collect();
     let origin = SettingsSource { config_path: Some(path), warnings, log, user };
-    crate::daemon::run(loaded.settings, origin).map_err(Failure::error)
+    crate::daemon::server::run(loaded.settings, origin).map_err(Failure::error)
 }

@@ -20,7 +20,7 @@ pub fn simple_run(given: &ParsedArgs) -> Result<(), Failure> {
     let (settings, warnings) = settings(given)?;
     let origin =
         SettingsSource { config_path: None, warnings, log: log_flags::read(given)?, user: None };
-    crate::daemon::run(settings, origin).map_err(Failure::error)
+    crate::daemon::server::run(settings, origin).map_err(Failure::error)
 }
 
 /// What the arguments say, and what will surprise. Malformed numbers and times are usage errors;

@@ -19,11 +19,11 @@ use std::net::SocketAddr;
 
 use slab::Slab;
 
-pub use server::run;
-
 use crate::accounts::recorder::Cause;
+use crate::daemon::admin::state_dump::SessionCounts;
 use crate::daemon::fetch::ip_lists;
 use crate::daemon::session::handshake::StageTurn;
+use crate::daemon::session::relay::Transform;
 use crate::daemon::session::{CloseReason, Endpoint, Readiness, Session, Stage, Turn};
 use crate::daemon::session::{dial, handshake, outcome, proxy_header, relay};
 use crate::daemon::shared::World;
@@ -96,6 +96,31 @@ impl<N: Net> Daemon<N> {
         self.starved.len()
     }
 
+    /// The sessions by stage, for the operator.
+    pub fn session_counts(&self) -> SessionCounts {
+        let mut counts = SessionCounts {
+            total: self.sessions.len(),
+            max: self.most_sessions,
+            accepted: self.accepted,
+            starved: self.starved.len(),
+            ..SessionCounts::default()
+        };
+        for (_, session) in &self.sessions {
+            *match &session.stage {
+                Stage::AwaitProxyHeader(_) | Stage::AwaitClientHello(_) | Stage::AwaitFrame(_) => {
+                    &mut counts.opening
+                }
+                Stage::Dial(_) => &mut counts.dialling,
+                Stage::Relay(relay) => match relay.lanes {
+                    Transform::Mtproto(_) => &mut counts.relayed,
+                    Transform::Plain => &mut counts.fronted,
+                },
+                Stage::Leave { .. } => &mut counts.closing,
+            } += 1;
+        }
+        counts
+    }
+
     /// The network, for whoever drives the daemon.
     pub fn net(&mut self) -> &mut N {
         &mut self.net
@@ -111,7 +136,7 @@ impl<N: Net> Daemon<N> {
         self.world.set_time(now, wall);
         self.world.telemetry.counters.reads = 0;
         self.world.telemetry.counters.read_bytes = 0;
-        self.world.telemetry.counters.stirred = false;
+        self.world.telemetry.counters.state_changed = false;
     }
 
     /// Takes a new connection in. At the limit it is closed, after a look at what it has sent so
@@ -179,7 +204,7 @@ impl<N: Net> Daemon<N> {
                 self.recompute_caps();
                 continue;
             }
-            self.world.telemetry.counters.stirred = true;
+            self.world.telemetry.counters.state_changed = true;
             let session = key - wheel_key(0);
             if let Some(session) = self.sessions.get_mut(session as usize) {
                 session.armed = None;
@@ -273,7 +298,7 @@ impl<N: Net> Daemon<N> {
         session.tell_end(&mut self.world, why);
         outcome::of_end(&session, &mut self.world, why);
         session.settle(&mut self.world);
-        self.world.telemetry.counters.clients.take(session.addr);
+        self.world.telemetry.counters.clients.remove(session.addr);
         if why == CloseReason::Pressure {
             self.world.telemetry.counters.pressed += 1;
         }
@@ -293,7 +318,7 @@ impl<N: Net> Daemon<N> {
         if std::mem::replace(&mut self.announced, throttle.is_active()) == throttle.is_active() {
             return;
         }
-        self.world.telemetry.counters.stirred = true;
+        self.world.telemetry.counters.state_changed = true;
         if throttle.is_active() {
             log::warn!("event=throttle active=true limit={}", throttle.limit());
         } else {

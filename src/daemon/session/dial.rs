@@ -316,7 +316,7 @@ fn connected<W: Wire>(session: &mut Session<W>, world: &mut World, slot: usize) 
     server.uncounted = uncounted as u32;
     if let Transform::Mtproto(relay) = &lanes {
         server.uncounted = uncounted.saturating_sub(FRAME) as u32;
-        session.upstream = Some(world.telemetry.counters.telegram.entered(goal.ip(), relay.dc));
+        session.upstream = Some(world.telemetry.counters.telegram.add(goal.ip(), relay.dc));
         log::debug!(
             "event=connected id={}{} dc={} addr={} ms={} client={}",
             session.id,

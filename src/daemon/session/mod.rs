@@ -330,10 +330,10 @@ impl<W> Session<W> {
         }
         if std::mem::take(&mut self.fronted) {
             world.capacity.fronted = world.capacity.fronted.saturating_sub(1);
-            world.telemetry.counters.fronting.take(self.addr);
+            world.telemetry.counters.fronting.remove(self.addr);
         }
         if let Some(upstream) = self.upstream.take() {
-            world.telemetry.counters.telegram.left(upstream);
+            world.telemetry.counters.telegram.remove(upstream);
         }
         let held = match &self.stage {
             Stage::AwaitProxyHeader(prologue) => prologue.held(),

@@ -62,7 +62,7 @@ pub fn prologue<W: Wire>(session: &mut Session<W>, world: &mut World) -> StageTu
     match proxy_header::parse(&stage.seen) {
         Preface::Complete { len, source } => {
             if let Some(source) = source {
-                world.telemetry.counters.clients.take(session.addr);
+                world.telemetry.counters.clients.remove(session.addr);
                 (session.addr, session.port) = (source.ip(), source.port());
                 world.telemetry.counters.clients.add(session.addr);
             }

@@ -281,7 +281,7 @@ fn refused(world: &mut World, addr: IpAddr, line: &str, hint: &str) {
 /// Takes one bounded step of what waits to be done.
 pub fn turn(world: &mut World) {
     let Some(chore) = world.lists.chores.pop_front() else { return };
-    world.telemetry.counters.stirred = true;
+    world.telemetry.counters.state_changed = true;
     let next = match chore {
         FileWork::Open(which, at) => load::open(world, which, at).map(FileWork::Read),
         FileWork::Fetch(which, at) => {
