@@ -156,7 +156,7 @@ impl AdminServer {
         Ok(None)
     }
 
-    /// A slot for a connection to this listener. With several listeners, none may take all slots:
+    /// A slot for a connection to this listener. With several listeners, none may use all slots:
     /// slow readers of the metrics must not block `/stats`.
     fn free_slot(&self, listener: usize) -> Option<usize> {
         let has_others = self.listeners.iter().flatten().count() > 1;

@@ -1,5 +1,5 @@
-//! What unauthenticated clients did within one minute, for one line of the log. A minute begins with
-//! the first of them, so an idle daemon has no timer for it.
+//! What unauthenticated clients did within one minute, for one line of the log. A minute begins
+//! with the first of them, so an idle daemon has no timer for it.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -172,8 +172,8 @@ mod tests {
         assert_eq!(summary.due(), Some(Tick(5) + MINUTE));
         assert_eq!(
             summary.line(),
-            "event=probe-summary fronted=3 wrong_key=2 no_sni=1 foreign_sni=0 not_tls=0 unfinished=0 \
-             replay=1 silent=1 bad_header=0 listed=0 no_room=1 from_networks=3"
+            "event=probe-summary fronted=3 wrong_key=2 no_sni=1 foreign_sni=0 not_tls=0 \
+             unfinished=0 replay=1 silent=1 bad_header=0 listed=0 no_room=1 from_networks=3"
         );
         summary.flush_due(Tick(4) + MINUTE);
         assert!(summary.due().is_some());

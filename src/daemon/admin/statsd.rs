@@ -28,8 +28,8 @@ pub struct Statsd {
 }
 
 impl Statsd {
-    /// The first datagrams are due at once. They contain all gauges, but no counters: statsd adds up
-    /// increases, and those before its start would appear as one jump.
+    /// The first datagrams are due at once. They contain all gauges, but no counters: statsd adds
+    /// up increases, and those before its start would appear as one jump.
     pub fn new(settings: StatsdSettings, view: &View<'_>) -> Self {
         let sent = BTreeMap::new();
         let mut statsd = Self { settings, socket: None, sent, due: Some(view.time.now) };

@@ -33,7 +33,7 @@ impl Telemetry {
         Self { logs_addresses, ..Self::default() }
     }
 
-    /// Takes the time of a new round.
+    /// Sets the time of a new round.
     pub fn set_time(&mut self, now: Tick) {
         self.now = now;
     }

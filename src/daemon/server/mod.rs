@@ -273,7 +273,7 @@ impl Server {
         self.tasks.has_work(world) || world.lists.has_work()
     }
 
-    /// Starts what is due and takes the errands a step further.
+    /// Starts the jobs that are due, and steps the running fetch tasks.
     fn fetch(&mut self) {
         let (world, net) = self.daemon.parts();
         while let Some(job) = world.fetch.schedule.next(world.time.now) {
@@ -289,7 +289,7 @@ impl Server {
         ip_lists::turn(world);
     }
 
-    /// Starts what is wanted of the resolver and ends what came or is late.
+    /// Steps the resolver, and wakes the sessions and tasks whose lookups are complete.
     fn resolve(&mut self) {
         let (world, net) = self.daemon.parts();
         let base = tokens::RESOLVER.first();
@@ -527,7 +527,7 @@ fn new_statsd(world: &World) -> Option<Statsd> {
     Some(Statsd::new(settings, &view(world)))
 }
 
-/// Sets the options of the listeners, and tells the sessions which addresses are our own.
+/// Sets the options of the listeners, and records their addresses as our own.
 fn apply_to_listeners(listeners: &ClientListeners, world: &mut World) {
     setup::set_client_options(listeners, &dial::options(world));
     world.outbound.own_listeners = setup::own_addrs(listeners, &world.settings);

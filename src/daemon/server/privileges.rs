@@ -1,5 +1,5 @@
-//! `run --user`: changes the user before the first socket is opened. A file that the new user cannot
-//! open fails at start, and not only at the next reload.
+//! `run --user`: changes the user before the first socket is opened. A file that the new user
+//! cannot open fails at start, and not only at the next reload.
 
 use std::fs::File;
 use std::path::Path;

@@ -62,7 +62,7 @@ const OWN_FILES: u64 = 64;
 const LEAST_BUFFERS: u64 = 1 << 20;
 const MOST_BUFFERS: u64 = 64 << 20;
 const UNKNOWN_MEMORY: u64 = 64 << 20;
-/// Bytes. Up to this much memory, a read has a quarter of the records, which fits into the CPU cache.
+/// Bytes. Up to this much memory, a read has a quarter of the records: small CPU caches.
 const SMALL_MACHINE: u64 = 128 << 20;
 /// Bytes. Up to this much memory, a read has half of the records.
 const MIDDLE_MACHINE: u64 = 512 << 20;

@@ -66,8 +66,8 @@ impl TokenKind {
     }
 }
 
-/// The first token that no session has: sessions are counted in 32 bits and have four tokens each,
-/// and memory ends long before that.
+/// The first token that no session has. A session has four tokens; on 32 bits that leaves a billion
+/// sessions, more than fit into memory.
 const RESERVED: usize = usize::MAX - 0xff_ffff;
 pub(super) const ADMIN_CONNECTIONS: TokenRange = TokenRange::new(RESERVED, CONNECTIONS_MAX);
 pub(super) const FETCH_TASKS: TokenRange = TokenRange::new(ADMIN_CONNECTIONS.end, MOST_ERRANDS);
