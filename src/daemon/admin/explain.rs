@@ -219,7 +219,7 @@ fn hints_of_unauthenticated(recorder: &Recorder) -> Vec<String> {
     if !earlier.is_empty() {
         hints.push(format!(
             "connections were refused before authentication, possibly also connections of this \
-             user: {}; for details run explain without a name",
+             user: {}; see explain without a name",
             earlier.join(", ")
         ));
     }
