@@ -19,9 +19,8 @@ use std::net::SocketAddr;
 
 use slab::Slab;
 
-pub use server::run;
-
 use crate::accounts::recorder::Cause;
+use crate::daemon::admin::state_dump::SessionCounts;
 use crate::daemon::fetch::ip_lists::admission;
 use crate::daemon::session::Session;
 use crate::daemon::session::key::{CLIENT_SLOT, SessionKey, TIMER_THROTTLE};
@@ -58,29 +57,6 @@ pub struct Daemon<N: Net> {
     draining: bool,
 }
 
-/// How many sessions are in which phase.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct SessionCounts {
-    /// Before the client's 64-byte frame.
-    pub opening: u32,
-    /// Connecting Telegram or the front.
-    pub dialling: u32,
-    /// Users' sessions with Telegram.
-    pub relayed: u32,
-    /// Fronted sessions.
-    pub fronted: u32,
-    /// Closed gracefully.
-    pub closing: u32,
-    /// All of them.
-    pub total: u32,
-    /// Most of them at once.
-    pub most: u32,
-    /// Sessions that wait for a block of the pool.
-    pub need_block: u32,
-    /// Connections that have become sessions since the start.
-    pub accepted: u64,
-}
-
 impl<N: Net> Daemon<N> {
     /// An empty daemon for at most `sessions_max` sessions at once.
     pub fn new(world: World, net: N, sessions_max: usize) -> Self {
@@ -114,11 +90,10 @@ impl<N: Net> Daemon<N> {
 
     /// How many sessions are in which phase.
     pub fn session_counts(&self) -> SessionCounts {
-        let as_u32 = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let mut counts = SessionCounts {
-            total: as_u32(self.sessions.len()),
-            most: as_u32(self.sessions_max),
-            need_block: as_u32(self.need_block.len()),
+            total: self.sessions.len(),
+            max: self.sessions_max,
+            starved: self.need_block.len(),
             accepted: self.accepted,
             ..SessionCounts::default()
         };
@@ -155,7 +130,7 @@ impl<N: Net> Daemon<N> {
         self.world.set_time(now, wall);
         self.world.telemetry.counters.reads = 0;
         self.world.telemetry.counters.read_bytes = 0;
-        self.world.telemetry.counters.stirred = false;
+        self.world.telemetry.counters.state_changed = false;
     }
 
     /// Makes a session of a new connection. A connection that the lists refuse, or over the limit
@@ -231,7 +206,7 @@ impl<N: Net> Daemon<N> {
                 self.recompute_caps();
                 continue;
             };
-            self.world.telemetry.counters.stirred = true;
+            self.world.telemetry.counters.state_changed = true;
             if let Some(session) = self.sessions.get_mut(key.index()) {
                 session.armed = None;
             }
@@ -336,7 +311,7 @@ impl<N: Net> Daemon<N> {
         if std::mem::replace(&mut self.throttle_logged_active, is_active) == is_active {
             return;
         }
-        self.world.telemetry.counters.stirred = true;
+        self.world.telemetry.counters.state_changed = true;
         let limit = throttle.limit();
         match is_active {
             true => log::warn!("event=throttle active=true limit={limit}"),

@@ -1,7 +1,5 @@
-//! Applies new settings to a running daemon, in one step between two rounds of the loop. Sessions
-//! of users who are still configured are not affected. The settings were validated before.
-//!
-//! This file handles sessions and jobs; `server/reload.rs` handles listeners and other resources.
+//! Applies a new config to a running daemon, in one step between two rounds. The config was checked
+//! before, so nothing here can fail. `server` applies it to listeners and other sockets.
 
 use std::rc::Rc;
 
@@ -15,41 +13,50 @@ use crate::daemon::session::key::SessionKey;
 use crate::daemon::session::step::CloseReason;
 use crate::daemon::shared::{self, World};
 use crate::daemon::upstream::addresses::BadAddresses;
+use crate::daemon::upstream::outbound::Outbound;
 #[cfg(feature = "tls")]
 use crate::daemon::upstream::tls_roots::TlsRoots;
+use crate::io::clock::Tick;
 use crate::io::wire::Net;
+use crate::limits::Limits;
 use crate::limits::replay::Replay;
 use crate::limits::throttle::Throttle;
 
-/// What a reload did.
+/// The result of a reload.
 #[derive(Debug, Default)]
 pub struct Reloaded {
-    /// Changes of the users.
+    /// The changes to the users.
     pub change: ReloadChange,
-    /// Sessions that were closed because their users may not connect any more.
+    /// Number of sessions that were closed because their users were revoked.
     pub ended: usize,
-    /// Jobs that were removed; their tasks have to be cancelled.
+    /// Jobs that the new config does not have; their running tasks must be cancelled.
     pub removed_jobs: Vec<Job>,
 }
 
 impl<N: Net> Daemon<N> {
     /// Applies new settings. Sessions of users who were removed, disabled or given another secret
-    /// are closed; all others go on. Settings of the handshake apply to new connections only.
+    /// are closed; all others stay open. Settings for the start of a connection apply to new
+    /// connections.
     pub fn reload(&mut self, settings: Settings, sizes: &Sizes) -> Reloaded {
         let before = std::mem::replace(&mut self.world.settings, Rc::new(settings));
         let settings = Rc::clone(&self.world.settings);
         let change = self.world.accounts.users.reload(shared::configured_users(&settings));
-        let ended = self.end_revoked(&change);
+        let ended = self.close_revoked(&change);
         let users = &self.world.accounts.users;
         self.world.telemetry.recorder.retain_users(|id| users.is_configured(id));
         self.resize(sizes);
-        let removed_jobs = self.world.reload(&before, &settings, &change);
-        // Deadlines may have come nearer; each session finds its own in its next step.
+        let World { accounts, limits, outbound, telemetry, time, .. } = &mut self.world;
+        reload_limits(limits, &before, &settings, accounts.users.connections());
+        telemetry.logs_addresses = settings.log_addresses;
+        reload_outbound(outbound, &before, &settings, time.now);
+        let removed_jobs = fetch::reload(&mut self.world.fetch_context(), &before, &change);
+        // Deadlines may be earlier now; each session computes its own in its next step.
         self.keys().into_iter().for_each(|key| self.queue(key));
         Reloaded { change, ended, removed_jobs }
     }
 
-    fn end_revoked(&mut self, change: &ReloadChange) -> usize {
+    /// Closes the sessions of revoked users. Returns their number.
+    fn close_revoked(&mut self, change: &ReloadChange) -> usize {
         if change.revoked.is_empty() {
             return 0;
         }
@@ -64,51 +71,48 @@ impl<N: Net> Daemon<N> {
         over.len()
     }
 
-    /// Applies new limits. Sessions above a lower limit stay until they end.
+    /// Sets new limits. Sessions and blocks over a limit stay until they end.
     fn resize(&mut self, sizes: &Sizes) {
         self.set_sessions_max(sizes.sessions);
         self.world.buffers.pool.set_capacity(sizes.blocks);
     }
 }
 
-impl World {
-    /// Applies what has changed from `before` to `now`. Returns the jobs that were removed.
-    fn reload(&mut self, before: &Settings, now: &Settings, change: &ReloadChange) -> Vec<Job> {
-        self.limits.throttle = match (self.limits.throttle.take(), now.throttle) {
-            (Some(mut throttle), Some(wanted)) => {
-                throttle.set_limit(wanted.max_connections);
-                throttle.recompute(self.accounts.users.connections());
-                Some(throttle)
-            }
-            (None, Some(wanted)) => {
-                Some(Throttle::new(wanted.max_connections, self.accounts.users.connections().len()))
-            }
-            (_, None) => None,
-        };
-        self.limits.replay = match (self.limits.replay.take(), now.replay) {
-            (kept, Some(wanted)) => {
-                let most = usize::try_from(wanted.max_bytes).unwrap_or(usize::MAX);
-                let mut replay = kept.unwrap_or_else(|| Replay::new(most));
-                if before.replay != now.replay {
-                    replay.set_max_bytes(most);
-                }
-                Some(replay)
-            }
-            (_, None) => None,
-        };
-        self.telemetry.logs_addresses = now.log_addresses;
-        self.outbound.upstreams.reload(&now.upstreams, self.time.now);
-        if before.dns != now.dns {
-            self.outbound.dns.restart_lookups();
+/// `connections` is the number of sessions of each user.
+fn reload_limits(limits: &mut Limits, before: &Settings, now: &Settings, connections: &[u32]) {
+    limits.throttle = match (limits.throttle.take(), now.throttle) {
+        (Some(mut throttle), Some(wanted)) => {
+            throttle.set_limit(wanted.max_connections);
+            throttle.recompute(connections);
+            Some(throttle)
         }
-        if before.egress != now.egress || before.dc_overrides != now.dc_overrides {
-            self.outbound.bad_addresses = BadAddresses::default();
+        (None, Some(wanted)) => Some(Throttle::new(wanted.max_connections, connections.len())),
+        (_, None) => None,
+    };
+    limits.replay = match (limits.replay.take(), now.replay) {
+        (kept, Some(wanted)) => {
+            let max_bytes = usize::try_from(wanted.max_bytes).unwrap_or(usize::MAX);
+            let mut replay = kept.unwrap_or_else(|| Replay::new(max_bytes));
+            if before.replay != now.replay {
+                replay.set_max_bytes(max_bytes);
+            }
+            Some(replay)
         }
-        #[cfg(feature = "tls")]
-        {
-            // The file of `network.ca-file` may have changed.
-            self.outbound.tls_roots = TlsRoots::default();
-        }
-        fetch::reload(&mut self.fetch_context(), before, change)
+        (_, None) => None,
+    };
+}
+
+fn reload_outbound(outbound: &mut Outbound, before: &Settings, now: &Settings, at: Tick) {
+    outbound.upstreams.reload(&now.upstreams, at);
+    if before.dns != now.dns {
+        outbound.dns.restart_lookups();
+    }
+    if before.egress != now.egress || before.dc_overrides != now.dc_overrides {
+        outbound.bad_addresses = BadAddresses::default();
+    }
+    // The file of `network.ca-file` may have changed.
+    #[cfg(feature = "tls")]
+    {
+        outbound.tls_roots = TlsRoots::default();
     }
 }

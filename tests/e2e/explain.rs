@@ -341,7 +341,7 @@ fn the_command_prints_what_a_person_can_read() {
     cause(&fixture.proxy, "", "wrong-key");
     let (code, out, _) = run(&["explain", &file]);
     assert_eq!(code, 0);
-    assert!(out.contains("strangers\n  wrong-key (1 times, last 20"), "{out}");
+    assert!(out.contains("unauthenticated clients\n  wrong-key (1 times, last 20"), "{out}");
     assert!(out.contains("    from 127.0.0.0/24\n    -> if this is one of your users"), "{out}");
     let (code, out, _) = run(&["explain", "--json", &file, "alice"]);
     assert_eq!(code, 0);

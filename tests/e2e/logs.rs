@@ -267,12 +267,12 @@ fn usr1_writes_the_whole_state_and_no_secret() {
     let _visit = fixture.front.accept();
     let words = [
         "event=state uptime_s=",
-        " sessions=2 of=256 accepted=2 opening=0 dialling=0 relayed=1 at_the_site=1 leaving=0 ",
+        " sessions=2 of=256 accepted=2 opening=0 dialling=0 relayed=1 fronted=1 closing=0 ",
         "event=state-users users=2 disabled=0 seen=1 connected=1 connections=1 ",
         "event=state-probes fronted=1 of=128 fronted_ever=1 replays=0 bad_headers=0 ",
         "event=state-memory buffers=0 of=",
         " replay_bytes=",
-        "event=state-fetches names=0 names_wanted=0 errands_running=0 errands_waiting=0 jobs=",
+        "event=state-fetches names=0 names_wanted=0 tasks_running=0 tasks_waiting=0 jobs=",
         "event=state-throttle active=false limit=9 capped=0 throttled=0",
         "event=state-list name=blocklist entries=1 bad_lines=0 refused=0 updated=20",
         "event=state-proxy proxy=127.0.0.1:1 state=",

@@ -167,7 +167,7 @@ pub fn check_final(driver: &Driver) -> Result<(), Failure> {
         ("live users", world.accounts.users.total_connections() as usize),
         ("fronted sessions", world.capacity.fronted as usize),
         ("bytes of hellos", world.buffers.hello_bytes),
-        ("starved sessions", driver.daemon.session_counts().need_block as usize),
+        ("starved sessions", driver.daemon.session_counts().starved),
         ("connections by user", world.accounts.users.connections().iter().sum::<u32>() as usize),
         ("clients in the metrics", (meter.clients.v4 + meter.clients.v6) as usize),
         ("probes in the metrics", (meter.fronting.v4 + meter.fronting.v6) as usize),

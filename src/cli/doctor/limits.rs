@@ -13,7 +13,7 @@ pub(super) fn check(context: &mut CheckContext) -> Vec<Section> {
     let settings = &context.settings;
     let concurrency = settings.concurrency;
     let (nofile, memory) = (rlimit::raise_nofile(), rlimit::memory_total());
-    let sizes = sizing::sum(concurrency, settings.buffer_bytes, nofile, memory);
+    let sizes = sizing::compute(concurrency, settings.buffer_bytes, nofile, memory);
     let text = format!("{nofile} open files allow {} of {concurrency} sessions", sizes.sessions);
     let finding = match sizes.sessions < concurrency as usize {
         false => section.ok(text),

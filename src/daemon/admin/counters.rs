@@ -1,38 +1,38 @@
-//! What the whole daemon counts: plain numbers, added where the thing happens. Nothing is computed
-//! here until somebody asks.
+//! Counters of the whole daemon. The code that causes an event adds to them; pages compute the rest
+//! on request.
 
 use std::net::IpAddr;
 
-/// Numbers that no user owns.
+/// Counters that belong to no user.
 #[derive(Default)]
 pub struct Counters {
-    /// Sessions that live now, by the client's family.
+    /// Live sessions, by the address family of the client.
     pub clients: Families,
-    /// Those of them that are plain pipes to the front, or about to be.
+    /// Live sessions that are relayed to the front, or will be.
     pub fronting: Families,
     /// Connections to Telegram.
     pub telegram: DcConnections,
-    /// Bytes between strangers and the front.
+    /// Bytes between unauthenticated clients and the front.
     pub front: Traffic,
-    /// Sessions turned into plain pipes.
+    /// Sessions that were relayed to the front, since start.
     pub fronted: u64,
     /// Connections closed because `concurrency` was reached.
     pub concurrency_limited: u64,
-    /// Hellos that the replay store knew.
+    /// Hellos that the replay store contained.
     pub replays: u64,
-    /// Connections closed for their PROXY protocol header.
+    /// Connections closed because of their PROXY protocol header.
     pub bad_headers: u64,
-    /// Hellos over their user's fair share.
+    /// Hellos refused by the throttle.
     pub throttled: u64,
-    /// Sessions of users that came to no address of Telegram.
+    /// Sessions of users for which no address of Telegram was reachable.
     pub unreachable: u64,
-    /// Sessions that ended for want of memory or places.
+    /// Sessions closed for lack of memory or of slots for fronted sessions.
     pub pressed: u64,
-    /// Datagrams that statsd did not get, as far as we know.
+    /// Datagrams to statsd whose send failed.
     pub statsd_lost: u64,
-    /// Something was done in this round that no event has announced.
-    pub stirred: bool,
-    /// Reads of this round, for the moderation.
+    /// A timer changed state in this round: statsd may have to send without an event.
+    pub state_changed: bool,
+    /// Reads of this round that brought bytes, for read coalescing.
     pub reads: u32,
     /// Bytes of those reads.
     pub read_bytes: u64,
@@ -46,7 +46,7 @@ impl Counters {
     }
 }
 
-/// A count for each family of addresses.
+/// One count per address family.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Families {
     /// IPv4.
@@ -56,13 +56,13 @@ pub struct Families {
 }
 
 impl Families {
-    /// One more.
+    /// Adds one to the family of `addr`.
     pub fn add(&mut self, addr: IpAddr) {
         *self.of(addr) += 1;
     }
 
-    /// One less.
-    pub fn take(&mut self, addr: IpAddr) {
+    /// Subtracts one from the family of `addr`.
+    pub fn remove(&mut self, addr: IpAddr) {
         let count = self.of(addr);
         debug_assert!(*count > 0);
         *count = count.saturating_sub(1);
@@ -73,7 +73,7 @@ impl Families {
     }
 }
 
-/// Payload bytes by direction.
+/// Payload bytes, by direction.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Traffic {
     /// Towards the client.
@@ -82,12 +82,12 @@ pub struct Traffic {
     pub from_client: u64,
 }
 
-/// Which row of [`DcConnections`] a session counts for.
+/// The row of [`DcConnections`] that counts a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DcConnectionId(u16);
 
-/// Connections to Telegram, by address and data centre. Rows are few and stay: a label that has
-/// been shown must not vanish while its counter is looked at.
+/// Connections to Telegram, by address and data centre. Rows are few and are never removed:
+/// Prometheus expects that a counter does not disappear.
 #[derive(Default)]
 pub struct DcConnections {
     rows: Vec<DcRow>,
@@ -95,23 +95,23 @@ pub struct DcConnections {
 
 /// One address of one data centre.
 pub struct DcRow {
-    /// `None` = all that found no row of their own.
-    pub place: Option<(IpAddr, u16)>,
-    /// Connections that stand now.
+    /// `None` = all connections that came after the last free row.
+    pub endpoint: Option<(IpAddr, u16)>,
+    /// Open connections.
     pub connections: u64,
     /// Payload bytes since start.
     pub traffic: Traffic,
 }
 
 impl DcConnections {
-    /// A connection stands.
-    pub fn entered(&mut self, ip: IpAddr, dc: u16) -> DcConnectionId {
+    /// Counts an open connection to data centre `dc` at `ip`.
+    pub fn add(&mut self, ip: IpAddr, dc: u16) -> DcConnectionId {
         let wanted = Some((ip, dc));
-        let place = if self.rows.len() < MOST_ROWS { wanted } else { None };
-        let known = self.rows.iter().position(|row| row.place == wanted);
-        let known = known.or_else(|| self.rows.iter().position(|row| row.place == place));
+        let endpoint = if self.rows.len() < ROWS_MAX { wanted } else { None };
+        let known = self.rows.iter().position(|row| row.endpoint == wanted);
+        let known = known.or_else(|| self.rows.iter().position(|row| row.endpoint == endpoint));
         let at = known.unwrap_or_else(|| {
-            self.rows.push(DcRow { place, connections: 0, traffic: Traffic::default() });
+            self.rows.push(DcRow { endpoint, connections: 0, traffic: Traffic::default() });
             self.rows.len() - 1
         });
         if let Some(row) = self.rows.get_mut(at) {
@@ -120,26 +120,26 @@ impl DcConnections {
         DcConnectionId(at as u16)
     }
 
-    /// A connection has ended.
-    pub fn left(&mut self, upstream: DcConnectionId) {
-        if let Some(row) = self.rows.get_mut(usize::from(upstream.0)) {
+    /// Counts the end of a connection.
+    pub fn remove(&mut self, id: DcConnectionId) {
+        if let Some(row) = self.rows.get_mut(usize::from(id.0)) {
             row.connections = row.connections.saturating_sub(1);
         }
     }
 
-    /// Where the bytes of a connection are counted.
-    pub fn traffic(&mut self, upstream: DcConnectionId) -> Option<&mut Traffic> {
-        self.rows.get_mut(usize::from(upstream.0)).map(|row| &mut row.traffic)
+    /// The byte counters of a connection.
+    pub fn traffic(&mut self, id: DcConnectionId) -> Option<&mut Traffic> {
+        self.rows.get_mut(usize::from(id.0)).map(|row| &mut row.traffic)
     }
 
-    /// All rows, the oldest first.
+    /// All rows, oldest first.
     pub fn rows(&self) -> &[DcRow] {
         &self.rows
     }
 }
 
-/// Telegram has some twenty addresses; lists and overrides may name more.
-const MOST_ROWS: usize = 255;
+/// Telegram has about twenty addresses; lists and overrides can add more.
+const ROWS_MAX: usize = 255;
 
 #[cfg(test)]
 mod tests {
@@ -148,15 +148,14 @@ mod tests {
     #[test]
     fn rows_are_bounded_and_come_back_to_zero() {
         let mut telegram = DcConnections::default();
-        let places: Vec<DcConnectionId> = (0..1000u32)
-            .map(|at| telegram.entered(IpAddr::V4(at.into()), (at % 5) as u16))
-            .collect();
-        assert_eq!(telegram.rows().len(), MOST_ROWS + 1);
+        let ids: Vec<DcConnectionId> =
+            (0..1000u32).map(|at| telegram.add(IpAddr::V4(at.into()), (at % 5) as u16)).collect();
+        assert_eq!(telegram.rows().len(), ROWS_MAX + 1);
         let Some(other) = telegram.rows().last() else { panic!("no rows") };
-        assert_eq!((other.place, other.connections), (None, 1000 - MOST_ROWS as u64));
-        assert_eq!(telegram.entered(IpAddr::V4(3.into()), 3), places[3], "known ones are found");
-        telegram.left(places[3]);
-        places.into_iter().for_each(|place| telegram.left(place));
+        assert_eq!((other.endpoint, other.connections), (None, 1000 - ROWS_MAX as u64));
+        assert_eq!(telegram.add(IpAddr::V4(3.into()), 3), ids[3], "known ones are found");
+        telegram.remove(ids[3]);
+        ids.into_iter().for_each(|id| telegram.remove(id));
         assert!(telegram.rows().iter().all(|row| row.connections == 0));
     }
 }

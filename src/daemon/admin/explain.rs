@@ -1,27 +1,46 @@
-//! `GET /explain/NAME` and `GET /stats?explain=NAME`: why a user was refused lately, and what
-//! helps. As JSON, or as text for people with `?text`.
+//! `GET /explain/NAME` and `GET /stats?explain=NAME`: why a user was refused lately, and what to do
+//! about it. The answer is JSON, or plain text with `?text`.
 
+use std::fmt;
 use std::net::SocketAddr;
 
-use crate::accounts::recorder::{Cause, Detail, Incident};
-use crate::accounts::users::UserId;
+use crate::accounts::recorder::{Cause, Detail, Incident, Recorder};
+use crate::accounts::users::{User, UserId};
 use crate::config::suggest::nearest;
-use crate::daemon::admin::stats::{JsonObject, print, rfc_3339, stamp};
-use crate::daemon::shared::World;
+use crate::daemon::admin::stats::{JsonObject, last_seen, rfc_3339, stamp, to_line};
+use crate::daemon::admin::view::View;
 use crate::daemon::upstream::proxies::UpstreamId;
 use crate::proto::url::percent_decoded;
 
-/// What was asked: about whom, and how to answer.
+/// A request for an explanation.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ExplainQuery {
-    /// `None` = about everybody, strangers included.
+    /// `None` = all users, and the clients that did not authenticate.
     name: Option<String>,
     is_text: bool,
 }
 
+/// No user has the name of the query.
+#[derive(Debug, PartialEq, Eq)]
+pub struct UnknownUser {
+    name: String,
+    /// A user with a similar name.
+    suggestion: Option<String>,
+}
+
+impl fmt::Display for UnknownUser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no user is called {:?}", self.name)?;
+        match &self.suggestion {
+            Some(name) => write!(f, "; did you mean {name:?}?"),
+            None => Ok(()),
+        }
+    }
+}
+
 impl ExplainQuery {
-    /// Reads a path and its query; `None` = another page is asked for.
-    pub fn read(path: &str, query: &str) -> Option<Self> {
+    /// Parses a path and its query; `None` = the request is for another page.
+    pub fn parse(path: &str, query: &str) -> Option<Self> {
         let mut parts = query.split('&');
         let is_text = parts.clone().any(|part| part == "text");
         let name = match (path, path.strip_prefix("/explain/")) {
@@ -34,125 +53,144 @@ impl ExplainQuery {
         Some(Self { name: Some(name).filter(|name| !name.is_empty()), is_text })
     }
 
-    /// The answer, or that nobody is called so.
+    /// Whether the answer is plain text; otherwise it is JSON.
+    pub fn is_text(&self) -> bool {
+        self.is_text
+    }
+
+    /// The body of the answer.
     ///
     /// # Errors
-    /// One line, for a 404.
-    pub fn answer(&self, world: &World) -> Result<(bool, String), String> {
+    /// No user has this name.
+    pub fn answer(&self, view: &View<'_>) -> Result<String, UnknownUser> {
+        let users = &view.accounts.users;
         let Some(name) = &self.name else {
-            return Ok((self.is_text, if self.is_text { all_text(world) } else { all(world) }));
+            return Ok(if self.is_text { text_of_all(view) } else { json_of_all(view) });
         };
-        let Some(id) = world.accounts.users.find(name) else {
-            let names = world.accounts.users.iter().map(|(user, _)| user.name());
-            let guess = nearest(name, names).map(|near| format!("; did you mean {near:?}?"));
-            return Err(format!("no user is called {name:?}{}\n", guess.unwrap_or_default()));
+        let Some(id) = users.find(name) else {
+            let names = users.iter().map(|(user, _)| user.name());
+            let suggestion = nearest(name, names).map(str::to_owned);
+            return Err(UnknownUser { name: name.clone(), suggestion });
         };
-        Ok((self.is_text, if self.is_text { text_of(world, id) } else { print(&of(world, id)) }))
+        let explained = Explained::new(view, id);
+        Ok(if self.is_text { text_of(view, &explained) } else { json_of(view, &explained) })
     }
 }
 
-/// Strangers, and everybody of whom something is known.
-fn all(world: &World) -> String {
+/// One user and the causes that were recorded for them.
+struct Explained<'a> {
+    id: UserId,
+    user: &'a User,
+    connections: u32,
+    incidents: Vec<&'a Incident>,
+}
+
+impl<'a> Explained<'a> {
+    fn new(view: &View<'a>, id: UserId) -> Self {
+        let users = &view.accounts.users;
+        let connections = users.connections().get(users.position(id)).copied().unwrap_or(0);
+        let incidents = view.telemetry.recorder.incidents_of(Some(id));
+        Self { id, user: users.get(id), connections, incidents }
+    }
+
+    /// All users with a recorded cause.
+    fn all(view: &View<'a>) -> impl Iterator<Item = Self> {
+        let users = view.accounts.users.ids().map(|id| Self::new(view, id));
+        users.filter(|user| !user.incidents.is_empty())
+    }
+}
+
+fn json_of_all(view: &View<'_>) -> String {
     let mut report = JsonObject::default();
-    report.put("strangers", told(world, None));
+    report.put("strangers", incident_objects(view, &view.telemetry.recorder.incidents_of(None)));
     let mut users = JsonObject::default();
-    for id in world.accounts.users.ids() {
-        if !world.telemetry.recorder.incidents_of(Some(id)).is_empty() {
-            users.put(world.accounts.users.get(id).name(), told(world, Some(id)));
-        }
+    for explained in Explained::all(view) {
+        users.put(explained.user.name(), incident_objects(view, &explained.incidents));
     }
     report.put("users", users);
-    print(&report)
+    to_line(&report)
 }
 
-fn of(world: &World, id: UserId) -> JsonObject<'_> {
-    let user = world.accounts.users.get(id);
+fn json_of(view: &View<'_>, explained: &Explained<'_>) -> String {
+    let user = explained.user;
     let mut report = JsonObject::default();
     report.put("user", user.name());
     report.put("enabled", user.is_enabled());
-    report.put("connections", connections(world, id));
-    report.put(
-        "last_seen",
-        world.accounts.last_seen(user, |at_ms| world.time.wall_of(at_ms)).map(rfc_3339),
-    );
+    report.put("connections", explained.connections);
+    report.put("last_seen", last_seen(view.accounts, user, view.time).map(rfc_3339));
     report.put("refused", user.refused);
-    report.put("refusals", told(world, Some(id)));
-    report.put("hints", hints(world, id));
-    report
+    report.put("refusals", incident_objects(view, &explained.incidents));
+    report.put("hints", hints(view, explained));
+    to_line(&report)
 }
 
-fn connections(world: &World, id: UserId) -> u32 {
-    world.accounts.users.connections().get(world.accounts.users.position(id)).copied().unwrap_or(0)
-}
-
-fn told(world: &World, user: Option<UserId>) -> Vec<JsonObject<'_>> {
-    let entries = world.telemetry.recorder.incidents_of(user);
-    let object = |entry: &Incident| {
-        let mut told = JsonObject::default();
-        told.put("cause", entry.cause.as_str());
-        told.put("what", entry.cause.description());
-        told.put("detail", detail(world, entry));
-        told.put("count", entry.count);
-        told.put("first", stamp(world, entry.first_ms));
-        told.put("last", stamp(world, entry.last_ms));
-        told.put("remedy", entry.cause.remedy());
-        told
+fn incident_objects<'a>(view: &View<'_>, incidents: &[&'a Incident]) -> Vec<JsonObject<'a>> {
+    let object = |incident: &&'a Incident| {
+        let mut object = JsonObject::default();
+        object.put("cause", incident.cause.as_str());
+        object.put("what", incident.cause.description());
+        object.put("detail", detail(view, incident));
+        object.put("count", incident.count);
+        object.put("first", stamp(view.time, incident.first_ms));
+        object.put("last", stamp(view.time, incident.last_ms));
+        object.put("remedy", incident.cause.remedy());
+        object
     };
-    entries.into_iter().map(object).collect()
+    incidents.iter().map(object).collect()
 }
 
-/// What is special about this one, in words.
-fn detail(world: &World, entry: &Incident) -> Option<String> {
-    Some(match entry.detail {
+/// The detail of an incident as a phrase.
+fn detail(view: &View<'_>, incident: &Incident) -> Option<String> {
+    Some(match incident.detail {
         Detail::None => return None,
         Detail::ClockOffset(off_s) => {
-            let word = if off_s < 0 { "behind" } else { "ahead" };
-            format!("the clock of the phone is {} s {word}", off_s.unsigned_abs())
+            let side = if off_s < 0 { "behind" } else { "ahead" };
+            format!("the clock of the phone is {} s {side}", off_s.unsigned_abs())
         }
         Detail::Dc(dc) => format!("data centre {dc}"),
-        Detail::DialFailed(addr, error) => dialled(addr, error),
+        Detail::DialFailed(addr, errno) => dial_error(addr, errno),
         Detail::ViaProxy(addr, fault) => format!("{addr}: {}", fault.as_str()),
-        Detail::Upstream(number) => match world.outbound.upstreams.last_error(UpstreamId(number)) {
-            Some((name, Some(why))) => format!("{name}: {why}"),
+        Detail::Upstream(number) => match view.outbound.upstreams.last_error(UpstreamId(number)) {
+            Some((name, Some(error))) => format!("{name}: {error}"),
             Some((name, None)) => format!("{name}: no answer"),
-            None => "a proxy that the config does not name any more".to_owned(),
+            None => "a proxy that is no longer in the config".to_owned(),
         },
-        Detail::Network(network) if world.settings.log_addresses => {
+        Detail::Network(network) if view.settings.log_addresses => {
             format!("around {}", network.addr())
         }
-        Detail::Network(network) => format!("from {}", world.telemetry.shown(network.addr())),
+        Detail::Network(network) => format!("from {}", view.telemetry.shown(network.addr())),
     })
 }
 
-fn dialled(addr: SocketAddr, error: i32) -> String {
-    match error {
+fn dial_error(addr: SocketAddr, errno: i32) -> String {
+    match errno {
         0 => format!("{addr}: no answer"),
-        code => format!("{addr}: {}", std::io::Error::from_raw_os_error(code)),
+        errno => format!("{addr}: {}", std::io::Error::from_raw_os_error(errno)),
     }
 }
 
-/// What follows from all of it together.
-fn hints(world: &World, id: UserId) -> Vec<String> {
-    let user = world.accounts.users.get(id);
+/// What follows from the state of the user and all recorded causes together.
+fn hints(view: &View<'_>, explained: &Explained<'_>) -> Vec<String> {
+    let user = explained.user;
     let mut hints = Vec::new();
     if !user.is_enabled() {
         hints.push("the user is disabled, see disabled-users".to_owned());
     }
-    match (connections(world, id), user.last_seen_ms) {
+    match (explained.connections, user.last_seen_ms) {
         (0, None) => hints.push(
             "never seen since the start: the link was not used, or the port is not reachable \
              (firewall, port forwarding)"
                 .to_owned(),
         ),
-        (0, Some(at)) => hints.push(format!("not connected; last seen {}", stamp(world, at))),
+        (0, Some(at)) => hints.push(format!("not connected; last seen {}", stamp(view.time, at))),
         (1, _) => hints.push("connected, one session".to_owned()),
-        (live, _) => hints.push(format!("connected, {live} sessions")),
+        (sessions, _) => hints.push(format!("connected, {sessions} sessions")),
     }
-    if connections(world, id) == 0 {
-        hints.extend(nameless(world));
+    if explained.connections == 0 {
+        hints.extend(hints_of_unauthenticated(&view.telemetry.recorder));
     }
-    hints.extend(clock(world, id));
-    if world.time.is_unset() {
+    hints.extend(hint_of_clock(&view.telemetry.recorder, explained.id));
+    if view.time.is_unset() {
         hints.push(
             "the clock of this machine is not set, so client clocks are not checked".to_owned(),
         );
@@ -160,108 +198,100 @@ fn hints(world: &World, id: UserId) -> Vec<String> {
     hints
 }
 
-/// Who was turned away before anybody could know who it was: it may have been this user.
-fn nameless(world: &World) -> Vec<String> {
-    let strangers = world.telemetry.recorder.incidents_of(None);
+/// Refusals before authentication: any of them may have hit this user.
+fn hints_of_unauthenticated(recorder: &Recorder) -> Vec<String> {
+    let incidents = recorder.incidents_of(None);
     let count = |cause: Cause| -> u64 {
-        strangers.iter().filter(|e| e.cause == cause).map(|e| u64::from(e.count)).sum()
+        incidents.iter().filter(|one| one.cause == cause).map(|one| u64::from(one.count)).sum()
     };
     let mut hints = Vec::new();
-    let wrong = count(Cause::WrongKey);
-    if wrong > 0 {
+    let wrong_key = count(Cause::WrongKey);
+    if wrong_key > 0 {
         hints.push(format!(
-            "{wrong} TLS hellos had a key that matches no user: if this user sent one of them, the \
-             link is outdated"
+            "{wrong_key} TLS hellos had a key that matches no user: if this user sent one of \
+             them, the link is outdated"
         ));
     }
-    let before = |cause: &Cause| {
+    let earlier = |cause: &Cause| {
         let count = count(*cause);
         (count > 0).then(|| format!("{} {count}", cause.as_str()))
     };
-    let before: Vec<String> = BEFORE_THE_KEY.iter().filter_map(before).collect();
-    if !before.is_empty() {
+    let earlier: Vec<String> = BEFORE_THE_KEY.iter().filter_map(earlier).collect();
+    if !earlier.is_empty() {
         hints.push(format!(
-            "others were turned away before their keys were tried, this user maybe among them: {}; \
-             see what is told of strangers",
-            before.join(", ")
+            "connections were refused before authentication, possibly also connections of this \
+             user: {}; see explain without a name",
+            earlier.join(", ")
         ));
     }
     hints
 }
 
-/// When several people's clocks are off to the same side, it is ours that is wrong.
-fn clock(world: &World, id: UserId) -> Option<String> {
-    let side = |entry: &Incident| match entry.detail {
+/// If the clocks of several users are off in the same direction, the clock of this machine is the
+/// likely cause.
+fn hint_of_clock(recorder: &Recorder, id: UserId) -> Option<String> {
+    let is_behind = |incident: &Incident| match incident.detail {
         Detail::ClockOffset(off_s) => Some(off_s < 0),
         _ => None,
     };
-    let is_behind =
-        world.telemetry.recorder.iter().filter(|e| e.user == Some(id)).find_map(side)?;
-    // A user has one such entry at most.
-    let alike =
-        world.telemetry.recorder.iter().filter(|entry| side(entry) == Some(is_behind)).count();
-    (alike > 1).then(|| {
-        let word = if is_behind { "ahead" } else { "behind" };
+    let own = recorder.iter().filter(|one| one.user == Some(id)).find_map(is_behind)?;
+    // A user has at most one incident of this kind, so this counts users.
+    let users = recorder.iter().filter(|one| is_behind(one) == Some(own)).count();
+    (users > 1).then(|| {
+        let side = if own { "ahead" } else { "behind" };
         format!(
-            "the clocks of {alike} users differ in the same direction: the clock of this \
-                 machine is probably {word}"
+            "the clocks of {users} users differ in the same direction: the clock of this machine \
+             is probably {side}"
         )
     })
 }
 
-/// A name on one line of its own, whatever it is made of.
-fn shown(name: &str) -> String {
+/// A name as one line of text, without control characters.
+fn printable(name: &str) -> String {
     name.replace(char::is_control, "\u{fffd}")
 }
 
-fn text_of(world: &World, id: UserId) -> String {
-    let user = world.accounts.users.get(id);
-    let mut out = format!("{}\n", shown(user.name()));
-    for hint in hints(world, id) {
-        out.push_str(&format!("  {hint}\n"));
+fn text_of(view: &View<'_>, explained: &Explained<'_>) -> String {
+    let mut text = format!("{}\n", printable(explained.user.name()));
+    for hint in hints(view, explained) {
+        text.push_str(&format!("  {hint}\n"));
     }
-    let entries = world.telemetry.recorder.incidents_of(Some(id));
-    if entries.is_empty() {
-        out.push_str("  nothing went wrong since the start\n");
+    if explained.incidents.is_empty() {
+        text.push_str("  nothing went wrong since the start\n");
     }
-    write_entries(&mut out, world, &entries);
-    out
+    write_incidents(&mut text, view, &explained.incidents);
+    text
 }
 
-fn all_text(world: &World) -> String {
-    let mut out = String::new();
-    for id in world
-        .accounts
-        .users
-        .ids()
-        .filter(|id| !world.telemetry.recorder.incidents_of(Some(*id)).is_empty())
-    {
-        out.push_str(&text_of(world, id));
-        out.push('\n');
+fn text_of_all(view: &View<'_>) -> String {
+    let mut text = String::new();
+    for explained in Explained::all(view) {
+        text.push_str(&text_of(view, &explained));
+        text.push('\n');
     }
-    let strangers = world.telemetry.recorder.incidents_of(None);
-    out.push_str("strangers\n");
-    if strangers.is_empty() {
-        out.push_str("  none was turned away since the start\n");
+    let incidents = view.telemetry.recorder.incidents_of(None);
+    text.push_str("unauthenticated clients\n");
+    if incidents.is_empty() {
+        text.push_str("  none was refused since the start\n");
     }
-    write_entries(&mut out, world, &strangers);
-    out
+    write_incidents(&mut text, view, &incidents);
+    text
 }
 
-fn write_entries(out: &mut String, world: &World, entries: &[&Incident]) {
-    for entry in entries {
-        let Incident { cause, count, last_ms, .. } = entry;
-        let (word, what) = (cause.as_str(), cause.description());
-        let last = stamp(world, *last_ms);
-        out.push_str(&format!("  {word} ({count} times, last {last}): {what}\n"));
-        if let Some(detail) = detail(world, entry) {
-            out.push_str(&format!("    {detail}\n"));
+fn write_incidents(text: &mut String, view: &View<'_>, incidents: &[&Incident]) {
+    for incident in incidents {
+        let Incident { cause, count, last_ms, .. } = incident;
+        let (name, description) = (cause.as_str(), cause.description());
+        let last = stamp(view.time, *last_ms);
+        text.push_str(&format!("  {name} ({count} times, last {last}): {description}\n"));
+        if let Some(detail) = detail(view, incident) {
+            text.push_str(&format!("    {detail}\n"));
         }
-        out.push_str(&format!("    -> {}\n", cause.remedy()));
+        text.push_str(&format!("    -> {}\n", cause.remedy()));
     }
 }
 
-/// What befalls people and strangers alike.
+/// Causes of a refusal before the key of the client is checked: the client can be a user.
 const BEFORE_THE_KEY: [Cause; 6] = [
     Cause::UnknownHost,
     Cause::Blocklisted,
@@ -296,22 +326,22 @@ mod tests {
 
     #[test]
     fn names_come_from_the_path_or_the_query_and_may_be_anything() {
-        let question = |path, query| ExplainQuery::read(path, query);
-        let about = |name: &str, is_text| {
+        let parse = |path, query| ExplainQuery::parse(path, query);
+        let query = |name: &str, is_text| {
             Some(ExplainQuery {
                 name: Some(name).filter(|n| !n.is_empty()).map(str::to_owned),
                 is_text,
             })
         };
-        assert_eq!(question("/explain/alice", ""), about("alice", false));
-        assert_eq!(question("/explain/a%20b%2Fc", "text"), about("a b/c", true));
-        assert_eq!(question("/explain/a/b", ""), about("a/b", false));
-        assert_eq!(question("/stats", "x=1&explain=zo%C3%A9&text"), about("zo\u{e9}", true));
+        assert_eq!(parse("/explain/alice", ""), query("alice", false));
+        assert_eq!(parse("/explain/a%20b%2Fc", "text"), query("a b/c", true));
+        assert_eq!(parse("/explain/a/b", ""), query("a/b", false));
+        assert_eq!(parse("/stats", "x=1&explain=zo%C3%A9&text"), query("zo\u{e9}", true));
         for path in ["/explain", "/explain/"] {
-            assert_eq!(question(path, ""), about("", false));
+            assert_eq!(parse(path, ""), query("", false));
         }
-        assert_eq!(question("/stats", ""), None);
-        assert_eq!(question("/explained", ""), None);
-        assert_eq!(question("/explain/%", ""), None);
+        assert_eq!(parse("/stats", ""), None);
+        assert_eq!(parse("/explained", ""), None);
+        assert_eq!(parse("/explain/%", ""), None);
     }
 }

@@ -1,98 +1,96 @@
-//! The operator's pages, for `curl`, Prometheus and our own commands: a few connections of their
-//! own, one request each, so that they answer however busy the rest is. Which page is where is
-//! decided by `pages`; what it says is written elsewhere.
+//! The HTTP pages for the operator: `/stats`, `/explain` and metrics. They have listeners and
+//! connections of their own, one request per connection, so that they answer at any load.
 
 pub mod counters;
 pub mod explain;
 pub mod metrics;
+mod pages;
 pub mod probe_summary;
 pub mod state_dump;
 pub mod stats;
 pub mod stats_table;
 pub mod statsd;
 pub mod telemetry;
+pub mod view;
 
 use std::io::{self, Read, Write};
+use std::task::Poll;
+use std::time::Duration;
 
 use mio::Registry;
 
-use crate::config::HAS_METRICS;
 use crate::config::settings::{HttpBind, Settings};
-use crate::daemon::admin::explain::ExplainQuery;
-use crate::daemon::shared::World;
+use crate::daemon::admin::pages::AdminPages;
+use crate::daemon::admin::view::View;
 use crate::io::admin_socket::{AdminSocket, AdminStream};
 use crate::io::clock::Tick;
 use crate::io::listen::AcceptError;
-use crate::proto::http1::{self, HEAD_MAX, RequestHead};
+use crate::io::logger::RateLimitedLog;
+use crate::proto::http1::HEAD_MAX;
 
 /// The listeners for the operator and their connections.
 #[derive(Default)]
 pub struct AdminServer {
-    desks: [Option<AdminListener>; MOST_DESKS],
-    visits: [Option<AdminConnection>; MOST_VISITS],
+    listeners: [Option<AdminListener>; LISTENERS_MAX],
+    connections: [Option<AdminConnection>; CONNECTIONS_MAX],
 }
 
-/// A listener.
 struct AdminListener {
-    desk: AdminSocket,
+    socket: AdminSocket,
     endpoint: HttpBind,
     pages: AdminPages,
-    knocked: bool,
-    /// It is broken and left alone until then.
-    rests: Option<Tick>,
-}
-
-/// What is answered at a listener.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct AdminPages {
-    stats: bool,
-    metrics: bool,
+    /// The poller reported a connection that accept(2) has not returned yet.
+    readable: bool,
+    /// accept(2) failed on this listener: no further call until then.
+    paused_until: Option<Tick>,
 }
 
 struct AdminConnection {
-    /// By which listener it has come.
-    desk: usize,
+    /// Index of the listener that accepted it.
+    listener: usize,
     stream: AdminStream,
     pages: AdminPages,
-    seen: Vec<u8>,
+    received: Vec<u8>,
     answer: Option<Vec<u8>>,
+    /// Bytes of `answer` that the socket took.
     sent: usize,
-    /// The client has said all it will.
-    finished: bool,
-    until: Tick,
+    /// The client sent FIN.
+    is_finished: bool,
+    deadline: Tick,
 }
 
 impl AdminServer {
-    /// Listens where the settings say, and nowhere else any more. What cannot be had is a line in
-    /// the log and no reason not to run (spec: stats 1). `base` is the token of the first place.
-    pub fn settle(&mut self, settings: &Settings, registry: &Registry, base: usize) {
+    /// Opens the listeners that the settings name and closes all others. A listener that cannot be
+    /// opened is logged; the proxy runs without it (spec: stats 1). The listener in slot `n` gets
+    /// the poll token `token_base + n`.
+    pub fn apply(&mut self, settings: &Settings, registry: &Registry, token_base: usize) {
         let wanted = wanted(settings);
         let mut missing = Vec::new();
         for (endpoint, pages) in &wanted {
-            let mut desks = self.desks.iter_mut().flatten();
-            match desks.find(|reception| reception.endpoint == *endpoint) {
-                Some(reception) => reception.pages = *pages,
+            let mut open = self.listeners.iter_mut().flatten();
+            match open.find(|listener| listener.endpoint == *endpoint) {
+                Some(listener) => listener.pages = *pages,
                 None => missing.push((endpoint.clone(), *pages)),
             }
         }
-        let is_unwanted = |reception: &mut AdminListener| {
-            !wanted.iter().any(|(endpoint, _)| *endpoint == reception.endpoint)
+        let is_unwanted = |listener: &mut AdminListener| {
+            !wanted.iter().any(|(endpoint, _)| *endpoint == listener.endpoint)
         };
         for (endpoint, pages) in missing {
-            let outcome = self.open(&endpoint, pages, registry, base).or_else(|_| {
-                // One of ours that is not wanted any more may be in the way.
-                self.desks.iter_mut().for_each(|desk| drop(desk.take_if(|r| is_unwanted(r))));
-                self.open(&endpoint, pages, registry, base)
+            let outcome = self.open(&endpoint, pages, registry, token_base).or_else(|_| {
+                // The address may belong to a listener that is about to close.
+                self.close(is_unwanted);
+                self.open(&endpoint, pages, registry, token_base)
             });
-            let word = if pages.stats { "stats" } else { "metrics" };
+            let event = if pages.stats { "stats" } else { "metrics" };
             match outcome {
-                Ok(()) => log::info!("event={word} addr={endpoint}"),
+                Ok(()) => log::info!("event={event} addr={endpoint}"),
                 Err(e) => {
-                    log::warn!("event={word}-off addr={endpoint} error={:?}", e.to_string());
+                    log::warn!("event={event}-off addr={endpoint} error={:?}", e.to_string());
                 }
             }
         }
-        self.desks.iter_mut().for_each(|desk| drop(desk.take_if(|r| is_unwanted(r))));
+        self.close(is_unwanted);
     }
 
     fn open(
@@ -100,89 +98,101 @@ impl AdminServer {
         endpoint: &HttpBind,
         pages: AdminPages,
         registry: &Registry,
-        base: usize,
+        token_base: usize,
     ) -> io::Result<()> {
-        let Some(place) = self.desks.iter().position(Option::is_none) else {
-            return Err(io::Error::other("too many listeners at once"));
+        let Some(slot) = self.listeners.iter().position(Option::is_none) else {
+            return Err(io::Error::other("too many admin listeners"));
         };
-        let mut desk = match endpoint {
+        let mut socket = match endpoint {
             HttpBind::Tcp(addr) => AdminSocket::tcp(*addr)?,
             HttpBind::Unix(path) => AdminSocket::unix(path)?,
         };
-        desk.register(registry, base + place)?;
-        let endpoint = endpoint.clone();
-        self.desks[place] =
-            Some(AdminListener { desk, endpoint, pages, knocked: true, rests: None });
+        socket.register(registry, token_base + slot)?;
+        self.listeners[slot] = Some(AdminListener {
+            socket,
+            endpoint: endpoint.clone(),
+            pages,
+            readable: true,
+            paused_until: None,
+        });
         Ok(())
     }
 
-    /// The poller says that somebody stands before a listener.
-    pub fn knock(&mut self, place: usize) {
-        if let Some(Some(reception)) = self.desks.get_mut(place) {
-            reception.knocked = true;
+    fn close(&mut self, is_unwanted: impl Fn(&mut AdminListener) -> bool) {
+        self.listeners.iter_mut().for_each(|slot| drop(slot.take_if(&is_unwanted)));
+    }
+
+    /// Records that the poller reported a connection at the listener in this slot.
+    pub fn mark_readable(&mut self, slot: usize) {
+        if let Some(Some(listener)) = self.listeners.get_mut(slot) {
+            listener.readable = true;
         }
     }
 
-    /// Takes in who waits, as far as there are places. `base` is the token of the first one.
+    /// Accepts one connection and returns its slot, for [`AdminServer::step`]. `None` = no
+    /// connection is waiting, or no slot is free. The connection in slot `n` gets the poll token
+    /// `token_base + n`.
     ///
     /// # Errors
     /// The system is out of descriptors or memory.
     pub fn accept(
         &mut self,
-        world: &mut World,
+        now: Tick,
+        log: &mut RateLimitedLog,
         registry: &Registry,
-        base: usize,
-    ) -> Result<(), io::Error> {
-        for at in 0..MOST_DESKS {
-            while let Some(place) = self.free_place(at) {
-                let Some(reception) = &mut self.desks[at] else { break };
-                let Some(mut stream) = reception.look(world)? else { break };
-                if stream.register(registry, base + place).is_ok() {
-                    let pages = reception.pages;
-                    self.visits[place] =
-                        Some(AdminConnection::new(at, stream, pages, world.time.now));
-                    self.step(place, world);
+        token_base: usize,
+    ) -> io::Result<Option<usize>> {
+        for at in 0..LISTENERS_MAX {
+            while let Some(slot) = self.free_slot(at) {
+                let Some(listener) = &mut self.listeners[at] else { break };
+                let Some(mut stream) = listener.accept(now, log)? else { break };
+                if stream.register(registry, token_base + slot).is_ok() {
+                    let connection = AdminConnection::new(at, stream, listener.pages, now);
+                    self.connections[slot] = Some(connection);
+                    return Ok(Some(slot));
                 }
             }
         }
-        Ok(())
+        Ok(None)
     }
 
-    /// A place for a visit by one listener. With several, none may take all places: who reads
-    /// metrics slowly must not keep the operator from `/stats`.
-    fn free_place(&self, desk: usize) -> Option<usize> {
-        let others = self.desks.iter().flatten().count() > 1;
-        let most = if others { MOST_VISITS - KEPT_VISITS } else { MOST_VISITS };
-        let here = self.visits.iter().flatten().filter(|visit| visit.desk == desk).count();
-        self.visits.iter().position(Option::is_none).filter(|_| here < most)
+    /// A slot for a connection to this listener. With several listeners, none may use all slots:
+    /// slow readers of the metrics must not block `/stats`.
+    fn free_slot(&self, listener: usize) -> Option<usize> {
+        let has_others = self.listeners.iter().flatten().count() > 1;
+        let max = if has_others { CONNECTIONS_MAX - RESERVED } else { CONNECTIONS_MAX };
+        let open = self.connections.iter().flatten().filter(|one| one.listener == listener).count();
+        self.connections.iter().position(Option::is_none).filter(|_| open < max)
     }
 
-    /// One look at a visit, after an event or at its deadline.
-    pub fn step(&mut self, place: usize, world: &World) {
-        let Some(Some(visit)) = self.visits.get_mut(place) else { return };
-        if visit.step(world).is_err() {
-            self.visits[place] = None;
+    /// Reads, answers or closes the connection in this slot, after an event or at its deadline.
+    pub fn step(&mut self, slot: usize, view: &View<'_>) {
+        let Some(Some(connection)) = self.connections.get_mut(slot) else { return };
+        // A failed connection is closed like a finished one: its client needs no other answer.
+        if connection.step(view).map_or(true, |step| step.is_ready()) {
+            self.connections[slot] = None;
         }
     }
 
-    /// The earliest deadline.
+    /// The earliest deadline of a connection, or end of a pause.
     pub fn due(&self, now: Tick) -> Option<Tick> {
-        let visits = self.visits.iter().flatten().map(|visit| visit.until);
-        let rests = self.desks.iter().flatten().filter_map(|reception| reception.rests);
-        visits.chain(rests.filter(|until| now < *until)).min()
+        let deadlines = self.connections.iter().flatten().map(|connection| connection.deadline);
+        let pauses = self.listeners.iter().flatten().filter_map(|listener| listener.paused_until);
+        deadlines.chain(pauses.filter(|until| now < *until)).min()
     }
 
-    /// Looks at every visit whose deadline has come.
-    pub fn expire(&mut self, world: &World) {
-        for place in 0..self.visits.len() {
-            if self.visits[place].as_ref().is_some_and(|visit| world.time.now >= visit.until) {
-                self.step(place, world);
+    /// Steps every connection whose deadline has passed.
+    pub fn expire(&mut self, view: &View<'_>) {
+        for slot in 0..self.connections.len() {
+            let connection = self.connections[slot].as_ref();
+            if connection.is_some_and(|connection| view.time.now >= connection.deadline) {
+                self.step(slot, view);
             }
         }
     }
 }
 
-/// The listeners that the settings ask for; one that serves both is one.
+/// The listeners that the settings name. One address for both kinds of pages is one listener.
 fn wanted(settings: &Settings) -> Vec<(HttpBind, AdminPages)> {
     let mut wanted: Vec<(HttpBind, AdminPages)> = Vec::new();
     let stats =
@@ -199,30 +209,28 @@ fn wanted(settings: &Settings) -> Vec<(HttpBind, AdminPages)> {
 }
 
 impl AdminListener {
-    /// One accept.
-    fn look(&mut self, world: &mut World) -> Result<Option<AdminStream>, io::Error> {
-        if !self.knocked || self.rests.is_some_and(|until| world.time.now < until) {
+    /// `None` = no connection is waiting, or this listener is paused.
+    fn accept(&mut self, now: Tick, log: &mut RateLimitedLog) -> io::Result<Option<AdminStream>> {
+        if !self.readable || self.paused_until.is_some_and(|until| now < until) {
             return Ok(None);
         }
-        self.rests = None;
+        self.paused_until = None;
         loop {
-            match self.desk.accept() {
-                Ok(Some(visitor)) => return Ok(Some(visitor)),
+            match self.socket.accept() {
+                Ok(Some(stream)) => return Ok(Some(stream)),
                 Ok(None) => {
-                    self.knocked = false;
+                    self.readable = false;
                     return Ok(None);
                 }
                 Err(AcceptError::Transient) => {}
                 Err(AcceptError::Exhausted(e)) => {
-                    let line = format!("event=accept-paused error={:?}", e.to_string());
-                    world.telemetry.warn(format_args!("{line}"));
+                    log.warn(now, &format!("event=accept-paused error={:?}", e.to_string()));
                     return Err(e);
                 }
                 Err(AcceptError::Broken(e)) => {
                     let (addr, error) = (&self.endpoint, e.to_string());
-                    let line = format!("event=accept-failed addr={addr} error={error:?}");
-                    world.telemetry.log.error(world.time.now, &line);
-                    self.rests = Some(Tick(world.time.now.0 + BROKEN_REST_MS));
+                    log.error(now, &format!("event=accept-failed addr={addr} error={error:?}"));
+                    self.paused_until = Some(now + BROKEN_PAUSE);
                     return Ok(None);
                 }
             }
@@ -231,142 +239,85 @@ impl AdminListener {
 }
 
 impl AdminConnection {
-    fn new(desk: usize, stream: AdminStream, pages: AdminPages, now: Tick) -> Self {
-        let until = Tick(now.0 + PATIENCE_MS);
-        let (seen, answer) = (Vec::new(), None);
-        Self { desk, stream, pages, seen, answer, sent: 0, finished: false, until }
+    fn new(listener: usize, stream: AdminStream, pages: AdminPages, now: Tick) -> Self {
+        let (received, answer) = (Vec::new(), None);
+        let (sent, is_finished, deadline) = (0, false, now + ANSWER_TIMEOUT);
+        Self { listener, stream, pages, received, answer, sent, is_finished, deadline }
     }
 
-    /// Reads, answers, and waits for the client's FIN. `Err` = over.
-    fn step(&mut self, world: &World) -> Result<(), ()> {
-        self.read(world)?;
-        let late = world.time.now >= self.until;
+    /// Reads the request, writes the answer, and waits for the client's FIN. `Ready` = close it.
+    fn step(&mut self, view: &View<'_>) -> io::Result<Poll<()>> {
+        self.read(view)?;
+        let is_late = view.time.now >= self.deadline;
         match &self.answer {
-            None if self.finished => return Err(()),
-            None if late => {
-                let body = "408 request timeout\n";
-                self.settle(http1::response(http1::REQUEST_TIMEOUT, TEXT, body, false));
-                self.until = Tick(world.time.now.0 + GOODBYE_MS);
+            None if self.is_finished => return Ok(Poll::Ready(())),
+            None if is_late => {
+                self.set_answer(pages::timeout_answer());
+                self.deadline = view.time.now + CLOSE_TIMEOUT;
             }
-            Some(_) if late => return Err(()),
+            Some(_) if is_late => return Ok(Poll::Ready(())),
             _ => {}
         }
         self.write()
     }
 
-    fn read(&mut self, world: &World) -> Result<(), ()> {
+    fn read(&mut self, view: &View<'_>) -> io::Result<()> {
         let mut chunk = [0; 1024];
-        // Bounded: who keeps sending is not read to the end, and is cut off at the deadline.
+        // Bounded: a client that sends without end is cut off at the deadline.
         for _ in 0..READS_PER_STEP {
             match self.stream.read(&mut chunk) {
                 Ok(0) => {
-                    self.finished = true;
+                    self.is_finished = true;
                     break;
                 }
                 Ok(n) if self.answer.is_none() => {
-                    let room = HEAD_MAX - self.seen.len().min(HEAD_MAX);
-                    self.seen.extend_from_slice(&chunk[..n.min(room)]);
-                    if let Some(answer) = answer(&self.seen, self.pages, world) {
-                        self.settle(answer);
+                    let room = HEAD_MAX - self.received.len().min(HEAD_MAX);
+                    self.received.extend_from_slice(&chunk[..n.min(room)]);
+                    if let Some(answer) = pages::answer(&self.received, self.pages, view) {
+                        self.set_answer(answer);
                     }
                 }
                 Ok(_) => {}
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
-                Err(_) => return Err(()),
+                Err(e) => return Err(e),
             }
         }
         Ok(())
     }
 
-    fn settle(&mut self, answer: Vec<u8>) {
+    fn set_answer(&mut self, answer: Vec<u8>) {
         self.answer = Some(answer);
-        self.seen = Vec::new();
+        self.received = Vec::new();
     }
 
-    fn write(&mut self) -> Result<(), ()> {
-        let Some(answer) = &self.answer else { return Ok(()) };
+    fn write(&mut self) -> io::Result<Poll<()>> {
+        let Some(answer) = &self.answer else { return Ok(Poll::Pending) };
         while self.sent < answer.len() {
             match self.stream.write(&answer[self.sent..]) {
                 Ok(n) => self.sent += n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(_) => return Err(()),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Poll::Pending),
+                Err(e) => return Err(e),
             }
         }
-        // The place is free once the client has answered our FIN: closing with bytes unread
-        // would let a reset overtake the answer.
-        self.stream.shutdown_write().map_err(drop)?;
-        if self.finished { Err(()) } else { Ok(()) }
+        // The slot stays in use until the client answers our FIN: closing a socket with unread
+        // bytes sends RST, which can overtake the answer.
+        self.stream.shutdown_write()?;
+        Ok(if self.is_finished { Poll::Ready(()) } else { Poll::Pending })
     }
 }
 
-fn answer(seen: &[u8], pages: AdminPages, world: &World) -> Option<Vec<u8>> {
-    let refused = |status, body: &str, head| http1::response(status, TEXT, body, head);
-    Some(match http1::parse_request(seen) {
-        RequestHead::Incomplete => return None,
-        RequestHead::Page { path, query, head } => match page(path, query, pages, world) {
-            AdminPage::Is(kind, body) => http1::response(http1::OK, kind, &body, head),
-            AdminPage::Nobody(why) => refused(http1::NOT_FOUND, &why, head),
-            AdminPage::None => refused(http1::NOT_FOUND, "404 page not found\n", head),
-        },
-        RequestHead::OtherMethod { path } => match page(path, "", pages, world) {
-            AdminPage::None => refused(http1::NOT_FOUND, "404 page not found\n", false),
-            _ => refused(http1::METHOD_NOT_ALLOWED, "405 method not allowed\n", false),
-        },
-        RequestHead::Invalid => refused(http1::BAD_REQUEST, "400 bad request\n", false),
-        RequestHead::TooLarge => {
-            refused(http1::HEAD_TOO_LARGE, "431 request head too large\n", false)
-        }
-    })
-}
-
-/// What a path means.
-enum AdminPage {
-    /// The type of the body, and the body.
-    Is(&'static str, String),
-    /// Somebody is asked about who is not there.
-    Nobody(String),
-    /// Nothing.
-    None,
-}
-
-/// The page of a path. Stats go before metrics, whose path may be any.
-fn page(path: &str, query: &str, pages: AdminPages, world: &World) -> AdminPage {
-    if pages.stats
-        && let Some(question) = ExplainQuery::read(path, query)
-    {
-        return match question.answer(world) {
-            Ok((is_text, body)) => AdminPage::Is(if is_text { TEXT } else { JSON }, body),
-            Err(why) => AdminPage::Nobody(why),
-        };
-    }
-    if pages.stats && path == "/stats" {
-        return match query {
-            "text" => AdminPage::Is(TEXT, stats_table::table(world)),
-            _ => AdminPage::Is(JSON, stats::body(world)),
-        };
-    }
-    match world.settings.prometheus.as_ref().filter(|_| HAS_METRICS && pages.metrics) {
-        Some(prometheus) if prometheus.path == "/" || prometheus.path == path => {
-            AdminPage::Is(metrics::KIND, metrics::page(world, prometheus))
-        }
-        _ => AdminPage::None,
-    }
-}
-
-/// Listeners at a time: two, and two more while they move.
-pub const MOST_DESKS: usize = 4;
-/// Connections at a time.
-pub const MOST_VISITS: usize = 8;
-/// Of those, for the other listeners.
-const KEPT_VISITS: usize = 2;
-/// From accept to the end of the answer.
-const PATIENCE_MS: u64 = 5_000;
-/// For the client to take a 408.
-const GOODBYE_MS: u64 = 1_000;
+/// Listeners at once: two, and two more while they move to other addresses.
+pub const LISTENERS_MAX: usize = 4;
+/// Connections at once.
+pub const CONNECTIONS_MAX: usize = 8;
+/// Connections that one listener leaves to the others.
+const RESERVED: usize = 2;
+/// From accept to the client's FIN.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// For the client to read a 408.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 const READS_PER_STEP: usize = 16;
-/// How long a broken listener is left alone.
-const BROKEN_REST_MS: u64 = 1_000;
-const JSON: &str = "application/json";
-const TEXT: &str = "text/plain; charset=utf-8";
+/// Pause of a listener whose accept(2) failed.
+const BROKEN_PAUSE: Duration = Duration::from_secs(1);

@@ -1,39 +1,40 @@
-//! What strangers have done within a minute, for one line of the log. A minute begins with the
-//! first of them, so an idle daemon is never woken for it.
+//! What unauthenticated clients did within one minute, for one line of the log. A minute begins
+//! with the first of them, so an idle daemon has no timer for it.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::io::clock::Tick;
 use crate::proto::client_hello::Reject;
 use crate::util::client_prefix::ClientPrefix;
 
-/// What a stranger may do.
+/// What an unauthenticated client did. The order is that of the fields in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProbeKind {
-    /// A hello that none of the keys opens.
+    /// A hello whose digest matches no key.
     WrongKey,
-    /// A hello without a name.
+    /// A hello without a host name.
     NoSni,
-    /// A hello for a site that none of the secrets names.
+    /// A hello with a host name that no secret has.
     ForeignSni,
-    /// Something that no client of ours says.
+    /// Anything that is no acceptable TLS ClientHello.
     NotTls,
-    /// A hello that did not end.
+    /// An incomplete hello.
     Unfinished,
-    /// A hello that was here before.
+    /// A hello that was received before.
     Replay,
-    /// Not a word.
+    /// No byte at all.
     Silent,
-    /// A PROXY protocol header that is none.
+    /// A malformed PROXY protocol header.
     BadHeader,
-    /// Coming from an address that a list does not let in.
+    /// A connection that the blocklist or the allowlist refuses.
     Listed,
-    /// Coming when too many were being led to the site.
+    /// A connection at the limit of fronted sessions.
     NoRoom,
 }
 
 impl ProbeKind {
-    /// What a suspicion means, if a stranger has roused it and not a person with a problem.
+    /// The kind of probe that a rejected hello is; `None` if a user with a problem sent it.
     pub fn of(why: Reject) -> Option<Self> {
         Some(match why {
             Reject::WrongKey => Self::WrongKey,
@@ -53,54 +54,56 @@ impl ProbeKind {
         })
     }
 
-    /// Whether it leads to the site.
+    /// Whether the proxy connects such a client to the front.
     fn is_fronted(self) -> bool {
         !matches!(self, Self::Silent | Self::BadHeader | Self::Listed | Self::NoRoom)
     }
 }
 
-/// The minute that runs, if one does.
+/// The counts of the current minute, if one has begun.
 #[derive(Default)]
 pub struct ProbeSummary {
-    until: Option<Tick>,
+    /// The end of the minute.
+    due: Option<Tick>,
     counts: [u32; NAMES.len()],
-    /// Where they came from, in ascending order, at most [`MOST_NETWORKS`].
+    /// The networks of the clients ([`ClientPrefix::to_bits`]) in ascending order, at most
+    /// [`NETWORKS_MAX`].
     networks: Vec<u64>,
-    has_more: bool,
+    has_more_networks: bool,
 }
 
 impl ProbeSummary {
-    /// Notes a deed, and begins a minute if none runs.
-    pub fn note(&mut self, deed: ProbeKind, addr: IpAddr, now: Tick) {
-        self.until.get_or_insert(Tick(now.0 + MINUTE_MS));
-        if let Some(count) = self.counts.get_mut(deed as usize) {
+    /// Counts a probe; the first one begins the minute.
+    pub fn count(&mut self, kind: ProbeKind, addr: IpAddr, now: Tick) {
+        self.due.get_or_insert(now + MINUTE);
+        if let Some(count) = self.counts.get_mut(kind as usize) {
             *count = count.saturating_add(1);
         }
         let network = ClientPrefix::of(addr).to_bits();
         match self.networks.binary_search(&network) {
-            Err(at) if self.networks.len() < MOST_NETWORKS => self.networks.insert(at, network),
-            Err(_) => self.has_more = true,
+            Err(at) if self.networks.len() < NETWORKS_MAX => self.networks.insert(at, network),
+            Err(_) => self.has_more_networks = true,
             Ok(_) => {}
         }
     }
 
-    /// When the minute is over.
+    /// The end of the minute, if one has begun.
     pub fn due(&self) -> Option<Tick> {
-        self.until
+        self.due
     }
 
-    /// Tells of a minute that is over.
-    pub fn turn(&mut self, now: Tick) {
-        if self.until.is_some_and(|until| now >= until) {
-            self.tell();
+    /// Logs the summary of a minute that is over.
+    pub fn flush_due(&mut self, now: Tick) {
+        if self.due.is_some_and(|due| now >= due) {
+            self.flush();
         }
     }
 
-    /// Tells of the minute that runs.
-    pub fn tell(&mut self) {
+    /// Logs the summary of the current minute and ends the minute.
+    pub fn flush(&mut self) {
         let minute = std::mem::take(self);
-        // The minute is over, whether the level lets its line through or not.
-        if minute.until.is_some() {
+        // The minute ends, also if the log level suppresses the line.
+        if minute.due.is_some() {
             log::info!("{}", minute.line());
         }
     }
@@ -109,7 +112,7 @@ impl ProbeSummary {
         let fronted: u32 = NAMES
             .iter()
             .zip(self.counts)
-            .filter(|((deed, _), _)| deed.is_fronted())
+            .filter(|((kind, _), _)| kind.is_fronted())
             .fold(0, |sum: u32, (_, count)| sum.saturating_add(count));
         let no_room = self.counts.get(ProbeKind::NoRoom as usize).copied().unwrap_or(0);
         let mut line = format!("event=probe-summary fronted={}", fronted.saturating_sub(no_room));
@@ -117,7 +120,7 @@ impl ProbeSummary {
             line.push_str(&format!(" {name}={count}"));
         }
         line.push_str(&format!(" from_networks={}", self.networks.len()));
-        if self.has_more {
+        if self.has_more_networks {
             line.push_str(" more_networks=true");
         }
         line
@@ -137,9 +140,9 @@ const NAMES: [(ProbeKind, &str); 10] = [
     (ProbeKind::Listed, "listed"),
     (ProbeKind::NoRoom, "no_room"),
 ];
-const MINUTE_MS: u64 = 60_000;
-/// Two kilobytes, for as long as the minute lasts.
-const MOST_NETWORKS: usize = 256;
+const MINUTE: Duration = Duration::from_secs(60);
+/// Eight bytes each.
+const NETWORKS_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests {
@@ -150,44 +153,44 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_in_the_order_of_the_deeds() {
-        for (at, (deed, name)) in NAMES.iter().enumerate() {
-            assert_eq!(*deed as usize, at, "{name}");
+    fn the_table_is_in_the_order_of_the_kinds() {
+        for (at, (kind, name)) in NAMES.iter().enumerate() {
+            assert_eq!(*kind as usize, at, "{name}");
         }
     }
 
     #[test]
-    fn a_minute_begins_with_the_first_and_is_told_in_one_line() {
-        let mut strangers = ProbeSummary::default();
-        assert_eq!(strangers.due(), None);
-        strangers.note(ProbeKind::WrongKey, addr("192.0.2.1"), Tick(5));
-        strangers.note(ProbeKind::WrongKey, addr("::ffff:192.0.2.200"), Tick(9));
-        strangers.note(ProbeKind::NoSni, addr("192.0.3.1"), Tick(10));
-        strangers.note(ProbeKind::NoRoom, addr("192.0.3.1"), Tick(10));
-        strangers.note(ProbeKind::Silent, addr("2001:db8:1:2::3"), Tick(11));
-        strangers.note(ProbeKind::Replay, addr("2001:db8:1:9::3"), Tick(12));
-        assert_eq!(strangers.due(), Some(Tick(5 + MINUTE_MS)));
+    fn a_minute_begins_with_the_first_and_is_logged_in_one_line() {
+        let mut summary = ProbeSummary::default();
+        assert_eq!(summary.due(), None);
+        summary.count(ProbeKind::WrongKey, addr("192.0.2.1"), Tick(5));
+        summary.count(ProbeKind::WrongKey, addr("::ffff:192.0.2.200"), Tick(9));
+        summary.count(ProbeKind::NoSni, addr("192.0.3.1"), Tick(10));
+        summary.count(ProbeKind::NoRoom, addr("192.0.3.1"), Tick(10));
+        summary.count(ProbeKind::Silent, addr("2001:db8:1:2::3"), Tick(11));
+        summary.count(ProbeKind::Replay, addr("2001:db8:1:9::3"), Tick(12));
+        assert_eq!(summary.due(), Some(Tick(5) + MINUTE));
         assert_eq!(
-            strangers.line(),
-            "event=probe-summary fronted=3 wrong_key=2 no_sni=1 foreign_sni=0 not_tls=0 unfinished=0 \
-             replay=1 silent=1 bad_header=0 listed=0 no_room=1 from_networks=3"
+            summary.line(),
+            "event=probe-summary fronted=3 wrong_key=2 no_sni=1 foreign_sni=0 not_tls=0 \
+             unfinished=0 replay=1 silent=1 bad_header=0 listed=0 no_room=1 from_networks=3"
         );
-        strangers.turn(Tick(4 + MINUTE_MS));
-        assert!(strangers.due().is_some());
-        strangers.turn(Tick(5 + MINUTE_MS));
-        assert_eq!(strangers.due(), None, "nobody is woken for nothing");
-        strangers.note(ProbeKind::Listed, addr("192.0.2.1"), Tick(70_000));
-        assert!(strangers.line().ends_with("listed=1 no_room=0 from_networks=1"));
-        assert!(strangers.line().starts_with("event=probe-summary fronted=0 wrong_key=0 "));
+        summary.flush_due(Tick(4) + MINUTE);
+        assert!(summary.due().is_some());
+        summary.flush_due(Tick(5) + MINUTE);
+        assert_eq!(summary.due(), None, "an idle daemon has no timer");
+        summary.count(ProbeKind::Listed, addr("192.0.2.1"), Tick(70_000));
+        assert!(summary.line().ends_with("listed=1 no_room=0 from_networks=1"));
+        assert!(summary.line().starts_with("event=probe-summary fronted=0 wrong_key=0 "));
     }
 
     #[test]
     fn a_flood_from_everywhere_is_bounded() {
-        let mut strangers = ProbeSummary::default();
+        let mut summary = ProbeSummary::default();
         for bits in 0..100_000u32 {
-            strangers.note(ProbeKind::NotTls, IpAddr::from((bits << 8).to_be_bytes()), Tick(0));
+            summary.count(ProbeKind::NotTls, IpAddr::from((bits << 8).to_be_bytes()), Tick(0));
         }
-        assert_eq!(strangers.networks.len(), MOST_NETWORKS);
-        assert!(strangers.line().ends_with("from_networks=256 more_networks=true"));
+        assert_eq!(summary.networks.len(), NETWORKS_MAX);
+        assert!(summary.line().ends_with("from_networks=256 more_networks=true"));
     }
 }

@@ -1,4 +1,5 @@
-//! The body of `GET /stats`, field by field as the reference prints it (spec: stats 1).
+//! The body of `GET /stats`. The fields have the names and the order of mtg-multi (spec: stats 1);
+//! fields of our own follow.
 
 use std::borrow::Cow;
 use std::time::{Duration, UNIX_EPOCH};
@@ -6,87 +7,97 @@ use std::time::{Duration, UNIX_EPOCH};
 use miniserde::json;
 use miniserde::ser::{Fragment, Map, Serialize};
 
-use crate::daemon::shared::World;
+use crate::accounts::Accounts;
+use crate::accounts::users::{User, Users};
+use crate::daemon::admin::view::View;
+use crate::daemon::time::Time;
+use crate::limits::throttle::Throttle;
 
 /// One compact JSON object and a newline.
-pub fn body(world: &World) -> String {
+pub fn body(view: &View<'_>) -> String {
+    let users = &view.accounts.users;
     let mut report = JsonObject::default();
-    report.put("started_at", stamp(world, 0));
-    report.put("uptime_seconds", world.time.now.0 / 1000);
-    report.put("total_connections", world.accounts.users.total_connections());
-    if let Some(throttle) = &world.limits.throttle {
-        let mut share = JsonObject::default();
-        share.put("active", throttle.is_active());
-        share.put("limit", throttle.limit());
-        let mut caps = JsonObject::default();
-        for id in world.accounts.users.ids() {
-            if let Some(cap) = throttle.cap(world.accounts.users.position(id)) {
-                caps.put(world.accounts.users.get(id).name(), cap);
-            }
-        }
-        if !caps.is_empty() {
-            share.put("caps", caps);
-        }
-        report.put("throttle", share);
+    report.put("started_at", stamp(view.time, 0));
+    report.put("uptime_seconds", view.time.now.0 / 1000);
+    report.put("total_connections", users.total_connections());
+    if let Some(throttle) = &view.limits.throttle {
+        report.put("throttle", throttle_object(throttle, users));
     }
-    let proxies: Vec<JsonObject> = world
+    let proxies: Vec<JsonObject> = view
         .outbound
         .upstreams
-        .proxies(world.time.now)
-        .map(|(address, circuit, way)| {
-            let mut state = JsonObject::default();
-            state.put("address", address);
-            state.put("state", circuit.as_str());
-            state.put("dials", way.dials);
-            state.put("failures", way.failures);
-            state.put("last_error", way.last_error.as_deref());
-            state
+        .proxies(view.time.now)
+        .map(|(address, circuit, proxy)| {
+            let mut object = JsonObject::default();
+            object.put("address", address);
+            object.put("state", circuit.as_str());
+            object.put("dials", proxy.dials);
+            object.put("failures", proxy.failures);
+            object.put("last_error", proxy.last_error.as_deref());
+            object
         })
         .collect();
     if !proxies.is_empty() {
         report.put("proxies", proxies);
     }
     let mut lists = JsonObject::default();
-    for (which, list) in world.lists.iter() {
-        let mut state = JsonObject::default();
-        state.put("entries", list.entries());
-        state.put("bad_lines", list.bad_lines());
-        state.put("updated", list.updated().map(rfc_3339));
-        state.put("refused", list.refused);
-        lists.put(which.as_str(), state);
+    for (kind, list) in view.lists.iter() {
+        let mut object = JsonObject::default();
+        object.put("entries", list.entries());
+        object.put("bad_lines", list.bad_lines());
+        object.put("updated", list.updated().map(rfc_3339));
+        object.put("refused", list.refused);
+        lists.put(kind.as_str(), object);
     }
     if !lists.is_empty() {
         report.put("lists", lists);
     }
-    let mut users = JsonObject::default();
-    for (user, connections) in world.accounts.users.iter() {
-        let mut person = JsonObject::default();
-        person.put("connections", connections);
-        person.put("bytes_in", user.bytes_in);
-        person.put("bytes_out", user.bytes_out);
-        if let Some((total_in, total_out)) = world.accounts.totals_of(user) {
-            person.put("total_bytes_in", total_in);
-            person.put("total_bytes_out", total_out);
-        }
-        person.put(
-            "last_seen",
-            world.accounts.last_seen(user, |at_ms| world.time.wall_of(at_ms)).map(rfc_3339),
-        );
-        if user.refused > 0 {
-            person.put("refused", user.refused);
-        }
-        if !user.is_enabled() {
-            person.put("disabled", true);
-        }
-        users.put(user.name(), person);
-    }
-    report.put("users", users);
-    print(&report)
+    report.put("users", users_object(view.accounts, view.time));
+    to_line(&report)
 }
 
-/// One line of JSON.
-pub(super) fn print(report: &JsonObject<'_>) -> String {
-    // These stand only inside strings, where the reference escapes them.
+fn throttle_object<'a>(throttle: &'a Throttle, users: &'a Users) -> JsonObject<'a> {
+    let mut object = JsonObject::default();
+    object.put("active", throttle.is_active());
+    object.put("limit", throttle.limit());
+    let mut caps = JsonObject::default();
+    for id in users.ids() {
+        if let Some(cap) = throttle.cap(users.position(id)) {
+            caps.put(users.get(id).name(), cap);
+        }
+    }
+    if !caps.is_empty() {
+        object.put("caps", caps);
+    }
+    object
+}
+
+fn users_object<'a>(accounts: &'a Accounts, time: &Time) -> JsonObject<'a> {
+    let mut objects = JsonObject::default();
+    for (user, connections) in accounts.users.iter() {
+        let mut object = JsonObject::default();
+        object.put("connections", connections);
+        object.put("bytes_in", user.bytes_in);
+        object.put("bytes_out", user.bytes_out);
+        if let Some((total_in, total_out)) = accounts.totals_of(user) {
+            object.put("total_bytes_in", total_in);
+            object.put("total_bytes_out", total_out);
+        }
+        object.put("last_seen", last_seen(accounts, user, time).map(rfc_3339));
+        if user.refused > 0 {
+            object.put("refused", user.refused);
+        }
+        if !user.is_enabled() {
+            object.put("disabled", true);
+        }
+        objects.put(user.name(), object);
+    }
+    objects
+}
+
+/// Compact JSON and a newline.
+pub(super) fn to_line(report: &JsonObject<'_>) -> String {
+    // These occur only inside of strings, where mtg-multi escapes them.
     let mut text = json::to_string(report)
         .replace('<', "\\u003c")
         .replace('>', "\\u003e")
@@ -95,17 +106,23 @@ pub(super) fn print(report: &JsonObject<'_>) -> String {
     text
 }
 
-/// RFC 3339 in UTC of a moment on the monotonic clock.
-pub(super) fn stamp(world: &World, at_ms: u64) -> String {
-    rfc_3339(world.time.wall_of(at_ms))
+/// When a user was last admitted or moved bytes, since 1970.
+pub(super) fn last_seen(accounts: &Accounts, user: &User, time: &Time) -> Option<Duration> {
+    accounts.last_seen(user, |at_ms| time.wall_of(at_ms))
 }
 
-/// RFC 3339 in UTC of a time since 1970.
+/// RFC 3339 in UTC, of milliseconds since start.
+pub(super) fn stamp(time: &Time, at_ms: u64) -> String {
+    rfc_3339(time.wall_of(at_ms))
+}
+
+/// RFC 3339 in UTC, of a time since 1970.
 pub(super) fn rfc_3339(since_1970: Duration) -> String {
     humantime::format_rfc3339_millis(UNIX_EPOCH + since_1970).to_string()
 }
 
-/// A JSON object whose fields keep their order and may be absent, which no derive offers.
+/// A JSON object whose fields keep their order and may be absent; the derive of miniserde offers
+/// neither.
 #[derive(Default)]
 pub(super) struct JsonObject<'a>(Vec<(&'a str, Box<dyn Serialize + 'a>)>);
 

@@ -1,18 +1,21 @@
-//! `/stats?text`: who uses what, for people. The numbers of `/stats`, one line per user.
+//! `/stats?text`: the numbers of `/stats` as a table, one line per user.
 
 use std::time::Duration;
 
-use crate::daemon::shared::World;
+use crate::accounts::Accounts;
+use crate::daemon::admin::stats;
+use crate::daemon::time::Time;
 
-/// A table with a head; columns are parted by blanks and as wide as they must be.
-pub fn table(world: &World) -> String {
+/// The table with a header line. Columns are separated by two spaces and as wide as their longest
+/// cell.
+pub fn table(accounts: &Accounts, time: &Time) -> String {
     let head = ["USER", "CONNECTIONS", "IN", "OUT", "LAST SEEN", "REFUSED"];
     let mut rows: Vec<[String; COLUMNS]> = vec![head.map(str::to_owned)];
-    let now = world.time.wall_of(world.time.now.0);
-    for (user, connections) in world.accounts.users.iter() {
+    let now = time.wall_of(time.now.0);
+    for (user, connections) in accounts.users.iter() {
         let (bytes_in, bytes_out) =
-            world.accounts.totals_of(user).unwrap_or((user.bytes_in, user.bytes_out));
-        let seen = match world.accounts.last_seen(user, |at_ms| world.time.wall_of(at_ms)) {
+            accounts.totals_of(user).unwrap_or((user.bytes_in, user.bytes_out));
+        let seen = match stats::last_seen(accounts, user, time) {
             Some(at) => ago(now.saturating_sub(at)),
             None => "never".to_owned(),
         };
@@ -25,13 +28,17 @@ pub fn table(world: &World) -> String {
         let [connections, traffic_in, traffic_out] = numbers;
         rows.push([name, connections, traffic_in, traffic_out, seen, user.refused.to_string()]);
     }
+    format_rows(&rows)
+}
+
+fn format_rows(rows: &[[String; COLUMNS]]) -> String {
     let width = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| len(cell)).max();
     let widths: [usize; COLUMNS] = std::array::from_fn(|at| width(at).unwrap_or(0));
     let mut out = String::new();
-    for row in &rows {
+    for row in rows {
         for (at, (cell, width)) in row.iter().zip(widths).enumerate() {
             let gap = " ".repeat(width - len(cell).min(width));
-            // Names to the left, the rest to the right.
+            // Names are aligned left, all else right.
             let (before, after) = if at == 0 { ("", gap.as_str()) } else { (gap.as_str(), "") };
             out.push_str(if at == 0 { "" } else { "  " });
             out.push_str(before);

@@ -1,82 +1,84 @@
-//! Metrics to statsd, one second after something has happened and never while nothing does. What
-//! the socket does not take at once is dropped and counted: the growth of its counters goes with
-//! the next datagram, and gauges are whole each time.
+//! Metrics for statsd: sent one second after a change, and never while the proxy is idle. Datagrams
+//! that the socket does not accept at once are dropped and counted. The next datagram contains the
+//! whole increase of a counter since the last datagram that was sent, and gauges as they are then.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
+use std::time::Duration;
 
 use mio::net::UdpSocket;
 
 use crate::config::settings::{StatsdSettings, TagFormat};
 use crate::daemon::admin::metrics;
-use crate::daemon::shared::World;
+use crate::daemon::admin::view::View;
 use crate::io::clock::Tick;
 use crate::io::wire::MioNet;
 use crate::proto::metrics::statsd::{self, Dialect};
 
-/// A counter and its number, once statsd has been told.
+/// A counter, by its line's name and labels, and the value that statsd knows once the line is sent.
 type SentCounter = Option<(String, u64)>;
 
-/// The way to statsd.
+/// The sender of metrics to one statsd server.
 pub struct Statsd {
     settings: StatsdSettings,
     socket: Option<UdpSocket>,
-    /// What statsd has been told of each counter, by its line's name and labels.
-    told: BTreeMap<String, u64>,
+    /// The values that statsd knows, by name and labels.
+    sent: BTreeMap<String, u64>,
     due: Option<Tick>,
 }
 
 impl Statsd {
-    /// Tells of all gauges at the next turn, and of counters what comes from now on: to a
-    /// collector that is new, what was before would be a leap.
-    pub fn new(settings: StatsdSettings, world: &World) -> Self {
-        let told = BTreeMap::new();
-        let mut statsd = Self { settings, socket: None, told, due: Some(world.time.now) };
-        statsd.told = statsd.lines(world).into_iter().filter_map(|(_, told)| told).collect();
+    /// The first datagrams are due at once. They contain all gauges, but no counters: statsd adds
+    /// up increases, and those before its start would appear as one jump.
+    pub fn new(settings: StatsdSettings, view: &View<'_>) -> Self {
+        let sent = BTreeMap::new();
+        let mut statsd = Self { settings, socket: None, sent, due: Some(view.time.now) };
+        statsd.sent = statsd.lines(view).into_iter().filter_map(|(_, counter)| counter).collect();
         statsd
     }
 
-    /// Where it goes.
+    /// The server and the format.
     pub fn settings(&self) -> &StatsdSettings {
         &self.settings
     }
 
-    /// Something has happened: the numbers may have changed.
-    pub fn note(&mut self, now: Tick) {
-        self.due.get_or_insert(Tick(now.0 + GATHER_MS));
+    /// Schedules a datagram, because metrics may have changed.
+    pub fn schedule(&mut self, now: Tick) {
+        self.due.get_or_insert(now + DELAY);
     }
 
-    /// When there is something to send.
+    /// The time of the next datagram.
     pub fn due(&self) -> Option<Tick> {
         self.due
     }
 
-    /// Sends what is due.
-    pub fn turn(&mut self, world: &mut World, net: &MioNet) {
-        if self.due.is_some_and(|due| world.time.now >= due) {
-            self.tell(world, net);
+    /// Sends the metrics if they are due. Returns the number of datagrams that were lost.
+    pub fn send_due(&mut self, view: &View<'_>, net: &MioNet) -> u64 {
+        match self.due {
+            Some(due) if view.time.now >= due => self.send(view, net),
+            _ => 0,
         }
     }
 
-    /// Sends the numbers as they are now.
-    pub fn tell(&mut self, world: &mut World, net: &MioNet) {
+    /// Sends the metrics now. Returns the number of datagrams that were lost.
+    pub fn send(&mut self, view: &View<'_>, net: &MioNet) -> u64 {
         self.due = None;
         if self.socket.is_none() {
-            // Waits for no route: the next change tries again.
+            // There may be no route yet: the next change tries again.
             self.socket = net.udp_sender(self.settings.address).ok();
         }
-        let Some(socket) = &self.socket else { return };
+        let Some(socket) = &self.socket else { return 0 };
         let (mut lost, mut is_broken) = (0, false);
-        let datagrams = statsd::pack(self.lines(world));
+        let datagrams = statsd::pack(self.lines(view));
         for (text, counters) in datagrams {
             let mut outcome = socket.send(text.as_bytes());
             if outcome.as_ref().is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused) {
-                // That is the answer to an earlier one. The collector may be there by now.
+                // This error belongs to an earlier datagram; the server may listen by now.
                 lost += 1;
                 outcome = socket.send(text.as_bytes());
             }
             match outcome {
-                Ok(_) => self.told.extend(counters.into_iter().flatten()),
+                Ok(_) => self.sent.extend(counters.into_iter().flatten()),
                 Err(e) => {
                     lost += 1;
                     is_broken |= e.kind() != ErrorKind::WouldBlock;
@@ -87,13 +89,14 @@ impl Statsd {
             self.socket = None;
         }
         if lost > 0 {
-            world.telemetry.counters.statsd_lost += lost;
             log::debug!("event=statsd-send-failed datagrams={lost}");
         }
+        lost
     }
 
-    /// Every gauge and every counter that has grown, this one with what statsd then knows of it.
-    fn lines(&self, world: &World) -> Vec<(String, SentCounter)> {
+    /// One line for each gauge and for each counter that has increased. Lines of counters come with
+    /// the value that statsd knows once they are sent.
+    fn lines(&self, view: &View<'_>) -> Vec<(String, SentCounter)> {
         let dialect = match self.settings.tags {
             TagFormat::Datadog => Dialect::Datadog,
             TagFormat::Influxdb => Dialect::Influxdb,
@@ -101,7 +104,7 @@ impl Statsd {
         };
         let prefix = &self.settings.prefix;
         let mut lines = Vec::new();
-        for family in metrics::shared(world) {
+        for family in metrics::shared(view) {
             for sample in &family.samples {
                 if !family.kind.is_counter() {
                     let line = statsd::line(dialect, prefix, &family, sample, sample.value);
@@ -109,11 +112,11 @@ impl Statsd {
                     continue;
                 }
                 let key = statsd::line(Dialect::Datadog, "", &family, sample, 0);
-                let told = self.told.get(&key).copied().unwrap_or(0);
-                // A counter of a list that was taken anew begins again.
-                let grown = sample.value.checked_sub(told).unwrap_or(sample.value);
-                if grown > 0 {
-                    let line = statsd::line(dialect, prefix, &family, sample, grown);
+                let sent = self.sent.get(&key).copied().unwrap_or(0);
+                // A reload of the lists resets their counters.
+                let increase = sample.value.checked_sub(sent).unwrap_or(sample.value);
+                if increase > 0 {
+                    let line = statsd::line(dialect, prefix, &family, sample, increase);
                     lines.push((line, Some((key, sample.value))));
                 }
             }
@@ -122,5 +125,5 @@ impl Statsd {
     }
 }
 
-/// Changes of this long leave together.
-const GATHER_MS: u64 = 1_000;
+/// Changes within this time are sent together.
+const DELAY: Duration = Duration::from_secs(1);

@@ -1,4 +1,5 @@
-//! What the operator learns: counters, refusals, probes, and rate-limited log lines.
+//! What is counted and logged for the operator: counters, causes of refusals, probes, and
+//! rate-limited log lines.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -11,14 +12,14 @@ use crate::io::clock::Tick;
 use crate::io::logger::RateLimitedLog;
 use crate::util::client_prefix::ClientPrefix;
 
-/// Everything that is counted or logged beside the counters of users.
+/// Counters and logs, except for the counters of users.
 #[derive(Default)]
 pub struct Telemetry {
-    /// Numbers that no user owns.
+    /// Counters of the whole daemon.
     pub counters: Counters,
-    /// Why users were refused lately.
+    /// Why users and unauthenticated clients were refused lately.
     pub recorder: Recorder,
-    /// What unauthenticated clients have done since the last summary in the log.
+    /// What unauthenticated clients did since the last summary in the log.
     pub probes: ProbeSummary,
     /// Suppresses repeated log lines.
     pub log: RateLimitedLog,
@@ -33,7 +34,7 @@ impl Telemetry {
         Self { logs_addresses, ..Self::default() }
     }
 
-    /// Takes the time of a new round.
+    /// Sets the time of a new round.
     pub fn set_time(&mut self, now: Tick) {
         self.now = now;
     }
@@ -69,7 +70,7 @@ impl Telemetry {
     pub fn count_probe(&mut self, kind: ProbeKind, addr: IpAddr) {
         // A summary that the level suppresses must not wake the loop.
         if log::log_enabled!(log::Level::Info) {
-            self.probes.note(kind, addr, self.now);
+            self.probes.count(kind, addr, self.now);
         }
     }
 
@@ -86,12 +87,12 @@ impl Telemetry {
         self.recorder.note(None, cause, Detail::network(addr), self.now.0);
     }
 
-    /// Records what is wrong with a front.
+    /// Records a fault of the front.
     pub fn record_front(&mut self, cause: Cause, detail: Detail) {
         self.recorder.note(None, cause, detail, self.now.0);
     }
 
-    /// When a summary or a suppressed line must be logged even if nothing happens.
+    /// The earliest time at which a summary or a suppressed line must be logged.
     pub fn due(&self) -> Option<Tick> {
         self.log.next_due().into_iter().chain(self.probes.due()).min()
     }
@@ -99,13 +100,13 @@ impl Telemetry {
     /// Logs the summaries and suppressed lines that are due.
     pub fn flush_due(&mut self) {
         self.log.flush_due(self.now);
-        self.probes.turn(self.now);
+        self.probes.flush_due(self.now);
     }
 
     /// Logs all pending summaries, at shutdown.
     pub fn flush_all(&mut self) {
         self.log.flush_all(self.now);
-        self.probes.tell();
+        self.probes.flush();
     }
 }
 

@@ -1,8 +1,9 @@
-//! The listeners: who stands before them, what happens when an accept goes wrong, and how they
-//! move. Trouble of the system pauses all of them; trouble of one listener pauses that one alone.
+//! The listeners for clients: accepting, errors of accept(2), and moving to other addresses. An
+//! error of the system pauses all listeners; an error of one listener pauses only that one.
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use mio::Registry;
 
@@ -11,237 +12,227 @@ use crate::io::listen::{AcceptError, Bind, Listener};
 use crate::io::logger::RateLimitedLog;
 use crate::io::wire::MioWire;
 
-/// The listeners for clients, each with a place that is its own for as long as it is there.
-pub struct ClientListeners {
-    places: Vec<Option<ClientListener>>,
-    /// The token of the first place.
-    base: usize,
+/// The listeners for clients. Each keeps its slot, and so its token, until it is closed.
+pub(super) struct ClientListeners {
+    slots: Vec<Option<ClientListener>>,
+    /// The token of slot 0.
+    token_base: usize,
 }
 
 impl ClientListeners {
-    /// Opens all or none; events come with tokens from `base` on.
+    /// Opens all or none. The listener in slot `n` gets the poll token `token_base + n`.
     ///
     /// # Errors
     /// The system's error, with the address in its text.
-    pub fn open(binds: &[Bind], registry: &Registry, base: usize) -> io::Result<Self> {
-        let mut doors = Self { places: Vec::new(), base };
+    pub(super) fn open(binds: &[Bind], registry: &Registry, token_base: usize) -> io::Result<Self> {
+        let mut listeners = Self { slots: Vec::new(), token_base };
         for bind in binds {
-            let place = doors.free_place();
-            doors.put(place, ClientListener::open(*bind, registry, base + place)?);
+            let slot = listeners.free_slot(&[]);
+            listeners.put(slot, ClientListener::open(*bind, registry, token_base + slot)?);
         }
-        Ok(doors)
+        Ok(listeners)
     }
 
-    /// Those that are open.
-    pub fn iter(&self) -> impl Iterator<Item = &ClientListener> {
-        self.places.iter().flatten()
+    pub(super) fn iter(&self) -> impl Iterator<Item = &ClientListener> {
+        self.slots.iter().flatten()
     }
 
-    /// The same, to look before.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut ClientListener> {
-        self.places.iter_mut().flatten()
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut ClientListener> {
+        self.slots.iter_mut().flatten()
     }
 
-    /// The poller says that somebody stands before the door with this token.
-    pub fn knock(&mut self, token: usize) {
-        if let Some(Some(door)) = self.places.get_mut(token.saturating_sub(self.base)) {
-            door.knock();
+    /// Records that the poller reported a connection at the listener in this slot.
+    pub(super) fn mark_readable(&mut self, slot: usize) {
+        if let Some(Some(listener)) = self.slots.get_mut(slot) {
+            listener.mark_readable();
         }
     }
 
-    /// Closes all of them.
-    pub fn close(&mut self) {
-        self.places.clear();
+    /// Closes all listeners.
+    pub(super) fn close(&mut self) {
+        self.slots.clear();
     }
 
-    /// Moves to other addresses: what is wanted and open stays as it is, new doors open before
-    /// old ones close, and who stands before an old one is let in by `admit` first. Returns how
-    /// many were opened and closed.
+    /// Moves to other addresses. Listeners that are still wanted stay open, and new ones are opened
+    /// before old ones are closed. `accept_pending` accepts the connections that wait at a listener
+    /// before it is closed. Returns how many were opened and closed.
     ///
     /// # Errors
-    /// A new door cannot be opened: then everything is as before.
-    pub fn reopen(
+    /// A new listener cannot be opened; then all old ones are still open.
+    pub(super) fn reopen(
         &mut self,
         wanted: &[Bind],
         registry: &Registry,
-        mut admit: impl FnMut(&mut ClientListener),
+        mut accept_pending: impl FnMut(&mut ClientListener),
     ) -> io::Result<(usize, usize)> {
-        let is_kept = |door: &ClientListener| wanted.contains(&door.listener.bind_spec());
-        let is_open = |bind: &&Bind| !self.iter().any(|door| door.listener.bind_spec() == **bind);
+        let is_kept = |one: &ClientListener| wanted.contains(&one.listener.bind_spec());
+        let is_open = |bind: &&Bind| !self.iter().any(|one| one.listener.bind_spec() == **bind);
         let missing: Vec<Bind> = wanted.iter().filter(is_open).copied().collect();
         let mut opened: Vec<(usize, ClientListener)> = Vec::new();
-        let mut in_the_way = Vec::new();
+        let mut blocked = Vec::new();
         for bind in missing {
-            let place = self.free_place_beside(&opened);
-            match ClientListener::open(bind, registry, self.base + place) {
-                Ok(door) => opened.push((place, door)),
+            let slot = self.free_slot(&opened);
+            match ClientListener::open(bind, registry, self.token_base + slot) {
+                Ok(listener) => opened.push((slot, listener)),
                 Err(e) if e.kind() == io::ErrorKind::AddrInUse && self.blocks(bind, wanted) => {
-                    in_the_way.push(bind);
+                    blocked.push(bind);
                 }
                 Err(e) => return Err(e),
             }
         }
-        // An address that only an old door of ours keeps from us: that one has to go first.
-        let mut gone: Vec<Bind> = Vec::new();
-        for bind in in_the_way {
-            for place in &mut self.places {
-                let shares = |door: &ClientListener| {
-                    !is_kept(door) && door.listener.bind_spec().addr.port() == bind.addr.port()
+        // An old listener of ours has the port: it must close before the new one can open.
+        let mut closed: Vec<Bind> = Vec::new();
+        for bind in blocked {
+            for slot in &mut self.slots {
+                let is_in_the_way = |one: &ClientListener| {
+                    !is_kept(one) && one.listener.bind_spec().addr.port() == bind.addr.port()
                 };
-                if let Some(mut door) = place.take_if(|door| shares(door)) {
-                    admit(&mut door);
-                    gone.push(door.listener.bind_spec());
+                if let Some(mut listener) = slot.take_if(|one| is_in_the_way(one)) {
+                    accept_pending(&mut listener);
+                    closed.push(listener.listener.bind_spec());
                 }
             }
-            let place = self.free_place_beside(&opened);
-            match ClientListener::open(bind, registry, self.base + place) {
-                Ok(door) => opened.push((place, door)),
+            let slot = self.free_slot(&opened);
+            match ClientListener::open(bind, registry, self.token_base + slot) {
+                Ok(listener) => opened.push((slot, listener)),
                 Err(e) => {
                     drop(opened);
-                    self.restore(&gone, registry);
+                    self.restore(&closed, registry);
                     return Err(e);
                 }
             }
         }
-        let mut closed = gone.len();
-        for place in &mut self.places {
-            if let Some(mut door) = place.take_if(|door| !is_kept(door)) {
-                admit(&mut door);
+        let mut closed = closed.len();
+        for slot in &mut self.slots {
+            if let Some(mut listener) = slot.take_if(|one| !is_kept(one)) {
+                accept_pending(&mut listener);
                 closed += 1;
             }
         }
         let count = opened.len();
-        opened.into_iter().for_each(|(place, door)| self.put(place, door));
+        opened.into_iter().for_each(|(slot, listener)| self.put(slot, listener));
         Ok((count, closed))
     }
 
-    /// Whether a door that is about to close has the port.
+    /// Whether a listener that is about to close has the port.
     fn blocks(&self, bind: Bind, wanted: &[Bind]) -> bool {
-        let mut going = self.iter().filter(|door| !wanted.contains(&door.listener.bind_spec()));
-        going.any(|door| door.listener.bind_spec().addr.port() == bind.addr.port())
+        let mut closing = self.iter().filter(|one| !wanted.contains(&one.listener.bind_spec()));
+        closing.any(|one| one.listener.bind_spec().addr.port() == bind.addr.port())
     }
 
-    /// Opens again what was closed for nothing.
-    fn restore(&mut self, gone: &[Bind], registry: &Registry) {
-        for bind in gone {
-            let place = self.free_place();
-            match ClientListener::open(*bind, registry, self.base + place) {
-                Ok(door) => self.put(place, door),
+    /// Opens the listeners again that a failed move has closed.
+    fn restore(&mut self, closed: &[Bind], registry: &Registry) {
+        for bind in closed {
+            let slot = self.free_slot(&[]);
+            match ClientListener::open(*bind, registry, self.token_base + slot) {
+                Ok(listener) => self.put(slot, listener),
                 Err(e) => log::error!("event=listener-lost error={:?}", e.to_string()),
             }
         }
     }
 
-    fn free_place(&self) -> usize {
-        self.free_place_beside(&[])
-    }
-
-    fn free_place_beside(&self, taken: &[(usize, ClientListener)]) -> usize {
-        let is_free = |place: &usize| {
-            self.places.get(*place).is_none_or(Option::is_none)
-                && taken.iter().all(|(other, _)| other != place)
+    /// The first slot that neither an open listener nor one of `reserved` has.
+    fn free_slot(&self, reserved: &[(usize, ClientListener)]) -> usize {
+        let is_free = |slot: &usize| {
+            self.slots.get(*slot).is_none_or(Option::is_none)
+                && reserved.iter().all(|(other, _)| other != slot)
         };
-        (0..).find(is_free).unwrap_or(self.places.len())
+        (0..).find(is_free).unwrap_or(self.slots.len())
     }
 
-    fn put(&mut self, place: usize, door: ClientListener) {
-        while self.places.len() <= place {
-            self.places.push(None);
+    fn put(&mut self, slot: usize, listener: ClientListener) {
+        while self.slots.len() <= slot {
+            self.slots.push(None);
         }
-        self.places[place] = Some(door);
+        self.slots[slot] = Some(listener);
     }
 }
 
-/// A listener and whether somebody may stand before it.
-pub struct ClientListener {
+/// A listener, and whether a call of accept(2) is worth while.
+pub(super) struct ClientListener {
     listener: Listener,
-    knocked: bool,
-    /// It is broken and left alone until then.
-    rests: Option<Tick>,
+    /// The poller reported a connection that accept(2) has not returned yet.
+    readable: bool,
+    /// accept(2) failed on this listener: no further call until then.
+    paused_until: Option<Tick>,
 }
 
-/// What a look before a door brings.
-pub enum Accepted {
-    /// Somebody.
-    New(MioWire, SocketAddr),
-    /// Somebody who is gone already; look again.
-    Gone,
-    /// Nobody, or nobody who can be had from this door for now.
-    Nobody,
-    /// The system is out of descriptors or memory: no door can give anybody for a while.
-    NoRoom,
+/// The result of one accept(2).
+pub(super) enum Accepted {
+    /// A connection and the address of its client.
+    Connection(MioWire, SocketAddr),
+    /// The connection failed before it was accepted; others may wait behind it.
+    Transient,
+    /// No connection is waiting, or this listener is paused.
+    None,
+    /// The system is out of descriptors or memory: accept(2) fails on all listeners.
+    Exhausted,
 }
 
 impl ClientListener {
-    /// Listens; events come with `token`.
+    /// Listens, and registers the listener with the poller.
     ///
     /// # Errors
     /// The system's error, with the address in its text.
-    pub fn open(bind: Bind, registry: &Registry, token: usize) -> io::Result<Self> {
-        let door = Self::new(Listener::bind(bind)?, registry, token)?;
-        log::info!("event=listening addr={}", door.listener.local_addr());
-        Ok(door)
+    fn open(bind: Bind, registry: &Registry, token: usize) -> io::Result<Self> {
+        let listener = Self::new(Listener::bind(bind)?, registry, token)?;
+        log::info!("event=listening addr={}", listener.listener.local_addr());
+        Ok(listener)
     }
 
-    /// Events come with `token`.
-    ///
-    /// # Errors
-    /// When the poller refuses the listener.
-    pub fn new(mut listener: Listener, registry: &Registry, token: usize) -> io::Result<Self> {
+    fn new(mut listener: Listener, registry: &Registry, token: usize) -> io::Result<Self> {
         listener.register(registry, token)?;
-        Ok(Self { listener, knocked: true, rests: None })
+        Ok(Self { listener, readable: true, paused_until: None })
     }
 
-    /// The listener itself.
-    pub fn listener(&self) -> &Listener {
+    pub(super) fn listener(&self) -> &Listener {
         &self.listener
     }
 
-    /// The poller says that somebody is there.
-    pub fn knock(&mut self) {
-        self.knocked = true;
+    /// Records that a connection may be waiting.
+    pub(super) fn mark_readable(&mut self) {
+        self.readable = true;
     }
 
-    /// Whether a look may bring somebody.
-    pub fn is_worth_a_look(&self, now: Tick) -> bool {
-        self.knocked && self.rests.is_none_or(|until| now >= until)
+    /// Whether [`ClientListener::accept`] may return a connection.
+    pub(super) fn may_accept(&self, now: Tick) -> bool {
+        self.readable && self.paused_until.is_none_or(|until| now >= until)
     }
 
-    /// When a door that rests now must be looked at even if nothing comes.
-    pub fn due(&self, now: Tick) -> Option<Tick> {
-        self.rests.filter(|until| now < *until)
+    /// The end of the pause, if the listener is paused.
+    pub(super) fn due(&self, now: Tick) -> Option<Tick> {
+        self.paused_until.filter(|until| now < *until)
     }
 
-    /// One accept.
-    pub fn look(&mut self, now: Tick, folded: &mut RateLimitedLog) -> Accepted {
-        if !self.is_worth_a_look(now) {
-            return Accepted::Nobody;
+    /// Calls accept(2) once.
+    pub(super) fn accept(&mut self, now: Tick, log: &mut RateLimitedLog) -> Accepted {
+        if !self.may_accept(now) {
+            return Accepted::None;
         }
-        self.rests = None;
+        self.paused_until = None;
         match self.listener.accept() {
-            Ok(Some((wire, peer))) => Accepted::New(wire, peer),
+            Ok(Some((wire, peer))) => Accepted::Connection(wire, peer),
             Ok(None) => {
-                self.knocked = false;
-                Accepted::Nobody
+                self.readable = false;
+                Accepted::None
             }
-            Err(AcceptError::Transient) => Accepted::Gone,
+            Err(AcceptError::Transient) => Accepted::Transient,
             Err(AcceptError::Exhausted(e)) => {
-                folded.warn(now, &format!("event=accept-paused error={:?}", e.to_string()));
-                Accepted::NoRoom
+                log.warn(now, &format!("event=accept-paused error={:?}", e.to_string()));
+                Accepted::Exhausted
             }
             Err(AcceptError::Broken(e)) => {
-                let addr = self.listener.local_addr();
-                let line = format!("event=accept-failed addr={addr} error={:?}", e.to_string());
-                folded.error(now, &line);
-                self.rests = Some(Tick(now.0 + BROKEN_REST_MS));
-                Accepted::Nobody
+                let (addr, error) = (self.listener.local_addr(), e.to_string());
+                log.error(now, &format!("event=accept-failed addr={addr} error={error:?}"));
+                self.paused_until = Some(now + BROKEN_PAUSE);
+                Accepted::None
             }
         }
     }
 }
 
-/// How long a broken listener is left alone.
-const BROKEN_REST_MS: u64 = 1_000;
+/// Pause of a listener whose accept(2) failed.
+const BROKEN_PAUSE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -252,47 +243,49 @@ mod tests {
     use super::*;
     use crate::io::listen::{self, ListenOptions};
 
-    fn doors(count: usize) -> (Poll, Vec<ClientListener>) {
+    fn listeners(count: usize) -> (Poll, Vec<ClientListener>) {
         let poll = Poll::new().unwrap();
         let addrs = vec!["127.0.0.1:0".parse().unwrap(); count];
         let listeners = listen::bind_all(&addrs, ListenOptions::default()).unwrap();
-        let doors = listeners
+        let listeners = listeners
             .into_iter()
             .enumerate()
             .map(|(token, listener)| ClientListener::new(listener, poll.registry(), token).unwrap())
             .collect();
-        (poll, doors)
+        (poll, listeners)
     }
 
-    fn serves(door: &mut ClientListener, now: Tick) -> bool {
-        let _client = TcpStream::connect(door.listener().local_addr()).unwrap();
-        door.knock();
-        matches!(door.look(now, &mut RateLimitedLog::default()), Accepted::New(..))
+    fn accepts(listener: &mut ClientListener, now: Tick) -> bool {
+        let _client = TcpStream::connect(listener.listener().local_addr()).unwrap();
+        listener.mark_readable();
+        let accepted = listener.accept(now, &mut RateLimitedLog::default());
+        matches!(accepted, Accepted::Connection(..))
     }
 
-    /// The reference stops to accept for good, on all listeners (gotchas A4, A5).
+    /// mtg-multi stops to accept for good, on all listeners (gotchas A4, A5).
     #[test]
-    fn a_broken_listener_rests_alone_and_is_tried_again() {
-        let (_poll, mut doors) = doors(2);
-        let [broken, whole] = &mut doors[..] else { panic!("two doors") };
+    fn a_broken_listener_pauses_alone_and_is_tried_again() {
+        let (_poll, mut listeners) = listeners(2);
+        let [broken, whole] = &mut listeners[..] else { panic!("two listeners") };
         broken.listener().stop_listening();
-        let folded = &mut RateLimitedLog::default();
-        assert!(matches!(broken.look(Tick(10), folded), Accepted::Nobody));
-        assert_eq!(broken.due(Tick(11)), Some(Tick(10 + BROKEN_REST_MS)));
-        assert!(!broken.is_worth_a_look(Tick(11)));
-        assert!(serves(whole, Tick(11)));
+        let log = &mut RateLimitedLog::default();
+        assert!(matches!(broken.accept(Tick(10), log), Accepted::None));
+        let end = Tick(10) + BROKEN_PAUSE;
+        assert_eq!(broken.due(Tick(11)), Some(end));
+        assert!(!broken.may_accept(Tick(11)));
+        assert!(accepts(whole, Tick(11)));
         assert_eq!(whole.due(Tick(11)), None);
-        let over = Tick(10 + BROKEN_REST_MS);
-        assert!(broken.is_worth_a_look(over));
-        assert_eq!(broken.due(over), None, "nobody waits for what has been");
+        assert!(broken.may_accept(end));
+        assert_eq!(broken.due(end), None, "a pause that is over needs no timer");
     }
 
     #[test]
-    fn a_door_nobody_stands_before_is_not_looked_at_until_a_knock() {
-        let (_poll, mut doors) = doors(1);
-        assert!(matches!(doors[0].look(Tick(0), &mut RateLimitedLog::default()), Accepted::Nobody));
-        assert!(!doors[0].is_worth_a_look(Tick(0)));
-        assert_eq!(doors[0].due(Tick(0)), None);
-        assert!(serves(&mut doors[0], Tick(0)));
+    fn accept_is_not_called_until_the_poller_reports_a_connection() {
+        let (_poll, mut listeners) = listeners(1);
+        let listener = &mut listeners[0];
+        assert!(matches!(listener.accept(Tick(0), &mut RateLimitedLog::default()), Accepted::None));
+        assert!(!listener.may_accept(Tick(0)));
+        assert_eq!(listener.due(Tick(0)), None);
+        assert!(accepts(listener, Tick(0)));
     }
 }

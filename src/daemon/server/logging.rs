@@ -1,12 +1,12 @@
-//! What the settings say of the log, in the words of the sink.
+//! Applies the log settings of the config to the logger.
 
 use log::LevelFilter;
 
 use crate::config::settings::{LogFormat, LogLevel, LogSettings, LogTo};
 use crate::io::logger::{self, LogConfig, LogLineFormat, LogTarget};
 
-/// Sets the log up, or anew.
-pub fn settle(settings: &LogSettings) {
+/// Sets the level, the format and the target of the log, at start and after a reload.
+pub(super) fn apply(settings: &LogSettings) {
     logger::init(&LogConfig {
         level: match settings.level {
             LogLevel::Error => LevelFilter::Error,

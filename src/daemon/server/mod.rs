@@ -1,72 +1,80 @@
-//! Joins the daemon to the operating system: the poller, the listeners, signals, the resolver's
-//! sockets and the stats listener. The only place that waits. `server/reload.rs` takes a new
-//! config.
+//! Joins the daemon to the operating system: the poller, the listeners, signals, the sockets of the
+//! resolver, of fetches and of the admin pages. The only place that waits.
 
-pub mod listeners;
-pub mod logging;
-pub mod privileges;
+pub mod error;
+mod listeners;
+mod logging;
+mod privileges;
 mod reload;
+mod setup;
 pub mod sizing;
-pub mod totals_file;
+mod tokens;
+mod totals_file;
 
 use std::io;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mio::event::Event;
-use mio::{Events, Poll};
+use mio::{Events, Poll, Token};
 
+use crate::config::load::Loaded;
+use crate::config::report::Diagnostic;
 use crate::config::settings::{LogChoice, LogTo, Settings, SettingsSource};
 use crate::config::{HAS_METRICS, HAS_TLS};
 use crate::daemon::Daemon;
 use crate::daemon::admin::statsd::Statsd;
-use crate::daemon::admin::{AdminServer, MOST_DESKS, MOST_VISITS};
+use crate::daemon::admin::view::View;
+use crate::daemon::admin::{AdminServer, state_dump};
 use crate::daemon::fetch;
 use crate::daemon::fetch::background::BackgroundTask;
-use crate::daemon::fetch::runner::{TASKS_AT_ONCE, TaskRunner};
+use crate::daemon::fetch::runner::TaskRunner;
+use crate::daemon::reload::Reloaded;
+use crate::daemon::resolver::Resolver;
 use crate::daemon::resolver::lookup::LookupResult;
-use crate::daemon::resolver::{self, Resolver};
-use crate::daemon::server::listeners::{Accepted, ClientListeners};
-use crate::daemon::server::totals_file::TotalsFile;
+use crate::daemon::server::error::RunError;
+use crate::daemon::server::listeners::{Accepted, ClientListener, ClientListeners};
+use crate::daemon::server::reload::ReloadError;
+use crate::daemon::server::sizing::Sizes;
+use crate::daemon::server::tokens::TokenKind;
+use crate::daemon::server::totals_file::{TotalsContext, TotalsFile};
 use crate::daemon::shared::World;
 use crate::daemon::upstream::sockets;
 use crate::io::clock::{Clock, Tick};
-use crate::io::listen::{self, ListenOptions};
 use crate::io::logger;
 use crate::io::notify::Notify;
 use crate::io::pid_file::PidFile;
 use crate::io::readiness;
 use crate::io::signals::{Signal, Signals};
-use crate::io::sockopt::SocketOptions;
 use crate::io::wire::MioNet;
 use crate::limits::read_coalescing::{ReadCoalescing, Round};
 
 /// Runs the proxy until a signal ends it.
 ///
 /// # Errors
-/// One line that says what could not be had at start: a listener, or the system's poller.
-pub fn run(mut settings: Settings, origin: SettingsSource) -> Result<(), String> {
+/// See [`RunError`].
+pub fn run(mut settings: Settings, origin: SettingsSource) -> Result<(), RunError> {
     settings.log = origin.log.apply_to(settings.log);
     let log = settings.log;
-    logging::settle(&log);
+    logging::apply(&log);
     for warning in &origin.warnings {
         log::warn!("event=config {warning}");
     }
     if let Some(user) = &origin.user {
-        privileges::settle(user, &settings, origin.config_path.as_deref())?;
+        privileges::drop_to(user, &settings, origin.config_path.as_deref())?;
     }
     let outcome = Server::new(settings, origin.config_path, origin.log)
-        .map_err(|e| e.to_string())
+        .map_err(RunError::Start)
         .and_then(|mut server| {
-            let served = server.serve();
-            server.state.close(&mut server.daemon.world);
-            served.map_err(|e| format!("the event loop failed: {e}"))
+            let outcome = server.run();
+            server.totals.close(&mut totals_context(&mut server.daemon.world));
+            outcome.map_err(RunError::EventLoop)
         });
+    // The caller prints the error to standard error.
     if let (Err(e), true) = (&outcome, log.to != LogTo::Stderr) {
-        // Standard error hears it from whoever has called.
-        log::error!("event=failed error={e:?}");
+        log::error!("event=failed error={:?}", e.to_string());
     }
     outcome
 }
@@ -75,198 +83,184 @@ struct Server {
     poll: Poll,
     daemon: Daemon<MioNet>,
     clock: Clock,
-    doors: ClientListeners,
-    /// Accepting is paused until then, or until a session ends.
-    paused: Option<Tick>,
+    listeners: ClientListeners,
+    /// No accept until then, or until a session ends.
+    accept_paused_until: Option<Tick>,
     admin: AdminServer,
     resolver: Resolver,
     tasks: TaskRunner<BackgroundTask>,
-    state: TotalsFile,
+    totals: TotalsFile,
     signals: Signals,
     statsd: Option<Statsd>,
-    moderation: ReadCoalescing,
-    /// We are leaving, at the latest then.
-    leaving: Option<Tick>,
+    coalescing: ReadCoalescing,
+    /// Set during a graceful shutdown: the process exits then, also if sessions are left.
+    shutdown_at: Option<Tick>,
     /// The file that a reload reads.
-    config: Option<PathBuf>,
-    /// What a reload does not change about the log.
+    config_path: Option<PathBuf>,
+    /// Log settings of the command line, which a reload does not change.
     log: LogChoice,
-    /// Removed when we leave.
+    /// Removes the file when dropped.
     pid_file: Option<PidFile>,
     notify: Notify,
-    /// When the service manager must hear of us.
-    watchdog: Option<Tick>,
+    /// The next message to the watchdog of the service manager.
+    watchdog_at: Option<Tick>,
 }
 
 impl Server {
-    fn new(settings: Settings, config: Option<PathBuf>, log: LogChoice) -> io::Result<Self> {
+    fn new(settings: Settings, config_path: Option<PathBuf>, log: LogChoice) -> io::Result<Self> {
         let poll = Poll::new()?;
         let registry = poll.registry();
-        let binds = listen::plan(&settings.binds, manner(&settings));
-        let doors = ClientListeners::open(&binds, registry, DOORS)?;
+        let binds = setup::binds(&settings);
+        let listeners = ClientListeners::open(&binds, registry, tokens::LISTENERS.first())?;
         let mut admin = AdminServer::default();
-        admin.settle(&settings, registry, DESKS);
+        admin.apply(&settings, registry, tokens::ADMIN_SOCKETS.first());
         let mut signals = Signals::new()?;
-        signals.register(registry, SIGNALS)?;
+        signals.register(registry, tokens::SIGNALS)?;
 
         let sizes = sizing::measure(&settings);
-        let mut seed = [0; 48];
-        getrandom::fill(&mut seed).map_err(|e| io::Error::other(e.to_string()))?;
         let clock = Clock::start();
         let (now, wall) = clock.read();
-        let mut world = World::new(Rc::new(settings), seed, sizes.blocks, sizes.slots);
+        let mut world = new_world(settings, &sizes)?;
         world.set_time(now, wall);
-        settle_doors(&doors, &mut world);
         if world.time.is_unset() {
             log::warn!(
-                "event=clock-unset hint=\"earlier than this build: no time checks for now\""
+                "event=clock-unset hint=\"the clock is earlier than this build; client clocks are \
+                 not checked until it is set\""
             );
         }
-        let resolver = Resolver::new(&world.settings.dns);
-        let wanted = world.settings.statsd.clone().filter(|_| HAS_METRICS);
-        let statsd = wanted.map(|settings| Statsd::new(settings, &world));
-        let moderation = ReadCoalescing::new(world.settings.coalesce_reads);
+        apply_to_listeners(&listeners, &mut world);
+        // Before the first fetches, so that statsd gets the counters of their failures.
+        let statsd = new_statsd(&world);
         fetch::plan(&mut world.fetch_context());
-        let state = TotalsFile::new(&mut world);
         let net = MioNet::new(registry.try_clone()?, sockets::egress(&world.settings));
-        let pid_file = world.settings.pid_file.as_deref().and_then(write_pid);
-        let daemon = Daemon::new(world, net, sizes.sessions);
         let notify = Notify::from_env();
-        let watchdog = notify.watchdog().map(|_| now);
         Ok(Self {
-            poll,
-            daemon,
             clock,
-            doors,
-            paused: None,
+            listeners,
+            accept_paused_until: None,
             admin,
-            resolver,
+            resolver: Resolver::new(&world.settings.dns),
             tasks: TaskRunner::default(),
-            state,
+            totals: TotalsFile::new(&mut totals_context(&mut world)),
             signals,
             statsd,
-            moderation,
-            leaving: None,
-            config,
+            coalescing: ReadCoalescing::new(world.settings.coalesce_reads),
+            shutdown_at: None,
+            config_path,
             log,
-            pid_file,
+            pid_file: world.settings.pid_file.as_deref().and_then(setup::write_pid_file),
+            watchdog_at: notify.watchdog().map(|_| now),
             notify,
-            watchdog,
+            daemon: Daemon::new(world, net, sizes.sessions),
+            poll,
         })
     }
 
-    fn serve(&mut self) -> io::Result<()> {
+    /// The event loop.
+    fn run(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS);
         let mut busy = true;
         self.notify.ready(&self.status());
         loop {
-            let timeout = if busy { Some(Duration::ZERO) } else { self.patience() };
+            let timeout = if busy { Some(Duration::ZERO) } else { self.poll_timeout() };
             match self.poll.poll(&mut events, timeout) {
                 Err(e) if e.kind() != io::ErrorKind::Interrupted => return Err(e),
                 _ => {}
             }
             let (now, wall) = self.clock.read();
             self.daemon.begin_round(now, wall);
-            self.show_life();
+            self.notify_watchdog();
             for event in &events {
-                if self.note(event) {
+                if self.dispatch(event).is_break() {
                     return Ok(());
                 }
             }
-            self.admin.expire(&self.daemon.world);
-            self.state.turn(&mut self.daemon.world);
+            self.admin.expire(&view(&self.daemon.world));
+            self.totals.write_due(&mut totals_context(&mut self.daemon.world));
             self.fetch();
             self.resolve();
             let before = self.daemon.sessions();
             busy = self.daemon.run_ready();
             if self.daemon.sessions() < before {
-                self.paused = None;
+                self.accept_paused_until = None;
             }
             busy |= self.accept_all() | self.has_fetches();
-            self.tell_statsd(!events.is_empty() || self.daemon.sessions() != before);
-            // A name that this turn asked for must not wait for the next event.
+            self.send_metrics(!events.is_empty() || self.daemon.sessions() != before);
+            // A lookup that this round started must not wait for the next event.
             busy |= self.resolver.has_room() && self.daemon.world.outbound.dns.is_wanted();
-            if let Some(until) = self.leaving
+            if let Some(until) = self.shutdown_at
                 && (self.daemon.sessions() == 0 || now >= until)
             {
-                self.say_goodbye();
+                self.log_stopped();
                 return Ok(());
             }
             if !busy {
-                if events.is_empty() {
-                    self.daemon.world.mimicry.key_shares.refill(&mut self.daemon.world.drbg);
-                    self.refine_pace();
-                }
-                busy = self.daemon.world.mimicry.key_shares.is_short()
-                    || self.daemon.world.mimicry.fit.is_running();
+                busy = self.use_idle_time(events.is_empty());
             }
-            self.rest();
+            self.coalesce_reads();
         }
     }
 
-    /// How long the poller may wait: until the next deadline, or for ever.
-    fn patience(&self) -> Option<Duration> {
-        let dues = [
+    /// The time until the next deadline; `None` = wait for an event.
+    fn poll_timeout(&self) -> Option<Duration> {
+        let now = self.daemon.world.time.now;
+        let deadlines = [
             self.daemon.next_due(),
-            self.admin.due(self.daemon.world.time.now),
+            self.admin.due(now),
             self.resolver.due(),
             self.tasks.due(),
-            self.state.due(),
+            self.totals.due(),
             self.daemon.world.fetch.schedule.due(),
             self.statsd.as_ref().and_then(Statsd::due),
-            self.paused,
-            self.leaving,
-            self.watchdog,
+            self.accept_paused_until,
+            self.shutdown_at,
+            self.watchdog_at,
         ];
-        let now = self.daemon.world.time.now;
-        let resting = self.doors.iter().map(|door| door.due(now));
-        let due = dues.into_iter().chain(resting).flatten().min()?;
-        Some(Duration::from_millis(due.0.saturating_sub(now.0)))
+        let pauses = self.listeners.iter().map(|listener| listener.due(now));
+        let due = deadlines.into_iter().chain(pauses).flatten().min()?;
+        Some(due.since(now))
     }
 
-    /// Notes one event. `true` = leave at once.
-    fn note(&mut self, event: &Event) -> bool {
-        match event.token().0 {
-            SIGNALS => return self.obey(),
-            token if token >= DOORS => self.doors.knock(token),
-            token if token >= DESKS => self.admin.knock(token - DESKS),
-            token if token >= LOOKUPS => {
-                self.resolver.on_ready(token - LOOKUPS, readiness::of(event))
-            }
-            token if token >= FETCHES => {
-                self.tasks.on_ready(token - FETCHES, readiness::of(event));
-            }
-            token if token >= VISITS => self.admin.step(token - VISITS, &self.daemon.world),
-            token => self.daemon.on_ready(token, readiness::of(event)),
+    /// Passes an event to the owner of its token. `Break` = exit at once.
+    fn dispatch(&mut self, event: &Event) -> ControlFlow<()> {
+        match TokenKind::of(event.token()) {
+            TokenKind::Signals => return self.handle_signals(),
+            TokenKind::Listener(slot) => self.listeners.mark_readable(slot),
+            TokenKind::AdminSocket(slot) => self.admin.mark_readable(slot),
+            TokenKind::Resolver(slot) => self.resolver.on_ready(slot, readiness::of(event)),
+            TokenKind::FetchTask(slot) => self.tasks.on_ready(slot, readiness::of(event)),
+            TokenKind::AdminConnection(slot) => self.admin.step(slot, &view(&self.daemon.world)),
+            TokenKind::Session(token) => self.daemon.on_ready(token, readiness::of(event)),
         }
-        false
+        ControlFlow::Continue(())
     }
 
-    /// Reads the signals. `true` = leave at once.
-    fn obey(&mut self) -> bool {
+    /// Handles all pending signals. `Break` = exit at once.
+    fn handle_signals(&mut self) -> ControlFlow<()> {
         while let Some(signal) = self.signals.pending() {
             match signal {
-                Signal::Terminate if self.leaving.is_some() => {
-                    self.say_goodbye();
-                    return true;
+                Signal::Terminate if self.shutdown_at.is_some() => {
+                    self.log_stopped();
+                    return ControlFlow::Break(());
                 }
                 Signal::Terminate => {
                     log::info!("event=stopping sessions={}", self.daemon.sessions());
                     self.notify.stopping();
-                    self.leaving = Some(Tick(self.daemon.world.time.now.0 + DRAIN_MS));
-                    self.doors.close();
+                    self.shutdown_at = Some(self.daemon.world.time.now + DRAIN_TIME);
+                    self.listeners.close();
                     self.daemon.drain();
                 }
-                // Who leaves needs no new config.
-                Signal::Reload if self.leaving.is_some() => {}
+                // Not during a shutdown: the listeners are closed.
+                Signal::Reload if self.shutdown_at.is_some() => {}
                 Signal::Reload => self.reload(),
                 Signal::Report => {
-                    let lines = self.daemon.report(self.tasks.count());
+                    let (view, sessions) = (view(&self.daemon.world), self.daemon.session_counts());
+                    let lines = state_dump::lines(&view, &sessions, self.tasks.count());
                     lines.iter().for_each(|line| logger::log_always(line));
                 }
             }
         }
-        false
+        ControlFlow::Continue(())
     }
 
     /// Whether there is something to fetch, read or write without waiting.
@@ -275,179 +269,280 @@ impl Server {
         self.tasks.has_work(&world.fetch.queue) || world.lists.has_work()
     }
 
-    /// Starts the fetches that are due and goes on with those that run.
+    /// Starts the jobs that are due, and steps the running fetch tasks.
     fn fetch(&mut self) {
         let (world, net) = self.daemon.parts();
-        fetch::poll(&mut world.fetch_context(), &mut self.tasks, net, FETCHES);
+        let base = tokens::FETCH_TASKS.first();
+        fetch::poll(&mut world.fetch_context(), &mut self.tasks, net, base);
     }
 
-    /// Polls the resolver, and wakes the sessions and tasks whose lookups have ended.
+    /// Steps the resolver, and wakes the sessions and tasks whose lookups are complete.
     fn resolve(&mut self) {
         let (world, net) = self.daemon.parts();
-        let results = self.resolver.poll(&mut world.connect_context(), net, LOOKUPS);
+        let base = tokens::RESOLVER.first();
+        let results = self.resolver.poll(&mut world.connect_context(), net, base);
         for LookupResult { name, addrs, ttl_s } in results {
             let now = self.daemon.world.time.now;
             for token in self.daemon.world.outbound.dns.answer(&name, addrs, ttl_s, now) {
-                match token.checked_sub(FETCHES) {
-                    Some(slot) => self.tasks.wake(slot),
-                    None => self.daemon.wake(token),
+                match TokenKind::of(Token(token)) {
+                    TokenKind::FetchTask(slot) => self.tasks.wake(slot),
+                    _ => self.daemon.wake(token),
                 }
             }
         }
     }
 
-    /// Accepts at most a few per listener. `true` = more stand before a door.
+    /// Accepts a bounded number of connections per listener. Returns whether more may be waiting.
     fn accept_all(&mut self) -> bool {
         let now = self.daemon.world.time.now;
-        if self.paused.is_some_and(|until| now < until) {
+        if self.accept_paused_until.is_some_and(|until| now < until) {
             return false;
         }
-        self.paused = None;
-        let world = &mut self.daemon.world;
-        if self.admin.accept(world, self.poll.registry(), VISITS).is_err() {
-            self.paused = Some(Tick(now.0 + ACCEPT_PAUSE_MS));
+        self.accept_paused_until = None;
+        if self.accept_admin().is_err() {
+            self.accept_paused_until = Some(now + EXHAUSTED_PAUSE);
             return false;
         }
         if self.daemon.world.lists.is_opening() {
             return true;
         }
-        for door in self.doors.iter_mut() {
+        for listener in self.listeners.iter_mut() {
             for _ in 0..ACCEPTS_PER_ROUND {
-                match door.look(now, &mut self.daemon.world.telemetry.log) {
-                    Accepted::New(wire, peer) => self.daemon.accept(wire, peer),
-                    Accepted::Gone => {}
-                    Accepted::Nobody => break,
-                    Accepted::NoRoom => {
-                        self.paused = Some(Tick(now.0 + ACCEPT_PAUSE_MS));
+                match listener.accept(now, &mut self.daemon.world.telemetry.log) {
+                    Accepted::Connection(wire, peer) => self.daemon.accept(wire, peer),
+                    Accepted::Transient => {}
+                    Accepted::None => break,
+                    Accepted::Exhausted => {
+                        self.accept_paused_until = Some(now + EXHAUSTED_PAUSE);
                         return false;
                     }
                 }
             }
         }
-        self.doors.iter().any(|door| door.is_worth_a_look(now))
+        self.listeners.iter().any(|listener| listener.may_accept(now))
     }
 
-    /// Sends metrics where there is something to tell.
-    fn tell_statsd(&mut self, has_news: bool) {
+    /// Accepts connections to the admin pages, and answers requests that came with them.
+    fn accept_admin(&mut self) -> io::Result<()> {
+        let (registry, base) = (self.poll.registry(), tokens::ADMIN_CONNECTIONS.first());
+        let world = &mut self.daemon.world;
+        let now = world.time.now;
+        while let Some(slot) = self.admin.accept(now, &mut world.telemetry.log, registry, base)? {
+            self.admin.step(slot, &view(world));
+        }
+        Ok(())
+    }
+
+    /// Sends metrics to statsd when they are due.
+    fn send_metrics(&mut self, had_events: bool) {
         let Some(statsd) = self.statsd.as_mut().filter(|_| HAS_METRICS) else { return };
         let (world, net) = self.daemon.parts();
-        if has_news || world.telemetry.counters.stirred {
-            statsd.note(world.time.now);
+        if had_events || world.telemetry.counters.state_changed {
+            statsd.schedule(world.time.now);
         }
-        statsd.turn(world, net);
+        world.telemetry.counters.statsd_lost += statsd.send_due(&view(world), net);
     }
 
-    /// Tells a service manager that waits for it that the loop still turns.
-    fn show_life(&mut self) {
+    /// Shows the service manager that the event loop is running, if it expects that.
+    fn notify_watchdog(&mut self) {
         let now = self.daemon.world.time.now;
-        if let (Some(due), Some(period)) = (self.watchdog, self.notify.watchdog())
+        if let (Some(due), Some(period)) = (self.watchdog_at, self.notify.watchdog())
             && now >= due
         {
             self.notify.alive();
-            self.watchdog = Some(Tick(now.0 + period.as_millis() as u64));
+            self.watchdog_at = Some(now + period);
         }
     }
 
-    /// The last words in the log.
-    fn say_goodbye(&mut self) {
+    /// Flushes the log and the metrics at the end of the process.
+    fn log_stopped(&mut self) {
         let (world, net) = self.daemon.parts();
         world.telemetry.flush_all();
         if let Some(statsd) = self.statsd.as_mut().filter(|_| HAS_METRICS) {
-            // Or it would go on with the numbers of a second ago.
-            statsd.tell(world, net);
+            // Without this, statsd would keep the values of a second ago.
+            statsd.send(&view(world), net);
         }
         log::info!("event=stopped sessions={}", self.daemon.sessions());
     }
 
-    /// Takes one step of learning the pace of downloads.
-    fn refine_pace(&mut self) {
-        let mimicry = &mut self.daemon.world.mimicry;
-        // Without TLS there is never anything to learn from, and the mathematics can be left out.
-        if HAS_TLS && let Some(pace) = mimicry.refine_pace() {
-            let (k, lambda_ms, durations) = (pace.k(), pace.lambda_ms(), mimicry.fit.len());
-            log::info!("event=pacing-fit k={k:.4} lambda_ms={lambda_ms:.4} durations={durations}");
+    /// Work for rounds without other work: key shares, and one step of the fit of page timing.
+    /// Returns whether some of it is left.
+    fn use_idle_time(&mut self, had_no_events: bool) -> bool {
+        let World { mimicry, drbg, .. } = &mut self.daemon.world;
+        if had_no_events {
+            mimicry.key_shares.refill(drbg);
+            // Without TLS no durations are measured, and the compiler can leave the fit out.
+            if HAS_TLS && let Some(pace) = mimicry.refine_pace() {
+                let (k, lambda_ms, durations) = (pace.k(), pace.lambda_ms(), mimicry.fit.len());
+                log::info!(
+                    "event=pacing-fit k={k:.4} lambda_ms={lambda_ms:.4} durations={durations}"
+                );
+            }
         }
+        mimicry.key_shares.is_short() || mimicry.fit.is_running()
     }
 
     /// One line for the service manager.
     fn status(&self) -> String {
         let settings = &self.daemon.world.settings;
-        let binds: Vec<String> =
-            self.doors.iter().map(|door| door.listener().local_addr().to_string()).collect();
-        format!("{} users on {}", settings.users.len(), binds.join(", "))
+        let addrs = self.listeners.iter().map(|one| one.listener().local_addr().to_string());
+        let addrs: Vec<String> = addrs.collect();
+        format!("{} users on {}", settings.users.len(), addrs.join(", "))
     }
 
-    /// Many small reads: let bytes gather for a moment instead of waking for each.
-    fn rest(&mut self) {
+    /// Pauses after rounds with many small reads, so that the next round reads more bytes at once.
+    fn coalesce_reads(&mut self) {
         let world = &self.daemon.world;
         let round = Round {
             now_ms: world.time.now.0,
             reads: world.telemetry.counters.reads,
             bytes: world.telemetry.counters.read_bytes,
-            is_handshaking: world.time.now.0 < self.daemon.last_handshake().0 + GREETED_MS,
+            is_handshaking: world.time.now < self.daemon.last_handshake() + HANDSHAKE_TIME,
         };
-        if let Some(time) = self.moderation.pause(round) {
+        if let Some(time) = self.coalescing.pause(round) {
             std::thread::sleep(time);
+        }
+    }
+
+    /// Reads the config file and applies it. On an error the old config stays in force.
+    fn reload(&mut self) {
+        self.notify.reloading();
+        let started = Instant::now();
+        match self.try_reload() {
+            Ok(Reloaded { change, ended, .. }) => log::info!(
+                "event=reloaded users={} added={} removed={} changed={} ended={ended} ms={}",
+                self.daemon.world.settings.users.len(),
+                change.added,
+                change.removed,
+                change.changed,
+                started.elapsed().as_millis() as u64
+            ),
+            Err(error) => {
+                for line in error.lines() {
+                    log::error!("event=reload-refused error={line:?} kept=\"the old config\"");
+                }
+            }
+        }
+        self.notify.ready(&self.status());
+    }
+
+    fn try_reload(&mut self) -> Result<Reloaded, ReloadError> {
+        let Loaded { mut settings, warnings } = reload::read(self.config_path.as_deref())?;
+        settings.log = self.log.apply_to(settings.log);
+        self.move_listeners(&settings).map_err(ReloadError::Listener)?;
+        // From here on nothing can fail.
+        for warning in &warnings {
+            log::warn!("event=config {}", Diagnostic::without_severity(warning));
+        }
+        let sizes = sizing::measure(&settings);
+        let before = Rc::clone(&self.daemon.world.settings);
+        self.totals.save(&mut totals_context(&mut self.daemon.world));
+        let reloaded = self.daemon.reload(settings, &sizes);
+        self.totals.apply(&mut totals_context(&mut self.daemon.world));
+        let queue = &mut self.daemon.world.fetch.queue;
+        self.tasks.cancel(queue, |task| reloaded.removed_jobs.contains(&task.job()));
+        apply_to_listeners(&self.listeners, &mut self.daemon.world);
+        self.apply(&before);
+        Ok(reloaded)
+    }
+
+    /// Applies the settings of the daemon to the parts of the server.
+    fn apply(&mut self, before: &Settings) {
+        let now = Rc::clone(&self.daemon.world.settings);
+        self.admin.apply(&now, self.poll.registry(), tokens::ADMIN_SOCKETS.first());
+        self.daemon.net().set_egress(sockets::egress(&now));
+        if before.log != now.log {
+            logging::apply(&now.log);
+        }
+        if before.dns != now.dns {
+            self.resolver = Resolver::new(&now.dns);
+        }
+        if self.statsd.as_ref().map(Statsd::settings) != now.statsd.as_ref() {
+            self.statsd = new_statsd(&self.daemon.world);
+        }
+        if before.coalesce_reads != now.coalesce_reads {
+            self.coalescing = ReadCoalescing::new(now.coalesce_reads);
+        }
+        if before.pid_file != now.pid_file {
+            // The old file must be removed before the new one is written: they can be the same.
+            self.pid_file = None;
+            self.pid_file = now.pid_file.as_deref().and_then(setup::write_pid_file);
+        }
+    }
+
+    /// Opens the new listeners and closes the old ones, after accepting their connections.
+    fn move_listeners(&mut self, settings: &Settings) -> io::Result<()> {
+        let (binds, registry) = (setup::binds(settings), self.poll.registry());
+        let daemon = &mut self.daemon;
+        let accept_pending = |listener: &mut ClientListener| accept_pending(listener, daemon);
+        let (opened, closed) = self.listeners.reopen(&binds, registry, accept_pending)?;
+        if opened + closed > 0 {
+            log::info!("event=listeners opened={opened} closed={closed}");
+        }
+        Ok(())
+    }
+}
+
+/// Accepts all connections that wait at a listener which is about to close.
+fn accept_pending(listener: &mut ClientListener, daemon: &mut Daemon<MioNet>) {
+    listener.mark_readable();
+    let now = daemon.world.time.now;
+    loop {
+        match listener.accept(now, &mut daemon.world.telemetry.log) {
+            Accepted::Connection(wire, peer) => daemon.accept(wire, peer),
+            Accepted::Transient => {}
+            Accepted::None | Accepted::Exhausted => return,
         }
     }
 }
 
-/// Gives listeners and world what the one must know of the other.
-fn settle_doors(doors: &ClientListeners, world: &mut World) {
-    // Accepted sockets inherit these.
-    let options = sockets::relay_socket_options(&world.settings);
-    let outcomes = doors.iter().map(|door| door.listener().set_client_options(&options));
-    if let Some(Err(e)) = outcomes.reduce(|all, one| all.and(one)) {
-        congestion_refused(&options, &e);
+fn new_world(settings: Settings, sizes: &Sizes) -> io::Result<World> {
+    let mut seed = [0; 48];
+    getrandom::fill(&mut seed).map_err(|e| io::Error::other(e.to_string()))?;
+    Ok(World::new(Rc::new(settings), seed, sizes.blocks, sizes.slots))
+}
+
+fn new_statsd(world: &World) -> Option<Statsd> {
+    let settings = world.settings.statsd.clone().filter(|_| HAS_METRICS)?;
+    Some(Statsd::new(settings, &view(world)))
+}
+
+/// Sets the options of the listeners, and records their addresses as our own.
+fn apply_to_listeners(listeners: &ClientListeners, world: &mut World) {
+    setup::set_client_options(listeners, &sockets::relay_socket_options(&world.settings));
+    world.outbound.own_listeners = setup::own_addrs(listeners, &world.settings);
+}
+
+/// What the admin pages and statsd show.
+fn view(world: &World) -> View<'_> {
+    View {
+        settings: &world.settings,
+        time: &world.time,
+        accounts: &world.accounts,
+        limits: &world.limits,
+        lists: &world.lists,
+        outbound: &world.outbound,
+        fetch: &world.fetch,
+        buffers: &world.buffers,
+        capacity: &world.capacity,
+        telemetry: &world.telemetry,
     }
-    world.outbound.own_listeners = doors.iter().map(|door| door.listener().local_addr()).collect();
-    let public = [world.settings.public_ipv4, world.settings.public_ipv6];
-    for ip in public.into_iter().flatten() {
-        let ports = world.settings.binds.iter().map(SocketAddr::port);
-        world.outbound.own_listeners.extend(ports.map(|port| SocketAddr::new(ip, port)));
+}
+
+fn totals_context(world: &mut World) -> TotalsContext<'_> {
+    TotalsContext {
+        settings: &world.settings,
+        time: &world.time,
+        accounts: &mut world.accounts,
+        telemetry: &mut world.telemetry,
     }
 }
-
-/// The pid file. Failing to write it is no reason not to run.
-fn write_pid(path: &Path) -> Option<PidFile> {
-    let outcome = PidFile::write(path);
-    outcome
-        .inspect_err(|e| {
-            log::warn!("event=pid-file-failed path={path:?} error={:?}", e.to_string());
-        })
-        .ok()
-}
-
-fn manner(settings: &Settings) -> ListenOptions {
-    ListenOptions {
-        max_segment: settings.max_segment,
-        multipath: settings.multipath,
-        reuse_port: settings.reuse_port,
-    }
-}
-
-fn congestion_refused(options: &SocketOptions, error: &io::Error) {
-    let name = options.congestion.as_deref().unwrap_or_default();
-    log::warn!(
-        "event=congestion-refused name={name:?} error={:?} hint=\"the system's own is used; see \
-         net.ipv4.tcp_available_congestion_control, and run as root for others\"",
-        error.to_string()
-    );
-}
-
-/// Tokens above the sessions': each kind has a range of its own.
-const VISITS: usize = usize::MAX - 0xff_ffff;
-const FETCHES: usize = VISITS + MOST_VISITS;
-const LOOKUPS: usize = FETCHES + TASKS_AT_ONCE;
-const DESKS: usize = LOOKUPS + resolver::TOKENS;
-const DOORS: usize = DESKS + MOST_DESKS;
-const SIGNALS: usize = usize::MAX - 2;
 
 const EVENTS: usize = 256;
 const ACCEPTS_PER_ROUND: usize = 16;
 /// The pause after the system ran out of descriptors or memory.
-const ACCEPT_PAUSE_MS: u64 = 100;
-/// A TERM gives sessions this long to flush (procd kills after five seconds).
-const DRAIN_MS: u64 = 4_500;
-/// A handshake counts as in flight for this long after its last step.
-const GREETED_MS: u64 = 100;
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+/// After SIGTERM, sessions have this long to flush. procd sends SIGKILL after five seconds.
+const DRAIN_TIME: Duration = Duration::from_millis(4_500);
+/// A handshake counts as in progress for this long after its last step.
+const HANDSHAKE_TIME: Duration = Duration::from_millis(100);

@@ -1,182 +1,253 @@
-//! `state-file`: keeps the people's totals on disk. The ledger (`policy/ledger.rs`) knows what to
-//! write, the budget (`policy/budget.rs`) when; here they meet the file and the world.
+//! `state-file`: keeps the totals of the users on disk. [`Totals`] knows what to write and
+//! [`WriteBudget`] when; this file does the I/O.
 //!
-//! Nothing is noted while bytes move: the counters are compared with the file when a batch is due,
-//! and one is due only after somebody was connected. Whatever goes wrong with the file costs a
-//! warning: it is opened and read again at the next interval, and what was counted is added to it.
+//! No work is done while bytes move: the counters are compared with the file when a batch is due,
+//! and one is due only after a user was connected. An error of the file is logged; the totals stay
+//! in memory, and the file is opened and read again at the next interval.
 
+use std::fmt;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use crate::accounts::Accounts;
 use crate::accounts::totals::{Batch, LoadEnd, ParsedTotals, Totals, UserCounters};
-use crate::daemon::shared::World;
+use crate::config::settings::Settings;
+use crate::daemon::admin::telemetry::Telemetry;
+use crate::daemon::time::Time;
 use crate::io::append_file::{self, AppendFile};
 use crate::io::clock::Tick;
 use crate::limits::write_budget::{BudgetInput, WriteBudget};
 
-/// The file, and when to write to it next.
+/// The file, and the time of the next write.
 #[derive(Default)]
-pub struct TotalsFile {
+pub(super) struct TotalsFile {
     path: Option<PathBuf>,
-    /// `None` = none is wanted, or there is trouble with it.
+    /// `None` = the config names no file, or the last access failed.
     file: Option<AppendFile>,
     budget: WriteBudget,
     due: Option<Tick>,
 }
 
-impl TotalsFile {
-    /// Reads the totals, if the config wants any.
-    pub fn new(world: &mut World) -> Self {
-        let mut state = Self::default();
-        state.settle(world);
-        state
+/// The parts of the daemon that the totals come from and go to.
+pub(super) struct TotalsContext<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) time: &'a Time,
+    pub(super) accounts: &'a mut Accounts,
+    pub(super) telemetry: &'a mut Telemetry,
+}
+
+impl TotalsContext<'_> {
+    fn interval(&self) -> Duration {
+        self.settings.state.as_ref().map(|settings| settings.interval).unwrap_or_default()
     }
 
-    /// Takes a new config. The old people must have been saved before, see [`TotalsFile::save`].
-    pub fn settle(&mut self, world: &mut World) {
-        let wanted = world.settings.state.as_ref().map(|settings| settings.path.clone());
+    fn budget_input(&self) -> BudgetInput {
+        let interval_ms = self.interval().as_millis() as u64;
+        BudgetInput { users: self.settings.users.len(), interval_ms }
+    }
+
+    /// Copies the counters of the users into the totals.
+    fn update_totals(&mut self) {
+        let (accounts, time) = (&mut *self.accounts, self.time);
+        let Some(totals) = &mut accounts.totals else { return };
+        let has_clock = !time.is_unset();
+        let counters = accounts.users.iter().map(|(user, _)| UserCounters {
+            name: user.name(),
+            bytes_in: user.bytes_in,
+            bytes_out: user.bytes_out,
+            seen_s: user.last_seen_ms.filter(|_| has_clock).map(|at| time.wall_of(at).as_secs()),
+        });
+        totals.update(counters, has_clock.then_some(time.wall.unix_s));
+    }
+}
+
+/// Why the file could not be opened, read or written.
+#[derive(Debug)]
+enum TotalsFileError {
+    /// Another process has locked it.
+    Locked,
+    /// It would become longer than [`LENGTH_MAX`].
+    TooLong,
+    Io(io::Error),
+}
+
+impl From<io::Error> for TotalsFileError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::WouldBlock => Self::Locked,
+            _ => Self::Io(error),
+        }
+    }
+}
+
+impl fmt::Display for TotalsFileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Locked => f.write_str("locked by another process"),
+            Self::TooLong => f.write_str("the file is too long"),
+            Self::Io(e) => e.fmt(f),
+        }
+    }
+}
+
+impl TotalsFile {
+    /// Reads the totals, if the config names a file.
+    pub(super) fn new(context: &mut TotalsContext<'_>) -> Self {
+        let mut file = Self::default();
+        file.apply(context);
+        file
+    }
+
+    /// Applies a new config. The totals of the old users must have been written before, see
+    /// [`TotalsFile::save`].
+    pub(super) fn apply(&mut self, context: &mut TotalsContext<'_>) {
+        let wanted = context.settings.state.as_ref().map(|settings| settings.path.clone());
         self.due = None;
         if wanted.is_none() {
             *self = Self { budget: self.budget, ..Self::default() };
-            world.accounts.totals = None;
+            context.accounts.totals = None;
             return;
         }
         if self.path == wanted {
-            // Who has gone counts from zero after coming back, and has to be marked as gone.
-            return self.save(world);
+            // A removed user is marked as removed, and counts from zero if added again.
+            return self.save(context);
         }
-        // The totals move to another file with the people.
+        // The totals are kept when the file moves.
         (self.path, self.file) = (wanted, None);
-        if let Err(e) = self.open(world) {
-            self.complain(world, &e);
+        if let Err(e) = self.open(context) {
+            self.warn(context, &e);
         }
     }
 
-    /// When the next batch is due.
-    pub fn due(&self) -> Option<Tick> {
+    /// The time of the next write.
+    pub(super) fn due(&self) -> Option<Tick> {
         self.due
     }
 
-    /// Writes a batch when it is due. To be called before a round begins: a counter moves only
-    /// while somebody is connected, and whoever leaves in this round is still there now.
-    pub fn turn(&mut self, world: &mut World) {
+    /// Writes a batch if it is due. Call it at the beginning of a round: a counter changes only
+    /// while a user is connected, and a user who disconnects in this round still counts as
+    /// connected then.
+    pub(super) fn write_due(&mut self, context: &mut TotalsContext<'_>) {
+        let now = context.time.now;
         match self.due {
-            Some(due) if world.time.now >= due => self.save(world),
-            None if world.accounts.users.total_connections() > 0 && self.path.is_some() => {
-                let next = self.budget.next_ms(household(world), world.time.now.0);
-                self.due = Some(Tick(next));
+            Some(due) if now >= due => self.save(context),
+            None if context.accounts.users.total_connections() > 0 && self.path.is_some() => {
+                self.due = Some(Tick(self.budget.next_ms(context.budget_input(), now.0)));
             }
             _ => {}
         }
     }
 
-    /// Writes what has changed, now.
-    pub fn save(&mut self, world: &mut World) {
+    /// Writes the changes now.
+    pub(super) fn save(&mut self, context: &mut TotalsContext<'_>) {
         self.due = None;
         if self.path.is_none() {
             return;
         }
-        settle(world);
-        if world.accounts.totals.as_ref().is_none_or(Totals::has_changes)
-            && let Err(e) = self.append(world)
+        context.update_totals();
+        if context.accounts.totals.as_ref().is_none_or(Totals::has_changes)
+            && let Err(e) = self.append(context)
         {
             self.file = None;
-            self.complain(world, &e);
-            if world.accounts.totals.is_some() {
-                self.due = Some(Tick(world.time.now.0 + household(world).interval_ms));
+            self.warn(context, &e);
+            if context.accounts.totals.is_some() {
+                self.due = Some(context.time.now + context.interval());
             }
         }
     }
 
-    /// The last words: saves, and waits until they are on the disk.
-    pub fn close(&mut self, world: &mut World) {
-        self.save(world);
+    /// Writes the changes and waits until they are on the disk.
+    pub(super) fn close(&mut self, context: &mut TotalsContext<'_>) {
+        self.save(context);
         if let Some(file) = &self.file {
-            // Should it fail, the bytes are written all the same, only not yet for certain.
+            // If fsync(2) fails, the bytes are written, but may not survive a power failure.
             let _ = file.sync();
         }
     }
 
-    fn append(&mut self, world: &mut World) -> io::Result<()> {
+    fn append(&mut self, context: &mut TotalsContext<'_>) -> Result<(), TotalsFileError> {
         if !self.file.as_ref().is_some_and(AppendFile::is_in_place) {
             self.file = None;
-            self.open(world)?;
+            self.open(context)?;
         }
-        let household = household(world);
-        let (Some(file), Some(ledger)) = (&mut self.file, &mut world.accounts.totals) else {
+        let input = context.budget_input();
+        let (Some(file), Some(totals)) = (&mut self.file, &mut context.accounts.totals) else {
             return Ok(());
         };
-        let batch = ledger.batch();
+        let batch = totals.batch();
         if batch.bytes.is_empty() {
             return Ok(());
         }
         let length = file.length() + batch.bytes.len() as u64;
-        let spent = if length > ROOM + household.users as u64 * ROOM_EACH {
-            fold(file, ledger)?
+        let written = if length > COMPACT_LENGTH + input.users as u64 * COMPACT_LENGTH_PER_USER {
+            compact(file, totals)?
         } else {
-            add(file, ledger, &batch)?
+            write(file, totals, &batch)?
         };
-        self.budget.spend(spent, household, world.time.now.0);
+        self.budget.spend(written, input, context.time.now.0);
         Ok(())
     }
 
-    /// Opens and reads the file, mends it where the power went while it was written, and folds
-    /// its batches into one.
-    fn open(&mut self, world: &mut World) -> io::Result<()> {
+    /// Opens and reads the file, cuts off an incomplete last write, and compacts it.
+    fn open(&mut self, context: &mut TotalsContext<'_>) -> Result<(), TotalsFileError> {
         let Some(path) = self.path.clone() else { return Ok(()) };
-        let (mut file, bytes) = match AppendFile::open(&path, MOST_BYTES) {
-            Err(e) if e.kind() == ErrorKind::FileTooLarge => begin_afresh(&path)?,
+        let (mut file, bytes) = match AppendFile::open(&path, LENGTH_MAX) {
+            Err(e) if e.kind() == ErrorKind::FileTooLarge => replace_unusable(&path)?,
             Err(e) => {
-                if world.accounts.totals.is_none() {
-                    world.accounts.totals = peek(&path);
-                    settle(world);
+                if context.accounts.totals.is_none() {
+                    context.accounts.totals = read_only(&path);
+                    context.update_totals();
                 }
-                return Err(e);
+                return Err(e.into());
             }
             Ok(opened) => opened,
         };
-        let found = Totals::parse(&bytes);
-        if found.is_none() {
-            (file, _) = begin_afresh(&path)?;
+        let parsed = Totals::parse(&bytes);
+        if parsed.is_none() {
+            (file, _) = replace_unusable(&path)?;
         }
-        let ParsedTotals { totals: found, valid_bytes: good, end: ending } =
-            found.unwrap_or_default();
-        let people = found.len();
-        match &mut world.accounts.totals {
-            // An empty file knows less than we do.
-            Some(_) if good == 0 => {}
-            Some(ledger) => ledger.rebase(found),
-            None => world.accounts.totals = Some(found),
+        let ParsedTotals { totals, valid_bytes, end } = parsed.unwrap_or_default();
+        let users = totals.len();
+        match &mut context.accounts.totals {
+            // The totals in memory are better than those of an empty file.
+            Some(_) if valid_bytes == 0 => {}
+            Some(known) => known.rebase(totals),
+            None => context.accounts.totals = Some(totals),
         }
-        settle(world);
-        let lost = bytes.len() - good;
-        match ending {
-            LoadEnd::Complete => log::info!("event=state-file path={path:?} people={people}"),
-            _ => log::warn!(
-                "event=state-file-damaged path={path:?} people={people} lost_bytes={lost}"
-            ),
+        context.update_totals();
+        let lost = bytes.len() - valid_bytes;
+        match end {
+            LoadEnd::Complete => log::info!("event=state-file path={path:?} users={users}"),
+            _ => {
+                log::warn!("event=state-file-damaged path={path:?} users={users} lost_bytes={lost}")
+            }
         }
-        // The rest may be of use to somebody.
-        if ending == LoadEnd::Damaged && append_file::set_aside(&path).is_ok() {
-            (file, _) = AppendFile::open(&path, MOST_BYTES)?;
-        } else if file.length() > good as u64 {
-            file.truncate(good as u64)?;
+        // A damaged file is kept under another name, for the operator.
+        if end == LoadEnd::Damaged && append_file::set_aside(&path).is_ok() {
+            (file, _) = AppendFile::open(&path, LENGTH_MAX)?;
+        } else if file.length() > valid_bytes as u64 {
+            file.truncate(valid_bytes as u64)?;
         }
-        let Some(ledger) = &mut world.accounts.totals else { return Ok(()) };
-        if file.length() != ledger.snapshot().bytes.len() as u64 || ledger.has_changes() {
-            let spent = fold(&mut file, ledger)?;
-            self.budget.spend(spent, household(world), world.time.now.0);
+        let input = context.budget_input();
+        let Some(totals) = &mut context.accounts.totals else { return Ok(()) };
+        if file.length() != totals.snapshot().bytes.len() as u64 || totals.has_changes() {
+            let written = compact(&mut file, totals)?;
+            self.budget.spend(written, input, context.time.now.0);
         }
         self.file = Some(file);
         Ok(())
     }
 
-    fn complain(&self, world: &mut World, error: &io::Error) {
+    fn warn(&self, context: &mut TotalsContext<'_>, error: &TotalsFileError) {
         let Some(path) = &self.path else { return };
-        let line = match error.kind() {
-            ErrorKind::WouldBlock => format!(
-                "event=state-file-locked path={path:?} hint=\"another mtbox keeps its totals \
-                 there; give each a file of its own\""
+        if !log::log_enabled!(log::Level::Warn) {
+            return;
+        }
+        let line = match error {
+            TotalsFileError::Locked => format!(
+                "event=state-file-locked path={path:?} hint=\"another mtbox uses this file; set a \
+                 different state-file for each\""
             ),
             _ => format!(
                 "event=state-file-failed path={path:?} error={:?} hint=\"totals are kept in \
@@ -184,74 +255,54 @@ impl TotalsFile {
                 error.to_string()
             ),
         };
-        world.telemetry.warn(format_args!("{line}"));
+        context.telemetry.warn(format_args!("{line}"));
     }
 }
 
-/// Adds a batch.
-fn add(file: &mut AppendFile, ledger: &mut Totals, batch: &Batch) -> io::Result<usize> {
+/// Appends a batch. Returns the number of bytes written.
+fn write(file: &mut AppendFile, totals: &mut Totals, batch: &Batch) -> io::Result<usize> {
     file.append(&batch.bytes)?;
-    ledger.mark_written(batch);
+    totals.mark_written(batch);
     Ok(batch.bytes.len())
 }
 
-/// Puts a file that is as short as it can be in place of this one, where that is worth it and
-/// possible; otherwise this one goes on.
-fn fold(file: &mut AppendFile, ledger: &mut Totals) -> io::Result<usize> {
-    let (batch, whole) = (ledger.batch(), ledger.snapshot());
+/// Replaces the file by one without superseded batches, if that saves enough and is possible;
+/// otherwise appends. Returns the number of bytes written.
+fn compact(file: &mut AppendFile, totals: &mut Totals) -> Result<usize, TotalsFileError> {
+    let (batch, snapshot) = (totals.batch(), totals.snapshot());
     let length = file.length() + batch.bytes.len() as u64;
-    let is_long = length > ROOM && length < 2 * whole.bytes.len() as u64;
-    if !is_long && file.replace(&whole.bytes).is_ok() {
-        ledger.mark_written(&whole);
-        return Ok(whole.bytes.len());
+    let saves_little = length > COMPACT_LENGTH && length < 2 * snapshot.bytes.len() as u64;
+    if !saves_little && file.replace(&snapshot.bytes).is_ok() {
+        totals.mark_written(&snapshot);
+        return Ok(snapshot.bytes.len());
     }
-    // Not so in a folder in which we may not make files.
+    // The folder may not be writable, so that a file in it cannot be replaced.
     match file.length() {
-        0 => add(file, ledger, &whole),
-        _ if length > MOST_BYTES => Err(ErrorKind::FileTooLarge.into()),
-        _ => add(file, ledger, &batch),
+        0 => Ok(write(file, totals, &snapshot)?),
+        _ if length > LENGTH_MAX => Err(TotalsFileError::TooLong),
+        _ => Ok(write(file, totals, &batch)?),
     }
 }
 
-/// Another file in place of one that is none of ours, or damaged from its first byte.
-fn begin_afresh(path: &Path) -> io::Result<(AppendFile, Vec<u8>)> {
+/// Renames a file that is no state file, or is damaged from its first byte, and begins a new one.
+fn replace_unusable(path: &Path) -> io::Result<(AppendFile, Vec<u8>)> {
     let aside = append_file::set_aside(path)?;
     log::warn!(
         "event=state-file-unusable path={path:?} aside={aside:?} hint=\"not a state file of this \
          version; a new one begins\""
     );
-    AppendFile::open(path, MOST_BYTES)
+    AppendFile::open(path, LENGTH_MAX)
 }
 
-/// Totals from a file that cannot be written to.
-fn peek(path: &Path) -> Option<Totals> {
-    let bytes = AppendFile::read(path, MOST_BYTES).ok()?;
+/// The totals of a file that cannot be opened for writing.
+fn read_only(path: &Path) -> Option<Totals> {
+    let bytes = AppendFile::read(path, LENGTH_MAX).ok()?;
     Totals::parse(&bytes).map(|parsed| parsed.totals)
 }
 
-/// Tells the ledger what has been counted.
-fn settle(world: &mut World) {
-    let Some(mut ledger) = world.accounts.totals.take() else { return };
-    let has_clock = !world.time.is_unset();
-    let people = world.accounts.users.iter().map(|(user, _)| UserCounters {
-        name: user.name(),
-        bytes_in: user.bytes_in,
-        bytes_out: user.bytes_out,
-        seen_s: user.last_seen_ms.filter(|_| has_clock).map(|at| world.time.wall_of(at).as_secs()),
-    });
-    ledger.update(people, has_clock.then_some(world.time.wall.unix_s));
-    world.accounts.totals = Some(ledger);
-}
-
-fn household(world: &World) -> BudgetInput {
-    let every = world.settings.state.as_ref().map(|settings| settings.interval).unwrap_or_default();
-    BudgetInput { users: world.settings.users.len(), interval_ms: every.as_millis() as u64 }
-}
-
-/// A file that has grown beyond this is written anew.
-const ROOM: u64 = 256 << 10;
-/// And so much more for each of the people.
-const ROOM_EACH: u64 = 64;
-/// No file of ours is longer: the names of a config file of the permitted size, three times over,
-/// before it is folded.
-const MOST_BYTES: u64 = 8 << 20;
+/// Bytes. A longer file is compacted.
+const COMPACT_LENGTH: u64 = 256 << 10;
+/// Bytes, added to [`COMPACT_LENGTH`] for each user.
+const COMPACT_LENGTH_PER_USER: u64 = 64;
+/// Bytes. No state file is longer: three times the names of a config file of maximum size.
+const LENGTH_MAX: u64 = 8 << 20;

@@ -111,7 +111,7 @@ pub fn finish<W: Wire>(
     );
     record_end(client, phase, reason, books);
     release(client, books);
-    books.telemetry.counters.clients.take(client.addr);
+    books.telemetry.counters.clients.remove(client.addr);
     if reason == CloseReason::Pressure {
         books.telemetry.counters.pressed += 1;
     }
@@ -148,10 +148,10 @@ fn release<W>(client: &mut Client<W>, books: &mut Accounting<'_>) {
     }
     if std::mem::take(&mut client.fronted) {
         books.capacity.fronted = books.capacity.fronted.saturating_sub(1);
-        books.telemetry.counters.fronting.take(client.addr);
+        books.telemetry.counters.fronting.remove(client.addr);
     }
     if let Some(connection) = client.dc_connection.take() {
-        books.telemetry.counters.telegram.left(connection);
+        books.telemetry.counters.telegram.remove(connection);
     }
 }
 

@@ -86,7 +86,7 @@ impl AwaitProxyHeader {
         match proxy_header::parse(&self.seen) {
             Preface::Complete { len, source } => {
                 if let Some(source) = source {
-                    ctx.books.telemetry.counters.clients.take(client.addr);
+                    ctx.books.telemetry.counters.clients.remove(client.addr);
                     (client.addr, client.port) = (source.ip(), source.port());
                     ctx.books.telemetry.counters.clients.add(client.addr);
                 }

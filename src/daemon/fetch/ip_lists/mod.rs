@@ -38,7 +38,7 @@ pub fn poll(
     telemetry: &mut Telemetry,
 ) -> Option<ListEvent> {
     let work = lists.work.pop_front()?;
-    telemetry.counters.stirred = true;
+    telemetry.counters.state_changed = true;
     let step = match work {
         FileWork::Open(id) => load::open(lists, id, wall, telemetry),
         FileWork::Fetch(id) => return IpListTask::new(lists, id).map(ListEvent::Fetch),

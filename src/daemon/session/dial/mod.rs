@@ -121,7 +121,7 @@ impl<W: Wire> Dial<W> {
             Transform::Mtproto(transform) => {
                 let dc = transform.dc;
                 uncounted = uncounted.saturating_sub(FRAME_LEN);
-                let connection = telemetry.counters.telegram.entered(destination.ip(), dc);
+                let connection = telemetry.counters.telegram.add(destination.ip(), dc);
                 client.dc_connection = Some(connection);
                 log::debug!(
                     "event=connected id={id}{} dc={dc} addr={addr} ms={ms} client={}",
