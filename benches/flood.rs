@@ -1,4 +1,4 @@
-//! A running download while strangers knock 500 times a second, against the same download alone.
+//! A running download with 500 wrong hellos per second, compared with the same download alone.
 //! `cargo bench --bench flood [-- --short] [--gate] [--json FILE]`; method: docs/MEASURING.md.
 mod support;
 

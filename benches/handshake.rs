@@ -1,4 +1,4 @@
-//! CPU time per handshake: a lone user, a returning user among 1,000, a stranger.
+//! CPU time per handshake: a single user, a returning user of 1,000, a probe.
 //! `cargo bench --bench handshake [-- --short] [--json FILE]`; method: docs/MEASURING.md.
 mod support;
 

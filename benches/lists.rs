@@ -1,4 +1,4 @@
-//! What a list of 100,000 networks costs: memory, and how long the loop pauses while it comes.
+//! A list of 100,000 networks: its memory, and how long the loop pauses while it is loaded.
 //! `cargo bench --bench lists [-- --short] [--gate] [--json FILE]`; method: docs/MEASURING.md.
 mod support;
 

@@ -1,4 +1,4 @@
-//! CPU seconds per relayed GB, against a plain copy loop in the same run.
+//! CPU seconds per relayed GB, compared with a plain copy loop in the same run.
 //! `cargo bench --bench relay [-- --short] [--json FILE]`; method: docs/MEASURING.md.
 mod support;
 

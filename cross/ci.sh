@@ -31,7 +31,7 @@ while read -r target flavours; do
     for flavour in ${flavours//,/ }; do
         echo "cross/ci.sh: end to end with $target, $flavour"
         MTBOX_TEST_PROGRAM="$emulator $PWD/dist/$target/$flavour/mtbox" \
-            cargo test --quiet --locked --test e2e -- relay:: fronting:: stats:: throttle:: rights::
+            cargo test --quiet --locked --test e2e -- relay:: fronting:: stats:: throttle:: privileges::
     done
 done <<<"$rows"
 

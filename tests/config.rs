@@ -1,5 +1,4 @@
-//! The config file from the outside: what loads, what does not, and what is said about it, with
-//! its place.
+//! Loading config files: valid ones, invalid ones, and the diagnostics with their position.
 
 use std::fs;
 use std::path::Path;
@@ -30,34 +29,34 @@ fn minimal() -> String {
 }
 
 fn load(text: &str) -> Result<Loaded, Vec<String>> {
-    let as_text = |complaints: Vec<_>| complaints.iter().map(ToString::to_string).collect();
+    let as_text = |diagnostics: Vec<_>| diagnostics.iter().map(ToString::to_string).collect();
     load::load(text.as_bytes(), "mtbox.toml").map_err(as_text)
 }
 
-/// The settings of a file about which there is nothing to say.
+/// The settings of a file without diagnostics.
 #[track_caller]
-fn quiet(text: &str) -> Settings {
-    let loaded = load(text).unwrap_or_else(|complaints| panic!("{complaints:#?}"));
+fn load_without_warnings(text: &str) -> Settings {
+    let loaded = load(text).unwrap_or_else(|diagnostics| panic!("{diagnostics:#?}"));
     assert!(loaded.warnings.is_empty(), "{:#?}", loaded.warnings);
     loaded.settings
 }
 
-/// What is said about a minimal file with these lines below.
-fn said(lines: &str) -> Vec<String> {
-    said_of(&format!("{}{lines}", minimal()))
+/// The diagnostics of a minimal file followed by these lines.
+fn diagnostics_below(lines: &str) -> Vec<String> {
+    diagnostics_of(&format!("{}{lines}", minimal()))
 }
 
-fn said_of(text: &str) -> Vec<String> {
+fn diagnostics_of(text: &str) -> Vec<String> {
     match load(text) {
         Ok(loaded) => loaded.warnings.iter().map(ToString::to_string).collect(),
-        Err(complaints) => complaints,
+        Err(diagnostics) => diagnostics,
     }
 }
 
-/// Gotcha E7: time limits that the reference promises and does not have hold here.
+/// Gotcha E7: time limits that mtg-multi documents and does not apply.
 #[test]
 fn the_minimal_file_means_the_defaults() {
-    let settings = quiet(&minimal());
+    let settings = load_without_warnings(&minimal());
     assert_eq!(settings.users.len(), 1);
     assert_eq!(settings.users[0].name, "default");
     assert_eq!(settings.users[0].secret.host(), b"example.org");
@@ -91,7 +90,7 @@ const SECS_15: Duration = Duration::from_secs(15);
 
 #[test]
 fn every_key_that_works_reaches_the_settings() {
-    let settings = quiet(&format!(
+    let settings = load_without_warnings(&format!(
         r#"
         DEBUG = true
         api-bind-to = "127.0.0.1:9090"
@@ -165,16 +164,19 @@ fn every_key_that_works_reaches_the_settings() {
     assert_eq!(settings.buffer_bytes, Some(8 << 20));
 }
 
-/// Every key of the reference at once.
+/// A file with every key of mtg-multi.
 #[test]
-fn the_largest_file_of_the_reference_loads() {
+fn the_largest_file_of_mtg_multi_loads() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/config/maximal.toml");
     let text = fs::read_to_string(path).unwrap();
     if !HAS_TLS {
-        let complaints = load(&text).unwrap_err();
-        let errors = complaints.iter().filter(|one| one.contains(": error: "));
+        let diagnostics = load(&text).unwrap_err();
+        let errors = diagnostics.iter().filter(|one| one.contains(": error: "));
         assert!(errors.clone().count() > 0);
-        assert!(errors.clone().all(|one| one.contains("this build has no TLS")), "{complaints:#?}");
+        assert!(
+            errors.clone().all(|one| one.contains("this build has no TLS")),
+            "{diagnostics:#?}"
+        );
         return;
     }
     let loaded = load(&text).unwrap();
@@ -191,9 +193,9 @@ fn the_largest_file_of_the_reference_loads() {
     assert!(settings.allowlist.is_none());
 }
 
-/// Each line is valid, so nothing may be said about it.
+/// Each line is valid, so there must be no diagnostics.
 #[test]
-fn values_that_the_grammars_allow_load_quietly() {
+fn valid_values_have_no_diagnostics() {
     for line in [
         "debug = false",
         "api-bind-to = \"\"",
@@ -232,13 +234,13 @@ fn values_that_the_grammars_allow_load_quietly() {
         "secrets = {}",
         "telegram.dc-overrides = {}",
     ] {
-        assert_eq!(said(line), [""; 0], "{line}");
+        assert_eq!(diagnostics_below(line), [""; 0], "{line}");
     }
 }
 
-/// Each line is invalid; what is said begins with this text at this column of line 3.
+/// Each line is invalid: the diagnostic has this column of line 3 and starts with this text.
 #[test]
-fn values_that_the_grammars_forbid_are_errors_with_their_place() {
+fn invalid_values_are_errors_with_their_position() {
     for (line, column, text) in [
         ("debug = \"true\"", 9, "debug: must be true or false"),
         ("debug = 1", 9, "debug: must be true or false"),
@@ -249,9 +251,9 @@ fn values_that_the_grammars_forbid_are_errors_with_their_place() {
         ("concurrency = \"1\"", 15, "concurrency: must be a whole number"),
         ("api-bind-to = \"localhost:1\"", 15, "api-bind-to: not IP:port"),
         ("api-bind-to = \"::1:9090\"", 15, "api-bind-to: an IPv6 address needs brackets"),
-        ("prefer-ip = \"ipv4\"", 13, "prefer-ip: unknown word; write one of prefer-ipv4, "),
+        ("prefer-ip = \"ipv4\"", 13, "prefer-ip: unknown value; write one of prefer-ipv4, "),
         ("public-ipv4 = \"example.org\"", 15, "public-ipv4: not an IP address"),
-        ("tolerate-time-skewness = 5", 26, "tolerate-time-skewness: must be a text in quotes"),
+        ("tolerate-time-skewness = 5", 26, "tolerate-time-skewness: must be a string in quotes"),
         ("tolerate-time-skewness = \"5\"", 26, "tolerate-time-skewness: not a duration"),
         ("tolerate-time-skewness = \"-5s\"", 26, "tolerate-time-skewness: not a duration"),
         ("domain-fronting-ip = \"x\"", 22, "domain-fronting-ip: not an IP address"),
@@ -282,19 +284,19 @@ fn values_that_the_grammars_forbid_are_errors_with_their_place() {
         ("network.bind-device = \"a/b\"", 23, "network.bind-device: not a network device"),
         ("network.tcp-congestion = \"BBR\"", 26, "network.tcp-congestion: not a congestion"),
         ("network.dns-bootstrap = \"dns.example\"", 25, "network.dns-bootstrap: not an IP"),
-        ("network.ca-file = \"src\"", 19, "network.ca-file: there is no such file"),
+        ("network.ca-file = \"src\"", 19, "network.ca-file: no such file"),
         ("network.reuse-port = 1", 22, "network.reuse-port: must be true or false"),
-        ("defense.cache-dir = \"Cargo.toml\"", 21, "defense.cache-dir: this is no folder"),
+        ("defense.cache-dir = \"Cargo.toml\"", 21, "defense.cache-dir: not a directory"),
         ("telegram.dc-list-urls = [\"ftp://a\"]", 26, "telegram.dc-list-urls, entry 1: not a web"),
         ("domain-fronting.scout = \"yes\"", 25, "domain-fronting.scout: must be true or false"),
-        ("defense.doppelganger.mode = \"x\"", 29, "defense.doppelganger.mode: unknown word"),
+        ("defense.doppelganger.mode = \"x\"", 29, "defense.doppelganger.mode: unknown value"),
         ("network.max-segment = 32768", 23, "network.max-segment: must be a whole number from"),
         ("network.mark = 4294967296", 16, "network.mark: must be a whole number from 1"),
         ("network.mark = 0", 16, "network.mark: must be a whole number from 1"),
         ("network.max-segment = 87", 23, "network.max-segment: must be a whole number from 88"),
         ("proxy-protocol-trusted = [\"x\"]", 27, "proxy-protocol-trusted, entry 1: not a network"),
         ("network.tcp-not-sent-lowat = \"1k\"", 30, "network.tcp-not-sent-lowat: not a size"),
-        ("network.moderation = \"on\"", 22, "network.moderation: unknown word"),
+        ("network.moderation = \"on\"", 22, "network.moderation: unknown value"),
         ("defense.anti-replay.error-rate = 100", 34, "defense.anti-replay.error-rate: must be"),
         ("defense.anti-replay.error-rate = nan", 34, "defense.anti-replay.error-rate: must be"),
         ("defense.anti-replay.error-rate = -0.1", 34, "defense.anti-replay.error-rate: must be"),
@@ -302,35 +304,35 @@ fn values_that_the_grammars_forbid_are_errors_with_their_place() {
         ("defense.blocklist.urls = [\"src\"]", 27, "defense.blocklist.urls, entry 1: this is a"),
         ("defense.doppelganger.urls = [\"http://a\"]", 30, "defense.doppelganger.urls, entry 1"),
         ("stats.statsd.metric-prefix = \"a.b\"", 30, "stats.statsd.metric-prefix: must be"),
-        ("stats.statsd.tag-format = \"x\"", 27, "stats.statsd.tag-format: unknown word"),
+        ("stats.statsd.tag-format = \"x\"", 27, "stats.statsd.tag-format: unknown value"),
         ("telegram.dc-overrides.x = [\"1.1.1.1:1\"]", 27, "\"x\": not a data centre"),
         ("telegram.dc-overrides.0 = [\"1.1.1.1:1\"]", 27, "\"0\": not a data centre"),
         ("telegram.dc-overrides.2 = []", 27, "data centre 2: no address"),
         ("telegram.dc-overrides.2 = [\"a:1\"]", 28, "telegram.dc-overrides, entry 1: not IP:port"),
         ("secrets = \"x\"", 11, "secrets: must be a table"),
-        ("secrets.alice = 5", 17, "\"alice\": must be a text in quotes"),
+        ("secrets.alice = 5", 17, "\"alice\": must be a string in quotes"),
         ("secrets.alice = \"\"", 17, "\"alice\": this is neither hexadecimal nor base64"),
-        ("debug = tru", 9, "not TOML: "),
+        ("debug = tru", 9, "invalid TOML: "),
     ] {
-        let said = said(line);
+        let found = diagnostics_below(line);
         let wanted = format!("mtbox.toml:3:{column}: error: {text}");
-        assert!(said.len() == 1 && said[0].starts_with(&wanted), "{line}\n{said:#?}\n{wanted}");
+        assert!(found.len() == 1 && found[0].starts_with(&wanted), "{line}\n{found:#?}\n{wanted}");
     }
 }
 
 #[test]
 fn all_errors_are_reported_in_the_order_of_the_file() {
     assert_eq!(
-        said_of("debug = 1\nbind-to = [\"x\", 5, \"1.1.1.1:1\", \"1.1.1.1:01\"]\nfoo = 1\n"),
+        diagnostics_of("debug = 1\nbind-to = [\"x\", 5, \"1.1.1.1:1\", \"1.1.1.1:01\"]\nfoo = 1\n"),
         [
             "mtbox.toml:1:1: error: no user; add [secrets] at the end of the file, with a line \
-             NAME = \"SECRET\" (`mtbox generate-secret HOST` makes secrets)",
+             NAME = \"SECRET\" (`mtbox generate-secret HOST` prints a secret)",
             "mtbox.toml:1:9: error: debug: must be true or false, without quotes",
-            "mtbox.toml:2:12: error: bind-to, entry 1: not IP:port; write a literal address, such \
-             as 0.0.0.0:443 or [::]:443",
-            "mtbox.toml:2:17: error: bind-to, entry 2: must be a text in quotes",
-            "mtbox.toml:2:33: error: bind-to: 1.1.1.1:1 stands there twice; delete one",
-            "mtbox.toml:3:1: warning: unknown key \"foo\", so it has no effect; delete it",
+            "mtbox.toml:2:12: error: bind-to, entry 1: not IP:port; write an IP address and a port, \
+             such as 0.0.0.0:443 or [::]:443",
+            "mtbox.toml:2:17: error: bind-to, entry 2: must be a string in quotes",
+            "mtbox.toml:2:33: error: bind-to: duplicate address 1.1.1.1:1; remove one",
+            "mtbox.toml:3:1: warning: unknown key \"foo\", so it has no effect; remove it",
         ]
     );
 }
@@ -342,16 +344,16 @@ fn a_listener_is_required() {
         ("", "1:1: error: bind-to: missing; add a line bind-to = \"0.0.0.0:443\""),
         ("bind-to = []", "2:11: error: bind-to: the list is empty"),
         ("bind-to = \"\"", "2:11: error: bind-to: not IP:port"),
-        ("bind-to = 443", "2:11: error: bind-to: must be a text in quotes or a list"),
+        ("bind-to = 443", "2:11: error: bind-to: must be a string in quotes or a list"),
     ] {
-        let said = said_of(&format!("{secret}{line}"));
+        let found = diagnostics_of(&format!("{secret}{line}"));
         let wanted = format!("mtbox.toml:{wanted}");
-        assert!(said.len() == 1 && said[0].starts_with(&wanted), "{line}: {said:#?}");
+        assert!(found.len() == 1 && found[0].starts_with(&wanted), "{line}: {found:#?}");
     }
 }
 
 #[test]
-fn a_zero_that_means_nothing_keeps_the_default_and_is_warned_of() {
+fn a_zero_without_a_meaning_is_a_warning_and_the_default_is_used() {
     for (line, default) in [
         ("concurrency = 0", "4096"),
         ("tolerate-time-skewness = \"0s\"", "\"2m\""),
@@ -364,12 +366,12 @@ fn a_zero_that_means_nothing_keeps_the_default_and_is_warned_of() {
         ("network.keep-alive.idle = \"0s\"", "\"15s\""),
         ("network.keep-alive.count = 0", "9"),
         ("defense.anti-replay.max-size = \"0b\"", "\"1mib\""),
-        ("memory.buffers = \"0.3b\"", "chosen by itself"),
+        ("memory.buffers = \"0.3b\"", "automatic"),
     ] {
-        let said = said(line);
-        let wanted = format!("0 is of no use here, the default ({default}) holds");
-        assert!(said.len() == 1, "{line}: {said:#?}");
-        assert!(said[0].contains(": warning: ") && said[0].contains(&wanted), "{said:#?}");
+        let found = diagnostics_below(line);
+        let wanted = format!("0 is not allowed; using the default ({default}). Remove");
+        assert!(found.len() == 1, "{line}: {found:#?}");
+        assert!(found[0].contains(": warning: ") && found[0].contains(&wanted), "{found:#?}");
     }
     let text = format!("{}concurrency = 0\nnetwork.timeout.idle = \"0s\"\n", minimal());
     let settings = load(&text).unwrap().settings;
@@ -378,20 +380,24 @@ fn a_zero_that_means_nothing_keeps_the_default_and_is_warned_of() {
 }
 
 #[test]
-fn a_zero_that_means_off_is_honoured() {
-    let off = quiet(&format!(
+fn a_zero_that_means_off_is_applied() {
+    let off = load_without_warnings(&format!(
         "{}network.tcp-not-sent-lowat = \"0b\"\nthrottle.max-connections = 0\n\
          defense.anti-replay.enabled = false\n",
         minimal()
     ));
     assert_eq!(off.not_sent_lowat, None);
     assert!(off.throttle.is_none() && off.replay.is_none());
-    assert_eq!(off.time_skew, Duration::from_secs(5), "the clock is the only guard then");
+    assert_eq!(
+        off.time_skew,
+        Duration::from_secs(5),
+        "then the clock check is the only protection"
+    );
 }
 
-/// Gotcha A9: such values made every dial of the reference fail.
+/// Gotcha A9: such values make every dial of mtg-multi fail.
 #[test]
-fn values_that_the_kernel_refuses_are_lowered_and_warned_of() {
+fn values_that_the_kernel_refuses_are_lowered_with_a_warning() {
     let loaded = load(&format!(
         "{}network.tcp-not-sent-lowat = \"3gib\"\n\
          network.keep-alive = {{ count = 128, idle = \"10h\", interval = \"32768s\" }}\n",
@@ -406,30 +412,30 @@ fn values_that_the_kernel_refuses_are_lowered_and_warned_of() {
     assert_eq!(
         warnings[..2],
         [
-            "mtbox.toml:3:30: warning: network.tcp-not-sent-lowat: the kernel takes at most \
-             2147483647 bytes, which holds; write less",
-            "mtbox.toml:4:32: warning: network.keep-alive.count: the kernel takes at most 127, \
-             which holds; write less",
+            "mtbox.toml:3:30: warning: network.tcp-not-sent-lowat: larger than the kernel's \
+             maximum; using 2147483647 bytes. Set a smaller value.",
+            "mtbox.toml:4:32: warning: network.keep-alive.count: larger than the kernel's \
+             maximum; using 127. Set a smaller value.",
         ]
     );
     assert_eq!(warnings.len(), 4);
 }
 
-/// Gotcha E6: a rate of 2 stopped the reference at the first handshake.
+/// Gotcha E6: a rate of 2 stops mtg-multi at the first handshake.
 #[test]
-fn an_error_rate_has_no_effect_whatever_it_is() {
+fn no_error_rate_has_an_effect() {
     for rate in ["0.5", "1", "2", "99.9"] {
-        let said = said(&format!("defense.anti-replay.error-rate = {rate}"));
+        let found = diagnostics_below(&format!("defense.anti-replay.error-rate = {rate}"));
         assert_eq!(
-            said,
-            ["mtbox.toml:3:34: warning: defense.anti-replay.error-rate: has no effect, the store \
-              makes no errors; delete the line"]
+            found,
+            ["mtbox.toml:3:34: warning: defense.anti-replay.error-rate: has no effect, since \
+              the store makes no errors; remove the line"]
         );
     }
 }
 
 #[test]
-fn old_names_are_honoured_or_ignored_as_they_were_and_said() {
+fn old_names_work_as_before_with_a_warning() {
     let loaded = load(&format!("{}domain-fronting-port = 8443\n", minimal())).unwrap();
     assert_eq!(loaded.settings.front.port, 8443);
     let both = "domain-fronting-port = 8443\ndomain-fronting.port = 9443\n";
@@ -440,45 +446,47 @@ fn old_names_are_honoured_or_ignored_as_they_were_and_said() {
         ("domain-fronting.ip = \"::1\"", "old name; it has no effect; write host instead"),
         ("domain-fronting-proxy-protocol = true", "old name; write proxy-protocol below"),
     ] {
-        let said = said(line);
-        assert!(said.len() == 1 && said[0].contains(wanted), "{line}: {said:#?}");
+        let found = diagnostics_below(line);
+        assert!(found.len() == 1 && found[0].contains(wanted), "{line}: {found:#?}");
     }
 }
 
 #[test]
-fn the_lone_secret_gives_way_to_named_ones_yet_must_be_valid() {
+fn a_single_secret_has_no_effect_with_named_ones_but_must_be_valid() {
     let table = format!("[secrets]\nalice = \"{SECRET}\"\n");
     let loaded = load(&format!("{}{table}", minimal())).unwrap();
     assert_eq!(loaded.settings.users[0].name, "alice");
     assert_eq!(loaded.settings.users.len(), 1);
     assert_eq!(loaded.warnings.len(), 1);
-    assert!(loaded.warnings[0].text.starts_with("secret: has no effect beside [secrets]"));
+    assert!(
+        loaded.warnings[0].text.starts_with("secret: has no effect, since [secrets] has users")
+    );
 
-    let settings = quiet(&format!("{}[secrets]\n", minimal()));
-    assert_eq!(settings.users[0].name, "default", "an empty table is no table");
+    let settings = load_without_warnings(&format!("{}[secrets]\n", minimal()));
+    assert_eq!(settings.users[0].name, "default", "an empty table has no users");
 
     let broken = format!("secret = \"ee00\"\nbind-to = \"[::]:443\"\n{table}");
-    let said = said_of(&broken);
+    let found = diagnostics_of(&broken);
     assert_eq!(
-        said,
+        found,
         ["mtbox.toml:1:10: error: secret: this secret is cut short: its key has 16 bytes; make \
           one with `mtbox generate-secret HOST`"]
     );
-    let none = said_of("secret = \"\"\nbind-to = \"[::]:443\"\n[secrets]\n");
+    let none = diagnostics_of("secret = \"\"\nbind-to = \"[::]:443\"\n[secrets]\n");
     assert!(none.len() == 1 && none[0].contains("error: no user; add [secrets]"), "{none:#?}");
 }
 
 #[test]
-fn secrets_that_cannot_work_are_refused_and_doubtful_ones_warned_of() {
+fn invalid_secrets_are_errors_and_doubtful_ones_warnings() {
     let host = "6578616d706c652e6f7267";
     let zero = format!("ee{}{host}", "00".repeat(16));
     let spaced = format!("ee{}{}", "11".repeat(16), "6120622e6f7267");
     for (lines, wanted) in [
-        (format!("a = \"{zero}\""), "error: \"a\": an all-zero key is no secret"),
+        (format!("a = \"{zero}\""), "error: \"a\": the key is all zeros"),
         (format!("a = \"{spaced}\""), "warning: \"a\": clients may refuse this secret: the host"),
         (
             format!("b = \"{SECRET}\"\na = \"{}\"", SECRET.to_uppercase()),
-            "warning: \"b\": same secret as \"a\", who gets its traffic",
+            "warning: \"b\": same secret as \"a\", who gets the traffic",
         ),
         (
             "a = \"dd00112233445566778899aabbccddeeff\"".into(),
@@ -486,18 +494,18 @@ fn secrets_that_cannot_work_are_refused_and_doubtful_ones_warned_of() {
         ),
         (format!("{SECRET} = \"alice\""), "error: name and secret are swapped"),
     ] {
-        let said = said_of(&format!("bind-to = \"[::]:443\"\n[secrets]\n{lines}\n"));
-        assert!(said.len() == 1 && said[0].contains(wanted), "{said:#?}");
+        let found = diagnostics_of(&format!("bind-to = \"[::]:443\"\n[secrets]\n{lines}\n"));
+        assert!(found.len() == 1 && found[0].contains(wanted), "{found:#?}");
     }
 }
 
 #[test]
-fn a_key_in_two_spellings_counts_once_and_is_warned_of() {
+fn a_key_in_two_spellings_is_a_warning_and_the_last_one_wins() {
     let loaded = load(&format!("{}debug = true\nDebug = false\n", minimal())).unwrap();
     assert_eq!(loaded.settings.log.level, LogLevel::Info);
     assert_eq!(
         loaded.warnings[0].to_string(),
-        "mtbox.toml:4:1: warning: debug: stands there twice, the last one holds; delete one"
+        "mtbox.toml:4:1: warning: debug: duplicate key; the last one wins. Remove one."
     );
 }
 
@@ -515,23 +523,24 @@ fn a_user_in_two_spellings_of_the_table_has_the_last_secret() {
 }
 
 #[test]
-fn text_that_is_no_utf_8_or_no_toml_is_placed() {
-    let complaints = load::load(b"debug = true\n# \xff\n", "a b.toml").unwrap_err();
-    let said: Vec<String> = complaints.iter().map(ToString::to_string).collect();
-    assert_eq!(said, ["a b.toml:2:3: error: this is not UTF-8; save the file as UTF-8"]);
+fn text_that_is_not_utf_8_or_not_toml_is_an_error_with_its_position() {
+    let diagnostics = load::load(b"debug = true\n# \xff\n", "a b.toml").unwrap_err();
+    let found: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
+    assert_eq!(found, ["a b.toml:2:3: error: not UTF-8; save the file as UTF-8"]);
     assert!(
-        said_of("debug = true\ndebug = false")[0].starts_with("mtbox.toml:2:1: error: not TOML: ")
+        diagnostics_of("debug = true\ndebug = false")[0]
+            .starts_with("mtbox.toml:2:1: error: invalid TOML: ")
     );
-    assert!(said_of("[a\n")[0].starts_with("mtbox.toml:1:3: error: not TOML: "));
+    assert!(diagnostics_of("[a\n")[0].starts_with("mtbox.toml:1:3: error: invalid TOML: "));
 }
 
 #[test]
-fn a_file_longer_than_a_mebibyte_is_not_read() {
+fn a_file_larger_than_a_mebibyte_is_not_read() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let path = folder.join("long.toml");
     fs::write(&path, vec![b'#'; (1 << 20) + 1]).unwrap();
     let fault = load::read(&path).unwrap_err();
-    assert!(fault.to_string().contains("longer than 1024 KiB"));
+    assert!(fault.to_string().contains("larger than 1024 KiB"));
     fs::write(&path, vec![b'#'; 1 << 20]).unwrap();
     assert_eq!(load::read(&path).unwrap().len(), 1 << 20);
 }

@@ -1,49 +1,48 @@
-//! The judge of the built program: a client, a Telegram DC and a TLS origin of our own, the binary
-//! between them, and scenarios that read like traces.
+//! End-to-end tests: the built program between clients, Telegram DCs, fronts and other servers of
+//! these tests.
 //!
-//! Nothing here uses the library, so a mistake in the product cannot hide behind the same mistake
-//! in its test. Every socket is on loopback. Waiting means polling a condition with a deadline.
+//! Nothing here uses the library, so that a mistake of the product is not repeated in its test.
+//! Every socket is on loopback. To wait is to poll a condition with a time limit.
 #![forbid(unsafe_code)]
 
 mod support;
 
 mod e2e {
+    mod answer_profile;
     mod binds;
-    mod crowd;
     mod dialling;
     mod doctor;
     mod doctor_as_censor;
     mod doctor_sites;
-    mod encrypted_names;
+    mod encrypted_dns;
     mod explain;
     mod fetching;
+    mod fronted_close;
     mod fronting;
     mod half_close;
     mod handshake;
+    mod host_names;
     mod hostile;
     mod idle;
-    mod judge;
-    mod likeness;
     mod limits;
     mod list_copies;
     mod list_sources;
     mod lists;
     mod logs;
+    mod many_sessions;
     mod memory;
     mod metrics;
-    mod mirror;
-    mod names;
-    mod people;
+    #[cfg(feature = "tls")]
+    mod page_timing;
     mod privacy;
+    mod privileges;
     mod prober;
     mod proxy_protocol;
-    #[cfg(feature = "tls")]
-    mod raids;
     mod records;
     mod relay;
     mod reload;
-    mod reload_crowd;
-    mod rights;
+    mod reload_under_load;
+    mod self_check;
     mod shape;
     mod signals;
     mod sockets;
@@ -53,5 +52,6 @@ mod e2e {
     mod timeouts;
     mod totals;
     mod upstream;
+    mod user_command;
     mod users;
 }

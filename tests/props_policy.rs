@@ -47,7 +47,7 @@ fn caps_of_the_last_tick_hold_while_the_total_fits() {
     throttle.recompute(&later);
     assert!(!throttle.is_active());
     assert!(throttle.admit(&later, 3), "no caps any more");
-    assert!(!throttle.admit(&later, 4), "nobody knows this user");
+    assert!(!throttle.admit(&later, 4), "an unknown user");
 }
 
 #[test]

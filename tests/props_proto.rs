@@ -312,8 +312,8 @@ proptest! {
         let order =
             if first { ExtensionOrder::VersionsFirst } else { ExtensionOrder::ShareFirst };
         let share = KeyShare::X25519(&[9; 32]);
-        let answer =
-            ServerHelloSpec { session_id: &session_id, cipher: 0x1301, share, noise: &noise, order };
+        let (session_id, noise) = (&session_id[..], &noise[..]);
+        let answer = ServerHelloSpec { session_id, cipher: 0x1301, share, noise, order };
         let mut out = Vec::new();
         seal(&mut out, &HelloKey::new(&[1; 16]), &[2; 32], &answer);
         let mut rest = &out[..];

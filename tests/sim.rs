@@ -1,43 +1,43 @@
 //! Deterministic simulation: the whole daemon over a network without sockets, in virtual time.
 //!
-//! Every chance comes from a seed. `SIM_SEED=123 cargo test --test sim` replays one seed in every
-//! mix, `SIM_RUNS=5000` tries so many seeds from there or from 0. A seed that fails prints what
-//! went wrong and the last things that happened.
+//! All randomness comes from a seed. `SIM_SEED=123 cargo test --test sim` repeats one seed of every
+//! mix, `SIM_RUNS=5000` runs this many seeds from there or from 0. A failure prints the seed, the
+//! reason and the last events.
 
-#[path = "sim/cable.rs"]
-mod cable;
+#[path = "sim/accounting.rs"]
+mod accounting;
+#[path = "sim/channel.rs"]
+mod channel;
 #[path = "sim/client.rs"]
 mod client;
-#[path = "sim/hub.rs"]
-mod hub;
-#[path = "sim/lane.rs"]
-mod lane;
-#[path = "sim/ledger.rs"]
-mod ledger;
+#[path = "sim/driver.rs"]
+mod driver;
+#[path = "sim/link.rs"]
+mod link;
 #[path = "sim/net.rs"]
 mod net;
+#[path = "sim/network.rs"]
+mod network;
+#[path = "sim/oracle.rs"]
+mod oracle;
 #[path = "sim/peer.rs"]
 mod peer;
-#[path = "sim/play.rs"]
-mod play;
 #[path = "sim/protocol.rs"]
 mod protocol;
-#[path = "sim/scene.rs"]
-mod scene;
+#[path = "sim/script.rs"]
+mod script;
 #[path = "sim/server.rs"]
 mod server;
 #[path = "sim/trace.rs"]
 mod trace;
-#[path = "sim/verdict.rs"]
-mod verdict;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use hub::Sabotage;
+use driver::Driver;
 use mtbox::config::settings::ShapeSettings;
+use network::Defect;
 use peer::Ending;
-use play::Play;
-use scene::{Mix, Scene};
+use script::{Mix, Script};
 
 #[test]
 fn honest_sessions_get_every_byte_through_a_bad_network_and_a_tiny_pool() {
@@ -45,7 +45,7 @@ fn honest_sessions_get_every_byte_through_a_bad_network_and_a_tiny_pool() {
 }
 
 #[test]
-fn readers_that_stop_hold_up_nobody_for_ever() {
+fn readers_that_stop_do_not_hold_up_other_sessions() {
     run_all(Mix::Stalls);
 }
 
@@ -60,27 +60,27 @@ fn silent_peers_are_gone_after_their_deadline() {
 }
 
 #[test]
-fn strangers_reach_the_front_with_every_byte_they_sent() {
-    run_all(Mix::Strangers);
+fn probes_reach_the_front_with_every_byte_they_sent() {
+    run_all(Mix::Probes);
 }
 
 #[test]
-fn members_reach_their_dc_whatever_the_first_addresses_do() {
+fn users_reach_their_dc_whatever_the_first_addresses_do() {
     run_all(Mix::Dials);
 }
 
 #[test]
-fn a_crowd_is_held_to_its_limits_and_counts_return_to_zero() {
+fn many_sessions_keep_to_the_limits_and_counts_return_to_zero() {
     run_all(Mix::Crowd);
 }
 
 #[test]
-fn a_drain_in_the_middle_ends_everybody() {
+fn a_drain_in_the_middle_ends_every_session() {
     run_all(Mix::Drain);
 }
 
 #[test]
-fn a_burst_flows_freely_and_always_holds_to_the_pace() {
+fn a_burst_is_sent_freely_and_always_keeps_the_pace() {
     let free = download_ms(None, &[]);
     let burst = download_ms(Some(ShapeSettings { always: false, drs: false }), &[]);
     let drs = download_ms(Some(ShapeSettings { always: false, drs: true }), &[]);
@@ -93,105 +93,106 @@ fn a_burst_flows_freely_and_always_holds_to_the_pace() {
 }
 
 #[test]
-fn a_drain_takes_along_the_few_bytes_that_wait_for_company() {
+fn a_drain_sends_the_few_bytes_that_wait_for_more() {
     for seed in 0..SEEDS {
-        let mut scene = scene::draw(Mix::Drain, seed);
-        scene.settings.shape = Some(ShapeSettings { always: false, drs: false });
-        (scene.faults.latency_ms, scene.drain_at) = (0, Some(2_000));
-        for plan in &mut scene.plans {
+        let mut script = script::draw(Mix::Drain, seed);
+        script.settings.shape = Some(ShapeSettings { always: false, drs: false });
+        (script.faults.latency_ms, script.drain_at) = (0, Some(2_000));
+        for plan in &mut script.plans {
             (plan.starts, plan.down) = (plan.starts % 1_000, 30_000);
-            (plan.server.mouthful, plan.server.think, plan.server.cut_off) = (6, (100, 9), None);
+            (plan.server.write_chunk, plan.server.write_pause, plan.server.send_limit) =
+                (6, (100, 9), None);
         }
-        perform(seed, scene).unwrap_or_else(|report| panic!("seed {seed}: {report}"));
+        perform(seed, script).unwrap_or_else(|report| panic!("seed {seed}: {report}"));
     }
 }
 
 #[test]
 fn new_downloads_have_the_pace_that_was_learned() {
-    // Two milliseconds, always: a fit has its steepest shape then, and a mean a little below.
+    // Equal durations give the steepest fit, whose mean is slightly lower.
     let ms = download_ms(Some(ShapeSettings { always: true, drs: false }), &[2_000; 500]);
     let paced = (DOWNLOAD / 16_401) as u64 * 2;
     assert!((paced * 9 / 10..paced * 13 / 10).contains(&ms), "{ms} ms, not {paced}");
 }
 
-/// The virtual time of a download over a good network, after visits with these durations.
+/// The virtual time of a download over a good network, after page timings of these durations.
 fn download_ms(shape: Option<ShapeSettings>, learned_us: &[u64]) -> u64 {
-    let mut scene = scene::draw(Mix::Honest, 1);
-    scene.faults = hub::Faults { window: (500_000, 500_000), ..hub::Faults::default() };
-    scene.settings.shape = shape;
-    scene.plans.retain(|plan| plan.member.is_some() && plan.guaranteed);
-    scene.plans.truncate(1);
-    for plan in &mut scene.plans {
-        let brisk = |ending| peer::Habits {
-            mouthful: 100_000,
-            bite: 500_000,
-            think: (0, 0),
-            nap: (0, 0),
+    let mut script = script::draw(Mix::Honest, 1);
+    script.faults = network::Faults { window: (500_000, 500_000), ..network::Faults::default() };
+    script.settings.shape = shape;
+    script.plans.retain(|plan| plan.credentials.is_some() && plan.must_complete);
+    script.plans.truncate(1);
+    for plan in &mut script.plans {
+        let fast = |ending| peer::Behaviour {
+            write_chunk: 100_000,
+            read_chunk: 500_000,
+            write_pause: (0, 0),
+            read_pause: (0, 0),
             ending,
-            cut_off: None,
+            send_limit: None,
         };
         (plan.up, plan.down) = (1_000, DOWNLOAD);
-        (plan.habits, plan.server) = (brisk(Ending::AwaitFin), brisk(Ending::Fin));
+        (plan.client, plan.server) = (fast(Ending::AwaitFin), fast(Ending::Fin));
     }
-    let mut play = Play::new(1, scene);
-    play.daemon.world.mimicry.fit.learn(learned_us.iter().copied());
-    while play.daemon.world.mimicry.fit.is_running() {
-        play.daemon.world.mimicry.refine_pace();
+    let mut driver = Driver::new(1, script);
+    driver.daemon.world.mimicry.fit.learn(learned_us.iter().copied());
+    while driver.daemon.world.mimicry.fit.is_running() {
+        driver.daemon.world.mimicry.refine_pace();
     }
-    play.run().unwrap_or_else(|e| panic!("{shape:?}: {}", e.why));
-    let hub = play.hub.borrow();
-    hub.cables.iter().map(|cable| cable.served - cable.born).max().expect("a client")
+    driver.run().unwrap_or_else(|e| panic!("{shape:?}: {}", e.why));
+    let network = driver.network.borrow();
+    network.links.iter().map(|link| link.last_io - link.opened_at).max().expect("a client")
 }
 
 /// Bytes of a long download.
 const DOWNLOAD: usize = 8 << 20;
 
 #[test]
-fn the_same_seed_tells_the_same_story() {
-    let story = |seed| {
-        let mut play = Play::new(seed, scene::draw(Mix::Crowd, seed));
-        assert!(play.run().is_ok());
-        let hub = play.hub.borrow();
-        (hub.now, hub.deeds, hub.trace.tail(|_| true))
+fn the_same_seed_gives_the_same_run() {
+    let run = |seed| {
+        let mut driver = Driver::new(seed, script::draw(Mix::Crowd, seed));
+        assert!(driver.run().is_ok());
+        let network = driver.network.borrow();
+        (network.now, network.actions, network.trace.tail(|_| true))
     };
     for seed in 0..12 {
-        assert_eq!(story(seed), story(seed), "seed {seed}");
+        assert_eq!(run(seed), run(seed), "seed {seed}");
     }
 }
 
 #[test]
 fn a_lost_byte_is_noticed() {
-    assert_noticed(Sabotage::LoseByte, &["wrong byte", "came up"]);
+    assert_noticed(Defect::LoseByte, &["wrong byte", "arrived at"]);
 }
 
 #[test]
-fn a_byte_that_comes_twice_is_noticed() {
-    assert_noticed(Sabotage::RepeatByte, &["wrong byte", "the client got a record", "bytes of"]);
+fn a_byte_that_arrives_twice_is_noticed() {
+    assert_noticed(Defect::RepeatByte, &["wrong byte", "the client got a record", "bytes of"]);
 }
 
 #[test]
 fn a_poller_that_stops_reporting_is_noticed() {
-    assert_noticed(Sabotage::SwallowEdges, &["stand still", "stands still", "blocks are held"]);
+    assert_noticed(Defect::DropEdges, &["bytes wait", "a FIN waits", "blocks are held"]);
 }
 
-/// Runs honest sessions over a network that does what it must not; one of `complaints` follows.
-fn assert_noticed(sabotage: Sabotage, complaints: &[&str]) {
-    let mut struck = 0;
+/// Runs honest sessions over a network with a defect; the report must contain one of `messages`.
+fn assert_noticed(defect: Defect, messages: &[&str]) {
+    let mut runs = 0;
     for seed in 0..40 {
-        let mut scene = scene::draw(Mix::Honest, seed);
-        scene.faults.sabotage = Some(sabotage);
-        let is_long = |plan: &client::Plan| plan.guaranteed && plan.down > 60_000;
-        scene.plans.retain(|plan| plan.member.is_some() && is_long(plan));
-        if scene.plans.is_empty() {
+        let mut script = script::draw(Mix::Honest, seed);
+        script.faults.defect = Some(defect);
+        let is_long = |plan: &client::Plan| plan.must_complete && plan.down > 60_000;
+        script.plans.retain(|plan| plan.credentials.is_some() && is_long(plan));
+        if script.plans.is_empty() {
             continue;
         }
-        struck += 1;
-        let report = perform(seed, scene).expect_err("a network like this cannot pass");
+        runs += 1;
+        let report = perform(seed, script).expect_err("a defect must be noticed");
         let first = report.lines().next().unwrap_or_default();
-        let fits = complaints.iter().any(|complaint| first.contains(complaint));
+        let fits = messages.iter().any(|message| first.contains(message));
         assert!(fits, "seed {seed}: {first}");
     }
-    assert!(struck > 10, "only {struck} seeds were struck");
+    assert!(runs > 10, "only {runs} seeds had a long download");
 }
 
 /// Seeds per mix: eight mixes make 256 runs.
@@ -202,26 +203,26 @@ fn run_all(mix: Mix) {
     let (first, runs): (Option<u64>, Option<u64>) = (number("SIM_SEED"), number("SIM_RUNS"));
     let runs = runs.unwrap_or(if first.is_some() { 1 } else { SEEDS });
     for seed in (first.unwrap_or(0)..).take(runs as usize) {
-        if let Err(report) = perform(seed, scene::draw(mix, seed)) {
+        if let Err(report) = perform(seed, script::draw(mix, seed)) {
             panic!("{mix:?}, SIM_SEED={seed}: {report}");
         }
     }
 }
 
-/// Runs one scene; a failure comes with the last things that happened to whom it is about.
-fn perform(seed: u64, scene: Scene) -> Result<(), String> {
-    let mut play = Play::new(seed, scene);
-    let outcome = catch_unwind(AssertUnwindSafe(|| play.run()));
+/// Performs one run; the report of a failure ends with the last events that it concerns.
+fn perform(seed: u64, script: Script) -> Result<(), String> {
+    let mut driver = Driver::new(seed, script);
+    let outcome = catch_unwind(AssertUnwindSafe(|| driver.run()));
     let tail = |client: Option<usize>| {
-        let hub = play.hub.borrow();
-        hub.trace.tail(|id| client.is_none_or(|client| hub.cables[id].client == client))
+        let network = driver.network.borrow();
+        network.trace.tail(|id| client.is_none_or(|client| network.links[id].client == client))
     };
     match outcome {
         Ok(outcome) => outcome.map_err(|e| format!("{}\n{}", e.why, tail(e.client))),
         Err(_) => {
             let report = format!("a panic (see above)\n{}", tail(None));
-            // The daemon is in no state to be dropped tidily.
-            std::mem::forget(play);
+            // The daemon is in an unknown state and cannot be dropped safely.
+            std::mem::forget(driver);
             Err(report)
         }
     }

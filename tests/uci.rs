@@ -1,5 +1,5 @@
-//! `mtbox uci` as a router's init script sees it: the built binary, real files. What becomes of
-//! which option is tried in `src/config/uci/tests.rs`.
+//! `mtbox uci` as the init script of a router runs it: the binary with real files. The conversion of
+//! options is tested in `src/config/uci/tests.rs`.
 
 #[path = "uci/props.rs"]
 mod props;
@@ -19,7 +19,7 @@ fn good() -> String {
     )
 }
 
-/// A folder for each test, with a config in it.
+/// A directory with a config, one per test.
 struct Router {
     folder: PathBuf,
 }
@@ -46,7 +46,7 @@ impl Router {
         self.folder.join("out/mtbox.toml")
     }
 
-    /// Exit code and stderr; nothing is ever said on stdout.
+    /// Exit code and stderr. There is no output on stdout.
     #[track_caller]
     fn uci(&self) -> (i32, String) {
         let output = self.output();
@@ -58,7 +58,7 @@ impl Router {
         (code, err)
     }
 
-    /// What lies in the folder of the output.
+    /// The files in the directory of the output.
     fn files(&self) -> Vec<String> {
         let files = fs::read_dir(self.folder.join("out")).unwrap();
         let mut names: Vec<String> =
@@ -78,7 +78,7 @@ fn mtbox(arguments: &[&str]) -> (i32, String, String) {
 }
 
 #[test]
-fn a_good_config_becomes_a_file_that_only_its_owner_reads_and_that_check_likes() {
+fn a_valid_config_becomes_a_file_with_mode_0600_that_passes_check() {
     let router = Router::with("good", &good());
     assert_eq!(router.uci(), (0, String::new()));
     let (code, out, _) = mtbox(&["check", "--strict", router.output().to_str().unwrap()]);
@@ -93,7 +93,7 @@ fn a_good_config_becomes_a_file_that_only_its_owner_reads_and_that_check_likes()
 }
 
 #[test]
-fn a_mistake_is_a_line_that_names_section_and_option_and_changes_nothing() {
+fn an_error_names_section_and_option_and_keeps_the_old_file() {
     let router = Router::with("mistake", &good());
     assert_eq!(router.uci().0, 0);
     let before = fs::read(router.output()).unwrap();
@@ -104,12 +104,12 @@ fn a_mistake_is_a_line_that_names_section_and_option_and_changes_nothing() {
     assert_eq!((code, lines.len()), (1, 2), "{err}");
     let missing = format!("mtbox: {source}: user 'bob', option secret: missing; ");
     assert!(lines[0].starts_with(&missing), "{err}");
-    let word = format!("mtbox: {source}: section 'main', option prefer_ip: unknown word; ");
+    let word = format!("mtbox: {source}: section 'main', option prefer_ip: unknown value; ");
     assert!(lines[1].starts_with(&word), "{err}");
     assert_eq!(fs::read(router.output()).unwrap(), before);
     router.write("confg mtbox\n");
-    let told = format!("mtbox: {source}:1: unknown command; write config, option or list\n");
-    assert_eq!(router.uci(), (1, told));
+    let message = format!("mtbox: {source}:1: unknown command; write config, option or list\n");
+    assert_eq!(router.uci(), (1, message));
     assert_eq!(router.files(), ["mtbox.toml"]);
 }
 
@@ -117,19 +117,19 @@ fn a_mistake_is_a_line_that_names_section_and_option_and_changes_nothing() {
 fn an_unknown_option_is_a_warning_and_the_file_is_written() {
     let router = Router::with("unknown", &good().replace("option port", "option prt"));
     let source = router.source();
-    let told = format!(
+    let message = format!(
         "mtbox: warning: {source}: section 'main': unknown option prt; did you mean port?\n"
     );
-    assert_eq!(router.uci(), (0, told));
+    assert_eq!(router.uci(), (0, message));
     assert!(router.output().exists());
 }
 
 #[test]
-fn the_same_config_leaves_the_file_alone_and_another_one_replaces_it() {
+fn the_same_config_keeps_the_file_and_another_one_replaces_it() {
     let router = Router::with("same", &good());
     let number = || fs::metadata(router.output()).unwrap().ino();
     assert_eq!(router.uci().0, 0);
-    // A link keeps the number of the old file from being used again.
+    // A link keeps the inode number of the old file in use.
     fs::hard_link(router.output(), router.folder.join("kept")).unwrap();
     let first = number();
     assert_eq!(router.uci().0, 0);
@@ -142,7 +142,7 @@ fn the_same_config_leaves_the_file_alone_and_another_one_replaces_it() {
 }
 
 #[test]
-fn rights_that_somebody_gave_to_the_group_stay_and_no_others() {
+fn read_permission_of_the_group_is_kept_and_no_other() {
     let router = Router::with("rights", &good());
     let allow =
         |mode| fs::set_permissions(router.output(), fs::Permissions::from_mode(mode)).unwrap();
@@ -150,18 +150,18 @@ fn rights_that_somebody_gave_to_the_group_stay_and_no_others() {
     fs::write(router.output(), "old").unwrap();
     allow(0o664);
     assert_eq!((router.uci().0, allowed()), (0, 0o640));
-    // Not even where nothing else has changed.
+    // Also if nothing else has changed.
     allow(0o644);
     assert_eq!((router.uci().0, allowed()), (0, 0o640));
 }
 
-/// The proxy drops its rights, and must be able to read its file again.
+/// The proxy drops its privileges, and must be able to read the file again.
 #[test]
-fn what_root_writes_belongs_to_whom_the_folder_or_the_old_file_belongs() {
+fn a_file_written_by_root_has_the_owner_of_the_old_file_or_of_the_directory() {
     let router = Router::with("owner", &good());
     let folder = router.folder.join("out");
     let Ok(()) = std::os::unix::fs::chown(&folder, Some(5443), Some(5443)) else {
-        return eprintln!("passed over: only root can give files away");
+        return eprintln!("skipped: only root can change the owner of files");
     };
     let owner = |path: &Path| {
         let found = fs::metadata(path).unwrap();
@@ -176,7 +176,7 @@ fn what_root_writes_belongs_to_whom_the_folder_or_the_old_file_belongs() {
 }
 
 #[test]
-fn what_is_no_file_is_not_replaced() {
+fn other_than_regular_files_are_not_replaced() {
     let router = Router::with("link", &good());
     let elsewhere = router.folder.join("elsewhere");
     fs::write(&elsewhere, "mine").unwrap();
@@ -189,7 +189,7 @@ fn what_is_no_file_is_not_replaced() {
 }
 
 #[test]
-fn a_folder_that_is_missing_is_told() {
+fn a_missing_directory_is_an_error() {
     let router = Router::with("nowhere", &good());
     fs::remove_dir(router.folder.join("out")).unwrap();
     let (code, err) = router.uci();
@@ -198,7 +198,7 @@ fn a_folder_that_is_missing_is_told() {
 }
 
 #[test]
-fn what_cannot_be_read_or_makes_no_sense_is_one_line_and_2() {
+fn unreadable_files_and_wrong_usage_are_one_line_and_exit_code_2() {
     let router = Router::with("usage", &"#".repeat(256 * 1024 + 1));
     let folder = router.folder.to_str().unwrap();
     for (arguments, wanted) in [
@@ -216,7 +216,7 @@ fn what_cannot_be_read_or_makes_no_sense_is_one_line_and_2() {
 }
 
 #[test]
-fn users_of_a_file_that_is_made_from_another_are_changed_there() {
+fn users_of_a_generated_file_must_be_changed_in_its_source() {
     let router = Router::with("user", &good());
     assert_eq!(router.uci().0, 0);
     let before = fs::read(router.output()).unwrap();

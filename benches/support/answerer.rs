@@ -1,4 +1,4 @@
-//! The DC and the front of the handshake and memory benchmarks: answers once to whoever has sent
+//! The DC and the front of the handshake and memory benchmarks: answers each connection once after
 //! enough bytes, discards the rest, and closes when its peer does.
 
 use std::io::{ErrorKind, Read, Write};
@@ -7,7 +7,8 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
-use super::{Outcome, role, sockets};
+use super::options::Outcome;
+use super::{helper, sockets};
 
 const LISTENER: Token = Token(usize::MAX);
 
@@ -24,7 +25,7 @@ pub fn run(after: u64, reply: usize) -> Outcome<()> {
     let mut listener = TcpListener::from_std(listener);
     let mut poll = Poll::new()?;
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-    role::say("port", port.into())?;
+    helper::report("port", port.into())?;
 
     let answer = vec![0x5a; reply];
     let mut peers: Slab<Peer> = Slab::new();
@@ -51,7 +52,7 @@ pub fn run(after: u64, reply: usize) -> Outcome<()> {
     }
 }
 
-/// Reads all there is; `false` when the peer is gone.
+/// Reads everything; `false` = the peer has closed.
 fn serve(peer: &mut Peer, after: u64, answer: &[u8], scratch: &mut [u8]) -> bool {
     loop {
         match peer.stream.read(scratch) {
@@ -59,7 +60,7 @@ fn serve(peer: &mut Peer, after: u64, answer: &[u8], scratch: &mut [u8]) -> bool
             Ok(count) => {
                 let had = peer.seen;
                 peer.seen += count as u64;
-                // The answer is small and the socket fresh: it always fits the send buffer.
+                // The answer is small and the socket new, so it always fits into the send buffer.
                 if had < after && peer.seen >= after && peer.stream.write_all(answer).is_err() {
                     return false;
                 }

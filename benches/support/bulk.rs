@@ -1,5 +1,5 @@
 //! Both ends of a bulk transfer: sends from one buffer, discards without copying, counts. It does
-//! as little as it can, for it shares the CPU with the relay under test.
+//! as little as possible, because it shares the CPU with the relay under test.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream as StdStream};
@@ -10,10 +10,11 @@ use mio::{Events, Interest, Poll, Token};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
 
-use super::sockets::{self, PATIENCE};
-use super::{Outcome, faketls, role};
+use super::options::Outcome;
+use super::sockets::{self, TIMEOUT};
+use super::{faketls, helper};
 
-/// Payload of the records that a client uploads, as large as TLS allows.
+/// Payload of an uploaded record in bytes, the maximum of TLS.
 pub const RECORD_PAYLOAD: u64 = 16384;
 
 /// Bytes of such a record on the wire.
@@ -22,22 +23,21 @@ pub const RECORD_WIRE: u64 = RECORD_PAYLOAD + 5;
 /// Records in the buffer that senders repeat.
 const RECORDS: usize = 16;
 
-/// Most that one call discards; no buffer of that size is touched.
+/// The most bytes that one call discards. No buffer of this size is touched.
 const DISCARD: usize = 1 << 20;
 
-/// What everybody sends, again and again: whole records for whoever reads records, and noise for
-/// whoever does not.
+/// The bytes that every sender repeats: complete records for a reader of records, noise for others.
 pub fn pattern() -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(0x626f_7865);
     let payload: Vec<u8> = (0..RECORD_PAYLOAD).map(|_| random.u8(..)).collect();
     faketls::record(&payload).repeat(RECORDS)
 }
 
-/// The role `bulk`, the DC: takes `flows` connections, reads the 64-byte frame of each, and then
-/// sends `send_each` bytes over each or only discards.
+/// The role `bulk`, the DC: accepts `flows` connections, reads the 64-byte frame of each, and then
+/// sends `send_each` bytes on each or only discards.
 pub fn run_dc(flows: usize, send_each: u64) -> Outcome<()> {
     let (listener, port) = sockets::listen()?;
-    role::say("port", port.into())?;
+    helper::report("port", port.into())?;
     let mut streams = Vec::new();
     while streams.len() < flows {
         let (mut stream, _) = listener.accept()?;
@@ -45,10 +45,10 @@ pub fn run_dc(flows: usize, send_each: u64) -> Outcome<()> {
         stream.read_exact(&mut [0; 64])?;
         streams.push(stream);
     }
-    role::say("ready", 0)?;
-    role::await_go()?;
+    helper::report("ready", 0)?;
+    helper::await_go()?;
     let received = transfer(streams, send_each, &pattern())?;
-    role::say("done", received.iter().sum())
+    helper::report("done", received.iter().sum())
 }
 
 struct Flow {
@@ -58,9 +58,9 @@ struct Flow {
     open: bool,
 }
 
-/// Sends `send_each` bytes of the repeated `pattern` over each stream, then FIN, and discards what
-/// comes, until every peer has closed. With nothing to send there is no early FIN either. Returns
-/// the bytes that each stream received.
+/// Sends `send_each` bytes of the repeated `pattern` on each stream, then FIN, and discards
+/// received bytes until every peer has closed. If `send_each` is 0 it sends no FIN. Returns the
+/// received bytes of each stream.
 pub fn transfer(streams: Vec<StdStream>, send_each: u64, pattern: &[u8]) -> Outcome<Vec<u64>> {
     let mut poll = Poll::new()?;
     let mut flows = Vec::new();
@@ -78,7 +78,7 @@ pub fn transfer(streams: Vec<StdStream>, send_each: u64, pattern: &[u8]) -> Outc
     let mut events = Events::with_capacity(64);
     let mut open = flows.len();
     while open > 0 {
-        poll.poll(&mut events, Some(PATIENCE))?;
+        poll.poll(&mut events, Some(TIMEOUT))?;
         if events.is_empty() {
             return Err(format!("a transfer is stuck with {open} streams open").into());
         }
@@ -100,7 +100,7 @@ pub fn transfer(streams: Vec<StdStream>, send_each: u64, pattern: &[u8]) -> Outc
 }
 
 impl Flow {
-    /// Writes until the socket is full or everything is on its way.
+    /// Writes until the socket is full or everything is sent.
     fn send(&mut self, total: u64, pattern: &[u8]) -> Outcome<()> {
         while self.sent < total {
             let from = (self.sent % pattern.len() as u64) as usize;
@@ -118,7 +118,7 @@ impl Flow {
         Ok(())
     }
 
-    /// Throws away what has come; MSG_TRUNC on TCP frees it without a copy (tcp(7)).
+    /// Discards received bytes; MSG_TRUNC on TCP frees them without a copy (tcp(7)).
     fn discard(&mut self, scratch: &mut [u8]) -> Outcome<()> {
         loop {
             match recv(self.stream.as_raw_fd(), scratch, MsgFlags::MSG_TRUNC) {

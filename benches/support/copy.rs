@@ -1,5 +1,5 @@
 //! The plain copy loop that the daemon is compared with: one thread, edge-triggered, one 64 KiB
-//! buffer, read and write, nothing else. Not a straw man: no call is made that brings nothing.
+//! buffer, read and write. It makes no unnecessary call, so the comparison is fair.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown};
@@ -8,30 +8,31 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Registry, Token};
 use slab::Slab;
 
-use super::{Outcome, role, sockets};
+use super::options::Outcome;
+use super::{helper, sockets};
 
 const LISTENER: Token = Token(usize::MAX);
 
 const BUFFER: usize = 64 * 1024;
 
-/// One socket of a pair, with what it has still to be sent.
+/// One socket of a pair, with its unsent bytes.
 struct End {
     stream: TcpStream,
     unsent: Vec<u8>,
     readable: bool,
-    /// The peer's FIN was announced: read on to the end, for there will be no further edge.
+    /// The peer's FIN was reported: read to the end, because no further edge follows.
     closing: bool,
     ended: bool,
 }
 
-/// The role `copy`: relays whoever connects to the DC on `dc_port`. Runs until it is killed.
+/// The role `copy`: relays every connection to the DC on `dc_port`. Runs until it is killed.
 pub fn run(dc_port: u16) -> Outcome<()> {
     let (listener, port) = sockets::listen()?;
     listener.set_nonblocking(true)?;
     let mut listener = TcpListener::from_std(listener);
     let mut poll = Poll::new()?;
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-    role::say("port", port.into())?;
+    helper::report("port", port.into())?;
 
     let mut pairs: Slab<[End; 2]> = Slab::new();
     let mut events = Events::with_capacity(256);
@@ -75,7 +76,7 @@ impl End {
         self.ended && self.unsent.is_empty()
     }
 
-    /// Sends what was left over; `false` when the socket is still full.
+    /// Sends the unsent bytes; `false` = the socket is still full.
     fn flush(&mut self) -> std::io::Result<bool> {
         while !self.unsent.is_empty() {
             match self.stream.write(&self.unsent) {
@@ -88,7 +89,7 @@ impl End {
     }
 }
 
-/// Moves bytes until `from` is drained or `to` is full.
+/// Copies bytes until `from` is drained or `to` is full.
 fn copy(from: &mut End, to: &mut End, buffer: &mut [u8]) -> std::io::Result<()> {
     while to.flush()? && from.readable {
         let count = match from.stream.read(buffer) {
@@ -104,7 +105,7 @@ fn copy(from: &mut End, to: &mut End, buffer: &mut [u8]) -> std::io::Result<()> 
             from.readable = false;
             return to.stream.shutdown(Shutdown::Write);
         }
-        // A short read means drained, which saves the call that would say so.
+        // A short read means that the socket is drained, which saves one call.
         from.readable = count == buffer.len() || from.closing;
         let sent = match to.stream.write(&buffer[..count]) {
             Ok(sent) => sent,

@@ -1,5 +1,5 @@
-//! The client's side of FakeTLS and obfuscated2 (spec: protocol 3, 4, 6), just enough to be let in.
-//! Behind the handshake any bytes are valid ciphertext, so nothing else is ever encrypted here.
+//! The client's side of FakeTLS and obfuscated2 (spec: protocol 3, 4, 6), as far as the handshake
+//! needs it. After it any bytes are valid ciphertext, so nothing else is encrypted here.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -11,37 +11,37 @@ use ctr::cipher::{KeyIvInit, StreamCipher};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
-use super::Outcome;
+use super::options::Outcome;
 
-/// The host of every secret here.
+/// The host of every secret.
 const HOST: &[u8] = b"bench.example.org";
 
-/// Where both hellos keep their 32 digest bytes.
+/// Offset of the 32 digest bytes in ClientHello and ServerHello.
 const DIGEST_AT: usize = 11;
 
 /// The record before the client's first data.
 const CHANGE_CIPHER_SPEC: [u8; 6] = [0x14, 3, 3, 0, 1, 1];
 
-/// Somebody with a secret.
+/// A user with a secret.
 #[derive(Clone)]
 pub struct User {
     key: [u8; 16],
 }
 
 impl User {
-    /// As many different users as asked for.
-    pub fn some(count: usize, random: &mut fastrand::Rng) -> Vec<Self> {
+    /// `count` users with random keys.
+    pub fn random(count: usize, random: &mut fastrand::Rng) -> Vec<Self> {
         (0..count).map(|_| Self { key: std::array::from_fn(|_| random.u8(..)) }).collect()
     }
 
-    /// The secret as the configuration holds it.
+    /// The secret in the form of the configuration.
     pub fn secret_hex(&self) -> String {
         let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
         format!("ee{}{}", hex(&self.key), hex(HOST))
     }
 
-    /// Goes through the whole handshake and sends the 64-byte frame that asks for DC 2.
-    pub fn enter(&self, stream: &mut TcpStream, random: &mut fastrand::Rng) -> Outcome<()> {
+    /// Performs the handshake and sends the 64-byte frame for DC 2.
+    pub fn handshake(&self, stream: &mut TcpStream, random: &mut fastrand::Rng) -> Outcome<()> {
         let hello = self.hello(random)?;
         stream.write_all(&hello)?;
         self.read_answer(stream, &hello)?;
@@ -49,8 +49,8 @@ impl User {
         Ok(())
     }
 
-    /// A ClientHello of today's size and shape: TLS 1.3, X25519MLKEM768 and x25519 shares. Each is
-    /// fresh, so the store against replays lets it pass.
+    /// A ClientHello of current size and form: TLS 1.3, X25519MLKEM768 and x25519 shares. Each is
+    /// new, so the replay store accepts it.
     pub fn hello(&self, random: &mut fastrand::Rng) -> Outcome<Vec<u8>> {
         let mut shares = [0x11, 0xec, 0x04, 0xc0].to_vec();
         shares.extend(noise(random, 1216));
@@ -66,7 +66,7 @@ impl User {
             (0x000d, sized(&[0x04, 0x03, 0x08, 0x04, 0x04, 0x01])),
             (0x002b, vec![2, 0x03, 0x04]),
             (0x0033, sized(&shares)),
-            // An encrypted ClientHello of GREASE, for its size.
+            // A GREASE encrypted_client_hello extension, for its size.
             (0xfe0d, noise(random, 282)),
         ] {
             extensions.extend(u16::to_be_bytes(kind));
@@ -113,7 +113,7 @@ impl User {
         }
     }
 
-    /// ChangeCipherSpec and the record with the obfuscated2 frame, in one piece as clients send it.
+    /// ChangeCipherSpec and the record with the obfuscated2 frame, in one write as apps send it.
     fn opening(&self, random: &mut fastrand::Rng) -> Vec<u8> {
         let mut frame: [u8; 64] = std::array::from_fn(|_| random.u8(..));
         frame[56..62].copy_from_slice(&[0xdd, 0xdd, 0xdd, 0xdd, 2, 0]);
@@ -150,7 +150,7 @@ pub fn read_record(stream: &mut TcpStream, into: &mut Vec<u8>) -> Outcome<usize>
     Ok(body)
 }
 
-/// Reads data records until exactly `count` bytes of payload have come.
+/// Reads data records until exactly `count` bytes of payload have arrived.
 pub fn read_payload(stream: &mut TcpStream, count: usize) -> Outcome<()> {
     let (mut bytes, mut payload) = (Vec::new(), 0);
     while payload < count {
@@ -163,7 +163,7 @@ pub fn read_payload(stream: &mut TcpStream, count: usize) -> Outcome<()> {
     }
 }
 
-/// `bytes` behind their length in two bytes; everything here is shorter than 65536.
+/// `bytes` after their length in two bytes; they are shorter than 65536.
 fn sized(bytes: &[u8]) -> Vec<u8> {
     let length = bytes.len().to_be_bytes();
     [&length[length.len() - 2..], bytes].concat()

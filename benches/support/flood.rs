@@ -1,8 +1,8 @@
-//! What a flood of wrong hellos takes from a running download: windows with and without the flood
-//! alternate over the same 16 connections, and the medians of their rates are compared. The daemon
-//! has a CPU of its own where there are two, so that the attackers' work is not counted as its. The
-//! verdict is about bytes per second of the daemon's CPU, which it uses up: neighbours on the
-//! machine, who take from the rate in one window and not in the other, do not enter.
+//! How much a flood of wrong hellos slows down a running download. Windows with and without the
+//! flood alternate on the same 16 connections, and the medians of their rates are compared. With
+//! two CPUs the daemon has one of its own, so that the work of the attackers is not counted. The
+//! verdict uses the bytes per second of the daemon's CPU time, so that other load of the machine
+//! has no effect.
 
 use std::io::{ErrorKind, Write};
 use std::net::{Ipv4Addr, TcpStream as StdStream};
@@ -16,12 +16,13 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
 
 use super::faketls::User;
+use super::helper::{self, Helper};
+use super::options::{Options, Outcome};
 use super::process::{Daemon, Plan, Relay};
 use super::report::{Report, median, range};
-use super::role::{self, Helper};
-use super::{Options, Outcome, proc, sockets};
+use super::{proc, sockets};
 
-/// Users whose keys a stranger's hello is tried against.
+/// Users whose keys are tried for each wrong hello.
 const USERS: usize = 200;
 
 /// Connections that download.
@@ -30,24 +31,24 @@ const FLOWS: usize = 16;
 /// Wrong hellos per second.
 const RATE: u32 = 500;
 
-/// Bytes that the front answers to each.
+/// Bytes of the front's answer to each hello.
 const REPLY: usize = 32;
 
-/// Where the strangers come from.
+/// The source addresses of the wrong hellos.
 #[derive(Clone, Copy, PartialEq)]
-enum From {
-    Nowhere,
+enum Flood {
+    None,
     OneAddress,
     ManyNetworks,
 }
 
-const CASES: &[(From, &str)] = &[
-    (From::Nowhere, "alone"),
-    (From::OneAddress, "flood_from_one_address"),
-    (From::ManyNetworks, "flood_from_250_networks"),
+const CASES: &[(Flood, &str)] = &[
+    (Flood::None, "alone"),
+    (Flood::OneAddress, "flood_from_one_address"),
+    (Flood::ManyNetworks, "flood_from_250_networks"),
 ];
 
-/// What one window showed.
+/// The result of one window.
 struct Sample {
     /// GB per second of the download.
     rate: f64,
@@ -62,7 +63,7 @@ pub fn measure(options: &Options, report: &mut Report) -> Outcome<()> {
     let (rounds, window) = if options.short { (5, 1_000) } else { (9, 3_000) };
     let mut random = fastrand::Rng::with_seed(getrandom::u64()?);
     let apart = pin(0, std::process::id());
-    let users = User::some(USERS, &mut random);
+    let users = User::random(USERS, &mut random);
     let mut dc = Helper::spawn(&["bulk", &FLOWS.to_string(), &u64::MAX.to_string()])?;
     let front = Helper::spawn(&["answerer", "64", &REPLY.to_string()])?;
     let plan = Plan {
@@ -82,18 +83,18 @@ pub fn measure(options: &Options, report: &mut Report) -> Outcome<()> {
     println!(
         "{USERS} users, {FLOWS} connections, {RATE} wrong hellos/s, {rounds} rounds of {window} \
          ms; the daemon {}",
-        if alone { "has CPU 1, everybody else CPU 0" } else { "shares its CPU" }
+        if alone { "has CPU 1, all other processes CPU 0" } else { "shares its CPU" }
     );
 
     let window = Duration::from_millis(window);
     let mut samples: Vec<Vec<Sample>> = CASES.iter().map(|_| Vec::new()).collect();
-    // The first round warms everybody up.
+    // The first round warms up and is not counted.
     for round in 0..=rounds {
         for ((from, _), samples) in CASES.iter().zip(&mut samples) {
             let flood = match from {
-                From::Nowhere => None,
-                From::OneAddress => floods.first_mut(),
-                From::ManyNetworks => floods.last_mut(),
+                Flood::None => None,
+                Flood::OneAddress => floods.first_mut(),
+                Flood::ManyNetworks => floods.last_mut(),
             };
             let sample = run(&mut download, flood, relay.pid(), window)?;
             relay.ensure_alive()?;
@@ -102,7 +103,7 @@ pub fn measure(options: &Options, report: &mut Report) -> Outcome<()> {
             }
         }
     }
-    // The DC first, or it would complain of the daemon's end.
+    // The DC first, or the end of the daemon would be an error for it.
     drop(dc);
     print_table(&samples, report)
 }
@@ -126,9 +127,9 @@ fn print_table(samples: &[Vec<Sample>], report: &mut Report) -> Outcome<()> {
         report.note(&format!("{key}_ratio"), ratio);
         print!("{key:<26}{rate:>8.3}{share:>7.0}%{own:>10.3}{:>16}{ratio:>7.2}", range(&per_cpu));
         match from {
-            From::OneAddress if ratio >= target => println!("{target:>8.2} met"),
-            From::OneAddress => println!("{target:>8.2} MISSED"),
-            From::Nowhere | From::ManyNetworks => println!("       -"),
+            Flood::OneAddress if ratio >= target => println!("{target:>8.2} met"),
+            Flood::OneAddress => println!("{target:>8.2} MISSED"),
+            Flood::None | Flood::ManyNetworks => println!("       -"),
         }
     }
     Ok(())
@@ -151,7 +152,7 @@ fn run(
         let wanted = u64::from(RATE) * window.as_millis() as u64 / 1_000;
         let answered = flood.expect("done")?;
         if answered * 10 < wanted * 9 {
-            return Err(format!("{answered} strangers of {wanted} got an answer").into());
+            return Err(format!("{answered} of {wanted} wrong hellos got an answer").into());
         }
     }
     Ok(Sample { rate: bytes / lasted, per_cpu: bytes / spent, share: spent / lasted })
@@ -171,7 +172,7 @@ impl Download {
         let mut flows = Vec::new();
         for (index, user) in users.iter().step_by(USERS / FLOWS).take(FLOWS).enumerate() {
             let mut stream = sockets::dial(Ipv4Addr::LOCALHOST, port)?;
-            user.enter(&mut stream, random)?;
+            user.handshake(&mut stream, random)?;
             stream.set_nonblocking(true)?;
             let mut stream = TcpStream::from_std(stream);
             poll.registry().register(&mut stream, Token(index), Interest::READABLE)?;
@@ -180,7 +181,7 @@ impl Download {
         Ok(Self { poll, events: Events::with_capacity(64), flows, scratch: vec![0; 1 << 20] })
     }
 
-    /// Discards what comes for as long as `window` lasts, and counts it.
+    /// Discards received bytes during `window` and counts them.
     fn drain(&mut self, window: Duration) -> Outcome<u64> {
         let end = Instant::now() + window;
         let mut bytes = 0;
@@ -205,31 +206,31 @@ impl Download {
     }
 }
 
-/// The role `flood`: upon each `go`, [`RATE`] wrong hellos per second to `port` for `window_ms`
-/// from `networks` (at most 256) loopback networks in turn, then `done` with how many got the
-/// front's answer.
+/// The role `flood`: after each `go` it sends [`RATE`] wrong hellos per second to `port` during
+/// `window_ms`, from `networks` (at most 256) loopback networks in turn, then reports `done` with
+/// the number of hellos that got the front's answer.
 pub fn run_role(port: u16, window_ms: u64, networks: u32) -> Outcome<()> {
     sockets::raise_descriptor_limit()?;
     let mut random = fastrand::Rng::with_seed(getrandom::u64()?);
-    // Nobody's key: the daemon must try every user's.
-    let stranger = User::some(1, &mut random).remove(0);
+    // An unknown key: the daemon must try the key of every user.
+    let unknown = User::random(1, &mut random).remove(0);
     let hellos: Vec<Vec<u8>> =
-        (0..64).map(|_| stranger.hello(&mut random)).collect::<Outcome<_>>()?;
-    role::say("port", port.into())?;
+        (0..64).map(|_| unknown.hello(&mut random)).collect::<Outcome<_>>()?;
+    helper::report("port", port.into())?;
     loop {
-        role::await_go()?;
-        let answered = knock(port, window_ms, |n| {
+        helper::await_go()?;
+        let answered = send_hellos(port, window_ms, |n| {
             let source = Ipv4Addr::new(127, 9, (n % networks) as u8, 1);
             (source, &hellos[n as usize % hellos.len()])
         })?;
-        role::say("done", answered)?;
+        helper::report("done", answered)?;
     }
 }
 
-fn knock<'a>(
+fn send_hellos<'a>(
     port: u16,
     window_ms: u64,
-    visitor: impl Fn(u32) -> (Ipv4Addr, &'a Vec<u8>),
+    client: impl Fn(u32) -> (Ipv4Addr, &'a Vec<u8>),
 ) -> Outcome<u64> {
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(256);
@@ -239,7 +240,7 @@ fn knock<'a>(
     let (mut sent, mut answered, mut over) = (0, 0, 0);
     while over < wanted {
         while sent < wanted && start.elapsed() >= Duration::from_secs(1) * sent / RATE {
-            let (source, hello) = visitor(sent);
+            let (source, hello) = client(sent);
             let mut stream: StdStream = sockets::dial(source, port)?;
             stream.write_all(hello)?;
             stream.set_nonblocking(true)?;
@@ -248,8 +249,8 @@ fn knock<'a>(
             open.push(Some(stream));
             sent += 1;
         }
-        if start.elapsed() > Duration::from_millis(window_ms) + sockets::PATIENCE {
-            return Err(format!("{} strangers wait in vain", wanted - over).into());
+        if start.elapsed() > Duration::from_millis(window_ms) + sockets::TIMEOUT {
+            return Err(format!("{} hellos without an answer", wanted - over).into());
         }
         poll.poll(&mut events, Some(Duration::from_millis(1)))?;
         for event in &events {
@@ -272,7 +273,7 @@ fn knock<'a>(
     Ok(answered)
 }
 
-/// Puts a process onto a CPU; `false` where that is not to be had.
+/// Pins a process to a CPU; `false` = this is not possible.
 fn pin(cpu: usize, pid: u32) -> bool {
     let mut command = Command::new("taskset");
     command.args(["-cp", &cpu.to_string(), &pid.to_string()]);

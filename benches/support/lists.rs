@@ -1,6 +1,6 @@
-//! A blocklist of 100,000 networks: how much the daemon grows by it, from a file and from the web,
-//! and the longest pause that a running session feels while the list is read anew. Growth is
-//! against the same daemon with a list of one network, so what the program costs cancels out.
+//! A blocklist of 100,000 networks: how much the daemon grows, from a file and from the web, and
+//! the longest pause of a running session while the list is reloaded. Growth is measured against
+//! the same daemon with a list of one network, so the memory of the program itself cancels out.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -10,21 +10,22 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::faketls::{self, User};
+use super::helper::{self, Helper};
+use super::options::{Options, Outcome};
 use super::process::{Daemon, Plan, Relay};
 use super::report::{Report, median, verdict};
-use super::role::{self, Helper};
-use super::{Options, Outcome, proc, sockets};
+use super::{proc, sockets};
 
-/// Networks in the list; one of a hundred is IPv6.
+/// Networks in the list; one in a hundred is IPv6.
 const NETWORKS: usize = 100_000;
 
 /// Bytes of one ping, and of its echo.
 const PING: usize = 64;
 
-/// Measures both and holds them against their gates.
+/// Measures both and checks them against their gates.
 pub fn measure(options: &Options, report: &mut Report) -> Outcome<()> {
     let mut random = fastrand::Rng::with_seed(getrandom::u64()?);
-    let users = User::some(1, &mut random);
+    let users = User::random(1, &mut random);
     let dc = Helper::spawn(&["echo"])?;
     let list = List::new()?;
     let page = Helper::spawn(&["page", &list.path.to_string_lossy()])?;
@@ -39,7 +40,7 @@ pub fn measure(options: &Options, report: &mut Report) -> Outcome<()> {
         let small = Memory::of(&plan, 1)?;
         list.write(&lines(NETWORKS, &mut random))?;
         let large = Memory::of(&plan, NETWORKS)?;
-        growth = growth.max(large.tell(&small, key, report));
+        growth = growth.max(large.report_growth(&small, key, report));
         least.get_or_insert(small);
     }
     let small = least.ok_or("no list was measured")?;
@@ -49,7 +50,7 @@ pub fn measure(options: &Options, report: &mut Report) -> Outcome<()> {
     let relay = Relay::Daemon(Daemon::start(&plan)?);
     await_list(&relay, 1)?;
     let mut session = sockets::dial(Ipv4Addr::LOCALHOST, relay.port())?;
-    users[0].enter(&mut session, &mut random)?;
+    users[0].handshake(&mut session, &mut random)?;
     let mut quiet = Vec::new();
     let mut pauses = Vec::new();
     for round in 0..rounds {
@@ -57,15 +58,15 @@ pub fn measure(options: &Options, report: &mut Report) -> Outcome<()> {
         list.write(&lines(NETWORKS, &mut random))?;
         let begin = Instant::now();
         pauses.push(ping(&mut session, |_| {
-            if begin.elapsed() > sockets::PATIENCE {
-                return Err("the list is not read anew".into());
+            if begin.elapsed() > sockets::TIMEOUT {
+                return Err("the list is not reloaded".into());
             }
             Ok(loads(&relay)? >= round + 2)
         })?);
     }
-    growth = growth.max(Memory::now(&relay)?.tell(&small, "reload", report));
+    growth = growth.max(Memory::now(&relay)?.report_growth(&small, "reload", report));
     report.hold("list_growth_kib", growth)?;
-    // A pause of the daemon's own making is in every round; one of the machine's is not.
+    // A pause caused by the daemon is in every round, one caused by the machine is not.
     let least = pauses.iter().copied().fold(f64::INFINITY, f64::min);
     let target = report.target("list_pause_ms")?;
     println!(
@@ -78,7 +79,7 @@ pub fn measure(options: &Options, report: &mut Report) -> Outcome<()> {
     Ok(())
 }
 
-/// What `/proc/PID/status` says of a daemon that has read its list and rests.
+/// Memory of a daemon that has read its list and is idle.
 struct Memory {
     anon_kib: u64,
     most_kib: u64,
@@ -105,8 +106,8 @@ impl Memory {
         Ok(Self { anon_kib, most_kib: proc::status_kib(relay.pid(), "VmHWM")? })
     }
 
-    /// Prints how much this is over a small list's, and returns it.
-    fn tell(&self, small: &Self, key: &str, report: &mut Report) -> f64 {
+    /// Prints and returns the growth over a small list.
+    fn report_growth(&self, small: &Self, key: &str, report: &mut Report) -> f64 {
         let grown = self.anon_kib.saturating_sub(small.anon_kib) as f64;
         let peak = self.most_kib.saturating_sub(small.most_kib) as f64;
         println!("{NETWORKS} networks, {key}: grown by {grown} KiB, at the peak by {peak} KiB");
@@ -116,7 +117,7 @@ impl Memory {
     }
 }
 
-/// The list on disk, which goes with this.
+/// The list on disk; dropping it removes the file.
 struct List {
     path: PathBuf,
 }
@@ -129,7 +130,7 @@ impl List {
         Ok(list)
     }
 
-    /// Puts a new list in place at once.
+    /// Replaces the list atomically.
     fn write(&self, text: &str) -> Outcome<()> {
         let draft = self.path.with_extension("new");
         fs::write(&draft, text)?;
@@ -139,12 +140,12 @@ impl List {
 
 impl Drop for List {
     fn drop(&mut self) {
-        // Nothing helps against a file that is gone already.
+        // The file may have been removed already.
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// `count` random networks in no order, none of which holds loopback.
+/// `count` random networks, unsorted, none of which contains loopback.
 fn lines(count: usize, random: &mut fastrand::Rng) -> String {
     let mut text = String::from("# random\n");
     for number in 0..count {
@@ -166,7 +167,7 @@ fn tables(source: &str) -> String {
     format!("[defense.blocklist]\nenabled = true\nurls = [{source}]\nupdate-each = \"1s\"\n")
 }
 
-/// How many times the log says that the list was read.
+/// How often the log reports that the list was read.
 fn loads(relay: &Relay) -> Outcome<usize> {
     match relay {
         Relay::Daemon(daemon) => Ok(daemon.log()?.matches("event=list name=blocklist").count()),
@@ -178,14 +179,14 @@ fn await_list(relay: &Relay, times: usize) -> Outcome<()> {
     proc::await_true("the list is not read", || Ok(loads(relay)? >= times))
 }
 
-/// Round trips until `is_over` says so, which is asked every few milliseconds; the longest one in
-/// milliseconds.
+/// Makes round trips until `is_done` returns `true`, which is called every few milliseconds.
+/// Returns the longest one in milliseconds.
 fn ping(
     session: &mut TcpStream,
-    mut is_over: impl FnMut(Duration) -> Outcome<bool>,
+    mut is_done: impl FnMut(Duration) -> Outcome<bool>,
 ) -> Outcome<f64> {
     let begin = Instant::now();
-    let mut asked = begin;
+    let mut checked = begin;
     let mut longest = Duration::ZERO;
     let sent = faketls::record(&[0x5a; PING]);
     loop {
@@ -193,28 +194,28 @@ fn ping(
         session.write_all(&sent)?;
         faketls::read_payload(session, PING)?;
         longest = longest.max(start.elapsed());
-        if asked.elapsed() > Duration::from_millis(5) {
-            asked = Instant::now();
-            if is_over(begin.elapsed())? {
+        if checked.elapsed() > Duration::from_millis(5) {
+            checked = Instant::now();
+            if is_done(begin.elapsed())? {
                 return Ok(longest.as_secs_f64() * 1e3);
             }
         }
     }
 }
 
-/// The role `echo`: a DC that sends back as many bytes as come after the header.
+/// The role `echo`: a DC that echoes everything after the frame.
 pub fn run_echo() -> Outcome<()> {
     let (listener, port) = sockets::listen()?;
-    role::say("port", port.into())?;
+    helper::report("port", port.into())?;
     for stream in listener.incoming() {
         let mut stream = stream?;
         sockets::tune(&stream)?;
         thread::spawn(move || {
-            let (mut scratch, mut header) = ([0; 4096], 64);
+            let (mut scratch, mut frame) = ([0; 4096], 64);
             while let Ok(count @ 1..) = stream.read(&mut scratch) {
-                let behind = count - header.min(count);
-                header -= count - behind;
-                if stream.write_all(&scratch[..behind]).is_err() {
+                let payload = count - frame.min(count);
+                frame -= count - payload;
+                if stream.write_all(&scratch[..payload]).is_err() {
                     break;
                 }
             }
@@ -226,7 +227,7 @@ pub fn run_echo() -> Outcome<()> {
 /// The role `page`: answers every request with the file.
 pub fn run_page(path: &Path) -> Outcome<()> {
     let (listener, port) = sockets::listen()?;
-    role::say("port", port.into())?;
+    helper::report("port", port.into())?;
     for stream in listener.incoming() {
         let mut stream = stream?;
         let (mut head, mut chunk) = (Vec::new(), [0; 1024]);
@@ -238,7 +239,7 @@ pub fn run_page(path: &Path) -> Outcome<()> {
         }
         let body = fs::read(path)?;
         write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len())?;
-        // A daemon that is gone meanwhile is no trouble of the page's.
+        // The daemon may have closed.
         let _ = stream.write_all(&body);
     }
     Ok(())

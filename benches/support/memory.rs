@@ -1,37 +1,38 @@
-//! Resident memory of the daemon: when it has just started, and how it grows with idle sessions.
-//! The growth is a slope between two crowds, so what the process costs by itself cancels out.
+//! Resident memory of the daemon: after its start, and its growth with idle sessions. The growth is
+//! the slope between two numbers of sessions, so the memory of the process itself cancels out.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpStream};
 
 use super::faketls::{self, User};
+use super::helper::Helper;
+use super::options::{Options, Outcome};
 use super::process::{Daemon, Plan, Relay};
 use super::report::{Report, verdict};
-use super::role::Helper;
-use super::{Options, Outcome, proc, sockets};
+use super::{proc, sockets};
 
-/// What each session has moved in each direction before it falls silent, in bytes.
+/// Bytes that each session transfers in each direction before it is idle.
 const MOVED: usize = 1024;
 
-/// The smaller crowd: past the first growth of every table.
+/// The smaller number of sessions, past the first growth of every table.
 const FIRST: u64 = 1000;
 
-/// The larger crowd, if the limit of open files allows it: two per session in the daemon.
+/// The larger number, if the limit of open files allows it: the daemon needs two per session.
 const LAST: u64 = 9900;
 
-/// The larger crowd of a short run; it stays away from a power of two as the long one does.
+/// The larger number of a short run. Neither is close to a power of two.
 const LAST_SHORT: u64 = 5000;
 
 /// Files that the daemon and this program need besides the sockets of sessions.
 const SPARE_FILES: u64 = 160;
 
-/// Measures both and holds the growth against its gate.
+/// Measures both and checks the growth against its gate.
 pub fn measure(options: &Options, report: &mut Report) -> Outcome<()> {
     let wanted = if options.short { LAST_SHORT } else { LAST };
     let last = wanted.min(sockets::descriptor_limit()?.saturating_sub(SPARE_FILES) / 2);
     let first = FIRST.min(last / 3);
     let mut random = fastrand::Rng::with_seed(getrandom::u64()?);
-    let users = User::some(1, &mut random);
+    let users = User::random(1, &mut random);
     let after = (64 + MOVED).to_string();
     let dc = Helper::spawn(&["answerer", &after, &MOVED.to_string()])?;
     let plan = Plan::new(&users, dc.port(), 20_000);
@@ -45,9 +46,9 @@ pub fn measure(options: &Options, report: &mut Report) -> Outcome<()> {
     report.note("idle_rss_kib", total);
     report.note("idle_anon_kib", empty.anon_kib as f64);
 
-    let mut crowd = Vec::new();
-    let some = fill(&mut crowd, first, &relay, &users[0], &mut random)?;
-    let many = fill(&mut crowd, last, &relay, &users[0], &mut random)?;
+    let mut sessions = Vec::new();
+    let some = fill(&mut sessions, first, &relay, &users[0], &mut random)?;
+    let many = fill(&mut sessions, last, &relay, &users[0], &mut random)?;
     let grown = many.anon_kib.saturating_sub(some.anon_kib) * 1024;
     let each = grown as f64 / (last - first) as f64;
     report.note("sessions", last as f64);
@@ -55,7 +56,7 @@ pub fn measure(options: &Options, report: &mut Report) -> Outcome<()> {
     report.hold("bytes_per_idle_session", each)
 }
 
-/// What `/proc/PID/status` says, once the process is at rest.
+/// Memory in `/proc/PID/status`, when the process is idle.
 struct Memory {
     total_kib: u64,
     anon_kib: u64,
@@ -69,22 +70,22 @@ impl Memory {
     }
 }
 
-/// Opens sessions until there are `count`, each of which moves a little both ways.
+/// Opens sessions until there are `count`. Each transfers some bytes in both directions.
 fn fill(
-    crowd: &mut Vec<TcpStream>,
+    sessions: &mut Vec<TcpStream>,
     count: u64,
     relay: &Relay,
     user: &User,
     random: &mut fastrand::Rng,
 ) -> Outcome<Memory> {
-    while (crowd.len() as u64) < count {
-        let source = Ipv4Addr::new(127, 0, 1, (crowd.len() % 200) as u8 + 1);
+    while (sessions.len() as u64) < count {
+        let source = Ipv4Addr::new(127, 0, 1, (sessions.len() % 200) as u8 + 1);
         let mut stream = sockets::dial(source, relay.port())?;
-        user.enter(&mut stream, random)?;
+        user.handshake(&mut stream, random)?;
         stream.write_all(&faketls::record(&[0x5a; MOVED]))?;
         faketls::read_payload(&mut stream, MOVED)
-            .map_err(|error| format!("session {}: {error}", crowd.len() + 1))?;
-        crowd.push(stream);
+            .map_err(|error| format!("session {}: {error}", sessions.len() + 1))?;
+        sessions.push(stream);
     }
     let memory = Memory::of(relay)?;
     println!(

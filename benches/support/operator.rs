@@ -1,24 +1,25 @@
-//! The operator at work beside 1,000 users: how long the loop is busy with a reload, with
+//! Requests of the operator with 1,000 users: how long the loop is busy with a reload, with
 //! `/stats`, with `/explain` and with `/metrics`. Nothing else runs meanwhile, so the CPU time of
-//! the daemon is the time for which it does nothing else.
+//! the daemon is the time during which the loop does nothing else.
 
 use std::io::{Read, Write};
 use std::net::Ipv4Addr;
 use std::net::TcpStream;
 
 use super::faketls::User;
+use super::options::{Options, Outcome};
 use super::process::{Daemon, Plan};
 use super::report::{Report, median, verdict};
-use super::{Options, Outcome, proc, sockets};
+use super::{proc, sockets};
 
 const USERS: usize = 1_000;
-/// Who gets another secret, leaves or comes at each reload.
+/// Users whose secret changes at each reload.
 const CHANGED: usize = 20;
 
-/// Measures each of them several times; times never fail anything.
+/// Measures each of them several times. Times have no gate.
 pub fn measure(options: &Options, report: &mut Report) -> Outcome<()> {
     let mut random = fastrand::Rng::with_seed(getrandom::u64()?);
-    let mut users = User::some(USERS, &mut random);
+    let mut users = User::random(USERS, &mut random);
     let api = sockets::free_port()?;
     let metrics = sockets::free_port()?;
     let head = format!("api-bind-to = \"127.0.0.1:{api}\"\n");
@@ -38,44 +39,44 @@ pub fn measure(options: &Options, report: &mut Report) -> Outcome<()> {
     for (key, port, path) in questions {
         let mut costs = Vec::new();
         for _ in 0..rounds {
-            costs.push(cost(&daemon, || ask(port, path))?);
+            costs.push(cost(&daemon, || get(port, path))?);
         }
-        tell(key, &costs, report)?;
+        report_cost(key, &costs, report)?;
     }
     let mut costs = Vec::new();
     for round in 0..rounds {
         for user in users.iter_mut().skip(round * CHANGED % USERS).take(CHANGED) {
-            user.clone_from(&User::some(1, &mut random)[0]);
+            user.clone_from(&User::random(1, &mut random)[0]);
         }
         let plan = Plan { head: head.clone(), more: more.clone(), ..Plan::new(&users, 1, 64) };
         daemon.rewrite(&plan)?;
         costs.push(cost(&daemon, || {
-            daemon.hang_up()?;
-            proc::await_true("the config is not read anew", || {
+            daemon.reload()?;
+            proc::await_true("the config is not reloaded", || {
                 Ok(daemon.log()?.matches("event=reloaded").count() > round)
             })
         })?);
     }
-    tell("reload_ms", &costs, report)
+    report_cost("reload_ms", &costs, report)
 }
 
-/// CPU time of the daemon from rest to rest, in milliseconds.
-fn cost(daemon: &Daemon, deed: impl FnOnce() -> Outcome<()>) -> Outcome<f64> {
+/// CPU time of the daemon for `action`, from idle to idle, in milliseconds.
+fn cost(daemon: &Daemon, action: impl FnOnce() -> Outcome<()>) -> Outcome<f64> {
     let before = proc::await_rest(daemon.pid())?;
-    deed()?;
+    action()?;
     let after = proc::await_rest(daemon.pid())?;
     Ok(after.saturating_sub(before) as f64 / 1e6)
 }
 
-fn tell(key: &str, costs: &[f64], report: &mut Report) -> Outcome<()> {
+fn report_cost(key: &str, costs: &[f64], report: &mut Report) -> Outcome<()> {
     let (value, target) = (median(costs), report.target(key)?);
     println!("{key}: {value:.2}, target {target}: {}", verdict(value, target));
     report.note(key, value);
     Ok(())
 }
 
-/// One question by HTTP, answered with 200 and a body.
-fn ask(port: u16, path: &str) -> Outcome<()> {
+/// One HTTP request; the response must be 200 with a body.
+fn get(port: u16, path: &str) -> Outcome<()> {
     let mut stream: TcpStream = sockets::dial(Ipv4Addr::LOCALHOST, port)?;
     write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
     let mut answer = Vec::new();

@@ -1,14 +1,14 @@
-//! What the kernel tells about a process: CPU time, memory, and whether it listens. `/proc` only.
+//! CPU time, memory and listeners of a process, read from `/proc`.
 
 use std::fs;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::Outcome;
-use super::sockets::PATIENCE;
+use super::options::Outcome;
+use super::sockets::TIMEOUT;
 
-/// One tick of `/proc/PID/stat`; USER_HZ is 100 on every Linux that we build for.
+/// One tick of `/proc/PID/stat`; USER_HZ is 100 on all supported systems.
 const TICK_NS: u64 = 10_000_000;
 
 /// Nanoseconds that all threads of `pid` have spent on a CPU: field 1 of each thread's `schedstat`,
@@ -25,7 +25,7 @@ pub fn cpu_ns(pid: u32) -> Outcome<u64> {
     Ok(sum)
 }
 
-/// Which of the two `cpu_ns` reads, for the head of a table.
+/// The source that `cpu_ns` reads, for the head of a table.
 pub fn cpu_source() -> &'static str {
     match has_schedstat() {
         true => "/proc/PID/task/*/schedstat, field 1",
@@ -41,11 +41,11 @@ pub fn status_kib(pid: u32, key: &str) -> Outcome<u64> {
     Ok(value.trim().trim_end_matches("kB").trim().parse()?)
 }
 
-/// Waits until `pid` has used no CPU for a quarter of a second; what it has used so far.
+/// Waits until `pid` has used no CPU for a quarter of a second. Returns its CPU time so far.
 pub fn await_rest(pid: u32) -> Outcome<u64> {
     let begin = Instant::now();
     let mut before = cpu_ns(pid)?;
-    while begin.elapsed() < PATIENCE {
+    while begin.elapsed() < TIMEOUT {
         sleep(Duration::from_millis(250));
         let now = cpu_ns(pid)?;
         if now == before {
@@ -53,22 +53,22 @@ pub fn await_rest(pid: u32) -> Outcome<u64> {
         }
         before = now;
     }
-    Err("the daemon does not come to rest".into())
+    Err("the daemon does not become idle".into())
 }
 
-/// Asks again and again until the answer is yes; fails with `complaint` when it stays no.
-pub fn await_true(complaint: &str, mut ask: impl FnMut() -> Outcome<bool>) -> Outcome<()> {
+/// Polls until `condition` returns `true`; fails with `message` after [`TIMEOUT`].
+pub fn await_true(message: &str, mut condition: impl FnMut() -> Outcome<bool>) -> Outcome<()> {
     let begin = Instant::now();
-    while begin.elapsed() < PATIENCE {
-        if ask()? {
+    while begin.elapsed() < TIMEOUT {
+        if condition()? {
             return Ok(());
         }
         sleep(Duration::from_millis(5));
     }
-    Err(complaint.into())
+    Err(message.into())
 }
 
-/// Whether something listens on `port` of 127.0.0.1, found out without a connection.
+/// A process listens on `port` of 127.0.0.1. Reads the kernel's table and does not connect.
 pub fn is_listening(port: u16) -> Outcome<bool> {
     // Local address in the byte order of the table, and the state LISTEN.
     let wanted = format!("0100007F:{port:04X}");
@@ -86,7 +86,7 @@ fn has_schedstat() -> bool {
 
 fn cpu_ns_by_ticks(pid: u32) -> Outcome<u64> {
     let text = read(format!("/proc/{pid}/stat"))?;
-    // The name in parentheses may hold spaces; utime and stime are fields 12 and 13 behind it.
+    // The name in parentheses may contain spaces; utime and stime are fields 12 and 13 after it.
     let (_, fields) = text.rsplit_once(')').ok_or("/proc/PID/stat has no name")?;
     let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
     Ok(ticks.sum::<Result<u64, _>>()? * TICK_NS)

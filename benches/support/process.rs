@@ -1,20 +1,20 @@
-//! A relay under test, the daemon or the copy loop, as a process of its own.
+//! A relay under test as a separate process: the daemon or the copy loop.
 
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use super::Outcome;
 use super::faketls::User;
+use super::helper::Helper;
+use super::options::Outcome;
 use super::proc;
-use super::role::Helper;
 use super::sockets::free_port;
 
-/// A relay that accepts clients; its process ends when this is dropped.
+/// A relay that accepts clients. Dropping it ends the process.
 pub enum Relay {
     /// The product.
     Daemon(Daemon),
-    /// What it is compared with.
+    /// The program that it is compared with.
     Copy(Helper),
 }
 
@@ -24,7 +24,7 @@ impl Relay {
         Ok(Self::Copy(Helper::spawn(&["copy", &dc_port.to_string()])?))
     }
 
-    /// The process to look up in `/proc`.
+    /// The process id.
     pub fn pid(&self) -> u32 {
         match self {
             Self::Daemon(daemon) => daemon.child.id(),
@@ -32,7 +32,7 @@ impl Relay {
         }
     }
 
-    /// Fails when the daemon has ended, for then no count and no time of this run means anything.
+    /// Fails when the daemon has ended, because the numbers of this run are then meaningless.
     pub fn ensure_alive(&mut self) -> Outcome<()> {
         match self {
             Self::Daemon(daemon) => daemon.ensure_alive(),
@@ -40,7 +40,7 @@ impl Relay {
         }
     }
 
-    /// Where clients connect on loopback.
+    /// The loopback port for clients.
     pub fn port(&self) -> u16 {
         match self {
             Self::Daemon(daemon) => daemon.port,
@@ -49,7 +49,7 @@ impl Relay {
     }
 }
 
-/// The release binary, running with a configuration of its own.
+/// The release binary, running with its own configuration.
 pub struct Daemon {
     child: Child,
     port: u16,
@@ -57,46 +57,46 @@ pub struct Daemon {
     log: PathBuf,
 }
 
-/// A configuration that nobody runs yet.
+/// A configuration whose program is not started yet.
 pub struct Prepared {
     port: u16,
     config: PathBuf,
     log: PathBuf,
 }
 
-/// Names the program to measure, if it is not the one that cargo has just built.
+/// The environment variable with the program to measure; the default is the one that Cargo built.
 const VARIABLE: &str = "MTBOX_BENCH_PROGRAM";
 
-/// What is measured: a path.
+/// The path of the program to measure.
 pub fn program() -> String {
     std::env::var(VARIABLE).unwrap_or_else(|_| env!("CARGO_BIN_EXE_mtbox").to_owned())
 }
 
-/// Whether that is another program than cargo's.
+/// The program is not the one that Cargo built.
 pub fn is_other() -> bool {
     std::env::var_os(VARIABLE).is_some()
 }
 
-/// What the configurations of the benchmarks differ in.
+/// The variable parts of a configuration.
 pub struct Plan<'a> {
-    /// Everybody with a secret.
+    /// All users.
     pub users: &'a [User],
-    /// The port of loopback that plays DC 2 and the front.
+    /// The loopback port of DC 2, and of the front if `front_port` is `None`.
     pub dc_port: u16,
-    /// Where strangers go, if not to the same port.
+    /// The loopback port of the front.
     pub front_port: Option<u16>,
-    /// Most simultaneous sessions.
+    /// Limit of simultaneous sessions.
     pub concurrency: u64,
-    /// Both ciphers on download, instead of matched keys.
+    /// Downloads with two ciphers instead of matched keys.
     pub re_encrypt: bool,
-    /// Further keys above all tables.
+    /// Additional keys before all tables.
     pub head: String,
-    /// Further tables of the configuration.
+    /// Additional tables.
     pub more: String,
 }
 
 impl<'a> Plan<'a> {
-    /// Matched keys, strangers at the DC's port.
+    /// A plan with matched keys and the front on the port of the DC.
     pub fn new(users: &'a [User], dc_port: u16, concurrency: u64) -> Self {
         Self {
             users,
@@ -122,7 +122,7 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// Writes a configuration for a port that is free.
+    /// Writes a configuration for a free port.
     pub fn prepare(plan: &Plan) -> Outcome<Prepared> {
         let port = free_port()?;
         let stem = std::env::temp_dir().join(format!("mtbox-bench-{}-{port}", std::process::id()));
@@ -131,34 +131,34 @@ impl Daemon {
         Ok(Prepared { port, config, log })
     }
 
-    /// Starts `mtbox run` and waits for nothing.
-    pub fn launch(prepared: Prepared, dress: impl FnOnce(&mut Command)) -> Outcome<Self> {
+    /// Starts `mtbox run` without waiting.
+    pub fn launch(prepared: Prepared, configure: impl FnOnce(&mut Command)) -> Outcome<Self> {
         let Prepared { port, config, log } = prepared;
         let program = program();
         let mut command = Command::new(&program);
         command.arg("run").arg(&config).stdin(Stdio::null()).stdout(Stdio::null());
-        dress(command.stderr(fs::File::create(&log)?));
+        configure(command.stderr(fs::File::create(&log)?));
         let child = command.spawn().map_err(|error| format!("{program}: {error}"))?;
         Ok(Self { child, port, config, log })
     }
 
-    /// The process.
+    /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Writes another configuration for the same port, without a word to the daemon.
+    /// Writes another configuration for the same port. The daemon does not reload it yet.
     pub fn rewrite(&self, plan: &Plan) -> Outcome<()> {
         Ok(fs::write(&self.config, configuration(self.port, plan))?)
     }
 
     /// Sends HUP.
-    pub fn hang_up(&self) -> Outcome<()> {
+    pub fn reload(&self) -> Outcome<()> {
         let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id())?);
         Ok(nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGHUP)?)
     }
 
-    /// What it has logged so far.
+    /// The log so far.
     pub fn log(&self) -> Outcome<String> {
         Ok(fs::read_to_string(&self.log)?)
     }
@@ -172,7 +172,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // Nothing helps against a process or a file that is gone already.
+        // These fail only for a process or a file that is gone already.
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = fs::remove_file(&self.config);

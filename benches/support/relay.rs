@@ -1,31 +1,31 @@
-//! CPU seconds per GB of payload that the daemon spends on relaying, against the copy loop. Rounds
-//! alternate over all cases, so that a change in the machine's mood meets every case; the verdict
-//! is about medians.
+//! CPU seconds per GB of relayed payload, compared with the copy loop. Every round runs all cases,
+//! so that a change of the machine's speed affects all of them. The verdict uses medians.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 
 use super::bulk::{self, RECORD_PAYLOAD, RECORD_WIRE};
 use super::faketls::User;
+use super::helper::Helper;
+use super::options::{Options, Outcome};
 use super::process::{Daemon, Plan, Relay};
 use super::report::{Report, median, range, verdict};
-use super::role::Helper;
-use super::{Options, Outcome, proc, sockets};
+use super::{proc, sockets};
 
 /// Largest payload of a record that the daemon sends (spec: protocol 15.6).
 const MOST_DOWN: u64 = 16401;
 
-/// Payload per flow of the check that precedes the measuring.
+/// Payload per flow of the check before the measurement, in bytes.
 const CHECKED: u64 = 8 << 20;
 
 #[derive(Clone, Copy, PartialEq)]
-enum Way {
+enum Direction {
     Down,
     Up,
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Kind {
+enum RelayKind {
     Copy,
     Matched,
     ReEncrypt,
@@ -34,24 +34,44 @@ enum Kind {
 /// One cell of the table.
 #[derive(Clone, Copy)]
 struct Case {
-    kind: Kind,
-    way: Way,
+    kind: RelayKind,
+    direction: Direction,
     flows: usize,
     /// Its name in the table and, with a suffix, in the JSON.
     key: &'static str,
 }
 
 const CASES: &[Case] = &[
-    Case { kind: Kind::Copy, way: Way::Down, flows: 1, key: "copy_download_1" },
-    Case { kind: Kind::Matched, way: Way::Down, flows: 1, key: "mtbox_download_1" },
-    Case { kind: Kind::ReEncrypt, way: Way::Down, flows: 1, key: "mtbox_download_reencrypt_1" },
-    Case { kind: Kind::Copy, way: Way::Up, flows: 1, key: "copy_upload_1" },
-    Case { kind: Kind::Matched, way: Way::Up, flows: 1, key: "mtbox_upload_1" },
-    Case { kind: Kind::Copy, way: Way::Down, flows: 16, key: "copy_download_16" },
-    Case { kind: Kind::Matched, way: Way::Down, flows: 16, key: "mtbox_download_16" },
-    Case { kind: Kind::ReEncrypt, way: Way::Down, flows: 16, key: "mtbox_download_reencrypt_16" },
-    Case { kind: Kind::Copy, way: Way::Up, flows: 16, key: "copy_upload_16" },
-    Case { kind: Kind::Matched, way: Way::Up, flows: 16, key: "mtbox_upload_16" },
+    Case { kind: RelayKind::Copy, direction: Direction::Down, flows: 1, key: "copy_download_1" },
+    Case {
+        kind: RelayKind::Matched,
+        direction: Direction::Down,
+        flows: 1,
+        key: "mtbox_download_1",
+    },
+    Case {
+        kind: RelayKind::ReEncrypt,
+        direction: Direction::Down,
+        flows: 1,
+        key: "mtbox_download_reencrypt_1",
+    },
+    Case { kind: RelayKind::Copy, direction: Direction::Up, flows: 1, key: "copy_upload_1" },
+    Case { kind: RelayKind::Matched, direction: Direction::Up, flows: 1, key: "mtbox_upload_1" },
+    Case { kind: RelayKind::Copy, direction: Direction::Down, flows: 16, key: "copy_download_16" },
+    Case {
+        kind: RelayKind::Matched,
+        direction: Direction::Down,
+        flows: 16,
+        key: "mtbox_download_16",
+    },
+    Case {
+        kind: RelayKind::ReEncrypt,
+        direction: Direction::Down,
+        flows: 16,
+        key: "mtbox_download_reencrypt_16",
+    },
+    Case { kind: RelayKind::Copy, direction: Direction::Up, flows: 16, key: "copy_upload_16" },
+    Case { kind: RelayKind::Matched, direction: Direction::Up, flows: 16, key: "mtbox_upload_16" },
 ];
 
 /// Runs all rounds and prints the table.
@@ -59,8 +79,8 @@ pub fn measure(options: &Options, report: &mut Report) -> Outcome<()> {
     let (rounds, volume) = if options.short { (3, 256 << 20) } else { (7, 2 << 30) };
     let mut random = fastrand::Rng::with_seed(getrandom::u64()?);
     println!("CPU time: {}; {rounds} rounds of {} MiB", proc::cpu_source(), volume >> 20);
-    check_download(Kind::Matched, &mut random)?;
-    check_download(Kind::ReEncrypt, &mut random)?;
+    check_download(RelayKind::Matched, &mut random)?;
+    check_download(RelayKind::ReEncrypt, &mut random)?;
 
     let mut samples = vec![Vec::new(); CASES.len()];
     for _ in 0..rounds {
@@ -80,16 +100,16 @@ fn print_table(samples: &[Vec<f64>], report: &mut Report) -> Outcome<()> {
         report.note(&format!("{}_s_per_gb", case.key), own);
         print!("{:<30}{own:>8.3}{:>16}", case.key, range(samples));
         // The copy loop comes first in each group.
-        if case.kind == Kind::Copy {
+        if case.kind == RelayKind::Copy {
             copy = own;
             println!();
             continue;
         }
         let ratio = own / copy;
         report.note(&format!("{}_ratio", case.key), ratio);
-        let target = match (case.kind, case.way) {
-            (Kind::Matched, Way::Down) => Some(report.target("download_ratio")?),
-            (Kind::Matched, Way::Up) => Some(report.target("upload_ratio")?),
+        let target = match (case.kind, case.direction) {
+            (RelayKind::Matched, Direction::Down) => Some(report.target("download_ratio")?),
+            (RelayKind::Matched, Direction::Up) => Some(report.target("upload_ratio")?),
             _ => None,
         };
         match target {
@@ -100,11 +120,11 @@ fn print_table(samples: &[Vec<f64>], report: &mut Report) -> Outcome<()> {
     Ok(())
 }
 
-/// Moves `volume` bytes through one relay, made for this case, and returns its CPU seconds per GB.
+/// Transfers `volume` bytes through a new relay and returns its CPU seconds per GB.
 fn run(case: &Case, volume: u64, random: &mut fastrand::Rng) -> Outcome<f64> {
     let pattern = bulk::pattern();
     let each = (volume / case.flows as u64) / RECORD_WIRE * RECORD_WIRE;
-    let (down, up) = if case.way == Way::Down { (each, 0) } else { (0, each) };
+    let (down, up) = if case.direction == Direction::Down { (each, 0) } else { (0, each) };
     let mut dc = Helper::spawn(&["bulk", &case.flows.to_string(), &down.to_string()])?;
     let (mut relay, streams) = connect(case.kind, case.flows, dc.port(), random)?;
     dc.expect("ready")?;
@@ -117,16 +137,16 @@ fn run(case: &Case, volume: u64, random: &mut fastrand::Rng) -> Outcome<f64> {
     let at_dc = dc.expect("done")?;
     let spent = proc::cpu_ns(relay.pid())? - before;
 
-    let payload = match case.way {
-        Way::Up => {
-            let per_wire = if case.kind == Kind::Copy { RECORD_WIRE } else { RECORD_PAYLOAD };
+    let payload = match case.direction {
+        Direction::Up => {
+            let per_wire = if case.kind == RelayKind::Copy { RECORD_WIRE } else { RECORD_PAYLOAD };
             let wanted = case.flows as u64 * each / RECORD_WIRE * per_wire;
             match at_dc == wanted {
                 true => wanted,
                 false => return Err(format!("the DC got {at_dc} bytes of {wanted}").into()),
             }
         }
-        Way::Down => {
+        Direction::Down => {
             for wire in received {
                 if !is_plausible(case.kind, each, wire) {
                     return Err(format!("{wire} bytes arrived of a payload of {each}").into());
@@ -138,12 +158,12 @@ fn run(case: &Case, volume: u64, random: &mut fastrand::Rng) -> Outcome<f64> {
     Ok(spent as f64 / payload as f64)
 }
 
-/// Whether `wire` bytes can carry `payload`: exactly, or with five bytes per record and no more
-/// records than one per 64 bytes.
-fn is_plausible(kind: Kind, payload: u64, wire: u64) -> bool {
+/// `wire` bytes can contain `payload` bytes: exactly, or with five bytes per record and at most one
+/// record per 64 bytes.
+fn is_plausible(kind: RelayKind, payload: u64, wire: u64) -> bool {
     let Some(extra) = wire.checked_sub(payload) else { return false };
     match kind {
-        Kind::Copy => extra == 0,
+        RelayKind::Copy => extra == 0,
         _ => {
             let records = extra / 5;
             extra % 5 == 0 && records >= payload.div_ceil(MOST_DOWN) && records <= payload / 64
@@ -151,18 +171,18 @@ fn is_plausible(kind: Kind, payload: u64, wire: u64) -> bool {
     }
 }
 
-/// Starts the relay and opens `flows` connections through it up to the DC's last read of a frame.
+/// Starts the relay and opens `flows` connections through it; the DC has read their frames.
 fn connect(
-    kind: Kind,
+    kind: RelayKind,
     flows: usize,
     dc_port: u16,
     random: &mut fastrand::Rng,
 ) -> Outcome<(Relay, Vec<TcpStream>)> {
-    let users = User::some(1, random);
+    let users = User::random(1, random);
     let relay = match kind {
-        Kind::Copy => Relay::copy(dc_port)?,
-        Kind::Matched | Kind::ReEncrypt => {
-            let re_encrypt = kind == Kind::ReEncrypt;
+        RelayKind::Copy => Relay::copy(dc_port)?,
+        RelayKind::Matched | RelayKind::ReEncrypt => {
+            let re_encrypt = kind == RelayKind::ReEncrypt;
             let plan = Plan { re_encrypt, ..Plan::new(&users, dc_port, 256) };
             Relay::Daemon(Daemon::start(&plan)?)
         }
@@ -171,17 +191,17 @@ fn connect(
     for _ in 0..flows {
         let mut stream = sockets::dial(Ipv4Addr::LOCALHOST, relay.port())?;
         match kind {
-            Kind::Copy => stream.write_all(&[0; 64])?,
-            _ => users[0].enter(&mut stream, random)?,
+            RelayKind::Copy => stream.write_all(&[0; 64])?,
+            _ => users[0].handshake(&mut stream, random)?,
         }
         streams.push(stream);
     }
     Ok((relay, streams))
 }
 
-/// Before anything is measured: what comes down is whole records that carry exactly what the DC
-/// sent; with matched keys the payload is even the same bytes.
-fn check_download(kind: Kind, random: &mut fastrand::Rng) -> Outcome<()> {
+/// Checks a download before measuring: complete records with as many payload bytes as the DC sent.
+/// With matched keys the payload is the same bytes.
+fn check_download(kind: RelayKind, random: &mut fastrand::Rng) -> Outcome<()> {
     let mut dc = Helper::spawn(&["bulk", "1", &CHECKED.to_string()])?;
     let (_relay, mut streams) = connect(kind, 1, dc.port(), random)?;
     dc.expect("ready")?;
@@ -201,9 +221,11 @@ fn check_download(kind: Kind, random: &mut fastrand::Rng) -> Outcome<()> {
     let pattern = bulk::pattern();
     let expected = pattern.iter().cycle().take(payload.len());
     if !rest.is_empty() || payload.len() as u64 != CHECKED {
-        return Err(format!("{} bytes of payload came instead of {CHECKED}", payload.len()).into());
+        return Err(
+            format!("{} bytes of payload arrived instead of {CHECKED}", payload.len()).into()
+        );
     }
-    if kind == Kind::Matched && !payload.iter().eq(expected) {
+    if kind == RelayKind::Matched && !payload.iter().eq(expected) {
         return Err("with matched keys the payload is not what the DC sent".into());
     }
     Ok(())

@@ -1,13 +1,13 @@
-//! The numbers of a run: printed as they come, collected for JSON, held against `gates.toml`.
+//! The results of a run: printed, collected for JSON, and checked against `gates.toml`.
 
 use toml_edit::DocumentMut;
 
-use super::Outcome;
+use super::options::Outcome;
 
-/// The allowed numbers, as the build saw them.
+/// The gates and targets.
 const GATES: &str = include_str!("../gates.toml");
 
-/// What was measured so far.
+/// The results so far.
 pub struct Report {
     limits: DocumentMut,
     numbers: Vec<(String, f64)>,
@@ -15,22 +15,22 @@ pub struct Report {
 }
 
 impl Report {
-    /// An empty report; fails when `gates.toml` is no TOML.
+    /// An empty report; fails if `gates.toml` is not valid TOML.
     pub fn new() -> Outcome<Self> {
         Ok(Self { limits: GATES.parse()?, numbers: Vec::new(), broken: Vec::new() })
     }
 
-    /// Notes a number under its name in the JSON.
+    /// Adds a result under its name in the JSON.
     pub fn note(&mut self, name: &str, value: f64) {
         self.numbers.push((name.to_owned(), value));
     }
 
-    /// The number `key` of `[target]`, which a good result stays below.
+    /// The target `key`; a good result is below it.
     pub fn target(&self, key: &str) -> Outcome<f64> {
         self.limit("target", key)
     }
 
-    /// Holds `value` against the gate of the same name and prints the verdict.
+    /// Checks `value` against the gate of the same name and prints the verdict.
     pub fn hold(&mut self, name: &str, value: f64) -> Outcome<()> {
         let gate = self.limit("gate", name)?;
         println!("{name}: {value:.0}, gate {gate:.0}: {}", verdict(value, gate));
@@ -40,7 +40,7 @@ impl Report {
         Ok(())
     }
 
-    /// Whether every number that was held is within its gate; says which is not.
+    /// All checked results are within their gates; prints those that are not.
     pub fn gates_hold(&self) -> bool {
         for name in &self.broken {
             eprintln!("gate broken: {name}");
@@ -62,12 +62,12 @@ impl Report {
     }
 }
 
-/// A word for the reader beside a number and its limit.
+/// The verdict on a number and its limit, for a table.
 pub fn verdict(value: f64, limit: f64) -> &'static str {
     if value <= limit { "met" } else { "MISSED" }
 }
 
-/// The middle of `samples`, or the mean of the two middle ones; 0 for none.
+/// The median of `samples`; 0 if there are none.
 pub fn median(samples: &[f64]) -> f64 {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -78,7 +78,7 @@ pub fn median(samples: &[f64]) -> f64 {
     }
 }
 
-/// Smallest and largest of `samples`, as the tables print them.
+/// Smallest and largest of `samples`, for a table.
 pub fn range(samples: &[f64]) -> String {
     let least = samples.iter().copied().fold(f64::INFINITY, f64::min);
     let most = samples.iter().copied().fold(0.0, f64::max);

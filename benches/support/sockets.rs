@@ -1,4 +1,4 @@
-//! Socket set-up of the conductor and the helpers. Nothing here runs while something is measured.
+//! Socket set-up of all processes of a benchmark. Nothing here runs during a measurement.
 
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
@@ -9,16 +9,18 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, sockopt};
 use nix::sys::socket::{bind, connect, getsockopt, setsockopt, socket};
 
-use super::Outcome;
-use super::stage;
+use super::options::Outcome;
 
-/// A peer that is silent for so long is stuck, and the run has failed.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// A peer that is silent for this time is stuck, and the run has failed.
+pub const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The environment variable with the network of all processes: `namespace` or `host`.
+pub const NETWORK: &str = "MTBOX_BENCH_NETWORK";
 
 /// Connects to `port` on loopback from the address `source`, with a deadline on each read.
 pub fn dial(source: Ipv4Addr, port: u16) -> Outcome<TcpStream> {
     let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    // The port is chosen when the destination is known, so a port in TIME_WAIT may serve again.
+    // The port is chosen when the destination is known, so a port in TIME_WAIT can be used again.
     setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
     bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(source, 0)))?;
     connect(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)))?;
@@ -27,12 +29,12 @@ pub fn dial(source: Ipv4Addr, port: u16) -> Outcome<TcpStream> {
     Ok(stream)
 }
 
-/// No Nagle, a deadline, and, on the host's network, cubic where the kernel allows it.
+/// Sets TCP_NODELAY, a read timeout and, on the host's network, cubic if the kernel allows it.
 pub fn tune(stream: &TcpStream) -> Outcome<()> {
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    if stage::is_host() {
-        // Refused for the unprivileged when cubic is restricted; the head of the table tells.
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    if uses_host_network() {
+        // Refused without privileges if cubic is restricted; the head of the table shows it.
         let _ = setsockopt(stream, sockopt::TcpCongestion, &OsString::from("cubic"));
     }
     Ok(())
@@ -50,7 +52,12 @@ pub fn free_port() -> Outcome<u16> {
     Ok(listen()?.1)
 }
 
-/// The congestion control that sockets get which choose none.
+/// On the host's network the system's congestion control may be unsuitable.
+fn uses_host_network() -> bool {
+    std::env::var(NETWORK).is_ok_and(|network| network == "host")
+}
+
+/// The congestion control of sockets that choose none.
 pub fn system_congestion() -> String {
     let path = "/proc/sys/net/ipv4/tcp_congestion_control";
     std::fs::read_to_string(path).unwrap_or_default().trim().to_owned()
@@ -72,7 +79,7 @@ pub fn raise_descriptor_limit() -> Outcome<()> {
     Ok(())
 }
 
-/// How many files a process may have open.
+/// The limit of open files of a process.
 pub fn descriptor_limit() -> Outcome<u64> {
     Ok(getrlimit(Resource::RLIMIT_NOFILE)?.1)
 }

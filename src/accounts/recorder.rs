@@ -1,6 +1,7 @@
-//! A flight recorder: why people were refused lately, and why their sessions broke. A fixed number
-//! of entries; what happens again is counted, and whoever holds most makes room for the next, so
-//! that one noisy party cannot push out the others. What is told about it is in `cause.rs`.
+//! A flight recorder of refused connections and broken sessions: a fixed number of incidents per
+//! user and cause. A repeated incident is counted; when the recorder is full, the user with most
+//! incidents loses the oldest one, so that a noisy user cannot displace the others. The texts for
+//! the operator are in `cause.rs`.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -18,96 +19,97 @@ pub struct Recorder {
     entries: Vec<Incident>,
 }
 
-/// Something that happened once or more.
+/// Something that happened once or several times.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Incident {
-    /// To whom; `None` = a stranger.
+    /// The user; `None` = an unauthenticated client.
     pub user: Option<UserId>,
-    /// What.
+    /// What happened.
     pub cause: Cause,
-    /// Of which kind.
+    /// What distinguishes it from other incidents of the same cause, from the last occurrence.
     pub detail: Detail,
-    /// How often.
+    /// Number of occurrences.
     pub count: u32,
-    /// When first, in milliseconds since start.
+    /// Time of the first occurrence, in milliseconds since start.
     pub first_ms: u64,
-    /// When last.
+    /// Time of the last occurrence, in milliseconds since start.
     pub last_ms: u64,
 }
 
-/// By what two happenings of one cause differ.
+/// What distinguishes incidents of one cause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Detail {
-    /// By nothing.
+    /// Nothing.
     None,
-    /// The client's clock is ahead by so many seconds (negative: behind).
+    /// How far the client's clock is ahead, in seconds (negative: behind).
     ClockOffset(i32),
-    /// The data centre that was asked for.
+    /// The data centre that the client asked for.
     Dc(u16),
-    /// The address that failed, and errno(3); 0 = it did not answer.
+    /// The address that could not be dialled, and errno(3); 0 = it did not answer.
     DialFailed(SocketAddr, i32),
-    /// The address that could not be reached through a proxy, and what the proxy said.
+    /// The address that a proxy could not reach, and the proxy's reply.
     ViaProxy(SocketAddr, SocksFault),
-    /// The number of the way to Telegram.
+    /// The index of the upstream in `network.proxies`.
     Upstream(u32),
-    /// The network of a stranger: an address cut to /24 or /48.
+    /// The network of an unauthenticated client.
     Network(ClientPrefix),
 }
 
 impl Detail {
-    /// The network of an address, cut as in the log.
+    /// The network of an unauthenticated client's address.
     pub fn network(addr: IpAddr) -> Self {
         Self::Network(ClientPrefix::of(addr))
     }
 }
 
 impl Recorder {
-    /// Notes that something happened now.
+    /// Records an incident at `now_ms`.
     pub fn note(&mut self, user: Option<UserId>, cause: Cause, detail: Detail, now_ms: u64) {
-        let is_it = |e: &Incident| e.user == user && e.cause == cause && e.detail.folds(&detail);
-        if let Some(entry) = self.entries.iter_mut().find(|entry| is_it(entry)) {
+        let is_same =
+            |e: &Incident| e.user == user && e.cause == cause && e.detail.merges_with(&detail);
+        if let Some(entry) = self.entries.iter_mut().find(|entry| is_same(entry)) {
             entry.count = entry.count.saturating_add(1);
             (entry.last_ms, entry.detail) = (now_ms, detail);
             return;
         }
-        if self.entries.len() >= MOST {
+        if self.entries.len() >= INCIDENTS_MAX {
             self.make_room();
         }
         if self.entries.capacity() == self.entries.len() {
-            // Never more than the bound, whatever a vector likes to grow to.
-            self.entries.reserve_exact((MOST - self.entries.len()).min(GROWTH));
+            // A vector would grow beyond the bound by doubling.
+            self.entries.reserve_exact((INCIDENTS_MAX - self.entries.len()).min(GROWTH));
         }
         let (first_ms, last_ms) = (now_ms, now_ms);
         self.entries.push(Incident { user, cause, detail, count: 1, first_ms, last_ms });
     }
 
-    /// Everything, in no order.
+    /// All incidents, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Incident> {
         self.entries.iter()
     }
 
-    /// What is known of a user, or of strangers; the latest first.
+    /// The incidents of a user, or of unauthenticated clients (`None`), the latest first.
     pub fn incidents_of(&self, user: Option<UserId>) -> Vec<&Incident> {
         let mut found: Vec<&Incident> = self.entries.iter().filter(|e| e.user == user).collect();
         found.sort_by_key(|entry| std::cmp::Reverse(entry.last_ms));
         found
     }
 
-    /// Forgets users who are not there any more.
-    pub fn retain_users(&mut self, is_here: impl Fn(UserId) -> bool) {
-        self.entries.retain(|entry| entry.user.is_none_or(&is_here));
+    /// Drops the incidents of users for whom `is_configured` is false.
+    pub fn retain_users(&mut self, is_configured: impl Fn(UserId) -> bool) {
+        self.entries.retain(|entry| entry.user.is_none_or(&is_configured));
     }
 
-    /// Drops the oldest entry of whoever holds most. Strangers, who can do this on purpose, are
-    /// asked first.
+    /// Drops the oldest incident of the user with most of them. Unauthenticated clients, who can
+    /// cause incidents on purpose, lose theirs first once they have [`UNAUTHENTICATED_MAX`].
     fn make_room(&mut self) {
         let mut holders: Vec<Option<UserId>> = self.entries.iter().map(|e| e.user).collect();
         holders.sort_unstable();
-        let strangers = holders.partition_point(Option::is_none);
+        let unauthenticated = holders.partition_point(Option::is_none);
         let runs = || holders.chunk_by(|one, next| one == next);
         let most = runs().map(<[_]>::len).max().unwrap_or(0);
-        // Sorted, as the runs are.
-        let noisy: Vec<Option<UserId>> = match strangers >= MOST_STRANGERS {
+        // Sorted, since the runs are.
+        let noisy: Vec<Option<UserId>> = match unauthenticated >= UNAUTHENTICATED_MAX {
             true => vec![None],
             false => {
                 runs().filter(|run| run.len() == most).flat_map(<[_]>::first).copied().collect()
@@ -122,19 +124,19 @@ impl Recorder {
 }
 
 impl Detail {
-    /// Whether it is told in one entry with another one: clocks that are off by some other second
-    /// are.
-    fn folds(&self, other: &Self) -> bool {
+    /// Whether two details belong to one incident. Clock offsets do, although they differ by a
+    /// second or two from one hello to the next.
+    fn merges_with(&self, other: &Self) -> bool {
         matches!((self, other), (Self::ClockOffset(_), Self::ClockOffset(_))) || self == other
     }
 }
 
-/// Entries at most: 14 KB on 64-bit machines.
-const MOST: usize = 224;
-/// Of them, those of strangers once there is no more room.
-const MOST_STRANGERS: usize = 64;
+/// Most incidents: 14 KB on 64-bit machines.
+const INCIDENTS_MAX: usize = 224;
+/// Incidents that unauthenticated clients can keep when the recorder is full.
+const UNAUTHENTICATED_MAX: usize = 64;
 const GROWTH: usize = 32;
-const _: () = assert!(MOST * size_of::<Incident>() <= 16 << 10);
+const _: () = assert!(INCIDENTS_MAX * size_of::<Incident>() <= 16 << 10);
 
 #[cfg(test)]
 mod tests {
@@ -145,9 +147,9 @@ mod tests {
     fn ids(count: u8) -> Vec<UserId> {
         let secret = Secret::new([1; 16], b"h").unwrap();
         let names: Vec<String> = (0..count).map(|at| format!("u{at:03}")).collect();
-        let people =
+        let configured =
             names.iter().map(|name| ConfiguredUser { name, secret: &secret, enabled: true });
-        let users = Users::new(people);
+        let users = Users::new(configured);
         users.ids().collect()
     }
 
@@ -156,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_happens_again_is_counted_and_the_latest_comes_first() {
+    fn repeated_incidents_are_counted_and_the_latest_comes_first() {
         let mut recorder = Recorder::default();
         let user = Some(ids(1)[0]);
         recorder.note(user, Cause::ClockOff, Detail::ClockOffset(300), 10);
@@ -175,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_of_strangers_pushes_out_no_user_and_no_memory_is_lost() {
+    fn many_unauthenticated_clients_displace_no_user_and_memory_is_bounded() {
         let mut recorder = Recorder::default();
         let users = ids(100);
         for (at, user) in users.iter().enumerate() {
@@ -185,10 +187,10 @@ mod tests {
             recorder.note(None, Cause::WrongKey, from(at), 1_000 + u64::from(at));
         }
         assert!(users.iter().all(|user| recorder.incidents_of(Some(*user)).len() == 1));
-        let strangers = recorder.incidents_of(None);
-        assert_eq!(strangers.len(), MOST - 100);
-        assert_eq!(strangers[0].last_ms, 10_999);
-        // Nor may one user push out the others.
+        let unauthenticated = recorder.incidents_of(None);
+        assert_eq!(unauthenticated.len(), INCIDENTS_MAX - 100);
+        assert_eq!(unauthenticated[0].last_ms, 10_999);
+        // Nor can one user displace the others.
         for port in 1..=1_000 {
             let addr = SocketAddr::from(([192, 0, 2, 1], port));
             recorder.note(
@@ -199,22 +201,26 @@ mod tests {
             );
         }
         assert!(users.iter().all(|user| !recorder.incidents_of(Some(*user)).is_empty()));
-        assert!(recorder.entries.capacity() <= MOST);
-        assert!(recorder.entries.len() <= MOST);
+        assert!(recorder.entries.capacity() <= INCIDENTS_MAX);
+        assert!(recorder.entries.len() <= INCIDENTS_MAX);
         recorder.retain_users(|id| id != users[7]);
         assert!(
             recorder.incidents_of(Some(users[7])).is_empty()
                 && recorder.incidents_of(Some(users[8])).len() == 1
         );
     }
+
     #[test]
-    fn a_lone_user_fills_the_ring_and_no_more() {
+    fn a_single_user_can_fill_the_recorder() {
         let mut recorder = Recorder::default();
         let user = Some(ids(1)[0]);
         for dc in 0..u16::MAX {
             recorder.note(user, Cause::UnknownDc, Detail::Dc(dc), u64::from(dc));
         }
-        assert_eq!((recorder.entries.len(), recorder.entries.capacity()), (MOST, MOST));
+        assert_eq!(
+            (recorder.entries.len(), recorder.entries.capacity()),
+            (INCIDENTS_MAX, INCIDENTS_MAX)
+        );
         assert_eq!(recorder.incidents_of(user)[0].detail, Detail::Dc(u16::MAX - 1));
     }
 }

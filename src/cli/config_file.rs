@@ -35,6 +35,6 @@ pub(super) fn load(path: &Path) -> Result<Loaded, Failure> {
         .map_err(|e| Failure::error(format!("cannot read config file {path:?}: {e}")))?;
     load::load(&bytes, &path.to_string_lossy()).map_err(|diagnostics| {
         let errors = diagnostics.iter().filter(|one| one.severity == Severity::Error);
-        Failure::Errors(errors.map(Diagnostic::plain).collect())
+        Failure::Errors(errors.map(Diagnostic::without_severity).collect())
     })
 }

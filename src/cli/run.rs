@@ -32,7 +32,7 @@ pub(super) fn serve(
     log: LogChoice,
     user: Option<String>,
 ) -> Result<(), Failure> {
-    let warnings = loaded.warnings.iter().map(Diagnostic::plain).collect();
+    let warnings = loaded.warnings.iter().map(Diagnostic::without_severity).collect();
     let source = SettingsSource { config_path: Some(path), warnings, log, user };
     crate::daemon::run(loaded.settings, source).map_err(Failure::error)
 }

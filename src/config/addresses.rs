@@ -1,12 +1,12 @@
-//! Addresses and host names as the file writes them (spec: config 2.5 to 2.7). Nothing here
-//! resolves a name.
+//! Parsers for addresses, networks, host names and kernel names in the file (spec: config 2.5 to
+//! 2.7). They resolve no names.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::config::settings::{Cidr, HttpBind};
 
-/// Reads `IP:port` with a literal address, IPv6 in brackets, port 1 to 65535.
+/// Parses `IP:port`, IPv6 in brackets, port 1 to 65535.
 pub fn socket_addr(text: &str) -> Result<SocketAddr, &'static str> {
     let (host, port) = text.rsplit_once(':').ok_or(NOT_A_SOCKET)?;
     let bare = match host.strip_prefix('[') {
@@ -18,7 +18,7 @@ pub fn socket_addr(text: &str) -> Result<SocketAddr, &'static str> {
     Ok(SocketAddr::new(ip, port_number(port).ok_or(NOT_A_SOCKET)?))
 }
 
-/// Reads `IP:port`, or `unix:` and the absolute path of a socket (unix(7): at most 107 bytes).
+/// Parses `IP:port`, or `unix:` and the absolute path of a socket (unix(7): at most 107 bytes).
 pub fn http_bind(text: &str) -> Result<HttpBind, &'static str> {
     let Some(path) = text.strip_prefix("unix:") else {
         return socket_addr(text).map(HttpBind::Tcp);
@@ -27,13 +27,13 @@ pub fn http_bind(text: &str) -> Result<HttpBind, &'static str> {
     if fits { Ok(HttpBind::Unix(PathBuf::from(path))) } else { Err(NOT_A_UNIX_SOCKET) }
 }
 
-/// Reads the first part of metric names: lower-case letters and digits.
+/// Parses the first part of metric names: lower-case letters and digits.
 pub fn metric_prefix(text: &str) -> Result<String, &'static str> {
-    let plain = text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-    if plain { Ok(text.to_owned()) } else { Err("must be lower-case letters and digits only") }
+    let is_valid = text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    if is_valid { Ok(text.to_owned()) } else { Err("must have lower-case letters and digits only") }
 }
 
-/// Reads the path of a page that we serve. One without its first slash gets it.
+/// Parses the path of a page that we serve. Adds the first slash if it is missing.
 pub fn http_path(text: &str) -> Result<String, &'static str> {
     if text.bytes().any(|byte| !byte.is_ascii_graphic() || byte == b'?' || byte == b'#') {
         return Err("must be the path of a URL, such as /metrics");
@@ -41,28 +41,29 @@ pub fn http_path(text: &str) -> Result<String, &'static str> {
     Ok(if text.starts_with('/') { text.to_owned() } else { format!("/{text}") })
 }
 
-/// Reads a literal IPv4 or IPv6 address without brackets or zone. An IPv4-mapped one is IPv4.
+/// Parses an IPv4 or IPv6 address without brackets or zone. An IPv4-mapped one becomes IPv4.
 pub fn ip(text: &str) -> Result<IpAddr, &'static str> {
     text.parse::<IpAddr>().map(|ip| ip.to_canonical()).map_err(|_| NOT_AN_IP)
 }
 
-/// Reads an address or a name; a name is checked only for what would make it a URL.
+/// Parses a host name or an IP address. In a name, only characters that belong to a URL are
+/// refused.
 pub fn host(text: &str) -> Result<String, &'static str> {
     let forbidden = |c| matches!(c, ' ' | '\t' | '\n' | '/' | '?' | '#' | ':');
     let is_name = !text.is_empty() && !text.contains(forbidden);
     if is_name || text.parse::<Ipv6Addr>().is_ok() { Ok(text.to_string()) } else { Err(NOT_A_HOST) }
 }
 
-/// Reads `IP/bits`, or a bare address, which is a network of its own. Host bits may be set. An
-/// IPv4-mapped network is one of IPv4.
+/// Parses `IP/bits`, or an address as a network with one host. Host bits may be set. An IPv4-mapped
+/// network becomes IPv4.
 pub fn network(text: &str) -> Result<Cidr, &'static str> {
     let (addr, bits) = text.split_once('/').map_or((text, None), |(a, bits)| (a, Some(bits)));
     let addr: IpAddr = addr.parse().map_err(|_| NOT_A_NETWORK)?;
-    let most = if addr.is_ipv4() { 32 } else { 128 };
-    let plain = |bits: &str| bits.bytes().all(|byte| byte.is_ascii_digit());
+    let max = if addr.is_ipv4() { 32 } else { 128 };
+    let is_plain = |bits: &str| bits.bytes().all(|byte| byte.is_ascii_digit());
     let bits = match bits {
-        None => Some(most),
-        Some(bits) => bits.parse().ok().filter(|n| plain(bits) && *n <= most),
+        None => Some(max),
+        Some(bits) => bits.parse().ok().filter(|n| is_plain(bits) && *n <= max),
     };
     let bits: u8 = bits.ok_or(NOT_A_NETWORK)?;
     match (addr.to_canonical(), bits.checked_sub(MAPPED_BITS)) {
@@ -71,49 +72,51 @@ pub fn network(text: &str) -> Result<Cidr, &'static str> {
     }
 }
 
-/// Reads the name of a network device (netdevice(7)).
+/// Parses the name of a network device (netdevice(7)).
 pub fn device_name(text: &str) -> Result<String, &'static str> {
     let fits = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'/' | b':');
     kernel_name(text, fits).filter(|name| name != "." && name != "..").ok_or(NOT_A_DEVICE)
 }
 
-/// Reads the name of a congestion control (tcp(7)).
+/// Parses the name of a congestion control algorithm (tcp(7)).
 pub fn congestion_name(text: &str) -> Result<String, &'static str> {
     let fits =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
     kernel_name(text, fits).ok_or(NOT_A_CONGESTION)
 }
 
-/// The kernel keeps 15 bytes of a name (`IFNAMSIZ`, `TCP_CA_NAME_MAX`).
+/// The kernel stores at most 15 bytes of a name (`IFNAMSIZ`, `TCP_CA_NAME_MAX`).
 fn kernel_name(text: &str, fits: impl Fn(u8) -> bool) -> Option<String> {
     let is_name = (1..=15).contains(&text.len()) && text.bytes().all(fits);
     is_name.then(|| text.to_owned())
 }
 
-/// Decimal digits only; leading zeros are fine, port 0 is not.
+/// Parses a port of decimal digits, 1 to 65535. Leading zeros are allowed.
 pub fn port_number(text: &str) -> Option<u16> {
-    let plain = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|port| plain && *port != 0)
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|port| is_plain && *port != 0)
 }
 
-const NOT_A_SOCKET: &str = "not IP:port; write a literal address, such as 0.0.0.0:443 or [::]:443";
-const NOT_A_UNIX_SOCKET: &str =
-    "not the path of a socket; write it such as unix:/run/mtbox.sock, at most 107 bytes";
-const BARE_IPV6: &str = "an IPv6 address needs brackets; write it as [::]:443";
-const NOT_AN_IP: &str = "not an IP address; write it such as 192.0.2.1 or 2001:db8::1";
-const NOT_A_NETWORK: &str = "not a network; write it such as 192.0.2.0/24 or 2001:db8::/32";
-const NOT_A_DEVICE: &str = "not a network device; write its name, such as eth0 or wan";
-const NOT_A_CONGESTION: &str = "not a congestion control; write one such as bbr or cubic";
+const NOT_A_SOCKET: &str =
+    "not IP:port; write an IP address and a port, such as 0.0.0.0:443 or [::]:443";
+const NOT_A_UNIX_SOCKET: &str = "not the path of a socket; write an absolute path of at most 107 bytes, such as \
+     unix:/run/mtbox.sock";
+const BARE_IPV6: &str = "an IPv6 address needs brackets, such as [::]:443";
+const NOT_AN_IP: &str = "not an IP address; write one such as 192.0.2.1 or 2001:db8::1";
+const NOT_A_NETWORK: &str = "not a network; write one such as 192.0.2.0/24 or 2001:db8::/32";
+const NOT_A_DEVICE: &str = "not a network device; write a name such as eth0 or wan";
+const NOT_A_CONGESTION: &str = "not a congestion control algorithm; write one such as bbr or cubic";
 /// `::ffff:0:0/96` (RFC 4291 2.5.5.2).
 const MAPPED_BITS: u8 = 96;
-const NOT_A_HOST: &str = "not a host; write a bare name or address, without scheme, port or path";
+const NOT_A_HOST: &str =
+    "not a host; write a host name or an IP address, without scheme, port or path";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_network_contains_what_shares_its_leading_bits() {
+    fn a_network_contains_addresses_with_the_same_leading_bits() {
         let has = |net: &str, ip: &str| network(net).unwrap().contains(ip.parse().unwrap());
         for (net, inside, outside) in [
             ("10.0.0.0/8", "10.255.0.1", "11.0.0.0"),
@@ -171,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_are_names_or_addresses_and_nothing_more() {
+    fn hosts_are_names_or_addresses() {
         for text in ["example.org", "1.2.3.4", "::1", "*", "a@b", "bücher", "a\0b", "a%b"] {
             assert_eq!(host(text).as_deref(), Ok(text));
         }
@@ -208,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_the_kernel_are_short_and_plain() {
+    fn kernel_names_are_short_and_plain() {
         for text in ["lo", "eth0.2", "br-lan", "fifteen_letters"] {
             assert_eq!(device_name(text).as_deref(), Ok(text));
         }

@@ -1,7 +1,7 @@
-//! Changes to the users in the text of a config: only the lines concerned change, all others stay
-//! as they are, to the last blank (D12). Text in, text out; whoever calls loads the result before
-//! it replaces anything.
+//! Edits the users in the text of a config file. Only the lines of the edited user change; all others
+//! stay byte for byte (D12). The caller must load the result before it replaces the file.
 
+use std::fmt;
 use std::ops::Range;
 
 use toml_edit::{Document, Item, Table, Value};
@@ -9,85 +9,133 @@ use toml_edit::{Document, Item, Table, Value};
 use crate::config::partial::SINGLE_USER;
 use crate::config::report::printable_name;
 
-/// One change.
+/// An edit of one user, whose name is the first value.
 #[derive(Debug, Clone, Copy)]
 pub enum Edit<'a> {
-    /// A new user with this secret, which is the text that goes between the quotes.
+    /// Adds a user with this secret, in hexadecimal or base64.
     Add(&'a str, &'a str),
-    /// This user goes.
+    /// Removes a user.
     Remove(&'a str),
-    /// This user gets another secret.
+    /// Replaces the secret of a user.
     Rotate(&'a str, &'a str),
-    /// This user may not connect for now.
+    /// Adds a user to `disabled-users`.
     Disable(&'a str),
-    /// This user may connect again.
+    /// Removes a user from `disabled-users`.
     Enable(&'a str),
 }
 
-/// Makes the change.
-///
-/// # Errors
-/// One line that says what stands in the way.
-pub fn apply(text: &str, edit: Edit<'_>) -> Result<String, String> {
-    let page = ConfigText::read(text)?;
-    match edit {
-        Edit::Add(name, secret) => page.add(name, secret),
-        Edit::Remove(name) => {
-            let without = page.remove(name)?;
-            let page = ConfigText::read(&without)?;
-            // Or the name would be an unknown one.
-            if page.is_disabled(name) { page.enable(name) } else { Ok(without) }
+/// Why an edit is not possible. The display is one line without secrets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EditError {
+    /// The text is not TOML; the parser's message.
+    NotToml(String),
+    /// The user exists already.
+    Exists(String),
+    /// There is no such user.
+    Unknown(String),
+    /// The name of a new user is empty, too long, or has control characters.
+    BadName,
+    /// The only user cannot be removed.
+    LastUser(String),
+    /// The user is disabled already.
+    Disabled(String),
+    /// The user is not disabled.
+    NotDisabled(String),
+    /// `disabled-users` is not a list.
+    DisabledNotAList,
+    /// `secrets` is not a table with one line per user, but for example an inline table.
+    SecretsNotATable,
+}
+
+impl fmt::Display for EditError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotToml(message) => write!(f, "invalid TOML: {message}"),
+            Self::Exists(name) => write!(f, "user {} already exists", printable_name(name)),
+            Self::Unknown(name) => write!(f, "no user is called {}", printable_name(name)),
+            Self::BadName => {
+                write!(f, "a name must have 1 to {NAME_MAX} bytes and no control characters")
+            }
+            Self::LastUser(name) => write!(
+                f,
+                "{} is the last user, and a proxy needs one; add another first, or disable this \
+                 one",
+                printable_name(name)
+            ),
+            Self::Disabled(name) => write!(f, "{} is already disabled", printable_name(name)),
+            Self::NotDisabled(name) => write!(f, "{} is not disabled", printable_name(name)),
+            Self::DisabledNotAList => {
+                f.write_str("disabled-users: must be a list of strings in quotes")
+            }
+            Self::SecretsNotATable => {
+                f.write_str("secrets: write it as a [secrets] table, one line per user")
+            }
         }
-        Edit::Rotate(name, secret) => page.rotate(name, secret),
-        Edit::Disable(name) => page.disable(name),
-        Edit::Enable(name) => page.enable(name),
     }
 }
 
-/// The text and where things stand in it.
+impl std::error::Error for EditError {}
+
+/// Applies an edit to the text of a config file; returns the new text.
+pub fn apply(text: &str, edit: Edit<'_>) -> Result<String, EditError> {
+    let config = ConfigText::parse(text)?;
+    match edit {
+        Edit::Add(name, secret) => config.add(name, secret),
+        Edit::Remove(name) => {
+            let without = config.remove(name)?;
+            let config = ConfigText::parse(&without)?;
+            // The loader would warn of an unknown name in `disabled-users`.
+            if config.is_disabled(name) { config.enable(name) } else { Ok(without) }
+        }
+        Edit::Rotate(name, secret) => config.rotate(name, secret),
+        Edit::Disable(name) => config.disable(name),
+        Edit::Enable(name) => config.enable(name),
+    }
+}
+
+/// The text with its parsed form, which has the offset of every item.
 struct ConfigText<'a> {
     text: &'a str,
     document: Document<&'a str>,
 }
 
-/// A key with its value, as byte offsets.
+/// The positions of a key and its value, in bytes.
 struct KeyValue {
     key: Range<usize>,
     value: Range<usize>,
 }
 
 impl<'a> ConfigText<'a> {
-    fn read(text: &'a str) -> Result<Self, String> {
+    fn parse(text: &'a str) -> Result<Self, EditError> {
         let document = Document::parse(text)
-            .map_err(|fault| format!("not TOML: {}", fault.message().replace('\n', "; ")))?;
+            .map_err(|fault| EditError::NotToml(fault.message().replace('\n', "; ")))?;
         Ok(Self { text, document })
     }
 
-    fn add(&self, name: &str, secret: &str) -> Result<String, String> {
-        if self.user(name)?.is_some() || name == SINGLE_USER && self.lone_secret().is_some() {
-            return Err(format!("there is a user called {} already", printable_name(name)));
+    fn add(&self, name: &str, secret: &str) -> Result<String, EditError> {
+        if self.user(name)?.is_some() || name == SINGLE_USER && self.single_secret().is_some() {
+            return Err(EditError::Exists(name.to_owned()));
         }
         if !is_name(name) {
-            let text = format!("a name has 1 to {NAME_MAX} bytes and no control characters");
-            return Err(text);
+            return Err(EditError::BadName);
         }
         let line = format!("{} = \"{secret}\"", quoted(name));
         let users = self.users()?;
         let last = users.and_then(|(_, table)| pairs(table).last().map(|pair| pair.value.end));
         if let (Some((path, _)), Some(end)) = (users, last) {
-            // A dotted table has no header below which a bare name could stand.
+            // A dotted table (`secrets.NAME = ..`) has no header, so each line needs the prefix.
             let dotted = if self.has_header() { String::new() } else { format!("{path}.") };
-            return Ok(self.insert_behind(end, &format!("{dotted}{line}")));
+            return Ok(self.insert_after(end, &format!("{dotted}{line}")));
         }
         let mut out = self.text.to_owned();
         let mut lines = vec![line];
-        if let Some((pair, text)) = self.lone_secret() {
-            // It has no effect beside [secrets], so it moves there under the name that it had.
+        if let Some((pair, text)) = self.single_secret() {
+            // It would have no effect with [secrets], so it moves there, under its implicit name.
             lines.insert(0, format!("{SINGLE_USER} = \"{text}\""));
             out.replace_range(self.line_of(&pair), "");
         }
         match self.header_of_users() {
-            Some(header) => Ok(self.insert_behind(header, &lines.join(self.line_end()))),
+            Some(header) => Ok(self.insert_after(header, &lines.join(self.line_end()))),
             None => {
                 let end = self.line_end();
                 if !out.is_empty() && !out.ends_with('\n') {
@@ -99,48 +147,44 @@ impl<'a> ConfigText<'a> {
         }
     }
 
-    fn remove(&self, name: &str) -> Result<String, String> {
-        let pair = self.user(name)?.ok_or_else(|| nobody(name))?;
+    fn remove(&self, name: &str) -> Result<String, EditError> {
+        let pair = self.user(name)?.ok_or_else(|| unknown(name))?;
         if self.users()?.is_some_and(|(_, table)| table.len() == 1) {
-            return Err(format!(
-                "{} is the last user, and a proxy needs one; add another first, or disable this \
-                 one",
-                printable_name(name)
-            ));
+            return Err(EditError::LastUser(name.to_owned()));
         }
         let mut out = self.text.to_owned();
         out.replace_range(self.line_of(&pair), "");
         Ok(out)
     }
 
-    fn rotate(&self, name: &str, secret: &str) -> Result<String, String> {
+    fn rotate(&self, name: &str, secret: &str) -> Result<String, EditError> {
         let pair = match self.user(name)? {
             Some(pair) => pair,
             None if name == SINGLE_USER && self.users()?.is_none() => {
-                self.lone_secret().map(|(pair, _)| pair).ok_or_else(|| nobody(name))?
+                self.single_secret().map(|(pair, _)| pair).ok_or_else(|| unknown(name))?
             }
-            None => return Err(nobody(name)),
+            None => return Err(unknown(name)),
         };
         let mut out = self.text.to_owned();
         out.replace_range(pair.value, &format!("\"{secret}\""));
         Ok(out)
     }
 
-    fn disable(&self, name: &str) -> Result<String, String> {
-        let is_lone =
-            name == SINGLE_USER && self.users()?.is_none() && self.lone_secret().is_some();
-        if self.user(name)?.is_none() && !is_lone {
-            return Err(nobody(name));
+    fn disable(&self, name: &str) -> Result<String, EditError> {
+        let is_single =
+            name == SINGLE_USER && self.users()?.is_none() && self.single_secret().is_some();
+        if self.user(name)?.is_none() && !is_single {
+            return Err(unknown(name));
         }
         if self.is_disabled(name) {
-            return Err(format!("{} is disabled already", printable_name(name)));
+            return Err(EditError::Disabled(name.to_owned()));
         }
         let entry = quoted_always(name);
         let Some((_, item)) = self.find_top("disabled-users") else {
             return Ok(self.insert_top(&format!("disabled-users = [{entry}]")));
         };
         let (Some(Value::Array(list)), Some(span)) = (item.as_value(), item.span()) else {
-            return Err("disabled-users: must be a list of texts in quotes".to_owned());
+            return Err(EditError::DisabledNotAList);
         };
         let mut out = self.text.to_owned();
         match list.iter().last().and_then(Value::span) {
@@ -150,24 +194,24 @@ impl<'a> ConfigText<'a> {
         Ok(out)
     }
 
-    fn enable(&self, name: &str) -> Result<String, String> {
+    fn enable(&self, name: &str) -> Result<String, EditError> {
         let Some((_, Item::Value(Value::Array(list)))) = self.find_top("disabled-users") else {
-            return Err(format!("{} is not disabled", printable_name(name)));
+            return Err(EditError::NotDisabled(name.to_owned()));
         };
         let spans: Vec<(bool, Range<usize>)> =
             list.iter().filter_map(|one| Some((one.as_str() == Some(name), one.span()?))).collect();
         let Some(at) = spans.iter().position(|(is_it, _)| *is_it) else {
-            return Err(format!("{} is not disabled", printable_name(name)));
+            return Err(EditError::NotDisabled(name.to_owned()));
         };
-        // With the comma before it, or, for the first one, with the one behind it.
-        let mut gone = spans[at].1.clone();
+        // With the comma before it; for the first one, with the comma after it.
+        let mut removed = spans[at].1.clone();
         if let Some((_, before)) = at.checked_sub(1).and_then(|before| spans.get(before)) {
-            gone.start = before.end;
+            removed.start = before.end;
         } else if let Some((_, next)) = spans.get(at + 1) {
-            gone.end = next.start;
+            removed.end = next.start;
         }
         let mut out = self.text.to_owned();
-        out.replace_range(gone, "");
+        out.replace_range(removed, "");
         Ok(out)
     }
 
@@ -176,46 +220,46 @@ impl<'a> ConfigText<'a> {
         found.is_some_and(|list| list.iter().any(|one| one.as_str() == Some(name)))
     }
 
-    /// A key above all tables, in any case.
+    /// A key at the top level, in any case.
     fn find_top(&self, wanted: &str) -> Option<(&str, &Item)> {
         self.document.as_table().iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted))
     }
 
-    /// The table of the users and how it is spelled.
-    fn users(&self) -> Result<Option<(&str, &Table)>, String> {
+    /// The table of the users, and its name as the file spells it.
+    fn users(&self) -> Result<Option<(&str, &Table)>, EditError> {
         match self.find_top("secrets") {
             None => Ok(None),
             Some((path, Item::Table(table))) => Ok(Some((path, table))),
-            Some(_) => Err("secrets: write it as a [secrets] table, one line per user".to_owned()),
+            Some(_) => Err(EditError::SecretsNotATable),
         }
     }
 
-    /// Where a user stands.
-    fn user(&self, name: &str) -> Result<Option<KeyValue>, String> {
+    /// The position of a user.
+    fn user(&self, name: &str) -> Result<Option<KeyValue>, EditError> {
         let Some((_, table)) = self.users()? else { return Ok(None) };
         Ok(table.get_key_value(name).and_then(|(key, item)| pair(key, item)))
     }
 
-    /// The secret of a lone user, where nobody else is named.
-    fn lone_secret(&self) -> Option<(KeyValue, String)> {
+    /// The key `secret` and its value.
+    fn single_secret(&self) -> Option<(KeyValue, String)> {
         let (name, item) = self.find_top("secret")?;
         let text = item.as_str()?.to_owned();
         let key = self.document.as_table().key(name)?;
         Some((pair(key, item)?, text))
     }
 
-    /// Whether the users stand below a header of their own.
+    /// Whether the users are below a `[secrets]` header.
     fn has_header(&self) -> bool {
         matches!(self.users(), Ok(Some((_, table))) if !table.is_dotted())
     }
 
-    /// Where the header of an empty table of users ends.
+    /// The offset of the `[secrets]` header, if there is one.
     fn header_of_users(&self) -> Option<usize> {
         let (_, table) = self.users().ok().flatten()?;
         table.span().filter(|_| self.has_header()).map(|span| span.start)
     }
 
-    /// `\r\n` where the first line has it.
+    /// The line ending of the first line.
     fn line_end(&self) -> &'static str {
         let first = self.text.find('\n').and_then(|at| at.checked_sub(1));
         match first.and_then(|at| self.text.as_bytes().get(at)) {
@@ -224,7 +268,7 @@ impl<'a> ConfigText<'a> {
         }
     }
 
-    /// The lines on which a pair stands, with their ends.
+    /// The lines of a pair, including their line endings.
     fn line_of(&self, pair: &KeyValue) -> Range<usize> {
         let start = self.text[..pair.key.start].rfind('\n').map_or(0, |at| at + 1);
         start..self.end_of_line(pair.value.end)
@@ -234,21 +278,21 @@ impl<'a> ConfigText<'a> {
         self.text[at..].find('\n').map_or(self.text.len(), |length| at + length + 1)
     }
 
-    /// Puts lines behind the line on which `at` stands.
-    fn insert_behind(&self, at: usize, lines: &str) -> String {
+    /// Inserts lines after the line that contains `at`.
+    fn insert_after(&self, at: usize, lines: &str) -> String {
         let end = self.end_of_line(at);
-        let (before, behind) = self.text.split_at(end);
+        let (before, after) = self.text.split_at(end);
         let gap = if before.is_empty() || before.ends_with('\n') { "" } else { self.line_end() };
-        format!("{before}{gap}{lines}{}{behind}", self.line_end())
+        format!("{before}{gap}{lines}{}{after}", self.line_end())
     }
 
-    /// Puts a line behind the last key above all tables; a config that loads has one.
+    /// Inserts a line after the last key at the top level; a config that loads has one.
     fn insert_top(&self, line: &str) -> String {
         let table = self.document.as_table();
-        let plain = table.iter().filter(|(_, item)| item.is_value());
-        let ends = plain.filter_map(|(_, item)| item.span().map(|span| span.end));
+        let values = table.iter().filter(|(_, item)| item.is_value());
+        let ends = values.filter_map(|(_, item)| item.span().map(|span| span.end));
         match ends.max() {
-            Some(end) => self.insert_behind(end, line),
+            Some(end) => self.insert_after(end, line),
             None => format!("{line}{}{}", self.line_end(), self.text),
         }
     }
@@ -267,19 +311,19 @@ fn pair(key: &toml_edit::Key, item: &Item) -> Option<KeyValue> {
     Some(KeyValue { key: key.span()?, value: item.span()? })
 }
 
-/// May a new user be called so?
+/// Whether a new user can have this name.
 pub fn is_name(name: &str) -> bool {
     (1..=NAME_MAX).contains(&name.len()) && !name.chars().any(char::is_control)
 }
 
-/// A name as a key: bare where TOML allows it.
+/// A name as a TOML key: without quotes if TOML allows it.
 pub fn quoted(name: &str) -> String {
     let is_bare = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
     let is_bare = !name.is_empty() && name.bytes().all(is_bare);
     if is_bare { name.to_owned() } else { quoted_always(name) }
 }
 
-/// A basic string; control characters, which a file may have put into a name, are escaped.
+/// A TOML basic string, with control characters escaped.
 pub fn quoted_always(name: &str) -> String {
     let mut out = String::from("\"");
     for c in name.chars() {
@@ -293,11 +337,11 @@ pub fn quoted_always(name: &str) -> String {
     out
 }
 
-fn nobody(name: &str) -> String {
-    format!("no user is called {}", printable_name(name))
+fn unknown(name: &str) -> EditError {
+    EditError::Unknown(name.to_owned())
 }
 
-/// What still fits on a line of a log.
+/// Longest name in bytes, so that log lines stay readable.
 const NAME_MAX: usize = 64;
 
 #[cfg(test)]

@@ -1,26 +1,26 @@
-//! What is known of one key of the file; [`super::keys`] is the table of all of them.
+//! The description of one key of the file. [`crate::config::keys`] is the table of all keys.
 
 use crate::config::value::ValueKind::{self, DcOverrides, Secrets};
 
 /// One key.
 #[derive(Debug, Clone, Copy)]
 pub struct Key {
-    /// The tables and the key, joined by dots, in lower case.
+    /// The path: tables and key joined by dots, in lower case.
     pub path: &'static str,
-    /// What values it takes and where they go.
+    /// The grammar of the value, with its setter.
     pub kind: ValueKind,
-    /// The default in TOML, or a sample where [`Key::is_unset`].
+    /// The default in TOML; an example if [`Key::is_unset`].
     pub value: &'static str,
-    /// Without the key, nothing is set; `value` is but a sample.
+    /// There is no default: without the key, nothing is set.
     pub is_unset: bool,
-    /// What it does, in one line.
+    /// What the key does, in one line.
     pub doc: &'static str,
-    /// For keys of old that still load: what to write instead.
+    /// For an old key: what to write instead.
     pub instead: Option<&'static str>,
-    /// An explicit zero is an order, not an absence.
-    pub takes_zero: bool,
-    /// Larger values are lowered to this one: a count, bytes, or seconds.
-    pub most: Option<u64>,
+    /// A zero is a valid value. For other keys a zero means the default.
+    pub allows_zero: bool,
+    /// Largest value that is used: a count, bytes, or seconds. Larger values are lowered to it.
+    pub max: Option<u64>,
 }
 
 impl Key {
@@ -37,8 +37,8 @@ impl Key {
             is_unset: false,
             doc,
             instead: None,
-            takes_zero: false,
-            most: None,
+            allows_zero: false,
+            max: None,
         }
     }
 
@@ -52,22 +52,22 @@ impl Key {
         self
     }
 
-    pub(super) const fn takes_zero(mut self) -> Self {
-        self.takes_zero = true;
+    pub(super) const fn allows_zero(mut self) -> Self {
+        self.allows_zero = true;
         self
     }
 
-    pub(super) const fn most(mut self, most: u64) -> Self {
-        self.most = Some(most);
+    pub(super) const fn max(mut self, max: u64) -> Self {
+        self.max = Some(max);
         self
     }
 
-    /// Is the key a table itself, whose names the operator chooses?
+    /// Whether the key is a table whose names the operator chooses.
     pub fn is_whole_table(&self) -> bool {
         matches!(self.kind, DcOverrides | Secrets)
     }
 
-    /// The table that holds the key (empty = above all tables) and its name in there.
+    /// The table of the key (empty = the top level) and the name in it.
     pub fn split(&self) -> (&'static str, &'static str) {
         self.path.rsplit_once('.').unwrap_or(("", self.path))
     }

@@ -1,8 +1,7 @@
 //! Every key of the config file, in the order of `example.config.toml`. The loader, the example,
 //! docs/CONFIGURATION.md, the man page, and the suggestions for unknown keys use [`KEYS`].
 
-use super::{addresses, urls};
-pub use crate::config::key::Key;
+use crate::config::key::Key;
 use crate::config::partial::PartialSettings;
 use crate::config::value::ValueKind::{
     Address, Addresses, Bytes, Choice, Count, DcOverrides, Duration, ErrorRate, Flag, Host,
@@ -12,6 +11,7 @@ use crate::config::value::ValueKind::{
 use crate::config::value::{
     LOG_FORMAT, LOG_LEVEL, LOG_TO, PREFER_IP, READ_COALESCING, SHAPING, TAG_FORMAT,
 };
+use crate::config::{addresses, urls};
 
 /// Looks up a key by its path in lower case.
 pub fn find(path: &str) -> Option<&'static Key> {
@@ -41,8 +41,7 @@ pub const KEYS: &[Key] = &[
         "bind-to",
         Addresses(|d, v| d.binds = Some(v)),
         r#""0.0.0.0:443""#,
-        "Addresses on which clients connect: one `IP:port` or a list. `0.0.0.0` includes IPv6. \
-         Required.",
+        "Listen addresses for clients: one `IP:port` or a list. `0.0.0.0` includes IPv6. Required.",
     )
     .unset(),
     Key::new(
@@ -69,8 +68,7 @@ pub const KEYS: &[Key] = &[
         "proxy-protocol-trusted",
         Networks(|d, v| d.trusted = v),
         "[]",
-        "Networks whose headers are trusted, such as `[\"127.0.0.1\", \"10.0.0.0/8\"]`. Empty: \
-         all.",
+        "Networks with trusted headers, such as `[\"127.0.0.1\", \"10.0.0.0/8\"]`. Empty: all.",
     ),
     Key::new(
         "concurrency",
@@ -221,7 +219,7 @@ pub const KEYS: &[Key] = &[
         "0",
         "Number of connections that all users share fairly. 0: unlimited.",
     )
-    .takes_zero(),
+    .allows_zero(),
     Key::new(
         "throttle.check-interval",
         Duration(|d, v| d.check_interval = Some(v)),
@@ -240,8 +238,7 @@ pub const KEYS: &[Key] = &[
         "network.dns-bootstrap",
         Ip(|d, v| d.dns_bootstrap = Some(v)),
         r#""1.1.1.1""#,
-        "IP address of the DNS server, if `dns` has a host name. Default: the system resolves \
-         the name.",
+        "IP address of a DNS server that has a name. Default: the system resolves the name.",
     )
     .unset(),
     Key::new(
@@ -270,8 +267,7 @@ pub const KEYS: &[Key] = &[
         "network.bind-address",
         Ips(|d, v| d.source_addrs = v),
         r#"["192.0.2.1", "2001:db8::1"]"#,
-        "Source address of outgoing connections, one per address family. A family without one is \
-         not used.",
+        "Source address of outgoing connections, one per family. A family without one is not used.",
     )
     .unset(),
     Key::new(
@@ -292,8 +288,7 @@ pub const KEYS: &[Key] = &[
         "network.max-segment",
         Number(88, 32_767, |d, v| d.max_segment = u16::try_from(v).ok()),
         "536",
-        "Maximum TCP segment size for clients (`TCP_MAXSEG`). Small segments split the \
-         ClientHello and cost speed.",
+        "Maximum TCP segment of clients (`TCP_MAXSEG`). Small ones split the hello and cost speed.",
     )
     .unset(),
     Key::new(
@@ -326,17 +321,15 @@ pub const KEYS: &[Key] = &[
         "network.tcp-not-sent-lowat",
         Bytes(|d, v| d.not_sent_lowat = Some(v)),
         r#""128kib""#,
-        "Maximum unsent bytes in the kernel per socket (`TCP_NOTSENT_LOWAT`). `0b`: default of \
-         the kernel.",
+        "Maximum unsent bytes per socket in the kernel (`TCP_NOTSENT_LOWAT`). `0b`: its default.",
     )
-    .takes_zero()
-    .most(i32::MAX as u64),
+    .allows_zero()
+    .max(i32::MAX as u64),
     Key::new(
         "network.re-encrypt",
         Flag(|d, v| d.re_encrypt = v),
         "false",
-        "Use independent keys for the connection to Telegram: downloads are decrypted and \
-         encrypted again.",
+        "Decrypt and encrypt downloads, instead of using the same keys on both sides.",
     ),
     Key::new(
         "network.moderation",
@@ -381,21 +374,21 @@ pub const KEYS: &[Key] = &[
         r#""15s""#,
         "Time without traffic before the first probe.",
     )
-    .most(KEEP_ALIVE_SECONDS),
+    .max(KEEP_ALIVE_SECONDS),
     Key::new(
         "network.keep-alive.interval",
         Duration(|d, v| d.keep_alive_interval = Some(v)),
         r#""15s""#,
         "Time between probes.",
     )
-    .most(KEEP_ALIVE_SECONDS),
+    .max(KEEP_ALIVE_SECONDS),
     Key::new(
         "network.keep-alive.count",
         Count(|d, v| d.keep_alive_count = Some(v)),
         "9",
         "Number of unanswered probes after which the connection closes.",
     )
-    .most(KEEP_ALIVE_PROBES),
+    .max(KEEP_ALIVE_PROBES),
     Key::new(
         "telegram.dc-list-urls",
         Pages(urls::http_url, |d, v| d.dc_list = Some(v)),

@@ -1,9 +1,13 @@
-//! The file that the operator writes, from text to [`settings::Settings`].
+//! The configuration file: from TOML text to [`settings::Settings`].
 //!
-//! [`keys::KEYS`] names every key; [`load`] reads a file by it; [`render`] prints it for people.
+//! [`keys::KEYS`] is the table of all keys. [`load`] reads a file by it, [`finish`] applies the
+//! defaults and checks combinations of keys, and [`render`] prints the table as documentation.
 
 pub mod addresses;
 pub mod edit;
+pub mod features;
+mod field;
+mod finish;
 pub mod key;
 pub mod keys;
 pub mod load;
@@ -18,8 +22,4 @@ pub mod units;
 pub mod urls;
 pub mod value;
 
-/// Whether this build can speak TLS as a client; the mini flavour cannot.
-pub const HAS_TLS: bool = cfg!(feature = "tls");
-
-/// Whether this build can tell Prometheus and statsd; the mini flavour has `/stats` alone.
-pub const HAS_METRICS: bool = cfg!(feature = "metrics");
+pub use features::{HAS_METRICS, HAS_TLS};

@@ -1,6 +1,7 @@
 //! Renders the table of keys: `example.config.toml` and the lists in docs/CONFIGURATION.md.
 
-use crate::config::keys::{KEYS, Key};
+use crate::config::key::Key;
+use crate::config::keys::KEYS;
 
 /// The text of `example.config.toml`. Every line is a header or a comment. Without its `#`, the
 /// line of a key sets the default, or a sample value if the key has no default.

@@ -1,13 +1,13 @@
-//! What the loader has to say about a file, and where in the file.
+//! Diagnostics: errors and warnings about a config file, with their position.
 
 use std::fmt;
 
-/// Does it stop the program?
+/// Whether a diagnostic makes the file unusable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// The file cannot be used.
     Error,
-    /// The file can be used, though something in it will surprise.
+    /// The file can be used, but a part of it has no effect or another one than it seems.
     Warning,
 }
 
@@ -20,24 +20,24 @@ impl fmt::Display for Severity {
     }
 }
 
-/// One complaint; prints `FILE:LINE:COL: error|warning: what is wrong; what to do`.
+/// One diagnostic. Its display is `FILE:LINE:COL: error|warning: what is wrong; what to do`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// The file as the operator named it.
+    /// The name of the file, as the operator wrote it.
     pub file: String,
-    /// Counted from 1.
+    /// The line, from 1.
     pub line: usize,
-    /// In characters, counted from 1.
+    /// The column in characters, from 1.
     pub column: usize,
     /// Error or warning.
     pub severity: Severity,
-    /// What is wrong and what to do; one line, and never a secret or a password.
+    /// What is wrong and what to do, in one line. Contains no secrets or passwords.
     pub text: String,
 }
 
 impl Diagnostic {
-    /// `FILE:LINE:COL: what is wrong; what to do`, for readers who know the severity.
-    pub fn plain(&self) -> String {
+    /// `FILE:LINE:COL: what is wrong; what to do`, for output that shows the severity elsewhere.
+    pub fn without_severity(&self) -> String {
         format!("{}:{}:{}: {}", self.file, self.line, self.column, self.text)
     }
 }
@@ -49,41 +49,44 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// Collects complaints while a file is read; keeps at most 100 of each severity.
+/// Collects the diagnostics of a file. Keeps at most 100 errors and 100 warnings: no reader needs
+/// more, and a hostile file must not fill the memory.
 #[derive(Debug, Default)]
 pub struct Diagnostics {
-    notes: Vec<PendingDiagnostic>,
+    list: Vec<PendingDiagnostic>,
+    /// Number of errors, including those that were not kept.
     errors: usize,
+    /// Number of warnings, including those that were not kept.
     warnings: usize,
-    /// Where the values of keys stand; there are no more of them than there are keys.
-    found: Vec<(&'static str, usize)>,
+    /// The offset of the value of each key in the file.
+    keys: Vec<(&'static str, usize)>,
 }
 
-/// A complaint whose place is still a byte offset.
+/// A diagnostic with a byte offset instead of line and column.
 #[derive(Debug)]
 pub struct PendingDiagnostic {
-    /// Offset in bytes into the text that is read.
+    /// Offset in the text, in bytes.
     pub at: usize,
     /// Error or warning.
     pub severity: Severity,
-    /// As in [`Diagnostic`].
+    /// As [`Diagnostic::text`].
     pub text: String,
 }
 
 impl Diagnostics {
-    /// Notes an error at a byte offset.
+    /// Reports an error at a byte offset.
     pub fn error(&mut self, at: usize, text: impl Into<String>) {
         self.errors += 1;
-        if self.errors <= MOST {
-            self.notes.push(PendingDiagnostic { at, severity: Severity::Error, text: text.into() });
+        if self.errors <= KEPT_MAX {
+            self.list.push(PendingDiagnostic { at, severity: Severity::Error, text: text.into() });
         }
     }
 
-    /// Notes a warning at a byte offset.
+    /// Reports a warning at a byte offset.
     pub fn warn(&mut self, at: usize, text: impl Into<String>) {
         self.warnings += 1;
-        if self.warnings <= MOST {
-            self.notes.push(PendingDiagnostic {
+        if self.warnings <= KEPT_MAX {
+            self.list.push(PendingDiagnostic {
                 at,
                 severity: Severity::Warning,
                 text: text.into(),
@@ -91,77 +94,76 @@ impl Diagnostics {
         }
     }
 
-    /// Remembers where the value of a key stands. `false` = the key stood elsewhere before.
-    pub fn record_key(&mut self, path: &'static str, at: usize) -> bool {
-        match self.found.iter_mut().find(|(known, _)| *known == path) {
-            Some((_, place)) => {
-                *place = at;
-                false
-            }
+    /// Records the byte offset of the value of a key. Returns the offset recorded before, if the
+    /// file has the key twice.
+    pub(super) fn record_key(&mut self, path: &'static str, at: usize) -> Option<usize> {
+        match self.keys.iter_mut().find(|(known, _)| *known == path) {
+            Some((_, known_at)) => Some(std::mem::replace(known_at, at)),
             None => {
-                self.found.push((path, at));
-                true
+                self.keys.push((path, at));
+                None
             }
         }
     }
 
-    /// Notes an error about a key, where its value stands.
-    pub fn error_at_key(&mut self, path: &'static str, text: &str) {
-        self.error(self.place_of(path), format!("{path}: {text}"));
+    /// Reports an error at the value of a key.
+    pub(super) fn error_at_key(&mut self, path: &'static str, text: &str) {
+        self.error(self.offset_of(path), format!("{path}: {text}"));
     }
 
-    /// Notes a warning about a key, where its value stands.
-    pub fn warn_at_key(&mut self, path: &'static str, text: &str) {
-        self.warn(self.place_of(path), format!("{path}: {text}"));
+    /// Reports a warning at the value of a key.
+    pub(super) fn warn_at_key(&mut self, path: &'static str, text: &str) {
+        self.warn(self.offset_of(path), format!("{path}: {text}"));
     }
 
-    fn place_of(&self, path: &str) -> usize {
-        self.found.iter().find(|(known, _)| *known == path).map_or(0, |(_, at)| *at)
+    fn offset_of(&self, path: &str) -> usize {
+        self.keys.iter().find(|(known, _)| *known == path).map_or(0, |(_, at)| *at)
     }
 
-    /// Was any error noted, kept or not?
+    /// Whether an error was reported, kept or not.
     pub fn has_errors(&self) -> bool {
         self.errors > 0
     }
 
-    /// Would another warning only be counted?
-    pub fn is_at_warning_limit(&self) -> bool {
-        self.warnings >= MOST
+    /// Whether further warnings are not kept.
+    pub(super) fn is_at_warning_limit(&self) -> bool {
+        self.warnings >= KEPT_MAX
     }
 
-    /// The notes in the order in which they were made.
+    /// The diagnostics in the order in which they were reported.
     pub fn into_pending(self) -> Vec<PendingDiagnostic> {
-        self.notes
+        self.list
     }
 
-    /// The complaints in the order of the file.
-    pub fn into_diagnostics(self, file: &str, text: &str) -> Vec<Diagnostic> {
-        // At most 200 notes: the library's sort would be 8 KB of code for them.
-        let mut sorted: Vec<PendingDiagnostic> = Vec::with_capacity(self.notes.len());
-        for note in self.notes {
-            let place = (note.at, note.severity);
-            sorted.insert(sorted.partition_point(|n| (n.at, n.severity) <= place), note);
+    /// The diagnostics in the order of the file, whose name and text are given.
+    pub(super) fn into_diagnostics(self, file: &str, text: &str) -> Vec<Diagnostic> {
+        // An insertion sort of at most 200 entries: the sort of the standard library would add
+        // 8 KB of code.
+        let mut sorted: Vec<PendingDiagnostic> = Vec::with_capacity(self.list.len());
+        for one in self.list {
+            let key = (one.at, one.severity);
+            sorted.insert(sorted.partition_point(|other| (other.at, other.severity) <= key), one);
         }
-        let complaint = |note: PendingDiagnostic| {
-            let (line, column) = place(text, note.at);
+        let diagnostic = |one: PendingDiagnostic| {
+            let (line, column) = line_and_column(text, one.at);
             let file = file.to_string();
-            Diagnostic { file, line, column, severity: note.severity, text: note.text }
+            Diagnostic { file, line, column, severity: one.severity, text: one.text }
         };
-        sorted.into_iter().map(complaint).collect()
+        sorted.into_iter().map(diagnostic).collect()
     }
 }
 
-/// A name from the file as a message may show it: quoted, without control characters. A long one
-/// is only counted, since it may be a secret that stands where a name belongs.
+/// A name from the file for use in a message: in quotes, with control characters escaped. A name of
+/// 22 characters or more is replaced by its length, since it may be a misplaced secret.
 pub fn printable_name(name: &str) -> String {
     match name.chars().count() {
-        count if count < SECRET_LEN => format!("{name:?}"),
+        count if count < SECRET_MIN => format!("{name:?}"),
         count => format!("(a name of {count} characters)"),
     }
 }
 
 /// Line and column of a byte offset, both from 1; the column in characters.
-fn place(text: &str, at: usize) -> (usize, usize) {
+fn line_and_column(text: &str, at: usize) -> (usize, usize) {
     let at = (0..=at.min(text.len())).rfind(|at| text.is_char_boundary(*at)).unwrap_or(0);
     let before = text.get(..at).unwrap_or(text);
     let line = before.matches('\n').count() + 1;
@@ -169,32 +171,32 @@ fn place(text: &str, at: usize) -> (usize, usize) {
     (line, column)
 }
 
-/// A key alone has 22 characters in base64.
-const SECRET_LEN: usize = 22;
+/// The key of a secret alone has 22 characters in base64.
+const SECRET_MIN: usize = 22;
 
-/// A person reads no more of one severity, and a hostile file must not fill the memory.
-const MOST: usize = 100;
+/// Diagnostics of one severity that are kept.
+const KEPT_MAX: usize = 100;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_place_counts_lines_and_characters_from_one() {
+    fn lines_and_columns_count_from_one() {
         for (at, want) in [(0, (1, 1)), (3, (1, 4)), (4, (2, 1)), (8, (2, 3)), (99, (2, 4))] {
-            assert_eq!(place("abc\nöäü", at), want, "{at}");
+            assert_eq!(line_and_column("abc\nöäü", at), want, "{at}");
         }
     }
 
     #[test]
-    fn errors_count_although_the_list_is_full_of_warnings() {
+    fn errors_are_kept_although_the_list_is_full_of_warnings() {
         let mut report = Diagnostics::default();
         (0..1000).for_each(|_| report.warn(0, "odd"));
         report.error(7, "bad");
         assert!(report.has_errors() && report.is_at_warning_limit());
-        let complaints = report.into_diagnostics("a.toml", "0123456789");
-        assert_eq!(complaints.len(), MOST + 1);
-        assert_eq!(complaints[MOST].to_string(), "a.toml:1:8: error: bad");
-        assert_eq!(complaints[MOST].plain(), "a.toml:1:8: bad");
+        let diagnostics = report.into_diagnostics("a.toml", "0123456789");
+        assert_eq!(diagnostics.len(), KEPT_MAX + 1);
+        assert_eq!(diagnostics[KEPT_MAX].to_string(), "a.toml:1:8: error: bad");
+        assert_eq!(diagnostics[KEPT_MAX].without_severity(), "a.toml:1:8: bad");
     }
 }

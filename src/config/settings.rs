@@ -1,5 +1,5 @@
-//! What the rest of the program reads: plain, typed, valid. Made by `load.rs` only, so a value
-//! here never needs a second check.
+//! The settings that the rest of the program reads: typed, complete and valid. Only `finish.rs`
+//! makes them, so that no value needs a second check.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::proto::secret::Secret;
 use crate::proto::url::Url;
 
-/// Everything that a config file or the flags of `simple-run` decide.
+/// All settings of a config file or of the flags of `simple-run`.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The users, in ascending byte order of their names; never empty.
@@ -22,105 +22,108 @@ pub struct Settings {
     pub prometheus: Option<PrometheusSettings>,
     /// Metrics for statsd; `None` = off.
     pub statsd: Option<StatsdSettings>,
-    /// What is logged, how and where.
+    /// Level, format and target of the log.
     pub log: LogSettings,
-    /// Where our process number is written.
+    /// The file to write our process id to.
     pub pid_file: Option<PathBuf>,
-    /// Totals that survive a restart; `None` = off.
+    /// The file of totals that survive a restart; `None` = off.
     pub state: Option<StateSettings>,
-    /// Most simultaneous sessions, fronted ones included (1..=65535).
+    /// Most simultaneous connections, including those of unauthenticated clients (1..=65535).
     pub concurrency: u32,
-    /// Order and filter of Telegram's addresses.
+    /// Order and selection of Telegram's addresses by family.
     pub prefer_ip: PreferIp,
-    /// Our address for IPv4 links, if the operator states it.
+    /// Our address for links over IPv4, if the operator set it.
     pub public_ipv4: Option<IpAddr>,
-    /// Our address for IPv6 links, if the operator states it.
+    /// Our address for links over IPv6, if the operator set it.
     pub public_ipv6: Option<IpAddr>,
-    /// Largest accepted distance between our clock and the one in a ClientHello.
+    /// Largest accepted difference between our clock and the time in a ClientHello.
     pub time_skew: Duration,
     /// Send clients that ask for an unknown DC to DC 2.
     pub fallback_on_unknown_dc: bool,
-    /// Where strangers go.
+    /// The front, which unauthenticated clients are forwarded to.
     pub front: FrontSettings,
     /// Fair share of connections; `None` = off.
     pub throttle: Option<ThrottleSettings>,
-    /// Deadlines.
+    /// Time limits.
     pub timeouts: Timeouts,
     /// TCP keep-alive on every relayed socket.
     pub keep_alive: KeepAlive,
-    /// `TCP_NOTSENT_LOWAT` in bytes on every relayed socket; `None` = leave the kernel's default.
+    /// `TCP_NOTSENT_LOWAT` in bytes on every relayed socket; `None` = the kernel's default.
     pub not_sent_lowat: Option<u32>,
-    /// `false`: download keys are matched, so the relay copies ciphertext untouched.
+    /// Decrypt and re-encrypt downloads. `false`: the keys towards Telegram are chosen so that the
+    /// relay copies the ciphertext unchanged.
     pub re_encrypt: bool,
-    /// Rest 1 to 2 ms between rounds of many small reads.
+    /// Pause 1 to 2 ms between event loop rounds with many small reads.
     pub coalesce_reads: bool,
-    /// The store against replayed hellos; `None` = off.
+    /// The replay store; `None` = off.
     pub replay: Option<ReplaySettings>,
-    /// `[telegram.dc-overrides]`: addresses that replace the built-in ones of a DC.
+    /// `[telegram.dc-overrides]`: addresses that replace the built-in ones of a data centre.
     pub dc_overrides: Vec<(u16, Vec<SocketAddr>)>,
-    /// Who tells `access` and `doctor` our own address; `None` = nobody. The daemon never asks.
+    /// A page that returns our public address, for `access` and `doctor`; `None` = none. The daemon
+    /// never fetches it.
     pub public_ip_url: Option<Url>,
-    /// Who is asked for names.
+    /// How host names are resolved.
     pub dns: DnsSettings,
-    /// Ways to Telegram; empty = directly.
+    /// The upstreams (`network.proxies`); empty = connect to Telegram directly.
     pub upstreams: Vec<UpstreamSettings>,
-    /// From where our own connections start.
+    /// Device, source addresses and mark of outgoing connections.
     pub egress: EgressSettings,
     /// `TCP_CONGESTION` of relayed sockets; `None` = the system's.
     pub congestion: Option<String>,
     /// `TCP_MAXSEG` on the listeners for clients (88..=32767 bytes); `None` = the system's.
     pub max_segment: Option<u16>,
-    /// Listen and dial with Multipath TCP where the kernel has it.
+    /// Listen and dial with Multipath TCP where the kernel supports it.
     pub multipath: bool,
-    /// `SO_REUSEPORT` on the listeners for clients, so that several processes share a port.
+    /// `SO_REUSEPORT` on the listeners for clients, so that several processes can share a port.
     pub reuse_port: bool,
     /// Accept PROXY protocol headers on the listeners for clients.
     pub proxy_protocol: Option<ProxyProtocolSettings>,
-    /// Pages of Telegram's list of data centres, read every hour; `None` = off.
+    /// The pages of Telegram's list of data centres, fetched every hour; `None` = off.
     pub dc_list: Option<Vec<Url>>,
-    /// Addresses that may not connect.
+    /// Lists of addresses that are refused.
     pub blocklist: Option<ListSettings>,
-    /// Addresses that alone may connect.
+    /// Lists of addresses; all others are refused.
     pub allowlist: Option<ListSettings>,
-    /// Where fetched lists are kept, so that a restart without a network has them.
+    /// The directory for copies of fetched lists, for a restart without a network.
     pub cache_dir: Option<PathBuf>,
-    /// Traffic shape of downloads; `None` = off.
+    /// The traffic shape of downloads; `None` = off.
     pub shape: Option<ShapeSettings>,
-    /// Pages whose pace downloads imitate, and how often origins are looked at.
+    /// The pages whose record timing downloads imitate, and the interval of page visits and front
+    /// probes.
     pub page_timing: PageTimingSettings,
-    /// Certificates to trust besides the built-in ones, in PEM.
+    /// A PEM file with certificates to trust in addition to the built-in ones.
     pub ca_file: Option<PathBuf>,
-    /// Most bytes that unsent data may occupy; `None` = chosen from the machine's memory.
+    /// Most bytes of unsent data; `None` = depends on the memory of the machine.
     pub buffer_bytes: Option<u64>,
     /// Log full client addresses instead of /24 and /48.
     pub log_addresses: bool,
 }
 
-/// Where the settings come from.
+/// Where the settings come from, and what the flags of `run` set.
 #[derive(Debug, Clone, Default)]
 pub struct SettingsSource {
-    /// The file, when there is one.
-    pub config_path: Option<std::path::PathBuf>,
-    /// What the loader has to say about it, one line each.
+    /// The config file, if there is one.
+    pub config_path: Option<PathBuf>,
+    /// The warnings about it, one line each.
     pub warnings: Vec<String>,
-    /// What the flags say of the log, now and after each reload.
+    /// The log flags, which apply after each reload too.
     pub log: LogChoice,
-    /// Who to become before anything is opened: a name, or `UID:GID`.
+    /// The user to run as: a name, or `UID:GID`.
     pub user: Option<String>,
 }
 
-/// One named secret.
+/// One user.
 #[derive(Debug, Clone)]
 pub struct UserSettings {
-    /// The key in `[secrets]`, or `default`.
+    /// The name in `[secrets]`, or `default` for a single secret.
     pub name: String,
-    /// Its key and host.
+    /// The key and the host.
     pub secret: Secret,
-    /// Not in `disabled-users`.
+    /// Whether the user may connect: is not in `disabled-users`.
     pub enabled: bool,
 }
 
-/// Where we listen for HTTP.
+/// A listener for HTTP.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HttpBind {
     /// An address and a port.
@@ -141,28 +144,28 @@ impl fmt::Display for HttpBind {
 /// `[stats.prometheus]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PrometheusSettings {
-    /// Where it is served.
+    /// The listener.
     pub bind: HttpBind,
-    /// Under which path; `/` = any.
+    /// The path of the page; `/` = any path.
     pub path: String,
-    /// First part of the names, without the underscore.
+    /// First part of the metric names, without the underscore.
     pub prefix: String,
-    /// Names and traffic of the users too.
+    /// Export names and traffic of the users too.
     pub per_user: bool,
 }
 
 /// `[stats.statsd]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatsdSettings {
-    /// Where it listens, over UDP.
+    /// The address of the statsd server (UDP).
     pub address: SocketAddr,
-    /// First part of the names, without the dot.
+    /// First part of the metric names, without the dot.
     pub prefix: String,
-    /// How labels are written.
+    /// The format of labels.
     pub tags: TagFormat,
 }
 
-/// How statsd lines carry labels.
+/// The format of labels in a statsd line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TagFormat {
     /// `name:1|c|#label:value`.
@@ -173,18 +176,18 @@ pub enum TagFormat {
     Graphite,
 }
 
-/// The log.
+/// `log-level`, `log-format` and `log-to`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LogSettings {
-    /// The least urgent lines that are wanted.
+    /// Least severe level that is logged.
     pub level: LogLevel,
-    /// How a line looks.
+    /// The format of a line.
     pub format: LogFormat,
-    /// Where it goes.
+    /// The target.
     pub to: LogTo,
 }
 
-/// What was said of the log in a stronger place than a file; `None` = nothing.
+/// The log flags of `run`, which override the file; `None` = not given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LogChoice {
     /// `--log-level`.
@@ -196,7 +199,7 @@ pub struct LogChoice {
 }
 
 impl LogChoice {
-    /// The settings of a file with the choice put over them.
+    /// The settings of a file with the flags applied.
     pub fn apply_to(self, file: LogSettings) -> LogSettings {
         LogSettings {
             level: self.level.unwrap_or(file.level),
@@ -209,24 +212,24 @@ impl LogChoice {
 /// `log-level`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogLevel {
-    /// Something is lost.
+    /// Something does not work.
     Error,
-    /// Something needs the operator.
+    /// Something needs the operator's attention.
     Warn,
-    /// What the operator may want to know.
+    /// Events of interest to the operator.
     #[default]
     Info,
-    /// Every connection's story.
+    /// The events of every connection.
     Debug,
 }
 
 /// `log-format`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogFormat {
-    /// `key=value`.
+    /// `key=value` pairs.
     #[default]
     Text,
-    /// One object per line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -236,9 +239,9 @@ pub enum LogTo {
     /// Standard error.
     #[default]
     Stderr,
-    /// `/dev/log`.
+    /// syslog, through `/dev/log`.
     Syslog,
-    /// systemd's journal.
+    /// The journal of systemd.
     Journal,
 }
 
@@ -247,7 +250,7 @@ pub enum LogTo {
 pub struct StateSettings {
     /// The file.
     pub path: PathBuf,
-    /// The least time between two writes.
+    /// Least time between two writes.
     pub interval: Duration,
 }
 
@@ -267,51 +270,52 @@ pub enum PreferIp {
 /// `[domain-fronting]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FrontSettings {
-    /// A name or an address to dial instead of the secret's host.
+    /// A host name or an IP address to dial instead of the secret's host.
     pub host: Option<String>,
     /// The port to dial.
     pub port: u16,
-    /// Tell it the stranger's address in a PROXY protocol v2 header.
+    /// Send the client's address in a PROXY protocol header, version 2.
     pub proxy_protocol: bool,
-    /// Look at how it answers TLS, at start and every [`PageTimingSettings::interval`], and answer alike.
+    /// Probe the TLS answer of the front, at start and every [`PageTimingSettings::interval`], and
+    /// imitate it.
     pub probe: bool,
-    /// Delay answers by as much as the origin takes.
+    /// Delay answers by as much as the front does.
     pub mimic_latency: bool,
 }
 
 /// `proxy-protocol-listener`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProxyProtocolSettings {
-    /// Whose headers count; empty = everybody's.
+    /// Networks of the load balancers whose headers are accepted; empty = any.
     pub trusted: Vec<Cidr>,
 }
 
 impl ProxyProtocolSettings {
-    /// Whether a header that comes from this peer counts.
+    /// Whether a header from this peer is accepted.
     pub fn trusts(&self, peer: IpAddr) -> bool {
         self.trusted.is_empty() || self.trusted.iter().any(|network| network.contains(peer))
     }
 }
 
-/// A network: an address and how many of its leading bits count.
+/// A network in CIDR notation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cidr {
-    /// Any address in it.
+    /// An address of the network; host bits may be set.
     pub addr: IpAddr,
-    /// 0..=32 or 0..=128.
+    /// Prefix length: 0..=32 for IPv4, 0..=128 for IPv6.
     pub bits: u8,
 }
 
 impl Cidr {
-    /// Whether an address lies in it; IPv4 in either spelling.
+    /// Whether the network contains an address. An IPv4-mapped IPv6 address counts as IPv4.
     pub fn contains(&self, ip: IpAddr) -> bool {
-        let outside = |width: u32| width.saturating_sub(u32::from(self.bits));
+        let host_bits = |width: u32| width.saturating_sub(u32::from(self.bits));
         match (self.addr, ip.to_canonical()) {
             (IpAddr::V4(net), IpAddr::V4(ip)) => {
-                (net.to_bits() ^ ip.to_bits()).checked_shr(outside(32)).unwrap_or(0) == 0
+                (net.to_bits() ^ ip.to_bits()).checked_shr(host_bits(32)).unwrap_or(0) == 0
             }
             (IpAddr::V6(net), IpAddr::V6(ip)) => {
-                (net.to_bits() ^ ip.to_bits()).checked_shr(outside(128)).unwrap_or(0) == 0
+                (net.to_bits() ^ ip.to_bits()).checked_shr(host_bits(128)).unwrap_or(0) == 0
             }
             _ => false,
         }
@@ -321,59 +325,59 @@ impl Cidr {
 /// `network.dns`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DnsSettings {
-    /// Who is asked.
+    /// The name server.
     pub server: NameServer,
-    /// The address of a `tls://` or `https://` server; `None` = its name is looked up through the
-    /// system's servers, when first needed.
+    /// The address of a `tls://` or `https://` server; `None` = its host name is resolved with the
+    /// name servers of the system, when first needed.
     pub bootstrap: Option<IpAddr>,
 }
 
-/// Who is asked for names.
+/// A name server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NameServer {
     /// The servers in `/etc/resolv.conf`.
     System,
-    /// Plain DNS over UDP, TCP where an answer is truncated.
+    /// DNS over UDP; over TCP if an answer is truncated.
     Udp(SocketAddr),
     /// DNS over TLS (RFC 7858).
     Tls {
-        /// A name or a literal address; the certificate must be for it.
+        /// A host name or an IP address; the certificate must be valid for it.
         host: String,
-        /// 853 unless given.
+        /// The port; default 853.
         port: u16,
     },
     /// DNS over HTTPS (RFC 8484); the scheme is `https`, the path is never empty.
     Https(Url),
 }
 
-/// One of `network.proxies`.
+/// An entry of `network.proxies`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UpstreamSettings {
-    /// The empty text or `direct`.
+    /// A direct connection: the empty string or `direct`.
     Direct,
     /// A SOCKS5 proxy.
     Socks5(ProxySettings),
 }
 
-/// A SOCKS5 proxy and when to stop asking it.
+/// A SOCKS5 proxy with its circuit breaker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProxySettings {
-    /// A name or a literal address.
+    /// A host name or an IP address.
     pub host: String,
-    /// 1080 unless given.
+    /// The port; default 1080.
     pub port: u16,
-    /// Name (1..=255 bytes) and password (0..=255 bytes), percent-decoded.
+    /// User name (1..=255 bytes) and password (0..=255 bytes), percent-decoded.
     pub user: Option<(Vec<u8>, Vec<u8>)>,
-    /// Failures in a row after which it rests (`open_threshold`, 5).
+    /// Failures in a row that open the circuit (`open_threshold`, default 5).
     pub open_threshold: u32,
-    /// How long it rests before one dial tries again (`half_open_timeout`, 1m).
+    /// How long the circuit stays open before a trial (`half_open_timeout`, default 1m).
     pub half_open_timeout: Duration,
-    /// Failures older than this are forgotten (`reset_failures_timeout`, 10s).
+    /// Failures older than this do not count (`reset_failures_timeout`, default 10s).
     pub reset_failures_timeout: Duration,
 }
 
-/// From where our own connections start. Device and addresses are not applied to destinations on
-/// loopback, unless they are loopback themselves.
+/// Source of outgoing connections. Device and addresses do not apply to destinations on loopback,
+/// unless they are loopback themselves.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EgressSettings {
     /// `SO_BINDTODEVICE`.
@@ -387,15 +391,15 @@ pub struct EgressSettings {
 /// `[defense.blocklist]` or `[defense.allowlist]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListSettings {
-    /// Files and web addresses.
+    /// Files and URLs.
     pub sources: Vec<ListSource>,
-    /// Fetches at once, at least 1.
+    /// Most simultaneous fetches, at least 1.
     pub concurrency: u32,
-    /// How often they are read again.
+    /// Time between two updates.
     pub interval: Duration,
 }
 
-/// Where a list comes from.
+/// The source of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ListSource {
     /// A file, as an absolute path.
@@ -409,18 +413,18 @@ pub enum ListSource {
 pub struct ShapeSettings {
     /// Pace every record, not only the first ones after a pause.
     pub always: bool,
-    /// Start with small records.
+    /// Start a burst with small records (dynamic record sizing).
     pub drs: bool,
 }
 
-/// Visits to web sites.
+/// Page visits that measure record timing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageTimingSettings {
-    /// `https` pages to learn the pace from; empty = the built-in statistics.
+    /// `https` pages to visit; empty = the built-in pace is used.
     pub pages: Vec<Url>,
-    /// How often each page is fetched per visit.
+    /// Number of fetches of each page per visit.
     pub repeats: u32,
-    /// How often to visit.
+    /// Time between two visits.
     pub interval: Duration,
 }
 
@@ -429,18 +433,18 @@ pub struct PageTimingSettings {
 pub struct ThrottleSettings {
     /// Connections that the users share (1..=65535).
     pub max_connections: u32,
-    /// How often the caps are computed anew.
+    /// Time between two computations of the caps.
     pub check_interval: Duration,
 }
 
 /// `[network.timeout]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
-    /// Dial, per address.
+    /// Dial of one address.
     pub tcp: Duration,
-    /// A download standing still.
+    /// A fetch without progress.
     pub http: Duration,
-    /// Silence after which a session ends.
+    /// A session without data.
     pub idle: Duration,
     /// From accept to the end of the 64-byte header.
     pub handshake: Duration,

@@ -1,19 +1,20 @@
-//! What somebody may have meant by a word that is unknown where it stands.
+//! Suggestions for unknown keys: similar names, and the table where a known name belongs.
 
-use crate::config::keys::{KEYS, Key};
+use crate::config::key::Key;
+use crate::config::keys::KEYS;
 
-/// Where a key of this name (in lower case, without its table) belongs, as an instruction; `None`
-/// when no key is called so.
+/// The instruction to move a key to the table where it belongs; `None` if no key has this name.
+/// `name` is in lower case, without a table.
 pub fn move_hint(name: &str) -> Option<String> {
-    let is_called_so = |key: &&Key| key.split().1 == name && key.instead.is_none();
-    let mut tables: Vec<&str> = KEYS.iter().filter(is_called_so).map(|key| key.split().0).collect();
-    tables.truncate(MOST_HOMES);
+    let has_name = |key: &&Key| key.split().1 == name && key.instead.is_none();
+    let mut tables: Vec<&str> = KEYS.iter().filter(has_name).map(|key| key.split().0).collect();
+    tables.truncate(TABLES_MAX);
     match *tables {
         [] => None,
         ["", ..] => Some("it is a global key: move it above the first [table]".to_string()),
         _ => {
-            let places: Vec<String> = tables.iter().map(|table| format!("[{table}]")).collect();
-            Some(format!("move it below {}", places.join(" or ")))
+            let headers: Vec<String> = tables.iter().map(|table| format!("[{table}]")).collect();
+            Some(format!("move it below {}", headers.join(" or ")))
         }
     }
 }
@@ -24,7 +25,7 @@ pub fn find_table(name: &str) -> Option<&'static str> {
     tables.filter(|table| !table.is_empty()).find(|table| table.rsplit('.').next() == Some(name))
 }
 
-/// The names that may stand in a table (empty = above all tables): keys and further tables.
+/// The names that a table (empty = the top level) can contain: keys and inner tables.
 pub fn names_in(table: &str) -> Vec<&'static str> {
     let rest = |key: &Key| match table {
         "" => Some(key.path),
@@ -40,17 +41,17 @@ pub fn names_in(table: &str) -> Vec<&'static str> {
     names
 }
 
-/// The candidate that a slip of the finger may have meant: at most a third of it differs, and no
-/// more than three letters. The first of equals wins.
+/// The candidate that `word` is most likely a misspelling of: at most a third of its letters differ,
+/// and at most three. The first of several with the same distance wins.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     nearest_of(word, &mut candidates.into_iter())
 }
 
-/// Compiled once, whatever the candidates come from.
+/// Not generic, so that it is compiled once for all kinds of iterators.
 fn nearest_of<'a>(word: &str, candidates: &mut dyn Iterator<Item = &'a str>) -> Option<&'a str> {
     let mut best: Option<(usize, &str)> = None;
     for candidate in candidates {
-        let bound = (candidate.chars().count() / 3).clamp(1, MOST);
+        let bound = (candidate.chars().count() / 3).clamp(1, DISTANCE_MAX);
         if let Some(distance) = distance(word, candidate)
             && distance <= bound
             && best.is_none_or(|(least, _)| distance < least)
@@ -61,44 +62,46 @@ fn nearest_of<'a>(word: &str, candidates: &mut dyn Iterator<Item = &'a str>) -> 
     best.map(|(_, candidate)| candidate)
 }
 
-/// How many letters to insert, drop, change, or swap with their neighbour (optimal string
-/// alignment). `None` when the lengths alone put the words too far apart.
+/// The number of letters to insert, delete, replace, or swap with their neighbour (optimal string
+/// alignment distance). `None` if the lengths differ too much.
 fn distance(from: &str, to: &str) -> Option<usize> {
-    let from: Vec<char> = from.chars().take(LONGEST).collect();
+    let from: Vec<char> = from.chars().take(WORD_MAX).collect();
     let to: Vec<char> = to.chars().collect();
-    if from.len().abs_diff(to.len()) > MOST {
+    if from.len().abs_diff(to.len()) > DISTANCE_MAX {
         return None;
     }
-    // Rows of the classic table, of which only the last two are ever looked at.
-    let mut above_that: Vec<usize> = Vec::new();
-    let mut above: Vec<usize> = (0..=to.len()).collect();
+    // The algorithm needs the last two rows of its matrix only.
+    let mut older_row: Vec<usize> = Vec::new();
+    let mut last_row: Vec<usize> = (0..=to.len()).collect();
     for (i, a) in from.iter().enumerate() {
         let mut row = Vec::with_capacity(to.len() + 1);
         row.push(i + 1);
         for (j, b) in to.iter().enumerate() {
-            let mut least = above[j] + usize::from(a != b);
-            least = least.min(above[j + 1] + 1).min(row[j] + 1);
+            let mut least = last_row[j] + usize::from(a != b);
+            least = least.min(last_row[j + 1] + 1).min(row[j] + 1);
             if i > 0 && j > 0 && *a == to[j - 1] && from[i - 1] == *b {
-                least = least.min(above_that[j - 1] + 1);
+                least = least.min(older_row[j - 1] + 1);
             }
             row.push(least);
         }
-        above_that = std::mem::replace(&mut above, row);
+        older_row = std::mem::replace(&mut last_row, row);
     }
-    above.last().copied()
+    last_row.last().copied()
 }
 
-const MOST_HOMES: usize = 4;
-const MOST: usize = 3;
-/// Longer than any word we know, plus [`MOST`].
-const LONGEST: usize = 64;
+/// Most tables that a hint names.
+const TABLES_MAX: usize = 4;
+/// Most letters that may differ.
+const DISTANCE_MAX: usize = 3;
+/// Letters of a word that are compared: more than any known word has, plus [`DISTANCE_MAX`].
+const WORD_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn slips_are_found_and_strangers_are_not() {
+    fn misspellings_are_found_and_other_words_are_not() {
         let words = ["bind-to", "api-bind-to", "debug", "dns", "concurrency"];
         for (word, want) in [
             ("bind_to", Some("bind-to")),

@@ -4,22 +4,22 @@ use std::net::SocketAddr;
 
 use toml_edit::TableLike;
 
-use super::{addresses, keys, suggest};
+use crate::config::field::{Field, NOT_A_STRING, start};
 use crate::config::partial::LocatedSecret;
 use crate::config::report::printable_name;
-use crate::config::value::{Field, NOT_TEXT, start};
+use crate::config::{addresses, keys, suggest};
 use crate::proto::secret::Secret;
 
 impl Field<'_> {
     /// Reads `[secrets]`.
-    pub(super) fn secrets(&mut self, table: &dyn TableLike) -> bool {
+    pub(super) fn secrets(&mut self, table: &dyn TableLike) {
         for (name, item) in table.iter() {
-            self.settings.secret_seen = true;
+            self.settings.has_secret = true;
             let at = start(item.span(), self.at);
             let Some(text) = item.as_str() else {
                 // TOML gives a global key below this header to this table.
                 let home = suggest::move_hint(&name.to_ascii_lowercase());
-                self.not_a_user(name, at, home, NOT_TEXT);
+                self.not_a_user(name, at, home, NOT_A_STRING);
                 continue;
             };
             match Secret::parse(text) {
@@ -37,7 +37,6 @@ impl Field<'_> {
                 }
             }
         }
-        !table.is_empty()
     }
 
     fn not_a_user(&mut self, name: &str, at: usize, home: Option<String>, fault: &str) {
@@ -49,7 +48,7 @@ impl Field<'_> {
     }
 
     /// Reads `[telegram.dc-overrides]`.
-    pub(super) fn dc_overrides(&mut self, table: &dyn TableLike) -> bool {
+    pub(super) fn dc_overrides(&mut self, table: &dyn TableLike) {
         for (name, item) in table.iter() {
             let at = start(item.span(), self.at);
             let Some(dc) = name.parse().ok().filter(|dc| *dc > 0_u16) else {
@@ -58,7 +57,7 @@ impl Field<'_> {
                 continue;
             };
             let list = match item.as_value() {
-                Some(value) => self.list(value, addresses::socket_addr),
+                Some(value) => self.parse_list(value, addresses::socket_addr),
                 None => Vec::new(),
             };
             let list: Vec<SocketAddr> = list.into_iter().map(|(addr, _)| addr).collect();
@@ -76,6 +75,5 @@ impl Field<'_> {
                 Err(place) => known.insert(place, (dc, list)),
             }
         }
-        !table.is_empty()
     }
 }

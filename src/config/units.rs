@@ -1,28 +1,28 @@
-//! Durations and sizes as the reference writes them (spec: config 2.1 and 2.2): sums of a number
-//! and a unit, such as `1h30m` or `1.5mib`.
+//! Parsers for durations and sizes (spec: config 2.1 and 2.2): sums of numbers with units, such as
+//! `1h30m` or `1.5mib`, with the syntax of mtg-multi.
 
 use std::time::Duration;
 
-/// Reads a duration of at most 292 years: units `ns us ms s m h`, in any case, with blanks
-/// anywhere; a lone `0`; a plus sign. A negative one is refused.
+/// Parses a duration of at most 292 years: units `ns us ms s m h`, in any case, with blanks
+/// anywhere; also `0` without a unit, and a plus sign. Negative durations are refused.
 pub fn duration(text: &str) -> Result<Duration, &'static str> {
-    let nanos = sum(&squeezed(text), TIME_UNITS);
+    let nanos = sum(&without_blanks(text), TIME_UNITS);
     nanos.map(Duration::from_nanos).ok_or(NOT_A_DURATION)
 }
 
-/// Reads a number of bytes below 8 EiB: units `b kb mb gb tb pb eb` or `kib mib ..`, all of them
-/// powers of 1024, in any case. The two families do not mix; fractions of a byte are dropped.
+/// Parses a size in bytes below 8 EiB: units `b kb mb gb tb pb eb` or `b kib mib gib ..`, all powers
+/// of 1024, in any case. The two families cannot be mixed. Fractions of a byte are dropped.
 pub fn bytes(text: &str) -> Result<u64, &'static str> {
-    let text = squeezed(text);
+    let text = without_blanks(text);
     sum(&text, BINARY_UNITS).or_else(|| sum(&text, SHORT_UNITS)).ok_or(NOT_BYTES)
 }
 
-fn squeezed(text: &str) -> String {
+fn without_blanks(text: &str) -> String {
     text.replace([' ', '\t'], "").to_ascii_lowercase()
 }
 
-/// An optional sign, then either a lone 0 or groups of a decimal number and a unit. `None` when
-/// the text is anything else, the sum is negative, or it does not fit 63 bits.
+/// Parses an optional sign, then `0` or groups of a decimal number and a unit. `None` if the text is
+/// anything else, or if the sum is negative or exceeds 63 bits.
 fn sum(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let (negative, unsigned) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -40,7 +40,7 @@ fn sum(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     (i64::try_from(total).is_ok() && (total == 0 || !negative)).then_some(total)
 }
 
-/// One number with its unit, and the text behind it.
+/// Parses one number with its unit; also returns the rest of the text.
 fn group<'a>(text: &'a str, units: &[(&str, u64)]) -> Option<(u64, &'a str)> {
     let (whole, rest) = digits(text);
     let (fraction, rest) = rest.strip_prefix('.').map_or(("", rest), digits);
@@ -51,7 +51,7 @@ fn group<'a>(text: &'a str, units: &[(&str, u64)]) -> Option<(u64, &'a str)> {
     let (unit, rest) = rest.split_at_checked(end)?;
     let (_, scale) = units.iter().find(|(name, _)| *name == unit)?;
     let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
-    let amount = whole.checked_mul(*scale)?.checked_add(part(fraction, *scale))?;
+    let amount = whole.checked_mul(*scale)?.checked_add(fraction_of(fraction, *scale))?;
     Some((amount, rest))
 }
 
@@ -60,13 +60,13 @@ fn digits(text: &str) -> (&str, &str) {
     text.split_at_checked(end).unwrap_or((text, ""))
 }
 
-/// What `0.fraction` of `scale` is, rounded down; `scale` is 2^60 at most, so nine of it fit.
-fn part(fraction: &str, scale: u64) -> u64 {
+/// `0.fraction` times `scale`, rounded down. `scale` is at most 2^60, so nine times it fits 64 bits.
+fn fraction_of(fraction: &str, scale: u64) -> u64 {
     let digits = fraction.bytes().rev().map(|digit| u64::from(digit - b'0'));
-    digits.fold(0, |behind, digit| (digit * scale + behind) / 10)
+    digits.fold(0, |rest, digit| (digit * scale + rest) / 10)
 }
 
-/// In nanoseconds. The two signs of micro are U+00B5 and U+03BC.
+/// In nanoseconds. The micro sign is U+00B5 or U+03BC.
 const TIME_UNITS: &[(&str, u64)] = &[
     ("ns", 1),
     ("us", 1_000),

@@ -1,5 +1,5 @@
-//! The few kinds of URL that the file may hold (spec: config 2.8 to 2.11), and list sources,
-//! which may also be files. A fault never repeats the text, since a URL may carry a password.
+//! Parsers for the URLs and paths in the file (spec: config 2.8 to 2.11). An error never repeats the
+//! text, since a URL may contain a password.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -11,7 +11,7 @@ use super::{HAS_TLS, addresses, units};
 use crate::config::settings::{ListSource, NameServer, ProxySettings, UpstreamSettings};
 use crate::proto::url::{Url, percent_decoded};
 
-/// Reads a bare IPv4 address, `udp://IP[:port]`, `tls://host[:port]` or
+/// Parses an IPv4 address, `udp://IP[:port]`, `tls://host[:port]` or
 /// `https://host[:port][/path]`.
 pub fn name_server(text: &str) -> Result<NameServer, &'static str> {
     if !text.contains("://") {
@@ -41,7 +41,7 @@ pub fn name_server(text: &str) -> Result<NameServer, &'static str> {
     }
 }
 
-/// DNS over HTTPS at an address, as `doh-ip` means it.
+/// The DNS over HTTPS server at an address, for `doh-ip`.
 ///
 /// # Errors
 /// In a build without TLS.
@@ -50,8 +50,8 @@ pub fn doh_at(ip: IpAddr) -> Result<NameServer, &'static str> {
     name_server(&format!("https://{host}"))
 }
 
-/// Reads `socks5://[user[:password]@]host[:port][?open_threshold=5&half_open_timeout=1m
-/// &reset_failures_timeout=10s]`; the empty text and `direct` mean no proxy.
+/// Parses `socks5://[user[:password]@]host[:port][?open_threshold=5&half_open_timeout=1m
+/// &reset_failures_timeout=10s]`; the empty string and `direct` mean no proxy.
 pub fn proxy(text: &str) -> Result<UpstreamSettings, &'static str> {
     if text.is_empty() || text.eq_ignore_ascii_case("direct") {
         return Ok(UpstreamSettings::Direct);
@@ -88,10 +88,10 @@ pub fn proxy(text: &str) -> Result<UpstreamSettings, &'static str> {
     Ok(UpstreamSettings::Socks5(proxy))
 }
 
-/// Name and password.
+/// User name and password.
 type Credentials = (Vec<u8>, Vec<u8>);
 
-/// Name and password as RFC 1929 bounds them; none where nothing stands before the `@`.
+/// User name and password, within the limits of RFC 1929; `None` if both are empty.
 fn credentials(given: &(String, String)) -> Result<Option<Credentials>, &'static str> {
     let decoded = |text| percent_decoded(text).ok_or(BAD_USER);
     let (name, password) = (decoded(&given.0)?, decoded(&given.1)?);
@@ -106,25 +106,25 @@ fn positive(text: &str) -> Option<Duration> {
     units::duration(text).ok().filter(|time| !time.is_zero())
 }
 
-/// Reads an absolute `https` URL with a host.
+/// Parses an absolute `https` URL with a host.
 pub fn https_url(text: &str) -> Result<Url, &'static str> {
     http_url(text).ok().filter(|url| url.scheme == "https").ok_or(NOT_HTTPS)
 }
 
-/// Reads an absolute `http` or `https` URL with a host.
+/// Parses an absolute `http` or `https` URL with a host.
 pub fn http_url(text: &str) -> Result<Url, &'static str> {
     let is_page = |url: &Url| !url.host.is_empty() && ["http", "https"].contains(&&*url.scheme);
     Url::parse(text).filter(is_page).ok_or(NOT_A_PAGE)
 }
 
-/// Reads a list source: a file that its owner may read, else an `http` or `https` URL. Asks the
-/// file system, as relative names count from the working directory.
+/// Parses a list source: an existing file that its owner can read, or an `http` or `https` URL. A
+/// relative path is relative to the working directory.
 pub fn list_source(text: &str) -> Result<ListSource, &'static str> {
     if let Ok(found) = fs::metadata(text) {
         return match found {
             _ if found.is_dir() => Err("this is a directory; name a file in it"),
             _ if found.permissions().mode() & OWNER_READ == 0 => {
-                Err("this file's owner may not read it; chmod u+r it")
+                Err("the owner of this file cannot read it; run chmod u+r on it")
             }
             _ => Ok(ListSource::File(absolute(text))),
         };
@@ -132,24 +132,24 @@ pub fn list_source(text: &str) -> Result<ListSource, &'static str> {
     http_url(text).map(ListSource::Web).map_err(|_| NOT_A_SOURCE)
 }
 
-/// Reads the path of a file that is there.
+/// Parses the path of an existing file.
 pub fn existing_file(text: &str) -> Result<PathBuf, &'static str> {
     let found = fs::metadata(text).is_ok_and(|found| !found.is_dir());
-    if found { Ok(absolute(text)) } else { Err("there is no such file; check the path") }
+    if found { Ok(absolute(text)) } else { Err("no such file; check the path") }
 }
 
-/// Reads the path of a file that we write, there or not.
+/// Parses the path of a file that we write; it need not exist.
 pub fn writable_file(text: &str) -> Result<PathBuf, &'static str> {
-    let is_folder = text.ends_with('/') || fs::metadata(text).is_ok_and(|found| found.is_dir());
-    if is_folder { Err("this is a folder; name a file in it") } else { Ok(absolute(text)) }
+    let is_directory = text.ends_with('/') || fs::metadata(text).is_ok_and(|found| found.is_dir());
+    if is_directory { Err("this is a directory; name a file in it") } else { Ok(absolute(text)) }
 }
 
-/// Reads the path of a folder. One that is not there is made when it is needed: a disk that comes
-/// late must not keep the proxy from starting.
+/// Parses the path of a directory. A missing one is created when it is needed: the proxy must start
+/// even if a disk is mounted later.
 pub fn directory(text: &str) -> Result<PathBuf, &'static str> {
     let is_other = fs::metadata(text).is_ok_and(|found| !found.is_dir());
     if text.is_empty() || is_other {
-        Err("this is no folder; name one")
+        Err("not a directory; write the path of one")
     } else {
         Ok(absolute(text))
     }
@@ -167,15 +167,16 @@ const OWNER_READ: u32 = 0o400;
 const NOT_DNS: &str =
     "not a name server; write 1.1.1.1, udp://IP:port, tls://host or https://host/path";
 const NOT_A_PROXY: &str = "not a SOCKS5 proxy; write socks5://user:password@host:1080";
-const BAD_USER: &str = "user and password must be 1 to 255 and at most 255 bytes, % written as %25";
+const BAD_USER: &str =
+    "the user must have 1 to 255 bytes, the password at most 255; write % as %25";
 const BAD_THRESHOLD: &str = "open_threshold must be a number from 1 to 65535";
 const BAD_HALF_OPEN: &str = "half_open_timeout must be a duration, such as 1m";
 const BAD_RESET: &str = "reset_failures_timeout must be a duration, such as 10s";
-const NOT_HTTPS: &str = "not a web page; write a whole https:// URL";
-const NOT_A_PAGE: &str = "not a web page; write a whole http:// or https:// URL";
+const NOT_HTTPS: &str = "not a web page; write a complete https:// URL";
+const NOT_A_PAGE: &str = "not a web page; write a complete http:// or https:// URL";
 const NOT_A_SOURCE: &str = "neither an existing file nor an http(s):// URL; check the path";
 const DNS_WITHOUT_TLS: &str =
-    "this build has no TLS; write udp://IP, or install the full mtbox instead of mtbox-mini";
+    "this build has no TLS; use udp://IP, or install the full mtbox instead of mtbox-mini";
 
 #[cfg(test)]
 mod tests {
@@ -234,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn proxies_are_socks5_or_none_at_all() {
+    fn proxies_are_socks5_or_direct() {
         for text in ["", "direct", "DIRECT"] {
             assert!(matches!(proxy(text), Ok(UpstreamSettings::Direct)), "{text}");
         }
@@ -243,7 +244,7 @@ mod tests {
         assert_eq!(plain.open_threshold, 5);
         assert_eq!(plain.half_open_timeout, Duration::from_secs(60));
         assert_eq!(plain.reset_failures_timeout, Duration::from_secs(10));
-        // The reference makes `[[::1]]:1080` of it.
+        // mtg-multi makes `[[::1]]:1080` of it.
         let v6 =
             socks("SOCKS5H://u%40x:p%3As@[::1]/path?open_threshold=2&half_open_timeout=5s&x=y");
         assert_eq!((v6.host.as_str(), v6.port, v6.open_threshold), ("::1", 1080, 2));
@@ -271,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_are_whole_urls() {
+    fn pages_are_complete_urls() {
         for text in ["https://a.example", "HTTPS://u:p@a.example:8443/x?y#z", "https://[::1]/"] {
             let want = Ok(Url::parse(text).unwrap());
             assert_eq!(https_url(text), want, "{text}");
@@ -285,17 +286,17 @@ mod tests {
     }
 
     #[test]
-    fn files_are_there_already_and_folders_may_come() {
+    fn files_must_exist_and_directories_need_not() {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
         assert_eq!(existing_file("Cargo.toml"), Ok(here.join("Cargo.toml")));
         assert_eq!(directory("src"), Ok(here.join("src")));
         assert!(existing_file("src").is_err() && existing_file("no-such").is_err());
-        assert_eq!(directory("no/such"), Ok(here.join("no/such")), "made when it is needed");
+        assert_eq!(directory("no/such"), Ok(here.join("no/such")), "created when it is needed");
         assert!(directory("Cargo.toml").is_err() && directory("").is_err());
     }
 
     #[test]
-    fn list_sources_are_readable_files_or_web_addresses() {
+    fn list_sources_are_readable_files_or_urls() {
         let here = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
         for text in [here, "Cargo.toml"] {
             assert_eq!(list_source(text), Ok(ListSource::File(PathBuf::from(here))), "{text}");

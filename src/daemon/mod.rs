@@ -1,8 +1,8 @@
-//! The whole scheduler: sessions on one side, the world on the other.
+//! The scheduler: the sessions, the state that they share, and which of them runs next.
 //!
 //! [`Daemon`] is generic over the network, so that simulations drive it without sockets or time;
-//! `server.rs` joins it to the operating system. One round: readiness is noted, due timers wake
-//! their sessions, and every queued session takes one bounded step.
+//! `daemon/server/mod.rs` joins it to the operating system. One round: readiness is noted, due
+//! timers queue their sessions, and every queued session takes one bounded step.
 
 pub mod admin;
 pub mod fetch;
@@ -23,61 +23,87 @@ pub use server::run;
 
 use crate::accounts::recorder::Cause;
 use crate::daemon::fetch::ip_lists;
-use crate::daemon::session::handshake::StageTurn;
-use crate::daemon::session::{CloseReason, Endpoint, Readiness, Session, Stage, Turn};
-use crate::daemon::session::{dial, handshake, outcome, proxy_header, relay};
+use crate::daemon::session::Session;
+use crate::daemon::session::key::{CLIENT_SLOT, SessionKey, TIMER_THROTTLE};
+use crate::daemon::session::outcome::Phase;
+use crate::daemon::session::proxy_header;
+use crate::daemon::session::step::{CloseReason, Turn};
 use crate::daemon::shared::World;
 use crate::io::clock::{Tick, Wall};
+use crate::io::readiness::Readiness;
 use crate::io::wheel::Wheel;
-use crate::io::wire::{Net, Wire};
+use crate::io::wire::Net;
 
-/// Sessions, the world they share, and who runs next.
+/// The sessions, the state that they share, and which of them runs next.
 pub struct Daemon<N: Net> {
     sessions: Slab<Session<N::Wire>>,
-    /// Everything that sessions share.
+    /// The state that sessions share.
     pub world: World,
     net: N,
-    ready: VecDeque<u32>,
-    most_sessions: usize,
+    /// Sessions to step in this round or the next.
+    ready: VecDeque<SessionKey>,
+    /// The limit of `concurrency`.
+    sessions_max: usize,
     /// How many connections have become sessions: the number of the latest one.
     accepted: u64,
-    /// What the log said last about the throttle.
-    announced: bool,
-    /// One deadline per session and one of the throttle, see [`wheel_key`].
+    /// Whether the log said last that the throttle is active.
+    throttle_logged_active: bool,
+    /// One deadline per session and one of the throttle, see [`SessionKey::timer`].
     wheel: Wheel,
     /// Sessions that could not read because the pool was empty, oldest first.
-    starved: VecDeque<u32>,
-    /// When a session was last on the way from accept to the relay.
-    greeted: Tick,
+    need_block: VecDeque<SessionKey>,
+    /// When a session was last stepped before its relay.
+    last_handshake: Tick,
     /// A graceful drain is under way: no new reads.
     draining: bool,
 }
 
+/// How many sessions are in which phase.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct SessionCounts {
+    /// Before the client's 64-byte frame.
+    pub opening: u32,
+    /// Connecting Telegram or the front.
+    pub dialling: u32,
+    /// Users' sessions with Telegram.
+    pub relayed: u32,
+    /// Fronted sessions.
+    pub fronted: u32,
+    /// Closed gracefully.
+    pub closing: u32,
+    /// All of them.
+    pub total: u32,
+    /// Most of them at once.
+    pub most: u32,
+    /// Sessions that wait for a block of the pool.
+    pub need_block: u32,
+    /// Connections that have become sessions since the start.
+    pub accepted: u64,
+}
+
 impl<N: Net> Daemon<N> {
-    /// An empty daemon for at most `most_sessions` at once.
-    pub fn new(world: World, net: N, most_sessions: usize) -> Self {
-        let (sessions, ready) = (Slab::new(), VecDeque::new());
-        let (accepted, announced) = (0, false);
+    /// An empty daemon for at most `sessions_max` sessions at once.
+    pub fn new(world: World, net: N, sessions_max: usize) -> Self {
         let mut daemon = Self {
-            sessions,
+            sessions: Slab::new(),
             world,
             net,
-            ready,
-            most_sessions,
-            accepted,
-            announced,
+            ready: VecDeque::new(),
+            sessions_max,
+            accepted: 0,
+            throttle_logged_active: false,
             wheel: Wheel::new(),
-            starved: VecDeque::new(),
-            greeted: Tick(0),
+            need_block: VecDeque::new(),
+            last_handshake: Tick(0),
             draining: false,
         };
-        daemon.set_most_sessions(most_sessions);
+        daemon.set_sessions_max(sessions_max);
         daemon
     }
 
-    /// Another limit; who is there already stays.
-    fn set_most_sessions(&mut self, most: usize) {
-        self.most_sessions = most;
+    /// Sets the limit of sessions. Sessions over it stay until they end.
+    fn set_sessions_max(&mut self, most: usize) {
+        self.sessions_max = most;
         self.world.capacity.set_sessions_max(most);
     }
 
@@ -86,127 +112,143 @@ impl<N: Net> Daemon<N> {
         self.sessions.len()
     }
 
-    /// When a session was last on the way from accept to the relay.
-    pub fn greeted(&self) -> Tick {
-        self.greeted
+    /// How many sessions are in which phase.
+    pub fn session_counts(&self) -> SessionCounts {
+        let as_u32 = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let mut counts = SessionCounts {
+            total: as_u32(self.sessions.len()),
+            most: as_u32(self.sessions_max),
+            need_block: as_u32(self.need_block.len()),
+            accepted: self.accepted,
+            ..SessionCounts::default()
+        };
+        for (_, session) in &self.sessions {
+            let count = match session.phase() {
+                Phase::Opening | Phase::AwaitingFrame => &mut counts.opening,
+                Phase::Dialling => &mut counts.dialling,
+                Phase::Relaying => &mut counts.relayed,
+                Phase::Fronting => &mut counts.fronted,
+                Phase::Closing => &mut counts.closing,
+            };
+            *count += 1;
+        }
+        counts
     }
 
-    /// Sessions that wait for a block of the pool.
-    pub fn starved(&self) -> usize {
-        self.starved.len()
+    /// When a session was last stepped before its relay.
+    pub fn last_handshake(&self) -> Tick {
+        self.last_handshake
     }
 
-    /// The network, for whoever drives the daemon.
+    /// The network.
     pub fn net(&mut self) -> &mut N {
         &mut self.net
     }
 
-    /// The world and the network, for what runs beside the sessions.
+    /// The shared state and the network, for what runs beside the sessions.
     pub fn parts(&mut self) -> (&mut World, &mut N) {
         (&mut self.world, &mut self.net)
     }
 
-    /// Starts a round: every `now` until the next one is this one.
-    pub fn begin(&mut self, now: Tick, wall: Wall) {
+    /// Starts a round at this time.
+    pub fn begin_round(&mut self, now: Tick, wall: Wall) {
         self.world.set_time(now, wall);
         self.world.telemetry.counters.reads = 0;
         self.world.telemetry.counters.read_bytes = 0;
         self.world.telemetry.counters.stirred = false;
     }
 
-    /// Takes a new connection in. At the limit it is closed, after a look at what it has sent so
-    /// that the kernel says FIN rather than RST.
+    /// Makes a session of a new connection. A connection that the lists refuse, or over the limit
+    /// of sessions, is closed.
     pub fn accept(&mut self, mut wire: N::Wire, peer: SocketAddr) {
         let addr = peer.ip().to_canonical();
-        let header = &self.world.settings.proxy_protocol;
-        let may_announce = header.as_ref().is_some_and(|header| header.trusts(addr));
-        if !may_announce && !ip_lists::may_enter(&mut self.world, addr) {
-            return proxy_header::turn_away(&mut wire, &mut self.world);
+        let World { settings, lists, telemetry, buffers, time, .. } = &mut self.world;
+        let header = settings.proxy_protocol.as_ref();
+        let may_announce = header.is_some_and(|header| header.trusts(addr));
+        // With a PROXY protocol header the lists judge the address in it.
+        if !may_announce && !ip_lists::may_enter(lists, telemetry, addr) {
+            return proxy_header::turn_away(&mut wire, buffers);
         }
-        if self.sessions.len() >= self.most_sessions {
-            self.world.telemetry.counters.concurrency_limited += 1;
-            self.world.telemetry.record_client(addr, Cause::Full);
-            let line = format!("event=concurrency-limited limit={}", self.most_sessions);
-            self.world.telemetry.info(&line);
-            return proxy_header::turn_away(&mut wire, &mut self.world);
+        if self.sessions.len() >= self.sessions_max {
+            telemetry.counters.concurrency_limited += 1;
+            telemetry.record_client(addr, Cause::Full);
+            let limit = self.sessions_max;
+            telemetry.info(format_args!("event=concurrency-limited limit={limit}"));
+            return proxy_header::turn_away(&mut wire, buffers);
         }
         let entry = self.sessions.vacant_entry();
-        let key = entry.key() as u32;
-        if let Err(e) = self.net.register(&mut wire, token(key)) {
-            let line = format!("event=adopt-failed error={:?}", e.to_string());
-            self.world.telemetry.warn(&line);
+        let key = SessionKey::of_index(entry.key());
+        if let Err(e) = self.net.register(&mut wire, key.token(CLIENT_SLOT)) {
+            telemetry.warn(format_args!("event=adopt-failed error={:?}", e.to_string()));
             return;
         }
         self.accepted += 1;
-        log::debug!(
-            "event=accepted id={} client={}",
-            self.accepted,
-            self.world.telemetry.shown(addr)
-        );
-        let mut session = Session::new(wire, peer, may_announce, self.world.time.now);
-        session.id = self.accepted;
-        entry.insert(session);
-        self.world.telemetry.counters.clients.add(addr);
+        let id = self.accepted;
+        log::debug!("event=accepted id={id} client={}", telemetry.shown(addr));
+        telemetry.counters.clients.add(addr);
+        entry.insert(Session::new(id, wire, peer, may_announce, time.now));
         self.queue(key);
     }
 
-    /// Notes what the poller says about one of the sessions' sockets.
+    /// Notes what the poller reports about a socket of a session.
     pub fn on_ready(&mut self, token: usize, fresh: Readiness) {
-        let (key, slot) = (token / SLOTS_PER_SESSION, token % SLOTS_PER_SESSION);
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        match (&mut session.stage, slot) {
-            (_, CLIENT) => session.client.on_ready(fresh),
-            (Stage::Dial(dial), _) => dial.wake(slot),
-            (Stage::Relay(pipe), _) if usize::from(pipe.slot) == slot => {
-                pipe.server.on_ready(fresh);
-            }
-            _ => return,
+        let (key, slot) = SessionKey::of_token(token);
+        if let Some(session) = self.sessions.get_mut(key.index())
+            && session.on_ready(slot, fresh)
+        {
+            self.queue(key);
         }
-        self.queue(key as u32);
     }
 
-    /// Wakes a session by the token it left with somebody.
+    /// Queues the session of a token, for instance when a name that it waits for has been found.
     pub fn wake(&mut self, token: usize) {
-        self.queue((token / SLOTS_PER_SESSION) as u32);
+        self.queue(SessionKey::of_token(token).0);
     }
 
-    /// Fires due timers and lets every queued session take one step. `true` = somebody has more
-    /// to do at once.
-    pub fn turn(&mut self) -> bool {
+    /// Fires due timers and lets every queued session take one step. Returns whether sessions are
+    /// queued for the next round.
+    pub fn run_ready(&mut self) -> bool {
         self.world.telemetry.flush_due();
-        while let Some(key) = self.wheel.pop_due(self.world.time.now) {
-            if key == TIMER_THROTTLE {
-                self.recompute_caps();
-                continue;
-            }
-            self.world.telemetry.counters.stirred = true;
-            let session = key - wheel_key(0);
-            if let Some(session) = self.sessions.get_mut(session as usize) {
-                session.armed = None;
-            }
-            self.queue(session);
-        }
+        self.fire_timers();
         for _ in 0..self.ready.len() {
             let Some(key) = self.ready.pop_front() else { break };
             self.step(key);
         }
-        // Returned blocks wake those who waited longest.
-        for _ in 0..self.world.buffers.spare_blocks().min(self.starved.len()) {
-            if let Some(key) = self.starved.pop_front() {
-                if let Some(session) = self.sessions.get_mut(key as usize) {
-                    session.parked = false;
-                }
-                self.queue(key);
-            }
-        }
+        self.wake_for_blocks();
         if self.world.limits.throttle.is_some()
             && self.world.accounts.users.total_connections() > 0
             && !self.wheel.is_set(TIMER_THROTTLE)
         {
             self.arm_throttle();
         }
-        self.announce_throttle();
+        self.log_throttle();
         !self.ready.is_empty()
+    }
+
+    fn fire_timers(&mut self) {
+        while let Some(timer) = self.wheel.pop_due(self.world.time.now) {
+            let Some(key) = SessionKey::of_timer(timer) else {
+                self.recompute_caps();
+                continue;
+            };
+            self.world.telemetry.counters.stirred = true;
+            if let Some(session) = self.sessions.get_mut(key.index()) {
+                session.armed = None;
+            }
+            self.queue(key);
+        }
+    }
+
+    /// Blocks that have come back wake the sessions that waited longest.
+    fn wake_for_blocks(&mut self) {
+        for _ in 0..self.world.buffers.spare_blocks().min(self.need_block.len()) {
+            if let Some(key) = self.need_block.pop_front() {
+                if let Some(session) = self.sessions.get_mut(key.index()) {
+                    session.needs_block = false;
+                }
+                self.queue(key);
+            }
+        }
     }
 
     /// When the daemon must be called again even if nothing comes.
@@ -214,21 +256,27 @@ impl<N: Net> Daemon<N> {
         self.wheel.next().into_iter().chain(self.world.telemetry.due()).min()
     }
 
-    /// Stops reading and sends everybody home; sessions that have something to flush stay until
-    /// it is out.
+    /// Starts a graceful drain: no more reads; sessions close once flushed.
     pub fn drain(&mut self) {
         self.draining = true;
-        let keys: Vec<u32> = self.sessions.iter().map(|(key, _)| key as u32).collect();
-        for key in keys {
-            match self.sessions[key as usize].stage {
-                Stage::Relay(_) | Stage::Leave { .. } => self.queue(key),
-                _ => self.close(key, CloseReason::Drained),
+        for key in self.keys() {
+            let Some(session) = self.sessions.get(key.index()) else { continue };
+            match session.phase() {
+                Phase::Relaying | Phase::Fronting | Phase::Closing => self.queue(key),
+                Phase::Opening | Phase::AwaitingFrame | Phase::Dialling => {
+                    self.close(key, CloseReason::Drained);
+                }
             }
         }
     }
 
-    fn queue(&mut self, key: u32) {
-        if let Some(session) = self.sessions.get_mut(key as usize)
+    /// The keys of all sessions, for calls that change the slab.
+    fn keys(&self) -> Vec<SessionKey> {
+        self.sessions.iter().map(|(index, _)| SessionKey::of_index(index)).collect()
+    }
+
+    fn queue(&mut self, key: SessionKey) {
+        if let Some(session) = self.sessions.get_mut(key.index())
             && !session.queued
         {
             session.queued = true;
@@ -236,47 +284,41 @@ impl<N: Net> Daemon<N> {
         }
     }
 
-    fn step(&mut self, key: u32) {
-        let Self { sessions, world, net, ready, wheel, starved, greeted, draining, .. } = self;
-        let Some(session) = sessions.get_mut(key as usize) else { return };
+    fn step(&mut self, key: SessionKey) {
+        let Self { sessions, world, net, .. } = self;
+        let Some(session) = sessions.get_mut(key.index()) else { return };
         session.queued = false;
-        if !matches!(session.stage, Stage::Relay(_) | Stage::Leave { .. }) {
-            *greeted = world.time.now;
+        if !matches!(session.phase(), Phase::Relaying | Phase::Fronting | Phase::Closing) {
+            self.last_handshake = world.time.now;
         }
-        match step(session, world, net, token(key), *draining) {
-            Turn::Done(why) => return self.close(key, why),
+        match session.step(key, world, net, self.draining) {
+            Turn::Close(reason) => return self.close(key, reason),
             Turn::Again => {
                 session.queued = true;
-                ready.push_back(key);
+                self.ready.push_back(key);
             }
-            Turn::Starved if !session.parked => {
-                session.parked = true;
-                starved.push_back(key);
+            Turn::NeedBlock if !session.needs_block => {
+                session.needs_block = true;
+                self.need_block.push_back(key);
             }
-            Turn::Starved | Turn::Waiting => {}
+            Turn::NeedBlock | Turn::Wait => {}
         }
-        let due = session.due(world);
+        let due = session.due(&world.settings, world.time.now);
         if session.armed.is_none_or(|armed| due < armed) {
             session.armed = Some(due);
-            wheel.set(wheel_key(key), due);
+            self.wheel.set(key.timer(), due);
         }
     }
 
-    /// The only place where a session ends.
-    fn close(&mut self, key: u32, why: CloseReason) {
-        let mut session = self.sessions.remove(key as usize);
-        self.wheel.clear(wheel_key(key));
-        if session.parked {
-            // Or the next returned block would wake nobody.
-            self.starved.retain(|parked| *parked != key);
+    /// Removes a session. No other function does.
+    fn close(&mut self, key: SessionKey, reason: CloseReason) {
+        let Some(mut session) = self.sessions.try_remove(key.index()) else { return };
+        self.wheel.clear(key.timer());
+        if session.needs_block {
+            // Or the next returned block would wake no session.
+            self.need_block.retain(|waiting| *waiting != key);
         }
-        session.tell_end(&mut self.world, why);
-        outcome::of_end(&session, &mut self.world, why);
-        session.settle(&mut self.world);
-        self.world.telemetry.counters.clients.take(session.addr);
-        if why == CloseReason::Pressure {
-            self.world.telemetry.counters.pressed += 1;
-        }
+        session.finish(reason, &mut self.world);
     }
 
     fn recompute_caps(&mut self) {
@@ -287,73 +329,23 @@ impl<N: Net> Daemon<N> {
         }
     }
 
-    /// Tells the log when caps come and go, whether a tick or an admission did it.
-    fn announce_throttle(&mut self) {
+    /// Logs when the caps come into force or end, whether a tick or an admission did it.
+    fn log_throttle(&mut self) {
         let Some(throttle) = &self.world.limits.throttle else { return };
-        if std::mem::replace(&mut self.announced, throttle.is_active()) == throttle.is_active() {
+        let is_active = throttle.is_active();
+        if std::mem::replace(&mut self.throttle_logged_active, is_active) == is_active {
             return;
         }
         self.world.telemetry.counters.stirred = true;
-        if throttle.is_active() {
-            log::warn!("event=throttle active=true limit={}", throttle.limit());
-        } else {
-            log::info!("event=throttle active=false limit={}", throttle.limit());
+        let limit = throttle.limit();
+        match is_active {
+            true => log::warn!("event=throttle active=true limit={limit}"),
+            false => log::info!("event=throttle active=false limit={limit}"),
         }
     }
 
     fn arm_throttle(&mut self) {
         let Some(share) = &self.world.settings.throttle else { return };
-        let at = Tick(self.world.time.now.0 + share.check_interval.as_millis() as u64);
-        self.wheel.set(TIMER_THROTTLE, at);
+        self.wheel.set(TIMER_THROTTLE, self.world.time.now + share.check_interval);
     }
 }
-
-impl<W: Wire> Endpoint<W> {
-    fn on_ready(&mut self, fresh: Readiness) {
-        self.ready.readable |= (fresh.readable || fresh.hup) && !self.done;
-        self.ready.writable |= fresh.writable;
-        self.ready.hup |= fresh.hup;
-        self.ready.broken |= fresh.broken;
-    }
-}
-
-/// One bounded step of one session. A session that changes its stage goes on in the same step;
-/// stages only go forward, so this ends.
-fn step<N: Net>(
-    session: &mut Session<N::Wire>,
-    world: &mut World,
-    net: &mut N,
-    token: usize,
-    draining: bool,
-) -> Turn {
-    loop {
-        let turn = match session.stage {
-            Stage::AwaitProxyHeader(_) => proxy_header::prologue(session, world),
-            Stage::AwaitClientHello(_) => handshake::hello(session, world),
-            Stage::AwaitFrame(_) => handshake::greeting(session, world),
-            Stage::Dial(_) => dial::dial(session, world, net, token),
-            Stage::Relay(_) => relay::pipe(session, world, draining),
-            Stage::Leave { until } => handshake::leaving(session, world, until),
-        };
-        if let StageTurn::Stop(fate) = turn {
-            return fate;
-        }
-    }
-}
-
-/// The token of a session's client socket; its other sockets follow.
-fn token(key: u32) -> usize {
-    key as usize * SLOTS_PER_SESSION
-}
-
-/// Tokens per session: the client and two sockets that may be dialling.
-pub const SLOTS_PER_SESSION: usize = 4;
-const CLIENT: usize = 0;
-
-/// The wheel key of a session; key 0 is [`TIMER_THROTTLE`].
-fn wheel_key(session: u32) -> u32 {
-    session + 1
-}
-
-/// The wheel key of the throttle's next look.
-const TIMER_THROTTLE: u32 = 0;

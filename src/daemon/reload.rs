@@ -13,7 +13,8 @@ use crate::daemon::fetch::front_probe;
 use crate::daemon::fetch::ip_lists;
 use crate::daemon::fetch::schedule::Job;
 use crate::daemon::server::sizing::Sizes;
-use crate::daemon::session::CloseReason;
+use crate::daemon::session::key::SessionKey;
+use crate::daemon::session::step::CloseReason;
 use crate::daemon::shared::{self, World};
 use crate::daemon::upstream::addresses::BadAddresses;
 use crate::io::clock::Tick;
@@ -45,8 +46,7 @@ impl<N: Net> Daemon<N> {
         self.resize(sizes);
         let gone = self.world.reload(&before, &settings, &change);
         // Deadlines may have come nearer; each session finds its own in its next step.
-        let keys: Vec<u32> = self.sessions.iter().map(|(key, _)| key as u32).collect();
-        keys.into_iter().for_each(|key| self.queue(key));
+        self.keys().into_iter().for_each(|key| self.queue(key));
         Reloaded { change, ended, gone }
     }
 
@@ -59,15 +59,15 @@ impl<N: Net> Daemon<N> {
         change.revoked.iter().for_each(|id| is_revoked[users.position(*id)] = true);
         let sessions = self.sessions.iter();
         let is_over = |user: UserId| is_revoked[users.position(user)];
-        let over = sessions.filter(|(_, session)| session.user.is_some_and(is_over));
-        let over: Vec<u32> = over.map(|(key, _)| key as u32).collect();
+        let over = sessions.filter(|(_, session)| session.client.user.is_some_and(is_over));
+        let over: Vec<SessionKey> = over.map(|(index, _)| SessionKey::of_index(index)).collect();
         over.iter().for_each(|key| self.close(*key, CloseReason::Revoked));
         over.len()
     }
 
     /// Other limits. Who is over one stays until the end of the connection.
     fn resize(&mut self, sizes: &Sizes) {
-        self.set_most_sessions(sizes.sessions);
+        self.set_sessions_max(sizes.sessions);
         self.world.buffers.pool.set_capacity(sizes.blocks);
     }
 }

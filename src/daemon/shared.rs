@@ -92,7 +92,7 @@ impl World {
             users: &self.accounts.users,
             replay: self.limits.replay.as_mut(),
             throttle: self.limits.throttle.as_mut(),
-            misses: &mut self.limits.hello_rate,
+            hello_rate: &mut self.limits.hello_rate,
             now_ms: self.time.now.0,
             tolerance_s: self.settings.time_skew.as_secs(),
         }

@@ -1,8 +1,8 @@
-//! What is this connection, judged from the bytes that it has sent so far?
+//! Authentication of a client by its ClientHello.
 //!
-//! Pure: the clock comes in as a number, the people and stores as [`AuthContext`]. The gate decides at
-//! the first wrong byte (spec: protocol 3.2, 10) and tries keys in slices, so that a stranger
-//! against a thousand users cannot hold the loop. Sealing the answer is `daemon/answer.rs`.
+//! Performs no I/O: clock, users and stores are parameters, see [`AuthContext`]. A connection is
+//! rejected at the first wrong byte (spec: protocol 3.2, 10). Keys are tried in slices, so that a
+//! probe against a thousand users cannot block the loop.
 
 use std::net::IpAddr;
 
@@ -12,87 +12,88 @@ use crate::limits::replay::Replay;
 use crate::limits::throttle::Throttle;
 use crate::proto::client_hello::{self, Assembly, ClientHello, HelloStamp, Reject};
 
-/// Everything that a verdict depends on besides the bytes.
+/// What a verdict depends on besides the bytes.
 pub struct AuthContext<'a> {
-    /// The people whose keys are tried.
+    /// The users whose keys are tried.
     pub users: &'a Users,
-    /// The store against replays; `None` = off.
+    /// Digests seen before; `None` = replay protection is off.
     pub replay: Option<&'a mut Replay>,
-    /// Fair share; `None` = off.
+    /// Limit of connections per user; `None` = off.
     pub throttle: Option<&'a mut Throttle>,
-    /// Networks whose hellos fit no key.
-    pub misses: &'a mut HelloRateLimit,
-    /// Milliseconds of a clock that only goes forward.
+    /// Failed hellos per client prefix.
+    pub hello_rate: &'a mut HelloRateLimit,
+    /// Monotonic clock in milliseconds.
     pub now_ms: u64,
-    /// Unix time in seconds; `None` while the clock is not set (D4: skip the time test).
+    /// Unix time in seconds; `None` while the clock is not set, which skips the time test (D4).
     pub unix_s: Option<u64>,
-    /// Largest accepted distance between the two clocks, in seconds.
+    /// Largest accepted difference between the clocks of client and server, in seconds.
     pub tolerance_s: u64,
 }
 
-/// The answer of [`Authenticator::check`].
+/// Result of [`Authenticator::check`].
 #[derive(Debug)]
 pub enum AuthVerdict {
-    /// Nothing can be said yet: read on.
+    /// The hello is incomplete: read more bytes.
     Incomplete,
-    /// Keys are left to try: give others a turn, then call again with the same bytes.
+    /// Keys are left to try: serve other connections, then call again with the same bytes.
     KeysLeft,
-    /// One of ours.
+    /// The client is authenticated.
     Admit(Admission),
-    /// Not provably ours, or not now: become a plain pipe to this host.
+    /// The client is rejected: relay the connection to the front of this host.
     Front {
-        /// Whose site it gets.
+        /// The host whose front serves the connection.
         host: HostId,
-        /// Why, for the counters and the log.
+        /// The reason, for counters and log.
         why: Reject,
-        /// Whose key fits, when one does: a person of ours with a problem.
+        /// The user whose key matches, if one does: a user with a problem, not a probe.
         user: Option<UserId>,
     },
 }
 
-/// What the answer to an accepted hello needs.
+/// What the ServerHello for an accepted hello needs.
 #[derive(Debug)]
 pub struct Admission {
-    /// Whose key opened the hello.
+    /// The user whose key matches.
     pub user: UserId,
-    /// The site that the answer has to look like.
+    /// The host whose front the ServerHello has to imitate.
     pub host: HostId,
-    /// The hello's random as received; part of the answer's digest.
+    /// The hello's random as received; part of the ServerHello's digest.
     pub random: [u8; 32],
-    /// Echoed in the answer.
+    /// Echoed in the ServerHello.
     pub session_id: Vec<u8>,
-    /// The suites of TLS 1.3 that the client offers, its favourite first; never empty.
+    /// The TLS 1.3 cipher suites that the client offers, in its order of preference; never empty.
     pub suites: Vec<u16>,
-    /// The hello offers a usable X25519MLKEM768 share.
+    /// Whether the hello has a well-formed X25519MLKEM768 key share.
     pub hybrid: bool,
-    /// The hello offers an x25519 share.
+    /// Whether the hello has a well-formed x25519 key share.
     pub x25519: bool,
-    /// How many of the seen bytes were the hello; the rest belongs to the next stage.
+    /// Length of the hello in the bytes seen; the rest belongs to the next stage.
     pub consumed: usize,
 }
 
-/// The judge of one connection. Empty until a whole hello has come and its first keys failed.
+/// Authenticator of one connection. Owns heap memory only while keys are left to try.
 #[derive(Default)]
 pub struct Authenticator {
-    trial: Option<Box<KeySearch>>,
+    search: Option<Box<KeySearch>>,
 }
 
-/// A whole hello, half tried.
+/// A complete hello and the users whose keys have not been tried.
 struct KeySearch {
-    offer: HelloFields,
+    fields: HelloFields,
     hello: Vec<u8>,
     left: std::vec::IntoIter<UserId>,
-    /// A key has fitted, but not for us to answer: the others are tried for the time it takes.
-    doom: Option<RejectedUser>,
+    /// A key matched, but the user is rejected. The other keys are tried all the same, so that the
+    /// time does not reveal it.
+    rejected: Option<RejectedUser>,
 }
 
-/// Why a person of ours is treated as a stranger.
+/// A user whose key matches, and why the client is rejected nevertheless.
 struct RejectedUser {
     why: Reject,
     user: UserId,
 }
 
-/// What is kept of a parsed hello.
+/// The fields that are kept of a parsed hello.
 struct HelloFields {
     host: HostId,
     random: [u8; 32],
@@ -104,70 +105,78 @@ struct HelloFields {
 }
 
 impl Authenticator {
-    /// Judges all bytes seen so far on a connection from `addr`. Tries at most [`KEYS_PER_CHECK`] keys;
-    /// after [`AuthVerdict::KeysLeft`] call again with the same bytes. A miss tries every candidate, or,
-    /// while the network of `addr` floods us with misses, the likeliest [`KEYS_PER_CHECK`]; so does a hello
-    /// that opens but may not be answered, since the time would tell them apart (spec: protocol
-    /// 15.16).
-    pub fn check(&mut self, seen: &[u8], addr: IpAddr, book: &mut AuthContext<'_>) -> AuthVerdict {
-        let mut trial = match self.trial.take() {
-            Some(trial) => trial,
-            None => match KeySearch::begin(seen, addr, book) {
-                Ok(trial) => trial,
+    /// Checks all bytes seen so far on a connection from `addr`. Tries at most [`KEYS_PER_CHECK`]
+    /// keys; after [`AuthVerdict::KeysLeft`] call again with the same bytes.
+    ///
+    /// A hello that matches no key costs as many tries as there are candidates, or
+    /// [`KEYS_PER_CHECK`], the most likely ones, while the network of `addr` exceeds the rate of
+    /// failed hellos. A hello that matches a rejected user costs the same, since a shorter time
+    /// would reveal the match (spec: protocol 15.16).
+    pub fn check(
+        &mut self,
+        seen: &[u8],
+        addr: IpAddr,
+        context: &mut AuthContext<'_>,
+    ) -> AuthVerdict {
+        let mut search = match self.search.take() {
+            Some(search) => search,
+            None => match KeySearch::new(seen, addr, context) {
+                Ok(search) => search,
                 Err(verdict) => return verdict,
             },
         };
-        let rest = trial.left.len().saturating_sub(KEYS_PER_CHECK);
-        if let Some((user, stamp)) = trial.try_keys(rest, book.users) {
-            match judge(user, &stamp, book) {
-                Ok(()) => return AuthVerdict::Admit(trial.offer.admit(user)),
-                Err(why) => trial.doom = Some(RejectedUser { why, user }),
+        let rest = search.left.len().saturating_sub(KEYS_PER_CHECK);
+        if let Some((user, stamp)) = search.try_keys(rest, context.users) {
+            match check_user(user, &stamp, context) {
+                Ok(()) => return AuthVerdict::Admit(search.fields.admit(user)),
+                Err(why) => search.rejected = Some(RejectedUser { why, user }),
             }
-            trial.try_keys(rest, book.users);
+            search.try_keys(rest, context.users);
         }
-        if trial.left.len() == 0 || book.misses.is_limited(addr, book.now_ms) {
-            return trial.end(addr, book);
+        if search.left.len() == 0 || context.hello_rate.is_limited(addr, context.now_ms) {
+            return search.finish(addr, context);
         }
-        self.trial = Some(trial);
+        self.search = Some(search);
         AuthVerdict::KeysLeft
     }
 }
 
 impl KeySearch {
-    /// Reads the hello, when it is whole.
-    fn begin(seen: &[u8], addr: IpAddr, book: &AuthContext<'_>) -> Result<Box<Self>, AuthVerdict> {
-        let first = book.users.first_host();
+    /// Parses the hello. `Err` is a verdict that needs no key.
+    fn new(seen: &[u8], addr: IpAddr, context: &AuthContext<'_>) -> Result<Box<Self>, AuthVerdict> {
+        let first = context.users.first_host();
         let (hello, consumed) = match client_hello::assemble(seen) {
             Assembly::Incomplete => return Err(AuthVerdict::Incomplete),
-            Assembly::Rejected(why) => return Err(stranger(first, why)),
+            Assembly::Rejected(why) => return Err(reject(first, why)),
             Assembly::Complete { hello, consumed } => (hello, consumed),
         };
-        let parsed = client_hello::parse(&hello).map_err(|why| stranger(first, why))?;
-        let offer = HelloFields::of(&parsed, consumed, book.users)
-            .map_err(|(host, why)| stranger(host, why))?;
-        let left: Vec<UserId> = book.users.candidates(offer.host, addr).collect();
-        Ok(Box::new(Self { offer, hello, left: left.into_iter(), doom: None }))
+        let parsed = client_hello::parse(&hello).map_err(|why| reject(first, why))?;
+        let fields = HelloFields::of(&parsed, consumed, context.users)
+            .map_err(|(host, why)| reject(host, why))?;
+        let left: Vec<UserId> = context.users.candidates(fields.host, addr).collect();
+        Ok(Box::new(Self { fields, hello, left: left.into_iter(), rejected: None }))
     }
 
-    /// Tries candidates until one fits or only `rest` are left. Once one has fitted in vain, the
-    /// others are tried in vain as well.
+    /// Tries candidates until a key matches or only `rest` candidates are left. After a match of a
+    /// rejected user the results are ignored.
     fn try_keys(&mut self, rest: usize, users: &Users) -> Option<(UserId, HelloStamp)> {
-        let (hello, random, is_doomed) = (&self.hello, &self.offer.random, self.doom.is_some());
+        let (hello, random) = (&self.hello, &self.fields.random);
+        let is_rejected = self.rejected.is_some();
         let count = self.left.len().saturating_sub(rest);
         self.left.by_ref().take(count).find_map(|id| {
             let stamp = users.get(id).hello_key().verify(hello, random)?;
-            (!is_doomed).then_some((id, stamp))
+            (!is_rejected).then_some((id, stamp))
         })
     }
 
-    /// No key is left to try.
-    fn end(self, addr: IpAddr, book: &mut AuthContext<'_>) -> AuthVerdict {
-        let host = self.offer.host;
-        if let Some(RejectedUser { why, user }) = self.doom {
+    /// The verdict after the last key.
+    fn finish(self, addr: IpAddr, context: &mut AuthContext<'_>) -> AuthVerdict {
+        let host = self.fields.host;
+        if let Some(RejectedUser { why, user }) = self.rejected {
             return AuthVerdict::Front { host, why, user: Some(user) };
         }
-        book.misses.record_failure(addr, book.now_ms);
-        stranger(host, Reject::WrongKey)
+        context.hello_rate.record_failure(addr, context.now_ms);
+        reject(host, Reject::WrongKey)
     }
 }
 
@@ -177,14 +186,14 @@ impl HelloFields {
         consumed: usize,
         users: &Users,
     ) -> Result<Self, (HostId, Reject)> {
-        let mut named = false;
+        let mut has_name = false;
         let mut known = None;
         for name in hello.server_names() {
-            named = true;
+            has_name = true;
             known = known.or_else(|| users.find_host(name));
         }
         let host = known.ok_or_else(|| {
-            let why = if named { Reject::ForeignSni } else { Reject::NoSni };
+            let why = if has_name { Reject::ForeignSni } else { Reject::NoSni };
             (users.first_host(), why)
         })?;
         let suites: Vec<u16> = hello.suites().collect();
@@ -216,34 +225,38 @@ impl HelloFields {
     }
 }
 
-/// The key fits; now the operator, the clock, the replay store and the fair share have their say.
-fn judge(user: UserId, stamp: &HelloStamp, book: &mut AuthContext<'_>) -> Result<(), Reject> {
-    if !book.users.get(user).is_enabled() {
+/// Checks a user whose key matches: enabled, clock, replay, number of connections.
+fn check_user(
+    user: UserId,
+    stamp: &HelloStamp,
+    context: &mut AuthContext<'_>,
+) -> Result<(), Reject> {
+    if !context.users.get(user).is_enabled() {
         return Err(Reject::Disabled);
     }
-    if let Some(now) = book.unix_s {
-        let within = client_hello::check_clock(stamp.unix_s, now, book.tolerance_s);
-        within.map_err(|off_s| Reject::ClockOff { off_s })?;
+    if let Some(now) = context.unix_s {
+        let checked = client_hello::check_clock(stamp.unix_s, now, context.tolerance_s);
+        checked.map_err(|off_s| Reject::ClockOff { off_s })?;
     }
-    if let Some(replay) = book.replay.as_deref_mut()
+    if let Some(replay) = context.replay.as_deref_mut()
         && replay.seen_before(&stamp.digest)
     {
         return Err(Reject::Replay);
     }
-    if let Some(throttle) = book.throttle.as_deref_mut()
-        && !throttle.admit(book.users.connections(), book.users.position(user))
+    if let Some(throttle) = context.throttle.as_deref_mut()
+        && !throttle.admit(context.users.connections(), context.users.position(user))
     {
         return Err(Reject::Throttled);
     }
     Ok(())
 }
 
-fn stranger(host: HostId, why: Reject) -> AuthVerdict {
+fn reject(host: HostId, why: Reject) -> AuthVerdict {
     AuthVerdict::Front { host, why, user: None }
 }
 
-/// Keys tried per turn. Sixteen HMACs over a 1.8 kB hello take some 20 µs with SHA instructions
-/// and 4 ms on an 880 MHz MIPS.
+/// Number of keys tried per call. 16 HMACs over a hello of 1.8 kB take about 20 µs with SHA
+/// instructions and 4 ms on a MIPS CPU at 880 MHz.
 pub const KEYS_PER_CHECK: usize = 16;
 
 #[cfg(test)]

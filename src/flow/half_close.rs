@@ -1,38 +1,38 @@
-//! Half close: what is left to do for one direction of a pipe, as a truth table.
+//! Half-close of a relay: the next action for one direction, as a truth table.
 //!
-//! A FIN goes through as a FIN once everything before it has left; a dead reader makes what
-//! comes for it worthless, but never what it still has to say (spec: protocol 9.3).
+//! A FIN is forwarded as a FIN after all bytes before it. If writes to one peer fail, bytes for
+//! that peer are discarded, but bytes from it are still forwarded (spec: protocol 9.3).
 
-/// The facts about one direction, from a source end to a sink end.
+/// State of one direction, from a source to a sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HalfState {
-    /// The source has sent its FIN and we have read up to it.
+    /// The source has sent its FIN, and all bytes before it have been read.
     pub source_done: bool,
-    /// Bytes for the sink are still with us.
+    /// Bytes for the sink have been read but not written yet.
     pub unsent: bool,
-    /// Our FIN to the sink is out.
+    /// A FIN has been sent to the sink.
     pub sink_shut: bool,
-    /// The sink takes nothing any more: a write to it has failed.
+    /// A write to the sink has failed, so the sink accepts nothing more.
     pub sink_dead: bool,
 }
 
-/// What to do next in a direction.
+/// The next action for one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Write what is unsent; read nothing before that.
+    /// Write the unsent bytes; do not read before that.
     Flush,
-    /// Read from the source and pass it on.
+    /// Read from the source and write to the sink.
     Forward,
-    /// Read from the source and throw it away, until its FIN.
+    /// Read from the source and discard the bytes, until its FIN.
     Discard,
-    /// Send our FIN to the sink.
+    /// Send a FIN to the sink.
     Shut,
-    /// Nothing: this direction is over.
+    /// Nothing: this direction has ended.
     Done,
 }
 
 impl HalfState {
-    /// The next deed.
+    /// The next action.
     pub fn action(self) -> Action {
         match self {
             Self { sink_dead: true, source_done: false, .. } => Action::Discard,
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_of_the_sixteen_rows_has_its_deed() {
+    fn each_of_the_sixteen_rows_has_its_action() {
         use Action::*;
         let rows = [
             // source_done, unsent, sink_shut, sink_dead
@@ -71,14 +71,14 @@ mod tests {
             (0b1110, Done),
             (0b1111, Done),
         ];
-        for (bits, deed) in rows {
+        for (bits, action) in rows {
             let direction = HalfState {
                 source_done: bits & 8 != 0,
                 unsent: bits & 4 != 0,
                 sink_shut: bits & 2 != 0,
                 sink_dead: bits & 1 != 0,
             };
-            assert_eq!(direction.action(), deed, "{direction:?}");
+            assert_eq!(direction.action(), action, "{direction:?}");
         }
     }
 }

@@ -1,7 +1,8 @@
-//! One connection as state machines, without sockets.
+//! State machines of one connection. They work on bytes and facts, without sockets.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic))]
 
 pub mod authenticate;
+pub mod direction;
 pub mod half_close;
 pub mod recrypt;
 pub mod shape;

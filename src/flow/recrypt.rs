@@ -1,49 +1,51 @@
-//! One cipher off, another on, in one go: what a relay does to payload whose keys are not matched.
+//! Decryption with one cipher and encryption with another in a single pass, for relays where the
+//! keys of both sides differ.
 
 use keystream::Keystream;
 
-/// Two ciphers of one direction; both have always consumed the same number of bytes.
+/// The two ciphers of one direction. Both are always at the same offset.
 pub struct Recrypt {
-    off: Keystream,
-    on: Keystream,
-    /// Bytes consumed since the last multiple of [`STRETCH`].
+    decrypt: Keystream,
+    encrypt: Keystream,
+    /// Offset of both ciphers modulo [`BLOCK_LEN`].
     phase: usize,
 }
 
 impl Recrypt {
-    /// `consumed` = bytes that both ciphers have behind them.
-    pub fn new(off: Keystream, on: Keystream, consumed: usize) -> Self {
-        Self { off, on, phase: consumed % STRETCH }
+    /// `offset` = number of bytes that both ciphers have processed before.
+    pub fn new(decrypt: Keystream, encrypt: Keystream, offset: usize) -> Self {
+        Self { decrypt, encrypt, phase: offset % BLOCK_LEN }
     }
 
-    /// Takes the one cipher off `bytes` and puts the other on.
+    /// Decrypts `bytes` with the first cipher and encrypts them with the second, in place.
     ///
-    /// Long runs are done in stretches that stay in the first-level cache: both keystreams are
-    /// made, then the bytes are touched once, at 0.78 of the cost of two passes. Stretches end
-    /// where the keystream has a round number of blocks, since a cipher's odd ends are slow.
+    /// Long inputs are processed in blocks that fit the first-level cache: both keystreams are
+    /// generated, then each byte is read and written once. That takes 0.78 of the time of two
+    /// passes. Blocks end at a multiple of the cipher's block size, since a partial cipher block is
+    /// slow.
     pub fn apply(&mut self, bytes: &mut [u8]) {
-        let consumed = bytes.len();
-        if consumed < SHORT {
-            self.off.apply(bytes);
-            self.on.apply(bytes);
+        let len = bytes.len();
+        if len < SHORT {
+            self.decrypt.apply(bytes);
+            self.encrypt.apply(bytes);
         } else {
-            let (first, rest) = bytes.split_at_mut((STRETCH - self.phase).min(consumed));
-            let (mut ours, mut theirs) = ([0; STRETCH], [0; STRETCH]);
-            for stretch in std::iter::once(first).chain(rest.chunks_mut(STRETCH)) {
-                let (ours, _) = ours.split_at_mut(stretch.len());
-                let (theirs, _) = theirs.split_at_mut(stretch.len());
-                self.off.write(ours);
-                self.on.write(theirs);
-                keystream::xor_pair(stretch, ours, theirs);
+            let (first, rest) = bytes.split_at_mut((BLOCK_LEN - self.phase).min(len));
+            let (mut decrypt, mut encrypt) = ([0; BLOCK_LEN], [0; BLOCK_LEN]);
+            for block in std::iter::once(first).chain(rest.chunks_mut(BLOCK_LEN)) {
+                let (decrypt, _) = decrypt.split_at_mut(block.len());
+                let (encrypt, _) = encrypt.split_at_mut(block.len());
+                self.decrypt.write(decrypt);
+                self.encrypt.write(encrypt);
+                keystream::xor_pair(block, decrypt, encrypt);
             }
         }
-        self.phase = (self.phase + consumed) % STRETCH;
+        self.phase = (self.phase + len) % BLOCK_LEN;
     }
 }
 
-/// Bytes of keystream made at a time: 256 blocks.
-const STRETCH: usize = 4096;
-/// Runs shorter than this are not worth the two buffers.
+/// Bytes of keystream generated at a time: 256 cipher blocks.
+const BLOCK_LEN: usize = 4096;
+/// For shorter inputs two passes are faster than the two buffers.
 const SHORT: usize = 1024;
 
 #[cfg(test)]
@@ -55,22 +57,22 @@ mod tests {
     }
 
     #[test]
-    fn any_cut_gives_what_two_passes_give() {
+    fn any_chunk_size_gives_the_result_of_two_passes() {
         let plain: Vec<u8> = (0..40_000u32).map(|i| (i % 251) as u8).collect();
         let mut expected = plain.clone();
-        let (mut off, mut on) = (cipher(1), cipher(2));
-        off.apply(&mut [0; 64]);
-        on.apply(&mut [0; 64]);
-        off.apply(&mut expected);
-        on.apply(&mut expected);
+        let (mut decrypt, mut encrypt) = (cipher(1), cipher(2));
+        decrypt.apply(&mut [0; 64]);
+        encrypt.apply(&mut [0; 64]);
+        decrypt.apply(&mut expected);
+        encrypt.apply(&mut expected);
         for step in [1, 15, 1_023, 1_024, 4_032, 4_096, 16_401, 40_000] {
-            let (mut off, mut on) = (cipher(1), cipher(2));
-            off.apply(&mut [0; 64]);
-            on.apply(&mut [0; 64]);
-            let mut recrypt = Recrypt::new(off, on, 64);
+            let (mut decrypt, mut encrypt) = (cipher(1), cipher(2));
+            decrypt.apply(&mut [0; 64]);
+            encrypt.apply(&mut [0; 64]);
+            let mut recrypt = Recrypt::new(decrypt, encrypt, 64);
             let mut bytes = plain.clone();
             bytes.chunks_mut(step).for_each(|chunk| recrypt.apply(chunk));
-            assert!(bytes == expected, "in steps of {step}");
+            assert!(bytes == expected, "chunks of {step}");
         }
     }
 }

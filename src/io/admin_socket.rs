@@ -1,5 +1,5 @@
-//! Where the operator's own programs knock: an address or a Unix socket, and the connections that
-//! come of either. What is said there is no concern of this file.
+//! Listening sockets for the admin interface: a TCP address or a Unix socket, and the connections
+//! accepted on them.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -12,63 +12,64 @@ use mio::{Interest, Registry, Token};
 
 use crate::io::listen::{self, AcceptError, ListenOptions, Listener};
 
-/// A listener of either kind.
+/// A listening socket of either kind.
 pub enum AdminSocket {
-    /// An address.
+    /// A TCP listener.
     Tcp(Listener),
-    /// A path in the file system.
+    /// A Unix socket in the file system.
     Unix(UnixAdminSocket),
 }
 
-/// A Unix socket, whose file goes with it.
+/// A Unix listener. Removes its socket file when it is dropped.
 pub struct UnixAdminSocket {
     inner: UnixListener,
     path: PathBuf,
-    /// By which we know our own file again.
+    /// Inode of the socket file, to remove only our own.
     inode: u64,
 }
 
 impl AdminSocket {
-    /// Listens on an address.
+    /// Listens on a TCP address.
     ///
     /// # Errors
-    /// The system's error, with the address in its text.
+    /// The system's error; its text names the address.
     pub fn tcp(addr: SocketAddr) -> io::Result<Self> {
         let binds = listen::plan(&[addr], ListenOptions::default());
         let listener = binds.into_iter().map(Listener::bind).next();
         listener.unwrap_or(Err(io::ErrorKind::InvalidInput.into())).map(Self::Tcp)
     }
 
-    /// Listens on a Unix socket, for the owner and the group (mode 0660). A socket that a dead
-    /// process has left there is replaced; anything else that is there stays.
+    /// Listens on a Unix socket with mode 0660 (owner and group). Replaces the socket file of a
+    /// dead process, and nothing else.
     ///
     /// # Errors
-    /// Somebody listens there, something else lies there, or the folder is not ours to write.
+    /// Another process listens on the path, the path is not a socket, or the directory is not
+    /// writable. The text names the path.
     pub fn unix(path: &Path) -> io::Result<Self> {
-        let told = |e: io::Error| {
+        let named = |e: io::Error| {
             io::Error::new(e.kind(), format!("cannot listen on unix:{}: {e}", path.display()))
         };
-        make_room(path).map_err(told)?;
-        let inner = UnixListener::bind(path).map_err(told)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(MODE)).map_err(told)?;
-        let inode = fs::symlink_metadata(path).map_err(told)?.ino();
+        remove_stale_socket(path).map_err(named)?;
+        let inner = UnixListener::bind(path).map_err(named)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(MODE)).map_err(named)?;
+        let inode = fs::symlink_metadata(path).map_err(named)?.ino();
         Ok(Self::Unix(UnixAdminSocket { inner, path: path.to_owned(), inode }))
     }
 
-    /// Events come with `token`.
+    /// Registers for readiness events with `token`.
     ///
     /// # Errors
-    /// When the poller refuses it.
+    /// The poller's error.
     pub fn register(&mut self, registry: &Registry, token: usize) -> io::Result<()> {
         match self {
             Self::Tcp(listener) => listener.register(registry, token),
-            Self::Unix(desk) => {
-                registry.register(&mut desk.inner, Token(token), Interest::READABLE)
+            Self::Unix(socket) => {
+                registry.register(&mut socket.inner, Token(token), Interest::READABLE)
             }
         }
     }
 
-    /// The next visitor; `None` = nobody waits.
+    /// Accepts the next connection; `None` = no connection is pending.
     ///
     /// # Errors
     /// See [`AcceptError`].
@@ -77,7 +78,7 @@ impl AdminSocket {
             Self::Tcp(listener) => {
                 Ok(listener.accept()?.map(|(wire, _)| AdminStream::Tcp(wire.into_stream())))
             }
-            Self::Unix(desk) => match desk.inner.accept() {
+            Self::Unix(socket) => match socket.inner.accept() {
                 Ok((stream, _)) => Ok(Some(AdminStream::Unix(stream))),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
                 Err(e) => Err(listen::accept_error(e)),
@@ -91,20 +92,23 @@ impl Drop for UnixAdminSocket {
         let is_ours = fs::symlink_metadata(&self.path)
             .is_ok_and(|found| found.file_type().is_socket() && found.ino() == self.inode);
         if is_ours {
-            // The next one to listen there removes what is left.
+            // If this fails, the next process that listens on the path removes the file.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// Removes a socket that nobody listens on.
-fn make_room(path: &Path) -> io::Result<()> {
+/// Removes a socket file that no process listens on.
+fn remove_stale_socket(path: &Path) -> io::Result<()> {
     let found = match fs::symlink_metadata(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         found => found?,
     };
     if !found.file_type().is_socket() {
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file of that name"));
+        return Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "the file exists and is not a socket",
+        ));
     }
     match UnixStream::connect(path) {
         Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
@@ -115,17 +119,17 @@ fn make_room(path: &Path) -> io::Result<()> {
 
 /// A connection of either kind.
 pub enum AdminStream {
-    /// Over an address.
+    /// Over TCP.
     Tcp(TcpStream),
     /// Over a Unix socket.
     Unix(UnixStream),
 }
 
 impl AdminStream {
-    /// Events come with `token`.
+    /// Registers for readiness events with `token`.
     ///
     /// # Errors
-    /// When the poller refuses it.
+    /// The poller's error.
     pub fn register(&mut self, registry: &Registry, token: usize) -> io::Result<()> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         match self {
@@ -134,10 +138,10 @@ impl AdminStream {
         }
     }
 
-    /// Sends our FIN.
+    /// Shuts the sending direction down (shutdown(2)).
     ///
     /// # Errors
-    /// When the connection is gone already.
+    /// The connection is closed already.
     pub fn shutdown_write(&self) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
@@ -168,7 +172,7 @@ impl Write for AdminStream {
     }
 }
 
-/// The owner and the group may ask.
+/// Access for the owner and the group.
 const MODE: u32 = 0o660;
 
 #[cfg(test)]
@@ -176,12 +180,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_left_socket_is_replaced_and_nothing_else_is() {
-        let folder = std::env::temp_dir().join(format!("mtbox-desk-{}", std::process::id()));
+    fn a_stale_socket_is_replaced_and_nothing_else_is() {
+        let folder = std::env::temp_dir().join(format!("mtbox-admin-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let path = folder.join("s");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        assert!(path.exists(), "a listener of the standard library leaves its file");
+        assert!(path.exists(), "the standard library does not remove the file");
         let first = AdminSocket::unix(&path).unwrap();
         let mode = fs::metadata(&path).unwrap().mode() & 0o777;
         assert_eq!(mode, MODE);

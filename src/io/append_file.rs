@@ -1,5 +1,5 @@
-//! A small file of our own that grows at its end: locked, so that nobody else writes to it, never
-//! left with a torn middle, and replaced whole or not at all.
+//! A small file that is only appended to. It is locked against other processes, an append that
+//! fails leaves no partial data, and a replacement is atomic.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 
-/// An open file and how long it is.
+/// An open, locked file and its length.
 pub struct AppendFile {
     file: File,
     path: PathBuf,
@@ -17,14 +17,14 @@ pub struct AppendFile {
 }
 
 impl AppendFile {
-    /// Opens a file of at most `most` bytes and gives back what is in it. One that is not there is
-    /// made, readable by us alone, and so are folders on the way to it.
+    /// Opens a file of at most `max` bytes and returns its contents. Creates the file (mode 0600)
+    /// and its directories (mode 0700) if they do not exist.
     ///
     /// # Errors
-    /// `WouldBlock` when another process has it, `FileTooLarge`, `InvalidInput` when it is no
-    /// ordinary file; what the system says.
-    pub fn open(path: &Path, most: u64) -> io::Result<(Self, Vec<u8>)> {
-        // A link stays what it is: the file that it leads to is replaced.
+    /// `WouldBlock` if another process has locked it, `FileTooLarge`, `InvalidInput` if it is not a
+    /// regular file, or the system's error.
+    pub fn open(path: &Path, max: u64) -> io::Result<(Self, Vec<u8>)> {
+        // `replace` must replace the target of a symbolic link, not the link.
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         if let Some(folder) = path.parent() {
             DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
@@ -33,9 +33,9 @@ impl AppendFile {
             let file = options().read(true).append(true).create(true).mode(0o600).open(&path)?;
             lock(&file)?;
             let found = file.metadata()?;
-            // Who had it until now may have put another file in its place.
+            // The process that held the lock may have replaced the file meanwhile.
             if fs::metadata(&path).is_ok_and(|there| is_same(&there, &found)) {
-                let bytes = read(&file, &found, most)?;
+                let bytes = read(&file, &found, max)?;
                 let length = bytes.len() as u64;
                 return Ok((Self { file, path, length }, bytes));
             }
@@ -43,36 +43,36 @@ impl AppendFile {
         Err(ErrorKind::WouldBlock.into())
     }
 
-    /// Only reads a file, as [`AppendFile::open`] does, where it cannot be written to.
+    /// Reads a file as [`AppendFile::open`] does, but creates and keeps nothing.
     ///
     /// # Errors
-    /// The same.
-    pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    /// As [`AppendFile::open`].
+    pub fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
         let file = options().read(true).open(path)?;
         lock(&file)?;
         let found = file.metadata()?;
-        read(&file, &found, most)
+        read(&file, &found, max)
     }
 
-    /// Bytes in it.
+    /// Length of the file in bytes.
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// Whether the path still leads to this file, and nobody else has written to it.
+    /// Whether the path still refers to this file, and its length is the expected one.
     pub fn is_in_place(&self) -> bool {
         let (there, own) = (fs::metadata(&self.path), self.file.metadata());
         let (Ok(there), Ok(own)) = (there, own) else { return false };
         is_same(&there, &own) && own.len() == self.length
     }
 
-    /// Adds bytes with one call. When not all of them find a place, none stays.
+    /// Appends bytes with one write(2). After a partial write, removes what was written.
     ///
-    /// It is not waited until they are on the disk: that may take a second on flash, during which
-    /// nobody would be served, and a power cut costs no more than what was not written yet.
+    /// Does not wait for the disk: on flash a sync may take a second, during which no connection
+    /// would be served. A power cut loses at most the unsynced bytes.
     ///
     /// # Errors
-    /// `StorageFull` when only some fit; what the system says.
+    /// `StorageFull` after a partial write, or the system's error.
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self.file.write(bytes) {
             Ok(count) if count == bytes.len() => {
@@ -86,62 +86,63 @@ impl AppendFile {
         }
     }
 
-    /// Shortens it.
+    /// Truncates the file to `length` bytes.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn truncate(&mut self, length: u64) -> io::Result<()> {
         self.file.set_len(length)?;
         self.length = length;
         Ok(())
     }
 
-    /// Writes another file beside it, waits until it is on the disk, and puts it in its place.
+    /// Replaces the contents atomically: writes a new file in the same directory, syncs it and
+    /// renames it.
     ///
     /// # Errors
-    /// What the system says; the file is as it was.
+    /// The system's error; the old file is unchanged then.
     pub fn replace(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let draft = beside(&self.path, ".new");
-        let outcome = write_draft(&draft, bytes).and_then(|file| {
-            fs::rename(&draft, &self.path)?;
+        let temporary = with_suffix(&self.path, ".new");
+        let outcome = write_temporary(&temporary, bytes).and_then(|file| {
+            fs::rename(&temporary, &self.path)?;
             Ok(file)
         });
         if outcome.is_err() {
-            // It is nobody else's; if it cannot even be removed there is no more to do.
-            let _ = fs::remove_file(&draft);
+            // Best effort: the next replacement removes the file too.
+            let _ = fs::remove_file(&temporary);
         }
         self.file = outcome?;
         self.length = bytes.len() as u64;
         Ok(())
     }
 
-    /// Waits until all of it is on the disk.
+    /// Waits until the contents are on the disk.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
 }
 
-/// Renames a file that is of no use to us, with `.bad` at the end, and says how it is called then.
+/// Renames a damaged file by appending `.bad`; returns the new path.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub fn set_aside(path: &Path) -> io::Result<PathBuf> {
     let path = fs::canonicalize(path)?;
-    let aside = beside(&path, ".bad");
+    let aside = with_suffix(&path, ".bad");
     fs::rename(&path, &aside)?;
     Ok(aside)
 }
 
-/// A new file, which is ours before anybody can find it under the old name.
-fn write_draft(draft: &Path, bytes: &[u8]) -> io::Result<File> {
-    match fs::remove_file(draft) {
+/// Writes a new file and locks it before it gets its final name.
+fn write_temporary(path: &Path, bytes: &[u8]) -> io::Result<File> {
+    match fs::remove_file(path) {
         Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
         _ => {}
     }
-    let mut file = options().read(true).append(true).create_new(true).mode(0o600).open(draft)?;
+    let mut file = options().read(true).append(true).create_new(true).mode(0o600).open(path)?;
     lock(&file)?;
     file.write_all(bytes)?;
     file.sync_all()?;
@@ -151,21 +152,21 @@ fn write_draft(draft: &Path, bytes: &[u8]) -> io::Result<File> {
 fn lock(file: &File) -> io::Result<()> {
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => Err(ErrorKind::WouldBlock.into()),
-        // A filesystem without locks: it is up to the operator not to start two of us.
+        // On a file system without locks, only the operator can prevent a second process.
         Ok(()) | Err(TryLockError::Error(_)) => Ok(()),
     }
 }
 
-fn read(file: &File, found: &Metadata, most: u64) -> io::Result<Vec<u8>> {
+fn read(file: &File, found: &Metadata, max: u64) -> io::Result<Vec<u8>> {
     if !found.is_file() {
         return Err(ErrorKind::InvalidInput.into());
     }
     let mut bytes = Vec::new();
-    file.take(most + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > most { Err(ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
+    file.take(max + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > max { Err(ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
 }
 
-/// A pipe without a writer must not hold us up.
+/// Non-blocking, since opening a FIFO without a writer would block.
 fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.custom_flags(OFlag::O_NONBLOCK.bits());
@@ -176,13 +177,13 @@ fn is_same(one: &Metadata, other: &Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
-fn beside(path: &Path, end: &str) -> PathBuf {
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
-    name.push(end);
+    name.push(suffix);
     name.into()
 }
 
-/// Whoever has the file puts another one in its place once in days.
+/// The holder of the lock replaces the file once in days, so more tries are not needed.
 const LOCK_TRIES: usize = 3;
 
 #[cfg(test)]
@@ -210,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_made_grows_is_cut_and_replaced() {
+    fn a_file_is_created_appended_truncated_and_replaced() {
         let folder = Folder::new("grows");
         let path = folder.0.join("deeper/state");
         let (mut file, bytes) = AppendFile::open(&path, 100).unwrap();
@@ -226,7 +227,11 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"newer");
         assert!(file.is_in_place());
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no draft is left");
+        assert_eq!(
+            fs::read_dir(path.parent().unwrap()).unwrap().count(),
+            1,
+            "no temporary file is left"
+        );
         drop(file);
         assert_eq!(AppendFile::open(&path, 5).unwrap().1, b"newer");
         let too_large = AppendFile::open(&path, 4).err().unwrap();
@@ -234,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_else_gets_it_before_or_after_it_was_replaced() {
+    fn the_lock_holds_before_and_after_a_replacement() {
         let folder = Folder::new("lock");
         let path = folder.0.join("state");
         let refused = || {
@@ -254,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_others_touched_is_noticed() {
+    fn a_file_changed_by_another_process_is_detected() {
         let folder = Folder::new("touched");
         let path = folder.0.join("state");
         let (mut file, _) = AppendFile::open(&path, 100).unwrap();
@@ -270,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn links_stay_and_what_is_no_file_is_refused() {
+    fn links_are_followed_and_other_file_types_are_refused() {
         let folder = Folder::new("links");
         let (path, link) = (folder.0.join("state"), folder.0.join("link"));
         fs::write(&path, b"old").unwrap();

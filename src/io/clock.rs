@@ -1,9 +1,9 @@
-//! One reading of the clocks per round of the loop.
+//! The monotonic clock and the wall clock. The daemon reads both once per iteration of its loop.
 
 use std::ops::Add;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Milliseconds since start, monotonic.
+/// A point in time: milliseconds since the start of the program, monotonic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Tick(pub u64);
 
@@ -23,22 +23,22 @@ impl Add<Duration> for Tick {
     }
 }
 
-/// The wall clock: time since 1970. Zero when the clock stands before that.
+/// Unix time; zero if the clock is before 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Wall {
     /// Whole seconds.
     pub unix_s: u64,
-    /// Nanoseconds within the second.
+    /// Nanoseconds within the second, below 10^9.
     pub nanos: u32,
 }
 
-/// Both clocks of the system.
+/// The system's clocks.
 pub struct Clock {
     start: Instant,
 }
 
 impl Clock {
-    /// Tick 0 is now.
+    /// Starts the monotonic clock at tick 0.
     pub fn start() -> Self {
         Self { start: Instant::now() }
     }
@@ -51,5 +51,5 @@ impl Clock {
     }
 }
 
-/// RFC 3339 has four digits for the year.
+/// RFC 3339 has four digits for the year, so later times are capped.
 const YEAR_9999: u64 = 253_370_764_800;

@@ -1,6 +1,5 @@
-//! Our own connections and datagrams at their start: from which device, address and with which
-//! mark they leave. What is asked for here is kept or the socket is not used, since traffic must
-//! not leave by another way.
+//! Outgoing connections and datagrams: device, source address and mark. If one of these cannot be
+//! set, the socket is not used, since traffic must not leave over another interface.
 
 use std::fmt;
 use std::io;
@@ -13,22 +12,23 @@ use nix::sys::socket::{SockType, SockaddrStorage, bind, connect, setsockopt, soc
 
 use crate::io::sockopt::{SocketOptions, apply, new_socket, new_stream};
 
-/// The way out. Device and address are not for destinations on loopback, unless they are loopback
-/// themselves: a resolver or a web server on this machine stays within reach.
+/// Settings of outgoing sockets. Device and addresses are not applied to destinations on loopback
+/// unless they are loopback themselves, so that a resolver or a web server on this machine stays
+/// reachable.
 #[derive(Debug, Clone, Default)]
 pub struct Egress {
     /// `SO_BINDTODEVICE`.
     pub device: Option<String>,
-    /// Source addresses, at most one per family. A family that has none is not used, if the other
-    /// has one.
+    /// Source addresses, at most one per family. If only one family has an address, the other
+    /// family is not used.
     pub addrs: Vec<IpAddr>,
-    /// `SO_MARK`, for loopback too: rules decide what it means.
+    /// `SO_MARK`; set for loopback too, since routing rules decide what it means.
     pub mark: Option<u32>,
-    /// Multipath TCP (RFC 8684), where the kernel has it.
+    /// Multipath TCP (RFC 8684), if the kernel supports it.
     pub multipath: bool,
 }
 
-/// The system refuses a way out. Its text names the key and what helps.
+/// The system refuses an egress setting. The text names the configuration key and a remedy.
 #[derive(Debug)]
 pub struct EgressRefused(String);
 
@@ -40,20 +40,20 @@ impl fmt::Display for EgressRefused {
 
 impl std::error::Error for EgressRefused {}
 
-/// Whether an error means that the way out is refused, not that the peer is out of reach.
+/// Whether an error is an [`EgressRefused`], in contrast to an unreachable peer.
 pub fn is_refused(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<EgressRefused>())
 }
 
 impl Egress {
-    /// Starts to connect.
+    /// Starts a TCP connect without waiting for it.
     ///
     /// # Errors
-    /// What the system says at once, such as an unreachable network; see [`is_refused`].
-    pub fn dial(&self, to: SocketAddr, wanted: &SocketOptions) -> io::Result<TcpStream> {
+    /// The system's immediate error, such as an unreachable network; see [`is_refused`].
+    pub fn dial(&self, to: SocketAddr, options: &SocketOptions) -> io::Result<TcpStream> {
         let socket = new_stream(to, self.multipath)?;
-        self.leave(&socket, to.ip())?;
-        apply(&socket, wanted);
+        self.apply_to(&socket, to.ip())?;
+        apply(&socket, options);
         match connect(socket.as_raw_fd(), &SockaddrStorage::from(to)) {
             Ok(()) | Err(Errno::EINPROGRESS | Errno::EINTR) => {
                 Ok(TcpStream::from_std(socket.into()))
@@ -62,56 +62,58 @@ impl Egress {
         }
     }
 
-    /// A datagram socket on a fresh port that hears `to` only.
+    /// A UDP socket on an unused port that receives from `to` only.
     ///
     /// # Errors
     /// As [`Egress::dial`].
     pub fn udp_socket(&self, to: SocketAddr) -> io::Result<UdpSocket> {
         let socket = new_socket(to, SockType::Datagram)?;
-        self.leave(&socket, to.ip())?;
+        self.apply_to(&socket, to.ip())?;
         connect(socket.as_raw_fd(), &SockaddrStorage::from(to))?;
         Ok(UdpSocket::from_std(socket.into()))
     }
 
-    /// Ties a fresh socket to the way out.
-    fn leave(&self, socket: &OwnedFd, to: IpAddr) -> io::Result<()> {
-        let is_near = to.to_canonical().is_loopback();
+    /// Applies the settings to a new socket.
+    fn apply_to(&self, socket: &OwnedFd, to: IpAddr) -> io::Result<()> {
+        let is_loopback = to.to_canonical().is_loopback();
         if let Some(mark) = self.mark {
             let outcome = setsockopt(socket, sockopt::Mark, &mark);
-            outcome.map_err(|errno| barred("network.mark", &mark, errno))?;
+            outcome.map_err(|errno| refused("network.mark", &mark, errno))?;
         }
-        if let Some(device) = self.device.as_ref().filter(|device| !is_near || *device == LOOPBACK)
+        if let Some(device) =
+            self.device.as_ref().filter(|device| !is_loopback || *device == LOOPBACK)
         {
             let outcome = setsockopt(socket, sockopt::BindToDevice, &device.into());
-            outcome.map_err(|errno| barred("network.bind-device", device, errno))?;
+            outcome.map_err(|errno| refused("network.bind-device", device, errno))?;
         }
-        self.leave_from(socket, to, is_near)
+        self.bind_source(socket, to, is_loopback)
     }
 
-    fn leave_from(&self, socket: &OwnedFd, to: IpAddr, is_near: bool) -> io::Result<()> {
-        let mut fit = self.addrs.iter().filter(|addr| !is_near || addr.is_loopback()).peekable();
-        if fit.peek().is_none() {
+    fn bind_source(&self, socket: &OwnedFd, to: IpAddr, is_loopback: bool) -> io::Result<()> {
+        let mut usable =
+            self.addrs.iter().filter(|addr| !is_loopback || addr.is_loopback()).peekable();
+        if usable.peek().is_none() {
             return Ok(());
         }
-        let Some(source) = fit.find(|addr| addr.is_ipv4() == to.is_ipv4()) else {
+        let Some(source) = usable.find(|addr| addr.is_ipv4() == to.is_ipv4()) else {
             let text = "network.bind-address has no address of this family";
             return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, text));
         };
-        // The port is chosen at connect, where it need only be unique for that destination.
+        // The kernel chooses the port at connect, where it must be unique only per destination.
         let _ = setsockopt(socket, sockopt::IpBindAddressNoPort, &true);
         let any_port = SockaddrStorage::from(SocketAddr::new(*source, 0));
         let outcome = bind(socket.as_raw_fd(), &any_port);
-        outcome.map_err(|errno| barred("network.bind-address", source, errno))
+        outcome.map_err(|errno| refused("network.bind-address", source, errno))
     }
 }
 
-fn barred(key: &str, value: &dyn fmt::Display, errno: Errno) -> io::Error {
+fn refused(key: &str, value: &dyn fmt::Display, errno: Errno) -> io::Error {
     let hint = match errno {
         Errno::EPERM | Errno::EACCES if key.ends_with("mark") => {
             "; run as root or with CAP_NET_ADMIN"
         }
         Errno::EPERM | Errno::EACCES => "; run as root or with CAP_NET_RAW",
-        Errno::ENODEV => "; there is no such device now",
+        Errno::ENODEV => "; no such device exists now",
         Errno::EADDRNOTAVAIL => "; this machine has no such address now",
         _ => "",
     };
@@ -119,7 +121,7 @@ fn barred(key: &str, value: &dyn fmt::Display, errno: Errno) -> io::Error {
     io::Error::other(EgressRefused(format!("{key} = {value}: {what}{hint}")))
 }
 
-/// Linux's name for it.
+/// The loopback device of Linux.
 const LOOPBACK: &str = "lo";
 
 #[cfg(test)]
@@ -149,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_and_datagrams_leave_from_the_given_address() {
+    fn streams_and_datagrams_use_the_given_source_address() {
         let egress = from(&["::1", "127.0.0.9"]);
         let (listener, to) = server();
         let stream = dial(&egress, to).unwrap();
@@ -159,14 +161,14 @@ mod tests {
 
         let server = StdUdp::bind("127.0.0.1:0").unwrap();
         let socket = egress.udp_socket(server.local_addr().unwrap()).unwrap();
-        socket.send(b"who").unwrap();
+        socket.send(b"ping").unwrap();
         let (_, peer) = server.recv_from(&mut [0; 8]).unwrap();
         assert_eq!(peer, socket.local_addr().unwrap());
         assert_eq!(peer.ip(), ip("127.0.0.9"));
     }
 
     #[test]
-    fn many_connections_to_one_place_leave_from_many_ports() {
+    fn many_connections_to_one_address_use_many_ports() {
         let egress = from(&["127.0.0.9"]);
         let (listener, to) = server();
         let streams: Vec<_> = (0..32).map(|_| dial(&egress, to).unwrap()).collect();
@@ -178,15 +180,15 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_is_not_ours_bars_the_way_and_names_the_key() {
-        // RFC 5737: nobody has it. Nothing is sent, since the socket is never connected.
+    fn a_foreign_source_address_is_refused_and_names_the_key() {
+        // RFC 5737: a documentation address. Nothing is sent, since the socket is never connected.
         let egress = from(&["203.0.113.77"]);
-        let far = "192.0.2.1:443".parse().unwrap();
-        let error = dial(&egress, far).unwrap_err();
+        let remote = "192.0.2.1:443".parse().unwrap();
+        let error = dial(&egress, remote).unwrap_err();
         assert!(is_refused(&error));
         let text = error.to_string();
         assert!(text.contains("network.bind-address = 203.0.113.77"), "{text}");
-        assert!(is_refused(&egress.udp_socket(far).unwrap_err()));
+        assert!(is_refused(&egress.udp_socket(remote).unwrap_err()));
     }
 
     #[test]
@@ -198,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_is_reached_past_an_address_and_a_device_that_lead_away() {
+    fn loopback_is_reachable_despite_another_address_and_device() {
         let (listener, to) = server();
         let egress = Egress { device: Some("wan0".to_owned()), ..from(&["203.0.113.77"]) };
         let _stream = dial(&egress, to).unwrap();
@@ -206,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_is_not_there_bars_the_way_and_names_the_key() {
+    fn a_missing_device_is_refused_and_names_the_key() {
         let egress = Egress { device: Some("no-such-device".to_owned()), ..Egress::default() };
         let error = dial(&egress, "192.0.2.1:443".parse().unwrap()).unwrap_err();
         assert!(is_refused(&error));
@@ -223,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_is_on_the_socket_or_bars_the_way() {
+    fn a_mark_is_set_or_refused() {
         let (_listener, to) = server();
         let egress = Egress { mark: Some(0x4d54), ..Egress::default() };
         match dial(&egress, to) {

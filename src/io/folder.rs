@@ -1,33 +1,33 @@
-//! What may be done with files and folders, found out without changing any.
+//! Permission checks for files and directories that change nothing.
 
 use std::io;
 use std::path::Path;
 
 use nix::unistd::{AccessFlags, access};
 
-/// Whether this process could make files in a folder, or make the folder itself where it is not
-/// there yet.
+/// Checks that this process can create files in a directory, or create the directory if it does not
+/// exist.
 ///
 /// # Errors
-/// Why not: no permission, a read-only file system, something that is no folder.
+/// No permission, a read-only file system, or a path that is not a directory.
 pub fn check_folder_writable(folder: &Path) -> io::Result<()> {
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    let there = folder.ancestors().find(|path| path.symlink_metadata().is_ok());
-    let there = there.filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if !there.is_dir() {
-        return Err(io::Error::new(io::ErrorKind::NotADirectory, "not a folder"));
+    let existing = folder.ancestors().find(|path| path.symlink_metadata().is_ok());
+    let existing = existing.filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !existing.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::NotADirectory, "not a directory"));
     }
-    access(there, AccessFlags::W_OK | AccessFlags::X_OK).map_err(io::Error::from)
+    access(existing, AccessFlags::W_OK | AccessFlags::X_OK).map_err(io::Error::from)
 }
 
-/// Whether this process could write one file, in a folder that is there. If the file is there
-/// too, it must be one that can be written.
+/// Checks that this process can write a file in an existing directory. If the file exists, it must
+/// be writable.
 ///
 /// # Errors
-/// As [`check_folder_writable`]; the folder is missing.
+/// As [`check_folder_writable`]; also if the directory does not exist.
 pub fn check_file_writable(file: &Path) -> io::Result<()> {
     if file.is_dir() {
-        return Err(io::Error::new(io::ErrorKind::IsADirectory, "a folder, not a file"));
+        return Err(io::Error::new(io::ErrorKind::IsADirectory, "a directory, not a file"));
     }
     if file.exists() {
         access(file, AccessFlags::W_OK)?;
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_that_is_not_there_is_judged_by_the_one_around_it() {
+    fn a_missing_folder_is_checked_by_its_nearest_existing_parent() {
         let home = std::env::temp_dir().join(format!("mtbox-folder-{}", std::process::id()));
         fs::create_dir_all(&home).unwrap();
         check_folder_writable(&home).unwrap();

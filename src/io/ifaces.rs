@@ -1,10 +1,9 @@
-//! The addresses on this machine's own interfaces.
+//! The addresses of this machine's network interfaces.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-/// The addresses of all interfaces that are up, loopback included; empty when the system will
-/// not tell.
+/// The addresses of all interfaces that are up, including loopback; empty if getifaddrs(3) fails.
 pub fn addresses() -> Vec<IpAddr> {
     let Ok(list) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
     let storages = list.filter_map(|interface| interface.address);
@@ -16,32 +15,32 @@ pub fn addresses() -> Vec<IpAddr> {
         .collect()
 }
 
-/// The same, asked of the system again after a minute.
+/// A cache of [`addresses`], refreshed after 60 seconds.
 #[derive(Default)]
 pub struct OwnAddresses {
     list: Vec<IpAddr>,
-    read: Option<Instant>,
+    fetched: Option<Instant>,
 }
 
 impl OwnAddresses {
-    /// Whether an address, IPv4 in whichever spelling, is one of ours.
+    /// Whether an address, IPv4 or IPv4-mapped IPv6, belongs to an interface of this machine.
     pub fn contains(&mut self, ip: IpAddr) -> bool {
-        if self.read.is_none_or(|at| at.elapsed() > FRESH) {
+        if self.fetched.is_none_or(|at| at.elapsed() > MAX_AGE) {
             self.list = addresses();
-            self.read = Some(Instant::now());
+            self.fetched = Some(Instant::now());
         }
         self.list.contains(&ip.to_canonical())
     }
 }
 
-const FRESH: Duration = Duration::from_secs(60);
+const MAX_AGE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn loopback_is_among_our_own_addresses_and_the_documentation_net_is_not() {
+    fn loopback_is_an_own_address_and_a_documentation_address_is_not() {
         let mut own = OwnAddresses::default();
         let mut has = |text: &str| own.contains(text.parse().unwrap());
         assert!(has("127.0.0.1") && has("::ffff:127.0.0.1"));

@@ -1,6 +1,6 @@
-//! Listening sockets: which family an address means, and what an accept can say.
+//! Listening sockets: address families, and the results of accept(2).
 //!
-//! Nobody is turned away here: lists and limits are judged above.
+//! Every connection is accepted here; the caller applies lists and limits.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,71 +14,72 @@ use nix::sys::socket::{Backlog, SockaddrStorage, bind, listen, setsockopt, socko
 use crate::io::sockopt::{SocketOptions, apply, new_stream, set_congestion_control};
 use crate::io::wire::MioWire;
 
-/// A listening socket.
+/// A listening TCP socket.
 pub struct Listener {
     inner: TcpListener,
-    wanted: Bind,
+    spec: Bind,
     addr: SocketAddr,
 }
 
-/// How a listener differs from an ordinary one.
+/// Options of a listener.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ListenOptions {
-    /// `TCP_MAXSEG`: the largest segment, in bytes, that clients are asked to send.
+    /// `TCP_MAXSEG`: the maximum segment size, in bytes, that is announced to clients.
     pub max_segment: Option<u16>,
-    /// Multipath TCP, where the kernel has it.
+    /// Multipath TCP, if the kernel supports it.
     pub multipath: bool,
-    /// `SO_REUSEPORT`: the kernel shares connections among the processes that listen there.
+    /// `SO_REUSEPORT`: the kernel distributes connections among the processes that listen on the
+    /// address.
     pub reuse_port: bool,
 }
 
-/// What an accept says when it brings nobody.
+/// Why accept(2) returned no connection.
 #[derive(Debug)]
 pub enum AcceptError {
-    /// This one is gone; the next may be there.
+    /// The pending connection failed; the next one may succeed.
     Transient,
-    /// The system is out of descriptors or memory: pause.
+    /// The system has no free descriptor or memory: pause.
     Exhausted(io::Error),
-    /// The listener itself is broken.
+    /// The listener itself does not work.
     Broken(io::Error),
 }
 
-/// What to listen on.
+/// An address to listen on, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bind {
     /// The address, never an IPv4-mapped one.
     pub addr: SocketAddr,
-    /// It is unspecified and takes IPv4 and IPv6 alike.
+    /// The address is unspecified and accepts IPv4 and IPv6.
     pub dual_stack: bool,
-    /// How.
+    /// Options of the listener.
     pub options: ListenOptions,
 }
 
-/// What these addresses mean together.
+/// Decides for each address whether it accepts both families.
 ///
-/// An unspecified address, `0.0.0.0:P` or `[::]:P`, takes both families as the reference does
-/// (spec: network 1), unless an address of the other family has the same port: then each takes
-/// its own. A kernel without IPv6 serves IPv4 alone.
+/// An unspecified address, `0.0.0.0:P` or `[::]:P`, accepts both families as in mtg-multi (spec:
+/// network 1), unless the list has an address of the other family with the same port: then each
+/// accepts its own family. A kernel without IPv6 serves IPv4 only.
 pub fn plan(addrs: &[SocketAddr], options: ListenOptions) -> Vec<Bind> {
     let addrs: Vec<SocketAddr> = addrs.iter().map(|addr| unmapped(*addr)).collect();
     let bind = |addr: &SocketAddr| {
-        let rival = |a: &SocketAddr| a.port() == addr.port() && a.is_ipv4() != addr.is_ipv4();
-        let dual_stack = addr.ip().is_unspecified() && !addrs.iter().any(rival);
+        let conflicts = |a: &SocketAddr| a.port() == addr.port() && a.is_ipv4() != addr.is_ipv4();
+        let dual_stack = addr.ip().is_unspecified() && !addrs.iter().any(conflicts);
         Bind { addr: *addr, dual_stack, options }
     };
     addrs.iter().map(bind).collect()
 }
 
-/// Binds all addresses or none, see [`plan`].
+/// Binds all addresses as [`plan`] decides, or none.
 ///
 /// # Errors
-/// The system's error, with the address in its text.
+/// The system's error; its text names the address.
 pub fn bind_all(addrs: &[SocketAddr], options: ListenOptions) -> io::Result<Vec<Listener>> {
     plan(addrs, options).into_iter().map(Listener::bind).collect()
 }
 
-/// One socket for both families. Only the lack of IPv6 leads to IPv4 alone: any other trouble,
-/// such as a port that is taken in one family, must be seen.
+/// Opens one socket for both families. Falls back to IPv4 only if the kernel lacks IPv6: any other
+/// error, such as a port in use in one family, must be reported.
 fn open_both(port: u16, options: ListenOptions) -> Result<TcpListener, Errno> {
     match open(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port), false, options) {
         Err(Errno::EAFNOSUPPORT | Errno::EPROTONOSUPPORT | Errno::EADDRNOTAVAIL) => {
@@ -93,7 +94,7 @@ fn open(addr: SocketAddr, only_v6: bool, options: ListenOptions) -> Result<TcpLi
     if let Some(bytes) = options.max_segment {
         let bytes = u32::from(bytes);
         if setsockopt(&fd, sockopt::TcpMaxSeg, &bytes).is_err() && options.multipath {
-            // Not every kernel can have both; the smaller segments were the graver wish.
+            // Not every kernel supports both options; the segment size matters more.
             fd = new_stream(addr, false)?;
             setsockopt(&fd, sockopt::TcpMaxSeg, &bytes)?;
         }
@@ -106,12 +107,12 @@ fn open(addr: SocketAddr, only_v6: bool, options: ListenOptions) -> Result<TcpLi
         setsockopt(&fd, sockopt::Ipv6V6Only, &only_v6)?;
     }
     bind(fd.as_raw_fd(), &SockaddrStorage::from(addr))?;
-    // The kernel clips it to net.core.somaxconn.
+    // The kernel limits it to net.core.somaxconn.
     listen(&fd, Backlog::new(BACKLOG).unwrap_or(Backlog::MAXCONN))?;
     Ok(TcpListener::from_std(fd.into()))
 }
 
-/// `[::ffff:192.0.2.1]:P` is an IPv4 address in disguise. Others keep their scope.
+/// Converts an IPv4-mapped IPv6 address to IPv4. Other addresses keep their scope id.
 fn unmapped(addr: SocketAddr) -> SocketAddr {
     match addr.ip().to_canonical() {
         IpAddr::V4(ip) => SocketAddr::new(ip.into(), addr.port()),
@@ -120,12 +121,12 @@ fn unmapped(addr: SocketAddr) -> SocketAddr {
 }
 
 impl Listener {
-    /// Listens.
+    /// Opens a listening socket.
     ///
     /// # Errors
-    /// The system's error, with the address in its text.
-    pub fn bind(wanted: Bind) -> io::Result<Self> {
-        let Bind { mut addr, dual_stack, options } = wanted;
+    /// The system's error; its text names the address.
+    pub fn bind(spec: Bind) -> io::Result<Self> {
+        let Bind { mut addr, dual_stack, options } = spec;
         let inner =
             if dual_stack { open_both(addr.port(), options) } else { open(addr, true, options) };
         let inner = inner.map_err(|errno| {
@@ -142,24 +143,24 @@ impl Listener {
             io::Error::new(error.kind(), format!("cannot listen on {addr}: {error}{hint}"))
         })?;
         addr.set_port(inner.local_addr()?.port());
-        Ok(Self { inner, wanted, addr })
+        Ok(Self { inner, spec, addr })
     }
 
-    /// What it was asked for.
+    /// The address and options that were requested.
     pub fn bind_spec(&self) -> Bind {
-        self.wanted
+        self.spec
     }
 
-    /// The address as it was asked for, with the port that it has.
+    /// The requested address with the actual port.
     pub fn local_addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Options for all connections to come. Linux hands them down from the listener, which saves
-    /// seven system calls per connection.
+    /// Sets options for all connections accepted later. On Linux they inherit the options of the
+    /// listener, which saves seven system calls per connection.
     ///
     /// # Errors
-    /// The kernel refuses the congestion control; the rest is set all the same.
+    /// The kernel refuses the congestion control; the other options are set nevertheless.
     pub fn set_client_options(&self, options: &SocketOptions) -> io::Result<()> {
         apply(&self.inner, options);
         options
@@ -168,22 +169,22 @@ impl Listener {
             .map_or(Ok(()), |name| Ok(set_congestion_control(&self.inner, name)?))
     }
 
-    /// Breaks it, as nothing outside of a test can.
+    /// Makes the next accept fail.
     #[cfg(test)]
     pub fn stop_listening(&self) {
         nix::sys::socket::shutdown(self.inner.as_raw_fd(), nix::sys::socket::Shutdown::Read)
             .unwrap();
     }
 
-    /// Events come with `token`.
+    /// Registers for readiness events with `token`.
     ///
     /// # Errors
-    /// When the poller refuses it.
+    /// The poller's error.
     pub fn register(&mut self, registry: &Registry, token: usize) -> io::Result<()> {
         registry.register(&mut self.inner, Token(token), Interest::READABLE)
     }
 
-    /// The next connection; `None` = nobody waits.
+    /// Accepts the next connection; `None` = no connection is pending.
     ///
     /// # Errors
     /// See [`AcceptError`].
@@ -196,9 +197,10 @@ impl Listener {
     }
 }
 
-/// Network errors of the connection itself come out of accept(2) and mean "try the next". What is
-/// not known to take a connection off the queue counts as broken, so that the caller pauses: a
-/// refusal that stays, such as a security module's, would otherwise turn the loop without end.
+/// Classifies an error of accept(2). Network errors of the pending connection mean "try the next"
+/// (accept(2), Error handling). An error that is not known to remove a connection from the queue
+/// counts as broken, so that the caller pauses: a permanent refusal, for example by a security
+/// module, would otherwise make the loop spin.
 pub(super) fn accept_error(error: io::Error) -> AcceptError {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => {
@@ -221,6 +223,7 @@ pub(super) fn accept_error(error: io::Error) -> AcceptError {
     }
 }
 
+/// Largest number of connections that wait for accept(2).
 const BACKLOG: i32 = 4096;
 
 #[cfg(test)]
@@ -242,13 +245,13 @@ mod tests {
 
     fn accepted(listener: &mut Listener) -> (MioWire, SocketAddr) {
         loop {
-            if let Some(guest) = listener.accept().unwrap() {
-                return guest;
+            if let Some(accepted) = listener.accept().unwrap() {
+                return accepted;
             }
         }
     }
 
-    fn knock(listener: &mut Listener, addr: &str) -> SocketAddr {
+    fn connect_to(listener: &mut Listener, addr: &str) -> SocketAddr {
         let client = TcpStream::connect((addr, listener.local_addr().port())).unwrap();
         let (_, peer) = accepted(listener);
         assert_eq!(peer.port(), client.local_addr().unwrap().port());
@@ -259,9 +262,9 @@ mod tests {
         std::net::TcpListener::bind("[::1]:0").is_ok()
     }
 
-    /// Binds these on a port that is free in both families. Between finding it and binding, a test
-    /// beside this one may take it: then the next is tried.
-    fn bind_somewhere(first: &str, second: &str) -> Vec<Listener> {
+    /// Binds both addresses on a port that is free in both families. A parallel test may bind the
+    /// port in between; then the next port is tried.
+    fn bind_pair(first: &str, second: &str) -> Vec<Listener> {
         (0..16)
             .find_map(|_| {
                 let port = bind_all(&[any("0.0.0.0:0")]).unwrap()[0].local_addr().port();
@@ -274,10 +277,10 @@ mod tests {
     fn an_unspecified_address_alone_takes_both_families() {
         for asked in ["0.0.0.0:0", "[::]:0"] {
             let mut all = bind_all(&[any(asked)]).unwrap();
-            assert!(knock(&mut all[0], "127.0.0.1").is_ipv4());
+            assert!(connect_to(&mut all[0], "127.0.0.1").is_ipv4());
             assert_eq!(all[0].local_addr().ip(), any(asked).ip());
             if has_ipv6() {
-                assert!(knock(&mut all[0], "::1").is_ipv6());
+                assert!(connect_to(&mut all[0], "::1").is_ipv6());
             }
         }
     }
@@ -287,9 +290,9 @@ mod tests {
         if !has_ipv6() {
             return;
         }
-        let mut all = bind_somewhere("0.0.0.0", "[::]");
-        assert!(knock(&mut all[0], "127.0.0.1").is_ipv4());
-        assert!(knock(&mut all[1], "::1").is_ipv6());
+        let mut all = bind_pair("0.0.0.0", "[::]");
+        assert!(connect_to(&mut all[0], "127.0.0.1").is_ipv4());
+        assert!(connect_to(&mut all[1], "::1").is_ipv6());
     }
 
     #[test]
@@ -297,9 +300,9 @@ mod tests {
         if !has_ipv6() {
             return;
         }
-        let mut all = bind_somewhere("[::]", "127.0.0.1");
-        assert!(knock(&mut all[0], "::1").is_ipv6());
-        assert!(knock(&mut all[1], "127.0.0.1").is_ipv4());
+        let mut all = bind_pair("[::]", "127.0.0.1");
+        assert!(connect_to(&mut all[0], "::1").is_ipv6());
+        assert!(connect_to(&mut all[1], "127.0.0.1").is_ipv4());
     }
 
     #[test]
@@ -316,7 +319,7 @@ mod tests {
     fn a_mapped_address_is_bound_as_ipv4() {
         let mut all = bind_all(&[any("[::ffff:127.0.0.1]:0")]).unwrap();
         assert!(all[0].local_addr().is_ipv4());
-        assert!(knock(&mut all[0], "127.0.0.1").is_ipv4());
+        assert!(connect_to(&mut all[0], "127.0.0.1").is_ipv4());
     }
 
     #[test]
@@ -337,13 +340,13 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waiting_is_no_error() {
+    fn no_pending_connection_is_no_error() {
         let mut all = bind_all(&[any("127.0.0.1:0")]).unwrap();
         assert!(all[0].accept().unwrap().is_none());
     }
 
     #[test]
-    fn guests_inherit_the_options_of_the_listener() {
+    fn accepted_sockets_inherit_the_options_of_the_listener() {
         let mut all = bind_all(&[any("127.0.0.1:0")]).unwrap();
         let options = SocketOptions {
             keep_alive: Some((Duration::from_secs(15), Duration::from_secs(16), 9)),
@@ -353,15 +356,15 @@ mod tests {
         };
         all[0].set_client_options(&options).unwrap();
         let _client = TcpStream::connect(all[0].local_addr()).unwrap();
-        let guest = accepted(&mut all[0]).0.into_stream();
-        assert_eq!(getsockopt(&guest, sockopt::TcpNoDelay), Ok(true));
-        assert_eq!(getsockopt(&guest, sockopt::KeepAlive), Ok(true));
-        assert_eq!(getsockopt(&guest, sockopt::TcpKeepIdle), Ok(15));
-        assert_eq!(getsockopt(&guest, sockopt::TcpKeepInterval), Ok(16));
-        assert_eq!(getsockopt(&guest, sockopt::TcpKeepCount), Ok(9));
-        assert_eq!(getsockopt(&guest, sockopt::TcpUserTimeout), Ok(150_000));
-        assert_eq!(getsockopt(&guest, super::super::sockopt::TcpNotSentLowat), Ok(65_536));
-        assert_eq!(getsockopt(&guest, sockopt::TcpCongestion), Ok("reno".into()));
+        let socket = accepted(&mut all[0]).0.into_stream();
+        assert_eq!(getsockopt(&socket, sockopt::TcpNoDelay), Ok(true));
+        assert_eq!(getsockopt(&socket, sockopt::KeepAlive), Ok(true));
+        assert_eq!(getsockopt(&socket, sockopt::TcpKeepIdle), Ok(15));
+        assert_eq!(getsockopt(&socket, sockopt::TcpKeepInterval), Ok(16));
+        assert_eq!(getsockopt(&socket, sockopt::TcpKeepCount), Ok(9));
+        assert_eq!(getsockopt(&socket, sockopt::TcpUserTimeout), Ok(150_000));
+        assert_eq!(getsockopt(&socket, super::super::sockopt::TcpNotSentLowat), Ok(65_536));
+        assert_eq!(getsockopt(&socket, sockopt::TcpCongestion), Ok("reno".into()));
     }
 
     #[test]
@@ -374,39 +377,40 @@ mod tests {
         };
         assert!(all[0].set_client_options(&options).is_err());
         let _client = TcpStream::connect(all[0].local_addr()).unwrap();
-        let guest = accepted(&mut all[0]).0.into_stream();
-        assert_eq!(getsockopt(&guest, sockopt::TcpUserTimeout), Ok(5_000));
+        let socket = accepted(&mut all[0]).0.into_stream();
+        assert_eq!(getsockopt(&socket, sockopt::TcpUserTimeout), Ok(5_000));
     }
 
     #[test]
-    fn a_largest_segment_is_what_the_client_sends_at_most() {
+    fn the_client_respects_the_maximum_segment_size() {
         for multipath in [false, true] {
             let options =
                 ListenOptions { max_segment: Some(536), multipath, ..ListenOptions::default() };
             let mut all = super::bind_all(&[any("127.0.0.1:0")], options).unwrap();
             let client = TcpStream::connect(all[0].local_addr()).unwrap();
             accepted(&mut all[0]);
-            let most = getsockopt(&client, sockopt::TcpMaxSeg).unwrap();
-            assert!(most <= 536, "{most}");
+            let max = getsockopt(&client, sockopt::TcpMaxSeg).unwrap();
+            assert!(max <= 536, "{max}");
         }
     }
 
     #[test]
-    fn a_port_is_shared_only_among_those_who_agree() {
-        let sharing = ListenOptions { reuse_port: true, ..ListenOptions::default() };
-        let first = super::bind_all(&[any("127.0.0.1:0")], sharing).unwrap();
+    fn a_port_is_shared_only_if_both_listeners_set_reuse_port() {
+        let reuse_port = ListenOptions { reuse_port: true, ..ListenOptions::default() };
+        let first = super::bind_all(&[any("127.0.0.1:0")], reuse_port).unwrap();
         let addr = first[0].local_addr();
-        assert!(super::bind_all(&[addr], sharing).is_ok());
+        assert!(super::bind_all(&[addr], reuse_port).is_ok());
         let alone = bind_all(&[addr]).err().unwrap().to_string();
         assert!(alone.contains("another program listens there"), "{alone}");
         let first = bind_all(&[any("127.0.0.1:0")]).unwrap();
-        let error = super::bind_all(&[first[0].local_addr()], sharing).err().unwrap().to_string();
+        let error =
+            super::bind_all(&[first[0].local_addr()], reuse_port).err().unwrap().to_string();
         assert!(error.contains("without reuse-port"), "{error}");
     }
 
-    /// Linux hands the options of a Multipath TCP listener down as well.
+    /// Linux copies the options of a Multipath TCP listener too.
     #[test]
-    fn guests_of_a_multipath_listener_inherit_too() {
+    fn accepted_sockets_of_a_multipath_listener_inherit_too() {
         let options = ListenOptions { multipath: true, ..ListenOptions::default() };
         let mut all = super::bind_all(&[any("127.0.0.1:0")], options).unwrap();
         let options = SocketOptions {
@@ -420,14 +424,14 @@ mod tests {
                 socket.as_raw_fd(),
                 &SockaddrStorage::from(all[0].local_addr()),
             );
-            let guest = accepted(&mut all[0]).0.into_stream();
-            assert_eq!(getsockopt(&guest, sockopt::TcpNoDelay), Ok(true));
-            assert_eq!(getsockopt(&guest, sockopt::KeepAlive), Ok(true));
+            let socket = accepted(&mut all[0]).0.into_stream();
+            assert_eq!(getsockopt(&socket, sockopt::TcpNoDelay), Ok(true));
+            assert_eq!(getsockopt(&socket, sockopt::KeepAlive), Ok(true));
         }
     }
 
     #[test]
-    fn running_out_of_descriptors_is_no_broken_listener() {
+    fn running_out_of_descriptors_does_not_mean_a_broken_listener() {
         let of = |errno: Errno| accept_error(io::Error::from(errno));
         assert!(matches!(of(Errno::EMFILE), AcceptError::Exhausted(_)));
         assert!(matches!(of(Errno::ENOBUFS), AcceptError::Exhausted(_)));

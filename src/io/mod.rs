@@ -1,4 +1,5 @@
-//! The operating system; knows nothing of Telegram.
+//! Interface to the operating system: sockets, files, timers, signals, log. Independent of
+//! Telegram.
 
 pub mod admin_socket;
 pub mod append_file;

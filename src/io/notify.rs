@@ -1,5 +1,5 @@
-//! Tells the service manager how we are (sd_notify(3)): one datagram to the socket that
-//! `NOTIFY_SOCKET` names. Without one, as everywhere but under systemd, nothing is done.
+//! State notifications for the service manager (sd_notify(3)): one datagram to the socket that
+//! `NOTIFY_SOCKET` names. Does nothing without that variable, which only systemd sets.
 
 use std::env;
 use std::ffi::OsString;
@@ -10,15 +10,15 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
-/// The way to the service manager.
+/// Client of the service manager's notification socket.
 pub struct Notify {
     to: Option<(UnixDatagram, SocketAddr)>,
-    /// Half of what the service manager allows between two signs of life.
+    /// Half of the longest interval that the service manager allows between two [`Notify::alive`].
     watchdog: Option<Duration>,
 }
 
 impl Notify {
-    /// As the environment says.
+    /// Reads `NOTIFY_SOCKET`, `WATCHDOG_PID` and `WATCHDOG_USEC`.
     pub fn from_env() -> Self {
         let to = env::var_os("NOTIFY_SOCKET").and_then(|path| open(&path));
         let is_ours = match env::var("WATCHDOG_PID") {
@@ -30,42 +30,42 @@ impl Notify {
         Self { to, watchdog: watchdog.map(|us| Duration::from_micros(us / 2)) }
     }
 
-    /// How often [`Notify::alive`] has to be said; `None` = nobody waits for it.
+    /// Interval at which to call [`Notify::alive`]; `None` = the watchdog is off.
     pub fn watchdog(&self) -> Option<Duration> {
         self.watchdog
     }
 
-    /// We listen.
+    /// The daemon is ready. `status` is shown by `systemctl status`.
     pub fn ready(&self, status: &str) {
-        self.say(&format!("READY=1\nSTATUS={status}"));
+        self.send(&format!("READY=1\nSTATUS={status}"));
     }
 
-    /// The config is being read anew, until [`Notify::ready`].
+    /// A reload of the configuration starts; [`Notify::ready`] ends it.
     pub fn reloading(&self) {
-        // The manager has to know that this is later than its wish.
+        // The timestamp lets the manager match the notification to its request.
         let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
-        self.say(&format!("RELOADING=1\nMONOTONIC_USEC={}", now.as_micros() as u64));
+        self.send(&format!("RELOADING=1\nMONOTONIC_USEC={}", now.as_micros() as u64));
     }
 
-    /// We leave.
+    /// The daemon stops.
     pub fn stopping(&self) {
-        self.say("STOPPING=1");
+        self.send("STOPPING=1");
     }
 
-    /// The loop still turns.
+    /// The loop still runs.
     pub fn alive(&self) {
-        self.say("WATCHDOG=1");
+        self.send("WATCHDOG=1");
     }
 
-    fn say(&self, text: &str) {
+    fn send(&self, text: &str) {
         if let Some((socket, to)) = &self.to {
-            // A manager that does not listen is no reason to do anything else.
+            // A lost notification must not disturb the service.
             let _ = socket.send_to_addr(text.as_bytes(), to);
         }
     }
 }
 
-/// A path, or an abstract name behind `@` (unix(7)).
+/// Opens a socket for a path, or for an abstract name after `@` (unix(7)).
 fn open(name: &OsString) -> Option<(UnixDatagram, SocketAddr)> {
     let to = match name.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name),

@@ -1,29 +1,29 @@
-//! The file with our process number, by which other programs find us. Written whole or not at
-//! all, and removed only while it is still ours.
+//! The file with the process id, for other programs. It is written atomically, and removed only if
+//! it still has our process id.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process;
 
-/// A file that holds our number until it is dropped.
+/// A file with the process id. Removes the file when it is dropped.
 pub struct PidFile(PathBuf);
 
 impl PidFile {
-    /// Writes the file, over that of a process that is gone.
+    /// Writes the file; replaces an existing one.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn write(path: &Path) -> io::Result<Self> {
-        let draft = path.with_extension("new");
-        fs::write(&draft, format!("{}\n", process::id()))?;
-        fs::rename(&draft, path).inspect_err(|_| {
-            let _ = fs::remove_file(&draft);
+        let temporary = path.with_extension("new");
+        fs::write(&temporary, format!("{}\n", process::id()))?;
+        fs::rename(&temporary, path).inspect_err(|_| {
+            let _ = fs::remove_file(&temporary);
         })?;
         Ok(Self(path.to_owned()))
     }
 
-    /// Where it lies.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.0
     }
@@ -33,7 +33,7 @@ impl Drop for PidFile {
     fn drop(&mut self) {
         let is_ours = fs::read_to_string(&self.0).is_ok_and(|text| is_own(&text));
         if is_ours {
-            // Whoever finds it later sees that nobody has the number.
+            // Best effort: a stale file names a process that does not exist.
             let _ = fs::remove_file(&self.0);
         }
     }
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_file_holds_our_number_and_goes_with_us_unless_another_took_it() {
+    fn the_file_has_our_process_id_and_is_removed_unless_it_was_replaced() {
         let folder = std::env::temp_dir().join(format!("mtbox-pid-{}", process::id()));
         fs::create_dir_all(&folder).unwrap();
         let path = folder.join("mtbox.pid");
@@ -60,7 +60,7 @@ mod tests {
         let file = PidFile::write(&path).unwrap();
         fs::write(&path, "1\n").unwrap();
         drop(file);
-        assert_eq!(fs::read_to_string(&path).unwrap(), "1\n", "it is another's");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "1\n", "it belongs to another process");
         assert!(PidFile::write(&folder.join("none/mtbox.pid")).is_err());
         fs::remove_dir_all(&folder).unwrap();
     }

@@ -139,7 +139,8 @@ impl Outbox {
         Ok(())
     }
 
-    /// Fills `into` with the first blocks, for one vectored write; returns the number of slices set.
+    /// Fills `into` with the first blocks, for one vectored write; returns the number of slices
+    /// set.
     pub fn slices<'a>(&'a self, into: &mut [IoSlice<'a>]) -> usize {
         let mut count = 0;
         for (slot, block) in into.iter_mut().zip(&self.blocks) {

@@ -1,5 +1,5 @@
-//! Becoming somebody else than root (credentials(7)) and keeping the few rights that a proxy needs
-//! (capabilities(7)): ports below 1024, now and after a reload, and marks or devices if it has any.
+//! Change from root to another user (credentials(7)). Keeps the capabilities that the proxy needs
+//! (capabilities(7)): ports below 1024, also after a reload, and marks or devices if configured.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use capctl::caps::{Cap, CapSet, CapState};
 use nix::sys::prctl;
 use nix::unistd::{Gid, Uid, geteuid, setgroups, setresgid, setresuid};
 
-/// What is kept besides the right to ports below 1024.
+/// Capabilities to keep in addition to `CAP_NET_BIND_SERVICE`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ExtraCapabilities {
     /// `CAP_NET_ADMIN`, for `SO_MARK`.
@@ -16,11 +16,12 @@ pub struct ExtraCapabilities {
     pub device: bool,
 }
 
-/// Becomes `name` of /etc/passwd, or `UID:GID`: no other groups, and no way back by any program
-/// that is started (`PR_SET_NO_NEW_PRIVS`). Nothing but the last happens if that is who we are.
+/// Changes to the user `name` of /etc/passwd, or to `UID:GID`. Drops all supplementary groups, and
+/// prevents child processes from gaining privileges (`PR_SET_NO_NEW_PRIVS`). If the process runs as
+/// that user already, only the latter is done.
 ///
 /// # Errors
-/// One line that says what to do.
+/// One line of text with a remedy.
 pub fn become_user(name: &str, extra: ExtraCapabilities) -> Result<(), String> {
     let (uid, gid) = account(name)?;
     if geteuid().is_root() {
@@ -43,7 +44,7 @@ pub fn become_user(name: &str, extra: ExtraCapabilities) -> Result<(), String> {
     prctl::set_no_new_privs().map_err(|e| format!("no new privileges: {}", io::Error::from(e)))
 }
 
-/// What we may keep: nothing that we do not have, as in a container.
+/// The capabilities to keep: only those that the process has, which a container may restrict.
 fn kept(extra: ExtraCapabilities) -> capctl::Result<CapSet> {
     let mut wanted = CapSet::empty();
     wanted.add(Cap::NET_BIND_SERVICE);
@@ -52,6 +53,7 @@ fn kept(extra: ExtraCapabilities) -> capctl::Result<CapSet> {
     Ok(wanted & CapState::get_current()?.permitted)
 }
 
+/// Parses `UID:GID`, or looks a user name up.
 fn account(name: &str) -> Result<(Uid, Gid), String> {
     if let Some((uid, gid)) = name.split_once(':')
         && let (Ok(uid), Ok(gid)) = (uid.parse(), gid.parse())
@@ -67,16 +69,16 @@ fn account(name: &str) -> Result<(Uid, Gid), String> {
     }
 }
 
-/// The numbers in a line of passwd(5), if it is about `name`.
+/// User and group id of a line of passwd(5), if it is the line of `name`.
 fn entry(line: &str, name: &str) -> Option<(Uid, Gid)> {
     let mut fields = line.split(':');
-    let is_about = fields.next()? == name && !name.is_empty();
+    let is_named = fields.next()? == name && !name.is_empty();
     let (uid, gid) = (fields.nth(1)?, fields.next()?);
-    is_about.then_some(())?;
+    is_named.then_some(())?;
     Some((Uid::from_raw(uid.parse().ok()?), Gid::from_raw(gid.parse().ok()?)))
 }
 
-/// Read by ourselves: what the C library does for it is as large as all the rest of this file.
+/// Parsed here, since the C library's functions for it add more code than this whole file has.
 const ACCOUNTS: &str = "/etc/passwd";
 
 #[cfg(test)]
@@ -97,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_root_stays_who_they_are() {
+    fn a_process_that_is_not_root_cannot_change_its_user() {
         if geteuid().is_root() {
             return;
         }

@@ -1,4 +1,4 @@
-//! Signals as one more source of events (signalfd(2)): no handler, no global.
+//! Signals as events (signalfd(2)), without handlers and global state.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -8,25 +8,25 @@ use mio::{Interest, Registry, Token};
 use nix::sys::signal::{SigSet, Signal as Number};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-/// What a signal asks for.
+/// Meaning of a received signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// TERM or INT.
+    /// SIGTERM or SIGINT: stop.
     Terminate,
-    /// HUP.
+    /// SIGHUP: reload the configuration.
     Reload,
-    /// USR1.
+    /// SIGUSR1: log a report.
     Report,
 }
 
-/// The signals that we take, blocked for the process and read from a descriptor.
+/// The handled signals, blocked for the process and read from a descriptor.
 pub struct Signals(SignalFd);
 
 impl Signals {
-    /// Blocks TERM, INT, HUP and USR1. Call it while there is one thread.
+    /// Blocks TERM, INT, HUP and USR1. Call it while the process has one thread.
     ///
     /// # Errors
-    /// When the system has no descriptor left.
+    /// The system has no free descriptor.
     pub fn new() -> io::Result<Self> {
         let mut set = SigSet::empty();
         for number in [Number::SIGTERM, Number::SIGINT, Number::SIGHUP, Number::SIGUSR1] {
@@ -37,16 +37,16 @@ impl Signals {
         Ok(Self(SignalFd::with_flags(&set, flags)?))
     }
 
-    /// Events come with `token`.
+    /// Registers for readiness events with `token`.
     ///
     /// # Errors
-    /// When the poller refuses it.
+    /// The poller's error.
     pub fn register(&mut self, registry: &Registry, token: usize) -> io::Result<()> {
         let fd = self.0.as_fd().as_raw_fd();
         registry.register(&mut SourceFd(&fd), Token(token), Interest::READABLE)
     }
 
-    /// The next signal that waits.
+    /// Reads the next pending signal.
     pub fn pending(&mut self) -> Option<Signal> {
         let info = self.0.read_signal().ok().flatten()?;
         Some(match Number::try_from(info.ssi_signo as i32) {
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn a_signal_becomes_an_event_and_then_a_value() {
-        // raise(3) addresses this thread, which has them blocked: nobody else is disturbed.
+        // raise(3) signals this thread only, where the signals are blocked.
         let mut signals = Signals::new().unwrap();
         let mut poll = Poll::new().unwrap();
         signals.register(poll.registry(), 7).unwrap();

@@ -1,5 +1,5 @@
-//! Fresh sockets, and the options of relayed ones (spec: network 3; tcp(7)). The options are all
-//! best effort: a kernel that refuses one still carries the connection.
+//! New sockets, and the options of relayed sockets (spec: network 3; tcp(7)). Options are best
+//! effort: a connection works even if the kernel refuses one.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,30 +9,30 @@ use nix::libc;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, sockopt};
 use nix::{getsockopt_impl, setsockopt_impl, sockopt_impl};
 
-/// What a relayed socket gets, whatever its role.
+/// Options of a relayed socket.
 #[derive(Debug, Clone, Default)]
 pub struct SocketOptions {
-    /// Idle time, interval and count of probes; `None` = no keep-alive.
+    /// Keep-alive: idle time, probe interval, number of probes; `None` = off.
     pub keep_alive: Option<(Duration, Duration, u32)>,
-    /// `TCP_USER_TIMEOUT` in milliseconds; 0 = the kernel's own patience.
+    /// `TCP_USER_TIMEOUT` in milliseconds; 0 = the kernel's default.
     pub user_timeout_ms: u32,
     /// `TCP_NOTSENT_LOWAT` in bytes.
     pub not_sent_lowat: Option<u32>,
-    /// `TCP_CONGESTION`; `None` = the system's.
+    /// `TCP_CONGESTION`; `None` = the system's default.
     pub congestion: Option<String>,
 }
 
-/// A socket for `addr`'s family that does not block and does not outlive an exec.
+/// A non-blocking, close-on-exec socket for the family of `addr`.
 ///
 /// # Errors
-/// The system has no such family, or no descriptor left.
+/// The system lacks the family or a free descriptor.
 pub fn new_socket(addr: SocketAddr, kind: SockType) -> nix::Result<OwnedFd> {
     let family = if addr.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     socket(family, kind, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC, None)
 }
 
-/// The same for a stream, with Multipath TCP (RFC 8684) where that is wanted and the kernel has
-/// it; kernels without it say so in several ways, so any refusal leads to plain TCP.
+/// A stream socket as [`new_socket`] creates it; with `multipath`, one of Multipath TCP (RFC 8684).
+/// Kernels without it return various errors, so any error leads to plain TCP.
 ///
 /// # Errors
 /// As [`new_socket`].
@@ -40,7 +40,7 @@ pub fn new_stream(addr: SocketAddr, multipath: bool) -> nix::Result<OwnedFd> {
     if multipath {
         let protocol = socket2::Protocol::from(libc::IPPROTO_MPTCP);
         let domain = socket2::Domain::for_address(addr);
-        // It sets close-on-exec by itself.
+        // socket2 sets close-on-exec.
         let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(protocol));
         if let Ok(socket) = socket
             && socket.set_nonblocking(true).is_ok()
@@ -51,7 +51,7 @@ pub fn new_stream(addr: SocketAddr, multipath: bool) -> nix::Result<OwnedFd> {
     new_socket(addr, SockType::Stream)
 }
 
-/// Sets the options, `TCP_NODELAY` included.
+/// Sets the options and `TCP_NODELAY`.
 pub fn apply(socket: &impl AsFd, options: &SocketOptions) {
     let _ = setsockopt(socket, sockopt::TcpNoDelay, &true);
     if let Some((idle, interval, count)) = options.keep_alive {
@@ -71,21 +71,21 @@ pub fn apply(socket: &impl AsFd, options: &SocketOptions) {
     }
 }
 
-/// Chooses the congestion control.
+/// Sets `TCP_CONGESTION`.
 ///
 /// # Errors
-/// The kernel has none of that name, or does not let us use it.
+/// The kernel does not know the algorithm, or does not permit it.
 pub fn set_congestion_control(socket: &impl AsFd, name: &str) -> nix::Result<()> {
     setsockopt(socket, sockopt::TcpCongestion, &name.into())
 }
 
-/// Closing will send RST.
+/// Makes close(2) send RST instead of FIN (`SO_LINGER` with zero seconds).
 pub fn reset_on_close(socket: &impl AsFd) {
-    let at_once = libc::linger { l_onoff: 1, l_linger: 0 };
-    let _ = setsockopt(socket, sockopt::Linger, &at_once);
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    let _ = setsockopt(socket, sockopt::Linger, &linger);
 }
 
-/// Whole seconds, rounded up, within what Linux takes.
+/// Whole seconds, rounded up, limited to the range that Linux accepts.
 fn seconds(time: Duration) -> u32 {
     let whole = time.as_secs() + u64::from(time.subsec_nanos() > 0);
     u32::try_from(whole).unwrap_or(KEEP_SECONDS_MAX).clamp(1, KEEP_SECONDS_MAX)
@@ -97,7 +97,7 @@ const KEEP_SECONDS_MAX: u32 = 32_767;
 const KEEP_COUNT_MAX: u32 = 127;
 
 sockopt_impl!(
-    /// Unsent bytes above which a socket counts as full.
+    /// Number of unsent bytes above which a socket is not writable.
     TcpNotSentLowat,
     Both,
     libc::IPPROTO_TCP,
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_is_had_with_and_without_multipath() {
+    fn a_stream_is_created_with_and_without_multipath() {
         for addr in ["127.0.0.1:0", "[::1]:0"] {
             for multipath in [false, true] {
                 let Ok(socket) = new_stream(addr.parse().unwrap(), multipath) else { continue };
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deliberate_reset_is_seen_as_one() {
+    fn reset_on_close_sends_a_reset() {
         let (socket, mut peer) = pair();
         reset_on_close(&socket);
         drop(socket);

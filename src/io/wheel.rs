@@ -1,21 +1,21 @@
-//! A hierarchical timer wheel: one entry per key, set and cleared in constant time without
-//! allocating, the next deadline found by a few bit operations.
+//! A hierarchical timer wheel. Each key has at most one deadline. Setting and clearing take
+//! constant time and do not allocate; a few bit operations find the next deadline.
 //!
-//! Four levels of 64 slots, 1 ms at the base: 64 ms, 4.1 s, 4.4 min, 4.7 h. What lies further off
-//! waits in the farthest slot and is sorted in again from there.
+//! Four levels of 64 slots with a resolution of 1 ms cover 64 ms, 4.1 s, 4.4 min and 4.7 h. A later
+//! deadline is put into the last slot and inserted again when that slot expires.
 
 use crate::io::clock::Tick;
 
-/// Deadlines by key. Keys are small: entries live in a vector.
+/// Deadlines by key. Entries are in a vector indexed by key, so keys should be small.
 pub struct Wheel {
     entries: Vec<WheelEntry>,
-    /// The first entry of each slot.
+    /// First entry of each slot's list.
     heads: [[u32; SLOTS]; LEVELS],
-    /// Which slots are occupied.
+    /// One bit per slot: set if the slot is not empty.
     occupied: [u64; LEVELS],
-    /// Entries whose time has come.
+    /// First entry of the list of due entries.
     due: u32,
-    /// Every deadline before this has been taken out.
+    /// All deadlines up to this tick have been moved to `due`.
     now: u64,
 }
 
@@ -24,7 +24,7 @@ struct WheelEntry {
     at: u64,
     next: u32,
     prev: u32,
-    /// Level and slot, or one of the marks below.
+    /// Level and slot, or [`IDLE`] or [`DUE`].
     place: u16,
 }
 
@@ -41,8 +41,8 @@ impl Wheel {
         Self { entries: Vec::new(), heads, occupied: [0; LEVELS], due: NONE, now: 0 }
     }
 
-    /// Sets a key's deadline, in place of the one that it had. A deadline that has passed is due at
-    /// once. Memory grows with the greatest key ever set, by 24 bytes each.
+    /// Sets or replaces the deadline of a key. A deadline in the past is due at once. Uses 24 bytes
+    /// for each key up to the largest one ever set.
     pub fn set(&mut self, key: u32, at: Tick) {
         if self.entries.len() <= key as usize {
             let idle = WheelEntry { at: 0, next: NONE, prev: NONE, place: IDLE };
@@ -53,7 +53,7 @@ impl Wheel {
         self.link(key);
     }
 
-    /// Forgets a key's deadline.
+    /// Removes the deadline of a key.
     pub fn clear(&mut self, key: u32) {
         if self.is_set(key) {
             self.unlink(key);
@@ -65,8 +65,8 @@ impl Wheel {
         self.entries.get(key as usize).is_some_and(|entry| entry.place != IDLE)
     }
 
-    /// A moment that is not later than the first deadline, and later than the last one taken
-    /// out; `None` = no deadline at all.
+    /// A time not later than the first deadline, at which to call [`Wheel::pop_due`]; `None` = no
+    /// deadline is set.
     pub fn next(&self) -> Option<Tick> {
         if self.due != NONE {
             return Some(Tick(self.now));
@@ -74,8 +74,8 @@ impl Wheel {
         (0..LEVELS).filter_map(|level| self.next_slot(level)).map(|(at, _)| Tick(at)).min()
     }
 
-    /// Takes out one key whose deadline is at or before `now`, the earlier first. Call until
-    /// `None`; a key that is set to `now` meanwhile comes again.
+    /// Removes and returns a key whose deadline is at or before `now`, earliest first. Call it
+    /// until `None`. A key that is set to `now` in between is returned again.
     pub fn pop_due(&mut self, now: Tick) -> Option<u32> {
         loop {
             if self.due != NONE {
@@ -85,7 +85,7 @@ impl Wheel {
             }
             let soonest = (0..LEVELS)
                 .filter_map(|level| self.next_slot(level).map(|(at, slot)| (at, level, slot)))
-                // A coarser slot that begins at the same moment is sorted in first.
+                // Of slots that begin at the same tick, the coarsest must be redistributed first.
                 .min_by_key(|(at, level, _)| (*at, LEVELS - level));
             let Some((at, level, slot)) = soonest.filter(|(at, ..)| *at <= now.0) else {
                 self.now = self.now.max(now.0);
@@ -100,13 +100,13 @@ impl Wheel {
         }
     }
 
-    /// The first occupied slot of a level at or after now, and the moment at which it begins.
+    /// The first occupied slot of a level at or after `now`, and the tick at which it begins.
     fn next_slot(&self, level: usize) -> Option<(u64, usize)> {
         let shift = BITS * level as u32;
         let here = self.now >> shift;
-        let turned = self.occupied[level].rotate_right((here % SLOTS as u64) as u32);
-        (turned != 0).then(|| {
-            let ahead = u64::from(turned.trailing_zeros());
+        let rotated = self.occupied[level].rotate_right((here % SLOTS as u64) as u32);
+        (rotated != 0).then(|| {
+            let ahead = u64::from(rotated.trailing_zeros());
             let begins = (here + ahead) << shift;
             (begins.max(self.now), ((here + ahead) % SLOTS as u64) as usize)
         })
@@ -129,8 +129,8 @@ impl Wheel {
         (entry.next, entry.prev, entry.place) = (next, NONE, place);
     }
 
-    /// The finest level on which the deadline is less than one turn away. At that level it cannot
-    /// fall into the slot that is now, or it would be one turn late.
+    /// The finest level whose range includes the deadline. There the deadline cannot fall into the
+    /// current slot, which would delay it by a full rotation.
     fn slot_of(&self, at: u64) -> (usize, usize) {
         for level in 0..LEVELS {
             let shift = BITS * level as u32;
@@ -167,9 +167,13 @@ impl Wheel {
 
 const LEVELS: usize = 4;
 const SLOTS: usize = 64;
+/// log2 of [`SLOTS`].
 const BITS: u32 = 6;
+/// End of a list.
 const NONE: u32 = u32::MAX;
+/// Place of a key without a deadline.
 const IDLE: u16 = u16::MAX;
+/// Place of an entry in the due list.
 const DUE: u16 = u16::MAX - 1;
 
 #[cfg(test)]
@@ -188,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_far_deadline_comes_in_its_time() {
+    fn a_distant_deadline_fires_on_time() {
         let mut wheel = Wheel::new();
         let day = 86_400_000;
         wheel.set(3, Tick(day));

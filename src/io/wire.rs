@@ -1,5 +1,5 @@
-//! The seam between the daemon and the network: traits that tests implement with faults and
-//! virtual time, and their implementation over mio.
+//! The interface between the daemon and the network: traits, which tests implement with faults and
+//! virtual time, and their implementation with mio.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr};
@@ -12,45 +12,47 @@ use crate::io::egress::Egress;
 use crate::io::ifaces::OwnAddresses;
 use crate::io::sockopt::{self, SocketOptions};
 
-/// One stream socket. Every call does at most one system call that moves bytes.
+/// A stream socket. A call transfers bytes with at most one successful system call.
 pub trait Wire {
-    /// readv(2), into at least one byte of room; `Ok(0)` = the peer's FIN.
+    /// readv(2) into buffers of at least one byte in total; `Ok(0)` = the peer's FIN.
     ///
     /// # Errors
-    /// `WouldBlock` when drained; anything else means that the connection is broken.
+    /// `WouldBlock` if no byte is pending; any other error means that the connection is broken.
     fn read(&mut self, into: &mut [IoSliceMut<'_>]) -> io::Result<usize>;
 
     /// writev(2).
     ///
     /// # Errors
-    /// `WouldBlock` when full; anything else means that the peer takes nothing any more.
+    /// `WouldBlock` if the send buffer is full; any other error means that the peer accepts no more
+    /// bytes.
     fn write(&mut self, from: &[IoSlice<'_>]) -> io::Result<usize>;
 
-    /// Sends our FIN.
+    /// Shuts the sending direction down, which sends a FIN.
     ///
     /// # Errors
-    /// When the connection is gone already.
+    /// The connection is closed already.
     fn shutdown_write(&mut self) -> io::Result<()>;
 
-    /// Closing will send RST and drop what is unsent.
+    /// Makes closing send RST and discard unsent bytes.
     fn reset_on_close(&mut self);
 
-    /// Of a connect that was started: `true` = connected, `false` = still on the way.
+    /// State of a connect that was started; `Pending` = neither connected nor failed.
     ///
     /// # Errors
-    /// Why it failed. Said once: asking again afterwards looks like a connect on the way.
+    /// Why it failed. Reported once: reading `SO_ERROR` clears it, and a second call returns
+    /// `Pending`.
     fn poll_connect(&mut self) -> Poll<io::Result<()>>;
 }
 
-/// The network as the daemon sees it.
+/// The operations of the daemon on the network.
 pub trait Net {
-    /// Its sockets.
+    /// Type of its sockets.
     type Wire: Wire;
 
-    /// Starts to connect. Events come with `token`.
+    /// Starts to connect and registers the socket with `token`.
     ///
     /// # Errors
-    /// What the system says at once, such as an unreachable network.
+    /// The system's immediate error, such as an unreachable network.
     fn dial(
         &mut self,
         to: SocketAddr,
@@ -58,13 +60,13 @@ pub trait Net {
         token: usize,
     ) -> io::Result<Self::Wire>;
 
-    /// Events of an accepted socket come with `token` from now on.
+    /// Registers an accepted socket for readiness events with `token`.
     ///
     /// # Errors
-    /// When the poller refuses it.
+    /// The poller's error.
     fn register(&mut self, wire: &mut Self::Wire, token: usize) -> io::Result<()>;
 
-    /// Whether an address is loopback or stands on one of our interfaces.
+    /// Whether an address is loopback or belongs to an interface of this machine.
     fn is_own_address(&mut self, ip: IpAddr) -> bool;
 }
 
@@ -78,7 +80,7 @@ impl MioWire {
         Self(stream)
     }
 
-    /// The socket itself.
+    /// Unwraps the socket.
     pub fn into_stream(self) -> TcpStream {
         self.0
     }
@@ -91,7 +93,7 @@ impl Wire for MioWire {
 
     fn write(&mut self, from: &[IoSlice<'_>]) -> io::Result<usize> {
         match from {
-            // send(2) copies no vector into the kernel.
+            // send(2) saves copying an iovec array into the kernel.
             [one] => retry(|| self.0.write(one)),
             many => retry(|| self.0.write_vectored(many)),
         }
@@ -118,7 +120,7 @@ impl Wire for MioWire {
     }
 }
 
-/// The real network.
+/// The network of the operating system.
 pub struct MioNet {
     registry: Registry,
     own: OwnAddresses,
@@ -126,30 +128,30 @@ pub struct MioNet {
 }
 
 impl MioNet {
-    /// Sockets are registered here; those that we open leave by `egress`.
+    /// Sockets are registered with `registry`. `egress` applies to outgoing ones.
     pub fn new(registry: Registry, egress: Egress) -> Self {
         Self { registry, own: OwnAddresses::default(), egress }
     }
 
-    /// Sockets of ours leave another way from now on.
+    /// Replaces the egress settings; applies to sockets opened later.
     pub fn set_egress(&mut self, egress: Egress) {
         self.egress = egress;
     }
 
-    /// A datagram socket on a fresh port that hears `to` only. Events come with `token`.
+    /// A UDP socket on an unused port that receives from `to` only, registered with `token`.
     ///
     /// # Errors
-    /// What the system says at once, such as an unreachable network.
+    /// The system's immediate error, such as an unreachable network.
     pub fn udp_socket(&mut self, to: SocketAddr, token: usize) -> io::Result<UdpSocket> {
         let mut socket = self.egress.udp_socket(to)?;
         self.registry.register(&mut socket, Token(token), Interest::READABLE)?;
         Ok(socket)
     }
 
-    /// A datagram socket that only speaks: nothing that comes back makes an event.
+    /// A UDP socket for sending only: it is not registered.
     ///
     /// # Errors
-    /// What the system says at once, such as an unreachable network.
+    /// The system's immediate error, such as an unreachable network.
     pub fn udp_sender(&self, to: SocketAddr) -> io::Result<UdpSocket> {
         self.egress.udp_socket(to)
     }
@@ -243,11 +245,11 @@ mod tests {
     }
 
     #[test]
-    fn a_connect_ends_with_an_event_and_a_good_outcome() {
+    fn a_connect_ends_with_an_event() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut rig = SocketPair::new();
-        let mut wire = rig.dial(listener.local_addr().unwrap());
-        rig.wait_connected(&mut wire).unwrap();
+        let mut pair = SocketPair::new();
+        let mut wire = pair.dial(listener.local_addr().unwrap());
+        pair.wait_connected(&mut wire).unwrap();
         let (mut peer, _) = listener.accept().unwrap();
 
         let slices = [IoSlice::new(b"three "), IoSlice::new(b"short "), IoSlice::new(b"words")];
@@ -260,40 +262,40 @@ mod tests {
 
         // The other half is still open after our FIN.
         peer.write_all(b"answer").unwrap();
-        assert_eq!(rig.read(&mut wire, 3).unwrap(), b"ans");
-        assert_eq!(rig.read(&mut wire, 99).unwrap(), b"wer");
+        assert_eq!(pair.read(&mut wire, 3).unwrap(), b"ans");
+        assert_eq!(pair.read(&mut wire, 99).unwrap(), b"wer");
         drop(peer);
-        assert_eq!(rig.read(&mut wire, 99).unwrap(), b"");
+        assert_eq!(pair.read(&mut wire, 99).unwrap(), b"");
     }
 
     #[test]
-    fn a_refused_connect_says_so() {
+    fn a_refused_connect_is_reported() {
         let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let mut rig = SocketPair::new();
-        let mut wire = rig.dial(closed);
-        let error = rig.wait_connected(&mut wire).unwrap_err();
+        let mut pair = SocketPair::new();
+        let mut wire = pair.dial(closed);
+        let error = pair.wait_connected(&mut wire).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     }
 
     #[test]
-    fn a_reset_arrives_as_an_error_and_not_as_an_end() {
+    fn a_reset_is_an_error_and_not_a_fin() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut rig = SocketPair::new();
-        let mut wire = rig.dial(listener.local_addr().unwrap());
-        rig.wait_connected(&mut wire).unwrap();
+        let mut pair = SocketPair::new();
+        let mut wire = pair.dial(listener.local_addr().unwrap());
+        pair.wait_connected(&mut wire).unwrap();
         let (peer, _) = listener.accept().unwrap();
         sockopt::reset_on_close(&peer);
         drop(peer);
-        let error = rig.read(&mut wire, 1).unwrap_err();
+        let error = pair.read(&mut wire, 1).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     }
 
     #[test]
-    fn a_peer_that_does_not_read_fills_the_socket_and_blocks_nobody() {
+    fn a_full_send_buffer_returns_would_block() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut rig = SocketPair::new();
-        let mut wire = rig.dial(listener.local_addr().unwrap());
-        rig.wait_connected(&mut wire).unwrap();
+        let mut pair = SocketPair::new();
+        let mut wire = pair.dial(listener.local_addr().unwrap());
+        pair.wait_connected(&mut wire).unwrap();
         let _peer = listener.accept().unwrap();
         let block = vec![0; 1 << 20];
         let error = loop {
@@ -305,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_addresses_are_known_in_both_spellings() {
+    fn own_addresses_are_recognised_in_both_notations() {
         let mut net = SocketPair::new().net;
         for own in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
             assert!(net.is_own_address(own.parse().unwrap()), "{own}");

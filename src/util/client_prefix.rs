@@ -21,8 +21,7 @@ impl ClientPrefix {
         self.0
     }
 
-    /// The prefix in eight bytes; the top bit tells IPv4 from IPv6 (no unicast IPv6 prefix of 48
-    /// bits reaches it).
+    /// The prefix as an integer: 24 bits with the top bit set for IPv4, 48 bits for IPv6.
     pub fn to_bits(self) -> u64 {
         match self.0 {
             IpAddr::V4(v4) => u64::from(v4.to_bits() >> 8) | 1 << 63,
@@ -61,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn eight_bytes_tell_prefixes_apart() {
+    fn different_prefixes_have_different_bits() {
         let bits = |text: &str| ClientPrefix::of(text.parse().unwrap()).to_bits();
         assert_eq!(bits("192.0.2.1"), bits("192.0.2.200"));
         assert_ne!(bits("192.0.2.1"), bits("192.0.3.1"));

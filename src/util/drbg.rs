@@ -1,34 +1,35 @@
-//! Fast random bytes of one process: AES-256-CTR with fast key erasure, so that what was drawn
-//! cannot be computed from what is kept. Seeded from outside, so simulations repeat.
+//! A deterministic random bit generator: AES-256-CTR with fast key erasure, so that earlier output
+//! cannot be computed from the state. The caller passes the seed, so that simulations are
+//! reproducible.
 
 use keystream::Keystream;
 
-/// A stream of random bytes, fit for keys.
+/// A generator of random bytes that are suitable as keys.
 pub struct Drbg {
     key: [u8; KEY],
     counter: [u8; COUNTER],
-    stock: [u8; STOCK],
+    buffer: [u8; BUFFER],
     used: usize,
 }
 
 impl Drbg {
-    /// A stream that depends on `seed` only.
+    /// A generator whose output depends only on `seed`.
     pub fn new(seed: [u8; SEED]) -> Self {
         let (mut key, mut counter) = ([0; KEY], [0; COUNTER]);
         key.copy_from_slice(&seed[..KEY]);
         counter.copy_from_slice(&seed[KEY..]);
-        Self { key, counter, stock: [0; STOCK], used: STOCK }
+        Self { key, counter, buffer: [0; BUFFER], used: BUFFER }
     }
 
-    /// Fills `out`.
+    /// Fills `out` with random bytes.
     pub fn fill(&mut self, mut out: &mut [u8]) {
         while !out.is_empty() {
-            if self.used == STOCK {
-                self.restock();
+            if self.used == BUFFER {
+                self.refill();
             }
-            let len = out.len().min(STOCK - self.used);
+            let len = out.len().min(BUFFER - self.used);
             let (now, later) = out.split_at_mut(len);
-            let drawn = &mut self.stock[self.used..self.used + len];
+            let drawn = &mut self.buffer[self.used..self.used + len];
             now.copy_from_slice(drawn);
             drawn.fill(0);
             self.used += len;
@@ -36,8 +37,7 @@ impl Drbg {
         }
     }
 
-    /// A number from 0 to `bound` - 1, each as likely as the other to one part in 2^32; 0 for a
-    /// bound of 0.
+    /// A random number below `bound`, or 0 if `bound` is 0. The bias is less than 2^-32.
     pub fn u32_below(&mut self, bound: u32) -> u32 {
         let mut bytes = [0; 8];
         self.fill(&mut bytes);
@@ -45,36 +45,36 @@ impl Drbg {
         (wide >> 64) as u32
     }
 
-    /// Puts a list into random order.
+    /// Shuffles a list.
     pub fn shuffle<T>(&mut self, list: &mut [T]) {
         for at in (1..list.len()).rev() {
             list.swap(at, self.u32_below(at as u32 + 1) as usize);
         }
     }
 
-    /// A number from all of its range, each as likely as the other.
+    /// A uniformly distributed random number.
     pub fn u32(&mut self) -> u32 {
         let mut bytes = [0; 4];
         self.fill(&mut bytes);
         u32::from_le_bytes(bytes)
     }
 
-    /// The first bytes of each stretch become the next key and counter; the rest is given out.
-    fn restock(&mut self) {
+    /// The first bytes of the keystream become the next key and counter, the others are the output.
+    fn refill(&mut self) {
         let mut stream = Keystream::new(&self.key, &self.counter);
         stream.write(&mut self.key);
         stream.write(&mut self.counter);
-        stream.write(&mut self.stock);
+        stream.write(&mut self.buffer);
         self.used = 0;
     }
 }
 
 const KEY: usize = 32;
 const COUNTER: usize = 16;
-/// Bytes of a seed: a key and a counter block.
+/// Length of a seed in bytes: a key and a counter block.
 pub const SEED: usize = KEY + COUNTER;
-/// Bytes drawn under one key. 128 blocks to one key expansion.
-const STOCK: usize = 2048;
+/// Bytes of output per key: 128 cipher blocks per key expansion.
+const BUFFER: usize = 2048;
 
 #[cfg(test)]
 mod tests {
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn the_stream_is_aes_256_in_counter_mode() {
-        // The first stretch begins behind the next key and counter: bytes 48.. of the key stream.
+        // The first output follows the next key and counter: bytes 48.. of the keystream.
         let mut plain = [0; SEED + 64];
         Keystream::new(&[5; KEY], &[5; COUNTER]).apply(&mut plain);
         let mut out = [0; 64];
@@ -104,11 +104,11 @@ mod tests {
     }
 
     #[test]
-    fn what_was_drawn_is_not_kept() {
+    fn the_state_does_not_keep_the_output() {
         let mut drbg = Drbg::new([4; SEED]);
         let mut out = [0; 100];
         drbg.fill(&mut out);
-        assert_eq!(drbg.stock[..100], [0; 100]);
+        assert_eq!(drbg.buffer[..100], [0; 100]);
         assert_ne!((drbg.key, drbg.counter), ([4; KEY], [4; COUNTER]));
     }
 

@@ -6,19 +6,19 @@ use std::net::IpAddr;
 /// A host and a TCP or UDP port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HostPort {
-    /// A name, or an IP address without brackets.
+    /// A host name, or an IP address without brackets.
     pub host: String,
-    /// The port.
+    /// The port number.
     pub port: u16,
 }
 
 impl HostPort {
-    /// A host and a port; `host` may be a name or an address.
+    /// Joins a host and a port; `host` may be a name or an address.
     pub fn new(host: impl Into<String>, port: u16) -> Self {
         Self { host: host.into(), port }
     }
 
-    /// The host as an address, if it is one.
+    /// The host as an address; `None` if it is a name.
     pub fn ip(&self) -> Option<IpAddr> {
         self.host.parse().ok()
     }
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn brackets_stand_around_ipv6_only() {
+    fn only_ipv6_addresses_have_brackets() {
         assert_eq!(HostPort::new("::1", 443).to_string(), "[::1]:443");
         assert_eq!(HostPort::new("192.0.2.1", 443).to_string(), "192.0.2.1:443");
         assert_eq!(HostPort::new("example.com", 80).to_string(), "example.com:80");

@@ -1,4 +1,4 @@
-//! Building blocks that know nothing of proxies.
+//! General-purpose building blocks.
 
 pub mod client_prefix;
 pub mod drbg;

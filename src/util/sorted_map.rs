@@ -1,20 +1,19 @@
-//! Lists that are kept in the order of names and looked up by halving. A map would do the same, and
-//! each map of other contents is compiled anew.
+//! Maps from names to values as sorted vectors with binary search. `BTreeMap` would do the same,
+//! but adds code for each value type.
 
-/// Puts a list into the order of its names. Of several entries with the same name, the last one
-/// stays.
+/// Sorts entries by name. Of several entries with the same name, keeps the last one.
 pub fn sort<T>(list: &mut Vec<(String, T)>) {
     list.sort_by(|(a, _), (b, _)| a.cmp(b));
     list.dedup_by(|later, kept| {
-        let are_twins = later.0 == kept.0;
-        if are_twins {
+        let is_duplicate = later.0 == kept.0;
+        if is_duplicate {
             std::mem::swap(later, kept);
         }
-        are_twins
+        is_duplicate
     });
 }
 
-/// Where `name` stands in a sorted list.
+/// The index of `name` in a sorted list.
 pub fn find<T>(sorted: &[(String, T)], name: &str) -> Option<usize> {
     sorted.binary_search_by(|(known, _)| known.as_str().cmp(name)).ok()
 }
@@ -24,13 +23,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_of_a_name_stays_and_is_found() {
+    fn the_last_entry_of_a_name_is_kept_and_found() {
         let names = ["b", "a", "b", "", "b", "a"];
         let mut list: Vec<_> = names.iter().map(ToString::to_string).zip(0..).collect();
         sort(&mut list);
         let sorted: Vec<_> = list.iter().map(|(name, at)| (name.as_str(), *at)).collect();
         assert_eq!(sorted, [("", 3), ("a", 5), ("b", 4)]);
-        let places = ["", "a", "b", "aa", "c"].map(|name| find(&list, name));
-        assert_eq!(places, [Some(0), Some(1), Some(2), None, None]);
+        let indices = ["", "a", "b", "aa", "c"].map(|name| find(&list, name));
+        assert_eq!(indices, [Some(0), Some(1), Some(2), None, None]);
     }
 }

@@ -1,12 +1,12 @@
-//! What is said about keys that are unknown or stand in the wrong place, and what is never said.
+//! Diagnostics about unknown and misplaced keys, and what no diagnostic contains.
 
-use super::{SECRET, said};
+use super::{SECRET, diagnostics_below};
 
 #[test]
 fn unknown_keys_and_tables_come_with_a_suggestion() {
     for (line, wanted) in [
         ("bind_to = \"x\"", "3:1: warning: unknown key \"bind_to\"; did you mean bind-to?"),
-        ("foo = 1", "3:1: warning: unknown key \"foo\", so it has no effect; delete it"),
+        ("foo = 1", "3:1: warning: unknown key \"foo\", so it has no effect; remove it"),
         ("network.dnss = \"x\"", "3:9: warning: unknown key \"dnss\"; did you mean dns?"),
         ("[netwrok]\ndns = 1", "3:2: warning: unknown table \"netwrok\"; did you mean [network]?"),
         (
@@ -15,35 +15,35 @@ fn unknown_keys_and_tables_come_with_a_suggestion() {
         ),
         (
             "[timeout]\ntcp = \"5s\"",
-            "3:2: warning: \"timeout\": has no effect here (above all tables); write \
+            "3:2: warning: \"timeout\": has no effect at the top level; write \
              [network.timeout]",
         ),
         (
             "throttle.concurency = 1",
-            "3:10: warning: unknown key \"concurency\"; if it means concurrency, it is a global \
+            "3:10: warning: unknown key \"concurency\"; if you mean concurrency, it is a global \
              key: move it above the first [table]",
         ),
     ] {
-        assert_eq!(said(line), [format!("mtbox.toml:{wanted}")], "{line}");
+        assert_eq!(diagnostics_below(line), [format!("mtbox.toml:{wanted}")], "{line}");
     }
 }
 
 #[test]
-fn the_ordering_trap_is_named_as_such() {
+fn a_key_in_the_wrong_table_is_reported_with_the_right_one() {
     for (lines, wanted) in [
         (
             "[network]\nconcurrency = 5",
-            "4:1: warning: \"concurrency\": has no effect here (network); it is a global key: \
+            "4:1: warning: \"concurrency\": has no effect in [network]; it is a global key: \
              move it above the first [table]",
         ),
         (
             "[network.timeout]\ntcp-not-sent-lowat = \"1mib\"",
-            "4:1: warning: \"tcp-not-sent-lowat\": has no effect here (network.timeout); move it \
+            "4:1: warning: \"tcp-not-sent-lowat\": has no effect in [network.timeout]; move it \
              below [network]",
         ),
         (
             "max-connections = 5",
-            "3:1: warning: \"max-connections\": has no effect here (above all tables); move it \
+            "3:1: warning: \"max-connections\": has no effect at the top level; move it \
              below [throttle]",
         ),
         (
@@ -62,12 +62,12 @@ fn the_ordering_trap_is_named_as_such() {
              [throttle]",
         ),
     ] {
-        assert_eq!(said(lines), [format!("mtbox.toml:{wanted}")], "{lines}");
+        assert_eq!(diagnostics_below(lines), [format!("mtbox.toml:{wanted}")], "{lines}");
     }
 }
 
 #[test]
-fn no_complaint_repeats_a_secret_or_a_password() {
+fn no_diagnostic_contains_a_secret_or_a_password() {
     let key = "00112233445566778899aabbccddeeff";
     let base64 = "7gARIjNEVWZ3iJmqu8zd7v9leGFtcGxlLm9yZw";
     for lines in [
@@ -88,8 +88,8 @@ fn no_complaint_repeats_a_secret_or_a_password() {
         format!("secrets.alice = {base64}"),
         format!("secrets.alice = \"{base64}"),
     ] {
-        let said = said(&lines).join("\n");
-        assert!(!said.is_empty(), "{lines}");
-        assert!(!said.contains(&key[..8]) && !said.contains(&base64[..8]), "{lines}\n{said}");
+        let found = diagnostics_below(&lines).join("\n");
+        assert!(!found.is_empty(), "{lines}");
+        assert!(!found.contains(&key[..8]) && !found.contains(&base64[..8]), "{lines}\n{found}");
     }
 }

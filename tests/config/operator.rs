@@ -1,4 +1,4 @@
-//! The keys of the operator's tools: metrics, logs, totals, users who are switched off.
+//! Keys for operation: metrics, logs, totals, disabled users.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,12 +7,12 @@ use std::time::Duration;
 use mtbox::config::settings::{HttpBind, TagFormat};
 use mtbox::config::settings::{LogFormat, LogLevel, LogSettings, LogTo};
 
-use super::{SECRET, minimal, quiet, said, said_of};
+use super::{SECRET, diagnostics_below, diagnostics_of, load_without_warnings, minimal};
 
 #[cfg(feature = "metrics")]
 #[test]
 fn metrics_have_the_reference_s_defaults() {
-    let settings = quiet(&format!(
+    let settings = load_without_warnings(&format!(
         "{}[stats.statsd]\nenabled = true\naddress = \"127.0.0.1:8125\"\n\
          [stats.prometheus]\nenabled = true\nbind-to = \"127.0.0.1:3129\"\n",
         minimal()
@@ -30,7 +30,7 @@ fn metrics_have_the_reference_s_defaults() {
 #[cfg(feature = "metrics")]
 #[test]
 fn every_key_of_the_metrics_reaches_the_settings() {
-    let settings = quiet(&format!(
+    let settings = load_without_warnings(&format!(
         "{}[stats.statsd]\nenabled = true\naddress = \"[::1]:1\"\nmetric-prefix = \"a1\"\n\
          tag-format = \"Graphite\"\n\
          [stats.prometheus]\nenabled = true\nbind-to = \"unix:/run/m.sock\"\nper-user = true\n\
@@ -50,15 +50,15 @@ fn every_key_of_the_metrics_reaches_the_settings() {
 fn metrics_under_a_path_of_the_stats_are_warned_of() {
     let with = |api: &str, path: &str| {
         let text = minimal().replacen("bind-to", &format!("api-bind-to = \"{api}\"\nbind-to"), 1);
-        said_of(&format!(
+        diagnostics_of(&format!(
             "{text}[stats.prometheus]\nenabled = true\nbind-to = \"127.0.0.1:9\"\n\
              http-path = \"{path}\"\n"
         ))
     };
     for path in ["/stats", "/explain", "/explain/me"] {
-        let said = with("127.0.0.1:9", path);
-        assert!(said.len() == 1 && said[0].contains("stats.prometheus.http-path"), "{said:#?}");
-        assert!(said[0].contains("warning") && said[0].contains("\"/metrics\""), "{said:#?}");
+        let found = with("127.0.0.1:9", path);
+        assert!(found.len() == 1 && found[0].contains("stats.prometheus.http-path"), "{found:#?}");
+        assert!(found[0].contains("warning") && found[0].contains("\"/metrics\""), "{found:#?}");
         assert_eq!(with("127.0.0.1:8", path), [""; 0], "elsewhere nothing is in the way");
     }
     for path in ["/", "/metrics", "/statsd"] {
@@ -66,7 +66,7 @@ fn metrics_under_a_path_of_the_stats_are_warned_of() {
     }
 }
 
-/// The reference listens on a random port of every address (gotcha D10).
+/// mtg-multi listens on a random port of every address (gotcha D10).
 #[cfg(feature = "metrics")]
 #[test]
 fn metrics_without_an_address_are_refused() {
@@ -79,16 +79,16 @@ fn metrics_without_an_address_are_refused() {
         ("stats.statsd.tag-format = \"csv\"", "write one of datadog, influxdb, graphite"),
         ("api-bind-to = \"9090\"", "not IP:port"),
     ] {
-        let said = said(line);
-        assert!(said.len() == 1 && said[0].contains(": error: "), "{line}: {said:#?}");
-        assert!(said[0].contains(wanted), "{line}: {said:#?}");
+        let found = diagnostics_below(line);
+        assert!(found.len() == 1 && found[0].contains(": error: "), "{line}: {found:#?}");
+        assert!(found[0].contains(wanted), "{line}: {found:#?}");
     }
 }
 
 #[test]
 fn the_log_the_state_and_the_pid_are_read() {
     let folder = env!("CARGO_TARGET_TMPDIR");
-    let settings = quiet(&format!(
+    let settings = load_without_warnings(&format!(
         "log-level = \"Warn\"\nlog-format = \"json\"\nlog-to = \"syslog\"\n\
          pid-file = \"{folder}/pid\"\nstate-file = \"{folder}/state\"\nstate-interval = \"5s\"\n\
          network.public-ip-url = \"http://127.0.0.1:1/ip\"\n{}",
@@ -103,9 +103,9 @@ fn the_log_the_state_and_the_pid_are_read() {
         (Path::new(folder).join("state"), Duration::from_secs(5))
     );
     assert_eq!(settings.public_ip_url.unwrap().host, "127.0.0.1");
-    let nobody = quiet(&format!("network.public-ip-url = \"\"\n{}", minimal()));
-    assert!(nobody.public_ip_url.is_none(), "nobody is asked");
-    assert_eq!(quiet(&minimal()).public_ip_url.unwrap().host, "ifconfig.co");
+    let none = load_without_warnings(&format!("network.public-ip-url = \"\"\n{}", minimal()));
+    assert!(none.public_ip_url.is_none(), "no page is fetched");
+    assert_eq!(load_without_warnings(&minimal()).public_ip_url.unwrap().host, "ifconfig.co");
 }
 
 #[test]
@@ -114,13 +114,13 @@ fn disabled_users_stay_users_and_unknown_names_are_warned_of() {
         "bind-to = \"[::]:443\"\ndisabled-users = [\"bob\"]\n[secrets]\nalice = \"{SECRET}\"\n\
          bob = \"ee11112233445566778899aabbccddeeff6578616d706c652e6f7267\"\n"
     );
-    let settings = quiet(&text);
+    let settings = load_without_warnings(&text);
     let enabled: Vec<bool> = settings.users.iter().map(|user| user.enabled).collect();
     assert_eq!(enabled, [true, false]);
-    let said = said_of(&text.replace("[\"bob\"]", "[\"bob\", \"bobby\"]"));
+    let found = diagnostics_of(&text.replace("[\"bob\"]", "[\"bob\", \"bobby\"]"));
     assert_eq!(
-        said,
-        ["mtbox.toml:2:26: warning: disabled-users: no user is called \"bobby\"; delete it"]
+        found,
+        ["mtbox.toml:2:26: warning: disabled-users: no user is called \"bobby\"; remove the name"]
     );
 }
 
@@ -128,9 +128,12 @@ fn disabled_users_stay_users_and_unknown_names_are_warned_of() {
 #[cfg(not(feature = "metrics"))]
 #[test]
 fn a_build_without_metrics_warns_and_goes_on() {
-    let said = said(
+    let found = diagnostics_below(
         "[stats.statsd]\nenabled = true\naddress = \"127.0.0.1:8125\"\n\
          [stats.prometheus]\nenabled = true\nbind-to = \"127.0.0.1:3129\"\n",
     );
-    assert!(said.len() == 2 && said.iter().all(|one| one.contains("has no metrics")), "{said:#?}");
+    assert!(
+        found.len() == 2 && found.iter().all(|one| one.contains("has no metrics")),
+        "{found:#?}"
+    );
 }

@@ -1,4 +1,4 @@
-//! The keys of defence and network: what the daemon asks of the outside, and of whom.
+//! Keys of defence and network: the connections that the daemon makes, and those it accepts.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,14 +7,14 @@ use mtbox::config::HAS_TLS;
 use mtbox::config::settings::{Cidr, ListSource, NameServer, UpstreamSettings};
 use mtbox::proto::url::Url;
 
-use super::{SECRET, load, minimal, quiet, said};
+use super::{SECRET, diagnostics_below, load, load_without_warnings, minimal};
 
 #[test]
 fn every_key_of_defence_and_network_reaches_the_settings() {
     let here = env!("CARGO_MANIFEST_DIR");
-    // Without TLS it has no effect, which is said.
+    // Without TLS it has no effect, which is a warning.
     let ca_file = if HAS_TLS { "ca-file = \"Cargo.toml\"" } else { "" };
-    let settings = quiet(&format!(
+    let settings = load_without_warnings(&format!(
         r#"
         secret = "{SECRET}"
         bind-to = "0.0.0.0:443"
@@ -89,8 +89,8 @@ fn every_key_of_defence_and_network_reaches_the_settings() {
 }
 
 #[test]
-fn without_a_word_the_outside_is_left_alone_but_for_a_look_at_the_front() {
-    let settings = quiet(&minimal());
+fn by_default_the_only_outgoing_connection_is_the_front_probe() {
+    let settings = load_without_warnings(&minimal());
     assert!(settings.proxy_protocol.is_none() && settings.dc_list.is_none());
     assert!(settings.blocklist.is_none() && settings.allowlist.is_none());
     assert!(settings.upstreams.is_empty() && settings.page_timing.pages.is_empty());
@@ -99,18 +99,18 @@ fn without_a_word_the_outside_is_left_alone_but_for_a_look_at_the_front() {
     let shape = settings.shape.unwrap();
     assert!(!shape.always && !shape.drs);
     let off = "[defense.doppelganger]\nenabled = false\n";
-    assert!(quiet(&format!("{}{off}", minimal())).shape.is_none());
+    assert!(load_without_warnings(&format!("{}{off}", minimal())).shape.is_none());
 }
 
 #[test]
-fn lists_and_visits_have_defaults_and_least_periods() {
+fn lists_and_page_visits_have_defaults_and_least_intervals() {
     let on = "[defense.blocklist]\nenabled = true\nurls = [\"http://a.example/x\"]\n";
-    let settings = quiet(&format!("{}{on}", minimal()));
+    let settings = load_without_warnings(&format!("{}{on}", minimal()));
     let list = settings.blocklist.unwrap();
     assert_eq!((list.concurrency, list.interval), (1, Duration::from_secs(6 * 3600)));
     assert_eq!((settings.page_timing.repeats, settings.page_timing.interval), (10, list.interval));
 
-    for (period, least, text) in [("1ms", 1, "too short, 1s holds"), ("59s", 59, "may shut you")] {
+    for (period, least, text) in [("1ms", 1, "too short; using 1s"), ("59s", 59, "may block you")] {
         let lines = format!(
             "{on}update-each = \"{period}\"\n[defense.doppelganger]\nraid-each = \"{period}\"\n"
         );
@@ -127,7 +127,7 @@ fn lists_and_visits_have_defaults_and_least_periods() {
 }
 
 #[test]
-fn keys_that_do_nothing_without_another_are_warned_of() {
+fn keys_without_effect_are_warnings() {
     for (lines, wanted) in [
         (
             "proxy-protocol-trusted = [\"10.0.0.0/8\"]",
@@ -135,23 +135,24 @@ fn keys_that_do_nothing_without_another_are_warned_of() {
         ),
         (
             "domain-fronting = { scout = false, mimic-latency = true }",
-            "3:52: warning: domain-fronting.mimic-latency: has no effect without a scout",
+            "3:52: warning: domain-fronting.mimic-latency: has no effect with scout = false",
         ),
         (
             "auto-update = true\ntelegram.dc-list-urls = []",
-            "4:25: warning: telegram.dc-list-urls: nothing to read for auto-update; name a page",
+            "4:25: warning: telegram.dc-list-urls: the list is empty, so auto-update has no",
         ),
     ] {
-        let said = said(lines);
-        assert!(said.len() == 1 && said[0].contains(wanted), "{said:#?}");
+        let found = diagnostics_below(lines);
+        assert!(found.len() == 1 && found[0].contains(wanted), "{found:#?}");
     }
 }
 
-/// Gotcha E5: the first made `[[::1]]:1080` of the host, the second was documented and refused.
+/// Gotcha E5: mtg-multi makes `[[::1]]:1080` of the first, and refuses the second, which it
+/// documents.
 #[test]
-fn proxies_may_have_ipv6_hosts_without_a_port_and_may_be_none() {
+fn proxies_may_have_ipv6_hosts_without_a_port_and_may_be_direct() {
     let text = "[network]\nproxies = [\"socks5://[::1]\", \"\"]\n";
-    let settings = quiet(&format!("{}{text}", minimal()));
+    let settings = load_without_warnings(&format!("{}{text}", minimal()));
     let [UpstreamSettings::Socks5(proxy), UpstreamSettings::Direct] = &settings.upstreams[..]
     else {
         panic!("two routes")
@@ -161,7 +162,7 @@ fn proxies_may_have_ipv6_hosts_without_a_port_and_may_be_none() {
 
 /// Gotcha E2 for `doh-ip`.
 #[test]
-fn names_of_old_mean_what_they_meant() {
+fn old_names_have_their_old_meaning() {
     let text = format!(
         "domain-fronting-proxy-protocol = true\n{}[network]\ndoh-ip = \"2001:db8::53\"\n",
         minimal()
@@ -172,7 +173,7 @@ fn names_of_old_mean_what_they_meant() {
     }
     let settings = load(&text).unwrap().settings;
     assert!(settings.front.proxy_protocol);
-    // The reference makes an invalid URL of it and asks the system, without a word.
+    // mtg-multi makes an invalid URL of it and uses the system's name servers, without a warning.
     let wanted = Url::parse("https://[2001:db8::53]/dns-query").unwrap();
     assert_eq!(settings.dns.server, NameServer::Https(wanted));
 }
@@ -180,16 +181,16 @@ fn names_of_old_mean_what_they_meant() {
 #[test]
 fn a_list_that_is_on_needs_a_source() {
     assert_eq!(
-        said("[defense.allowlist]\nenabled = true\n"),
-        ["mtbox.toml:4:11: error: defense.allowlist.enabled: nobody could connect; name a list \
-             in defense.allowlist.urls"]
+        diagnostics_below("[defense.allowlist]\nenabled = true\n"),
+        ["mtbox.toml:4:11: error: defense.allowlist.enabled: no client could connect; add a \
+             list to defense.allowlist.urls"]
     );
     assert_eq!(
-        said("[defense.blocklist]\nenabled = true\n"),
-        ["mtbox.toml:4:11: warning: defense.blocklist.enabled: nobody is blocked; name a list in \
-          defense.blocklist.urls"]
+        diagnostics_below("[defense.blocklist]\nenabled = true\n"),
+        ["mtbox.toml:4:11: warning: defense.blocklist.enabled: no address is blocked; add a list \
+          to defense.blocklist.urls"]
     );
-    assert!(said("[defense.allowlist]\nenabled = false\n").is_empty());
+    assert!(diagnostics_below("[defense.allowlist]\nenabled = false\n").is_empty());
 }
 
 #[test]
@@ -203,25 +204,30 @@ fn what_needs_tls_is_refused_by_a_build_without() {
         "defense.allowlist = { enabled = true, urls = [\"https://a.example/x\"] }",
         "defense.doppelganger.urls = [\"https://a.example/x\"]",
     ] {
-        let said = said(line);
-        let refused = said.len() == 1 && said[0].contains("this build has no TLS");
-        assert_eq!(refused, !HAS_TLS, "{line}: {said:?}");
-        assert!(said.iter().all(|one| !one.contains(":1:1: ")), "a place: {said:?}");
+        let found = diagnostics_below(line);
+        let refused = found.len() == 1 && found[0].contains("this build has no TLS");
+        assert_eq!(refused, !HAS_TLS, "{line}: {found:?}");
+        assert!(found.iter().all(|one| !one.contains(":1:1: ")), "it has a position: {found:?}");
     }
-    // What is off needs nothing.
+    // What is off needs no TLS.
     for line in [
         "telegram.dc-list-urls = [\"https://a.example/x\"]",
         "auto-update = true\n[telegram]\ndc-list-urls = [\"http://a.example/x\"]",
         "defense.blocklist.urls = [\"https://a.example/x\"]",
         "defense.doppelganger = { enabled = false, urls = [\"https://a.example/x\"] }",
     ] {
-        assert_eq!(said(line), [""; 0], "{line}");
+        assert_eq!(diagnostics_below(line), [""; 0], "{line}");
     }
 }
 
 #[test]
-fn no_proxy_and_direct_mean_the_same() {
-    assert!(quiet(&format!("{}[network]\nproxies = []\n", minimal())).upstreams.is_empty());
-    let direct = quiet(&format!("{}[network]\nproxies = [\"\", \"direct\"]\n", minimal()));
+fn no_proxy_and_direct_are_the_same() {
+    assert!(
+        load_without_warnings(&format!("{}[network]\nproxies = []\n", minimal()))
+            .upstreams
+            .is_empty()
+    );
+    let direct =
+        load_without_warnings(&format!("{}[network]\nproxies = [\"\", \"direct\"]\n", minimal()));
     assert!(direct.upstreams.is_empty());
 }

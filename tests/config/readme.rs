@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use mtbox::config::HAS_TLS;
 
-use super::{SECRET, minimal, said_of};
+use super::{SECRET, diagnostics_of, minimal};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -119,7 +119,7 @@ fn the_examples_load_without_a_warning() {
             (true, false) => format!("secret = \"{SECRET}\"\n{own}"),
             _ => format!("{}{own}", minimal()),
         };
-        let said = said_of(&text);
+        let said = diagnostics_of(&text);
         let only_flavour = said.iter().all(|one| one.contains("this build has no"));
         assert!(if HAS_TLS { said.is_empty() } else { only_flavour }, "{block}\n{said:#?}");
     }

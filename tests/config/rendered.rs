@@ -6,7 +6,7 @@ use std::path::Path;
 use mtbox::config::keys;
 use mtbox::config::render;
 
-use super::{SECRET, minimal, quiet};
+use super::{SECRET, load_without_warnings, minimal};
 
 /// Without the comment marks, the example sets the defaults.
 #[test]
@@ -23,8 +23,8 @@ fn the_example_means_the_defaults() {
         .filter(|line| !SAMPLES.iter().any(|sample| line.starts_with(sample)))
         .map(|line| line + "\n")
         .collect();
-    let set = quiet(&bare);
-    let default = quiet(&minimal());
+    let set = load_without_warnings(&bare);
+    let default = load_without_warnings(&minimal());
     assert_eq!(set.users[0].name, "me");
     assert_eq!(set.concurrency, default.concurrency);
     assert_eq!(set.time_skew, default.time_skew);

@@ -8,13 +8,13 @@ use std::os::unix::fs::PermissionsExt;
 use crate::support::authority::Authority;
 use crate::support::dc::{Dc, res_pq};
 use crate::support::doctor::{examine, examine_file, folder, hybrid_server, run, time_server};
+use crate::support::fixture::HOST;
 use crate::support::hello::Secret;
-use crate::support::names::NameServer;
+use crate::support::name_server::NameServer;
 use crate::support::program;
 use crate::support::proxy::{Config, free_port};
-use crate::support::socks::{Manners, Socks};
-use crate::support::stage::HOST;
-use crate::support::web::Web;
+use crate::support::socks::{SocksBehaviour, SocksServer};
+use crate::support::web::WebServer;
 
 /// An address without a listener.
 fn nowhere() -> SocketAddr {
@@ -34,8 +34,9 @@ fn config(dc: SocketAddr, front: SocketAddr) -> Config {
 fn without_a_problem_the_exit_code_is_0() {
     let authority = Authority::new();
     let front = hybrid_server(authority.server(&[HOST]));
-    let names = NameServer::listen(|question| question.lead_to([127, 0, 0, 1].into()).say());
-    let socks = Socks::listen(Manners::default());
+    let names =
+        NameServer::listen(|question| question.with_address([127, 0, 0, 1].into()).actions());
+    let socks = SocksServer::listen(SocksBehaviour::default());
     let folder = folder("well");
     let mut config = Config::new(Dc::honest(), front)
         .user("alice", &Secret::new(HOST))
@@ -79,7 +80,7 @@ fn without_a_problem_the_exit_code_is_0() {
 /// The titles and signs of mtg-multi in its order, and the same content in JSON.
 #[test]
 fn sections_have_the_order_and_findings_the_signs_of_mtg_multi() {
-    let socks = Socks::listen(Manners::default());
+    let socks = SocksServer::listen(SocksBehaviour::default());
     let proxies = format!("[{:?}, \"direct\"]", socks.url());
     let dc = Dc::answering(|_| Vec::new());
     let file = config(dc, nowhere()).set("network", "proxies", &proxies).write();
@@ -148,8 +149,8 @@ fn a_data_centre_is_reachable_if_one_of_its_addresses_answers() {
 #[test]
 fn each_proxy_is_checked_separately() {
     let dc = Dc::honest();
-    let good = Socks::listen(Manners::default());
-    let bad = Socks::listen(Manners { refuse: Some(5), ..Manners::default() });
+    let good = SocksServer::listen(SocksBehaviour::default());
+    let bad = SocksServer::listen(SocksBehaviour { refuse: Some(5), ..SocksBehaviour::default() });
     let proxies = format!("[{:?}, {:?}]", bad.url(), good.url());
     let config = config(dc, nowhere()).set("network", "proxies", &proxies);
     let report = examine(&config, &["--skip-native-check"]);
@@ -157,15 +158,19 @@ fn each_proxy_is_checked_separately() {
     assert_eq!(lines.len(), 12);
     assert!(lines[..6].iter().all(|line| line.starts_with("failed: DC ")), "{lines:#?}");
     assert!(lines[6..].iter().all(|line| line.starts_with("ok: DC ")), "{lines:#?}");
-    assert_eq!(good.goals().len(), 6);
-    assert!(good.goals().iter().all(|goal| *goal == dc.to_string()), "{:?}", good.goals());
+    assert_eq!(good.destinations().len(), 6);
+    assert!(
+        good.destinations().iter().all(|goal| *goal == dc.to_string()),
+        "{:?}",
+        good.destinations()
+    );
 }
 
 /// Gotcha E8: mtg-multi prints proxy URLs with their passwords.
 #[test]
 fn no_key_and_no_password_is_ever_said() {
     let password = Some(("proxyuser", "hunter2hunter2"));
-    let socks = Socks::listen(Manners { password, ..Manners::default() });
+    let socks = SocksServer::listen(SocksBehaviour { password, ..SocksBehaviour::default() });
     let secret = Secret::new(HOST);
     let list = format!("http://reader:opensesame@{}/list-with-a-token", nowhere());
     let config = Config::new(Dc::honest(), nowhere())
@@ -246,7 +251,7 @@ fn lists_and_files_that_cannot_be_used_are_named() {
     let folder = folder("lists");
     let good = folder.join("good.netset");
     fs::write(&good, "192.0.2.0/24\n").expect("a file");
-    let web = Web::plain(|head, out| match head.starts_with("GET /there ") {
+    let web = WebServer::http(|head, out| match head.starts_with("GET /there ") {
         true => out.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 999999\r\n\r\n192.0.2.0/24\n"),
         false => out.write_all(b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n"),
     });

@@ -7,11 +7,11 @@ use std::thread;
 
 use crate::support::dc::Dc;
 use crate::support::doctor::{examine, examine_file};
+use crate::support::fixture::HOST;
 use crate::support::hello::Secret;
 use crate::support::prober::Site;
 use crate::support::proxy::{Config, free_port};
-use crate::support::stage::HOST;
-use crate::support::web::Web;
+use crate::support::web::WebServer;
 
 const FLAGS: &[&str] = &["--as-censor"];
 
@@ -31,14 +31,14 @@ fn the_proxy_does_not_differ_from_its_front() {
     assert!(only["openings"].as_u64().is_some_and(|count| count >= 40), "{only}");
     assert!(only["remedy"].is_null(), "the front seems to be another machine: {only}");
     assert_eq!(report.json["checks"].as_array().map(Vec::len), Some(1), "no other check runs");
-    proxy.wait_for_rest(files);
+    proxy.wait_until_idle(files);
 }
 
 /// Behind NAT, only the public address shows that the front is this proxy. Compared with itself the
 /// proxy would always pass.
 #[test]
 fn a_front_behind_nat_that_is_the_proxy_itself_is_not_compared() {
-    let web = Web::plain(|_, out| {
+    let web = WebServer::http(|_, out| {
         out.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n127.0.0.2")
     });
     let proxy = config(SocketAddr::from(([127, 0, 0, 2], 1)))

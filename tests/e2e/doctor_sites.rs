@@ -10,13 +10,13 @@ use crate::support::authority::Authority;
 #[cfg(feature = "tls")]
 use crate::support::doctor::hybrid_server;
 use crate::support::doctor::{Report, examine, examine_file};
+use crate::support::fixture::HOST;
 use crate::support::hello::Secret;
-use crate::support::names::NameServer;
-use crate::support::origins::{ScriptedSite, Shape, old_answer, retry_answer};
+use crate::support::name_server::NameServer;
 use crate::support::program;
 use crate::support::proxy::{Config, free_port};
-use crate::support::stage::HOST;
-use crate::support::web::Web;
+use crate::support::scripted_front::{AnswerShape, ScriptedFront, retry_answer, tls12_answer};
+use crate::support::web::WebServer;
 
 const NATIVE: &[&str] = &["--skip-native-check"];
 
@@ -26,8 +26,8 @@ fn nowhere() -> SocketAddr {
 
 fn names() -> NameServer {
     NameServer::listen(|question| match question.name.to_ascii_lowercase().as_str() {
-        "gone.example" => question.reply().code(3).say(),
-        _ => question.lead_to(Ipv4Addr::LOCALHOST).say(),
+        "gone.example" => question.reply().code(3).actions(),
+        _ => question.with_address(Ipv4Addr::LOCALHOST).actions(),
     })
 }
 
@@ -45,18 +45,26 @@ fn a_site_is_told_by_how_it_answers() {
     let refuse = |_: &_, _| vec![0x15, 3, 3, 0, 2, 2, 112];
     for (front, verdict, words) in [
         (nowhere(), "failed", "Connection refused"),
-        (ScriptedSite::listen(refuse).addr, "failed", "the site refuses with TLS alert 112"),
-        (ScriptedSite::listen(|hello, _| old_answer(hello)).addr, "failed", "not speak TLS 1.3"),
-        (ScriptedSite::listen(|hello, _| retry_answer(hello)).addr, "failed", "neither X25519MLK"),
-        (ScriptedSite::listen(|_, _| b"SSH-2.0-x\r\n".to_vec()).addr, "failed", "no TLS server"),
-        (ScriptedSite::listen(|_, _| Vec::new()).addr, "failed", "no answer to a TLS hello"),
-        (ScriptedSite::of(Shape::openssl()).addr, "warning", "TLS 1.3, x25519, suite 1302, flight"),
-        (ScriptedSite::of(Shape::boring()).addr, "ok", "X25519MLKEM768, suite 1301, flight of 1"),
+        (ScriptedFront::listen(refuse).addr, "failed", "the site refuses with TLS alert 112"),
+        (ScriptedFront::listen(|hello, _| tls12_answer(hello)).addr, "failed", "not speak TLS 1.3"),
+        (ScriptedFront::listen(|hello, _| retry_answer(hello)).addr, "failed", "neither X25519MLK"),
+        (ScriptedFront::listen(|_, _| b"SSH-2.0-x\r\n".to_vec()).addr, "failed", "no TLS server"),
+        (ScriptedFront::listen(|_, _| Vec::new()).addr, "failed", "no answer to a TLS hello"),
+        (
+            ScriptedFront::of(AnswerShape::openssl()).addr,
+            "warning",
+            "TLS 1.3, x25519, suite 1302, flight",
+        ),
+        (
+            ScriptedFront::of(AnswerShape::boringssl()).addr,
+            "ok",
+            "X25519MLKEM768, suite 1301, flight of 1",
+        ),
     ] {
         let report = examine(&config(front, &names), NATIVE);
         report.has("fronting", verdict, words);
     }
-    let records = ScriptedSite::of(Shape { group: 0x11ec, ..Shape::openssl() });
+    let records = ScriptedFront::of(AnswerShape { group: 0x11ec, ..AnswerShape::openssl() });
     let report = examine(&config(records.addr, &names), NATIVE);
     report.has("fronting", "ok", "flight of 4 records (38 + 379 + 95 + 69 bytes)");
     let results = report.results("fronting");
@@ -126,12 +134,12 @@ fn a_certificate_must_be_valid_for_the_name() {
 #[test]
 fn a_front_that_expects_a_proxy_header_gets_one() {
     let names = names();
-    let front = ScriptedSite::of(Shape::boring());
+    let front = ScriptedFront::of(AnswerShape::boringssl());
     let config = config(front.addr, &names).set("domain-fronting", "proxy-protocol", "true");
     examine(&config, NATIVE).has("fronting", "ok", "X25519MLKEM768");
     let hellos = front.hellos();
     let ours = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0".to_vec();
-    assert!(hellos.iter().all(|hello| hello.before == ours && hello.sni == HOST), "{hellos:?}");
+    assert!(hellos.iter().all(|hello| hello.prefix == ours && hello.sni == HOST), "{hellos:?}");
     assert!(!hellos.is_empty());
 }
 
@@ -158,8 +166,8 @@ fn a_host_must_resolve_to_a_public_address_of_this_machine() {
 }
 
 /// A web service that reports the client's address.
-fn ip_service(answer: &'static str) -> Web {
-    Web::plain(move |head, out| {
+fn ip_service(answer: &'static str) -> WebServer {
+    WebServer::http(move |head, out| {
         assert!(head.starts_with("GET /ip HTTP/1.1\r\n"), "{head}");
         out.write_all(answer.as_bytes())
     })
@@ -204,7 +212,7 @@ fn the_public_address_is_queried_unless_the_config_sets_it() {
         let web = ip_service(answer);
         examine_with(&names, &web.url("/ip")).has("sni-dns", "could-not-run", words);
     }
-    let endless = Web::plain(|_, out| {
+    let endless = WebServer::http(|_, out| {
         out.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
         loop {
             out.write_all(&[b' '; 64])?;

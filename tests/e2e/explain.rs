@@ -7,16 +7,16 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::blackhole::BlackHole;
-use crate::support::client::{Client, Visitor};
+use crate::support::client::{Client, Handshake};
 use crate::support::dc::Dc;
-use crate::support::hello::{Hello, Secret, Shape, Wish, unix_now};
+use crate::support::fixture::{Fixture, HOST};
+use crate::support::front::Front;
+use crate::support::hello::{App, Hello, HelloOptions, Secret, unix_now};
 use crate::support::lists::{Folder, with_list};
 use crate::support::obfuscated2::DD;
-use crate::support::origin::Origin;
 use crate::support::peer::Peer;
 use crate::support::proxy::{Config, Proxy, free_port};
-use crate::support::socks::{Manners, Socks};
-use crate::support::stage::{HOST, Stage};
+use crate::support::socks::{SocksBehaviour, SocksServer};
 use crate::support::stats;
 use crate::support::{eventually, holds_within, program};
 
@@ -55,33 +55,33 @@ fn causes_before_the_answer_are_told_apart() {
     let folder = Folder::new();
     let list = folder.write("block.netset", "127.0.0.7\n");
     let bob = Secret::new(HOST);
-    let stage = Stage::with(|config| {
+    let fixture = Fixture::with(|config| {
         with_list(config, "blocklist", &list)
             .user("bob", &bob)
             .set("", "disabled-users", "[\"bob\"]")
             .set("throttle", "max-connections", "2")
             .set("network.timeout", "handshake", "\"2s\"")
     });
-    let proxy = &stage.proxy;
-    let honest = Wish::honest(&stage.secret, Shape::PostQuantum);
-    let off = Wish { clock: unix_now() - 400, ..honest };
-    let _late = say(proxy, &Hello::forge(&stage.secret, &off).wire);
+    let proxy = &fixture.proxy;
+    let honest = HelloOptions::new(&fixture.secret, App::PostQuantum);
+    let off = HelloOptions { clock: unix_now() - 400, ..honest };
+    let _late = say(proxy, &Hello::build(&fixture.secret, &off).wire);
     let detail = cause(proxy, "alice", "clock-off")["detail"].as_str().expect("detail").to_owned();
     assert!(detail.contains("40") && detail.contains("s behind"), "{detail}");
-    let hello = Hello::fresh(&stage.secret, Shape::PostQuantum);
+    let hello = Hello::new(&fixture.secret, App::PostQuantum);
     let peer = Peer::connect("client", proxy.addr);
-    let _first = Visitor::greet(peer, &stage.secret, &hello).begin(DD, 2);
+    let _first = Handshake::send_hello(peer, &fixture.secret, &hello).send_frame(DD, 2);
     let _again = say(proxy, &hello.wire);
     cause(proxy, "alice", "replay");
-    let _second = stage.session();
-    let _third = say(proxy, &Hello::fresh(&stage.secret, Shape::PostQuantum).wire);
+    let _second = fixture.session();
+    let _third = say(proxy, &Hello::new(&fixture.secret, App::PostQuantum).wire);
     cause(proxy, "alice", "throttled");
-    let _off = say(proxy, &Hello::fresh(&bob, Shape::PostQuantum).wire);
+    let _off = say(proxy, &Hello::new(&bob, App::PostQuantum).wire);
     cause(proxy, "bob", "disabled");
     let stranger = Secret::new(HOST);
-    let _wrong = say(proxy, &Hello::fresh(&stranger, Shape::PostQuantum).wire);
+    let _wrong = say(proxy, &Hello::new(&stranger, App::PostQuantum).wire);
     assert_eq!(cause(proxy, "", "wrong-key")["detail"], "from 127.0.0.0/24");
-    let _foreign = say(proxy, &Hello::fresh(&Secret::new("else.example"), Shape::PostQuantum).wire);
+    let _foreign = say(proxy, &Hello::new(&Secret::new("else.example"), App::PostQuantum).wire);
     cause(proxy, "", "unknown-host");
     let _noise = say(proxy, b"GET / HTTP/1.1\r\n\r\n");
     cause(proxy, "", "not-a-client");
@@ -107,30 +107,30 @@ fn causes_before_the_answer_are_told_apart() {
 #[test]
 fn causes_behind_the_answer_are_told_apart() {
     let nobody = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-    let stage = Stage::with(|config| {
+    let fixture = Fixture::with(|config| {
         config.set("network.timeout", "handshake", "\"1s\"").set(
             "telegram.dc-overrides",
             "4",
             &format!("[\"{nobody}\"]"),
         )
     });
-    let proxy = &stage.proxy;
-    let knock = || Visitor::knock(proxy.addr, &stage.secret, Shape::PostQuantum);
+    let proxy = &fixture.proxy;
+    let knock = || Handshake::connect(proxy.addr, &fixture.secret, App::PostQuantum);
     let mut silent = knock();
     cause(proxy, "alice", "silent");
     silent.peer.recv_rest();
-    let _unknown = knock().begin(DD, 77);
+    let _unknown = knock().send_frame(DD, 77);
     assert_eq!(cause(proxy, "alice", "unknown-dc")["detail"], "data centre 77");
-    let _dead = knock().begin(DD, 4);
+    let _dead = knock().send_frame(DD, 4);
     let detail = cause(proxy, "alice", "dc-unreachable")["detail"].to_string();
     assert!(detail.contains(&nobody.to_string()) && detail.contains("refused"), "{detail}");
-    let (mut client, _session) = stage.session();
-    client.up.raw(b"\x16\x03\x01\x00\x01x");
+    let (mut client, _session) = fixture.session();
+    client.up.send_raw(b"\x16\x03\x01\x00\x01x");
     cause(proxy, "alice", "garbled");
-    let (_client, session) = stage.session();
+    let (_client, session) = fixture.session();
     session.reset();
     cause(proxy, "alice", "dc-hung-up");
-    let (mut well, mut session) = stage.session();
+    let (mut well, mut session) = fixture.session();
     session.to.send(b"hello");
     assert_eq!(well.down.recv(5), b"hello");
     session.reset();
@@ -140,65 +140,66 @@ fn causes_behind_the_answer_are_told_apart() {
 
 #[test]
 fn telegram_that_ends_a_session_is_told_at_once_and_an_app_that_does_is_not() {
-    let stage = Stage::plain();
-    let proxy = &stage.proxy;
-    let (client, mut session) = stage.session();
-    client.up.finish();
+    let fixture = Fixture::new();
+    let proxy = &fixture.proxy;
+    let (client, mut session) = fixture.session();
+    client.up.send_fin();
     session.from.recv_rest();
-    session.to.finish();
+    session.to.send_fin();
     proxy.wait_for_connections("alice", 0);
     let told = explained(proxy, "/explain/alice");
     assert_eq!((&told["refusals"], &told["refused"]), (&Value::Array(Vec::new()), &0.into()));
-    let (_client, session) = stage.session();
-    session.to.finish();
+    let (_client, session) = fixture.session();
+    session.to.send_fin();
     cause(proxy, "alice", "dc-hung-up");
     assert_eq!(explained(proxy, "/explain/alice")["connections"], 1, "the app is still there");
 }
 
 #[test]
 fn an_app_that_tires_of_a_silent_data_centre_leaves_a_trace() {
-    let hole = BlackHole::dig();
-    let stage = Stage::with(|config| {
+    let hole = BlackHole::open();
+    let fixture = Fixture::with(|config| {
         config.set("telegram.dc-overrides", "2", &format!("[\"{}\"]", hole.addr)).set(
             "network.timeout",
             "tcp",
             "\"25s\"",
         )
     });
-    let client = Client::open(stage.proxy.addr, &stage.secret);
-    stage.proxy.wait_for_connections("alice", 1);
-    let is_told = || explained(&stage.proxy, "/explain/alice")["refused"] != 0;
+    let client = Client::open(fixture.proxy.addr, &fixture.secret);
+    fixture.proxy.wait_for_connections("alice", 1);
+    let is_told = || explained(&fixture.proxy, "/explain/alice")["refused"] != 0;
     assert!(!holds_within(Duration::from_millis(2_500), is_told), "the dial is not over");
     client.reset();
-    let detail = cause(&stage.proxy, "alice", "dc-unreachable")["detail"].to_string();
+    let detail = cause(&fixture.proxy, "alice", "dc-unreachable")["detail"].to_string();
     assert!(detail.contains(&format!("{}: no answer", hole.addr)), "{detail}");
 }
 
 #[test]
 fn sessions_that_break_later_are_told_apart() {
-    let mut stage = Stage::with(|config| config.set("network.timeout", "idle", "\"1s\""));
-    let (_client, _session) = stage.session();
-    cause(&stage.proxy, "alice", "idle");
-    let config = Config::new(stage.dc.addr, stage.origin.addr);
-    let (_client, _session) = stage.session();
-    stage.proxy.reload(&config.user("alice", &Secret::new(HOST)));
-    cause(&stage.proxy, "alice", "revoked");
-    let told = explained(&stage.proxy, "/explain/alice");
+    let mut fixture = Fixture::with(|config| config.set("network.timeout", "idle", "\"1s\""));
+    let (_client, _session) = fixture.session();
+    cause(&fixture.proxy, "alice", "idle");
+    let config = Config::new(fixture.dc.addr, fixture.front.addr);
+    let (_client, _session) = fixture.session();
+    fixture.proxy.reload(&config.user("alice", &Secret::new(HOST)));
+    cause(&fixture.proxy, "alice", "revoked");
+    let told = explained(&fixture.proxy, "/explain/alice");
     assert_eq!(told["refused"], 0, "nobody was kept out: {told}");
 }
 
 #[test]
 fn the_way_to_telegram_and_the_site_are_told_apart() {
     let (nobody, no_site) = (free_port(), free_port());
-    let stage = Stage::with(|config| {
+    let fixture = Fixture::with(|config| {
         config
             .set("network", "proxies", &format!("[\"socks5://u:geheim@127.0.0.1:{nobody}\"]"))
             .set("domain-fronting", "port", &no_site.to_string())
             .set("", "proxy-protocol-listener", "true")
             .set("", "proxy-protocol-trusted", "[\"127.0.0.9\"]")
     });
-    let proxy = &stage.proxy;
-    let _client = Visitor::knock(proxy.addr, &stage.secret, Shape::PostQuantum).begin(DD, 2);
+    let proxy = &fixture.proxy;
+    let _client =
+        Handshake::connect(proxy.addr, &fixture.secret, App::PostQuantum).send_frame(DD, 2);
     let detail = cause(proxy, "alice", "proxy-down")["detail"].to_string();
     assert!(detail.contains(&format!("127.0.0.1:{nobody}: ")) && !detail.contains("geheim"));
     let _stranger = say(proxy, b"GET / HTTP/1.1\r\n\r\n");
@@ -212,10 +213,10 @@ fn the_way_to_telegram_and_the_site_are_told_apart() {
 
 #[test]
 fn a_full_house_a_missing_name_a_loop_and_an_allowlist_are_told_apart() {
-    let (dc, origin, secret) = (Dc::listen(), Origin::listen(), Secret::new(HOST));
+    let (dc, front, secret) = (Dc::listen(), Front::listen(), Secret::new(HOST));
     let folder = Folder::new();
     let list = folder.write("allow.netset", "127.0.0.1\n");
-    let config = Config::new(dc.addr, origin.addr).user("alice", &secret);
+    let config = Config::new(dc.addr, front.addr).user("alice", &secret);
     let mut proxy =
         with_list(config.clone(), "allowlist", &list).set("", "concurrency", "1").start();
     let mut away = Peer::connect_from("client", Ipv4Addr::new(127, 0, 0, 8), proxy.addr);
@@ -225,7 +226,8 @@ fn a_full_house_a_missing_name_a_loop_and_an_allowlist_are_told_apart() {
     let mut late = Peer::connect("client", proxy.addr);
     assert!(late.recv_rest().0.is_empty());
     cause(&proxy, "", "full");
-    let names = crate::support::names::NameServer::listen(|question| question.reply().say());
+    let names =
+        crate::support::name_server::NameServer::listen(|question| question.reply().actions());
     proxy.reload(&config.clone().set("domain-fronting", "host", "\"no.such.example\"").set(
         "network",
         "dns",
@@ -241,30 +243,31 @@ fn a_full_house_a_missing_name_a_loop_and_an_allowlist_are_told_apart() {
 
 #[test]
 fn what_a_proxy_or_the_system_says_of_a_data_centre_is_told() {
-    let socks = Socks::listen(Manners { refuse: Some(4), ..Manners::default() });
+    let socks =
+        SocksServer::listen(SocksBehaviour { refuse: Some(4), ..SocksBehaviour::default() });
     let nobody = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-    let mut stage = Stage::with(|config| {
+    let mut fixture = Fixture::with(|config| {
         config.set("network", "proxies", &format!("[{:?}]", socks.url())).set(
             "telegram.dc-overrides",
             "2",
             &format!("[\"{nobody}\"]"),
         )
     });
-    let knock = |stage: &Stage| {
-        Visitor::knock(stage.proxy.addr, &stage.secret, Shape::PostQuantum).begin(DD, 2)
+    let knock = |fixture: &Fixture| {
+        Handshake::connect(fixture.proxy.addr, &fixture.secret, App::PostQuantum).send_frame(DD, 2)
     };
-    let _client = knock(&stage);
-    let detail = cause(&stage.proxy, "alice", "dc-unreachable")["detail"].to_string();
+    let _client = knock(&fixture);
+    let detail = cause(&fixture.proxy, "alice", "dc-unreachable")["detail"].to_string();
     assert!(detail.contains(&format!("{nobody}: host unreachable from the proxy")), "{detail}");
-    let config = Config::new(stage.dc.addr, stage.origin.addr).user("alice", &stage.secret);
-    stage.proxy.reload(&config.set("network", "proxies", "[\"direct\"]").set(
+    let config = Config::new(fixture.dc.addr, fixture.front.addr).user("alice", &fixture.secret);
+    fixture.proxy.reload(&config.set("network", "proxies", "[\"direct\"]").set(
         "telegram.dc-overrides",
         "2",
         &format!("[\"{nobody}\"]"),
     ));
-    let _client = knock(&stage);
+    let _client = knock(&fixture);
     eventually("the system's own word", || {
-        let told = explained(&stage.proxy, "/explain/alice").to_string();
+        let told = explained(&fixture.proxy, "/explain/alice").to_string();
         told.contains(&format!("{nobody}: Connection refused"))
     });
 }
@@ -272,17 +275,20 @@ fn what_a_proxy_or_the_system_says_of_a_data_centre_is_told() {
 #[test]
 fn several_clocks_that_are_off_alike_mean_that_ours_is() {
     let bob = Secret::new(HOST);
-    let stage = Stage::with(|config| config.user("bob", &bob));
+    let fixture = Fixture::with(|config| config.user("bob", &bob));
     let off = |secret: &Secret, by: u32| {
-        let honest = Wish::honest(secret, Shape::PostQuantum);
-        say(&stage.proxy, &Hello::forge(secret, &Wish { clock: honest.clock - by, ..honest }).wire)
+        let honest = HelloOptions::new(secret, App::PostQuantum);
+        say(
+            &fixture.proxy,
+            &Hello::build(secret, &HelloOptions { clock: honest.clock - by, ..honest }).wire,
+        )
     };
-    let hints = || explained(&stage.proxy, "/explain/alice")["hints"].to_string();
-    let _alice = off(&stage.secret, 400);
-    cause(&stage.proxy, "alice", "clock-off");
+    let hints = || explained(&fixture.proxy, "/explain/alice")["hints"].to_string();
+    let _alice = off(&fixture.secret, 400);
+    cause(&fixture.proxy, "alice", "clock-off");
     assert!(!hints().contains("clocks"), "one alone proves nothing: {}", hints());
     let _bob = off(&bob, 500);
-    cause(&stage.proxy, "bob", "clock-off");
+    cause(&fixture.proxy, "bob", "clock-off");
     assert!(hints().contains("clocks of 2 users differ in the same direction"), "{}", hints());
     assert!(hints().contains("this machine is probably ahead"), "{}", hints());
 }
@@ -290,8 +296,9 @@ fn several_clocks_that_are_off_alike_mean_that_ours_is() {
 #[test]
 fn a_name_cannot_forge_lines_of_the_text() {
     let name = "eve\n  nothing went wrong\t";
-    let stage = Stage::with(|config| config.user(name, &Secret::new(HOST)));
-    let reply = stats::get(stage.proxy.api, "/explain/eve%0A%20%20nothing%20went%20wrong%09?text");
+    let fixture = Fixture::with(|config| config.user(name, &Secret::new(HOST)));
+    let reply =
+        stats::get(fixture.proxy.api, "/explain/eve%0A%20%20nothing%20went%20wrong%09?text");
     assert_eq!(reply.status, 200);
     assert_eq!(reply.body.lines().next(), Some("eve\u{fffd}  nothing went wrong\u{fffd}"));
 }
@@ -299,19 +306,19 @@ fn a_name_cannot_forge_lines_of_the_text() {
 #[test]
 fn names_may_be_anything_and_unknown_ones_get_a_suggestion() {
     let name = "zoé <b>\"q\"/%";
-    let stage = Stage::with(|config| config.user(name, &Secret::new(HOST)));
-    let reply = stats::get(stage.proxy.api, "/explain/zo%C3%A9%20%3Cb%3E%22q%22%2F%25");
+    let fixture = Fixture::with(|config| config.user(name, &Secret::new(HOST)));
+    let reply = stats::get(fixture.proxy.api, "/explain/zo%C3%A9%20%3Cb%3E%22q%22%2F%25");
     assert_eq!(reply.status, 200);
     assert!(!reply.body.contains('<'), "escaped as in /stats");
     let told: Value = serde_json::from_str(&reply.body).expect("JSON");
     assert_eq!(told["user"], name);
-    let reply = stats::get(stage.proxy.api, "/explain/alcie");
+    let reply = stats::get(fixture.proxy.api, "/explain/alcie");
     assert_eq!(
         (reply.status, reply.body.as_str()),
         (404, "no user is called \"alcie\"; did you mean \"alice\"?\n")
     );
-    assert_eq!(stats::get(stage.proxy.api, "/explain/%zz").status, 404);
-    assert_eq!(stats::ask(stage.proxy.api, b"POST /explain HTTP/1.0\r\n\r\n").status, 405);
+    assert_eq!(stats::get(fixture.proxy.api, "/explain/%zz").status, 404);
+    assert_eq!(stats::request(fixture.proxy.api, b"POST /explain HTTP/1.0\r\n\r\n").status, 405);
 }
 
 fn run(arguments: &[&str]) -> (i32, String, String) {
@@ -324,14 +331,14 @@ fn run(arguments: &[&str]) -> (i32, String, String) {
 fn the_command_prints_what_a_person_can_read() {
     let folder = Folder::new();
     let socket = folder.path().join("api.sock");
-    let mut stage = Stage::with(|config| config);
-    let file = stage.proxy.file().to_str().expect("a path").to_owned();
+    let mut fixture = Fixture::with(|config| config);
+    let file = fixture.proxy.file().to_str().expect("a path").to_owned();
     let (code, out, _) = run(&["explain", &file, "alice"]);
     assert_eq!(code, 0);
     assert!(out.starts_with("alice\n  never seen since the start: "), "{out}");
     assert!(out.ends_with("  nothing went wrong since the start\n"), "{out}");
-    let _wrong = say(&stage.proxy, &Hello::fresh(&Secret::new(HOST), Shape::PostQuantum).wire);
-    cause(&stage.proxy, "", "wrong-key");
+    let _wrong = say(&fixture.proxy, &Hello::new(&Secret::new(HOST), App::PostQuantum).wire);
+    cause(&fixture.proxy, "", "wrong-key");
     let (code, out, _) = run(&["explain", &file]);
     assert_eq!(code, 0);
     assert!(out.contains("strangers\n  wrong-key (1 times, last 20"), "{out}");
@@ -343,14 +350,14 @@ fn the_command_prints_what_a_person_can_read() {
     assert_eq!(code, 1);
     assert_eq!(complaint, "mtbox: error: no user is called \"alcie\"; did you mean \"alice\"?\n");
 
-    let config = Config::new(stage.dc.addr, stage.origin.addr).user("alice", &stage.secret);
+    let config = Config::new(fixture.dc.addr, fixture.front.addr).user("alice", &fixture.secret);
     let moved = config.set("", "api-bind-to", &format!("\"unix:{}\"", socket.display()));
-    stage.proxy.reload(&moved);
+    fixture.proxy.reload(&moved);
     let (code, out, _) = run(&["explain", &file, "alice"]);
     assert_eq!(code, 0, "over the Unix socket too");
     assert!(out.starts_with("alice\n"), "{out}");
-    stage.proxy.signal(nix::sys::signal::Signal::SIGTERM);
-    stage.proxy.wait_for_exit();
+    fixture.proxy.signal(nix::sys::signal::Signal::SIGTERM);
+    fixture.proxy.wait_for_exit();
     let (code, _, complaint) = run(&["explain", &file]);
     assert_eq!(code, 1);
     assert!(complaint.contains("is mtbox running with this config?"), "{complaint}");

@@ -1,19 +1,19 @@
-//! Copies of fetched lists on disk: a router that starts without a network is protected all the
-//! same, and whatever lies there instead of a copy does no harm.
+//! Copies of fetched lists on disk: a router that starts without a network is still protected, and
+//! an invalid copy does no harm.
 
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use crate::support::eventually;
+use crate::support::fixture::Fixture;
 use crate::support::lists::{Folder, LISTED, OTHER, assert_refused, assert_served, with_list};
 use crate::support::proxy::free_port;
-use crate::support::stage::Stage;
-use crate::support::web::{Web, page, path_of};
+use crate::support::web::{WebServer, page, path_of};
 
-/// A stage with a blocklist of two pages that is looked at every second, and a cache.
-fn stage(folder: &Folder, server: SocketAddr) -> Stage {
-    Stage::with(|config| {
+/// A fixture with a cache and a blocklist of two pages that is updated every second.
+fn fixture(folder: &Folder, server: SocketAddr) -> Fixture {
+    Fixture::with(|config| {
         let config = config
             .set("defense", "cache-dir", &format!("{:?}", folder.path().join("in/here")))
             .set("defense.blocklist", "update-each", "\"1s\"");
@@ -23,17 +23,17 @@ fn stage(folder: &Folder, server: SocketAddr) -> Stage {
 }
 
 /// A server of both pages: one names [`LISTED`], the other [`OTHER`].
-fn web(port: u16) -> Web {
-    Web::plain_at(port, |head, out| match path_of(head) {
+fn web(port: u16) -> WebServer {
+    WebServer::http_on(port, |head, out| match path_of(head) {
         "/a" => out.write_all(&page("127.0.0.2\n2001:db8::/32\n")),
         _ => out.write_all(&page("127.0.0.3\n")),
     })
 }
 
-/// Runs once with the server, until both copies are in place.
+/// Runs once with the server until both copies are written.
 fn fill(folder: &Folder) -> (SocketAddr, Vec<std::path::PathBuf>) {
     let web = web(free_port());
-    let stage = stage(folder, web.addr);
+    let fixture = fixture(folder, web.addr);
     let copies = || {
         let entries = fs::read_dir(folder.path().join("in/here")).into_iter().flatten();
         let mut all: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
@@ -41,11 +41,11 @@ fn fill(folder: &Folder) -> (SocketAddr, Vec<std::path::PathBuf>) {
         all
     };
     let is_copy = |path: &std::path::PathBuf| path.extension().is_some_and(|end| end == "networks");
-    eventually("both copies are in place", || {
+    eventually("both copies are written", || {
         let all = copies();
         all.len() == 2 && all.iter().all(is_copy)
     });
-    assert_refused(&stage, LISTED);
+    assert_refused(&fixture, LISTED);
     let addr = web.addr;
     web.close();
     (addr, copies())
@@ -59,19 +59,19 @@ fn a_start_without_a_network_is_protected_by_the_copies() {
         assert!(!copy.to_string_lossy().contains("secret"));
         assert_eq!(fs::metadata(copy).expect("a copy").permissions().mode() & 0o777, 0o600);
     }
-    let home = copies[0].parent().expect("a folder");
-    assert_eq!(fs::metadata(home).expect("a folder").permissions().mode() & 0o777, 0o700);
+    let parent = copies[0].parent().expect("a folder");
+    assert_eq!(fs::metadata(parent).expect("a folder").permissions().mode() & 0o777, 0o700);
 
-    let stage = stage(&folder, addr);
-    assert_refused(&stage, LISTED);
-    assert_refused(&stage, OTHER);
-    assert_served(&stage, std::net::Ipv4Addr::LOCALHOST);
-    let state = &stage.proxy.stats()["lists"]["blocklist"];
+    let fixture = fixture(&folder, addr);
+    assert_refused(&fixture, LISTED);
+    assert_refused(&fixture, OTHER);
+    assert_served(&fixture, std::net::Ipv4Addr::LOCALHOST);
+    let state = &fixture.proxy.stats()["lists"]["blocklist"];
     assert_eq!((&state["entries"], state["updated"].is_null()), (&3.into(), true));
 }
 
 #[test]
-fn what_is_no_copy_is_as_good_as_none() {
+fn an_invalid_copy_counts_as_none() {
     let folder = Folder::new();
     let (addr, copies) = fill(&folder);
     let good = fs::read(&copies[0]).expect("a copy");
@@ -86,22 +86,22 @@ fn what_is_no_copy_is_as_good_as_none() {
         for copy in &copies {
             fs::write(copy, bad).expect("a write");
         }
-        let stage = stage(&folder, addr);
-        assert_served(&stage, LISTED);
-        eventually("both are complained of", || {
-            stage.proxy.log().matches("level=warn event=list-cache-unusable").count() == 2
+        let fixture = fixture(&folder, addr);
+        assert_served(&fixture, LISTED);
+        eventually("both are reported", || {
+            fixture.proxy.log().matches("level=warn event=list-cache-unusable").count() == 2
         });
     }
     let web = web(addr.port());
-    let stage = stage(&folder, addr);
+    let fixture = fixture(&folder, addr);
     eventually("good copies replace them", || {
         copies.iter().any(|copy| fs::read(copy).expect("a copy") == good)
     });
-    assert_refused(&stage, LISTED);
+    assert_refused(&fixture, LISTED);
     drop(web);
 }
 
-/// Flash wears out.
+/// Writes wear out flash memory.
 #[test]
 fn a_copy_is_not_written_again_for_the_same_networks() {
     let folder = Folder::new();
@@ -112,9 +112,9 @@ fn a_copy_is_not_written_again_for_the_same_networks() {
     };
     let before = inodes();
     let web = web(addr.port());
-    let stage = stage(&folder, addr);
-    eventually("each is asked for three times", || web.requests().len() >= 6);
-    assert!(!stage.proxy.log().contains("event=list-failed"));
+    let fixture = fixture(&folder, addr);
+    eventually("each is fetched three times", || web.requests().len() >= 6);
+    assert!(!fixture.proxy.log().contains("event=list-failed"));
     assert_eq!(inodes(), before);
 }
 
@@ -123,12 +123,14 @@ fn a_cache_that_cannot_be_written_costs_only_a_warning() {
     let folder = Folder::new();
     folder.write("in", "a file where a folder should be\n");
     let web = web(free_port());
-    let stage = stage(&folder, web.addr);
-    eventually("it says so", || stage.proxy.log().contains("level=warn event=list-cache-failed"));
-    assert_refused(&stage, LISTED);
-    // When there is room again, the next look at the source makes up for it.
+    let fixture = fixture(&folder, web.addr);
+    eventually("it is logged", || {
+        fixture.proxy.log().contains("level=warn event=list-cache-failed")
+    });
+    assert_refused(&fixture, LISTED);
+    // When the folder can be made again, the next update writes the copies.
     fs::remove_file(folder.path().join("in")).expect("a file");
-    eventually("the copies are made", || {
+    eventually("the copies are written", || {
         let entries = fs::read_dir(folder.path().join("in/here")).into_iter().flatten();
         entries.flatten().filter(|e| e.path().extension().is_some_and(|x| x == "networks")).count()
             == 2

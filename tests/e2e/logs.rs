@@ -1,4 +1,4 @@
-//! The log as operators and their programs read it: forms, places, levels, stories, sums.
+//! The log as operators and their programs read it: formats, outputs, levels, summaries.
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
@@ -8,21 +8,21 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::support::hello::{Hello, Secret, Shape, Wish, unix_now};
+use crate::support::fixture::{Fixture, HOST};
+use crate::support::hello::{App, Hello, HelloOptions, Secret, unix_now};
 use crate::support::lists::{Folder, with_list};
 use crate::support::peer::Peer;
 use crate::support::proxy::{Config, Proxy};
-use crate::support::stage::{HOST, Stage};
 use crate::support::{QUIET, eventually, holds_within};
 
-/// A name that tries to be a line, a field and an object.
+/// A user name that looks like a line, a field and an object.
 const HOSTILE: &str = "x\" event=y\nlevel=error {\"level\":\"error\"}, user=bob\u{2028}\\";
 
-fn said(proxy: &Proxy, words: &str) {
+fn wait_for_line(proxy: &Proxy, words: &str) {
     eventually(words, || proxy.log().contains(words));
 }
 
-/// Whole lines only: the program may be writing one.
+/// The complete lines; the program may be writing another.
 fn lines(proxy: &Proxy) -> Vec<String> {
     let log = proxy.log();
     log.split_inclusive('\n')
@@ -31,26 +31,26 @@ fn lines(proxy: &Proxy) -> Vec<String> {
         .collect()
 }
 
-/// A stranger who is led to the site, and leaves.
-fn stranger(stage: &Stage, bytes: &[u8]) {
-    let mut prober = Peer::connect("prober", stage.proxy.addr);
+/// A fronted connection without a valid secret.
+fn probe(fixture: &Fixture, bytes: &[u8]) {
+    let mut prober = Peer::connect("prober", fixture.proxy.addr);
     prober.send(bytes);
-    drop(stage.origin.visit());
+    drop(fixture.front.accept());
     prober.recv_rest();
 }
 
-/// A session in which alice says five bytes and hears three.
-fn talk(stage: &Stage) {
-    let (mut client, mut session) = stage.session();
+/// A session in which alice sends five bytes and receives three.
+fn run_session(fixture: &Fixture) {
+    let (mut client, mut session) = fixture.session();
     client.up.send(b"hello");
     assert_eq!(session.from.recv(5), b"hello");
     session.to.send(b"ok!");
     assert_eq!(client.down.recv(3), b"ok!");
-    client.up.finish();
+    client.up.send_fin();
     assert!(session.from.recv_rest().0.is_empty());
-    session.to.finish();
+    session.to.send_fin();
     assert!(client.down.recv_rest().0.is_empty());
-    stage.proxy.wait_for_connections("alice", 0);
+    fixture.proxy.wait_for_connections("alice", 0);
 }
 
 /// The value of `key=` in a line.
@@ -60,7 +60,7 @@ fn field<'a>(line: &'a str, key: &str) -> &'a str {
     rest.split(' ').next().unwrap_or_default()
 }
 
-/// The names at the top of an object, in the order of the text, after a strict parser has had it.
+/// The keys of an object, in the order of the text. A strict parser must accept it.
 fn names(line: &str) -> (Vec<String>, Value) {
     let value: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
     let (mut names, mut depth, mut chars) = (Vec::new(), 0, line.chars().peekable());
@@ -89,22 +89,23 @@ fn names(line: &str) -> (Vec<String>, Value) {
     (names, value)
 }
 
-/// Gotcha E9: a record of the reference is split over two lines. Gotcha E11: records lack what
-/// they are about.
+/// Gotcha E9: the reference splits a record over two lines. Gotcha E11: its records lack their
+/// subject.
 #[test]
 fn json_lines_are_whole_objects_with_the_references_names_in_its_order() {
     let hostile = Secret::new(HOST);
-    let mut stage =
-        Stage::with(|config| config.set("", "log-format", "\"json\"").user(HOSTILE, &hostile));
-    talk(&stage);
-    stranger(&stage, b"GET / HTTP/1.1\r\n\r\n");
-    let late = Wish { clock: unix_now() - 86_400, ..Wish::honest(&hostile, Shape::Classic) };
-    stranger(&stage, &Hello::forge(&hostile, &late).wire);
-    stage.proxy.signal(Signal::SIGUSR1);
-    stage.proxy.signal(Signal::SIGTERM);
-    stage.proxy.wait_for_exit();
-    said(&stage.proxy, "\"message\":\"stopped\"");
-    let log = lines(&stage.proxy);
+    let mut fixture =
+        Fixture::with(|config| config.set("", "log-format", "\"json\"").user(HOSTILE, &hostile));
+    run_session(&fixture);
+    probe(&fixture, b"GET / HTTP/1.1\r\n\r\n");
+    let late =
+        HelloOptions { clock: unix_now() - 86_400, ..HelloOptions::new(&hostile, App::Classic) };
+    probe(&fixture, &Hello::build(&hostile, &late).wire);
+    fixture.proxy.signal(Signal::SIGUSR1);
+    fixture.proxy.signal(Signal::SIGTERM);
+    fixture.proxy.wait_for_exit();
+    wait_for_line(&fixture.proxy, "\"message\":\"stopped\"");
+    let log = lines(&fixture.proxy);
     for line in &log {
         let (names, value) = names(line);
         assert_eq!(names[0], "level", "{line}");
@@ -132,29 +133,30 @@ fn json_lines_are_whole_objects_with_the_references_names_in_its_order() {
     assert_eq!((&refused["error"], &refused["level"]), (&"clock-off".into(), &"info".into()));
     assert_eq!(refused["secret_name"], HOSTILE);
     assert!(refused["off_s"].as_i64().unwrap() < -86_000);
-    assert_eq!(find("listening", "bind")["bind"], stage.proxy.addr.to_string());
+    assert_eq!(find("listening", "bind")["bind"], fixture.proxy.addr.to_string());
 }
 
 #[test]
-fn a_hostile_name_makes_no_line_and_no_field_of_its_own() {
+fn a_hostile_name_adds_no_line_and_no_field() {
     let hostile = Secret::new(HOST);
-    let stage = Stage::with(|config| config.user(HOSTILE, &hostile));
-    let late = Wish { clock: unix_now() - 86_400, ..Wish::honest(&hostile, Shape::Classic) };
-    stranger(&stage, &Hello::forge(&hostile, &late).wire);
-    said(&stage.proxy, "event=refused user=");
-    for line in lines(&stage.proxy) {
+    let fixture = Fixture::with(|config| config.user(HOSTILE, &hostile));
+    let late =
+        HelloOptions { clock: unix_now() - 86_400, ..HelloOptions::new(&hostile, App::Classic) };
+    probe(&fixture, &Hello::build(&hostile, &late).wire);
+    wait_for_line(&fixture.proxy, "event=refused user=");
+    for line in lines(&fixture.proxy) {
         assert!(line.starts_with("ts=") && line.contains(" level="), "{line}");
         assert!(!line.contains("event=y\n") && !line.starts_with("level=error"), "{line}");
     }
 }
 
 #[test]
-fn the_story_of_a_connection_can_be_followed_by_its_number() {
-    let stage = Stage::plain();
-    talk(&stage);
-    stranger(&stage, b"GET / HTTP/1.1\r\n\r\n");
-    eventually("both are over", || stage.proxy.log().matches("event=closed").count() == 2);
-    let log = lines(&stage.proxy);
+fn a_connection_can_be_followed_by_its_id() {
+    let fixture = Fixture::new();
+    run_session(&fixture);
+    probe(&fixture, b"GET / HTTP/1.1\r\n\r\n");
+    eventually("both have ended", || fixture.proxy.log().matches("event=closed").count() == 2);
+    let log = lines(&fixture.proxy);
     let story = |id: &str| -> Vec<&String> {
         let is_of_it = |line: &&String| line.split(' ').any(|word| word == format!("id={id}"));
         log.iter().filter(is_of_it).collect()
@@ -171,32 +173,32 @@ fn the_story_of_a_connection_can_be_followed_by_its_number() {
     assert_eq!((field(end, "up"), field(end, "down")), ("18", "0"), "{end}");
 }
 
-/// Gotcha E11: the reference says nothing about strangers, or everything about each.
+/// Gotcha E11: the reference logs nothing about probes, or everything about each.
 #[test]
-fn strangers_are_summed_up_at_info_and_told_one_by_one_only_at_debug() {
-    let mut stage =
-        Stage::with(|config| config.without("", "debug").set("", "log-level", "\"info\""));
-    let foreign = Secret { host: "elsewhere.example".to_owned(), ..stage.secret.clone() };
-    stranger(&stage, b"GET / HTTP/1.1\r\n\r\n");
-    stranger(&stage, &Hello::fresh(&Secret::new(HOST), Shape::PostQuantum).wire);
-    stranger(&stage, &Hello::fresh(&Secret::new(HOST), Shape::Classic).wire);
-    stranger(&stage, &Hello::fresh(&foreign, Shape::PostQuantum).wire);
-    let nameless = Wish { sni: None, ..Wish::honest(&stage.secret, Shape::Classic) };
-    stranger(&stage, &Hello::forge(&stage.secret, &nameless).wire);
-    let seen = Hello::fresh(&stage.secret, Shape::PostQuantum);
-    let mut first = Peer::connect("first", stage.proxy.addr);
+fn probes_are_summed_up_at_info_and_logged_one_by_one_only_at_debug() {
+    let mut fixture =
+        Fixture::with(|config| config.without("", "debug").set("", "log-level", "\"info\""));
+    let foreign = Secret { host: "elsewhere.example".to_owned(), ..fixture.secret.clone() };
+    probe(&fixture, b"GET / HTTP/1.1\r\n\r\n");
+    probe(&fixture, &Hello::new(&Secret::new(HOST), App::PostQuantum).wire);
+    probe(&fixture, &Hello::new(&Secret::new(HOST), App::Classic).wire);
+    probe(&fixture, &Hello::new(&foreign, App::PostQuantum).wire);
+    let nameless = HelloOptions { sni: None, ..HelloOptions::new(&fixture.secret, App::Classic) };
+    probe(&fixture, &Hello::build(&fixture.secret, &nameless).wire);
+    let seen = Hello::new(&fixture.secret, App::PostQuantum);
+    let mut first = Peer::connect("first", fixture.proxy.addr);
     first.send(&seen.wire);
     assert_eq!(first.recv(1), [0x16]);
-    stranger(&stage, &seen.wire);
-    let mut silent = Peer::connect("silent", stage.proxy.addr);
-    silent.finish();
+    probe(&fixture, &seen.wire);
+    let mut silent = Peer::connect("silent", fixture.proxy.addr);
+    silent.send_fin();
     assert!(silent.recv_rest().0.is_empty());
-    talk(&stage);
+    run_session(&fixture);
     drop(first);
-    stage.proxy.signal(Signal::SIGTERM);
-    stage.proxy.wait_for_exit();
-    said(&stage.proxy, "event=stopped");
-    let log = stage.proxy.log();
+    fixture.proxy.signal(Signal::SIGTERM);
+    fixture.proxy.wait_for_exit();
+    wait_for_line(&fixture.proxy, "event=stopped");
+    let log = fixture.proxy.log();
     let sum = "level=info event=probe-summary fronted=6 wrong_key=2 no_sni=1 foreign_sni=1 not_tls=1 \
                unfinished=0 replay=1 silent=1 bad_header=0 listed=0 no_room=0 from_networks=1\n";
     assert!(log.contains(sum), "{log}");
@@ -207,7 +209,7 @@ fn strangers_are_summed_up_at_info_and_told_one_by_one_only_at_debug() {
 }
 
 #[test]
-fn the_level_filters_and_what_was_asked_for_is_answered_at_any() {
+fn the_level_filters_lines_but_not_requested_ones() {
     let config = |level: &str, form: &str| {
         let level = format!("\"{level}\"");
         let form = format!("\"{form}\"");
@@ -215,21 +217,22 @@ fn the_level_filters_and_what_was_asked_for_is_answered_at_any() {
             config.without("", "debug").set("", "log-level", &level).set("", "log-format", &form)
         }
     };
-    let mut stage = Stage::with(config("error", "text"));
-    talk(&stage);
-    stranger(&stage, b"GET / HTTP/1.1\r\n\r\n");
-    assert_eq!(stage.proxy.log(), "");
-    stage.proxy.signal(Signal::SIGUSR1);
-    said(&stage.proxy, "level=info event=state ");
-    let people = Config::new(stage.dc.addr, stage.origin.addr).user("alice", &stage.secret);
-    let answer = stage.proxy.reload(&config("debug", "json")(people.clone()));
-    assert_eq!(names(&answer).1["message"], "reloaded", "the form changes live");
-    talk(&stage);
-    said(&stage.proxy, "\"message\":\"closed\"");
-    stage.proxy.reload(&config("info", "text")(people));
-    let before = stage.proxy.log().len();
-    talk(&stage);
-    assert_eq!(&stage.proxy.log()[before..], "", "all is well");
+    let mut fixture = Fixture::with(config("error", "text"));
+    run_session(&fixture);
+    probe(&fixture, b"GET / HTTP/1.1\r\n\r\n");
+    assert_eq!(fixture.proxy.log(), "");
+    fixture.proxy.signal(Signal::SIGUSR1);
+    wait_for_line(&fixture.proxy, "level=info event=state ");
+    let config_of_alice =
+        Config::new(fixture.dc.addr, fixture.front.addr).user("alice", &fixture.secret);
+    let answer = fixture.proxy.reload(&config("debug", "json")(config_of_alice.clone()));
+    assert_eq!(names(&answer).1["message"], "reloaded", "the format changes on reload");
+    run_session(&fixture);
+    wait_for_line(&fixture.proxy, "\"message\":\"closed\"");
+    fixture.proxy.reload(&config("info", "text")(config_of_alice));
+    let before = fixture.proxy.log().len();
+    run_session(&fixture);
+    assert_eq!(&fixture.proxy.log()[before..], "", "nothing is logged");
 }
 
 #[test]
@@ -238,30 +241,30 @@ fn flags_win_over_the_file_also_after_a_reload() {
         let config = config.without("", "debug").set("", "log-level", "\"error\"");
         config.flags(&["--log-level", "debug", "--log-format=json"])
     };
-    let mut stage = Stage::with(change);
-    said(&stage.proxy, "\"message\":\"listening\"");
-    let config = Config::new(stage.dc.addr, stage.origin.addr).user("alice", &stage.secret);
-    stage.proxy.reload(&change(config));
-    talk(&stage);
-    said(&stage.proxy, "\"message\":\"closed\"");
-    lines(&stage.proxy).iter().for_each(|line| drop(names(line)));
+    let mut fixture = Fixture::with(change);
+    wait_for_line(&fixture.proxy, "\"message\":\"listening\"");
+    let config = Config::new(fixture.dc.addr, fixture.front.addr).user("alice", &fixture.secret);
+    fixture.proxy.reload(&change(config));
+    run_session(&fixture);
+    wait_for_line(&fixture.proxy, "\"message\":\"closed\"");
+    lines(&fixture.proxy).iter().for_each(|line| drop(names(line)));
 }
 
 #[test]
-fn usr1_writes_all_there_is_to_know_and_no_secret() {
+fn usr1_writes_the_whole_state_and_no_secret() {
     let folder = Folder::new();
     let file = folder.write("block", "192.0.2.0/24\n");
-    let stage = Stage::with(|config| {
+    let fixture = Fixture::with(|config| {
         let config = with_list(config, "blocklist", &file);
         let config = config.set("throttle", "max-connections", "9");
         let config =
-            config.set("network", "proxies", "[\"socks5://me:geheimnis@127.0.0.1:1\", \"\"]");
+            config.set("network", "proxies", "[\"socks5://me:password@127.0.0.1:1\", \"\"]");
         config.user("bob", &Secret::new(HOST))
     });
-    let (_client, _session) = stage.session();
-    let mut prober = Peer::connect("prober", stage.proxy.addr);
+    let (_client, _session) = fixture.session();
+    let mut prober = Peer::connect("prober", fixture.proxy.addr);
     prober.send(b"GET / HTTP/1.1\r\n\r\n");
-    let _visit = stage.origin.visit();
+    let _visit = fixture.front.accept();
     let words = [
         "event=state uptime_s=",
         " sessions=2 of=256 accepted=2 opening=0 dialling=0 relayed=1 at_the_site=1 leaving=0 ",
@@ -275,24 +278,24 @@ fn usr1_writes_all_there_is_to_know_and_no_secret() {
         "event=state-proxy proxy=127.0.0.1:1 state=",
         "event=state-user user=\"alice\" connections=1 ",
     ];
-    stage.proxy.signal(Signal::SIGUSR1);
-    said(&stage.proxy, "event=state-user user=");
-    let log = stage.proxy.log();
+    fixture.proxy.signal(Signal::SIGUSR1);
+    wait_for_line(&fixture.proxy, "event=state-user user=");
+    let log = fixture.proxy.log();
     words.iter().for_each(|word| assert!(log.contains(word), "{word} in {log}"));
-    assert!(!log.contains("user=\"bob\""), "who is not there is not named");
+    assert!(!log.contains("user=\"bob\""), "users without connections are not listed");
 }
 
-/// A log daemon.
-struct Daemon {
+/// A syslog or journal daemon.
+struct LogDaemon {
     path: PathBuf,
     socket: UnixDatagram,
 }
 
-impl Daemon {
+impl LogDaemon {
     fn start(path: &Path) -> Self {
         let _ = fs::remove_file(path);
         let socket = UnixDatagram::bind(path).expect("a socket");
-        socket.set_read_timeout(Some(crate::support::PATIENCE)).expect("a limit");
+        socket.set_read_timeout(Some(crate::support::TIMEOUT)).expect("a limit");
         Self { path: path.to_owned(), socket }
     }
 
@@ -302,7 +305,7 @@ impl Daemon {
         String::from_utf8(message[..count].to_vec()).expect("UTF-8")
     }
 
-    /// Messages up to the one with these words.
+    /// The messages up to the first that contains `words`.
     fn until(&self, words: &str) -> Vec<String> {
         let mut all = vec![self.next()];
         while !all.last().expect("one").contains(words) {
@@ -316,42 +319,42 @@ impl Daemon {
     }
 }
 
-fn with_daemon(to: &str, path: &Path) -> Stage {
+fn with_log_daemon(to: &str, path: &Path) -> Fixture {
     let path = path.to_str().expect("UTF-8").to_owned();
-    Stage::with(|config| config.set("", "log-to", to).env("MTBOX_LOG_SOCKET", &path))
+    Fixture::with(|config| config.set("", "log-to", to).env("MTBOX_LOG_SOCKET", &path))
 }
 
 #[test]
 fn syslog_takes_the_lines_and_may_be_restarted() {
     let folder = Folder::new();
     let path = folder.path().join("log");
-    let daemon = Daemon::start(&path);
-    let stage = with_daemon("\"syslog\"", &path);
-    let tag = format!(" mtbox[{}]: event=listening addr=", stage.proxy.pid());
+    let daemon = LogDaemon::start(&path);
+    let fixture = with_log_daemon("\"syslog\"", &path);
+    let tag = format!(" mtbox[{}]: event=listening addr=", fixture.proxy.pid());
     let listening = daemon.until("event=listening").pop().expect("one");
     assert!(listening.starts_with("<30>") && listening[19..].starts_with(&tag), "{listening}");
-    talk(&stage);
+    run_session(&fixture);
     let mut all = daemon.until("event=closed");
     assert!(all.iter().all(|line| !line.contains('\n')));
     assert!(all.iter().any(|line| line.starts_with("<31>") && line.contains("event=connected")));
     daemon.stop();
-    talk(&stage);
-    let daemon = Daemon::start(&path);
-    talk(&stage);
+    run_session(&fixture);
+    let daemon = LogDaemon::start(&path);
+    run_session(&fixture);
     let first = daemon.until("event=accepted").pop().expect("one");
     assert!(first.contains(" lost_lines="), "{first}");
     all.extend(daemon.until("event=closed"));
-    assert_eq!(stage.proxy.log(), "", "nothing on standard error");
-    assert_eq!(stage.proxy.leaks(&all.join("\n")), [""; 0]);
+    assert_eq!(fixture.proxy.log(), "", "nothing on standard error");
+    assert_eq!(fixture.proxy.leaks(&all.join("\n")), [""; 0]);
 }
 
 #[test]
 fn the_journal_takes_lines_and_fields() {
     let folder = Folder::new();
     let path = folder.path().join("log");
-    let daemon = Daemon::start(&path);
-    let stage = with_daemon("\"journal\"", &path);
-    talk(&stage);
+    let daemon = LogDaemon::start(&path);
+    let fixture = with_log_daemon("\"journal\"", &path);
+    run_session(&fixture);
     let all = daemon.until("EVENT=closed");
     let connected = all.iter().find(|entry| entry.contains("EVENT=connected")).expect("an entry");
     let fields: Vec<&str> = connected.lines().collect();
@@ -360,58 +363,58 @@ fn the_journal_takes_lines_and_fields() {
     for field in ["USER=alice", "DC=2", "ID=1", "CLIENT=127.0.0.0/24"] {
         assert!(fields.contains(&field), "{field} in {connected}");
     }
-    assert_eq!(stage.proxy.leaks(&all.join("\n")), [""; 0]);
+    assert_eq!(fixture.proxy.leaks(&all.join("\n")), [""; 0]);
 }
 
 #[test]
-fn a_log_daemon_that_is_away_or_sleeps_stalls_nobody() {
+fn a_log_daemon_that_is_away_or_stopped_blocks_no_client() {
     let folder = Folder::new();
     let path = folder.path().join("log");
-    let stage = with_daemon("\"syslog\"", &path);
-    said(&stage.proxy, "event=log-unreachable");
-    talk(&stage);
-    let _sleeper = Daemon::start(&path);
+    let fixture = with_log_daemon("\"syslog\"", &path);
+    wait_for_line(&fixture.proxy, "event=log-unreachable");
+    run_session(&fixture);
+    let _sleeper = LogDaemon::start(&path);
     for _ in 0..20 {
-        talk(&stage);
+        run_session(&fixture);
     }
 }
 
 #[test]
-fn a_log_that_nobody_reads_stalls_nobody_and_the_next_line_tells_what_was_lost() {
-    let stage = Stage::plain();
-    stage.proxy.leave_log(true);
-    // A pipe holds 64 KB, and a visitor costs half of one.
+fn an_unread_log_blocks_no_client_and_the_next_line_reports_lost_lines() {
+    let fixture = Fixture::new();
+    fixture.proxy.pause_log(true);
+    // A pipe holds 64 KB, and a handshake writes about half a KB.
     for _ in 0..300 {
-        stranger(&stage, b"GET / HTTP/1.1\r\n\r\n");
+        probe(&fixture, b"GET / HTTP/1.1\r\n\r\n");
     }
-    let before = stage.proxy.log().len();
-    talk(&stage);
-    assert_eq!(stage.proxy.log().len(), before, "nobody reads");
-    stage.proxy.leave_log(false);
-    eventually("what was lost is told", || {
-        let mut reader = Peer::connect("passer-by", stage.proxy.addr);
-        reader.finish();
+    let before = fixture.proxy.log().len();
+    run_session(&fixture);
+    assert_eq!(fixture.proxy.log().len(), before, "the log is not read");
+    fixture.proxy.pause_log(false);
+    eventually("lost lines are reported", || {
+        let mut reader = Peer::connect("client", fixture.proxy.addr);
+        reader.send_fin();
         reader.recv_rest();
-        stage.proxy.log().contains(" lost_lines=")
+        fixture.proxy.log().contains(" lost_lines=")
     });
 }
 
 #[test]
-fn what_was_folded_is_told_although_its_line_never_comes_again() {
-    let stage = Stage::plain();
-    let seen = Hello::fresh(&stage.secret, Shape::PostQuantum);
-    let mut first = Peer::connect("first", stage.proxy.addr);
+fn rate_limited_lines_are_reported_even_if_no_other_follows() {
+    let fixture = Fixture::new();
+    let seen = Hello::new(&fixture.secret, App::PostQuantum);
+    let mut first = Peer::connect("first", fixture.proxy.addr);
     first.send(&seen.wire);
     assert_eq!(first.recv(1), [0x16]);
     for _ in 0..4 {
-        stranger(&stage, &seen.wire);
+        probe(&fixture, &seen.wire);
     }
     let line = "event=refused user=\"alice\" why=replay client=127.0.0.0/24";
-    said(&stage.proxy, &format!("{line}\n"));
-    said(&stage.proxy, &format!("{line} folded=2\n"));
-    assert!(!holds_within(QUIET, || stage.proxy.log().matches(line).count() > 2));
+    wait_for_line(&fixture.proxy, &format!("{line}\n"));
+    wait_for_line(&fixture.proxy, &format!("{line} folded=2\n"));
+    assert!(!holds_within(QUIET, || fixture.proxy.log().matches(line).count() > 2));
     eventually("it sleeps again", || {
-        let wakes = stage.proxy.wake_ups();
-        !holds_within(Duration::from_secs(1), || stage.proxy.wake_ups() > wakes)
+        let wakes = fixture.proxy.wake_ups();
+        !holds_within(Duration::from_secs(1), || fixture.proxy.wake_ups() > wakes)
     });
 }

@@ -1,30 +1,30 @@
-//! Metrics for Prometheus, by HTTP: the names of the reference and more, as strict readers want
-//! them (spec: stats 5).
+//! Metrics for Prometheus over HTTP: the names of the reference and more, valid for strict parsers
+//! (spec: stats 5).
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use crate::support::client::{Client, Visitor};
+use crate::support::client::{Client, Handshake};
 use crate::support::dc::Dc;
 use crate::support::eventually;
-use crate::support::hello::{Hello, Secret, Shape};
+use crate::support::fixture::{Fixture, HOST};
+use crate::support::front::Front;
+use crate::support::hello::{App, Hello, Secret};
 use crate::support::lists::{Folder, with_list};
 use crate::support::obfuscated2::DD;
-use crate::support::origin::Origin;
 use crate::support::peer::Peer;
 use crate::support::prometheus::{self, Page};
 use crate::support::proxy::{Config, free_port};
 use crate::support::proxy_header::{announcing, binary};
-use crate::support::socks::Socks;
-use crate::support::stage::{HOST, Stage};
+use crate::support::socks::SocksServer;
 use crate::support::stats;
 
-/// A stage that serves metrics at this address.
-fn stage(change: impl FnOnce(Config) -> Config) -> (Stage, SocketAddr) {
+/// A fixture, and the address of its metrics.
+fn fixture(change: impl FnOnce(Config) -> Config) -> (Fixture, SocketAddr) {
     let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-    let stage = Stage::with(|config| change(serving(config, &addr.to_string())));
-    (stage, addr)
+    let fixture = Fixture::with(|config| change(serving(config, &addr.to_string())));
+    (fixture, addr)
 }
 
 fn serving(config: Config, bind: &str) -> Config {
@@ -35,7 +35,7 @@ fn serving(config: Config, bind: &str) -> Config {
     )
 }
 
-/// All that is told of a user.
+/// All metrics of a user.
 const USER_FAMILIES: [&str; 5] =
     ["sessions", "bytes_in_total", "bytes_out_total", "refused_total", "last_seen_seconds"];
 
@@ -47,11 +47,11 @@ fn page(addr: SocketAddr) -> Page {
 }
 
 #[test]
-fn every_number_of_the_reference_moves_when_it_should() {
+fn every_metric_of_the_reference_is_counted() {
     let folder = Folder::new();
     let list = folder.write("block.netset", "127.0.0.7\n127.0.1.0/24\n");
-    let (stage, addr) = stage(|config| with_list(config, "blocklist", &list));
-    let ip = stage.dc.addr.ip().to_string();
+    let (fixture, addr) = fixture(|config| with_list(config, "blocklist", &list));
+    let ip = fixture.dc.addr.ip().to_string();
     let telegram = format!("{{dc=\"2\",telegram_ip=\"{ip}\"}}");
     let still = page(addr);
     for (name, kind) in [
@@ -72,17 +72,17 @@ fn every_number_of_the_reference_moves_when_it_should() {
     }
     assert_eq!(still.number("mtg_client_connections{ip_family=\"ipv4\"}"), 0);
 
-    let (mut client, mut session) = stage.session();
+    let (mut client, mut session) = fixture.session();
     client.up.send(&[1; 1000]);
     session.from.recv(1000);
     session.to.send(&[2; 3000]);
     client.down.recv(3000);
-    let mut stranger = Peer::connect("prober", stage.proxy.addr);
-    stranger.send(b"GET / HTTP/1.1\r\n\r\n");
-    let mut visit = stage.origin.visit();
-    visit.peer.send(b"HTTP/1.1 200 OK\r\n\r\n");
-    stranger.recv(19);
-    let mut blocked = Peer::connect_from("client", [127, 0, 0, 7].into(), stage.proxy.addr);
+    let mut prober = Peer::connect("prober", fixture.proxy.addr);
+    prober.send(b"GET / HTTP/1.1\r\n\r\n");
+    let mut conn = fixture.front.accept();
+    conn.peer.send(b"HTTP/1.1 200 OK\r\n\r\n");
+    prober.recv(19);
+    let mut blocked = Peer::connect_from("client", [127, 0, 0, 7].into(), fixture.proxy.addr);
     assert!(blocked.recv_rest().0.is_empty());
 
     let traffic = |direction| {
@@ -104,33 +104,33 @@ fn every_number_of_the_reference_moves_when_it_should() {
         ("mtg_ip_blocklisted{ip_list=\"blocklist\"}".to_owned(), 1),
         ("mtg_user_connections".to_owned(), 1),
     ];
-    eventually("all numbers are there", || {
+    eventually("all metrics are counted", || {
         let page = page(addr);
         expected.iter().all(|(sample, number)| page.get(sample) == Some(*number))
     });
-    drop((client, session, stranger, visit));
-    eventually("what stands comes back to zero", || {
+    drop((client, session, prober, conn));
+    eventually("all gauges return to zero", || {
         let page = page(addr);
         page.number("mtg_client_connections{ip_family=\"ipv4\"}") == 0
             && page.number("mtg_domain_fronting_connections{ip_family=\"ipv4\"}") == 0
             && page.number(&format!("mtg_telegram_connections{telegram}")) == 0
     });
-    assert_eq!(page(addr).number("mtg_domain_fronting"), 1, "what was counted stays");
+    assert_eq!(page(addr).number("mtg_domain_fronting"), 1, "counters stay");
 }
 
-/// What the daemon keeps out, and what it cannot do, each by a deed of its own. Gotcha D6: a
-/// throttled hello reaches no metric of the reference.
+/// Every kind of refusal and failure, each caused once. Gotcha D6: no metric of the reference
+/// counts a throttled hello.
 #[test]
-fn every_way_to_be_turned_away_has_a_number() {
-    let nobody = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-    let (stage, addr) = stage(|config| {
+fn every_kind_of_refusal_has_a_metric() {
+    let unused = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+    let (fixture, addr) = fixture(|config| {
         config
             .set("", "concurrency", "4")
             .set("", "proxy-protocol-listener", "true")
             .set("stats.prometheus", "per-user", "true")
             .set("throttle", "max-connections", "1")
             .set("throttle", "check-interval", "\"1h\"")
-            .set("telegram.dc-overrides", "3", &format!("[\"{nobody}\"]"))
+            .set("telegram.dc-overrides", "3", &format!("[\"{unused}\"]"))
     });
     let is = |sample: &str, number: u64| {
         eventually(&format!("{sample} is {number}"), || page(addr).get(sample) == Some(number));
@@ -141,41 +141,41 @@ fn every_way_to_be_turned_away_has_a_number() {
     is("mtg_domain_fronting_connections_limit", 4);
     is("mtg_throttle_limit", 1);
 
-    // A stranger counts for the family that a balancer announces.
+    // A fronted connection counts for the address family that a balancer announces.
     let [there, here] = ["[2001:db8::7]:1", "[2001:db8::1]:443"].map(|a| a.parse().unwrap());
-    let mut stranger = Peer::connect("prober", stage.proxy.addr);
-    stranger.send(&[&announcing(there, here)[..], b"GET / HTTP/1.1\r\n\r\n"].concat());
-    let visit = stage.origin.visit();
+    let mut prober = Peer::connect("prober", fixture.proxy.addr);
+    prober.send(&[&announcing(there, here)[..], b"GET / HTTP/1.1\r\n\r\n"].concat());
+    let conn = fixture.front.accept();
     is(&family("client_connections", "ipv6"), 1);
     is(&family("domain_fronting_connections", "ipv6"), 1);
     is(&family("client_connections", "ipv4"), 0);
-    drop((stranger, visit));
+    drop((prober, conn));
     is(&family("client_connections", "ipv6"), 0);
     is(&family("domain_fronting_connections", "ipv6"), 0);
 
-    let mut garbled = Peer::connect("half a header", stage.proxy.addr);
+    let mut garbled = Peer::connect("half a header", fixture.proxy.addr);
     garbled.send(&binary(1, 0x11, &[0; 11]));
     assert!(garbled.recv_rest().0.is_empty());
     is("mtg_bad_proxy_headers_total", 1);
 
-    let hello = Hello::fresh(&stage.secret, Shape::PostQuantum);
-    let peer = Peer::connect("client", stage.proxy.addr);
-    let mut client = Visitor::greet(peer, &stage.secret, &hello).begin(DD, 3);
-    assert!(client.down.recv_rest().0.is_empty(), "nobody is there");
+    let hello = Hello::new(&fixture.secret, App::PostQuantum);
+    let peer = Peer::connect("client", fixture.proxy.addr);
+    let mut client = Handshake::send_hello(peer, &fixture.secret, &hello).send_frame(DD, 3);
+    assert!(client.down.recv_rest().0.is_empty(), "no DC listens");
     drop(client);
     is("mtg_telegram_unreachable_total", 1);
     is(refused, 1);
-    let mut again = Peer::connect("prober", stage.proxy.addr);
+    let mut again = Peer::connect("prober", fixture.proxy.addr);
     again.send(&hello.wire);
-    drop((stage.origin.visit(), again));
+    drop((fixture.front.accept(), again));
     is("mtg_replay_attacks", 1);
     is("mtg_domain_fronting", 2);
     is(refused, 2);
 
-    let session = stage.session();
-    let mut over = Peer::connect("one too many", stage.proxy.addr);
-    over.send(&Hello::fresh(&stage.secret, Shape::PostQuantum).wire);
-    drop((stage.origin.visit(), over));
+    let session = fixture.session();
+    let mut over = Peer::connect("one too many", fixture.proxy.addr);
+    over.send(&Hello::new(&fixture.secret, App::PostQuantum).wire);
+    drop((fixture.front.accept(), over));
     is("mtg_throttled_total", 1);
     is("mtg_throttle_active", 1);
     is("mtg_domain_fronting_total", 3);
@@ -183,23 +183,24 @@ fn every_way_to_be_turned_away_has_a_number() {
     drop(session);
 
     is(&family("client_connections", "ipv4"), 0);
-    let mut crowd: Vec<Peer> = (0..4).map(|_| Peer::connect("silent", stage.proxy.addr)).collect();
+    let mut peers: Vec<Peer> =
+        (0..4).map(|_| Peer::connect("silent", fixture.proxy.addr)).collect();
     is(&family("client_connections", "ipv4"), 4);
-    crowd.push(Peer::connect("silent", stage.proxy.addr));
+    peers.push(Peer::connect("silent", fixture.proxy.addr));
     is("mtg_concurrency_limited", 1);
     assert_eq!(page(addr).number(&family("client_connections", "ipv4")), 4);
 }
 
 #[test]
-fn lists_tell_their_size_whom_they_turned_away_and_what_did_not_come() {
+fn lists_have_metrics_for_their_size_refusals_and_missing_sources() {
     let folder = Folder::new();
-    let home = folder.write("allow.netset", "127.0.0.1\n");
+    let allowed = folder.write("allow.netset", "127.0.0.1\n");
     let gone = format!("\"http://127.0.0.1:{}/\"", free_port());
-    let (stage, addr) =
-        stage(|config| with_list(with_list(config, "allowlist", &home), "blocklist", &gone));
-    let mut other = Peer::connect_from("client", [127, 0, 0, 7].into(), stage.proxy.addr);
+    let (fixture, addr) =
+        fixture(|config| with_list(with_list(config, "allowlist", &allowed), "blocklist", &gone));
+    let mut other = Peer::connect_from("client", [127, 0, 0, 7].into(), fixture.proxy.addr);
     assert!(other.recv_rest().0.is_empty());
-    eventually("one list is given up for now", || {
+    eventually("one list has failed", || {
         page(addr).number("mtg_iplist_failures_total{ip_list=\"blocklist\"}") > 0
     });
     let page = page(addr);
@@ -216,15 +217,15 @@ fn lists_tell_their_size_whom_they_turned_away_and_what_did_not_come() {
     assert!(page.number("mtg_iplist_updated_seconds{ip_list=\"allowlist\"}") > 1_700_000_000);
 }
 
-/// A name that comes twice would make a collector refuse the whole page.
+/// A collector refuses a page with a duplicate sample.
 #[test]
-fn proxies_that_differ_in_the_password_alone_are_one() {
-    let socks = Socks::listen(Default::default());
-    let (stage, addr) = stage(|config| {
+fn proxies_that_differ_only_in_the_password_are_one_sample() {
+    let socks = SocksServer::listen(Default::default());
+    let (fixture, addr) = fixture(|config| {
         let list = format!("[\"socks5://a:b@{0}\", \"socks5://c:d@{0}\"]", socks.addr);
         config.set("network", "proxies", &list)
     });
-    let sessions: Vec<(Client, _)> = (0..3).map(|_| stage.session()).collect();
+    let sessions: Vec<(Client, _)> = (0..3).map(|_| fixture.session()).collect();
     let page = page(addr);
     let labels = format!("{{proxy=\"{}\"}}", socks.addr);
     assert_eq!(page.number(&format!("mtg_upstream_dials_total{labels}")), 3);
@@ -234,28 +235,29 @@ fn proxies_that_differ_in_the_password_alone_are_one() {
 }
 
 #[test]
-fn users_are_told_of_on_request_whatever_they_are_called() {
+fn users_have_metrics_on_request_whatever_their_names() {
     let names = ["alice", "a\"b\\c", "zoé <&> \u{1f600}"];
-    let (dc, origin) = (Dc::listen(), Origin::listen());
+    let (dc, front) = (Dc::listen(), Front::listen());
     let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-    let mut config = serving(Config::new(dc.addr, origin.addr), &addr.to_string());
+    let mut config = serving(Config::new(dc.addr, front.addr), &addr.to_string());
     for name in names {
         config = config.user(name, &Secret::new(HOST));
     }
     let mut proxy = config.clone().start();
-    assert!(page(addr).labels("mtg_user_sessions").is_empty(), "nobody was asked for");
+    assert!(page(addr).labels("mtg_user_sessions").is_empty(), "no user was requested");
     proxy.reload(&config.set("stats.prometheus", "per-user", "true"));
     let page = page(addr);
     for family in USER_FAMILIES {
         let labels = page.labels(&format!("mtg_user_{family}"));
-        let told: BTreeSet<String> = labels.iter().map(|labels| labels["user"].clone()).collect();
-        assert_eq!(told, names.map(str::to_owned).into(), "{family}");
+        let reported: BTreeSet<String> =
+            labels.iter().map(|labels| labels["user"].clone()).collect();
+        assert_eq!(reported, names.map(str::to_owned).into(), "{family}");
     }
 }
 
 #[test]
-fn the_path_and_the_prefix_are_as_the_config_says() {
-    let (stage, addr) = stage(|config| {
+fn the_path_and_the_prefix_follow_the_config() {
+    let (fixture, addr) = fixture(|config| {
         config.set("stats.prometheus", "http-path", "\"/metrics\"").set(
             "stats.prometheus",
             "metric-prefix",
@@ -263,18 +265,18 @@ fn the_path_and_the_prefix_are_as_the_config_says() {
         )
     });
     assert_eq!(stats::get(addr, "/").status, 404);
-    assert_eq!(stats::get(addr, "/stats").status, 404, "that is elsewhere");
+    assert_eq!(stats::get(addr, "/stats").status, 404, "/stats has another listener");
     let reply = stats::get(addr, "/metrics?x=1");
     assert!(prometheus::parse(&reply.body).get("box7_domain_fronting") == Some(0));
-    assert_eq!(stats::get(stage.proxy.api, "/metrics").status, 404);
-    assert_eq!(stats::ask(addr, b"POST /metrics HTTP/1.0\r\n\r\n").status, 405);
-    assert_eq!(stats::ask(addr, b"HEAD /metrics HTTP/1.0\r\n\r\n").body, "");
+    assert_eq!(stats::get(fixture.proxy.api, "/metrics").status, 404);
+    assert_eq!(stats::request(addr, b"POST /metrics HTTP/1.0\r\n\r\n").status, 405);
+    assert_eq!(stats::request(addr, b"HEAD /metrics HTTP/1.0\r\n\r\n").body, "");
 }
 
 #[test]
-fn stats_and_metrics_share_an_address_and_move_live() {
-    let (dc, origin) = (Dc::listen(), Origin::listen());
-    let config = Config::new(dc.addr, origin.addr).user("alice", &Secret::new(HOST));
+fn stats_and_metrics_share_an_address_and_move_on_reload() {
+    let (dc, front) = (Dc::listen(), Front::listen());
+    let config = Config::new(dc.addr, front.addr).user("alice", &Secret::new(HOST));
     let shared = serving(config.clone(), "{api}");
     let mut proxy = shared.clone().start();
     assert_eq!(stats::get(proxy.api, "/stats").status, 200);
@@ -284,37 +286,37 @@ fn stats_and_metrics_share_an_address_and_move_live() {
     assert_eq!(stats::get(proxy.api, "/").status, 404);
     assert_eq!(page(elsewhere).number("mtg_domain_fronting"), 0);
     proxy.reload(&config);
-    eventually("nobody listens there", || std::net::TcpStream::connect(elsewhere).is_err());
+    eventually("the old listener is closed", || std::net::TcpStream::connect(elsewhere).is_err());
     proxy.reload(&shared);
     assert!(stats::get(proxy.api, "/").body.contains("mtg_domain_fronting 0"));
 }
 
-/// The reference does not start (spec: stats 5); a family needs its proxy more than its metrics.
+/// The reference then does not start (spec: stats 5). Users need the proxy more than its metrics.
 #[test]
-fn an_address_that_is_taken_costs_the_metrics_and_nothing_else() {
+fn an_address_in_use_disables_the_metrics_and_nothing_else() {
     let taken = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, free_port())).unwrap();
     let bind = taken.local_addr().unwrap().to_string();
-    let stage = Stage::with(|config| serving(config, &bind));
-    assert!(stage.proxy.log().contains("level=warn event=metrics-off"));
-    let (mut client, mut session) = stage.session();
+    let fixture = Fixture::with(|config| serving(config, &bind));
+    assert!(fixture.proxy.log().contains("level=warn event=metrics-off"));
+    let (mut client, mut session) = fixture.session();
     client.up.send(b"hi");
     assert_eq!(session.from.recv(2), b"hi");
 }
 
 #[test]
-fn a_unix_socket_serves_the_same_and_goes_with_the_program() {
+fn a_unix_socket_serves_the_same_and_is_removed_at_the_end() {
     let folder = Folder::new();
     let (stats_at, metrics_at) = (folder.path().join("s.sock"), folder.path().join("m.sock"));
-    // What a program that was killed left behind.
+    // A socket of a killed program.
     drop(std::os::unix::net::UnixListener::bind(&metrics_at).unwrap());
-    let (dc, origin) = (Dc::listen(), Origin::listen());
-    let config = Config::new(dc.addr, origin.addr).user("alice", &Secret::new(HOST));
+    let (dc, front) = (Dc::listen(), Front::listen());
+    let config = Config::new(dc.addr, front.addr).user("alice", &Secret::new(HOST));
     let config = serving(config, &format!("unix:{}", metrics_at.display()));
     let mut proxy = config.clone().start();
-    assert!(stats::unix(&metrics_at, "/").contains("mtg_domain_fronting 0"));
+    assert!(stats::get_unix(&metrics_at, "/").contains("mtg_domain_fronting 0"));
     let moved = config.clone().set("", "api-bind-to", &format!("\"unix:{}\"", stats_at.display()));
     proxy.reload(&moved);
-    assert!(stats::unix(&stats_at, "/stats").contains("\"alice\""));
+    assert!(stats::get_unix(&stats_at, "/stats").contains("\"alice\""));
     proxy.reload(&config);
     assert!(!stats_at.exists());
     proxy.stats();
@@ -324,13 +326,13 @@ fn a_unix_socket_serves_the_same_and_goes_with_the_program() {
 }
 
 #[test]
-fn slow_readers_of_metrics_hold_up_nobody() {
-    let (stage, addr) = stage(|config| config);
+fn slow_readers_of_metrics_block_no_client() {
+    let (fixture, addr) = fixture(|config| config);
     let mut slow: Vec<Peer> = (0..12).map(|_| Peer::connect("scraper", addr)).collect();
     for peer in &mut slow {
         peer.send(b"GET / HT");
     }
-    let (mut client, mut session) = stage.session();
+    let (mut client, mut session) = fixture.session();
     client.up.send(b"hi");
     assert_eq!(session.from.recv(2), b"hi");
     for peer in &mut slow[..6] {
@@ -340,33 +342,33 @@ fn slow_readers_of_metrics_hold_up_nobody() {
     assert_eq!(page(addr).number("mtg_domain_fronting"), 0);
 }
 
-/// The metrics' listener is often open to a network, the other one to the operator alone.
+/// The listener of the metrics is often open to a network, that of `/stats` only to the operator.
 #[test]
-fn slow_readers_of_metrics_keep_the_operator_from_nothing() {
-    let (stage, addr) = stage(|config| config);
-    let answered_beside_them = || {
+fn slow_readers_of_metrics_do_not_block_the_operator() {
+    let (fixture, addr) = fixture(|config| config);
+    let answered_in_time = || {
         let slow: Vec<Peer> = (0..12).map(|_| Peer::connect("scraper", addr)).collect();
-        // When the first answer is here, those who came before it have their places.
-        (0..3).for_each(|_| drop(stage.proxy.stats()));
-        // Nobody of them had to go first.
-        slow.into_iter().all(|mut peer| !peer.hears_within(Duration::from_millis(1)))
+        // After an answer, the readers that connected before it are accepted.
+        (0..3).for_each(|_| drop(fixture.proxy.stats()));
+        // None of them was closed for it.
+        slow.into_iter().all(|mut peer| !peer.receives_within(Duration::from_millis(1)))
     };
-    // More than once, for machines that stand still for seconds.
-    assert!((0..3).any(|_| answered_beside_them()));
+    // Three times, because a machine may stop for seconds.
+    assert!((0..3).any(|_| answered_in_time()));
 }
 
 #[test]
-fn the_heads_of_requests_are_bounded_as_those_for_stats() {
-    let (_stage, addr) = stage(|config| config);
+fn the_heads_of_requests_are_limited_as_those_for_stats() {
+    let (_stage, addr) = fixture(|config| config);
     let long = format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "a".repeat(3000));
-    assert_eq!(stats::ask(addr, long.as_bytes()).status, 431);
-    assert_eq!(stats::ask(addr, b"\x16\x03\x01\x02\x00\x01\x00").status, 400);
+    assert_eq!(stats::request(addr, long.as_bytes()).status, 431);
+    assert_eq!(stats::request(addr, b"\x16\x03\x01\x02\x00\x01\x00").status, 400);
 }
 
-/// A daemon that tells everything there is to tell.
-fn talkative(socks: &Socks, folder: &Folder) -> (Stage, SocketAddr) {
+/// A daemon with every metric.
+fn full_metrics(socks: &SocksServer, folder: &Folder) -> (Fixture, SocketAddr) {
     let list = folder.write("block.netset", "127.0.0.7\n");
-    let (stage, addr) = stage(|config| {
+    let (fixture, addr) = fixture(|config| {
         let config = config
             .set("stats.prometheus", "per-user", "true")
             .set("stats.statsd", "enabled", "true")
@@ -375,17 +377,17 @@ fn talkative(socks: &Socks, folder: &Folder) -> (Stage, SocketAddr) {
             .set("network", "proxies", &format!("[{:?}]", socks.url()));
         with_list(config, "blocklist", &list)
     });
-    (stage, addr)
+    (fixture, addr)
 }
 
-/// Every name in the dashboard is one that we serve, and so is every label that it groups by.
+/// Every metric and every label in the dashboard is served.
 #[test]
-fn the_dashboard_asks_for_what_there_is() {
+fn the_dashboard_uses_metrics_that_exist() {
     let text = include_str!("../../docs/grafana.json");
     let board: serde_json::Value = serde_json::from_str(text).expect("JSON");
-    let (socks, folder) = (Socks::listen(Default::default()), Folder::new());
-    let (stage, addr) = talkative(&socks, &folder);
-    let (_client, _session) = stage.session();
+    let (socks, folder) = (SocksServer::listen(Default::default()), Folder::new());
+    let (fixture, addr) = full_metrics(&socks, &folder);
+    let (_client, _session) = fixture.session();
     let page = page(addr);
     let mut asked = 0;
     let panels = board["panels"].as_array().expect("panels");
@@ -409,15 +411,15 @@ fn the_dashboard_asks_for_what_there_is() {
     assert!(asked >= 15 && board["__inputs"][0]["pluginId"] == "prometheus");
 }
 
-/// Every name that we serve stands in the document, and no other.
+/// The document lists every metric that is served, and no other.
 #[test]
-fn the_document_names_what_there_is() {
+fn the_document_lists_all_metrics() {
     let text = include_str!("../../docs/METRICS.md");
     let rows = text.lines().filter_map(|line| line.strip_prefix("| `"));
     let written: BTreeSet<&str> = rows.filter_map(|row| row.split('`').next()).collect();
-    let (socks, folder) = (Socks::listen(Default::default()), Folder::new());
-    let (stage, addr) = talkative(&socks, &folder);
-    let (_client, _session) = stage.session();
+    let (socks, folder) = (SocksServer::listen(Default::default()), Folder::new());
+    let (fixture, addr) = full_metrics(&socks, &folder);
+    let (_client, _session) = fixture.session();
     let page = page(addr);
     for name in &written {
         assert!(page.kind(&format!("mtg_{name}")).is_some(), "{name} is not served");

@@ -1,68 +1,73 @@
-//! Every opening that an active prober has thought of, played to a TLS site and to the proxy in
-//! front of it: what can be seen from outside must be the same (spec: protocol 10, 15.11, 15.12).
+//! Openings of active probers, sent to a TLS site and to the proxy in front of it. An observer must
+//! see the same (spec: protocol 10, 15.11, 15.12).
 
 use std::thread;
 
-use crate::support::client::Visitor;
+use crate::support::client::Handshake;
 use crate::support::dc::Dc;
-use crate::support::hello::{Hello, Secret, Shape, Wish, unix_now};
+use crate::support::fixture::HOST;
+use crate::support::hello::{App, Hello, HelloOptions, Secret, unix_now};
 use crate::support::pattern;
 use crate::support::peer::Peer;
-use crate::support::prober::{Heard, Sight, Site, Step, probe};
+use crate::support::prober::{Observation, Received, Site, Step, probe};
 use crate::support::proxy::Config;
-use crate::support::stage::HOST;
 
 use Step::{Finish, Listen, Pieces, Reset, Send};
 
-/// One way to begin a connection.
+/// The beginning of a connection.
 struct Opening {
     name: &'static str,
     steps: Vec<Step>,
 }
 
 #[test]
-fn no_opening_tells_the_proxy_from_the_site() {
+fn no_opening_distinguishes_the_proxy_from_the_site() {
     let (dc, secret) = (Dc::listen(), Secret::new(HOST));
     let site = Site::listen(&[HOST, "elsewhere.example"]);
     let config = Config::new(dc.addr, site.addr).user("alice", &secret);
     let proxy = config.set("network.timeout", "handshake", "\"2s\"").start();
     let files = proxy.files();
 
-    // A hello that has been used once: what the censor has recorded.
-    let spent = Hello::fresh(&secret, Shape::PostQuantum);
-    Visitor::greet(Peer::connect("client", proxy.addr), &secret, &spent);
+    // A hello that was used once: a censor may have recorded it.
+    let spent = Hello::new(&secret, App::PostQuantum);
+    Handshake::send_hello(Peer::connect("client", proxy.addr), &secret, &spent);
 
     let openings = openings(&secret, &spent);
     assert!(openings.len() >= 30, "{} openings", openings.len());
     thread::scope(|scope| {
-        let plays: Vec<_> = openings
+        let runs: Vec<_> = openings
             .iter()
             .map(|opening| {
-                let play = |addr| scope.spawn(move || probe(addr, &opening.steps));
-                (opening.name, play(site.addr), play(proxy.addr))
+                let run = |addr| scope.spawn(move || probe(addr, &opening.steps));
+                (opening.name, run(site.addr), run(proxy.addr))
             })
             .collect();
-        let mut told = Vec::new();
-        for (name, direct, through) in plays {
+        let mut differences = Vec::new();
+        for (name, direct, through) in runs {
             let direct = direct.join().expect("the site");
             let through = through.join().expect("the proxy");
             if !are_alike(&direct, &through) {
-                told.push(format!("{name}:\n  site  {direct:?}\n  proxy {through:?}"));
+                differences.push(format!("{name}:\n  site  {direct:?}\n  proxy {through:?}"));
             }
         }
-        assert!(told.is_empty(), "{} openings tell:\n{}", told.len(), told.join("\n"));
+        assert!(
+            differences.is_empty(),
+            "{} openings differ:\n{}",
+            differences.len(),
+            differences.join("\n")
+        );
     });
-    proxy.wait_for_rest(files);
+    proxy.wait_until_idle(files);
 }
 
-/// Alike as far as a site is like itself: signatures differ in length by a few bytes.
-fn are_alike(one: &Sight, other: &Sight) -> bool {
-    let alike = |(one, other): (&Heard, &Heard)| match (one, other) {
-        (Heard::Record(0x17, one), Heard::Record(0x17, other)) => one.abs_diff(*other) <= 8,
+/// Equal, except for signatures, whose length differs by a few bytes.
+fn are_alike(one: &Observation, other: &Observation) -> bool {
+    let alike = |(one, other): (&Received, &Received)| match (one, other) {
+        (Received::Record(0x17, one), Received::Record(0x17, other)) => one.abs_diff(*other) <= 8,
         (one, other) => one == other,
     };
-    one.heard.len() == other.heard.len()
-        && one.heard.iter().zip(&other.heard).all(alike)
+    one.received.len() == other.received.len()
+        && one.received.iter().zip(&other.received).all(alike)
         && (one.end, one.at_once) == (other.end, other.at_once)
 }
 
@@ -70,61 +75,61 @@ fn openings(secret: &Secret, spent: &Hello) -> Vec<Opening> {
     let mut list = Vec::new();
     let mut add = |name, steps| list.push(Opening { name, steps });
     let once = |bytes: &[u8]| vec![Send(bytes.to_vec())];
-    let stranger = Secret::new(HOST);
-    let visit = Hello::fresh(&stranger, Shape::PostQuantum);
-    let forged = |change: &dyn Fn(&mut Wish)| {
-        let mut wish = Wish::honest(secret, Shape::PostQuantum);
-        change(&mut wish);
-        Hello::forge(secret, &wish).wire
+    let unknown = Secret::new(HOST);
+    let hello = Hello::new(&unknown, App::PostQuantum);
+    let forged = |change: &dyn Fn(&mut HelloOptions)| {
+        let mut options = HelloOptions::new(secret, App::PostQuantum);
+        change(&mut options);
+        Hello::build(secret, &options).wire
     };
     let edited = |at: usize, byte: u8| {
-        let mut wire = visit.wire.clone();
+        let mut wire = hello.wire.clone();
         wire[at] = byte;
         wire
     };
 
-    add("a hello with the right name", once(&visit.wire));
-    add("a hello as apps of 2024 send it", once(&Hello::fresh(&stranger, Shape::Classic).wire));
+    add("a hello with the right name", once(&hello.wire));
+    add("a hello as apps of 2024 send it", once(&Hello::new(&unknown, App::Classic).wire));
     add("a foreign name", once(&forged(&|w| w.sni = Some("elsewhere.example".into()))));
     add("a name that the site does not know", once(&forged(&|w| w.sni = Some("x.test".into()))));
     add("no name", once(&forged(&|w| w.sni = None)));
     add("a recorded hello again", once(&spent.wire));
     add("a recorded hello again, in three records", once(&spent.in_records(3)));
-    add("a true digest from an hour ago", once(&forged(&|w| w.clock = unix_now() - 3600)));
-    add("a true digest from tomorrow", once(&forged(&|w| w.clock = unix_now() + 86_400)));
+    add("a valid digest from an hour ago", once(&forged(&|w| w.clock = unix_now() - 3600)));
+    add("a valid digest from tomorrow", once(&forged(&|w| w.clock = unix_now() + 86_400)));
     add("suites of TLS 1.2 only", once(&forged(&|w| w.suites = vec![0xc02b, 0xc02f])));
     add("no suite but GREASE", once(&forged(&|w| w.suites = vec![])));
     add("unknown suites", once(&forged(&|w| w.suites = vec![0x1399, 0x5600])));
-    add("a hello, then FIN", vec![Send(visit.wire.clone()), Finish]);
-    add("a hello, a look at the answer, FIN", vec![Send(visit.wire.clone()), Listen, Finish]);
-    add("a hello, then RST", vec![Send(visit.wire.clone()), Reset]);
-    add("a hello byte by byte", vec![Pieces(1, visit.wire.clone())]);
-    add("a hello in twenty segments", vec![Pieces(visit.wire.len() / 20 + 1, visit.wire.clone())]);
-    add("a hello in five records", once(&visit.in_records(5)));
-    add("a hello in twelve records", once(&visit.in_records(12)));
+    add("a hello, then FIN", vec![Send(hello.wire.clone()), Finish]);
+    add("a hello, a wait for the answer, FIN", vec![Send(hello.wire.clone()), Listen, Finish]);
+    add("a hello, then RST", vec![Send(hello.wire.clone()), Reset]);
+    add("a hello byte by byte", vec![Pieces(1, hello.wire.clone())]);
+    add("a hello in twenty segments", vec![Pieces(hello.wire.len() / 20 + 1, hello.wire.clone())]);
+    add("a hello in five records", once(&hello.in_records(5)));
+    add("a hello in twelve records", once(&hello.in_records(12)));
     add("the answer answered with garbage", {
         let finished = [&[0x14, 3, 3, 0, 1, 1, 0x17, 3, 3, 0, 53][..], &pattern(3, 53)].concat();
-        vec![Send(visit.wire.clone()), Listen, Send(finished)]
+        vec![Send(hello.wire.clone()), Listen, Send(finished)]
     });
     add("the answer answered with an alert", {
-        vec![Send(visit.wire.clone()), Listen, Send(vec![0x15, 3, 3, 0, 2, 2, 40])]
+        vec![Send(hello.wire.clone()), Listen, Send(vec![0x15, 3, 3, 0, 2, 2, 40])]
     });
-    add("two hellos in one write", once(&[visit.wire.as_slice(), &visit.wire].concat()));
+    add("two hellos in one write", once(&[hello.wire.as_slice(), &hello.wire].concat()));
     add("a hello and early data", {
         let early = [&[0x17, 3, 3, 0, 64][..], &pattern(4, 64)].concat();
-        once(&[visit.wire.as_slice(), &early].concat())
+        once(&[hello.wire.as_slice(), &early].concat())
     });
     add("a hello and a heartbeat", {
-        once(&[visit.wire.as_slice(), &[0x18, 3, 3, 0, 3, 1, 0x40, 0]].concat())
+        once(&[hello.wire.as_slice(), &[0x18, 3, 3, 0, 3, 1, 0x40, 0]].concat())
     });
     for (name, length) in [("one byte", 1), ("a header", 5), ("half a hello", 700)] {
-        add(name, once(&visit.wire[..length]));
+        add(name, once(&hello.wire[..length]));
     }
     for (name, length) in [("one byte and FIN", 1), ("half a hello and FIN", 700)] {
-        add(name, vec![Send(visit.wire[..length].to_vec()), Finish]);
+        add(name, vec![Send(hello.wire[..length].to_vec()), Finish]);
     }
     add("the first bytes, and the rest later", {
-        vec![Send(visit.wire[..3].to_vec()), Send(visit.wire[3..].to_vec())]
+        vec![Send(hello.wire[..3].to_vec()), Send(hello.wire[3..].to_vec())]
     });
     add("record version 3.4", once(&edited(2, 4)));
     add("record version 2.0", once(&edited(1, 2)));
@@ -133,7 +138,7 @@ fn openings(secret: &Secret, spent: &Hello) -> Vec<Opening> {
     add("a session id of 255 bytes", once(&edited(43, 255)));
     add("an impossible record length", once(&edited(3, 0xff)));
     add("a handshake longer than its record", once(&edited(6, 1)));
-    add("an empty record first", once(&[&[0x16, 3, 1, 0, 0][..], &visit.wire].concat()));
+    add("an empty record first", once(&[&[0x16, 3, 1, 0, 0][..], &hello.wire].concat()));
     add("an alert first", once(&[0x15, 3, 1, 0, 2, 2, 40]));
     add("ChangeCipherSpec first", once(&[0x14, 3, 3, 0, 1, 1]));
     add("application data first", {

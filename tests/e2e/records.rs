@@ -1,69 +1,69 @@
-//! The 64-byte header and the records around it, in every form that a client may choose
-//! (spec: protocol 5, 6, 7), and the forms that end the session (15.13).
+//! The frame and its records in every form that a client may choose (spec: protocol 5, 6, 7), and
+//! the forms that end the session (15.13).
 
-use crate::support::client::{CCS, Client, Visitor, record};
-use crate::support::hello::{Hello, Shape};
+use crate::support::client::{CCS, Client, Handshake, record};
+use crate::support::fixture::Fixture;
+use crate::support::hello::{App, Hello};
 use crate::support::obfuscated2::{self, DD, EE, EF};
 use crate::support::peer::{End, Peer};
-use crate::support::stage::Stage;
 use crate::support::{QUIET, pattern};
 
-fn visitor(stage: &Stage) -> Visitor {
-    Visitor::knock(stage.proxy.addr, &stage.secret, Shape::PostQuantum)
+fn handshake(fixture: &Fixture) -> Handshake {
+    Handshake::connect(fixture.proxy.addr, &fixture.secret, App::PostQuantum)
 }
 
 #[test]
-fn payload_behind_the_header_in_one_record_reaches_the_dc() {
-    let stage = Stage::plain();
+fn payload_after_the_frame_in_one_record_reaches_the_dc() {
+    let fixture = Fixture::new();
     for size in [1, 100, 2814] {
-        let (mut client, header) = visitor(&stage).prepare(DD, 2);
+        let (mut client, header) = handshake(&fixture).make_frame(DD, 2);
         let plain = pattern(5, size);
-        let sealed = client.up.seal(&plain);
+        let sealed = client.up.encrypt(&plain);
         let first = record(0x17, &[&header[..], &sealed].concat());
-        client.up.raw(&[&CCS[..], &first].concat());
-        assert!(stage.dc.accept().from.recv(size) == plain, "{size} bytes");
+        client.up.send_raw(&[&CCS[..], &first].concat());
+        assert!(fixture.dc.accept().from.recv(size) == plain, "{size} bytes");
     }
 }
 
 #[test]
-fn payload_behind_the_header_in_the_same_segment_reaches_the_dc() {
-    let stage = Stage::plain();
-    let (mut client, header) = visitor(&stage).prepare(DD, 2);
+fn payload_after_the_frame_in_the_same_segment_reaches_the_dc() {
+    let fixture = Fixture::new();
+    let (mut client, header) = handshake(&fixture).make_frame(DD, 2);
     let plain = pattern(6, 40_000);
     let mut wire = [&CCS[..], &record(0x17, &header)].concat();
-    for part in client.up.seal(&plain).chunks(2878) {
+    for part in client.up.encrypt(&plain).chunks(2878) {
         wire.extend(record(0x17, part));
     }
-    client.up.raw(&wire);
-    assert!(stage.dc.accept().from.recv(plain.len()) == plain);
+    client.up.send_raw(&wire);
+    assert!(fixture.dc.accept().from.recv(plain.len()) == plain);
 }
 
 #[test]
 fn payload_sent_before_the_dc_answers_waits_for_it() {
-    let stage = Stage::plain();
-    let mut client = visitor(&stage).begin(DD, 2);
+    let fixture = Fixture::new();
+    let mut client = handshake(&fixture).send_frame(DD, 2);
     let plain = pattern(7, 300_000);
     let sending = plain.clone();
     let writer = std::thread::spawn(move || {
         client.up.send(&sending);
         client
     });
-    let mut session = stage.dc.accept();
+    let mut session = fixture.dc.accept();
     assert!(session.from.recv(plain.len()) == plain);
     drop(writer.join().expect("the writer"));
 }
 
 #[test]
 fn a_client_that_does_not_wait_for_the_answer_is_served() {
-    let stage = Stage::plain();
-    let hello = Hello::fresh(&stage.secret, Shape::PostQuantum);
-    let mut header = obfuscated2::write(DD, 2, Some(&stage.secret.key));
-    let data = record(0x17, &header.forth.turn(b"early"));
-    let mut peer = Peer::connect("hasty client", stage.proxy.addr);
+    let fixture = Fixture::new();
+    let hello = Hello::new(&fixture.secret, App::PostQuantum);
+    let mut header = obfuscated2::write(DD, 2, Some(&fixture.secret.key));
+    let data = record(0x17, &header.to_receiver.transform(b"early"));
+    let mut peer = Peer::connect("early client", fixture.proxy.addr);
     peer.send(&[&hello.wire[..], &CCS, &record(0x17, &header.wire), &data].concat());
-    let visitor = Visitor::await_answer(peer, &stage.secret, &hello);
-    let mut client = visitor.resume(header.forth, header.back);
-    let mut session = stage.dc.accept();
+    let handshake = Handshake::read_answer(peer, &fixture.secret, &hello);
+    let mut client = handshake.with_streams(header.to_receiver, header.to_sender);
+    let mut session = fixture.dc.accept();
     assert_eq!(session.from.recv(5), b"early");
     session.to.send(b"late");
     assert_eq!(client.down.recv(4), b"late");
@@ -71,41 +71,41 @@ fn a_client_that_does_not_wait_for_the_answer_is_served() {
 
 #[test]
 fn records_that_arrive_byte_by_byte_are_understood() {
-    let stage = Stage::plain();
-    let (mut client, header) = visitor(&stage).prepare(DD, 2);
-    let data = client.up.seal(b"a few bytes");
+    let fixture = Fixture::new();
+    let (mut client, header) = handshake(&fixture).make_frame(DD, 2);
+    let data = client.up.encrypt(b"a few bytes");
     for byte in [&CCS[..], &record(0x17, &header), &record(0x17, &data)].concat() {
-        client.up.raw(&[byte]);
+        client.up.send_raw(&[byte]);
     }
-    assert_eq!(stage.dc.accept().from.recv(11), b"a few bytes");
+    assert_eq!(fixture.dc.accept().from.recv(11), b"a few bytes");
 }
 
 #[test]
-fn a_header_of_one_byte_per_record_is_understood() {
-    let stage = Stage::plain();
-    let (mut client, header) = visitor(&stage).prepare(DD, 2);
-    client.up.raw(&CCS);
+fn a_frame_of_one_byte_per_record_is_understood() {
+    let fixture = Fixture::new();
+    let (mut client, header) = handshake(&fixture).make_frame(DD, 2);
+    client.up.send_raw(&CCS);
     for byte in header {
-        client.up.raw(&record(0x17, &[byte]));
+        client.up.send_raw(&record(0x17, &[byte]));
     }
     client.up.send(b"after it");
-    let mut session = stage.dc.accept();
+    let mut session = fixture.dc.accept();
     assert_eq!(session.dc, 2);
     assert_eq!(session.from.recv(8), b"after it");
 }
 
 #[test]
-fn ccs_and_empty_records_may_stand_anywhere() {
-    let stage = Stage::plain();
-    let (mut client, header) = visitor(&stage).prepare(DD, 2);
+fn ccs_and_empty_records_are_allowed_anywhere() {
+    let fixture = Fixture::new();
+    let (mut client, header) = handshake(&fixture).make_frame(DD, 2);
     let (ccs, empty) = (&CCS[..], &record(0x17, &[])[..]);
     let (left, right) = (&record(0x17, &header[..20])[..], &record(0x17, &header[20..])[..]);
-    client.up.raw(&[empty, left, ccs, empty, ccs, right, empty].concat());
-    let mut session = stage.dc.accept();
-    for word in [&b"one"[..], b"two", b"three"] {
-        client.up.raw(&[ccs, empty, empty].concat());
-        client.up.send(word);
-        assert_eq!(session.from.recv(word.len()), word);
+    client.up.send_raw(&[empty, left, ccs, empty, ccs, right, empty].concat());
+    let mut session = fixture.dc.accept();
+    for bytes in [&b"one"[..], b"two", b"three"] {
+        client.up.send_raw(&[ccs, empty, empty].concat());
+        client.up.send(bytes);
+        assert_eq!(session.from.recv(bytes.len()), bytes);
     }
     session.to.send(b"fine");
     assert_eq!(client.down.recv(4), b"fine");
@@ -113,49 +113,49 @@ fn ccs_and_empty_records_may_stand_anywhere() {
 
 #[test]
 fn a_client_without_ccs_is_served() {
-    let stage = Stage::plain();
-    let (mut client, header) = visitor(&stage).prepare(DD, 2);
-    client.up.raw(&record(0x17, &header));
-    assert_eq!(stage.dc.accept().dc, 2);
+    let fixture = Fixture::new();
+    let (mut client, header) = handshake(&fixture).make_frame(DD, 2);
+    client.up.send_raw(&record(0x17, &header));
+    assert_eq!(fixture.dc.accept().dc, 2);
 }
 
 #[test]
-fn framings_that_no_app_uses_inside_tls_are_answered_like_a_broken_record() {
-    let stage = Stage::plain();
+fn transports_that_no_app_uses_inside_tls_are_answered_like_a_broken_record() {
+    let fixture = Fixture::new();
     for tag in [EE, EF, [0; 4], [0xdd, 0xdd, 0xdd, 0xde]] {
-        let mut client = visitor(&stage).begin(tag, 2);
+        let mut client = handshake(&fixture).send_frame(tag, 2);
         assert_looks_like_an_alert(client.up.peer.recv_rest());
     }
-    assert!(stage.dc.accept_within(QUIET).is_none(), "nothing was dialled");
+    assert!(fixture.dc.accept_within(QUIET).is_none(), "nothing was dialled");
 }
 
 #[test]
-fn media_and_unstated_data_centres_are_served_by_their_plain_number() {
-    let stage = Stage::plain();
+fn media_and_undefined_data_centres_are_served_by_their_plain_number() {
+    let fixture = Fixture::new();
     for (asked, dialled) in [(2, 2), (-2, 2), (0, 2), (-5, 5), (1, 1), (203, 203), (-203, 203)] {
-        let _client = visitor(&stage).begin(DD, asked);
-        assert_eq!(stage.dc.accept().dc, dialled, "asked for {asked}");
+        let _client = handshake(&fixture).send_frame(DD, asked);
+        assert_eq!(fixture.dc.accept().dc, dialled, "asked for {asked}");
     }
 }
 
 #[test]
 fn an_unknown_data_centre_ends_the_session() {
-    let stage = Stage::plain();
+    let fixture = Fixture::new();
     for asked in [6, -77, 999, i16::MIN, i16::MAX] {
-        let mut client = visitor(&stage).begin(DD, asked);
+        let mut client = handshake(&fixture).send_frame(DD, asked);
         let (payload, _) = client.down.recv_rest();
         assert!(payload.is_empty(), "{} bytes for DC {asked}", payload.len());
     }
-    assert!(stage.dc.accept_within(QUIET).is_none(), "nothing was dialled");
-    stage.proxy.wait_for_connections("alice", 0);
+    assert!(fixture.dc.accept_within(QUIET).is_none(), "nothing was dialled");
+    fixture.proxy.wait_for_connections("alice", 0);
 }
 
 #[test]
-fn an_unknown_data_centre_becomes_the_second_where_the_config_allows() {
-    let stage = Stage::with(|config| config.set("", "allow-fallback-on-unknown-dc", "true"));
+fn an_unknown_data_centre_becomes_the_second_if_the_config_allows() {
+    let fixture = Fixture::with(|config| config.set("", "allow-fallback-on-unknown-dc", "true"));
     for asked in [6, -77, 999, i16::MIN] {
-        let mut client = visitor(&stage).begin(DD, asked);
-        let mut session = stage.dc.accept();
+        let mut client = handshake(&fixture).send_frame(DD, asked);
+        let mut session = fixture.dc.accept();
         assert_eq!(session.dc, 2, "asked for {asked}");
         client.up.send(b"hi");
         assert_eq!(session.from.recv(2), b"hi");
@@ -164,53 +164,53 @@ fn an_unknown_data_centre_becomes_the_second_where_the_config_allows() {
 
 #[test]
 fn a_record_that_no_client_sends_is_answered_like_a_broken_tls_record() {
-    let stage = Stage::plain();
+    let fixture = Fixture::new();
     let header = [0x5a; 64];
     let flipped_type = record(0x16, &header);
     let unknown_type = record(0x99, &header);
     let mut old_version = record(0x17, &header);
     old_version[2] = 1;
     for wire in [flipped_type, unknown_type, old_version] {
-        let mut visitor = visitor(&stage);
-        visitor.peer.send(&wire);
-        assert_looks_like_an_alert(visitor.peer.recv_rest());
+        let mut handshake = handshake(&fixture);
+        handshake.peer.send(&wire);
+        assert_looks_like_an_alert(handshake.peer.recv_rest());
     }
-    assert!(stage.dc.accept_within(QUIET).is_none(), "nothing was dialled");
-    stage.proxy.wait_for_connections("alice", 0);
+    assert!(fixture.dc.accept_within(QUIET).is_none(), "nothing was dialled");
+    fixture.proxy.wait_for_connections("alice", 0);
 }
 
 #[test]
-fn a_header_that_decrypts_to_nothing_is_answered_like_a_broken_tls_record() {
-    let stage = Stage::plain();
-    let mut visitor = visitor(&stage);
-    visitor.peer.send(&[&CCS[..], &record(0x17, &[0x5a; 64])].concat());
-    assert_looks_like_an_alert(visitor.peer.recv_rest());
-    assert!(stage.dc.accept_within(QUIET).is_none(), "nothing was dialled");
+fn a_frame_that_decrypts_to_noise_is_answered_like_a_broken_tls_record() {
+    let fixture = Fixture::new();
+    let mut handshake = handshake(&fixture);
+    handshake.peer.send(&[&CCS[..], &record(0x17, &[0x5a; 64])].concat());
+    assert_looks_like_an_alert(handshake.peer.recv_rest());
+    assert!(fixture.dc.accept_within(QUIET).is_none(), "nothing was dialled");
 }
 
 #[test]
 fn a_broken_record_in_the_middle_ends_both_sides() {
-    let stage = Stage::plain();
+    let fixture = Fixture::new();
     for wire in [vec![0x16, 3, 3, 0, 1, 0], vec![0x17, 3, 1, 0, 1, 0], vec![0, 0, 0, 0, 0]] {
-        let (mut client, mut session) = stage.session();
+        let (mut client, mut session) = fixture.session();
         client.up.send(b"before");
         assert_eq!(session.from.recv(6), b"before");
-        client.up.raw(&wire);
+        client.up.send_raw(&wire);
         session.from.recv_rest();
         while client.down.next_record().is_ok() {}
     }
-    stage.proxy.wait_for_connections("alice", 0);
+    fixture.proxy.wait_for_connections("alice", 0);
 }
 
 #[test]
 fn an_alert_from_the_client_ends_the_session() {
-    let stage = Stage::plain();
-    let (mut client, mut session) = stage.session();
-    client.up.raw(&record(0x15, &[0x5a; 19]));
+    let fixture = Fixture::new();
+    let (mut client, mut session) = fixture.session();
+    client.up.send_raw(&record(0x15, &[0x5a; 19]));
     assert_eq!(session.from.recv_rest().0, b"");
     while client.down.next_record().is_ok() {}
-    stage.proxy.wait_for_connections("alice", 0);
-    assert!(Client::open(stage.proxy.addr, &stage.secret).down.is_quiet_for(QUIET));
+    fixture.proxy.wait_for_connections("alice", 0);
+    assert!(Client::open(fixture.proxy.addr, &fixture.secret).down.is_quiet_for(QUIET));
 }
 
 /// One record as long as an encrypted alert, then FIN (spec: protocol 15.13).

@@ -1,45 +1,45 @@
-//! Payload both ways, byte for byte, whatever the sizes and speeds (spec: protocol 5, 6, 14).
+//! Payload in both directions, byte for byte, at all sizes and speeds (spec: protocol 5, 6, 14).
 
 use std::thread;
 
 use crate::support::client::{APP_RECORD, Client};
 use crate::support::dc::{Dc, DcSession};
+use crate::support::fixture::Fixture;
+use crate::support::front::Front;
 use crate::support::hello::Secret;
-use crate::support::origin::Origin;
 use crate::support::peer::End;
 use crate::support::proxy::Config;
-use crate::support::stage::Stage;
 use crate::support::{Pattern, pattern};
 
 const MIB: usize = 1 << 20;
 
-/// Chunk sizes that lie around every border that a relay may have.
+/// Chunk sizes around every limit that a relay may have.
 const ODD_SIZES: [usize; 16] =
     [1, 2, 17, 18, 63, 64, 65, 1000, 2878, 4096, 16_383, 16_384, 16_401, 16_402, 65_535, 131_073];
 
 #[test]
 fn every_size_arrives_with_matched_keys() {
-    every_size_arrives(&Stage::plain());
+    every_size_arrives(&Fixture::new());
 }
 
 #[test]
 fn every_size_arrives_with_re_encryption() {
-    every_size_arrives(&Stage::with(|config| config.set("network", "re-encrypt", "true")));
+    every_size_arrives(&Fixture::with(|config| config.set("network", "re-encrypt", "true")));
 }
 
 #[test]
 fn every_size_arrives_with_little_memory() {
-    every_size_arrives(&Stage::with(|config| config.set("memory", "buffers", "\"1mib\"")));
+    every_size_arrives(&Fixture::with(|config| config.set("memory", "buffers", "\"1mib\"")));
 }
 
 #[test]
 fn every_size_arrives_without_moderation() {
-    every_size_arrives(&Stage::with(|config| config.set("network", "moderation", "\"off\"")));
+    every_size_arrives(&Fixture::with(|config| config.set("network", "moderation", "\"off\"")));
 }
 
-/// One message of each size there and back, one after the other over one session.
-fn every_size_arrives(stage: &Stage) {
-    let (mut client, mut session) = stage.session();
+/// Sends one message of each size in both directions, in order, over one session.
+fn every_size_arrives(fixture: &Fixture) {
+    let (mut client, mut session) = fixture.session();
     let (mut up, mut down) = (Pattern::new(1), Pattern::new(2));
     for size in ODD_SIZES {
         let question = up.take(size);
@@ -53,15 +53,15 @@ fn every_size_arrives(stage: &Stage) {
 
 #[test]
 fn sixty_four_mebibytes_go_up() {
-    let stage = Stage::plain();
-    let (client, session) = stage.session();
+    let fixture = Fixture::new();
+    let (client, session) = fixture.session();
     both_ways(client, session, &Load { up: 64 * MIB, down: 0, ..Load::usual() });
 }
 
 #[test]
 fn sixty_four_mebibytes_come_down() {
-    let stage = Stage::plain();
-    let (client, session) = stage.session();
+    let fixture = Fixture::new();
+    let (client, session) = fixture.session();
     both_ways(client, session, &Load { up: 0, down: 64 * MIB, ..Load::usual() });
 }
 
@@ -81,15 +81,15 @@ fn several_users_load_both_directions_with_little_memory() {
 }
 
 fn several_users(change: impl FnOnce(Config) -> Config) {
-    let (dc, origin) = (Dc::listen(), Origin::listen());
+    let (dc, front) = (Dc::listen(), Front::listen());
     let users = ["alice", "bob", "carol"].map(|name| (name, Secret::new(&format!("{name}.test"))));
-    let config = Config::new(dc.addr, origin.addr);
+    let config = Config::new(dc.addr, front.addr);
     let config = users.iter().fold(config, |config, (name, secret)| config.user(name, secret));
     let proxy = change(config).start();
     let load = Load { up: 2 * MIB + 7, down: 3 * MIB + 13, ..Load::usual() };
     thread::scope(|scope| {
         for (_, secret) in [&users[..], &users[..]].concat() {
-            // Opened one after the other, since only the order tells the DC's ends apart.
+            // Opened in order, because only the order identifies the sessions at the DC.
             let client = Client::open(proxy.addr, &secret);
             let session = dc.accept();
             let load = &load;
@@ -105,17 +105,17 @@ fn several_users(change: impl FnOnce(Config) -> Config) {
 
 #[test]
 fn a_client_that_sends_single_bytes_is_relayed() {
-    let stage = Stage::plain();
-    let (client, session) = stage.session();
+    let fixture = Fixture::new();
+    let (client, session) = fixture.session();
     let load = Load { up: 3000, down: 3000, up_chunk: 1, down_chunk: 1, up_record: 1 };
     both_ways(client, session, &load);
 }
 
 #[test]
 fn records_larger_than_tls_allows_are_relayed() {
-    let stage = Stage::plain();
+    let fixture = Fixture::new();
     for up_record in [16_384, 16_640, 65_535] {
-        let (client, session) = stage.session();
+        let (client, session) = fixture.session();
         let load = Load { up: MIB, up_record, up_chunk: 3 * 65_535, ..Load::usual() };
         both_ways(client, session, &load);
     }
@@ -123,25 +123,25 @@ fn records_larger_than_tls_allows_are_relayed() {
 
 #[test]
 fn tiny_records_in_large_writes_are_relayed() {
-    let stage = Stage::plain();
+    let fixture = Fixture::new();
     for up_record in [1, 3, 17] {
-        let (client, session) = stage.session();
+        let (client, session) = fixture.session();
         let load = Load { up: 100_000, up_record, up_chunk: 10_000, ..Load::usual() };
         both_ways(client, session, &load);
     }
 }
 
 #[test]
-fn download_is_copied_untouched_unless_re_encryption_is_asked_for() {
+fn downloads_are_copied_unchanged_unless_re_encryption_is_configured() {
     for (setting, is_equal) in [("false", true), ("true", false)] {
-        let stage = Stage::with(|config| config.set("network", "re-encrypt", setting));
-        let (mut client, mut session) = stage.session();
+        let fixture = Fixture::with(|config| config.set("network", "re-encrypt", setting));
+        let (mut client, mut session) = fixture.session();
         let plain = pattern(3, 5000);
-        let sealed_by_dc = session.to.try_send(&plain).expect("a living proxy");
+        let sealed_by_dc = session.to.try_send(&plain).expect("a running proxy");
         let (mut sealed, mut opened) = (Vec::new(), Vec::new());
         while sealed.len() < plain.len() {
             let payload = client.down.next_record().expect("a record");
-            opened.extend(client.down.open(&payload));
+            opened.extend(client.down.decrypt(&payload));
             sealed.extend(payload);
         }
         assert!(opened == plain);
@@ -149,7 +149,7 @@ fn download_is_copied_untouched_unless_re_encryption_is_asked_for() {
     }
 }
 
-/// What one session carries.
+/// The traffic of one session.
 struct Load {
     up: usize,
     down: usize,
@@ -162,13 +162,13 @@ struct Load {
 }
 
 impl Load {
-    /// As apps and data centres do it, in chunks of no round size.
+    /// Like apps and data centres, in chunks of odd sizes.
     fn usual() -> Self {
         Self { up: 0, down: 0, up_chunk: 50_021, down_chunk: 100_003, up_record: APP_RECORD }
     }
 }
 
-/// Both directions at once, each in its own pair of threads, then both ends close.
+/// Transfers in both directions at once, each with its own two threads; then both ends close.
 fn both_ways(client: Client, session: DcSession, load: &Load) {
     let Client { mut up, mut down } = client;
     let DcSession { mut from, mut to, .. } = session;
@@ -176,16 +176,16 @@ fn both_ways(client: Client, session: DcSession, load: &Load) {
         scope.spawn(move || {
             let mut data = Pattern::new(11);
             for size in pieces(load.up, load.up_chunk) {
-                up.send_cut(&data.take(size), load.up_record);
+                up.send_records(&data.take(size), load.up_record);
             }
-            up.finish();
+            up.send_fin();
         });
         scope.spawn(move || {
             let mut data = Pattern::new(12);
             for size in pieces(load.down, load.down_chunk) {
                 to.send(&data.take(size));
             }
-            to.finish();
+            to.send_fin();
         });
         scope.spawn(move || {
             let mut data = Pattern::new(11);

@@ -1,38 +1,38 @@
-//! SIGHUP: what the file says now holds from now on, and nobody who may stay notices
-//! (gotcha C8: the reference dies of it).
+//! SIGHUP: the new config applies at once, and sessions that may continue are not disturbed
+//! (gotcha C8: the reference ends).
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixDatagram;
 use std::thread;
 
-use crate::support::client::{Client, Visitor};
+use crate::support::client::{Client, Handshake};
 use crate::support::dc::{Dc, DcSession};
 use crate::support::eventually;
-use crate::support::hello::{Hello, Secret, Shape};
+use crate::support::fixture::HOST;
+use crate::support::front::Front;
+use crate::support::hello::{App, Hello, Secret};
 use crate::support::lists::{Folder, with_list};
-use crate::support::names::NameServer;
+use crate::support::name_server::NameServer;
 use crate::support::obfuscated2::DD;
-use crate::support::origin::Origin;
 use crate::support::peer::{End, Peer};
 use crate::support::proxy::{Config, Proxy, free_port};
-use crate::support::socks::{Manners, Socks};
-use crate::support::stage::HOST;
+use crate::support::socks::{SocksBehaviour, SocksServer};
 
-/// A proxy whose config can be written anew.
+/// A proxy whose config can be changed.
 struct Rig {
     proxy: Proxy,
     config: Config,
     dc: Dc,
-    origin: Origin,
+    front: Front,
     alice: Secret,
 }
 
 impl Rig {
     fn new(change: impl FnOnce(Config) -> Config) -> Self {
-        let (dc, origin, alice) = (Dc::listen(), Origin::listen(), Secret::new(HOST));
-        let config = change(Config::new(dc.addr, origin.addr).user("alice", &alice));
-        Self { proxy: config.clone().start(), config, dc, origin, alice }
+        let (dc, front, alice) = (Dc::listen(), Front::listen(), Secret::new(HOST));
+        let config = change(Config::new(dc.addr, front.addr).user("alice", &alice));
+        Self { proxy: config.clone().start(), config, dc, front, alice }
     }
 
     fn reload(&mut self, change: impl FnOnce(Config) -> Config) -> String {
@@ -44,12 +44,12 @@ impl Rig {
         Pair { client: Client::open(self.proxy.addr, secret), dc: self.dc.accept() }
     }
 
-    /// A client with this secret is treated as a stranger.
+    /// A client with this secret is fronted.
     fn assert_fronted(&self, secret: &Secret) {
-        let hello = Hello::fresh(secret, Shape::PostQuantum);
+        let hello = Hello::new(secret, App::PostQuantum);
         let mut peer = Peer::connect("client", self.proxy.addr);
         peer.send(&hello.wire);
-        assert!(self.origin.visit().first == hello.wire);
+        assert!(self.front.accept().first == hello.wire);
     }
 }
 
@@ -60,37 +60,37 @@ struct Pair {
 }
 
 impl Pair {
-    fn assert_talks(&mut self) {
+    fn assert_forwards(&mut self) {
         self.client.up.send(b"there");
         assert_eq!(self.dc.from.recv(5), b"there");
         self.dc.to.send(b"back");
         assert_eq!(self.client.down.recv(4), b"back");
     }
 
-    fn assert_over(mut self) {
+    fn assert_ended(mut self) {
         assert!(self.client.down.recv_rest().0.is_empty());
         assert!(self.dc.from.recv_rest().0.is_empty());
     }
 }
 
 #[test]
-fn people_come_and_go_and_the_others_keep_their_sessions_and_counters() {
+fn users_are_added_and_removed_and_the_others_keep_sessions_and_counters() {
     let [bob, carol, dave] = [(); 3].map(|()| Secret::new(HOST));
     let mut rig = Rig::new(|config| config.user("bob", &bob).user("carol", &carol));
     let mut stays = rig.session(&rig.alice);
     let gone = [rig.session(&bob), rig.session(&carol)];
-    stays.assert_talks();
+    stays.assert_forwards();
     rig.assert_fronted(&dave);
 
     let turned = Secret::new("other.example");
-    let said = rig.reload(|config| {
+    let line = rig.reload(|config| {
         config.without("secrets", "\"bob\"").user("carol", &turned).user("dave", &dave)
     });
-    assert!(said.contains("users=3 added=1 removed=1 changed=1 ended=2"), "{said}");
-    gone.into_iter().for_each(Pair::assert_over);
-    stays.assert_talks();
-    rig.session(&dave).assert_talks();
-    rig.session(&turned).assert_talks();
+    assert!(line.contains("users=3 added=1 removed=1 changed=1 ended=2"), "{line}");
+    gone.into_iter().for_each(Pair::assert_ended);
+    stays.assert_forwards();
+    rig.session(&dave).assert_forwards();
+    rig.session(&turned).assert_forwards();
     rig.assert_fronted(&bob);
     rig.assert_fronted(&carol);
     let stats = rig.proxy.stats();
@@ -100,27 +100,27 @@ fn people_come_and_go_and_the_others_keep_their_sessions_and_counters() {
 }
 
 #[test]
-fn a_disabled_user_is_a_stranger_who_keeps_the_counters_until_enabled_again() {
+fn a_disabled_user_is_fronted_and_keeps_the_counters_until_enabled_again() {
     let bob = Secret::new(HOST);
     let mut rig = Rig::new(|config| config.user("bob", &bob));
     let (mut stays, mut ends) = (rig.session(&rig.alice), rig.session(&bob));
-    ends.assert_talks();
+    ends.assert_forwards();
     rig.reload(|config| config.set("", "disabled-users", "[\"bob\"]"));
-    ends.assert_over();
+    ends.assert_ended();
     rig.assert_fronted(&bob);
     let stats = rig.proxy.stats();
     assert_eq!(stats["users"]["bob"]["disabled"], true);
     assert_eq!(stats["users"]["bob"]["bytes_in"], 5);
     assert!(rig.proxy.log().contains("event=refused user=\"bob\" why=disabled"));
-    stays.assert_talks();
+    stays.assert_forwards();
     rig.reload(|config| config.without("", "disabled-users"));
-    rig.session(&bob).assert_talks();
+    rig.session(&bob).assert_forwards();
     assert!(rig.proxy.stats()["users"]["bob"].get("disabled").is_none());
     assert_eq!(rig.proxy.number("bob", "bytes_in"), 10);
 }
 
 #[test]
-fn a_bad_file_changes_nothing_and_says_where_it_is_wrong() {
+fn a_bad_file_changes_nothing_and_the_log_names_the_error() {
     let mut rig = Rig::new(|config| config);
     let mut session = rig.session(&rig.alice);
     let before = rig.proxy.stats()["users"].clone();
@@ -131,11 +131,11 @@ fn a_bad_file_changes_nothing_and_says_where_it_is_wrong() {
         ("\u{0}", "not TOML"),
     ] {
         let text = text.replace("secret = \"\"", &format!("secret = {:?}", rig.alice.text()));
-        let said = rig.proxy.reload_text(&text);
-        assert!(said.contains("event=reload-refused"), "{said}");
-        assert!(said.contains("level=error") && said.contains(wanted), "{said}");
-        assert!(said.contains(&format!("{}:1:", rig.proxy.file().display())), "{said}");
-        session.assert_talks();
+        let line = rig.proxy.reload_text(&text);
+        assert!(line.contains("event=reload-refused"), "{line}");
+        assert!(line.contains("level=error") && line.contains(wanted), "{line}");
+        assert!(line.contains(&format!("{}:1:", rig.proxy.file().display())), "{line}");
+        session.assert_forwards();
     }
     fs::remove_file(rig.proxy.file()).unwrap();
     fs::create_dir(rig.proxy.file()).unwrap();
@@ -143,9 +143,9 @@ fn a_bad_file_changes_nothing_and_says_where_it_is_wrong() {
     eventually("a folder is refused", || rig.proxy.log().contains("not a regular file"));
     fs::remove_dir(rig.proxy.file()).unwrap();
     assert_eq!(rig.proxy.stats()["users"].as_object().unwrap().len(), 1, "{before}");
-    rig.session(&rig.alice).assert_talks();
-    let said = rig.reload(|config| config);
-    assert!(said.contains("event=reloaded users=1 added=0 removed=0 changed=0 ended=0"), "{said}");
+    rig.session(&rig.alice).assert_forwards();
+    let line = rig.reload(|config| config);
+    assert!(line.contains("event=reloaded users=1 added=0 removed=0 changed=0 ended=0"), "{line}");
 }
 
 #[test]
@@ -154,84 +154,84 @@ fn listeners_move_and_sessions_do_not_notice() {
     let mut session = rig.session(&rig.alice);
     let old = rig.proxy.addr;
     let new: SocketAddr = (Ipv4Addr::LOCALHOST, free_port()).into();
-    rig.proxy.move_to(&[new, old]);
+    rig.proxy.set_binds(&[new, old]);
     rig.reload(|config| config);
-    rig.session(&rig.alice).assert_talks();
-    rig.proxy.move_to(&[new]);
+    rig.session(&rig.alice).assert_forwards();
+    rig.proxy.set_binds(&[new]);
     rig.reload(|config| config);
-    assert!(TcpStream::connect(old).is_err(), "nobody listens there any more");
-    session.assert_talks();
-    rig.session(&rig.alice).assert_talks();
+    assert!(TcpStream::connect(old).is_err(), "the old listener is closed");
+    session.assert_forwards();
+    rig.session(&rig.alice).assert_forwards();
     let files = rig.proxy.files();
     for _ in 0..5 {
-        rig.proxy.move_to(&[old]);
+        rig.proxy.set_binds(&[old]);
         rig.reload(|config| config);
-        rig.session(&rig.alice).assert_talks();
-        rig.proxy.move_to(&[new]);
+        rig.session(&rig.alice).assert_forwards();
+        rig.proxy.set_binds(&[new]);
         rig.reload(|config| config);
     }
-    session.assert_talks();
+    session.assert_forwards();
     eventually("no descriptor is left over", || rig.proxy.files() <= files);
 }
 
 #[test]
-fn a_listener_grows_to_all_addresses_of_its_port_and_back() {
+fn a_listener_changes_to_all_addresses_of_its_port_and_back() {
     let mut rig = Rig::new(|config| config);
     let mut session = rig.session(&rig.alice);
     let (one, all) = (rig.proxy.addr, SocketAddr::from(([0, 0, 0, 0], rig.proxy.addr.port())));
     for _ in 0..3 {
-        rig.proxy.move_to(&[all]);
-        let said = rig.reload(|config| config);
-        assert!(said.contains("event=reloaded"), "{said}");
+        rig.proxy.set_binds(&[all]);
+        let line = rig.reload(|config| config);
+        assert!(line.contains("event=reloaded"), "{line}");
         let elsewhere = SocketAddr::from(([127, 0, 0, 9], all.port()));
         let mut client = Client::open(elsewhere, &rig.alice);
         client.up.send(b"hi");
         assert_eq!(rig.dc.accept().from.recv(2), b"hi");
-        rig.proxy.move_to(&[one]);
+        rig.proxy.set_binds(&[one]);
         rig.reload(|config| config);
         assert!(TcpStream::connect(elsewhere).is_err());
-        session.assert_talks();
+        session.assert_forwards();
     }
 }
 
 #[test]
-fn a_port_that_is_taken_refuses_the_whole_file() {
+fn a_port_in_use_refuses_the_whole_file() {
     let mut rig = Rig::new(|config| config);
     let mut session = rig.session(&rig.alice);
     let (old, bob) = (rig.proxy.addr, Secret::new(HOST));
     let other = TcpListener::bind((Ipv4Addr::LOCALHOST, free_port())).unwrap();
     let fresh = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-    rig.proxy.move_to(&[fresh, other.local_addr().unwrap()]);
-    let said = rig.reload(|config| config.user("bob", &bob));
-    assert!(said.contains("reload-refused") && said.contains("another program listens"), "{said}");
-    assert!(TcpStream::connect(fresh).is_err(), "half of a change is none");
-    rig.proxy.move_to(&[old]);
+    rig.proxy.set_binds(&[fresh, other.local_addr().unwrap()]);
+    let line = rig.reload(|config| config.user("bob", &bob));
+    assert!(line.contains("reload-refused") && line.contains("another program listens"), "{line}");
+    assert!(TcpStream::connect(fresh).is_err(), "a refused config changes nothing");
+    rig.proxy.set_binds(&[old]);
     rig.assert_fronted(&bob);
-    session.assert_talks();
-    rig.session(&rig.alice).assert_talks();
+    session.assert_forwards();
+    rig.session(&rig.alice).assert_forwards();
 }
 
 #[test]
-fn who_stands_before_a_door_that_closes_is_let_in() {
+fn a_client_in_the_queue_of_a_closing_listener_is_accepted() {
     let mut rig = Rig::new(|config| config);
     let old = rig.proxy.addr;
     for _ in 0..5 {
         let waiting: Vec<Peer> = (0..20).map(|_| Peer::connect("client", old)).collect();
-        rig.proxy.move_to(&[SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()))]);
+        rig.proxy.set_binds(&[SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()))]);
         rig.reload(|config| config);
         for peer in waiting {
-            let hello = Hello::fresh(&rig.alice, Shape::PostQuantum);
-            let mut client = Visitor::greet(peer, &rig.alice, &hello).begin(DD, 2);
+            let hello = Hello::new(&rig.alice, App::PostQuantum);
+            let mut client = Handshake::send_hello(peer, &rig.alice, &hello).send_frame(DD, 2);
             client.up.send(b"hi");
             assert_eq!(rig.dc.accept().from.recv(2), b"hi");
         }
-        rig.proxy.move_to(&[old]);
+        rig.proxy.set_binds(&[old]);
         rig.reload(|config| config);
     }
 }
 
 #[test]
-fn the_throttle_changes_live_and_its_caps_are_those_of_the_new_limit() {
+fn the_throttle_changes_on_reload_and_its_caps_follow_the_new_limit() {
     let mut rig = Rig::new(|config| config);
     let mut sessions: Vec<Pair> = (0..4).map(|_| rig.session(&rig.alice)).collect();
     assert!(rig.proxy.stats().get("throttle").is_none());
@@ -244,28 +244,31 @@ fn the_throttle_changes_live_and_its_caps_are_those_of_the_new_limit() {
         (&stats["throttle"]["limit"], &stats["throttle"]["caps"]["alice"]),
         (&2.into(), &2.into())
     );
-    sessions.iter_mut().for_each(Pair::assert_talks);
+    sessions.iter_mut().for_each(Pair::assert_forwards);
     rig.reload(|config| config.set("throttle", "max-connections", "9"));
-    rig.session(&rig.alice).assert_talks();
+    rig.session(&rig.alice).assert_forwards();
     rig.reload(|config| config.without("throttle", "max-connections"));
     assert!(rig.proxy.stats().get("throttle").is_none());
 }
 
 #[test]
-fn a_shorter_idle_limit_holds_for_sessions_that_are_there() {
+fn a_shorter_idle_limit_applies_to_open_sessions() {
     let mut rig = Rig::new(|config| config);
     let session = rig.session(&rig.alice);
     rig.proxy.wait_for_connections("alice", 1);
     rig.reload(|config| config.set("network.timeout", "idle", "\"1s\""));
     rig.proxy.wait_for_connections("alice", 0);
-    session.assert_over();
+    session.assert_ended();
 }
 
 #[test]
-fn the_way_to_telegram_changes_for_the_next_connection() {
+fn the_upstream_changes_for_the_next_connection() {
     let mut rig = Rig::new(|config| config);
     let mut direct = rig.session(&rig.alice);
-    let (first, second) = (Socks::listen(Manners::default()), Socks::listen(Manners::default()));
+    let (first, second) = (
+        SocksServer::listen(SocksBehaviour::default()),
+        SocksServer::listen(SocksBehaviour::default()),
+    );
     rig.reload(|config| config.set("network", "proxies", &format!("[{:?}]", first.url())));
     let mut routed = rig.session(&rig.alice);
     assert_eq!((first.connections(), second.connections()), (1, 0));
@@ -273,15 +276,15 @@ fn the_way_to_telegram_changes_for_the_next_connection() {
     let mut again = rig.session(&rig.alice);
     assert_eq!((first.connections(), second.connections()), (1, 1));
     rig.reload(|config| config.without("network", "proxies"));
-    rig.session(&rig.alice).assert_talks();
+    rig.session(&rig.alice).assert_forwards();
     assert_eq!((first.connections(), second.connections()), (1, 1));
     for session in [&mut direct, &mut routed, &mut again] {
-        session.assert_talks();
+        session.assert_forwards();
     }
 }
 
 #[test]
-fn lists_come_change_and_go() {
+fn lists_are_added_changed_and_removed() {
     let mut rig = Rig::new(|config| config);
     let mut session = rig.session(&rig.alice);
     let folder = Folder::new();
@@ -292,27 +295,27 @@ fn lists_come_change_and_go() {
         peer.try_send(b"GET / HTTP/1.1\r\n\r\n").is_err() || peer.recv_rest() == (vec![], End::Fin)
     };
     rig.reload(|config| with_list(config, "blocklist", &list));
-    eventually("the list holds", || rig.proxy.stats()["lists"]["blocklist"]["entries"] == 1);
+    eventually("the list is loaded", || rig.proxy.stats()["lists"]["blocklist"]["entries"] == 1);
     assert!(refused(&rig, [127, 0, 0, 7]));
-    // The same settings: the file is read again all the same.
+    // The same settings, but the file is read again.
     folder.write("block.netset", "127.0.0.7\n127.0.0.8\n");
     rig.reload(|config| config);
-    eventually("both lines hold", || rig.proxy.stats()["lists"]["blocklist"]["entries"] == 2);
+    eventually("both lines are loaded", || rig.proxy.stats()["lists"]["blocklist"]["entries"] == 2);
     assert!(refused(&rig, [127, 0, 0, 8]));
     assert_eq!(rig.proxy.stats()["lists"]["blocklist"]["refused"], 2);
     let more = folder.write("more.netset", "127.0.0.10\n");
     rig.reload(|config| with_list(config, "blocklist", &format!("{list}, {more}")));
-    eventually("all lines hold", || rig.proxy.stats()["lists"]["blocklist"]["entries"] == 3);
-    assert_eq!(rig.proxy.stats()["lists"]["blocklist"]["refused"], 2, "what was counted stays");
+    eventually("all lines are loaded", || rig.proxy.stats()["lists"]["blocklist"]["entries"] == 3);
+    assert_eq!(rig.proxy.stats()["lists"]["blocklist"]["refused"], 2, "counters stay");
     rig.reload(|config| config.set("defense.blocklist", "enabled", "false"));
     assert!(rig.proxy.stats().get("lists").is_none());
-    session.assert_talks();
+    session.assert_forwards();
 }
 
 #[test]
-fn another_name_server_is_asked_even_for_what_was_being_waited_for() {
+fn a_new_name_server_also_gets_the_lookups_in_progress() {
     let silent = NameServer::listen(|_| Vec::new());
-    let good = NameServer::listen(|question| question.lead_to(Ipv4Addr::LOCALHOST).say());
+    let good = NameServer::listen(|question| question.with_address(Ipv4Addr::LOCALHOST).actions());
     let mut rig = Rig::new(|config| {
         config.set("domain-fronting", "host", "\"some.site.example\"").set(
             "network",
@@ -322,13 +325,13 @@ fn another_name_server_is_asked_even_for_what_was_being_waited_for() {
     });
     let mut prober = Peer::connect("prober", rig.proxy.addr);
     prober.send(b"GET / HTTP/1.1\r\n\r\n");
-    eventually("the silent one is asked", || silent.count() > 0);
+    eventually("the silent server gets a question", || silent.count() > 0);
     rig.reload(|config| config.set("network", "dns", &good.url()));
-    assert_eq!(rig.origin.visit().first, b"GET / HTTP/1.1\r\n\r\n");
+    assert_eq!(rig.front.accept().first, b"GET / HTTP/1.1\r\n\r\n");
 }
 
 #[test]
-fn the_pid_file_is_ours_moves_and_goes() {
+fn the_pid_file_is_written_moved_and_removed() {
     let folder = Folder::new();
     let (one, two) = (folder.path().join("one.pid"), folder.path().join("two.pid"));
     let mut rig = Rig::new(|config| config.set("", "pid-file", &format!("{one:?}")));
@@ -343,12 +346,12 @@ fn the_pid_file_is_ours_moves_and_goes() {
 }
 
 #[test]
-fn the_service_manager_hears_of_start_reload_life_and_stop() {
+fn the_service_manager_is_notified_of_start_reload_watchdog_and_stop() {
     let folder = Folder::new();
     let path = folder.path().join("notify");
     let manager = UnixDatagram::bind(&path).unwrap();
-    manager.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
-    let hear = || {
+    manager.set_read_timeout(Some(crate::support::TIMEOUT)).unwrap();
+    let receive = || {
         let mut datagram = [0; 512];
         let count = manager.recv(&mut datagram).expect("a datagram in time");
         String::from_utf8(datagram[..count].to_vec()).unwrap()
@@ -356,14 +359,14 @@ fn the_service_manager_hears_of_start_reload_life_and_stop() {
     let mut rig = Rig::new(|config| {
         config.env("NOTIFY_SOCKET", path.to_str().unwrap()).env("WATCHDOG_USEC", "2000000")
     });
-    let first = hear();
+    let first = receive();
     assert!(first.starts_with("READY=1\nSTATUS=1 users on 127.0.0.1:"), "{first}");
-    assert_eq!([hear(), hear()], ["WATCHDOG=1", "WATCHDOG=1"], "it lives, with nothing to do");
+    assert_eq!([receive(), receive()], ["WATCHDOG=1", "WATCHDOG=1"], "it runs without work");
     rig.reload(|config| config);
     let next = || loop {
-        let said = hear();
-        if said != "WATCHDOG=1" {
-            return said;
+        let line = receive();
+        if line != "WATCHDOG=1" {
+            return line;
         }
     };
     let reloading = next();
@@ -376,12 +379,13 @@ fn the_service_manager_hears_of_start_reload_life_and_stop() {
 }
 
 #[test]
-fn a_dial_under_way_by_a_proxy_that_is_removed_arrives() {
-    let slow = Socks::listen(Manners { dribble: true, ..Manners::default() });
+fn a_dial_in_progress_through_a_removed_proxy_succeeds() {
+    let slow =
+        SocksServer::listen(SocksBehaviour { byte_by_byte: true, ..SocksBehaviour::default() });
     let mut rig =
         Rig::new(|config| config.set("network", "proxies", &format!("[{:?}]", slow.url())));
     let clients: Vec<Client> = (0..5).map(|_| Client::open(rig.proxy.addr, &rig.alice)).collect();
-    eventually("they are on their way", || slow.connections() > 0);
+    eventually("they are dialled", || slow.connections() > 0);
     rig.reload(|config| config.without("network", "proxies"));
     thread::scope(|scope| {
         for mut client in clients {

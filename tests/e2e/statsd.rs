@@ -1,5 +1,5 @@
-//! Metrics for statsd, by datagrams (spec: stats 6): in three dialects, whenever something has
-//! happened, and never a moment of anybody's time while nothing does.
+//! Metrics for statsd as datagrams (spec: stats 6), in three formats. Nothing is sent while nothing
+//! changes.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -10,15 +10,15 @@ use nix::sys::signal::Signal;
 use crate::support::client::Client;
 use crate::support::dc::Dc;
 use crate::support::eventually;
-use crate::support::hello::{Hello, Secret, Shape};
-use crate::support::origin::Origin;
+use crate::support::fixture::{Fixture, HOST};
+use crate::support::front::Front;
+use crate::support::hello::{App, Hello, Secret};
 use crate::support::peer::Peer;
 use crate::support::prometheus;
 use crate::support::proxy::{Config, free_port};
-use crate::support::stage::{HOST, Stage};
 use crate::support::stats;
 
-/// A collector of statsd: the latest gauges, the sums of the counters.
+/// A statsd server. It keeps the latest gauges and the sums of the counters.
 struct Collector {
     socket: UdpSocket,
 }
@@ -38,7 +38,7 @@ impl Collector {
             .set("stats.statsd", "tag-format", &format!("{tags:?}"))
     }
 
-    /// Adds what has come to the numbers.
+    /// Adds the received datagrams to the numbers.
     fn collect(&self, numbers: &mut BTreeMap<String, u64>) {
         let mut datagram = [0; 4096];
         while let Ok(count) = self.socket.recv(&mut datagram) {
@@ -46,7 +46,7 @@ impl Collector {
             let text = std::str::from_utf8(&datagram[..count]).expect("text");
             assert!(!text.ends_with('\n'));
             for line in text.lines() {
-                let (name, value, kind) = dissect(line);
+                let (name, value, kind) = parse_line(line);
                 let number = numbers.entry(name).or_default();
                 match kind {
                     'g' => *number = value,
@@ -66,8 +66,8 @@ impl Collector {
     }
 }
 
-/// `name;labels`, value and kind of a line in any of the dialects.
-fn dissect(line: &str) -> (String, u64, char) {
+/// `name;labels`, value and type of a line in any of the formats.
+fn parse_line(line: &str) -> (String, u64, char) {
     let (line, labels) = line.split_once("|#").unwrap_or((line, ""));
     let (head, kind) = line.rsplit_once('|').expect("a kind");
     let (name, value) = head.rsplit_once(':').expect("a value");
@@ -76,9 +76,9 @@ fn dissect(line: &str) -> (String, u64, char) {
     (name, value, kind.chars().next().expect("a letter"))
 }
 
-/// Gotcha D11: the reference glues prefix and name, and its gauges drift.
+/// Gotcha D11: the reference joins prefix and name without a dot, and its gauges drift.
 #[test]
-fn statsd_hears_absolute_gauges_and_growing_counters_in_each_dialect() {
+fn statsd_gets_absolute_gauges_and_growing_counters_in_each_format() {
     for (tags, labels) in [
         ("datadog", "|telegram_ip:127.0.0.1,dc:2"),
         ("influxdb", ",telegram_ip=127.0.0.1,dc=2"),
@@ -91,9 +91,9 @@ fn statsd_hears_absolute_gauges_and_growing_counters_in_each_dialect() {
             _ => ";ip_family=ipv4",
         };
         let collector = Collector::listen();
-        let stage = Stage::with(|config| collector.config(config, tags));
+        let fixture = Fixture::with(|config| collector.config(config, tags));
         collector.wait_for(&[(format!("mtg.client_connections{family}"), 0)]);
-        let (mut client, mut session) = stage.session();
+        let (mut client, mut session) = fixture.session();
         client.up.send(&[7; 500]);
         session.from.recv(500);
         let traffic = match tags {
@@ -115,51 +115,51 @@ fn statsd_hears_absolute_gauges_and_growing_counters_in_each_dialect() {
 }
 
 #[test]
-fn nothing_is_sent_and_nobody_wakes_while_nothing_happens() {
+fn nothing_is_sent_and_the_program_sleeps_while_nothing_happens() {
     let collector = Collector::listen();
-    let stage = Stage::with(|config| collector.config(config, "datadog"));
+    let fixture = Fixture::with(|config| collector.config(config, "datadog"));
     let (mut numbers, mut quiet) = (BTreeMap::new(), 0);
-    eventually("it falls silent", || {
+    eventually("it sends nothing more", || {
         let before = numbers.len();
         collector.collect(&mut numbers);
         quiet = if numbers.len() == before { quiet + 1 } else { 0 };
         quiet > 300
     });
-    let before = stage.proxy.wake_ups();
+    let before = fixture.proxy.wake_ups();
     assert!(!crate::support::holds_within(crate::support::QUIET, || {
-        collector.socket.recv(&mut [0; 2048]).is_ok() || stage.proxy.wake_ups() > before
+        collector.socket.recv(&mut [0; 2048]).is_ok() || fixture.proxy.wake_ups() > before
     }));
 }
 
-/// A tick of the throttle is no event of the poller's, and still it changes a number.
+/// A timer of the throttle changes a metric without an event of the poller.
 #[test]
-fn what_a_timer_changes_is_told_too() {
+fn a_change_by_a_timer_is_sent_too() {
     let collector = Collector::listen();
-    let stage = Stage::with(|config| {
+    let fixture = Fixture::with(|config| {
         let config = config.set("throttle", "max-connections", "1");
         collector.config(config.set("throttle", "check-interval", "\"4s\""), "datadog")
     });
-    let session = stage.session();
-    let mut over = Peer::connect("one too many", stage.proxy.addr);
-    over.send(&Hello::fresh(&stage.secret, Shape::PostQuantum).wire);
-    let visit = stage.origin.visit();
+    let session = fixture.session();
+    let mut over = Peer::connect("one too many", fixture.proxy.addr);
+    over.send(&Hello::new(&fixture.secret, App::PostQuantum).wire);
+    let conn = fixture.front.accept();
     collector.wait_for(&[("mtg.throttle_active".to_owned(), 1)]);
-    drop((session, over, visit));
+    drop((session, over, conn));
     collector.wait_for(&[("mtg.throttle_active".to_owned(), 0)]);
 }
 
 #[test]
-fn the_end_of_the_program_tells_all_that_was_counted() {
+fn the_end_of_the_program_sends_all_counters() {
     let collector = Collector::listen();
-    let mut stage = Stage::with(|config| collector.config(config, "datadog"));
-    let (mut client, mut session) = stage.session();
+    let mut fixture = Fixture::with(|config| collector.config(config, "datadog"));
+    let (mut client, mut session) = fixture.session();
     let mut numbers = BTreeMap::new();
     for _ in 0..3 {
         client.up.send(&[7; 1000]);
         session.from.recv(1000);
     }
-    stage.proxy.signal(Signal::SIGTERM);
-    assert_eq!(stage.proxy.wait_for_exit().code(), Some(0));
+    fixture.proxy.signal(Signal::SIGTERM);
+    assert_eq!(fixture.proxy.wait_for_exit().code(), Some(0));
     collector.collect(&mut numbers);
     let traffic = "mtg.telegram_traffic|telegram_ip:127.0.0.1,dc:2,direction:from_client";
     assert_eq!(numbers.get(traffic), Some(&3000));
@@ -167,10 +167,10 @@ fn the_end_of_the_program_tells_all_that_was_counted() {
 }
 
 #[test]
-fn a_collector_that_is_new_hears_of_what_comes_and_not_of_what_was() {
+fn a_new_collector_gets_later_changes_and_no_earlier_ones() {
     let (old, new) = (Collector::listen(), Collector::listen());
-    let (dc, origin, secret) = (Dc::listen(), Origin::listen(), Secret::new(HOST));
-    let config = Config::new(dc.addr, origin.addr).user("alice", &secret);
+    let (dc, front, secret) = (Dc::listen(), Front::listen(), Secret::new(HOST));
+    let config = Config::new(dc.addr, front.addr).user("alice", &secret);
     let mut proxy = old.config(config.clone(), "datadog").start();
     let mut client = Client::open(proxy.addr, &secret);
     let mut session = dc.accept();
@@ -188,9 +188,9 @@ fn a_collector_that_is_new_hears_of_what_comes_and_not_of_what_was() {
 }
 
 #[test]
-fn a_collector_that_is_not_there_costs_nothing() {
+fn a_missing_collector_costs_nothing() {
     let [gone, metrics] = [0; 2].map(|_| SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())));
-    let stage = Stage::with(|config| {
+    let fixture = Fixture::with(|config| {
         config
             .set("stats.statsd", "enabled", "true")
             .set("stats.statsd", "address", &format!("\"{gone}\""))
@@ -200,19 +200,19 @@ fn a_collector_that_is_not_there_costs_nothing() {
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                let mut client = Client::open(stage.proxy.addr, &stage.secret);
+                let mut client = Client::open(fixture.proxy.addr, &fixture.secret);
                 client.up.send(b"hi");
             });
         }
-        (0..4).for_each(|_| assert_eq!(stage.dc.accept().from.recv(2), b"hi"));
+        (0..4).for_each(|_| assert_eq!(fixture.dc.accept().from.recv(2), b"hi"));
     });
-    eventually("it says so, quietly", || {
-        stage.proxy.log().contains("level=debug event=statsd-send-failed")
+    eventually("it is logged at debug", || {
+        fixture.proxy.log().contains("level=debug event=statsd-send-failed")
     });
     let page = prometheus::parse(&stats::get(metrics, "/").body);
     assert!(page.number("mtg_statsd_lost_total") > 0);
     let late = UdpSocket::bind(gone).unwrap();
-    late.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
-    let (_client, _session) = stage.session();
-    assert!(late.recv(&mut [0; 2048]).unwrap() > 0, "it is told as soon as it is there");
+    late.set_read_timeout(Some(crate::support::TIMEOUT)).unwrap();
+    let (_client, _session) = fixture.session();
+    assert!(late.recv(&mut [0; 2048]).unwrap() > 0, "it is sent as soon as the receiver listens");
 }

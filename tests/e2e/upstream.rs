@@ -1,39 +1,39 @@
-//! Telegram through SOCKS5 proxies: byte for byte, with failover, never around them.
+//! Telegram through SOCKS5 proxies: byte for byte, with failover, never past them.
 
 use std::thread;
 
-use crate::support::client::{Client, Visitor};
+use crate::support::client::{Client, Handshake};
 use crate::support::dc::Dc;
 use crate::support::eventually;
-use crate::support::hello::Shape;
+use crate::support::fixture::Fixture;
+use crate::support::hello::App;
 use crate::support::obfuscated2::DD;
 use crate::support::pattern;
 use crate::support::peer::{End, Peer};
 use crate::support::proxy::free_port;
-use crate::support::socks::{Bound, Manners, Socks, Stage as Step};
-use crate::support::stage::Stage;
-use crate::support::web::{Web, page};
+use crate::support::socks::{Bound, SocksBehaviour, SocksServer, SocksStep};
+use crate::support::web::{WebServer, page};
 
-fn stage(proxies: &[String], more: &[(&str, &str, &str)]) -> Stage {
+fn fixture(proxies: &[String], more: &[(&str, &str, &str)]) -> Fixture {
     let list: Vec<String> = proxies.iter().map(|url| format!("{url:?}")).collect();
-    Stage::with(|config| {
+    Fixture::with(|config| {
         let config = config.set("network", "proxies", &format!("[{}]", list.join(", ")));
         more.iter().fold(config, |config, (table, key, value)| config.set(table, key, value))
     })
 }
 
-/// Bytes go both ways, to the last one.
-fn assert_relayed(stage: &Stage) {
-    let (mut client, mut session) = stage.session();
+/// Transfers bytes in both directions and checks all of them.
+fn assert_relayed(fixture: &Fixture) {
+    let (mut client, mut session) = fixture.session();
     let (up, down) = (pattern(1, 300_000), pattern(2, 900_000));
     thread::scope(|scope| {
         scope.spawn(|| {
             client.up.send(&up);
-            client.up.finish();
+            client.up.send_fin();
         });
         scope.spawn(|| {
             session.to.send(&down);
-            session.to.finish();
+            session.to.send_fin();
         });
         assert!(session.from.recv(up.len()) == up);
         assert!(client.down.recv(down.len()) == down);
@@ -42,29 +42,33 @@ fn assert_relayed(stage: &Stage) {
     assert_eq!(client.down.recv_rest(), (Vec::new(), End::Fin));
 }
 
-fn assert_session_fails(stage: &Stage) {
-    let visitor = Visitor::knock(stage.proxy.addr, &stage.secret, Shape::PostQuantum);
-    let mut client = visitor.begin(DD, 2);
+fn assert_session_fails(fixture: &Fixture) {
+    let handshake = Handshake::connect(fixture.proxy.addr, &fixture.secret, App::PostQuantum);
+    let mut client = handshake.send_frame(DD, 2);
     assert!(client.down.recv_rest().0.is_empty());
 }
 
 #[test]
-fn sessions_go_through_the_proxy_and_strangers_do_not() {
+fn sessions_go_through_the_proxy_and_fronted_connections_do_not() {
     for bound in [Bound::V4, Bound::V6, Bound::Name] {
-        let socks = Socks::listen(Manners { bound, dribble: true, ..Manners::default() });
-        let stage = stage(&[socks.url()], &[]);
-        let files = stage.proxy.files();
-        assert_relayed(&stage);
-        assert_eq!(socks.goals(), [stage.dc.addr.to_string()]);
+        let socks = SocksServer::listen(SocksBehaviour {
+            bound,
+            byte_by_byte: true,
+            ..SocksBehaviour::default()
+        });
+        let fixture = fixture(&[socks.url()], &[]);
+        let files = fixture.proxy.files();
+        assert_relayed(&fixture);
+        assert_eq!(socks.destinations(), [fixture.dc.addr.to_string()]);
 
-        let mut prober = Peer::connect("prober", stage.proxy.addr);
+        let mut prober = Peer::connect("prober", fixture.proxy.addr);
         prober.send(b"GET / HTTP/1.1\r\n\r\n");
-        drop(stage.origin.visit());
-        assert_eq!(socks.connections(), 1, "fronting is native");
+        drop(fixture.front.accept());
+        assert_eq!(socks.connections(), 1, "fronting is direct");
         drop(prober);
-        stage.proxy.wait_for_rest(files);
-        eventually("the proxy is left alone", || socks.open() == 0);
-        let state = &stage.proxy.stats()["proxies"][0];
+        fixture.proxy.wait_until_idle(files);
+        eventually("the connections to the proxy are closed", || socks.open() == 0);
+        let state = &fixture.proxy.stats()["proxies"][0];
         assert_eq!(state["address"], socks.addr.to_string());
         assert_eq!((&state["state"], &state["dials"]), (&"closed".into(), &1.into()));
         assert!(state["last_error"].is_null());
@@ -72,149 +76,173 @@ fn sessions_go_through_the_proxy_and_strangers_do_not() {
 }
 
 #[test]
-fn name_and_password_open_the_door_and_stay_out_of_the_log() {
-    let manners = Manners { password: Some(("anna", "hunter2")), ..Manners::default() };
-    let socks = Socks::listen(manners);
-    assert_relayed(&stage(&[socks.url()], &[]));
+fn name_and_password_are_sent_and_not_logged() {
+    let behaviour =
+        SocksBehaviour { password: Some(("anna", "hunter2")), ..SocksBehaviour::default() };
+    let socks = SocksServer::listen(behaviour);
+    assert_relayed(&fixture(&[socks.url()], &[]));
 
     let wrong = socks.url().replace("hunter2", "letmein");
-    let shut = stage(&[wrong], &[]);
+    let shut = fixture(&[wrong], &[]);
     assert_session_fails(&shut);
     eventually("the reason in the log", || shut.proxy.log().contains("refuses name or password"));
     let log = shut.proxy.log();
     assert!(!log.contains("letmein") && !log.contains("anna"), "{log}");
     assert!(!shut.proxy.stats().to_string().contains("letmein"));
 
-    let without = stage(&[format!("socks5://{}", socks.addr)], &[]);
+    let without = fixture(&[format!("socks5://{}", socks.addr)], &[]);
     assert_session_fails(&without);
 }
 
-/// Gotcha B4: a proxy that says nothing holds nobody up for ever, whatever the step.
+/// Gotcha B4: a silent proxy does not block a session for ever, at any step.
 #[test]
-fn a_silent_proxy_is_left_for_the_next_one() {
-    let good = Socks::listen(Manners::default());
-    for step in [Step::Method, Step::Password, Step::Reply] {
+fn a_silent_proxy_is_replaced_by_the_next_one() {
+    let good = SocksServer::listen(SocksBehaviour::default());
+    for step in [SocksStep::Method, SocksStep::Password, SocksStep::Reply] {
         let password = Some(("u", "p"));
-        let silent = Socks::listen(Manners { stall: Some(step), password, ..Manners::default() });
-        let stage = stage(&[silent.url(), good.url()], &[("network.timeout", "tcp", "\"300ms\"")]);
+        let silent = SocksServer::listen(SocksBehaviour {
+            stall: Some(step),
+            password,
+            ..SocksBehaviour::default()
+        });
+        let fixture =
+            fixture(&[silent.url(), good.url()], &[("network.timeout", "tcp", "\"300ms\"")]);
         // The order is random: some sessions begin with the silent one.
         while silent.connections() == 0 {
-            assert_relayed(&stage);
+            assert_relayed(&fixture);
         }
-        assert_relayed(&stage);
-        eventually("the silent one is let go", || silent.open() == 0);
+        assert_relayed(&fixture);
+        eventually("the connections to the silent one are closed", || silent.open() == 0);
     }
 }
 
 #[test]
-fn a_proxy_that_refuses_or_talks_nonsense_is_left_for_the_next_one() {
-    let good = Socks::listen(Manners::default());
+fn a_proxy_that_refuses_or_fails_is_replaced_by_the_next_one() {
+    let good = SocksServer::listen(SocksBehaviour::default());
     for bad in [
-        Manners { refuse: Some(1), ..Manners::default() },
-        Manners { refuse: Some(2), ..Manners::default() },
-        Manners { refuse: Some(5), ..Manners::default() },
-        Manners { nonsense: Some(b"HTTP/1.1 400 Bad Request\r\n\r\n"), ..Manners::default() },
-        Manners { nonsense: Some(b"\x05\x00\x05\x00\x00\x09\x00"), ..Manners::default() },
+        SocksBehaviour { refuse: Some(1), ..SocksBehaviour::default() },
+        SocksBehaviour { refuse: Some(2), ..SocksBehaviour::default() },
+        SocksBehaviour { refuse: Some(5), ..SocksBehaviour::default() },
+        SocksBehaviour {
+            first_bytes: Some(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+            ..SocksBehaviour::default()
+        },
+        SocksBehaviour {
+            first_bytes: Some(b"\x05\x00\x05\x00\x00\x09\x00"),
+            ..SocksBehaviour::default()
+        },
     ] {
-        let bad = Socks::listen(bad);
+        let bad = SocksServer::listen(bad);
         let dead = format!("socks5://127.0.0.1:{}", free_port());
-        let stage = stage(&[bad.url(), dead, good.url()], &[]);
+        let fixture = fixture(&[bad.url(), dead, good.url()], &[]);
         while bad.connections() == 0 {
-            assert_relayed(&stage);
+            assert_relayed(&fixture);
         }
-        assert_relayed(&stage);
+        assert_relayed(&fixture);
     }
 }
 
 /// Gotcha E4: the documented circuit breaker works.
 #[test]
-fn a_proxy_that_fails_again_and_again_rests_and_is_tried_once_more() {
-    let socks = Socks::listen(Manners { refuse: Some(1), ..Manners::default() });
+fn a_proxy_that_fails_repeatedly_is_paused_and_then_tried_once() {
+    let socks =
+        SocksServer::listen(SocksBehaviour { refuse: Some(1), ..SocksBehaviour::default() });
     let url = format!("{}?open_threshold=3&half_open_timeout=1s&x=y", socks.url());
-    let stage = stage(&[url], &[]);
+    let fixture = fixture(&[url], &[]);
     for _ in 0..6 {
-        assert_session_fails(&stage);
+        assert_session_fails(&fixture);
     }
-    assert_eq!(socks.connections(), 3, "it rests after three");
-    assert_eq!(stage.proxy.stats()["proxies"][0]["state"], "open");
-    assert!(stage.proxy.log().contains("event=upstream-circuit-open"));
+    assert_eq!(socks.connections(), 3, "the circuit opens after three failures");
+    assert_eq!(fixture.proxy.stats()["proxies"][0]["state"], "open");
+    assert!(fixture.proxy.log().contains("event=upstream-circuit-open"));
 
-    eventually("it may be tried", || stage.proxy.stats()["proxies"][0]["state"] == "half-open");
-    assert_session_fails(&stage);
+    eventually("the circuit is half open", || {
+        fixture.proxy.stats()["proxies"][0]["state"] == "half-open"
+    });
+    assert_session_fails(&fixture);
     assert_eq!(socks.connections(), 4, "one try");
-    assert_eq!(stage.proxy.stats()["proxies"][0]["state"], "open");
+    assert_eq!(fixture.proxy.stats()["proxies"][0]["state"], "open");
 
-    socks.behave(Manners::default());
-    eventually("it may be tried", || stage.proxy.stats()["proxies"][0]["state"] == "half-open");
-    assert_relayed(&stage);
-    assert_eq!(stage.proxy.stats()["proxies"][0]["state"], "closed");
-    assert!(stage.proxy.log().contains("event=upstream-circuit-closed"));
+    socks.set_behaviour(SocksBehaviour::default());
+    eventually("the circuit is half open", || {
+        fixture.proxy.stats()["proxies"][0]["state"] == "half-open"
+    });
+    assert_relayed(&fixture);
+    assert_eq!(fixture.proxy.stats()["proxies"][0]["state"], "closed");
+    assert!(fixture.proxy.log().contains("event=upstream-circuit-closed"));
 }
 
-/// What the proxy truly says of the data centre is not held against the proxy.
+/// An error of the data centre, reported by the proxy, does not count as a failure of the proxy.
 #[test]
-fn a_data_centre_that_is_down_opens_no_breaker() {
-    let socks = Socks::listen(Manners { refuse: Some(5), ..Manners::default() });
-    let stage = stage(&[format!("{}?open_threshold=1", socks.url())], &[]);
+fn an_unreachable_data_centre_opens_no_circuit() {
+    let socks =
+        SocksServer::listen(SocksBehaviour { refuse: Some(5), ..SocksBehaviour::default() });
+    let fixture = fixture(&[format!("{}?open_threshold=1", socks.url())], &[]);
     for _ in 0..3 {
-        assert_session_fails(&stage);
+        assert_session_fails(&fixture);
     }
-    assert_eq!(stage.proxy.stats()["proxies"][0]["state"], "closed");
+    assert_eq!(fixture.proxy.stats()["proxies"][0]["state"], "closed");
 }
 
 #[test]
-fn a_proxy_that_dies_in_the_middle_ends_the_session() {
-    let socks = Socks::listen(Manners { dies_after: Some(10_000), ..Manners::default() });
-    let stage = stage(&[socks.url()], &[]);
-    let files = stage.proxy.files();
-    let (mut client, mut session) = stage.session();
+fn a_proxy_that_closes_in_the_middle_ends_the_session() {
+    let socks = SocksServer::listen(SocksBehaviour {
+        closes_after: Some(10_000),
+        ..SocksBehaviour::default()
+    });
+    let fixture = fixture(&[socks.url()], &[]);
+    let files = fixture.proxy.files();
+    let (mut client, mut session) = fixture.session();
     session.to.send(&pattern(3, 10_000));
     assert!(client.down.recv(10_000) == pattern(3, 10_000));
     client.down.recv_rest();
     drop((client, session));
-    stage.proxy.wait_for_rest(files);
+    fixture.proxy.wait_until_idle(files);
 }
 
 #[test]
-fn a_client_that_leaves_during_the_negotiation_takes_it_with_it() {
-    let socks = Socks::listen(Manners { stall: Some(Step::Reply), ..Manners::default() });
-    let stage = stage(&[socks.url()], &[]);
-    let files = stage.proxy.files();
-    let client = Client::open(stage.proxy.addr, &stage.secret);
-    eventually("the proxy is asked", || !socks.goals().is_empty());
+fn a_client_that_closes_during_the_socks_handshake_ends_it() {
+    let socks = SocksServer::listen(SocksBehaviour {
+        stall: Some(SocksStep::Reply),
+        ..SocksBehaviour::default()
+    });
+    let fixture = fixture(&[socks.url()], &[]);
+    let files = fixture.proxy.files();
+    let client = Client::open(fixture.proxy.addr, &fixture.secret);
+    eventually("the proxy gets a request", || !socks.destinations().is_empty());
     client.reset();
-    eventually("the proxy is let go", || socks.open() == 0);
-    stage.proxy.wait_for_rest(files);
+    eventually("the connection to the proxy is closed", || socks.open() == 0);
+    fixture.proxy.wait_until_idle(files);
 }
 
 #[test]
-fn a_proxy_may_be_named() {
-    let socks = Socks::listen(Manners::default());
-    let stage = stage(&[format!("socks5h://localhost:{}", socks.addr.port())], &[]);
-    assert_relayed(&stage);
+fn a_proxy_may_have_a_name() {
+    let socks = SocksServer::listen(SocksBehaviour::default());
+    let fixture = fixture(&[format!("socks5h://localhost:{}", socks.addr.port())], &[]);
+    assert_relayed(&fixture);
     assert_eq!(socks.connections(), 1);
 }
 
 #[test]
-fn a_direct_way_beside_a_dead_proxy_carries_everything() {
+fn direct_next_to_an_unreachable_proxy_serves_all_sessions() {
     let dead = format!("socks5://127.0.0.1:{}", free_port());
-    let stage = stage(&[dead, "direct".to_owned()], &[]);
+    let fixture = fixture(&[dead, "direct".to_owned()], &[]);
     for _ in 0..8 {
-        assert_relayed(&stage);
+        assert_relayed(&fixture);
     }
 }
 
 #[test]
-fn what_is_fetched_goes_through_the_proxy_which_finds_the_name() {
-    let socks = Socks::listen(Manners::default());
+fn fetches_go_through_the_proxy_which_resolves_the_name() {
+    let socks = SocksServer::listen(SocksBehaviour::default());
     let listed = Dc::listen();
     let text = format!("proxy_for 203 {};\n", listed.addr);
-    let web = Web::plain(move |_, out| out.write_all(&page(&text)));
+    let web = WebServer::http(move |_, out| out.write_all(&page(&text)));
     let urls = format!("[\"http://localhost:{}/\"]", web.addr.port());
-    let bad = Socks::listen(Manners { refuse: Some(1), ..Manners::default() });
+    let bad = SocksServer::listen(SocksBehaviour { refuse: Some(1), ..SocksBehaviour::default() });
     let more = [("", "auto-update", "true"), ("telegram", "dc-list-urls", urls.as_str())];
-    let stage = stage(&[socks.url(), bad.url()], &more);
-    eventually("the page is asked for by name", || web.connections() == 1);
-    assert_eq!(socks.goals(), [format!("localhost:{}", web.addr.port())]);
-    drop(stage);
+    let fixture = fixture(&[socks.url(), bad.url()], &more);
+    eventually("the page is requested", || web.connections() == 1);
+    assert_eq!(socks.destinations(), [format!("localhost:{}", web.addr.port())]);
+    drop(fixture);
 }

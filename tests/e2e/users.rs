@@ -3,19 +3,19 @@
 
 use std::time::Duration;
 
-use crate::support::client::{Client, Visitor};
+use crate::support::client::{Client, Handshake};
 use crate::support::dc::Dc;
-use crate::support::hello::{Hello, Secret, Shape, Wish, unix_now};
-use crate::support::origin::Origin;
+use crate::support::fixture::{Fixture, HOST};
+use crate::support::front::Front;
+use crate::support::hello::{App, Hello, HelloOptions, Secret, unix_now};
 use crate::support::peer::Peer;
 use crate::support::proxy::Config;
-use crate::support::stage::{HOST, Stage};
 
 #[test]
 fn each_of_a_hundred_users_of_one_host_is_told_from_the_others() {
-    let (dc, origin) = (Dc::echoing(), Origin::listen());
+    let (dc, front) = (Dc::echoing(), Front::listen());
     let users: Vec<_> = (0..100).map(|n| (format!("user{n}"), Secret::new(HOST))).collect();
-    let config = Config::new(dc, origin.addr);
+    let config = Config::new(dc, front.addr);
     let config = users.iter().fold(config, |config, (name, secret)| config.user(name, secret));
     let proxy = config.start();
     for (number, (name, secret)) in users.iter().enumerate() {
@@ -24,18 +24,18 @@ fn each_of_a_hundred_users_of_one_host_is_told_from_the_others() {
         client.down.recv(number + 1);
         assert_eq!(proxy.number(name, "bytes_in"), number as u64 + 1, "{name}");
     }
-    let stranger = Hello::fresh(&Secret::new(HOST), Shape::PostQuantum);
+    let stranger = Hello::new(&Secret::new(HOST), App::PostQuantum);
     let mut prober = Peer::connect("prober", proxy.addr);
     prober.send(&stranger.wire);
-    assert!(origin.visit().first == stranger.wire);
+    assert!(front.accept().first == stranger.wire);
 }
 
 #[test]
 fn users_of_several_hosts_are_served_side_by_side() {
-    let (dc, origin) = (Dc::echoing(), Origin::listen());
+    let (dc, front) = (Dc::echoing(), Front::listen());
     let hosts = ["a.io", "b.example", "c.very.long.name.of.a.host.example"];
     let users = hosts.map(|host| (host, Secret::new(host)));
-    let config = Config::new(dc, origin.addr);
+    let config = Config::new(dc, front.addr);
     let config = users.iter().fold(config, |config, (name, secret)| config.user(name, secret));
     let proxy = config.start();
     for (name, secret) in users.iter().rev() {
@@ -46,42 +46,42 @@ fn users_of_several_hosts_are_served_side_by_side() {
 
 #[test]
 fn a_clock_that_is_a_minute_off_is_forgiven() {
-    let stage = Stage::plain();
+    let fixture = Fixture::new();
     for clock in [unix_now() - 60, unix_now() + 60] {
-        assert!(is_admitted(&stage, clock));
+        assert!(is_admitted(&fixture, clock));
     }
 }
 
 #[test]
 fn the_tolerance_is_what_the_config_says() {
-    let stage = Stage::with(|config| config.set("", "tolerate-time-skewness", "\"10m\""));
-    assert!(is_admitted(&stage, unix_now() - 500));
-    assert!(!is_admitted(&stage, unix_now() - 700));
-    assert!(!is_admitted(&stage, unix_now() + 700));
+    let fixture = Fixture::with(|config| config.set("", "tolerate-time-skewness", "\"10m\""));
+    assert!(is_admitted(&fixture, unix_now() - 500));
+    assert!(!is_admitted(&fixture, unix_now() - 700));
+    assert!(!is_admitted(&fixture, unix_now() + 700));
 }
 
-fn is_admitted(stage: &Stage, clock: u32) -> bool {
-    let mut wish = Wish::honest(&stage.secret, Shape::PostQuantum);
-    wish.clock = clock;
-    let hello = Hello::forge(&stage.secret, &wish);
-    let mut peer = Peer::connect("client", stage.proxy.addr);
+fn is_admitted(fixture: &Fixture, clock: u32) -> bool {
+    let mut options = HelloOptions::new(&fixture.secret, App::PostQuantum);
+    options.clock = clock;
+    let hello = Hello::build(&fixture.secret, &options);
+    let mut peer = Peer::connect("client", fixture.proxy.addr);
     peer.send(&hello.wire);
-    if stage.origin.visit_within(Duration::from_millis(300)).is_some() {
+    if fixture.front.accept_within(Duration::from_millis(300)).is_some() {
         return false;
     }
-    Visitor::await_answer(peer, &stage.secret, &hello);
+    Handshake::read_answer(peer, &fixture.secret, &hello);
     true
 }
 
 #[test]
 fn a_name_that_is_almost_right_is_wrong() {
-    let stage = Stage::plain();
+    let fixture = Fixture::new();
     for name in ["Front.example", "front.example.", "front.exampl", "xfront.example", ""] {
-        let mut wish = Wish::honest(&stage.secret, Shape::PostQuantum);
-        wish.sni = Some(name.to_owned());
-        let hello = Hello::forge(&stage.secret, &wish);
-        let mut prober = Peer::connect("prober", stage.proxy.addr);
+        let mut options = HelloOptions::new(&fixture.secret, App::PostQuantum);
+        options.sni = Some(name.to_owned());
+        let hello = Hello::build(&fixture.secret, &options);
+        let mut prober = Peer::connect("prober", fixture.proxy.addr);
         prober.send(&hello.wire);
-        assert!(stage.origin.visit().first == hello.wire, "{name}");
+        assert!(fixture.front.accept().first == hello.wire, "{name}");
     }
 }

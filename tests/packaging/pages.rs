@@ -1,4 +1,4 @@
-//! The man pages: well-formed, complete, and read by groff without a complaint.
+//! The man pages are well-formed and complete, and groff reads them without a warning.
 
 use mtbox::cli::COMMANDS;
 use mtbox::config::keys::KEYS;
@@ -15,7 +15,7 @@ fn man_reads_the_pages_without_a_warning() {
     }
 }
 
-/// Holds where no groff is installed as well.
+/// Does not require groff.
 #[test]
 fn the_pages_hold_nothing_but_the_macros_of_man_in_their_order() {
     const MACROS: &[&str] =
@@ -84,7 +84,7 @@ fn the_page_of_the_config_names_every_key_with_its_default_and_what_it_does() {
     }
 }
 
-/// The page as people see it; without groff, what stands in it.
+/// The rendered page. Without groff, the source without its font escapes.
 fn shown(page: &str) -> String {
     // -P-cbou: no colours, bold or underlines; -rHY=0 -rLL: no hyphens, wide lines.
     let options = ["-man", "-Tutf8", "-Kutf8", "-P-cbou", "-rHY=0", "-rLL=240n", page];
@@ -118,7 +118,7 @@ const ESCAPES: &[(&str, &str)] = &[
     ("\\…", "…"),
 ];
 
-/// With single blanks, wherever the lines end.
+/// Replaces line ends and runs of blanks by single blanks.
 fn words(text: &str) -> String {
     text.replace('`', "").split_whitespace().collect::<Vec<&str>>().join(" ")
 }

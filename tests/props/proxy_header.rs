@@ -120,7 +120,9 @@ proptest! {
             }
         }
         let verdicts: Vec<Preface> = (0..=bytes.len()).map(|cut| parse(&bytes[..cut])).collect();
-        let is_open = |verdict: &&Preface| matches!(verdict, Preface::Ambiguous | Preface::Incomplete);
+        let is_open = |verdict: &&Preface| {
+            matches!(verdict, Preface::Ambiguous | Preface::Incomplete)
+        };
         let decided = verdicts.iter().take_while(is_open).count();
         for (cut, verdict) in verdicts.iter().enumerate().skip(decided) {
             prop_assert_eq!(verdict, &verdicts[decided], "{} bytes", cut);

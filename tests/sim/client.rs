@@ -1,127 +1,139 @@
-//! A client: a member of ours who speaks FakeTLS, or a stranger who does not.
+//! A client: one that holds a valid secret and speaks FakeTLS, or a probe.
 
-use crate::cable::Link;
-use crate::hub::Hub;
-use crate::peer::{Habits, Peer};
-use crate::protocol::{self, CCS, Header, Stream, pattern};
+use crate::link::ConnectState;
+use crate::network::Network;
+use crate::peer::{Behaviour, Peer};
+use crate::protocol::{self, CCS, Frame, Stream, pattern};
 
-/// What a client will do.
+/// The behaviour of a client and of its server, drawn from the seed.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// When it connects, in milliseconds.
+    /// When it connects, in virtual milliseconds.
     pub starts: u64,
-    /// A member's key and host; `None` = a stranger.
-    pub member: Option<Member>,
-    /// What it says first, before any answer.
+    /// A valid secret and a hello made with it; `None` = a probe.
+    pub credentials: Option<Credentials>,
+    /// The bytes that it sends before any answer.
     pub opening: Vec<u8>,
-    /// The data centre that it asks for.
+    /// The DC that it asks for; negative for media.
     pub dc: i16,
-    /// Payload bytes to the other end, behind the opening or the header.
+    /// Payload bytes to the server, after the opening or the frame.
     pub up: usize,
-    /// Payload bytes that the other end sends.
+    /// Payload bytes from the server.
     pub down: usize,
-    /// Most payload bytes per record.
+    /// Largest payload of a record in bytes.
     pub record: usize,
-    /// Sends a record that is none after so many payload bytes.
-    pub garbles_at: Option<usize>,
-    /// Sends its FIN although nothing was heard from the other end yet.
-    pub hasty: bool,
-    /// How it behaves.
-    pub habits: Habits,
-    /// How the other end behaves.
-    pub server: Habits,
-    /// Reads of the daemon until a reset strikes: at the client, at the server.
-    pub doom: (Option<u32>, Option<u32>),
-    /// Everything must arrive.
-    pub guaranteed: bool,
-    /// The daemon must refuse it, but decently: with a FIN behind all that it says.
-    pub turned_away: bool,
-    /// The same number gives the same bytes.
+    /// Sends a malformed record after this number of payload bytes.
+    pub bad_record_at: Option<usize>,
+    /// Sends FIN without waiting for a byte of the server.
+    pub early_fin: bool,
+    /// Behaviour of the client's end.
+    pub client: Behaviour,
+    /// Behaviour of the server's end.
+    pub server: Behaviour,
+    /// Calls of the daemon until the client's and the server's connection are reset.
+    pub reset_after: (Option<u32>, Option<u32>),
+    /// Every byte must arrive.
+    pub must_complete: bool,
+    /// The daemon must refuse the session with FIN, after all its bytes.
+    pub must_be_refused: bool,
+    /// Seed of the payload.
     pub seed: u64,
 }
 
-/// Whom a hello is from.
+/// The secret of a user, and a hello made with it.
 #[derive(Debug, Clone)]
-pub struct Member {
+pub struct Credentials {
     /// The index of the user.
     pub user: usize,
     /// The key of the secret.
     pub key: [u8; 16],
-    /// The hello in one record, however it travels.
+    /// The hello in one record; it may be sent in several.
     pub hello: Vec<u8>,
 }
 
-/// How far it has come.
+/// The client's view of its session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// Not connected yet.
-    Away,
-    /// Waiting for the first bytes.
-    Asking,
-    /// Admitted.
+    NotConnected,
+    /// Sent its opening and waits for the first bytes.
+    AwaitAnswer,
+    /// The answer was valid: bytes go to the DC.
     Relayed,
-    /// Talking to the front.
-    Plain,
+    /// Bytes go to the front.
+    Fronted,
 }
 
-/// A client and what it has seen so far.
+/// A client and the bytes it has verified so far.
 pub struct Client {
-    /// What it does.
+    /// What it will do.
     pub plan: Plan,
-    /// How far it has come.
+    /// Its view of the session.
     pub phase: Phase,
-    /// Its end of the cable, once connected.
+    /// Its end of the link, once connected.
     pub peer: Option<Peer>,
     /// Every byte that it sent.
-    pub transcript: Vec<u8>,
+    pub sent: Vec<u8>,
     /// Payload bytes put into records.
-    pub made: usize,
-    /// Payload bytes received and found right.
-    pub seen: usize,
+    pub produced: usize,
+    /// Payload bytes received and verified.
+    pub verified: usize,
     input: Vec<u8>,
     streams: Option<(Stream, Stream)>,
-    garbled: bool,
+    sent_bad_record: bool,
     number: usize,
 }
 
 impl Client {
     /// A client that has not connected.
     pub fn new(number: usize, plan: Plan) -> Self {
-        let (transcript, input) = (Vec::new(), Vec::new());
-        let (phase, streams) = (Phase::Away, None);
-        let (made, seen, garbled) = (0, 0, false);
-        Self { plan, phase, peer: None, transcript, made, seen, input, streams, garbled, number }
+        let (sent, input) = (Vec::new(), Vec::new());
+        let (phase, streams) = (Phase::NotConnected, None);
+        let (produced, verified, sent_bad_record) = (0, 0, false);
+        Self {
+            plan,
+            phase,
+            peer: None,
+            sent,
+            produced,
+            verified,
+            input,
+            streams,
+            sent_bad_record,
+            number,
+        }
     }
 
-    /// Acts once. `true` = something happened.
+    /// Acts once; `true` = something happened.
     ///
     /// # Errors
-    /// When what it received is not what was sent to it.
-    pub fn act(&mut self, hub: &mut Hub) -> Result<bool, String> {
+    /// The received bytes are not the bytes that were sent to it.
+    pub fn act(&mut self, network: &mut Network) -> Result<bool, String> {
         let Some(peer) = &mut self.peer else {
-            if hub.now < self.plan.starts {
+            if network.now < self.plan.starts {
                 return Ok(false);
             }
-            let cable = hub.plug(self.number, None, Link::Up);
-            hub.cables[cable].doom = self.plan.doom.0;
-            let mut peer = Peer::new(cable, self.plan.habits.clone());
+            let link = network.add_link(self.number, None, ConnectState::Connected);
+            network.links[link].reset_in = self.plan.reset_after.0;
+            let mut peer = Peer::new(link, self.plan.client.clone());
             peer.out.extend(&self.plan.opening);
-            self.phase = if self.plan.member.is_some() { Phase::Asking } else { Phase::Plain };
+            self.phase =
+                if self.plan.credentials.is_some() { Phase::AwaitAnswer } else { Phase::Fronted };
             self.peer = Some(peer);
             return Ok(true);
         };
-        let heard = peer.listen(hub);
-        self.hear(hub, &heard)?;
-        self.prepare(hub);
-        let all_said = self.is_all_said();
+        let received = peer.receive(network);
+        self.receive(network, &received)?;
+        self.prepare(network);
+        let sent_all = self.has_sent_all();
         let Some(peer) = &mut self.peer else { return Ok(false) };
-        let spoken = peer.speak(hub);
-        let ended = peer.end(hub, all_said);
-        self.transcript.extend(&spoken);
-        Ok(ended || !heard.is_empty() || !spoken.is_empty())
+        let written = peer.send(network);
+        let ended = peer.finish(network, sent_all);
+        self.sent.extend(&written);
+        Ok(ended || !received.is_empty() || !written.is_empty())
     }
 
-    /// When it wakes up by itself.
+    /// When it acts next by itself, in virtual milliseconds.
     pub fn due(&self, now: u64) -> Option<u64> {
         match &self.peer {
             None => Some(self.plan.starts),
@@ -129,21 +141,24 @@ impl Client {
         }
     }
 
-    fn hear(&mut self, hub: &mut Hub, heard: &[u8]) -> Result<(), String> {
-        self.input.extend(heard);
-        if self.phase == Phase::Asking && self.input.first().is_some_and(|first| *first != 0x16) {
-            self.phase = Phase::Plain;
+    fn receive(&mut self, network: &mut Network, received: &[u8]) -> Result<(), String> {
+        self.input.extend(received);
+        if self.phase == Phase::AwaitAnswer
+            && self.input.first().is_some_and(|first| *first != 0x16)
+        {
+            self.phase = Phase::Fronted;
         }
-        if let (Phase::Asking, Some(member)) = (self.phase, &self.plan.member) {
-            let Some(len) = protocol::answer(&self.input, &member.key, &member.hello)? else {
+        if let (Phase::AwaitAnswer, Some(credentials)) = (self.phase, &self.plan.credentials) {
+            let Some(len) = protocol::answer(&self.input, &credentials.key, &credentials.hello)?
+            else {
                 return Ok(());
             };
             self.input.drain(..len);
             self.phase = Phase::Relayed;
-            let key = member.key;
-            self.introduce(hub, &key);
+            let key = credentials.key;
+            self.queue_frame(network, &key);
         }
-        if self.garbled {
+        if self.sent_bad_record {
             self.input.clear();
         }
         if self.phase == Phase::Relayed {
@@ -151,39 +166,42 @@ impl Client {
                 if let Some((_, down)) = &mut self.streams {
                     down.apply(&mut payload);
                 }
-                self.judge(&payload, pattern(self.plan.seed ^ DOWN, self.seen, payload.len()))?;
+                self.verify(
+                    &payload,
+                    pattern(self.plan.seed ^ DOWN, self.verified, payload.len()),
+                )?;
             }
-        } else if self.phase == Phase::Plain {
+        } else if self.phase == Phase::Fronted {
             let input = std::mem::take(&mut self.input);
-            self.judge(&input, said_by_front(self.plan.seed, self.seen, input.len()))?;
+            self.verify(&input, front_bytes(self.plan.seed, self.verified, input.len()))?;
         }
         Ok(())
     }
 
-    fn judge(&mut self, got: &[u8], expected: Vec<u8>) -> Result<(), String> {
-        let at = self.seen;
+    fn verify(&mut self, got: &[u8], expected: Vec<u8>) -> Result<(), String> {
+        let at = self.verified;
         if got != expected {
             let off = got.iter().zip(&expected).position(|(a, b)| a != b).unwrap_or(0);
             return Err(format!("wrong byte at {} of the download", at + off));
         }
-        self.seen += got.len();
-        if self.seen > self.plan.down {
-            return Err(format!("{} bytes of {}", self.seen, self.plan.down));
+        self.verified += got.len();
+        if self.verified > self.plan.down {
+            return Err(format!("{} bytes of {}", self.verified, self.plan.down));
         }
         Ok(())
     }
 
-    /// CCS and the header, whole or in two records, alone or with the first payload.
-    fn introduce(&mut self, hub: &mut Hub, key: &[u8; 16]) {
-        let mut header = Header::write(&mut hub.rng, self.plan.dc, Some(key));
-        let mut payload = header.wire.to_vec();
-        if hub.odds(40) {
-            self.made = self.plan.up.min(hub.rng.usize(1..=self.plan.record));
-            let mut early = pattern(self.plan.seed, 0, self.made);
-            header.forth.apply(&mut early);
+    /// Queues CCS and the frame: whole or in two records, alone or with the first payload.
+    fn queue_frame(&mut self, network: &mut Network, key: &[u8; 16]) {
+        let mut frame = Frame::write(&mut network.rng, self.plan.dc, Some(key));
+        let mut payload = frame.wire.to_vec();
+        if network.happens(40) {
+            self.produced = self.plan.up.min(network.rng.usize(1..=self.plan.record));
+            let mut early = pattern(self.plan.seed, 0, self.produced);
+            frame.to_receiver.apply(&mut early);
             payload.extend(early);
         }
-        let cut = if hub.odds(30) { hub.rng.usize(1..64) } else { 0 };
+        let cut = if network.happens(30) { network.rng.usize(1..64) } else { 0 };
         let Some(peer) = &mut self.peer else { return };
         peer.out.extend(CCS);
         for part in [&payload[..cut], &payload[cut..]] {
@@ -191,60 +209,60 @@ impl Client {
                 peer.out.extend(protocol::record(0x17, part));
             }
         }
-        self.streams = Some((header.forth, header.back));
+        self.streams = Some((frame.to_receiver, frame.to_sender));
     }
 
-    /// Makes the next bytes to be sent.
-    fn prepare(&mut self, hub: &mut Hub) {
+    /// Queues the next bytes.
+    fn prepare(&mut self, network: &mut Network) {
         let Some(peer) = &mut self.peer else { return };
-        if peer.ended || peer.out.len() > AHEAD || self.garbled {
+        if peer.ended || peer.out.len() > AHEAD || self.sent_bad_record {
             return;
         }
         if let Some((up, _)) = &mut self.streams {
-            if self.plan.garbles_at.is_some_and(|at| self.made >= at) {
+            if self.plan.bad_record_at.is_some_and(|at| self.produced >= at) {
                 peer.out.extend([0x17, 3, 7, 0xff]);
-                self.garbled = true;
+                self.sent_bad_record = true;
                 return;
             }
-            let len = (self.plan.up - self.made).min(hub.rng.usize(1..=self.plan.record));
-            let mut payload = pattern(self.plan.seed, self.made, len);
+            let len = (self.plan.up - self.produced).min(network.rng.usize(1..=self.plan.record));
+            let mut payload = pattern(self.plan.seed, self.produced, len);
             up.apply(&mut payload);
             if len > 0 {
                 peer.out.extend(protocol::record(0x17, &payload));
             }
-            self.made += len;
-        } else if self.phase == Phase::Plain && self.plan.member.is_none() {
-            let len = (self.plan.up - self.made).min(hub.rng.usize(1..=self.plan.record));
-            peer.out.extend(pattern(self.plan.seed, self.made, len));
-            self.made += len;
+            self.produced += len;
+        } else if self.phase == Phase::Fronted && self.plan.credentials.is_none() {
+            let len = (self.plan.up - self.produced).min(network.rng.usize(1..=self.plan.record));
+            peer.out.extend(pattern(self.plan.seed, self.produced, len));
+            self.produced += len;
         }
     }
 
-    fn is_all_said(&self) -> bool {
+    fn has_sent_all(&self) -> bool {
         match self.phase {
-            Phase::Away => false,
-            // Whoever is answered has more to say, unless it gives up before.
-            Phase::Asking => self.plan.hasty,
+            Phase::NotConnected => false,
+            // With an answer it has more to send, unless it ends early.
+            Phase::AwaitAnswer => self.plan.early_fin,
             Phase::Relayed => {
-                let said = self.made >= self.plan.up || self.garbled;
-                said && (self.seen > 0 || self.plan.hasty || self.garbled)
+                let sent_all = self.produced >= self.plan.up || self.sent_bad_record;
+                sent_all && (self.verified > 0 || self.plan.early_fin || self.sent_bad_record)
             }
-            Phase::Plain => self.plan.member.is_some() || self.made >= self.plan.up,
+            Phase::Fronted => self.plan.credentials.is_some() || self.produced >= self.plan.up,
         }
     }
 }
 
-/// What a front says to the client of this seed. Never begins like a TLS record.
-pub fn said_by_front(seed: u64, from: usize, count: usize) -> Vec<u8> {
-    let mut said = pattern(seed ^ FRONT, from, count);
-    if let (0, Some(first)) = (from, said.first_mut()) {
+/// Bytes of a front for the client of this seed. They never begin like a TLS record.
+pub fn front_bytes(seed: u64, from: usize, count: usize) -> Vec<u8> {
+    let mut bytes = pattern(seed ^ FRONT, from, count);
+    if let (0, Some(first)) = (from, bytes.first_mut()) {
         *first = b'F';
     }
-    said
+    bytes
 }
 
-/// Tells the download's pattern from the upload's.
+/// Makes the pattern of the download differ from that of the upload.
 pub const DOWN: u64 = 0xd0;
 const FRONT: u64 = 0xf0;
-/// Bytes kept ready to be sent.
+/// Bytes kept ready in the queue.
 const AHEAD: usize = 24_000;

@@ -1,4 +1,4 @@
-//! The daemon's side of the simulated network: [`Net`] and [`Wire`] over the hub.
+//! The daemon's side of the simulated network: implementations of [`Net`] and [`Wire`].
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
@@ -8,57 +8,57 @@ use std::task::Poll;
 use mtbox::io::sockopt::SocketOptions;
 use mtbox::io::wire::{Net, Wire};
 
-use crate::cable::Link;
-use crate::hub::Shared;
-use crate::trace::Act;
+use crate::link::ConnectState;
+use crate::network::SharedNetwork;
+use crate::trace::Event;
 
-/// The network as the daemon has it.
-pub struct FakeNet(pub Shared);
+/// The network as the daemon sees it.
+pub struct SimNet(pub SharedNetwork);
 
-/// The daemon's end of one cable. Dropping it closes it.
-pub struct FakeWire {
-    hub: Shared,
+/// The daemon's end of a link. Dropping it closes it.
+pub struct SimWire {
+    network: SharedNetwork,
     id: usize,
 }
 
-impl FakeWire {
-    /// The daemon's end of cable `id`.
-    pub fn new(hub: &Shared, id: usize) -> Self {
-        Self { hub: Rc::clone(hub), id }
+impl SimWire {
+    /// The daemon's end of link `id`.
+    pub fn new(network: &SharedNetwork, id: usize) -> Self {
+        Self { network: Rc::clone(network), id }
     }
 }
 
-impl Net for FakeNet {
-    type Wire = FakeWire;
+impl Net for SimNet {
+    type Wire = SimWire;
 
     fn dial(
         &mut self,
         to: SocketAddr,
         _options: &SocketOptions,
         token: usize,
-    ) -> io::Result<FakeWire> {
-        let mut hub = self.0.borrow_mut();
-        hub.deeds += 1;
-        let bad = hub.faults.bad_dials;
-        let is_bad = !is_good(to) && hub.odds(bad);
-        let slow = hub.faults.slow_dials_ms;
-        let at = hub.now + hub.rng.u64(0..=slow);
-        let link = match (is_bad, hub.rng.u32(0..4)) {
-            (false, _) => Link::Dialing(at, true),
-            (true, 0) => Link::Dialing(at, false),
-            (true, 1) => Link::Dialing(u64::MAX, false),
+    ) -> io::Result<SimWire> {
+        let mut network = self.0.borrow_mut();
+        network.actions += 1;
+        let bad = network.faults.bad_dials;
+        let is_bad = !is_good(to) && network.happens(bad);
+        let slow = network.faults.slow_dials_ms;
+        let at = network.now + network.rng.u64(0..=slow);
+        let state = match (is_bad, network.rng.u32(0..4)) {
+            (false, _) => ConnectState::Connecting(at, true),
+            (true, 0) => ConnectState::Connecting(at, false),
+            (true, 1) => ConnectState::Connecting(u64::MAX, false),
             (true, _) => return Err(io::ErrorKind::NetworkUnreachable.into()),
         };
-        let client = hub.client_of(token);
-        let id = hub.plug(client, Some(to), link);
-        hub.register(id, token);
-        let now = hub.now;
-        hub.trace.note(now, id, Act::Dial(client));
-        drop(hub);
-        Ok(FakeWire::new(&self.0, id))
+        let client = network.client_of(token);
+        let id = network.add_link(client, Some(to), state);
+        network.register(id, token);
+        let now = network.now;
+        network.trace.push(now, id, Event::Dial(client));
+        drop(network);
+        Ok(SimWire::new(&self.0, id))
     }
 
-    fn register(&mut self, wire: &mut FakeWire, token: usize) -> io::Result<()> {
+    fn register(&mut self, wire: &mut SimWire, token: usize) -> io::Result<()> {
         self.0.borrow_mut().register(wire.id, token);
         Ok(())
     }
@@ -68,35 +68,35 @@ impl Net for FakeNet {
     }
 }
 
-impl Wire for FakeWire {
+impl Wire for SimWire {
     fn read(&mut self, into: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        self.hub.borrow_mut().read(self.id, into)
+        self.network.borrow_mut().read(self.id, into)
     }
 
     fn write(&mut self, from: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.hub.borrow_mut().write(self.id, from)
+        self.network.borrow_mut().write(self.id, from)
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {
-        self.hub.borrow_mut().shutdown_write(self.id)
+        self.network.borrow_mut().shutdown_write(self.id)
     }
 
     fn reset_on_close(&mut self) {
-        self.hub.borrow_mut().reset_on_close(self.id);
+        self.network.borrow_mut().reset_on_close(self.id);
     }
 
     fn poll_connect(&mut self) -> Poll<io::Result<()>> {
-        self.hub.borrow_mut().poll_connect(self.id)
+        self.network.borrow_mut().poll_connect(self.id)
     }
 }
 
-impl Drop for FakeWire {
+impl Drop for SimWire {
     fn drop(&mut self) {
-        self.hub.borrow_mut().close(self.id);
+        self.network.borrow_mut().close(self.id);
     }
 }
 
-/// One address of each place is always reachable, so that honest sessions can succeed.
+/// One address of each destination is always reachable, so that honest sessions can succeed.
 fn is_good(addr: SocketAddr) -> bool {
     matches!(addr.ip(), IpAddr::V4(v4) if v4.octets()[3] == 1)
 }

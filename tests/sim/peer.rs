@@ -1,146 +1,156 @@
-//! What clients and servers have in common: they talk in pieces, take naps, and end somehow.
+//! What clients and servers have in common: they write and read in chunks, pause, and end.
 
 use std::collections::VecDeque;
 
-use crate::hub::Hub;
+use crate::network::Network;
 
-/// How a peer behaves.
+/// Behaviour of one end of a connection.
 #[derive(Debug, Clone)]
-pub struct Habits {
-    /// Most bytes of one send.
-    pub mouthful: usize,
-    /// Most bytes of one read.
-    pub bite: usize,
-    /// In so many percent of the sends, up to so many milliseconds of silence follow.
-    pub think: (u32, u64),
-    /// In so many percent of the reads, up to so many milliseconds without reading follow.
-    pub nap: (u32, u64),
-    /// How it ends.
+pub struct Behaviour {
+    /// Largest write in bytes.
+    pub write_chunk: usize,
+    /// Largest read in bytes.
+    pub read_chunk: usize,
+    /// Percent of the writes that a pause follows, and its longest length in milliseconds.
+    pub write_pause: (u32, u64),
+    /// Percent of the reads that a pause follows, and its longest length in milliseconds.
+    pub read_pause: (u32, u64),
+    /// How it ends its direction.
     pub ending: Ending,
-    /// It ends after so many bytes sent, even in the middle of something.
-    pub cut_off: Option<usize>,
+    /// It ends after this number of bytes, even within a record.
+    pub send_limit: Option<usize>,
 }
 
-/// How a peer ends.
+/// How a peer ends its direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// FIN when all is said; reads on.
+    /// FIN after all bytes; reads on.
     Fin,
-    /// FIN when all is said and the other side's FIN has come.
+    /// FIN after all bytes and after the FIN of the other side.
     AwaitFin,
     /// RST.
     Reset,
-    /// close(2): FIN, and a reset for whatever still comes.
+    /// close(2): FIN, and RST for bytes that arrive later.
     Close,
-    /// Says nothing more and never closes, but reads.
-    Mute,
-    /// Neither says nor reads anything more.
-    Deaf,
+    /// Writes nothing more and never closes, but reads.
+    StopWriting,
+    /// Neither writes nor reads any more.
+    Stall,
 }
 
-/// What a peer heard last.
+/// How the daemon ended the connection, as the peer sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Last {
-    /// The daemon's FIN, behind everything it wrote.
+pub enum EndSeen {
+    /// FIN, after everything that the daemon wrote.
     Fin,
     /// A reset.
     Reset,
 }
 
-/// One end of a cable that is not the daemon's.
+/// A peer of the daemon: the other end of a link.
 pub struct Peer {
-    /// Its cable.
-    pub cable: usize,
-    /// What is to be sent.
+    /// Its link.
+    pub link: usize,
+    /// Bytes to be sent.
     pub out: VecDeque<u8>,
-    /// How many bytes have been sent.
+    /// Number of bytes sent.
     pub sent: usize,
-    /// Its FIN is out, or it has ended otherwise.
+    /// It has sent FIN or ended otherwise.
     pub ended: bool,
-    /// What it heard last.
-    pub last: Option<Last>,
-    habits: Habits,
-    deaf: bool,
-    talks_at: u64,
+    /// How the daemon ended the connection.
+    pub end_seen: Option<EndSeen>,
+    behaviour: Behaviour,
+    is_stalled: bool,
+    writes_at: u64,
     reads_at: u64,
 }
 
 impl Peer {
-    /// The peer of a cable.
-    pub fn new(cable: usize, habits: Habits) -> Self {
-        let (out, last) = (VecDeque::new(), None);
-        let (talks_at, reads_at) = (0, 0);
-        Self { cable, out, sent: 0, ended: false, last, habits, deaf: false, talks_at, reads_at }
+    /// The peer on a link.
+    pub fn new(link: usize, behaviour: Behaviour) -> Self {
+        let (out, end_seen) = (VecDeque::new(), None);
+        let (writes_at, reads_at) = (0, 0);
+        Self {
+            link,
+            out,
+            sent: 0,
+            ended: false,
+            end_seen,
+            behaviour,
+            is_stalled: false,
+            writes_at,
+            reads_at,
+        }
     }
 
-    /// What can be read now, within its habits.
-    pub fn listen(&mut self, hub: &mut Hub) -> Vec<u8> {
-        let now = hub.now;
-        let mut heard = Vec::new();
-        if !self.deaf && now >= self.reads_at && self.last.is_none() {
-            let bite = hub.rng.usize(1..=self.habits.bite);
-            heard = hub.peer_read(self.cable, bite);
-            let naps = !heard.is_empty() && hub.odds(self.habits.nap.0);
+    /// Reads what its behaviour allows now.
+    pub fn receive(&mut self, network: &mut Network) -> Vec<u8> {
+        let now = network.now;
+        let mut received = Vec::new();
+        if !self.is_stalled && now >= self.reads_at && self.end_seen.is_none() {
+            let read_chunk = network.rng.usize(1..=self.behaviour.read_chunk);
+            received = network.peer_read(self.link, read_chunk);
+            let naps = !received.is_empty() && network.happens(self.behaviour.read_pause.0);
             if naps {
-                self.reads_at = now + hub.rng.u64(0..=self.habits.nap.1);
+                self.reads_at = now + network.rng.u64(0..=self.behaviour.read_pause.1);
             }
         }
-        hub.cables[self.cable].eager = !self.deaf && now >= self.reads_at;
-        let cable = &hub.cables[self.cable];
-        if cable.broken && (self.deaf || !cable.has_mail()) {
-            self.last = Some(Last::Reset);
+        network.links[self.link].reads_eagerly = !self.is_stalled && now >= self.reads_at;
+        let link = &network.links[self.link];
+        if link.is_reset && (self.is_stalled || !link.peer_can_read()) {
+            self.end_seen = Some(EndSeen::Reset);
             self.ended = true;
-        } else if cable.is_finished() && self.last.is_none() {
-            self.last = Some(Last::Fin);
+        } else if link.is_finished() && self.end_seen.is_none() {
+            self.end_seen = Some(EndSeen::Fin);
         }
-        heard
+        received
     }
 
-    /// Sends a piece of what is to be sent; returns it.
-    pub fn speak(&mut self, hub: &mut Hub) -> Vec<u8> {
-        if self.ended || hub.now < self.talks_at || self.out.is_empty() {
+    /// Sends a chunk and returns it.
+    pub fn send(&mut self, network: &mut Network) -> Vec<u8> {
+        if self.ended || network.now < self.writes_at || self.out.is_empty() {
             return Vec::new();
         }
-        let mut len = hub.rng.usize(1..=self.habits.mouthful).min(self.out.len());
-        if let Some(most) = self.habits.cut_off {
+        let mut len = network.rng.usize(1..=self.behaviour.write_chunk).min(self.out.len());
+        if let Some(most) = self.behaviour.send_limit {
             len = len.min(most - self.sent);
         }
         self.out.make_contiguous();
-        let len = hub.peer_write(self.cable, &self.out.as_slices().0[..len]);
+        let len = network.peer_write(self.link, &self.out.as_slices().0[..len]);
         self.sent += len;
-        if hub.odds(self.habits.think.0) {
-            self.talks_at = hub.now + hub.rng.u64(0..=self.habits.think.1);
+        if network.happens(self.behaviour.write_pause.0) {
+            self.writes_at = network.now + network.rng.u64(0..=self.behaviour.write_pause.1);
         }
         self.out.drain(..len).collect()
     }
 
-    /// Ends when it is time; `all_said` = nothing will be added to what is to be sent.
-    pub fn end(&mut self, hub: &mut Hub, all_said: bool) -> bool {
-        let cut = self.habits.cut_off.is_some_and(|most| self.sent >= most);
-        let said = all_said && self.out.is_empty();
-        if self.ended || !(cut || said) {
+    /// Ends when it is time; `sent_all` = no bytes will be added to `out`.
+    pub fn finish(&mut self, network: &mut Network, sent_all: bool) -> bool {
+        let cut = self.behaviour.send_limit.is_some_and(|most| self.sent >= most);
+        let is_done = sent_all && self.out.is_empty();
+        if self.ended || !(cut || is_done) {
             return false;
         }
-        match self.habits.ending {
-            Ending::AwaitFin if self.last != Some(Last::Fin) => return false,
-            Ending::Fin | Ending::AwaitFin => hub.peer_fin(self.cable),
-            Ending::Reset => hub.peer_reset(self.cable),
+        match self.behaviour.ending {
+            Ending::AwaitFin if self.end_seen != Some(EndSeen::Fin) => return false,
+            Ending::Fin | Ending::AwaitFin => network.peer_fin(self.link),
+            Ending::Reset => network.peer_reset(self.link),
             Ending::Close => {
-                hub.peer_fin(self.cable);
-                hub.cables[self.cable].peer_closed = true;
-                self.deaf = true;
+                network.peer_fin(self.link);
+                network.links[self.link].peer_closed = true;
+                self.is_stalled = true;
             }
-            Ending::Mute => {}
-            Ending::Deaf => self.deaf = true,
+            Ending::StopWriting => {}
+            Ending::Stall => self.is_stalled = true,
         }
         self.ended = true;
         true
     }
 
-    /// When it wakes up by itself, if it sleeps.
+    /// When a pause ends, in virtual milliseconds.
     pub fn due(&self, now: u64) -> Option<u64> {
-        let talk = (!self.ended && !self.out.is_empty()).then_some(self.talks_at);
-        let read = (!self.deaf && self.last.is_none()).then_some(self.reads_at);
-        [talk, read].into_iter().flatten().filter(|at| *at > now).min()
+        let write = (!self.ended && !self.out.is_empty()).then_some(self.writes_at);
+        let read = (!self.is_stalled && self.end_seen.is_none()).then_some(self.reads_at);
+        [write, read].into_iter().flatten().filter(|at| *at > now).min()
     }
 }

@@ -1,5 +1,5 @@
 //! FakeTLS and obfuscated2 as a client and a DC speak them (spec: protocol 3 to 6), written
-//! without the code under test. Every chance comes from the seeded generator.
+//! without the code under test. All randomness comes from the seeded generator.
 
 use aes::Aes256;
 use ctr::Ctr128BE;
@@ -8,10 +8,10 @@ use fastrand::Rng;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
-/// What every app sends between the answer and its header.
+/// What every app sends between the answer and its frame.
 pub const CCS: [u8; 6] = [0x14, 3, 3, 0, 1, 1];
 
-/// AES-256-CTR, running on from call to call.
+/// AES-256-CTR; each call continues the key stream.
 pub struct Stream(Ctr128BE<Aes256>);
 
 impl Stream {
@@ -25,52 +25,52 @@ impl Stream {
     }
 }
 
-/// A 64-byte header and the streams behind it, as its sender or its receiver sees them.
-pub struct Header {
-    /// As it travels.
+/// The 64 bytes that begin obfuscated2, and the ciphers of both directions.
+pub struct Frame {
+    /// The bytes on the wire.
     pub wire: [u8; 64],
     /// The framing that the sender asks for.
     pub tag: [u8; 4],
     /// The data centre that the sender asks for.
     pub dc: i16,
-    /// From the sender of the header to its receiver.
-    pub forth: Stream,
-    /// The other way.
-    pub back: Stream,
+    /// From the sender of the frame to its receiver.
+    pub to_receiver: Stream,
+    /// From the receiver of the frame to its sender.
+    pub to_sender: Stream,
 }
 
-impl Header {
-    /// Makes a header; `key` is the secret's, `None` towards a DC.
+impl Frame {
+    /// Makes a frame; `key` is the key of the secret, `None` towards a DC.
     pub fn write(rng: &mut Rng, dc: i16, key: Option<&[u8; 16]>) -> Self {
         let mut wire = [0; 64];
         rng.fill(&mut wire);
-        // First bytes that mean another transport are never drawn by an app.
+        // Apps never send first bytes that mean another transport.
         wire[0] = 0x42;
-        let (mut forth, back) = streams(&wire, key);
+        let (mut to_receiver, to_sender) = streams(&wire, key);
         let mut plain = wire;
         plain[56..60].copy_from_slice(&[0xdd; 4]);
         plain[60..62].copy_from_slice(&dc.to_le_bytes());
         let mut sealed = plain;
-        forth.apply(&mut sealed);
+        to_receiver.apply(&mut sealed);
         wire[56..].copy_from_slice(&sealed[56..]);
-        Self { wire, tag: [0xdd; 4], dc, forth, back }
+        Self { wire, tag: [0xdd; 4], dc, to_receiver, to_sender }
     }
 
-    /// Opens a header that a DC receives.
+    /// Decrypts a frame that a DC received.
     pub fn read(wire: &[u8; 64]) -> Self {
-        let (mut forth, back) = streams(wire, None);
+        let (mut to_receiver, to_sender) = streams(wire, None);
         let mut plain = *wire;
-        forth.apply(&mut plain);
+        to_receiver.apply(&mut plain);
         let tag = [plain[56], plain[57], plain[58], plain[59]];
         let dc = i16::from_le_bytes([plain[60], plain[61]]);
-        Self { wire: *wire, tag, dc, forth, back }
+        Self { wire: *wire, tag, dc, to_receiver, to_sender }
     }
 }
 
 fn streams(frame: &[u8; 64], key: Option<&[u8; 16]>) -> (Stream, Stream) {
-    let forth = &frame[8..56];
-    let back: Vec<u8> = forth.iter().rev().copied().collect();
-    (stream(forth, key), stream(&back, key))
+    let to_receiver = &frame[8..56];
+    let to_sender: Vec<u8> = to_receiver.iter().rev().copied().collect();
+    (stream(to_receiver, key), stream(&to_sender, key))
 }
 
 fn stream(material: &[u8], key: Option<&[u8; 16]>) -> Stream {
@@ -81,7 +81,7 @@ fn stream(material: &[u8], key: Option<&[u8; 16]>) -> Stream {
     }
 }
 
-/// One record.
+/// A TLS record.
 pub fn record(kind: u8, payload: &[u8]) -> Vec<u8> {
     let len = u16::try_from(payload.len()).expect("at most 65535 bytes");
     let mut wire = vec![kind, 3, 3];
@@ -90,21 +90,21 @@ pub fn record(kind: u8, payload: &[u8]) -> Vec<u8> {
     wire
 }
 
-/// A hello with a true digest, in one record. `hybrid` adds an X25519MLKEM768 share.
+/// A hello with a valid digest in one record. `hybrid` adds an X25519MLKEM768 share.
 pub fn hello(rng: &mut Rng, key: &[u8; 16], host: &str, unix: u32, hybrid: bool) -> Vec<u8> {
     let mut body = vec![3, 3];
     body.extend([0; 32]);
     body.push(32);
-    body.extend(chance(rng, 32));
+    body.extend(random_bytes(rng, 32));
     body.extend(counted(&[0x1a, 0x1a, 0x13, 1, 0x13, 2, 0x13, 3, 0xc0, 0x2f]));
     body.extend([1, 0]);
     let mut name = vec![0];
     name.extend(counted(host.as_bytes()));
     let mut shares = Vec::new();
     if hybrid {
-        shares.extend(extension(0x11ec, &chance(rng, 1216)));
+        shares.extend(extension(0x11ec, &random_bytes(rng, 1216)));
     }
-    shares.extend(extension(0x001d, &chance(rng, 32)));
+    shares.extend(extension(0x001d, &random_bytes(rng, 32)));
     let groups: &[u8] = if hybrid { &[0, 4, 0x11, 0xec, 0, 0x1d] } else { &[0, 2, 0, 0x1d] };
     let extensions = [
         extension(0x0000, &counted(&name)),
@@ -127,7 +127,7 @@ pub fn hello(rng: &mut Rng, key: &[u8; 16], host: &str, unix: u32, hybrid: bool)
     wire
 }
 
-/// The same hello cut into `count` records.
+/// The same hello in `count` records.
 pub fn in_records(hello: &[u8], count: usize) -> Vec<u8> {
     let message = &hello[5..];
     let mut wire = Vec::new();
@@ -139,14 +139,14 @@ pub fn in_records(hello: &[u8], count: usize) -> Vec<u8> {
     wire
 }
 
-/// Looks for the three records of an answer at the front of `input`: `None` = not yet whole,
-/// `Some(n)` = good and `n` bytes long.
+/// Checks the three records of an answer at the front of `input`: `None` = incomplete,
+/// `Some(n)` = valid and `n` bytes long.
 pub fn answer(input: &[u8], key: &[u8; 16], hello: &[u8]) -> Result<Option<usize>, String> {
     let mut len = 0;
     for kind in [0x16, 0x14, 0x17] {
         let Some(header) = input.get(len..len + 5) else { return Ok(None) };
         if header[..3] != [kind, 3, 3] {
-            return Err(format!("the answer has a record {header:02x?} where {kind:02x} belongs"));
+            return Err(format!("the answer has a record {header:02x?} instead of {kind:02x}"));
         }
         len += 5 + usize::from(u16::from_be_bytes([header[3], header[4]]));
     }
@@ -159,7 +159,7 @@ pub fn answer(input: &[u8], key: &[u8; 16], hello: &[u8]) -> Result<Option<usize
     Ok(Some(len))
 }
 
-/// Takes one whole application-data record off the front of `input`.
+/// Removes a complete application data record from the front of `input`.
 pub fn next_payload(input: &mut Vec<u8>) -> Result<Option<Vec<u8>>, String> {
     let Some(header) = input.get(..5) else { return Ok(None) };
     let len = usize::from(u16::from_be_bytes([header[3], header[4]]));
@@ -175,7 +175,7 @@ pub fn next_payload(input: &mut Vec<u8>) -> Result<Option<Vec<u8>>, String> {
     Ok(Some(payload))
 }
 
-/// The bytes of an endless pattern: both ends can make any part of it.
+/// `count` bytes of an endless pattern from offset `from`.
 pub fn pattern(seed: u64, from: usize, count: usize) -> Vec<u8> {
     let (first, last) = (from / 8, (from + count).div_ceil(8));
     let words = (first..last).flat_map(|index| {
@@ -196,13 +196,13 @@ fn hmac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     mac.finalize().into_bytes().into()
 }
 
-fn chance(rng: &mut Rng, len: usize) -> Vec<u8> {
+fn random_bytes(rng: &mut Rng, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     rng.fill(&mut bytes);
     bytes
 }
 
-/// A type, a length, a body: also the layout of a key share.
+/// A type, a length and a body. A key share has the same layout.
 fn extension(kind: u16, body: &[u8]) -> Vec<u8> {
     let mut out = kind.to_be_bytes().to_vec();
     out.extend(counted(body));

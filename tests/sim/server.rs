@@ -1,120 +1,121 @@
-//! The other ends: data centres and front hosts.
+//! The servers: data centres and fronts.
 
 use std::net::IpAddr;
 
-use crate::client::{Client, DOWN, said_by_front};
-use crate::hub::Hub;
+use crate::client::{Client, DOWN, front_bytes};
+use crate::network::Network;
 use crate::peer::Peer;
-use crate::protocol::{Header, Stream, pattern};
+use crate::protocol::{Frame, Stream, pattern};
 
-/// One accepted connection of a DC or of a front.
+/// A connection accepted by a DC or a front.
 pub struct Server {
-    /// Its end of the cable.
+    /// Its end of the link.
     pub peer: Peer,
-    /// For which client it was made.
+    /// The client that it was dialled for.
     pub client: usize,
-    /// Payload bytes received and found right.
-    pub seen: usize,
-    /// A front rather than a DC.
+    /// Payload bytes received and verified.
+    pub verified: usize,
+    /// It belongs to a front, not to a DC.
     pub is_front: bool,
     dc: i16,
-    header: Vec<u8>,
+    frame: Vec<u8>,
     streams: Option<(Stream, Stream)>,
-    made: usize,
+    produced: usize,
 }
 
 impl Server {
-    /// The end of a dialled cable.
-    pub fn new(hub: &mut Hub, cable: usize, client: &Client) -> Self {
-        let octets = match hub.cables[cable].dialled.map(|addr| addr.ip()) {
+    /// The server's end of a dialled link.
+    pub fn new(network: &mut Network, link: usize, client: &Client) -> Self {
+        let octets = match network.links[link].dialled.map(|addr| addr.ip()) {
             Some(IpAddr::V4(v4)) => v4.octets(),
             _ => [0; 4],
         };
-        hub.cables[cable].doom = client.plan.doom.1;
+        network.links[link].reset_in = client.plan.reset_after.1;
         Self {
-            peer: Peer::new(cable, client.plan.server.clone()),
-            client: hub.cables[cable].client,
-            seen: 0,
+            peer: Peer::new(link, client.plan.server.clone()),
+            client: network.links[link].client,
+            verified: 0,
             is_front: octets[1] == FRONTS,
             dc: i16::from(octets[2]),
-            header: Vec::new(),
+            frame: Vec::new(),
             streams: None,
-            made: 0,
+            produced: 0,
         }
     }
 
-    /// Acts once. `true` = something happened.
+    /// Acts once; `true` = something happened.
     ///
     /// # Errors
-    /// When what it received is not what the client sent.
-    pub fn act(&mut self, hub: &mut Hub, client: &Client) -> Result<bool, String> {
-        let heard = self.peer.listen(hub);
+    /// The received bytes are not the bytes that the client sent.
+    pub fn act(&mut self, network: &mut Network, client: &Client) -> Result<bool, String> {
+        let received = self.peer.receive(network);
         if self.is_front {
-            self.hear_raw(&heard, client)?
+            self.receive_raw(&received, client)?
         } else {
-            self.hear(&heard, client)?
+            self.receive(&received, client)?
         }
         let down = client.plan.down;
-        let speaks = if self.is_front { self.seen > 0 } else { self.streams.is_some() };
+        let speaks = if self.is_front { self.verified > 0 } else { self.streams.is_some() };
         if speaks && !self.peer.ended && self.peer.out.len() < AHEAD {
-            let len = (down - self.made).min(hub.rng.usize(1..=AHEAD));
-            let mut said = match &self.streams {
-                Some(_) => pattern(client.plan.seed ^ DOWN, self.made, len),
-                None => said_by_front(client.plan.seed, self.made, len),
+            let len = (down - self.produced).min(network.rng.usize(1..=AHEAD));
+            let mut bytes = match &self.streams {
+                Some(_) => pattern(client.plan.seed ^ DOWN, self.produced, len),
+                None => front_bytes(client.plan.seed, self.produced, len),
             };
-            if let Some((_, back)) = &mut self.streams {
-                back.apply(&mut said);
+            if let Some((_, to_sender)) = &mut self.streams {
+                to_sender.apply(&mut bytes);
             }
-            self.made += len;
-            self.peer.out.extend(said);
+            self.produced += len;
+            self.peer.out.extend(bytes);
         }
-        let spoken = self.peer.speak(hub);
-        let left = self.peer.last.is_some();
-        let ended = self.peer.end(hub, (speaks && self.made >= down) || (left && !speaks));
-        Ok(ended || !heard.is_empty() || !spoken.is_empty())
+        let written = self.peer.send(network);
+        let left = self.peer.end_seen.is_some();
+        let ended =
+            self.peer.finish(network, (speaks && self.produced >= down) || (left && !speaks));
+        Ok(ended || !received.is_empty() || !written.is_empty())
     }
 
-    fn hear(&mut self, mut heard: &[u8], client: &Client) -> Result<(), String> {
+    fn receive(&mut self, mut received: &[u8], client: &Client) -> Result<(), String> {
         if self.streams.is_none() {
-            let (first, rest) = heard.split_at(heard.len().min(64 - self.header.len()));
-            self.header.extend(first);
-            heard = rest;
-            let Ok(wire) = <&[u8; 64]>::try_from(&self.header[..]) else { return Ok(()) };
-            let header = Header::read(wire);
+            let (first, rest) = received.split_at(received.len().min(64 - self.frame.len()));
+            self.frame.extend(first);
+            received = rest;
+            let Ok(wire) = <&[u8; 64]>::try_from(&self.frame[..]) else { return Ok(()) };
+            let frame = Frame::read(wire);
             let asked = client.plan.dc.abs();
-            if header.tag != [0xdd; 4] || header.dc != asked || self.dc != asked {
+            if frame.tag != [0xdd; 4] || frame.dc != asked || self.dc != asked {
                 return Err(format!("DC {asked} was wanted, not {}", self.dc));
             }
-            self.streams = Some((header.forth, header.back));
+            self.streams = Some((frame.to_receiver, frame.to_sender));
         }
-        let Some((forth, _)) = &mut self.streams else { return Ok(()) };
-        let mut plain = heard.to_vec();
-        forth.apply(&mut plain);
-        self.judge(&plain, &pattern(client.plan.seed, self.seen, plain.len()))?;
-        if self.seen > client.made {
+        let Some((to_receiver, _)) = &mut self.streams else { return Ok(()) };
+        let mut plain = received.to_vec();
+        to_receiver.apply(&mut plain);
+        self.verify(&plain, &pattern(client.plan.seed, self.verified, plain.len()))?;
+        if self.verified > client.produced {
             return Err("the DC got more than was sent".to_owned());
         }
         Ok(())
     }
 
-    fn hear_raw(&mut self, heard: &[u8], client: &Client) -> Result<(), String> {
-        let said = client.transcript.get(self.seen..).unwrap_or_default();
-        let said = &said[..said.len().min(heard.len())];
-        self.judge(heard, said)
+    fn receive_raw(&mut self, received: &[u8], client: &Client) -> Result<(), String> {
+        let bytes = client.sent.get(self.verified..).unwrap_or_default();
+        let bytes = &bytes[..bytes.len().min(received.len())];
+        self.verify(received, bytes)
     }
 
-    fn judge(&mut self, got: &[u8], expected: &[u8]) -> Result<(), String> {
+    fn verify(&mut self, got: &[u8], expected: &[u8]) -> Result<(), String> {
         if got != expected {
             let off = got.iter().zip(expected).position(|(a, b)| a != b).unwrap_or(0);
-            let at = self.seen + off;
+            let at = self.verified + off;
             return Err(format!("wrong byte at {at} of the upload"));
         }
-        self.seen += got.len();
+        self.verified += got.len();
         Ok(())
     }
 }
 
-/// The second octet of every front's address; DCs have another.
+/// The second octet of the addresses of fronts.
 pub const FRONTS: u8 = 9;
-/// Bytes kept ready to be sent.
+/// Bytes kept ready in the queue.
 const AHEAD: usize = 24_000;

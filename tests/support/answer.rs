@@ -1,4 +1,4 @@
-//! Reads the proxy's answer to a hello with the eyes of the strictest client (spec: protocol 4).
+//! Checks the proxy's answer to a hello as the strictest app does (spec: protocol 4).
 
 use super::crypto::hmac;
 use super::curve::is_on_curve25519;
@@ -8,15 +8,15 @@ use super::peer::Peer;
 /// The share of ML-KEM-768 in front of the x25519 key.
 pub const MLKEM_CIPHERTEXT: usize = 1088;
 
-/// What the answer chose.
+/// The choices of an answer.
 pub struct Answer {
-    /// 001d or 11ec.
+    /// Key share group: 001d (x25519) or 11ec (X25519MLKEM768).
     pub group: u16,
     /// The whole key share.
     pub share: Vec<u8>,
-    /// supported_versions stands before key_share.
+    /// supported_versions comes before key_share.
     pub versions_first: bool,
-    /// Length of the "encrypted flight".
+    /// Length of the encrypted flight in bytes.
     pub noise: usize,
 }
 
@@ -35,8 +35,8 @@ pub fn receive(peer: &mut Peer, hello: &Hello, secret: &Secret) -> Answer {
     answer
 }
 
-/// Checks a complete answer, all but the key share's place on the curve, which apps ignore and
-/// old proxies got wrong.
+/// Checks a complete answer, but not that the key share is a point of the curve: apps do not check
+/// it, and old proxies sent random bytes.
 pub fn check(wire: &[u8], hello: &Hello, secret: &Secret) -> Answer {
     let (first, rest) = record(wire, 0x16);
     assert!(rest.starts_with(&[0x14, 3, 3, 0, 1, 1, 0x17, 3, 3]), "CCS and one app-data record");
@@ -59,7 +59,7 @@ pub fn check(wire: &[u8], hello: &Hello, secret: &Secret) -> Answer {
     Answer { group, share, versions_first, noise: noise.len() }
 }
 
-/// Walks through ServerHello; returns group, share, and whether the versions come first.
+/// Parses ServerHello. Returns group, share, and whether supported_versions comes first.
 fn server_hello(message: &[u8], hello: &Hello) -> (u16, Vec<u8>, bool) {
     assert_eq!(message[0], 2, "a ServerHello");
     assert_eq!(message[1], 0);
@@ -90,7 +90,7 @@ fn server_hello(message: &[u8], hello: &Hello) -> (u16, Vec<u8>, bool) {
         }
         extensions = after;
     }
-    assert!(extensions.is_empty(), "no loose end");
+    assert!(extensions.is_empty(), "no bytes left");
     assert_eq!(versions, 1, "supported_versions once");
     let (group, share) = chosen.expect("a key share");
     let length = if group == 0x11ec { 1210 } else { 122 };

@@ -1,4 +1,4 @@
-//! A certificate authority of one test, and the servers that it vouches for.
+//! A certificate authority for one test, and the server certificates that it signs.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,15 +10,15 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_tim
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 
-/// The authority. Its certificate lies in a file for as long as it lives.
+/// The authority. Its certificate is in a file until it is dropped.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    /// For `network.ca-file`.
+    /// The certificate, for `network.ca-file`.
     pub file: PathBuf,
 }
 
 impl Authority {
-    /// A fresh one.
+    /// An authority with a new key.
     pub fn new() -> Self {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(Vec::<String>::new()).expect("no names");
@@ -33,17 +33,17 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), file }
     }
 
-    /// As the key `network.ca-file` wants it.
+    /// The path as a TOML value for `network.ca-file`.
     pub fn quoted(&self) -> String {
         format!("{:?}", self.file)
     }
 
-    /// A server with a certificate for these names or addresses.
+    /// A server whose certificate is for these names or addresses.
     pub fn server(&self, names: &[&str]) -> Arc<ServerConfig> {
         self.server_until(names, 4096)
     }
 
-    /// The same, with a certificate that is good until the beginning of this year.
+    /// A server whose certificate expires at the beginning of `year`.
     pub fn server_until(&self, names: &[&str], year: i32) -> Arc<ServerConfig> {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).expect("names");

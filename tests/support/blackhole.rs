@@ -8,9 +8,9 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, bind, getsockname, listen, socket,
 };
 
-/// Holds the full backlog as long as it lives.
+/// The listener; its backlog stays full until it is dropped.
 pub struct BlackHole {
-    /// Where connecting takes for ever.
+    /// An address where a connect never ends.
     pub addr: SocketAddr,
     _listener: OwnedFd,
     _fill: Vec<TcpStream>,
@@ -18,7 +18,7 @@ pub struct BlackHole {
 
 impl BlackHole {
     /// Opens the listener and fills its backlog.
-    pub fn dig() -> Self {
+    pub fn open() -> Self {
         let none = SockFlag::SOCK_CLOEXEC;
         let listener = socket(AddressFamily::Inet, SockType::Stream, none, None).expect("a socket");
         bind(listener.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).expect("an address");

@@ -7,29 +7,29 @@ use super::unhex;
 
 /// One captured session.
 pub struct Captured {
-    /// Application and version, for messages.
+    /// App and version, for messages.
     pub name: String,
-    /// The secret that it was made with.
+    /// The secret of the capture.
     pub secret: Secret,
-    /// Its hello.
+    /// The hello of the app.
     pub hello: Hello,
     /// The answer that the app accepted.
     pub answer: Vec<u8>,
-    /// All that the app sent after the answer.
+    /// Everything that the app sent after the answer.
     pub up: Vec<u8>,
-    /// All that the app got after the answer.
+    /// Everything that the app received after the answer.
     pub down: Vec<u8>,
     /// What the proxy of the capture sent to the DC.
     pub up_at_dc: Vec<u8>,
-    /// The plaintext behind `up`, without the header.
+    /// The plaintext of `up`, without the frame.
     pub plain_up: Vec<u8>,
-    /// The plaintext behind `down`.
+    /// The plaintext of `down`.
     pub plain_down: Vec<u8>,
     /// The DC that the app asked for.
     pub dc: i16,
 }
 
-/// All of them.
+/// All captured sessions.
 pub fn sessions() -> Vec<Captured> {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/real-client-hellos.json");
     let text = std::fs::read_to_string(file).expect("the captures");
@@ -60,7 +60,7 @@ fn session(entry: &Value) -> Captured {
     }
 }
 
-/// The payloads of a client's records, CCS left out.
+/// The payloads of a client's records, without CCS.
 pub fn payloads(mut wire: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     while let [kind, 3, 3, high, low, rest @ ..] = wire {

@@ -1,32 +1,32 @@
-//! A Telegram app: hello, check of the answer, header, then records both ways.
+//! A Telegram app: hello, check of the answer, frame, then records in both directions.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpStream};
 
 use super::answer::{self, Answer};
 use super::crypto::Stream;
-use super::hello::{Hello, Secret, Shape};
+use super::hello::{App, Hello, Secret};
 use super::obfuscated2::{self, DD};
 use super::peer::{End, Peer};
 
-/// What official apps put into one record at most.
+/// The largest payload of a record of the official apps, in bytes.
 pub const APP_RECORD: usize = 2878;
 
-/// What every app sends between the answer and its first data.
+/// The record that every app sends between the answer and its frame.
 pub const CCS: [u8; 6] = [0x14, 3, 3, 0, 1, 1];
 
-/// A visitor whose hello was answered; it has not sent its header yet.
-pub struct Visitor {
+/// A client whose hello was answered and that has not sent its frame.
+pub struct Handshake {
     /// The connection.
     pub peer: Peer,
-    /// What the proxy answered.
+    /// The answer of the proxy.
     pub answer: Answer,
     key: [u8; 16],
 }
 
-/// An app in the middle of a session.
+/// A client in a session.
 pub struct Client {
-    /// Towards the proxy.
+    /// To the proxy.
     pub up: Uplink,
     /// From the proxy.
     pub down: Downlink,
@@ -34,7 +34,7 @@ pub struct Client {
 
 /// The sending half.
 pub struct Uplink {
-    /// The connection, for bytes outside the protocol.
+    /// The connection, for bytes that are not valid records.
     pub peer: Peer,
     stream: Stream,
 }
@@ -44,59 +44,59 @@ pub struct Downlink {
     socket: BufReader<TcpStream>,
     peer: Peer,
     stream: Stream,
-    spare: Vec<u8>,
+    pending: Vec<u8>,
 }
 
-impl Visitor {
-    /// Connects, says an honest hello and checks the answer.
-    pub fn knock(proxy: SocketAddr, secret: &Secret, shape: Shape) -> Self {
-        Self::greet(Peer::connect("client", proxy), secret, &Hello::fresh(secret, shape))
+impl Handshake {
+    /// Connects, sends a valid hello and checks the answer.
+    pub fn connect(proxy: SocketAddr, secret: &Secret, app: App) -> Self {
+        Self::send_hello(Peer::connect("client", proxy), secret, &Hello::new(secret, app))
     }
 
-    /// Says `hello` over an open connection and checks the answer.
-    pub fn greet(mut peer: Peer, secret: &Secret, hello: &Hello) -> Self {
+    /// Sends `hello` on an open connection and checks the answer.
+    pub fn send_hello(mut peer: Peer, secret: &Secret, hello: &Hello) -> Self {
         peer.send(&hello.wire);
-        Self::await_answer(peer, secret, hello)
+        Self::read_answer(peer, secret, hello)
     }
 
-    /// Checks the answer to a hello that was already sent.
-    pub fn await_answer(mut peer: Peer, secret: &Secret, hello: &Hello) -> Self {
+    /// Checks the answer to a hello that was sent before.
+    pub fn read_answer(mut peer: Peer, secret: &Secret, hello: &Hello) -> Self {
         let answer = answer::receive(&mut peer, hello, secret);
         Self { peer, answer, key: secret.key }
     }
 
-    /// Sends CCS and the header in one segment, as official apps do.
-    pub fn begin(self, tag: [u8; 4], dc: i16) -> Client {
-        let (mut client, header) = self.prepare(tag, dc);
-        client.up.raw(&[&CCS[..], &record(0x17, &header)].concat());
+    /// Sends CCS and the frame in one segment, as the official apps do.
+    pub fn send_frame(self, tag: [u8; 4], dc: i16) -> Client {
+        let (mut client, frame) = self.make_frame(tag, dc);
+        client.up.send_raw(&[&CCS[..], &record(0x17, &frame)].concat());
         client
     }
 
-    /// Makes the header but leaves sending it to the caller.
-    pub fn prepare(self, tag: [u8; 4], dc: i16) -> (Client, [u8; 64]) {
-        let header = obfuscated2::write(tag, dc, Some(&self.key));
-        (self.resume(header.forth, header.back), header.wire)
+    /// Makes the frame; the caller sends it.
+    pub fn make_frame(self, tag: [u8; 4], dc: i16) -> (Client, [u8; 64]) {
+        let frame = obfuscated2::write(tag, dc, Some(&self.key));
+        (self.with_streams(frame.to_receiver, frame.to_sender), frame.wire)
     }
 
-    /// Goes on with streams whose header the caller knows.
-    pub fn resume(self, forth: Stream, back: Stream) -> Client {
+    /// Continues with the ciphers of a frame that the caller sends.
+    pub fn with_streams(self, to_receiver: Stream, to_sender: Stream) -> Client {
         let socket = self.peer.stream().try_clone().expect("another descriptor");
         Client {
             down: Downlink {
                 socket: BufReader::with_capacity(65_536, socket),
-                peer: self.peer.twin(),
-                stream: back,
-                spare: Vec::new(),
+                peer: self.peer.duplicate(),
+                stream: to_sender,
+                pending: Vec::new(),
             },
-            up: Uplink { peer: self.peer, stream: forth },
+            up: Uplink { peer: self.peer, stream: to_receiver },
         }
     }
 }
 
 impl Client {
-    /// A whole session of a current app towards DC 2.
+    /// Opens a session of a current app with DC 2.
     pub fn open(proxy: SocketAddr, secret: &Secret) -> Self {
-        Visitor::knock(proxy, secret, Shape::PostQuantum).begin(DD, 2)
+        Handshake::connect(proxy, secret, App::PostQuantum).send_frame(DD, 2)
     }
 
     /// Closes with RST.
@@ -106,77 +106,77 @@ impl Client {
 }
 
 impl Uplink {
-    /// Encrypts the next bytes of the stream.
-    pub fn seal(&mut self, plain: &[u8]) -> Vec<u8> {
-        self.stream.turn(plain)
+    /// Encrypts the next bytes.
+    pub fn encrypt(&mut self, plain: &[u8]) -> Vec<u8> {
+        self.stream.transform(plain)
     }
 
-    /// Sends in records as the apps do.
+    /// Sends in records of the size that apps use.
     pub fn send(&mut self, plain: &[u8]) {
-        self.send_cut(plain, APP_RECORD);
+        self.send_records(plain, APP_RECORD);
     }
 
-    /// Sends in records of `size` bytes, all in one write.
-    pub fn send_cut(&mut self, plain: &[u8], size: usize) {
-        let sealed = self.seal(plain);
+    /// Sends in records of `size` bytes, with one write.
+    pub fn send_records(&mut self, plain: &[u8], size: usize) {
+        let sealed = self.encrypt(plain);
         let wire: Vec<u8> = sealed.chunks(size).flat_map(|part| record(0x17, part)).collect();
-        self.raw(&wire);
+        self.send_raw(&wire);
     }
 
-    /// Sends as much as the proxy takes before it loses patience; failing is no failure.
-    pub fn pour(&mut self, plain: &[u8]) {
+    /// Sends until the proxy closes; an error of the socket is allowed.
+    pub fn send_while_open(&mut self, plain: &[u8]) {
         for chunk in plain.chunks(APP_RECORD) {
-            let sealed = self.seal(chunk);
+            let sealed = self.encrypt(chunk);
             if self.peer.try_send(&record(0x17, &sealed)).is_err() {
                 return;
             }
         }
     }
 
-    /// Sends bytes as they are.
-    pub fn raw(&mut self, bytes: &[u8]) {
+    /// Sends bytes without record headers.
+    pub fn send_raw(&mut self, bytes: &[u8]) {
         self.peer.send(bytes);
     }
 
     /// Sends FIN.
-    pub fn finish(&self) {
-        self.peer.finish();
+    pub fn send_fin(&self) {
+        self.peer.send_fin();
     }
 }
 
 impl Downlink {
-    /// Exactly `count` bytes of plaintext.
+    /// Receives exactly `count` bytes of plaintext.
     pub fn recv(&mut self, count: usize) -> Vec<u8> {
-        let mut out = std::mem::take(&mut self.spare);
+        let mut out = std::mem::take(&mut self.pending);
         while out.len() < count {
             match self.next_record() {
-                Ok(sealed) => out.extend_from_slice(&self.stream.turn(&sealed)),
+                Ok(sealed) => out.extend_from_slice(&self.stream.transform(&sealed)),
                 Err(end) => panic!("client got {end:?} after {} of {count} bytes", out.len()),
             }
         }
-        self.spare = out.split_off(count);
+        self.pending = out.split_off(count);
         out
     }
 
-    /// All plaintext until the end, and the kind of end.
+    /// Receives all plaintext until the end, and how the connection ended.
     pub fn recv_rest(&mut self) -> (Vec<u8>, End) {
-        let mut out = std::mem::take(&mut self.spare);
+        let mut out = std::mem::take(&mut self.pending);
         loop {
             match self.next_record() {
-                Ok(sealed) => out.extend_from_slice(&self.stream.turn(&sealed)),
+                Ok(sealed) => out.extend_from_slice(&self.stream.transform(&sealed)),
                 Err(end) => return (out, end),
             }
         }
     }
 
-    /// The payload of the next record as it travelled, its header judged (spec: protocol 5).
+    /// Receives the encrypted payload of the next record and checks its header (spec: protocol 5).
     pub fn next_record(&mut self) -> Result<Vec<u8>, End> {
         if self.at_end()? {
             return Err(End::Fin);
         }
         let mut header = [0; 5];
         self.fill(&mut header)?;
-        assert_eq!(header[..3], [0x17, 3, 3], "only application data travels to the client");
+        assert_eq!(header[..3], [0x17, 3, 3], "the client gets only application data");
         let length = usize::from(u16::from_be_bytes([header[3], header[4]]));
         assert!((1..=16_401).contains(&length), "a record of {length} bytes");
         let mut payload = vec![0; length];
@@ -184,12 +184,12 @@ impl Downlink {
         Ok(payload)
     }
 
-    /// Decrypts a payload got from [`Self::next_record`]; in order, each once.
-    pub fn open(&mut self, sealed: &[u8]) -> Vec<u8> {
-        self.stream.turn(sealed)
+    /// Decrypts a payload of [`Self::next_record`]. Call it once for each, in order.
+    pub fn decrypt(&mut self, sealed: &[u8]) -> Vec<u8> {
+        self.stream.transform(sealed)
     }
 
-    /// Whether nothing at all arrives for `time`.
+    /// No byte and no end arrives for `time`.
     pub fn is_quiet_for(&mut self, time: std::time::Duration) -> bool {
         self.socket.buffer().is_empty() && self.peer.is_quiet_for(time)
     }

@@ -1,4 +1,4 @@
-//! The three primitives of the protocol over plain slices.
+//! The three cryptographic primitives of the protocol.
 
 use aes::Aes256;
 use ctr::Ctr128BE;
@@ -6,7 +6,7 @@ use ctr::cipher::{KeyIvInit, StreamCipher};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
-/// AES-256-CTR with a 128-bit big-endian counter, running on from call to call.
+/// AES-256-CTR with a 128-bit big-endian counter. Each call continues the key stream.
 pub struct Stream(Ctr128BE<Aes256>);
 
 impl Stream {
@@ -21,14 +21,14 @@ impl Stream {
     }
 
     /// Encrypts or decrypts a copy.
-    pub fn turn(&mut self, bytes: &[u8]) -> Vec<u8> {
+    pub fn transform(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut copy = bytes.to_vec();
         self.apply(&mut copy);
         copy
     }
 }
 
-/// SHA-256 over the parts as if they were one.
+/// SHA-256 of the concatenated parts.
 pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
     let mut hash = Sha256::new();
     for part in parts {
@@ -37,7 +37,7 @@ pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// HMAC-SHA256 over the parts as if they were one.
+/// HMAC-SHA256 of the concatenated parts.
 pub fn hmac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes any key");
     for part in parts {

@@ -1,11 +1,11 @@
-//! Is a key share what its group says it is? (spec: protocol 4.2)
+//! Checks that a key share is valid for its group (spec: protocol 4.2).
 //!
-//! Arithmetic modulo 2^255 - 19 over sixteen 16-bit limbs: slow, short, and easy to check by eye.
+//! Arithmetic modulo 2^255 - 19 with sixteen 16-bit limbs: slow, short and easy to check.
 
 /// A number below 2^256, little-endian limbs, reduced only at the end.
 type Number = [u64; 16];
 
-/// Whether `u` is the coordinate of a point on Curve25519 itself, not on its twist:
+/// `u` is the coordinate of a point on Curve25519 itself, not on its twist:
 /// u^3 + 486662 u^2 + u is a square (Euler: its (p-1)/2-th power is 1 or 0).
 pub fn is_on_curve25519(u: &[u8]) -> bool {
     let mut x: Number = [0; 16];
@@ -32,8 +32,8 @@ pub fn is_on_curve25519(u: &[u8]) -> bool {
     value == one || value == [0; 16]
 }
 
-/// How much likelier `ciphertext` (1088 bytes) is under ML-KEM-768's compression than under
-/// uniform bytes, in nats over its 768 ten-bit symbols: about +6.6 against -6.2 on average.
+/// The log likelihood ratio, in nats, of `ciphertext` (1088 bytes) under ML-KEM-768's compression
+/// against uniform bytes, over its 768 ten-bit symbols: +6.6 or -6.2 on average.
 pub fn mlkem_score(ciphertext: &[u8]) -> f64 {
     let mut hits = [0u32; 1024];
     for residue in 0..3329u32 {
@@ -70,7 +70,7 @@ fn times(a: &Number, b: &Number) -> Number {
     carried(carried(product))
 }
 
-/// Brings every limb back to about 16 bits.
+/// Reduces every limb to about 16 bits.
 fn carried(mut number: Number) -> Number {
     for _ in 0..2 {
         let mut carry = 0;

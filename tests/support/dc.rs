@@ -1,4 +1,4 @@
-//! A Telegram data centre: takes the 64-byte header, then talks whatever the scenario says.
+//! A Telegram data centre: reads the frame, then does what the test says.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -9,26 +9,26 @@ use std::time::Duration;
 use super::crypto::Stream;
 use super::obfuscated2;
 use super::peer::{End, Peer};
-use super::{PATIENCE, random};
+use super::{TIMEOUT, random};
 
-/// The listener; sessions queue up until a scenario takes them.
+/// The listener; sessions are queued until a test accepts them.
 pub struct Dc {
     /// Where it listens.
     pub addr: SocketAddr,
-    arrivals: Receiver<DcSession>,
+    sessions: Receiver<DcSession>,
 }
 
-/// One session whose header has arrived.
+/// A session whose frame has arrived.
 pub struct DcSession {
-    /// The header as it travelled.
-    pub header: [u8; 64],
-    /// The framing that it announces.
+    /// The 64 bytes on the wire.
+    pub frame: [u8; 64],
+    /// The transport tag of the frame.
     pub tag: [u8; 4],
-    /// The DC that it names.
+    /// The DC id in the frame.
     pub dc: i16,
-    /// What the proxy sends.
+    /// From the proxy.
     pub from: DcReader,
-    /// What the proxy gets.
+    /// To the proxy.
     pub to: DcWriter,
 }
 
@@ -49,40 +49,40 @@ impl Dc {
     pub fn listen() -> Self {
         let listener = TcpListener::bind((IpAddr::from(Ipv4Addr::LOCALHOST), 0)).expect("a port");
         let addr = listener.local_addr().expect("an address");
-        let (sender, arrivals) = channel();
+        let (sender, sessions) = channel();
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let sender = sender.clone();
                 thread::spawn(move || {
                     if let Some(session) = DcSession::receive(Peer::new("DC", stream)) {
-                        // The scenario may be over; then nobody wants the session.
+                        // The receiver is gone when the test has ended.
                         let _ = sender.send(session);
                     }
                 });
             }
         });
-        Self { addr, arrivals }
+        Self { addr, sessions }
     }
 
-    /// A DC that sends back whatever it gets, as many sessions as come, and half-closes likewise.
+    /// A DC that echoes the bytes of every session, and its half-close.
     pub fn echoing() -> SocketAddr {
         let dc = Self::listen();
         let addr = dc.addr;
         thread::spawn(move || {
-            for session in dc.arrivals {
+            for session in dc.sessions {
                 thread::spawn(move || session.echo());
             }
         });
         addr
     }
 
-    /// A DC that answers `req_pq_multi` with what `answer` makes of the nonce, as many sessions as
-    /// come; an empty answer closes the connection.
+    /// A DC that answers `req_pq_multi` of every session with `answer(nonce)`. An empty answer
+    /// closes the connection.
     pub fn answering(answer: impl Fn([u8; 16]) -> Vec<u8> + Send + Sync + 'static) -> SocketAddr {
         let dc = Self::listen();
         let (addr, answer) = (dc.addr, Arc::new(answer));
         thread::spawn(move || {
-            for session in dc.arrivals {
+            for session in dc.sessions {
                 let answer = Arc::clone(&answer);
                 thread::spawn(move || session.answer(&*answer));
             }
@@ -90,50 +90,50 @@ impl Dc {
         addr
     }
 
-    /// A DC as Telegram's are.
+    /// A DC that answers `req_pq_multi` correctly.
     pub fn honest() -> SocketAddr {
         Self::answering(res_pq)
     }
 
     /// The next session.
     pub fn accept(&self) -> DcSession {
-        let session = self.arrivals.recv_timeout(PATIENCE).expect("a session at the DC");
-        // A DC takes these openings for other protocols (spec: protocol 6).
+        let session = self.sessions.recv_timeout(TIMEOUT).expect("a session at the DC");
+        // A DC reads these first bytes as another transport (spec: protocol 6).
         let plain = [&b"HEAD"[..], b"POST", b"GET ", b"OPTI", &[0x16, 3, 1, 2], &[0xdd; 4]];
         assert!(
-            session.header[0] != 0xef && session.header[..4] != [0xee; 4],
-            "a mistakable header"
+            session.frame[0] != 0xef && session.frame[..4] != [0xee; 4],
+            "the frame looks like another transport"
         );
-        assert!(!plain.contains(&&session.header[..4]) && session.header[4..8] != [0; 4]);
+        assert!(!plain.contains(&&session.frame[..4]) && session.frame[4..8] != [0; 4]);
         session
     }
 
     /// The next session, if one comes within `time`.
     pub fn accept_within(&self, time: Duration) -> Option<DcSession> {
-        self.arrivals.recv_timeout(time).ok()
+        self.sessions.recv_timeout(time).ok()
     }
 }
 
 impl DcSession {
-    /// Reads the header; `None` when the connection ends before.
+    /// Reads the frame; `None` if the connection ends before.
     fn receive(mut peer: Peer) -> Option<Self> {
-        let mut header = [0; 64];
+        let mut frame = [0; 64];
         let mut got = 0;
-        while got < header.len() {
-            got += peer.read(&mut header[got..]).ok()?;
+        while got < frame.len() {
+            got += peer.read(&mut frame[got..]).ok()?;
         }
-        let incoming = obfuscated2::read(&header, None);
+        let incoming = obfuscated2::read(&frame, None);
         Some(Self {
-            header: incoming.wire,
+            frame: incoming.wire,
             tag: incoming.tag,
             dc: incoming.dc,
-            to: DcWriter { peer: peer.twin(), stream: incoming.back },
-            from: DcReader { peer, stream: incoming.forth },
+            to: DcWriter { peer: peer.duplicate(), stream: incoming.to_sender },
+            from: DcReader { peer, stream: incoming.to_receiver },
         })
     }
 
-    /// Where the proxy calls from.
-    pub fn caller(&self) -> SocketAddr {
+    /// The address that the proxy connects from.
+    pub fn peer_addr(&self) -> SocketAddr {
         self.from.peer.stream().peer_addr().expect("a connected peer")
     }
 
@@ -142,8 +142,7 @@ impl DcSession {
         self.from.peer.reset();
     }
 
-    /// Reads one question and answers it; who says something else fails the test's claim, since he
-    /// gets no answer.
+    /// Reads one `req_pq_multi` and answers it. Anything else gets no answer.
     fn answer(mut self, answer: &dyn Fn([u8; 16]) -> Vec<u8>) {
         let word = self.from.recv(4).try_into().expect("four bytes");
         let frame = self.from.recv(u32::from_le_bytes(word) as usize);
@@ -161,22 +160,22 @@ impl DcSession {
     }
 
     fn echo(mut self) {
-        self.from.peer.be_patient();
+        self.from.peer.without_read_timeout();
         let mut chunk = vec![0; 65_536];
         while let Ok(count) = self.from.peer.read(&mut chunk) {
-            let heard = &mut chunk[..count];
-            self.from.stream.apply(heard);
-            self.to.stream.apply(heard);
-            if self.to.peer.try_send(heard).is_err() {
+            let received = &mut chunk[..count];
+            self.from.stream.apply(received);
+            self.to.stream.apply(received);
+            if self.to.peer.try_send(received).is_err() {
                 return;
             }
         }
-        self.to.finish();
+        self.to.send_fin();
     }
 }
 
-/// The frame of an honest answer: `resPQ` with the nonce, a nonce of the server's, a product of two
-/// primes, and the fingerprint of a key (spec: protocol 8).
+/// A correct answer: `resPQ` with the nonce, a nonce of the server, a product of two primes and the
+/// fingerprint of a key (spec: protocol 8).
 pub fn res_pq(nonce: [u8; 16]) -> Vec<u8> {
     let pq = b"\x08\x17\xed\x48\x94\x1a\x08\xf9\x81\0\0\0";
     let keys = b"\x15\xc4\xb5\x1c\x01\0\0\0\x85\xfd\x64\xde\x85\x1d\x9d\xd0";
@@ -188,34 +187,34 @@ pub fn res_pq(nonce: [u8; 16]) -> Vec<u8> {
 }
 
 impl DcReader {
-    /// Exactly `count` bytes of plaintext.
+    /// Receives exactly `count` bytes of plaintext.
     pub fn recv(&mut self, count: usize) -> Vec<u8> {
         let sealed = self.peer.recv(count);
-        self.stream.turn(&sealed)
+        self.stream.transform(&sealed)
     }
 
-    /// All plaintext until the end, and the kind of end.
+    /// Receives all plaintext until the end, and how the connection ended.
     pub fn recv_rest(&mut self) -> (Vec<u8>, End) {
         let (sealed, end) = self.peer.recv_rest();
-        (self.stream.turn(&sealed), end)
+        (self.stream.transform(&sealed), end)
     }
 }
 
 impl DcWriter {
     /// Encrypts and sends.
     pub fn send(&mut self, plain: &[u8]) {
-        let sealed = self.stream.turn(plain);
+        let sealed = self.stream.transform(plain);
         self.peer.send(&sealed);
     }
 
-    /// Encrypts and sends; gives back what travelled, or `None` when the proxy is gone.
+    /// Encrypts and sends. Returns the bytes on the wire, or `None` when the proxy has closed.
     pub fn try_send(&mut self, plain: &[u8]) -> Option<Vec<u8>> {
-        let sealed = self.stream.turn(plain);
+        let sealed = self.stream.transform(plain);
         self.peer.try_send(&sealed).ok().map(|()| sealed)
     }
 
     /// Sends FIN.
-    pub fn finish(&self) {
-        self.peer.finish();
+    pub fn send_fin(&self) {
+        self.peer.send_fin();
     }
 }

@@ -11,11 +11,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 
-use super::PATIENCE;
-use super::origins::{SeenHello, Shape};
+use super::TIMEOUT;
 use super::peer::Peer;
 use super::program;
 use super::proxy::Config;
+use super::scripted_front::{AnswerShape, ReceivedHello};
 
 /// The JSON output of the doctor.
 pub struct Report {
@@ -97,12 +97,12 @@ pub fn hybrid_server(tls: Arc<ServerConfig>) -> SocketAddr {
 }
 
 fn receive(mut stream: TcpStream, tls: Arc<ServerConfig>) {
-    stream.set_read_timeout(Some(PATIENCE)).expect("a read timeout");
+    stream.set_read_timeout(Some(TIMEOUT)).expect("a read timeout");
     let Some(hello) = peek_record(&stream) else { return };
     if hello.windows(4).any(|four| four == [0x11, 0xec, 0x04, 0xc0]) {
         let mut peer = Peer::new("site", stream);
         peer.recv(hello.len());
-        let answer = Shape::boring().answer(&SeenHello::read(Vec::new(), &hello));
+        let answer = AnswerShape::boringssl().answer(&ReceivedHello::read(Vec::new(), &hello));
         let _ = peer.try_send(&answer);
         peer.recv_rest();
     } else {

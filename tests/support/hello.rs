@@ -1,4 +1,4 @@
-//! ClientHellos as Telegram's apps make them (spec: protocol 3), built field by field.
+//! ClientHellos of Telegram's apps (spec: protocol 3), built field by field.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,19 +12,19 @@ const X25519_MLKEM768: u16 = 0x11ec;
 /// An `ee` secret.
 #[derive(Debug, Clone)]
 pub struct Secret {
-    /// What proves it.
+    /// The key.
     pub key: [u8; 16],
-    /// The name in its SNI.
+    /// The host name, sent as SNI.
     pub host: String,
 }
 
 impl Secret {
-    /// A fresh key for `host`.
+    /// A new random key for `host`.
     pub fn new(host: &str) -> Self {
         Self { key: random(), host: host.to_owned() }
     }
 
-    /// Reads the hex form.
+    /// Parses the hex form.
     pub fn parse(text: &str) -> Self {
         let bytes = unhex(text);
         assert_eq!(bytes[0], 0xee, "an ee secret");
@@ -38,73 +38,73 @@ impl Secret {
     }
 }
 
-/// Which generation of apps the hello looks like.
+/// Generation of the app that a hello looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shape {
-    /// 517 bytes with one x25519 share: apps until autumn 2025.
+pub enum App {
+    /// Until autumn 2025: 517 bytes with one x25519 share.
     Classic,
-    /// About 1.8 kB with X25519MLKEM768 first: apps of 2026.
+    /// In 2026: about 1.8 kB with X25519MLKEM768 first.
     PostQuantum,
 }
 
-/// What may differ from the ordinary hello.
+/// The variable fields of a hello.
 #[derive(Debug, Clone)]
-pub struct Wish {
-    /// Its generation.
-    pub shape: Shape,
-    /// The name asked for; `None` leaves the extension out.
+pub struct HelloOptions {
+    /// Generation of the app.
+    pub app: App,
+    /// The SNI; `None` omits the extension.
     pub sni: Option<String>,
     /// The client's clock, Unix seconds.
     pub clock: u32,
-    /// The suites after GREASE.
+    /// The cipher suites after GREASE.
     pub suites: Vec<u16>,
 }
 
-impl Wish {
-    /// An honest hello of `shape` for the secret's own host, now.
-    pub fn honest(secret: &Secret, shape: Shape) -> Self {
+impl HelloOptions {
+    /// A valid hello of `app` for the host of the secret, now.
+    pub fn new(secret: &Secret, app: App) -> Self {
         let suites = vec![
             0x1301, 0x1302, 0x1303, 0xc02b, 0xc02f, 0xc02c, 0xc030, 0xcca9, 0xcca8, 0xc013, 0xc014,
             0x009c, 0x009d, 0x002f, 0x0035,
         ];
-        Self { shape, sni: Some(secret.host.clone()), clock: unix_now(), suites }
+        Self { app, sni: Some(secret.host.clone()), clock: unix_now(), suites }
     }
 }
 
-/// A hello on its way.
+/// A ClientHello.
 #[derive(Debug, Clone)]
 pub struct Hello {
-    /// One record, as sent.
+    /// One TLS record.
     pub wire: Vec<u8>,
-    /// The suite that the answer must name.
+    /// The cipher suite that the answer must choose.
     pub cipher: u16,
-    /// Whether it offers a share for X25519MLKEM768.
+    /// It offers a share for X25519MLKEM768.
     pub is_post_quantum: bool,
 }
 
 impl Hello {
-    /// An honest hello.
-    pub fn fresh(secret: &Secret, shape: Shape) -> Self {
-        Self::forge(secret, &Wish::honest(secret, shape))
+    /// A valid hello.
+    pub fn new(secret: &Secret, app: App) -> Self {
+        Self::build(secret, &HelloOptions::new(secret, app))
     }
 
-    /// A hello with a true digest for `secret` and everything else as wished.
-    pub fn forge(secret: &Secret, wish: &Wish) -> Self {
-        let mut wire = record_of(wish);
+    /// A hello with a valid digest for `secret`.
+    pub fn build(secret: &Secret, options: &HelloOptions) -> Self {
+        let mut wire = record_of(options);
         let mut digest = hmac(&secret.key, &[&wire]);
-        for (byte, clock) in digest[28..].iter_mut().zip(wish.clock.to_le_bytes()) {
+        for (byte, clock) in digest[28..].iter_mut().zip(options.clock.to_le_bytes()) {
             *byte ^= clock;
         }
         wire[11..43].copy_from_slice(&digest);
-        let cipher = wish.suites.iter().copied().find(|suite| (0x1301..=0x1303).contains(suite));
+        let cipher = options.suites.iter().copied().find(|suite| (0x1301..=0x1303).contains(suite));
         Self {
             wire,
             cipher: cipher.unwrap_or_default(),
-            is_post_quantum: wish.shape == Shape::PostQuantum,
+            is_post_quantum: options.app == App::PostQuantum,
         }
     }
 
-    /// The random field: digest with the clock folded in.
+    /// The random field: the digest, combined with the clock.
     pub fn random(&self) -> &[u8] {
         &self.wire[11..43]
     }
@@ -134,18 +134,18 @@ pub fn unix_now() -> u32 {
     u32::try_from(passed.as_secs()).expect("a year before 2106")
 }
 
-/// The whole record with a zero random.
-fn record_of(wish: &Wish) -> Vec<u8> {
+/// The record with a random field of zeros.
+fn record_of(options: &HelloOptions) -> Vec<u8> {
     let mut body = vec![3, 3];
     body.extend_from_slice(&[0; 32]);
     body.push(32);
     body.extend_from_slice(&random::<32>());
     let suites: Vec<u8> =
-        [GREASE].iter().chain(&wish.suites).flat_map(|suite| suite.to_be_bytes()).collect();
+        [GREASE].iter().chain(&options.suites).flat_map(|suite| suite.to_be_bytes()).collect();
     body.extend_from_slice(&with_length(&suites));
     body.extend_from_slice(&[1, 0]);
     let fixed = 5 + 4 + body.len() + 2;
-    body.extend_from_slice(&with_length(&extensions(wish, fixed)));
+    body.extend_from_slice(&with_length(&extensions(options, fixed)));
 
     let mut message = vec![1, 0];
     message.extend_from_slice(&with_length(&body));
@@ -154,19 +154,19 @@ fn record_of(wish: &Wish) -> Vec<u8> {
     record
 }
 
-/// The extension block; `fixed` is what the record holds besides.
-fn extensions(wish: &Wish, fixed: usize) -> Vec<u8> {
+/// The extension block; `fixed` is the length of the rest of the record.
+fn extensions(options: &HelloOptions, fixed: usize) -> Vec<u8> {
     let mut block = extension(GREASE, &[]);
-    if let Some(name) = &wish.sni {
+    if let Some(name) = &options.sni {
         let mut entry = vec![0];
         entry.extend_from_slice(&with_length(name.as_bytes()));
         block.extend(extension(0x0000, &with_length(&entry)));
     }
     block.extend(extension(0x0017, &[]));
     block.extend(extension(0xff01, &[0]));
-    block.extend(match wish.shape {
-        Shape::Classic => extension(0x000a, &[0, 6, 0x1a, 0x1a, 0, 0x1d, 0, 0x17]),
-        Shape::PostQuantum => extension(0x000a, &[0, 8, 0x1a, 0x1a, 0x11, 0xec, 0, 0x1d, 0, 0x17]),
+    block.extend(match options.app {
+        App::Classic => extension(0x000a, &[0, 6, 0x1a, 0x1a, 0, 0x1d, 0, 0x17]),
+        App::PostQuantum => extension(0x000a, &[0, 8, 0x1a, 0x1a, 0x11, 0xec, 0, 0x1d, 0, 0x17]),
     });
     block.extend(extension(0x000b, &[1, 0]));
     block.extend(extension(0x0023, &[]));
@@ -174,20 +174,20 @@ fn extensions(wish: &Wish, fixed: usize) -> Vec<u8> {
     block.extend(extension(0x0005, &[1, 0, 0, 0, 0]));
     block.extend(extension(0x000d, &[0, 8, 4, 3, 8, 4, 4, 1, 5, 3]));
     block.extend(extension(0x0012, &[]));
-    block.extend(extension(0x0033, &with_length(&shares(wish.shape))));
+    block.extend(extension(0x0033, &with_length(&shares(options.app))));
     block.extend(extension(0x002d, &[1, 1]));
     block.extend(extension(0x002b, &[6, 0x1a, 0x1a, 3, 4, 3, 3]));
-    block.extend(match wish.shape {
-        Shape::Classic => extension(0x0015, &vec![0; 517 - fixed - block.len() - 4]),
-        Shape::PostQuantum => extension(0xfe0d, &random::<208>()),
+    block.extend(match options.app {
+        App::Classic => extension(0x0015, &vec![0; 517 - fixed - block.len() - 4]),
+        App::PostQuantum => extension(0xfe0d, &random::<208>()),
     });
     block
 }
 
-/// The key shares; nobody holds the private halves, exactly as in the apps.
-fn shares(shape: Shape) -> Vec<u8> {
+/// The key shares. As in the apps, there are no private keys.
+fn shares(app: App) -> Vec<u8> {
     let mut list = share(GREASE, &[0]);
-    if shape == Shape::PostQuantum {
+    if app == App::PostQuantum {
         list.extend(share(X25519_MLKEM768, &random::<1216>()));
     }
     list.extend(share(X25519, &random::<32>()));
@@ -198,7 +198,7 @@ fn share(group: u16, key: &[u8]) -> Vec<u8> {
     extension(group, key)
 }
 
-/// A type, a length, a body: also the layout of a key share.
+/// A type, a length and a body. A key share has the same layout.
 fn extension(kind: u16, body: &[u8]) -> Vec<u8> {
     let mut out = kind.to_be_bytes().to_vec();
     out.extend_from_slice(&with_length(body));

@@ -1,12 +1,12 @@
-//! What no log may hold (decision D17), looked for in the log of every program that a test has
-//! run: keys in any spelling, passwords of the config, and whole addresses of clients.
+//! Searches the log of every tested program for data that no log may contain (decision D17): keys
+//! in any encoding, passwords of the config, and complete client addresses.
 
 use base64ct::{Base64, Encoding};
 
 use super::hello::Secret;
 use super::hex;
 
-/// What was found, one line each.
+/// The leaks that were found, one per line.
 pub fn search(log: &str, configs: &[String], secrets: &[Secret]) -> Vec<String> {
     let lower = log.to_ascii_lowercase().replace('-', "+").replace('_', "/");
     let mut found = Vec::new();
@@ -28,7 +28,7 @@ pub fn search(log: &str, configs: &[String], secrets: &[Secret]) -> Vec<String> 
     found
 }
 
-/// Hex, and the letters of base64 that the key alone decides, wherever it begins in a text.
+/// Hex, and the base64 letters that depend only on the key, at each of the three offsets.
 fn spellings(key: &[u8]) -> Vec<String> {
     let shifted = (0..3).map(|shift| {
         let text = Base64::encode_string(&[vec![0; shift], key.to_vec()].concat());
@@ -38,7 +38,7 @@ fn spellings(key: &[u8]) -> Vec<String> {
     shifted.chain([hex(key)]).collect()
 }
 
-/// `NAME:PASSWORD@` of each URL; the password alone when it is long enough to mean nothing else.
+/// `NAME:PASSWORD@` of each URL, and the password alone if it is long enough to be unambiguous.
 fn passwords(config: &str) -> Vec<String> {
     let urls = config.split("://").skip(1).filter_map(|rest| {
         let authority = rest.split(['/', '"', '\n']).next()?;
@@ -51,7 +51,7 @@ fn passwords(config: &str) -> Vec<String> {
     urls.map(alone).collect()
 }
 
-/// Values of the fields for clients that are no network, in lines of either form.
+/// Client fields in text or JSON whose value is a complete address, not a network.
 fn whole_addresses(log: &str) -> impl Iterator<Item = &str> {
     let starts = [" client=", "\"client-ip\":\"", "\"ip\":\"", "\nCLIENT="];
     starts.into_iter().flat_map(|start| log.split(start).skip(1)).filter_map(|rest| {
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_said_is_no_leak() {
+    fn what_may_be_logged_is_no_leak() {
         let log =
             "event=a client=192.0.2.0/24\n{\"client-ip\":\"2001:db8:1::/48\"} pw addr=1.2.3.4:5";
         assert_eq!(found(log), 0);

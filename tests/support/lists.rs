@@ -1,30 +1,30 @@
-//! What scenarios about lists share: files, sources, and who is served or turned away.
+//! Helpers of the tests about IP lists: files, sources, and checks of service and refusal.
 
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::client::Visitor;
+use super::client::Handshake;
 use super::eventually;
-use super::hello::{Hello, Shape};
+use super::fixture::Fixture;
+use super::hello::{App, Hello};
 use super::obfuscated2::DD;
 use super::peer::{End, Peer};
 use super::proxy::{Config, Proxy};
-use super::stage::Stage;
-use super::web::Web;
+use super::web::WebServer;
 
-/// Whom the lists of most scenarios name.
+/// The address that most tests put into a list.
 pub const LISTED: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-/// Whom they do not.
+/// An address that is in no list.
 pub const OTHER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 
-/// A folder that is gone with the test.
+/// A folder that is removed when it is dropped.
 pub struct Folder(PathBuf);
 
 impl Folder {
-    /// An empty one.
+    /// Makes an empty folder.
     pub fn new() -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let number = NEXT.fetch_add(1, Ordering::SeqCst);
@@ -34,16 +34,16 @@ impl Folder {
         Self(path)
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// Puts a file in place at once, and returns its path as TOML.
+    /// Replaces a file atomically. Returns its path as a TOML string.
     pub fn write(&self, name: &str, text: &str) -> String {
-        let (path, draft) = (self.0.join(name), self.0.join("draft"));
-        fs::write(&draft, text).expect("a file");
-        fs::rename(&draft, &path).expect("a name");
+        let (path, temporary) = (self.0.join(name), self.0.join("temporary"));
+        fs::write(&temporary, text).expect("a file");
+        fs::rename(&temporary, &path).expect("a name");
         format!("{path:?}")
     }
 }
@@ -54,45 +54,44 @@ impl Drop for Folder {
     }
 }
 
-/// Turns a list on; `sources` are TOML, with commas between them.
+/// Enables a list; `sources` are TOML strings, separated by commas.
 pub fn with_list(config: Config, name: &str, sources: &str) -> Config {
     let table = format!("defense.{name}");
     config.set(&table, "enabled", "true").set(&table, "urls", &format!("[{sources}]"))
 }
 
-/// A stage with one list that is looked at every second.
-pub fn stage(name: &str, sources: &str) -> Stage {
-    Stage::with(|config| {
+/// A fixture with one list that is updated every second.
+pub fn fixture(name: &str, sources: &str) -> Fixture {
+    Fixture::with(|config| {
         let config = config.set(&format!("defense.{name}"), "update-each", "\"1s\"");
         with_list(config, name, sources)
     })
 }
 
-/// A page's URL as TOML.
-pub fn quoted(web: &Web, path: &str) -> String {
+/// The URL of a page as a TOML string.
+pub fn quoted(web: &WebServer, path: &str) -> String {
     format!("{:?}", web.url(path))
 }
 
-/// Alice comes from this address and is served.
-pub fn assert_served(stage: &Stage, from: Ipv4Addr) {
-    let peer = Peer::connect_from("client", from, stage.proxy.addr);
-    let hello = Hello::fresh(&stage.secret, Shape::PostQuantum);
-    let mut client = Visitor::greet(peer, &stage.secret, &hello).begin(DD, 2);
+/// A user who connects from this address is served.
+pub fn assert_served(fixture: &Fixture, from: Ipv4Addr) {
+    let peer = Peer::connect_from("client", from, fixture.proxy.addr);
+    let hello = Hello::new(&fixture.secret, App::PostQuantum);
+    let mut client = Handshake::send_hello(peer, &fixture.secret, &hello).send_frame(DD, 2);
     client.up.send(b"hello");
-    assert_eq!(stage.dc.accept().from.recv(5), b"hello");
+    assert_eq!(fixture.dc.accept().from.recv(5), b"hello");
 }
 
-/// Alice comes from this address and is turned away with FIN, without a byte and without a word
-/// to the origin.
-pub fn assert_refused(stage: &Stage, from: Ipv4Addr) {
-    let knocks = stage.origin.knocks();
-    let mut peer = Peer::connect_from("client", from, stage.proxy.addr);
+/// A connection from this address is closed with FIN, without a byte, and the front gets none.
+pub fn assert_refused(fixture: &Fixture, from: Ipv4Addr) {
+    let before = fixture.front.connections();
+    let mut peer = Peer::connect_from("client", from, fixture.proxy.addr);
     assert_eq!(peer.recv_rest(), (Vec::new(), End::Fin), "{from}");
-    assert_eq!(stage.origin.knocks(), knocks);
+    assert_eq!(fixture.front.connections(), before);
 }
 
-/// Waits until the log says that a list has come.
-pub fn loaded(proxy: &Proxy, list: &str) {
+/// Waits until the log reports that a list is loaded.
+pub fn wait_until_loaded(proxy: &Proxy, list: &str) {
     let word = format!("event=list name={list}");
     eventually("the list is loaded", || proxy.log().contains(&word));
 }

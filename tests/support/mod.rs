@@ -1,5 +1,5 @@
-//! What the scenarios are told with: the people of the play (client, DC, origin), the proxy under
-//! test, and a few words about time and bytes.
+//! Building blocks of the end-to-end tests: clients, DCs, fronts and other servers, the program
+//! under test, and helpers for time and bytes.
 
 pub mod answer;
 pub mod authority;
@@ -10,40 +10,40 @@ pub mod crypto;
 pub mod curve;
 pub mod dc;
 pub mod doctor;
+pub mod fixture;
+pub mod front;
 pub mod hello;
 pub mod leaks;
 pub mod lists;
-pub mod names;
+pub mod minimal_proxy;
+pub mod name_server;
 pub mod obfuscated2;
-pub mod origin;
-pub mod origins;
 pub mod peer;
 pub mod prober;
 pub mod program;
 pub mod prometheus;
 pub mod proxy;
 pub mod proxy_header;
-pub mod reference;
+pub mod scripted_front;
 pub mod socks;
-pub mod stage;
 pub mod stats;
 pub mod tls;
 pub mod web;
 
 use std::time::{Duration, Instant};
 
-/// How long anything may take before the test calls it hung: generous, since two cores run it all.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Limit of every wait in a test. Generous, because two cores run all tests at once.
+pub const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a peer is watched when the claim is that it says nothing.
+/// How long a peer must send nothing to count as silent.
 pub const QUIET: Duration = Duration::from_millis(250);
 
-/// Polls until `holds`, and fails the test when it still does not after [`PATIENCE`].
+/// Polls until `holds` returns `true`. Fails the test after [`TIMEOUT`].
 pub fn eventually(what: &str, holds: impl FnMut() -> bool) {
-    assert!(holds_within(PATIENCE, holds), "waited {PATIENCE:?} in vain: {what}");
+    assert!(holds_within(TIMEOUT, holds), "not within {TIMEOUT:?}: {what}");
 }
 
-/// Polls until `holds` or `limit` passes; says which.
+/// Polls until `holds` returns `true` or `limit` has passed; `false` = the limit.
 pub fn holds_within(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
     let start = Instant::now();
     loop {
@@ -57,7 +57,7 @@ pub fn holds_within(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
     }
 }
 
-/// Endless bytes that both ends can make on their own, so that 64 MiB need not be kept to compare.
+/// Endless bytes that both ends can generate, so that a test need not store 64 MiB to compare.
 pub struct Pattern {
     state: u64,
     left: Vec<u8>,
@@ -74,7 +74,7 @@ impl Pattern {
         let mut out = std::mem::take(&mut self.left);
         out.reserve(count + 8);
         while out.len() < count {
-            // SplitMix64 (Steele, Lea, Flood 2014): short, and no period that tests could meet.
+            // SplitMix64 (Steele, Lea, Flood 2014): short, and its period is 2^64.
             self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
             let mut word = self.state;
             word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -91,7 +91,7 @@ pub fn pattern(seed: u64, count: usize) -> Vec<u8> {
     Pattern::new(seed).take(count)
 }
 
-/// Bytes nobody can predict, from the system.
+/// Random bytes of the system.
 pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the system has randomness");
@@ -103,7 +103,7 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Bytes from hex.
+/// Decodes hex.
 pub fn unhex(text: &str) -> Vec<u8> {
     assert!(text.len().is_multiple_of(2), "odd hex");
     (0..text.len())

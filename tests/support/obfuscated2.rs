@@ -1,69 +1,69 @@
-//! The 64-byte header and the two streams that it starts (spec: protocol 6), for either role.
+//! The 64-byte frame and the two ciphers that it starts (spec: protocol 6), for both roles.
 
 use super::crypto::{Stream, sha256};
 use super::random;
 
-/// Padded intermediate framing, which every official client asks for.
+/// Padded intermediate transport, used by every official app.
 pub const DD: [u8; 4] = [0xdd; 4];
-/// Intermediate framing.
+/// Intermediate transport.
 pub const EE: [u8; 4] = [0xee; 4];
-/// Abridged framing.
+/// Abridged transport.
 pub const EF: [u8; 4] = [0xef; 4];
 
-/// A header ready to be sent, and the sender's view of the streams behind it.
+/// A frame to be sent, and the sender's ciphers.
 pub struct Outgoing {
-    /// The 64 bytes as they travel.
+    /// The 64 bytes on the wire.
     pub wire: [u8; 64],
-    /// Encrypts what the sender says next.
-    pub forth: Stream,
-    /// Decrypts what the sender hears.
-    pub back: Stream,
+    /// Encrypts what the sender sends.
+    pub to_receiver: Stream,
+    /// Decrypts what the sender receives.
+    pub to_sender: Stream,
 }
 
-/// A header received, and the receiver's view of the streams behind it.
+/// A received frame, and the receiver's ciphers.
 pub struct Incoming {
-    /// The 64 bytes as they travelled.
+    /// The 64 bytes on the wire.
     pub wire: [u8; 64],
-    /// Which framing the sender uses.
+    /// The transport tag.
     pub tag: [u8; 4],
-    /// The data centre that it wants.
+    /// The DC id.
     pub dc: i16,
-    /// Decrypts what the receiver hears.
-    pub forth: Stream,
-    /// Encrypts what the receiver says.
-    pub back: Stream,
+    /// Decrypts what the receiver receives.
+    pub to_receiver: Stream,
+    /// Encrypts what the receiver sends.
+    pub to_sender: Stream,
 }
 
-/// Makes a header; `secret` is the proxy's key, `None` towards a DC.
+/// Makes a frame; `secret` is the key of the proxy's secret, `None` towards a DC.
 pub fn write(tag: [u8; 4], dc: i16, secret: Option<&[u8; 16]>) -> Outgoing {
     let mut plain: [u8; 64] = random();
     plain[56..60].copy_from_slice(&tag);
     plain[60..62].copy_from_slice(&dc.to_le_bytes());
-    let (mut forth, back) = streams(&plain, secret);
-    let sealed = forth.turn(&plain);
+    let (mut to_receiver, to_sender) = streams(&plain, secret);
+    let sealed = to_receiver.transform(&plain);
     let mut wire = plain;
     wire[56..].copy_from_slice(&sealed[56..]);
-    Outgoing { wire, forth, back }
+    Outgoing { wire, to_receiver, to_sender }
 }
 
-/// Opens a header; never fails, since any 64 bytes decrypt to something.
+/// Decrypts a frame. It cannot fail: any 64 bytes decrypt to something.
 pub fn read(wire: &[u8; 64], secret: Option<&[u8; 16]>) -> Incoming {
-    let (mut forth, back) = streams(wire, secret);
-    let plain = forth.turn(wire);
+    let (mut to_receiver, to_sender) = streams(wire, secret);
+    let plain = to_receiver.transform(wire);
     Incoming {
         wire: *wire,
         tag: plain[56..60].try_into().expect("four bytes"),
         dc: i16::from_le_bytes([plain[60], plain[61]]),
-        forth,
-        back,
+        to_receiver,
+        to_sender,
     }
 }
 
-/// The streams sender to receiver and receiver to sender.
+/// The ciphers from sender to receiver and from receiver to sender.
 fn streams(frame: &[u8; 64], secret: Option<&[u8; 16]>) -> (Stream, Stream) {
-    let forth = &frame[8..56];
-    let back: Vec<u8> = forth.iter().rev().copied().collect();
-    (stream(forth, secret), stream(&back, secret))
+    let to_receiver = &frame[8..56];
+    let to_sender: Vec<u8> = to_receiver.iter().rev().copied().collect();
+    (stream(to_receiver, secret), stream(&to_sender, secret))
 }
 
 fn stream(material: &[u8], secret: Option<&[u8; 16]>) -> Stream {

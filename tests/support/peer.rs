@@ -1,4 +1,4 @@
-//! One end of a TCP connection that never waits for ever and says who it is when it fails.
+//! One end of a TCP connection. Every wait has a limit, and a failure names the peer.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
@@ -10,18 +10,18 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
 };
 
-use super::PATIENCE;
+use super::TIMEOUT;
 
 /// How the other side ended its direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// An orderly FIN.
+    /// FIN.
     Fin,
-    /// A reset.
+    /// RST.
     Reset,
 }
 
-/// A connected socket with a name for messages.
+/// A connected socket, with a name for messages.
 pub struct Peer {
     name: &'static str,
     stream: TcpStream,
@@ -30,12 +30,12 @@ pub struct Peer {
 impl Peer {
     /// Connects, or fails the test.
     pub fn connect(name: &'static str, to: SocketAddr) -> Self {
-        let stream = TcpStream::connect_timeout(&to, PATIENCE)
+        let stream = TcpStream::connect_timeout(&to, TIMEOUT)
             .unwrap_or_else(|error| panic!("{name} cannot connect to {to}: {error}"));
         Self::new(name, stream)
     }
 
-    /// Connects from a certain address of this machine, or fails the test.
+    /// Connects from the address `from` of this machine, or fails the test.
     pub fn connect_from(name: &'static str, from: Ipv4Addr, to: SocketAddr) -> Self {
         let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None);
         let socket = socket.expect("a socket");
@@ -48,45 +48,45 @@ impl Peer {
 
     /// Takes over an accepted socket.
     pub fn new(name: &'static str, stream: TcpStream) -> Self {
-        stream.set_read_timeout(Some(PATIENCE)).expect("a read timeout");
-        stream.set_write_timeout(Some(PATIENCE)).expect("a write timeout");
+        stream.set_read_timeout(Some(TIMEOUT)).expect("a read timeout");
+        stream.set_write_timeout(Some(TIMEOUT)).expect("a write timeout");
         stream.set_nodelay(true).expect("no delay");
         Self { name, stream }
     }
 
-    /// Lets reads wait as long as it takes, for a party that only reacts.
-    pub fn be_patient(&self) {
+    /// Removes the limit of reads, for a peer that only reacts.
+    pub fn without_read_timeout(&self) {
         self.stream.set_read_timeout(None).expect("no read timeout");
     }
 
-    /// A second handle on the same socket.
-    pub fn twin(&self) -> Self {
+    /// A second descriptor of the same socket.
+    pub fn duplicate(&self) -> Self {
         Self { name: self.name, stream: self.stream.try_clone().expect("another descriptor") }
     }
 
-    /// The raw socket, for layers that want one.
+    /// The socket.
     pub fn stream(&self) -> &TcpStream {
         &self.stream
     }
 
-    /// Asks the kernel to keep little for us, so that a peer that does not read is felt soon.
+    /// Sets a small receive buffer, so that the other side soon notices a peer that does not read.
     pub fn with_small_receive_buffer(self, bytes: usize) -> Self {
         setsockopt(&self.stream, sockopt::RcvBuf, &bytes).expect("a receive buffer");
         self
     }
 
-    /// Writes all of it in as few segments as the kernel allows.
+    /// Writes all bytes with as few segments as the kernel allows.
     pub fn send(&mut self, bytes: &[u8]) {
         let name = self.name;
         self.try_send(bytes).unwrap_or_else(|error| panic!("{name} cannot send: {error}"));
     }
 
-    /// Writes all of it, unless the peer is gone.
+    /// Writes all bytes, unless the other side has closed.
     pub fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.stream.write_all(bytes)
     }
 
-    /// Exactly `count` bytes.
+    /// Receives exactly `count` bytes.
     pub fn recv(&mut self, count: usize) -> Vec<u8> {
         let mut out = vec![0; count];
         let mut got = 0;
@@ -99,7 +99,7 @@ impl Peer {
         out
     }
 
-    /// Everything until the other side ends, and how it ended.
+    /// Receives everything until the other side ends, and how it ended.
     pub fn recv_rest(&mut self) -> (Vec<u8>, End) {
         let mut out = Vec::new();
         let mut chunk = vec![0; 65_536];
@@ -111,7 +111,7 @@ impl Peer {
         }
     }
 
-    /// One read of at least one byte, or the end. Anything else fails the test.
+    /// Reads once: at least one byte, or the end. Anything else fails the test.
     pub fn read(&mut self, into: &mut [u8]) -> Result<usize, End> {
         loop {
             return match self.stream.read(into) {
@@ -120,32 +120,32 @@ impl Peer {
                 Err(error) => match error.kind() {
                     ErrorKind::Interrupted => continue,
                     ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Err(End::Reset),
-                    kind => panic!("{} waited {PATIENCE:?} for bytes: {kind:?}", self.name),
+                    kind => panic!("{} waited {TIMEOUT:?} for bytes: {kind:?}", self.name),
                 },
             };
         }
     }
 
-    /// Whether the other side says nothing, not even an end, for `time`.
+    /// The other side sends nothing, not even an end, for `time`.
     pub fn is_quiet_for(&mut self, time: Duration) -> bool {
         self.stream.set_read_timeout(Some(time)).expect("a read timeout");
         let outcome = self.stream.peek(&mut [0]);
-        self.stream.set_read_timeout(Some(PATIENCE)).expect("a read timeout");
+        self.stream.set_read_timeout(Some(TIMEOUT)).expect("a read timeout");
         matches!(outcome, Err(error)
             if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
     }
 
-    /// Whether at least one byte arrives within `time`; an end is none.
-    pub fn hears_within(&mut self, time: Duration) -> bool {
+    /// At least one byte arrives within `time`; an end does not count.
+    pub fn receives_within(&mut self, time: Duration) -> bool {
         self.stream.set_read_timeout(Some(time)).expect("a read timeout");
         let outcome = self.stream.peek(&mut [0]);
-        self.stream.set_read_timeout(Some(PATIENCE)).expect("a read timeout");
+        self.stream.set_read_timeout(Some(TIMEOUT)).expect("a read timeout");
         matches!(outcome, Ok(1..))
     }
 
-    /// Sends FIN and goes on listening.
-    pub fn finish(&self) {
-        // The peer may have reset the connection already; then there is nothing left to end.
+    /// Sends FIN; reading goes on.
+    pub fn send_fin(&self) {
+        // The other side may have reset the connection already.
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 

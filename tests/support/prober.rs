@@ -1,6 +1,6 @@
-//! An active prober and the site that it compares us with: plays a list of steps against an
-//! address and notes all that can be seen from outside — bytes, their order, the end, and whether
-//! it came at once or after a wait.
+//! An active prober, and the web site that it compares the proxy with. It performs a list of steps
+//! and records what an observer can see: bytes, their order, the end, and whether the end came at
+//! once or after a time limit.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -10,70 +10,70 @@ use std::time::{Duration, Instant};
 
 use rustls::{ServerConfig, ServerConnection, Stream};
 
-use super::PATIENCE;
+use super::TIMEOUT;
 use super::peer::{End, Peer};
 use super::tls::self_signed;
 
-/// After this long without a byte the site closes, as web servers do.
-pub const SITE_PATIENCE: Duration = Duration::from_secs(6);
+/// The site closes after this time without a byte, as web servers do.
+pub const FRONT_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// An end that comes sooner than this was a reaction, a later one was the site's own time limit.
+/// An end within this time is a reaction; a later end is the time limit of the site.
 const AT_ONCE: Duration = Duration::from_secs(4);
 
-/// What a prober does, one thing after the other.
+/// One step of a probe.
 #[derive(Debug, Clone)]
 pub enum Step {
     /// One write.
     Send(Vec<u8>),
-    /// One write per piece of this many bytes.
+    /// One write per piece of this size.
     Pieces(usize, Vec<u8>),
     /// FIN.
     Finish,
-    /// RST; nothing can be seen afterwards.
+    /// RST. Nothing can be observed afterwards.
     Reset,
     /// Waits for at least one byte or the end.
     Listen,
 }
 
-/// What a prober saw.
+/// What a prober observed.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Sight {
-    /// What came, record by record where it was TLS.
-    pub heard: Vec<Heard>,
-    /// FIN or RST; `None` after a reset of our own.
+pub struct Observation {
+    /// What was received, in records where it was TLS.
+    pub received: Vec<Received>,
+    /// FIN or RST; `None` after [`Step::Reset`].
     pub end: Option<End>,
-    /// The end came as a reaction, not after the site's own time limit.
+    /// The end was a reaction, not the time limit of the site.
     pub at_once: bool,
 }
 
-/// One piece of what came.
+/// One part of what was received.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Heard {
-    /// A record whose body is random or encrypted: its type and length.
+pub enum Received {
+    /// A record with a random or encrypted body: its type and length.
     Record(u8, usize),
-    /// An alert in the clear: level and description.
+    /// An unencrypted alert: level and description.
     Alert(u8, u8),
-    /// Bytes that are no record.
+    /// Bytes that are not a record.
     Plain(Vec<u8>),
 }
 
-/// Plays `steps` and watches until the end.
-pub fn probe(addr: SocketAddr, steps: &[Step]) -> Sight {
-    let stream = TcpStream::connect_timeout(&addr, PATIENCE).expect("a connection");
+/// Performs `steps` and observes until the end.
+pub fn probe(addr: SocketAddr, steps: &[Step]) -> Observation {
+    let stream = TcpStream::connect_timeout(&addr, TIMEOUT).expect("a connection");
     let mut peer = Peer::new("prober", stream);
     let mut bytes = Vec::new();
     for step in steps {
-        // A site that has closed already is not our problem: what we see is what counts.
+        // The site may have closed already. Only what is observed counts.
         match step {
             Step::Send(bytes) => drop(peer.try_send(bytes)),
             Step::Pieces(size, bytes) => {
                 let mut pieces = bytes.chunks(*size);
                 let _ = pieces.try_for_each(|piece| peer.try_send(piece));
             }
-            Step::Finish => peer.finish(),
+            Step::Finish => peer.send_fin(),
             Step::Reset => {
                 peer.reset();
-                return Sight { heard: Vec::new(), end: None, at_once: true };
+                return Observation { received: Vec::new(), end: None, at_once: true };
             }
             Step::Listen => {
                 let mut chunk = [0; 16_384];
@@ -86,29 +86,29 @@ pub fn probe(addr: SocketAddr, steps: &[Step]) -> Sight {
     let start = Instant::now();
     let (rest, end) = peer.recv_rest();
     bytes.extend(rest);
-    Sight { heard: records(&bytes), end: Some(end), at_once: start.elapsed() < AT_ONCE }
+    Observation { received: records(&bytes), end: Some(end), at_once: start.elapsed() < AT_ONCE }
 }
 
-/// Cuts what came into TLS records as far as it is such.
-fn records(mut bytes: &[u8]) -> Vec<Heard> {
-    let mut heard = Vec::new();
+/// Splits bytes into TLS records as far as they are records.
+fn records(mut bytes: &[u8]) -> Vec<Received> {
+    let mut received = Vec::new();
     while let [kind @ 0x14..=0x17, 3, _, high, low, rest @ ..] = bytes {
         let length = usize::from(u16::from_be_bytes([*high, *low]));
         let Some((body, after)) = rest.split_at_checked(length) else { break };
-        heard.push(match (kind, body) {
-            (0x15, [level, description]) => Heard::Alert(*level, *description),
-            _ => Heard::Record(*kind, length),
+        received.push(match (kind, body) {
+            (0x15, [level, description]) => Received::Alert(*level, *description),
+            _ => Received::Record(*kind, length),
         });
         bytes = after;
     }
     if !bytes.is_empty() {
-        heard.push(Heard::Plain(bytes.to_vec()));
+        received.push(Received::Plain(bytes.to_vec()));
     }
-    heard
+    received
 }
 
-/// A TLS site that answers every request with a page, keeps the
-/// connection while it is used, and has a time limit of its own.
+/// A TLS site that answers every request with a page and closes an idle connection after
+/// [`FRONT_TIMEOUT`].
 pub struct Site {
     /// Where it listens.
     pub addr: SocketAddr,
@@ -131,7 +131,7 @@ impl Site {
 }
 
 fn serve(mut socket: &TcpStream, config: Arc<ServerConfig>) {
-    socket.set_read_timeout(Some(SITE_PATIENCE)).expect("a read timeout");
+    socket.set_read_timeout(Some(FRONT_TIMEOUT)).expect("a read timeout");
     let mut tls = ServerConnection::new(config).expect("a TLS server");
     let mut request = [0; 4096];
     loop {
@@ -141,8 +141,8 @@ fn serve(mut socket: &TcpStream, config: Arc<ServerConfig>) {
                 let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // An alert, if one is due, has been sent. What nobody has read makes the kernel say
-            // RST, which is the site's to say.
+            // An alert, if any, has been sent. Unread bytes make the kernel send RST, as with any
+            // web server.
             Ok(0) | Err(_) => break,
         }
     }

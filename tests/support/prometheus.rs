@@ -1,42 +1,42 @@
-//! A strict reader of the text format 0.0.4: what a collector would refuse is a failure here.
+//! A strict parser of the Prometheus text format 0.0.4: what a collector would refuse fails here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A page that was read.
+/// A parsed page.
 pub struct Page {
     kinds: BTreeMap<String, String>,
     samples: BTreeMap<String, (BTreeMap<String, String>, u64)>,
 }
 
 impl Page {
-    /// The type of a name.
+    /// The type of a metric.
     pub fn kind(&self, name: &str) -> Option<&str> {
         self.kinds.get(name).map(String::as_str)
     }
 
-    /// All names.
+    /// The names of all metrics.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.kinds.keys().map(String::as_str)
     }
 
-    /// A number, by its name and labels in alphabetical order, as they stand in the page.
+    /// A value by its sample: name, and labels in the order and form of the page.
     pub fn get(&self, sample: &str) -> Option<u64> {
         self.samples.get(sample).map(|(_, value)| *value)
     }
 
-    /// The same, which must be there.
+    /// The same; the sample must exist.
     pub fn number(&self, sample: &str) -> u64 {
         self.get(sample).unwrap_or_else(|| panic!("{sample} in {:?}", self.samples.keys()))
     }
 
-    /// The labels of every sample of a name, with their escapes undone.
+    /// The labels of every sample of a metric, unescaped.
     pub fn labels(&self, name: &str) -> Vec<&BTreeMap<String, String>> {
         let is_it = |key: &&String| key.split('{').next() == Some(name);
         self.samples.iter().filter(|(key, _)| is_it(key)).map(|(_, (labels, _))| labels).collect()
     }
 }
 
-/// Reads a page; panics at what the format forbids.
+/// Parses a page; panics at anything that the format forbids.
 pub fn parse(text: &str) -> Page {
     assert!(text.ends_with('\n'), "the last line ends");
     let mut page = Page { kinds: BTreeMap::new(), samples: BTreeMap::new() };
@@ -53,7 +53,7 @@ pub fn parse(text: &str) -> Page {
             assert!(matches!(kind, "gauge" | "counter"), "{kind}");
             assert!(is_name(name), "{name}");
             closed.insert(std::mem::replace(&mut current, name.to_owned()));
-            assert!(!closed.contains(name), "the lines of {name} stand apart");
+            assert!(!closed.contains(name), "the lines of {name} are not together");
             assert!(page.kinds.insert(name.to_owned(), kind.to_owned()).is_none());
         } else {
             let (key, value) = line.rsplit_once(' ').expect("a value");

@@ -1,5 +1,5 @@
-//! The program under test: starts the built binary with a generated config on free loopback ports,
-//! keeps its log, and on drop kills it and judges what it left behind.
+//! The program under test: starts the built binary with a generated config on free loopback ports
+//! and keeps its log. Drop kills it and checks its end and its log.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,16 +19,16 @@ use serde_json::Value;
 use super::hello::Secret;
 use super::{eventually, holds_within, leaks, program, stats};
 
-/// A config file in the making.
+/// A config file and the environment of the program.
 #[derive(Clone)]
 pub struct Config {
     tables: BTreeMap<String, Vec<(String, String)>>,
     secrets: Vec<Secret>,
     binds: Vec<IpAddr>,
     port: Option<u16>,
-    /// What a shell does before it becomes the program.
-    prelude: Option<String>,
-    is_humble: bool,
+    /// Commands of a shell that then executes the program.
+    shell_prefix: Option<String>,
+    is_unprivileged: bool,
     environment: Vec<(String, String)>,
     flags: Vec<String>,
 }
@@ -44,34 +44,34 @@ pub struct Proxy {
     child: Child,
     log: Arc<Log>,
     secrets: Vec<Secret>,
-    /// Every file it was given, the first one first.
+    /// Every config that it was given, in order.
     configs: Mutex<Vec<String>>,
     file: PathBuf,
-    is_over: bool,
+    is_end_expected: bool,
 }
 
-/// What the program has written to standard error.
+/// Standard error of the program.
 #[derive(Default)]
 struct Log {
     text: Mutex<String>,
-    /// We have hung up.
+    /// The test has closed the pipe.
     is_closed: AtomicBool,
-    /// Nobody reads for now.
-    is_left: AtomicBool,
-    /// The program has said its last word.
-    is_whole: AtomicBool,
+    /// The test does not read for now.
+    is_paused: AtomicBool,
+    /// The program has closed the pipe.
+    is_complete: AtomicBool,
 }
 
 impl Config {
-    /// One listener, every ordinary DC at `dc`, strangers to `origin`, ample limits, no users yet.
-    pub fn new(dc: SocketAddr, origin: SocketAddr) -> Self {
+    /// One listener, every DC at `dc`, the front at `front`, high limits, no users.
+    pub fn new(dc: SocketAddr, front: SocketAddr) -> Self {
         let config = Self {
             tables: BTreeMap::new(),
             secrets: Vec::new(),
             binds: vec![IpAddr::from(Ipv4Addr::LOCALHOST)],
             port: None,
-            prelude: None,
-            is_humble: false,
+            shell_prefix: None,
+            is_unprivileged: false,
             environment: Vec::new(),
             flags: Vec::new(),
         };
@@ -84,16 +84,16 @@ impl Config {
             .set("", "bind-to", "[{binds}]")
             .set("", "api-bind-to", "\"{api}\"")
             .set("", "concurrency", "256")
-            .set("domain-fronting", "host", &format!("\"{}\"", origin.ip()))
-            .set("domain-fronting", "port", &origin.port().to_string())
+            .set("domain-fronting", "host", &format!("\"{}\"", front.ip()))
+            .set("domain-fronting", "port", &front.port().to_string())
             .set("domain-fronting", "scout", "false")
             .set("network.timeout", "idle", "\"5m\"")
             .set("network.timeout", "handshake", "\"10s\"")
             .set("defense.doppelganger", "enabled", "false")
     }
 
-    /// Sets one key to TOML text; `table` is empty for the top level. `{port}` in the text becomes
-    /// the port of the first listener.
+    /// Sets a key to TOML text; `table` is empty for the top level. `{port}` in the text is
+    /// replaced by the port of the first listener.
     pub fn set(mut self, table: &str, key: &str, value: &str) -> Self {
         let entries = self.tables.entry(table.to_owned()).or_default();
         entries.retain(|(name, _)| name != key);
@@ -101,7 +101,7 @@ impl Config {
         self
     }
 
-    /// Leaves one key out.
+    /// Removes a key.
     pub fn without(mut self, table: &str, key: &str) -> Self {
         self.tables.entry(table.to_owned()).or_default().retain(|(name, _)| name != key);
         self
@@ -114,7 +114,7 @@ impl Config {
         self.set("secrets", &name, &format!("{:?}", secret.text()))
     }
 
-    /// Listens on these addresses, each on a port of its own.
+    /// Listens on these addresses, each with its own port.
     pub fn binds(mut self, addresses: &[IpAddr]) -> Self {
         self.binds = addresses.to_vec();
         self
@@ -127,49 +127,48 @@ impl Config {
     }
 
     /// Starts the program with this limit of descriptors.
-    pub fn most_files(mut self, most: u32) -> Self {
-        self.prelude = Some(format!("ulimit -n {most}"));
+    pub fn max_files(mut self, most: u32) -> Self {
+        self.shell_prefix = Some(format!("ulimit -n {most}"));
         self
     }
 
-    /// Starts the program on a full disk: no file grows beyond so many blocks of 512 bytes.
+    /// Starts the program with a limit of the file size, in blocks of 512 bytes: a full disk.
     pub fn full_disk(mut self, blocks: u32) -> Self {
-        self.prelude = Some(format!("trap '' XFSZ; ulimit -S -f {blocks}"));
+        self.shell_prefix = Some(format!("trap '' XFSZ; ulimit -S -f {blocks}"));
         self
     }
 
-    /// Starts the program without the privileges of a network administrator, and of one who may
-    /// write to any file.
-    pub fn humble(mut self) -> Self {
-        self.is_humble = true;
+    /// Starts the program without `CAP_NET_ADMIN`, `CAP_NET_RAW` and `CAP_DAC_*`.
+    pub fn unprivileged(mut self) -> Self {
+        self.is_unprivileged = true;
         self
     }
 
-    /// Starts the program with this in its environment.
+    /// Sets an environment variable of the program.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// Starts the program with these arguments behind the file.
+    /// Adds arguments after the file.
     pub fn flags(mut self, flags: &[&str]) -> Self {
         self.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
         self
     }
 
-    /// The file as text, with addresses where nobody listens.
+    /// The file as text, with the address of no listener.
     pub fn text(&self) -> String {
         let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         self.render(&[nowhere], nowhere)
     }
 
-    /// Starts the program and waits until it gives up; gives back its log.
-    pub fn give_up(self) -> String {
+    /// Starts the program, waits until it fails, and returns its log.
+    pub fn run_until_exit(self) -> String {
         let mut proxy = self.spawn();
-        eventually("the program gives up", || proxy.has_ended());
+        eventually("the program fails", || proxy.has_ended());
         assert!(!proxy.wait_for_exit().success());
         let log = Arc::clone(&proxy.log);
-        eventually("its last word is here", || log.is_whole.load(Ordering::SeqCst));
+        eventually("the log is complete", || log.is_complete.load(Ordering::SeqCst));
         proxy.log()
     }
 
@@ -180,28 +179,28 @@ impl Config {
                 return proxy;
             }
         }
-        panic!("the program would not start five times over");
+        panic!("the program failed to start five times");
     }
 
     fn try_start(&self) -> Option<Proxy> {
         let mut proxy = self.spawn();
         let ports: Vec<u16> =
             proxy.binds.iter().chain([&proxy.api]).map(SocketAddr::port).collect();
-        eventually("the program listens or gives up", || {
+        eventually("the program listens or fails", || {
             proxy.has_ended() || ports.iter().all(|port| is_listening(*port))
         });
         if proxy.has_ended() {
-            // Another process may have taken a port in between; the log tells if it was not that.
+            // Another process may have taken a port. The log shows other reasons.
             eprintln!("start failed:\n{}", proxy.log());
-            proxy.is_over = true;
+            proxy.is_end_expected = true;
             return None;
         }
-        // Listening comes first; who answers has opened everything that is opened at start.
+        // A program that answers has opened everything that it opens at start.
         proxy.stats();
         Some(proxy)
     }
 
-    /// Writes the file for a program that only reads it, with free ports for the listeners.
+    /// Writes the file with free ports for the listeners, for a command that only reads it.
     pub fn write(&self) -> PathBuf {
         let port = || self.port.unwrap_or_else(free_port);
         let binds: Vec<_> = self.binds.iter().map(|ip| SocketAddr::new(*ip, port())).collect();
@@ -226,19 +225,19 @@ impl Config {
             secrets: self.secrets.clone(),
             configs: Mutex::new(vec![text]),
             file,
-            is_over: false,
+            is_end_expected: false,
         }
     }
 
     fn command(&self, file: &PathBuf) -> Command {
-        let mut command = match &self.prelude {
-            Some(prelude) => {
+        let mut command = match &self.shell_prefix {
+            Some(shell_prefix) => {
                 let mut shell = Command::new("sh");
-                shell.arg("-c").arg(format!("{prelude}; exec \"$@\"")).arg("sh");
+                shell.arg("-c").arg(format!("{shell_prefix}; exec \"$@\"")).arg("sh");
                 shell.args(program::words()).arg("run").arg(file);
                 shell
             }
-            None if self.is_humble => {
+            None if self.is_unprivileged => {
                 let mut plain = Command::new("setpriv");
                 let without = "-net_admin,-net_raw,-dac_override,-dac_read_search";
                 plain.args(["--bounding-set", without, "--inh-caps", without]);
@@ -274,12 +273,12 @@ impl Config {
 }
 
 impl Proxy {
-    /// `/stats` as a value.
+    /// `/stats`, parsed.
     pub fn stats(&self) -> Value {
-        stats::snapshot(self.api)
+        stats::read_stats(self.api)
     }
 
-    /// One number of one user.
+    /// A number of a user in `/stats`.
     pub fn number(&self, user: &str, field: &str) -> u64 {
         let stats = self.stats();
         let value = &stats["users"][user][field];
@@ -296,22 +295,22 @@ impl Proxy {
         eventually(&format!("{user} has {count} connections"), || self.connections(user) == count);
     }
 
-    /// Writes another config with the same addresses and tells the program. Gives back the line
-    /// of its log by which it answers.
+    /// Writes another config with the same addresses and sends SIGHUP. Returns the log line with
+    /// the result.
     pub fn reload(&mut self, config: &Config) -> String {
         self.secrets.extend_from_slice(&config.secrets);
         let text = config.render(&self.binds, self.api);
         self.reload_text(&text)
     }
 
-    /// The same with a file of any text.
+    /// The same with any text.
     pub fn reload_text(&self, text: &str) -> String {
         fs::write(&self.file, text).expect("a config file");
         self.configs.lock().expect("the configs").push(text.to_owned());
         let before = self.log().len();
         self.signal(Signal::SIGHUP);
         let mut answer = None;
-        eventually("an answer to HUP", || {
+        eventually("a log line after SIGHUP", || {
             let log = self.log();
             let mut lines = log[before..].split_inclusive('\n').filter(|line| line.ends_with('\n'));
             let is_answer = |line: &&str| {
@@ -326,8 +325,8 @@ impl Proxy {
         answer.expect("an answer")
     }
 
-    /// Listens elsewhere from the next reload on.
-    pub fn move_to(&mut self, binds: &[SocketAddr]) {
+    /// Changes the listeners of the next reload.
+    pub fn set_binds(&mut self, binds: &[SocketAddr]) {
         self.addr = binds[0];
         self.binds = binds.to_vec();
     }
@@ -337,26 +336,26 @@ impl Proxy {
         &self.file
     }
 
-    /// The process number.
+    /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Open descriptors of the process.
+    /// Number of open descriptors of the process.
     pub fn files(&self) -> usize {
         let folder = format!("/proc/{}/fd", self.child.id());
         fs::read_dir(folder).expect("a living process").count()
     }
 
-    /// Waits until nobody is connected and no descriptor is left over.
-    pub fn wait_for_rest(&self, files: usize) {
+    /// Waits until no connection is open and at most `files` descriptors are.
+    pub fn wait_until_idle(&self, files: usize) {
         eventually("all connections are gone", || self.stats()["total_connections"] == 0);
-        eventually("descriptors return to the baseline", || self.files() <= files);
+        eventually(&format!("only {files} descriptors are open"), || self.files() <= files);
     }
 
-    /// Lets the process open `more` descriptors than it has now, and no others; `false` = this
-    /// machine has no means to.
-    pub fn bound_files(&self, more: usize) -> bool {
+    /// Limits the descriptors of the process to `more` than it has now; `false` = this machine has
+    /// no `prlimit`.
+    pub fn limit_files(&self, more: usize) -> bool {
         let most = self.files() + more;
         let mut command = Command::new("prlimit");
         command
@@ -366,7 +365,7 @@ impl Proxy {
         command.status().is_ok_and(|status| status.success())
     }
 
-    /// Gives the disk of [`Config::full_disk`] all the room there is.
+    /// Ends the limit of [`Config::full_disk`].
     pub fn clear_disk(&self) {
         let mut command = Command::new("prlimit");
         command.arg("--pid").arg(self.child.id().to_string()).arg("--fsize=unlimited");
@@ -387,7 +386,7 @@ impl Proxy {
         self.status("VmRSS:")
     }
 
-    /// How often it has gone to sleep of its own will, and so woken again.
+    /// Number of voluntary context switches.
     pub fn wake_ups(&self) -> u64 {
         self.status("voluntary_ctxt_switches:")
     }
@@ -400,17 +399,17 @@ impl Proxy {
         line.split_whitespace().nth(1).and_then(|word| word.parse().ok()).expect("a number")
     }
 
-    /// What it has logged so far.
+    /// The log so far.
     pub fn log(&self) -> String {
         self.log.text.lock().expect("the log").clone()
     }
 
-    /// Leaves the program's standard error unread, or goes back to it.
-    pub fn leave_log(&self, leave: bool) {
-        self.log.is_left.store(leave, Ordering::SeqCst);
+    /// Stops or continues reading the program's standard error.
+    pub fn pause_log(&self, paused: bool) {
+        self.log.is_paused.store(paused, Ordering::SeqCst);
     }
 
-    /// Hangs up on the program's standard error.
+    /// Closes the program's standard error.
     pub fn close_log(&self) {
         self.log.is_closed.store(true, Ordering::SeqCst);
     }
@@ -421,31 +420,31 @@ impl Proxy {
         kill(Pid::from_raw(id), signal).expect("a living process");
     }
 
-    /// Whether the process has ended.
+    /// The process has ended.
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().expect("our own child").is_some()
     }
 
-    /// Waits for the end that the scenario has asked for.
+    /// Waits for an end that the test has caused.
     pub fn wait_for_exit(&mut self) -> ExitStatus {
         eventually("the program ends", || self.has_ended());
-        self.is_over = true;
+        self.is_end_expected = true;
         self.child.wait().expect("our own child")
     }
 
-    /// Once it is over: how it ended, and all that it has said.
-    fn judge(&mut self, ended: Option<ExitStatus>) {
-        assert!(self.is_over || ended.is_none(), "the program died: {ended:?}");
-        self.leave_log(false);
-        let is_whole = || self.log.is_whole.load(Ordering::SeqCst);
+    /// Checks how the program ended, and its log.
+    fn check_end(&mut self, ended: Option<ExitStatus>) {
+        assert!(self.is_end_expected || ended.is_none(), "the program died: {ended:?}");
+        self.pause_log(false);
+        let is_complete = || self.log.is_complete.load(Ordering::SeqCst);
         let is_closed = self.log.is_closed.load(Ordering::SeqCst);
-        assert!(is_closed || holds_within(super::PATIENCE, is_whole), "the log ends");
+        assert!(is_closed || holds_within(super::TIMEOUT, is_complete), "the log ends");
         let log = self.log();
         assert!(!log.contains("panicked"), "the program panicked");
         assert_eq!(self.leaks(&log), [""; 0], "in the log");
     }
 
-    /// What a log of this program holds that no log may hold.
+    /// Data in `log` that no log may contain.
     pub fn leaks(&self, log: &str) -> Vec<String> {
         leaks::search(log, &self.configs.lock().expect("the configs"), &self.secrets)
     }
@@ -454,7 +453,7 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         let ended = self.child.try_wait().ok().flatten();
-        // Both fail only for a process that is gone already, which is what we want.
+        // Both fail only for a process that has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = fs::remove_file(&self.file);
@@ -463,12 +462,12 @@ impl Drop for Proxy {
             let lines: Vec<&str> = log.lines().collect();
             eprintln!("--- end of the log\n{}", lines[lines.len().saturating_sub(60)..].join("\n"));
         } else {
-            self.judge(ended);
+            self.check_end(ended);
         }
     }
 }
 
-/// A fresh config file.
+/// Writes a new config file.
 fn write_file(text: &str) -> PathBuf {
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let name = format!("mtbox-{}-{number}.toml", std::process::id());
@@ -483,7 +482,7 @@ fn keep_log(child: &mut Child, log: Arc<Log>) {
     thread::spawn(move || {
         let mut chunk = [0; 4096];
         while let Ok(count @ 1..) = pipe.read(&mut chunk) {
-            while log.is_left.load(Ordering::SeqCst) {
+            while log.is_paused.load(Ordering::SeqCst) {
                 thread::sleep(Duration::from_millis(1));
             }
             let text = String::from_utf8_lossy(&chunk[..count]);
@@ -492,14 +491,14 @@ fn keep_log(child: &mut Child, log: Arc<Log>) {
                 return;
             }
         }
-        log.is_whole.store(true, Ordering::SeqCst);
+        log.is_complete.store(true, Ordering::SeqCst);
     });
 }
 
-/// A port below the ephemeral range, so that no outgoing connection takes it meanwhile.
+/// A free port below the ephemeral range, so that no outgoing connection can take it.
 pub fn free_port() -> u16 {
     let mut port = 0;
-    let found = holds_within(super::PATIENCE, || {
+    let found = holds_within(super::TIMEOUT, || {
         let step = NEXT.fetch_add(1, Ordering::Relaxed);
         let start = std::process::id().wrapping_mul(97);
         port = 10_000 + (start.wrapping_add(step) % 22_000) as u16;
@@ -509,7 +508,7 @@ pub fn free_port() -> u16 {
     port
 }
 
-/// Looks into the kernel's tables instead of connecting, which would be a visit.
+/// Reads the kernel's tables, because a connect would be counted as a client.
 fn is_listening(port: u16) -> bool {
     ["/proc/net/tcp", "/proc/net/tcp6"].iter().any(|table| {
         let text = fs::read_to_string(table).unwrap_or_default();

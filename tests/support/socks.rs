@@ -1,4 +1,4 @@
-//! A SOCKS5 proxy that does whatever a scenario wants of it (RFC 1928, RFC 1929).
+//! A SOCKS5 proxy (RFC 1928, RFC 1929) whose behaviour a test controls.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -6,30 +6,30 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use super::PATIENCE;
+use super::TIMEOUT;
 
-/// How it treats its visitors.
+/// Behaviour towards clients.
 #[derive(Debug, Clone, Default)]
-pub struct Manners {
-    /// Asks for this name and password.
+pub struct SocksBehaviour {
+    /// Requires this name and password.
     pub password: Option<(&'static str, &'static str)>,
-    /// Says nothing from this step on.
-    pub stall: Option<Stage>,
+    /// Sends nothing from this step on.
+    pub stall: Option<SocksStep>,
     /// Refuses every request with this code.
     pub refuse: Option<u8>,
-    /// Says these bytes instead of its first message.
-    pub nonsense: Option<&'static [u8]>,
+    /// Sends these bytes instead of its first message.
+    pub first_bytes: Option<&'static [u8]>,
     /// Sends its messages byte by byte.
-    pub dribble: bool,
-    /// Names its own end with an IPv6 address or a name in the reply.
+    pub byte_by_byte: bool,
+    /// Form of the address in the reply.
     pub bound: Bound,
-    /// Dies after it has carried so many bytes down.
-    pub dies_after: Option<usize>,
+    /// Closes after it has forwarded this number of bytes to the client.
+    pub closes_after: Option<usize>,
 }
 
-/// A step of the negotiation.
+/// A message of the handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
+pub enum SocksStep {
     /// The choice of a method.
     Method,
     /// The answer to the password.
@@ -38,7 +38,7 @@ pub enum Stage {
     Reply,
 }
 
-/// The address in its reply.
+/// Form of the address in the reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Bound {
     /// Four bytes.
@@ -51,102 +51,106 @@ pub enum Bound {
 }
 
 /// The proxy.
-pub struct Socks {
+pub struct SocksServer {
     /// Where it listens.
     pub addr: SocketAddr,
-    seen: Arc<Seen>,
-    manners: Arc<Mutex<Manners>>,
+    history: Arc<History>,
+    behaviour: Arc<Mutex<SocksBehaviour>>,
 }
 
 #[derive(Default)]
-struct Seen {
+struct History {
     connections: AtomicUsize,
     open: AtomicUsize,
-    goals: Mutex<Vec<String>>,
+    destinations: Mutex<Vec<String>>,
 }
 
-impl Socks {
+impl SocksServer {
     /// Listens on 127.0.0.1.
-    pub fn listen(manners: Manners) -> Self {
+    pub fn listen(behaviour: SocksBehaviour) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let addr = listener.local_addr().expect("an address");
-        let (seen, manners) = (Arc::new(Seen::default()), Arc::new(Mutex::new(manners)));
-        let (notes, rules) = (Arc::clone(&seen), Arc::clone(&manners));
+        let (history, behaviour) = (Arc::new(History::default()), Arc::new(Mutex::new(behaviour)));
+        let (shared, rules) = (Arc::clone(&history), Arc::clone(&behaviour));
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let notes = Arc::clone(&notes);
-                let rules = rules.lock().expect("the manners").clone();
+                let history = Arc::clone(&shared);
+                let rules = rules.lock().expect("the behaviour").clone();
                 thread::spawn(move || {
-                    notes.connections.fetch_add(1, Ordering::SeqCst);
-                    notes.open.fetch_add(1, Ordering::SeqCst);
-                    let _ = serve(stream, &rules, &notes);
-                    notes.open.fetch_sub(1, Ordering::SeqCst);
+                    history.connections.fetch_add(1, Ordering::SeqCst);
+                    history.open.fetch_add(1, Ordering::SeqCst);
+                    let _ = serve(stream, &rules, &history);
+                    history.open.fetch_sub(1, Ordering::SeqCst);
                 });
             }
         });
-        Self { addr, seen, manners }
+        Self { addr, history, behaviour }
     }
 
-    /// For `network.proxies`, with name and password where it asks for them.
+    /// The URL for `network.proxies`, with name and password if it requires them.
     pub fn url(&self) -> String {
-        let user = match self.manners.lock().expect("the manners").password {
+        let user = match self.behaviour.lock().expect("the behaviour").password {
             Some((name, password)) => format!("{name}:{password}@"),
             None => String::new(),
         };
         format!("socks5://{user}{}", self.addr)
     }
 
-    /// From now on it behaves like this.
-    pub fn behave(&self, manners: Manners) {
-        *self.manners.lock().expect("the manners") = manners;
+    /// Changes the behaviour for later connections.
+    pub fn set_behaviour(&self, behaviour: SocksBehaviour) {
+        *self.behaviour.lock().expect("the behaviour") = behaviour;
     }
 
-    /// Connections made so far.
+    /// Number of connections so far.
     pub fn connections(&self) -> usize {
-        self.seen.connections.load(Ordering::SeqCst)
+        self.history.connections.load(Ordering::SeqCst)
     }
 
-    /// Connections that are open now.
+    /// Number of open connections.
     pub fn open(&self) -> usize {
-        self.seen.open.load(Ordering::SeqCst)
+        self.history.open.load(Ordering::SeqCst)
     }
 
-    /// What it was asked to connect to.
-    pub fn goals(&self) -> Vec<String> {
-        self.seen.goals.lock().expect("the goals").clone()
+    /// The requested destinations, in order.
+    pub fn destinations(&self) -> Vec<String> {
+        self.history.destinations.lock().expect("the destinations").clone()
     }
 }
 
-fn serve(mut client: TcpStream, manners: &Manners, seen: &Seen) -> std::io::Result<()> {
-    client.set_read_timeout(Some(PATIENCE))?;
+fn serve(
+    mut client: TcpStream,
+    behaviour: &SocksBehaviour,
+    history: &History,
+) -> std::io::Result<()> {
+    client.set_read_timeout(Some(TIMEOUT))?;
     client.set_nodelay(true)?;
     let mut head = [0; 2];
     client.read_exact(&mut head)?;
     let mut methods = vec![0; usize::from(head[1])];
     client.read_exact(&mut methods)?;
-    if let Some(bytes) = manners.nonsense {
+    if let Some(bytes) = behaviour.first_bytes {
         client.write_all(bytes)?;
         return wait_for_end(&mut client);
     }
-    if manners.stall == Some(Stage::Method) {
+    if behaviour.stall == Some(SocksStep::Method) {
         return wait_for_end(&mut client);
     }
-    match manners.password {
-        None => say(&mut client, manners, &[5, 0])?,
+    match behaviour.password {
+        None => send(&mut client, behaviour, &[5, 0])?,
         Some(_) if !methods.contains(&2) => {
-            say(&mut client, manners, &[5, 0xff])?;
+            send(&mut client, behaviour, &[5, 0xff])?;
             return wait_for_end(&mut client);
         }
         Some((name, password)) => {
-            say(&mut client, manners, &[5, 2])?;
+            send(&mut client, behaviour, &[5, 2])?;
             let mut version = [0; 1];
             client.read_exact(&mut version)?;
             let (given, word) = (text(&mut client)?, text(&mut client)?);
-            if manners.stall == Some(Stage::Password) {
+            if behaviour.stall == Some(SocksStep::Password) {
                 return wait_for_end(&mut client);
             }
             let right = version == [1] && given == name && word == password;
-            say(&mut client, manners, &[1, u8::from(!right)])?;
+            send(&mut client, behaviour, &[1, u8::from(!right)])?;
             if !right {
                 return wait_for_end(&mut client);
             }
@@ -155,30 +159,30 @@ fn serve(mut client: TcpStream, manners: &Manners, seen: &Seen) -> std::io::Resu
     let mut request = [0; 4];
     client.read_exact(&mut request)?;
     assert_eq!(request[..3], [5, 1, 0], "a CONNECT of SOCKS5");
-    let goal = goal(&mut client, request[3])?;
-    seen.goals.lock().expect("the goals").push(goal.clone());
-    if manners.stall == Some(Stage::Reply) {
+    let destination = read_destination(&mut client, request[3])?;
+    history.destinations.lock().expect("the destinations").push(destination.clone());
+    if behaviour.stall == Some(SocksStep::Reply) {
         return wait_for_end(&mut client);
     }
-    if let Some(code) = manners.refuse {
-        say(&mut client, manners, &[5, code, 0, 1, 0, 0, 0, 0, 0, 0])?;
+    if let Some(code) = behaviour.refuse {
+        send(&mut client, behaviour, &[5, code, 0, 1, 0, 0, 0, 0, 0, 0])?;
         return wait_for_end(&mut client);
     }
-    let server = TcpStream::connect(&goal)?;
+    let server = TcpStream::connect(&destination)?;
     let mut reply = vec![5, 0, 0];
-    match manners.bound {
+    match behaviour.bound {
         Bound::V4 => reply.extend([1, 127, 0, 0, 1]),
         Bound::V6 => reply.extend([&[4][..], &[7; 16]].concat()),
         Bound::Name => reply.extend(b"\x03\x05proxy"),
     }
     reply.extend([0x12, 0x34]);
-    say(&mut client, manners, &reply)?;
-    carry(client, server, manners.dies_after);
+    send(&mut client, behaviour, &reply)?;
+    forward(client, server, behaviour.closes_after);
     Ok(())
 }
 
-fn say(client: &mut TcpStream, manners: &Manners, bytes: &[u8]) -> std::io::Result<()> {
-    let size = if manners.dribble { 1 } else { bytes.len() };
+fn send(client: &mut TcpStream, behaviour: &SocksBehaviour, bytes: &[u8]) -> std::io::Result<()> {
+    let size = if behaviour.byte_by_byte { 1 } else { bytes.len() };
     bytes.chunks(size).try_for_each(|piece| client.write_all(piece))
 }
 
@@ -190,7 +194,7 @@ fn text(client: &mut TcpStream) -> std::io::Result<String> {
     Ok(String::from_utf8(bytes).expect("UTF-8"))
 }
 
-fn goal(client: &mut TcpStream, kind: u8) -> std::io::Result<String> {
+fn read_destination(client: &mut TcpStream, kind: u8) -> std::io::Result<String> {
     let host = match kind {
         1 => {
             let mut octets = [0; 4];
@@ -215,8 +219,8 @@ fn wait_for_end(client: &mut TcpStream) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Both directions until both have ended.
-fn carry(client: TcpStream, server: TcpStream, dies_after: Option<usize>) {
+/// Forwards both directions until both have ended.
+fn forward(client: TcpStream, server: TcpStream, closes_after: Option<usize>) {
     let (mut client_in, mut server_out) =
         (client.try_clone().expect("a twin"), server.try_clone().expect("a twin"));
     let up = thread::spawn(move || {
@@ -224,7 +228,7 @@ fn carry(client: TcpStream, server: TcpStream, dies_after: Option<usize>) {
         let _ = server_out.shutdown(Shutdown::Write);
     });
     let (mut server_in, mut client_out) = (server, client);
-    match dies_after {
+    match closes_after {
         None => drop(std::io::copy(&mut server_in, &mut client_out)),
         Some(most) => {
             let _ = std::io::copy(&mut (&mut server_in).take(most as u64), &mut client_out);

@@ -1,4 +1,4 @@
-//! A true TLS site and a true TLS visitor, both rustls.
+//! A TLS front and a TLS client, both rustls.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -12,18 +12,18 @@ use rustls::{
 
 use super::peer::Peer;
 
-/// What the site says to every request.
+/// The response to every request.
 pub const PAGE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello";
 
-/// The site.
-pub struct TlsOrigin {
+/// The front.
+pub struct TlsFront {
     /// Where it listens.
     pub addr: SocketAddr,
     certificate: CertificateDer<'static>,
 }
 
-impl TlsOrigin {
-    /// Listens on 127.0.0.1 with a fresh certificate for `names`.
+impl TlsFront {
+    /// Listens on 127.0.0.1 with a new certificate for `names`.
     pub fn listen(names: &[&str]) -> Self {
         let (config, certificate) = self_signed(names);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
@@ -31,13 +31,13 @@ impl TlsOrigin {
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let config = Arc::clone(&config);
-                thread::spawn(move || serve(&Peer::new("TLS origin", stream), config));
+                thread::spawn(move || serve(&Peer::new("TLS front", stream), config));
             }
         });
         Self { addr, certificate }
     }
 
-    /// Visits the site through `proxy`: a verified handshake for `sni`, one request, the page.
+    /// Fetches the page through `proxy`, with a verified handshake for `sni`.
     pub fn page_through(&self, proxy: SocketAddr, sni: &str) -> Vec<u8> {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone()).expect("a root");
@@ -51,12 +51,12 @@ impl TlsOrigin {
         let mut page = Vec::new();
         stream.read_to_end(&mut page).expect("a page ended by close_notify");
         let seen = tls.peer_certificates().and_then(|chain| chain.first());
-        assert_eq!(seen, Some(&self.certificate), "the origin's own certificate");
+        assert_eq!(seen, Some(&self.certificate), "the front's own certificate");
         page
     }
 }
 
-/// A server with a fresh certificate of its own for `names`, and that certificate.
+/// A server with a new self-signed certificate for `names`, and that certificate.
 pub fn self_signed(names: &[&str]) -> (Arc<ServerConfig>, CertificateDer<'static>) {
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
@@ -69,7 +69,7 @@ pub fn self_signed(names: &[&str]) -> (Arc<ServerConfig>, CertificateDer<'static
     (Arc::new(config), certificate)
 }
 
-/// One request, one page. A visitor that breaks off is its own business.
+/// Answers one request. A client may close early.
 fn serve(peer: &Peer, config: Arc<ServerConfig>) {
     let mut tls = ServerConnection::new(config).expect("a TLS server");
     let mut socket = peer.stream();

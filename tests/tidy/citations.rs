@@ -119,7 +119,8 @@ impl Library {
 fn without_marks(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for line in text.split_inclusive('\n') {
-        let body = line.trim_start().trim_start_matches(['/', '!', '#']);
+        let indented = line.trim_start_matches(|c: char| c.is_whitespace() && c != '\n');
+        let body = indented.trim_start_matches(['/', '!', '#']);
         out.extend(std::iter::repeat_n(' ', line.len() - body.len()));
         out.push_str(body);
     }
@@ -186,6 +187,8 @@ mod tests {
             let found = library().unresolved("src/daemon/mod.rs", text);
             assert_eq!(found, [format!("src/daemon/mod.rs:1: {what}")], "{text}");
         }
+        let later = "fn f() {\n\n    g(); // PROTOCOL 9\n}\n";
+        assert_eq!(library().unresolved("src/a.rs", later), ["src/a.rs:3: PROTOCOL has no 9"]);
         let found = library().unresolved("docs/A.md", "x\nsee PROTOCOL 7 and `src/x.rs`, `y.rs`");
         let expected =
             ["docs/A.md:2: PROTOCOL has no 7", "docs/A.md:2: there is no file `src/x.rs`"];

@@ -1,4 +1,4 @@
-//! Properties of the reader of `/etc/config` files.
+//! Properties of the parser of `/etc/config` files.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::SECRET;
 
-/// As `uci export` prints sections.
+/// Prints sections as `uci export` does.
 fn printed(sections: &[UciSection]) -> String {
     let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
     let mut out = "package mtbox\n".to_owned();
@@ -20,10 +20,10 @@ fn printed(sections: &[UciSection]) -> String {
             out.push_str(&format!(" {}", quoted(&section.name)));
         }
         out.push('\n');
-        for setting in &section.settings {
-            let verb = if setting.is_list { "list" } else { "option" };
-            for value in &setting.values {
-                out.push_str(&format!("\t{verb} {} {}\n", setting.name, quoted(value)));
+        for option in &section.options {
+            let verb = if option.is_list { "list" } else { "option" };
+            for value in &option.values {
+                out.push_str(&format!("\t{verb} {} {}\n", option.name, quoted(value)));
             }
         }
     }
@@ -31,7 +31,7 @@ fn printed(sections: &[UciSection]) -> String {
     out
 }
 
-fn any_setting() -> impl Strategy<Value = UciOption> {
+fn any_option() -> impl Strategy<Value = UciOption> {
     let option = ("[a-z0-9_]{1,12}", "[^\0]{1,20}").prop_map(|(name, value)| UciOption {
         name,
         values: vec![value],
@@ -45,20 +45,20 @@ fn any_setting() -> impl Strategy<Value = UciOption> {
     prop_oneof![option, list]
 }
 
-/// Sections that libuci would not join: different names, and different options in each.
+/// Sections that libuci would not merge: with different names, and different options in each.
 fn any_sections() -> impl Strategy<Value = Vec<UciSection>> {
-    let section = ("[a-z]{1,8}", "[a-zA-Z0-9_]{0,8}", vec(any_setting(), 0..6));
+    let section = ("[a-z]{1,8}", "[a-zA-Z0-9_]{0,8}", vec(any_option(), 0..6));
     vec(section, 0..6).prop_map(|drawn| {
         let mut sections: Vec<UciSection> = Vec::new();
         for (kind, name, drawn) in drawn {
-            let mut settings: Vec<UciOption> = Vec::new();
-            for setting in drawn {
-                if settings.iter().all(|other| other.name != setting.name) {
-                    settings.push(setting);
+            let mut options: Vec<UciOption> = Vec::new();
+            for option in drawn {
+                if options.iter().all(|other| other.name != option.name) {
+                    options.push(option);
                 }
             }
             if name.is_empty() || sections.iter().all(|other| other.name != name) {
-                sections.push(UciSection { kind, name, settings });
+                sections.push(UciSection { kind, name, options });
             }
         }
         sections
@@ -67,13 +67,13 @@ fn any_sections() -> impl Strategy<Value = Vec<UciSection>> {
 
 proptest! {
     #[test]
-    fn no_bytes_bring_it_down(bytes in vec(any::<u8>(), 0..400)) {
+    fn no_bytes_make_it_fail(bytes in vec(any::<u8>(), 0..400)) {
         let made = convert(&bytes, "/etc/config/mtbox", "mtbox");
         prop_assert_eq!(made.toml.is_none(), !made.errors.is_empty());
     }
 
     #[test]
-    fn no_text_brings_it_down(text in "[a-z'\"\\\\#; \n\t]{0,200}") {
+    fn no_text_makes_it_fail(text in "[a-z'\"\\\\#; \n\t]{0,200}") {
         let _ = parse(&text);
         let text = format!("config user x\n{text}");
         let made = convert(text.as_bytes(), "/etc/config/mtbox", "mtbox");
@@ -93,7 +93,7 @@ proptest! {
         let section = UciSection {
             kind: "user".to_owned(),
             name: String::new(),
-            settings: [("name", name.as_str()), ("secret", SECRET), ("enabled", "0")]
+            options: [("name", name.as_str()), ("secret", SECRET), ("enabled", "0")]
                 .map(|(name, value)| UciOption {
                     name: name.to_owned(),
                     values: vec![value.to_owned()],
@@ -117,10 +117,10 @@ proptest! {
             values: vec![value.to_owned()],
             is_list: false,
         };
-        let section = |kind: &str, name: &str, settings| UciSection {
+        let section = |kind: &str, name: &str, options| UciSection {
             kind: kind.to_owned(),
             name: name.to_owned(),
-            settings,
+            options,
         };
         let sections = [
             section("mtbox", "main", vec![text("pid_file", &path)]),

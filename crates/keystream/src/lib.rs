@@ -1,46 +1,46 @@
-//! AES-256 in counter mode (NIST SP 800-38A, 6.5; the whole block counts, big-endian).
+//! AES-256 in counter mode (NIST SP 800-38A 6.5) with a 128-bit big-endian counter.
 //!
-//! The ciphers are generic code, which is compiled where it is used: in a program that is built for
-//! size they would be twice as slow. Nothing here is generic, and the profiles of the program keep
-//! this crate at `opt-level = 3`.
+//! The cipher crates are generic, so they are compiled with the options of the crate that uses
+//! them: in a program built for size they would be half as fast. This crate is not generic, and the
+//! program's profiles compile it with `opt-level = 3`.
 
 use aes::Aes256Enc;
 use ctr::Ctr128BE;
 use ctr::cipher::{KeyIvInit, StreamCipher};
 
-/// A stream of bytes that a key and a first counter determine, and the place reached in it.
+/// A keystream, determined by key and initial counter block, and the current position in it.
 pub struct Keystream(Ctr128BE<Aes256Enc>);
 
 impl Keystream {
-    /// The stream from its first byte.
+    /// Starts at the first byte of the keystream.
     #[inline(never)]
     pub fn new(key: &[u8; 32], counter: &[u8; 16]) -> Self {
         Self(Ctr128BE::new(key.into(), counter.into()))
     }
 
-    /// Adds the next bytes of the stream to `bytes`: seals what is plain, opens what is sealed.
+    /// XORs the next bytes of the keystream into `bytes`: encrypts or decrypts.
     ///
-    /// By way of [`Keystream::write`], since adding within the cipher would be compiled once more
-    /// for each kind of processor. What is long and hot wants [`xor_pair`].
+    /// Uses [`Keystream::write`], since the cipher's own XOR would be compiled again for each CPU
+    /// feature level. For long inputs on a hot path use [`xor_pair`].
     #[inline(never)]
     pub fn apply(&mut self, bytes: &mut [u8]) {
-        let mut stream = [0; PIECE];
-        for piece in bytes.chunks_mut(PIECE) {
-            let (stream, _) = stream.split_at_mut(piece.len());
+        let mut stream = [0; CHUNK];
+        for chunk in bytes.chunks_mut(CHUNK) {
+            let (stream, _) = stream.split_at_mut(chunk.len());
             self.write(stream);
-            add(piece, stream);
+            xor(chunk, stream);
         }
     }
 
-    /// Puts the next bytes of the stream into `out`, whatever was there.
+    /// Overwrites `out` with the next bytes of the keystream.
     #[inline(never)]
     pub fn write(&mut self, out: &mut [u8]) {
         self.0.write_keystream(out);
     }
 }
 
-/// Adds a piece of keystream to as many bytes.
-fn add(bytes: &mut [u8], stream: &[u8]) {
+/// XORs `stream` into `bytes`, which have the same length.
+fn xor(bytes: &mut [u8], stream: &[u8]) {
     let (words, rest) = bytes.as_chunks_mut();
     let (stream_words, stream_rest) = stream.as_chunks();
     for (word, stream) in words.iter_mut().zip(stream_words) {
@@ -51,33 +51,35 @@ fn add(bytes: &mut [u8], stream: &[u8]) {
     }
 }
 
-/// Adds two pieces of keystream to as many bytes: one cipher off, another on.
+/// XORs two keystreams into `bytes`: decrypts with one and encrypts with the other. All three
+/// slices have the same length.
 ///
-/// By words of our own, since a program that is built for size is linked without vectors.
+/// Works on 64-bit words, since a program built for size is not vectorised.
 #[inline(never)]
-pub fn xor_pair(bytes: &mut [u8], off: &[u8], on: &[u8]) {
+pub fn xor_pair(bytes: &mut [u8], decrypt: &[u8], encrypt: &[u8]) {
     let (lines, rest) = bytes.as_chunks_mut();
-    let ((off_lines, off_rest), (on_lines, on_rest)) = (off.as_chunks(), on.as_chunks());
-    for ((line, off), on) in lines.iter_mut().zip(off_lines).zip(on_lines) {
-        xor_pair_line(line, off, on);
+    let (decrypt_lines, decrypt_rest) = decrypt.as_chunks();
+    let (encrypt_lines, encrypt_rest) = encrypt.as_chunks();
+    for ((line, decrypt), encrypt) in lines.iter_mut().zip(decrypt_lines).zip(encrypt_lines) {
+        xor_pair_line(line, decrypt, encrypt);
     }
-    for ((byte, off), on) in rest.iter_mut().zip(off_rest).zip(on_rest) {
-        *byte ^= *off ^ *on;
+    for ((byte, decrypt), encrypt) in rest.iter_mut().zip(decrypt_rest).zip(encrypt_rest) {
+        *byte ^= *decrypt ^ *encrypt;
     }
 }
 
-/// Eight words, written out by the compiler.
+/// Eight words; the compiler unrolls the loop.
 #[inline(always)]
-fn xor_pair_line(bytes: &mut [u8; 64], off: &[u8; 64], on: &[u8; 64]) {
-    let words = off.as_chunks().0.iter().zip(on.as_chunks().0);
-    for (word, (off, on)) in bytes.as_chunks_mut().0.iter_mut().zip(words) {
-        let sum = u64::from_ne_bytes(*word) ^ u64::from_ne_bytes(*off) ^ u64::from_ne_bytes(*on);
-        *word = sum.to_ne_bytes();
+fn xor_pair_line(bytes: &mut [u8; 64], decrypt: &[u8; 64], encrypt: &[u8; 64]) {
+    let words = decrypt.as_chunks().0.iter().zip(encrypt.as_chunks().0);
+    for (word, (decrypt, encrypt)) in bytes.as_chunks_mut().0.iter_mut().zip(words) {
+        let keys = u64::from_ne_bytes(*decrypt) ^ u64::from_ne_bytes(*encrypt);
+        *word = (u64::from_ne_bytes(*word) ^ keys).to_ne_bytes();
     }
 }
 
-/// Bytes of keystream made at a time, on the stack: 64 blocks.
-const PIECE: usize = 1024;
+/// Bytes of keystream generated at a time, on the stack: 64 cipher blocks.
+const CHUNK: usize = 1024;
 
 impl core::fmt::Debug for Keystream {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
@@ -89,9 +91,9 @@ impl core::fmt::Debug for Keystream {
 mod tests {
     use super::*;
 
-    /// NIST SP 800-38A, F.5.5: CTR-AES256, the first two blocks.
+    /// NIST SP 800-38A F.5.5, CTR-AES256: the first two blocks.
     #[test]
-    fn the_standard_has_the_same_blocks() {
+    fn the_blocks_are_those_of_the_standard() {
         let key: [u8; 32] = *b"\x60\x3d\xeb\x10\x15\xca\x71\xbe\x2b\x73\xae\xf0\x85\x7d\x77\x81\
             \x1f\x35\x2c\x07\x3b\x61\x08\xd7\x2d\x98\x10\xa3\x09\x14\xdf\xf4";
         let counter: [u8; 16] = core::array::from_fn(|at| 0xf0 + at as u8);
@@ -109,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_and_what_is_added_are_the_same_stream() {
+    fn writing_and_applying_use_the_same_stream() {
         for length in [0, 1, 7, 8, 9, 63, 64, 65, 1_023, 1_024, 1_025, 5_000] {
             let cipher = || Keystream::new(&[3; 32], &[4; 16]);
             let mut written = vec![7; length];
@@ -119,7 +121,7 @@ mod tests {
             assert_eq!(written, applied);
             let mut pieces = vec![0; length];
             let mut stream = cipher();
-            pieces.chunks_mut(13).for_each(|piece| stream.apply(piece));
+            pieces.chunks_mut(13).for_each(|chunk| stream.apply(chunk));
             assert_eq!(written, pieces);
             xor_pair(&mut applied, &written, &vec![1; length]);
             assert_eq!(applied, vec![1; length]);

@@ -1,57 +1,58 @@
-//! What can go wrong with a connection, in the words of its owner, and what helps.
+//! Causes of refused connections and broken sessions, with a description and a remedy for the
+//! operator. LuCI translates these texts; its tests compare them with `fn texts`.
 
-/// Why somebody was refused, or why a session broke.
+/// Why a connection was refused or a session broke.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
-    /// A hello for one of our hosts whose key is nobody's.
+    /// A hello for one of our hosts that matches no key.
     WrongKey,
     /// A hello for a host that no secret names.
     UnknownHost,
-    /// A hello without a host, or something that is no TLS at all.
+    /// A hello without a host name, or data that is not TLS.
     NotAClient,
-    /// A hello that never became whole.
+    /// A hello that stayed incomplete.
     UnfinishedHello,
-    /// The clocks of client and proxy are too far apart.
+    /// The clocks of client and proxy differ by more than `tolerate-time-skewness`.
     ClockOff,
-    /// A hello that was used before.
+    /// A hello that was accepted before.
     Replay,
-    /// Over the fair share.
+    /// The user is over the fair share.
     Throttled,
-    /// Switched off by the operator.
+    /// The user is in `disabled-users`.
     Disabled,
     /// `concurrency` is reached.
     Full,
-    /// On the blocklist.
+    /// The address is on the blocklist.
     Blocklisted,
-    /// Not on the allowlist.
+    /// The address is not on the allowlist.
     NotAllowlisted,
-    /// A PROXY protocol header that is none.
+    /// The PROXY protocol header is invalid or incomplete.
     BadHeader,
-    /// The client was answered and never said what it wants.
+    /// The client sent nothing after our ServerHello.
     Silent,
-    /// The client was answered and said what no client says.
+    /// The client sent invalid data after our ServerHello.
     Garbled,
-    /// A data centre that nobody knows.
+    /// The client asked for a data centre that does not exist.
     UnknownDc,
-    /// No address of the data centre answers.
+    /// No address of the data centre answered.
     DcUnreachable,
-    /// No proxy on the way to Telegram works.
+    /// No entry of `network.proxies` worked.
     ProxyDown,
-    /// Telegram ended the session at once, without a byte.
+    /// Telegram closed the session without sending data.
     DcHungUp,
-    /// The site behind us has no address.
+    /// The host name of the front has no address.
     FrontUnknown,
-    /// The site behind us does not answer.
+    /// The front does not answer.
     FrontDown,
-    /// The site behind us is ourselves.
+    /// The address of the front is our own.
     FrontLoop,
-    /// No byte either way for too long.
+    /// No data in either direction for `network.timeout.idle`.
     Idle,
-    /// A side took nothing for too long.
+    /// One side accepted no data for too long.
     Stalled,
-    /// Out of memory for unsent data, or of places for strangers.
+    /// No memory for unsent data, or no connection left for unauthenticated clients.
     Pressure,
-    /// Removed, disabled, or given another secret by a reload.
+    /// A reload removed or disabled the user, or changed the secret.
     Revoked,
 }
 
@@ -85,7 +86,7 @@ impl Cause {
         Self::Revoked,
     ];
 
-    /// The word for programs, what happened, and what helps.
+    /// The identifier, the description, and the remedy.
     fn texts(self) -> [&'static str; 3] {
         match self {
             Self::WrongKey => [
@@ -227,22 +228,22 @@ impl Cause {
         }
     }
 
-    /// Whether it kept somebody out, rather than ended what went well.
+    /// Whether the connection was refused or failed. The other causes end a session that worked.
     pub fn is_refusal(self) -> bool {
         !matches!(self, Self::Idle | Self::Stalled | Self::Revoked)
     }
 
-    /// The word for programs and logs.
+    /// The identifier in `/stats`, `/explain` and logs.
     pub fn as_str(self) -> &'static str {
         self.texts()[0]
     }
 
-    /// What happened, in words.
+    /// What happened, for the operator.
     pub fn description(self) -> &'static str {
         self.texts()[1]
     }
 
-    /// What helps, in words.
+    /// What the operator can do.
     pub fn remedy(self) -> &'static str {
         self.texts()[2]
     }
@@ -255,11 +256,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_cause_has_words_and_a_remedy_of_its_own() {
+    fn every_cause_has_texts_and_a_remedy_of_its_own() {
         for part in 0..3 {
-            let told: BTreeSet<&str> = Cause::ALL.iter().map(|cause| cause.texts()[part]).collect();
-            assert_eq!(told.len(), Cause::ALL.len());
-            assert!(told.iter().all(|text| text.len() > 3 && !text.ends_with('.')));
+            let texts: BTreeSet<&str> =
+                Cause::ALL.iter().map(|cause| cause.texts()[part]).collect();
+            assert_eq!(texts.len(), Cause::ALL.len());
+            assert!(texts.iter().all(|text| text.len() > 3 && !text.ends_with('.')));
         }
     }
 }

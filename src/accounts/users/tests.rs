@@ -1,8 +1,8 @@
-//! Whose keys are tried in which order, and who stays who over a reload.
+//! The order in which keys are tried, and the identity of users over a reload.
 
 use super::*;
 
-fn people(hosts: &[(&str, &str)]) -> Users {
+fn users_of(hosts: &[(&str, &str)]) -> Users {
     let secrets: Vec<(String, Secret)> = hosts
         .iter()
         .enumerate()
@@ -21,7 +21,7 @@ const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 
 #[test]
 fn only_users_of_the_host_are_candidates() {
-    let users = people(&[("a", "one"), ("b", "two"), ("c", "one")]);
+    let users = users_of(&[("a", "one"), ("b", "two"), ("c", "one")]);
     let one = users.find_host(b"one").unwrap();
     assert_eq!(names(&users, one, HOME), ["a", "c"]);
     assert!(users.find_host(b"three").is_none());
@@ -30,13 +30,13 @@ fn only_users_of_the_host_are_candidates() {
 
 #[test]
 fn the_last_user_of_the_address_comes_first_then_the_most_recent() {
-    let mut users = people(&[("a", "h"), ("b", "h"), ("c", "h"), ("d", "h")]);
+    let mut users = users_of(&[("a", "h"), ("b", "h"), ("c", "h"), ("d", "h")]);
     let host = users.first_host();
     let ids: Vec<UserId> = users.candidates(host, HOME).collect();
-    // An address that does not share HOME's place in the table, whatever the hash's key.
-    let place = |addr| users.hints.place(addr).map(|(slot, _)| slot);
+    // An address in another slot of the table than HOME, for any key of the hash.
+    let slot = |addr| users.hints.slot(addr).map(|(slot, _)| slot);
     let away = (1..=255).map(|last| IpAddr::from([198, 51, 100, last]));
-    let away = away.into_iter().find(|addr| place(*addr) != place(HOME)).unwrap();
+    let away = away.into_iter().find(|addr| slot(*addr) != slot(HOME)).unwrap();
     users.add_session(ids[1], HOME, 1);
     users.add_session(ids[3], away, 2);
     assert_eq!(names(&users, host, HOME), ["b", "d", "a", "c"]);
@@ -47,7 +47,7 @@ fn the_last_user_of_the_address_comes_first_then_the_most_recent() {
 
 #[test]
 fn counts_return_to_zero() {
-    let mut users = people(&[("a", "h"), ("b", "h")]);
+    let mut users = users_of(&[("a", "h"), ("b", "h")]);
     let ids: Vec<UserId> = users.candidates(users.first_host(), HOME).collect();
     users.add_session(ids[0], HOME, 1);
     users.add_session(ids[0], HOME, 1);
@@ -59,22 +59,21 @@ fn counts_return_to_zero() {
     assert_eq!((users.connections(), users.total_connections()), (&[0, 0][..], 0));
 }
 
-/// `name host key`, and `-` in front of who is disabled.
-fn family(lines: &[&str]) -> Vec<(String, Secret, bool)> {
-    let person = |line: &&str| {
+/// Lines of `name host key`, with `-` before a disabled user.
+fn parsed(lines: &[&str]) -> Vec<(String, Secret, bool)> {
+    let user = |line: &&str| {
         let mut words = line.trim_start_matches('-').split(' ');
         let mut word = || words.next().unwrap();
         let (name, host, key) = (word(), word(), word());
         let secret = Secret::new([key.parse().unwrap(); 16], host.as_bytes()).unwrap();
         (name.to_owned(), secret, !line.starts_with('-'))
     };
-    lines.iter().map(person).collect()
+    lines.iter().map(user).collect()
 }
 
 fn reload(users: &mut Users, lines: &[&str]) -> ReloadChange {
-    let family = family(lines);
-    let people = family.iter();
-    users.reload(people.map(|(name, secret, enabled)| ConfiguredUser {
+    let parsed = parsed(lines);
+    users.reload(parsed.iter().map(|(name, secret, enabled)| ConfiguredUser {
         name,
         secret,
         enabled: *enabled,
@@ -86,7 +85,7 @@ fn ids(users: &Users, names: &[&str]) -> Vec<UserId> {
 }
 
 #[test]
-fn whoever_stays_keeps_id_counters_and_place_in_the_order() {
+fn users_who_stay_keep_id_counters_and_order() {
     let mut users = Users::default();
     reload(&mut users, &["b one 1", "d one 2", "f one 3"]);
     let [b, d, f] = ids(&users, &["b", "d", "f"])[..] else { panic!() };
@@ -125,14 +124,14 @@ fn a_rotated_moved_or_disabled_user_is_revoked_and_an_enabled_one_is_not() {
 }
 
 #[test]
-fn places_are_given_away_only_once_their_sessions_have_ended() {
+fn ids_are_reused_only_after_their_sessions_have_ended() {
     let mut users = Users::default();
     reload(&mut users, &["a one 1", "b two 2"]);
     let [a, b] = ids(&users, &["a", "b"])[..] else { panic!() };
     users.add_session(b, HOME, 1);
     let change = reload(&mut users, &["a one 1", "c three 3"]);
     assert_eq!((change.new_hosts.len(), change.removed_hosts.len()), (1, 1));
-    assert_ne!(ids(&users, &["c"])[0], b, "whoever is being revoked is still b");
+    assert_ne!(ids(&users, &["c"])[0], b, "the id of a user who is being revoked");
     reload(&mut users, &["a one 1", "c three 3", "d one 4"]);
     assert_ne!(ids(&users, &["d"])[0], b, "b has a session");
     users.remove_session(b);

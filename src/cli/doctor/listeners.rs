@@ -11,7 +11,7 @@ use crate::cli::doctor::findings::Section;
 use crate::cli::json::Json;
 use crate::cli::local_addr;
 use crate::config::settings::{HttpBind, Settings};
-use crate::daemon::upstream::addresses::is_home;
+use crate::daemon::upstream::addresses::is_private;
 use crate::io::folder;
 use crate::io::listen::{self, Bind, ListenOptions, Listener};
 
@@ -65,7 +65,7 @@ fn report_http(
     is_running: bool,
     section: &mut Section,
 ) {
-    let is_exposed = matches!(bind, HttpBind::Tcp(addr) if !is_home(addr.ip()));
+    let is_exposed = matches!(bind, HttpBind::Tcp(addr) if !is_private(addr.ip()));
     let finding = match (answer, is_running) {
         (Ok(()), _) if is_exposed => section
             .warn(format!("{key}: {bind} answers every machine that can reach it"))

@@ -1,50 +1,56 @@
-//! The grammar of `/etc/config` files as libuci reads it (`file.c`): commands `package`, `config`,
-//! `option` and `list`, or their first letters, one to a line or with `;` between them. Words may
-//! be quoted in parts; a backslash takes the next character as it is, or joins lines; `#` begins a
-//! comment, also within a word. Where libuci stumbles over its own buffer (a continuation line that
-//! is indented, a `;` at the end of a line), what was meant is read.
+//! Parser for `/etc/config` files with the grammar of libuci (`file.c`): commands `package`,
+//! `config`, `option` and `list`, or their first letters, one per line or separated by `;`. Parts of
+//! a word can be quoted; a backslash escapes the next character, or joins two lines; `#` starts a
+//! comment, even inside a word. Where libuci has bugs (an indented continuation line, a `;` at the
+//! end of a line), this parser accepts the intended meaning.
 
 use std::str::Chars;
 
-/// One section.
+/// A section.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UciSection {
-    /// Its type, the first word behind `config`: visible ASCII characters.
+    /// The type: the first word after `config`, of visible ASCII characters.
     pub kind: String,
-    /// Its name; empty = it has none.
+    /// The name; empty for an anonymous section.
     pub name: String,
-    /// What it sets, each name once.
-    pub settings: Vec<UciOption>,
+    /// The options, each name once.
+    pub options: Vec<UciOption>,
 }
 
-/// An `option`, or all of a `list`.
+/// An `option`, or all entries of a `list`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UciOption {
-    /// Letters, digits and `_`.
+    /// The name: letters, digits and `_`.
     pub name: String,
-    /// One, or those of a list; an `option` is never empty, an entry of a list may be.
+    /// One value, or the entries of a list. The value of an `option` is not empty; a list entry can be.
     pub values: Vec<String>,
-    /// It was written as a `list`.
+    /// Whether it was written as a `list`.
     pub is_list: bool,
 }
 
-/// Reads a file.
-///
-/// # Errors
-/// The line, counted from 1, and what is wrong there, without any value.
-pub fn parse(text: &str) -> Result<Vec<UciSection>, (usize, &'static str)> {
+/// A syntax error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SyntaxError {
+    /// The line, from 1.
+    pub line: usize,
+    /// What is wrong, without values from the file.
+    pub fault: &'static str,
+}
+
+/// Parses a file.
+pub fn parse(text: &str) -> Result<Vec<UciSection>, SyntaxError> {
     let mut reader = UciReader { rest: text.chars(), line: 1 };
     let mut sections = Vec::new();
     let mut current = None;
-    let mut entries = 0;
-    while reader.next_command() {
+    let mut commands = 0;
+    while reader.skip_to_command() {
         let line = reader.line;
-        entries += 1;
-        let done = match entries {
-            ..=MOST_ENTRIES => command(&mut reader, &mut sections, &mut current),
-            _ => Err("more entries than any config has"),
+        commands += 1;
+        let done = match commands {
+            ..=COMMANDS_MAX => command(&mut reader, &mut sections, &mut current),
+            _ => Err("too many entries for a config"),
         };
-        done.map_err(|fault| (line, fault))?;
+        done.map_err(|fault| SyntaxError { line, fault })?;
     }
     Ok(sections)
 }
@@ -58,13 +64,13 @@ fn command(
     let first = reader.word()?.filter(|word| !word.is_empty());
     let second = reader.word()?.unwrap_or_default();
     if reader.word()?.is_some_and(|word| !word.is_empty()) {
-        return Err("too many words; put values with blanks in quotes");
+        return Err("too many words; put a value with blanks in quotes");
     }
     let Some(first) = first else {
-        return Err("something is missing behind the first word");
+        return Err("incomplete command; add a name or a value");
     };
     match verb.as_str() {
-        // The name of the file is that of the package, whatever stands here.
+        // The package is named by the file, as in libuci.
         "package" | "p" => Ok(()),
         "config" | "c" => {
             *current = Some(open(sections, first, second)?);
@@ -72,42 +78,43 @@ fn command(
         }
         "option" | "o" | "list" | "l" => {
             let section = current.and_then(|at| sections.get_mut(at));
-            let section = section.ok_or("stands before the first config line")?;
-            set(&mut section.settings, first, second, verb.starts_with('l'))
+            let section =
+                section.ok_or("an option before the first config line; move it into a section")?;
+            set(&mut section.options, first, second, verb.starts_with('l'))
         }
         _ => Err("unknown command; write config, option or list"),
     }
 }
 
-/// Opens a section: a new one, or the one that has the name already.
+/// The index of the section with this name; adds a new section if there is none.
 fn open(sections: &mut Vec<UciSection>, kind: String, name: String) -> Result<usize, &'static str> {
     if !kind.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("types of sections have visible ASCII characters only");
+        return Err("a section type can have visible ASCII characters only");
     }
     if !is_plain(&name) {
-        return Err("names of sections have letters, digits and _ only");
+        return Err("a section name can have letters, digits and _ only");
     }
     let known = sections.iter().position(|one| !name.is_empty() && one.name == name);
     let at = known.unwrap_or(sections.len());
     match sections.get(at) {
-        None => sections.push(UciSection { kind, name, settings: Vec::new() }),
+        None => sections.push(UciSection { kind, name, options: Vec::new() }),
         Some(section) if section.kind == kind => {}
-        Some(_) => return Err("a section of another type has this name already"),
+        Some(_) => return Err("a section of another type has this name; rename one"),
     }
     Ok(at)
 }
 
 fn set(
-    settings: &mut Vec<UciOption>,
+    options: &mut Vec<UciOption>,
     name: String,
     value: String,
     is_list: bool,
 ) -> Result<(), &'static str> {
     if !is_plain(&name) {
-        return Err("names of options have letters, digits and _ only");
+        return Err("an option name can have letters, digits and _ only");
     }
-    let at = settings.iter().position(|one| one.name == name);
-    match at.and_then(|at| settings.get_mut(at)) {
+    let at = options.iter().position(|one| one.name == name);
+    match at.and_then(|at| options.get_mut(at)) {
         Some(known) => {
             if !is_list {
                 known.values.clear();
@@ -115,10 +122,10 @@ fn set(
             known.values.push(value);
             known.is_list = is_list;
         }
-        None => settings.push(UciOption { name, values: vec![value], is_list }),
+        None => options.push(UciOption { name, values: vec![value], is_list }),
     }
-    // An option without a value is none.
-    settings.retain(|one| one.is_list || one.values.iter().any(|value| !value.is_empty()));
+    // In libuci, an option with an empty value does not exist.
+    options.retain(|one| one.is_list || one.values.iter().any(|value| !value.is_empty()));
     Ok(())
 }
 
@@ -136,53 +143,54 @@ impl UciReader<'_> {
         self.rest.clone().next()
     }
 
-    fn take(&mut self) -> Option<char> {
-        let taken = self.rest.next();
-        self.line += usize::from(taken == Some('\n'));
-        taken
+    fn next(&mut self) -> Option<char> {
+        let next = self.rest.next();
+        self.line += usize::from(next == Some('\n'));
+        next
     }
 
-    /// Goes to where the next command begins. `false` = there is none.
-    fn next_command(&mut self) -> bool {
+    /// Skips to the next command. Returns whether there is one.
+    fn skip_to_command(&mut self) -> bool {
         loop {
             self.skip_blanks();
             match self.peek() {
-                Some('\n' | ';') => _ = self.take(),
+                Some('\n' | ';') => _ = self.next(),
                 other => return other.is_some(),
             }
         }
     }
 
-    /// Skips to a word, or to the end of the command: `\n`, `;`, or the end of the text.
+    /// Skips blanks and comments, to a word or to the end of the command: `\n`, `;`, or the end of the
+    /// text.
     fn skip_blanks(&mut self) {
         while let Some(next) = self.peek() {
             match next {
                 '\n' => return,
                 '#' => {
                     while self.peek().is_some_and(|next| next != '\n') {
-                        self.take();
+                        self.next();
                     }
                 }
-                '\\' if self.joins() => {}
-                _ if is_blank(next) => _ = self.take(),
+                '\\' if self.skip_line_join() => {}
+                _ if is_blank(next) => _ = self.next(),
                 _ => return,
             }
         }
     }
 
-    /// Takes a backslash together with the line end behind it, if there is one.
-    fn joins(&mut self) -> bool {
+    /// Skips a backslash that joins two lines. Returns whether there was one.
+    fn skip_line_join(&mut self) -> bool {
         let text = self.rest.as_str();
-        let behind = ["\\\n", "\\\r\n"].iter().find_map(|end| text.strip_prefix(end));
-        let behind = behind.or((text == "\\").then_some(""));
-        if let Some(behind) = behind {
+        let after = ["\\\n", "\\\r\n"].iter().find_map(|end| text.strip_prefix(end));
+        let after = after.or((text == "\\").then_some(""));
+        if let Some(after) = after {
             self.line += usize::from(text != "\\");
-            self.rest = behind.chars();
+            self.rest = after.chars();
         }
-        behind.is_some()
+        after.is_some()
     }
 
-    /// The next word of the command; `None` = there is none.
+    /// The next word of the command; `None` at its end.
     fn word(&mut self) -> Result<Option<String>, &'static str> {
         self.skip_blanks();
         let mut word = String::new();
@@ -191,9 +199,9 @@ impl UciReader<'_> {
             match next {
                 '\n' | ';' | '#' => break,
                 _ if is_blank(next) => break,
-                '\\' if self.joins() => continue,
+                '\\' if self.skip_line_join() => continue,
                 '\'' | '"' => self.quoted(&mut word)?,
-                _ => self.one(&mut word)?,
+                _ => self.escaped(&mut word)?,
             }
             is_word = true;
         }
@@ -201,49 +209,49 @@ impl UciReader<'_> {
     }
 
     fn quoted(&mut self, word: &mut String) -> Result<(), &'static str> {
-        let quote = self.take();
+        let quote = self.next();
         loop {
             match self.peek() {
-                None => return Err("a quote is opened here and never closed"),
+                None => return Err("a quote is opened and never closed"),
                 end if end == quote => {
-                    self.take();
+                    self.next();
                     return Ok(());
                 }
                 Some('\\') if quote == Some('"') => {
-                    if !self.joins() {
-                        self.one(word)?;
+                    if !self.skip_line_join() {
+                        self.escaped(word)?;
                     }
                 }
                 Some(next) => {
-                    self.take();
-                    word.push(sound(next)?);
+                    self.next();
+                    word.push(not_zero(next)?);
                 }
             }
         }
     }
 
-    /// Takes one character, which may stand behind a backslash.
-    fn one(&mut self, word: &mut String) -> Result<(), &'static str> {
+    /// Appends one character, which may be escaped with a backslash.
+    fn escaped(&mut self, word: &mut String) -> Result<(), &'static str> {
         if self.peek() == Some('\\') {
-            self.take();
+            self.next();
         }
-        if let Some(next) = self.take() {
-            word.push(sound(next)?);
+        if let Some(next) = self.next() {
+            word.push(not_zero(next)?);
         }
         Ok(())
     }
 }
 
-fn sound(next: char) -> Result<char, &'static str> {
-    if next == '\0' { Err("a zero byte; this is no config") } else { Ok(next) }
+fn not_zero(next: char) -> Result<char, &'static str> {
+    if next == '\0' { Err("a zero byte; this is not a config file") } else { Ok(next) }
 }
 
 fn is_blank(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\r' | '\u{b}' | '\u{c}')
 }
 
-/// Sections and values together. Who has a thousand users has half of it.
-const MOST_ENTRIES: usize = 8192;
+/// Most commands of a file. A config with a thousand users has about half as many.
+const COMMANDS_MAX: usize = 8192;
 
 #[cfg(test)]
 mod tests;

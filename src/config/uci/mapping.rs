@@ -1,56 +1,58 @@
-//! From sections to TOML. An option of the section of type `mtbox` is called as its key, with `_`
-//! for `.` and `-`; each section of type `user` is a user.
+//! Writes the sections of an OpenWrt config as TOML. An option of the section of type `mtbox` has the
+//! name of its key, with `_` for `.` and `-`; each section of type `user` is a user.
 
 use crate::config::addresses;
 use crate::config::edit::{is_name, quoted, quoted_always};
-use crate::config::keys::{KEYS, Key};
+use crate::config::key::Key;
+use crate::config::keys::KEYS;
 use crate::config::report::printable_name;
 use crate::config::suggest;
 use crate::config::uci::grammar::{UciOption, UciSection};
 use crate::config::value::ValueKind;
 
-/// The TOML of a file, and where its lines come from.
+/// The TOML of a file, and the origin of its lines.
 #[derive(Debug, Default)]
-pub struct TomlWriter {
-    /// What the loader reads.
-    pub toml: String,
-    /// What cannot be written as TOML at all: `SECTION, option NAME: what is wrong; what to do`.
-    pub errors: Vec<String>,
-    /// What will surprise.
-    pub warnings: Vec<String>,
-    /// What the section with the settings is called.
+pub(super) struct TomlWriter {
+    /// The TOML, for the loader.
+    pub(super) toml: String,
+    /// Values that cannot be written as TOML: `SECTION, option NAME: what is wrong; what to do`.
+    pub(super) errors: Vec<String>,
+    /// Options without effect, and similar faults.
+    pub(super) warnings: Vec<String>,
+    /// The label of the section of type `mtbox`.
     main: String,
+    /// Number of lines written.
     lines: usize,
-    origins: Vec<LineOrigin>,
+    sources: Vec<LineSource>,
 }
 
-/// Where a line of the TOML comes from.
+/// The option that a line of the TOML comes from.
 #[derive(Debug)]
-struct LineOrigin {
+struct LineSource {
     line: usize,
-    /// What the loader calls it.
+    /// The prefix of the loader's diagnostics about the line.
     name: String,
-    /// What people call it.
+    /// Section and option, for messages.
     place: String,
 }
 
 impl TomlWriter {
-    /// A complaint of the loader in the words of the file that people edit, if it is about a line
-    /// that comes from an option.
-    pub fn place_of(&self, line: usize, text: &str) -> Option<String> {
-        let LineOrigin { name, place, .. } = self.origins.iter().find(|one| one.line == line)?;
-        Some([place, ": ", behind(name, text).unwrap_or(text)].concat())
+    /// Translates a diagnostic of the loader to section and option; `None` if no option produced
+    /// the line.
+    pub(super) fn translate(&self, line: usize, text: &str) -> Option<String> {
+        let LineSource { name, place, .. } = self.sources.iter().find(|one| one.line == line)?;
+        Some([place, ": ", without_name(name, text).unwrap_or(text)].concat())
     }
 
-    /// A complaint about a key that stands nowhere.
-    pub fn by_key(&self, text: &str) -> String {
-        match KEYS.iter().find_map(|key| Some((key, behind(key.path, text)?))) {
+    /// Translates a diagnostic about a key that the file does not have.
+    pub(super) fn translate_key(&self, text: &str) -> String {
+        match KEYS.iter().find_map(|key| Some((key, without_name(key.path, text)?))) {
             Some((key, rest)) => [&self.main, ", option ", &option_name(key), ": ", rest].concat(),
             None => text.to_owned(),
         }
     }
 
-    fn wrong(&mut self, place: &str, fault: &str) {
+    fn error(&mut self, place: &str, fault: &str) {
         self.errors.push([place, ": ", fault].concat());
     }
 
@@ -65,24 +67,24 @@ impl TomlWriter {
         self.lines += 2;
     }
 
-    /// Writes one line. `called` is how the loader calls it in complaints.
-    fn pair(&mut self, place: String, called: String, name: &str, value: &str) {
+    /// Writes one line. `place` and `label` are the fields of [`LineSource`].
+    fn pair(&mut self, place: String, label: String, name: &str, value: &str) {
         self.toml.push_str(name);
         self.toml.push_str(" = ");
         self.toml.push_str(value);
         self.toml.push('\n');
         self.lines += 1;
-        self.origins.push(LineOrigin { line: self.lines, name: called, place });
+        self.sources.push(LineSource { line: self.lines, name: label, place });
     }
 }
 
-/// What stands behind the name with which a complaint begins.
-fn behind<'a>(name: &str, text: &'a str) -> Option<&'a str> {
+/// A diagnostic without the key or user name at its start.
+fn without_name<'a>(name: &str, text: &'a str) -> Option<&'a str> {
     let rest = text.strip_prefix(name)?;
     rest.strip_prefix(": ").or_else(|| rest.strip_prefix(", "))
 }
 
-/// Who may connect.
+/// A section of type `user`.
 #[derive(Debug)]
 struct UciUser<'a> {
     name: &'a str,
@@ -92,84 +94,94 @@ struct UciUser<'a> {
 }
 
 /// Writes the TOML of a file.
-pub fn write(sections: &[UciSection], file: &str, package: &str) -> TomlWriter {
-    let mut page = TomlWriter::default();
-    page.toml.push_str(MADE_FROM);
-    page.toml.extend(file.chars().map(|c| if c.is_control() { '?' } else { c }));
-    page.toml.push_str(" by \"mtbox uci\"; edit that file instead.\n");
-    page.lines = 1;
+pub(super) fn write(sections: &[UciSection], file: &str, package: &str) -> TomlWriter {
+    let mut writer = TomlWriter::default();
+    writer.toml.push_str(MADE_FROM);
+    writer.toml.extend(file.chars().map(|c| if c.is_control() { '?' } else { c }));
+    writer.toml.push_str(" by \"mtbox uci\"; edit that file instead.\n");
+    writer.lines = 1;
     let mut of_type = sections.iter().filter(|section| section.kind == MAIN);
-    // The init script asks for it by name.
+    // The init script reads the section `main`; without it, the first one counts.
     let main = of_type.clone().find(|section| section.name == "main").or_else(|| of_type.next());
     for section in sections {
         let place = label(sections, section);
         match section.kind.as_str() {
             MAIN if !main.is_some_and(|main| std::ptr::eq(main, section)) => {
-                page.warn(&place, "has no effect, one section of its type counts; delete it");
+                writer.warn(
+                    &place,
+                    "has no effect, since only one section of its type is read; remove it",
+                );
             }
             MAIN | USER => {}
-            other => page.warn(&place, &strange("type", other, [MAIN, USER].into_iter())),
+            other => writer.warn(&place, &unknown("type", other, [MAIN, USER].into_iter())),
         }
     }
-    let users = users(sections, package, &mut page);
-    let empty = UciSection { kind: String::new(), name: String::new(), settings: Vec::new() };
-    page.main = main.map_or_else(|| "section 'main'".to_owned(), |main| label(sections, main));
+    let users = users(sections, package, &mut writer);
+    let empty = UciSection { kind: String::new(), name: String::new(), options: Vec::new() };
+    writer.main = main.map_or_else(|| "section 'main'".to_owned(), |main| label(sections, main));
     let main = main.unwrap_or(&empty);
-    let is_lonely = users.is_empty() && page.errors.is_empty();
-    if is_lonely && !main.settings.iter().any(|one| one.name == "secret") {
-        page.errors.push(format!(
+    let has_no_user = users.is_empty() && writer.errors.is_empty();
+    if has_no_user && !main.options.iter().any(|one| one.name == "secret") {
+        writer.errors.push(format!(
             "no user; add one: uci set {package}.NAME={USER}; uci commit {package}; \
              /etc/init.d/{package} restart"
         ));
     } else if !users.is_empty() && !users.iter().any(|user| user.is_enabled) {
-        page.warnings.push("every user is disabled, so nobody can connect".to_owned());
+        writer.warnings.push("every user is disabled, so no user can connect".to_owned());
     }
-    keys(main, &users, &mut page);
+    keys(main, &users, &mut writer);
     if !users.is_empty() {
-        page.header("secrets");
+        writer.header("secrets");
     }
     for UciUser { name, secret, place, .. } in users {
-        page.pair(
+        writer.pair(
             place + ", option secret",
             printable_name(name),
             &quoted(name),
             &quoted_always(secret),
         );
     }
-    page
+    writer
 }
 
-fn users<'a>(sections: &'a [UciSection], package: &str, page: &mut TomlWriter) -> Vec<UciUser<'a>> {
+fn users<'a>(
+    sections: &'a [UciSection],
+    package: &str,
+    writer: &mut TomlWriter,
+) -> Vec<UciUser<'a>> {
     let mut users: Vec<UciUser<'a>> = Vec::new();
     for section in sections.iter().filter(|section| section.kind == USER) {
         let place = label(sections, section);
-        let names = section.settings.iter().map(|setting| setting.name.as_str());
-        for name in names.filter(|name| !OF_USERS.contains(name)) {
-            page.warn(&place, &strange("option", name, OF_USERS.iter().copied()));
+        let names = section.options.iter().map(|option| option.name.as_str());
+        for name in names.filter(|name| !USER_OPTIONS.contains(name)) {
+            writer.warn(&place, &unknown("option", name, USER_OPTIONS.iter().copied()));
         }
         let mut option = |name| {
-            let given = section.settings.iter().find(|setting| setting.name == name)?;
+            let given = section.options.iter().find(|option| option.name == name)?;
             let value = single(given);
-            value.map_err(|fault| page.wrong(&[&place, ", option ", name].concat(), fault)).ok()
+            value.map_err(|fault| writer.error(&[&place, ", option ", name].concat(), fault)).ok()
         };
         let name = option("name").unwrap_or(&section.name);
         let secret = option("secret").unwrap_or_default();
         let is_enabled = flag(option("enabled").unwrap_or("1")).unwrap_or_else(|fault| {
-            page.wrong(&[&place, ", option enabled"].concat(), fault);
+            writer.error(&[&place, ", option enabled"].concat(), fault);
             true
         });
         if !is_name(name) {
-            let fault = "a name has 1 to 64 bytes and no control characters; set this option";
-            page.wrong(&(place + ", option name"), fault);
+            let fault = "a name must have 1 to 64 bytes and no control characters; set this option";
+            writer.error(&(place + ", option name"), fault);
         } else if secret.is_empty() {
             let id = id(sections, section);
             let fault = format!(
-                "missing; the next start or reload of the service makes one, or by hand: uci set \
-                 {package}.{id}.secret=$(mtbox generate-secret --hex HOST); uci commit {package}"
+                "missing; the next start or reload of the service creates one. To create one now: uci \
+                 set {package}.{id}.secret=$(mtbox generate-secret --hex HOST); uci commit {package}"
             );
-            page.wrong(&(place + ", option secret"), &fault);
+            writer.error(&(place + ", option secret"), &fault);
         } else if users.iter().any(|user| user.name == name) {
-            page.wrong(&(place + ", option name"), "another user is called so already");
+            writer.error(
+                &(place + ", option name"),
+                "another user has this name; choose another one",
+            );
         } else {
             users.push(UciUser { name, secret, place, is_enabled });
         }
@@ -177,22 +189,22 @@ fn users<'a>(sections: &'a [UciSection], package: &str, page: &mut TomlWriter) -
     users
 }
 
-/// Writes all that is not a user.
-fn keys(main: &UciSection, users: &[UciUser<'_>], page: &mut TomlWriter) {
-    let section = page.main.clone();
+/// Writes all keys except the users.
+fn keys(main: &UciSection, users: &[UciUser<'_>], writer: &mut TomlWriter) {
+    let section = writer.main.clone();
     let mut known: Vec<(&Key, &UciOption)> = Vec::new();
     let mut port = None;
-    for setting in &main.settings {
-        match (key_of(&setting.name), setting.name.as_str()) {
-            (Some(key), _) if !matches!(key.kind, ValueKind::Secrets) => known.push((key, setting)),
-            (_, "port") => port = Some(setting),
-            // For the init script.
+    for option in &main.options {
+        match (key_of(&option.name), option.name.as_str()) {
+            (Some(key), _) if !matches!(key.kind, ValueKind::Secrets) => known.push((key, option)),
+            (_, "port") => port = Some(option),
+            // Options of the init script.
             (_, "enabled" | "host" | "open_port") => {}
             (_, name) => {
                 let names: Vec<String> = KEYS.iter().map(option_name).collect();
                 let own = ["enabled", "host", "open_port", "port"].into_iter();
                 let names = names.iter().map(String::as_str).chain(own);
-                page.warn(&section, &strange("option", name, names));
+                writer.warn(&section, &unknown("option", name, names));
             }
         }
     }
@@ -203,12 +215,12 @@ fn keys(main: &UciSection, users: &[UciUser<'_>], page: &mut TomlWriter) {
         let option = given.map_or_else(|| option_name(key), |given| given.name.clone());
         let mut place = [&section, ", option ", &option].concat();
         let value = match (key.path, given) {
-            ("bind-to", _) => bind_to(given, port, &mut place, page),
-            ("api-bind-to", None) => Ok(quoted_always(STATS)),
+            ("bind-to", _) => bind_to(given, port, &mut place, writer),
+            ("api-bind-to", None) => Ok(quoted_always(API)),
             ("disabled-users", _) => disabled(given, users),
             (_, Some(given)) if key.is_whole_table() => {
-                page.header(key.path);
-                data_centres(given, &place, key, page);
+                writer.header(key.path);
+                data_centres(given, &place, key, writer);
                 continue;
             }
             (_, Some(given)) => value(key.kind, given),
@@ -216,34 +228,34 @@ fn keys(main: &UciSection, users: &[UciUser<'_>], page: &mut TomlWriter) {
         };
         if parent != table {
             table = parent;
-            page.header(table);
+            writer.header(table);
         }
         match value {
             Ok(value) if value.is_empty() => {}
-            Ok(value) => page.pair(place, key.path.to_owned(), name, &value),
-            Err(fault) => page.wrong(&place, fault),
+            Ok(value) => writer.pair(place, key.path.to_owned(), name, &value),
+            Err(fault) => writer.error(&place, fault),
         }
     }
 }
 
-/// `bind_to` wins over `port`.
+/// The listeners. `bind_to` overrides `port`.
 fn bind_to(
     given: Option<&UciOption>,
     port: Option<&UciOption>,
     place: &mut String,
-    page: &mut TomlWriter,
+    writer: &mut TomlWriter,
 ) -> Result<String, &'static str> {
     let number = port.map_or(Ok(PORT), |port| {
         addresses::port_number(single(port)?).ok_or("not a port; write a number from 1 to 65535")
     });
-    let of_port = [&page.main, ", option port"].concat();
+    let of_port = [&writer.main, ", option port"].concat();
     let Some(given) = given else {
         *place = of_port;
         return Ok(quoted_always(&format!("0.0.0.0:{}", number?)));
     };
-    let wanted = number.map(|number| format!(":{number}")).unwrap_or_default();
-    if port.is_some() && !entries(given).iter().any(|entry| entry.ends_with(&wanted)) {
-        page.warn(&of_port, "has no effect beside bind_to, which names another; delete one");
+    let suffix = number.map(|number| format!(":{number}")).unwrap_or_default();
+    if port.is_some() && !entries(given).iter().any(|entry| entry.ends_with(&suffix)) {
+        writer.warn(&of_port, "has no effect, since bind_to has another port; remove one");
     }
     Ok(array(&entries(given)))
 }
@@ -254,19 +266,19 @@ fn disabled(given: Option<&UciOption>, users: &[UciUser<'_>]) -> Result<String, 
     Ok(if names.is_empty() { String::new() } else { array(&names) })
 }
 
-/// `DC=IP:port` entries, those of one data centre on one line.
-fn data_centres(given: &UciOption, place: &str, key: &Key, page: &mut TomlWriter) {
+/// Writes `DC=IP:port` entries, one line per data centre.
+fn data_centres(given: &UciOption, place: &str, key: &Key, writer: &mut TomlWriter) {
     let entries = entries(given);
     let pairs: Vec<(&str, &str)> =
         entries.iter().filter_map(|entry| entry.split_once('=')).collect();
     if pairs.len() < entries.len() {
-        return page.wrong(place, "write DC=IP:port, such as 203=192.0.2.1:443");
+        return writer.error(place, "write DC=IP:port, such as 203=192.0.2.1:443");
     }
     for (at, (dc, _)) in pairs.iter().enumerate() {
         if !pairs.iter().take(at).any(|(before, _)| before == dc) {
-            let of_it: Vec<&str> =
+            let addrs: Vec<&str> =
                 pairs.iter().filter(|(other, _)| other == dc).map(|(_, addr)| *addr).collect();
-            page.pair(place.to_owned(), key.path.to_owned(), &quoted(dc), &array(&of_it));
+            writer.pair(place.to_owned(), key.path.to_owned(), &quoted(dc), &array(&addrs));
         }
     }
 }
@@ -289,21 +301,21 @@ fn value(kind: ValueKind, given: &UciOption) -> Result<String, &'static str> {
             whole(text).ok_or("must be a whole number").map(str::to_owned)
         }
         ErrorRate => number(text).ok_or("must be a number, such as 0.001"),
-        // UCI knows no empty option.
+        // UCI has no empty options.
         PageOrNone(..) if text == "none" => Ok("\"\"".to_owned()),
         _ => Ok(quoted_always(text)),
     }
 }
 
-/// The value of what takes only one.
+/// The only value of an option.
 fn single(given: &UciOption) -> Result<&str, &'static str> {
     match given.values.as_slice() {
         [value] => Ok(value),
-        _ => Err("takes one value; write it as an option, not as a list"),
+        _ => Err("must be one value; write it as an option, not as a list"),
     }
 }
 
-/// The values of a list; an option may hold several with blanks between them.
+/// The values of a list, or of an option with several values separated by blanks.
 fn entries(given: &UciOption) -> Vec<&str> {
     match given.is_list {
         true => given.values.iter().map(String::as_str).collect(),
@@ -323,7 +335,7 @@ fn array(entries: &[&str]) -> String {
     out
 }
 
-/// What the shell functions of OpenWrt take for a flag.
+/// Parses a flag as the shell functions of OpenWrt do.
 fn flag(text: &str) -> Result<bool, &'static str> {
     match text {
         "1" | "on" | "true" | "yes" | "enabled" => Ok(true),
@@ -332,15 +344,15 @@ fn flag(text: &str) -> Result<bool, &'static str> {
     }
 }
 
-/// Digits, as TOML takes them: without zeros before them, and few enough for its numbers.
+/// Parses decimal digits for TOML: without leading zeros, and few enough for its integers.
 fn whole(text: &str) -> Option<&str> {
     let is_whole = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let digits = text.trim_start_matches('0');
     let digits = if digits.is_empty() { "0" } else { digits };
-    (is_whole && digits.len() <= MOST_DIGITS).then_some(digits)
+    (is_whole && digits.len() <= DIGITS_MAX).then_some(digits)
 }
 
-/// The same, with or without digits behind a point.
+/// Parses decimal digits, with or without a fraction.
 fn number(text: &str) -> Option<String> {
     let Some((before, behind)) = text.split_once('.') else {
         return whole(text).map(str::to_owned);
@@ -349,7 +361,7 @@ fn number(text: &str) -> Option<String> {
     Some([whole(before)?, ".", behind].concat())
 }
 
-/// What a section is called in messages.
+/// The label of a section in messages.
 fn label(sections: &[UciSection], section: &UciSection) -> String {
     let what = if section.kind == USER { "user " } else { "section " };
     let id = id(sections, section);
@@ -357,9 +369,9 @@ fn label(sections: &[UciSection], section: &UciSection) -> String {
     [what, quote, &id, quote].concat()
 }
 
-/// How `uci` addresses a section: by its name, or by its place among those of its type.
+/// The address of a section for `uci`: its name, or its index among the sections of its type.
 fn id(sections: &[UciSection], section: &UciSection) -> String {
-    // A long word may be a secret that stands where a name belongs.
+    // A long word may be a misplaced secret.
     let is_short = |word: &str| !printable_name(word).starts_with('(');
     let UciSection { kind, name, .. } = section;
     if !name.is_empty() && is_short(name) {
@@ -371,34 +383,34 @@ fn id(sections: &[UciSection], section: &UciSection) -> String {
     format!("@{kind}[{index}]")
 }
 
-/// Something unknown, with a guess where it is spelled nearly as something known.
-fn strange<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {
+/// The message for an unknown name, with a suggestion if a known name is similar.
+fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {
     match suggest::nearest(name, known) {
         Some(near) => format!("unknown {what} {name}; did you mean {near}?"),
-        None => format!("unknown {what} {}, so it has no effect", printable_name(name)),
+        None => format!("unknown {what} {}, so it has no effect; remove it", printable_name(name)),
     }
 }
 
-/// The key that an option sets. Where an old name reads the same as a new one, it is the new one.
+/// The key that an option sets. If an old and a new key have the same option name, the new one.
 fn key_of(option: &str) -> Option<&'static Key> {
     let is_it = |key: &&Key| key.path.len() == option.len() && option_name(key) == option;
     KEYS.iter().filter(is_it).min_by_key(|key| key.instead.is_some())
 }
 
-/// What a key is called in UCI.
-pub fn option_name(key: &Key) -> String {
+/// The option name of a key.
+pub(super) fn option_name(key: &Key) -> String {
     key.path.chars().map(|c| if matches!(c, '.' | '-') { '_' } else { c }).collect()
 }
 
-/// How files begin that come from elsewhere; its path follows.
+/// The start of a generated file; the path of its source follows.
 pub const MADE_FROM: &str = "# Made from ";
-/// The type of the section with the settings.
+/// The type of the section with the keys.
 const MAIN: &str = "mtbox";
-/// The type of the sections of people.
+/// The type of the sections of users.
 const USER: &str = "user";
-const OF_USERS: &[&str] = &["secret", "enabled", "name", "host"];
-/// Where the proxy answers `mtbox stats`; the init script makes the folder.
-const STATS: &str = "unix:/var/run/mtbox/stats.sock";
+const USER_OPTIONS: &[&str] = &["secret", "enabled", "name", "host"];
+/// The default of `api_bind_to`, for `mtbox stats`; the init script creates the directory.
+const API: &str = "unix:/var/run/mtbox/stats.sock";
 const PORT: u16 = 443;
-/// Of the largest number that any key takes.
-const MOST_DIGITS: usize = 10;
+/// Digits of the largest number that a key accepts.
+const DIGITS_MAX: usize = 10;

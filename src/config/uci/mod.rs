@@ -1,6 +1,6 @@
-//! The config of OpenWrt, `/etc/config/mtbox`, as TOML. [`grammar`] reads the file, [`mapping`]
-//! writes TOML of it by the table of keys, and the loader judges the result; what it complains of
-//! is told in the words of the file that people edit.
+//! Converts OpenWrt's config file, `/etc/config/mtbox`, to TOML. [`grammar`] parses the file,
+//! [`mapping`] writes TOML by the table of keys, and the loader checks the result. Diagnostics of
+//! the loader are translated to sections and options of the OpenWrt file, which the operator edits.
 
 pub mod grammar;
 pub mod mapping;
@@ -9,19 +9,19 @@ use crate::config::load;
 use crate::config::report::{Diagnostic, Severity};
 use mapping::TomlWriter;
 
-/// What was made of a file.
+/// The result of a conversion.
 #[derive(Debug)]
 pub struct GeneratedConfig {
-    /// The TOML, if it can be used.
+    /// The TOML; `None` if there are errors.
     pub toml: Option<String>,
-    /// Why it cannot; one line each, never with a secret.
+    /// The errors, one line each, without secrets.
     pub errors: Vec<String>,
-    /// What will surprise; one line each.
+    /// The warnings, one line each, without secrets.
     pub warnings: Vec<String>,
 }
 
-/// Turns the bytes of a file into TOML. `file` is its path and `package` the last part of that,
-/// for the complaints.
+/// Converts the content of a file. `file` is its path and `package` the UCI package name, for
+/// messages.
 pub fn convert(bytes: &[u8], file: &str, package: &str) -> GeneratedConfig {
     let at_line = |line: usize, fault: &str| GeneratedConfig {
         toml: None,
@@ -33,35 +33,35 @@ pub fn convert(bytes: &[u8], file: &str, package: &str) -> GeneratedConfig {
         Err(fault) => {
             let before = bytes.get(..fault.valid_up_to()).unwrap_or_default();
             let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-            return at_line(line, "not UTF-8; type this line anew");
+            return at_line(line, "not UTF-8; write this line again");
         }
     };
     match grammar::parse(text) {
-        Ok(sections) => judged(mapping::write(&sections, file, package), file),
-        Err((line, fault)) => at_line(line, fault),
+        Ok(sections) => check(mapping::write(&sections, file, package), file),
+        Err(error) => at_line(error.line, error.fault),
     }
 }
 
-/// Loads what was written.
-fn judged(page: TomlWriter, file: &str) -> GeneratedConfig {
-    let named = |text: &String| format!("{file}: {text}");
-    let mut errors: Vec<String> = page.errors.iter().map(named).collect();
-    let mut warnings: Vec<String> = page.warnings.iter().map(named).collect();
-    let loaded = load::load(page.toml.as_bytes(), file);
-    let complaints = match &loaded {
+/// Loads the TOML, and translates the diagnostics.
+fn check(written: TomlWriter, file: &str) -> GeneratedConfig {
+    let with_file = |text: &String| format!("{file}: {text}");
+    let mut errors: Vec<String> = written.errors.iter().map(with_file).collect();
+    let mut warnings: Vec<String> = written.warnings.iter().map(with_file).collect();
+    let loaded = load::load(written.toml.as_bytes(), file);
+    let diagnostics = match &loaded {
         Ok(loaded) => &loaded.warnings,
-        Err(complaints) => complaints,
+        Err(diagnostics) => diagnostics,
     };
-    for Diagnostic { line, severity, text, .. } in complaints {
+    for Diagnostic { line, severity, text, .. } in diagnostics {
         let list = if *severity == Severity::Error { &mut errors } else { &mut warnings };
-        match page.place_of(*line, text) {
-            Some(told) => list.push(named(&told)),
-            // What belongs to no line may well follow from a mistake that was told already.
-            None if page.errors.is_empty() => list.push(named(&page.by_key(text))),
+        match written.translate(*line, text) {
+            Some(message) => list.push(with_file(&message)),
+            // Without a line of its own, it can be the consequence of an error above.
+            None if written.errors.is_empty() => list.push(with_file(&written.translate_key(text))),
             None => {}
         }
     }
-    let toml = (loaded.is_ok() && errors.is_empty()).then_some(page.toml);
+    let toml = (loaded.is_ok() && errors.is_empty()).then_some(written.toml);
     GeneratedConfig { toml, errors, warnings }
 }
 

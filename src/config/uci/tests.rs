@@ -1,4 +1,4 @@
-//! From the text of a file to settings.
+//! From the text of an OpenWrt config to settings and messages.
 
 use super::*;
 use crate::config::HAS_METRICS;
@@ -14,7 +14,7 @@ fn made(text: &str) -> GeneratedConfig {
     convert(text.as_bytes(), "/etc/config/mtbox", "mtbox")
 }
 
-/// Settings of sections, with a user added to them.
+/// The settings and warnings of sections, with a user added to them.
 #[track_caller]
 fn settings(text: &str) -> (Settings, Vec<String>) {
     let GeneratedConfig { toml, errors, warnings } =
@@ -24,7 +24,7 @@ fn settings(text: &str) -> (Settings, Vec<String>) {
     (load(toml.as_bytes(), "a.toml").unwrap().settings, warnings)
 }
 
-/// The one error of a text, without the name of the file.
+/// The only error of a text, without the name of the file.
 #[track_caller]
 fn error(text: &str) -> String {
     let GeneratedConfig { toml, errors, .. } = made(text);
@@ -40,7 +40,7 @@ fn warning(text: &str) -> String {
 }
 
 #[test]
-fn a_section_with_nothing_but_a_user_makes_what_the_package_promises() {
+fn a_config_with_only_a_user_has_the_defaults_of_the_package() {
     let (settings, warnings) = settings("config mtbox 'main'\n\toption enabled '0'\n");
     assert_eq!(warnings, [""; 0]);
     assert_eq!(settings.binds, ["0.0.0.0:443".parse().unwrap()]);
@@ -49,13 +49,13 @@ fn a_section_with_nothing_but_a_user_makes_what_the_package_promises() {
 }
 
 #[test]
-fn the_first_line_says_where_the_file_comes_from() {
+fn the_first_line_names_the_source() {
     let made = made(&format!("config user anna\noption secret {SECRET}"));
     let first = "# Made from /etc/config/mtbox by \"mtbox uci\"; edit that file instead.\n";
     assert!(made.toml.unwrap().starts_with(first));
 }
 
-/// The example of the table as an option, or as the section of a user.
+/// The example of a key as an option.
 fn as_option(name: &str, value: &str) -> String {
     let document = toml_edit::Document::parse(format!("x = {value}")).unwrap();
     let list = document["x"].as_array();
@@ -71,7 +71,7 @@ fn as_option(name: &str, value: &str) -> String {
 }
 
 #[test]
-fn every_key_can_be_reached_and_means_what_it_means_in_toml() {
+fn every_key_has_an_option_with_the_same_meaning_as_in_toml() {
     let users = format!("[secrets]\nme = \"{SECRET}\"\n");
     for key in KEYS {
         let name = mapping::option_name(key);
@@ -80,7 +80,7 @@ fn every_key_can_be_reached_and_means_what_it_means_in_toml() {
             "" => String::new(),
             _ => format!("[{parent}]\n"),
         };
-        // Other values than the defaults, or a lost option would not be seen.
+        // Not the default, so that a lost option fails the test.
         let value = match (key.path, key.value) {
             ("secret", _) => format!("\"{OTHER}\""),
             ("network.public-ip-url", _) => "\"https://127.0.0.1/ip\"".to_owned(),
@@ -122,10 +122,10 @@ fn every_key_can_be_reached_and_means_what_it_means_in_toml() {
                 let by_uci = load(text.as_bytes(), "a.toml").unwrap().settings;
                 assert_eq!(format!("{by_uci:?}"), format!("{:?}", by_toml.settings), "{uci}");
             }
-            // Such as a list that is turned on and names nothing: then that is told.
-            Err(complaints) => {
-                let errors = complaints.iter().filter(|one| one.severity == Severity::Error);
-                assert_eq!(by_uci.errors.len(), errors.count(), "{uci}\n{complaints:?}");
+            // Such as an enabled list without sources: both have the same errors.
+            Err(diagnostics) => {
+                let errors = diagnostics.iter().filter(|one| one.severity == Severity::Error);
+                assert_eq!(by_uci.errors.len(), errors.count(), "{uci}\n{diagnostics:?}");
                 let place = format!("option {name}: ");
                 assert!(by_uci.errors.iter().all(|one| one.contains(&place)), "{by_uci:?}");
             }
@@ -150,7 +150,7 @@ fn numbers_and_flags_are_written_as_uci_users_write_them() {
         ("concurrency 99999999999", "must be a whole number"),
         ("concurrency 70000", "must be a whole number from 0 to 65535, without quotes"),
         ("defense_anti_replay_error_rate 1e3", "must be a number, such as 0.001"),
-        ("prefer_ip sometimes", "unknown word; write one of "),
+        ("prefer_ip sometimes", "unknown value; write one of "),
         ("port 0", "not a port; write a number from 1 to 65535"),
         ("port http", "not a port; write a number from 1 to 65535"),
         ("telegram_dc_overrides 203", "write DC=IP:port, such as 203=192.0.2.1:443"),
@@ -159,10 +159,10 @@ fn numbers_and_flags_are_written_as_uci_users_write_them() {
     ] {
         let name = option.split(' ').next().unwrap();
         let text = format!("config user me\noption secret {SECRET}\nconfig mtbox main\n");
-        let told = made(&format!("{text}option {option}\n")).errors;
+        let messages = made(&format!("{text}option {option}\n")).errors;
         let want = format!("/etc/config/mtbox: section 'main', option {name}: {fault}");
-        assert!(told.iter().all(|one| one.starts_with("/etc/config/mtbox: section 'main', ")));
-        assert!(told.iter().any(|one| one.starts_with(&want)), "{want}\n{told:?}");
+        assert!(messages.iter().all(|one| one.starts_with("/etc/config/mtbox: section 'main', ")));
+        assert!(messages.iter().any(|one| one.starts_with(&want)), "{want}\n{messages:?}");
     }
 }
 
@@ -177,15 +177,15 @@ fn lists_are_lists_or_words_with_blanks_between() {
         assert_eq!((settings.binds.as_slice(), warnings.len()), (wanted.as_slice(), 0));
     }
     let lists = "config mtbox main\nlist log_level info\nlist log_level debug\n";
-    let told = error(&format!("{lists}config user me\noption secret {SECRET}"));
+    let messages = error(&format!("{lists}config user me\noption secret {SECRET}"));
     assert_eq!(
-        told,
-        "section 'main', option log_level: takes one value; write it as an option, not as a list"
+        messages,
+        "section 'main', option log_level: must be one value; write it as an option, not as a list"
     );
 }
 
 #[test]
-fn the_port_is_short_for_all_addresses_and_gives_way() {
+fn the_port_means_all_addresses_and_bind_to_overrides_it() {
     assert_eq!(
         settings("config mtbox\noption port 8443").0.binds,
         ["0.0.0.0:8443".parse().unwrap()]
@@ -195,7 +195,7 @@ fn the_port_is_short_for_all_addresses_and_gives_way() {
     assert_eq!((same.binds, warnings.len()), (vec!["192.0.2.1:443".parse().unwrap()], 0));
     assert_eq!(
         warning(&format!("{both}0.0.0.0:8443")),
-        "section 'main', option port: has no effect beside bind_to, which names another; delete one"
+        "section 'main', option port: has no effect, since bind_to has another port; remove one"
     );
 }
 
@@ -218,43 +218,49 @@ fn users_are_sections() {
 }
 
 #[test]
-fn users_that_cannot_be_are_told_with_their_section() {
+fn invalid_users_are_errors_with_their_section() {
     let anna = format!("config user anna\noption secret {SECRET}\n");
     for (text, want) in [
         ("config user bob", "user 'bob', option secret: missing; the next start or reload"),
         ("config user bob", "uci set mtbox.bob.secret=$(mtbox generate-secret --hex HOST); uci"),
         ("config user bob\noption secret ''", "user 'bob', option secret: missing"),
         ("config user bob\noption secret ee00", "user 'bob', option secret: "),
-        ("config user bob\noption name anna\noption secret x", "another user is called so"),
-        ("config user\noption secret x", "user @user[1], option name: a name has 1 to 64"),
+        ("config user bob\noption name anna\noption secret x", "another user has this name"),
+        ("config user\noption secret x", "user @user[1], option name: a name must have 1 to 64"),
         ("config user\noption name a", "uci set mtbox.@user[1].secret="),
-        ("config user bob\noption name 'a\nb'", "user 'bob', option name: a name has 1 to 64"),
+        (
+            "config user bob\noption name 'a\nb'",
+            "user 'bob', option name: a name must have 1 to 64",
+        ),
         (
             "config user bob\noption enabled maybe\noption secret x",
             "user 'bob', option enabled: must be 1 or 0",
         ),
     ] {
-        let told = made(&format!("{anna}{text}")).errors;
-        assert!(told.iter().any(|line| line.contains(want)), "{want}\n{told:?}");
-        assert!(told.iter().all(|line| !line.contains('\n')), "{told:?}");
+        let messages = made(&format!("{anna}{text}")).errors;
+        assert!(messages.iter().any(|line| line.contains(want)), "{want}\n{messages:?}");
+        assert!(messages.iter().all(|line| !line.contains('\n')), "{messages:?}");
     }
 }
 
 #[test]
-fn nobody_at_all_is_an_error_and_nobody_enabled_a_warning() {
+fn no_user_is_an_error_and_no_enabled_user_a_warning() {
     for text in ["", "config mtbox main\noption port 1"] {
         assert_eq!(
             error(text),
             "no user; add one: uci set mtbox.NAME=user; uci commit mtbox; /etc/init.d/mtbox restart"
         );
     }
-    let told = made(&format!("config user a\noption secret {SECRET}\noption enabled 0"));
-    assert_eq!(told.warnings, ["/etc/config/mtbox: every user is disabled, so nobody can connect"]);
-    assert!(told.toml.is_some());
+    let messages = made(&format!("config user a\noption secret {SECRET}\noption enabled 0"));
+    assert_eq!(
+        messages.warnings,
+        ["/etc/config/mtbox: every user is disabled, so no user can connect"]
+    );
+    assert!(messages.toml.is_some());
 }
 
 #[test]
-fn what_is_unknown_is_passed_over_with_a_guess() {
+fn unknown_names_are_skipped_with_a_suggestion() {
     for (text, want) in [
         (
             "config mtbox main\noption prefer_ipp 1",
@@ -270,10 +276,13 @@ fn what_is_unknown_is_passed_over_with_a_guess() {
         ),
         ("config mtbox\noption secrets a", "section @mtbox[0]: unknown option secrets; did you"),
         ("config usr x", "section 'x': unknown type usr; did you mean user?"),
-        ("config a\nconfig a b\nconfig mtbox\nconfig mtbox b2", "section 'b2': has no effect, one"),
+        (
+            "config a\nconfig a b\nconfig mtbox\nconfig mtbox b2",
+            "section 'b2': has no effect, since",
+        ),
         (
             "config mtbox\noption log_level debug\nconfig mtbox main",
-            "section @mtbox[0]: has no effect, one section of its type counts; delete it",
+            "section @mtbox[0]: has no effect, since only one section of its type is read; remove it",
         ),
         (
             "config user a\noption hots x\noption secret \
@@ -282,21 +291,24 @@ fn what_is_unknown_is_passed_over_with_a_guess() {
         ),
     ] {
         let (_, warnings) = settings(text);
-        let told = format!("/etc/config/mtbox: {want}");
-        assert!(warnings.iter().any(|line| line.starts_with(&told)), "{want}\n{warnings:?}");
+        let messages = format!("/etc/config/mtbox: {want}");
+        assert!(warnings.iter().any(|line| line.starts_with(&messages)), "{want}\n{warnings:?}");
     }
 }
 
 #[test]
-fn what_the_loader_says_names_the_option() {
+fn diagnostics_of_the_loader_name_the_option() {
     let prometheus = match HAS_METRICS {
-        true => "stats_prometheus_enabled: nowhere to serve",
-        false => "stats_prometheus_enabled: ignored, this build has no metrics",
+        true => "stats_prometheus_enabled: no listener",
+        false => "stats_prometheus_enabled: ignored, since this build has no metrics",
     };
     for (text, want) in [
-        ("option throttle_check_interval 0s", "throttle_check_interval: 0 is of no use here"),
+        ("option throttle_check_interval 0s", "throttle_check_interval: 0 is not allowed"),
         ("option stats_prometheus_enabled 1", prometheus),
-        ("option defense_allowlist_enabled 1", "defense_allowlist_enabled: nobody could connect"),
+        (
+            "option defense_allowlist_enabled 1",
+            "defense_allowlist_enabled: no client could connect",
+        ),
         ("list proxy_protocol_trusted 10.0.0.0/8", "proxy_protocol_trusted: has no effect without"),
         ("option domain_fronting_ip 192.0.2.1", "domain_fronting_ip: old name; it has no effect"),
     ] {
@@ -310,7 +322,7 @@ fn what_the_loader_says_names_the_option() {
 }
 
 #[test]
-fn no_line_tells_a_secret() {
+fn no_message_contains_a_secret() {
     let bad = "ee00112233445566778899aabbccddeeff6578616d706c652e6f72zz";
     for text in [
         format!("config user me\noption secret {bad}"),
@@ -335,7 +347,7 @@ fn no_line_tells_a_secret() {
 }
 
 #[test]
-fn what_is_no_text_is_told_with_its_line() {
+fn text_that_is_not_utf_8_is_an_error_with_its_line() {
     let made = convert(b"config mtbox\n\toption host '\xff'\n", "a", "a");
-    assert_eq!(made.errors, ["a:2: not UTF-8; type this line anew"]);
+    assert_eq!(made.errors, ["a:2: not UTF-8; write this line again"]);
 }

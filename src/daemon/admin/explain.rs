@@ -8,6 +8,7 @@ use crate::accounts::users::UserId;
 use crate::config::suggest::nearest;
 use crate::daemon::admin::stats::{JsonObject, print, rfc_3339, stamp};
 use crate::daemon::shared::World;
+use crate::daemon::upstream::proxies::UpstreamId;
 use crate::proto::url::percent_decoded;
 
 /// What was asked: about whom, and how to answer.
@@ -111,7 +112,7 @@ fn detail(world: &World, entry: &Incident) -> Option<String> {
         Detail::Dc(dc) => format!("data centre {dc}"),
         Detail::DialFailed(addr, error) => dialled(addr, error),
         Detail::ViaProxy(addr, fault) => format!("{addr}: {}", fault.as_str()),
-        Detail::Upstream(number) => match world.outbound.upstreams.told(number as usize) {
+        Detail::Upstream(number) => match world.outbound.upstreams.last_error(UpstreamId(number)) {
             Some((name, Some(why))) => format!("{name}: {why}"),
             Some((name, None)) => format!("{name}: no answer"),
             None => "a proxy that the config does not name any more".to_owned(),

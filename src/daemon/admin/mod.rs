@@ -215,7 +215,7 @@ impl AdminListener {
                 Err(AcceptError::Transient) => {}
                 Err(AcceptError::Exhausted(e)) => {
                     let line = format!("event=accept-paused error={:?}", e.to_string());
-                    world.telemetry.warn(&line);
+                    world.telemetry.warn(format_args!("{line}"));
                     return Err(e);
                 }
                 Err(AcceptError::Broken(e)) => {

@@ -3,18 +3,20 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use crate::daemon::Daemon;
-use crate::daemon::session::Stage;
-use crate::daemon::session::relay::Transform;
 use crate::daemon::shared::World;
+use crate::daemon::{Daemon, SessionCounts};
 use crate::io::wire::Net;
 
 impl<N: Net> Daemon<N> {
     /// The lines. `errands` are the fetches that run now.
     pub fn report(&self, errands: usize) -> Vec<String> {
         let world = &self.world;
-        let mut lines =
-            vec![self.census(), people(world), strangers(world), memory(world, self.starved())];
+        let mut lines = vec![
+            self.census(),
+            people(world),
+            strangers(world),
+            memory(world, self.session_counts().need_block),
+        ];
         lines.push(format!(
             "event=state-fetches names={} names_wanted={} errands_running={errands} \
              errands_waiting={} jobs={} bad_addresses={} unreachable={}",
@@ -60,29 +62,16 @@ impl<N: Net> Daemon<N> {
 
     /// How far the sessions have come.
     fn census(&self) -> String {
-        let [mut opening, mut dialling, mut relayed, mut at_the_site, mut leaving] = [0u32; 5];
-        for (_, session) in &self.sessions {
-            let count = match &session.stage {
-                Stage::AwaitProxyHeader(_) | Stage::AwaitClientHello(_) | Stage::AwaitFrame(_) => {
-                    &mut opening
-                }
-                Stage::Dial(_) => &mut dialling,
-                Stage::Relay(pipe) => match pipe.lanes {
-                    Transform::Mtproto(_) => &mut relayed,
-                    Transform::Plain => &mut at_the_site,
-                },
-                Stage::Leave { .. } => &mut leaving,
-            };
-            *count += 1;
-        }
+        let counts = self.session_counts();
+        let SessionCounts { opening, dialling, relayed, fronted, closing, .. } = counts;
         format!(
             "event=state uptime_s={} sessions={} of={} accepted={} opening={opening} \
-             dialling={dialling} relayed={relayed} at_the_site={at_the_site} leaving={leaving} \
+             dialling={dialling} relayed={relayed} at_the_site={fronted} leaving={closing} \
              concurrency_limited={} pressed={}",
             self.world.time.now.0 / 1000,
-            self.sessions.len(),
-            self.most_sessions,
-            self.accepted,
+            counts.total,
+            counts.most,
+            counts.accepted,
             self.world.telemetry.counters.concurrency_limited,
             self.world.telemetry.counters.pressed,
         )
@@ -119,7 +108,7 @@ fn strangers(world: &World) -> String {
     )
 }
 
-fn memory(world: &World, starved: usize) -> String {
+fn memory(world: &World, starved: u32) -> String {
     format!(
         "event=state-memory buffers={} of={} starved={} hello_bytes={} hello_room={} \
          replay_bytes={} tight={}",

@@ -1,5 +1,6 @@
 //! What the operator learns: counters, refusals, probes, and rate-limited log lines.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use crate::accounts::recorder::{Cause, Detail, Recorder};
@@ -37,21 +38,30 @@ impl Telemetry {
         self.now = now;
     }
 
+    /// The time of this round.
+    pub fn now(&self) -> Tick {
+        self.now
+    }
+
     /// Logs at level info, unless the same line was logged lately.
-    pub fn info(&mut self, line: &str) {
-        self.log.info(self.now, line);
+    pub fn info(&mut self, line: fmt::Arguments<'_>) {
+        if log::log_enabled!(log::Level::Info) {
+            self.log.info(self.now, &line.to_string());
+        }
     }
 
     /// Logs at level warn, unless the same line was logged lately.
-    pub fn warn(&mut self, line: &str) {
-        self.log.warn(self.now, line);
+    pub fn warn(&mut self, line: fmt::Arguments<'_>) {
+        if log::log_enabled!(log::Level::Warn) {
+            self.log.warn(self.now, &line.to_string());
+        }
     }
 
     /// A client address as it may appear in a log: /24 or /48 unless the operator asked for all.
-    pub fn shown(&self, addr: IpAddr) -> String {
+    pub fn shown(&self, addr: IpAddr) -> ShownAddr {
         match self.logs_addresses {
-            true => addr.to_string(),
-            false => ClientPrefix::of(addr).to_string(),
+            true => ShownAddr::Whole(addr),
+            false => ShownAddr::Prefix(ClientPrefix::of(addr)),
         }
     }
 
@@ -96,5 +106,23 @@ impl Telemetry {
     pub fn flush_all(&mut self) {
         self.log.flush_all(self.now);
         self.probes.tell();
+    }
+}
+
+/// A client address for the log.
+#[derive(Debug, Clone, Copy)]
+pub enum ShownAddr {
+    /// The operator asked for whole addresses.
+    Whole(IpAddr),
+    /// The /24 or /48.
+    Prefix(ClientPrefix),
+}
+
+impl fmt::Display for ShownAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(addr) => addr.fmt(f),
+            Self::Prefix(prefix) => prefix.fmt(f),
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Instant;
 use crate::daemon::fetch::{FetchTarget, WireEvent};
 use crate::daemon::resolver::dns_cache::CachedAddrs;
 use crate::daemon::shared::World;
-use crate::daemon::upstream::proxies::FirstHop;
+use crate::daemon::upstream::proxies::{FirstHop, UpstreamId};
 use crate::daemon::upstream::sockets;
 use crate::daemon::upstream::socks_handshake::{ProxyFailure, SocksHandshake};
 use crate::io::clock::Tick;
@@ -74,7 +74,7 @@ pub struct Connection {
     /// Plain bytes that wait to be sent.
     outbox: Vec<u8>,
     /// The ways that are left to try, the next one last; `None` = none has been chosen yet.
-    ways: Option<Vec<usize>>,
+    ways: Option<Vec<UpstreamId>>,
     /// The present way.
     hop: Option<SocksHandshake>,
     /// The connection to where the way begins stands.
@@ -208,10 +208,14 @@ impl Connection {
                 Err(trouble) => {
                     let Some(hop) = self.hop.take() else { return Err(blamed(trouble)) };
                     match &trouble {
-                        ProxyFailure::Way(why) => {
-                            world.outbound.upstreams.failed(hop.way, why, world.time.now)
+                        ProxyFailure::Upstream(why) => world.outbound.upstreams.record_failure(
+                            hop.upstream,
+                            why,
+                            world.time.now,
+                        ),
+                        ProxyFailure::Destination(_) => {
+                            world.outbound.upstreams.record_success(hop.upstream)
                         }
-                        ProxyFailure::Destination(_) => world.outbound.upstreams.succeeded(hop.way),
                     }
                     self.trouble = blamed(trouble);
                     (self.wire, self.addrs, self.stands, self.until) = (None, None, false, None);
@@ -230,22 +234,25 @@ impl Connection {
                 return Err(std::mem::replace(&mut self.trouble, NO_WAY.to_owned()));
             };
             let until = *self.until.get_or_insert(now + sockets::LOOKUP);
-            let entry =
-                match world.outbound.upstreams.entry(way, &mut world.outbound.dns, self.token, now)
-                {
-                    FirstHop::Pending if now < until => return Ok(false),
-                    FirstHop::Direct => None,
-                    FirstHop::Proxy(addr) => Some(vec![addr].into_iter()),
-                    FirstHop::Pending | FirstHop::Unknown => {
-                        world.outbound.upstreams.failed(way, "its name cannot be found", now);
-                        ways.pop();
-                        continue;
-                    }
-                };
+            let entry = match world.outbound.upstreams.first_hop(
+                way,
+                &mut world.outbound.dns,
+                self.token,
+                now,
+            ) {
+                FirstHop::Pending if now < until => return Ok(false),
+                FirstHop::Direct => None,
+                FirstHop::Proxy(addr) => Some(vec![addr].into_iter()),
+                FirstHop::Pending | FirstHop::Unknown => {
+                    world.outbound.upstreams.record_failure(way, "its name cannot be found", now);
+                    ways.pop();
+                    continue;
+                }
+            };
             ways.pop();
             self.until = None;
             if world.outbound.upstreams.admit(way, now) {
-                world.outbound.upstreams.tried(way);
+                world.outbound.upstreams.record_dial(way);
                 let goal = match &self.target.place {
                     HostOrAddr::Named { host, port } => match host.parse::<IpAddr>() {
                         Ok(ip) => Destination::Addr(SocketAddr::new(ip, *port)),
@@ -278,7 +285,7 @@ impl Connection {
                     true => Ok(true),
                     false => match wire.poll_connect() {
                         Poll::Ready(Ok(())) => Ok(true),
-                        Poll::Ready(Err(e)) => Err(ProxyFailure::Way(e.to_string())),
+                        Poll::Ready(Err(e)) => Err(ProxyFailure::Upstream(e.to_string())),
                         Poll::Pending => Ok(false),
                     },
                 };
@@ -287,28 +294,31 @@ impl Connection {
                     self.until = Some(Tick(world.time.now.0 + patience_ms));
                 }
                 let outcome = match (outcome, &mut self.hop) {
-                    (Ok(true), Some(hop)) => hop.go_on(wire),
+                    (Ok(true), Some(hop)) => match hop.poll(wire) {
+                        Poll::Ready(outcome) => outcome.map(|()| true),
+                        Poll::Pending => Ok(false),
+                    },
                     (outcome, _) => outcome,
                 };
                 match outcome {
                     Ok(true) => {
                         if let Some(hop) = &self.hop {
-                            world.outbound.upstreams.succeeded(hop.way);
+                            world.outbound.upstreams.record_success(hop.upstream);
                         }
                         self.connected = true;
                         self.ready = Readiness { readable: true, writable: true, ..self.ready };
                         self.until = Some(Tick(world.time.now.0 + patience_ms));
-                        return self.greet(world).map(|()| true).map_err(ProxyFailure::Way);
+                        return self.greet(world).map(|()| true).map_err(ProxyFailure::Upstream);
                     }
                     Ok(false) if !late => return Ok(false),
                     Ok(false) => self.trouble = "timeout".to_owned(),
                     Err(trouble @ ProxyFailure::Destination(_)) => return Err(trouble),
-                    Err(ProxyFailure::Way(why)) => self.trouble = why,
+                    Err(ProxyFailure::Upstream(why)) => self.trouble = why,
                 }
             }
             (self.wire, self.stands) = (None, false);
             let Some(addr) = self.addrs.as_mut().and_then(Iterator::next) else {
-                return Err(ProxyFailure::Way(std::mem::take(&mut self.trouble)));
+                return Err(ProxyFailure::Upstream(std::mem::take(&mut self.trouble)));
             };
             if self.target.via == FetchRoute::Front
                 && sockets::is_own_listener(addr, &world.outbound.own_listeners, net)
@@ -480,7 +490,7 @@ impl io::Write for Socket<'_> {
 
 fn blamed(trouble: ProxyFailure) -> String {
     match trouble {
-        ProxyFailure::Way(why) => why,
+        ProxyFailure::Upstream(why) => why,
         ProxyFailure::Destination(why) => why.to_string(),
     }
 }

@@ -96,7 +96,7 @@ impl FetchTask for DcListTask {
         match fault {
             Some(why) => {
                 let line = format!("event=dc-list-failed page={} error={why:?}", self.page);
-                world.telemetry.warn(&line);
+                world.telemetry.warn(format_args!("{line}"));
             }
             None => {
                 let count = addrs.len();
@@ -113,7 +113,7 @@ impl FetchTask for DcListTask {
 fn is_public(ip: IpAddr) -> bool {
     let ip = ip.to_canonical();
     let is_broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
-    !(addresses::is_home(ip) || ip.is_multicast() || ip.is_unspecified() || is_broadcast)
+    !(addresses::is_private(ip) || ip.is_multicast() || ip.is_unspecified() || is_broadcast)
 }
 
 const PERIOD: Duration = Duration::from_secs(3_600);

@@ -190,7 +190,7 @@ impl FetchTask for FrontProbeTask {
                 let why = outcome.err().unwrap_or_else(|| "it ended too early".to_owned());
                 let name = shown(world, host);
                 let line = format!("event=front-probe-failed host={name} error={why:?}");
-                world.telemetry.info(&line);
+                world.telemetry.info(format_args!("{line}"));
             }
         }
         let mut period = world.settings.page_timing.interval;

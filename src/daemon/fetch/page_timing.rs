@@ -89,7 +89,7 @@ impl FetchTask for PageTimingTask {
         // A page that is cut off or too long has shown its pace all the same.
         if let (Err(why), false) = (&outcome, is_heard) {
             let line = format!("event=page-timing-failed page={page} error={why:?}");
-            world.telemetry.warn(&line);
+            world.telemetry.warn(format_args!("{line}"));
         } else {
             if let Some(host) = world.accounts.users.find_host(host.as_bytes()) {
                 world.mimicry.profiles.get_mut(host).learn_page_flight(visit.flight_len());

@@ -187,6 +187,6 @@ impl EncryptedResolver {
         let Some(refused) = self.secure.lose(&mut world.drbg, world.time.now) else { return };
         told.extend(refused);
         let line = format!("event=dns-unreachable server={:?} error={why:?}", self.secure.host());
-        world.telemetry.warn(&line);
+        world.telemetry.warn(format_args!("{line}"));
     }
 }

@@ -173,7 +173,7 @@ impl Server {
                 _ => {}
             }
             let (now, wall) = self.clock.read();
-            self.daemon.begin(now, wall);
+            self.daemon.begin_round(now, wall);
             self.show_life();
             for event in &events {
                 if self.note(event) {
@@ -185,7 +185,7 @@ impl Server {
             self.fetch();
             self.resolve();
             let before = self.daemon.sessions();
-            busy = self.daemon.turn();
+            busy = self.daemon.run_ready();
             if self.daemon.sessions() < before {
                 self.paused = None;
             }
@@ -400,7 +400,7 @@ impl Server {
             now_ms: world.time.now.0,
             reads: world.telemetry.counters.reads,
             bytes: world.telemetry.counters.read_bytes,
-            is_handshaking: world.time.now.0 < self.daemon.greeted().0 + GREETED_MS,
+            is_handshaking: world.time.now.0 < self.daemon.last_handshake().0 + GREETED_MS,
         };
         if let Some(time) = self.moderation.pause(round) {
             std::thread::sleep(time);

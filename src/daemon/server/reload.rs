@@ -54,7 +54,7 @@ impl Server {
         self.move_doors(&settings).map_err(|e| vec![e.to_string()])?;
         // From here on nothing can fail.
         for warning in &warnings {
-            log::warn!("event=config {}", Diagnostic::plain(warning));
+            log::warn!("event=config {}", Diagnostic::without_severity(warning));
         }
         let before = self.daemon.world.settings.clone();
         let sizes = sizing::measure(&settings);
@@ -124,6 +124,6 @@ fn read(path: &Path) -> Result<Loaded, Vec<String>> {
     let bytes = load::read(path).map_err(|e| trouble(&e))?;
     load::load(&bytes, &path.to_string_lossy()).map_err(|complaints| {
         let errors = complaints.iter().filter(|one| one.severity == Severity::Error);
-        errors.map(Diagnostic::plain).collect()
+        errors.map(Diagnostic::without_severity).collect()
     })
 }

@@ -184,7 +184,7 @@ impl TotalsFile {
                 error.to_string()
             ),
         };
-        world.telemetry.warn(&line);
+        world.telemetry.warn(format_args!("{line}"));
     }
 }
 

@@ -75,3 +75,6 @@ impl Buffers {
 /// Half-received hellos hold too much memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HelloBytesExceeded;
+
+/// Most bytes asked for by one read before the relay.
+pub const READ_MAX: usize = 16_384;

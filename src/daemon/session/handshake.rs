@@ -1,65 +1,94 @@
-//! From the first byte to the 64-byte header: the stages in which a client proves itself.
+//! From the first byte to the 64-byte frame: the stages in which a client proves that it has a
+//! user's secret.
 //!
-//! Reads into the shared scratch block; what has to be kept of it is small and counted.
+//! Reads go into the shared scratch block; what has to be kept of them is small and counted.
 
 use std::io::IoSliceMut;
 use std::net::SocketAddr;
+use std::ops::Range;
+use std::time::Duration;
 
 use crate::accounts::recorder::{Cause, Detail};
 use crate::accounts::users::{HostId, UserId};
+use crate::config::settings::Settings;
 use crate::daemon::admin::probe_summary::ProbeKind;
-use crate::daemon::session::dial::{Dial, DialTargets, via_proxy};
-use crate::daemon::session::outcome;
-use crate::daemon::session::relay::{MtprotoTransform, Transform};
+use crate::daemon::session::accounting::Accounting;
+use crate::daemon::session::buffers::{Buffers, READ_MAX};
+use crate::daemon::session::client::Client;
+use crate::daemon::session::close::Closing;
+use crate::daemon::session::dial::state::{Dial, DialRoute};
+use crate::daemon::session::endpoint::ReadOutcome;
+use crate::daemon::session::outcome::{self, Phase};
 use crate::daemon::session::server_hello;
-use crate::daemon::session::{CloseReason, ReadOutcome, Session, Stage, Turn};
-use crate::daemon::shared::World;
+use crate::daemon::session::step::{CloseReason, Step, Turn};
+use crate::daemon::session::transform::{MtprotoTransform, Transform};
+use crate::daemon::time::Time;
 use crate::daemon::upstream::addresses;
-use crate::flow::authenticate::{Admission, AuthVerdict, Authenticator};
+use crate::daemon::upstream::front;
+use crate::daemon::upstream::outbound::Outbound;
+use crate::flow::authenticate::{Admission, AuthContext, AuthVerdict, Authenticator};
 use crate::flow::recrypt::Recrypt;
 use crate::flow::shape::Shape;
 use crate::flow::transform::{Downlink, Uplink};
 use crate::io::clock::Tick;
 use crate::io::wire::Wire;
-use crate::mimicry::shaper::Shaper;
+use crate::limits::Limits;
+use crate::mimicry::Mimicry;
+use crate::mimicry::shaper::{Pace, Shaper};
 use crate::proto::client_hello::Reject;
 use crate::proto::dc::{self, DcId};
 use crate::proto::obfuscated2::{self, ClientFrame, FRAME_LEN};
 use crate::proto::tls::Deframer;
+use crate::util::drbg::Drbg;
 
-/// The second stage: who is there?
+/// The second stage: collects the ClientHello and looks for the user whose key it was made with.
 pub struct AwaitClientHello {
     seen: Vec<u8>,
-    gate: Authenticator,
-    /// Accepted, and when to say so.
+    authenticator: Authenticator,
+    /// The hello is accepted; our answer leaves at this time.
     admitted: Option<(Box<Admission>, Tick)>,
-    /// When silence ends our patience: a TLS server waits by its own rules, so an unfinished hello
-    /// is handed to the front rather than timed out by ours (spec: protocol 15.12).
+    /// When silence ends the stage. A TLS server waits by its own rules, so the front gets an
+    /// unfinished hello before a fixed limit of ours could show (spec: protocol 15.12).
     patience: Tick,
 }
 
-/// The third stage: answered, waiting for the 64-byte header.
-pub struct AwaitFrame {
-    user: UserId,
-    deframer: Deframer,
-    frame: [u8; 64],
-    have: usize,
+/// What follows [`AwaitClientHello`].
+pub enum AfterHello<W> {
+    /// Our answer is out.
+    AwaitFrame(Box<AwaitFrame>),
+    /// The client is not authenticated: the front is dialled.
+    Front(Box<Dial<W>>),
 }
 
-/// What a stage did.
-pub enum StageTurn {
-    /// The stage is another one now: go on in the same turn.
-    On,
-    /// Enough for this turn.
-    Stop(Turn),
+/// What the stage uses.
+pub struct HelloContext<'a> {
+    /// Counters and records.
+    pub books: Accounting<'a>,
+    /// Timeouts, fronts and the tolerance for clocks.
+    pub settings: &'a Settings,
+    /// Both clocks.
+    pub time: &'a Time,
+    /// Random bytes.
+    pub drbg: &'a mut Drbg,
+    /// Memory for the bytes of the hello.
+    pub buffers: &'a mut Buffers,
+    /// Throttle, replay store and rate limit of hellos.
+    pub limits: &'a mut Limits,
+    /// What answers imitate.
+    pub mimicry: &'a mut Mimicry,
 }
 
 impl AwaitClientHello {
-    /// A stage for a client that has sent `seen` so far, which is counted in
-    /// [`World::hello_bytes`] already, and nothing more since `silent_since`.
-    pub fn new(seen: Vec<u8>, silent_since: Tick, world: &mut World) -> Self {
-        let gate = Authenticator::default();
-        Self { seen, gate, admitted: None, patience: patience(silent_since, world) }
+    /// A stage for a client that has sent `seen` so far, which [`Buffers`] counts already, and
+    /// nothing more since `silent_since`.
+    pub fn new(
+        seen: Vec<u8>,
+        silent_since: Tick,
+        handshake_timeout: Duration,
+        drbg: &mut Drbg,
+    ) -> Self {
+        let patience = patience(silent_since, handshake_timeout, drbg);
+        Self { seen, authenticator: Authenticator::default(), admitted: None, patience }
     }
 
     /// Bytes that the stage holds on the heap.
@@ -68,348 +97,380 @@ impl AwaitClientHello {
     }
 
     /// When the stage must be looked at even if nothing comes.
-    pub fn due(&self, born: Tick, handshake_ms: u64) -> Tick {
+    pub fn due(&self, accepted: Tick, handshake_timeout: Duration) -> Tick {
         let answer = self.admitted.as_ref().map(|(_, at)| *at);
-        answer.unwrap_or(self.patience.min(Tick(born.0 + handshake_ms)))
+        answer.unwrap_or(self.patience.min(accepted + handshake_timeout))
     }
-}
 
-/// One look at the hello: at most one read and one slice of keys.
-pub fn hello<W: Wire>(session: &mut Session<W>, world: &mut World) -> StageTurn {
-    let Stage::AwaitClientHello(stage) = &mut session.stage else { return StageTurn::On };
-    if let Some((_, at)) = stage.admitted {
-        return match world.time.now >= at || session.client.ready.broken {
-            true => answer(session, world),
-            false => StageTurn::Stop(Turn::Waiting),
-        };
-    }
-    let client = &mut session.client;
-    let mut ended = client.done;
-    if client.ready.readable {
-        let room = MOST_SEEN - stage.seen.len().min(MOST_SEEN);
-        let into = &mut world.buffers.scratch[..room.clamp(1, READ)];
-        match client.read(&mut [IoSliceMut::new(into)]) {
-            ReadOutcome::Bytes(n) => {
-                world.telemetry.counters.read(n);
-                if world.buffers.keep_hello(&mut stage.seen, n).is_err() {
-                    return StageTurn::Stop(Turn::Done(CloseReason::Pressure));
+    /// One look at the hello: at most one read and one slice of keys.
+    pub fn step<W: Wire>(
+        mut self,
+        client: &mut Client<W>,
+        ctx: &mut HelloContext<'_>,
+    ) -> Step<Self, AfterHello<W>> {
+        if let Some((admission, at)) = self.admitted.take() {
+            if ctx.books.now >= at || client.end.ready.broken {
+                return self.answer(client, &admission, ctx);
+            }
+            self.admitted = Some((admission, at));
+            return Step::Stay(self, Turn::Wait);
+        }
+        if client.end.ready.readable {
+            let room = SEEN_MAX - self.seen.len().min(SEEN_MAX);
+            let into = &mut ctx.buffers.scratch[..room.clamp(1, READ_MAX)];
+            match client.end.read(&mut [IoSliceMut::new(into)]) {
+                ReadOutcome::Bytes(n) => {
+                    ctx.books.telemetry.counters.read(n);
+                    if ctx.buffers.keep_hello(&mut self.seen, n).is_err() {
+                        return Step::Stay(self, Turn::Close(CloseReason::Pressure));
+                    }
+                    client.active = ctx.books.now;
+                    let timeout = ctx.settings.timeouts.handshake;
+                    self.patience = patience(ctx.books.now, timeout, ctx.drbg);
                 }
-                session.active = world.time.now;
-                stage.patience = patience(world.time.now, world);
-            }
-            ReadOutcome::Nothing => {}
-            ReadOutcome::Fin => ended = true,
-            ReadOutcome::Reset => return StageTurn::Stop(Turn::Done(CloseReason::Reset)),
-        }
-    }
-    let verdict = stage.gate.check(&stage.seen, session.addr, &mut world.auth_context());
-    match verdict {
-        AuthVerdict::Admit(admission) => admit(session, world, admission),
-        AuthVerdict::Front { host, why, user } => front(session, world, host, why, user),
-        AuthVerdict::KeysLeft => StageTurn::Stop(Turn::Again),
-        AuthVerdict::Incomplete => {
-            let Stage::AwaitClientHello(stage) = &session.stage else { return StageTurn::On };
-            let out_of_time = world.time.now >= stage.due(session.born, handshake_ms(world));
-            if ended && stage.seen.is_empty() {
-                // Nothing was said and nothing will be: a port scan or a health check.
-                world.telemetry.count_probe(ProbeKind::Silent, session.addr);
-                StageTurn::Stop(Turn::Done(CloseReason::Gone))
-            } else if ended || out_of_time || stage.seen.len() >= MOST_SEEN {
-                let why = if ended { Reject::Truncated } else { Reject::TooSlow };
-                front(session, world, world.accounts.users.first_host(), why, None)
-            } else if session.client.ready.readable {
-                StageTurn::Stop(Turn::Again)
-            } else {
-                StageTurn::Stop(Turn::Waiting)
+                ReadOutcome::WouldBlock | ReadOutcome::Fin => {}
+                ReadOutcome::Reset => return Step::Stay(self, Turn::Close(CloseReason::Reset)),
             }
         }
-    }
-}
-
-/// Counts the session for its user, and answers as soon as the site could have.
-fn admit<W: Wire>(session: &mut Session<W>, world: &mut World, admission: Admission) -> StageTurn {
-    // Counted at once, or a crowd that waits for its answers would pass the throttle.
-    world.accounts.users.add_session(admission.user, session.addr, world.time.now.0);
-    session.user = Some(admission.user);
-    log::debug!(
-        "event=admitted id={}{} ms={} client={}",
-        session.id,
-        world.accounts.users.log_field(session.user),
-        world.time.now.0 - session.born.0,
-        world.telemetry.shown(session.addr)
-    );
-    // A stranger's hello sets out for the site now, so this is when the site's time begins.
-    let delay_us = match world.settings.front.mimic_latency {
-        true => world.mimicry.profiles.get(admission.host).delay_us(&mut world.drbg).unwrap_or(0),
-        false => 0,
-    };
-    if let Stage::AwaitClientHello(stage) = &mut session.stage {
-        let at = Tick(world.time.now.0 + delay_us.div_ceil(1_000));
-        stage.admitted = Some((Box::new(admission), at));
-    }
-    match delay_us {
-        0 => answer(session, world),
-        _ => StageTurn::Stop(Turn::Waiting),
-    }
-}
-
-/// Answers an accepted hello.
-fn answer<W: Wire>(session: &mut Session<W>, world: &mut World) -> StageTurn {
-    if session.client.ready.broken {
-        return StageTurn::Stop(Turn::Done(CloseReason::Reset));
-    }
-    let Stage::AwaitClientHello(stage) = &mut session.stage else { return StageTurn::On };
-    let Some((admission, _)) = stage.admitted.take() else { return StageTurn::On };
-    let rest = stage.seen.split_off(admission.consumed.min(stage.seen.len()));
-    let user = admission.user;
-    let sealed = server_hello::seal(world, &admission);
-    if !session.client.send(&sealed, &world.buffers.pool, world.time.now) {
-        return StageTurn::Stop(Turn::Done(CloseReason::Pressure));
-    }
-    release_hello(session, world);
-    let greeting = AwaitFrame { user, deframer: Deframer::new(), frame: [0; 64], have: 0 };
-    session.stage = Stage::AwaitFrame(Box::new(greeting));
-    if rest.is_empty() {
-        return StageTurn::On;
-    }
-    world.buffers.scratch[..rest.len()].copy_from_slice(&rest);
-    take(session, world, rest.len())
-}
-
-/// One look for the 64-byte header: at most one read.
-pub fn greeting<W: Wire>(session: &mut Session<W>, world: &mut World) -> StageTurn {
-    session.client.flush(world.time.now);
-    if session.client.dead {
-        return StageTurn::Stop(Turn::Done(CloseReason::Reset));
-    }
-    if world.time.now.0 >= session.born.0 + handshake_ms(world) {
-        return leave(session, world, CloseReason::Handshake);
-    }
-    if session.client.done {
-        // The FIN came with the hello: there will be no header.
-        return leave(session, world, CloseReason::Gone);
-    }
-    if !session.client.ready.readable {
-        return StageTurn::Stop(Turn::Waiting);
-    }
-    let into = &mut world.buffers.scratch[..READ];
-    match session.client.read(&mut [IoSliceMut::new(into)]) {
-        ReadOutcome::Bytes(n) => {
-            world.telemetry.counters.read(n);
-            session.active = world.time.now;
-            take(session, world, n)
+        let mut auth = AuthContext {
+            unix_s: (!ctx.time.is_unset()).then_some(ctx.time.wall.unix_s),
+            users: ctx.books.users,
+            replay: ctx.limits.replay.as_mut(),
+            throttle: ctx.limits.throttle.as_mut(),
+            hello_rate: &mut ctx.limits.hello_rate,
+            now_ms: ctx.books.now.0,
+            tolerance_s: ctx.settings.time_skew.as_secs(),
+        };
+        match self.authenticator.check(&self.seen, client.addr, &mut auth) {
+            AuthVerdict::Admit(admission) => self.admit(client, admission, ctx),
+            AuthVerdict::Front { host, why, user } => self.front(client, host, why, user, ctx),
+            AuthVerdict::KeysLeft => Step::Stay(self, Turn::Again),
+            AuthVerdict::Incomplete => self.await_more(client, ctx),
         }
-        ReadOutcome::Nothing => StageTurn::Stop(Turn::Waiting),
-        ReadOutcome::Fin => leave(session, world, CloseReason::Gone),
-        ReadOutcome::Reset => StageTurn::Stop(Turn::Done(CloseReason::Reset)),
     }
-}
 
-/// Takes `n` fresh bytes in the scratch block towards the header.
-fn take<W: Wire>(session: &mut Session<W>, world: &mut World, n: usize) -> StageTurn {
-    let Stage::AwaitFrame(stage) = &mut session.stage else { return StageTurn::On };
-    let len = match stage.deframer.deframe(&mut world.buffers.scratch[..n]) {
-        Ok(len) => len,
-        Err(fault) => return expel(session, world, fault.as_str()),
-    };
-    let missing = (stage.frame.len() - stage.have).min(len);
-    stage.frame[stage.have..stage.have + missing]
-        .copy_from_slice(&world.buffers.scratch[..missing]);
-    stage.have += missing;
-    if stage.have < stage.frame.len() {
-        let again = session.client.ready.readable || session.client.done;
-        return StageTurn::Stop(if again { Turn::Again } else { Turn::Waiting });
-    }
-    let key = *world.accounts.users.get(stage.user).key();
-    match obfuscated2::decrypt_client_frame(&stage.frame, &key) {
-        Ok(frame) => {
-            let deframer = std::mem::take(&mut stage.deframer);
-            call_dc(session, world, deframer, frame, missing..len)
+    /// The hello is incomplete. It goes to the front when it has ended, is too slow or too long.
+    fn await_more<W: Wire>(
+        self,
+        client: &mut Client<W>,
+        ctx: &mut HelloContext<'_>,
+    ) -> Step<Self, AfterHello<W>> {
+        let is_late = ctx.books.now >= self.due(client.accepted, ctx.settings.timeouts.handshake);
+        let has_ended = client.end.fin_received;
+        if has_ended && self.seen.is_empty() {
+            // No byte came and none will: a port scan or a health check.
+            ctx.books.telemetry.count_probe(ProbeKind::Silent, client.addr);
+            Step::Stay(self, Turn::Close(CloseReason::Gone))
+        } else if has_ended || is_late || self.seen.len() >= SEEN_MAX {
+            let why = if has_ended { Reject::Truncated } else { Reject::TooSlow };
+            let host = ctx.books.users.first_host();
+            self.front(client, host, why, None, ctx)
+        } else if client.end.ready.readable {
+            Step::Stay(self, Turn::Again)
+        } else {
+            Step::Stay(self, Turn::Wait)
         }
-        Err(fault) => expel(session, world, fault.as_str()),
     }
-}
 
-/// The header is good: choose the DC, make the relay's ciphers, start to dial.
-fn call_dc<W: Wire>(
-    session: &mut Session<W>,
-    world: &mut World,
-    deframer: Deframer,
-    client: ClientFrame,
-    early: std::ops::Range<usize>,
-) -> StageTurn {
-    let settings = world.settings.clone();
-    let mut id = DcId::decode(client.dc).number;
-    let mut addrs = addresses::of_dc(&settings, &world.outbound.dc_list, id, &mut world.drbg);
-    if addrs.is_empty() && settings.fallback_on_unknown_dc {
-        let line = format!("event=unknown-dc dc={id} fallback={}", dc::DEFAULT_DC);
-        world.telemetry.warn(&line);
-        id = dc::DEFAULT_DC;
-        addrs = addresses::of_dc(&settings, &world.outbound.dc_list, id, &mut world.drbg);
-    }
-    if addrs.is_empty() {
-        let name = session.user.map_or("", |user| world.accounts.users.get(user).name());
-        let line = format!("event=unknown-dc user={name:?} dc={id}");
-        world.telemetry.info(&line);
-        if let Some(user) = session.user {
-            world.record_user(user, Cause::UnknownDc, Detail::Dc(id));
+    /// Counts the session for its user, and answers as soon as the front could have.
+    fn admit<W: Wire>(
+        mut self,
+        client: &mut Client<W>,
+        admission: Admission,
+        ctx: &mut HelloContext<'_>,
+    ) -> Step<Self, AfterHello<W>> {
+        let now = ctx.books.now;
+        // Counted at once: a crowd that waits for its answers would pass the throttle otherwise.
+        ctx.books.users.add_session(admission.user, client.addr, now.0);
+        client.user = Some(admission.user);
+        log::debug!(
+            "event=admitted id={}{} ms={} client={}",
+            client.id,
+            ctx.books.users.log_field(client.user),
+            now.since(client.accepted).as_millis(),
+            ctx.books.telemetry.shown(client.addr)
+        );
+        // A rejected hello is sent to the front now, so the front's answer time begins now.
+        let delay_us = match ctx.settings.front.mimic_latency {
+            true => ctx.mimicry.profiles.get(admission.host).delay_us(ctx.drbg).unwrap_or(0),
+            false => 0,
+        };
+        if delay_us == 0 {
+            return self.answer(client, &admission, ctx);
         }
-        return leave(session, world, CloseReason::UnknownDc);
+        let at = now + Duration::from_millis(delay_us.div_ceil(1_000));
+        self.admitted = Some((Box::new(admission), at));
+        Step::Stay(self, Turn::Wait)
     }
-    world.outbound.bad_addresses.sort(&mut addrs, world.time.now);
 
-    let matched = (!settings.re_encrypt).then_some((&client.down_key, &client.down_iv));
-    let ours =
-        obfuscated2::build_dc_frame(client.tag, id as i16, matched, &mut |b| world.drbg.fill(b));
-    let recrypt =
-        settings.re_encrypt.then(|| Box::new(Recrypt::new(ours.down(), client.down(), 0)));
-    let mut up = Uplink::new(deframer, Recrypt::new(client.up, ours.up, FRAME_LEN));
-    let mut opening = Vec::with_capacity(ours.wire.len() + early.len());
-    opening.extend_from_slice(&ours.wire);
-    let payload = &mut world.buffers.scratch[early];
-    up.recrypt(payload);
-    opening.extend_from_slice(payload);
-    let shaper =
-        settings.shape.map(|shape| Shaper::new(world.mimicry.pace, shape.always, shape.drs));
-    let down = Downlink::new(recrypt, shaper.map(|shaper| Box::new(Shape::new(shaper))));
-    let lanes = Transform::Mtproto(Box::new(MtprotoTransform { up, down, dc: id }));
-    let dial = if world.outbound.upstreams.is_empty() {
-        Dial::new(lanes, opening, DialTargets::Known(addrs)).with_second_chance(id)
-    } else {
-        let legs = via_proxy::legs(&world.outbound.upstreams.shuffled(&mut world.drbg), &addrs);
-        Dial::new(lanes, opening, DialTargets::Routed(legs))
-    };
-    session.stage = Stage::Dial(Box::new(dial));
-    StageTurn::On
+    /// Sends our answer. What followed the hello is the start of the frame.
+    fn answer<W: Wire>(
+        mut self,
+        client: &mut Client<W>,
+        admission: &Admission,
+        ctx: &mut HelloContext<'_>,
+    ) -> Step<Self, AfterHello<W>> {
+        if client.end.ready.broken {
+            return Step::Stay(self, Turn::Close(CloseReason::Reset));
+        }
+        let held = self.held();
+        let early = self.seen.split_off(admission.consumed.min(self.seen.len()));
+        let answer = server_hello::build(admission, ctx.books.users, ctx.mimicry, ctx.drbg);
+        if client.end.send(&answer, &ctx.buffers.pool, ctx.books.now).is_err() {
+            return Step::Stay(self, Turn::Close(CloseReason::Pressure));
+        }
+        ctx.buffers.release_hello(held);
+        Step::Next(AfterHello::AwaitFrame(Box::new(AwaitFrame {
+            user: admission.user,
+            deframer: Deframer::new(),
+            frame: [0; FRAME_LEN],
+            have: 0,
+            early,
+        })))
+    }
+
+    /// The client is not authenticated: the front that the secret names gets all bytes seen.
+    fn front<W: Wire>(
+        mut self,
+        client: &mut Client<W>,
+        host: HostId,
+        why: Reject,
+        user: Option<UserId>,
+        ctx: &mut HelloContext<'_>,
+    ) -> Step<Self, AfterHello<W>> {
+        record_reject(client, why, user, &mut ctx.books);
+        if ctx.books.capacity.fronted >= ctx.books.capacity.fronted_max {
+            ctx.books.telemetry.count_probe(ProbeKind::NoRoom, client.addr);
+            return Step::Stay(self, Turn::Close(CloseReason::Pressure));
+        }
+        ctx.buffers.release_hello(self.held());
+        let opening = std::mem::take(&mut self.seen);
+        ctx.books.capacity.fronted += 1;
+        ctx.books.telemetry.counters.fronted += 1;
+        ctx.books.telemetry.counters.fronting.add(client.addr);
+        client.fronted = true;
+        let front = front::front_of(ctx.settings, ctx.books.users, host);
+        let route = match front.ip() {
+            Some(ip) => DialRoute::Addresses(vec![SocketAddr::new(ip, front.port)]),
+            None => DialRoute::Name(front),
+        };
+        Step::Next(AfterHello::Front(Box::new(Dial::new(Transform::Plain, opening, route))))
+    }
 }
 
-/// Not provably ours: hand everything seen to the site that the secret names.
-fn front<W: Wire>(
-    session: &mut Session<W>,
-    world: &mut World,
-    host: HostId,
+/// Counts and logs why a hello is not answered. A probe is a debug line; what a user suffers from
+/// is for the operator to see.
+fn record_reject<W>(
+    client: &Client<W>,
     why: Reject,
     user: Option<UserId>,
-) -> StageTurn {
-    let opening = match &mut session.stage {
-        Stage::AwaitClientHello(stage) => std::mem::take(&mut stage.seen),
-        _ => Vec::new(),
-    };
-    world.buffers.hello_bytes = world.buffers.hello_bytes.saturating_sub(opening.capacity());
-    note(session, world, why, user);
-    if world.capacity.fronted >= world.capacity.fronted_max {
-        world.telemetry.count_probe(ProbeKind::NoRoom, session.addr);
-        return StageTurn::Stop(Turn::Done(CloseReason::Pressure));
-    }
-    world.capacity.fronted += 1;
-    world.telemetry.counters.fronted += 1;
-    world.telemetry.counters.fronting.add(session.addr);
-    session.fronted = true;
-    let (name, port) = world.site(host);
-    let targets = match name.parse() {
-        Ok(ip) => DialTargets::Known(vec![SocketAddr::new(ip, port)]),
-        Err(_) => DialTargets::Named { name, port },
-    };
-    session.stage = Stage::Dial(Box::new(Dial::new(Transform::Plain, opening, targets)));
-    StageTurn::On
-}
-
-/// Counts and logs a suspicion. A stranger is a debug line; what a person of ours suffers from is
-/// for the operator to see.
-fn note<W>(session: &Session<W>, world: &mut World, why: Reject, user: Option<UserId>) {
+    books: &mut Accounting<'_>,
+) {
     match why {
-        Reject::Replay => world.telemetry.counters.replays += 1,
-        Reject::Throttled => world.telemetry.counters.throttled += 1,
+        Reject::Replay => books.telemetry.counters.replays += 1,
+        Reject::Throttled => books.telemetry.counters.throttled += 1,
         _ => {}
     }
-    outcome::of_hello(world, session.addr, why, user);
+    let (cause, detail) = outcome::of_reject(why);
+    books.record(user, client.addr, cause, detail);
+    if let Some(kind) = ProbeKind::of(why) {
+        books.telemetry.count_probe(kind, client.addr);
+    }
     let off = match why {
         Reject::ClockOff { off_s } => format!(" off_s={off_s}"),
         _ => String::new(),
     };
-    if let Some(deed) = ProbeKind::of(why) {
-        world.telemetry.count_probe(deed, session.addr);
-    }
-    let (why, who, from) =
-        (why.as_str(), world.accounts.users.log_field(user), world.telemetry.shown(session.addr));
-    log::debug!("event=fronted id={} why={why}{off}{who} client={from}", session.id);
+    let who = books.users.log_field(user);
+    let (why, from) = (why.as_str(), books.telemetry.shown(client.addr));
+    log::debug!("event=fronted id={} why={why}{off}{who} client={from}", client.id);
     if user.is_some() {
-        let line = format!("event=refused{who} why={why}{off} client={from}");
-        world.telemetry.info(&line);
+        books.telemetry.info(format_args!("event=refused{who} why={why}{off} client={from}"));
     }
 }
 
-/// A client that already got our answer sends what a TLS server would refuse: an encrypted alert
-/// and FIN, as that server would (spec: protocol 15.13).
-pub fn expel<W: Wire>(session: &mut Session<W>, world: &mut World, why: &str) -> StageTurn {
-    let from = world.telemetry.shown(session.addr);
-    log::debug!("event=protocol-error id={} why={why} client={from}", session.id);
-    let mut alert = [0u8; 24];
-    alert[..5].copy_from_slice(&[0x17, 3, 3, 0, 19]);
-    world.drbg.fill(&mut alert[5..]);
-    if !session.client.send(&alert, &world.buffers.pool, world.time.now) {
-        return StageTurn::Stop(Turn::Done(CloseReason::Pressure));
-    }
-    leave(session, world, CloseReason::Garbled)
+/// The third stage: our answer is out; collects the client's 64-byte frame.
+pub struct AwaitFrame {
+    user: UserId,
+    deframer: Deframer,
+    frame: [u8; FRAME_LEN],
+    have: usize,
+    /// Bytes that came with the hello; empty after the first step.
+    early: Vec<u8>,
 }
 
-/// Settles the counters and closes the client decently.
-pub fn leave<W: Wire>(session: &mut Session<W>, world: &mut World, why: CloseReason) -> StageTurn {
-    log::debug!(
-        "event=closing id={} why={}{} client={}",
-        session.id,
-        why.as_str(),
-        world.accounts.users.log_field(session.user),
-        world.telemetry.shown(session.addr)
-    );
-    session.complain(world, why);
-    outcome::of_end(session, world, why);
-    session.settle(world);
-    session.stage = Stage::Leave { until: Tick(world.time.now.0 + LEAVE_MS) };
-    StageTurn::On
+/// What follows [`AwaitFrame`].
+pub enum AfterFrame<W> {
+    /// A data centre is dialled.
+    Dial(Box<Dial<W>>),
+    /// The connection is closed gracefully.
+    Closing(Closing),
 }
 
-/// The last stage: flush, FIN, and read until the client's own FIN. At most one read and one write.
-pub fn leaving<W: Wire>(session: &mut Session<W>, world: &mut World, until: Tick) -> StageTurn {
-    let client = &mut session.client;
-    client.flush(world.time.now);
-    if client.outbox.is_empty() {
-        client.shut();
-    }
-    if client.ready.readable && !client.done && world.time.now < until {
-        let into = &mut world.buffers.scratch[..READ];
-        if let ReadOutcome::Bytes(_) = client.read(&mut [IoSliceMut::new(into)])
-            && client.ready.readable
-        {
-            return StageTurn::Stop(Turn::Again);
+/// What the stage uses.
+pub struct FrameContext<'a> {
+    /// Counters and records.
+    pub books: Accounting<'a>,
+    /// Timeouts and the configured addresses of data centres.
+    pub settings: &'a Settings,
+    /// Random bytes.
+    pub drbg: &'a mut Drbg,
+    /// The scratch block and the pool.
+    pub buffers: &'a mut Buffers,
+    /// Addresses and upstreams.
+    pub outbound: &'a Outbound,
+    /// The pace of the download.
+    pub pace: Pace,
+}
+
+type FrameStep<W> = Step<Box<AwaitFrame>, AfterFrame<W>>;
+
+impl AwaitFrame {
+    /// One look for the frame: at most one read.
+    pub fn step<W: Wire>(
+        mut self: Box<Self>,
+        client: &mut Client<W>,
+        ctx: &mut FrameContext<'_>,
+    ) -> FrameStep<W> {
+        if !self.early.is_empty() {
+            let early = std::mem::take(&mut self.early);
+            ctx.buffers.scratch[..early.len()].copy_from_slice(&early);
+            return self.add(client, early.len(), ctx);
+        }
+        client.end.flush(ctx.books.now);
+        if client.end.write_failed {
+            return Step::Stay(self, Turn::Close(CloseReason::Reset));
+        }
+        if ctx.books.now >= client.accepted + ctx.settings.timeouts.handshake {
+            return close(client, CloseReason::Handshake, ctx);
+        }
+        if client.end.fin_received {
+            // The FIN came with the hello: there will be no frame.
+            return close(client, CloseReason::Gone, ctx);
+        }
+        if !client.end.ready.readable {
+            return Step::Stay(self, Turn::Wait);
+        }
+        let into = &mut ctx.buffers.scratch[..READ_MAX];
+        match client.end.read(&mut [IoSliceMut::new(into)]) {
+            ReadOutcome::Bytes(n) => {
+                ctx.books.telemetry.counters.read(n);
+                client.active = ctx.books.now;
+                self.add(client, n, ctx)
+            }
+            ReadOutcome::WouldBlock => Step::Stay(self, Turn::Wait),
+            ReadOutcome::Fin => close(client, CloseReason::Gone, ctx),
+            ReadOutcome::Reset => Step::Stay(self, Turn::Close(CloseReason::Reset)),
         }
     }
-    let over = client.dead || (client.done && client.shut) || world.time.now >= until;
-    StageTurn::Stop(if over { Turn::Done(CloseReason::Finished) } else { Turn::Waiting })
-}
 
-fn release_hello<W>(session: &mut Session<W>, world: &mut World) {
-    if let Stage::AwaitClientHello(stage) = &mut session.stage {
-        world.buffers.hello_bytes = world.buffers.hello_bytes.saturating_sub(stage.seen.capacity());
-        stage.seen = Vec::new();
+    /// Adds `n` fresh bytes in the scratch block to the frame.
+    fn add<W: Wire>(
+        mut self: Box<Self>,
+        client: &mut Client<W>,
+        n: usize,
+        ctx: &mut FrameContext<'_>,
+    ) -> FrameStep<W> {
+        let len = match self.deframer.deframe(&mut ctx.buffers.scratch[..n]) {
+            Ok(len) => len,
+            Err(fault) => return self.close_with_alert(client, fault.as_str(), ctx),
+        };
+        let missing = (FRAME_LEN - self.have).min(len);
+        self.frame[self.have..self.have + missing].copy_from_slice(&ctx.buffers.scratch[..missing]);
+        self.have += missing;
+        if self.have < FRAME_LEN {
+            let has_more = client.end.ready.readable || client.end.fin_received;
+            return Step::Stay(self, if has_more { Turn::Again } else { Turn::Wait });
+        }
+        let key = ctx.books.users.get(self.user).key();
+        match obfuscated2::decrypt_client_frame(&self.frame, key) {
+            Ok(frame) => dial_dc(client, self.deframer, frame, missing..len, ctx),
+            Err(fault) => self.close_with_alert(client, fault.as_str(), ctx),
+        }
+    }
+
+    fn close_with_alert<W: Wire>(
+        self: Box<Self>,
+        client: &mut Client<W>,
+        fault: &str,
+        ctx: &mut FrameContext<'_>,
+    ) -> FrameStep<W> {
+        let FrameContext { buffers, drbg, books, .. } = ctx;
+        match Closing::begin_with_alert(client, Phase::AwaitingFrame, fault, buffers, drbg, books) {
+            Ok(closing) => Step::Next(AfterFrame::Closing(closing)),
+            Err(reason) => Step::Stay(self, Turn::Close(reason)),
+        }
     }
 }
 
-/// Three to five tenths of the handshake limit, drawn anew for each silence.
-fn patience(since: Tick, world: &mut World) -> Tick {
-    let limit = handshake_ms(world);
-    let spread = u32::try_from(limit / 5).unwrap_or(u32::MAX).max(1);
-    Tick(since.0 + limit * 3 / 10 + u64::from(world.drbg.u32_below(spread)))
+fn close<W: Wire>(
+    client: &mut Client<W>,
+    reason: CloseReason,
+    ctx: &mut FrameContext<'_>,
+) -> FrameStep<W> {
+    let closing = Closing::begin(client, Phase::AwaitingFrame, reason, &mut ctx.books);
+    Step::Next(AfterFrame::Closing(closing))
 }
 
-/// The limit from accept to the header, in milliseconds.
-pub fn handshake_ms(world: &World) -> u64 {
-    world.settings.timeouts.handshake.as_millis() as u64
+/// The frame is good: chooses the addresses, builds the ciphers of the relay, and starts to dial.
+/// `early` is the payload in the scratch block that came behind the frame.
+fn dial_dc<W: Wire>(
+    client: &mut Client<W>,
+    deframer: Deframer,
+    frame: ClientFrame,
+    early: Range<usize>,
+    ctx: &mut FrameContext<'_>,
+) -> FrameStep<W> {
+    let (settings, outbound) = (ctx.settings, ctx.outbound);
+    let mut dc = DcId::decode(frame.dc).number;
+    let mut addrs = addresses::of_dc(settings, &outbound.dc_list, dc, ctx.drbg);
+    if addrs.is_empty() && settings.fallback_on_unknown_dc {
+        let fallback = dc::DEFAULT_DC;
+        let line = format_args!("event=unknown-dc dc={dc} fallback={fallback}");
+        ctx.books.telemetry.warn(line);
+        dc = fallback;
+        addrs = addresses::of_dc(settings, &outbound.dc_list, dc, ctx.drbg);
+    }
+    if addrs.is_empty() {
+        let name = client.user.map_or("", |user| ctx.books.users.get(user).name());
+        ctx.books.telemetry.info(format_args!("event=unknown-dc user={name:?} dc={dc}"));
+        if client.user.is_some() {
+            ctx.books.record(client.user, client.addr, Cause::UnknownDc, Detail::Dc(dc));
+        }
+        return close(client, CloseReason::UnknownDc, ctx);
+    }
+    outbound.bad_addresses.sort(&mut addrs, ctx.books.now);
+
+    // With matched keys the DC encrypts what this client decrypts, so a download is copied.
+    let matched = (!settings.re_encrypt).then_some((&frame.down_key, &frame.down_iv));
+    let ours = obfuscated2::build_dc_frame(frame.tag, dc as i16, matched, &mut |b| {
+        ctx.drbg.fill(b);
+    });
+    let recrypt = settings.re_encrypt.then(|| Box::new(Recrypt::new(ours.down(), frame.down(), 0)));
+    let mut up = Uplink::new(deframer, Recrypt::new(frame.up, ours.up, FRAME_LEN));
+    let mut opening = Vec::with_capacity(ours.wire.len() + early.len());
+    opening.extend_from_slice(&ours.wire);
+    let payload = &mut ctx.buffers.scratch[early];
+    up.recrypt(payload);
+    opening.extend_from_slice(payload);
+    let shaper = settings.shape.map(|shape| Shaper::new(ctx.pace, shape.always, shape.drs));
+    let down = Downlink::new(recrypt, shaper.map(|shaper| Box::new(Shape::new(shaper))));
+    let transform = Transform::Mtproto(Box::new(MtprotoTransform { up, down, dc }));
+
+    let dial = if outbound.upstreams.is_empty() {
+        Dial::new(transform, opening, DialRoute::Addresses(addrs)).with_other_ports_of(dc)
+    } else {
+        let order = outbound.upstreams.shuffled(ctx.drbg);
+        Dial::new(transform, opening, DialRoute::via_upstreams(&order, &addrs))
+    };
+    Step::Next(AfterFrame::Dial(Box::new(dial)))
 }
 
-/// Most bytes asked for by one read before the relay.
-pub const READ: usize = 16_384;
-/// More than the longest hello in the largest number of records that the gate accepts.
-const MOST_SEEN: usize = 17_408;
-/// How long a client may take to answer our FIN.
-const LEAVE_MS: u64 = 3_000;
+/// Three to five tenths of the handshake timeout, drawn for each silence.
+fn patience(since: Tick, handshake_timeout: Duration, drbg: &mut Drbg) -> Tick {
+    let limit_ms = handshake_timeout.as_millis() as u64;
+    let spread = u32::try_from(limit_ms / 5).unwrap_or(u32::MAX).max(1);
+    since + Duration::from_millis(limit_ms * 3 / 10 + u64::from(drbg.u32_below(spread)))
+}
+
+/// More than the longest hello in the largest number of records that we accept.
+const SEEN_MAX: usize = 17_408;

@@ -1,18 +1,32 @@
-//! From how a connection went to what its owner is told: which cause a refusal or the end of a
-//! session is, for the recorder.
+//! From how a connection went to what `mtbox explain` reports: the cause of a rejected hello and of
+//! the end of a session.
 
-use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::accounts::recorder::{Cause, Detail};
-use crate::accounts::users::UserId;
-use crate::daemon::session::{CloseReason, Session, Stage};
-use crate::daemon::shared::World;
-use crate::io::clock::Tick;
+use crate::daemon::session::step::CloseReason;
 use crate::proto::client_hello::Reject;
 
-/// A hello that was not answered by us.
-pub fn of_hello(world: &mut World, addr: IpAddr, why: Reject, user: Option<UserId>) {
-    let (cause, detail) = match why {
+/// How far a session has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Before our answer.
+    Opening,
+    /// Our answer is out; the 64-byte frame of the client has not come.
+    AwaitingFrame,
+    /// The server is being connected.
+    Dialling,
+    /// Bytes of a user are forwarded.
+    Relaying,
+    /// Bytes of an unauthenticated client are forwarded.
+    Fronting,
+    /// The session is counted for nobody any more and is closed gracefully.
+    Closing,
+}
+
+/// The cause of a hello that we do not answer.
+pub fn of_reject(reject: Reject) -> (Cause, Detail) {
+    match reject {
         Reject::WrongKey => (Cause::WrongKey, Detail::None),
         Reject::ForeignSni => (Cause::UnknownHost, Detail::None),
         Reject::Truncated | Reject::TooSlow => (Cause::UnfinishedHello, Detail::None),
@@ -24,45 +38,25 @@ pub fn of_hello(world: &mut World, addr: IpAddr, why: Reject, user: Option<UserI
         Reject::Throttled => (Cause::Throttled, Detail::None),
         Reject::Disabled => (Cause::Disabled, Detail::None),
         _ => (Cause::NotAClient, Detail::None),
-    };
-    match user {
-        Some(user) => world.record_user(user, cause, detail),
-        None => world.telemetry.record_client(addr, cause),
     }
 }
 
-/// The end of a session, before its counts are given back. What went well is no cause, and what
-/// has been told where it happened is not told again.
-pub fn of_end<W>(session: &Session<W>, world: &mut World, why: CloseReason) {
-    let Some(user) = session.user else {
-        if why == CloseReason::Pressure {
-            world.telemetry.record_client(session.addr, Cause::Pressure);
+/// The cause of a user's session that ends. `None` = it went well, or the cause was recorded where
+/// it happened.
+pub fn of_close(reason: CloseReason, phase: Phase) -> Option<Cause> {
+    match (reason, phase) {
+        (CloseReason::Idle, _) => Some(Cause::Idle),
+        (CloseReason::Stalled, _) => Some(Cause::Stalled),
+        (CloseReason::Pressure, _) => Some(Cause::Pressure),
+        (CloseReason::Revoked, _) => Some(Cause::Revoked),
+        (CloseReason::Garbled, _) => Some(Cause::Garbled),
+        (CloseReason::Handshake | CloseReason::Gone | CloseReason::Reset, Phase::AwaitingFrame) => {
+            Some(Cause::Silent)
         }
-        return;
-    };
-    let cause = match (why, &session.stage) {
-        (CloseReason::Idle, _) => Cause::Idle,
-        (CloseReason::Stalled, _) => Cause::Stalled,
-        (CloseReason::Pressure, _) => Cause::Pressure,
-        (CloseReason::Revoked, _) => Cause::Revoked,
-        (CloseReason::Garbled, _) => Cause::Garbled,
-        (CloseReason::Handshake | CloseReason::Gone | CloseReason::Reset, Stage::AwaitFrame(_)) => {
-            Cause::Silent
-        }
-        _ => return,
-    };
-    world.record_user(user, cause, Detail::None);
-}
-
-/// Telegram's end has finished, or broken, before a byte of it came and before the client's did.
-/// After a while that is how a connection ends that nobody used.
-pub fn of_hang_up(user: Option<UserId>, born: Tick, world: &mut World) {
-    if let Some(user) = user
-        && world.time.now.0 < born.0 + SOON_MS
-    {
-        world.record_user(user, Cause::DcHungUp, Detail::None);
+        _ => None,
     }
 }
 
-/// Telegram answers within a second, even over bad lines within a few.
-const SOON_MS: u64 = 10_000;
+/// Telegram answers within a second, over bad lines within a few. A connection that Telegram
+/// closes later without a byte is one that the app did not use.
+pub const DC_ANSWERS_WITHIN: Duration = Duration::from_secs(10);

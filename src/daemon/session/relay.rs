@@ -1,17 +1,25 @@
-//! Both ends are there: the one mover of bytes.
+//! The fifth stage: both sides are connected, and bytes are forwarded.
 //!
-//! A direction reads only when whatever its write leaves over has a place, so memory is bounded
-//! and TCP's own window is the back-pressure. Each turn does at most one read and one write per
-//! direction (after one flush).
+//! A direction reads only when the pool can keep whatever its write leaves over, so memory is
+//! bounded and TCP's own window is the back-pressure. Each step does at most one read and one write
+//! per direction (after one flush).
 
 use std::io::IoSliceMut;
+use std::time::Duration;
 
+use crate::accounts::recorder::{Cause, Detail};
 use crate::accounts::users::UserId;
+use crate::config::settings::Settings;
 use crate::daemon::admin::counters::DcConnectionId;
-use crate::daemon::session::handshake::{self, StageTurn};
-use crate::daemon::session::outcome;
-use crate::daemon::session::{CloseReason, Endpoint, ReadOutcome, Session, Stage, Turn};
-use crate::daemon::shared::World;
+use crate::daemon::session::accounting::Accounting;
+use crate::daemon::session::buffers::Buffers;
+use crate::daemon::session::client::Client;
+use crate::daemon::session::close::Closing;
+use crate::daemon::session::endpoint::{Endpoint, ReadOutcome};
+use crate::daemon::session::outcome::{DC_ANSWERS_WITHIN, Phase};
+use crate::daemon::session::step::{CloseReason, Step, Turn};
+use crate::daemon::session::transform::Transform;
+use crate::flow::direction::Direction;
 use crate::flow::half_close::{Action, HalfState};
 use crate::flow::shape::Shape;
 use crate::flow::transform::{Downlink, RECORD_PAYLOAD_MAX, Uplink};
@@ -19,185 +27,350 @@ use crate::io::clock::Tick;
 use crate::io::wire::Wire;
 use crate::mimicry::shaper::Grant;
 use crate::proto::tls::RecordFault;
+use crate::util::drbg::Drbg;
 
-/// The fifth stage: the other end and what happens to the bytes on the way.
+/// The server's side of a session, and what happens to the bytes.
 pub struct Relay<W> {
-    /// The DC or the front.
+    /// The data centre or the front.
     pub server: Endpoint<W>,
-    /// Which token of the session the server's socket has.
+    /// The slot of the server's socket among the session's poll tokens.
     pub slot: u8,
-    /// The two directions.
-    pub lanes: Transform,
+    /// What happens to the bytes.
+    pub transform: Transform,
 }
 
-/// What happens to the bytes.
-pub enum Transform {
-    /// A user's session with Telegram.
-    Mtproto(Box<MtprotoTransform>),
-    /// A stranger's visit to the front: nothing.
-    Plain,
+/// What the stage uses.
+pub struct RelayContext<'a> {
+    /// Counters and records.
+    pub books: Accounting<'a>,
+    /// Timeouts.
+    pub settings: &'a Settings,
+    /// Random bytes.
+    pub drbg: &'a mut Drbg,
+    /// The scratch block and the pool.
+    pub buffers: &'a mut Buffers,
+    /// A graceful drain is under way: nothing more is read.
+    pub draining: bool,
 }
 
-/// A user's session with Telegram.
-pub struct MtprotoTransform {
-    /// Client to DC.
-    pub up: Uplink,
-    /// DC to client.
-    pub down: Downlink,
-    /// The DC that was asked for.
-    pub dc: u16,
-}
-
-/// One direction's transformation.
+/// The transformation of one direction.
 enum HalfTransform<'a> {
     Up(&'a mut Uplink),
     Down(&'a mut Downlink),
     Plain,
 }
 
-/// What one direction did in a turn.
-enum ForwardResult {
+/// What one direction did in a step.
+#[derive(PartialEq, Eq)]
+enum Forwarded {
     /// All that could be done now is done.
-    Rest,
+    Idle,
     /// The source has more.
     More,
     /// The pool is empty.
-    Starved,
-    /// The client's records are no longer records.
-    Garbled(RecordFault),
+    NeedBlock,
+    /// The client's bytes are no TLS records.
+    Malformed(RecordFault),
 }
 
-/// One turn of a pipe.
-pub fn pipe<W: Wire>(session: &mut Session<W>, world: &mut World, draining: bool) -> StageTurn {
-    let Stage::Relay(pipe) = &mut session.stage else { return StageTurn::On };
-    let (client, server) = (&mut session.client, &mut pipe.server);
-    if client.flush(world.time.now) | server.flush(world.time.now) {
-        session.active = world.time.now;
-    }
-    let owner = TrafficOwner { user: session.user, upstream: session.upstream };
-    count(client, owner, world, Direction::Out);
-    count(server, owner, world, Direction::In);
-    if draining {
-        return drain(session, world);
-    }
-    let (up, down) = match &mut pipe.lanes {
-        Transform::Mtproto(relay) => {
-            (HalfTransform::Up(&mut relay.up), HalfTransform::Down(&mut relay.down))
+/// What the bytes of a session are counted for; neither = the front.
+#[derive(Clone, Copy)]
+struct TrafficOwner {
+    user: Option<UserId>,
+    dc_connection: Option<DcConnectionId>,
+}
+
+impl<W: Wire> Relay<W> {
+    /// Forwards what is there, in both directions.
+    pub fn step(
+        mut self: Box<Self>,
+        client: &mut Client<W>,
+        ctx: &mut RelayContext<'_>,
+    ) -> Step<Box<Self>, Closing> {
+        let now = ctx.books.now;
+        let owner = TrafficOwner { user: client.user, dc_connection: client.dc_connection };
+        if client.end.flush(now) + self.server.flush(now) > 0 {
+            client.active = now;
         }
-        Transform::Plain => (HalfTransform::Plain, HalfTransform::Plain),
-    };
-    let mut moved = [ForwardResult::Rest, ForwardResult::Rest];
-    moved[0] = carry(client, server, up, owner, Direction::In, &mut session.active, world);
-    if let ForwardResult::Garbled(fault) = moved[0] {
-        return handshake::expel(session, world, fault.as_str());
-    }
-    // A FIN of the client's, read or not, makes the other one an answer to it.
-    let was_there = !server.done;
-    moved[1] = carry(server, client, down, owner, Direction::Out, &mut session.active, world);
-    if was_there
-        && server.done
-        && !(client.done || client.ready.hup)
-        && let Transform::Mtproto(relay) = &pipe.lanes
-        && !relay.down.has_started()
-    {
-        outcome::of_hang_up(session.user, session.born, world);
+        count(&mut client.end, owner, Direction::Down, &mut ctx.books);
+        count(&mut self.server, owner, Direction::Up, &mut ctx.books);
+        if ctx.draining {
+            return self.drain(client, owner, ctx);
+        }
+        let up = self.forward_up(client, owner, ctx);
+        if let Forwarded::Malformed(fault) = up {
+            let RelayContext { buffers, drbg, books, .. } = ctx;
+            let fault = fault.as_str();
+            return match Closing::begin_with_alert(
+                client,
+                Phase::Relaying,
+                fault,
+                buffers,
+                drbg,
+                books,
+            ) {
+                Ok(closing) => {
+                    client.sent_up = self.server.sent;
+                    Step::Next(closing)
+                }
+                Err(reason) => Step::Stay(self, Turn::Close(reason)),
+            };
+        }
+        let down = self.forward_down(client, owner, ctx);
+
+        let Self { server, .. } = &mut *self;
+        // A reset goes through as a reset, behind what was sent before it.
+        if mirror_reset(&client.end, server) || mirror_reset(server, &mut client.end) {
+            return Step::Stay(self, Turn::Close(CloseReason::Reset));
+        }
+        if action(&client.end, server) == Action::Done
+            && action(server, &client.end) == Action::Done
+        {
+            return Step::Stay(self, Turn::Close(CloseReason::Finished));
+        }
+        if let Some(reason) = self.overdue(client, ctx.settings, ctx.buffers, now) {
+            client.end.wire.reset_on_close();
+            return Step::Stay(self, Turn::Close(reason));
+        }
+        let turn = if up == Forwarded::More || down == Forwarded::More {
+            Turn::Again
+        } else if up == Forwarded::NeedBlock || down == Forwarded::NeedBlock {
+            Turn::NeedBlock
+        } else {
+            Turn::Wait
+        };
+        Step::Stay(self, turn)
     }
 
-    // A reset goes through as a reset, behind what was sent before it.
-    if mirror_reset(client, server) || mirror_reset(server, client) {
-        return StageTurn::Stop(Turn::Done(CloseReason::Reset));
+    fn forward_up(
+        &mut self,
+        client: &mut Client<W>,
+        owner: TrafficOwner,
+        ctx: &mut RelayContext<'_>,
+    ) -> Forwarded {
+        let transform = match &mut self.transform {
+            Transform::Mtproto(mtproto) => HalfTransform::Up(&mut mtproto.up),
+            Transform::Plain => HalfTransform::Plain,
+        };
+        let outcome = forward(&mut client.end, &mut self.server, transform, ctx);
+        if let Some(now) = outcome.read_at {
+            client.active = now;
+        }
+        count(&mut self.server, owner, Direction::Up, &mut ctx.books);
+        outcome.forwarded
     }
-    if deed(client, server) == Action::Done && deed(server, client) == Action::Done {
-        return StageTurn::Stop(Turn::Done(CloseReason::Finished));
+
+    fn forward_down(
+        &mut self,
+        client: &mut Client<W>,
+        owner: TrafficOwner,
+        ctx: &mut RelayContext<'_>,
+    ) -> Forwarded {
+        let had_ended = self.server.fin_received;
+        let transform = match &mut self.transform {
+            Transform::Mtproto(mtproto) => HalfTransform::Down(&mut mtproto.down),
+            Transform::Plain => HalfTransform::Plain,
+        };
+        let outcome = forward(&mut self.server, &mut client.end, transform, ctx);
+        if let Some(now) = outcome.read_at {
+            client.active = now;
+        }
+        count(&mut client.end, owner, Direction::Down, &mut ctx.books);
+        // A FIN of the client, read or not, makes the server's FIN an answer to it.
+        let client_has_ended = client.end.fin_received || client.end.ready.hup;
+        if !had_ended
+            && self.server.fin_received
+            && !client_has_ended
+            && let Transform::Mtproto(mtproto) = &self.transform
+            && !mtproto.down.has_started()
+        {
+            record_dc_close(client, &mut ctx.books);
+        }
+        outcome.forwarded
     }
-    if let Some(why) = overdue(session, world) {
-        session.client.wire.reset_on_close();
-        return StageTurn::Stop(Turn::Done(why));
+
+    /// The daemon is shutting down: flushes both directions, then closes gracefully.
+    fn drain(
+        mut self: Box<Self>,
+        client: &mut Client<W>,
+        owner: TrafficOwner,
+        ctx: &mut RelayContext<'_>,
+    ) -> Step<Box<Self>, Closing> {
+        let now = ctx.books.now;
+        if let Transform::Mtproto(mtproto) = &mut self.transform
+            && mtproto.down.shape().is_some_and(|shape| !shape.held().is_empty())
+            && client.end.outbox.is_empty()
+            && !client.end.write_failed
+        {
+            if ctx.buffers.pool.available() == 0 {
+                return Step::Stay(self, Turn::NeedBlock);
+            }
+            let (wire_len, payload_len) =
+                seal(&mut mtproto.down, 0, true, now, ctx.buffers, ctx.drbg);
+            let sealed = &ctx.buffers.scratch[..wire_len];
+            let kept = client.end.send(sealed, &ctx.buffers.pool, now);
+            debug_assert!(kept.is_ok(), "a block is available");
+            client.end.uncounted = client.end.uncounted.saturating_add(payload_len as u32);
+            count(&mut client.end, owner, Direction::Down, &mut ctx.books);
+        }
+        if client.end.is_flushed() && self.server.is_flushed() {
+            client.sent_up = self.server.sent;
+            let phase = self.phase();
+            let closing = Closing::begin(client, phase, CloseReason::Drained, &mut ctx.books);
+            return Step::Next(closing);
+        }
+        let turn = self.overdue(client, ctx.settings, ctx.buffers, now);
+        Step::Stay(self, turn.map_or(Turn::Wait, Turn::Close))
     }
-    StageTurn::Stop(if moved.iter().any(|m| matches!(m, ForwardResult::More)) {
-        Turn::Again
-    } else if moved.iter().any(|m| matches!(m, ForwardResult::Starved)) {
-        Turn::Starved
-    } else {
-        Turn::Waiting
-    })
+
+    /// Whether the session is a user's or a fronted one.
+    pub fn phase(&self) -> Phase {
+        match self.transform {
+            Transform::Mtproto(_) => Phase::Relaying,
+            Transform::Plain => Phase::Fronting,
+        }
+    }
+
+    /// The reason to end the session now: a stalled reader, or silence.
+    fn overdue(
+        &self,
+        client: &Client<W>,
+        settings: &Settings,
+        buffers: &Buffers,
+        now: Tick,
+    ) -> Option<CloseReason> {
+        let patience = if buffers.is_tight() { STALL_WHEN_TIGHT } else { STALL };
+        let stalled = [client.end.stalled_since, self.server.stalled_since];
+        if stalled.iter().flatten().any(|since| now >= *since + patience) {
+            return Some(CloseReason::Stalled);
+        }
+        let idle_at = client.active + self.idle_limit(client, settings);
+        (now >= idle_at).then_some(CloseReason::Idle)
+    }
+
+    /// When the session must be looked at even if nothing comes.
+    pub fn due(&self, client: &Client<W>, settings: &Settings, now: Tick) -> Tick {
+        let idle = client.active + self.idle_limit(client, settings);
+        let stalled = [client.end.stalled_since, self.server.stalled_since].into_iter().flatten();
+        // Looked at early, so that a pool that fills up meanwhile can shorten the patience.
+        let stall = stalled.map(|since| {
+            let first = since + STALL_WHEN_TIGHT;
+            if now < first { first } else { (now + STALL_WHEN_TIGHT).min(since + STALL) }
+        });
+        let shape = match &self.transform {
+            Transform::Mtproto(mtproto) if client.end.outbox.is_empty() => mtproto.down.shape(),
+            _ => None,
+        };
+        let next = shape.and_then(|shape| shape.due(now.0, self.server.ready.readable));
+        stall.chain([idle]).chain(next.map(Tick)).min().unwrap_or(idle)
+    }
+
+    /// How much silence is allowed: less for fronted and for half-closed sessions.
+    fn idle_limit(&self, client: &Client<W>, settings: &Settings) -> Duration {
+        let idle = settings.timeouts.idle;
+        let is_half_closed = client.end.fin_received || self.server.fin_received;
+        match (&self.transform, is_half_closed) {
+            (Transform::Plain, _) => idle.min(FRONT_IDLE),
+            (Transform::Mtproto(_), true) => idle.min(HALF_CLOSED_IDLE),
+            (Transform::Mtproto(_), false) => idle,
+        }
+    }
 }
 
-/// Moves what one read brings from `from` to `to`.
-fn carry<W: Wire>(
+/// What [`forward`] did, and the time if it has read bytes.
+struct ForwardOutcome {
+    forwarded: Forwarded,
+    read_at: Option<Tick>,
+}
+
+impl From<Forwarded> for ForwardOutcome {
+    fn from(forwarded: Forwarded) -> Self {
+        Self { forwarded, read_at: None }
+    }
+}
+
+/// Forwards what one read brings from `from` to `to`.
+fn forward<W: Wire>(
     from: &mut Endpoint<W>,
     to: &mut Endpoint<W>,
-    mut lane: HalfTransform<'_>,
-    owner: TrafficOwner,
-    way: Direction,
-    active: &mut Tick,
-    world: &mut World,
-) -> ForwardResult {
-    match deed(from, to) {
-        Action::Flush | Action::Done => return ForwardResult::Rest,
-        Action::Shut if from.reset => return ForwardResult::Rest,
+    mut transform: HalfTransform<'_>,
+    ctx: &mut RelayContext<'_>,
+) -> ForwardOutcome {
+    let now = ctx.books.now;
+    // 1. What the state of the two sides demands besides forwarding.
+    match action(from, to) {
+        Action::Flush | Action::Done => return Forwarded::Idle.into(),
+        Action::Shut if from.reset_received => return Forwarded::Idle.into(),
         Action::Shut => {
-            to.shut();
-            return ForwardResult::Rest;
+            to.send_fin();
+            return Forwarded::Idle.into();
         }
-        Action::Discard => return discard(from, world),
-        Action::Forward if !from.ready.readable && !lane.is_late(world.time.now) => {
-            return ForwardResult::Rest;
+        Action::Discard => return discard(from, ctx.buffers).into(),
+        Action::Forward if !from.ready.readable && !transform.is_late(now) => {
+            return Forwarded::Idle.into();
         }
         Action::Forward => {}
     }
-    let (most, longest) = match lane.grant(world) {
-        Grant::Later(_) => return ForwardResult::Rest,
-        Grant::One(longest) => (1, longest),
-        Grant::Any => (world.buffers.slots, RECORD_PAYLOAD_MAX),
+    // 2. How much may be read: what the shape grants and what the pool could keep.
+    let (records_max, payload_max) = match transform.grant(now, ctx.drbg) {
+        Grant::Later(_) => return Forwarded::Idle.into(),
+        Grant::One(payload_max) => (1, payload_max),
+        Grant::Any => (ctx.buffers.slots, RECORD_PAYLOAD_MAX),
     };
-    let records = world.buffers.records_to_read().min(most);
+    let records = ctx.buffers.records_to_read().min(records_max);
     if records == 0 {
-        return ForwardResult::Starved;
+        return Forwarded::NeedBlock.into();
     }
-    let got = match &lane {
-        _ if !from.ready.readable => ReadOutcome::Nothing,
-        HalfTransform::Down(lane) => {
-            from.read(&mut lane.read_slots(&mut world.buffers.scratch, records, longest)[..records])
+    // 3. One read. A download leaves gaps for the record headers.
+    let scratch = &mut ctx.buffers.scratch;
+    let outcome = match &transform {
+        _ if !from.ready.readable => ReadOutcome::WouldBlock,
+        HalfTransform::Down(down) => {
+            from.read(&mut down.read_slots(scratch, records, payload_max)[..records])
         }
-        HalfTransform::Up(_) | HalfTransform::Plain => from.read(&mut [IoSliceMut::new(
-            &mut world.buffers.scratch[..records * RECORD_PAYLOAD_MAX],
-        )]),
+        HalfTransform::Up(_) | HalfTransform::Plain => {
+            from.read(&mut [IoSliceMut::new(&mut scratch[..records * RECORD_PAYLOAD_MAX])])
+        }
     };
-    let (fresh, ended) = match got {
+    let (fresh, has_ended) = match outcome {
         ReadOutcome::Bytes(n) => (n, false),
-        ReadOutcome::Nothing if lane.is_late(world.time.now) => (0, false),
-        ReadOutcome::Nothing => return ForwardResult::Rest,
+        ReadOutcome::WouldBlock if transform.is_late(now) => (0, false),
+        ReadOutcome::WouldBlock => return Forwarded::Idle.into(),
         ReadOutcome::Fin | ReadOutcome::Reset => (0, true),
     };
+    let mut read_at = None;
     if fresh > 0 {
-        world.telemetry.counters.read(fresh);
-        *active = world.time.now;
+        ctx.books.telemetry.counters.read(fresh);
+        read_at = Some(now);
     }
-    let (wire, payload) = match &mut lane {
+    // 4. Records and ciphers, in place.
+    let (wire_len, payload_len) = match &mut transform {
         HalfTransform::Plain => (fresh, fresh),
-        HalfTransform::Down(lane) => {
-            let flush = ended || lane.shape().is_some_and(|shape| shape.is_late(world.time.now.0));
-            seal(lane, fresh, flush, world)
+        HalfTransform::Down(down) => {
+            let flush = has_ended || down.shape().is_some_and(|shape| shape.is_late(now.0));
+            seal(down, fresh, flush, now, ctx.buffers, ctx.drbg)
         }
-        HalfTransform::Up(lane) => match lane.transform(&mut world.buffers.scratch[..fresh]) {
+        HalfTransform::Up(up) => match up.transform(&mut ctx.buffers.scratch[..fresh]) {
             Ok(len) => (len, len),
-            Err(fault) => return ForwardResult::Garbled(fault),
+            Err(fault) => {
+                return ForwardOutcome { forwarded: Forwarded::Malformed(fault), read_at };
+            }
         },
     };
-    let kept = to.send(&world.buffers.scratch[..wire], &world.buffers.pool, world.time.now);
-    debug_assert!(kept, "the read rule left room for everything that was read");
-    to.uncounted = to.uncounted.saturating_add(payload as u32);
-    count(to, owner, world, way);
-    let more = from.ready.readable && to.outbox.is_empty();
-    // After an end the deed has changed: look again in this turn.
-    if more || ended { ForwardResult::More } else { ForwardResult::Rest }
+    // 5. One write; the outbox keeps the rest.
+    let kept = to.send(&ctx.buffers.scratch[..wire_len], &ctx.buffers.pool, now);
+    debug_assert!(kept.is_ok(), "step 2 left room for everything that was read");
+    to.uncounted = to.uncounted.saturating_add(payload_len as u32);
+    let has_more = from.ready.readable && to.outbox.is_empty();
+    // After an end, the action of this direction is another one: it follows in the same round.
+    let forwarded = if has_more || has_ended { Forwarded::More } else { Forwarded::Idle };
+    ForwardOutcome { forwarded, read_at }
 }
 
 impl HalfTransform<'_> {
     fn shape(&self) -> Option<&Shape> {
         match self {
-            Self::Down(lane) => lane.shape(),
+            Self::Down(down) => down.shape(),
             Self::Up(_) | Self::Plain => None,
         }
     }
@@ -208,167 +381,103 @@ impl HalfTransform<'_> {
     }
 
     /// What may be read.
-    fn grant(&self, world: &mut World) -> Grant {
+    fn grant(&self, now: Tick, drbg: &mut Drbg) -> Grant {
         match self {
-            Self::Down(lane) => lane.grant(world.time.now.0, || world.drbg.u32()),
+            Self::Down(down) => down.grant(now.0, || drbg.u32()),
             Self::Up(_) | Self::Plain => Grant::Any,
         }
     }
 }
 
-/// Puts records around a download's `fresh` bytes; the lengths of what leaves, with the headers
-/// and without.
-fn seal(lane: &mut Downlink, fresh: usize, flush: bool, world: &mut World) -> (usize, usize) {
-    let World { buffers, drbg, time, .. } = world;
-    let sealed = lane.transform(&mut buffers.scratch, fresh, flush, time.now.0, || drbg.u32());
+/// Puts records around a download's `fresh` bytes in the scratch block. Returns the lengths of what
+/// leaves: with the record headers, and without.
+fn seal(
+    down: &mut Downlink,
+    fresh: usize,
+    flush: bool,
+    now: Tick,
+    buffers: &mut Buffers,
+    drbg: &mut Drbg,
+) -> (usize, usize) {
+    let sealed = down.transform(&mut buffers.scratch, fresh, flush, now.0, || drbg.u32());
     (sealed.wire_len, sealed.payload_len)
 }
 
-/// Passes a reset on once everything before it has left. `true` = the session is over.
+/// Passes a reset on once everything before it has left. Returns whether the session is over.
 fn mirror_reset<W: Wire>(from: &Endpoint<W>, to: &mut Endpoint<W>) -> bool {
-    let over = from.reset && (to.outbox.is_empty() || to.dead);
-    if over {
+    let is_over = from.reset_received && to.is_flushed();
+    if is_over {
         to.wire.reset_on_close();
     }
-    over
+    is_over
 }
 
-/// Reads what nobody can take any more.
-fn discard<W: Wire>(from: &mut Endpoint<W>, world: &mut World) -> ForwardResult {
+/// Reads and drops bytes whose receiver accepts nothing any more.
+fn discard<W: Wire>(from: &mut Endpoint<W>, buffers: &mut Buffers) -> Forwarded {
     if !from.ready.readable {
-        return ForwardResult::Rest;
+        return Forwarded::Idle;
     }
-    match from.read(&mut [IoSliceMut::new(&mut world.buffers.scratch)]) {
-        ReadOutcome::Nothing => ForwardResult::Rest,
-        ReadOutcome::Bytes(_) if !from.ready.readable => ForwardResult::Rest,
-        ReadOutcome::Bytes(_) | ReadOutcome::Fin | ReadOutcome::Reset => ForwardResult::More,
+    match from.read(&mut [IoSliceMut::new(&mut buffers.scratch)]) {
+        ReadOutcome::WouldBlock => Forwarded::Idle,
+        ReadOutcome::Bytes(_) if !from.ready.readable => Forwarded::Idle,
+        ReadOutcome::Bytes(_) | ReadOutcome::Fin | ReadOutcome::Reset => Forwarded::More,
     }
-}
-
-/// Which of the user's counters a direction feeds.
-#[derive(Clone, Copy)]
-enum Direction {
-    In,
-    Out,
-}
-
-/// Whom the bytes of a session are counted for: nobody = the front's.
-#[derive(Clone, Copy)]
-struct TrafficOwner {
-    user: Option<UserId>,
-    upstream: Option<DcConnectionId>,
 }
 
 /// Counts payload once the last byte of its batch has left.
-fn count<W>(to: &mut Endpoint<W>, owner: TrafficOwner, world: &mut World, way: Direction) {
-    if to.uncounted == 0 || !to.outbox.is_empty() || to.dead {
+fn count<W>(
+    to: &mut Endpoint<W>,
+    owner: TrafficOwner,
+    direction: Direction,
+    books: &mut Accounting<'_>,
+) {
+    if to.uncounted == 0 || !to.outbox.is_empty() || to.write_failed {
         return;
     }
     let bytes = u64::from(std::mem::take(&mut to.uncounted));
-    to.moved += bytes;
-    let traffic = match owner.upstream {
-        Some(upstream) => world.telemetry.counters.telegram.traffic(upstream),
-        None => Some(&mut world.telemetry.counters.front),
+    to.sent += bytes;
+    let counters = &mut books.telemetry.counters;
+    let traffic = match owner.dc_connection {
+        Some(connection) => counters.telegram.traffic(connection),
+        None => Some(&mut counters.front),
     };
     if let Some(traffic) = traffic {
-        match way {
-            Direction::In => traffic.from_client += bytes,
-            Direction::Out => traffic.to_client += bytes,
+        match direction {
+            Direction::Up => traffic.from_client += bytes,
+            Direction::Down => traffic.to_client += bytes,
         }
     }
     let Some(id) = owner.user else { return };
-    let user = world.accounts.users.get_mut(id);
-    match way {
-        Direction::In => user.bytes_in += bytes,
-        Direction::Out => user.bytes_out += bytes,
+    let user = books.users.get_mut(id);
+    match direction {
+        Direction::Up => user.bytes_in += bytes,
+        Direction::Down => user.bytes_out += bytes,
     }
-    user.last_seen_ms = Some(world.time.now.0);
+    user.last_seen_ms = Some(books.now.0);
 }
 
-fn deed<W>(from: &Endpoint<W>, to: &Endpoint<W>) -> Action {
+/// Telegram closed, or broke, the connection before it sent a byte and before the client closed.
+fn record_dc_close<W>(client: &Client<W>, books: &mut Accounting<'_>) {
+    if client.user.is_some() && books.now < client.accepted + DC_ANSWERS_WITHIN {
+        books.record(client.user, client.addr, Cause::DcHungUp, Detail::None);
+    }
+}
+
+fn action<W>(from: &Endpoint<W>, to: &Endpoint<W>) -> Action {
     HalfState {
-        source_done: from.done,
+        source_done: from.fin_received,
         unsent: !to.outbox.is_empty(),
-        sink_shut: to.shut,
-        sink_dead: to.dead,
+        sink_shut: to.fin_sent,
+        sink_dead: to.write_failed,
     }
     .action()
 }
 
-/// The daemon is leaving: flush both ways, then say goodbye to the client.
-fn drain<W: Wire>(session: &mut Session<W>, world: &mut World) -> StageTurn {
-    let Stage::Relay(pipe) = &mut session.stage else { return StageTurn::On };
-    let client = &mut session.client;
-    if let Transform::Mtproto(relay) = &mut pipe.lanes
-        && relay.down.shape().is_some_and(|shape| !shape.held().is_empty())
-        && client.outbox.is_empty()
-        && !client.dead
-    {
-        if world.buffers.pool.available() == 0 {
-            return StageTurn::Stop(Turn::Starved);
-        }
-        let (wire, payload) = seal(&mut relay.down, 0, true, world);
-        client.send(&world.buffers.scratch[..wire], &world.buffers.pool, world.time.now);
-        client.uncounted = client.uncounted.saturating_add(payload as u32);
-        let owner = TrafficOwner { user: session.user, upstream: session.upstream };
-        count(client, owner, world, Direction::Out);
-    }
-    let flushed = |end: &Endpoint<W>| end.outbox.is_empty() || end.dead;
-    if flushed(&session.client) && flushed(&pipe.server) {
-        return handshake::leave(session, world, CloseReason::Drained);
-    }
-    StageTurn::Stop(overdue(session, world).map_or(Turn::Waiting, Turn::Done))
-}
-
-/// The deadlines of a pipe: a stalled reader, or silence.
-fn overdue<W: Wire>(session: &Session<W>, world: &World) -> Option<CloseReason> {
-    let Stage::Relay(pipe) = &session.stage else { return None };
-    let patience = if world.buffers.is_tight() { TIGHT_STALL_MS } else { STALL_MS };
-    let stalled = [session.client.stalled, pipe.server.stalled];
-    if stalled.iter().flatten().any(|since| world.time.now.0 >= since.0 + patience) {
-        return Some(CloseReason::Stalled);
-    }
-    (world.time.now.0 >= session.active.0 + idle_ms(session, pipe, world))
-        .then_some(CloseReason::Idle)
-}
-
-/// When a pipe must be looked at even if nothing comes.
-pub fn due<W>(session: &Session<W>, pipe: &Relay<W>, world: &World) -> Tick {
-    let idle = Tick(session.active.0 + idle_ms(session, pipe, world));
-    let stalled = [session.client.stalled, pipe.server.stalled].into_iter().flatten();
-    // Looked at early, so that a pool that fills up meanwhile can shorten the patience.
-    let stall = stalled.map(|since| {
-        let first = since.0 + TIGHT_STALL_MS;
-        Tick(if world.time.now.0 < first {
-            first
-        } else {
-            (world.time.now.0 + TIGHT_STALL_MS).min(since.0 + STALL_MS)
-        })
-    });
-    let shape = match &pipe.lanes {
-        Transform::Mtproto(relay) if session.client.outbox.is_empty() => relay.down.shape(),
-        _ => None,
-    };
-    let next = shape.and_then(|shape| shape.due(world.time.now.0, pipe.server.ready.readable));
-    stall.chain([idle]).chain(next.map(Tick)).min().unwrap_or(idle)
-}
-
-/// How much silence a pipe is allowed: less for strangers and for the half-closed.
-fn idle_ms<W>(session: &Session<W>, pipe: &Relay<W>, world: &World) -> u64 {
-    let idle = world.settings.timeouts.idle.as_millis() as u64;
-    let half_closed = session.client.done || pipe.server.done;
-    match (&pipe.lanes, half_closed) {
-        (Transform::Plain, _) => idle.min(FRONT_IDLE_MS),
-        (Transform::Mtproto(_), true) => idle.min(HALF_CLOSED_MS),
-        (Transform::Mtproto(_), false) => idle,
-    }
-}
-
-/// A reader may take nothing for this long.
-const STALL_MS: u64 = 30_000;
+/// A reader may accept nothing for this long.
+const STALL: Duration = Duration::from_secs(30);
 /// The same while the pool is nearly used up.
-const TIGHT_STALL_MS: u64 = 5_000;
+const STALL_WHEN_TIGHT: Duration = Duration::from_secs(5);
 /// Silence of a fronted session; longer than the keep-alive limits of common web servers.
-const FRONT_IDLE_MS: u64 = 120_000;
+const FRONT_IDLE: Duration = Duration::from_secs(120);
 /// Silence of a relayed session of which one side has finished.
-const HALF_CLOSED_MS: u64 = 30_000;
+const HALF_CLOSED_IDLE: Duration = Duration::from_secs(30);

@@ -1,6 +1,7 @@
-//! Where to dial for a DC, and which addresses failed lately.
+//! The addresses to dial for a data centre, and the addresses that failed lately.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use crate::config::settings::{PreferIp, Settings};
 use crate::daemon::upstream::dc_list::DcList;
@@ -8,25 +9,25 @@ use crate::io::clock::Tick;
 use crate::proto::dc;
 use crate::util::drbg::Drbg;
 
-/// Addresses that refused or timed out, remembered for two minutes so that the next session
-/// starts with a better one. Bounded: the oldest is forgotten first.
+/// Addresses that refused or timed out in the last two minutes: later sessions try them last.
+/// Bounded; the oldest entry makes room.
 #[derive(Default)]
 pub struct BadAddresses {
     list: Vec<(SocketAddr, Tick)>,
 }
 
 impl BadAddresses {
-    /// Remembers a failure.
+    /// Adds an address that failed.
     pub fn add(&mut self, addr: SocketAddr, now: Tick) {
         self.list.retain(|(other, until)| *other != addr && *until > now);
-        if self.list.len() >= MOST {
+        if self.list.len() >= MAX_ENTRIES {
             self.list.remove(0);
         }
-        self.list.push((addr, Tick(now.0 + FOR_MS)));
+        self.list.push((addr, now + KEEP));
     }
 
-    /// Forgets a failure, since the address answered.
-    pub fn forgive(&mut self, addr: SocketAddr) {
+    /// Removes an address that answered.
+    pub fn remove(&mut self, addr: SocketAddr) {
         self.list.retain(|(other, _)| *other != addr);
     }
 
@@ -40,14 +41,14 @@ impl BadAddresses {
         self.list.iter().filter(|(_, until)| *until > now).count()
     }
 
-    /// Puts the addresses that failed lately last; keeps the order otherwise.
+    /// Moves the addresses that failed lately to the end; the order is kept otherwise.
     pub fn sort(&self, addrs: &mut [SocketAddr], now: Tick) {
         put_last(addrs, |addr| self.contains(*addr, now));
     }
 }
 
-/// Puts those that `goes_last` names behind the others; the order within each group stays. For
-/// the few addresses of a name, where each use of the library's sort would cost 8 KB of code.
+/// Moves the items for which `goes_last` holds to the end; the order within each group is kept.
+/// For the few addresses of a name: each use of the library's sort would cost 8 KB of code.
 pub fn put_last<T>(list: &mut [T], goes_last: impl Fn(&T) -> bool) {
     for end in 1..list.len() {
         let mut at = end;
@@ -58,12 +59,12 @@ pub fn put_last<T>(list: &mut [T], goes_last: impl Fn(&T) -> bool) {
     }
 }
 
-/// The addresses of a DC in the order to dial: overrides replace the built-in ones, each family
-/// is shuffled, those that Telegram lists follow, then `prefer-ip` orders or filters them. Empty
-/// = unknown DC.
+/// The addresses of a data centre in the order to dial. Overrides replace the built-in ones, each
+/// family is shuffled, listed addresses follow, then `prefer-ip` orders or filters them. Empty
+/// when the data centre is unknown.
 pub fn of_dc(settings: &Settings, list: &DcList, dc: u16, drbg: &mut Drbg) -> Vec<SocketAddr> {
     let (mut addrs, filter) = match settings.dc_overrides.iter().find(|(id, _)| *id == dc) {
-        // The operator named these; `only-*` does not take them away.
+        // `only-*` does not filter addresses that the operator has configured.
         Some((_, addrs)) => (addrs.clone(), false),
         None => (dc::builtin(dc).to_vec(), true),
     };
@@ -80,9 +81,9 @@ pub fn of_dc(settings: &Settings, list: &DcList, dc: u16, drbg: &mut Drbg) -> Ve
     addrs
 }
 
-/// The hosts of a DC at its other ports (spec: protocol 7.2), for when all addresses have failed.
-/// Addresses that the operator named have no second chance.
-pub fn second_chance(settings: &Settings, dc: u16) -> Vec<SocketAddr> {
+/// The hosts of a data centre at its other ports (spec: protocol 7.2), for when all addresses have
+/// failed. Empty where the operator has configured the addresses.
+pub fn other_ports(settings: &Settings, dc: u16) -> Vec<SocketAddr> {
     if settings.dc_overrides.iter().any(|(id, _)| *id == dc) {
         return Vec::new();
     }
@@ -96,8 +97,8 @@ pub fn second_chance(settings: &Settings, dc: u16) -> Vec<SocketAddr> {
     addrs
 }
 
-/// An address of a home network or of this machine (RFC 1918, RFC 4193).
-pub fn is_home(addr: IpAddr) -> bool {
+/// Whether an address belongs to a private network or to this machine (RFC 1918, RFC 4193).
+pub fn is_private(addr: IpAddr) -> bool {
     match addr.to_canonical() {
         IpAddr::V4(v4) => v4.is_private() || v4.is_loopback() || v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
@@ -106,15 +107,15 @@ pub fn is_home(addr: IpAddr) -> bool {
 
 const OTHER_PORTS: [u16; 2] = [80, 5222];
 
-const MOST: usize = 64;
-const FOR_MS: u64 = 120_000;
+const MAX_ENTRIES: usize = 64;
+const KEEP: Duration = Duration::from_secs(120);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_bad_address_goes_last_until_it_is_forgiven_or_forgotten() {
+    fn a_bad_address_goes_last_until_it_is_removed_or_expires() {
         let a: SocketAddr = "127.0.0.1:1".parse().unwrap();
         let b: SocketAddr = "127.0.0.1:2".parse().unwrap();
         let mut bad = BadAddresses::default();
@@ -122,8 +123,8 @@ mod tests {
         let mut list = vec![a, b];
         bad.sort(&mut list, Tick(1));
         assert_eq!(list, [b, a]);
-        assert!(!bad.contains(a, Tick(FOR_MS)));
-        bad.forgive(a);
+        assert!(!bad.contains(a, Tick(0) + KEEP));
+        bad.remove(a);
         assert!(!bad.contains(a, Tick(1)));
     }
 
@@ -134,16 +135,16 @@ mod tests {
     }
 
     #[test]
-    fn a_second_chance_has_the_same_hosts_at_other_ports() {
-        let addrs = second_chance(&settings("prefer-ip = \"only-ipv4\""), 4);
+    fn other_ports_have_the_same_hosts() {
+        let addrs = other_ports(&settings("prefer-ip = \"only-ipv4\""), 4);
         let wanted: Vec<SocketAddr> =
             vec!["149.154.167.91:80".parse().unwrap(), "149.154.167.91:5222".parse().unwrap()];
         assert_eq!(addrs, wanted);
-        assert!(second_chance(&settings(""), 4)[0].is_ipv6());
-        assert_eq!(second_chance(&settings(""), 2).len(), 6);
-        assert!(second_chance(&settings(""), 77).is_empty());
+        assert!(other_ports(&settings(""), 4)[0].is_ipv6());
+        assert_eq!(other_ports(&settings(""), 2).len(), 6);
+        assert!(other_ports(&settings(""), 77).is_empty());
         let named = settings("[telegram.dc-overrides]\n4 = [\"127.0.0.1:1\"]");
-        assert!(second_chance(&named, 4).is_empty());
+        assert!(other_ports(&named, 4).is_empty());
     }
 
     #[test]
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn who_goes_last_keeps_the_order() {
+    fn items_that_go_last_keep_their_order() {
         let mut list = [1, 2, 3, 4, 5, 6, 7];
         put_last(&mut list, |n| n % 3 == 1);
         assert_eq!(list, [2, 3, 5, 6, 1, 4, 7]);
@@ -173,6 +174,6 @@ mod tests {
         for port in 1..=1000 {
             bad.add(SocketAddr::from(([127, 0, 0, 1], port)), Tick(0));
         }
-        assert_eq!(bad.list.len(), MOST);
+        assert_eq!(bad.list.len(), MAX_ENTRIES);
     }
 }

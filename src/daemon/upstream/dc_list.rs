@@ -2,14 +2,14 @@
 
 use std::net::SocketAddr;
 
-/// The addresses of the latest good copy of each page. A page that fails or is empty changes nothing.
+/// The addresses of the latest valid copy of each page.
 #[derive(Default)]
 pub struct DcList {
     pages: Vec<Vec<SocketAddr>>,
 }
 
 impl DcList {
-    /// The listed addresses of a DC.
+    /// The listed addresses of a data centre.
     pub fn of(&self, number: u16) -> impl Iterator<Item = SocketAddr> + '_ {
         let known = number == LISTED_DC;
         self.pages.iter().flatten().copied().filter(move |_| known)

@@ -1,4 +1,4 @@
-//! What every outgoing connection uses: names, addresses, upstreams, and the way not to take.
+//! What outgoing connections share: names, addresses, upstreams, TLS roots.
 
 use std::net::SocketAddr;
 
@@ -9,6 +9,9 @@ use crate::daemon::upstream::dc_list::DcList;
 use crate::daemon::upstream::proxies::Upstreams;
 #[cfg(feature = "tls")]
 use crate::daemon::upstream::tls_roots::TlsRoots;
+use crate::io::clock::Tick;
+use crate::io::logger::RateLimitedLog;
+use crate::util::drbg::Drbg;
 
 /// The state that outgoing connections share.
 pub struct Outbound {
@@ -20,7 +23,7 @@ pub struct Outbound {
     pub upstreams: Upstreams,
     /// Addresses of data centres that Telegram lists.
     pub dc_list: DcList,
-    /// Our own listeners: a fronted session must not be connected to them.
+    /// Our own listeners: a front must never lead back to them.
     pub own_listeners: Vec<SocketAddr>,
     /// Certificate authorities that our TLS connections trust.
     #[cfg(feature = "tls")]
@@ -40,4 +43,18 @@ impl Outbound {
             tls_roots: TlsRoots::default(),
         }
     }
+}
+
+/// What one step of an outgoing connection or of a lookup may use.
+pub struct ConnectContext<'a> {
+    /// The time of this round.
+    pub now: Tick,
+    /// Timeouts and socket options.
+    pub settings: &'a Settings,
+    /// Names, addresses, upstreams and TLS roots.
+    pub outbound: &'a mut Outbound,
+    /// Random ids and orders.
+    pub drbg: &'a mut Drbg,
+    /// For rate-limited diagnostics.
+    pub log: &'a mut RateLimitedLog,
 }

@@ -1,7 +1,8 @@
-//! The ways to Telegram (`network.proxies`): which proxy to ask next, and how each has fared.
-//! The dialler and the errands walk them; neither may go around them.
+//! The upstreams of `network.proxies`: which one to use next, and the circuit of each. Sessions and
+//! fetch tasks that use upstreams never connect around them.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use crate::config::settings::{ProxySettings, Settings, UpstreamSettings};
 use crate::daemon::resolver::dns_cache::{CachedAddrs, DnsCache};
@@ -9,160 +10,179 @@ use crate::io::clock::Tick;
 use crate::limits::circuit_breaker::{CircuitBreaker, CircuitChange, CircuitState};
 use crate::proto::socks5::{Destination, Negotiation};
 use crate::util::drbg::Drbg;
+use crate::util::host_port::HostPort;
 
-/// All ways; none = there are no proxies, and everything goes straight. A way is known by a number
-/// that no other way ever gets.
+/// Names one upstream for the life of the process; a number is never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UpstreamId(pub u32);
+
+/// All upstreams. Empty when no proxies are configured; connections are direct then.
 #[derive(Default)]
 pub struct Upstreams {
-    ways: Vec<Upstream>,
-    next: usize,
+    list: Vec<Upstream>,
+    next_id: u32,
 }
 
-/// One of them.
+/// One entry of `network.proxies`.
 pub struct Upstream {
-    number: usize,
-    /// The config does not name it any more: connections that are on this way go on, until then.
-    until: Option<Tick>,
-    /// `None` = straight from this machine.
+    id: UpstreamId,
+    /// Set when a reload has removed the upstream: it is kept until then for the connections that
+    /// are being made through it.
+    kept_until: Option<Tick>,
+    /// `None` = a direct connection from this machine.
     proxy: Option<ProxySettings>,
     breaker: CircuitBreaker,
-    /// Connections that were asked of it.
+    /// Connections attempted through it.
     pub dials: u64,
-    /// Those that came to nothing through its own fault.
+    /// Attempts that failed because of the upstream itself.
     pub failures: u64,
-    /// Why the last one did.
+    /// Why the last of them failed.
     pub last_error: Option<String>,
 }
 
-/// Where a way begins.
+/// The address that a connection through an upstream connects to first.
 #[derive(Debug, PartialEq, Eq)]
 pub enum FirstHop {
-    /// Straight to the goal.
+    /// The destination itself.
     Direct,
-    /// At the proxy.
+    /// The proxy.
     Proxy(SocketAddr),
     /// The proxy's name is being looked up; the caller's token will be woken.
     Pending,
-    /// The proxy's name cannot be found.
+    /// The proxy's name was not found, or the upstream has been removed.
     Unknown,
 }
 
 impl Upstreams {
-    /// As the settings name them.
+    /// The upstreams of the settings.
     pub fn new(settings: &Settings) -> Self {
-        let mut routes = Self::default();
-        routes.reload(&settings.upstreams, Tick(0));
-        routes
+        let mut upstreams = Self::default();
+        upstreams.reload(&settings.upstreams, Tick(0));
+        upstreams
     }
 
-    /// As new settings name them. A way that was there before keeps what is known of it.
-    pub fn reload(&mut self, wanted: &[UpstreamSettings], now: Tick) {
-        let mut before = std::mem::take(&mut self.ways);
-        for route in wanted {
-            let known = before.iter().position(|way| way.until.is_none() && way.is(route));
-            let way = known.map(|at| before.remove(at)).unwrap_or_else(|| {
-                self.next += 1;
-                Upstream::new(self.next - 1, route)
+    /// Applies new settings. An upstream that is still configured keeps its number and circuit.
+    pub fn reload(&mut self, configured: &[UpstreamSettings], now: Tick) {
+        let mut before = std::mem::take(&mut self.list);
+        for route in configured {
+            let known =
+                before.iter().position(|one| one.kept_until.is_none() && one.matches(route));
+            let upstream = known.map(|at| before.remove(at)).unwrap_or_else(|| {
+                self.next_id += 1;
+                Upstream::new(UpstreamId(self.next_id - 1), route)
             });
-            self.ways.push(way);
+            self.list.push(upstream);
         }
-        before.retain(|way| way.until.is_none_or(|until| now < until));
-        for way in &mut before {
-            way.until.get_or_insert(Tick(now.0 + FAREWELL_MS));
+        before.retain(|one| one.kept_until.is_none_or(|until| now < until));
+        for upstream in &mut before {
+            upstream.kept_until.get_or_insert(now + KEEP_REMOVED);
         }
-        before.truncate(MOST_FAREWELLS);
-        self.ways.append(&mut before);
+        before.truncate(MAX_REMOVED);
+        self.list.append(&mut before);
     }
 
-    fn named(&self) -> impl Iterator<Item = &Upstream> {
-        self.ways.iter().filter(|way| way.until.is_none())
+    fn configured(&self) -> impl Iterator<Item = &Upstream> {
+        self.list.iter().filter(|upstream| upstream.kept_until.is_none())
     }
 
-    fn get(&self, number: usize) -> Option<&Upstream> {
-        self.ways.iter().find(|way| way.number == number)
+    fn get(&self, id: UpstreamId) -> Option<&Upstream> {
+        self.list.iter().find(|upstream| upstream.id == id)
     }
 
-    fn get_mut(&mut self, number: usize) -> Option<&mut Upstream> {
-        self.ways.iter_mut().find(|way| way.number == number)
+    fn get_mut(&mut self, id: UpstreamId) -> Option<&mut Upstream> {
+        self.list.iter_mut().find(|upstream| upstream.id == id)
     }
 
-    /// Whether there are no proxies.
+    /// Whether no upstreams are configured.
     pub fn is_empty(&self) -> bool {
-        self.named().next().is_none()
+        self.configured().next().is_none()
     }
 
-    /// All ways in random order, for one connection.
-    pub fn shuffled(&self, drbg: &mut Drbg) -> Vec<usize> {
-        let mut order: Vec<usize> = self.named().map(|way| way.number).collect();
+    /// All configured upstreams in random order, for one connection.
+    pub fn shuffled(&self, drbg: &mut Drbg) -> Vec<UpstreamId> {
+        let mut order: Vec<UpstreamId> = self.configured().map(|upstream| upstream.id).collect();
         drbg.shuffle(&mut order);
         order
     }
 
-    /// Whether a way may be tried now; asking counts as trying when it is half open.
-    pub fn admit(&mut self, way: usize, now: Tick) -> bool {
-        self.get_mut(way).is_some_and(|way| way.breaker.admit(now.0))
+    /// Whether the circuit lets a connection through now. In the half-open state this call uses
+    /// up the one attempt that is allowed.
+    pub fn admit(&mut self, id: UpstreamId, now: Tick) -> bool {
+        self.get_mut(id).is_some_and(|upstream| upstream.breaker.admit(now.0))
     }
 
-    /// Where a way begins.
-    pub fn entry(&self, way: usize, names: &mut DnsCache, token: usize, now: Tick) -> FirstHop {
-        let Some(way) = self.get(way) else { return FirstHop::Unknown };
-        let Some(proxy) = &way.proxy else { return FirstHop::Direct };
+    /// Where a connection through this upstream has to connect to. `token` is woken when a
+    /// pending lookup ends.
+    pub fn first_hop(
+        &self,
+        id: UpstreamId,
+        dns: &mut DnsCache,
+        token: usize,
+        now: Tick,
+    ) -> FirstHop {
+        let Some(upstream) = self.get(id) else { return FirstHop::Unknown };
+        let Some(proxy) = &upstream.proxy else { return FirstHop::Direct };
         if let Ok(ip) = proxy.host.parse::<IpAddr>() {
             return FirstHop::Proxy(SocketAddr::new(ip, proxy.port));
         }
-        match names.lookup(&proxy.host, token, now) {
+        match dns.lookup(&proxy.host, token, now) {
             CachedAddrs::Found([ip, ..]) => FirstHop::Proxy(SocketAddr::new(*ip, proxy.port)),
             CachedAddrs::Pending => FirstHop::Pending,
             CachedAddrs::Found([]) | CachedAddrs::Failed => FirstHop::Unknown,
         }
     }
 
-    /// Begins to negotiate with the proxy of a way: the state and the first bytes.
-    pub fn negotiate(&self, way: usize, goal: Destination) -> Option<(Negotiation, Vec<u8>)> {
-        let user = self.get(way)?.proxy.as_ref()?.user.clone();
-        Some(Negotiation::new(goal, user))
+    /// Starts a SOCKS5 negotiation: its state and the first bytes. `None` = a direct connection.
+    pub fn negotiate(
+        &self,
+        id: UpstreamId,
+        destination: Destination,
+    ) -> Option<(Negotiation, Vec<u8>)> {
+        let user = self.get(id)?.proxy.as_ref()?.user.clone();
+        Some(Negotiation::new(destination, user))
     }
 
-    /// A way is being tried.
-    pub fn tried(&mut self, way: usize) {
-        if let Some(way) = self.get_mut(way) {
-            way.dials += 1;
+    /// Counts a connection attempt.
+    pub fn record_dial(&mut self, id: UpstreamId) {
+        if let Some(upstream) = self.get_mut(id) {
+            upstream.dials += 1;
         }
     }
 
-    /// A way has led to its goal, or its proxy said truly that the goal cannot be reached.
-    pub fn succeeded(&mut self, way: usize) {
-        if let Some(way) = self.get_mut(way)
-            && way.breaker.record_success() == CircuitChange::Closed
+    /// Records that the upstream works: it connected to the destination, or reported that the
+    /// destination is unreachable.
+    pub fn record_success(&mut self, id: UpstreamId) {
+        if let Some(upstream) = self.get_mut(id)
+            && upstream.breaker.record_success() == CircuitChange::Closed
         {
-            log::info!("event=upstream-circuit-closed proxy={}", way.name());
+            log::info!("event=upstream-circuit-closed proxy={}", upstream.name());
         }
     }
 
-    /// A proxy did not do its work.
-    pub fn failed(&mut self, way: usize, why: &str, now: Tick) {
-        let Some(way) = self.get_mut(way) else { return };
-        way.failures += 1;
-        way.last_error = Some(why.to_owned());
-        if way.breaker.record_failure(now.0) == CircuitChange::Opened {
-            log::warn!("event=upstream-circuit-open proxy={} error={why:?}", way.name());
+    /// Records that the upstream itself failed.
+    pub fn record_failure(&mut self, id: UpstreamId, why: &str, now: Tick) {
+        let Some(upstream) = self.get_mut(id) else { return };
+        upstream.failures += 1;
+        upstream.last_error = Some(why.to_owned());
+        if upstream.breaker.record_failure(now.0) == CircuitChange::Opened {
+            log::warn!("event=upstream-circuit-open proxy={} error={why:?}", upstream.name());
         }
     }
 
-    /// How a way has fared lately: its name and its last error.
-    pub fn told(&self, number: usize) -> Option<(String, Option<&str>)> {
-        self.get(number).map(|way| (way.name(), way.last_error.as_deref()))
+    /// The name of an upstream and its last error. `None` = it has been removed.
+    pub fn last_error(&self, id: UpstreamId) -> Option<(String, Option<&str>)> {
+        self.get(id).map(|upstream| (upstream.name(), upstream.last_error.as_deref()))
     }
 
-    /// The proxies, for `/stats`.
+    /// The configured proxies with their names and circuits, for `/stats`.
     pub fn proxies(&self, now: Tick) -> impl Iterator<Item = (String, CircuitState, &Upstream)> {
-        let proxies = self.named().filter(|way| way.proxy.is_some());
-        proxies.map(move |way| (way.name(), way.breaker.state(now.0), way))
+        let proxies = self.configured().filter(|upstream| upstream.proxy.is_some());
+        proxies.map(move |proxy| (proxy.name(), proxy.breaker.state(now.0), proxy))
     }
 }
 
 impl Upstream {
-    fn new(number: usize, route: &UpstreamSettings) -> Self {
+    fn new(id: UpstreamId, route: &UpstreamSettings) -> Self {
         let (proxy, breaker) = match route {
             UpstreamSettings::Direct => (None, CircuitBreaker::new(u32::MAX, 0, 0)),
             UpstreamSettings::Socks5(proxy) => {
@@ -172,10 +192,10 @@ impl Upstream {
                 (Some(proxy.clone()), breaker)
             }
         };
-        Self { number, until: None, proxy, breaker, dials: 0, failures: 0, last_error: None }
+        Self { id, kept_until: None, proxy, breaker, dials: 0, failures: 0, last_error: None }
     }
 
-    fn is(&self, route: &UpstreamSettings) -> bool {
+    fn matches(&self, route: &UpstreamSettings) -> bool {
         match (&self.proxy, route) {
             (None, UpstreamSettings::Direct) => true,
             (Some(own), UpstreamSettings::Socks5(proxy)) => own == proxy,
@@ -183,20 +203,19 @@ impl Upstream {
         }
     }
 
-    /// `host:port`, never the user.
+    /// `host:port` without the user name, or `direct`.
     fn name(&self) -> String {
         match &self.proxy {
             None => "direct".to_owned(),
-            Some(proxy) if proxy.host.contains(':') => format!("[{}]:{}", proxy.host, proxy.port),
-            Some(proxy) => format!("{}:{}", proxy.host, proxy.port),
+            Some(proxy) => HostPort::new(proxy.host.as_str(), proxy.port).to_string(),
         }
     }
 }
 
-/// Longer than anybody takes to connect by a way.
-const FAREWELL_MS: u64 = 120_000;
-/// Ways that the config does not name any more and that are still kept.
-const MOST_FAREWELLS: usize = 64;
+/// Longer than any connection attempt takes.
+const KEEP_REMOVED: Duration = Duration::from_secs(120);
+/// Removed upstreams that are kept at once.
+const MAX_REMOVED: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -212,28 +231,31 @@ mod tests {
     }
 
     #[test]
-    fn a_way_keeps_its_number_and_who_is_on_an_old_one_arrives() {
+    fn an_upstream_keeps_its_number_and_a_removed_one_lasts_for_open_attempts() {
         let (one, two) = ("\"socks5://127.0.0.1:1\"", "\"socks5://u:p@127.0.0.1:2\"");
-        let mut ways = Upstreams::default();
-        ways.reload(&routes(one), Tick(0));
-        ways.failed(0, "no", Tick(0));
-        ways.reload(&routes(&format!("{two}, {one}")), Tick(1));
-        let seen: Vec<u64> = ways.proxies(Tick(1)).map(|(_, _, way)| way.failures).collect();
+        let mut upstreams = Upstreams::default();
+        upstreams.reload(&routes(one), Tick(0));
+        upstreams.record_failure(UpstreamId(0), "no", Tick(0));
+        upstreams.reload(&routes(&format!("{two}, {one}")), Tick(1));
+        let seen: Vec<u64> =
+            upstreams.proxies(Tick(1)).map(|(_, _, proxy)| proxy.failures).collect();
         assert_eq!(seen, [0, 1]);
-        assert_eq!(ways.shuffled(&mut Drbg::new([7; 48])).len(), 2);
-        ways.reload(&routes(two), Tick(2));
-        let entry = |ways: &Upstreams| ways.entry(0, &mut DnsCache::default(), 1, Tick(3));
-        assert_eq!(entry(&ways), FirstHop::Proxy("127.0.0.1:1".parse().unwrap()));
-        assert_eq!(ways.shuffled(&mut Drbg::new([7; 48])), [1]);
-        ways.reload(&routes(one), Tick(4));
-        assert_eq!(ways.shuffled(&mut Drbg::new([7; 48])), [2], "it is a new one");
-        ways.reload(&routes(one), Tick(2 + FAREWELL_MS));
-        assert_eq!(entry(&ways), FirstHop::Unknown);
-        ways.reload(&[], Tick(3 + FAREWELL_MS));
-        assert!(ways.is_empty());
+        assert_eq!(upstreams.shuffled(&mut Drbg::new([7; 48])).len(), 2);
+        upstreams.reload(&routes(two), Tick(2));
+        let first_hop = |upstreams: &Upstreams| {
+            upstreams.first_hop(UpstreamId(0), &mut DnsCache::default(), 1, Tick(3))
+        };
+        assert_eq!(first_hop(&upstreams), FirstHop::Proxy("127.0.0.1:1".parse().unwrap()));
+        assert_eq!(upstreams.shuffled(&mut Drbg::new([7; 48])), [UpstreamId(1)]);
+        upstreams.reload(&routes(one), Tick(4));
+        assert_eq!(upstreams.shuffled(&mut Drbg::new([7; 48])), [UpstreamId(2)], "a new upstream");
+        upstreams.reload(&routes(one), Tick(2) + KEEP_REMOVED);
+        assert_eq!(first_hop(&upstreams), FirstHop::Unknown);
+        upstreams.reload(&[], Tick(3) + KEEP_REMOVED);
+        assert!(upstreams.is_empty());
         for at in 0..200 {
-            ways.reload(&routes(&format!("\"socks5://127.0.0.1:{}\"", at + 10)), Tick(0));
+            upstreams.reload(&routes(&format!("\"socks5://127.0.0.1:{}\"", at + 10)), Tick(0));
         }
-        assert!(ways.ways.len() <= MOST_FAREWELLS + 1);
+        assert!(upstreams.list.len() <= MAX_REMOVED + 1);
     }
 }

@@ -1,37 +1,47 @@
-//! The talk with a SOCKS5 proxy over a connected socket, for the dialler and for errands.
+//! The SOCKS5 handshake over a connected socket, for sessions and fetch tasks (RFC 1928).
 
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut};
+use std::task::Poll;
 
-use crate::daemon::upstream::proxies::Upstreams;
+use crate::daemon::upstream::proxies::{UpstreamId, Upstreams};
 use crate::io::wire::Wire;
 use crate::proto::socks5::{Destination, Negotiation, SocksFault};
 
-/// What a connection by a way has to do before it leads anywhere.
+/// What a connection through an upstream has to finish before it carries data.
 pub struct SocksHandshake {
-    /// Which way.
-    pub way: usize,
-    /// `None` = the way is straight.
+    /// The upstream of the connection.
+    pub upstream: UpstreamId,
+    /// `None` = the connection is direct.
     negotiation: Option<Negotiation>,
     outbox: Vec<u8>,
 }
 
-/// Why a connection by a way came to nothing.
+/// Why a connection through an upstream failed.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ProxyFailure {
-    /// The way is to blame.
-    Way(String),
-    /// The goal is: the way works, and the goal cannot be reached by it.
+    /// The upstream itself failed.
+    Upstream(String),
+    /// The upstream works, but cannot connect to the destination.
     Destination(Unreachable),
 }
 
-/// Who says that a goal cannot be reached, and why.
+/// Who reports that a destination is unreachable, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unreachable {
     /// The proxy.
     Proxy(SocksFault),
     /// Our own system: errno(3), or 0.
     System(i32),
+}
+
+impl fmt::Display for ProxyFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Upstream(why) => f.write_str(why),
+            Self::Destination(why) => why.fmt(f),
+        }
+    }
 }
 
 impl fmt::Display for Unreachable {
@@ -45,55 +55,62 @@ impl fmt::Display for Unreachable {
 }
 
 impl SocksHandshake {
-    /// A hop that has not begun.
-    pub fn new(way: usize, goal: Destination, routes: &Upstreams) -> Self {
-        match routes.negotiate(way, goal) {
-            Some((negotiation, outbox)) => Self { way, negotiation: Some(negotiation), outbox },
-            None => Self { way, negotiation: None, outbox: Vec::new() },
+    /// A handshake that has not begun. It is empty where the upstream is a direct connection.
+    pub fn new(upstream: UpstreamId, destination: Destination, upstreams: &Upstreams) -> Self {
+        match upstreams.negotiate(upstream, destination) {
+            Some((negotiation, outbox)) => {
+                Self { upstream, negotiation: Some(negotiation), outbox }
+            }
+            None => Self { upstream, negotiation: None, outbox: Vec::new() },
         }
     }
 
-    /// Whether a failed connect is the fault of the goal, as there is no proxy between.
-    pub fn is_straight(&self) -> bool {
+    /// Whether there is no proxy: a failed connect is a failure of the destination then.
+    pub fn is_direct(&self) -> bool {
         self.negotiation.is_none()
     }
 
-    /// Goes on until it would have to wait (`false`) or the far end stands (`true`). Reads not a
-    /// byte of what the far end says.
-    pub fn go_on<W: Wire>(&mut self, wire: &mut W) -> Result<bool, ProxyFailure> {
-        let Some(negotiation) = &mut self.negotiation else { return Ok(true) };
-        let broken = |e: io::Error| ProxyFailure::Way(e.to_string());
+    /// Goes on until the socket would block. Ready when the destination is connected; no byte of
+    /// the destination has been read then.
+    pub fn poll<W: Wire>(&mut self, wire: &mut W) -> Poll<Result<(), ProxyFailure>> {
+        let Some(negotiation) = &mut self.negotiation else { return Poll::Ready(Ok(())) };
         loop {
             while !self.outbox.is_empty() {
                 match wire.write(&[IoSlice::new(&self.outbox)]) {
                     Ok(count) => drop(self.outbox.drain(..count.min(self.outbox.len()))),
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                    Err(e) => return Err(broken(e)),
+                    Err(e) => return pending_or_failed(&e),
                 }
             }
-            let mut piece = [0; PIECE];
-            let want = negotiation.bytes_needed().min(PIECE);
+            let mut piece = [0; MESSAGE_MAX];
+            let want = negotiation.bytes_needed().min(MESSAGE_MAX);
             if want == 0 {
-                return Ok(true);
+                return Poll::Ready(Ok(()));
             }
             match wire.read(&mut [IoSliceMut::new(&mut piece[..want])]) {
-                Ok(0) => return Err(ProxyFailure::Way("the proxy hung up".to_owned())),
-                Ok(count) => {
-                    negotiation.push(&piece[..count], &mut self.outbox).map_err(blame)?;
+                Ok(0) => {
+                    let why = "the proxy closed the connection".to_owned();
+                    return Poll::Ready(Err(ProxyFailure::Upstream(why)));
                 }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                Err(e) => return Err(broken(e)),
+                Ok(count) => negotiation.push(&piece[..count], &mut self.outbox).map_err(blame)?,
+                Err(e) => return pending_or_failed(&e),
             }
         }
+    }
+}
+
+fn pending_or_failed(error: &io::Error) -> Poll<Result<(), ProxyFailure>> {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => Poll::Pending,
+        _ => Poll::Ready(Err(ProxyFailure::Upstream(error.to_string()))),
     }
 }
 
 fn blame(fault: SocksFault) -> ProxyFailure {
     match fault.is_about_destination() {
         true => ProxyFailure::Destination(Unreachable::Proxy(fault)),
-        false => ProxyFailure::Way(fault.as_str().to_owned()),
+        false => ProxyFailure::Upstream(fault.as_str().to_owned()),
     }
 }
 
-/// The longest message of a negotiation.
-const PIECE: usize = 262;
+/// The longest message of a negotiation, in bytes.
+const MESSAGE_MAX: usize = 262;

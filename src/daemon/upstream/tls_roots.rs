@@ -16,7 +16,7 @@ impl TlsRoots {
     /// The built-in roots and those of a PEM file.
     ///
     /// # Errors
-    /// The file cannot be read, or has something else in it.
+    /// The file cannot be read, or contains no valid certificate.
     pub fn config(&mut self, ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
         if let Some(config) = self.0.upgrade() {
             return Ok(config);

@@ -1,4 +1,4 @@
-//! Turns of the gate: how many a hello takes must not tell what is wrong with it.
+//! The number of calls that a hello takes must not reveal why it is rejected.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -12,15 +12,15 @@ use crate::proto::secret::Secret;
 const HOST: &[u8] = b"front.example";
 const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 const NOW_S: u64 = 1_800_000_000;
-/// Three slices and a bit.
-const PEOPLE: u8 = 50;
+/// More than three slices.
+const USERS: u8 = 50;
 
 fn secrets() -> Vec<(String, Secret)> {
-    (0..PEOPLE).map(|i| (format!("{i:03}"), Secret::new([i; 16], HOST).unwrap())).collect()
+    (0..USERS).map(|i| (format!("{i:03}"), Secret::new([i; 16], HOST).unwrap())).collect()
 }
 
-/// The first user stands first in the order of trials.
-fn people() -> Users {
+/// The key of the first user is tried first.
+fn users() -> Users {
     Users::new(secrets().iter().map(|(name, secret)| ConfiguredUser {
         name,
         secret,
@@ -28,7 +28,7 @@ fn people() -> Users {
     }))
 }
 
-/// A hello that opens with `key`, said at `clock`.
+/// A hello made with `key` when the client's clock showed `clock`.
 fn hello(key: u8, clock: u64) -> Vec<u8> {
     let mut rng = fastrand::Rng::with_seed(u64::from(key));
     let suites = [0x1302, 0x1301, 0x1303];
@@ -44,112 +44,112 @@ fn hello(key: u8, clock: u64) -> Vec<u8> {
     wire
 }
 
-struct House {
+struct Fixture {
     users: Users,
     replay: Replay,
     throttle: Throttle,
-    misses: HelloRateLimit,
+    hello_rate: HelloRateLimit,
 }
 
-impl House {
+impl Fixture {
     fn new(most_connections: u32) -> Self {
-        let throttle = Throttle::new(most_connections, PEOPLE.into());
-        let misses = HelloRateLimit::default();
-        Self { users: people(), replay: Replay::new(1 << 20), throttle, misses }
+        let throttle = Throttle::new(most_connections, USERS.into());
+        let hello_rate = HelloRateLimit::default();
+        Self { users: users(), replay: Replay::new(1 << 20), throttle, hello_rate }
     }
 
-    /// The verdict and after how many turns it fell.
+    /// The verdict, and the number of calls until then.
     fn verdict(&mut self, hello: &[u8]) -> (AuthVerdict, u32) {
-        let mut gate = Authenticator::default();
-        for turns in 1.. {
-            let mut book = AuthContext {
+        let mut authenticator = Authenticator::default();
+        for calls in 1.. {
+            let mut context = AuthContext {
                 users: &self.users,
                 replay: Some(&mut self.replay),
                 throttle: Some(&mut self.throttle),
-                misses: &mut self.misses,
+                hello_rate: &mut self.hello_rate,
                 now_ms: 0,
                 unix_s: Some(NOW_S),
                 tolerance_s: 120,
             };
-            match gate.check(hello, HERE, &mut book) {
+            match authenticator.check(hello, HERE, &mut context) {
                 AuthVerdict::KeysLeft => {}
-                verdict => return (verdict, turns),
+                verdict => return (verdict, calls),
             }
         }
-        unreachable!("a gate that never decides")
+        unreachable!("no verdict")
     }
 
-    /// Why a hello is fronted, for whom, and after how many turns.
+    /// Why a hello is rejected, whether its user is known, and the number of calls.
     fn refusal(&mut self, hello: &[u8]) -> (Reject, bool, u32) {
         match self.verdict(hello) {
-            (AuthVerdict::Front { why, user, .. }, turns) => (why, user.is_some(), turns),
+            (AuthVerdict::Front { why, user, .. }, calls) => (why, user.is_some(), calls),
             (verdict, _) => panic!("{verdict:?}"),
         }
     }
 }
 
-/// Spec: protocol 15.16. A replay that is found at the first key must not be fronted sooner than
-/// a hello that fits none.
+/// Spec: protocol 15.16. A replay that matches the first key must not be rejected sooner than a
+/// hello that matches no key.
 #[test]
-fn a_replay_takes_as_many_turns_as_a_wrong_key() {
-    let mut house = House::new(1_000);
-    let turns = u32::from(PEOPLE).div_ceil(KEYS_PER_CHECK as u32);
-    assert_eq!(house.refusal(&hello(200, NOW_S)), (Reject::WrongKey, false, turns));
-    for key in [0, 20, PEOPLE - 1] {
+fn a_replay_takes_as_many_calls_as_a_wrong_key() {
+    let mut fixture = Fixture::new(1_000);
+    let calls = u32::from(USERS).div_ceil(KEYS_PER_CHECK as u32);
+    assert_eq!(fixture.refusal(&hello(200, NOW_S)), (Reject::WrongKey, false, calls));
+    for key in [0, 20, USERS - 1] {
         let hello = hello(key, NOW_S);
-        assert!(matches!(house.verdict(&hello), (AuthVerdict::Admit(_), _)));
-        assert_eq!(house.refusal(&hello), (Reject::Replay, true, turns), "{key}");
-        assert_eq!(house.refusal(&hello), (Reject::Replay, true, turns), "{key}");
+        assert!(matches!(fixture.verdict(&hello), (AuthVerdict::Admit(_), _)));
+        assert_eq!(fixture.refusal(&hello), (Reject::Replay, true, calls), "{key}");
+        assert_eq!(fixture.refusal(&hello), (Reject::Replay, true, calls), "{key}");
     }
 }
 
 #[test]
-fn a_wrong_clock_and_a_full_share_take_as_many_turns_as_a_wrong_key() {
-    let mut house = House::new(1);
-    let turns = u32::from(PEOPLE).div_ceil(KEYS_PER_CHECK as u32);
+fn a_wrong_clock_and_a_throttled_user_take_as_many_calls_as_a_wrong_key() {
+    let mut fixture = Fixture::new(1);
+    let calls = u32::from(USERS).div_ceil(KEYS_PER_CHECK as u32);
     let off = Reject::ClockOff { off_s: -3600 };
-    assert_eq!(house.refusal(&hello(0, NOW_S - 3600)), (off, true, turns));
-    let first = house.users.candidates(house.users.first_host(), HERE).next().unwrap();
-    house.users.add_session(first, HERE, 0);
-    house.throttle.recompute(house.users.connections());
-    assert_eq!(house.refusal(&hello(0, NOW_S)), (Reject::Throttled, true, turns));
+    assert_eq!(fixture.refusal(&hello(0, NOW_S - 3600)), (off, true, calls));
+    let first = fixture.users.candidates(fixture.users.first_host(), HERE).next().unwrap();
+    fixture.users.add_session(first, HERE, 0);
+    fixture.throttle.recompute(fixture.users.connections());
+    assert_eq!(fixture.refusal(&hello(0, NOW_S)), (Reject::Throttled, true, calls));
 }
 
 #[test]
-fn a_disabled_user_is_known_and_takes_as_many_turns_as_a_wrong_key() {
-    let mut house = House::new(1_000);
+fn a_disabled_user_is_known_and_takes_as_many_calls_as_a_wrong_key() {
+    let mut fixture = Fixture::new(1_000);
     let secrets = secrets();
-    let people = secrets.iter().enumerate();
-    house.users.reload(people.map(|(at, (name, secret))| ConfiguredUser {
+    let configured = secrets.iter().enumerate();
+    fixture.users.reload(configured.map(|(at, (name, secret))| ConfiguredUser {
         name,
         secret,
         enabled: at > 0,
     }));
-    let turns = u32::from(PEOPLE).div_ceil(KEYS_PER_CHECK as u32);
-    assert_eq!(house.refusal(&hello(0, NOW_S)), (Reject::Disabled, true, turns));
-    assert_eq!(house.refusal(&hello(0, NOW_S)), (Reject::Disabled, true, turns), "no replay");
-    assert!(matches!(house.verdict(&hello(1, NOW_S)), (AuthVerdict::Admit(_), 1)));
+    let calls = u32::from(USERS).div_ceil(KEYS_PER_CHECK as u32);
+    assert_eq!(fixture.refusal(&hello(0, NOW_S)), (Reject::Disabled, true, calls));
+    assert_eq!(fixture.refusal(&hello(0, NOW_S)), (Reject::Disabled, true, calls), "no replay");
+    assert!(matches!(fixture.verdict(&hello(1, NOW_S)), (AuthVerdict::Admit(_), 1)));
 }
 
 #[test]
-fn a_flood_shortens_the_trials_of_a_replay_as_it_does_those_of_strangers() {
-    let mut house = House::new(1_000);
+fn a_flood_limits_the_keys_tried_for_a_replay_as_for_a_wrong_key() {
+    let mut fixture = Fixture::new(1_000);
     let known = hello(0, NOW_S);
-    assert!(matches!(house.verdict(&known), (AuthVerdict::Admit(_), 1)));
-    while !house.misses.is_limited(HERE, 0) {
-        house.misses.record_failure(HERE, 0);
+    assert!(matches!(fixture.verdict(&known), (AuthVerdict::Admit(_), 1)));
+    while !fixture.hello_rate.is_limited(HERE, 0) {
+        fixture.hello_rate.record_failure(HERE, 0);
     }
-    assert_eq!(house.refusal(&hello(200, NOW_S)), (Reject::WrongKey, false, 1));
-    assert_eq!(house.refusal(&known), (Reject::Replay, true, 1));
+    assert_eq!(fixture.refusal(&hello(200, NOW_S)), (Reject::WrongKey, false, 1));
+    assert_eq!(fixture.refusal(&known), (Reject::Replay, true, 1));
 }
 
 #[test]
-fn an_admission_says_what_the_answer_may_choose_from() {
-    let mut house = House::new(1_000);
-    let (AuthVerdict::Admit(admission), 2) = house.verdict(&hello(20, NOW_S)) else {
-        panic!("not admitted in the second turn");
+fn an_admission_has_what_the_client_offers() {
+    let mut fixture = Fixture::new(1_000);
+    let (AuthVerdict::Admit(admission), 2) = fixture.verdict(&hello(20, NOW_S)) else {
+        panic!("not admitted in the second call");
     };
     assert_eq!(admission.suites, [0x1302, 0x1301, 0x1303]);
     assert!(admission.hybrid && admission.x25519);
-    assert_eq!(house.users.host_name(admission.host), HOST);
+    assert_eq!(fixture.users.host_name(admission.host), HOST);
 }

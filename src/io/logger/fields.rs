@@ -1,26 +1,26 @@
-//! Takes a line of the log apart: `event=... key=value key="quoted value"`, and free text behind.
-//! Pure and total; whatever is no field is text.
+//! Parser of a log line: `event=NAME key=value key="quoted value"`, then free text. Accepts every
+//! line; what is not a field is text.
 
-/// A line's parts.
+/// The parts of a log line.
 #[derive(Debug, PartialEq, Eq)]
 pub struct LineParts<'a> {
-    /// In the order of the line.
+    /// Keys and values, in the order of the line.
     pub fields: Vec<(&'a str, Value<'a>)>,
-    /// What follows the last field.
+    /// The text after the last field.
     pub text: &'a str,
 }
 
 /// The value of a field.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Value<'a> {
-    /// As it stands in the line.
+    /// A value without quotes.
     Bare(&'a str),
-    /// It stood in quotes; without them and without escapes.
+    /// A quoted value, without its quotes and escapes.
     Quoted(String),
 }
 
 impl Value<'_> {
-    /// What it says.
+    /// The value's text.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Bare(text) => text,
@@ -29,7 +29,7 @@ impl Value<'_> {
     }
 }
 
-/// Takes a line apart.
+/// Splits a line into its fields and the text after them.
 pub fn split(line: &str) -> LineParts<'_> {
     let mut fields = Vec::new();
     let mut rest = line.trim_start();
@@ -51,7 +51,7 @@ pub fn split(line: &str) -> LineParts<'_> {
     LineParts { fields, text: rest.trim_end() }
 }
 
-/// A key, and what stands behind its `=`.
+/// The key at the start of `text`, and the text after its `=`.
 fn key(text: &str) -> Option<(&str, &str)> {
     let (key, value) = text.split_once('=')?;
     let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
@@ -59,7 +59,8 @@ fn key(text: &str) -> Option<(&str, &str)> {
     is_key.then_some((key, value))
 }
 
-/// Undoes what `{:?}` did to a text, up to the closing quote or the end.
+/// Reverts the `{:?}` format up to the closing quote or the end; returns the value and the text
+/// after the quote.
 fn unquote(text: &str) -> (String, &str) {
     let mut value = String::new();
     let mut chars = text.char_indices();
@@ -72,8 +73,8 @@ fn unquote(text: &str) -> (String, &str) {
                 Some('t') => value.push('\t'),
                 Some('0') => value.push('\0'),
                 Some('u') => {
-                    let behind = chars.as_str();
-                    let code = behind.strip_prefix('{').and_then(|code| code.split_once('}'));
+                    let after = chars.as_str();
+                    let code = after.strip_prefix('{').and_then(|code| code.split_once('}'));
                     let c = code.and_then(|(hex, _)| u32::from_str_radix(hex, 16).ok());
                     match c.and_then(char::from_u32) {
                         Some(c) => {
@@ -84,7 +85,7 @@ fn unquote(text: &str) -> (String, &str) {
                     }
                 }
                 Some(c @ ('"' | '\\' | '\'')) => value.push(c),
-                // A byte that is no UTF-8, in the name of a file.
+                // `{:?}` of a path writes a byte that is not UTF-8 as `\xNN`; keep it.
                 Some(c) => value.extend(['\\', c]),
                 None => value.push('\\'),
             },
@@ -103,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_come_apart_and_free_text_stays_behind() {
+    fn fields_are_split_from_the_free_text_after_them() {
         let parts = split("event=config  user=\"al ice\" dc=2 /etc/a.toml:3:1: x = \"y\" b=c ");
         let user = ("user", Value::Quoted("al ice".to_owned()));
         assert_eq!(parts.fields, [bare("event", "config"), user, bare("dc", "2")]);
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_quoted_comes_back_as_it_was() {
+    fn a_quoted_value_is_restored() {
         let hostile = [
             "a\" error=\"x",
             "\\",
@@ -132,7 +133,7 @@ mod tests {
             let user = ("user", Value::Quoted(text.to_owned()));
             assert_eq!(parts.fields, [bare("event", "x"), user, bare("dc", "2")], "{line}");
             assert_eq!(parts.text, "");
-            // A line that was cut anywhere is still a line.
+            // A cut line must be accepted too.
             for end in (0..line.len()).filter(|end| line.is_char_boundary(*end)) {
                 split(&line[..end]);
             }
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn escapes_that_are_none_are_kept() {
+    fn unknown_escapes_are_kept() {
         for (quoted, value) in
             [("\\xff", "\\xff"), ("\\u{110000}", "\\u{110000}"), ("\\uzz", "\\uzz"), ("\\", "\\")]
         {

@@ -1,12 +1,12 @@
-//! A line as systemd's journal takes it: one datagram of fields, ours beside those that every
-//! journal entry has (systemd.journal-fields(7), the native protocol of systemd-journald).
+//! A log line in the native protocol of systemd-journald: one datagram of fields, ours beside those
+//! that every journal entry has (systemd.journal-fields(7)).
 
 use log::Level;
 
 use crate::io::logger::fields::split;
 use crate::io::logger::syslog::severity;
 
-/// One entry. `shown` is the line as it is to be read, `line` the one that its fields come from.
+/// One entry. `shown` becomes the MESSAGE field; the other fields are parsed from `line`.
 pub fn entry(level: Level, shown: &str, line: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(2 * line.len() + 64);
     put(&mut out, "PRIORITY", &severity(level).to_string());
@@ -14,14 +14,14 @@ pub fn entry(level: Level, shown: &str, line: &str) -> Vec<u8> {
     put(&mut out, "MESSAGE", shown);
     for (key, value) in split(line).fields {
         let name = key.to_ascii_uppercase().replace('-', "_");
-        if name.len() <= NAME_MAX && !TAKEN.iter().any(|start| name.starts_with(start)) {
+        if name.len() <= NAME_MAX && !RESERVED.iter().any(|start| name.starts_with(start)) {
             put(&mut out, &name, value.as_str());
         }
     }
     out
 }
 
-/// A value with a line feed, or any other control character, goes with its length before it.
+/// Appends a field. A value with a control character is written with its length in front.
 fn put(out: &mut Vec<u8>, name: &str, value: &str) {
     out.extend_from_slice(name.as_bytes());
     if value.contains(char::is_control) {
@@ -34,10 +34,11 @@ fn put(out: &mut Vec<u8>, name: &str, value: &str) {
     out.push(b'\n');
 }
 
-/// What the journal accepts.
+/// Longest field name that the journal accepts, in bytes.
 const NAME_MAX: usize = 64;
-/// What means something else to the journal.
-const TAKEN: [&str; 7] = ["PRIORITY", "MESSAGE", "SYSLOG_", "CODE_", "OBJECT_", "COREDUMP_", "TID"];
+/// Prefixes of field names with a meaning of their own for the journal.
+const RESERVED: [&str; 7] =
+    ["PRIORITY", "MESSAGE", "SYSLOG_", "CODE_", "OBJECT_", "COREDUMP_", "TID"];
 
 #[cfg(test)]
 mod tests {
@@ -56,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_of_several_lines_makes_no_field_of_its_own() {
+    fn a_value_of_several_lines_adds_no_field() {
         let line = format!("user={:?}", "x\nPRIORITY=0");
         let head = format!("PRIORITY=6\nSYSLOG_IDENTIFIER=mtbox\nMESSAGE={line}\n");
         let mut expected = head.into_bytes();

@@ -1,17 +1,17 @@
-//! A line of the log as one JSON object, with the field names and the order that programs which
-//! read the reference's log expect (spec: stats 7).
+//! A log line as one JSON object. Field names and order are those of mtg-multi's log, for programs
+//! that parse it (spec: stats 7).
 
 use log::Level;
 use miniserde::json;
 
 use crate::io::logger::fields::{LineParts, Value, split};
 
-/// One object without a line end. The event is the message, unless the line has free text.
+/// One object, without a line end. `message` is the free text, or the event if there is none.
 pub fn object(level: Level, line: &str, unix_ms: u64) -> String {
     let LineParts { fields, text } = split(line);
     let get = |key: &str| fields.iter().find(|(name, _)| *name == key).map(|(_, value)| value);
     let event = get("event").map_or("", Value::as_str);
-    let scene =
+    let context =
         FieldContext { event, has_fallback: get("fallback").is_some(), has_list: is_list(&get) };
     let mut error = get("error");
     let mut bound: Vec<(usize, String, String)> = Vec::new();
@@ -19,20 +19,20 @@ pub fn object(level: Level, line: &str, unix_ms: u64) -> String {
         match *key {
             "event" if text.is_empty() => continue,
             "error" => continue,
-            "why" if error.is_none() && JUDGED.contains(&event) => {
+            "why" if error.is_none() && REASON_IS_ERROR.contains(&event) => {
                 error = Some(value);
                 continue;
             }
             _ => {}
         }
-        let mut name = scene.name(key).to_owned();
+        let mut name = context.name(key).to_owned();
         while RESERVED.contains(&&*name) || bound.iter().any(|(_, other, _)| *other == name) {
             name.push('_');
         }
-        let value = written(&name, value);
+        let value = json_value(&name, value);
         bound.push((rank(&name), name, value));
     }
-    // What was bound latest stands first, and a session's number is bound before all.
+    // mtg-multi puts the fields that are bound to the whole connection last.
     bound.sort_by_key(|(rank, _, _)| *rank);
 
     let mut out = format!("{{\"level\":\"{}\"", level.as_str().to_ascii_lowercase());
@@ -40,7 +40,7 @@ pub fn object(level: Level, line: &str, unix_ms: u64) -> String {
         out.push_str(&format!(",{}:{value}", json::to_string(name)));
     };
     bound.iter().for_each(|(_, name, value)| put(name, value));
-    put("logger", &json::to_string(scene.logger(&get)));
+    put("logger", &json::to_string(context.logger(&get)));
     if let Some(error) = error {
         put("error", &json::to_string(error.as_str()));
     }
@@ -50,7 +50,7 @@ pub fn object(level: Level, line: &str, unix_ms: u64) -> String {
     out
 }
 
-/// What decides how a field is called.
+/// What the name of a field depends on.
 struct FieldContext<'a> {
     event: &'a str,
     has_fallback: bool,
@@ -58,7 +58,7 @@ struct FieldContext<'a> {
 }
 
 impl FieldContext<'_> {
-    /// The reference's name for one of our keys, where it has one of the same meaning.
+    /// mtg-multi's name for a key of ours, if it has a field of the same meaning.
     fn name<'k>(&self, key: &'k str) -> &'k str {
         match key {
             "id" => "stream-id",
@@ -74,6 +74,7 @@ impl FieldContext<'_> {
         }
     }
 
+    /// mtg-multi's name for the component that logs such an event; empty if there is none.
     fn logger<'v>(&self, get: &impl Fn(&str) -> Option<&'v Value<'v>>) -> &'static str {
         let is = |start: &&(&str, &str)| self.event.starts_with(start.0);
         if self.has_list {
@@ -91,25 +92,26 @@ impl FieldContext<'_> {
     }
 }
 
+/// Whether the event concerns the blocklist or the allowlist.
 fn is_list<'v>(get: &impl Fn(&str) -> Option<&'v Value<'v>>) -> bool {
     let is_name = |value: &Value<'_>| matches!(value.as_str(), "blocklist" | "allowlist");
     get("list").or_else(|| get("name")).is_some_and(is_name)
 }
 
-/// Where a field stands.
+/// Sort key: 0 for fields of the event, higher for fields of the connection.
 fn rank(name: &str) -> usize {
     LAST.iter().position(|last| *last == name).map_or(0, |at| at + 1)
 }
 
-/// Numbers and truth values as such, everything else as a string.
-fn written(name: &str, value: &Value<'_>) -> String {
+/// A number or a boolean as such, everything else as a string.
+fn json_value(name: &str, value: &Value<'_>) -> String {
     match value {
         Value::Bare(text) if !TEXTS.contains(&name) && is_plain(text) => (*text).to_owned(),
         value => json::to_string(value.as_str()),
     }
 }
 
-/// `true`, `false`, or a number that JSON can write (RFC 8259 6) and doubles can hold.
+/// `true`, `false`, or a JSON number (RFC 8259 6) that a double holds exactly.
 fn is_plain(text: &str) -> bool {
     let digits = text.strip_prefix('-').unwrap_or(text);
     let (whole, fraction) = match digits.split_once('.') {
@@ -120,24 +122,24 @@ fn is_plain(text: &str) -> bool {
     let is_number = is_digits(whole)
         && (whole.len() == 1 || !whole.starts_with('0'))
         && fraction.is_none_or(is_digits)
-        && text.len() <= MOST_DIGITS;
+        && text.len() <= NUMBER_LEN_MAX;
     is_number || matches!(text, "true" | "false")
 }
 
-/// Fields of our own making.
+/// Fields that every line has; a key of this name gets an underscore.
 const RESERVED: [&str; 5] = ["level", "logger", "error", "timestamp", "message"];
-/// Bound to every line of a connection, the latest first.
+/// Fields of the connection, in their order at the end of the line.
 const LAST: [&str; 4] = ["dc", "secret_name", "client-ip", "stream-id"];
-/// Strings, even if they look like numbers.
+/// Fields that are strings even if the value looks like a number.
 const TEXTS: [&str; 7] =
     ["stream-id", "bind", "limit", "interval", "hostname", "filename", "secret_name"];
-/// Events whose reason is an error to the reference.
-const JUDGED: [&str; 5] =
+/// Events whose `why` is the field `error` in mtg-multi.
+const REASON_IS_ERROR: [&str; 5] =
     ["refused", "fronted", "protocol-error", "session-failed", "dc-unreachable"];
-/// Events about a listener of ours.
+/// Events whose `addr` is a listener's address.
 const BINDING: [&str; 6] =
     ["listening", "stats", "stats-off", "metrics", "metrics-off", "accept-failed"];
-/// The first word of an event, and the part of the reference that says such things.
+/// The start of an event name, and the component of mtg-multi that logs such events.
 const LOGGERS: &[(&str, &str)] = &[
     ("front", "proxy.domain-fronting"),
     ("pacing", "proxy.doppelganger"),
@@ -149,8 +151,8 @@ const LOGGERS: &[(&str, &str)] = &[
     ("dial", "proxy"),
     ("closed", "proxy.relay"),
 ];
-/// Integers up to 2^53 have at most sixteen.
-const MOST_DIGITS: usize = 15;
+/// 2^53 has 16 digits.
+const NUMBER_LEN_MAX: usize = 15;
 
 #[cfg(test)]
 mod tests {
@@ -160,7 +162,7 @@ mod tests {
         object(Level::Info, line, 1_800_000_000_123)
     }
 
-    /// The fields that differ, in their order; those that every line has are added.
+    /// An object with these fields, and those that every line has.
     fn expected(bound: &str, logger: &str, error: &str, message: &str) -> String {
         let comma = |text: &str| if text.is_empty() { String::new() } else { format!(",{text}") };
         let (bound, error) = (comma(bound), comma(error));
@@ -171,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_order_are_the_references() {
+    fn names_and_order_are_those_of_mtg_multi() {
         for (line, bound, logger, error, message) in [
             (
                 "event=admitted id=7 user=\"bob\" dc=2 ms=38 client=192.0.2.0/24",
@@ -223,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hostile_name_is_a_value_and_nothing_else() {
+    fn a_hostile_name_stays_one_value() {
         let name = "x\",\"level\":\"error\"}\n{\u{0}\u{1b}\u{2028}\\ error=1";
         let line = format!("event=refused user={name:?} why=replay client=a");
         let text = info(&line);
@@ -235,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn no_name_stands_twice() {
+    fn no_name_occurs_twice() {
         let text = info("event=a level=1 message=2 timestamp=3 logger=4 a=5 a=6 a=7 client=8 ip=9");
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         for (name, number) in [("level_", 1), ("message_", 2), ("timestamp_", 3), ("a__", 7)] {
@@ -246,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_looks_like_a_number_is_text() {
+    fn what_only_looks_like_a_number_is_a_string() {
         for text in ["0", "7", "-3", "1.5", "100000000000000", "true", "false"] {
             assert!(is_plain(text), "{text}");
         }

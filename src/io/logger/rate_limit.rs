@@ -1,173 +1,193 @@
-//! Folds repeated lines, so that neither a storm of trouble nor a crowd of strangers fills a log.
-//! Has no clock of its own; whoever drives it asks when it wants to be called again.
+//! Rate limit for repeated log lines, so that neither a permanent failure nor many probes fill the
+//! log. Has no clock of its own: the caller passes the time and calls again at `next_due`.
 
 use std::collections::VecDeque;
+use std::fmt::{self, Write};
 
 use log::Level;
 
 use crate::io::clock::Tick;
 
-/// A line that was logged within the last ten seconds is only counted; the count stands on its
-/// next appearance, or on one more line when the ten seconds are over. Lines and `folded=` counts
-/// add up to what has happened. Strangers can cause many different lines as well: beyond 32 of
-/// them in ten seconds those of level info are only counted.
+/// Logs lines and suppresses repetitions.
+///
+/// A line that was logged within the last 10 seconds is only counted. Its next appearance carries
+/// the count as `folded=N`; if it does not appear again, it is logged once more after the 10
+/// seconds. The lines and their counts add up to the number of calls.
+///
+/// Probes can cause many different lines. At most 32 lines are remembered; beyond that, lines of
+/// level info are dropped and `event=log-dropped` reports how many.
 #[derive(Default)]
 pub struct RateLimitedLog {
-    recent: VecDeque<RepeatedLine>,
-    /// Info lines that found no place.
-    crowded_out: u32,
-    /// Lines that were only counted, since the start.
-    held_back: u64,
+    recent: VecDeque<RecentLine>,
+    /// Info lines dropped since the last `event=log-dropped`.
+    dropped: u32,
+    /// Lines not written since the start.
+    suppressed: u64,
+    /// Holds the formatted line, so that a suppressed line allocates nothing.
+    buffer: String,
 }
 
-struct RepeatedLine {
+struct RecentLine {
     level: Level,
     line: String,
-    since: Tick,
-    times: u32,
+    logged: Tick,
+    /// Repetitions since `logged`.
+    repeated: u32,
 }
 
-impl RepeatedLine {
-    fn end(&self) -> Tick {
-        Tick(self.since.0 + FOLD_MS)
+impl RecentLine {
+    fn expires(&self) -> Tick {
+        Tick(self.logged.0 + WINDOW_MS)
     }
 
-    fn is_over(&self, now: Tick) -> bool {
-        now >= self.end()
+    fn is_expired(&self, now: Tick) -> bool {
+        now >= self.expires()
     }
 }
 
 impl RateLimitedLog {
-    /// Logs at level error.
-    pub fn error(&mut self, now: Tick, line: &str) {
-        self.log(Level::Error, now, line);
+    /// Logs at level error. `line` is formatted only if the level is on; pass `format_args!`.
+    pub fn error(&mut self, now: Tick, line: impl fmt::Display) {
+        self.log(Level::Error, now, &line);
     }
 
-    /// Logs at level warn.
-    pub fn warn(&mut self, now: Tick, line: &str) {
-        self.log(Level::Warn, now, line);
+    /// Logs at level warn, as [`RateLimitedLog::error`] does.
+    pub fn warn(&mut self, now: Tick, line: impl fmt::Display) {
+        self.log(Level::Warn, now, &line);
     }
 
-    /// Logs at level info.
-    pub fn info(&mut self, now: Tick, line: &str) {
-        self.log(Level::Info, now, line);
+    /// Logs at level info, as [`RateLimitedLog::error`] does.
+    pub fn info(&mut self, now: Tick, line: impl fmt::Display) {
+        self.log(Level::Info, now, &line);
     }
 
-    /// Lines that were only counted, since the start.
+    /// Number of lines not written since the start.
     pub fn suppressed(&self) -> u64 {
-        self.held_back
+        self.suppressed
     }
 
-    /// When something that was folded has to be told, should its line not come again.
+    /// When [`RateLimitedLog::flush_due`] has something to log; `None` = nothing is pending.
     pub fn next_due(&self) -> Option<Tick> {
-        let folded = self.recent.iter().filter(|fold| fold.times > 0 || self.crowded_out > 0);
-        folded.map(RepeatedLine::end).min()
+        let pending = self.recent.iter().filter(|line| line.repeated > 0 || self.dropped > 0);
+        pending.map(RecentLine::expires).min()
     }
 
-    /// Tells what was folded and whose time is over.
+    /// Logs the repetitions whose 10 seconds are over.
     pub fn flush_due(&mut self, now: Tick) {
         if self.next_due().is_some_and(|due| now >= due) {
-            self.tell(|fold| fold.is_over(now), now);
+            self.flush(|line| line.is_expired(now), now);
         }
     }
 
-    /// Tells whatever was folded; for the end of the program.
+    /// Logs all pending repetitions at once, for the end of the program.
     pub fn flush_all(&mut self, now: Tick) {
-        self.tell(|_| true, now);
+        self.flush(|_| true, now);
     }
 
-    fn tell(&mut self, is_due: impl Fn(&RepeatedLine) -> bool, now: Tick) {
-        self.reports(is_due, now).iter().for_each(|(level, line)| log::log!(*level, "{line}"));
-        self.tell_crowd();
+    fn flush(&mut self, is_due: impl Fn(&RecentLine) -> bool, now: Tick) {
+        self.pending(is_due, now).iter().for_each(|(level, line)| log::log!(*level, "{line}"));
+        self.report_dropped();
     }
 
-    fn tell_crowd(&mut self) {
-        let crowded_out = std::mem::take(&mut self.crowded_out);
-        if crowded_out > 0 {
-            log::info!("event=log-dropped lines={crowded_out}");
+    fn report_dropped(&mut self) {
+        let dropped = std::mem::take(&mut self.dropped);
+        if dropped > 0 {
+            log::info!("event=log-dropped lines={dropped}");
         }
     }
 
-    /// The lines that are due; each stands for one of those that were folded. A storm goes on
-    /// being folded.
-    fn reports(
-        &mut self,
-        is_due: impl Fn(&RepeatedLine) -> bool,
-        now: Tick,
-    ) -> Vec<(Level, String)> {
-        let due = self.recent.iter_mut().filter(|fold| fold.times > 0 && is_due(fold));
-        due.map(|fold| {
-            fold.since = now;
-            (fold.level, worded(&fold.line, std::mem::take(&mut fold.times) - 1))
+    /// The lines to log for pending repetitions. Such a line is one of the repetitions, hence the
+    /// count is one less. A line that goes on repeating stays suppressed for another 10 seconds.
+    fn pending(&mut self, is_due: impl Fn(&RecentLine) -> bool, now: Tick) -> Vec<(Level, String)> {
+        let due = self.recent.iter_mut().filter(|line| line.repeated > 0 && is_due(line));
+        due.map(|line| {
+            line.logged = now;
+            (line.level, with_count(&line.line, std::mem::take(&mut line.repeated) - 1))
         })
         .collect()
     }
 
-    fn log(&mut self, level: Level, now: Tick, line: &str) {
-        // What nobody reads is not kept, and wakes nobody.
+    fn log(&mut self, level: Level, now: Tick, line: &dyn fmt::Display) {
+        // A disabled level must cost nothing and must not wake the loop at `next_due`.
         if !log::log_enabled!(level) {
             return;
         }
-        match self.admit(level, now, line) {
-            Some(folded) => {
-                self.tell_crowd();
-                log::log!(level, "{}", worded(line, folded));
+        let mut text = std::mem::take(&mut self.buffer);
+        text.clear();
+        // Writing to a String fails only if `Display` itself reports an error.
+        let _ = write!(text, "{line}");
+        match self.admit(level, now, &text) {
+            Some(0) => {
+                self.report_dropped();
+                log::log!(level, "{text}");
             }
-            None => self.held_back += 1,
+            Some(repeated) => {
+                self.report_dropped();
+                log::log!(level, "{}", with_count(&text, repeated));
+            }
+            None => self.suppressed += 1,
         }
+        self.buffer = text;
     }
 
-    /// How many were folded since the line's last appearance; `None` = this one is not to appear.
+    /// How often the line was suppressed since it was last logged; `None` = suppress it now.
     fn admit(&mut self, level: Level, now: Tick, line: &str) -> Option<u32> {
-        if let Some(fold) = self.recent.iter_mut().find(|fold| fold.line == line) {
-            if !fold.is_over(now) {
-                fold.times = fold.times.saturating_add(1);
+        if let Some(known) = self.recent.iter_mut().find(|known| known.line == line) {
+            if !known.is_expired(now) {
+                known.repeated = known.repeated.saturating_add(1);
                 return None;
             }
-            (fold.since, fold.level) = (now, level);
-            return Some(std::mem::take(&mut fold.times));
+            (known.logged, known.level) = (now, level);
+            return Some(std::mem::take(&mut known.repeated));
         }
-        if self.recent.len() >= MOST {
-            match self.recent.iter().position(|fold| fold.is_over(now) && fold.times == 0) {
+        if self.recent.len() >= LINES_MAX {
+            match self.recent.iter().position(|old| old.is_expired(now) && old.repeated == 0) {
                 None if level == Level::Info => {
-                    self.crowded_out = self.crowded_out.saturating_add(1);
+                    self.dropped = self.dropped.saturating_add(1);
                     return None;
                 }
-                leaves => {
-                    let gone = self.recent.remove(leaves.unwrap_or(0));
-                    let untold = gone.map_or(0, |fold| fold.times);
-                    self.crowded_out = self.crowded_out.saturating_add(untold);
+                // A warning displaces the oldest line; its repetitions count as dropped.
+                expired => {
+                    let removed = self.recent.remove(expired.unwrap_or(0));
+                    let repeated = removed.map_or(0, |old| old.repeated);
+                    self.dropped = self.dropped.saturating_add(repeated);
                 }
             }
         }
-        self.recent.push_back(RepeatedLine { level, line: line.to_owned(), since: now, times: 0 });
+        self.recent.push_back(RecentLine {
+            level,
+            line: line.to_owned(),
+            logged: now,
+            repeated: 0,
+        });
         Some(0)
     }
 }
 
-fn worded(line: &str, folded: u32) -> String {
-    match folded {
+fn with_count(line: &str, repeated: u32) -> String {
+    match repeated {
         0 => line.to_owned(),
-        _ => format!("{line} folded={folded}"),
+        _ => format!("{line} folded={repeated}"),
     }
 }
 
-const FOLD_MS: u64 = 10_000;
-const MOST: usize = 32;
+const WINDOW_MS: u64 = 10_000;
+/// Largest number of remembered lines.
+const LINES_MAX: usize = 32;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn reports(folded: &mut RateLimitedLog, ms: u64) -> Vec<String> {
+    fn pending(log: &mut RateLimitedLog, ms: u64) -> Vec<String> {
         let now = Tick(ms);
-        folded.reports(|fold| fold.is_over(now), now).into_iter().map(|(_, line)| line).collect()
+        log.pending(|line| line.is_expired(now), now).into_iter().map(|(_, line)| line).collect()
     }
 
     #[test]
-    fn a_repeated_line_is_folded_and_counted() {
-        let mut folded = RateLimitedLog::default();
-        let mut admit = |ms, line| folded.admit(Level::Info, Tick(ms), line);
+    fn a_repeated_line_is_suppressed_and_counted() {
+        let mut log = RateLimitedLog::default();
+        let mut admit = |ms, line| log.admit(Level::Info, Tick(ms), line);
         assert_eq!(admit(0, "a"), Some(0));
         assert_eq!(admit(1, "a"), None);
         assert_eq!(admit(2, "b"), Some(0));
@@ -177,47 +197,43 @@ mod tests {
     }
 
     #[test]
-    fn what_was_folded_is_told_when_its_line_never_comes_again() {
-        let mut folded = RateLimitedLog::default();
-        assert_eq!(folded.admit(Level::Warn, Tick(0), "a"), Some(0));
-        assert_eq!(folded.next_due(), None, "nothing is folded, so nobody has to wake");
+    fn repetitions_are_reported_if_the_line_does_not_come_again() {
+        let mut log = RateLimitedLog::default();
+        assert_eq!(log.admit(Level::Warn, Tick(0), "a"), Some(0));
+        assert_eq!(log.next_due(), None, "nothing is pending");
         for ms in 1..=3 {
-            assert_eq!(folded.admit(Level::Warn, Tick(ms), "a"), None);
+            assert_eq!(log.admit(Level::Warn, Tick(ms), "a"), None);
         }
-        assert_eq!(folded.next_due(), Some(Tick(FOLD_MS)));
-        assert_eq!(reports(&mut folded, FOLD_MS - 1), [""; 0]);
-        assert_eq!(
-            reports(&mut folded, FOLD_MS),
-            ["a folded=2"],
-            "one line and two more are three"
-        );
-        assert_eq!(folded.next_due(), None);
-        assert_eq!(folded.admit(Level::Warn, Tick(FOLD_MS + 1), "a"), None, "the storm goes on");
-        assert_eq!(folded.next_due(), Some(Tick(2 * FOLD_MS)));
-        assert_eq!(reports(&mut folded, 2 * FOLD_MS), ["a"]);
-        assert_eq!(folded.admit(Level::Warn, Tick(3 * FOLD_MS), "a"), Some(0));
+        assert_eq!(log.next_due(), Some(Tick(WINDOW_MS)));
+        assert_eq!(pending(&mut log, WINDOW_MS - 1), [""; 0]);
+        assert_eq!(pending(&mut log, WINDOW_MS), ["a folded=2"], "one line and two more are three");
+        assert_eq!(log.next_due(), None);
+        assert_eq!(log.admit(Level::Warn, Tick(WINDOW_MS + 1), "a"), None, "still repeating");
+        assert_eq!(log.next_due(), Some(Tick(2 * WINDOW_MS)));
+        assert_eq!(pending(&mut log, 2 * WINDOW_MS), ["a"]);
+        assert_eq!(log.admit(Level::Warn, Tick(3 * WINDOW_MS), "a"), Some(0));
     }
 
     #[test]
-    fn the_end_of_the_program_tells_at_once_what_was_folded() {
-        let mut folded = RateLimitedLog::default();
-        folded.admit(Level::Info, Tick(0), "a");
-        folded.admit(Level::Info, Tick(1), "a");
-        assert_eq!(folded.reports(|_| true, Tick(2)), [(Level::Info, "a".to_owned())]);
+    fn pending_repetitions_are_reported_at_the_end_of_the_program() {
+        let mut log = RateLimitedLog::default();
+        log.admit(Level::Info, Tick(0), "a");
+        log.admit(Level::Info, Tick(1), "a");
+        assert_eq!(log.pending(|_| true, Tick(2)), [(Level::Info, "a".to_owned())]);
     }
 
     #[test]
-    fn a_flood_of_different_lines_is_counted_and_does_not_hide_warnings() {
-        let mut folded = RateLimitedLog::default();
+    fn a_flood_of_different_lines_is_counted_and_hides_no_warning() {
+        let mut log = RateLimitedLog::default();
         let mut shown = 0;
         for i in 0..100 {
-            shown += usize::from(folded.admit(Level::Info, Tick(0), &i.to_string()).is_some());
+            shown += usize::from(log.admit(Level::Info, Tick(0), &i.to_string()).is_some());
         }
-        assert_eq!((shown, folded.crowded_out), (MOST, 100 - MOST as u32));
-        assert_eq!(folded.next_due(), Some(Tick(FOLD_MS)), "the crowd is told of");
-        assert_eq!(folded.admit(Level::Warn, Tick(1), "trouble"), Some(0));
-        assert_eq!(folded.admit(Level::Info, Tick(1), "late"), None);
-        assert_eq!(folded.admit(Level::Info, Tick(FOLD_MS), "later"), Some(0));
-        assert_eq!(folded.recent.len(), MOST);
+        assert_eq!((shown, log.dropped), (LINES_MAX, 100 - LINES_MAX as u32));
+        assert_eq!(log.next_due(), Some(Tick(WINDOW_MS)), "dropped lines are reported");
+        assert_eq!(log.admit(Level::Warn, Tick(1), "trouble"), Some(0));
+        assert_eq!(log.admit(Level::Info, Tick(1), "late"), None);
+        assert_eq!(log.admit(Level::Info, Tick(WINDOW_MS), "later"), Some(0));
+        assert_eq!(log.recent.len(), LINES_MAX);
     }
 }

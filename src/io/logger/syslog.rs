@@ -1,10 +1,10 @@
-//! A line as a log daemon takes it from its local socket (RFC 3164 4.1): busybox, the one of
-//! OpenWrt, rsyslog and journald alike.
+//! A log line in the format of syslog's local socket (RFC 3164 4.1). busybox, OpenWrt's logd,
+//! rsyslog and journald accept it.
 
 use log::Level;
 
-/// One message, without a line end. The time is in UTC: most daemons put their own in its place,
-/// but some take a line without one apart wrongly.
+/// One message, without a line end. The time is in UTC. Most daemons replace it with their own
+/// time, but some misparse a message without a time.
 pub fn message(level: Level, unix_s: u64, pid: u32, line: &str) -> String {
     let priority = DAEMON * 8 + severity(level);
     let (day, second) = (unix_s / 86_400, unix_s % 86_400);
@@ -13,7 +13,7 @@ pub fn message(level: Level, unix_s: u64, pid: u32, line: &str) -> String {
     format!("<{priority}>{month} {day:>2} {hour:02}:{minute:02}:{second:02} mtbox[{pid}]: {line}")
 }
 
-/// RFC 3164 4.1.1, table 2.
+/// Severity of a level (RFC 3164 4.1.1, table 2).
 pub fn severity(level: Level) -> u32 {
     match level {
         Level::Error => 3,
@@ -23,10 +23,10 @@ pub fn severity(level: Level) -> u32 {
     }
 }
 
-/// The month's name and the day in it, by days since 1970. Four hundred years that begin in March
-/// have 146097 days, and their months follow one line.
+/// Name of the month and day of the month, from days since 1970. An era of 400 years has 146097
+/// days. In years that start in March the month is a linear function of the day.
 fn month_and_day(days: u64) -> (&'static str, u64) {
-    // 719468 days lie between the first of March of year 0 and 1970.
+    // 719468 days lie between 1 March of year 0 and 1 January 1970.
     let day_of_era = (days + 719_468) % 146_097;
     let year_of_era =
         (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
@@ -36,11 +36,11 @@ fn month_and_day(days: u64) -> (&'static str, u64) {
     (MONTHS.get(month as usize).copied().unwrap_or("Jan"), day)
 }
 
-/// The year begins in March, so that the leap day is its last.
+/// The computed year starts in March, so that the leap day is its last day.
 const MONTHS: [&str; 12] =
     ["Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec", "Jan", "Feb"];
 
-/// RFC 3164 4.1.1, table 1.
+/// Facility "system daemons" (RFC 3164 4.1.1, table 1).
 const DAEMON: u32 = 3;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The sink with real pipes and sockets. What strangers may put into a line stays a value of it.
+//! The sink with real pipes and sockets. What a peer can put into a line stays a value in it.
 
 use std::fs;
 use std::io::Read;
@@ -26,11 +26,11 @@ impl LogServer {
         Self { path, socket }
     }
 
-    fn desk(&self, to: LogTarget, format: LogLineFormat) -> LogWriter {
+    fn writer(&self, to: LogTarget, format: LogLineFormat) -> LogWriter {
         LogWriter::new(&LogConfig { level: LevelFilter::Info, format, to }, self.path.clone())
     }
 
-    fn hear(&self) -> String {
+    fn receive(&self) -> String {
         let mut seen = [0; 65_536];
         let count = self.socket.recv(&mut seen).unwrap();
         String::from_utf8(seen[..count].to_vec()).unwrap()
@@ -51,7 +51,7 @@ fn a_line_carries_its_time_and_level_and_stays_one_line() {
         "ts=2027-01-15T08:00:00.123Z level=info event=a name=\"x\\ny\\u{1b}[31m\"\n"
     );
     assert_eq!(text(None, Some(Level::Warn), "event=b"), "level=warn event=b\n");
-    text(Some(Duration::MAX), None, "no clock frightens it");
+    text(Some(Duration::MAX), None, "any time is accepted");
 }
 
 #[test]
@@ -73,30 +73,32 @@ fn a_long_line_is_still_an_object() {
 }
 
 #[test]
-fn a_reader_that_stopped_costs_lines_and_not_the_writer() {
+fn a_reader_that_stopped_loses_lines_and_does_not_block_the_writer() {
     let (mut reader, mut writer) = std::io::pipe().unwrap();
     let line = text(None, Some(Level::Info), &"x".repeat(9_000));
-    let mut taken = 0;
-    while offer(&mut writer, &line) {
-        taken += 1;
+    let mut written = 0;
+    while try_write(&mut writer, &line) {
+        written += 1;
     }
-    let mut all = vec![0; taken * line.len()];
+    let mut all = vec![0; written * line.len()];
     reader.read_exact(&mut all).unwrap();
-    assert!(offer(&mut writer, &line));
+    assert!(try_write(&mut writer, &line));
     drop(reader);
-    assert!(!offer(&mut writer, &line));
+    assert!(!try_write(&mut writer, &line));
 }
 
 #[test]
 fn syslog_gets_one_datagram_for_each_line() {
     let daemon = LogServer::start();
-    daemon.desk(LogTarget::Syslog, LogLineFormat::Text).take(Level::Warn, "event=a user=\"x\\ny\"");
-    let seen = daemon.hear();
+    daemon
+        .writer(LogTarget::Syslog, LogLineFormat::Text)
+        .write(Level::Warn, "event=a user=\"x\\ny\"");
+    let seen = daemon.receive();
     let tag = format!(" mtbox[{}]: event=a user=\"x\\ny\"", std::process::id());
     assert!(seen.starts_with("<28>") && seen.ends_with(&tag), "{seen}");
     assert_eq!(seen.len(), 4 + 15 + tag.len(), "{seen}");
-    daemon.desk(LogTarget::Syslog, LogLineFormat::Json).take(Level::Info, "event=a dc=2");
-    let seen = daemon.hear();
+    daemon.writer(LogTarget::Syslog, LogLineFormat::Json).write(Level::Info, "event=a dc=2");
+    let seen = daemon.receive();
     let (head, json) = seen.split_once("]: ").unwrap();
     assert!(head.starts_with("<30>"), "{seen}");
     assert_eq!(serde_json::from_str::<Value>(json).unwrap()["dc"], 2);
@@ -105,40 +107,40 @@ fn syslog_gets_one_datagram_for_each_line() {
 #[test]
 fn the_journal_gets_the_fields_too() {
     let daemon = LogServer::start();
-    daemon.desk(LogTarget::Journal, LogLineFormat::Text).take(Level::Error, "event=a dc=2");
+    daemon.writer(LogTarget::Journal, LogLineFormat::Text).write(Level::Error, "event=a dc=2");
     assert_eq!(
-        daemon.hear(),
+        daemon.receive(),
         "PRIORITY=3\nSYSLOG_IDENTIFIER=mtbox\nMESSAGE=event=a dc=2\nEVENT=a\nDC=2\n"
     );
 }
 
 #[test]
-fn lost_lines_are_counted_and_named_by_the_next_one() {
+fn lost_lines_are_counted_in_the_next_line() {
     let mut daemon = LogServer::start();
-    let mut desk = daemon.desk(LogTarget::Syslog, LogLineFormat::Text);
-    desk.take(Level::Info, "event=a");
-    assert!(daemon.hear().ends_with(": event=a"));
+    let mut writer = daemon.writer(LogTarget::Syslog, LogLineFormat::Text);
+    writer.write(Level::Info, "event=a");
+    assert!(daemon.receive().ends_with(": event=a"));
     let path = daemon.path.clone();
     fs::remove_file(&path).unwrap();
     daemon.socket = UnixDatagram::unbound().unwrap();
     for _ in 0..3 {
-        desk.take(Level::Info, "event=lost");
+        writer.write(Level::Info, "event=lost");
     }
     daemon.socket = UnixDatagram::bind(&path).unwrap();
-    desk.take(Level::Info, "event=b");
-    assert!(daemon.hear().ends_with(": event=b lost_lines=3"));
-    desk.take(Level::Info, "event=c");
-    assert!(daemon.hear().ends_with(": event=c"));
+    writer.write(Level::Info, "event=b");
+    assert!(daemon.receive().ends_with(": event=b lost_lines=3"));
+    writer.write(Level::Info, "event=c");
+    assert!(daemon.receive().ends_with(": event=c"));
 }
 
 #[test]
-fn a_daemon_that_is_not_there_is_named() {
+fn an_unreachable_daemon_is_reported() {
     let daemon = LogServer::start();
-    let mut way = daemon.desk(LogTarget::Journal, LogLineFormat::Text).way;
-    assert_eq!(way.reach(), None);
+    let mut transport = daemon.writer(LogTarget::Journal, LogLineFormat::Text).transport;
+    assert_eq!(transport.connect(), None);
     let path = daemon.path.clone();
     drop(daemon);
-    let mut way = LogTransport::Syslog(Datagram::new(path.clone()));
-    let line = way.reach().unwrap();
+    let mut transport = LogTransport::Syslog(Datagram::new(path.clone()));
+    let line = transport.connect().unwrap();
     assert!(line.starts_with(&format!("event=log-unreachable path={path:?} error=")), "{line}");
 }

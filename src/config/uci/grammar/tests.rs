@@ -1,28 +1,28 @@
-//! Every form that libuci reads, and the ones that it refuses.
+//! The forms that libuci accepts, and those that it refuses.
 
 use super::*;
 
 /// `kind name: option=value list+entry+entry`, section by section.
 fn shape(text: &str) -> Vec<String> {
-    let setting = |one: &UciOption| {
+    let option = |one: &UciOption| {
         let sign = if one.is_list { '+' } else { '=' };
         let values = one.values.iter().map(|value| format!("{sign}{value}"));
         format!(" {}{}", one.name, values.collect::<String>())
     };
     let section = |one: &UciSection| {
-        let settings: String = one.settings.iter().map(setting).collect();
-        format!("{} {}:{settings}", one.kind, one.name)
+        let options: String = one.options.iter().map(option).collect();
+        format!("{} {}:{options}", one.kind, one.name)
     };
     parse(text).unwrap().iter().map(section).collect()
 }
 
 #[track_caller]
-fn reads(lines: &str, settings: &str) {
-    assert_eq!(shape(&format!("config a b\n{lines}")), [format!("a b:{settings}")], "{lines:?}");
+fn check(lines: &str, options: &str) {
+    assert_eq!(shape(&format!("config a b\n{lines}")), [format!("a b:{options}")], "{lines:?}");
 }
 
 #[test]
-fn what_uci_export_prints_is_read() {
+fn output_of_uci_export_is_parsed() {
     let text = "package mtbox\n\nconfig mtbox 'main'\n\toption port '443'\n\tlist x 'a b'\n\tlist \
                 x ''\n\nconfig user\n\toption name 'it'\\''s'\n\n";
     assert_eq!(shape(text), ["mtbox main: port=443 x+a b+", "user : name=it's"]);
@@ -52,8 +52,8 @@ fn words_may_be_quoted_in_parts_and_escaped() {
         ("a\\", "a"),
         ("\\\n\t'indented'", "indented"),
     ] {
-        reads(&format!("option x {value}"), &format!(" x={want}"));
-        reads(&format!("\tlist\tx\t{value}\r\n"), &format!(" x+{want}"));
+        check(&format!("option x {value}"), &format!(" x={want}"));
+        check(&format!("\tlist\tx\t{value}\r\n"), &format!(" x+{want}"));
     }
 }
 
@@ -66,11 +66,11 @@ fn commands_have_short_forms_and_may_share_a_line() {
 
 #[test]
 fn later_lines_change_earlier_ones_as_in_libuci() {
-    reads("option x 1\noption x 2", " x=2");
-    reads("option x 1\noption x ''", "");
-    reads("option x", "");
-    reads("list x 1\nlist x 2\noption x 3", " x=3");
-    reads("option x 1\nlist x 2", " x+1+2");
+    check("option x 1\noption x 2", " x=2");
+    check("option x 1\noption x ''", "");
+    check("option x", "");
+    check("list x 1\nlist x 2\noption x 3", " x=3");
+    check("option x 1\nlist x 2", " x+1+2");
     assert_eq!(
         shape("config a b\noption x 1\nconfig a\nconfig a b\noption y 2"),
         ["a b: x=1 y=2", "a :",]
@@ -78,17 +78,17 @@ fn later_lines_change_earlier_ones_as_in_libuci() {
 }
 
 #[test]
-fn mistakes_are_told_with_their_line() {
+fn errors_have_their_line() {
     for (text, line, fault) in [
-        ("option x y", 1, "stands before the first config line"),
-        ("\n\nconfig", 3, "something is missing"),
-        ("config ''", 1, "something is missing"),
+        ("option x y", 1, "before the first config line"),
+        ("\n\nconfig", 3, "incomplete command"),
+        ("config ''", 1, "incomplete command"),
         ("config a b c", 1, "too many words"),
         ("config a b\noption x y z", 2, "too many words"),
-        ("config a b\n\n option", 3, "something is missing"),
-        ("config a b\noption x-y z", 2, "names of options"),
-        ("config a b-c", 1, "names of sections"),
-        ("config 'a b'", 1, "types of sections"),
+        ("config a b\n\n option", 3, "incomplete command"),
+        ("config a b\noption x-y z", 2, "an option name"),
+        ("config a b-c", 1, "a section name"),
+        ("config 'a b'", 1, "a section type"),
         ("config a b\nconfig c b", 2, "another type"),
         ("confg a b", 1, "unknown command"),
         ("'' a b", 1, "unknown command"),
@@ -96,17 +96,17 @@ fn mistakes_are_told_with_their_line() {
         ("config a b\noption x \"y\\", 2, "never closed"),
         ("config a b\noption x y\0", 2, "a zero byte"),
         ("config a\\\n b c\n", 1, "too many words"),
-        ("\\\n\\\nconfig", 3, "something is missing"),
+        ("\\\n\\\nconfig", 3, "incomplete command"),
     ] {
-        let (at, told) = parse(text).unwrap_err();
-        assert!(at == line && told.contains(fault), "{text:?}: {at}: {told}");
+        let error = parse(text).unwrap_err();
+        assert!(error.line == line && error.fault.contains(fault), "{text:?}: {error:?}");
     }
 }
 
 #[test]
 fn a_hostile_file_ends_early() {
-    let many = "c a\n".repeat(MOST_ENTRIES);
-    assert_eq!(parse(&many).unwrap().len(), MOST_ENTRIES);
-    let (line, fault) = parse(&(many + "c a\n")).unwrap_err();
-    assert!(line == MOST_ENTRIES + 1 && fault.contains("more entries"), "{line}: {fault}");
+    let many = "c a\n".repeat(COMMANDS_MAX);
+    assert_eq!(parse(&many).unwrap().len(), COMMANDS_MAX);
+    let SyntaxError { line, fault } = parse(&(many + "c a\n")).unwrap_err();
+    assert!(line == COMMANDS_MAX + 1 && fault.contains("too many entries"), "{line}: {fault}");
 }

@@ -103,7 +103,7 @@ fn complain(world: &mut World, error: &io::Error) {
         "event=list-cache-failed error={:?} hint=\"see defense.cache-dir\"",
         error.to_string()
     );
-    world.telemetry.warn(&line);
+    world.telemetry.warn(format_args!("{line}"));
 }
 
 /// Where the copy of a source from the web lies; files need none. The name tells nothing about

@@ -212,7 +212,7 @@ fn fail(world: &mut World, which: ListKind, at: usize, why: &str) {
     let (name, shown) = (which.as_str(), source.shown());
     let line =
         format!("event=list-failed name={name} source={shown:?} error={why:?} kept={kept:?}");
-    world.telemetry.warn(&line);
+    world.telemetry.warn(format_args!("{line}"));
     done(world, which, at, false);
 }
 

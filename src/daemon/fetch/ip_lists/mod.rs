@@ -9,6 +9,7 @@ mod load;
 mod reload;
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -20,9 +21,10 @@ pub use reload::{refresh, reload};
 use crate::accounts::recorder::Cause;
 use crate::config::settings::{ListSettings, ListSource, Settings};
 use crate::daemon::admin::probe_summary::ProbeKind;
+use crate::daemon::admin::telemetry::Telemetry;
 use crate::daemon::fetch::MOST_ERRANDS;
 use crate::daemon::shared::World;
-use crate::daemon::upstream::addresses::is_home;
+use crate::daemon::upstream::addresses::is_private;
 use crate::io::clock::Tick;
 use crate::limits::ip_list::{ListReader, Networks};
 
@@ -218,63 +220,64 @@ impl IpLists {
     }
 }
 
-/// Whether a client may connect: the allowlist is asked first. An allowlist of which no source
-/// has ever come lets nobody in and says so once a minute; a blocklist lets everybody in until
-/// then. Whoever calls closes the connection when the answer is no.
-pub fn may_enter(world: &mut World, addr: IpAddr) -> bool {
-    if !is_allowed(world, addr) {
-        world.telemetry.record_client(addr, Cause::NotAllowlisted);
-        return false;
-    }
-    if is_blocked(world, addr) {
-        world.telemetry.record_client(addr, Cause::Blocklisted);
-        return false;
-    }
-    true
+/// Whether the lists let a client connect; the allowlist decides first. An allowlist of which no
+/// source has been loaded refuses all clients and says so once a minute; a blocklist refuses none
+/// until then. The caller closes a refused connection.
+pub fn may_enter(lists: &mut IpLists, telemetry: &mut Telemetry, addr: IpAddr) -> bool {
+    let refused_by = if !is_allowed(lists, telemetry, addr) {
+        Cause::NotAllowlisted
+    } else if is_blocked(lists, telemetry, addr) {
+        Cause::Blocklisted
+    } else {
+        return true;
+    };
+    telemetry.record_client(addr, refused_by);
+    false
 }
 
-fn is_allowed(world: &mut World, addr: IpAddr) -> bool {
-    let Some(list) = &mut world.lists.allow else { return true };
+fn is_allowed(lists: &mut IpLists, telemetry: &mut Telemetry, addr: IpAddr) -> bool {
+    let Some(list) = &mut lists.allow else { return true };
     if list.find(addr).is_some() {
         return true;
     }
     list.refused += 1;
-    if !list.is_loaded() {
-        let now = world.time.now;
-        if list.complained.is_none_or(|at| now.0 >= at.0 + COMPLAIN_MS) {
-            list.complained = Some(now);
-            log::warn!(
-                "event=allowlist-empty refused={} hint=\"no source has come yet, so nobody may \
-                 connect; see event=list-failed, or name a file\"",
-                list.refused
-            );
-        }
-        world.telemetry.count_probe(ProbeKind::Listed, addr);
+    if list.is_loaded() {
+        let hint = "home networks must be on the list too: add a file that contains them";
+        log_refused(telemetry, addr, format_args!("event=refused list=allowlist"), hint);
         return false;
     }
-    let hint = "home networks must be on the list too; name a file that holds them";
-    refused(world, addr, "event=refused list=allowlist", hint);
+    let now = telemetry.now();
+    if list.complained.is_none_or(|at| now.0 >= at.0 + COMPLAIN_MS) {
+        list.complained = Some(now);
+        log::warn!(
+            "event=allowlist-empty refused={} hint=\"no source has been loaded, so all clients are \
+             refused; see event=list-failed, or use a file\"",
+            list.refused
+        );
+    }
+    telemetry.count_probe(ProbeKind::Listed, addr);
     false
 }
 
-fn is_blocked(world: &mut World, addr: IpAddr) -> bool {
-    let Some(list) = &mut world.lists.block else { return false };
+fn is_blocked(lists: &mut IpLists, telemetry: &mut Telemetry, addr: IpAddr) -> bool {
+    let Some(list) = &mut lists.block else { return false };
     let Some(source) = list.find(addr).map(ListState::shown) else { return false };
     list.refused += 1;
-    // FireHOL's level 1, which everybody recommends, holds them.
-    let hint = "this list holds home networks; use one without, or a copy without them";
-    refused(world, addr, &format!("event=refused list=blocklist source={source:?}"), hint);
+    // FireHOL's level 1, which is often recommended, contains them.
+    let hint = "this list contains home networks; use one without them";
+    let line = format_args!("event=refused list=blocklist source={source:?}");
+    log_refused(telemetry, addr, line, hint);
     true
 }
 
-/// Tells of somebody who is not let in: a stranger, unless he is at home here.
-fn refused(world: &mut World, addr: IpAddr, line: &str, hint: &str) {
-    let client = world.telemetry.shown(addr);
-    if is_home(addr) {
-        world.telemetry.info(&format!("{line} client={client} hint={hint:?}"));
+/// Logs a refused client: a debug line and a probe, or, for a home network, a hint for the operator.
+fn log_refused(telemetry: &mut Telemetry, addr: IpAddr, line: fmt::Arguments<'_>, hint: &str) {
+    let client = telemetry.shown(addr);
+    if is_private(addr) {
+        telemetry.info(format_args!("{line} client={client} hint={hint:?}"));
     } else {
         log::debug!("{line} client={client}");
-        world.telemetry.count_probe(ProbeKind::Listed, addr);
+        telemetry.count_probe(ProbeKind::Listed, addr);
     }
 }
 

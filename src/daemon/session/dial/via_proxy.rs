@@ -1,211 +1,216 @@
-//! To Telegram through `network.proxies`: one leg at a time, each a way and an address, until one
-//! leads there. The header and the first payload leave only when the far end stands.
+//! A connection to Telegram through `network.proxies`: one candidate at a time, each an upstream
+//! and an address. The frame and the first payload leave only when the destination is connected.
 
 use std::net::SocketAddr;
 use std::task::Poll;
 
 use crate::accounts::recorder::{Cause, Detail};
-use crate::daemon::session::dial::{
-    DialAttempt, DialTargets, LOOKUP_MS, connected, failure, give_up, options, warn_if_barred,
+use crate::daemon::session::dial::context::{DialContext, warn_if_egress_refused};
+use crate::daemon::session::dial::state::{
+    Candidate, Dial, DialAttempt, DialRoute, ProxyAttempt, address_failure, upstream_failure,
 };
-use crate::daemon::session::handshake::StageTurn;
-use crate::daemon::session::{CloseReason, Session, Stage, Turn};
-use crate::daemon::shared::World;
-use crate::daemon::upstream::proxies::FirstHop;
+use crate::daemon::session::step::CloseReason;
+use crate::daemon::upstream::proxies::{FirstHop, UpstreamId};
+use crate::daemon::upstream::sockets;
 use crate::daemon::upstream::socks_handshake::{ProxyFailure, SocksHandshake, Unreachable};
 use crate::io::clock::Tick;
 use crate::io::wire::{Net, Wire};
 use crate::proto::socks5::Destination;
 
-/// One thing to try: an address of the data centre by one way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Candidate {
-    /// Which way.
-    pub way: usize,
-    /// The address of the data centre.
-    pub goal: SocketAddr,
-}
-
-/// What is left to do of an attempt by a way.
-pub struct ProxyAttempt {
-    hop: SocksHandshake,
-    /// The connection to where the way begins stands.
-    stands: bool,
-}
-
-impl<W> DialAttempt<W> {
-    /// What is told of it while it gets no answer.
-    pub fn silence(&self) -> (Cause, Detail) {
-        match &self.climb {
-            Some(climb) if !climb.hop.is_straight() => down(climb.hop.way),
-            _ => (Cause::DcUnreachable, Detail::DialFailed(self.addr, 0)),
-        }
-    }
-}
-
-/// Every way with the first few addresses of the data centre.
-pub fn legs(ways: &[usize], goals: &[SocketAddr]) -> Vec<Candidate> {
-    let goals = goals.get(..GOALS).unwrap_or(goals);
-    ways.iter()
-        .flat_map(|way| goals.iter().map(|goal| Candidate { way: *way, goal: *goal }))
-        .collect()
-}
-
-/// One look at a routed dial: goes on with the running attempt, or begins the next one.
-pub fn dial<N: Net>(
-    session: &mut Session<N::Wire>,
-    world: &mut World,
-    net: &mut N,
-    token: usize,
-) -> StageTurn {
-    let Stage::Dial(stage) = &mut session.stage else { return StageTurn::On };
-    let DialTargets::Routed(legs) = &stage.targets else { return StageTurn::On };
-    let patience = world.settings.timeouts.tcp.as_millis() as u64;
+/// Judges the running attempt, and starts the next candidate when it has failed. Ready with the
+/// slot of the attempt whose destination is connected.
+pub fn poll<N: Net>(
+    dial: &mut Dial<N::Wire>,
+    lookup_until: Tick,
+    ctx: &mut DialContext<'_, N>,
+) -> Poll<Result<usize, CloseReason>> {
     loop {
-        if let Some(attempt) = &mut stage.attempts[0] {
-            let outcome = go_on(attempt, world.time.now, patience);
-            let way = attempt.climb.as_ref().map_or(0, |climb| climb.hop.way);
-            let trouble = match outcome {
-                Ok(true) => {
-                    world.outbound.upstreams.succeeded(way);
-                    return connected(session, world, 0);
-                }
-                Ok(false) if world.time.now < attempt.until => {
-                    return StageTurn::Stop(Turn::Waiting);
-                }
-                Ok(false) => ProxyFailure::Way("timeout".to_owned()),
-                Err(trouble) => trouble,
-            };
-            let (addr, silence) = (attempt.addr, attempt.silence());
-            stage.attempts[0] = None;
-            let why = match trouble {
-                ProxyFailure::Destination(why) => {
-                    world.outbound.upstreams.succeeded(way);
-                    let goal = stage.next.checked_sub(1).and_then(|at| legs.get(at));
-                    stage.trouble = goal.map(|leg| out_of_reach(leg.goal, why));
-                    why.to_string()
-                }
-                ProxyFailure::Way(why) => {
-                    world.outbound.upstreams.failed(way, &why, world.time.now);
-                    stage.trouble = Some(silence);
-                    stage.next = after(legs, stage.next, way);
-                    why
-                }
-            };
-            let line = format!("event=dial-failed addr={addr} by=proxy error={why:?}");
-            world.telemetry.info(&line);
+        if dial.attempts[SLOT].is_some() {
+            match poll_attempt(dial, ctx) {
+                Poll::Ready(Ok(())) => return Poll::Ready(Ok(SLOT)),
+                Poll::Ready(Err(failure)) => fail(dial, failure, ctx),
+                Poll::Pending => return Poll::Pending,
+            }
         }
-        let Some(leg) = legs.get(stage.next).copied() else {
-            return give_up(session, world, CloseReason::Unreachable);
+        let Some(candidate) = next_candidate(dial) else {
+            return Poll::Ready(Err(CloseReason::Unreachable));
         };
-        let until = *stage.until.get_or_insert(Tick(world.time.now.0 + LOOKUP_MS));
-        let entry = match world.outbound.upstreams.entry(
-            leg.way,
-            &mut world.outbound.dns,
-            token,
-            world.time.now,
-        ) {
-            FirstHop::Pending if world.time.now < until => return StageTurn::Stop(Turn::Waiting),
-            FirstHop::Pending | FirstHop::Unknown => {
-                world.outbound.upstreams.failed(
-                    leg.way,
-                    "its name cannot be found",
-                    world.time.now,
-                );
-                stage.trouble = Some(down(leg.way));
-                stage.next = after(legs, stage.next, leg.way);
-                continue;
-            }
-            FirstHop::Direct => leg.goal,
-            FirstHop::Proxy(addr) => addr,
-        };
-        if !world.outbound.upstreams.admit(leg.way, world.time.now) {
-            stage.trouble.get_or_insert(down(leg.way));
-            stage.next = after(legs, stage.next, leg.way);
-            continue;
-        }
-        stage.next += 1;
-        world.outbound.upstreams.tried(leg.way);
-        let hop =
-            SocksHandshake::new(leg.way, Destination::Addr(leg.goal), &world.outbound.upstreams);
-        let climb = Some(ProxyAttempt { hop, stands: false });
-        let (id, goal) = (session.id, leg.goal);
-        log::debug!("event=dial-attempt id={id} addr={entry} goal={goal}");
-        match net.dial(entry, &options(world), token + 1) {
-            Ok(wire) => {
-                let until = Tick(world.time.now.0 + patience);
-                stage.attempts[0] =
-                    Some(DialAttempt { wire, addr: entry, until, woken: false, climb });
-            }
-            Err(e) => {
-                warn_if_barred(world, &e);
-                world.outbound.upstreams.failed(leg.way, &e.to_string(), world.time.now);
-                let is_straight = entry == leg.goal;
-                stage.trouble =
-                    Some(if is_straight { failure(entry, Some(&e)) } else { down(leg.way) });
-                stage.next = after(legs, stage.next, leg.way);
-            }
+        if start(dial, candidate, lookup_until, ctx).is_pending() {
+            return Poll::Pending;
         }
     }
 }
 
-/// What is told of a way that does not lead anywhere.
-fn down(way: usize) -> (Cause, Detail) {
-    (Cause::ProxyDown, Detail::Upstream(u32::try_from(way).unwrap_or(u32::MAX)))
+/// Pending = the name of the upstream is being looked up. Otherwise the candidate is being
+/// connected or has been passed over.
+fn start<N: Net>(
+    dial: &mut Dial<N::Wire>,
+    candidate: Candidate,
+    lookup_until: Tick,
+    ctx: &mut DialContext<'_, N>,
+) -> Poll<()> {
+    let Candidate { upstream, destination } = candidate;
+    let (now, token) = (ctx.books.now, ctx.key.token(0));
+    let outbound = &mut *ctx.outbound;
+    let first_hop = outbound.upstreams.first_hop(upstream, &mut outbound.dns, token, now);
+    let addr = match first_hop {
+        FirstHop::Pending if now < lookup_until => return Poll::Pending,
+        FirstHop::Pending | FirstHop::Unknown => {
+            outbound.upstreams.record_failure(upstream, "its name cannot be found", now);
+            dial.failure = Some(upstream_failure(upstream));
+            skip_upstream(dial, upstream);
+            return Poll::Ready(());
+        }
+        FirstHop::Direct => destination,
+        FirstHop::Proxy(addr) => addr,
+    };
+    if !outbound.upstreams.admit(upstream, now) {
+        dial.failure.get_or_insert(upstream_failure(upstream));
+        skip_upstream(dial, upstream);
+        return Poll::Ready(());
+    }
+    dial.next += 1;
+    outbound.upstreams.record_dial(upstream);
+    let to = Destination::Addr(destination);
+    let handshake = SocksHandshake::new(upstream, to, &outbound.upstreams);
+    log::debug!("event=dial-attempt id={} addr={addr} goal={destination}", ctx.id);
+    let options = sockets::relay_socket_options(ctx.settings);
+    match ctx.net.dial(addr, &options, ctx.key.token(SLOT + 1)) {
+        Ok(wire) => {
+            let proxy = Some(ProxyAttempt { handshake, is_connected: false });
+            let until = now + ctx.settings.timeouts.tcp;
+            dial.attempts[SLOT] = Some(DialAttempt { wire, addr, until, woken: false, proxy });
+        }
+        Err(e) => {
+            warn_if_egress_refused(&e, ctx.books.telemetry);
+            outbound.upstreams.record_failure(upstream, &e.to_string(), now);
+            let is_direct = addr == destination;
+            dial.failure = Some(match is_direct {
+                true => address_failure(addr, Some(&e)),
+                false => upstream_failure(upstream),
+            });
+            skip_upstream(dial, upstream);
+        }
+    }
+    Poll::Ready(())
 }
 
-/// What is told of an address that a working way does not lead to.
-fn out_of_reach(goal: SocketAddr, why: Unreachable) -> (Cause, Detail) {
+/// Goes on with the running attempt: TCP first, then the SOCKS5 handshake. Late = failed.
+fn poll_attempt<N: Net>(
+    dial: &mut Dial<N::Wire>,
+    ctx: &mut DialContext<'_, N>,
+) -> Poll<Result<(), ProxyFailure>> {
+    let Some(attempt) = &mut dial.attempts[SLOT] else { return Poll::Pending };
+    let Some(proxy) = &mut attempt.proxy else { return Poll::Pending };
+    let now = ctx.books.now;
+    let was_connected = proxy.is_connected;
+    let outcome = match std::mem::take(&mut attempt.woken) {
+        true => proxy.poll(&mut attempt.wire),
+        false => Poll::Pending,
+    };
+    if proxy.is_connected && !was_connected {
+        // The SOCKS5 handshake gets as long as TCP did.
+        attempt.until = now + ctx.settings.timeouts.tcp;
+    }
+    match outcome {
+        Poll::Pending if now < attempt.until => Poll::Pending,
+        Poll::Pending => Poll::Ready(Err(ProxyFailure::Upstream("timeout".to_owned()))),
+        Poll::Ready(Ok(())) => {
+            ctx.outbound.upstreams.record_success(proxy.handshake.upstream);
+            Poll::Ready(Ok(()))
+        }
+        failed => failed,
+    }
+}
+
+/// Drops the running attempt and blames the upstream or the destination.
+fn fail<N: Net>(dial: &mut Dial<N::Wire>, failure: ProxyFailure, ctx: &mut DialContext<'_, N>) {
+    let Some(attempt) = dial.attempts[SLOT].take() else { return };
+    let Some(proxy) = &attempt.proxy else { return };
+    let (addr, upstream) = (attempt.addr, proxy.handshake.upstream);
+    let why = failure.to_string();
+    match failure {
+        // The upstream works, so its other addresses are tried.
+        ProxyFailure::Destination(why) => {
+            ctx.outbound.upstreams.record_success(upstream);
+            let destination = dial.destination(&attempt);
+            dial.failure = Some(destination_failure(destination, why));
+        }
+        ProxyFailure::Upstream(why) => {
+            ctx.outbound.upstreams.record_failure(upstream, &why, ctx.books.now);
+            dial.failure = Some(attempt.no_answer());
+            skip_upstream(dial, upstream);
+        }
+    }
+    ctx.books.telemetry.info(format_args!("event=dial-failed addr={addr} by=proxy error={why:?}"));
+}
+
+impl ProxyAttempt {
+    fn poll<W: Wire>(&mut self, wire: &mut W) -> Poll<Result<(), ProxyFailure>> {
+        if !self.is_connected {
+            match wire.poll_connect() {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) => self.is_connected = true,
+                Poll::Ready(Err(e)) => {
+                    return Poll::Ready(Err(match self.handshake.is_direct() {
+                        true => ProxyFailure::Destination(Unreachable::System(
+                            e.raw_os_error().unwrap_or(0),
+                        )),
+                        false => ProxyFailure::Upstream(e.to_string()),
+                    }));
+                }
+            }
+        }
+        self.handshake.poll(wire)
+    }
+}
+
+/// A destination that a working upstream cannot reach.
+fn destination_failure(destination: SocketAddr, why: Unreachable) -> (Cause, Detail) {
     let detail = match why {
-        Unreachable::Proxy(fault) => Detail::ViaProxy(goal, fault),
-        Unreachable::System(code) => Detail::DialFailed(goal, code),
+        Unreachable::Proxy(fault) => Detail::ViaProxy(destination, fault),
+        Unreachable::System(code) => Detail::DialFailed(destination, code),
     };
     (Cause::DcUnreachable, detail)
 }
 
-/// The first leg from `next` on that goes another way.
-fn after(legs: &[Candidate], next: usize, way: usize) -> usize {
-    let rest = legs.get(next..).unwrap_or_default();
-    next + rest.iter().take_while(|leg| leg.way == way).count()
+fn next_candidate<W>(dial: &Dial<W>) -> Option<Candidate> {
+    match &dial.route {
+        DialRoute::Upstreams(list) => list.get(dial.next).copied(),
+        DialRoute::Addresses(_) | DialRoute::Name(_) => None,
+    }
 }
 
-/// `true` = the far end stands.
-fn go_on<W: Wire>(
-    attempt: &mut DialAttempt<W>,
-    now: Tick,
-    patience: u64,
-) -> Result<bool, ProxyFailure> {
-    let Some(climb) = &mut attempt.climb else { return Ok(false) };
-    if !std::mem::take(&mut attempt.woken) {
-        return Ok(false);
-    }
-    if !climb.stands {
-        let Poll::Ready(outcome) = attempt.wire.poll_connect() else { return Ok(false) };
-        outcome.map_err(|e| match climb.hop.is_straight() {
-            true => ProxyFailure::Destination(Unreachable::System(e.raw_os_error().unwrap_or(0))),
-            false => ProxyFailure::Way(e.to_string()),
-        })?;
-        climb.stands = true;
-        attempt.until = Tick(now.0 + patience);
-    }
-    climb.hop.go_on(&mut attempt.wire)
+/// Moves on to the first candidate of another upstream.
+fn skip_upstream<W>(dial: &mut Dial<W>, upstream: UpstreamId) {
+    let DialRoute::Upstreams(list) = &dial.route else { return };
+    let rest = list.get(dial.next..).unwrap_or_default();
+    dial.next += rest.iter().take_while(|candidate| candidate.upstream == upstream).count();
 }
 
-/// Addresses of a data centre tried by each way.
-const GOALS: usize = 3;
+/// The only slot that a dial through upstreams uses.
+const SLOT: usize = 0;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::session::dial::state::DESTINATIONS_MAX;
+    use crate::daemon::session::transform::Transform;
 
     #[test]
-    fn the_legs_of_a_way_stand_together() {
-        let goals: Vec<SocketAddr> =
+    fn the_candidates_of_an_upstream_stand_together() {
+        let destinations: Vec<SocketAddr> =
             (1..=5).map(|port| SocketAddr::from(([192, 0, 2, 1], port))).collect();
-        let legs = legs(&[1, 0], &goals);
-        assert_eq!(legs.len(), 2 * GOALS);
-        assert_eq!(after(&legs, 1, 1), GOALS);
-        assert_eq!(after(&legs, GOALS, 0), 2 * GOALS);
-        assert_eq!(after(&legs, GOALS, 1), GOALS);
+        let order = [UpstreamId(1), UpstreamId(0)];
+        let route = DialRoute::via_upstreams(&order, &destinations);
+        let mut dial: Dial<()> = Dial::new(Transform::Plain, Vec::new(), route);
+        let skip = |dial: &mut Dial<()>, next, upstream| {
+            dial.next = next;
+            skip_upstream(dial, UpstreamId(upstream));
+            dial.next
+        };
+        assert_eq!(skip(&mut dial, 1, 1), DESTINATIONS_MAX);
+        assert_eq!(skip(&mut dial, DESTINATIONS_MAX, 0), 2 * DESTINATIONS_MAX);
+        assert_eq!(skip(&mut dial, DESTINATIONS_MAX, 1), DESTINATIONS_MAX);
     }
 }

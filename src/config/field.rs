@@ -1,0 +1,325 @@
+//! Reads the value of one key by the grammar of the key (spec: config 2). Diagnostics name the key
+//! and the remedy, never the value, since it may be a secret.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use toml_edit::{Item, Value};
+
+use crate::config::key::Key;
+use crate::config::partial::{LocatedSecret, PartialSettings};
+use crate::config::report::Diagnostics;
+use crate::config::value::{Choices, Parse, Set, ValueKind};
+use crate::config::{addresses, units, urls};
+use crate::proto::secret;
+
+/// A key of the file, while its value is read.
+pub struct Field<'a> {
+    /// The key.
+    pub key: &'static Key,
+    /// Offset of the value in bytes.
+    pub at: usize,
+    /// Receives a valid value.
+    pub settings: &'a mut PartialSettings,
+    /// Receives the diagnostics.
+    pub report: &'a mut Diagnostics,
+}
+
+/// Whether a value changes the behaviour of the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Valid, and not a neutral value.
+    Some,
+    /// Invalid, or a neutral value: `false`, an empty list, or an empty string.
+    None,
+}
+
+impl Effect {
+    fn only_if(self, has_effect: bool) -> Self {
+        if has_effect { self } else { Self::None }
+    }
+}
+
+impl Field<'_> {
+    /// Reads the value. For keys that are not whole tables; `tables.rs` reads those.
+    pub fn read(&mut self, item: &Item) -> Effect {
+        match item.as_value() {
+            Some(value) => self.read_value(value),
+            None => self.reject("must be a value, not a table; write NAME = VALUE"),
+        }
+    }
+
+    fn read_value(&mut self, value: &Value) -> Effect {
+        match self.key.kind {
+            ValueKind::Flag(set) => {
+                let on = value.as_bool();
+                self.store(on.map(Some).ok_or(NOT_A_FLAG), set).only_if(on == Some(true))
+            }
+            ValueKind::Count(set) => self.store_amount(number(value).map(|n| Some(n.into())), set),
+            ValueKind::Port(set) => self.store_amount(number(value).map(Some), set),
+            ValueKind::Duration(set) => self.store_amount(string(value, units::duration), set),
+            ValueKind::Bytes(set) => self.store_amount(string(value, units::bytes), set),
+            ValueKind::ErrorRate => self.error_rate(value),
+            ValueKind::Choice(choices) => self.choice(value, choices),
+            ValueKind::Address(set) => self.store(string(value, addresses::socket_addr), set),
+            ValueKind::HttpBind(set) => self.store(string(value, addresses::http_bind), set),
+            ValueKind::Addresses(set) => self.addresses(value, set),
+            ValueKind::Ip(set) => self.store(string(value, addresses::ip), set),
+            ValueKind::Host(set) => self.store(string(value, addresses::host), set),
+            ValueKind::Number(min, max, set) => self.number(value, min, max, set),
+            ValueKind::NameServer(set) => self.store(string(value, urls::name_server), set),
+            ValueKind::Ips(set) => self.ips(value, set),
+            ValueKind::Networks(set) => self.store_list(value, addresses::network, set),
+            ValueKind::Proxies(set) => self.store_list(value, urls::proxy, set),
+            ValueKind::Pages(parse, set) => self.store_list(value, parse, set),
+            ValueKind::PageOrNone(parse, set) => {
+                let page = string(value, parse).map(Some);
+                self.store(page, set).only_if(value.as_str() != Some(""))
+            }
+            ValueKind::Names(set) => {
+                let names = self.parse_list(value, |name| Ok(name.to_owned()));
+                let is_some = !names.is_empty();
+                self.store(Ok(Some(names)), set).only_if(is_some)
+            }
+            ValueKind::ListSources(set) => self.store_list(value, urls::list_source, set),
+            ValueKind::Path(parse, set) => self.store(string(value, parse), set),
+            ValueKind::KernelName(parse, set) => self.store(string(value, parse), set),
+            ValueKind::Prefix(set) => self.store(string(value, addresses::metric_prefix), set),
+            ValueKind::HttpPath(set) => self.store(string(value, addresses::http_path), set),
+            ValueKind::Secret => self.secret(value),
+            // Whole tables.
+            ValueKind::Secrets | ValueKind::DcOverrides => Effect::None,
+        }
+    }
+
+    /// Reports an error at the value.
+    pub(super) fn reject(&mut self, fault: &str) -> Effect {
+        self.report.error(self.at, format!("{}: {fault}", self.key.path));
+        Effect::None
+    }
+
+    fn store<T>(&mut self, parsed: Result<Option<T>, &str>, set: Set<T>) -> Effect {
+        match parsed {
+            Ok(Some(value)) => {
+                set(self.settings, value);
+                Effect::Some
+            }
+            Ok(None) => Effect::None,
+            Err(fault) => self.reject(fault),
+        }
+    }
+
+    /// Stores an amount. A zero without a meaning, or an amount above the limit of the kernel, is a
+    /// warning, not an error: mtg-multi loads such files.
+    fn store_amount<T: Amount>(&mut self, parsed: Result<Option<T>, &str>, set: Set<T>) -> Effect {
+        let Key { path, value: default, allows_zero, max, .. } = self.key;
+        let Ok(Some(value)) = parsed else { return self.store(parsed, set) };
+        if value == T::default() && !allows_zero {
+            let default = if self.key.is_unset { "automatic" } else { default };
+            let text = format!(
+                "{path}: 0 is not allowed; using the default ({default}). Remove the line or set a \
+                 larger value."
+            );
+            self.report.warn(self.at, text);
+            return Effect::None;
+        }
+        let bound = max.map(T::of).filter(|bound| value > *bound);
+        if let (Some(bound), Some(max)) = (bound, max) {
+            let unit = T::UNIT;
+            let text = format!(
+                "{path}: larger than the kernel's maximum; using {max}{unit}. Set a smaller value."
+            );
+            self.report.warn(self.at, text);
+            return self.store(Ok(Some(bound)), set);
+        }
+        self.store(Ok(Some(value)), set)
+    }
+
+    fn error_rate(&mut self, value: &Value) -> Effect {
+        let rate = value.as_float().or(value.as_integer().map(|whole| whole as f64));
+        let Some(rate) = rate.filter(|rate| (0.0..100.0).contains(rate)) else {
+            return self.reject("must be a number between 0 and 1, without quotes");
+        };
+        if rate != 0.0 && rate != DEFAULT_ERROR_RATE {
+            let path = self.key.path;
+            self.report.warn(
+                self.at,
+                format!("{path}: has no effect, since the store makes no errors; remove the line"),
+            );
+        }
+        Effect::Some
+    }
+
+    fn choice(&mut self, value: &Value, choices: Choices) -> Effect {
+        let Some(word) = value.as_str() else { return self.reject(NOT_A_STRING) };
+        if word.is_empty() {
+            return Effect::None;
+        }
+        match choices.iter().find(|(choice, _)| choice.eq_ignore_ascii_case(word)) {
+            Some((_, set)) => {
+                set(self.settings);
+                Effect::Some
+            }
+            None => {
+                let words: Vec<&str> = choices.iter().map(|(choice, _)| *choice).collect();
+                self.reject(&format!("unknown value; write one of {}", words.join(", ")))
+            }
+        }
+    }
+
+    fn addresses(&mut self, value: &Value, set: Set<Vec<SocketAddr>>) -> Effect {
+        let one = |value: &Value| {
+            let text = value.as_str().ok_or("must be a string in quotes or a list of strings")?;
+            Ok(vec![(addresses::socket_addr(text)?, self.at)])
+        };
+        let located = match value {
+            Value::Array(_) => self.parse_list(value, addresses::socket_addr),
+            _ => match one(value) {
+                Ok(located) => located,
+                Err(fault) => {
+                    self.reject(fault);
+                    Vec::new()
+                }
+            },
+        };
+        if value.as_array().is_some_and(toml_edit::Array::is_empty) {
+            self.reject("the list is empty; write at least one IP:port");
+        }
+        let mut sorted = located.clone();
+        sorted.sort_unstable();
+        for pair in sorted.windows(2) {
+            if let [(first, _), (addr, at)] = pair
+                && first == addr
+            {
+                let text = format!("{}: duplicate address {addr}; remove one", self.key.path);
+                self.report.error(*at, text);
+            }
+        }
+        self.store(Ok(Some(located.into_iter().map(|(addr, _)| addr).collect())), set)
+    }
+
+    fn number(&mut self, value: &Value, min: u32, max: u32, set: Set<u32>) -> Effect {
+        let number = value.as_integer().and_then(|whole| u32::try_from(whole).ok());
+        match number.filter(|number| (min..=max).contains(number)) {
+            Some(number) => self.store(Ok(Some(number)), set),
+            None => self.reject(&format!("must be a whole number from {min} to {max}")),
+        }
+    }
+
+    fn ips(&mut self, value: &Value, set: Set<Vec<IpAddr>>) -> Effect {
+        if !value.is_array() {
+            let one = string(value, |text| addresses::ip(text).map(|ip| vec![ip]));
+            return self.store(one, set);
+        }
+        let ips: Vec<IpAddr> =
+            self.parse_list(value, addresses::ip).into_iter().map(|(ip, _)| ip).collect();
+        let v4 = ips.iter().filter(|ip| ip.is_ipv4()).count();
+        if v4 > 1 || ips.len() - v4 > 1 {
+            return self.reject("at most one address of each family; remove the others");
+        }
+        let is_some = !ips.is_empty();
+        self.store(Ok(Some(ips)), set).only_if(is_some)
+    }
+
+    fn store_list<T>(&mut self, value: &Value, parse: Parse<T>, set: Set<Vec<T>>) -> Effect {
+        let valid: Vec<T> = self.parse_list(value, parse).into_iter().map(|(one, _)| one).collect();
+        let is_some = !valid.is_empty();
+        self.store(Ok(Some(valid)), set).only_if(is_some)
+    }
+
+    /// The valid elements of a list with their offsets. Reports each of the others.
+    pub(super) fn parse_list<T>(&mut self, value: &Value, parse: Parse<T>) -> Vec<(T, usize)> {
+        let Some(array) = value.as_array() else {
+            self.reject("must be a list of strings in quotes, such as [\"A\", \"B\"]");
+            return Vec::new();
+        };
+        let mut valid = Vec::with_capacity(array.len());
+        for (index, element) in array.iter().enumerate() {
+            let at = start(element.span(), self.at);
+            match element.as_str().ok_or(NOT_A_STRING).and_then(parse) {
+                Ok(parsed) => valid.push((parsed, at)),
+                Err(fault) => {
+                    let text = format!("{}, entry {}: {fault}", self.key.path, index + 1);
+                    self.report.error(at, text);
+                }
+            }
+        }
+        valid
+    }
+
+    fn secret(&mut self, value: &Value) -> Effect {
+        let Some(text) = value.as_str() else { return self.reject(NOT_A_STRING) };
+        if text.is_empty() {
+            return Effect::None;
+        }
+        self.settings.has_secret = true;
+        match secret::Secret::parse(text) {
+            Ok(secret) => {
+                self.settings.secret = Some(LocatedSecret { secret, at: self.at });
+                Effect::Some
+            }
+            Err(fault) => self.reject(&fault.to_string()),
+        }
+    }
+}
+
+/// A number with a unit, a neutral zero, and perhaps a maximum.
+trait Amount: Copy + PartialOrd + Default {
+    /// The unit of [`Key::max`] in diagnostics.
+    const UNIT: &'static str;
+
+    fn of(max: u64) -> Self;
+}
+
+impl Amount for Duration {
+    const UNIT: &'static str = "s";
+
+    fn of(max: u64) -> Self {
+        Self::from_secs(max)
+    }
+}
+
+impl Amount for u64 {
+    const UNIT: &'static str = " bytes";
+
+    fn of(max: u64) -> Self {
+        max
+    }
+}
+
+impl Amount for u32 {
+    const UNIT: &'static str = "";
+
+    fn of(max: u64) -> Self {
+        Self::try_from(max).unwrap_or(Self::MAX)
+    }
+}
+
+impl Amount for u16 {
+    const UNIT: &'static str = "";
+
+    fn of(max: u64) -> Self {
+        Self::try_from(max).unwrap_or(Self::MAX)
+    }
+}
+
+/// An empty string means that the key is not set.
+fn string<T>(value: &Value, parse: Parse<T>) -> Result<Option<T>, &'static str> {
+    let text = value.as_str().ok_or(NOT_A_STRING)?;
+    if text.is_empty() { Ok(None) } else { parse(text).map(Some) }
+}
+
+fn number(value: &Value) -> Result<u16, &'static str> {
+    value.as_integer().and_then(|whole| u16::try_from(whole).ok()).ok_or(NOT_A_NUMBER)
+}
+
+/// The start of a span. A parsed document has a span for every item.
+pub(super) fn start(span: Option<std::ops::Range<usize>>, fallback: usize) -> usize {
+    span.map_or(fallback, |span| span.start)
+}
+
+/// The default of mtg-multi, which many files contain.
+const DEFAULT_ERROR_RATE: f64 = 0.001;
+pub(super) const NOT_A_STRING: &str = "must be a string in quotes";
+const NOT_A_FLAG: &str = "must be true or false, without quotes";
+const NOT_A_NUMBER: &str = "must be a whole number from 0 to 65535, without quotes";

@@ -1,0 +1,225 @@
+//! The fourth stage: connects Telegram or the front, and watches the client meanwhile.
+
+pub mod context;
+pub mod direct;
+pub mod state;
+pub mod via_proxy;
+
+use std::io::IoSliceMut;
+use std::net::SocketAddr;
+use std::task::Poll;
+
+use crate::accounts::recorder::{Cause, Detail};
+use crate::daemon::session::buffers::READ_MAX;
+use crate::daemon::session::client::Client;
+use crate::daemon::session::close::Closing;
+use crate::daemon::session::dial::context::DialContext;
+use crate::daemon::session::dial::state::{Dial, DialRoute};
+use crate::daemon::session::endpoint::{Endpoint, ReadOutcome};
+use crate::daemon::session::outcome::Phase;
+use crate::daemon::session::relay::Relay;
+use crate::daemon::session::step::{CloseReason, Step, Turn};
+use crate::daemon::session::transform::Transform;
+use crate::daemon::upstream::sockets::LOOKUP;
+use crate::io::wire::{Net, Wire};
+use crate::proto::obfuscated2::FRAME_LEN;
+use crate::proto::proxy_header;
+
+/// What follows [`Dial`].
+pub enum AfterDial<W> {
+    /// The server is connected.
+    Relay(Box<Relay<W>>),
+    /// The connection is closed gracefully.
+    Closing(Closing),
+}
+
+type DialStep<W> = Step<Box<Dial<W>>, AfterDial<W>>;
+
+impl<W: Wire> Dial<W> {
+    /// One look: watches the client, judges the attempts, starts the next.
+    pub fn step<N: Net<Wire = W>>(
+        mut self: Box<Self>,
+        client: &mut Client<W>,
+        ctx: &mut DialContext<'_, N>,
+    ) -> DialStep<W> {
+        client.end.flush(ctx.books.now);
+        while !self.has_request() && client.end.ready.hup && client.end.ready.readable {
+            if let Err(fault) = self.read_last_payload(client, ctx) {
+                return close_with_alert(self, client, fault, ctx);
+            }
+        }
+        let has_left = !self.has_request() && client.end.fin_received;
+        if client.end.ready.broken || client.end.write_failed || has_left {
+            if let Some(failure) = self.failure_for_impatient_client(ctx.books.now) {
+                record_failure(client, failure, ctx);
+            }
+            return Step::Stay(self, Turn::Close(CloseReason::Gone));
+        }
+        let until = *self.lookup_until.get_or_insert(ctx.books.now + LOOKUP);
+        let outcome = match self.route {
+            DialRoute::Upstreams(_) => via_proxy::poll(&mut self, until, ctx),
+            DialRoute::Addresses(_) | DialRoute::Name(_) => direct::poll(&mut self, until, ctx),
+        };
+        match outcome {
+            Poll::Pending => Step::Stay(self, Turn::Wait),
+            Poll::Ready(Ok(slot)) => self.connected(client, slot, ctx),
+            Poll::Ready(Err(reason)) => self.give_up(client, reason, ctx),
+        }
+    }
+
+    /// Whether the client waits for an answer: a front always gets bytes of the client, a data
+    /// centre only if some came behind the frame.
+    fn has_request(&self) -> bool {
+        !self.is_relay() || self.opening.len() > FRAME_LEN
+    }
+
+    /// The client has sent its FIN while we dial. What it sent before leaves with the frame.
+    ///
+    /// # Errors
+    /// What is wrong with the client's records.
+    fn read_last_payload<N: Net<Wire = W>>(
+        &mut self,
+        client: &mut Client<W>,
+        ctx: &mut DialContext<'_, N>,
+    ) -> Result<(), &'static str> {
+        let Transform::Mtproto(transform) = &mut self.transform else { return Ok(()) };
+        let room = READ_MAX.min(ctx.buffers.scratch.len());
+        let into = &mut ctx.buffers.scratch[..room];
+        let ReadOutcome::Bytes(n) = client.end.read(&mut [IoSliceMut::new(into)]) else {
+            return Ok(());
+        };
+        let payload = &mut ctx.buffers.scratch[..n];
+        let len = transform.up.transform(payload).map_err(|fault| fault.as_str())?;
+        self.opening.extend_from_slice(&ctx.buffers.scratch[..len]);
+        Ok(())
+    }
+
+    /// An attempt has succeeded: the relay begins, and what was kept leaves in one write.
+    fn connected<N: Net<Wire = W>>(
+        mut self: Box<Self>,
+        client: &mut Client<W>,
+        slot: usize,
+        ctx: &mut DialContext<'_, N>,
+    ) -> DialStep<W> {
+        let Some(attempt) = self.attempts[slot].take() else {
+            return Step::Stay(self, Turn::Wait);
+        };
+        let destination = self.destination(&attempt);
+        let addr = attempt.addr;
+        let mut uncounted = self.opening.len();
+        if !self.is_relay() {
+            uncounted += self.complete_opening(client, addr, ctx);
+        }
+        let mut server = Endpoint::new(attempt.wire);
+        if server.send(&self.opening, &ctx.buffers.pool, ctx.books.now).is_err() {
+            return Step::Stay(self, Turn::Close(CloseReason::Pressure));
+        }
+        let now = ctx.books.now;
+        let (id, ms) = (client.id, now.since(client.accepted).as_millis());
+        let telemetry = &mut *ctx.books.telemetry;
+        match &self.transform {
+            Transform::Mtproto(transform) => {
+                let dc = transform.dc;
+                uncounted = uncounted.saturating_sub(FRAME_LEN);
+                let connection = telemetry.counters.telegram.entered(destination.ip(), dc);
+                client.dc_connection = Some(connection);
+                log::debug!(
+                    "event=connected id={id}{} dc={dc} addr={addr} ms={ms} client={}",
+                    ctx.books.users.log_field(client.user),
+                    telemetry.shown(client.addr)
+                );
+            }
+            Transform::Plain => log::debug!(
+                "event=front-connected id={id} addr={addr} ms={ms} client={}",
+                telemetry.shown(client.addr)
+            ),
+        }
+        server.uncounted = uncounted as u32;
+        client.active = now;
+        let relay = Relay { server, slot: slot as u8 + 1, transform: self.transform };
+        Step::Next(AfterDial::Relay(Box::new(relay)))
+    }
+
+    /// Puts a PROXY protocol header before the opening where the front wants one, and what came
+    /// while we dialled behind it: all of it leaves in one write (spec: protocol 10). Returns how
+    /// many bytes of the client were added.
+    fn complete_opening<N: Net<Wire = W>>(
+        &mut self,
+        client: &mut Client<W>,
+        front: SocketAddr,
+        ctx: &mut DialContext<'_, N>,
+    ) -> usize {
+        if ctx.settings.front.proxy_protocol {
+            let source = SocketAddr::new(client.addr, client.port);
+            let mut announced = Vec::with_capacity(proxy_header::WRITTEN_MAX + self.opening.len());
+            proxy_header::write(&mut announced, source, front);
+            announced.append(&mut self.opening);
+            self.opening = announced;
+        }
+        let has_more = client.end.ready.readable && !client.end.fin_received;
+        if !has_more || self.opening.len() >= OPENING_MAX {
+            return 0;
+        }
+        let room = (OPENING_MAX - self.opening.len()).min(ctx.buffers.scratch.len());
+        let into = &mut ctx.buffers.scratch[..room];
+        let ReadOutcome::Bytes(n) = client.end.read(&mut [IoSliceMut::new(into)]) else {
+            return 0;
+        };
+        self.opening.extend_from_slice(&ctx.buffers.scratch[..n]);
+        n
+    }
+
+    /// No address is left. An unauthenticated client sees a reset, as it would from an address of
+    /// the front that refuses it.
+    fn give_up<N: Net<Wire = W>>(
+        mut self: Box<Self>,
+        client: &mut Client<W>,
+        reason: CloseReason,
+        ctx: &mut DialContext<'_, N>,
+    ) -> DialStep<W> {
+        let failure = self.failure.take().unwrap_or((Cause::DcUnreachable, Detail::None));
+        record_failure(client, failure, ctx);
+        if client.fronted {
+            client.end.wire.reset_on_close();
+            return Step::Stay(self, Turn::Close(reason));
+        }
+        ctx.books.telemetry.counters.unreachable += 1;
+        let name = client.user.map_or("", |user| ctx.books.users.get(user).name());
+        let why = reason.as_str();
+        ctx.books.telemetry.warn(format_args!("event=dc-unreachable user={name:?} why={why}"));
+        let closing = Closing::begin(client, Phase::Dialling, reason, &mut ctx.books);
+        Step::Next(AfterDial::Closing(closing))
+    }
+}
+
+fn close_with_alert<W: Wire, N>(
+    dial: Box<Dial<W>>,
+    client: &mut Client<W>,
+    fault: &str,
+    ctx: &mut DialContext<'_, N>,
+) -> DialStep<W> {
+    let DialContext { buffers, drbg, books, .. } = ctx;
+    match Closing::begin_with_alert(client, Phase::Dialling, fault, buffers, drbg, books) {
+        Ok(closing) => Step::Next(AfterDial::Closing(closing)),
+        Err(reason) => Step::Stay(dial, Turn::Close(reason)),
+    }
+}
+
+/// Records what is wrong with the other side. All unauthenticated clients get the same front, so
+/// its failures are not recorded by their networks.
+fn record_failure<W: Wire, N>(
+    client: &Client<W>,
+    (cause, detail): (Cause, Detail),
+    ctx: &mut DialContext<'_, N>,
+) {
+    match (client.user, cause) {
+        (Some(_), _) => ctx.books.record(client.user, client.addr, cause, detail),
+        (None, Cause::DcUnreachable) => {
+            ctx.books.telemetry.record_front(Cause::FrontDown, detail);
+        }
+        (None, _) => ctx.books.telemetry.record_front(cause, detail),
+    }
+}
+
+/// Most bytes of the first write to a front.
+const OPENING_MAX: usize = 32_768;

@@ -1,0 +1,185 @@
+//! One socket of a session with the bytes that it has not taken yet.
+
+use std::io::{self, IoSlice};
+
+use crate::io::clock::Tick;
+use crate::io::pool::{Outbox, Pool, PoolExhausted};
+use crate::io::readiness::Readiness;
+use crate::io::wire::Wire;
+
+/// One socket of a session.
+pub struct Endpoint<W> {
+    /// The socket.
+    pub wire: W,
+    /// Bytes that the socket has not taken yet.
+    pub outbox: Outbox,
+    /// What the poller reported last.
+    pub ready: Readiness,
+    /// We have read up to the peer's FIN.
+    pub fin_received: bool,
+    /// Our FIN is out.
+    pub fin_sent: bool,
+    /// A write failed: the peer accepts nothing any more.
+    pub write_failed: bool,
+    /// The peer reset the connection.
+    pub reset_received: bool,
+    /// Since when the outbox has made no progress.
+    pub stalled_since: Option<Tick>,
+    /// Payload bytes that have left.
+    pub sent: u64,
+    /// Payload bytes in the outbox. They are counted once the outbox is empty, so that a peer that
+    /// reads nothing is not reported as served.
+    pub uncounted: u32,
+}
+
+/// What a read did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadOutcome {
+    /// This many bytes came (at least 1).
+    Bytes(usize),
+    /// Nothing is there.
+    WouldBlock,
+    /// The peer's FIN.
+    Fin,
+    /// The connection is broken.
+    Reset,
+}
+
+impl<W: Wire> Endpoint<W> {
+    /// A fresh socket. It counts as readable and writable until a call says otherwise, since
+    /// events are edge-triggered.
+    pub fn new(wire: W) -> Self {
+        Self {
+            wire,
+            outbox: Outbox::default(),
+            ready: Readiness { readable: true, writable: true, ..Readiness::default() },
+            fin_received: false,
+            fin_sent: false,
+            write_failed: false,
+            reset_received: false,
+            stalled_since: None,
+            sent: 0,
+            uncounted: 0,
+        }
+    }
+
+    /// Adds what the poller reports.
+    pub fn on_ready(&mut self, fresh: Readiness) {
+        self.ready.readable |= (fresh.readable || fresh.hup) && !self.fin_received;
+        self.ready.writable |= fresh.writable;
+        self.ready.hup |= fresh.hup;
+        self.ready.broken |= fresh.broken;
+    }
+
+    /// One read. Clears the readable bit when the socket is drained.
+    pub fn read(&mut self, into: &mut [io::IoSliceMut<'_>]) -> ReadOutcome {
+        let room: usize = into.iter().map(|slice| slice.len()).sum();
+        match self.wire.read(into) {
+            // After a failed write has consumed the error, a reset reads as an end.
+            Ok(0) if self.write_failed && !self.fin_received => self.reset(),
+            Ok(0) => {
+                self.fin_received = true;
+                self.ready.readable = false;
+                ReadOutcome::Fin
+            }
+            Ok(n) => {
+                if n < room && !self.ready.hup {
+                    self.ready.readable = false;
+                }
+                ReadOutcome::Bytes(n)
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                self.ready.readable = false;
+                ReadOutcome::WouldBlock
+            }
+            Err(_) => self.reset(),
+        }
+    }
+
+    fn reset(&mut self) -> ReadOutcome {
+        self.reset_received = true;
+        self.fin_received = true;
+        self.ready.readable = false;
+        ReadOutcome::Reset
+    }
+
+    /// Writes `bytes`, behind what the outbox holds; the outbox keeps what the socket does not
+    /// take.
+    ///
+    /// # Errors
+    /// The pool has no block for the rest. A relay never reads more than the pool can keep.
+    pub fn send(&mut self, bytes: &[u8], pool: &Pool, now: Tick) -> Result<(), PoolExhausted> {
+        if self.write_failed || self.fin_sent || bytes.is_empty() {
+            return Ok(());
+        }
+        let mut taken = 0;
+        if self.outbox.is_empty() && self.ready.writable {
+            let outcome = self.wire.write(&[IoSlice::new(bytes)]);
+            taken = self.written(outcome, bytes.len());
+        }
+        if self.write_failed || taken == bytes.len() {
+            return Ok(());
+        }
+        self.stalled_since.get_or_insert(now);
+        self.outbox.push(pool, &bytes[taken..])
+    }
+
+    /// Writes what the outbox holds, with at most one write. Returns the number of bytes written.
+    pub fn flush(&mut self, now: Tick) -> usize {
+        if self.outbox.is_empty() || !self.ready.writable || self.write_failed {
+            return 0;
+        }
+        let mut slices = [IoSlice::new(&[]); FLUSH_SLICES];
+        let count = self.outbox.slices(&mut slices);
+        let offered: usize = slices[..count].iter().map(|s| s.len()).sum();
+        let outcome = self.wire.write(&slices[..count]);
+        let taken = self.written(outcome, offered);
+        self.outbox.advance(taken);
+        if self.outbox.is_empty() {
+            self.stalled_since = None;
+        } else if taken > 0 {
+            self.stalled_since = Some(now);
+        }
+        taken
+    }
+
+    /// Whether everything has left that can leave.
+    pub fn is_flushed(&self) -> bool {
+        self.outbox.is_empty() || self.write_failed
+    }
+
+    /// Sends our FIN.
+    pub fn send_fin(&mut self) {
+        if !self.fin_sent {
+            self.fin_sent = true;
+            if self.wire.shutdown_write().is_err() {
+                self.write_failed = true;
+            }
+        }
+    }
+
+    /// Judges the outcome of a write of `offered` bytes. Returns how many were taken.
+    fn written(&mut self, outcome: io::Result<usize>, offered: usize) -> usize {
+        match outcome {
+            Ok(n) => {
+                if n < offered {
+                    self.ready.writable = false;
+                }
+                n
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                self.ready.writable = false;
+                0
+            }
+            Err(_) => {
+                self.write_failed = true;
+                self.outbox.clear();
+                self.stalled_since = None;
+                0
+            }
+        }
+    }
+}
+
+/// Blocks written by one flush.
+const FLUSH_SLICES: usize = 17;

@@ -1,0 +1,414 @@
+//! The simulated network: links between the daemon and its peers, virtual time, edge-triggered
+//! readiness as epoll reports it, and faults drawn from the seed.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::Poll;
+
+use fastrand::Rng;
+use mtbox::daemon::session::key::SLOTS_PER_SESSION;
+use mtbox::io::readiness::Readiness;
+
+use crate::link::{ConnectState, Link};
+use crate::trace::{Event, Trace};
+
+/// The network, shared by the daemon's sockets and the driver.
+pub type SharedNetwork = Rc<RefCell<Network>>;
+
+/// Faults of the network; probabilities in percent.
+#[derive(Debug, Clone, Default)]
+pub struct Faults {
+    /// Bytes arrive in parts: short reads.
+    pub partial_arrival: u32,
+    /// A write is cut short, except the first one of a connection.
+    pub short_write: u32,
+    /// Readiness is reported without a cause.
+    pub spurious_readiness: u32,
+    /// The network makes progress between two calls within one turn of the daemon.
+    pub concurrent_progress: u32,
+    /// Bytes wait for up to this many milliseconds.
+    pub latency_ms: u64,
+    /// A dial is refused, unreachable or never answered. Addresses that end in 1 are exempt.
+    pub bad_dials: u32,
+    /// Dials take up to this many milliseconds.
+    pub slow_dials_ms: u64,
+    /// Smallest and largest window in bytes.
+    pub window: (usize, usize),
+    /// The first write to a connection is accepted up to this size, whatever its window.
+    pub first_window: usize,
+    /// A defect of the network itself, to prove that the checks notice it.
+    pub defect: Option<Defect>,
+}
+
+/// Defects that the checks must notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Defect {
+    /// One byte for a client is lost.
+    LoseByte,
+    /// One byte for a client arrives twice.
+    RepeatByte,
+    /// Bytes of a server arrive without an event.
+    DropEdges,
+}
+
+/// The network.
+pub struct Network {
+    /// Virtual milliseconds.
+    pub now: u64,
+    /// The only source of randomness.
+    pub rng: Rng,
+    /// The faults of this run.
+    pub faults: Faults,
+    /// Every connection of the run, open or not.
+    pub links: Vec<Link>,
+    /// The events of the run.
+    pub trace: Trace,
+    /// Actions of the daemon so far. A daemon that turns without actions is in a live-lock.
+    pub actions: u64,
+    /// The client's link of each session.
+    clients: BTreeMap<usize, usize>,
+}
+
+impl Network {
+    /// An empty network.
+    pub fn new(seed: u64, faults: Faults) -> Self {
+        let rng = Rng::with_seed(seed);
+        let (links, trace, clients) = (Vec::new(), Trace::default(), BTreeMap::new());
+        Self { now: 0, rng, faults, links, trace, actions: 0, clients }
+    }
+
+    /// `true` with a probability of `percent`.
+    pub fn happens(&mut self, percent: u32) -> bool {
+        self.rng.u32(0..100) < percent
+    }
+
+    /// Adds a link of `client` and returns its id.
+    pub fn add_link(
+        &mut self,
+        client: usize,
+        dialled: Option<SocketAddr>,
+        state: ConnectState,
+    ) -> usize {
+        let (least, most) = self.faults.window;
+        let window = self.rng.usize(least..=most);
+        let to_peer = self.rng.usize(least..=most);
+        let first_window = self.faults.first_window;
+        let mut link = Link::new(client, dialled, state, [window, to_peer], first_window);
+        (link.opened_at, link.last_activity, link.last_io) = (self.now, self.now, self.now);
+        self.links.push(link);
+        self.links.len() - 1
+    }
+
+    /// Reports events of a link with `token`. Present readiness is an edge.
+    pub fn register(&mut self, id: usize, token: usize) {
+        self.links[id].token = Some(token);
+        self.links[id].edge_pending = true;
+        if self.links[id].dialled.is_none() {
+            self.clients.insert(token / SLOTS_PER_SESSION, id);
+        }
+    }
+
+    /// The client whose session has this token.
+    pub fn client_of(&self, token: usize) -> usize {
+        self.clients.get(&(token / SLOTS_PER_SESSION)).map_or(0, |id| self.links[*id].client)
+    }
+
+    /// Events of one poll: each edge once, in random order. Spurious ones only while the run is
+    /// active, so that the network can become silent.
+    pub fn events(&mut self, is_active: bool) -> Vec<(usize, Readiness)> {
+        let mut events = Vec::new();
+        for id in 0..self.links.len() {
+            let can_be_spurious = is_active && !self.links[id].closed;
+            let is_spurious = can_be_spurious && self.happens(self.faults.spurious_readiness);
+            let extra = (is_spurious && self.rng.bool(), is_spurious && self.rng.bool());
+            let link = &mut self.links[id];
+            let Some(token) = link.token.filter(|_| !link.closed) else { continue };
+            if self.faults.defect == Some(Defect::DropEdges)
+                && link.dialled.is_some()
+                && link.to_daemon.written > DEFECT_AFTER
+            {
+                link.edge_pending = false;
+                continue;
+            }
+            let mut ready = Readiness::default();
+            if std::mem::take(&mut link.edge_pending) || is_spurious {
+                ready = link.readiness();
+                ready.readable |= extra.0;
+                ready.writable |= extra.1;
+            }
+            if ready != Readiness::default() {
+                self.trace.push(self.now, id, Event::Ready(ready));
+                events.push((token, ready));
+            }
+        }
+        self.rng.shuffle(&mut events);
+        events
+    }
+
+    /// An edge waits for the next poll.
+    pub fn has_edge(&self) -> bool {
+        self.links.iter().any(|c| c.edge_pending && c.token.is_some() && !c.closed)
+    }
+
+    /// Lets every link progress; `true` = something moved.
+    pub fn advance_all(&mut self) -> bool {
+        (0..self.links.len()).fold(false, |any, id| self.advance(id) | any)
+    }
+
+    /// When a link next moves by itself, in virtual milliseconds.
+    pub fn due(&self) -> Option<u64> {
+        let dues = self.links.iter().filter_map(|link| {
+            let dial = match link.state {
+                ConnectState::Connecting(at, _) => (!link.closed && at < u64::MAX).then_some(at),
+                _ => None,
+            };
+            [dial, link.to_daemon.due(), link.to_peer.due()].into_iter().flatten().min()
+        });
+        dues.min()
+    }
+
+    /// The part of [`Self::advance_all`] for one link.
+    fn advance(&mut self, id: usize) -> bool {
+        let Self { now, rng, faults, links, trace, .. } = self;
+        let (now, link) = (*now, &mut links[id]);
+        let mut any = false;
+        if let ConnectState::Connecting(at, good) = link.state {
+            if now < at || link.closed {
+                return false;
+            }
+            link.state = if good { ConnectState::Connected } else { ConnectState::Failed };
+            link.last_activity = now;
+            if !good {
+                link.reset(io::ErrorKind::ConnectionRefused);
+            }
+            link.edge_pending = true;
+            trace.push(now, id, Event::Connected(good));
+            any = true;
+        }
+        if link.to_daemon.is_due(now) {
+            let fin = link.to_daemon.fin_arrived;
+            let arrived = link.to_daemon.arrive(rng, faults.partial_arrival);
+            any |= arrived > 0 || link.to_daemon.fin_arrived != fin;
+            link.edge_pending |= any;
+            link.delay_next(now, rng, faults, true);
+            if link.closed && arrived > 0 && !link.is_reset {
+                // Linux answers bytes for a closed socket with RST.
+                trace.push(now, id, Event::AfterClose(arrived));
+                link.reset(io::ErrorKind::ConnectionReset);
+                link.reset_by_daemon = true;
+            }
+        }
+        if link.to_peer.is_due(now) {
+            let fin = link.to_peer.fin_arrived;
+            if link.dialled.is_none() && link.to_peer.written > DEFECT_AFTER {
+                link.to_peer.corrupt(&mut faults.defect);
+            }
+            let arrived = link.to_peer.arrive(rng, faults.partial_arrival);
+            any |= arrived > 0 || link.to_peer.fin_arrived != fin;
+            link.delay_next(now, rng, faults, false);
+            if link.peer_closed && arrived > 0 {
+                trace.push(now, id, Event::AfterClose(arrived));
+                link.reset(io::ErrorKind::ConnectionReset);
+                link.edge_pending = true;
+            }
+        }
+        if link.write_blocked && link.to_peer.is_writable() {
+            link.write_blocked = false;
+            link.edge_pending = true;
+            any = true;
+        }
+        any
+    }
+
+    /// Lets the network progress between two calls of the daemon.
+    fn progress_between_calls(&mut self, id: usize) {
+        if let Some(reset_in) = &mut self.links[id].reset_in {
+            *reset_in = reset_in.saturating_sub(1);
+            if *reset_in == 0 {
+                self.peer_reset(id);
+            }
+        }
+        if self.faults.concurrent_progress > 0 && self.happens(self.faults.concurrent_progress) {
+            self.advance(id);
+            let link = &mut self.links[id];
+            if link.reads_eagerly && !link.is_reset {
+                let bytes = link.to_peer.read(usize::MAX);
+                link.peer_buffer.extend(bytes);
+                self.advance(id);
+            }
+        }
+    }
+
+    // Calls of peers.
+
+    /// Sends what fits and returns its length.
+    pub fn peer_write(&mut self, id: usize, bytes: &[u8]) -> usize {
+        let (now, link) = (self.now, &mut self.links[id]);
+        if link.is_reset {
+            return bytes.len();
+        }
+        let len = link.to_daemon.write(bytes);
+        if len > 0 {
+            link.last_activity = now;
+            self.trace.push(now, id, Event::PeerSent(len));
+        }
+        len
+    }
+
+    /// Reads at most `most` bytes, and what was delivered between the peer's turns.
+    pub fn peer_read(&mut self, id: usize, most: usize) -> Vec<u8> {
+        let (now, link) = (self.now, &mut self.links[id]);
+        let mut bytes = std::mem::take(&mut link.peer_buffer);
+        bytes.extend(link.to_peer.read(most));
+        if !bytes.is_empty() {
+            link.last_activity = now;
+            self.trace.push(now, id, Event::PeerReceived(bytes.len()));
+        }
+        bytes
+    }
+
+    /// Sends FIN.
+    pub fn peer_fin(&mut self, id: usize) {
+        self.links[id].to_daemon.fin = true;
+        self.links[id].last_activity = self.now;
+        self.trace.push(self.now, id, Event::PeerFin);
+    }
+
+    /// Resets. Bytes in flight may still arrive before the reset.
+    pub fn peer_reset(&mut self, id: usize) {
+        let (now, rng, link) = (self.now, &mut self.rng, &mut self.links[id]);
+        link.reset_in = None;
+        if link.is_reset || link.closed {
+            return;
+        }
+        if rng.bool() {
+            link.to_daemon.arrive(rng, 0);
+        }
+        link.reset(io::ErrorKind::ConnectionReset);
+        link.to_peer.clear();
+        link.edge_pending = true;
+        link.last_activity = now;
+        self.trace.push(now, id, Event::PeerReset);
+    }
+
+    // Calls of the daemon.
+
+    /// readv(2).
+    pub fn read(&mut self, id: usize, into: &mut [io::IoSliceMut<'_>]) -> io::Result<usize> {
+        self.progress_between_calls(id);
+        let now = self.now;
+        let link = &mut self.links[id];
+        let room = into.iter().map(|slice| slice.len()).sum();
+        let bytes = link.to_daemon.read(room);
+        let outcome = if !bytes.is_empty() {
+            let mut rest = &bytes[..];
+            for slice in into {
+                let (part, after) = rest.split_at(slice.len().min(rest.len()));
+                slice[..part.len()].copy_from_slice(part);
+                rest = after;
+            }
+            (link.last_activity, link.last_io) = (now, now);
+            Ok(bytes.len())
+        } else if let Some(kind) = link.error.take() {
+            Err(kind.into())
+        } else if link.is_reset || link.to_daemon.fin_arrived {
+            self.actions += u64::from(!std::mem::replace(&mut link.fin_read, true));
+            link.last_activity = now;
+            Ok(0)
+        } else {
+            Err(io::ErrorKind::WouldBlock.into())
+        };
+        self.actions += u64::from(is_action(&outcome));
+        self.trace.push(now, id, Event::Read(outcome.as_ref().ok().copied()));
+        self.progress_between_calls(id);
+        outcome
+    }
+
+    /// writev(2).
+    pub fn write(&mut self, id: usize, from: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        self.progress_between_calls(id);
+        let short = self.links[id].to_peer.written > 0 && self.happens(self.faults.short_write);
+        let (now, rng, link) = (self.now, &mut self.rng, &mut self.links[id]);
+        let bytes = from.iter().flat_map(|slice| slice.iter().copied()).collect::<Vec<u8>>();
+        let outcome = if let Some(kind) = link.error.take() {
+            Err(kind.into())
+        } else if link.is_reset || link.to_peer.fin || link.state != ConnectState::Connected {
+            Err(io::ErrorKind::BrokenPipe.into())
+        } else {
+            let fits = if short { rng.usize(0..=bytes.len()) } else { bytes.len() };
+            let len = link.to_peer.write(&bytes[..fits]);
+            link.write_blocked |= len < bytes.len();
+            if len > 0 {
+                (link.last_activity, link.last_io) = (now, now);
+                link.log.extend(&bytes[..len]);
+                Ok(len)
+            } else {
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+        };
+        self.actions += u64::from(is_action(&outcome));
+        self.trace.push(now, id, Event::Write(outcome.as_ref().ok().copied()));
+        self.progress_between_calls(id);
+        outcome
+    }
+
+    /// shutdown(2) of the sending half.
+    pub fn shutdown_write(&mut self, id: usize) -> io::Result<()> {
+        self.trace.push(self.now, id, Event::Shutdown);
+        self.actions += 1;
+        let link = &mut self.links[id];
+        link.last_activity = self.now;
+        link.to_peer.fin = true;
+        // Both halves are closed now, which epoll reports.
+        link.edge_pending |= link.to_daemon.fin_arrived;
+        if link.is_reset { Err(io::ErrorKind::NotConnected.into()) } else { Ok(()) }
+    }
+
+    /// `SO_LINGER` with zero seconds.
+    pub fn reset_on_close(&mut self, id: usize) {
+        self.links[id].linger = true;
+    }
+
+    /// `SO_ERROR` and getpeername(2) of a connect.
+    pub fn poll_connect(&mut self, id: usize) -> Poll<io::Result<()>> {
+        self.actions += 1;
+        let link = &mut self.links[id];
+        match (link.error.take(), link.state) {
+            (Some(kind), _) => Poll::Ready(Err(kind.into())),
+            (None, ConnectState::Failed) => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+            (None, ConnectState::Connected) => Poll::Ready(Ok(())),
+            (None, _) => Poll::Pending,
+        }
+    }
+
+    /// close(2): a reset when bytes are unread, as Linux does.
+    pub fn close(&mut self, id: usize) {
+        let (now, link) = (self.now, &mut self.links[id]);
+        self.actions += 1;
+        link.closed = true;
+        link.unread = link.to_daemon.ready();
+        let unread = link.unread > 0;
+        self.trace.push(now, id, Event::Closed { reset: link.linger || unread });
+        if link.is_reset || link.state != ConnectState::Connected {
+            return;
+        }
+        if link.linger || unread {
+            link.reset_by_daemon = true;
+            link.to_peer.drop_in_flight();
+            link.reset(io::ErrorKind::ConnectionReset);
+        } else {
+            link.to_peer.fin = true;
+        }
+    }
+}
+
+/// A live-lock can read FIN or nothing again and again, so these do not count.
+fn is_action(outcome: &io::Result<usize>) -> bool {
+    outcome.as_ref().map_or_else(|e| e.kind() != io::ErrorKind::WouldBlock, |len| *len > 0)
+}
+
+/// Defects begin when the handshake is over: bytes of a link.
+const DEFECT_AFTER: u64 = 9_000;

@@ -1,0 +1,232 @@
+//! Invariants: while nothing can move, at every moment, and at the end of a run.
+
+use mtbox::daemon::shared::World;
+
+use crate::accounting;
+use crate::client::Phase;
+use crate::driver::Driver;
+use crate::link::{ConnectState, Link};
+use crate::peer::EndSeen;
+use crate::trace::Failure;
+
+/// Invariants of the moment when nothing can move before time advances.
+///
+/// # Errors
+/// What does not hold.
+pub fn check_idle(driver: &Driver) -> Result<(), Failure> {
+    let network = driver.network.borrow();
+    let world = &driver.daemon.world;
+    if world.buffers.pool.in_use() > world.buffers.pool.capacity() {
+        return Err("more blocks are lent than the pool has".to_owned().into());
+    }
+    let full = |c: &Link| !c.closed && !c.is_reset && !c.to_peer.is_writable();
+    if world.buffers.pool.in_use() > 0 && !network.links.iter().any(full) {
+        let lent = world.buffers.pool.in_use();
+        return Err(format!("{lent} blocks are held although every socket is writable").into());
+    }
+    if driver.daemon.sessions() == 0
+        && world.limits.throttle.is_none()
+        && driver.daemon.next_due().is_some()
+    {
+        return Err("a timer runs without a session".to_owned().into());
+    }
+    for (near, far) in pairs(&network.links) {
+        let (client, server) = (&network.links[near], far.map(|id| &network.links[id]));
+        if client.is_reset && server.is_none() {
+            let why = "the client has reset, but its session continues".to_owned();
+            return Err(Failure::of(client.client, why));
+        }
+        if let Some(server) = server.filter(|_| !driver.is_drained()) {
+            let failure = |e: &str| Failure::of(client.client, e.to_owned());
+            check_forwarded(client, server, world).map_err(failure)?;
+            // A shaped download may pause between two records.
+            let last_io = client.last_io.max(server.last_io);
+            let relayed = driver.clients[client.client].phase == Phase::Relayed;
+            let shaped = driver.script.settings.shape.is_some() && relayed;
+            if !shaped || network.now > last_io + PACE_MS {
+                check_forwarded(server, client, world).map_err(failure)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Limits that hold at every moment.
+///
+/// # Errors
+/// What does not hold.
+pub fn check_limits(driver: &Driver) -> Result<(), String> {
+    let (world, script) = (&driver.daemon.world, &driver.script);
+    if driver.daemon.sessions() > script.most_sessions {
+        return Err(format!("{} sessions", driver.daemon.sessions()));
+    }
+    if world.capacity.fronted > world.capacity.fronted_max {
+        return Err(format!("{} sessions are fronted", world.capacity.fronted));
+    }
+    let share = script.settings.throttle.map_or(u32::MAX, |throttle| throttle.max_connections);
+    match world.accounts.users.connections().iter().find(|count| **count > share) {
+        Some(count) => Err(format!("a user has {count} connections of {share}")),
+        None => Ok(()),
+    }
+}
+
+/// Nothing moves before `at`: every session must have ended at its deadline.
+///
+/// # Errors
+/// The client whose session has not.
+pub fn check_deadlines(driver: &Driver, at: u64) -> Result<(), Failure> {
+    let network = driver.network.borrow();
+    let drained_at = driver.script.drain_at.filter(|_| driver.is_drained());
+    if drained_at.is_some_and(|begun| at > begun + STALL_MS + LEAVE_MS)
+        && driver.daemon.sessions() > 0
+    {
+        return Err(format!("{} sessions survive a drain", driver.daemon.sessions()).into());
+    }
+    for (near, far) in pairs(&network.links) {
+        let (client, server) = (&network.links[near], far.map(|id| &network.links[id]));
+        let over = over_at(driver, client, server);
+        if at > over {
+            let why = format!("its deadline was {over} ms, but nothing ends it");
+            return Err(Failure::of(client.client, why));
+        }
+    }
+    Ok(())
+}
+
+/// Bytes that could be forwarded must have been forwarded.
+fn check_forwarded(from: &Link, to: &Link, world: &World) -> Result<(), &'static str> {
+    let can = to.to_peer.is_writable() && world.buffers.spare_blocks() > 0 && !to.is_reset;
+    if from.is_reset || !can || to.to_peer.fin {
+        return Ok(());
+    }
+    if from.to_daemon.ready() > 0 {
+        return Err("bytes wait although the other side has room");
+    }
+    if from.to_daemon.fin_arrived && !from.fin_read {
+        return Err("a FIN waits although the other side has room");
+    }
+    // A writable socket has no unsent bytes left.
+    if from.fin_read && !to.to_peer.fin {
+        return Err("a FIN was read and not forwarded");
+    }
+    Ok(())
+}
+
+/// The open connections of clients, each with its connection to a server.
+fn pairs(links: &[Link]) -> impl Iterator<Item = (usize, Option<usize>)> + '_ {
+    let open = |(_, link): &(usize, &Link)| !link.closed && link.dialled.is_none();
+    links.iter().enumerate().filter(open).map(|(near, client)| {
+        let far = links.iter().position(|c| {
+            c.client == client.client
+                && c.dialled.is_some()
+                && !c.closed
+                && c.state == ConnectState::Connected
+        });
+        (near, far)
+    })
+}
+
+/// The deadline of a session if no more bytes move.
+fn over_at(driver: &Driver, client: &Link, server: Option<&Link>) -> u64 {
+    let timeouts = &driver.script.settings.timeouts;
+    let idle = timeouts.idle.as_millis() as u64;
+    let phase = driver.clients[client.client].phase;
+    if let Some(server) = server {
+        let half = client.fin_read || server.fin_read;
+        let idle = match phase {
+            Phase::Relayed if half => idle.min(HALF_CLOSED_MS),
+            Phase::Relayed => idle,
+            _ => idle.min(FRONT_IDLE_MS),
+        };
+        return client.last_activity.max(server.last_activity) + idle.max(STALL_MS) + LEAVE_MS;
+    }
+    let network = driver.network.borrow();
+    let dialled = network.links.iter().any(|c| c.client == client.client && c.dialled.is_some());
+    let handshake = client.opened_at + ACCEPT_MS + timeouts.handshake.as_millis() as u64;
+    if dialled || driver.is_resolving() {
+        let dials = timeouts.tcp.as_millis() as u64 * MOST_ADDRESSES;
+        handshake + LOOKUP_MS + dials + LEAVE_MS
+    } else if client.log.is_empty() {
+        handshake
+    } else {
+        handshake + LEAVE_MS
+    }
+}
+
+/// Invariants of the end, when the last session has ended and the last timer has fired.
+///
+/// # Errors
+/// What does not hold.
+pub fn check_final(driver: &Driver) -> Result<(), Failure> {
+    let world = &driver.daemon.world;
+    let meter = &world.telemetry.counters;
+    let telegram: u64 = meter.telegram.rows().iter().map(|row| row.connections).sum();
+    let left = [
+        ("sessions", driver.daemon.sessions()),
+        ("blocks", world.buffers.pool.in_use()),
+        ("live users", world.accounts.users.total_connections() as usize),
+        ("fronted sessions", world.capacity.fronted as usize),
+        ("bytes of hellos", world.buffers.hello_bytes),
+        ("starved sessions", driver.daemon.session_counts().need_block as usize),
+        ("connections by user", world.accounts.users.connections().iter().sum::<u32>() as usize),
+        ("clients in the metrics", (meter.clients.v4 + meter.clients.v6) as usize),
+        ("probes in the metrics", (meter.fronting.v4 + meter.fronting.v6) as usize),
+        ("connections to Telegram in the metrics", telegram as usize),
+    ];
+    if let Some((what, count)) = left.iter().find(|(_, count)| *count > 0) {
+        return Err(format!("{count} {what} are left over").into());
+    }
+    if driver.daemon.next_due().is_some() {
+        return Err("a timer is left over".to_owned().into());
+    }
+    if driver.network.borrow().links.iter().any(|link| !link.closed) {
+        return Err("a socket is left open".to_owned().into());
+    }
+    for number in 0..driver.clients.len() {
+        let client = &driver.clients[number];
+        if client.plan.must_complete {
+            complete(driver, number).map_err(|e| Failure::of(number, e))?;
+        }
+        let last = client.peer.as_ref().and_then(|peer| peer.end_seen);
+        if client.plan.must_be_refused && last != Some(EndSeen::Fin) {
+            return Err(Failure::of(number, format!("refused with {last:?}")));
+        }
+    }
+    accounting::check_counters(driver)?;
+    accounting::check_ends(driver)
+}
+
+/// An honest session delivered every byte, and both sides saw FIN.
+fn complete(driver: &Driver, number: usize) -> Result<(), String> {
+    let client = &driver.clients[number];
+    let server = driver.servers.iter().filter(|s| s.client == number).max_by_key(|s| s.verified);
+    let phase = if client.plan.credentials.is_some() { Phase::Relayed } else { Phase::Fronted };
+    if client.phase != phase {
+        return Err(format!("{:?} instead of {phase:?}", client.phase));
+    }
+    let Some(server) = server else { return Err("no server was dialled for it".to_owned()) };
+    let sent = if server.is_front { client.sent.len() } else { client.plan.up };
+    if (server.verified, client.verified) != (sent, client.plan.down) {
+        return Err(format!(
+            "{} of {sent} bytes arrived at the server, {} of {} at the client",
+            server.verified, client.verified, client.plan.down
+        ));
+    }
+    let ends = [client.peer.as_ref().and_then(|peer| peer.end_seen), server.peer.end_seen];
+    if ends != [Some(EndSeen::Fin); 2] {
+        return Err(format!("the ends of an honest session are {ends:?}"));
+    }
+    Ok(())
+}
+
+const LOOKUP_MS: u64 = 10_000;
+/// The longest delay between two records, and the time that few bytes wait for more.
+const PACE_MS: u64 = 1_000 + 3;
+const HALF_CLOSED_MS: u64 = 30_000;
+const FRONT_IDLE_MS: u64 = 120_000;
+/// A stalled reader, then the time to close.
+const STALL_MS: u64 = 30_000;
+const LEAVE_MS: u64 = 3_000;
+/// From the client's connect to the daemon's accept.
+const ACCEPT_MS: u64 = 5;
+const MOST_ADDRESSES: u64 = 8;
