@@ -13,7 +13,7 @@ mod e2e {
     mod dialling;
     mod doctor;
     mod doctor_as_censor;
-    mod doctor_sites;
+    mod doctor_fronts;
     mod encrypted_dns;
     mod explain;
     mod fetching;

@@ -95,8 +95,8 @@ complete -c mtbox -n '__mtbox_at "" 0' -a uci -d 'Convert /etc/config/mtbox of O
 complete -c mtbox -n '__mtbox_at ""' -s h -l help -d 'print this help'
 complete -c mtbox -n '__mtbox_at ""' -s v -l version -d 'print the version'
 
-complete -c mtbox -n '__mtbox_at "quickstart"' -l bind -x -d 'address for clients (first start only)'
-complete -c mtbox -n '__mtbox_at "quickstart"' -l host -x -d 'web site that unauthenticated clients see, default: www.google.com (first start only)'
+complete -c mtbox -n '__mtbox_at "quickstart"' -l bind -x -d 'address for clients'
+complete -c mtbox -n '__mtbox_at "quickstart"' -l host -x -d 'web site that unauthenticated clients see, default: www.google.com'
 complete -c mtbox -n '__mtbox_at "quickstart"' -l config -r -F -d 'config file, default: mtbox.toml'
 complete -c mtbox -n '__mtbox_at "quickstart"' -l log-level -x -a 'error warn info debug' -d 'what to log: error, warn, info or debug'
 complete -c mtbox -n '__mtbox_at "quickstart"' -l log-format -x -a 'text json' -d 'format of log lines: text or json'
@@ -159,7 +159,7 @@ complete -c mtbox -n '__mtbox_at "user" 0' -a list -d 'List the users of a confi
 complete -c mtbox -n '__mtbox_at "user"' -s h -l help -d 'print this help'
 complete -c mtbox -n '__mtbox_at "user"' -s v -l version -d 'print the version'
 
-complete -c mtbox -n '__mtbox_at "user add"' -l host -x -d 'web site that unauthenticated clients see, default: as before or as the first user\'s'
+complete -c mtbox -n '__mtbox_at "user add"' -l host -x -d 'web site that unauthenticated clients see, default: the existing one'
 complete -c mtbox -n '__mtbox_at "user add"' -l qr -d 'print the link as a QR code, even if stdout is not a terminal'
 complete -c mtbox -n '__mtbox_at "user add"' -l no-qr -d 'do not print a QR code'
 complete -c mtbox -n '__mtbox_at "user add"' -l config -r -F -d 'config file, default: mtbox.toml, or else /etc/mtbox/mtbox.toml'
@@ -172,7 +172,7 @@ complete -c mtbox -n '__mtbox_at "user remove"' -s h -l help -d 'print this help
 complete -c mtbox -n '__mtbox_at "user remove"' -s v -l version -d 'print the version'
 
 complete -c mtbox -n '__mtbox_at "user rotate" 0' -a '(__mtbox_users (__mtbox_config))'
-complete -c mtbox -n '__mtbox_at "user rotate"' -l host -x -d 'web site that unauthenticated clients see, default: as before or as the first user\'s'
+complete -c mtbox -n '__mtbox_at "user rotate"' -l host -x -d 'web site that unauthenticated clients see, default: the existing one'
 complete -c mtbox -n '__mtbox_at "user rotate"' -l qr -d 'print the link as a QR code, even if stdout is not a terminal'
 complete -c mtbox -n '__mtbox_at "user rotate"' -l no-qr -d 'do not print a QR code'
 complete -c mtbox -n '__mtbox_at "user rotate"' -l config -r -F -d 'config file, default: mtbox.toml, or else /etc/mtbox/mtbox.toml'

@@ -13,19 +13,19 @@ pub const COMMANDS: &[Command] = &[
     Command {
         about: "Write a config with one user unless it exists, print the links, and run the proxy.",
         flags: &[
-            Flag::with_value(None, "bind", "IP:PORT", "address for clients (first start only)"),
+            Flag::with_value(None, "bind", "IP:PORT", "address for clients"),
             Flag::with_value(
                 None,
                 "host",
                 "NAME",
-                "web site that unauthenticated clients see, default: www.google.com (first start \
-                 only)",
+                "web site that unauthenticated clients see, default: www.google.com",
             ),
             Flag::with_value(None, "config", "PATH", "config file, default: mtbox.toml"),
             log_flags::LEVEL,
             log_flags::FORMAT,
             log_flags::TO,
         ],
+        notes: "--bind and --host have no effect if the config exists.",
         examples: &["mtbox quickstart", "mtbox quickstart --host www.example.com"],
         run: quickstart::quickstart,
         ..Command::named("quickstart")

@@ -227,7 +227,7 @@ mod tests {
 
     /// Gotcha E2: an IPv6 address silently meant the system's name servers.
     #[test]
-    fn doh_ip_is_asked_for_names_whatever_its_family() {
+    fn doh_ip_may_be_of_either_family() {
         for ip in ["9.9.9.9", "2620:fe::fe"] {
             match read(&["-n", ip]) {
                 Ok((settings, _)) if HAS_TLS => {

@@ -223,11 +223,11 @@ pub(super) const LINK_FLAGS: &[Flag] = &[
         None,
         "host",
         "NAME",
-        "web site that unauthenticated clients see, default: as before or as the first user's",
+        "web site that unauthenticated clients see, default: the existing one",
     ),
     Flag::switch(None, "qr", "print the link as a QR code, even if stdout is not a terminal"),
     Flag::switch(None, "no-qr", "do not print a QR code"),
     CONFIG,
 ];
 pub(super) const NOTES: &str = "Changes only the lines of the user. Reloads the running proxy if \
-the config has a pid-file; otherwise\nprints the command that reloads it.";
+the config has a pid-file;\notherwise prints the command that reloads it.";

@@ -1,5 +1,5 @@
 //! `mtbox doctor`: every check with and without a problem, exit codes, JSON, and no secrets in the
-//! output. The fronts are in `doctor_sites.rs`, `--as-censor` is in `doctor_as_censor.rs`.
+//! output. The fronts are in `doctor_fronts.rs`, `--as-censor` is in `doctor_as_censor.rs`.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -168,7 +168,7 @@ fn each_proxy_is_checked_separately() {
 
 /// Gotcha E8: mtg-multi prints proxy URLs with their passwords.
 #[test]
-fn no_key_and_no_password_is_ever_said() {
+fn the_output_contains_no_key_and_no_password() {
     let password = Some(("proxyuser", "hunter2hunter2"));
     let socks = SocksServer::listen(SocksBehaviour { password, ..SocksBehaviour::default() });
     let secret = Secret::new(HOST);
@@ -213,7 +213,7 @@ fn no_key_and_no_password_is_ever_said() {
 
 /// Gotcha E10: mtg-multi exits with 1 for a warning.
 #[test]
-fn warnings_alone_leave_with_two_and_old_names_are_warnings() {
+fn warnings_alone_cause_exit_code_2_and_old_names_are_warnings() {
     let authority = Authority::new();
     let front = hybrid_server(authority.server(&["127.0.0.1"]));
     let mut config = config(Dc::honest(), front).set("", "domain-fronting-port", "443");

@@ -1,5 +1,5 @@
-//! Why was a user refused? Every cause is made to happen, and each is told apart from the others,
-//! with a remedy (gotchas C6, E11: the reference has one reason for all and no names).
+//! `mtbox explain`: each test causes refusals, and expects the right cause with a remedy (gotchas
+//! C6, E11: mtg-multi has a single reason and no names).
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -26,15 +26,16 @@ fn explained(proxy: &Proxy, path: &str) -> Value {
     serde_json::from_str(&reply.body).expect("JSON")
 }
 
-/// Waits until a cause is told of `whom` (empty = strangers); gives back its entry.
-fn cause(proxy: &Proxy, whom: &str, cause: &str) -> Value {
+/// Waits until a cause is recorded for a user, or for unauthenticated clients if `user` is empty.
+/// Returns its entry.
+fn cause(proxy: &Proxy, user: &str, cause: &str) -> Value {
     let mut found = Value::Null;
-    eventually(&format!("{cause} of {whom:?}"), || {
-        let told = match whom {
+    eventually(&format!("{cause} of {user:?}"), || {
+        let refusals = match user {
             "" => explained(proxy, "/explain")["strangers"].clone(),
             name => explained(proxy, &format!("/explain/{name}"))["refusals"].clone(),
         };
-        let entries = told.as_array().expect("a list");
+        let entries = refusals.as_array().expect("a list");
         found = entries.iter().find(|e| e["cause"] == cause).cloned().unwrap_or_default();
         !found.is_null()
     });
@@ -43,8 +44,8 @@ fn cause(proxy: &Proxy, whom: &str, cause: &str) -> Value {
     found
 }
 
-/// Alice says a hello that gets no answer of ours.
-fn say(proxy: &Proxy, hello: &[u8]) -> Peer {
+/// Connects and sends the first bytes.
+fn send(proxy: &Proxy, hello: &[u8]) -> Peer {
     let mut peer = Peer::connect("client", proxy.addr);
     peer.send(hello);
     peer
@@ -65,27 +66,27 @@ fn causes_before_the_answer_are_told_apart() {
     let proxy = &fixture.proxy;
     let honest = HelloOptions::new(&fixture.secret, App::PostQuantum);
     let off = HelloOptions { clock: unix_now() - 400, ..honest };
-    let _late = say(proxy, &Hello::build(&fixture.secret, &off).wire);
+    let _late = send(proxy, &Hello::build(&fixture.secret, &off).wire);
     let detail = cause(proxy, "alice", "clock-off")["detail"].as_str().expect("detail").to_owned();
     assert!(detail.contains("40") && detail.contains("s behind"), "{detail}");
     let hello = Hello::new(&fixture.secret, App::PostQuantum);
     let peer = Peer::connect("client", proxy.addr);
     let _first = Handshake::send_hello(peer, &fixture.secret, &hello).send_frame(DD, 2);
-    let _again = say(proxy, &hello.wire);
+    let _again = send(proxy, &hello.wire);
     cause(proxy, "alice", "replay");
     let _second = fixture.session();
-    let _third = say(proxy, &Hello::new(&fixture.secret, App::PostQuantum).wire);
+    let _third = send(proxy, &Hello::new(&fixture.secret, App::PostQuantum).wire);
     cause(proxy, "alice", "throttled");
-    let _off = say(proxy, &Hello::new(&bob, App::PostQuantum).wire);
+    let _off = send(proxy, &Hello::new(&bob, App::PostQuantum).wire);
     cause(proxy, "bob", "disabled");
-    let stranger = Secret::new(HOST);
-    let _wrong = say(proxy, &Hello::new(&stranger, App::PostQuantum).wire);
+    let unknown = Secret::new(HOST);
+    let _wrong = send(proxy, &Hello::new(&unknown, App::PostQuantum).wire);
     assert_eq!(cause(proxy, "", "wrong-key")["detail"], "from 127.0.0.0/24");
-    let _foreign = say(proxy, &Hello::new(&Secret::new("else.example"), App::PostQuantum).wire);
+    let _foreign = send(proxy, &Hello::new(&Secret::new("else.example"), App::PostQuantum).wire);
     cause(proxy, "", "unknown-host");
-    let _noise = say(proxy, b"GET / HTTP/1.1\r\n\r\n");
+    let _noise = send(proxy, b"GET / HTTP/1.1\r\n\r\n");
     cause(proxy, "", "not-a-client");
-    let _half = say(proxy, &hello.wire[..50]);
+    let _half = send(proxy, &hello.wire[..50]);
     cause(proxy, "", "unfinished-hello");
     let mut blocked = Peer::connect_from("client", Ipv4Addr::new(127, 0, 0, 7), proxy.addr);
     assert!(blocked.recv_rest().0.is_empty());
@@ -106,24 +107,24 @@ fn causes_before_the_answer_are_told_apart() {
 
 #[test]
 fn causes_behind_the_answer_are_told_apart() {
-    let nobody = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+    let closed = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
     let fixture = Fixture::with(|config| {
         config.set("network.timeout", "handshake", "\"1s\"").set(
             "telegram.dc-overrides",
             "4",
-            &format!("[\"{nobody}\"]"),
+            &format!("[\"{closed}\"]"),
         )
     });
     let proxy = &fixture.proxy;
-    let knock = || Handshake::connect(proxy.addr, &fixture.secret, App::PostQuantum);
-    let mut silent = knock();
+    let connect = || Handshake::connect(proxy.addr, &fixture.secret, App::PostQuantum);
+    let mut silent = connect();
     cause(proxy, "alice", "silent");
     silent.peer.recv_rest();
-    let _unknown = knock().send_frame(DD, 77);
+    let _unknown = connect().send_frame(DD, 77);
     assert_eq!(cause(proxy, "alice", "unknown-dc")["detail"], "data centre 77");
-    let _dead = knock().send_frame(DD, 4);
+    let _dead = connect().send_frame(DD, 4);
     let detail = cause(proxy, "alice", "dc-unreachable")["detail"].to_string();
-    assert!(detail.contains(&nobody.to_string()) && detail.contains("refused"), "{detail}");
+    assert!(detail.contains(&closed.to_string()) && detail.contains("refused"), "{detail}");
     let (mut client, _session) = fixture.session();
     client.up.send_raw(b"\x16\x03\x01\x00\x01x");
     cause(proxy, "alice", "garbled");
@@ -135,11 +136,15 @@ fn causes_behind_the_answer_are_told_apart() {
     assert_eq!(well.down.recv(5), b"hello");
     session.reset();
     proxy.wait_for_connections("alice", 0);
-    assert_eq!(cause(proxy, "alice", "dc-hung-up")["count"], 1, "a session that talked was well");
+    assert_eq!(
+        cause(proxy, "alice", "dc-hung-up")["count"],
+        1,
+        "a session with data was no refusal"
+    );
 }
 
 #[test]
-fn telegram_that_ends_a_session_is_told_at_once_and_an_app_that_does_is_not() {
+fn only_sessions_that_telegram_closes_first_are_recorded() {
     let fixture = Fixture::new();
     let proxy = &fixture.proxy;
     let (client, mut session) = fixture.session();
@@ -147,8 +152,8 @@ fn telegram_that_ends_a_session_is_told_at_once_and_an_app_that_does_is_not() {
     session.from.recv_rest();
     session.to.send_fin();
     proxy.wait_for_connections("alice", 0);
-    let told = explained(proxy, "/explain/alice");
-    assert_eq!((&told["refusals"], &told["refused"]), (&Value::Array(Vec::new()), &0.into()));
+    let alice = explained(proxy, "/explain/alice");
+    assert_eq!((&alice["refusals"], &alice["refused"]), (&Value::Array(Vec::new()), &0.into()));
     let (_client, session) = fixture.session();
     session.to.send_fin();
     cause(proxy, "alice", "dc-hung-up");
@@ -156,7 +161,7 @@ fn telegram_that_ends_a_session_is_told_at_once_and_an_app_that_does_is_not() {
 }
 
 #[test]
-fn an_app_that_tires_of_a_silent_data_centre_leaves_a_trace() {
+fn an_app_that_gives_up_on_a_silent_data_centre_is_recorded() {
     let hole = BlackHole::open();
     let fixture = Fixture::with(|config| {
         config.set("telegram.dc-overrides", "2", &format!("[\"{}\"]", hole.addr)).set(
@@ -167,8 +172,8 @@ fn an_app_that_tires_of_a_silent_data_centre_leaves_a_trace() {
     });
     let client = Client::open(fixture.proxy.addr, &fixture.secret);
     fixture.proxy.wait_for_connections("alice", 1);
-    let is_told = || explained(&fixture.proxy, "/explain/alice")["refused"] != 0;
-    assert!(!holds_within(Duration::from_millis(2_500), is_told), "the dial is not over");
+    let is_recorded = || explained(&fixture.proxy, "/explain/alice")["refused"] != 0;
+    assert!(!holds_within(Duration::from_millis(2_500), is_recorded), "the dial is not over");
     client.reset();
     let detail = cause(&fixture.proxy, "alice", "dc-unreachable")["detail"].to_string();
     assert!(detail.contains(&format!("{}: no answer", hole.addr)), "{detail}");
@@ -183,17 +188,17 @@ fn sessions_that_break_later_are_told_apart() {
     let (_client, _session) = fixture.session();
     fixture.proxy.reload(&config.user("alice", &Secret::new(HOST)));
     cause(&fixture.proxy, "alice", "revoked");
-    let told = explained(&fixture.proxy, "/explain/alice");
-    assert_eq!(told["refused"], 0, "nobody was kept out: {told}");
+    let alice = explained(&fixture.proxy, "/explain/alice");
+    assert_eq!(alice["refused"], 0, "no client was refused: {alice}");
 }
 
 #[test]
-fn the_way_to_telegram_and_the_site_are_told_apart() {
-    let (nobody, no_site) = (free_port(), free_port());
+fn upstreams_and_the_front_are_told_apart() {
+    let (no_proxy, no_front) = (free_port(), free_port());
     let fixture = Fixture::with(|config| {
         config
-            .set("network", "proxies", &format!("[\"socks5://u:geheim@127.0.0.1:{nobody}\"]"))
-            .set("domain-fronting", "port", &no_site.to_string())
+            .set("network", "proxies", &format!("[\"socks5://u:geheim@127.0.0.1:{no_proxy}\"]"))
+            .set("domain-fronting", "port", &no_front.to_string())
             .set("", "proxy-protocol-listener", "true")
             .set("", "proxy-protocol-trusted", "[\"127.0.0.9\"]")
     });
@@ -201,10 +206,10 @@ fn the_way_to_telegram_and_the_site_are_told_apart() {
     let _client =
         Handshake::connect(proxy.addr, &fixture.secret, App::PostQuantum).send_frame(DD, 2);
     let detail = cause(proxy, "alice", "proxy-down")["detail"].to_string();
-    assert!(detail.contains(&format!("127.0.0.1:{nobody}: ")) && !detail.contains("geheim"));
-    let _stranger = say(proxy, b"GET / HTTP/1.1\r\n\r\n");
+    assert!(detail.contains(&format!("127.0.0.1:{no_proxy}: ")) && !detail.contains("geheim"));
+    let _probe = send(proxy, b"GET / HTTP/1.1\r\n\r\n");
     let detail = cause(proxy, "", "front-down")["detail"].to_string();
-    assert!(detail.contains(&format!("127.0.0.1:{no_site}: ")), "{detail}");
+    assert!(detail.contains(&format!("127.0.0.1:{no_front}: ")), "{detail}");
     assert!(detail.contains("refused"), "{detail}");
     let mut balancer = Peer::connect_from("balancer", Ipv4Addr::new(127, 0, 0, 9), proxy.addr);
     balancer.send(b"PROXY TCP4 not an address\r\n");
@@ -212,7 +217,7 @@ fn the_way_to_telegram_and_the_site_are_told_apart() {
 }
 
 #[test]
-fn a_full_house_a_missing_name_a_loop_and_an_allowlist_are_told_apart() {
+fn the_session_limit_a_missing_name_a_loop_and_an_allowlist_are_told_apart() {
     let (dc, front, secret) = (Dc::listen(), Front::listen(), Secret::new(HOST));
     let folder = Folder::new();
     let list = folder.write("allow.netset", "127.0.0.1\n");
@@ -233,52 +238,52 @@ fn a_full_house_a_missing_name_a_loop_and_an_allowlist_are_told_apart() {
         "dns",
         &names.url(),
     ));
-    let _stranger = say(&proxy, b"GET / HTTP/1.1\r\n\r\n");
+    let _probe = send(&proxy, b"GET / HTTP/1.1\r\n\r\n");
     cause(&proxy, "", "front-unknown");
     let port = proxy.addr.port().to_string();
     proxy.reload(&config.set("domain-fronting", "port", &port));
-    let _stranger = say(&proxy, b"GET / HTTP/1.1\r\n\r\n");
+    let _probe = send(&proxy, b"GET / HTTP/1.1\r\n\r\n");
     cause(&proxy, "", "front-loop");
 }
 
 #[test]
-fn what_a_proxy_or_the_system_says_of_a_data_centre_is_told() {
+fn errors_of_a_proxy_or_the_system_are_quoted() {
     let socks =
         SocksServer::listen(SocksBehaviour { refuse: Some(4), ..SocksBehaviour::default() });
-    let nobody = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+    let closed = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
     let mut fixture = Fixture::with(|config| {
         config.set("network", "proxies", &format!("[{:?}]", socks.url())).set(
             "telegram.dc-overrides",
             "2",
-            &format!("[\"{nobody}\"]"),
+            &format!("[\"{closed}\"]"),
         )
     });
-    let knock = |fixture: &Fixture| {
+    let connect = |fixture: &Fixture| {
         Handshake::connect(fixture.proxy.addr, &fixture.secret, App::PostQuantum).send_frame(DD, 2)
     };
-    let _client = knock(&fixture);
+    let _client = connect(&fixture);
     let detail = cause(&fixture.proxy, "alice", "dc-unreachable")["detail"].to_string();
-    assert!(detail.contains(&format!("{nobody}: host unreachable from the proxy")), "{detail}");
+    assert!(detail.contains(&format!("{closed}: host unreachable from the proxy")), "{detail}");
     let config = Config::new(fixture.dc.addr, fixture.front.addr).user("alice", &fixture.secret);
     fixture.proxy.reload(&config.set("network", "proxies", "[\"direct\"]").set(
         "telegram.dc-overrides",
         "2",
-        &format!("[\"{nobody}\"]"),
+        &format!("[\"{closed}\"]"),
     ));
-    let _client = knock(&fixture);
-    eventually("the system's own word", || {
-        let told = explained(&fixture.proxy, "/explain/alice").to_string();
-        told.contains(&format!("{nobody}: Connection refused"))
+    let _client = connect(&fixture);
+    eventually("the system's error", || {
+        let alice = explained(&fixture.proxy, "/explain/alice").to_string();
+        alice.contains(&format!("{closed}: Connection refused"))
     });
 }
 
 #[test]
-fn several_clocks_that_are_off_alike_mean_that_ours_is() {
+fn several_clocks_with_the_same_difference_mean_that_ours_is_wrong() {
     let bob = Secret::new(HOST);
     let fixture = Fixture::with(|config| config.user("bob", &bob));
     let off = |secret: &Secret, by: u32| {
         let honest = HelloOptions::new(secret, App::PostQuantum);
-        say(
+        send(
             &fixture.proxy,
             &Hello::build(secret, &HelloOptions { clock: honest.clock - by, ..honest }).wire,
         )
@@ -286,7 +291,7 @@ fn several_clocks_that_are_off_alike_mean_that_ours_is() {
     let hints = || explained(&fixture.proxy, "/explain/alice")["hints"].to_string();
     let _alice = off(&fixture.secret, 400);
     cause(&fixture.proxy, "alice", "clock-off");
-    assert!(!hints().contains("clocks"), "one alone proves nothing: {}", hints());
+    assert!(!hints().contains("clocks"), "one user alone is no evidence: {}", hints());
     let _bob = off(&bob, 500);
     cause(&fixture.proxy, "bob", "clock-off");
     assert!(hints().contains("clocks of 2 users differ in the same direction"), "{}", hints());
@@ -310,8 +315,8 @@ fn names_may_be_anything_and_unknown_ones_get_a_suggestion() {
     let reply = stats::get(fixture.proxy.api, "/explain/zo%C3%A9%20%3Cb%3E%22q%22%2F%25");
     assert_eq!(reply.status, 200);
     assert!(!reply.body.contains('<'), "escaped as in /stats");
-    let told: Value = serde_json::from_str(&reply.body).expect("JSON");
-    assert_eq!(told["user"], name);
+    let user: Value = serde_json::from_str(&reply.body).expect("JSON");
+    assert_eq!(user["user"], name);
     let reply = stats::get(fixture.proxy.api, "/explain/alcie");
     assert_eq!(
         (reply.status, reply.body.as_str()),
@@ -328,7 +333,7 @@ fn run(arguments: &[&str]) -> (i32, String, String) {
 }
 
 #[test]
-fn the_command_prints_what_a_person_can_read() {
+fn the_command_prints_readable_text() {
     let folder = Folder::new();
     let socket = folder.path().join("api.sock");
     let mut fixture = Fixture::with(|config| config);
@@ -337,7 +342,7 @@ fn the_command_prints_what_a_person_can_read() {
     assert_eq!(code, 0);
     assert!(out.starts_with("alice\n  never seen since the start: "), "{out}");
     assert!(out.ends_with("  nothing went wrong since the start\n"), "{out}");
-    let _wrong = say(&fixture.proxy, &Hello::new(&Secret::new(HOST), App::PostQuantum).wire);
+    let _wrong = send(&fixture.proxy, &Hello::new(&Secret::new(HOST), App::PostQuantum).wire);
     cause(&fixture.proxy, "", "wrong-key");
     let (code, out, _) = run(&["explain", &file]);
     assert_eq!(code, 0);
@@ -346,26 +351,26 @@ fn the_command_prints_what_a_person_can_read() {
     let (code, out, _) = run(&["explain", "--json", &file, "alice"]);
     assert_eq!(code, 0);
     assert!(serde_json::from_str::<Value>(&out).expect("JSON")["refusals"].is_array());
-    let (code, _, complaint) = run(&["explain", &file, "alcie"]);
+    let (code, _, err) = run(&["explain", &file, "alcie"]);
     assert_eq!(code, 1);
-    assert_eq!(complaint, "mtbox: error: no user is called \"alcie\"; did you mean \"alice\"?\n");
+    assert_eq!(err, "mtbox: error: no user is called \"alcie\"; did you mean \"alice\"?\n");
 
     let config = Config::new(fixture.dc.addr, fixture.front.addr).user("alice", &fixture.secret);
     let moved = config.set("", "api-bind-to", &format!("\"unix:{}\"", socket.display()));
     fixture.proxy.reload(&moved);
     let (code, out, _) = run(&["explain", &file, "alice"]);
-    assert_eq!(code, 0, "over the Unix socket too");
+    assert_eq!(code, 0, "also over a Unix socket");
     assert!(out.starts_with("alice\n"), "{out}");
     fixture.proxy.signal(nix::sys::signal::Signal::SIGTERM);
     fixture.proxy.wait_for_exit();
-    let (code, _, complaint) = run(&["explain", &file]);
+    let (code, _, err) = run(&["explain", &file]);
     assert_eq!(code, 1);
-    assert!(complaint.contains("is mtbox running with this config?"), "{complaint}");
+    assert!(err.contains("is mtbox running with this config?"), "{err}");
     let text = std::fs::read_to_string(&file).expect("the config");
     let without: String =
         text.lines().filter(|l| !l.contains("api-bind-to")).map(|l| format!("{l}\n")).collect();
     let bare = folder.write("bare.toml", &without);
-    let (code, _, complaint) = run(&["explain", bare.trim_matches('"')]);
+    let (code, _, err) = run(&["explain", bare.trim_matches('"')]);
     assert_eq!(code, 1);
-    assert!(complaint.contains("add the line api-bind-to = "), "{complaint}");
+    assert!(err.contains("add the line api-bind-to = "), "{err}");
 }

@@ -1,5 +1,5 @@
-//! Who is who: many users of one host, clocks that are a little off, names that are almost right
-//! (spec: protocol 3.3 and 3.4, decisions D4 and D6).
+//! How hellos are attributed to users: many users of one host, clocks with a small difference,
+//! server names that are almost right (spec: protocol 3.3 and 3.4, decisions D4 and D6).
 
 use std::time::Duration;
 
@@ -24,10 +24,10 @@ fn each_of_a_hundred_users_of_one_host_is_told_from_the_others() {
         client.down.recv(number + 1);
         assert_eq!(proxy.number(name, "bytes_in"), number as u64 + 1, "{name}");
     }
-    let stranger = Hello::new(&Secret::new(HOST), App::PostQuantum);
+    let unknown = Hello::new(&Secret::new(HOST), App::PostQuantum);
     let mut prober = Peer::connect("prober", proxy.addr);
-    prober.send(&stranger.wire);
-    assert!(front.accept().first == stranger.wire);
+    prober.send(&unknown.wire);
+    assert!(front.accept().first == unknown.wire);
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn users_of_several_hosts_are_served_side_by_side() {
 }
 
 #[test]
-fn a_clock_that_is_a_minute_off_is_forgiven() {
+fn a_clock_that_is_a_minute_off_is_accepted() {
     let fixture = Fixture::new();
     for clock in [unix_now() - 60, unix_now() + 60] {
         assert!(is_admitted(&fixture, clock));
@@ -53,7 +53,7 @@ fn a_clock_that_is_a_minute_off_is_forgiven() {
 }
 
 #[test]
-fn the_tolerance_is_what_the_config_says() {
+fn the_config_sets_the_tolerance() {
     let fixture = Fixture::with(|config| config.set("", "tolerate-time-skewness", "\"10m\""));
     assert!(is_admitted(&fixture, unix_now() - 500));
     assert!(!is_admitted(&fixture, unix_now() - 700));

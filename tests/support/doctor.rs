@@ -100,7 +100,7 @@ fn receive(mut stream: TcpStream, tls: Arc<ServerConfig>) {
     stream.set_read_timeout(Some(TIMEOUT)).expect("a read timeout");
     let Some(hello) = peek_record(&stream) else { return };
     if hello.windows(4).any(|four| four == [0x11, 0xec, 0x04, 0xc0]) {
-        let mut peer = Peer::new("site", stream);
+        let mut peer = Peer::new("front", stream);
         peer.recv(hello.len());
         let answer = AnswerShape::boringssl().answer(&ReceivedHello::read(Vec::new(), &hello));
         let _ = peer.try_send(&answer);

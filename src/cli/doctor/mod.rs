@@ -117,7 +117,7 @@ pub(super) const FLAGS: &[Flag] = &[
 ];
 
 pub(super) const NOTES: &str = "Connects to Telegram, the proxies, the fronts and the web pages of \
-lists. Queries network.public-ip-url\nif the config does not set the public address.\n\
+lists. If the config has no\npublic address, queries network.public-ip-url.\n\
 Exit code: 0 = no problem, 1 = a check failed, 2 = warnings only.";
 
 const NTP_SERVER: &str = "0.pool.ntp.org";

@@ -40,7 +40,7 @@ fn config(front: SocketAddr, names: &NameServer) -> Config {
 }
 
 #[test]
-fn a_site_is_told_by_how_it_answers() {
+fn fronts_are_told_apart_by_their_answers() {
     let names = names();
     let refuse = |_: &_, _| vec![0x15, 3, 3, 0, 2, 2, 112];
     for (front, verdict, words) in [
@@ -100,7 +100,7 @@ fn a_front_that_is_the_proxy_itself_is_named_whether_it_runs_or_not() {
 
 /// Gotcha C4: mtg-multi checks one random host.
 #[test]
-fn every_distinct_host_is_looked_at() {
+fn every_distinct_host_is_checked() {
     let names = names();
     let config = config(nowhere(), &names)
         .without("domain-fronting", "host")
@@ -272,7 +272,7 @@ fn access_queries_the_public_address_only_if_it_is_unknown() {
 
 /// Gotcha A7: mtg-multi waits for a silent service without a limit.
 #[test]
-fn a_service_that_says_nothing_does_not_hold_access_up() {
+fn a_silent_service_does_not_delay_access() {
     let names = names();
     // The kernel completes the TCP handshake, but no process accepts the connection.
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
