@@ -53,7 +53,7 @@ fn diagnostics_of(text: &str) -> Vec<String> {
     }
 }
 
-/// Gotcha E7: time limits that mtg-multi documents and does not apply.
+/// COMPATIBILITY E7: time limits that mtg-multi documents and does not apply.
 #[test]
 fn the_minimal_file_means_the_defaults() {
     let settings = load_without_warnings(&minimal());
@@ -395,7 +395,7 @@ fn a_zero_that_means_off_is_applied() {
     );
 }
 
-/// Gotcha A9: such values make every dial of mtg-multi fail.
+/// COMPATIBILITY A9: such values make every dial of mtg-multi fail.
 #[test]
 fn values_that_the_kernel_refuses_are_lowered_with_a_warning() {
     let loaded = load(&format!(
@@ -421,7 +421,7 @@ fn values_that_the_kernel_refuses_are_lowered_with_a_warning() {
     assert_eq!(warnings.len(), 4);
 }
 
-/// Gotcha E6: a rate of 2 stops mtg-multi at the first handshake.
+/// COMPATIBILITY E6: a rate of 2 stops mtg-multi at the first handshake.
 #[test]
 fn no_error_rate_has_an_effect() {
     for rate in ["0.5", "1", "2", "99.9"] {

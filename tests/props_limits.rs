@@ -36,7 +36,7 @@ fn caps_equal_those_of_the_vectors() {
 
 #[test]
 fn the_last_caps_hold_while_the_total_is_within_the_limit() {
-    // The admission cases of the vectors, except that a cap of 0 counts as 1 (D5).
+    // The admission cases of the vectors, except that a cap of 0 counts as 1 (DECISIONS D5).
     let mut throttle = Throttle::new(100, 4);
     throttle.recompute(&[1, 1, 90, 110]);
     assert!(throttle.is_active());

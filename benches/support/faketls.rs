@@ -1,4 +1,4 @@
-//! The client's side of FakeTLS and obfuscated2 (spec: protocol 3, 4, 6), as far as the handshake
+//! The client's side of FakeTLS and obfuscated2 (PROTOCOL 3, 4, 6), as far as the handshake
 //! needs it. After it any bytes are valid ciphertext, so nothing else is encrypted here.
 
 use std::io::{Read, Write};

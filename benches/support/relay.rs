@@ -12,7 +12,7 @@ use super::process::{Daemon, Plan, Relay};
 use super::report::{Report, median, range, verdict};
 use super::{proc, sockets};
 
-/// Largest payload of a record that the daemon sends (spec: protocol 15.6).
+/// Largest payload of a record that the daemon sends (PROTOCOL 15.6).
 const MOST_DOWN: u64 = 16401;
 
 /// Payload per flow of the check before the measurement, in bytes.

@@ -1,6 +1,6 @@
-//! `mtbox access CONFIG`: prints the links of the users as JSON with the fields of mtg-multi (spec:
-//! cli 3), followed by fields of our own. If the config and the interfaces give no public address,
-//! `public_ip.rs` queries a web service for it.
+//! `mtbox access CONFIG`: prints the links of the users as JSON with the fields of mtg-multi
+//! (COMPATIBILITY 4.3), followed by fields of our own. If the config and the interfaces give no
+//! public address, `public_ip.rs` queries a web service for it.
 
 use std::net::IpAddr;
 

@@ -90,6 +90,6 @@ fn interval(time: Duration) -> String {
     }
 }
 
-/// That of mtg-multi (spec: config 4.1, `auto-update`).
+/// That of mtg-multi (COMPATIBILITY 3.4.1, `auto-update`).
 const DC_LIST_INTERVAL: Duration = Duration::from_secs(3600);
 const HTTPS_PORT: u16 = 443;

@@ -24,5 +24,5 @@ pub(super) const SUCCESS: u8 = 0;
 pub(super) const ERROR: u8 = 1;
 /// Wrong arguments of `check` and `uci`, and input that they cannot read.
 pub(super) const CHECK_USAGE: u8 = 2;
-/// Wrong arguments of all other commands, as in mtg-multi (spec: cli 1).
+/// Wrong arguments of all other commands, as in mtg-multi (COMPATIBILITY 4.1).
 pub const USAGE: u8 = 80;

@@ -33,7 +33,7 @@ impl PublicAddrs {
             public.find(|ip| ip.is_ipv4() == v4).copied()
         };
         // As in mtg-multi, an IPv6 address given as IPv4 means none, while an IPv4 address given as
-        // IPv6 is accepted (spec: cli 3).
+        // IPv6 is accepted (COMPATIBILITY 4.3).
         let given_v4 = flags.ipv4.or(settings.public_ipv4);
         let ipv4 = given_v4.map_or_else(|| first(true), |ip| ip.is_ipv4().then_some(ip));
         let ipv6 = flags.ipv6.or(settings.public_ipv6).or_else(|| first(false));

@@ -1,6 +1,6 @@
 //! Queries the web service `network.public-ip-url` for the public address of this machine, over
 //! IPv4 and IPv6 at the same time. Used by commands only, if no other source gives an address, for
-//! at most five seconds (spec: cli 5).
+//! at most five seconds (COMPATIBILITY 4.5).
 
 use std::fmt;
 use std::io;

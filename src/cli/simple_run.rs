@@ -1,5 +1,5 @@
 //! `mtbox simple-run BIND SECRET`: runs the proxy without a config file. The arguments set the same
-//! partial settings as a file, so defaults and checks are the same (spec: cli 7).
+//! partial settings as a file, so defaults and checks are the same (COMPATIBILITY 4.7).
 
 use std::time::Duration;
 
@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(settings.upstreams.len(), 2);
     }
 
-    /// Gotcha E2: an IPv6 address silently meant the system's name servers.
+    /// COMPATIBILITY E2: an IPv6 address silently meant the system's name servers.
     #[test]
     fn doh_ip_may_be_of_either_family() {
         for ip in ["9.9.9.9", "2620:fe::fe"] {

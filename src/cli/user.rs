@@ -1,5 +1,6 @@
-//! `mtbox user …`: edits the users of a config file in place (D12). `config/edit.rs` changes the
-//! text, `atomic_file.rs` replaces the file, `user/notify.rs` reloads the running proxy.
+//! `mtbox user …`: edits the users of a config file in place (DECISIONS D12). `config/edit.rs`
+//! changes the text, `atomic_file.rs` replaces the file, `user/notify.rs` reloads the running
+//! proxy.
 
 mod notify;
 

@@ -1,5 +1,5 @@
-//! Parsers for addresses, networks, host names and kernel names in the file (spec: config 2.5 to
-//! 2.7). They resolve no names.
+//! Parsers for addresses, networks, host names and kernel names in the file (COMPATIBILITY 3.2.5 to
+//! 3.2.7). They resolve no names.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;

@@ -1,5 +1,6 @@
 //! Edits the users in the text of a config file. Only the lines of the edited user change; all
-//! others stay byte for byte (D12). The caller must load the result before it replaces the file.
+//! others stay byte for byte (DECISIONS D12). The caller must load the result before it replaces
+//! the file.
 
 use std::fmt;
 use std::ops::Range;

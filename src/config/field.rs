@@ -1,5 +1,5 @@
-//! Reads the value of one key by the grammar of the key (spec: config 2). Diagnostics name the key
-//! and the remedy, never the value, since it may be a secret.
+//! Reads the value of one key by the grammar of the key (COMPATIBILITY 3.2). Diagnostics name the
+//! key and the remedy, never the value, since it may be a secret.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;

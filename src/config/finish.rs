@@ -183,7 +183,7 @@ impl PartialSettings {
         self.shape.unwrap_or(true).then_some(shape)
     }
 
-    /// The users. `[secrets]` with at least one entry overrides `secret` (spec: config 3).
+    /// The users. `[secrets]` with at least one entry overrides `secret` (COMPATIBILITY 3.3).
     fn users(&mut self, report: &mut Diagnostics) -> Vec<UserSettings> {
         let mut located = std::mem::take(&mut self.secrets);
         match self.secret.take() {

@@ -1,5 +1,5 @@
 //! Loads a config file: from its text to [`Settings`], with line and column in every diagnostic.
-//! Keys are matched in any case (spec: config 1). An unknown key is a warning, never an error.
+//! Keys are matched in any case (COMPATIBILITY 3.1). An unknown key is a warning, never an error.
 
 use std::fs::File;
 use std::io::{self, Read};

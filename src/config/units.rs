@@ -1,5 +1,5 @@
-//! Parsers for durations and sizes (spec: config 2.1 and 2.2): sums of numbers with units, such as
-//! `1h30m` or `1.5mib`, with the syntax of mtg-multi.
+//! Parsers for durations and sizes (COMPATIBILITY 3.2.1 and 3.2.2): sums of numbers with units,
+//! such as `1h30m` or `1.5mib`, with the syntax of mtg-multi.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Parsers for the URLs and paths in the file (spec: config 2.8 to 2.11). An error never repeats
-//! the text, since a URL may contain a password.
+//! Parsers for the URLs and paths in the file (COMPATIBILITY 3.2.8 to 3.2.11). An error never
+//! repeats the text, since a URL may contain a password.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};

@@ -1,5 +1,5 @@
 //! The grammars of values. Each variant of [`ValueKind`] has the setter that stores a valid value;
-//! `field.rs` parses by them (spec: config 2).
+//! `field.rs` parses by them (COMPATIBILITY 3.2).
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;

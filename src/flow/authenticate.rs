@@ -1,7 +1,7 @@
 //! Authentication of a client by its ClientHello.
 //!
 //! Performs no I/O: clock, users and stores are parameters, see [`AuthContext`]. A connection is
-//! rejected at the first wrong byte (spec: protocol 3.2, 10). Keys are tried in slices, so that a
+//! rejected at the first wrong byte (PROTOCOL 3.2, 10). Keys are tried in slices, so that a
 //! probe against a thousand users cannot block the loop.
 
 use std::net::IpAddr;
@@ -24,7 +24,8 @@ pub struct AuthContext<'a> {
     pub hello_rate: &'a mut HelloRateLimit,
     /// Monotonic clock in milliseconds.
     pub now_ms: u64,
-    /// Unix time in seconds; `None` while the clock is not set, which skips the time test (D4).
+    /// Unix time in seconds; `None` while the clock is not set, which skips the time test
+    /// (DECISIONS D4).
     pub unix_s: Option<u64>,
     /// Largest accepted difference between the clocks of client and server, in seconds.
     pub tolerance_s: u64,
@@ -111,7 +112,7 @@ impl Authenticator {
     /// A hello that matches no key costs as many tries as there are candidates, or
     /// [`KEYS_PER_CHECK`], the most likely ones, while the network of `addr` exceeds the rate of
     /// failed hellos. A hello that matches a rejected user costs the same, since a shorter time
-    /// would reveal the match (spec: protocol 15.16).
+    /// would reveal the match (PROTOCOL 15.16).
     pub fn check(
         &mut self,
         seen: &[u8],

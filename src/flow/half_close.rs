@@ -1,7 +1,7 @@
 //! Half-close of a relay: the next action for one direction, as a truth table.
 //!
 //! A FIN is forwarded as a FIN after all bytes before it. If writes to one peer fail, bytes for
-//! that peer are discarded, but bytes from it are still forwarded (spec: protocol 9.3).
+//! that peer are discarded, but bytes from it are still forwarded (PROTOCOL 9.3).
 
 /// State of one direction, from a source to a sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,5 @@
 //! State of a shaped download: the position in its burst, and up to 17 bytes that are held back for
-//! at most 2 ms, since no TLS 1.3 record is that short (spec: protocol 15.6).
+//! at most 2 ms, since no TLS 1.3 record is that short (PROTOCOL 15.6).
 
 use crate::mimicry::shaper::Shaper;
 use crate::proto::tls;

@@ -2,7 +2,7 @@
 //! the cipher.
 //!
 //! A transform works on the shared scratch buffer. It keeps only cipher offsets and at most 17 held
-//! bytes of a shaped download, so a session without unsent bytes owns no buffer (spec: protocol 5,
+//! bytes of a shaped download, so a session without unsent bytes owns no buffer (PROTOCOL 5,
 //! 9, 12, 14).
 
 use std::io::IoSliceMut;
@@ -51,8 +51,8 @@ impl Uplink {
     }
 }
 
-/// DC to client: adds record headers and, unless the keys are matched, changes the cipher (spec:
-/// protocol 14).
+/// DC to client: adds record headers and, unless the keys are matched, changes the cipher (PROTOCOL
+/// 14).
 pub struct Downlink {
     recrypt: Option<Box<Recrypt>>,
     shape: Option<Box<Shape>>,

@@ -57,9 +57,9 @@ pub struct Bind {
 
 /// Decides for each address whether it accepts both families.
 ///
-/// An unspecified address, `0.0.0.0:P` or `[::]:P`, accepts both families as in mtg-multi (spec:
-/// network 1), unless the list has an address of the other family with the same port: then each
-/// accepts its own family. A kernel without IPv6 serves IPv4 only.
+/// An unspecified address, `0.0.0.0:P` or `[::]:P`, accepts both families as in mtg-multi
+/// (COMPATIBILITY 5.1), unless the list has an address of the other family with the same port: then
+/// each accepts its own family. A kernel without IPv6 serves IPv4 only.
 pub fn plan(addrs: &[SocketAddr], options: ListenOptions) -> Vec<Bind> {
     let addrs: Vec<SocketAddr> = addrs.iter().map(|addr| unmapped(*addr)).collect();
     let bind = |addr: &SocketAddr| {

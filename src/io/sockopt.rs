@@ -1,4 +1,4 @@
-//! New sockets, and the options of relayed sockets (spec: network 3; tcp(7)). Options are best
+//! New sockets, and the options of relayed sockets (COMPATIBILITY 5.3; tcp(7)). Options are best
 //! effort: a connection works even if the kernel refuses one.
 
 use std::net::SocketAddr;

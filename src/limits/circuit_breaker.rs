@@ -1,5 +1,5 @@
 //! A circuit breaker for an upstream proxy: stops dialling a proxy that keeps failing, and tries
-//! it again after a while (spec: network 5.3). Time is a parameter, in milliseconds since start.
+//! it again after a while (COMPATIBILITY 5.5.3). Time is a parameter, in milliseconds since start.
 
 /// A circuit breaker.
 pub struct CircuitBreaker {

@@ -1,5 +1,5 @@
 //! IP lists in the format of FireHOL's netset files: parsed from chunks of any size, kept as sorted
-//! networks of five bytes per IPv4 network, looked up by binary search (spec: defense 2).
+//! networks of five bytes per IPv4 network, looked up by binary search (COMPATIBILITY 7.2).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::task::Poll;

@@ -1,6 +1,6 @@
-//! Read coalescing (D19): a short pause between event loop rounds with many small reads. A wake-up
-//! costs far more CPU than a small message, so at thousands of reads per second, bytes may collect
-//! in the socket buffers for a millisecond or two.
+//! Read coalescing (DECISIONS D19): a short pause between event loop rounds with many small reads.
+//! A wake-up costs far more CPU than a small message, so at thousands of reads per second, bytes
+//! may collect in the socket buffers for a millisecond or two.
 
 use std::time::Duration;
 

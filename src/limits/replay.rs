@@ -1,4 +1,4 @@
-//! The replay store: digests of the hellos that were accepted (spec: protocol 11; D4).
+//! The replay store: digests of the hellos that were accepted (PROTOCOL 11; DECISIONS D4).
 //!
 //! Only authentic hellos are stored, so the store fills at the rate of real connections. It keeps
 //! 64-bit keyed hashes in two generations of open-addressed tables. Entries are dropped when space

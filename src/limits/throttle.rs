@@ -1,5 +1,6 @@
 //! Fair share of connections (max-min fairness): when the limit is reached, users with few
-//! connections keep them, and users with many share the rest equally (spec: stats 3; D5).
+//! connections keep them, and users with many share the rest equally (COMPATIBILITY 6.3; DECISIONS
+//! D5).
 
 /// Computes the caps as mtg-multi does: a user with at most an equal share of the budget is not
 /// capped, and the rest of the budget is shared among the others, until all of them are above the

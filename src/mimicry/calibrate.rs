@@ -1,5 +1,5 @@
 //! Fits a Weibull distribution to the times between a web site's TLS records by maximum likelihood
-//! (spec: protocol 12.4). Each call does a bounded amount of work, so that a slow processor is not
+//! (PROTOCOL 12.4). Each call does a bounded amount of work, so that a slow processor is not
 //! blocked.
 
 use crate::mimicry::shaper::Pace;

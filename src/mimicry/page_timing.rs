@@ -1,5 +1,5 @@
 //! Measures the TLS records of one page visit: the times between them, which downloads imitate, and
-//! the length of the certificate flight (spec: protocol 12.3).
+//! the length of the certificate flight (PROTOCOL 12.3).
 
 use crate::proto::records::RecordWalker;
 use crate::proto::tls;

@@ -1,5 +1,5 @@
 //! Profiles of the fronts' TLS answers, and the parameters of our own answers drawn from them
-//! (spec: protocol 15.2 to 15.5). There are safe defaults until a front has been probed.
+//! (PROTOCOL 15.2 to 15.5). There are safe defaults until a front has been probed.
 
 use std::collections::VecDeque;
 

@@ -1,5 +1,5 @@
 //! The traffic shape of a download: the sizes of the records of a burst, and the delays between
-//! them (spec: protocol 12.1, 12.2). Decides only when and how much to read; time and randomness
+//! them (PROTOCOL 12.1, 12.2). Decides only when and how much to read; time and randomness
 //! are parameters.
 
 use crate::proto::tls;

@@ -1,4 +1,4 @@
-//! A ClientHello as Chrome sends it (spec: protocol 3.6), to look at how a site answers one. Its
+//! A ClientHello as Chrome sends it (PROTOCOL 3.6), to look at how a site answers one. Its
 //! keys are well-formed, or sites would refuse them, but nobody holds the private halves: the
 //! handshake is never finished.
 
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn lengths_are_those_of_the_apps() {
-        // The apps' hello is 1566 bytes + host + E (spec: protocol 3.6).
+        // The apps' hello is 1566 bytes + host + E (PROTOCOL 3.6).
         let mut seen = [false; 4];
         for seed in 0..64 {
             let extra = hello(seed).wire.len() - 1566 - b"www.example".len();

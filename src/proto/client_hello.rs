@@ -1,4 +1,4 @@
-//! The ClientHello of a FakeTLS client (spec: protocol 3; RFC 8446 4.1.2): gathers it from
+//! The ClientHello of a FakeTLS client (PROTOCOL 3; RFC 8446 4.1.2): gathers it from
 //! records, reads the few fields that we act on, and checks the digest in its random. Whether
 //! the host, the clock and the history of the client are good is judged upstairs.
 
@@ -188,7 +188,7 @@ impl<'a> ClientHello<'a> {
     }
 
     /// The suites of TLS 1.3 that the client offers, its favourite first; an answer that names any
-    /// other would be impossible in nature (spec: protocol 3.5). Each once.
+    /// other would be impossible in nature (PROTOCOL 3.5). Each once.
     pub fn suites(&self) -> impl Iterator<Item = u16> + use<'a> {
         let mut left = TLS13_SUITES.map(Some);
         let ciphers = self.ciphers.iter().map(|suite| u16::from_be_bytes(*suite));

@@ -1,5 +1,5 @@
 //! Telegram's data centres: what the number in a client's frame means, and where they live
-//! (spec: protocol 7). Which address to take first is decided upstairs.
+//! (PROTOCOL 7). Which address to take first is decided upstairs.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -37,7 +37,7 @@ pub fn builtin(number: u16) -> &'static [SocketAddr] {
 }
 
 /// A line of `getProxyConfig`, `proxy_for 203 192.0.2.1:443;`: a DC and an address of it
-/// (spec: network 8). Anything else is `None`: other directives, names, negative numbers.
+/// (COMPATIBILITY 5.8). Anything else is `None`: other directives, names, negative numbers.
 pub fn parse_proxy_for(line: &str) -> Option<(u16, SocketAddr)> {
     let mut words = line.trim().strip_suffix(';')?.split_ascii_whitespace();
     let (directive, number, addr) = (words.next()?, words.next()?, words.next()?);

@@ -1,5 +1,5 @@
 //! The server side of HTTP/1.0 as far as an operator's `curl` needs it: one request head in, one
-//! response out (RFC 9110, RFC 9112; spec: stats 1).
+//! response out (RFC 9110, RFC 9112; COMPATIBILITY 6.1).
 
 /// What a client asks for, judged from all bytes so far.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,5 +1,5 @@
 //! Numbers with names and labels, and how they are written for those who collect them: the text of
-//! Prometheus in `prometheus.rs`, the datagrams of statsd in `statsd.rs` (spec: stats 5, 6).
+//! Prometheus in `prometheus.rs`, the datagrams of statsd in `statsd.rs` (COMPATIBILITY 6.5, 6.6).
 
 pub mod prometheus;
 pub mod statsd;

@@ -1,6 +1,6 @@
 //! The unencrypted start of MTProto: sends `req_pq_multi`, expects `resPQ`. A server that answers
 //! with the nonce of the request speaks MTProto, as Telegram's data centres do. The frames are
-//! those of the padded intermediate transport (spec: protocol 8).
+//! those of the padded intermediate transport (PROTOCOL 8).
 
 use std::task::Poll;
 use std::time::Duration;

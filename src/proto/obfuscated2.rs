@@ -1,4 +1,4 @@
-//! obfuscated2 (spec: protocol 6 and 14): the 64-byte frame that opens a connection, read from a
+//! obfuscated2 (PROTOCOL 6 and 14): the 64-byte frame that opens a connection, read from a
 //! client and forged for a DC, and the AES-256-CTR streams that it sets up. Randomness comes
 //! from the caller.
 
@@ -124,7 +124,7 @@ impl DcFrame {
 
 /// Makes the frame for a DC. `dc` is the plain number that `dc.rs` decoded. With `matched`, the
 /// key and counter start of a client's download, the DC encrypts exactly as that client decrypts,
-/// so its bytes pass untouched (spec: protocol 14.1). `random` fills bytes, in the order of the
+/// so its bytes pass untouched (PROTOCOL 14.1). `random` fills bytes, in the order of the
 /// frame; first bytes that a DC would mistake for another protocol are drawn again.
 pub fn build_dc_frame(
     tag: Tag,
@@ -160,7 +160,7 @@ pub fn build_dc_frame(
 }
 
 /// May a frame without secret begin so? A DC takes the others for another transport, for HTTP
-/// or for TLS (spec: protocol 6).
+/// or for TLS (PROTOCOL 6).
 pub fn is_allowed_prefix(first: &[u8; 8]) -> bool {
     let [a, b, c, d, rest @ ..] = *first;
     a != Tag::Abridged.byte() && rest != [0; 4] && !FOREIGN_STARTS.contains(&[a, b, c, d])

@@ -152,7 +152,7 @@ pub const LOCAL_HEADER: &[u8; FIXED_LEN] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 const FIXED_LEN: usize = 16;
-/// Addresses and extensions together; what the reference takes (spec: network 6.1).
+/// Addresses and extensions together; what the reference takes (COMPATIBILITY 5.6.1).
 const BODY_MAX: usize = 4_096;
 const VERSION: u8 = 0x20;
 const LOCAL: u8 = 0x0;
@@ -325,7 +325,7 @@ mod tests {
         assert_eq!(parse(&longer[..16]), Preface::Malformed);
     }
 
-    /// The reference panics at the second and cannot write the third (gotcha A1).
+    /// The reference panics at the second and cannot write the third (COMPATIBILITY A1).
     #[test]
     fn every_mix_of_families_can_be_written() {
         let written = |source: &str, destination: &str| {

@@ -1,4 +1,4 @@
-//! The `ee` secret: one byte EE, 16 key bytes, the host name (spec: protocol 2), its two text
+//! The `ee` secret: one byte EE, 16 key bytes, the host name (PROTOCOL 2), its two text
 //! forms, and the links that carry it to people. Prints the key only where the caller asks for
 //! it: there is no `Display`, and `Debug` leaves the key out.
 
@@ -154,7 +154,7 @@ pub fn tme_link(server: &str, port: u16, secret_text: &str) -> String {
     format!("https://t.me/proxy?{}", query(server, port, secret_text))
 }
 
-/// The keys stand in alphabetical order (spec: cli 3).
+/// The keys stand in alphabetical order (COMPATIBILITY 4.3).
 fn query(server: &str, port: u16, secret_text: &str) -> String {
     let (secret, server) = (percent_encoded(secret_text), percent_encoded(server));
     format!("port={port}&secret={secret}&server={server}")
@@ -170,7 +170,7 @@ fn decode_hex(text: &str) -> Option<Vec<u8>> {
 }
 
 /// Decodes by hand, since existing configurations may hold what a strict decoder refuses: line
-/// ends inside a multi-line string and stray bits in the last character (spec: config 3).
+/// ends inside a multi-line string and stray bits in the last character (COMPATIBILITY 3.3).
 fn decode_base64(text: &str) -> Option<Vec<u8>> {
     let lines = text.trim_end_matches(['\r', '\n']);
     let body = lines.strip_suffix("==").or(lines.strip_suffix('=')).unwrap_or(lines);

@@ -1,5 +1,5 @@
 //! The answer to a ClientHello: ServerHello, ChangeCipherSpec and one record of noise, sealed
-//! with a digest over all three (spec: protocol 4). Clients check only the framing and the
+//! with a digest over all three (PROTOCOL 4). Clients check only the framing and the
 //! digest; all the rest is for observers. The caller sends it with one write.
 
 use x25519_dalek::{X25519_BASEPOINT_BYTES, x25519};
@@ -33,7 +33,7 @@ pub enum KeyShare<'a> {
     MlKem(&'a [u8; 1120]),
 }
 
-/// OpenSSL and Go put the versions first, BoringSSL and rustls the share (spec: protocol 15.3).
+/// OpenSSL and Go put the versions first, BoringSSL and rustls the share (PROTOCOL 15.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ExtensionOrder {
     /// supported_versions, key_share.
@@ -98,7 +98,7 @@ fn put_server_hello(out: &mut Vec<u8>, answer: &ServerHelloSpec<'_>) {
 }
 
 /// The public key of a random `scalar`: a genuine point, since half of all random strings fail a
-/// test for one (spec: protocol 4.2).
+/// test for one (PROTOCOL 4.2).
 pub fn x25519_point(scalar: [u8; 32]) -> [u8; 32] {
     x25519(scalar, X25519_BASEPOINT_BYTES)
 }
@@ -141,7 +141,7 @@ fn compressed(residue: u32, bits: u32) -> u32 {
     rounded & ((1 << bits) - 1)
 }
 
-/// Longest noise in bytes: iOS refuses longer records (spec: protocol 4.1).
+/// Longest noise in bytes: iOS refuses longer records (PROTOCOL 4.1).
 pub const NOISE_MAX: usize = 10_240;
 
 /// Length of the first record with the longer share and a full session id.
@@ -206,7 +206,7 @@ mod tests {
         assert_eq!(out[960], 0x00);
     }
 
-    /// The test that a censor would run (spec: protocol 4.2): positive means ML-KEM.
+    /// The test that a censor would run (PROTOCOL 4.2): positive means ML-KEM.
     fn score(ciphertext: &[u8; 1088]) -> f64 {
         let mut preimages = [0_u32; 1024];
         (0..MLKEM_Q).for_each(|x| preimages[compressed(x, 10) as usize] += 1);

@@ -1,6 +1,6 @@
 //! TLS records (RFC 8446 5.1): their constants, the header that we write, and the reader of what
 //! a client sends after the handshake. Nothing here is encrypted by TLS; records only frame the
-//! obfuscated2 stream (spec: protocol 5). The hello has its own reader in `client_hello.rs`.
+//! obfuscated2 stream (PROTOCOL 5). The hello has its own reader in `client_hello.rs`.
 
 /// Record type of handshake messages.
 pub const HANDSHAKE: u8 = 0x16;
@@ -21,7 +21,7 @@ pub const HEADER_LEN: usize = 5;
 /// Longest unprotected payload in bytes; a server answers `record_overflow` above it.
 pub const PLAIN_MAX: usize = 16_384;
 /// Longest payload that we send: a full TLS 1.3 record is 16384 bytes, a type byte and a 16-byte
-/// tag, and a length that no TLS stack produces would stand out (spec: protocol 15.6).
+/// tag, and a length that no TLS stack produces would stand out (PROTOCOL 15.6).
 pub const PAYLOAD_MAX: usize = 16_401;
 
 /// The header of a record of `kind` with `len` bytes of payload.

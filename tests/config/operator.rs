@@ -66,7 +66,7 @@ fn metrics_under_a_path_of_the_stats_are_warned_of() {
     }
 }
 
-/// mtg-multi listens on a random port of every address (gotcha D10).
+/// mtg-multi listens on a random port of every address (COMPATIBILITY D10).
 #[cfg(feature = "metrics")]
 #[test]
 fn metrics_without_an_address_are_refused() {

@@ -147,7 +147,7 @@ fn keys_without_effect_are_warnings() {
     }
 }
 
-/// Gotcha E5: mtg-multi makes `[[::1]]:1080` of the first, and refuses the second, which it
+/// COMPATIBILITY E5: mtg-multi makes `[[::1]]:1080` of the first, and refuses the second, which it
 /// documents.
 #[test]
 fn proxies_may_have_ipv6_hosts_without_a_port_and_may_be_direct() {
@@ -160,7 +160,7 @@ fn proxies_may_have_ipv6_hosts_without_a_port_and_may_be_direct() {
     assert_eq!((proxy.host.as_str(), proxy.port), ("::1", 1080));
 }
 
-/// Gotcha E2 for `doh-ip`.
+/// COMPATIBILITY E2 for `doh-ip`.
 #[test]
 fn old_names_have_their_old_meaning() {
     let text = format!(

@@ -1,5 +1,5 @@
 //! Answers look like those of the front: it is probed after the start, and answers use the observed
-//! profile (spec: protocol 15.2 to 15.5, 15.15). All fronts but one are scripted.
+//! profile (PROTOCOL 15.2 to 15.5, 15.15). All fronts but one are scripted.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
@@ -189,7 +189,7 @@ fn the_proxy_never_probes_itself() {
     rig.serves_with_defaults();
 }
 
-/// Gotcha A7: no fetch delays listening or clients.
+/// COMPATIBILITY A7: no fetch delays listening or clients.
 #[test]
 fn a_silent_or_unreachable_front_delays_no_client_and_changes_nothing() {
     let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");

@@ -1,4 +1,4 @@
-//! Several listeners, and IPv6 (spec: network 1).
+//! Several listeners, and IPv6 (COMPATIBILITY 5.1).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 

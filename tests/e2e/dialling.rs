@@ -1,4 +1,4 @@
-//! Several addresses of one DC, some of them bad (spec: network 4, gotchas B3 and B4).
+//! Several addresses of one DC, some of them bad (COMPATIBILITY 5.4, B3 and B4).
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

@@ -166,7 +166,7 @@ fn each_proxy_is_checked_separately() {
     );
 }
 
-/// Gotcha E8: mtg-multi prints proxy URLs with their passwords.
+/// COMPATIBILITY E8: mtg-multi prints proxy URLs with their passwords.
 #[test]
 fn the_output_contains_no_key_and_no_password() {
     let password = Some(("proxyuser", "hunter2hunter2"));
@@ -211,7 +211,7 @@ fn the_output_contains_no_key_and_no_password() {
     }
 }
 
-/// Gotcha E10: mtg-multi exits with 1 for a warning.
+/// COMPATIBILITY E10: mtg-multi exits with 1 for a warning.
 #[test]
 fn warnings_alone_cause_exit_code_2_and_old_names_are_warnings() {
     let authority = Authority::new();

@@ -82,7 +82,7 @@ fn fronts_are_told_apart_by_their_answers() {
     assert!(remedy.contains("one record"), "{remedy}");
 }
 
-/// Gotcha E10: mtg-multi does not see that the front is itself.
+/// COMPATIBILITY E10: mtg-multi does not see that the front is itself.
 #[test]
 fn a_front_that_is_the_proxy_itself_is_named_whether_it_runs_or_not() {
     let names = names();
@@ -98,7 +98,7 @@ fn a_front_that_is_the_proxy_itself_is_named_whether_it_runs_or_not() {
     report.has("fronting", "failed", "is this proxy itself");
 }
 
-/// Gotcha C4: mtg-multi checks one random host.
+/// COMPATIBILITY C4: mtg-multi checks one random host.
 #[test]
 fn every_distinct_host_is_checked() {
     let names = names();
@@ -270,7 +270,7 @@ fn access_queries_the_public_address_only_if_it_is_unknown() {
     assert_eq!(web.connections(), 1, "no query if the address is known or the service is off");
 }
 
-/// Gotcha A7: mtg-multi waits for a silent service without a limit.
+/// COMPATIBILITY A7: mtg-multi waits for a silent service without a limit.
 #[test]
 fn a_silent_service_does_not_delay_access() {
     let names = names();

@@ -1,5 +1,5 @@
 //! DNS over TLS and HTTPS: one kept connection, a checked certificate, and a server that may start
-//! later than the proxy (spec: network 7, gotchas A8 and B12).
+//! later than the proxy (COMPATIBILITY 5.7, A8 and B12).
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;

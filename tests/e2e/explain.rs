@@ -1,5 +1,5 @@
-//! `mtbox explain`: each test causes refusals, and expects the right cause with a remedy (gotchas
-//! C6, E11: mtg-multi has a single reason and no names).
+//! `mtbox explain`: each test causes refusals, and expects the right cause with a remedy
+//! (COMPATIBILITY C6, E11: mtg-multi has a single reason and no names).
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;

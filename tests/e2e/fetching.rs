@@ -166,7 +166,7 @@ fn a_gigabyte_is_cut_off_and_costs_no_memory() {
     assert!(fixture.proxy.resident_kib() < before + 2048, "{before}");
 }
 
-/// Gotcha A7: a fetch that hangs delays no client, and ends.
+/// COMPATIBILITY A7: a fetch that hangs delays no client, and ends.
 #[test]
 fn a_server_that_sends_nothing_delays_no_client() {
     let web = WebServer::http(|_, _| {

@@ -1,5 +1,5 @@
 //! A fronted connection forwards every end: FIN as FIN, RST as RST, half close as half close
-//! (spec: protocol 9.3 and 15.11).
+//! (PROTOCOL 9.3 and 15.11).
 
 use std::thread;
 

@@ -1,5 +1,5 @@
 //! A client without a valid hello reaches the front, with exactly its own bytes in one piece
-//! (spec: protocol 10, decision D10).
+//! (PROTOCOL 10, DECISIONS D10).
 
 use std::net::Ipv4Addr;
 

@@ -1,5 +1,5 @@
 //! The end of sessions: each direction on its own, resets as resets, and never without the last
-//! bytes (spec: protocol 9.3, gotchas B1 and B2).
+//! bytes (PROTOCOL 9.3, COMPATIBILITY B1 and B2).
 
 use std::thread;
 use std::time::Duration;

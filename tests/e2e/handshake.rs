@@ -1,4 +1,4 @@
-//! The answer to a hello, for every app in use (spec: protocol 3 and 4).
+//! The answer to a hello, for every app in use (PROTOCOL 3 and 4).
 
 use crate::support::QUIET;
 use crate::support::answer::MLKEM_CIPHERTEXT;

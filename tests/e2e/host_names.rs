@@ -1,5 +1,5 @@
 //! Lookups of fronts with host names, with a name server that gives every kind of wrong answer
-//! (spec: network 7, gotcha B12, decision D13).
+//! (COMPATIBILITY 5.7, B12, DECISIONS D13).
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};

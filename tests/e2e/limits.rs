@@ -1,4 +1,4 @@
-//! At the limits of descriptors and sessions the proxy still serves (gotchas A4).
+//! At the limits of descriptors and sessions the proxy still serves (COMPATIBILITY A4).
 
 use crate::support::client::{Client, Handshake};
 use crate::support::dc::Dc;

@@ -23,7 +23,7 @@ fn wait_for_failure(fixture: &Fixture, why: &str) {
     });
 }
 
-/// Gotcha F: the reference drops a list that it cannot refresh.
+/// COMPATIBILITY F2: the reference drops a list that it cannot refresh.
 #[test]
 fn a_refresh_that_fails_keeps_the_last_good_list() {
     for (failure, why) in [
@@ -50,7 +50,7 @@ fn a_refresh_that_fails_keeps_the_last_good_list() {
     }
 }
 
-/// Gotcha F: the reference then refuses all clients.
+/// COMPATIBILITY F3: the reference then refuses all clients.
 #[test]
 fn an_allowlist_outlives_its_server() {
     let web = WebServer::http_on(0, |_, out| out.write_all(&page("127.0.0.2\n")));
@@ -125,7 +125,7 @@ fn an_endless_page_is_cut_off_and_costs_no_memory() {
     assert_served(&fixture, LISTED);
 }
 
-/// Gotcha F: the reference fetches all at once and ignores its setting.
+/// COMPATIBILITY F4: the reference fetches all at once and ignores its setting.
 #[test]
 fn no_more_are_fetched_at_once_than_allowed() {
     let (pair, busy) = (Arc::new(Barrier::new(2)), Arc::new(AtomicUsize::new(0)));

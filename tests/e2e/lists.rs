@@ -25,7 +25,7 @@ fn wait_for_line(fixture: &Fixture, words: &[&str]) {
     });
 }
 
-/// Gotcha F: the reference loses everything after a bad line.
+/// COMPATIBILITY F1: the reference loses everything after a bad line.
 #[test]
 fn a_bad_line_affects_only_itself() {
     let folder = Folder::new();
@@ -81,7 +81,7 @@ fn an_address_on_both_lists_is_refused() {
     assert_eq!((refused("allowlist"), refused("blocklist")), (Some(1), Some(1)));
 }
 
-/// Unread bytes would make the kernel send RST (spec: network 2).
+/// Unread bytes would make the kernel send RST (COMPATIBILITY 5.2).
 #[test]
 fn a_client_that_has_sent_bytes_is_refused_with_fin_too() {
     let folder = Folder::new();
@@ -146,7 +146,7 @@ fn the_announced_address_is_checked_and_not_that_of_the_balancer() {
     assert_eq!(fixture.front.connections(), 0);
 }
 
-/// Gotcha F: the reference refuses all clients without a log line.
+/// COMPATIBILITY F3: the reference refuses all clients without a log line.
 #[test]
 fn an_allowlist_that_is_not_loaded_refuses_all_clients_and_logs_it() {
     let port = free_port();
@@ -165,7 +165,7 @@ fn an_allowlist_that_is_not_loaded_refuses_all_clients_and_logs_it() {
     assert_refused(&fixture, OTHER);
 }
 
-/// Gotcha A7: a server that hangs delays no client.
+/// COMPATIBILITY A7: a server that hangs delays no client.
 #[test]
 fn a_blocklist_that_is_not_loaded_delays_no_client() {
     let web = WebServer::http(|_, _| {

@@ -89,8 +89,8 @@ fn names(line: &str) -> (Vec<String>, Value) {
     (names, value)
 }
 
-/// Gotcha E9: the reference splits a record over two lines. Gotcha E11: its records lack their
-/// subject.
+/// COMPATIBILITY E9: the reference splits a record over two lines. COMPATIBILITY E11: its records
+/// lack their subject.
 #[test]
 fn json_lines_are_whole_objects_with_the_references_names_in_its_order() {
     let hostile = Secret::new(HOST);
@@ -173,7 +173,7 @@ fn a_connection_can_be_followed_by_its_id() {
     assert_eq!((field(end, "up"), field(end, "down")), ("18", "0"), "{end}");
 }
 
-/// Gotcha E11: the reference logs nothing about probes, or everything about each.
+/// COMPATIBILITY E11: the reference logs nothing about probes, or everything about each.
 #[test]
 fn probes_are_summed_up_at_info_and_logged_one_by_one_only_at_debug() {
     let mut fixture =

@@ -1,4 +1,4 @@
-//! No peer can make the program store bytes that it cannot forward (gotchas A6).
+//! No peer can make the program store bytes that it cannot forward (COMPATIBILITY A6).
 
 use std::thread;
 

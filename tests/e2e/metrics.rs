@@ -1,5 +1,5 @@
 //! Metrics for Prometheus over HTTP: the names of the reference and more, valid for strict parsers
-//! (spec: stats 5).
+//! (COMPATIBILITY 6.5).
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -118,8 +118,8 @@ fn every_metric_of_the_reference_is_counted() {
     assert_eq!(page(addr).number("mtg_domain_fronting"), 1, "counters stay");
 }
 
-/// Every kind of refusal and failure, each caused once. Gotcha D6: no metric of the reference
-/// counts a throttled hello.
+/// Every kind of refusal and failure, each caused once. COMPATIBILITY D6: no metric of the
+/// reference counts a throttled hello.
 #[test]
 fn every_kind_of_refusal_has_a_metric() {
     let unused = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
@@ -291,7 +291,8 @@ fn stats_and_metrics_share_an_address_and_move_on_reload() {
     assert!(stats::get(proxy.api, "/").body.contains("mtg_domain_fronting 0"));
 }
 
-/// The reference then does not start (spec: stats 5). Users need the proxy more than its metrics.
+/// The reference then does not start (COMPATIBILITY 6.5). Users need the proxy more than its
+/// metrics.
 #[test]
 fn an_address_in_use_disables_the_metrics_and_nothing_else() {
     let taken = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, free_port())).unwrap();

@@ -1,4 +1,4 @@
-//! Page timing: downloads use the delays measured on web pages (spec: protocol 12.3, 12.4).
+//! Page timing: downloads use the delays measured on web pages (PROTOCOL 12.3, 12.4).
 
 use std::io::Write;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Client addresses in the log (decision D17). Every test checks that no secret is in the log.
+//! Client addresses in the log (DECISIONS D17). Every test checks that no secret is in the log.
 
 use crate::support::client::Client;
 use crate::support::fixture::Fixture;

@@ -1,5 +1,5 @@
 //! Openings of active probers, sent to a TLS site and to the proxy in front of it. An observer must
-//! see the same (spec: protocol 10, 15.11, 15.12).
+//! see the same (PROTOCOL 10, 15.11, 15.12).
 
 use std::thread;
 

@@ -1,4 +1,4 @@
-//! PROXY protocol from a balancer and to the front (spec: network 6). The header that the front
+//! PROXY protocol from a balancer and to the front (COMPATIBILITY 5.6). The header that the front
 //! gets shows which client address was understood.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -102,7 +102,7 @@ fn an_announced_address_is_the_clients_address() {
     );
 }
 
-/// The reference crashes at the last five (gotcha A2).
+/// The reference crashes at the last five (COMPATIBILITY A2).
 #[test]
 fn a_header_that_announces_no_tcp_client_leaves_the_sockets_address() {
     let fixture = Fixture::with(both_ways);
@@ -235,7 +235,7 @@ fn a_client_that_sends_nothing_is_announced_to_the_front() {
 }
 
 /// The reference reads headers in its accept loop, where each silent client blocks all others for
-/// ten seconds (gotcha A3).
+/// ten seconds (COMPATIBILITY A3).
 #[test]
 fn silent_clients_block_no_other_client() {
     let fixture = Fixture::with(listening);
@@ -316,7 +316,7 @@ fn a_header_is_ordinary_bytes_where_none_is_configured() {
     assert_eq!(fixture.front.accept().first, opening);
 }
 
-/// The reference panics when an IPv4 client is fronted to IPv6 (gotcha A1).
+/// The reference panics when an IPv4 client is fronted to IPv6 (COMPATIBILITY A1).
 #[test]
 fn clients_and_fronts_of_different_families_meet() {
     if !has_ipv6() {

@@ -1,5 +1,5 @@
-//! The frame and its records in every form that a client may choose (spec: protocol 5, 6, 7), and
-//! the forms that end the session (15.13).
+//! The frame and its records in every form that a client may choose (PROTOCOL 5, 6, 7), and the
+//! forms that end the session (PROTOCOL 15.13).
 
 use crate::support::client::{CCS, Client, Handshake, record};
 use crate::support::fixture::Fixture;
@@ -213,7 +213,7 @@ fn an_alert_from_the_client_ends_the_session() {
     assert!(Client::open(fixture.proxy.addr, &fixture.secret).down.is_quiet_for(QUIET));
 }
 
-/// One record as long as an encrypted alert, then FIN (spec: protocol 15.13).
+/// One record as long as an encrypted alert, then FIN (PROTOCOL 15.13).
 fn assert_looks_like_an_alert((bytes, end): (Vec<u8>, End)) {
     assert_eq!(bytes.len(), 24, "one record of 19 bytes");
     assert_eq!(bytes[..5], [0x17, 3, 3, 0, 19]);

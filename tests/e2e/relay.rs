@@ -1,4 +1,4 @@
-//! Payload in both directions, byte for byte, at all sizes and speeds (spec: protocol 5, 6, 14).
+//! Payload in both directions, byte for byte, at all sizes and speeds (PROTOCOL 5, 6, 14).
 
 use std::thread;
 

@@ -1,5 +1,5 @@
 //! SIGHUP: the new config applies at once, and sessions that may continue are not disturbed
-//! (gotcha C8: the reference ends).
+//! (COMPATIBILITY C8: the reference ends).
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};

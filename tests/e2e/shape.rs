@@ -1,5 +1,5 @@
 //! Traffic shape of downloads: with any pace and any record lengths every byte arrives, and no
-//! bytes are stored that cannot be forwarded (spec: protocol 12, 15.6; gotchas A6, B1).
+//! bytes are stored that cannot be forwarded (PROTOCOL 12, 15.6; COMPATIBILITY A6, B1).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -60,7 +60,7 @@ fn a_burst_delivers_five_megabytes_exactly() {
     }
 }
 
-/// gotcha B1: a pacing queue loses its last bytes when the DC closes.
+/// COMPATIBILITY B1: a pacing queue loses its last bytes when the DC closes.
 #[test]
 fn the_last_bytes_arrive_when_the_dc_closes_right_after_them() {
     every_mode(|fixture, mode| {
@@ -122,7 +122,7 @@ fn a_burst_begins_with_small_records_if_drs_is_on() {
     }
 }
 
-/// gotcha A6: the reference queues everything that a paced client does not take.
+/// COMPATIBILITY A6: the reference queues everything that a paced client does not take.
 #[test]
 fn a_client_that_does_not_read_leaves_the_bytes_in_the_kernel() {
     for mode in ["burst", "always"] {

@@ -1,5 +1,5 @@
 //! The end of the program: all sessions are closed, it takes little time, and the exit code is 0
-//! (spec: cli 8, gotchas E12).
+//! (COMPATIBILITY 4.8, E12).
 
 use std::thread;
 use std::time::{Duration, Instant};

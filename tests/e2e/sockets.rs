@@ -1,5 +1,5 @@
 //! Listeners that fail, are shared or set the segment size, and the source address, mark and device
-//! of outgoing connections (spec: network 1 to 3).
+//! of outgoing connections (COMPATIBILITY 5.1 to 5.3).
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
@@ -48,7 +48,7 @@ fn one_port_in_use_is_reported_and_no_listener_opens() {
 }
 
 /// The reference stops accepting on all listeners without a log line when one of them fails
-/// (gotchas A4, A5).
+/// (COMPATIBILITY A4, A5).
 #[test]
 fn a_listener_that_fails_does_not_affect_the_others() {
     let fixture = Fixture::with(|config| config.binds(&[LOCALHOST, LOCALHOST]));
@@ -69,7 +69,7 @@ fn a_listener_that_fails_does_not_affect_the_others() {
     assert!(!holds_within(crate::support::QUIET * 4, spins), "it must not spin");
 }
 
-/// The reference never accepts again (gotcha A4).
+/// The reference never accepts again (COMPATIBILITY A4).
 #[test]
 fn a_lack_of_descriptors_pauses_every_listener_and_ends_none() {
     let fixture = Fixture::with(|config| config.binds(&[LOCALHOST, LOCALHOST]));
@@ -203,7 +203,7 @@ fn an_unknown_congestion_control_is_logged_once_and_costs_nothing() {
 }
 
 /// These values are out of the kernel's range and make every dial of the reference fail
-/// (gotcha A9).
+/// (COMPATIBILITY A9).
 #[test]
 fn keep_alive_beyond_the_kernels_range_still_connects() {
     let fixture = Fixture::with(|config| {

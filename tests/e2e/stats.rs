@@ -1,4 +1,4 @@
-//! The stats listener: its exact text, its counters, and its limits (spec: stats 1 and 2).
+//! The stats listener: its exact text, its counters, and its limits (COMPATIBILITY 6.1 and 6.2).
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! Metrics for statsd as datagrams (spec: stats 6), in three formats. Nothing is sent while nothing
-//! changes.
+//! Metrics for statsd as datagrams (COMPATIBILITY 6.6), in three formats. Nothing is sent while
+//! nothing changes.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -76,7 +76,7 @@ fn parse_line(line: &str) -> (String, u64, char) {
     (name, value, kind.chars().next().expect("a letter"))
 }
 
-/// Gotcha D11: the reference joins prefix and name without a dot, and its gauges drift.
+/// COMPATIBILITY D11: the reference joins prefix and name without a dot, and its gauges drift.
 #[test]
 fn statsd_gets_absolute_gauges_and_growing_counters_in_each_format() {
     for (tags, labels) in [

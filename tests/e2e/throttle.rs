@@ -1,4 +1,4 @@
-//! Fair shares of connections (spec: protocol 13, stats 3; decision D5).
+//! Fair shares of connections (PROTOCOL 13, COMPATIBILITY 6.3; DECISIONS D5).
 
 use serde_json::json;
 

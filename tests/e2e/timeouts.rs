@@ -1,4 +1,4 @@
-//! Every state with a silent peer ends in time and leaves nothing behind (spec: network 9).
+//! Every state with a silent peer ends in time and leaves nothing behind (COMPATIBILITY 5.9).
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
 //! `state-file`: totals survive every end of the program, and an invalid file does not end it
-//! (gotcha D8).
+//! (COMPATIBILITY D8).
 
 use std::fs;
 use std::net::SocketAddr;

@@ -94,7 +94,7 @@ fn name_and_password_are_sent_and_not_logged() {
     assert_session_fails(&without);
 }
 
-/// Gotcha B4: a silent proxy does not block a session for ever, at any step.
+/// COMPATIBILITY B4: a silent proxy does not block a session for ever, at any step.
 #[test]
 fn a_silent_proxy_is_replaced_by_the_next_one() {
     let good = SocksServer::listen(SocksBehaviour::default());
@@ -142,7 +142,7 @@ fn a_proxy_that_refuses_or_fails_is_replaced_by_the_next_one() {
     }
 }
 
-/// Gotcha E4: the documented circuit breaker works.
+/// COMPATIBILITY E4: the documented circuit breaker works.
 #[test]
 fn a_proxy_that_fails_repeatedly_is_paused_and_then_tried_once() {
     let socks =

@@ -1,5 +1,5 @@
 //! How hellos are attributed to users: many users of one host, clocks with a small difference,
-//! server names that are almost right (spec: protocol 3.3 and 3.4, decisions D4 and D6).
+//! server names that are almost right (PROTOCOL 3.3 and 3.4, DECISIONS D4 and D6).
 
 use std::time::Duration;
 

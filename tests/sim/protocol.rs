@@ -1,4 +1,4 @@
-//! FakeTLS and obfuscated2 as a client and a DC speak them (spec: protocol 3 to 6), written
+//! FakeTLS and obfuscated2 as a client and a DC speak them (PROTOCOL 3 to 6), written
 //! without the code under test. All randomness comes from the seeded generator.
 
 use aes::Aes256;

@@ -1,4 +1,4 @@
-//! Checks the proxy's answer to a hello as the strictest app does (spec: protocol 4).
+//! Checks the proxy's answer to a hello as the strictest app does (PROTOCOL 4).
 
 use super::crypto::hmac;
 use super::curve::is_on_curve25519;

@@ -169,7 +169,7 @@ impl Downlink {
         }
     }
 
-    /// Receives the encrypted payload of the next record and checks its header (spec: protocol 5).
+    /// Receives the encrypted payload of the next record and checks its header (PROTOCOL 5).
     pub fn next_record(&mut self) -> Result<Vec<u8>, End> {
         if self.at_end()? {
             return Err(End::Fin);

@@ -1,4 +1,4 @@
-//! Checks that a key share is valid for its group (spec: protocol 4.2).
+//! Checks that a key share is valid for its group (PROTOCOL 4.2).
 //!
 //! Arithmetic modulo 2^255 - 19 with sixteen 16-bit limbs: slow, short and easy to check.
 

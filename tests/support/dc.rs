@@ -98,7 +98,7 @@ impl Dc {
     /// The next session.
     pub fn accept(&self) -> DcSession {
         let session = self.sessions.recv_timeout(TIMEOUT).expect("a session at the DC");
-        // A DC reads these first bytes as another transport (spec: protocol 6).
+        // A DC reads these first bytes as another transport (PROTOCOL 6).
         let plain = [&b"HEAD"[..], b"POST", b"GET ", b"OPTI", &[0x16, 3, 1, 2], &[0xdd; 4]];
         assert!(
             session.frame[0] != 0xef && session.frame[..4] != [0xee; 4],
@@ -175,7 +175,7 @@ impl DcSession {
 }
 
 /// A correct answer: `resPQ` with the nonce, a nonce of the server, a product of two primes and the
-/// fingerprint of a key (spec: protocol 8).
+/// fingerprint of a key (PROTOCOL 8).
 pub fn res_pq(nonce: [u8; 16]) -> Vec<u8> {
     let pq = b"\x08\x17\xed\x48\x94\x1a\x08\xf9\x81\0\0\0";
     let keys = b"\x15\xc4\xb5\x1c\x01\0\0\0\x85\xfd\x64\xde\x85\x1d\x9d\xd0";

@@ -1,4 +1,4 @@
-//! ClientHellos of Telegram's apps (spec: protocol 3), built field by field.
+//! ClientHellos of Telegram's apps (PROTOCOL 3), built field by field.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

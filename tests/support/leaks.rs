@@ -1,4 +1,4 @@
-//! Searches the log of every tested program for data that no log may contain (decision D17): keys
+//! Searches the log of every tested program for data that no log may contain (DECISIONS D17): keys
 //! in any encoding, passwords of the config, and complete client addresses.
 
 use base64ct::{Base64, Encoding};

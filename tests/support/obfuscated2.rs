@@ -1,4 +1,4 @@
-//! The 64-byte frame and the two ciphers that it starts (spec: protocol 6), for both roles.
+//! The 64-byte frame and the two ciphers that it starts (PROTOCOL 6), for both roles.
 
 use super::crypto::{Stream, sha256};
 use super::random;

@@ -1,5 +1,5 @@
 //! The findings of a check, each with a status and, if there is something to do, a remedy. Printed
-//! as text with the signs of mtg-multi (spec: cli 4), or as JSON.
+//! as text with the signs of mtg-multi (COMPATIBILITY 4.4), or as JSON.
 
 use crate::cli::json::Json;
 

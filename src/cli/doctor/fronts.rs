@@ -349,5 +349,5 @@ const ROUNDS_MAX: u32 = 6;
 const ANSWER_LIMIT: Duration = Duration::from_secs(8);
 /// A flight has no end mark: after this silence it counts as complete.
 const SILENCE: Duration = Duration::from_secs(1);
-/// In bytes. The longest flight that every app accepts (spec: protocol 4.1).
+/// In bytes. The longest flight that every app accepts (PROTOCOL 4.1).
 const FLIGHT_MAX: u32 = 10_240;

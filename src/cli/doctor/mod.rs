@@ -1,6 +1,6 @@
 //! `mtbox doctor CONFIG`: checks everything that a config depends on, and prints findings with
-//! remedies, in the order of mtg-multi (spec: cli 4). One file per check; a failed check does not
-//! stop the others. Findings contain no secrets and no passwords.
+//! remedies, in the order of mtg-multi (COMPATIBILITY 4.4). One file per check; a failed check does
+//! not stop the others. Findings contain no secrets and no passwords.
 
 mod censor;
 mod clock;

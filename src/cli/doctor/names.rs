@@ -1,5 +1,5 @@
 //! Do the hosts in the secrets resolve to this machine? This is the cheapest test of a censor
-//! (spec: cli 5, protocol 15.10).
+//! (COMPATIBILITY 4.5, PROTOCOL 15.10).
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! The metrics for Prometheus and statsd: those of mtg-multi under its names (spec: stats 5), and
-//! more of our own. They are computed on request.
+//! The metrics for Prometheus and statsd: those of mtg-multi under its names (COMPATIBILITY 6.5),
+//! and more of our own. They are computed on request.
 
 use std::collections::BTreeMap;
 

@@ -61,8 +61,8 @@ struct AdminConnection {
 
 impl AdminServer {
     /// Opens the listeners that the settings name and closes all others. A listener that cannot be
-    /// opened is logged; the proxy runs without it (spec: stats 1). The listener in slot `n` gets
-    /// the poll token `token_base + n`.
+    /// opened is logged; the proxy runs without it (COMPATIBILITY 6.1). The listener in slot `n`
+    /// gets the poll token `token_base + n`.
     pub fn apply(&mut self, settings: &Settings, registry: &Registry, token_base: usize) {
         let wanted = wanted(settings);
         let mut missing = Vec::new();

@@ -1,5 +1,5 @@
-//! The body of `GET /stats`. The fields have the names and the order of mtg-multi (spec: stats 1);
-//! fields of our own follow.
+//! The body of `GET /stats`. The fields have the names and the order of mtg-multi (COMPATIBILITY
+//! 6.1); fields of our own follow.
 
 use std::borrow::Cow;
 use std::time::{Duration, UNIX_EPOCH};

@@ -1,5 +1,6 @@
-//! Telegram's own list of addresses (`auto-update`; spec: network 8). Only data centre 203 is taken
-//! from it: the addresses of the others there are middle proxies, which speak another protocol.
+//! Telegram's own list of addresses (`auto-update`; COMPATIBILITY 5.8). Only data centre 203 is
+//! taken from it: the addresses of the others there are middle proxies, which speak another
+//! protocol.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;

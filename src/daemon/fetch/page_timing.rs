@@ -1,5 +1,5 @@
-//! Fetches web pages to learn the timing of their records (`[defense.doppelganger] urls`; spec:
-//! protocol 12.3). The pages themselves are thrown away.
+//! Fetches web pages to learn the timing of their records (`[defense.doppelganger] urls`; PROTOCOL
+//! 12.3). The pages themselves are thrown away.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
 //! Looks up host names without blocking: `/etc/hosts`, then the configured server or those of
-//! `/etc/resolv.conf` (spec: network 7; RFC 1035). The cache is in `dns_cache.rs`.
+//! `/etc/resolv.conf` (COMPATIBILITY 5.7; RFC 1035). The cache is in `dns_cache.rs`.
 //!
 //! Names are looked up as they are; search domains are not applied, since the host of a front is a
 //! full name.

@@ -262,7 +262,7 @@ mod tests {
         matches!(accepted, Accepted::Connection(..))
     }
 
-    /// mtg-multi stops to accept for good, on all listeners (gotchas A4, A5).
+    /// mtg-multi stops to accept for good, on all listeners (COMPATIBILITY A4, A5).
     #[test]
     fn a_broken_listener_pauses_alone_and_is_tried_again() {
         let (_poll, mut listeners) = listeners(2);

@@ -43,7 +43,7 @@ impl Closing {
     }
 
     /// Like [`Closing::begin`], after an encrypted alert: what a TLS server sends to a client whose
-    /// records it cannot read (spec: protocol 15.13).
+    /// records it cannot read (PROTOCOL 15.13).
     ///
     /// # Errors
     /// The pool has no block for the alert.

@@ -48,7 +48,7 @@ pub struct AwaitClientHello {
     /// The hello is accepted; our answer leaves at this time.
     admitted: Option<(Box<Admission>, Tick)>,
     /// When silence ends the stage. A TLS server waits by its own rules, so the front gets an
-    /// unfinished hello before a fixed limit of ours could show (spec: protocol 15.12).
+    /// unfinished hello before a fixed limit of ours could show (PROTOCOL 15.12).
     patience: Tick,
 }
 

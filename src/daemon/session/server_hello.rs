@@ -7,7 +7,7 @@ use crate::proto::client_hello::TLS13_SUITES;
 use crate::proto::server_hello::{self, KeyShare, ServerHelloSpec};
 use crate::util::drbg::Drbg;
 
-/// Builds the three records of the answer in one buffer (spec: protocol 4).
+/// Builds the three records of the answer in one buffer (PROTOCOL 4).
 pub fn build(
     admission: &Admission,
     users: &Users,

@@ -81,7 +81,7 @@ pub fn of_dc(settings: &Settings, list: &DcList, dc: u16, drbg: &mut Drbg) -> Ve
     addrs
 }
 
-/// The hosts of a data centre at its other ports (spec: protocol 7.2), for when all addresses have
+/// The hosts of a data centre at its other ports (PROTOCOL 7.2), for when all addresses have
 /// failed. Empty where the operator has configured the addresses.
 pub fn other_ports(settings: &Settings, dc: u16) -> Vec<SocketAddr> {
     if settings.dc_overrides.iter().any(|(id, _)| *id == dc) {

@@ -9,7 +9,7 @@ use crate::io::egress::Egress;
 use crate::io::sockopt::SocketOptions;
 use crate::io::wire::Net;
 
-/// The options of every relayed socket (spec: network 3).
+/// The options of every relayed socket (COMPATIBILITY 5.3).
 pub fn relay_socket_options(settings: &Settings) -> SocketOptions {
     let keep = &settings.keep_alive;
     let user_timeout = keep.idle + keep.interval * keep.count;

@@ -88,7 +88,7 @@ impl Fixture {
     }
 }
 
-/// Spec: protocol 15.16. A replay that matches the first key must not be rejected sooner than a
+/// PROTOCOL 15.16. A replay that matches the first key must not be rejected sooner than a
 /// hello that matches no key.
 #[test]
 fn a_replay_takes_as_many_calls_as_a_wrong_key() {

@@ -1,5 +1,5 @@
 //! A log line as one JSON object. Field names and order are those of mtg-multi's log, for programs
-//! that parse it (spec: stats 7).
+//! that parse it (COMPATIBILITY 6.7).
 
 use log::Level;
 use miniserde::json;

@@ -1,6 +1,6 @@
-//! The lines of statsd in three dialects, packed into datagrams (spec: stats 6). Gauges are sent
-//! as they are and counters as what came since; the reference's `+1` and `-1` drift with the first
-//! datagram that is lost.
+//! The lines of statsd in three dialects, packed into datagrams (COMPATIBILITY 6.6). Gauges are
+//! sent as they are and counters as what came since; the reference's `+1` and `-1` drift with the
+//! first datagram that is lost.
 
 use super::{Family, Sample};
 

@@ -1,4 +1,4 @@
-//! The scripts of the probes that a censor may send (spec: protocol 15.11, 15.12). None of them
+//! The scripts of the probes that a censor may send (PROTOCOL 15.11, 15.12). None of them
 //! contains the key of a secret.
 
 use crate::proto::chrome_hello;

@@ -1,4 +1,4 @@
-//! Whether a client may connect (spec: defense 2).
+//! Whether a client may connect (COMPATIBILITY 7.2).
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The allowlist and the blocklist (spec: defense 2). Each source keeps its last good networks
+//! The allowlist and the blocklist (COMPATIBILITY 7.2). Each source keeps its last good networks
 //! until new ones are complete; a source that fails changes nothing.
 //!
 //! `lists.rs` holds the state, `load.rs` loads sources, `cache.rs` keeps fetched ones over a

@@ -141,7 +141,7 @@ impl<W: Wire> Dial<W> {
     }
 
     /// Puts a PROXY protocol header before the opening where the front wants one, and what came
-    /// while we dialled behind it: all of it leaves in one write (spec: protocol 10). Returns how
+    /// while we dialled behind it: all of it leaves in one write (PROTOCOL 10). Returns how
     /// many bytes of the client were added.
     fn complete_opening<N: Net<Wire = W>>(
         &mut self,
