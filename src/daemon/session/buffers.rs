@@ -1,4 +1,4 @@
-//! Memory for bytes of clients: the pool of blocks, the scratch block, and the half-received hellos.
+//! Memory for bytes of clients: the pool of blocks, the scratch block, and unfinished hellos.
 
 use crate::flow::transform::{SLOT_COUNT, SLOT_LEN};
 use crate::io::pool::{BLOCK_LEN, Pool};

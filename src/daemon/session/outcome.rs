@@ -20,7 +20,7 @@ pub enum Phase {
     Relaying,
     /// Bytes of an unauthenticated client are forwarded.
     Fronting,
-    /// The session is counted for nobody any more and is closed gracefully.
+    /// The session has left the counters and is closed gracefully.
     Closing,
 }
 

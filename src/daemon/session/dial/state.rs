@@ -65,7 +65,7 @@ pub struct DialAttempt<W> {
 /// The part of an attempt that goes through an upstream.
 pub struct ProxyAttempt {
     pub(super) handshake: SocksHandshake,
-    /// TCP is connected to the first hop.
+    /// TCP is connected to the upstream.
     pub(super) is_connected: bool,
 }
 
