@@ -126,9 +126,9 @@ fn a_bad_file_changes_nothing_and_the_log_names_the_error() {
     let before = rig.proxy.stats()["users"].clone();
     for (text, wanted) in [
         ("concurrency = \"many\"\nbind-to = \"[::]:1\"\nsecret = \"\"\n", "concurrency: must"),
-        ("[secrets\n", "not TOML"),
+        ("[secrets\n", "invalid TOML"),
         ("", "no user; add [secrets]"),
-        ("\u{0}", "not TOML"),
+        ("\u{0}", "invalid TOML"),
     ] {
         let text = text.replace("secret = \"\"", &format!("secret = {:?}", rig.alice.text()));
         let line = rig.proxy.reload_text(&text);
