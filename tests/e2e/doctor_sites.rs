@@ -182,7 +182,7 @@ fn our_address_is_asked_for_where_nobody_has_stated_it() {
         ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n::1", "no address of this kind"),
         ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n<html", "no address of this kind"),
         ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "no address of this kind"),
-        ("nonsense", "no HTTP response"),
+        ("nonsense", "not an HTTP response"),
     ] {
         let web = teller(answer);
         asking(&names, &web.url("/ip")).has("sni-dns", "could-not-run", words);
