@@ -1,5 +1,5 @@
-//! Our DNS codec beside that of NLnet Labs: questions that it reads, answers that it writes, and
-//! answers that both read after something has gone wrong on the way.
+//! Our DNS codec against NLnet Labs' `domain` crate: it parses our queries, we parse its answers,
+//! and both parse damaged answers.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -33,17 +33,17 @@ fn rtype(kind: RecordType) -> Rtype {
     }
 }
 
-/// One record of an answer to be written.
+/// One record of an answer.
 #[derive(Debug, Clone)]
 enum Entry {
     Alias { owner: usize, to: usize, ttl_s: u32 },
     Address { owner: usize, addr: IpAddr, ttl_s: u32 },
 }
 
-/// An answer: a question for the first of some names, aliases from each to the next, and
-/// addresses at the last one and elsewhere, in any order.
+/// An answer to a query for the first host: aliases from each host to the next, addresses of the
+/// last one and of an unrelated host, in any order.
 #[derive(Debug, Clone)]
-struct Scene {
+struct Scenario {
     id: u16,
     kind: RecordType,
     hosts: Vec<String>,
@@ -57,12 +57,12 @@ fn addresses() -> impl Strategy<Value = IpAddr> {
     ]
 }
 
-fn scenes() -> impl Strategy<Value = Scene> {
+fn scenarios() -> impl Strategy<Value = Scenario> {
     let hosts = 1..9_usize;
     (any::<u16>(), kinds(), hosts, any::<u32>()).prop_flat_map(|(id, kind, count, ttl)| {
         let hosts: Vec<String> = (0..=count).map(|n| format!("Host{n}.Some.Example")).collect();
         let ttls = move || 0..=(ttl >> 1);
-        // The last name is nobody's alias; its addresses belong to somebody else.
+        // No alias leads to the last host, so its addresses must be ignored.
         let address = (0..2_usize, addresses(), ttls()).prop_map(move |(other, addr, ttl_s)| {
             Entry::Address { owner: count - 1 + other, addr, ttl_s }
         });
@@ -73,12 +73,12 @@ fn scenes() -> impl Strategy<Value = Scene> {
         let entries = (chain, vec(address, 0..20))
             .prop_map(|(chain, rest)| [chain, rest].concat())
             .prop_shuffle();
-        entries.prop_map(move |entries| Scene { id, kind, hosts: hosts.clone(), entries })
+        entries.prop_map(move |entries| Scenario { id, kind, hosts: hosts.clone(), entries })
     })
 }
 
-impl Scene {
-    /// The packet as the other codec writes it, names compressed.
+impl Scenario {
+    /// The answer, written by the `domain` crate with name compression.
     fn packet(&self) -> Vec<u8> {
         let target = TreeCompressor::new(Vec::new());
         let mut message = MessageBuilder::from_target(target).expect("room");
@@ -115,9 +115,9 @@ impl Scene {
     }
 }
 
-/// The addresses of `owner`, or of everybody, that the other codec sees in the answer section;
-/// `None` = it cannot read it to the end.
-fn seen_by_the_other(packet: &[u8], kind: RecordType, all: bool) -> Option<Vec<IpAddr>> {
+/// The addresses of the canonical name, or with `all` of any name, that the `domain` crate finds in
+/// the answer section; `None` = it cannot parse the section.
+fn parse_with_domain(packet: &[u8], kind: RecordType, all: bool) -> Option<Vec<IpAddr>> {
     let message = Message::from_octets(packet).ok()?;
     let owner = message.canonical_name()?;
     let mut found = Vec::new();
@@ -137,7 +137,7 @@ fn seen_by_the_other(packet: &[u8], kind: RecordType, all: bool) -> Option<Vec<I
 
 proptest! {
     #[test]
-    fn our_questions_are_read_as_they_are_meant(
+    fn our_queries_are_parsed_by_the_domain_crate(
         id in any::<u16>(), host in names(), kind in kinds(),
     ) {
         let mut packet = Vec::new();
@@ -151,22 +151,22 @@ proptest! {
     }
 
     #[test]
-    fn answers_of_the_other_codec_are_read_as_it_reads_them(scene in scenes()) {
-        let packet = scene.packet();
-        let expected = seen_by_the_other(&packet, scene.kind, false).expect("a good answer");
-        let host = scene.hosts[0].to_lowercase();
-        match dns::parse_answer(&packet, scene.id, &host, scene.kind) {
+    fn answers_of_the_domain_crate_are_parsed_equally(scenario in scenarios()) {
+        let packet = scenario.packet();
+        let expected = parse_with_domain(&packet, scenario.kind, false).expect("a valid answer");
+        let host = scenario.hosts[0].to_lowercase();
+        match dns::parse_answer(&packet, scenario.id, &host, scenario.kind) {
             Ok(answer) => {
                 prop_assert_eq!(&answer.addrs[..], &expected[..expected.len().min(16)]);
-                let on_the_way = scene.entries.iter().filter_map(|entry| match entry {
+                let ttls = scenario.entries.iter().filter_map(|entry| match entry {
                     Entry::Alias { ttl_s, .. } => Some(*ttl_s),
                     Entry::Address { owner, addr, ttl_s } => {
                         let kind = if addr.is_ipv4() { RecordType::A } else { RecordType::Aaaa };
-                        let last = *owner == scene.hosts.len() - 2;
-                        (last && kind == scene.kind).then_some(*ttl_s)
+                        let last = *owner == scenario.hosts.len() - 2;
+                        (last && kind == scenario.kind).then_some(*ttl_s)
                     }
                 });
-                prop_assert_eq!(Some(answer.ttl_s), on_the_way.min());
+                prop_assert_eq!(Some(answer.ttl_s), ttls.min());
             }
             Err(fault) => {
                 prop_assert_eq!(fault, dns::DnsFault::NoData);
@@ -176,15 +176,15 @@ proptest! {
     }
 
     #[test]
-    fn what_we_believe_of_a_damaged_answer_the_other_codec_sees_too(
-        scene in scenes(),
+    fn addresses_of_a_damaged_answer_are_found_by_the_domain_crate_too(
+        scenario in scenarios(),
         damage in vec((any::<Index>(), any::<u8>()), 1..4),
         end in any::<Index>(),
         cut in any::<bool>(),
     ) {
-        let mut packet = scene.packet();
+        let mut packet = scenario.packet();
         for (at, byte) in damage {
-            // Behind the header, or it is no answer to us at all.
+            // Keep the header, or it is not an answer to the query.
             let body = packet.len() - 12;
             let at = 12 + at.index(body.max(1));
             if let Some(place) = packet.get_mut(at) {
@@ -194,12 +194,12 @@ proptest! {
         if cut {
             packet.truncate(end.index(packet.len() + 1));
         }
-        let host = scene.hosts[0].to_lowercase();
-        if let Ok(answer) = dns::parse_answer(&packet, scene.id, &host, scene.kind)
-            && let Some(seen) = seen_by_the_other(&packet, scene.kind, true)
+        let host = scenario.hosts[0].to_lowercase();
+        if let Ok(answer) = dns::parse_answer(&packet, scenario.id, &host, scenario.kind)
+            && let Some(seen) = parse_with_domain(&packet, scenario.kind, true)
         {
-            let stray: Vec<_> = answer.addrs.iter().filter(|addr| !seen.contains(addr)).collect();
-            prop_assert!(stray.is_empty(), "{stray:?} not in {seen:?}");
+            let extra: Vec<_> = answer.addrs.iter().filter(|addr| !seen.contains(addr)).collect();
+            prop_assert!(extra.is_empty(), "{extra:?} not in {seen:?}");
         }
     }
 }

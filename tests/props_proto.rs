@@ -1,5 +1,5 @@
-//! Properties of the wire formats: how the bytes are cut never matters, and no input brings a
-//! parser down.
+//! Properties of the wire formats: results do not depend on how bytes are split, and no input makes
+//! a parser panic.
 
 mod props {
     mod proxy_header;
@@ -18,7 +18,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-/// Hellos of every client on record.
+/// The hellos of all recorded clients.
 fn recorded_hellos() -> Vec<Vec<u8>> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/real-client-hellos.json");
     let text = std::fs::read_to_string(path).expect("the recorded sessions");
@@ -32,7 +32,7 @@ fn unhex(text: &str) -> Vec<u8> {
     text.as_bytes().as_chunks().0.iter().map(|[a, b]| digit(*a) << 4 | digit(*b)).collect()
 }
 
-/// Re-frames a hello that is one record into records that end at the given places.
+/// Splits a hello of one record into records that end at the given positions.
 fn cut_into_records(hello: &[u8], cuts: &[Index]) -> Vec<u8> {
     let message = &hello[HEADER_LEN..];
     let mut ends: Vec<usize> = cuts.iter().map(|cut| cut.index(message.len() + 1)).collect();
@@ -52,7 +52,7 @@ fn cut_into_records(hello: &[u8], cuts: &[Index]) -> Vec<u8> {
     wire
 }
 
-/// Feeds the wire to a deframer in runs of the given lengths, the last one repeated.
+/// Deframes the wire in pieces of the given lengths; the last length is repeated.
 fn deframed(wire: &[u8], runs: &[usize]) -> Result<Vec<u8>, RecordFault> {
     let mut deframer = Deframer::new();
     let (mut payload, mut rest) = (Vec::new(), wire.to_vec());
@@ -68,21 +68,21 @@ fn deframed(wire: &[u8], runs: &[usize]) -> Result<Vec<u8>, RecordFault> {
     Ok(payload)
 }
 
-/// Records of a client: kind (true = data) and payload.
+/// Records of a client: type (true = application data) and payload.
 fn records() -> impl Strategy<Value = Vec<(bool, Vec<u8>)>> {
     let len = prop_oneof![4 => 0..40_usize, 1 => 0..5000_usize];
     let payload = len.prop_flat_map(|len| vec(any::<u8>(), len));
     vec((prop::bool::weighted(0.8), payload), 0..12)
 }
 
-/// Changes a few bytes, then perhaps cuts the end off.
+/// Changes some bytes, then in some cases truncates the input.
 fn mutated(valid: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
     let changes = vec((any::<Index>(), any::<u8>()), 0..6);
     let cut = prop::option::weighted(0.3, any::<Index>());
     (changes, cut).prop_map(move |(changes, cut)| {
         let mut bytes = valid.clone();
         for (place, byte) in changes {
-            // The first hundred bytes hold most lengths, so aim there half of the time.
+            // The first 100 bytes have most of the lengths, so half of the changes are there.
             let reach = if byte & 1 == 0 { bytes.len().min(100) } else { bytes.len() };
             bytes[place.index(reach)] = byte;
         }
@@ -95,7 +95,7 @@ fn mutated_hello() -> impl Strategy<Value = Vec<u8>> {
     prop::sample::select(recorded_hellos()).prop_flat_map(mutated)
 }
 
-/// Runs everything that reads a hello.
+/// Calls all parsers of a hello.
 fn read_hello(wire: &[u8]) {
     if let Assembly::Complete { hello, consumed } = assemble(wire) {
         assert!(consumed <= wire.len() && hello.len() <= consumed);
@@ -112,7 +112,7 @@ fn read_hello(wire: &[u8]) {
 /// An answer with an alias and two addresses.
 fn valid_dns_answer() -> Vec<u8> {
     let mut packet = Vec::new();
-    dns::write_query(&mut packet, 7, "www.example.org", dns::RecordType::A).expect("a good name");
+    dns::write_query(&mut packet, 7, "www.example.org", dns::RecordType::A).expect("a valid name");
     packet[2..4].copy_from_slice(&[0x81, 0x80]);
     packet[7] = 3;
     packet.extend(b"\xc0\x0c\0\x05\0\x01\0\0\0\x09\0\x04\x01a\xc0\x10");
@@ -122,14 +122,14 @@ fn valid_dns_answer() -> Vec<u8> {
 }
 
 #[test]
-fn the_answer_that_gets_mutated_is_good() {
+fn the_answer_to_mutate_is_valid() {
     let answer =
         dns::parse_answer(&valid_dns_answer(), 7, "www.example.org", dns::RecordType::A).unwrap();
     assert_eq!((answer.addrs.len(), answer.ttl_s), (2, 8));
 }
 
 #[test]
-fn every_prefix_of_a_recorded_hello_is_short() {
+fn every_prefix_of_a_recorded_hello_is_incomplete() {
     for hello in recorded_hellos() {
         for end in 0..hello.len() {
             assert_eq!(assemble(&hello[..end]), Assembly::Incomplete);
@@ -143,7 +143,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn records_come_apart_alike_however_they_are_cut(
+    fn records_are_deframed_equally_in_pieces_of_any_size(
         records in records(),
         runs in vec(1..700_usize, 1..40),
     ) {
@@ -162,7 +162,7 @@ proptest! {
     }
 
     #[test]
-    fn a_fault_is_found_alike_however_the_bytes_are_cut(
+    fn a_fault_is_found_in_pieces_of_any_size(
         wire in vec(prop_oneof![Just(0x17_u8), Just(0x03), Just(0), any::<u8>()], 0..200),
         runs in vec(1..20_usize, 1..40),
     ) {
@@ -170,7 +170,7 @@ proptest! {
     }
 
     #[test]
-    fn a_hello_cut_into_records_is_short_at_every_prefix_and_then_the_same(
+    fn a_fragmented_hello_is_incomplete_at_every_prefix_and_then_equal(
         hello in prop::sample::select(recorded_hellos()),
         cuts in vec(any::<Index>(), 0..=10),
         trailing in vec(any::<u8>(), 0..20),
@@ -196,12 +196,12 @@ proptest! {
     }
 
     #[test]
-    fn no_mutated_hello_brings_the_reader_down(wire in mutated_hello()) {
+    fn no_mutated_hello_makes_the_parser_panic(wire in mutated_hello()) {
         read_hello(&wire);
     }
 
     #[test]
-    fn no_bytes_bring_a_parser_down(
+    fn no_bytes_make_a_parser_panic(
         bytes in vec(any::<u8>(), 0..300),
         frame in prop::array::uniform32(any::<u8>()),
         text in any::<String>(),
@@ -227,14 +227,14 @@ proptest! {
     }
 
     #[test]
-    fn no_mutated_dns_answer_brings_the_reader_down(packet in mutated(valid_dns_answer())) {
+    fn no_mutated_dns_answer_makes_the_parser_panic(packet in mutated(valid_dns_answer())) {
         if let Ok(answer) = dns::parse_answer(&packet, 7, "www.example.org", dns::RecordType::A) {
             prop_assert!((1..=16).contains(&answer.addrs.len()));
         }
     }
 
     #[test]
-    fn a_dns_response_over_http_is_read_the_same_however_it_is_cut(
+    fn a_dns_response_over_http_is_parsed_equally_in_pieces_of_any_size(
         status in prop_oneof![Just("200 OK"), Just("103 Hint"), Just("500 Oops"), Just("204 No")],
         fields in vec(prop_oneof![
             Just("Content-Type: application/dns-message"),
@@ -283,7 +283,7 @@ proptest! {
     }
 
     #[test]
-    fn every_secret_survives_both_of_its_texts(
+    fn every_secret_is_restored_from_both_text_forms(
         key in any::<[u8; 16]>(),
         host in vec(any::<u8>(), 1..200),
     ) {
@@ -296,7 +296,7 @@ proptest! {
     }
 
     #[test]
-    fn a_forged_frame_avoids_the_forbidden_starts(seed in any::<u64>(), dc in any::<i16>()) {
+    fn a_built_frame_avoids_the_forbidden_prefixes(seed in any::<u64>(), dc in any::<i16>()) {
         let mut rng = fastrand::Rng::with_seed(seed);
         let frame = build_dc_frame(Tag::PaddedIntermediate, dc, None, &mut |bytes| rng.fill(bytes));
         let first = frame.wire.first_chunk().unwrap();

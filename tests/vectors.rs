@@ -1,5 +1,5 @@
-//! The test vectors of the wire formats, as independent code made them and as unmodified clients
-//! left them on the wire. `tests/data/` holds the files.
+//! Test vectors of the wire formats: made by independent code, or recorded from unmodified clients. The
+//! files are in `tests/data/`.
 
 mod vectors {
     mod hellos;

@@ -1,4 +1,4 @@
-//! What a client says first: records to one message, the message to its fields.
+//! The ClientHello: records are assembled to a message, the message is parsed and verified.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! The config file, and a change to its users: what could be loaded can be loaded afterwards.
+//! The configuration file and edits of its users: a valid file stays valid after an edit.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

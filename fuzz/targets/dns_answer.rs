@@ -1,8 +1,8 @@
-//! The answer of a name server, which anybody on the way may have written.
+//! The answer of a name server, which any host may have forged.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mtbox::proto::dns::{RecordType, parse_answer, write_query, pop_frame};
+use mtbox::proto::dns::{RecordType, parse_answer, pop_frame, write_query};
 
 fuzz_target!(|bytes: &[u8]| {
     let id = bytes.first_chunk().map_or(0, |id| u16::from_be_bytes(*id));

@@ -1,8 +1,8 @@
-//! The request for statistics; more bytes never turn a page into another one.
+//! A request to the admin interface: more bytes do not change a result.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mtbox::proto::http1::{RequestHead, ask};
+use mtbox::proto::http1::{RequestHead, parse_request};
 
 fuzz_target!(|bytes: &[u8]| {
     let whole = parse_request(bytes);

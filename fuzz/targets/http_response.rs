@@ -1,8 +1,8 @@
-//! The answer of a web server; how it is cut into pieces does not matter.
+//! The response of a web server: the result does not depend on the size of the pieces.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mtbox::proto::http1_client::{HttpFault, BodyProgress, Response};
+use mtbox::proto::http1_client::{BodyProgress, HttpFault, Response};
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((size, bytes)) = bytes.split_first() else { return };

@@ -1,4 +1,4 @@
-//! A list of networks; how it is cut into pieces does not matter.
+//! A list of networks: the result does not depend on the size of the pieces.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

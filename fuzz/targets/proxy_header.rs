@@ -1,16 +1,16 @@
-//! The PROXY protocol; more bytes never change a verdict once there is one.
+//! The PROXY protocol: more bytes do not change a result.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mtbox::proto::proxy_header::{Preface, read};
+use mtbox::proto::proxy_header::{Preface, parse};
 
 fuzz_target!(|bytes: &[u8]| {
-    let whole = read(bytes);
+    let whole = parse(bytes);
     if let Preface::Complete { len, .. } = whole {
         assert!(len <= bytes.len());
     }
     for cut in 0..bytes.len() {
-        match read(&bytes[..cut]) {
+        match parse(&bytes[..cut]) {
             Preface::Ambiguous | Preface::Incomplete => {}
             early => return assert_eq!(early, whole),
         }

@@ -1,4 +1,4 @@
-//! TLS records of both directions; how they are cut into pieces does not matter.
+//! TLS records of both directions: the result does not depend on the size of the pieces.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! What people type: secrets, URLs, durations, sizes; what is printed reads back.
+//! Text values: secrets, URLs, durations, sizes. A printed secret must parse again.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! `/etc/config/mtbox`: whatever stands there, what is written loads, and no line tells a secret.
+//! `/etc/config/mtbox`: generated TOML must load, and no message may contain a secret.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

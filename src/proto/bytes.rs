@@ -1,7 +1,7 @@
-//! A cursor over bytes that came from outside. Each verb answers `None` where too few bytes are
-//! left and then leaves the cursor where it was, so that a parser is a row of `?`.
+//! A cursor over untrusted bytes. Each method returns `None` if too few bytes are left, and does
+//! not move the cursor then, so that parsers can use `?`.
 
-/// What is left to read.
+/// The bytes that are left to read.
 #[derive(Debug, Clone, Copy)]
 pub struct Reader<'a> {
     rest: &'a [u8],
@@ -13,46 +13,46 @@ impl<'a> Reader<'a> {
         Self { rest: bytes }
     }
 
-    /// The bytes not read yet.
+    /// The bytes that are left.
     pub fn rest(&self) -> &'a [u8] {
         self.rest
     }
 
-    /// Has everything been read?
+    /// Whether no byte is left.
     pub fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
 
-    /// The next `count` bytes.
+    /// Reads `count` bytes.
     pub fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.rest.split_at_checked(count)?;
+        let (bytes, rest) = self.rest.split_at_checked(count)?;
         self.rest = rest;
-        Some(taken)
+        Some(bytes)
     }
 
-    /// The next `N` bytes.
+    /// Reads `N` bytes.
     pub fn array<const N: usize>(&mut self) -> Option<&'a [u8; N]> {
-        let (taken, rest) = self.rest.split_first_chunk()?;
+        let (bytes, rest) = self.rest.split_first_chunk()?;
         self.rest = rest;
-        Some(taken)
+        Some(bytes)
     }
 
-    /// One byte.
+    /// Reads one byte.
     pub fn u8(&mut self) -> Option<u8> {
         self.array().map(|[byte]| *byte)
     }
 
-    /// Two bytes, big-endian.
+    /// Reads two bytes, big-endian.
     pub fn u16(&mut self) -> Option<u16> {
         self.array().map(|bytes| u16::from_be_bytes(*bytes))
     }
 
-    /// Four bytes, big-endian.
+    /// Reads four bytes, big-endian.
     pub fn u32(&mut self) -> Option<u32> {
         self.array().map(|bytes| u32::from_be_bytes(*bytes))
     }
 
-    /// A length of one byte, then that many bytes.
+    /// Reads a length of one byte, then that many bytes.
     pub fn block8(&mut self) -> Option<&'a [u8]> {
         let mut ahead = *self;
         let count = ahead.u8()?;
@@ -61,7 +61,7 @@ impl<'a> Reader<'a> {
         Some(block)
     }
 
-    /// A length of two bytes, then that many bytes.
+    /// Reads a length of two bytes, then that many bytes.
     pub fn block16(&mut self) -> Option<&'a [u8]> {
         let mut ahead = *self;
         let count = ahead.u16()?;
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_that_is_cut_moves_nothing() {
+    fn a_truncated_block_does_not_move_the_cursor() {
         let mut reader = Reader::new(&[0, 3, 1, 2]);
         assert_eq!(reader.block16(), None);
         assert_eq!(reader.bytes(5), None);

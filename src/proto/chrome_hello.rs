@@ -1,22 +1,22 @@
-//! A ClientHello as Chrome sends it (PROTOCOL 3.6), to look at how a site answers one. Its
-//! keys are well-formed, or sites would refuse them, but nobody holds the private halves: the
-//! handshake is never finished.
+//! A ClientHello like Chrome's (PROTOCOL 3.6), to probe how a front answers it. Its key
+//! shares are well-formed, since servers would reject others, but their private keys are discarded:
+//! the handshake is never completed.
 
 use crate::proto::client_hello::{KEY_SHARE, SERVER_NAME, X25519, X25519MLKEM768};
 use crate::proto::server_hello;
 use crate::proto::tls;
 
-/// The hello and what of it the answer must repeat.
+/// A hello and the session id that the ServerHello must repeat.
 #[derive(Debug, Clone)]
 pub struct ChromeHello {
-    /// One whole record.
+    /// The hello as one record.
     pub wire: Vec<u8>,
     /// Echoed by every server (RFC 8446 4.1.3).
     pub session_id: [u8; 32],
 }
 
-/// Writes a hello for `host`, at most 182 bytes as in a secret. `suites` are those of TLS 1.3 in
-/// the order in which they are offered; `fill` yields random bytes, some five kilobytes.
+/// Writes a hello for `host`, which has at most 182 bytes as in a secret. `suites` are the TLS 1.3
+/// cipher suites in the order of the offer. `fill` supplies about 5 kB of random bytes.
 pub fn write(host: &[u8], suites: [u16; 3], fill: &mut dyn FnMut(&mut [u8])) -> ChromeHello {
     let (mut random, mut session_id) = ([0; 32], [0; 32]);
     fill(&mut random);
@@ -40,7 +40,7 @@ pub fn write(host: &[u8], suites: [u16; 3], fill: &mut dyn FnMut(&mut [u8])) -> 
     ChromeHello { wire, session_id }
 }
 
-/// Values that mean nothing, so that servers stay used to ignoring them (RFC 8701).
+/// GREASE values, which servers must ignore (RFC 8701).
 struct Grease {
     suite: u16,
     group: u16,
@@ -57,13 +57,13 @@ impl Grease {
             let byte = byte & 0xf0 | 0x0a;
             u16::from_be_bytes([byte, byte])
         });
-        // No extension may stand twice.
+        // No extension may occur twice.
         let last = if last == first { last ^ 0x1010 } else { last };
         Self { suite, group, version, first, last }
     }
 }
 
-/// All extensions: one of grease at either end, the others shuffled.
+/// All extensions: GREASE first and last, the others in random order.
 fn extensions(host: &[u8], grease: &Grease, fill: &mut dyn FnMut(&mut [u8])) -> Vec<u8> {
     let name = [&[HOST_NAME], block16(host).as_slice()].concat();
     let groups = words([grease.group, X25519MLKEM768, X25519, 0x0017, 0x0018]);
@@ -95,7 +95,7 @@ fn extensions(host: &[u8], grease: &Grease, fill: &mut dyn FnMut(&mut [u8])) -> 
     out
 }
 
-/// The entries of the key share list: grease, the hybrid group, x25519.
+/// The entries of the key share list: GREASE, X25519MLKEM768, x25519.
 fn shares(grease: &Grease, fill: &mut dyn FnMut(&mut [u8])) -> Vec<u8> {
     let mut hybrid = encapsulation_key(fill);
     hybrid.extend(point(fill));
@@ -105,8 +105,8 @@ fn shares(grease: &Grease, fill: &mut dyn FnMut(&mut [u8])) -> Vec<u8> {
     out
 }
 
-/// An ML-KEM-768 encapsulation key (FIPS 203 7.2): 768 numbers below q in 12 bits each, and a
-/// seed. Two numbers fill three bytes, the least significant bits first.
+/// An ML-KEM-768 encapsulation key (FIPS 203 7.2): 768 numbers below q of 12 bits each, and a seed.
+/// Two numbers take three bytes, least significant bits first.
 fn encapsulation_key(fill: &mut dyn FnMut(&mut [u8])) -> Vec<u8> {
     let mut out = Vec::with_capacity(KEY_LEN);
     for _ in 0..384 {
@@ -128,8 +128,8 @@ fn point(fill: &mut dyn FnMut(&mut [u8])) -> [u8; 32] {
     server_hello::x25519_point(scalar)
 }
 
-/// What a browser sends where it has no configuration (RFC 9849 6.2): an outer hello whose
-/// payload is noise of one of four lengths.
+/// The GREASE form of encrypted_client_hello, which a browser sends without an ECH configuration
+/// (RFC 9849 6.2): random payload of one of four lengths.
 fn ech_grease(fill: &mut dyn FnMut(&mut [u8])) -> Vec<u8> {
     let mut id = [0];
     fill(&mut id);
@@ -142,19 +142,19 @@ fn ech_grease(fill: &mut dyn FnMut(&mut [u8])) -> Vec<u8> {
     out
 }
 
-/// A number below `bound`, which is small.
+/// A random number below `bound`, which is small.
 fn below(bound: usize, fill: &mut dyn FnMut(&mut [u8])) -> usize {
     let mut draw = [0; 4];
     fill(&mut draw);
     ((u64::from(u32::from_le_bytes(draw)) * bound as u64) >> 32) as usize
 }
 
-/// A type, a length, a content: also the layout of a key share.
+/// Type, length, content; a key share has the same layout.
 fn extension(kind: u16, content: &[u8]) -> Vec<u8> {
     [&kind.to_be_bytes(), block16(content).as_slice()].concat()
 }
 
-/// Puts a length of two bytes before `content`, which is short.
+/// Prefixes `content` with its length in two bytes.
 fn block16(content: &[u8]) -> Vec<u8> {
     [&(content.len() as u16).to_be_bytes(), content].concat()
 }
@@ -165,11 +165,11 @@ fn words(list: impl IntoIterator<Item = u16>) -> Vec<u8> {
 
 /// Handshake type of a ClientHello.
 const CLIENT_HELLO: u8 = 0x01;
-/// The one name type there is (RFC 6066 3).
+/// Name type host_name, the only one (RFC 6066 3).
 const HOST_NAME: u8 = 0x00;
 /// Length of an encapsulation key in bytes.
 const KEY_LEN: usize = 1184;
-/// For servers that know no TLS 1.3.
+/// Cipher suites for servers without TLS 1.3.
 const OLD_SUITES: [u16; 12] = [
     0xc02b, 0xc02f, 0xc02c, 0xc030, 0xcca9, 0xcca8, 0xc013, 0xc014, 0x009c, 0x009d, 0x002f, 0x0035,
 ];
@@ -201,10 +201,10 @@ mod tests {
     }
 
     #[test]
-    fn our_own_reader_finds_what_a_chrome_offers() {
+    fn our_parser_finds_the_offer_of_chrome() {
         let ChromeHello { wire, session_id } = hello(1);
         let Assembly::Complete { hello, consumed } = client_hello::assemble(&wire) else {
-            panic!("one whole record");
+            panic!("not one complete record");
         };
         assert_eq!(consumed, wire.len());
         let parsed = client_hello::parse(&hello).unwrap();
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn lengths_are_those_of_the_apps() {
-        // The apps' hello is 1566 bytes + host + E (PROTOCOL 3.6).
+        // The apps' hello is 1566 bytes + host + ECH payload (PROTOCOL 3.6).
         let mut seen = [false; 4];
         for seed in 0..64 {
             let extra = hello(seed).wire.len() - 1566 - b"www.example".len();
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn extensions_are_those_of_chrome_shuffled_between_two_of_grease() {
+    fn extensions_are_those_of_chrome_in_random_order_between_grease() {
         let mut expected = vec![
             0, 5, 0xa, 0xb, 0xd, 0x10, 0x12, 0x17, 0x1b, 0x23, 0x2b, 0x2d, 0x33, 0x44cd, 0xfe0d,
             0xff01,
@@ -247,7 +247,7 @@ mod tests {
         }
         orders.sort();
         orders.dedup();
-        assert_eq!(orders.len(), 32, "no two orders are alike");
+        assert_eq!(orders.len(), 32, "all orders differ");
     }
 
     #[test]

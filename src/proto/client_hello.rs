@@ -1,6 +1,6 @@
-//! The ClientHello of a FakeTLS client (PROTOCOL 3; RFC 8446 4.1.2): gathers it from
-//! records, reads the few fields that we act on, and checks the digest in its random. Whether
-//! the host, the clock and the history of the client are good is judged upstairs.
+//! The ClientHello of a FakeTLS client (PROTOCOL 3; RFC 8446 4.1.2): assembles it from
+//! records, parses the fields that matter, and verifies the digest in its random. The caller checks
+//! host, clock and replay.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -9,64 +9,65 @@ use subtle::ConstantTimeEq;
 use crate::proto::bytes::Reader;
 use crate::proto::tls;
 
-/// Looks for a whole hello at the front of all bytes that a client has sent so far. Judges at the
-/// first wrong byte and allocates only for the answer `Whole`, so call it again for every read.
+/// Assembles a hello from all bytes that a client has sent so far. Rejects at the first wrong byte,
+/// and allocates only for [`Assembly::Complete`], so it can be called after every read.
 pub fn assemble(seen: &[u8]) -> Assembly {
-    match gather(seen) {
+    match collect(seen) {
         Ok(None) => Assembly::Incomplete,
         Ok(Some((hello, consumed))) => Assembly::Complete { hello, consumed },
-        Err(suspicion) => Assembly::Rejected(suspicion),
+        Err(reject) => Assembly::Rejected(reject),
     }
 }
 
-/// What [`assemble`] found.
+/// Result of [`assemble`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Assembly {
-    /// Nothing wrong yet; more bytes are needed. Never with more than 16,438 of them seen.
+    /// More bytes are needed. Never returned for more than 16,438 bytes.
     Incomplete,
-    /// No further byte can make this a hello of ours.
+    /// No further byte can make this a valid hello.
     Rejected(Reject),
     /// The message is complete.
     Complete {
-        /// As one record would have carried it: 5 bytes of record header, 4 of handshake header,
-        /// the body. Clients compute their digest over this form, however it was cut.
+        /// The hello as a single record: 5 bytes of record header, 4 bytes of handshake header, the
+        /// body. Clients compute their digest over this form, also if they send several records.
         hello: Vec<u8>,
-        /// How many of the seen bytes it took; the next stage starts there.
+        /// Length of the hello in the bytes seen; the next stage starts there.
         consumed: usize,
     },
 }
 
-/// Walks the records. The pieces of the message are only noted until it is complete.
-fn gather(seen: &[u8]) -> Result<Option<(Vec<u8>, usize)>, Reject> {
-    let mut pieces: [&[u8]; RECORDS_MAX] = [&[]; RECORDS_MAX];
+/// Walks the records. Keeps references to the fragments until the message is complete.
+fn collect(seen: &[u8]) -> Result<Option<(Vec<u8>, usize)>, Reject> {
+    let mut fragments: [&[u8]; RECORDS_MAX] = [&[]; RECORDS_MAX];
     let mut prefix = [0; PREFIX_LEN];
-    let (mut rest, mut gathered) = (seen, 0);
-    for piece in &mut pieces {
-        let Some(len) = judge_header(rest)? else { return Ok(None) };
+    let (mut rest, mut collected) = (seen, 0);
+    for fragment in &mut fragments {
+        let Some(len) = check_record_header(rest)? else { return Ok(None) };
         rest = rest.get(tls::HEADER_LEN..).unwrap_or_default();
         let (payload, after) = rest.split_at_checked(len).unwrap_or((rest, &[]));
-        for (slot, byte) in prefix.iter_mut().skip(gathered).zip(payload) {
+        for (slot, byte) in prefix.iter_mut().skip(collected).zip(payload) {
             *slot = *byte;
         }
-        let total = judge_prefix(&prefix, gathered + payload.len())?;
-        gathered += len;
-        // A record that goes on after its hello is no TLS: the keys change there (RFC 8446 5.1).
-        if total.is_some_and(|total| gathered > total) {
+        let total = check_handshake_header(&prefix, collected + payload.len())?;
+        collected += len;
+        // A record must end with the hello, since the keys change there (RFC 8446 5.1).
+        if total.is_some_and(|total| collected > total) {
             return Err(Reject::Malformed);
         }
         if payload.len() < len {
             return Ok(None);
         }
-        (*piece, rest) = (payload, after);
-        if total == Some(gathered) {
-            return Ok(Some((normalised(&pieces, gathered), seen.len() - rest.len())));
+        (*fragment, rest) = (payload, after);
+        if total == Some(collected) {
+            return Ok(Some((join_fragments(&fragments, collected), seen.len() - rest.len())));
         }
     }
     Err(Reject::TooManyRecords)
 }
 
-/// Judges as much of a record header as is there; the payload's length when it is complete.
-fn judge_header(bytes: &[u8]) -> Result<Option<usize>, Reject> {
+/// Checks the bytes of a record header that have arrived; returns the payload's length once it is
+/// complete.
+fn check_record_header(bytes: &[u8]) -> Result<Option<usize>, Reject> {
     let at = |index: usize| bytes.get(index).copied();
     if at(0).is_some_and(|kind| kind != tls::HANDSHAKE) {
         return Err(Reject::NotTls);
@@ -75,7 +76,7 @@ fn judge_header(bytes: &[u8]) -> Result<Option<usize>, Reject> {
     if at(1).is_some_and(|byte| byte != major) || at(2).is_some_and(|byte| byte != minor) {
         return Err(Reject::Version);
     }
-    // With the missing bytes taken as zero this is the least that the length can become.
+    // Missing bytes count as zero, so this is a lower bound of the length.
     let least = u16::from_be_bytes([at(3).unwrap_or(0), at(4).unwrap_or(0)]);
     if usize::from(least) > tls::PLAIN_MAX {
         return Err(Reject::RecordTooLong);
@@ -83,9 +84,9 @@ fn judge_header(bytes: &[u8]) -> Result<Option<usize>, Reject> {
     Ok((bytes.len() >= tls::HEADER_LEN).then_some(least.into()))
 }
 
-/// Judges the first `have` bytes of the handshake header (the others are zero); the length of
-/// the message with its header when it is complete.
-fn judge_prefix(prefix: &[u8; PREFIX_LEN], have: usize) -> Result<Option<usize>, Reject> {
+/// Checks the first `have` bytes of the handshake header (the others are zero); returns the length
+/// of the message with its header once it is complete.
+fn check_handshake_header(prefix: &[u8; PREFIX_LEN], have: usize) -> Result<Option<usize>, Reject> {
     let [kind, high, middle, low] = *prefix;
     if have > 0 && kind != CLIENT_HELLO {
         return Err(Reject::NotHello);
@@ -97,17 +98,20 @@ fn judge_prefix(prefix: &[u8; PREFIX_LEN], have: usize) -> Result<Option<usize>,
     Ok((have >= PREFIX_LEN).then_some(least))
 }
 
-fn normalised(pieces: &[&[u8]], len: usize) -> Vec<u8> {
+fn join_fragments(fragments: &[&[u8]], len: usize) -> Vec<u8> {
     let mut hello = Vec::with_capacity(tls::HEADER_LEN + len);
     hello.push(tls::HANDSHAKE);
     hello.extend(tls::VERSION_HELLO);
-    // At most PLAIN_MAX, so two bytes hold it.
+    // At most PLAIN_MAX, so it fits in two bytes.
     hello.extend((len as u16).to_be_bytes());
-    pieces.iter().for_each(|piece| hello.extend_from_slice(piece));
+    fragments.iter().for_each(|fragment| hello.extend_from_slice(fragment));
     hello
 }
 
-/// Reads a normalised hello, as [`Assembly::Complete`] holds it.
+/// Parses a hello in the form of [`Assembly::Complete`].
+///
+/// # Errors
+/// [`Reject::Version`] or [`Reject::Malformed`].
 pub fn parse(hello: &[u8]) -> Result<ClientHello<'_>, Reject> {
     let body = hello.get(tls::HEADER_LEN + PREFIX_LEN..).ok_or(Reject::Malformed)?;
     let mut body = Reader::new(body);
@@ -130,22 +134,22 @@ fn read_body(mut body: Reader<'_>) -> Option<ClientHello<'_>> {
         return Some(hello); // Extensions may be missing altogether (RFC 5246 7.4.1.2).
     }
     let mut extensions = Reader::new(body.block16()?);
-    let (mut named, mut shared) = (false, false);
+    let (mut has_names, mut has_shares) = (false, false);
     while !extensions.is_empty() {
         let (kind, content) = (extensions.u16()?, extensions.block16()?);
-        // No type may occur twice (RFC 8446 4.2); we mind it where we would have to choose.
+        // No type may occur twice (RFC 8446 4.2); checked for the types that are used.
         match kind {
-            SERVER_NAME if named => return None,
-            SERVER_NAME => (named, hello.names) = (true, read_names(content)?),
-            KEY_SHARE if shared => return None,
-            KEY_SHARE => (shared, hello.shares) = (true, content.get(2..).unwrap_or_default()),
+            SERVER_NAME if has_names => return None,
+            SERVER_NAME => (has_names, hello.names) = (true, read_names(content)?),
+            KEY_SHARE if has_shares => return None,
+            KEY_SHARE => (has_shares, hello.shares) = (true, content.get(2..).unwrap_or_default()),
             _ => {}
         }
     }
     body.is_empty().then_some(hello)
 }
 
-/// The entries of a server name list (RFC 6066 3), each checked to be whole.
+/// The entries of a server name list (RFC 6066 3), after a check of all lengths.
 fn read_names(content: &[u8]) -> Option<&[u8]> {
     let mut content = Reader::new(content);
     let names = content.block16().filter(|_| content.is_empty())?;
@@ -156,30 +160,30 @@ fn read_names(content: &[u8]) -> Option<&[u8]> {
     Some(names)
 }
 
-/// The fields of a ClientHello that decide something.
+/// The fields of a ClientHello that are used.
 #[derive(Debug, Clone, Copy)]
 pub struct ClientHello<'a> {
     random: &'a [u8; 32],
     session_id: &'a [u8],
     ciphers: &'a [[u8; 2]],
-    /// Whole entries of the server name list.
+    /// Entries of the server name list, with valid lengths.
     names: &'a [u8],
-    /// Entries of the key share list, unchecked: a fault there only hides the later ones.
+    /// Entries of the key share list, unchecked: after an invalid entry the others are ignored.
     shares: &'a [u8],
 }
 
 impl<'a> ClientHello<'a> {
-    /// The random as received: a digest with the client's clock folded into its last four bytes.
+    /// The random as received: a digest whose last four bytes are XORed with the client's clock.
     pub fn random(&self) -> &'a [u8; 32] {
         self.random
     }
 
-    /// The session id, at most 32 bytes; the answer echoes it.
+    /// The session id, at most 32 bytes; the ServerHello echoes it.
     pub fn session_id(&self) -> &'a [u8] {
         self.session_id
     }
 
-    /// The host names of the SNI extension, byte for byte. Clients send exactly one.
+    /// The host names of the SNI extension, unchanged. Clients send exactly one.
     pub fn server_names(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let mut entries = Reader::new(self.names);
         std::iter::from_fn(move || Some((entries.u8()?, entries.block16()?)))
@@ -187,8 +191,8 @@ impl<'a> ClientHello<'a> {
             .map(|(_, name)| name)
     }
 
-    /// The suites of TLS 1.3 that the client offers, its favourite first; an answer that names any
-    /// other would be impossible in nature (PROTOCOL 3.5). Each once.
+    /// The TLS 1.3 cipher suites that the client offers, in its order of preference, without
+    /// duplicates. A ServerHello with another suite would reveal the proxy (PROTOCOL 3.5).
     pub fn suites(&self) -> impl Iterator<Item = u16> + use<'a> {
         let mut left = TLS13_SUITES.map(Some);
         let ciphers = self.ciphers.iter().map(|suite| u16::from_be_bytes(*suite));
@@ -198,18 +202,18 @@ impl<'a> ClientHello<'a> {
         })
     }
 
-    /// The client's favourite among the suites of TLS 1.3.
+    /// The client's preferred TLS 1.3 cipher suite.
     pub fn preferred_suite(&self) -> Option<u16> {
         self.suites().next()
     }
 
-    /// Is this suite in the client's list?
+    /// Whether the client offers this cipher suite.
     pub fn offers_suite(&self, suite: u16) -> bool {
         self.ciphers.contains(&suite.to_be_bytes())
     }
 
-    /// Did the client send a key share of this group, with the length that the group demands?
-    /// Only [`X25519`] and [`X25519MLKEM768`] are known.
+    /// Whether the client sent a key share of this group with the right length. Supports [`X25519`]
+    /// and [`X25519MLKEM768`].
     pub fn offers_group(&self, group: u16) -> bool {
         let len = match group {
             X25519 => 32,
@@ -222,14 +226,15 @@ impl<'a> ClientHello<'a> {
     }
 }
 
-/// The key of one secret, with both HMAC pad states computed in advance: cheap to use per trial.
+/// The HMAC key of one secret, with both pad states computed in advance, which makes each try
+/// cheap.
 #[derive(Clone)]
 pub struct HelloKey(Hmac<Sha256>);
 
 impl HelloKey {
-    /// Runs the two pad blocks of `key` through SHA-256.
+    /// Computes the SHA-256 states of the two pad blocks.
     pub fn new(key: &[u8; 16]) -> Self {
-        // HMAC fills a short key up with zeros to one block of the hash (RFC 2104 2).
+        // HMAC pads a short key with zeros to one block of the hash (RFC 2104 2).
         let mut block = [0; 64];
         for (slot, byte) in block.iter_mut().zip(key) {
             *slot = *byte;
@@ -237,21 +242,21 @@ impl HelloKey {
         Self(Hmac::new(&block.into()))
     }
 
-    /// Tells whether this key made the digest in `random`, and what else it says. `hello` is the
-    /// normalised hello; its own random counts as zero, whatever is there. The time taken does
-    /// not depend on where a digest differs.
+    /// Verifies the digest in `random` and decrypts the clock in it; `None` = another key made it.
+    /// `hello` has the form of [`Assembly::Complete`]; its random is treated as zeros. The time
+    /// does not depend on the position of the first different byte.
     pub fn verify(&self, hello: &[u8], random: &[u8; 32]) -> Option<HelloStamp> {
         let (head, rest) = hello.split_at_checked(RANDOM_AT)?;
         let (_random, tail) = rest.split_at_checked(random.len())?;
         let digest = self.mac([head, &[0; 32], tail]);
         let (digest, mask) = digest.split_first_chunk::<STAMP_AT>()?;
-        let (sent, folded) = random.split_first_chunk::<STAMP_AT>()?;
-        let ours: bool = digest.ct_eq(sent).into();
+        let (sent, masked) = random.split_first_chunk::<STAMP_AT>()?;
+        let is_equal: bool = digest.ct_eq(sent).into();
         let mut clock = [0; 4];
-        for ((slot, left), right) in clock.iter_mut().zip(mask).zip(folded) {
+        for ((slot, left), right) in clock.iter_mut().zip(mask).zip(masked) {
             *slot = left ^ right;
         }
-        ours.then(|| HelloStamp { unix_s: u32::from_le_bytes(clock), digest: *digest })
+        is_equal.then(|| HelloStamp { unix_s: u32::from_le_bytes(clock), digest: *digest })
     }
 
     /// HMAC-SHA256 over the concatenation of `parts`.
@@ -262,66 +267,68 @@ impl HelloKey {
     }
 }
 
-/// What an authentic hello says besides its fields.
+/// The content of an authentic random.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HelloStamp {
-    /// The client's clock: seconds since 1970, or since it booted for some.
+    /// The client's clock: Unix time in seconds; some clients send seconds since boot.
     pub unix_s: u32,
-    /// The authenticated bytes of the random: what makes this hello different from any other.
+    /// The digest, which is unique per hello.
     pub digest: [u8; STAMP_AT],
 }
 
-/// Is the client's clock at most `tolerance_s` away from ours? The error is by how many seconds
-/// it is ahead (negative: behind).
+/// Checks that the client's clock differs by at most `tolerance_s` seconds.
+///
+/// # Errors
+/// The number of seconds by which the client's clock is ahead (negative: behind).
 pub fn check_clock(stamp_unix: u32, now_unix: u64, tolerance_s: u64) -> Result<(), i64> {
     let off_s = i64::from(stamp_unix).saturating_sub_unsigned(now_unix);
     if off_s.unsigned_abs() <= tolerance_s { Ok(()) } else { Err(off_s) }
 }
 
-/// Why a connection is not provably a client of ours. Such connections go to the front host.
+/// Why a client is not authenticated. Its connection is relayed to the front.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reject {
-    /// A record that is no handshake record, or no record at all.
+    /// Not a handshake record.
     NotTls,
-    /// A version that no client of ours sends.
+    /// A version that Telegram clients do not send.
     Version,
-    /// A record length above 16384.
+    /// A record length above 16384 bytes.
     RecordTooLong,
-    /// A handshake message that is no ClientHello.
+    /// A handshake message other than ClientHello.
     NotHello,
-    /// A handshake length above 16380.
+    /// A handshake length above 16380 bytes.
     HelloTooLong,
-    /// More than 11 records.
+    /// A hello in more than 11 records.
     TooManyRecords,
-    /// The lengths inside do not fit together, or something stands twice.
+    /// Inconsistent lengths, or a duplicate extension.
     Malformed,
-    /// The peer closed before its hello was complete.
+    /// The client closed before its hello was complete.
     Truncated,
     /// The hello did not arrive in time.
     TooSlow,
-    /// No host name in it.
+    /// No host name (SNI).
     NoSni,
-    /// A host name of none of the secrets.
+    /// A host name that no secret has.
     ForeignSni,
-    /// No TLS 1.3 suite in it.
+    /// No TLS 1.3 cipher suite.
     NoCipher,
-    /// The digest is of none of the secrets.
+    /// No secret made the digest.
     WrongKey,
-    /// The digest fits, but the clocks are too far apart.
+    /// The digest is valid, but the clocks differ too much.
     ClockOff {
-        /// Seconds by which the client is ahead of us (negative: behind).
+        /// Seconds by which the client's clock is ahead (negative: behind).
         off_s: i64,
     },
-    /// The digest has been seen before.
+    /// The digest was seen before.
     Replay,
     /// The user has as many connections as the throttle allows.
     Throttled,
-    /// The key is right; the operator has switched the user off.
+    /// The key matches a user that the operator has disabled.
     Disabled,
 }
 
 impl Reject {
-    /// A short name for logs and counters.
+    /// Name in logs and counters.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NotTls => "not-tls",
@@ -349,25 +356,26 @@ impl Reject {
 pub const X25519: u16 = 0x001d;
 /// Key share group X25519MLKEM768.
 pub const X25519MLKEM768: u16 = 0x11ec;
-/// The suites of TLS 1.3 that browsers offer: AES-128-GCM, AES-256-GCM, ChaCha20-Poly1305.
+/// The TLS 1.3 cipher suites of browsers: AES-128-GCM, AES-256-GCM, ChaCha20-Poly1305.
 pub const TLS13_SUITES: [u16; 3] = [0x1301, 0x1302, 0x1303];
 
-/// Most records that a hello may be cut into, empty ones counted: what the reference reads.
+/// Largest number of records of a hello, including empty ones; the limit of mtg-multi.
 const RECORDS_MAX: usize = 11;
 /// Length of a handshake header in bytes: type and 24-bit length.
 const PREFIX_LEN: usize = 4;
 /// Handshake type of a ClientHello.
 const CLIENT_HELLO: u8 = 0x01;
-/// Offset of the random in a hello that is one record; both hellos have it there.
+/// Offset of the random in a hello of one record; the same in ClientHello and ServerHello.
 pub(super) const RANDOM_AT: usize = 11;
-/// Offset of the folded-in clock in the random.
+/// Offset of the masked clock in the random.
 const STAMP_AT: usize = 28;
 /// Longest session id in bytes (RFC 8446 4.1.2).
 pub(super) const SESSION_ID_MAX: usize = 32;
-/// Extension types.
+/// Extension type server_name.
 pub(super) const SERVER_NAME: u16 = 0x0000;
+/// Extension type key_share.
 pub(super) const KEY_SHARE: u16 = 0x0033;
-/// The one name type there is (RFC 6066 3).
+/// Name type host_name, the only one (RFC 6066 3).
 const HOST_NAME: u8 = 0x00;
 
 #[cfg(test)]

@@ -1,43 +1,45 @@
-//! Telegram's data centres: what the number in a client's frame means, and where they live
-//! (PROTOCOL 7). Which address to take first is decided upstairs.
+//! Telegram's data centres: the number in a client's frame, and the built-in addresses (PROTOCOL
+//! 7). The caller decides about the order of addresses.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// A data centre, decoded from the field of a client's frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DcId {
-    /// Its number: 1 to 5 and 203 in public, 10001 to 10003 for tests, anything from hostile
-    /// clients.
+    /// Number: 1 to 5 and 203 in production, 10001 to 10003 in the test environment. A hostile
+    /// client may send any number.
     pub number: u16,
-    /// Does the client use this connection for media only?
+    /// Whether the client uses this connection for media only.
     pub media: bool,
 }
 
 impl DcId {
-    /// Drops the sign, which means media; 0 is "not stated" and becomes [`DEFAULT_DC`].
+    /// Decodes the field: a negative sign means media; 0 means "not stated" and becomes
+    /// [`DEFAULT_DC`].
     pub fn decode(raw: i16) -> Self {
         let number = if raw == 0 { DEFAULT_DC } else { raw.unsigned_abs() };
         Self { number, media: raw < 0 }
     }
 
-    /// The field to send to the DC: the plain number.
+    /// The field to send to the DC: the number without the media sign.
     pub fn encode(self) -> i16 {
         self.number.cast_signed()
     }
 
-    /// Is it one of the test environment?
+    /// Whether it is a DC of the test environment.
     pub fn is_test(self) -> bool {
         (TEST_BASE + 1..=TEST_BASE + 3).contains(&self.number)
     }
 }
 
-/// The built-in addresses of a DC; empty when it is unknown.
+/// The built-in addresses of a DC; empty if it is unknown.
 pub fn builtin(number: u16) -> &'static [SocketAddr] {
     TABLE.iter().find(|(known, _)| *known == number).map_or(&[], |(_, addresses)| addresses)
 }
 
-/// A line of `getProxyConfig`, `proxy_for 203 192.0.2.1:443;`: a DC and an address of it
-/// (COMPATIBILITY 5.8). Anything else is `None`: other directives, names, negative numbers.
+/// Parses a line of `getProxyConfig` such as `proxy_for 203 192.0.2.1:443;` into the number of a DC
+/// and one of its addresses (COMPATIBILITY 5.8). `None` for other directives, host names and
+/// negative numbers.
 pub fn parse_proxy_for(line: &str) -> Option<(u16, SocketAddr)> {
     let mut words = line.trim().strip_suffix(';')?.split_ascii_whitespace();
     let (directive, number, addr) = (words.next()?, words.next()?, words.next()?);
@@ -47,16 +49,16 @@ pub fn parse_proxy_for(line: &str) -> Option<(u16, SocketAddr)> {
     Some((number.parse().ok()?, addr.parse().ok().filter(|addr: &SocketAddr| addr.port() != 0)?))
 }
 
-/// Where clients go that state no DC, and unknown ones if the operator wants so.
+/// The DC for clients that state none, and for unknown numbers if the operator enables that.
 pub const DEFAULT_DC: u16 = 2;
 
 /// The port of every built-in address.
 pub const PORT: u16 = 443;
 
-/// Test environments count from here.
+/// Base of the numbers of the test environment.
 const TEST_BASE: u16 = 10_000;
 
-/// As of November 2026. Each row: IPv4 first, then IPv6.
+/// Addresses as of November 2026. Each row has IPv4 first, then IPv6.
 static TABLE: [(u16, &[SocketAddr]); 9] = [
     (1, &[v4([149, 154, 175, 50]), v6([0x2001, 0xb28, 0xf23d, 0xf001, 0, 0, 0, 0xa])]),
     (
@@ -104,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_the_list_name_a_number_and_a_literal_address() {
+    fn a_line_of_the_list_has_a_number_and_an_ip_address() {
         let addr = |text: &str| text.parse().unwrap();
         assert_eq!(
             parse_proxy_for(" proxy_for 203  192.0.2.1:443; "),

@@ -1,17 +1,17 @@
-//! DNS, as much of it as a dialler needs (RFC 1035): one question for addresses, and the answer
-//! to it, in datagrams and in streams. Answers come from anybody who can reach our port: every
-//! loop here has a bound, and nothing is believed that does not echo the question.
+//! DNS codec for address lookups (RFC 1035): a query with one question, and its answer, in
+//! datagrams and in streams. Any host can send an answer to our port, so every loop here is
+//! bounded, and an answer that does not repeat the question is ignored.
 
 use std::net::IpAddr;
 
 use crate::proto::bytes::Reader;
 
-/// The kind of addresses to ask for.
+/// The record type to query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecordType {
-    /// IPv4.
+    /// IPv4 addresses.
     A,
-    /// IPv6 (RFC 3596).
+    /// IPv6 addresses (RFC 3596).
     Aaaa,
 }
 
@@ -24,8 +24,11 @@ impl RecordType {
     }
 }
 
-/// Appends a recursive question to `out`: at most 271 bytes, without the length that TCP wants
-/// before it. One dot at the end of `name` is allowed and changes nothing; its capitals stay.
+/// Appends a recursive query to `out`: at most 271 bytes, without the length prefix of TCP. Ignores
+/// one dot at the end of `name`; keeps upper case.
+///
+/// # Errors
+/// The name cannot be encoded.
 pub fn write_query(
     out: &mut Vec<u8>,
     id: u16,
@@ -42,131 +45,135 @@ pub fn write_query(
     Ok(())
 }
 
-/// Whether a name can be asked for at all.
+/// Whether a name can be encoded in a query.
 pub fn is_valid_name(name: &str) -> bool {
     Name::from_text(name).is_ok()
 }
 
-/// Why a name cannot be asked for.
+/// Why a name cannot be encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NameFault {
-    /// Nothing, or two dots in a row.
+    /// An empty name or two dots in a row.
     EmptyLabel,
-    /// More than 63 bytes between two dots.
+    /// A label of more than 63 bytes.
     LabelTooLong,
-    /// More than 253 bytes.
+    /// A name of more than 253 bytes.
     TooLong,
-    /// A space, a control character or a byte above 7E; such names are written in xn-- form.
+    /// A space, a control character or a byte above 0x7e. Such names need the `xn--` form.
     NotPrintable,
 }
 
-/// The name in lower case, but a letter whose coin lies heads up is a capital. Servers echo the
-/// question as it came, so the capitals are up to 255 more bits that a forger has to guess
+/// Sets the case of each letter by one bit of `random`: 1 = upper case. Servers repeat the question
+/// unchanged, so the case adds up to 255 bits that an off-path forger has to guess
 /// (draft-vixie-dnsext-dns0x20).
-pub fn mix_case(name: &str, coins: &[u8; 32]) -> String {
-    let heads = coins.iter().flat_map(|byte| (0..8).map(move |bit| (byte >> bit) & 1 == 1));
-    let tossed = name.chars().zip(heads.chain(std::iter::repeat(false)));
-    let letter = |(c, heads): (char, bool)| match heads {
+pub fn mix_case(name: &str, random: &[u8; 32]) -> String {
+    let bits = random.iter().flat_map(|byte| (0..8).map(move |bit| (byte >> bit) & 1 == 1));
+    let letters = name.chars().zip(bits.chain(std::iter::repeat(false)));
+    let set_case = |(c, is_upper): (char, bool)| match is_upper {
         true => c.to_ascii_uppercase(),
         false => c.to_ascii_lowercase(),
     };
-    tossed.map(letter).collect()
+    letters.map(set_case).collect()
 }
 
-/// Appends a packet with its length before it, as it travels in a stream (RFC 1035 4.2.2).
-/// Packets of more than 65535 bytes do not exist; one is cut.
+/// Appends a message with its length prefix, as in a TCP stream (RFC 1035 4.2.2). Cuts a message of
+/// more than 65535 bytes, which cannot exist.
 pub fn write_frame(out: &mut Vec<u8>, packet: &[u8]) {
     let len = packet.len().min(usize::from(u16::MAX));
     out.extend((len as u16).to_be_bytes());
     out.extend(packet.iter().take(len));
 }
 
-/// Takes the first packet out of what a stream has brought; `None` = it is not complete yet. A
-/// buffer that is asked after each read holds at most 65536 bytes more than that read brought.
+/// Removes the first message from the bytes of a stream; `None` = it is incomplete. If this is
+/// called after each read until `None`, the buffer keeps at most 65536 bytes.
 pub fn pop_frame(stream: &mut Vec<u8>) -> Option<Vec<u8>> {
     let len = Reader::new(stream).block16()?.len();
     Some(stream.drain(..2 + len).skip(2).collect())
 }
 
-/// Reads the answer to [`question`] with the same arguments. Follows at most 8 aliases, looks at
-/// no more than 64 records, and keeps the first 16 addresses. A `name` that has capitals must
-/// come back with exactly these; one without comes back in any case.
+/// Parses the answer to [`write_query`] with the same arguments. Follows at most 8 aliases, reads
+/// at most 64 records and returns the first 16 addresses. If `name` has upper-case letters, the
+/// answer must repeat its case exactly; otherwise any case is accepted.
+///
+/// # Errors
+/// See [`DnsFault`].
 pub fn parse_answer(
     packet: &[u8],
     id: u16,
     name: &str,
     kind: RecordType,
 ) -> Result<AddressAnswer, DnsFault> {
-    let asked = Name::from_text(name).map_err(|_| DnsFault::Unrelated)?;
+    let queried = Name::from_text(name).map_err(|_| DnsFault::Unrelated)?;
     let head = Header::read(packet).ok_or(DnsFault::Unrelated)?;
     if head.id != id || head.flags & RESPONSE == 0 {
         return Err(DnsFault::Unrelated);
     }
-    let refusal = match head.flags & 0x000f {
+    let error = match head.flags & 0x000f {
         0 => None,
         3 => Some(DnsFault::NoSuchName),
         code => Some(DnsFault::Refused(code as u8)),
     };
-    // A server that did not even understand us cannot echo anything.
-    if let (0, Some(DnsFault::Refused(code))) = (head.questions, refusal) {
+    // A server that could not parse the query cannot repeat its question.
+    if let (0, Some(DnsFault::Refused(code))) = (head.questions, error) {
         return Err(DnsFault::Refused(code));
     }
     let (echoed, at) = Name::read(packet, HEADER_LEN).ok_or(DnsFault::Unrelated)?;
     let mut after = Reader::new(packet.get(at..).unwrap_or_default());
-    let asked_kind = (Some(kind.code()), Some(INTERNET));
-    if head.questions != 1 || echoed != asked || (after.u16(), after.u16()) != asked_kind {
+    let queried_kind = (Some(kind.code()), Some(INTERNET));
+    if head.questions != 1 || echoed != queried || (after.u16(), after.u16()) != queried_kind {
         return Err(DnsFault::Unrelated);
     }
-    if asked.has_capitals() && echoed.wire() != asked.wire() {
+    if queried.has_upper_case() && echoed.wire() != queried.wire() {
         return Err(DnsFault::WrongCase);
     }
     if head.flags & TRUNCATED != 0 {
         return Err(DnsFault::Truncated);
     }
-    if let Some(refusal) = refusal {
-        return Err(refusal);
+    if let Some(error) = error {
+        return Err(error);
     }
-    follow(AnswerRecords { packet, at: at + 4, left: head.answers.min(RECORDS_MAX) }, asked, kind)
+    follow(AnswerRecords { packet, at: at + 4, left: head.answers.min(RECORDS_MAX) }, queried, kind)
 }
 
 /// The addresses of a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddressAnswer {
-    /// 1 to 16 addresses of the asked kind, all different, in the order of the answer.
+    /// 1 to 16 different addresses of the queried type, in the order of the answer.
     pub addrs: Vec<IpAddr>,
-    /// For how many seconds they hold: the least of all records on the way to them.
+    /// Time to live in seconds: the lowest of the address records and the aliases that lead to
+    /// them.
     pub ttl_s: u32,
 }
 
-/// Why a packet has no address for us.
+/// Why a message yields no address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DnsFault {
-    /// Not the answer to this question; it may still come.
+    /// Not an answer to this query; the answer may still arrive.
     Unrelated,
-    /// The question came back with other capitals: a forgery, or a server that does not care.
+    /// The question is repeated in another case: a forgery, or a server that normalises case.
     WrongCase,
-    /// Cut off or contradictory.
+    /// Incomplete or inconsistent.
     Malformed,
-    /// It did not fit; ask again over TCP.
+    /// Truncated (TC bit): repeat the query over TCP.
     Truncated,
-    /// There is no such name (NXDOMAIN).
+    /// The name does not exist (NXDOMAIN).
     NoSuchName,
-    /// The name exists, but has no address of this kind.
+    /// The name exists, but has no record of this type.
     NoData,
-    /// The server would or could not tell; the response code says why (2: it failed itself).
+    /// The server refuses or failed; the value is its response code (2 = SERVFAIL).
     Refused(u8),
-    /// More than 8 aliases in a row, or in a circle.
+    /// A chain of more than 8 aliases, or a loop.
     TooManyAliases,
 }
 
-/// Goes from alias to alias until one has addresses. Servers send the records in order, but need
-/// not, so each step looks at all of them.
+/// Follows aliases until a name has addresses. Servers need not send the records in order, so each
+/// step reads all of them.
 fn follow(
     records: AnswerRecords<'_>,
-    asked: Name,
+    queried: Name,
     kind: RecordType,
 ) -> Result<AddressAnswer, DnsFault> {
-    let (mut owner, mut ttl_s) = (asked, u32::MAX);
+    let (mut owner, mut ttl_s) = (queried, u32::MAX);
     for _ in 0..=ALIASES_MAX {
         let (mut addrs, mut alias) = (Vec::new(), None);
         for record in records {
@@ -194,7 +201,7 @@ fn follow(
     Err(DnsFault::TooManyAliases)
 }
 
-/// The fields of a header that matter here.
+/// The header fields that are used.
 struct Header {
     id: u16,
     flags: u16,
@@ -210,7 +217,7 @@ impl Header {
     }
 }
 
-/// Walks the answer section; `None` where it breaks off, and nothing after that.
+/// Iterator over the answer section. Yields `None` for a malformed record, and ends there.
 #[derive(Clone, Copy)]
 struct AnswerRecords<'a> {
     packet: &'a [u8],
@@ -237,7 +244,7 @@ struct Record<'a> {
     kind: u16,
     class: u16,
     ttl_s: u32,
-    /// The whole packet, since names inside `data` may point to elsewhere.
+    /// The whole message, since names in `data` may point outside of it.
     packet: &'a [u8],
     data_at: usize,
     data: &'a [u8],
@@ -248,7 +255,7 @@ impl<'a> Record<'a> {
         let (owner, at) = Name::read(packet, at)?;
         let mut reader = Reader::new(packet.get(at..)?);
         let (kind, class, ttl_s) = (reader.u16()?, reader.u16()?, reader.u32()?);
-        // A value with the highest bit set counts as zero (RFC 2181 8).
+        // A value with the most significant bit set counts as zero (RFC 2181 8).
         let ttl_s = i32::try_from(ttl_s).map_or(0, i32::unsigned_abs);
         let data = reader.block16()?;
         Some(Self { owner, kind, class, ttl_s, packet, data_at: at + 10, data })
@@ -267,8 +274,7 @@ impl<'a> Record<'a> {
     }
 }
 
-/// A name as it stands in a packet: labels with their lengths, uncompressed. Names that differ
-/// in the case of letters only are equal.
+/// A name in wire format, uncompressed: labels with their lengths. Comparison ignores case.
 #[derive(Clone, Copy)]
 struct Name {
     bytes: [u8; NAME_MAX],
@@ -296,8 +302,9 @@ impl Name {
         Ok(name)
     }
 
-    /// Reads the name that begins at `at`; also where it ends there. Pointers lead strictly
-    /// backwards and are few, so a hostile packet can neither turn us in circles nor keep us busy.
+    /// Reads the name at offset `at`; returns it with the offset after it. Only strictly backward
+    /// pointers are accepted, and their number is limited, so a hostile message can neither cause a
+    /// loop nor much work.
     fn read(packet: &[u8], mut at: usize) -> Option<(Self, usize)> {
         let (mut name, mut end, mut floor) = (Self::EMPTY, None, at);
         for _ in 0..STEPS_MAX {
@@ -336,8 +343,8 @@ impl Name {
         Some(())
     }
 
-    fn has_capitals(&self) -> bool {
-        // No length of a label is a letter, so the labels need not be told apart.
+    fn has_upper_case(&self) -> bool {
+        // A label length is at most 63 and thus never a letter, so it can be tested like one.
         self.wire().iter().any(u8::is_ascii_uppercase)
     }
 
@@ -353,18 +360,18 @@ impl PartialEq for Name {
 }
 
 const HEADER_LEN: usize = 12;
-/// Flags of a header (RFC 1035 4.1.1).
+/// Header flags (RFC 1035 4.1.1).
 const RESPONSE: u16 = 0x8000;
 const TRUNCATED: u16 = 0x0200;
 const RECURSION_DESIRED: u16 = 0x0100;
 /// Class IN.
 const INTERNET: u16 = 1;
-/// Record type of an alias.
+/// Record type CNAME.
 const CNAME: u16 = 5;
-/// Longest name in a packet, with the lengths of its labels (RFC 1035 3.1).
+/// Longest name in wire format, in bytes (RFC 1035 3.1).
 const NAME_MAX: usize = 255;
 const LABEL_MAX: usize = 63;
-/// Most labels and pointers in one name: a name has at most 128 labels.
+/// Largest number of labels and pointers read for one name; a name has at most 128 labels.
 const STEPS_MAX: usize = 160;
 const ALIASES_MAX: usize = 8;
 const RECORDS_MAX: u16 = 64;

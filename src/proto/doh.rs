@@ -1,21 +1,21 @@
-//! DNS queries over one kept HTTP/1.1 connection (RFC 8484, RFC 9112): the request around a
-//! packet, and the packet out of the response. Pure and bounded: whatever a server sends, at most
-//! a head and [`BODY_MAX`] bytes of body are kept.
+//! DNS over HTTPS (RFC 8484) on a persistent HTTP/1.1 connection: wraps a message into a request
+//! and extracts the message from the response. Stores at most a head and [`BODY_MAX`] bytes of
+//! body.
 
-use super::http1_client::{self, BodyProgress, HttpFault, Response};
+use crate::proto::http1_client::{self, BodyProgress, HttpFault, Response};
 use crate::proto::url::Url;
 
-/// Writes the requests for one server.
+/// Writer of the requests to one server.
 #[derive(Debug, Clone)]
 pub struct Requests {
-    /// Everything but the length and the body.
+    /// The head up to the value of Content-Length.
     head: String,
 }
 
 impl Requests {
-    /// For the resource that a URL names.
+    /// Requests for the resource of a URL.
     pub fn new(url: &Url) -> Self {
-        // A query alone is a path too (RFC 9112 3.2.1).
+        // The request target must start with a slash (RFC 9112 3.2.1).
         let slash = if url.path.starts_with('/') { "" } else { "/" };
         let head = format!(
             "POST {slash}{} HTTP/1.1\r\nHost: {}\r\nAccept: {MEDIA_TYPE}\r\n\
@@ -26,7 +26,7 @@ impl Requests {
         Self { head }
     }
 
-    /// Appends the request that carries a packet.
+    /// Appends a request with a DNS message.
     pub fn write(&self, out: &mut Vec<u8>, packet: &[u8]) {
         out.extend(self.head.as_bytes());
         out.extend(format!("{}\r\n\r\n", packet.len()).as_bytes());
@@ -34,49 +34,49 @@ impl Requests {
     }
 }
 
-/// Reads the responses on one connection, one after the other.
+/// Parser of the responses on one connection.
 #[derive(Default)]
 pub struct Responses {
     response: Response,
     body: Vec<u8>,
-    /// The server closes after the response that was read last.
+    /// The server closes the connection after the last parsed response.
     is_over: bool,
 }
 
-/// What a response says.
+/// Content of a response.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// The packet in its body.
+    /// The DNS message in the body.
     Packet(Vec<u8>),
-    /// Another status than 200, or something else than a DNS message.
+    /// A status other than 200, or a body that is not a DNS message.
     Refusal,
 }
 
-/// Why a connection is of no use any more.
+/// Why a connection cannot be used any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DohFault {
-    /// It speaks something else, or was cut off.
+    /// The response is invalid or incomplete.
     Http(HttpFault),
-    /// A body that is longer than any packet.
+    /// A body longer than [`BODY_MAX`].
     TooLong,
-    /// It ended between responses.
+    /// The server closed the connection between responses.
     Closed,
 }
 
 impl DohFault {
-    /// For a log line.
+    /// Text for logs and reports.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Http(fault) => fault.as_str(),
-            Self::TooLong => "a packet that is too long",
+            Self::TooLong => "a DNS message that is too long",
             Self::Closed => "closed by the server",
         }
     }
 }
 
 impl Responses {
-    /// Takes bytes off the front of `inbox` until a response is complete; `None` = more is
-    /// needed. `ended` = nothing will follow what is there.
+    /// Removes bytes from the start of `inbox` up to the end of a response; `None` = more bytes are
+    /// needed. `ended` = the connection has ended, so no more bytes will follow.
     ///
     /// # Errors
     /// The connection cannot be used any more.
@@ -89,13 +89,13 @@ impl Responses {
             return Err(DohFault::Closed);
         }
         let (body, mut fits) = (&mut self.body, true);
-        let taken = self.response.push_with_rest(inbox, &mut |_, bytes| {
+        let outcome = self.response.push_with_rest(inbox, &mut |_, bytes| {
             fits &= body.len() + bytes.len() <= BODY_MAX;
             if fits {
                 body.extend_from_slice(bytes);
             }
         });
-        let (progress, rest) = taken.map_err(DohFault::Http)?;
+        let (progress, rest) = outcome.map_err(DohFault::Http)?;
         if !fits {
             return Err(DohFault::TooLong);
         }
@@ -110,14 +110,14 @@ impl Responses {
         let (response, body) = (std::mem::take(&mut self.response), std::mem::take(&mut self.body));
         let head = response.head();
         self.is_over = !head.keep_alive;
-        let is_good = head.status == 200 && head.content_type == MEDIA_TYPE;
-        Ok(Some(if is_good { Reply::Packet(body) } else { Reply::Refusal }))
+        let is_message = head.status == 200 && head.content_type == MEDIA_TYPE;
+        Ok(Some(if is_message { Reply::Packet(body) } else { Reply::Refusal }))
     }
 }
 
-/// What requests and responses carry (RFC 8484 6).
+/// Media type of requests and responses (RFC 8484 6).
 const MEDIA_TYPE: &str = "application/dns-message";
-/// Longest packet (RFC 8484 6).
+/// Longest DNS message in bytes (RFC 8484 6).
 pub const BODY_MAX: usize = 65_535;
 
 #[cfg(test)]

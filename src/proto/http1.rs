@@ -1,32 +1,32 @@
-//! The server side of HTTP/1.0 as far as an operator's `curl` needs it: one request head in, one
-//! response out (RFC 9110, RFC 9112; COMPATIBILITY 6.1).
+//! A minimal HTTP/1.0 server for the admin interface: one request head, one response (RFC 9110, RFC
+//! 9112; COMPATIBILITY 6.1).
 
-/// What a client asks for, judged from all bytes so far.
+/// Result of [`parse_request`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum RequestHead<'a> {
-    /// The head is not complete yet.
+    /// The head is incomplete.
     Incomplete,
-    /// A GET or HEAD.
+    /// A GET or HEAD request.
     Page {
-        /// The path without its query.
+        /// The path without the query.
         path: &'a str,
-        /// What stands behind the question mark; empty without one.
+        /// The query without the question mark; empty if there is none.
         query: &'a str,
-        /// HEAD: the response has no body.
+        /// Whether it is HEAD, so that the response has no body.
         head: bool,
     },
-    /// Another method on this path.
+    /// A request with another method.
     OtherMethod {
-        /// The path without its query.
+        /// The path without the query.
         path: &'a str,
     },
     /// Not HTTP.
     Invalid,
-    /// The head is longer than [`HEAD_MAX`] or has too many fields.
+    /// The head has more than [`HEAD_MAX`] bytes or too many fields.
     TooLarge,
 }
 
-/// Judges a request head.
+/// Parses a request head from all bytes received so far.
 pub fn parse_request(seen: &[u8]) -> RequestHead<'_> {
     let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
     let mut request = httparse::Request::new(&mut fields);
@@ -50,24 +50,24 @@ pub fn parse_request(seen: &[u8]) -> RequestHead<'_> {
     }
 }
 
-/// The status line's code and reason.
+/// Status code and reason phrase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Status(pub u16, pub &'static str);
 
-/// 200.
+/// The requested page.
 pub const OK: Status = Status(200, "OK");
-/// 400.
+/// The request is not HTTP.
 pub const BAD_REQUEST: Status = Status(400, "Bad Request");
-/// 404.
+/// No such page.
 pub const NOT_FOUND: Status = Status(404, "Not Found");
-/// 405.
+/// Another method than GET or HEAD.
 pub const METHOD_NOT_ALLOWED: Status = Status(405, "Method Not Allowed");
-/// 408.
+/// The request did not arrive in time.
 pub const REQUEST_TIMEOUT: Status = Status(408, "Request Timeout");
-/// 431.
+/// The request head is too large.
 pub const HEAD_TOO_LARGE: Status = Status(431, "Request Header Fields Too Large");
 
-/// A whole response; with `head` the body is announced but not sent.
+/// A complete response. With `head`, Content-Length counts the body, but the body is not included.
 pub fn response(status: Status, kind: &str, body: &str, head: bool) -> Vec<u8> {
     let Status(code, reason) = status;
     let allow = if status == METHOD_NOT_ALLOWED { "Allow: GET, HEAD\r\n" } else { "" };
@@ -82,7 +82,7 @@ pub fn response(status: Status, kind: &str, body: &str, head: bool) -> Vec<u8> {
     out.into_bytes()
 }
 
-/// Most bytes of a request head.
+/// Longest request head in bytes.
 pub const HEAD_MAX: usize = 2048;
 const FIELDS_MAX: usize = 32;
 
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_path_comes_without_its_query() {
+    fn the_path_is_split_from_its_query() {
         let seen = b"GET /stats?pretty HTTP/1.1\r\nHost: x\r\n\r\n";
         assert_eq!(
             parse_request(seen),
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn every_prefix_of_a_head_asks_for_more() {
+    fn every_prefix_of_a_head_is_incomplete() {
         let seen = b"GET /stats HTTP/1.1\r\nHost: x\r\n\r\n";
         for end in 0..seen.len() {
             assert_eq!(parse_request(&seen[..end]), RequestHead::Incomplete, "{end}");
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn long_heads_and_noise_are_refused() {
+    fn long_heads_and_other_bytes_are_refused() {
         let mut long = b"GET / HTTP/1.1\r\nA: ".to_vec();
         long.resize(HEAD_MAX, b'a');
         assert_eq!(parse_request(&long), RequestHead::TooLarge);

@@ -1,17 +1,17 @@
-//! HTTP/1.1 as a client of ours speaks it (RFC 9112): one request, and its response read from
-//! pieces of any size. The body is handed on as it comes; nothing of it is kept here.
+//! HTTP/1.1 client (RFC 9112): a request, and a parser of the response that accepts pieces of any
+//! size. Passes the body on as it arrives and does not store it.
 
 use base64ct::{Base64, Encoding};
 
 use crate::proto::url::{Url, percent_decoded};
 
-/// A GET request for `url`. `validators` are header lines of an earlier answer, see
+/// A GET request for `url`. `validators` are header lines from an earlier response, see
 /// [`Head::validators`].
 pub fn get_request(url: &Url, validators: &str) -> Vec<u8> {
     let target =
         if url.path.starts_with('/') { url.path.clone() } else { format!("/{}", url.path) };
     let host = authority(url);
-    // The reference's clients look like this one too; an encoding would need a decoder.
+    // mtg-multi sends curl's User-Agent too. Any content encoding would need a decoder.
     format!(
         "GET {target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: curl/8.5.0\r\nAccept: */*\r\n\
          Accept-Encoding: identity\r\n{}{validators}Connection: close\r\n\r\n",
@@ -20,16 +20,16 @@ pub fn get_request(url: &Url, validators: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// The field for a name and a password before the host (RFC 7617 2); empty without them. What is
-/// no valid escape is taken as it stands.
+/// The Authorization field for the user name and password of a URL (RFC 7617 2); empty without
+/// them. Text with an invalid escape is used unchanged.
 fn authorization(url: &Url) -> String {
     let Some((name, password)) = &url.user else { return String::new() };
     let decoded = |text: &str| percent_decoded(text).unwrap_or_else(|| text.as_bytes().to_vec());
-    let both = [decoded(name), decoded(password)].join(&b':');
-    format!("Authorization: Basic {}\r\n", Base64::encode_string(&both))
+    let credentials = [decoded(name), decoded(password)].join(&b':');
+    format!("Authorization: Basic {}\r\n", Base64::encode_string(&credentials))
 }
 
-/// `host` or `host:port`, as the `Host` field has it (RFC 9110 7.2).
+/// `host` or `host:port`, the value of the `Host` field (RFC 9110 7.2).
 pub fn authority(url: &Url) -> String {
     let host = if url.host.contains(':') { format!("[{}]", url.host) } else { url.host.clone() };
     match url.port {
@@ -38,28 +38,28 @@ pub fn authority(url: &Url) -> String {
     }
 }
 
-/// What matters of a response head.
+/// The parts of a response head that are used.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Head {
     /// The status code.
     pub status: u16,
-    /// Where a redirect leads, as it stands there.
+    /// The `Location` field, unchanged.
     pub location: Option<String>,
-    /// `Content-Type` without its parameters, in lower case; empty if there is none.
+    /// `Content-Type` without parameters, in lower case; empty if there is none.
     pub content_type: String,
-    /// Another request may follow on the same connection (RFC 9112 9.3).
+    /// Whether another request may follow on the connection (RFC 9112 9.3).
     pub keep_alive: bool,
-    /// Header lines for the next request, so that the server can say that nothing has changed
-    /// (RFC 9110 13.1); at most two lines of 256 bytes.
+    /// Header lines for the next request, with which the server can answer 304 Not Modified (RFC
+    /// 9110 13.1); at most two lines of 256 bytes.
     pub validators: String,
 }
 
-/// Reads one response.
+/// Parser of one response.
 #[derive(Default)]
 pub struct Response {
     head: Head,
     state: ResponseState,
-    /// A head, a chunk's size or a trailer that is not whole yet.
+    /// An incomplete head, chunk size line or trailer.
     line: Vec<u8>,
 }
 
@@ -73,56 +73,56 @@ enum ResponseState {
     Chunk(u64),
     ChunkEnd,
     Trailers,
-    Over,
+    Done,
 }
 
-/// Whether the response is whole.
+/// Whether a response is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyProgress {
-    /// Something is missing.
+    /// More bytes are needed.
     Incomplete,
-    /// All has come.
+    /// The response is complete.
     Complete,
 }
 
-/// Why a response cannot be read.
+/// Why a response is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HttpFault {
-    /// It is no HTTP/1 response, or its head is larger than [`HEAD_MAX`].
+    /// The head is not one of HTTP/1, or longer than [`HEAD_MAX`].
     Head,
-    /// Its length or its chunks contradict themselves.
+    /// Inconsistent length or chunks, or an unknown transfer coding.
     Body,
-    /// It ended before it was whole.
+    /// The connection ended before the response was complete.
     CutOff,
 }
 
 impl HttpFault {
-    /// For a log.
+    /// Text for logs and reports.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Head => "no HTTP response",
-            Self::Body => "a broken HTTP body",
+            Self::Head => "not an HTTP response",
+            Self::Body => "an invalid HTTP body",
             Self::CutOff => "cut off",
         }
     }
 }
 
 impl Response {
-    /// The head; all zero until it has come.
+    /// The head; the default value until it is complete.
     pub fn head(&self) -> &Head {
         &self.head
     }
 
-    /// Whether nothing of it has come yet.
+    /// Whether no byte has been parsed yet.
     pub fn is_empty(&self) -> bool {
         self.state == ResponseState::Head && self.line.is_empty()
     }
 
-    /// Takes the next bytes. Pieces of the body go to `body` at once. What follows a whole
-    /// response is ignored.
+    /// Parses the next bytes and passes parts of the body to `body`. Ignores bytes after the
+    /// response.
     ///
     /// # Errors
-    /// When no further byte can help.
+    /// The response is invalid.
     pub fn push(
         &mut self,
         bytes: &[u8],
@@ -131,29 +131,29 @@ impl Response {
         self.push_with_rest(bytes, body).map(|(progress, _)| progress)
     }
 
-    /// The same, and what follows a whole response.
+    /// As [`Response::push`], but returns the bytes after the response too.
     ///
     /// # Errors
-    /// When no further byte can help.
+    /// The response is invalid.
     pub fn push_with_rest<'a>(
         &mut self,
         mut bytes: &'a [u8],
         body: &mut dyn FnMut(&Head, &[u8]),
     ) -> Result<(BodyProgress, &'a [u8]), HttpFault> {
-        while !bytes.is_empty() && self.state != ResponseState::Over {
+        while !bytes.is_empty() && self.state != ResponseState::Done {
             bytes = match self.state {
-                ResponseState::Head => self.take_head(bytes)?,
+                ResponseState::Head => self.push_head(bytes)?,
                 ResponseState::Length(left) => {
-                    let left = self.pass(bytes, left, body);
+                    let left = self.pass_body(bytes, left, body);
                     self.state = if left.0 == 0 {
-                        ResponseState::Over
+                        ResponseState::Done
                     } else {
                         ResponseState::Length(left.0)
                     };
                     left.1
                 }
                 ResponseState::Chunk(left) => {
-                    let left = self.pass(bytes, left, body);
+                    let left = self.pass_body(bytes, left, body);
                     self.state = if left.0 == 0 {
                         ResponseState::ChunkEnd
                     } else {
@@ -166,28 +166,28 @@ impl Response {
                     &[]
                 }
                 ResponseState::ChunkSize | ResponseState::ChunkEnd | ResponseState::Trailers => {
-                    self.take_line(bytes)?
+                    self.push_line(bytes)?
                 }
-                ResponseState::Over => &[],
+                ResponseState::Done => &[],
             };
         }
-        let whole = self.state == ResponseState::Over;
-        Ok((if whole { BodyProgress::Complete } else { BodyProgress::Incomplete }, bytes))
+        let is_complete = self.state == ResponseState::Done;
+        Ok((if is_complete { BodyProgress::Complete } else { BodyProgress::Incomplete }, bytes))
     }
 
-    /// The connection has ended.
+    /// Ends the response when the connection has ended.
     ///
     /// # Errors
-    /// When something was still to come.
+    /// The response is incomplete.
     pub fn finish(&self) -> Result<(), HttpFault> {
         match self.state {
-            ResponseState::UntilEnd | ResponseState::Over => Ok(()),
+            ResponseState::UntilEnd | ResponseState::Done => Ok(()),
             _ => Err(HttpFault::CutOff),
         }
     }
 
-    /// Hands on what belongs to a piece of `left` bytes; the rest of both.
-    fn pass<'a>(
+    /// Passes up to `left` bytes of the body on; returns the remaining count and bytes.
+    fn pass_body<'a>(
         &self,
         bytes: &'a [u8],
         left: u64,
@@ -199,7 +199,7 @@ impl Response {
         (left - here as u64, rest)
     }
 
-    fn take_head<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], HttpFault> {
+    fn push_head<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], HttpFault> {
         let before = self.line.len();
         let room = (HEAD_MAX - before.min(HEAD_MAX)).min(bytes.len());
         self.line.extend_from_slice(bytes.get(..room).unwrap_or_default());
@@ -211,19 +211,20 @@ impl Response {
             _ => return Err(HttpFault::Head),
         };
         let status = parsed.code.unwrap_or_default();
-        let (mut head, state) = understood(status, parsed.headers)?;
-        let old = parsed.version == Some(0);
-        head.keep_alive = state != ResponseState::UntilEnd && keeps(old, parsed.headers);
+        let (mut head, state) = read_fields(status, parsed.headers)?;
+        let is_http10 = parsed.version == Some(0);
+        head.keep_alive =
+            state != ResponseState::UntilEnd && is_keep_alive(is_http10, parsed.headers);
         self.line = Vec::new();
-        // An interim response (RFC 9110 15.2) has no body; the real one follows.
+        // An interim response (RFC 9110 15.2) has no body; the final response follows.
         if !(100..200).contains(&status) {
             (self.head, self.state) = (head, state);
         }
         Ok(bytes.get(used - before.min(used)..).unwrap_or_default())
     }
 
-    /// A line of the chunked coding (RFC 9112 7.1).
-    fn take_line<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], HttpFault> {
+    /// Parses a line of the chunked coding (RFC 9112 7.1).
+    fn push_line<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], HttpFault> {
         let end = bytes.iter().position(|byte| *byte == b'\n');
         let (own, rest) = match end {
             Some(at) => bytes.split_at_checked(at + 1).unwrap_or((bytes, &[])),
@@ -245,15 +246,15 @@ impl Response {
             },
             ResponseState::ChunkEnd if line.is_empty() => ResponseState::ChunkSize,
             ResponseState::ChunkEnd => return Err(HttpFault::Body),
-            ResponseState::Trailers if line.is_empty() => ResponseState::Over,
+            ResponseState::Trailers if line.is_empty() => ResponseState::Done,
             other => other,
         };
         Ok(rest)
     }
 }
 
-/// Head and framing (RFC 9112 6.3).
-fn understood(
+/// Evaluates the fields of a head; the second value is the framing of the body (RFC 9112 6.3).
+fn read_fields(
     status: u16,
     fields: &[httparse::Header<'_>],
 ) -> Result<(Head, ResponseState), HttpFault> {
@@ -263,18 +264,18 @@ fn understood(
         let value = str::from_utf8(field.value).unwrap_or_default().trim();
         let is = |name: &str| field.name.eq_ignore_ascii_case(name);
         if is("content-length") {
-            let plain = value.bytes().all(|byte| byte.is_ascii_digit());
-            let said = value.parse::<u64>().ok().filter(|_| plain).ok_or(HttpFault::Body)?;
-            if length.is_some_and(|other| other != said) {
+            let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
+            let stated = value.parse::<u64>().ok().filter(|_| is_number).ok_or(HttpFault::Body)?;
+            if length.is_some_and(|other| other != stated) {
                 return Err(HttpFault::Body);
             }
-            length = Some(said);
+            length = Some(stated);
         } else if is("transfer-encoding") {
             if !value.eq_ignore_ascii_case("chunked") {
                 return Err(HttpFault::Body);
             }
             chunked = true;
-        } else if is("content-type") && value.len() <= KIND_MAX {
+        } else if is("content-type") && value.len() <= CONTENT_TYPE_MAX {
             head.content_type =
                 value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         } else if is("location") && value.len() <= LOCATION_MAX {
@@ -286,30 +287,30 @@ fn understood(
         }
     }
     let state = match (status, chunked, length) {
-        (204 | 304, ..) => ResponseState::Over,
+        (204 | 304, ..) => ResponseState::Done,
         (_, true, _) => ResponseState::ChunkSize,
-        (_, false, Some(0)) => ResponseState::Over,
+        (_, false, Some(0)) => ResponseState::Done,
         (_, false, Some(length)) => ResponseState::Length(length),
         (_, false, None) => ResponseState::UntilEnd,
     };
     Ok((head, state))
 }
 
-/// Whether the connection goes on after this response: the rule until 1.0 was that it does not.
-fn keeps(old: bool, fields: &[httparse::Header<'_>]) -> bool {
+/// Whether the connection persists after this response; HTTP/1.0 closes it by default.
+fn is_keep_alive(is_http10: bool, fields: &[httparse::Header<'_>]) -> bool {
     let named = fields.iter().filter(|field| field.name.eq_ignore_ascii_case("connection"));
     let words = named.flat_map(|field| field.value.split(|byte| *byte == b','));
-    let mut keeps = !old;
+    let mut keep_alive = !is_http10;
     for word in words.map(<[u8]>::trim_ascii) {
         if word.eq_ignore_ascii_case(b"close") {
             return false;
         }
-        keeps |= word.eq_ignore_ascii_case(b"keep-alive");
+        keep_alive |= word.eq_ignore_ascii_case(b"keep-alive");
     }
-    keeps
+    keep_alive
 }
 
-/// Hexadecimal digits before any extension.
+/// The chunk size: hexadecimal digits before any extension.
 fn chunk_size(line: &[u8]) -> Option<u64> {
     let digits = line.split(|byte| *byte == b';').next()?.trim_ascii();
     let plain = digits.iter().all(u8::is_ascii_hexdigit) && (1..=16).contains(&digits.len());
@@ -320,7 +321,7 @@ fn chunk_size(line: &[u8]) -> Option<u64> {
 pub const HEAD_MAX: usize = 8192;
 const FIELDS_MAX: usize = 64;
 const LINE_MAX: usize = 1024;
-const KIND_MAX: usize = 256;
+const CONTENT_TYPE_MAX: usize = 256;
 const LOCATION_MAX: usize = 2048;
 const VALIDATOR_MAX: usize = 200;
 
@@ -328,7 +329,7 @@ const VALIDATOR_MAX: usize = 200;
 mod tests {
     use super::*;
 
-    /// Reads `wire` in pieces of `size` bytes; the body, and how it ended.
+    /// Parses `wire` in pieces of `size` bytes; returns head, body and outcome.
     fn read(wire: &[u8], size: usize) -> (Head, Vec<u8>, Result<BodyProgress, HttpFault>) {
         let (mut response, mut body) = (Response::default(), Vec::new());
         let mut progress = Ok(BodyProgress::Incomplete);
@@ -345,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn every_framing_gives_the_body_however_it_is_cut() {
+    fn every_framing_yields_the_body_in_pieces_of_any_size() {
         for wire in [
             "HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nhello world<ignored>",
             "HTTP/1.0 200 OK\r\n\r\nhello world",
@@ -374,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn what_contradicts_itself_or_is_cut_off_is_a_fault() {
+    fn an_inconsistent_or_incomplete_response_is_a_fault() {
         for (wire, fault) in [
             ("", HttpFault::CutOff),
             ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell", HttpFault::CutOff),
@@ -402,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_names_host_path_and_no_encoding() {
+    fn a_request_has_host_and_path_and_no_encoding() {
         let url = Url::parse("https://[::1]:8443?q").unwrap();
         let text = String::from_utf8(get_request(&url, "If-None-Match: x\r\n")).unwrap();
         assert!(text.starts_with("GET /?q HTTP/1.1\r\nHost: [::1]:8443\r\n"), "{text}");
@@ -412,16 +413,20 @@ mod tests {
         );
     }
 
-    /// The example of RFC 7617 2; a redirect to another host takes nothing along.
+    /// The example of RFC 7617 2. A redirect to another host does not forward the credentials.
     #[test]
-    fn a_name_and_a_password_are_told_to_their_own_host_only() {
-        let said = |url: &Url| String::from_utf8(get_request(url, "")).unwrap();
+    fn credentials_are_sent_to_their_own_host_only() {
+        let request = |url: &Url| String::from_utf8(get_request(url, "")).unwrap();
         let url = Url::parse("https://Aladdin:open%20sesame@h/x").unwrap();
         let line = "\r\nAuthorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\n";
-        assert!(said(&url).contains(line) && !said(&url).contains("sesame"), "{}", said(&url));
-        assert!(said(&url.join("/y").unwrap()).contains(line));
+        assert!(
+            request(&url).contains(line) && !request(&url).contains("sesame"),
+            "{}",
+            request(&url)
+        );
+        assert!(request(&url.join("/y").unwrap()).contains(line));
         for elsewhere in ["https://other/y", "//other/y"] {
-            let text = said(&url.join(elsewhere).unwrap());
+            let text = request(&url.join(elsewhere).unwrap());
             assert!(!text.contains("Authorization"), "{text}");
         }
     }

@@ -1,8 +1,8 @@
-//! Bytes to values and back: pure and total. No socket, no clock, no randomness of its own, no
-//! log, and no panic on any input.
+//! Wire formats: parsers and writers without side effects. They use no socket, clock, random source
+//! or log, and do not panic on any input.
 //!
-//! A parser gives one of three answers: the value, "short" (more bytes could make it whole), or
-//! a fault that says why no further byte can help.
+//! A parser returns the value, "incomplete" (more bytes are needed), or a fault, when no further
+//! byte can make the input valid.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used))]
 #![cfg_attr(not(test), deny(clippy::expect_used))]
 

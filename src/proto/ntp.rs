@@ -1,15 +1,15 @@
-//! The clock of somebody else, asked in one packet (RFC 5905; a client as simple as RFC 4330 5
-//! allows). The question tells nothing about us: where it would state our time, it has random
-//! bytes, which the answer has to repeat.
+//! A simple NTP client: one request, one response (RFC 5905; RFC 4330 5). The request reveals
+//! nothing about this machine: instead of the local time it has random bytes, which the response
+//! must repeat.
 
 use std::time::Duration;
 
 use crate::proto::bytes::Reader;
 
-/// Random bytes of a question.
+/// Random bytes of a request.
 pub type Cookie = [u8; 8];
 
-/// The packet that asks.
+/// Builds a request packet.
 pub fn request(cookie: &Cookie) -> [u8; PACKET_LEN] {
     let mut packet = [0; PACKET_LEN];
     if let Some((first, rest)) = packet.split_first_mut() {
@@ -21,25 +21,25 @@ pub fn request(cookie: &Cookie) -> [u8; PACKET_LEN] {
     packet
 }
 
-/// Why a packet does not tell the time.
+/// Why a packet yields no time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NtpFault {
-    /// It is no answer to our question, such as a forged one: go on waiting.
+    /// Not a response to this request, for example a forged packet; keep waiting.
     Unrelated,
-    /// The server wants to be left alone (RFC 5905 7.4), or does not know the time itself.
+    /// The server refuses (kiss-o'-death, RFC 5905 7.4), or its own clock is not set.
     Unusable,
 }
 
-/// By how many nanoseconds the server's clock is ahead of ours; negative = behind. `asked` and
-/// `answered` are our clock's times, since 1970, of the question and of its answer.
+/// Offset of the server's clock in nanoseconds; positive = ahead of ours. `sent` and `received` are
+/// the local Unix times of request and response.
 ///
 /// # Errors
-/// The packet does not tell.
+/// The packet yields no time.
 pub fn offset_ns(
     packet: &[u8],
     cookie: &Cookie,
-    asked: Duration,
-    answered: Duration,
+    sent: Duration,
+    received: Duration,
 ) -> Result<i64, NtpFault> {
     let fields = NtpFields::read(packet).ok_or(NtpFault::Unrelated)?;
     let (version, mode) = (fields.first >> 3 & 7, fields.first & 7);
@@ -47,17 +47,17 @@ pub fn offset_ns(
         return Err(NtpFault::Unrelated);
     }
     let is_unset = fields.first >> 6 == ALARM || fields.transmit == [0; 8];
-    if is_unset || !(1..=MOST_HOPS).contains(&fields.stratum) {
+    if is_unset || !(1..=STRATUM_MAX).contains(&fields.stratum) {
         return Err(NtpFault::Unusable);
     }
-    let ours = |time: Duration| time.as_nanos() as i128;
-    let there = nanos(&fields.receive) - ours(asked);
-    let back = nanos(&fields.transmit) - ours(answered);
-    let offset = (there + back) / 2;
+    let local = |time: Duration| time.as_nanos() as i128;
+    let outbound = nanos(&fields.receive) - local(sent);
+    let inbound = nanos(&fields.transmit) - local(received);
+    let offset = (outbound + inbound) / 2;
     Ok(offset.clamp(i64::MIN.into(), i64::MAX.into()) as i64)
 }
 
-/// What matters of a packet (RFC 5905 7.3).
+/// The fields of a packet that are used (RFC 5905 7.3).
 struct NtpFields {
     /// Leap indicator, version and mode.
     first: u8,
@@ -68,7 +68,7 @@ struct NtpFields {
 }
 
 impl NtpFields {
-    /// Extensions may follow.
+    /// Reads the fields. Extensions may follow them.
     fn read(packet: &[u8]) -> Option<Self> {
         let mut reader = Reader::new(packet);
         let (first, stratum) = (reader.u8()?, reader.u8()?);
@@ -78,8 +78,8 @@ impl NtpFields {
     }
 }
 
-/// Nanoseconds since 1970. The 32 bits of seconds turn over in 2036: as RFC 4330 3 has it, a first
-/// bit of zero means after that.
+/// Converts a timestamp to Unix time in nanoseconds. Its 32 bits of seconds overflow in 2036; a top
+/// bit of zero means a time after that (RFC 4330 3).
 fn nanos(stamp: &[u8; 8]) -> i128 {
     let [seconds @ .., a, b, c, d] = *stamp;
     let (seconds, fraction) = (u32::from_be_bytes(seconds), u32::from_be_bytes([a, b, c, d]));
@@ -88,15 +88,16 @@ fn nanos(stamp: &[u8; 8]) -> i128 {
     seconds * 1_000_000_000 + ((i128::from(fraction) * 1_000_000_000) >> 32)
 }
 
-/// A packet without extensions, in bytes.
+/// Length of a packet without extensions, in bytes.
 pub const PACKET_LEN: usize = 48;
 const VERSION: u8 = 4;
 const CLIENT: u8 = 3;
 const SERVER: u8 = 4;
-/// The leap indicator of a clock that has not been set.
+/// Leap indicator of a clock that is not set.
 const ALARM: u8 = 3;
-const MOST_HOPS: u8 = 15;
-/// Poll, precision, root delay, dispersion, id and the time of its last setting.
+/// Largest valid stratum.
+const STRATUM_MAX: u8 = 15;
+/// Length of poll, precision, root delay, root dispersion, reference id and reference timestamp.
 const BEFORE_TIMES: usize = 22;
 const FROM_1900_TO_1970: i128 = 2_208_988_800;
 
@@ -116,8 +117,8 @@ mod tests {
         stamp
     }
 
-    /// An answer of a server whose clock shows these times.
-    fn answer(receive: Duration, transmit: Duration) -> Vec<u8> {
+    /// A response of a server whose clock shows these times.
+    fn response(receive: Duration, transmit: Duration) -> Vec<u8> {
         let mut packet = vec![0; PACKET_LEN];
         (packet[0], packet[1]) = (4 << 3 | SERVER, 2);
         packet[24..32].copy_from_slice(&COOKIE);
@@ -127,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_question_has_nothing_but_the_version_the_mode_and_the_cookie() {
+    fn a_request_has_only_version_mode_and_cookie() {
         let packet = request(&COOKIE);
         assert_eq!(packet[0], 0x23);
         assert_eq!(packet[1..40], [0; 39]);
@@ -135,33 +136,33 @@ mod tests {
     }
 
     #[test]
-    fn half_of_both_differences_is_the_offset() {
+    fn the_offset_is_the_mean_of_both_differences() {
         let ms = Duration::from_millis;
         for (ahead, there, back) in [(0, 10, 10), (1500, 10, 30), (30_000, 1, 1)] {
             let server = NOON + ms(ahead);
-            let packet = answer(server + ms(there), server + ms(there));
+            let packet = response(server + ms(there), server + ms(there));
             let offset = offset_ns(&packet, &COOKIE, NOON, NOON + ms(there + back)).unwrap();
             let want = ahead as i64 * 1_000_000 + (there as i64 - back as i64) * 500_000;
             assert!((offset - want).abs() < 10, "{offset} {want}");
         }
-        let behind = answer(NOON - ms(2000), NOON - ms(2000));
+        let behind = response(NOON - ms(2000), NOON - ms(2000));
         let offset = offset_ns(&behind, &COOKIE, NOON, NOON).unwrap();
         assert!((offset + 2_000_000_000).abs() < 10, "{offset}");
     }
 
     #[test]
-    fn the_year_2036_turns_nothing_over_and_1970_is_far_away() {
+    fn times_after_2036_and_an_unset_clock_are_handled() {
         let late = Duration::from_secs(2_100_000_000);
-        let offset = offset_ns(&answer(late, late), &COOKIE, late, late).unwrap();
+        let offset = offset_ns(&response(late, late), &COOKIE, late, late).unwrap();
         assert!(offset.abs() < 10, "{offset}");
         let unset = Duration::ZERO;
-        let offset = offset_ns(&answer(NOON, NOON), &COOKIE, unset, unset).unwrap();
+        let offset = offset_ns(&response(NOON, NOON), &COOKIE, unset, unset).unwrap();
         assert_eq!(offset / 1_000_000_000, 1_795_000_000);
     }
 
     #[test]
-    fn what_is_no_answer_of_a_clock_that_knows_is_refused() {
-        let good = answer(NOON, NOON);
+    fn other_packets_and_unset_clocks_are_refused() {
+        let good = response(NOON, NOON);
         let edited = |at: usize, byte: u8| {
             let mut packet = good.clone();
             packet[at] = byte;
@@ -186,11 +187,11 @@ mod tests {
     }
 
     #[test]
-    fn times_at_either_end_of_all_times_do_not_overflow() {
+    fn extreme_times_do_not_overflow() {
         let edges = [[0; 8], [0xff; 8], [0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]];
         for receive in edges {
             for transmit in edges {
-                let mut packet = answer(NOON, NOON);
+                let mut packet = response(NOON, NOON);
                 packet[32..40].copy_from_slice(&receive);
                 packet[40..].copy_from_slice(&transmit);
                 let _ = offset_ns(&packet, &COOKIE, Duration::MAX, Duration::ZERO);

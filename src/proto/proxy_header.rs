@@ -1,46 +1,46 @@
-//! The PROXY protocol (haproxy.org, `proxy-protocol.txt`, revision 2020/03/05), in and out: how a
-//! balancer in front of us says who its client is, and how we say the same to the front.
+//! The PROXY protocol (haproxy.org, `proxy-protocol.txt`, revision 2020/03/05): a parser for
+//! headers of a load balancer before mtbox, and a writer for headers to the front.
 //!
-//! Total over hostile bytes. Knows nothing of who may be believed; see `daemon/prologue.rs`.
+//! Accepts any bytes. The caller decides which senders may announce a client address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// What the first bytes of a connection are.
+/// Result of [`parse`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Preface {
     /// No header: the bytes belong to the stream.
     Absent,
-    /// Too few bytes to tell a header from something else.
+    /// Too few bytes to distinguish a header from a stream.
     Ambiguous,
-    /// A header that is not complete yet.
+    /// An incomplete header.
     Incomplete,
-    /// A header.
+    /// A complete header.
     Complete {
-        /// Its length in bytes, at most [`HEADER_MAX`]; what follows is the stream.
+        /// Length of the header in bytes, at most [`HEADER_MAX`]; the stream follows it.
         len: usize,
-        /// The announced client, IPv4 never in IPv6's clothes. `None` = the header names nobody
-        /// whom a TCP connection could come from: the socket's own address holds.
+        /// The announced client, never an IPv4-mapped address. `None` = the header has no IP
+        /// address; use the address of the socket.
         source: Option<SocketAddr>,
     },
-    /// It began as a header and went wrong.
+    /// An invalid header.
     Malformed,
 }
 
-/// Judges the bytes seen so far. More bytes never change a verdict but `Unclear` and `Begun`.
+/// Parses the bytes seen so far. Only [`Preface::Ambiguous`] and [`Preface::Incomplete`] change
+/// with more bytes.
 pub fn parse(seen: &[u8]) -> Preface {
     if seen.starts_with(SIGNATURE) {
-        return read_binary(seen);
+        return parse_binary(seen);
     }
-    let worded = |word: &&[u8]| seen.starts_with(word);
-    if let Some(word) = WORDS.iter().find(|word| worded(word)) {
-        return read_text(seen, word);
+    if let Some(prefix) = TEXT_PREFIXES.iter().find(|prefix| seen.starts_with(prefix)) {
+        return parse_text(seen, prefix);
     }
-    let could_be = [SIGNATURE].iter().chain(&WORDS).any(|start| start.starts_with(seen));
+    let could_be = [SIGNATURE].iter().chain(&TEXT_PREFIXES).any(|start| start.starts_with(seen));
     if could_be { Preface::Ambiguous } else { Preface::Absent }
 }
 
-/// Appends a header of version 2: a TCP connection from `source` to `destination`. Where one
-/// of them is IPv6, the other is written as IPv6 too, mapped (RFC 4291 2.5.5.2).
+/// Appends a version 2 header for a TCP connection from `source` to `destination`. If only one
+/// address is IPv6, the other is written as an IPv4-mapped address (RFC 4291 2.5.5.2).
 pub fn write(out: &mut Vec<u8>, source: SocketAddr, destination: SocketAddr) {
     out.extend_from_slice(SIGNATURE);
     match (source.ip().to_canonical(), destination.ip().to_canonical()) {
@@ -51,108 +51,108 @@ pub fn write(out: &mut Vec<u8>, source: SocketAddr, destination: SocketAddr) {
         }
         (from, to) => {
             out.extend_from_slice(&[VERSION | PROXY, INET6 | STREAM, 0, INET6_LEN as u8]);
-            out.extend_from_slice(&widened(from).octets());
-            out.extend_from_slice(&widened(to).octets());
+            out.extend_from_slice(&to_ipv6(from).octets());
+            out.extend_from_slice(&to_ipv6(to).octets());
         }
     }
     out.extend_from_slice(&source.port().to_be_bytes());
     out.extend_from_slice(&destination.port().to_be_bytes());
 }
 
-/// Version 1: one line of text (section 2.1).
-fn read_text(seen: &[u8], word: &[u8]) -> Preface {
+/// Parses version 1: one line of text (section 2.1).
+fn parse_text(seen: &[u8], prefix: &[u8]) -> Preface {
     let line = seen.get(..TEXT_MAX).unwrap_or(seen);
     let Some(end) = line.windows(2).position(|pair| pair == b"\r\n") else {
         return if line.len() < TEXT_MAX { Preface::Incomplete } else { Preface::Malformed };
     };
     let len = end + 2;
-    let fields = line.get(word.len()..end).unwrap_or_default();
-    let source = match word {
-        TCP4 => read_fields(fields, |text| text.parse().map(IpAddr::V4).ok()),
-        TCP6 => read_fields(fields, |text| text.parse().map(IpAddr::V6).ok()),
-        // Whatever else the line says must be ignored.
+    let fields = line.get(prefix.len()..end).unwrap_or_default();
+    let source = match prefix {
+        TCP4 => parse_fields(fields, |text| text.parse().map(IpAddr::V4).ok()),
+        TCP6 => parse_fields(fields, |text| text.parse().map(IpAddr::V6).ok()),
+        // UNKNOWN: the rest of the line must be ignored.
         _ => return Preface::Complete { len, source: None },
     };
     source.map_or(Preface::Malformed, |source| Preface::Complete { len, source: Some(source) })
 }
 
-/// Source, destination and their ports, parted by single spaces. All must be good; the source is
-/// what we want.
-fn read_fields(fields: &[u8], address: fn(&str) -> Option<IpAddr>) -> Option<SocketAddr> {
+/// Parses source, destination and their ports, separated by single spaces. All must be valid;
+/// returns the source.
+fn parse_fields(fields: &[u8], address: fn(&str) -> Option<IpAddr>) -> Option<SocketAddr> {
     let mut fields = std::str::from_utf8(fields).ok()?.split(' ');
     let (source, _) = (address(fields.next()?)?, address(fields.next()?)?);
     let (port, _) = (decimal(fields.next()?)?, decimal(fields.next()?)?);
     fields.next().is_none().then(|| SocketAddr::new(source.to_canonical(), port))
 }
 
-/// 0 to 65535 without a sign and without zeros in front.
+/// A number from 0 to 65535 without sign and leading zeros.
 fn decimal(text: &str) -> Option<u16> {
-    let plain = text.bytes().all(|byte| byte.is_ascii_digit());
-    let padded = text.len() > 1 && text.starts_with('0');
-    if plain && !padded { text.parse().ok() } else { None }
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_padded = text.len() > 1 && text.starts_with('0');
+    if is_number && !is_padded { text.parse().ok() } else { None }
 }
 
-/// Version 2 (section 2.2). What follows the addresses is not looked at: no extension changes who
-/// the client is.
-fn read_binary(seen: &[u8]) -> Preface {
+/// Parses version 2 (section 2.2). Ignores the extensions (TLVs), none of which changes the
+/// client's address.
+fn parse_binary(seen: &[u8]) -> Preface {
     let Some(&[version_command, family_transport, high, low]) =
         seen.get(SIGNATURE.len()..FIXED_LEN).and_then(|fixed| fixed.first_chunk())
     else {
-        let known = seen.get(SIGNATURE.len()).is_none_or(|byte| is_known(*byte));
-        return if known { Preface::Incomplete } else { Preface::Malformed };
+        let is_valid = seen.get(SIGNATURE.len()).is_none_or(|byte| is_supported(*byte));
+        return if is_valid { Preface::Incomplete } else { Preface::Malformed };
     };
     let body = usize::from(u16::from_be_bytes([high, low]));
-    if !is_known(version_command) || body > BODY_MAX {
+    if !is_supported(version_command) || body > BODY_MAX {
         return Preface::Malformed;
     }
     let len = FIXED_LEN + body;
     let Some(body) = seen.get(FIXED_LEN..len) else { return Preface::Incomplete };
     let is_local = version_command == VERSION | LOCAL;
-    let is_told = matches!(family_transport & 0x0f, STREAM | DATAGRAM);
+    let has_ports = matches!(family_transport & 0x0f, STREAM | DATAGRAM);
     let source = match family_transport & 0xf0 {
-        INET if is_told && !is_local => read_inet(body),
-        INET6 if is_told && !is_local => read_inet6(body),
-        // Unspecified, unix, or not invented when this was written: no address for us.
+        INET if has_ports && !is_local => parse_inet(body),
+        INET6 if has_ports && !is_local => parse_inet6(body),
+        // Unspecified, Unix or unknown families have no IP address.
         _ => return Preface::Complete { len, source: None },
     };
     source.map_or(Preface::Malformed, |source| Preface::Complete { len, source: Some(source) })
 }
 
-fn is_known(version_command: u8) -> bool {
+fn is_supported(version_command: u8) -> bool {
     matches!(version_command & 0x0f, LOCAL | PROXY) && version_command & 0xf0 == VERSION
 }
 
-fn read_inet(body: &[u8]) -> Option<SocketAddr> {
+fn parse_inet(body: &[u8]) -> Option<SocketAddr> {
     let &[a, b, c, d, _, _, _, _, high, low, _, _] = body.first_chunk::<INET_LEN>()?;
     Some(SocketAddr::new(Ipv4Addr::new(a, b, c, d).into(), u16::from_be_bytes([high, low])))
 }
 
-fn read_inet6(body: &[u8]) -> Option<SocketAddr> {
+fn parse_inet6(body: &[u8]) -> Option<SocketAddr> {
     let body = body.first_chunk::<INET6_LEN>()?;
     let source = Ipv6Addr::from(*body.first_chunk::<16>()?);
     let port = u16::from_be_bytes(*body.get(32..)?.first_chunk()?);
     Some(SocketAddr::new(IpAddr::from(source).to_canonical(), port))
 }
 
-fn widened(ip: IpAddr) -> Ipv6Addr {
+fn to_ipv6(ip: IpAddr) -> Ipv6Addr {
     match ip {
         IpAddr::V4(v4) => v4.to_ipv6_mapped(),
         IpAddr::V6(v6) => v6,
     }
 }
 
-/// Most bytes of a header.
+/// Longest header in bytes.
 pub const HEADER_MAX: usize = FIXED_LEN + BODY_MAX;
 
-/// Most bytes that [`write()`] appends.
+/// Longest header that [`write()`] appends, in bytes.
 pub const WRITTEN_MAX: usize = FIXED_LEN + INET6_LEN;
 
-/// A header of version 2 for a connection of our own, behind which there is no client.
+/// A version 2 header with command LOCAL, for a connection without a client.
 pub const LOCAL_HEADER: &[u8; FIXED_LEN] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 const FIXED_LEN: usize = 16;
-/// Addresses and extensions together; what the reference takes (COMPATIBILITY 5.6.1).
+/// Longest addresses and extensions in bytes; the limit of mtg-multi (COMPATIBILITY 5.6.1).
 const BODY_MAX: usize = 4_096;
 const VERSION: u8 = 0x20;
 const LOCAL: u8 = 0x0;
@@ -164,12 +164,12 @@ const DATAGRAM: u8 = 0x2;
 const INET_LEN: usize = 12;
 const INET6_LEN: usize = 36;
 
-/// The longest line of version 1, its end included.
+/// Longest line of version 1 in bytes, with its line end.
 const TEXT_MAX: usize = 107;
 const TCP4: &[u8] = b"PROXY TCP4 ";
 const TCP6: &[u8] = b"PROXY TCP6 ";
-/// How a line of version 1 may begin. Any other word makes it somebody's own talk.
-const WORDS: [&[u8]; 4] = [TCP4, TCP6, b"PROXY UNKNOWN ", b"PROXY UNKNOWN\r"];
+/// Possible starts of a version 1 line. Any other start is not a header.
+const TEXT_PREFIXES: [&[u8]; 4] = [TCP4, TCP6, b"PROXY UNKNOWN ", b"PROXY UNKNOWN\r"];
 
 #[cfg(test)]
 mod tests {
@@ -183,7 +183,7 @@ mod tests {
         Preface::Complete { len: header.len(), source: source.map(addr) }
     }
 
-    /// Version 2 with this command, family and body.
+    /// A version 2 header with this command, family and body.
     fn binary(command: u8, family: u8, body: &[u8]) -> Vec<u8> {
         let len = u16::try_from(body.len()).unwrap().to_be_bytes();
         [SIGNATURE, &[0x20 | command, family], &len, body].concat()
@@ -192,7 +192,7 @@ mod tests {
     const V4_BODY: [u8; 12] = [192, 0, 2, 7, 192, 0, 2, 1, 0x30, 0x39, 0x01, 0xbb];
 
     #[test]
-    fn a_line_names_the_client() {
+    fn a_line_announces_the_client() {
         for (line, source) in [
             ("PROXY TCP4 192.0.2.7 192.0.2.1 12345 443\r\n", Some("192.0.2.7:12345")),
             ("PROXY TCP4 255.255.255.255 0.0.0.0 0 65535\r\n", Some("255.255.255.255:0")),
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn other_openings_are_the_stream_at_their_first_other_byte() {
+    fn other_bytes_are_the_stream_at_the_first_difference() {
         for (seen, at) in [
             (&b"GET / HTTP/1.1"[..], 1),
             (b"\x16\x03\x01", 1),
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_binary_header_names_the_client() {
+    fn a_binary_header_announces_the_client() {
         let v4 = binary(1, 0x11, &V4_BODY);
         assert_eq!(parse(&v4), whole(&v4, Some("192.0.2.7:12345")));
         let v6_body = [
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_that_name_nobody_of_the_internet_are_whole() {
+    fn headers_without_an_ip_address_are_complete() {
         for header in [
             binary(0, 0x00, b""),
             binary(0, 0x11, &V4_BODY),
@@ -325,7 +325,7 @@ mod tests {
         assert_eq!(parse(&longer[..16]), Preface::Malformed);
     }
 
-    /// The reference panics at the second and cannot write the third (COMPATIBILITY A1).
+    /// mtg-multi panics at the second and cannot write the third (COMPATIBILITY A1).
     #[test]
     fn every_mix_of_families_can_be_written() {
         let written = |source: &str, destination: &str| {

@@ -1,46 +1,46 @@
-//! Walks over the records that a TLS server sends: kinds and lengths, payload in pieces. For those
-//! who look at how a site answers; what clients of ours send has its own reader in `tls.rs`.
+//! Parser of the TLS records of a server: types, lengths, payload in pieces. Used to analyse
+//! fronts; `tls.rs` has the parser for records of clients.
 
 use crate::proto::tls;
 
-/// Where the walk stands. Keeps no payload.
+/// Parser state. Stores no payload.
 #[derive(Debug, Clone, Default)]
 pub struct RecordWalker {
     header: [u8; tls::HEADER_LEN],
-    /// Header bytes seen of the present record, 0 to 5.
+    /// Number of header bytes seen of the current record, 0 to 5.
     seen: usize,
-    /// Payload bytes that the present record still owes.
+    /// Payload bytes of the current record that have not arrived.
     left: u16,
 }
 
 /// A piece of one record.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Piece<'a> {
-    /// The record's type.
+    /// Type of the record.
     pub kind: u8,
-    /// Length of the whole payload in bytes.
+    /// Length of the record's payload in bytes.
     pub len: u16,
-    /// Some of it; empty only in an empty record.
+    /// A part of the payload; empty only for an empty record.
     pub part: &'a [u8],
-    /// The record ends here.
+    /// Whether the record ends with this piece.
     pub is_last: bool,
 }
 
-/// These bytes are no TLS records.
+/// The bytes are not TLS records.
 #[derive(Debug, PartialEq, Eq)]
 pub struct NotTls;
 
 impl RecordWalker {
-    /// Takes the next piece off the front of `bytes`; `None` = all are used up.
+    /// Removes the next piece from the start of `bytes`; `None` = all bytes are consumed.
     ///
     /// # Errors
-    /// A type, version or length that no TLS server sends (RFC 8446 5.1, 5.2), at the first wrong
-    /// byte.
+    /// A type, version or length that no TLS server sends (RFC 8446 5.1, 5.2); reported at the
+    /// first wrong byte.
     pub fn next_piece<'a>(&mut self, bytes: &mut &'a [u8]) -> Result<Option<Piece<'a>>, NotTls> {
         while self.seen < tls::HEADER_LEN {
             let Some((byte, rest)) = bytes.split_first() else { return Ok(None) };
             *bytes = rest;
-            self.judge(*byte)?;
+            self.push_header_byte(*byte)?;
         }
         let [kind, _, _, high, low] = self.header;
         let len = u16::from_be_bytes([high, low]);
@@ -57,19 +57,19 @@ impl RecordWalker {
         Ok(Some(Piece { kind, len, part, is_last }))
     }
 
-    /// Nothing has been seen of the next record.
+    /// Whether the last record is complete and no byte of the next one has been seen.
     pub fn is_at_boundary(&self) -> bool {
         self.seen == 0
     }
 
-    /// Takes one byte of a header.
-    fn judge(&mut self, byte: u8) -> Result<(), NotTls> {
-        let good = match self.seen {
+    /// Processes one byte of a header.
+    fn push_header_byte(&mut self, byte: u8) -> Result<(), NotTls> {
+        let is_valid = match self.seen {
             0 => (tls::CHANGE_CIPHER_SPEC..=tls::APPLICATION_DATA).contains(&byte),
             1 => byte == tls::VERSION[0],
-            // A server of an old version names that one.
+            // A server of an older version sends its own version.
             2 => byte <= tls::VERSION[1],
-            3 => usize::from(byte) << 8 <= LONGEST,
+            3 => usize::from(byte) << 8 <= PAYLOAD_MAX,
             _ => true,
         };
         if let Some(slot) = self.header.get_mut(self.seen) {
@@ -80,19 +80,19 @@ impl RecordWalker {
             let [_, _, _, high, low] = self.header;
             self.left = u16::from_be_bytes([high, low]);
         }
-        if good && usize::from(self.left) <= LONGEST { Ok(()) } else { Err(NotTls) }
+        if is_valid && usize::from(self.left) <= PAYLOAD_MAX { Ok(()) } else { Err(NotTls) }
     }
 }
 
-/// Longest payload of a protected record in bytes: that of TLS 1.2 (RFC 5246 6.2.3), since
-/// TLS 1.3 allows less.
-const LONGEST: usize = tls::PLAIN_MAX + 2048;
+/// Longest payload of a protected record in bytes: the limit of TLS 1.2 (RFC 5246 6.2.3), which is
+/// higher than that of TLS 1.3.
+const PAYLOAD_MAX: usize = tls::PLAIN_MAX + 2048;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Kinds, lengths and payloads of all records, however the bytes are cut.
+    /// Type, length and payload of all records, parsed in chunks of `size` bytes.
     fn walk(wire: &[u8], size: usize) -> Result<Vec<(u8, u16, Vec<u8>)>, NotTls> {
         let (mut records, mut found, mut payload) =
             (RecordWalker::default(), Vec::new(), Vec::new());
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn records_are_the_same_however_they_are_cut() {
+    fn records_are_the_same_for_any_chunk_size() {
         let wire =
             b"\x16\x03\x03\0\x03abc\x14\x03\x03\0\x01\x01\x17\x03\x03\0\0\x17\x03\x03\0\x02de";
         let whole = walk(wire, wire.len()).unwrap();
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_wrong_byte_decides() {
+    fn the_first_wrong_byte_is_a_fault() {
         for wrong in
             [&b"H"[..], b"\x13", b"\x18", b"\x16\x02", b"\x16\x03\x04", b"\x17\x03\x03\x49"]
         {

@@ -1,6 +1,6 @@
-//! The `ee` secret: one byte EE, 16 key bytes, the host name (PROTOCOL 2), its two text
-//! forms, and the links that carry it to people. Prints the key only where the caller asks for
-//! it: there is no `Display`, and `Debug` leaves the key out.
+//! The FakeTLS secret: one byte 0xee, 16 key bytes, the host name (PROTOCOL 2). Its two text
+//! forms and the links with it. There is no `Display`, and `Debug` omits the key, so that the key
+//! is never printed by accident.
 
 use std::fmt;
 
@@ -8,7 +8,8 @@ use base64ct::{Base64UrlUnpadded, Encoding};
 
 use crate::proto::url::percent_encoded;
 
-/// A FakeTLS secret: the key that proves a client, and the host whose site strangers see.
+/// A FakeTLS secret: the key that authenticates clients, and the host whose front serves all
+/// others.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret {
     key: [u8; KEY_LEN],
@@ -16,7 +17,10 @@ pub struct Secret {
 }
 
 impl Secret {
-    /// Joins a key and a host as they are; only the empty host is refused.
+    /// Joins a key and a host, without validation.
+    ///
+    /// # Errors
+    /// The host is empty.
     pub fn new(key: [u8; KEY_LEN], host: &[u8]) -> Result<Self, SecretFault> {
         if host.is_empty() {
             return Err(SecretFault::NoHost);
@@ -24,8 +28,12 @@ impl Secret {
         Ok(Self { key, host: host.to_vec() })
     }
 
-    /// Reads hexadecimal in either case, else base64: URL-safe or standard alphabet, with or
-    /// without padding. No text is both, since base64 of a leading EE starts with `7g` to `7v`.
+    /// Parses hexadecimal in either case, else base64 with the URL-safe or standard alphabet, with
+    /// or without padding. No text is valid as both, since base64 of a leading 0xee starts with
+    /// `7g` to `7v`.
+    ///
+    /// # Errors
+    /// See [`SecretFault`].
     pub fn parse(text: &str) -> Result<Self, SecretFault> {
         let raw = decode_hex(text).or_else(|| decode_base64(text)).ok_or(SecretFault::Encoding)?;
         let (first, rest) = raw.split_first().ok_or(SecretFault::Encoding)?;
@@ -41,28 +49,28 @@ impl Secret {
         &self.key
     }
 
-    /// The host as it stands in the secret and in the SNI, byte for byte; never empty.
+    /// The host, as in the SNI of clients; never empty.
     pub fn host(&self) -> &[u8] {
         &self.host
     }
 
-    /// Is the key all zero? It parses, but must be refused as configuration.
+    /// Whether the key is all zeros. Such a secret parses, but must not be used.
     pub fn is_weak(&self) -> bool {
         self.key == [0; KEY_LEN]
     }
 
-    /// What makes this host unfit for use; see [`host_fault`].
+    /// Why the host is unusable, see [`host_fault`].
     pub fn host_fault(&self) -> Option<HostFault> {
         host_fault(&self.host)
     }
 
-    /// Lower-case hexadecimal.
+    /// The secret in lower-case hexadecimal.
     pub fn to_hex(&self) -> String {
         let nibbles = self.to_bytes().into_iter().flat_map(|byte| [byte >> 4, byte & 0x0f]);
         nibbles.filter_map(|nibble| char::from_digit(nibble.into(), 16)).collect()
     }
 
-    /// URL-safe base64 without padding: the canonical form.
+    /// The secret in URL-safe base64 without padding, the canonical form.
     pub fn to_base64(&self) -> String {
         Base64UrlUnpadded::encode_string(&self.to_bytes())
     }
@@ -79,16 +87,16 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Why a text is no secret. `Display` says what is wrong and what to do, without the text itself.
+/// Why a text is not a secret. `Display` describes the fault and a remedy, without the text itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SecretFault {
     /// Neither hexadecimal nor base64, or empty.
     Encoding,
-    /// The first byte is not EE: a plain or `dd` secret, or something else altogether.
+    /// The first byte is not 0xee: a plain or `dd` secret, or another text.
     NotFakeTls,
     /// Fewer than 16 key bytes.
     ShortKey,
-    /// Nothing follows the key.
+    /// No host after the key.
     NoHost,
 }
 
@@ -98,7 +106,7 @@ impl fmt::Display for SecretFault {
             Self::Encoding => ("this is neither hexadecimal nor base64", "copy the whole secret"),
             Self::NotFakeTls => ("this is not a FakeTLS (ee) secret", MAKE_ONE),
             Self::ShortKey => ("this secret is cut short: its key has 16 bytes", MAKE_ONE),
-            Self::NoHost => ("this secret names no host", MAKE_ONE),
+            Self::NoHost => ("this secret has no host", MAKE_ONE),
         };
         write!(f, "{wrong}; {remedy}")
     }
@@ -106,7 +114,7 @@ impl fmt::Display for SecretFault {
 
 impl std::error::Error for SecretFault {}
 
-/// Tells why clients or name servers would not take `host`; `None` if they would.
+/// Why clients or name servers would refuse `host`; `None` if they accept it.
 pub fn host_fault(host: &[u8]) -> Option<HostFault> {
     if host.is_empty() {
         Some(HostFault::Empty)
@@ -119,14 +127,14 @@ pub fn host_fault(host: &[u8]) -> Option<HostFault> {
     }
 }
 
-/// Why a host is no good, although a secret may contain it.
+/// Why the host of a secret is unusable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HostFault {
-    /// No bytes at all.
+    /// The host is empty.
     Empty,
     /// Longer than [`HOST_MAX`] bytes.
     TooLong,
-    /// Holds a space, a control character or a byte above 7E.
+    /// A space, a control character or a byte above 0x7e.
     NotPrintable,
 }
 
@@ -144,17 +152,17 @@ impl fmt::Display for HostFault {
 
 impl std::error::Error for HostFault {}
 
-/// `tg://proxy?port=..&secret=..&server=..`, which Telegram apps open themselves.
+/// The link `tg://proxy?port=..&secret=..&server=..`, which Telegram apps open.
 pub fn tg_link(server: &str, port: u16, secret_text: &str) -> String {
     format!("tg://proxy?{}", query(server, port, secret_text))
 }
 
-/// `https://t.me/proxy?port=..&secret=..&server=..`, which browsers hand to the app.
+/// The link `https://t.me/proxy?port=..&secret=..&server=..`, which browsers pass to the app.
 pub fn tme_link(server: &str, port: u16, secret_text: &str) -> String {
     format!("https://t.me/proxy?{}", query(server, port, secret_text))
 }
 
-/// The keys stand in alphabetical order (COMPATIBILITY 4.3).
+/// The parameters, in alphabetical order (COMPATIBILITY 4.3).
 fn query(server: &str, port: u16, secret_text: &str) -> String {
     let (secret, server) = (percent_encoded(secret_text), percent_encoded(server));
     format!("port={port}&secret={secret}&server={server}")
@@ -169,13 +177,13 @@ fn decode_hex(text: &str) -> Option<Vec<u8>> {
     pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect()
 }
 
-/// Decodes by hand, since existing configurations may hold what a strict decoder refuses: line
-/// ends inside a multi-line string and stray bits in the last character (COMPATIBILITY 3.3).
+/// A lenient decoder. Existing configurations may contain what a strict one refuses: line ends
+/// inside a multi-line string, and non-zero unused bits in the last character (COMPATIBILITY 3.3).
 fn decode_base64(text: &str) -> Option<Vec<u8>> {
     let lines = text.trim_end_matches(['\r', '\n']);
     let body = lines.strip_suffix("==").or(lines.strip_suffix('=')).unwrap_or(lines);
     let mut out = Vec::with_capacity(body.len());
-    let (mut bits, mut held) = (0_u32, 0_u32);
+    let (mut bits, mut count) = (0_u32, 0_u32);
     for byte in body.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n')) {
         let sextet = match byte {
             b'A'..=b'Z' => byte - b'A',
@@ -186,18 +194,18 @@ fn decode_base64(text: &str) -> Option<Vec<u8>> {
             _ => return None,
         };
         bits = bits << 6 | u32::from(sextet);
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            out.push((bits >> held & 0xff) as u8);
-            bits &= (1 << held) - 1;
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            out.push((bits >> count & 0xff) as u8);
+            bits &= (1 << count) - 1;
         }
     }
-    // Six bits left over are a character that no byte can have produced.
-    (held < 6).then_some(out)
+    // Six unused bits mean a surplus character, which no encoder produces.
+    (count < 6).then_some(out)
 }
 
-/// Longest host that every client takes, in bytes: TDLib and mtcute refuse more.
+/// Longest host in bytes that every client accepts; TDLib and mtcute refuse longer ones.
 pub const HOST_MAX: usize = 182;
 
 /// Key length in bytes.
@@ -217,7 +225,7 @@ mod tests {
     const BASE64: &str = "7jBDFWVP7g48Sa5zeFyKc09zdG9yYWdlLmdvb2dsZWFwaXMuY29t";
 
     #[test]
-    fn both_texts_mean_the_same_secret() {
+    fn both_text_forms_are_the_same_secret() {
         let secret = Secret::parse(HEX).unwrap();
         assert_eq!(secret, Secret::parse(BASE64).unwrap());
         assert_eq!(secret.host(), b"storage.googleapis.com");
@@ -241,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn blanks_and_too_much_padding_are_refused() {
+    fn spaces_and_too_much_padding_are_refused() {
         for text in
             [" 7gABAgMEBQYHCAkKCwwNDg9h", "7gABAgMEBQ YHCAkKCwwNDg9h", &format!("{BASE64}===")]
         {
@@ -268,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_that_no_client_takes_are_told_apart() {
+    fn unusable_hosts_have_different_faults() {
         let fault = |host: &[u8]| Secret::new([1; 16], host).unwrap().host_fault();
         assert_eq!(fault(&[b'a'; 182]), None);
         assert_eq!(fault(&[b'a'; 183]), Some(HostFault::TooLong));
@@ -280,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_keeps_the_key_to_itself() {
+    fn debug_omits_the_key() {
         let shown = format!("{:?}", Secret::new([0x41; 16], b"a.io").unwrap());
         assert_eq!(shown, "Secret { host: a.io, .. }");
     }

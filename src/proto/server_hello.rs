@@ -1,6 +1,6 @@
-//! The answer to a ClientHello: ServerHello, ChangeCipherSpec and one record of noise, sealed
-//! with a digest over all three (PROTOCOL 4). Clients check only the framing and the
-//! digest; all the rest is for observers. The caller sends it with one write.
+//! The answer to a ClientHello: ServerHello, ChangeCipherSpec and one record of random bytes,
+//! authenticated by a digest over all three (PROTOCOL 4). Clients check only framing and
+//! digest; everything else imitates a TLS server for observers. The caller sends it with one write.
 
 use x25519_dalek::{X25519_BASEPOINT_BYTES, x25519};
 
@@ -9,31 +9,32 @@ use crate::proto::client_hello::{
 };
 use crate::proto::tls;
 
-/// What an answer says.
+/// The variable parts of an answer.
 #[derive(Debug, Clone, Copy)]
 pub struct ServerHelloSpec<'a> {
-    /// The client's session id, echoed; at most 32 bytes count.
+    /// The client's session id, which is echoed; bytes after the 32nd are ignored.
     pub session_id: &'a [u8],
-    /// The chosen suite.
+    /// The chosen cipher suite.
     pub cipher: u16,
-    /// The server's half of the key exchange.
+    /// The server's key share.
     pub share: KeyShare<'a>,
-    /// Random bytes that stand for the encrypted flight: 1 to [`NOISE_MAX`]; more are cut off.
+    /// Random bytes in place of the encrypted flight: 1 to [`NOISE_MAX`]; more are cut off.
     pub noise: &'a [u8],
-    /// Which of the two extensions comes first.
+    /// Order of the two extensions.
     pub order: ExtensionOrder,
 }
 
-/// The key share that a server answers with.
+/// The server's key share.
 #[derive(Debug, Clone, Copy)]
 pub enum KeyShare<'a> {
-    /// A point of the curve, see [`x25519_point`].
+    /// x25519: a public key, see [`x25519_point`].
     X25519(&'a [u8; 32]),
-    /// A ciphertext, see [`plausible_mlkem_ciphertext`], then a point of the curve.
+    /// X25519MLKEM768: a ciphertext, see [`plausible_mlkem_ciphertext`], then an x25519 public key.
     MlKem(&'a [u8; 1120]),
 }
 
-/// OpenSSL and Go put the versions first, BoringSSL and rustls the share (PROTOCOL 15.3).
+/// Order of the extensions of a ServerHello. OpenSSL and Go put the version first, BoringSSL and
+/// rustls the key share (PROTOCOL 15.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ExtensionOrder {
     /// supported_versions, key_share.
@@ -43,8 +44,8 @@ pub enum ExtensionOrder {
     ShareFirst,
 }
 
-/// Appends the whole answer to `out`: less than 12 KiB. `client_random` is the random of the
-/// hello as received, and `key` the one that opened it.
+/// Appends the answer to `out`, less than 12 KiB. `client_random` is the random of the hello as
+/// received, and `key` is the key that verified it.
 pub fn seal(
     out: &mut Vec<u8>,
     key: &HelloKey,
@@ -61,11 +62,11 @@ pub fn seal(
 
     let sealed = out.get(start..).unwrap_or_default();
     let digest = key.mac([client_random, sealed]);
-    let place = out.iter_mut().skip(start + RANDOM_AT);
-    place.zip(digest).for_each(|(slot, byte)| *slot = byte);
+    let random = out.iter_mut().skip(start + RANDOM_AT);
+    random.zip(digest).for_each(|(slot, byte)| *slot = byte);
 }
 
-/// The first record, with a random of zeros. All lengths are small sums of constants.
+/// Appends the first record, with a random of zeros. All lengths fit in 16 bits.
 fn put_server_hello(out: &mut Vec<u8>, answer: &ServerHelloSpec<'_>) {
     let session_id = answer.session_id.get(..SESSION_ID_MAX).unwrap_or(answer.session_id);
     let (group, share) = match answer.share {
@@ -97,19 +98,19 @@ fn put_server_hello(out: &mut Vec<u8>, answer: &ServerHelloSpec<'_>) {
     }
 }
 
-/// The public key of a random `scalar`: a genuine point, since half of all random strings fail a
-/// test for one (PROTOCOL 4.2).
+/// The x25519 public key of a random `scalar`. It is a valid point; half of all random strings are
+/// not, which an observer could test (PROTOCOL 4.2).
 pub fn x25519_point(scalar: [u8; 32]) -> [u8; 32] {
     x25519(scalar, X25519_BASEPOINT_BYTES)
 }
 
-/// Bytes distributed like an ML-KEM-768 ciphertext (FIPS 203 4.2.1): compressed uniform residues.
-/// Random bytes would not do, since compression hits some symbols more often than others. `fill`
-/// yields random bytes; 3072 are drawn.
+/// Bytes with the distribution of an ML-KEM-768 ciphertext (FIPS 203 4.2.1): compressed uniform
+/// residues. Uniform random bytes are distinguishable, since compression yields some symbols more
+/// often than others. Draws 3072 random bytes from `fill`.
 pub fn plausible_mlkem_ciphertext(fill: &mut dyn FnMut(&mut [u8])) -> [u8; 1088] {
     let mut out = [0; 1088];
-    // The vector u: 768 symbols of 10 bits, the polynomial v: 256 symbols of 4 bits; both packed
-    // with the least significant bit first.
+    // The vector u has 768 symbols of 10 bits, the polynomial v has 256 symbols of 4 bits. Both are
+    // packed with the least significant bit first.
     let (u, v) = out.split_at_mut(960);
     for place in u.as_chunks_mut::<5>().0 {
         let mut noise = [0; 12];
@@ -127,8 +128,8 @@ pub fn plausible_mlkem_ciphertext(fill: &mut dyn FnMut(&mut [u8])) -> [u8; 1088]
     out
 }
 
-/// Scales 24 random bits down to 0..3329. No draw is ever rejected, so the time is constant; the
-/// bias is below 1 in 5000 and would take millions of answers to notice.
+/// Scales 24 random bits to 0..3329. No draw is rejected, so the time is constant. The bias is
+/// below 1 in 5000; detecting it would take millions of answers.
 pub(super) fn residue(draw: [u8; 3]) -> u32 {
     let [low, middle, high] = draw;
     let draw = u32::from_le_bytes([low, middle, high, 0]);
@@ -141,16 +142,16 @@ fn compressed(residue: u32, bits: u32) -> u32 {
     rounded & ((1 << bits) - 1)
 }
 
-/// Longest noise in bytes: iOS refuses longer records (PROTOCOL 4.1).
+/// Longest noise in bytes; the iOS client refuses longer records (PROTOCOL 4.1).
 pub const NOISE_MAX: usize = 10_240;
 
-/// Length of the first record with the longer share and a full session id.
+/// Length in bytes of the first record with the longer key share and a full session id.
 const SERVER_HELLO_MAX: usize = 1215;
 /// Handshake type of a ServerHello.
 pub(super) const SERVER_HELLO: u8 = 0x02;
-/// The whole record.
+/// A complete ChangeCipherSpec record.
 const CHANGE_CIPHER_SPEC: [u8; 6] = [0x14, 0x03, 0x03, 0x00, 0x01, 0x01];
-/// The whole extension: TLS 1.3.
+/// A complete supported_versions extension: TLS 1.3.
 const SUPPORTED_VERSIONS: [u8; 6] = [0x00, 0x2b, 0x00, 0x02, 0x03, 0x04];
 /// The modulus of ML-KEM.
 const MLKEM_Q: u32 = 3329;
@@ -160,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn too_much_noise_is_cut_and_what_stood_before_stays() {
+    fn too_much_noise_is_cut_and_earlier_bytes_are_kept() {
         let mut out = b"before".to_vec();
         let answer = ServerHelloSpec {
             session_id: &[1; 32],
@@ -179,7 +180,7 @@ mod tests {
 
     #[test]
     fn the_public_key_is_that_of_rfc_7748() {
-        // Section 6.1, Alice.
+        // Alice's key pair in section 6.1.
         let secret = [
             0x77, 0x07, 0x6d, 0x0a, 0x73, 0x18, 0xa5, 0x7d, 0x3c, 0x16, 0xc1, 0x72, 0x51, 0xb2,
             0x66, 0x45, 0xdf, 0x4c, 0x2f, 0x87, 0xeb, 0xc0, 0x99, 0x2a, 0xb1, 0x77, 0xfb, 0xa5,
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn residues_reach_both_ends_and_compress_by_rounding() {
+    fn residues_cover_the_range_and_compress_by_rounding() {
         assert_eq!((residue([0; 3]), residue([0xff; 3])), (0, 3328));
         assert_eq!((compressed(0, 10), compressed(3328, 10), compressed(1664, 10)), (0, 0, 512));
         assert_eq!((compressed(3224, 4), compressed(3225, 4), compressed(104, 4)), (15, 0, 0));
@@ -206,7 +207,7 @@ mod tests {
         assert_eq!(out[960], 0x00);
     }
 
-    /// The test that a censor would run (PROTOCOL 4.2): positive means ML-KEM.
+    /// The likelihood test of an observer (PROTOCOL 4.2): positive means ML-KEM.
     fn score(ciphertext: &[u8; 1088]) -> f64 {
         let mut preimages = [0_u32; 1024];
         (0..MLKEM_Q).for_each(|x| preimages[compressed(x, 10) as usize] += 1);
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_likelihood_test_takes_the_ciphertext_for_a_genuine_one() {
+    fn a_likelihood_test_accepts_the_ciphertext_as_genuine() {
         let mut rng = fastrand::Rng::with_seed(20_261_123);
         let (mut ours, mut random) = (0.0, 0.0);
         for _ in 0..300 {
@@ -230,7 +231,8 @@ mod tests {
             rng.fill(&mut bytes);
             random += score(&bytes) / 300.0;
         }
-        // Genuine ciphertexts have a mean of 6.6, sd 3.7; 300 of them leave 0.2.
+        // Genuine ciphertexts have a mean of 6.6 and a standard deviation of 3.7, or 0.2 for 300 of
+        // them.
         assert!((5.8..7.4).contains(&ours), "{ours}");
         assert!((-7.0..-5.4).contains(&random), "{random}");
     }

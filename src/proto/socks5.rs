@@ -1,21 +1,21 @@
-//! SOCKS5 as a client speaks it (RFC 1928, RFC 1929): a request for one connection, byte by byte
-//! if need be. Never wants a byte more than the protocol still has to say, so what the far end
-//! sends behind it stays in the socket.
+//! SOCKS5 client (RFC 1928, RFC 1929): the handshake for one connection. Accepts the proxy's bytes
+//! in pieces of any size, and never reads beyond the handshake, so the destination's first bytes
+//! stay in the socket.
 
 use std::net::{IpAddr, SocketAddr};
 
-/// What a proxy is asked to connect to.
+/// Where the proxy shall connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
-    /// A literal address.
+    /// An IP address and a port.
     Addr(SocketAddr),
-    /// A name of 1 to 255 bytes, which the proxy looks up, and a port.
+    /// A host name of 1 to 255 bytes, which the proxy resolves, and a port.
     Name(String, u16),
 }
 
-/// One negotiation.
+/// State of one handshake.
 pub struct Negotiation {
-    goal: Destination,
+    destination: Destination,
     user: Option<(Vec<u8>, Vec<u8>)>,
     state: SocksState,
     seen: Vec<u8>,
@@ -26,65 +26,68 @@ enum SocksState {
     Method,
     Password,
     Reply,
-    /// The address in the reply, of this many bytes with its port.
+    /// The rest of the reply: bound address and port, of this many bytes.
     Bound(usize),
     Done,
 }
 
-/// Why there is no connection.
+/// Why the handshake failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SocksFault {
-    /// What came is no SOCKS5.
+    /// The bytes are not SOCKS5.
     NotSocks,
-    /// The proxy wants a way of authentication that we did not offer.
+    /// The proxy requires an authentication method that was not offered.
     NoMethod,
-    /// Name or password are wrong.
+    /// The proxy rejects user name or password.
     WrongPassword,
-    /// The proxy says no: the code of RFC 1928 6.
+    /// The proxy refuses the connection with this reply code (RFC 1928 6).
     Refused(u8),
 }
 
 impl SocksFault {
-    /// For a log.
+    /// Text for logs and reports.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::NotSocks => "no SOCKS5 proxy",
-            Self::NoMethod => "the proxy wants another way of authentication",
+            Self::NotSocks => "not a SOCKS5 proxy",
+            Self::NoMethod => "the proxy requires another authentication method",
             Self::WrongPassword => "the proxy refuses name or password",
-            Self::Refused(2) => "the proxy does not allow it",
+            Self::Refused(2) => "not allowed by the rules of the proxy",
             Self::Refused(3) => "network unreachable from the proxy",
             Self::Refused(4) => "host unreachable from the proxy",
-            Self::Refused(5) => "connection refused at the far end",
-            Self::Refused(6) => "timeout behind the proxy",
+            Self::Refused(5) => "connection refused by the destination",
+            Self::Refused(6) => "TTL expired behind the proxy",
             Self::Refused(_) => "the proxy failed",
         }
     }
 
-    /// Whether another goal might do better: the proxy itself works.
+    /// Whether the proxy works and only the destination is unreachable, so that another destination
+    /// may succeed.
     pub fn is_about_destination(self) -> bool {
         matches!(self, Self::Refused(3..=6))
     }
 }
 
 impl Negotiation {
-    /// A negotiation and its first bytes.
-    pub fn new(goal: Destination, user: Option<(Vec<u8>, Vec<u8>)>) -> (Self, Vec<u8>) {
+    /// Starts a handshake; returns it with the bytes to send first. `user` = user name and
+    /// password.
+    pub fn new(destination: Destination, user: Option<(Vec<u8>, Vec<u8>)>) -> (Self, Vec<u8>) {
         let hello = match &user {
             Some(_) => vec![VERSION, 2, NO_AUTH, PASSWORD],
             None => vec![VERSION, 1, NO_AUTH],
         };
-        (Self { goal, user, state: SocksState::Method, seen: Vec::new() }, hello)
+        (Self { destination, user, state: SocksState::Method, seen: Vec::new() }, hello)
     }
 
-    /// Bytes that may be read now, at most; 0 = the connection stands.
+    /// Largest number of bytes to read next; 0 = the handshake is complete.
     pub fn bytes_needed(&self) -> usize {
         self.length().saturating_sub(self.seen.len())
     }
 
-    /// Takes at most [`Negotiation::bytes_needed`] bytes; appends what has to be said to `out`.
+    /// Processes at most [`Negotiation::bytes_needed`] received bytes; appends the bytes to send to
+    /// `out`.
     ///
     /// # Errors
-    /// When there will be no connection.
+    /// The handshake failed.
     pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), SocksFault> {
         self.seen.extend_from_slice(bytes);
         while self.state != SocksState::Done && self.bytes_needed() == 0 {
@@ -106,12 +109,12 @@ impl Negotiation {
                 _ => return Err(SocksFault::NotSocks),
             };
         }
-        // Whoever talks HTTP must not be waited for.
+        // Report another protocol, such as HTTP, at its first byte.
         match (self.state, self.seen.first()) {
             (SocksState::Method | SocksState::Reply, Some(first)) if *first != VERSION => {
                 Err(SocksFault::NotSocks)
             }
-            // A refusal may come without an address.
+            // A refusal may end after the reply code.
             (SocksState::Reply, _) => match self.seen.get(1) {
                 Some(code) if *code != 0 => Err(SocksFault::Refused(*code)),
                 _ => Ok(()),
@@ -123,7 +126,7 @@ impl Negotiation {
     fn length(&self) -> usize {
         match self.state {
             SocksState::Method | SocksState::Password => 2,
-            // Version, code, reserved, type, and the first byte of the address.
+            // Version, reply code, reserved byte, address type, first byte of the address.
             SocksState::Reply => 5,
             SocksState::Bound(length) => length,
             SocksState::Done => 0,
@@ -143,7 +146,7 @@ impl Negotiation {
 
     fn request(&self, out: &mut Vec<u8>) -> SocksState {
         out.extend_from_slice(&[VERSION, CONNECT, 0]);
-        let port = match &self.goal {
+        let port = match &self.destination {
             Destination::Addr(addr) => {
                 match addr.ip().to_canonical() {
                     IpAddr::V4(v4) => {
@@ -182,14 +185,14 @@ const IPV6: u8 = 4;
 mod tests {
     use super::*;
 
-    /// Plays a proxy that says `wire`, a byte at a time; what we said after the hello.
+    /// Feeds `wire` byte by byte; returns the bytes sent after the method list, and the outcome.
     fn play(
-        goal: Destination,
+        destination: Destination,
         user: Option<(&str, &str)>,
         wire: &[u8],
     ) -> (Vec<u8>, Result<usize, SocksFault>) {
         let user = user.map(|(name, word)| (name.as_bytes().to_vec(), word.as_bytes().to_vec()));
-        let (mut negotiation, _) = Negotiation::new(goal, user);
+        let (mut negotiation, _) = Negotiation::new(destination, user);
         let mut out = Vec::new();
         for (at, byte) in wire.iter().enumerate() {
             if negotiation.bytes_needed() == 0 {
@@ -208,27 +211,27 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_is_asked_for_and_not_a_byte_behind_it_is_taken() {
+    fn a_connection_is_requested_and_no_byte_after_the_reply_is_read() {
         let reply = [5, 0, 5, 0, 0, 1, 127, 0, 0, 1, 0, 80, b'x', b'y'];
-        let (said, outcome) = play(v4(), None, &reply);
-        assert_eq!(said, [5, 1, 0, 1, 192, 0, 2, 1, 1, 187]);
+        let (sent, outcome) = play(v4(), None, &reply);
+        assert_eq!(sent, [5, 1, 0, 1, 192, 0, 2, 1, 1, 187]);
         assert_eq!(outcome, Ok(12));
         let v6 = Destination::Addr("[2001:db8::1]:80".parse().unwrap());
-        let (said, outcome) = play(v6, None, &[&[5, 0, 5, 0, 0, 4][..], &[9; 18], &[7]].concat());
-        assert_eq!((said[3], said.len(), outcome), (4, 22, Ok(24)));
+        let (sent, outcome) = play(v6, None, &[&[5, 0, 5, 0, 0, 4][..], &[9; 18], &[7]].concat());
+        assert_eq!((sent[3], sent.len(), outcome), (4, 22, Ok(24)));
         let name = Destination::Name("a.example".to_owned(), 443);
-        let (said, outcome) = play(name, None, &[5, 0, 5, 0, 0, 3, 2, b'a', b'b', 0, 1, 9]);
-        assert_eq!(said, b"\x05\x01\x00\x03\x09a.example\x01\xbb");
+        let (sent, outcome) = play(name, None, &[5, 0, 5, 0, 0, 3, 2, b'a', b'b', 0, 1, 9]);
+        assert_eq!(sent, b"\x05\x01\x00\x03\x09a.example\x01\xbb");
         assert_eq!(outcome, Ok(11));
     }
 
     #[test]
-    fn name_and_password_are_said_when_they_are_asked_for() {
+    fn name_and_password_are_sent_when_the_proxy_requires_them() {
         let (_, hello) = Negotiation::new(v4(), Some((b"u".to_vec(), Vec::new())));
         assert_eq!(hello, [5, 2, 0, 2]);
         let wire = [5, 2, 1, 0, 5, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-        let (said, outcome) = play(v4(), Some(("me", "pw")), &wire);
-        assert!(said.starts_with(b"\x01\x02me\x02pw\x05\x01\x00"));
+        let (sent, outcome) = play(v4(), Some(("me", "pw")), &wire);
+        assert!(sent.starts_with(b"\x01\x02me\x02pw\x05\x01\x00"));
         assert_eq!(outcome, Ok(wire.len()));
         assert_eq!(play(v4(), Some(("me", "pw")), &[5, 2, 1, 1]).1, Err(SocksFault::WrongPassword));
         assert_eq!(play(v4(), None, &[5, 2]).1, Err(SocksFault::NoMethod));
@@ -236,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_known_at_its_code_and_nonsense_at_its_first_byte() {
+    fn a_refusal_is_detected_at_its_code_and_other_bytes_at_the_first_one() {
         for code in 1..=9 {
             assert_eq!(play(v4(), None, &[5, 0, 5, code]).1, Err(SocksFault::Refused(code)));
         }

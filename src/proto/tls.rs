@@ -1,61 +1,65 @@
-//! TLS records (RFC 8446 5.1): their constants, the header that we write, and the reader of what
-//! a client sends after the handshake. Nothing here is encrypted by TLS; records only frame the
-//! obfuscated2 stream (PROTOCOL 5). The hello has its own reader in `client_hello.rs`.
+//! TLS records (RFC 8446 5.1): constants, the header writer, and the parser for records of a client
+//! after the handshake. There is no TLS encryption: records only frame the obfuscated2 stream
+//! (PROTOCOL 5). `client_hello.rs` has the parser for the records of the hello.
 
 /// Record type of handshake messages.
 pub const HANDSHAKE: u8 = 0x16;
-/// Record type of ChangeCipherSpec, which only pleases middleboxes (RFC 8446 D.4).
+/// Record type of ChangeCipherSpec, sent for compatibility with middleboxes (RFC 8446 D.4).
 pub const CHANGE_CIPHER_SPEC: u8 = 0x14;
 /// Record type of alerts.
 pub const ALERT: u8 = 0x15;
 /// Record type of application data.
 pub const APPLICATION_DATA: u8 = 0x17;
 
-/// Version in the records that carry a first ClientHello.
+/// Version in the records of an initial ClientHello.
 pub const VERSION_HELLO: [u8; 2] = [0x03, 0x01];
-/// Version in every other record, and in the body of both hellos.
+/// Version in all other records, and in the body of ClientHello and ServerHello.
 pub const VERSION: [u8; 2] = [0x03, 0x03];
 
 /// Length of a record header in bytes.
 pub const HEADER_LEN: usize = 5;
-/// Longest unprotected payload in bytes; a server answers `record_overflow` above it.
+/// Longest unprotected payload in bytes; servers answer a longer one with `record_overflow`.
 pub const PLAIN_MAX: usize = 16_384;
-/// Longest payload that we send: a full TLS 1.3 record is 16384 bytes, a type byte and a 16-byte
-/// tag, and a length that no TLS stack produces would stand out (PROTOCOL 15.6).
+/// Longest payload of a sent record in bytes: 16384 bytes of data, a type byte and a 16-byte tag,
+/// as in a full TLS 1.3 record. A length that no TLS stack produces would be conspicuous (PROTOCOL
+/// 15.6).
 pub const PAYLOAD_MAX: usize = 16_401;
 
-/// The header of a record of `kind` with `len` bytes of payload.
+/// A record header for type `kind` and `len` bytes of payload.
 pub const fn header(kind: u8, len: u16) -> [u8; HEADER_LEN] {
     let [high, low] = len.to_be_bytes();
     [kind, VERSION[0], VERSION[1], high, low]
 }
 
-/// Takes the framing off a client's records, however the stream is cut. It needs no whole record
-/// and keeps no payload.
+/// Removes the record framing from a client's stream, which may be split anywhere. Stores no
+/// payload.
 #[derive(Debug, Clone, Default)]
 pub struct Deframer {
-    /// Header bytes seen of the next record, 0 to 4; 0 while a payload is being read.
+    /// Number of header bytes seen of the next record, 0 to 4; 0 while a payload is being read.
     seen: u8,
-    /// Is the current record one to drop?
+    /// Whether the payload of the current record is dropped.
     skip: bool,
-    /// Payload bytes that the current record still owes.
+    /// Payload bytes of the current record that have not arrived.
     left: u16,
 }
 
 impl Deframer {
-    /// Expects a record header.
+    /// Starts at a record header.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Moves the payload of application-data records to the front of `buf` and returns how many
-    /// bytes it is; headers and ChangeCipherSpec records vanish. One memmove per record, none
-    /// for payload that is in place. After a fault neither `buf` nor `self` is of use.
+    /// Moves the payload of application-data records to the start of `buf` and returns its length.
+    /// Drops headers and ChangeCipherSpec records. Does one memmove per record, and none for
+    /// payload that is in place.
+    ///
+    /// # Errors
+    /// See [`RecordFault`]. The contents of `buf` and `self` are undefined then.
     pub fn deframe(&mut self, buf: &mut [u8]) -> Result<usize, RecordFault> {
         let (mut read, mut kept) = (0, 0);
         while let Some(byte) = buf.get(read) {
             if self.left == 0 || self.seen != 0 {
-                self.judge(*byte)?;
+                self.push_header_byte(*byte)?;
                 read += 1;
                 continue;
             }
@@ -73,8 +77,8 @@ impl Deframer {
         Ok(kept)
     }
 
-    /// Takes one byte of a header.
-    fn judge(&mut self, byte: u8) -> Result<(), RecordFault> {
+    /// Processes one byte of a header.
+    fn push_header_byte(&mut self, byte: u8) -> Result<(), RecordFault> {
         match self.seen {
             0 => {
                 self.skip = match byte {
@@ -95,19 +99,19 @@ impl Deframer {
     }
 }
 
-/// What a client may not send after the handshake; found at the first wrong byte.
+/// An invalid record after the handshake; detected at the first wrong byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecordFault {
-    /// A version other than 03 03.
+    /// A version other than 0x0303.
     Version,
-    /// A record type that has no place here, such as a second handshake.
+    /// An unexpected record type, such as a second handshake.
     Type(u8),
-    /// An alert: the peer is done, or objects.
+    /// An alert: the client closes or reports an error.
     Alert,
 }
 
 impl RecordFault {
-    /// A short name for logs and counters.
+    /// Name in logs and counters.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Version => "record-version",
@@ -129,14 +133,14 @@ mod tests {
     }
 
     #[test]
-    fn change_cipher_spec_and_empty_records_vanish() {
+    fn change_cipher_spec_and_empty_records_are_dropped() {
         let wire = b"\x14\x03\x03\0\x01\x01\x17\x03\x03\0\x02ab\x17\x03\x03\0\0\
             \x14\x03\x03\0\0\x17\x03\x03\0\x01c";
         assert_eq!(compacted(wire).unwrap(), b"abc");
     }
 
     #[test]
-    fn a_record_may_begin_in_one_read_and_end_in_the_next() {
+    fn a_record_may_start_in_one_read_and_end_in_the_next() {
         let mut deframer = Deframer::new();
         let mut first = *b"\x17\x03\x03\x01";
         assert_eq!(deframer.deframe(&mut first), Ok(0));
@@ -160,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_wrong_byte_decides() {
+    fn the_first_wrong_byte_is_a_fault() {
         assert_eq!(compacted(b"\x15"), Err(RecordFault::Alert));
         assert_eq!(compacted(b"\x16"), Err(RecordFault::Type(0x16)));
         assert_eq!(compacted(b"\x17\x02"), Err(RecordFault::Version));

@@ -1,48 +1,48 @@
-//! URLs, as far as a config or a redirect needs them (RFC 3986 3, RFC 9110 4.2). Never printed
-//! whole: a URL may carry a password.
+//! Parser for the URLs of configuration and redirects (RFC 3986 3, RFC 9110 4.2). There is no
+//! `Display`, since a URL may contain a password.
 
 use std::net::Ipv6Addr;
 
 /// An absolute URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Url {
-    /// In lower case, such as `https`.
+    /// The scheme in lower case, such as `https`.
     pub scheme: String,
-    /// Name and password before the host, as they stand there.
+    /// User name and password, not percent-decoded.
     pub user: Option<(String, String)>,
-    /// A name or a literal address, without brackets; may be empty.
+    /// A host name, or an IP address without brackets; may be empty.
     pub host: String,
-    /// The port, when one is given.
+    /// The port, if the URL has one.
     pub port: Option<u16>,
-    /// Path and query, without the fragment; empty or starting with `/` or `?`.
+    /// Path and query without the fragment; empty, or starts with `/` or `?`.
     pub path: String,
 }
 
 impl Url {
-    /// Reads an absolute URL. `None` = it is none: no scheme, stray characters, a port that is no
-    /// number from 1 to 65535.
+    /// Parses an absolute URL; `None` if it has no scheme, an invalid character, or a port outside
+    /// 1 to 65535.
     pub fn parse(text: &str) -> Option<Self> {
         if text.chars().any(|c| c.is_ascii_control() || c == ' ') {
             return None;
         }
         let (scheme, rest) = text.split_once("://")?;
         let mut letters = scheme.bytes();
-        let first_fits = letters.next().is_some_and(|byte| byte.is_ascii_alphabetic());
-        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
-        if !first_fits || !letters.all(fits) {
+        let is_first_valid = letters.next().is_some_and(|byte| byte.is_ascii_alphabetic());
+        let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
+        if !is_first_valid || !letters.all(is_valid) {
             return None;
         }
         let (rest, _fragment) = rest.split_once('#').unwrap_or((rest, ""));
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at_checked(end)?;
-        let (user, place) = match authority.rsplit_once('@') {
-            Some((who, place)) => {
-                let (name, password) = who.split_once(':').unwrap_or((who, ""));
-                (Some((name.to_owned(), password.to_owned())), place)
+        let (user, host_port) = match authority.rsplit_once('@') {
+            Some((userinfo, host_port)) => {
+                let (name, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
+                (Some((name.to_owned(), password.to_owned())), host_port)
             }
             None => (None, authority),
         };
-        let (host, port) = split_place(place)?;
+        let (host, port) = split_host_port(host_port)?;
         Some(Self {
             scheme: scheme.to_ascii_lowercase(),
             user,
@@ -52,7 +52,7 @@ impl Url {
         })
     }
 
-    /// The port that is given, or that the scheme has (`http` 80, `https` 443, else `other`).
+    /// The port of the URL, else the default of the scheme (`http` 80, `https` 443), else `other`.
     pub fn port_or(&self, other: u16) -> u16 {
         self.port.unwrap_or(match self.scheme.as_str() {
             "http" => 80,
@@ -61,8 +61,8 @@ impl Url {
         })
     }
 
-    /// Where a `Location` leads from here: an absolute URL, `//host/path`, `/path`, `?query`, or a
-    /// name beside this one (RFC 3986 5.2, without dot segments). `None` = it is no URL.
+    /// Resolves a `Location` against this URL: an absolute URL, `//host/path`, `/path`, `?query` or
+    /// a relative path (RFC 3986 5.2, without dot segments). `None` = it is not valid.
     pub fn join(&self, location: &str) -> Option<Self> {
         if location.contains("://") {
             return Self::parse(location);
@@ -87,7 +87,7 @@ impl Url {
     }
 }
 
-/// Keeps what RFC 3986 2.3 calls unreserved; the inverse of [`percent_decoded`].
+/// Percent-encodes all but the unreserved characters of RFC 3986 2.3.
 pub fn percent_encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -100,7 +100,7 @@ pub fn percent_encoded(text: &str) -> String {
     out
 }
 
-/// Undoes `%41` and the like (RFC 3986 2.1). `None` = two digits are missing behind a `%`.
+/// Decodes percent-encoding (RFC 3986 2.1); `None` if a `%` is not followed by two hex digits.
 pub fn percent_decoded(text: &str) -> Option<Vec<u8>> {
     let mut bytes = text.bytes();
     let mut out = Vec::with_capacity(text.len());
@@ -116,17 +116,18 @@ pub fn percent_decoded(text: &str) -> Option<Vec<u8>> {
     Some(out)
 }
 
-fn split_place(place: &str) -> Option<(&str, Option<u16>)> {
-    let (host, port) = match place.strip_prefix('[') {
+/// Splits `HOST`, `HOST:PORT` or `[IPv6]:PORT`.
+fn split_host_port(text: &str) -> Option<(&str, Option<u16>)> {
+    let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let (host, after) = rest.split_once(']')?;
             host.parse::<Ipv6Addr>().ok()?;
             (host, if after.is_empty() { "" } else { after.strip_prefix(':')? })
         }
-        None => place.rsplit_once(':').unwrap_or((place, "")),
+        None => text.rsplit_once(':').unwrap_or((text, "")),
     };
-    let stray = |c: char| matches!(c, ' ' | '"' | '<' | '>' | '[' | ']' | '\\');
-    if host.contains(stray) || (!place.starts_with('[') && host.contains(':')) {
+    let is_invalid = |c: char| matches!(c, ' ' | '"' | '<' | '>' | '[' | ']' | '\\');
+    if host.contains(is_invalid) || (!text.starts_with('[') && host.contains(':')) {
         return None;
     }
     if port.is_empty() {
@@ -143,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_parts_stand_where_they_belong() {
+    fn a_url_is_split_into_its_parts() {
         let url = Url::parse("HTTPS://me:s%3Ct@Example.org:8443/a/b?c=d#e").unwrap();
         assert_eq!(url.scheme, "https");
         assert_eq!(url.user, Some(("me".to_owned(), "s%3Ct".to_owned())));
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_url_is_none() {
+    fn an_invalid_url_is_refused() {
         for text in ["", "h", "://h", "1a://h", "a://[::1", "a://[x]", "a://h:0", "a://h:65536"] {
             assert_eq!(Url::parse(text), None, "{text}");
         }
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn percent_signs_stand_for_bytes() {
+    fn percent_encoding_is_decoded() {
         assert_eq!(percent_decoded("a%40%3ab%fF").as_deref(), Some(&b"a@:b\xff"[..]));
         for text in ["%", "%4", "%4x", "a%", "%\u{e9}0"] {
             assert_eq!(percent_decoded(text), None, "{text}");
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_location_is_read_from_where_it_was_said() {
+    fn a_location_is_resolved_against_its_base() {
         let base = Url::parse("https://h:444/a/b?q").unwrap();
         for (location, want) in [
             ("http://other/x", "http://other/x"),

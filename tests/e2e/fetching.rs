@@ -135,7 +135,7 @@ fn a_response_that_is_not_a_list_changes_nothing() {
         (b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nproxy_for 203 127.0.0.1:1;\n", "cut off"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "no address"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n<html", "no address"),
-        (b"SSH-2.0-OpenSSH\r\n", "no HTTP response"),
+        (b"SSH-2.0-OpenSSH\r\n", "not an HTTP response"),
         (b"", "cut off"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", "broken HTTP body"),
     ] {

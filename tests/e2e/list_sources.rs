@@ -30,7 +30,7 @@ fn a_refresh_that_fails_keeps_the_last_good_list() {
         (b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n".to_vec(), "answered 503"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n10.0.0.0/8\n".to_vec(), "cut off"),
         (redirect("/again"), "too many redirects"),
-        (b"nonsense\r\n\r\n".to_vec(), "no HTTP response"),
+        (b"nonsense\r\n\r\n".to_vec(), "not an HTTP response"),
         (page("<html>\n<p>Welcome to our hotel</p>\n"), "no network in it"),
         (page(""), "no network in it"),
     ] {

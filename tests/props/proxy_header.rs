@@ -17,7 +17,7 @@ fn pairs() -> impl Strategy<Value = (SocketAddr, SocketAddr)> {
     prop_oneof![v4, v6]
 }
 
-/// A header of either version and what it announces.
+/// A header of either version and the announced client.
 fn headers() -> impl Strategy<Value = (Vec<u8>, SocketAddr)> {
     let text = pairs().prop_map(|pair| (v1::Addresses::from(pair).to_string().into(), pair.0));
     let extensions = vec((any::<u8>(), vec(any::<u8>(), 0..40)), 0..4);
@@ -64,7 +64,7 @@ fn parse_with_ppp(seen: &[u8]) -> Option<SocketAddr> {
 
 proptest! {
     #[test]
-    fn what_others_write_is_understood(
+    fn headers_of_the_ppp_crate_are_parsed(
         (header, source) in headers(),
         stream in vec(any::<u8>(), 0..200),
     ) {
@@ -79,7 +79,7 @@ proptest! {
     }
 
     #[test]
-    fn what_we_write_others_understand((one, two) in pairs(), (three, _) in pairs()) {
+    fn our_headers_are_parsed_by_the_ppp_crate((one, two) in pairs(), (three, _) in pairs()) {
         for (source, destination) in [(one, two), (one, three), (three, two)] {
             let mut header = Vec::new();
             write(&mut header, source, destination);
@@ -90,7 +90,7 @@ proptest! {
     }
 
     #[test]
-    fn an_address_is_announced_only_where_others_read_the_same(
+    fn a_damaged_header_yields_an_address_only_if_the_ppp_crate_agrees(
         (mut header, _) in headers(),
         changes in vec((any::<Index>(), any::<u8>()), 1..4),
     ) {
@@ -104,7 +104,7 @@ proptest! {
     }
 
     #[test]
-    fn a_verdict_stands_whatever_follows(
+    fn a_result_does_not_change_with_more_bytes(
         mut bytes in prop_oneof![
             vec(any::<u8>(), 0..300),
             headers().prop_map(|(header, _)| header),

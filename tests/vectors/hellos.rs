@@ -1,4 +1,4 @@
-//! Hellos and answers: `client_hello.json`, `server_hello.json`.
+//! ClientHello and ServerHello: `client_hello.json`, `server_hello.json`.
 
 use std::collections::HashSet;
 
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::read::{array, bytes, code, list, name, number, text};
 
-/// Secret, SNI and stamp of an accepted hello.
+/// An accepted hello.
 struct Accepted {
     secret: usize,
     sni: Vec<u8>,
@@ -20,14 +20,14 @@ struct Accepted {
     consumed: usize,
 }
 
-/// Why a hello is not accepted, and the secret whose host it goes to.
+/// A rejected hello: the reason, and the secret whose front gets it.
 struct Fronted {
     why: Reject,
     host: usize,
 }
 
-/// What a gate without sockets says; `None` = wait for more.
-fn look(case: &Value, seen_before: &mut HashSet<[u8; 28]>) -> Option<Result<Accepted, Fronted>> {
+/// Authenticates the hello of a case; `None` = more bytes are needed.
+fn check(case: &Value, seen_before: &mut HashSet<[u8; 28]>) -> Option<Result<Accepted, Fronted>> {
     let texts = case["secrets"].as_array().expect("secrets");
     let secrets: Vec<Secret> =
         texts.iter().map(|text| Secret::parse(text.as_str().unwrap()).unwrap()).collect();
@@ -53,12 +53,12 @@ fn look(case: &Value, seen_before: &mut HashSet<[u8; 28]>) -> Option<Result<Acce
     if parsed.preferred_suite().is_none() {
         return front(Reject::NoCipher);
     }
-    let open = |secret: &Secret| HelloKey::new(secret.key()).verify(&hello, parsed.random());
-    let opened: Vec<Option<HelloStamp>> = secrets.iter().map(open).collect();
-    let Some(secret) = opened.iter().position(Option::is_some) else {
+    let verify = |secret: &Secret| HelloKey::new(secret.key()).verify(&hello, parsed.random());
+    let stamps: Vec<Option<HelloStamp>> = secrets.iter().map(verify).collect();
+    let Some(secret) = stamps.iter().position(Option::is_some) else {
         return front(Reject::WrongKey);
     };
-    let stamp = opened[secret].unwrap();
+    let stamp = stamps[secret].unwrap();
     let (now, skew) = (number(case, "now") as u64, number(case, "skew_seconds") as u64);
     if let Err(off_s) = check_clock(stamp.unix_s, now, skew) {
         return front(Reject::ClockOff { off_s });
@@ -73,10 +73,10 @@ fn look(case: &Value, seen_before: &mut HashSet<[u8; 28]>) -> Option<Result<Acce
 fn every_hello_gets_its_verdict() {
     let mut sequence = HashSet::new();
     for case in list("client_hello.json", "cases") {
-        let mut alone = HashSet::new();
-        let store = if case["sequence"].is_null() { &mut alone } else { &mut sequence };
+        let mut separate = HashSet::new();
+        let store = if case["sequence"].is_null() { &mut separate } else { &mut sequence };
         let expect = &case["expect"];
-        match (text(expect, "result"), look(&case, store)) {
+        match (text(expect, "result"), check(&case, store)) {
             ("wait", None) => {}
             ("accept", Some(Ok(accepted))) => check_accepted(&case, &accepted),
             ("front", Some(Err(fronted))) => check_fronted(&case, &fronted),
@@ -109,7 +109,7 @@ fn check_fronted(case: &Value, fronted: &Fronted) {
     let (expect, name) = (&case["expect"], name(case));
     assert_eq!(fronted.host as i64, number(expect, "front_host_index"), "{name}");
     let why = fronted.why;
-    let fits = match text(expect, "reason") {
+    let is_expected = match text(expect, "reason") {
         "too many fragments" => why == Reject::TooManyRecords,
         "record version" => why == Reject::Version,
         "record type" => why == Reject::NotTls,
@@ -118,18 +118,18 @@ fn check_fronted(case: &Value, fronted: &Fronted) {
         "timestamp" => matches!(why, Reject::ClockOff { .. }),
         "sni" => matches!(why, Reject::NoSni | Reject::ForeignSni),
         "cipher" => why == Reject::NoCipher,
-        // A length that ends too early is found before the peer closes.
+        // A length that is too short is detected before the peer closes.
         "truncated" => matches!(why, Reject::Truncated | Reject::Malformed),
         "oversized" => matches!(why, Reject::RecordTooLong | Reject::HelloTooLong),
         "replay" => why == Reject::Replay,
         "any" => true,
         other => panic!("{name}: unknown reason {other}"),
     };
-    assert!(fits, "{name}: {why:?}");
+    assert!(is_expected, "{name}: {why:?}");
 }
 
 #[test]
-fn answers_are_made_byte_for_byte() {
+fn answers_are_equal_byte_for_byte() {
     for case in list("server_hello.json", "answers") {
         let share = bytes(&case, "key_share");
         let share = match code(&case, "group") {
@@ -153,7 +153,7 @@ fn answers_are_made_byte_for_byte() {
 }
 
 #[test]
-fn a_client_tells_a_good_answer_from_a_bad_one() {
+fn a_client_distinguishes_valid_from_invalid_answers() {
     for case in list("server_hello.json", "verify") {
         let valid = answer_is_signed(
             &array(&case, "key"),
@@ -164,7 +164,7 @@ fn a_client_tells_a_good_answer_from_a_bad_one() {
     }
 }
 
-/// Checks an answer's digest the way clients do.
+/// Verifies the digest of an answer as clients do.
 fn answer_is_signed(key: &[u8; 16], client_random: &[u8; 32], answer: &[u8]) -> bool {
     use hmac::{Hmac, KeyInit, Mac};
     let mut mac = Hmac::<sha2::Sha256>::new_from_slice(key).unwrap();

@@ -1,16 +1,15 @@
-//! Reads fields of a vector. Every verb panics with the field's name where a file is not as it
-//! should be.
+//! Accessors for the fields of a vector. They panic with the field's name if a file is malformed.
 
 use serde_json::Value;
 
-/// The list under `key` of a file in `tests/data/`; an empty list would prove nothing.
+/// The list under `key` of a file in `tests/data/`; it must not be empty.
 pub fn list(file: &str, key: &str) -> Vec<Value> {
     let list = load(file)[key].as_array().cloned().unwrap_or_default();
     assert!(!list.is_empty(), "{file} has no {key}");
     list
 }
 
-/// A whole file.
+/// A file of `tests/data/`.
 pub fn load(file: &str) -> Value {
     let path = format!("{}/tests/data/{file}", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
@@ -30,7 +29,7 @@ pub fn array<const N: usize>(case: &Value, key: &str) -> [u8; N] {
     bytes.try_into().unwrap_or_else(|_| panic!("{key} is not {N} bytes in {}", name(case)))
 }
 
-/// A number that stands as four hexadecimal digits.
+/// A number in four hexadecimal digits.
 pub fn code(case: &Value, key: &str) -> u16 {
     u16::from_be_bytes(array(case, key))
 }
@@ -39,7 +38,7 @@ pub fn number(case: &Value, key: &str) -> i64 {
     case[key].as_i64().unwrap_or_else(|| panic!("no number {key} in {}", name(case)))
 }
 
-/// What to call a case in a failure.
+/// The name of a case for failure messages.
 pub fn name(case: &Value) -> &str {
     case["name"].as_str().or(case["client"].as_str()).unwrap_or("a case without name")
 }

@@ -1,4 +1,4 @@
-//! Whole sessions of unmodified clients, recorded on loopback: `real-client-hellos.json`.
+//! Complete sessions of unmodified clients, recorded on loopback: `real-client-hellos.json`.
 
 use mtbox::proto::client_hello::{
     Assembly, HelloKey, X25519, X25519MLKEM768, assemble, check_clock, parse,
@@ -12,11 +12,11 @@ use super::read::{bytes, code, list, number, text};
 use super::streams::deframed;
 
 #[test]
-fn every_recorded_hello_is_accepted_and_its_answer_made_again() {
+fn every_recorded_hello_is_accepted_and_its_answer_reproduced() {
     for session in list("real-client-hellos.json", "sessions") {
         let secret = Secret::parse(text(&session, "secret")).unwrap();
         let wire = bytes(&session, "hello");
-        let Assembly::Complete { hello, consumed } = assemble(&wire) else { panic!("not whole") };
+        let Assembly::Complete { hello, consumed } = assemble(&wire) else { panic!("incomplete") };
         assert_eq!((&hello, consumed), (&wire, wire.len()));
         let parsed = parse(&hello).unwrap();
         assert_eq!(parsed.server_names().collect::<Vec<_>>(), [secret.host()]);
@@ -39,7 +39,7 @@ fn check_groups(session: &Value, offers: impl Fn(u16) -> bool) {
     }
 }
 
-/// Takes the recorded answer apart and seals its parts again: the same bytes, digest included.
+/// Parses the recorded answer and seals its parts again: the bytes and the digest must be equal.
 fn check_answer(session: &Value, key: &HelloKey, client_random: &[u8; 32]) {
     let recorded = bytes(session, "answer");
     let hello_len = usize::from(u16::from_be_bytes([recorded[3], recorded[4]]));
@@ -68,19 +68,19 @@ fn check_answer(session: &Value, key: &HelloKey, client_random: &[u8; 32]) {
 }
 
 #[test]
-fn every_recorded_stream_decrypts_to_what_was_said() {
+fn every_recorded_stream_decrypts_to_its_plaintext() {
     let mut reused = 0;
     for session in list("real-client-hellos.json", "sessions") {
-        let said = &session["obfuscated2"];
+        let plain = &session["obfuscated2"];
         let mut up = deframed(&bytes(&session, "client_to_proxy_after_answer")).unwrap();
         let (frame, up) = up.split_first_chunk_mut::<64>().unwrap();
-        let mut client = opened(&session, frame);
-        assert_eq!(i64::from(client.dc), number(said, "dc"));
+        let mut client = client_frame(&session, frame);
+        assert_eq!(i64::from(client.dc), number(plain, "dc"));
         assert_eq!(client.tag, Tag::PaddedIntermediate);
         client.up.apply(up);
-        assert_eq!(up, bytes(said, "plain_up"));
+        assert_eq!(up, bytes(plain, "plain_up"));
 
-        // The proxy wrote only data records, so the client's reader fits here too.
+        // The proxy wrote only data records, so the parser for client records works here too.
         let mut down = deframed(&bytes(&session, "proxy_to_client_after_answer")).unwrap();
         if session["key_reuse"] == true {
             reused += 1;
@@ -89,12 +89,12 @@ fn every_recorded_stream_decrypts_to_what_was_said() {
             assert_eq!(bytes(&session, "proxy_to_dc")[8..24], iv);
         }
         client.down().apply(&mut down);
-        assert_eq!(down, bytes(said, "plain_down"));
+        assert_eq!(down, bytes(plain, "plain_down"));
     }
     assert!(reused > 0);
 }
 
-fn opened(session: &Value, frame: &[u8; 64]) -> ClientFrame {
+fn client_frame(session: &Value, frame: &[u8; 64]) -> ClientFrame {
     let secret = Secret::parse(text(session, "secret")).unwrap();
     assert_eq!(text(&session["obfuscated2"], "tag"), "dddddddd");
     decrypt_client_frame(frame, secret.key()).ok().unwrap()

@@ -1,5 +1,5 @@
-//! The shape of downloads: `shape.json`. The vectors hold the reference's longest record, 16,379
-//! bytes; ours is that of a full TLS 1.3 record.
+//! Record sizes and timing of downloads: `shape.json`. The vectors have mtg-multi's longest record,
+//! 16,379 bytes; that of mtbox is a full TLS 1.3 record.
 
 use mtbox::mimicry::calibrate::Fit;
 use mtbox::mimicry::shaper::{DELAY_MAX_US, Grant, PAUSE_MS, Pace, Shaper};
@@ -12,7 +12,7 @@ fn float(case: &Value, key: &str) -> f64 {
 }
 
 #[test]
-fn the_built_in_pace_has_the_quantiles_of_the_reference() {
+fn the_built_in_pace_has_the_quantiles_of_mtg_multi() {
     let file = load("shape.json");
     let case = &file["weibull_default"];
     let pace = Pace::default();
@@ -39,9 +39,9 @@ fn fits_agree_with_those_of_independent_code() {
         }
         let pace = pace.unwrap_or_else(|| panic!("no fit of {}", name(&case)));
         let tolerance = float(&case, "tolerance");
-        let off = |got: f64, key| (got / float(&case, key) - 1.0).abs();
-        assert!(off(pace.k(), "k") < tolerance, "{}: {pace:?}", name(&case));
-        assert!(off(pace.lambda_ms(), "lambda") < tolerance, "{}: {pace:?}", name(&case));
+        let error = |got: f64, key| (got / float(&case, key) - 1.0).abs();
+        assert!(error(pace.k(), "k") < tolerance, "{}: {pace:?}", name(&case));
+        assert!(error(pace.lambda_ms(), "lambda") < tolerance, "{}: {pace:?}", name(&case));
     }
 }
 
@@ -66,7 +66,7 @@ fn records_of_a_burst_have_the_sizes_of_the_schedule() {
             }
         }
         let bounds = (seen.iter().min().copied(), seen.iter().max().copied());
-        let wanted = (Some(number(case, "min")), Some(number(case, "max")));
-        assert_eq!(bounds, wanted, "record {}", before + 1);
+        let expected = (Some(number(case, "min")), Some(number(case, "max")));
+        assert_eq!(bounds, expected, "record {}", before + 1);
     }
 }

@@ -25,7 +25,7 @@ fn secrets_parse_and_print() {
 }
 
 #[test]
-fn texts_that_are_no_secrets_are_refused() {
+fn invalid_secrets_are_refused() {
     for case in list("secrets.json", "reject") {
         assert!(Secret::parse(text(&case, "text")).is_err(), "{}", name(&case));
     }
@@ -44,7 +44,7 @@ fn dc_ids_are_decoded() {
         assert_eq!(i64::from(id.number), number(&case, "dc"), "{raw}");
         assert_eq!(id.media, case["media"] == true, "{raw}");
         assert_eq!(id.is_test(), case["test_environment"] == true, "{raw}");
-        // The reference does not know the test environment; we do.
+        // mtg-multi does not support the test environment; mtbox does.
         let known = case["known"] == true || id.is_test();
         assert_eq!(!builtin(id.number).is_empty(), known, "{raw}");
     }
@@ -57,11 +57,11 @@ fn the_built_in_addresses_are_those_of_the_table() {
     for (four, six) in [("ipv4", "ipv6"), ("test_ipv4", "test_ipv6")] {
         for (number, addresses) in file[four].as_object().unwrap() {
             let addresses = addresses.as_array().unwrap().iter();
-            let want: Vec<SocketAddr> = addresses
+            let expected: Vec<SocketAddr> = addresses
                 .chain(file[six][number].as_array().unwrap())
                 .map(|address| SocketAddr::new(address.as_str().unwrap().parse().unwrap(), PORT))
                 .collect();
-            assert_eq!(builtin(number.parse().unwrap()), want, "{number}");
+            assert_eq!(builtin(number.parse().unwrap()), expected, "{number}");
         }
     }
 }

@@ -18,13 +18,13 @@ fn tag(case: &Value) -> Tag {
     }
 }
 
-/// A source of the given draws, which must come in this order and with these lengths.
+/// A random source with the given draws, which must be requested in this order and length.
 fn draws(draws: Vec<Vec<u8>>) -> impl FnMut(&mut [u8]) {
     let mut draws = draws.into_iter();
-    move |bytes| bytes.copy_from_slice(&draws.next().expect("one draw more"))
+    move |bytes| bytes.copy_from_slice(&draws.next().expect("another draw"))
 }
 
-/// Runs a cipher over consecutive chunks; it must turn each `from` into its `to`.
+/// Applies a cipher to consecutive chunks; each `from` must become its `to`.
 fn run(cipher: &mut Keystream, case: &Value, chunks: &str, from: &str, to: &str) {
     for chunk in case[chunks].as_array().unwrap() {
         let mut bytes = bytes(chunk, from);
@@ -34,12 +34,12 @@ fn run(cipher: &mut Keystream, case: &Value, chunks: &str, from: &str, to: &str)
 }
 
 #[test]
-fn handshakes_open_and_both_streams_run_on() {
-    let (mut opened, mut forged) = (0, 0);
+fn handshakes_are_decrypted_and_both_streams_continue() {
+    let (mut decrypted, mut built) = (0, 0);
     for case in list("obfuscated2.json", "handshakes") {
         let dc = i16::try_from(number(&case, "dc_raw")).unwrap();
         if case["secret_key"].is_null() {
-            forged += 1;
+            built += 1;
             let plain = bytes(&case, "plain_frame");
             let parts = [&plain[..8], &plain[8..56], &plain[62..]].map(<[u8]>::to_vec);
             let mut frame = build_dc_frame(tag(&case), dc, None, &mut draws(parts.to_vec()));
@@ -49,7 +49,7 @@ fn handshakes_open_and_both_streams_run_on() {
             run(&mut frame.up, &case, "up", "plain", "cipher");
             run(&mut frame.down(), &case, "down", "cipher", "plain");
         } else {
-            opened += 1;
+            decrypted += 1;
             let (wire, key) = (array(&case, "wire_frame"), array(&case, "secret_key"));
             let mut frame = decrypt_client_frame(&wire, &key).ok().unwrap();
             assert_eq!((frame.dc, frame.tag), (dc, tag(&case)), "{}", name(&case));
@@ -59,11 +59,11 @@ fn handshakes_open_and_both_streams_run_on() {
             run(&mut frame.down(), &case, "down", "plain", "cipher");
         }
     }
-    assert!(opened > 0 && forged > 0);
+    assert!(decrypted > 0 && built > 0);
 }
 
 #[test]
-fn forbidden_starts_are_known() {
+fn forbidden_prefixes_are_known() {
     for case in list("obfuscated2.json", "nonce_rules") {
         let allowed = is_allowed_prefix(&array(&case, "first8"));
         assert_eq!(allowed, case["allowed_towards_dc"] == true, "{}", name(&case));
@@ -73,7 +73,7 @@ fn forbidden_starts_are_known() {
 #[test]
 fn foreign_frames_are_refused() {
     for case in list("obfuscated2.json", "refused_from_client") {
-        // A frame made without a secret fits none, so any key will do.
+        // A frame made without a secret matches none, so any key can be used.
         let key = if case["secret_key"].is_null() { [7; 16] } else { array(&case, "secret_key") };
         let refused = decrypt_client_frame(&array(&case, "wire_frame"), &key).err();
         assert_eq!(refused, Some(FrameFault::NotOurs), "{}", name(&case));
@@ -120,7 +120,7 @@ pub fn deframed(wire: &[u8]) -> Result<Vec<u8>, RecordFault> {
 }
 
 #[test]
-fn records_come_apart_and_bad_ones_are_refused() {
+fn records_are_deframed_and_invalid_ones_are_refused() {
     for case in list("records.json", "accept") {
         let payload = deframed(&bytes(&case, "wire"));
         assert_eq!(payload, Ok(bytes(&case, "payload")), "{}", name(&case));
@@ -128,7 +128,7 @@ fn records_come_apart_and_bad_ones_are_refused() {
     for case in list("records.json", "reject") {
         assert_eq!(deframed(&bytes(&case, "wire")), Err(RecordFault::Version), "{}", name(&case));
     }
-    // Here the implementations differ; ours ends the session.
+    // Implementations differ in these cases; mtbox ends the session.
     let faults = list("records.json", "policy").into_iter();
     let faults: Vec<_> = faults.map(|case| deframed(&bytes(&case, "wire"))).collect();
     assert_eq!(faults, [Err(RecordFault::Alert), Err(RecordFault::Type(0x16))]);

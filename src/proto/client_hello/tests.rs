@@ -1,8 +1,8 @@
-//! The hello reader against hand-made hellos: cuts, lengths, names, digests.
+//! The ClientHello parser with hand-made hellos: fragments, lengths, names, digests.
 
 use super::*;
 
-/// Puts a length of two bytes before `content`.
+/// Prefixes `content` with its length in two bytes.
 fn block16(content: &[u8]) -> Vec<u8> {
     [&(content.len() as u16).to_be_bytes(), content].concat()
 }
@@ -25,7 +25,7 @@ fn shares(entries: &[(u16, usize)]) -> Vec<u8> {
     extension(KEY_SHARE, &block16(&entries))
 }
 
-/// A normalised hello with random bytes of AB and no session id.
+/// A hello of one record, with random bytes of 0xab and no session id.
 fn hello(ciphers: &[u8], extensions: Option<&[u8]>) -> Vec<u8> {
     let mut body = [&[3, 3][..], &[0xab; 32], &[0], &block16(ciphers), &[1, 0]].concat();
     if let Some(extensions) = extensions {
@@ -40,7 +40,7 @@ fn in_one_record(body: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn fields_are_found_wherever_they_stand() {
+fn fields_are_found_at_any_position() {
     let extensions = [
         extension(0x1a1a, b""),
         shares(&[(0x2a2a, 1), (X25519MLKEM768, 1216), (X25519, 32)]),
@@ -60,7 +60,7 @@ fn fields_are_found_wherever_they_stand() {
 }
 
 #[test]
-fn a_share_of_the_wrong_length_is_no_offer() {
+fn a_key_share_of_the_wrong_length_is_ignored() {
     let wire = hello(&[0x13, 1], Some(&shares(&[(X25519MLKEM768, 1215), (X25519, 33)])));
     let hello = parse(&wire).unwrap();
     assert!(!hello.offers_group(X25519) && !hello.offers_group(X25519MLKEM768));
@@ -75,7 +75,7 @@ fn a_hello_of_an_older_tls_parses_and_offers_nothing() {
 }
 
 #[test]
-fn lengths_that_do_not_fit_are_malformed() {
+fn inconsistent_lengths_are_malformed() {
     let bad = |extensions: &[u8]| parse(&hello(&[0x13, 1], Some(extensions))).map(|_| ());
     let malformed = Err(Reject::Malformed);
     assert_eq!(bad(&[0, 0, 0]), malformed);
@@ -97,7 +97,7 @@ fn lengths_that_do_not_fit_are_malformed() {
 }
 
 #[test]
-fn the_first_wrong_byte_decides() {
+fn the_first_wrong_byte_rejects() {
     for (seen, suspicion) in [
         (&b"G"[..], Reject::NotTls),
         (b"\x16\x02", Reject::Version),
@@ -119,7 +119,7 @@ fn the_first_wrong_byte_decides() {
 }
 
 #[test]
-fn the_longest_hello_passes_and_a_twelfth_record_does_not() {
+fn the_longest_hello_is_accepted_and_a_twelfth_record_is_not() {
     let body = vec![0; 16_380];
     let whole = in_one_record(&body);
     assert_eq!(whole.len(), tls::HEADER_LEN + tls::PLAIN_MAX);
@@ -134,7 +134,7 @@ fn the_longest_hello_passes_and_a_twelfth_record_does_not() {
 }
 
 #[test]
-fn a_digest_opens_with_its_key_only() {
+fn a_digest_matches_its_key_only() {
     let mut wire = hello(&[0x13, 1], Some(&sni(&[(0, b"a.example")])));
     wire[RANDOM_AT..RANDOM_AT + 32].fill(0);
     let key = HelloKey::new(&[7; 16]);
@@ -153,7 +153,7 @@ fn a_digest_opens_with_its_key_only() {
 }
 
 #[test]
-fn the_clock_may_be_off_by_the_tolerance_and_no_more() {
+fn the_clock_may_differ_by_the_tolerance_and_no_more() {
     assert_eq!(check_clock(1_000, 1_005, 5), Ok(()));
     assert_eq!(check_clock(1_005, 1_000, 5), Ok(()));
     assert_eq!(check_clock(1_000, 1_006, 5), Err(-6));

@@ -1,12 +1,12 @@
-//! The DNS codec against hand-made packets: echoes, aliases, pointers, faults.
+//! The DNS codec with hand-made messages: repeated questions, aliases, pointers, faults.
 
 use super::*;
 
 const NAME: &str = "a.example";
-/// Where the name stands in every answer here: a pointer to it.
-const ASKED: [u8; 2] = [0xc0, 12];
+/// A pointer to the queried name, which is at the same offset in each answer.
+const QUERIED: [u8; 2] = [0xc0, 12];
 
-/// An answer to the question for `NAME` with id 7, and the given records.
+/// The result for an answer with these records to the query for `NAME` with id 7.
 fn packet(flags: u16, kind: RecordType, records: &[Vec<u8>]) -> Vec<u8> {
     let mut out = Vec::new();
     write_query(&mut out, 7, NAME, kind).unwrap();
@@ -54,13 +54,13 @@ fn names_that_no_packet_can_hold_are_refused() {
 }
 
 #[test]
-fn addresses_are_taken_in_order_and_once() {
+fn addresses_are_returned_in_order_and_once() {
     let records = [
-        record(&ASKED, 1, 300, &[192, 0, 2, 2]),
-        record(&ASKED, 1, 60, &[192, 0, 2, 1]),
-        record(&ASKED, 1, 90, &[192, 0, 2, 2]),
+        record(&QUERIED, 1, 300, &[192, 0, 2, 2]),
+        record(&QUERIED, 1, 60, &[192, 0, 2, 1]),
+        record(&QUERIED, 1, 90, &[192, 0, 2, 2]),
         record(&wire("b.example"), 1, 1, &[192, 0, 2, 9]),
-        record(&ASKED, 16, 1, b"\x04text"),
+        record(&QUERIED, 16, 1, b"\x04text"),
     ];
     let want =
         AddressAnswer { addrs: vec![[192, 0, 2, 2].into(), [192, 0, 2, 1].into()], ttl_s: 60 };
@@ -70,7 +70,7 @@ fn addresses_are_taken_in_order_and_once() {
 #[test]
 fn ipv6_addresses_are_taken_too() {
     let address = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
-    let packet = packet(0, RecordType::Aaaa, &[record(&ASKED, 28, 5, &address)]);
+    let packet = packet(0, RecordType::Aaaa, &[record(&QUERIED, 28, 5, &address)]);
     let answer = parse_answer(&packet, 7, NAME, RecordType::Aaaa).unwrap();
     assert_eq!(answer.addrs, [IpAddr::from(address)]);
 }
@@ -81,7 +81,7 @@ fn aliases_are_followed_in_any_order_and_the_least_ttl_counts() {
         record(&wire("C.example"), 1, 400, &[192, 0, 2, 3]),
         record(&wire("b.example"), 5, 20, &wire("c.EXAMPLE")),
         // A compressed name: "b", then a pointer to "example" in the question.
-        record(&ASKED, 5, 500, b"\x01b\xc0\x0e"),
+        record(&QUERIED, 5, 500, b"\x01b\xc0\x0e"),
     ];
     let want = AddressAnswer { addrs: vec![[192, 0, 2, 3].into()], ttl_s: 20 };
     assert_eq!(answered(0, &records), Ok(want));
@@ -89,7 +89,7 @@ fn aliases_are_followed_in_any_order_and_the_least_ttl_counts() {
 
 #[test]
 fn long_and_circular_aliases_end() {
-    let circle = [record(&ASKED, 5, 1, &ASKED)];
+    let circle = [record(&QUERIED, 5, 1, &QUERIED)];
     assert_eq!(answered(0, &circle), Err(DnsFault::TooManyAliases));
     let chain = |count: u32| {
         let name = |step: u32| if step == 0 { wire(NAME) } else { wire(&format!("n{step}.x")) };
@@ -103,18 +103,18 @@ fn long_and_circular_aliases_end() {
 }
 
 #[test]
-fn a_missing_name_and_a_missing_address_are_told_apart() {
+fn a_missing_name_and_a_missing_address_are_distinguished() {
     assert_eq!(answered(3, &[]), Err(DnsFault::NoSuchName));
     assert_eq!(answered(0, &[]), Err(DnsFault::NoData));
-    let alias = record(&ASKED, 5, 9, &wire("b.example"));
+    let alias = record(&QUERIED, 5, 9, &wire("b.example"));
     assert_eq!(answered(0, &[alias]), Err(DnsFault::NoData));
     assert_eq!(answered(2, &[]), Err(DnsFault::Refused(2)));
     assert_eq!(answered(0x0200, &[]), Err(DnsFault::Truncated));
 }
 
 #[test]
-fn only_the_echo_of_the_question_is_believed() {
-    let good = packet(0, RecordType::A, &[record(&ASKED, 1, 9, &[192, 0, 2, 1])]);
+fn only_an_answer_that_repeats_the_question_is_accepted() {
+    let good = packet(0, RecordType::A, &[record(&QUERIED, 1, 9, &[192, 0, 2, 1])]);
     assert!(parse_answer(&good, 7, NAME, RecordType::A).is_ok());
     assert_eq!(parse_answer(&good, 8, NAME, RecordType::A), Err(DnsFault::Unrelated));
     assert_eq!(parse_answer(&good, 7, "b.example", RecordType::A), Err(DnsFault::Unrelated));
@@ -122,16 +122,16 @@ fn only_the_echo_of_the_question_is_believed() {
     let mut query = good.clone();
     query[2] = 0x01;
     assert_eq!(parse_answer(&query, 7, NAME, RecordType::A), Err(DnsFault::Unrelated));
-    // Nothing echoed: an answer to no question.
-    let mut silent = packet(0, RecordType::A, &[record(&ASKED, 1, 9, &[192, 0, 2, 1])]);
+    // No question is repeated.
+    let mut silent = packet(0, RecordType::A, &[record(&QUERIED, 1, 9, &[192, 0, 2, 1])]);
     (silent[5], silent[12]) = (0, 0xc0);
     assert_eq!(parse_answer(&silent, 7, NAME, RecordType::A), Err(DnsFault::Unrelated));
-    // FORMERR with nothing but a header is the one answer that need not echo.
+    // FORMERR with only a header is the one answer without a question.
     assert_eq!(
         parse_answer(b"\0\x07\x80\x01\0\0\0\0\0\0\0\0", 7, NAME, RecordType::A),
         Err(DnsFault::Refused(1))
     );
-    // Too short to carry our id: an off-path forger can send that to any port.
+    // Too short for an id: an off-path forger can send that to any port.
     assert_eq!(parse_answer(&good[..11], 7, NAME, RecordType::A), Err(DnsFault::Unrelated));
 }
 
@@ -139,14 +139,14 @@ fn only_the_echo_of_the_question_is_believed() {
 fn broken_records_are_malformed() {
     let address = [192, 0, 2, 1];
     for broken in [
-        record(&ASKED, 1, 9, &address[..3]),
-        record(&ASKED, 1, 9, &address)[..15].to_vec(),
+        record(&QUERIED, 1, 9, &address[..3]),
+        record(&QUERIED, 1, 9, &address)[..15].to_vec(),
         record(&[0x80, 0], 1, 9, &address),
-        // The name that begins at 27 points to itself, and then ahead.
+        // The name at offset 27 points to itself, then forward.
         record(&[0xc0, 27], 1, 9, &address),
         record(&[0xc0, 40], 1, 9, &address),
-        record(&ASKED, 5, 9, b"\x01b"),
-        record(&ASKED, 5, 9, b"\x01b\xc0\x0e\0"),
+        record(&QUERIED, 5, 9, b"\x01b"),
+        record(&QUERIED, 5, 9, b"\x01b\xc0\x0e\0"),
     ] {
         let records = [broken];
         assert_eq!(answered(0, &records), Err(DnsFault::Malformed), "{records:02x?}");
@@ -155,7 +155,7 @@ fn broken_records_are_malformed() {
 
 #[test]
 fn names_of_many_pointers_or_many_bytes_end() {
-    // A staircase of pointers, each to the one before it.
+    // Each pointer points to the one before it.
     let mut packet = b"\x01a\0".to_vec();
     for step in 0..200_u16 {
         let target = if step == 0 { 0 } else { 3 + 2 * (step - 1) };
@@ -171,49 +171,49 @@ fn names_of_many_pointers_or_many_bytes_end() {
 }
 
 #[test]
-fn no_more_than_16_addresses_and_64_records_are_looked_at() {
-    let many: Vec<_> = (0..100).map(|n| record(&ASKED, 1, 9, &[192, 0, 2, n])).collect();
+fn no_more_than_16_addresses_and_64_records_are_read() {
+    let many: Vec<_> = (0..100).map(|n| record(&QUERIED, 1, 9, &[192, 0, 2, n])).collect();
     assert_eq!(answered(0, &many).unwrap().addrs.len(), 16);
     let mut late = vec![record(&wire("b.example"), 1, 9, &[192, 0, 2, 1]); 64];
-    late.push(record(&ASKED, 1, 9, &[192, 0, 2, 2]));
+    late.push(record(&QUERIED, 1, 9, &[192, 0, 2, 2]));
     assert_eq!(answered(0, &late), Err(DnsFault::NoData));
 }
 
 #[test]
 fn a_ttl_with_the_highest_bit_counts_as_zero() {
-    let records = [record(&ASKED, 1, 0x8000_0000, &[192, 0, 2, 1])];
+    let records = [record(&QUERIED, 1, 0x8000_0000, &[192, 0, 2, 1])];
     assert_eq!(answered(0, &records).unwrap().ttl_s, 0);
 }
 
 #[test]
-fn capitals_must_come_back_as_they_were_sent() {
+fn the_case_must_be_repeated_exactly() {
     let mut packet = Vec::new();
     write_query(&mut packet, 7, "a.eXAmple", RecordType::A).unwrap();
     packet[2..4].copy_from_slice(&[0x81, 0x80]);
     packet[7] = 1;
-    packet.extend(record(&ASKED, 1, 9, &[192, 0, 2, 1]));
+    packet.extend(record(&QUERIED, 1, 9, &[192, 0, 2, 1]));
     assert!(parse_answer(&packet, 7, "a.eXAmple", RecordType::A).is_ok());
     assert_eq!(parse_answer(&packet, 7, "a.ExamPLE", RecordType::A), Err(DnsFault::WrongCase));
     assert_eq!(parse_answer(&packet, 7, "a.eXAmplf", RecordType::A), Err(DnsFault::Unrelated));
     assert!(
         parse_answer(&packet, 7, "a.example", RecordType::A).is_ok(),
-        "who sent no capitals asks for none"
+        "a query in lower case accepts any case"
     );
 }
 
 #[test]
-fn coins_decide_about_capitals() {
+fn random_bits_set_the_case() {
     assert_eq!(mix_case("A.Example", &[0; 32]), "a.example");
     assert_eq!(mix_case("A.Example", &[0xff; 32]), "A.EXAMPLE");
-    let mut coins = [0; 32];
-    coins[0] = 0b0000_0100;
-    assert_eq!(mix_case("a.example", &coins), "a.Example");
+    let mut random = [0; 32];
+    random[0] = 0b0000_0100;
+    assert_eq!(mix_case("a.example", &random), "a.Example");
     let long = "a".repeat(300);
     assert_eq!(mix_case(&long, &[0xff; 32]), format!("{}{}", "A".repeat(256), "a".repeat(44)));
 }
 
 #[test]
-fn packets_leave_a_stream_whole_and_in_order() {
+fn messages_are_removed_from_a_stream_complete_and_in_order() {
     let (mut wire, mut stream, mut packets) = (Vec::new(), Vec::new(), Vec::new());
     for packet in [&b"one"[..], b"", &[7; 65_535]] {
         write_frame(&mut wire, packet);

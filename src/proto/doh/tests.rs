@@ -1,4 +1,4 @@
-//! DNS over HTTPS against hand-made responses, whole and cut at every byte.
+//! DNS over HTTPS with hand-made responses, complete and split at every byte.
 
 use super::*;
 
@@ -14,7 +14,7 @@ fn packet(text: &str) -> Result<Option<Reply>, DohFault> {
 }
 
 #[test]
-fn a_request_is_written_as_rfc_8484_says() {
+fn a_request_has_the_form_of_rfc_8484() {
     let written = |url: &str| {
         let mut out = Vec::new();
         Requests::new(&Url::parse(url).unwrap()).write(&mut out, b"abc");
@@ -33,7 +33,7 @@ fn a_request_is_written_as_rfc_8484_says() {
 }
 
 #[test]
-fn bodies_of_every_kind_are_read_however_they_are_cut() {
+fn bodies_of_every_framing_are_parsed_in_pieces_of_any_size() {
     let chunks = "3;x=y\r\nabc\r\n2\r\nde\r\n0\r\nTrailer: z\r\n\r\n";
     let wire = format!(
         "HTTP/1.1 103 Early Hints\r\n\r\n{GOOD}Content-Length: 5\r\n\r\nabcde\
@@ -57,7 +57,7 @@ fn bodies_of_every_kind_are_read_however_they_are_cut() {
 }
 
 #[test]
-fn other_answers_are_refusals_and_leave_the_connection_usable() {
+fn other_responses_are_refusals_and_keep_the_connection_usable() {
     for head in [
         "HTTP/1.1 500 Oops\r\nContent-Type: application/dns-message\r\nContent-Length: 2\r\n\r\n",
         "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\n",
@@ -91,7 +91,7 @@ fn a_response_may_be_the_last_one() {
 }
 
 #[test]
-fn what_is_no_response_is_told_at_once() {
+fn invalid_responses_are_reported_at_once() {
     let chunked = format!("{GOOD}Transfer-Encoding: chunked\r\n\r\n");
     let (head, body) = (DohFault::Http(HttpFault::Head), DohFault::Http(HttpFault::Body));
     let long = "x".repeat(65_536);
@@ -116,7 +116,7 @@ fn what_is_no_response_is_told_at_once() {
 }
 
 #[test]
-fn an_end_inside_a_response_is_an_end() {
+fn an_end_inside_a_response_is_a_fault() {
     let wire = format!("{GOOD}Content-Length: 5\r\n\r\nabcd");
     for end in 0..wire.len() {
         let mut inbox = wire.as_bytes()[..end].to_vec();

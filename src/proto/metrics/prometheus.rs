@@ -1,9 +1,9 @@
-//! The text format 0.0.4 of Prometheus: one `HELP` and one `TYPE` line per name, then its samples,
+//! The Prometheus text format 0.0.4: for each name a `HELP` and a `TYPE` line, then the samples,
 //! with labels in alphabetical order.
 
-use super::{Family, MetricKind};
+use crate::proto::metrics::family::{Family, MetricKind};
 
-/// The whole page. `prefix` comes before every name, with an underscore between them.
+/// The whole page. Unless empty, `prefix` and an underscore precede each name.
 pub fn page(prefix: &str, families: &[Family<'_>]) -> String {
     let mut out = String::with_capacity(families.len() * 160);
     for family in families {
@@ -53,11 +53,11 @@ fn escape(out: &mut String, value: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Sample;
     use super::*;
+    use crate::proto::metrics::family::Sample;
 
     #[test]
-    fn names_labels_and_values_stand_as_the_format_wants_them() {
+    fn names_labels_and_values_have_the_form_of_the_format() {
         let samples = [
             Sample::with("telegram_ip", "::1", 7).and("dc", "2"),
             Sample::with("telegram_ip", "a\"b\\c\nd", 8).and("dc", "3"),

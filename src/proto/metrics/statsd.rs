@@ -1,10 +1,10 @@
-//! The lines of statsd in three dialects, packed into datagrams (COMPATIBILITY 6.6). Gauges are
-//! sent as they are and counters as what came since; the reference's `+1` and `-1` drift with the
-//! first datagram that is lost.
+//! statsd lines in three dialects, packed into datagrams (COMPATIBILITY 6.6). A gauge is sent as
+//! its value, a counter as its increase. mtg-multi sends gauges as `+1` and `-1`, which drift after
+//! the first lost datagram.
 
-use super::{Family, Sample};
+use crate::proto::metrics::family::{Family, Sample};
 
-/// How a line carries its labels.
+/// Notation of labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
     /// `name:1|c|#label:value,label:value`.
@@ -15,7 +15,7 @@ pub enum Dialect {
     Graphite,
 }
 
-/// One line without its line feed. `value` is a gauge's number or a counter's growth.
+/// One line without line feed. `value` is the value of a gauge or the increase of a counter.
 pub fn line(
     dialect: Dialect,
     prefix: &str,
@@ -43,7 +43,7 @@ pub fn line(
         }
         labels.push_str(name);
         labels.push(equals);
-        labels.extend(value.chars().map(|c| clean(dialect, c)));
+        labels.extend(value.chars().map(|c| escape(dialect, c)));
     }
     match dialect {
         Dialect::Datadog => format!("{out}:{value}|{kind}{labels}"),
@@ -51,10 +51,10 @@ pub fn line(
     }
 }
 
-/// What would end a label becomes an underscore. Collectors take the first colon of a line for
-/// the one before the number, unless labels come behind it: so the colons of IPv6 addresses and
-/// ports, which the reference leaves in, become dashes.
-fn clean(dialect: Dialect, c: char) -> char {
+/// Replaces characters that would end a label by underscores. Unless labels follow the number,
+/// collectors split a line at its first colon, so colons of IPv6 addresses and ports become dashes;
+/// mtg-multi keeps them.
+fn escape(dialect: Dialect, c: char) -> char {
     match c {
         ':' if dialect != Dialect::Datadog => '-',
         ',' | ';' | '|' | '=' | '#' | '@' => '_',
@@ -63,31 +63,32 @@ fn clean(dialect: Dialect, c: char) -> char {
     }
 }
 
-/// Lines in datagrams of at most [`DATAGRAM`] bytes, a line feed between two of them; with each
-/// datagram comes what belongs to its lines. A line that is longer, which only a hostile label
-/// makes, is left out.
+/// Packs lines into datagrams of at most [`DATAGRAM`] bytes, separated by line feeds. Returns each
+/// datagram with the values of its lines. Drops a longer line, which only a hostile label can
+/// cause.
 pub fn pack<T>(lines: impl IntoIterator<Item = (String, T)>) -> Vec<(String, Vec<T>)> {
     let mut datagrams: Vec<(String, Vec<T>)> = Vec::new();
-    for (line, its) in lines.into_iter().filter(|(line, _)| line.len() <= DATAGRAM) {
+    for (line, value) in lines.into_iter().filter(|(line, _)| line.len() <= DATAGRAM) {
         match datagrams.last_mut() {
-            Some((text, all)) if text.len() + 1 + line.len() <= DATAGRAM => {
+            Some((text, values)) if text.len() + 1 + line.len() <= DATAGRAM => {
                 text.push('\n');
                 text.push_str(&line);
-                all.push(its);
+                values.push(value);
             }
-            _ => datagrams.push((line, vec![its])),
+            _ => datagrams.push((line, vec![value])),
         }
     }
     datagrams
 }
 
-/// An Ethernet frame without its headers, as every client of statsd has it.
+/// Largest payload in bytes of a UDP datagram that fits in an Ethernet frame, as statsd clients use
+/// it.
 pub const DATAGRAM: usize = 1432;
 
 #[cfg(test)]
 mod tests {
-    use super::super::MetricKind;
     use super::*;
+    use crate::proto::metrics::family::MetricKind;
 
     fn written(dialect: Dialect, labels: &[(&'static str, &str)], kind: MetricKind) -> String {
         let labels = labels.iter().map(|(name, value)| (*name, (*value).into())).collect();
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn the_three_dialects_of_the_reference() {
+    fn the_three_dialects_are_those_of_mtg_multi() {
         let labels = [("telegram_ip", "10.0.0.10"), ("dc", "4"), ("direction", "to_client")];
         for (dialect, wanted) in [
             (Dialect::Datadog, "mtg.traffic:5|c|#telegram_ip:10.0.0.10,dc:4,direction:to_client"),
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn datagrams_are_full_and_never_too_long() {
+    fn datagrams_are_filled_and_never_too_long() {
         let lines: Vec<String> = (0..200).map(|at| format!("mtg.number_{at}:1|c")).collect();
         let all = lines.iter().cloned().chain(["x".repeat(DATAGRAM + 1)]);
         let (datagrams, numbers): (Vec<String>, Vec<Vec<usize>>) =

@@ -1,4 +1,4 @@
-//! The reader of server answers against hand-made ones: every stack's shape, and none.
+//! The server flight parser with hand-made answers: those of common TLS stacks, and invalid ones.
 
 use super::*;
 use crate::proto::client_hello::HelloKey;
@@ -44,12 +44,12 @@ fn read(wire: &[u8]) -> (ServerFlight, Result<FlightProgress, FlightFault>) {
     (flight, outcome)
 }
 
-fn oddity(wire: &[u8]) -> FlightFault {
+fn fault(wire: &[u8]) -> FlightFault {
     read(wire).1.unwrap_err()
 }
 
 #[test]
-fn an_answer_of_ours_is_read_back() {
+fn an_answer_of_our_own_is_parsed() {
     for order in [ExtensionOrder::VersionsFirst, ExtensionOrder::ShareFirst] {
         for hybrid in [true, false] {
             let share =
@@ -69,7 +69,7 @@ fn an_answer_of_ours_is_read_back() {
 }
 
 #[test]
-fn four_records_of_openssl_are_counted_however_they_are_cut() {
+fn four_records_of_openssl_are_counted_in_pieces_of_any_size() {
     let mut wire = record(0x16, &good());
     wire.extend(record(0x14, &[1]));
     for len in [38, 379, 95, 69] {
@@ -90,7 +90,7 @@ fn four_records_of_openssl_are_counted_however_they_are_cut() {
 }
 
 #[test]
-fn a_server_hello_may_come_in_pieces_and_without_change_cipher_spec() {
+fn a_server_hello_may_be_fragmented_and_without_change_cipher_spec() {
     let good = good();
     let (a, b) = good.split_at(3);
     let wire = [record(0x16, a), record(0x16, b), record(0x17, &[0; 17])].concat();
@@ -98,7 +98,7 @@ fn a_server_hello_may_come_in_pieces_and_without_change_cipher_spec() {
 }
 
 #[test]
-fn an_endless_flight_is_cut_off() {
+fn an_endless_flight_is_limited() {
     let mut wire = record(0x16, &good());
     for _ in 0..8 {
         assert_eq!(read(&wire).1, Ok(FlightProgress::More));
@@ -113,22 +113,22 @@ fn an_endless_flight_is_cut_off() {
 }
 
 #[test]
-fn what_is_no_model_says_why() {
-    assert_eq!(oddity(b"HTTP/1.1 400"), FlightFault::NotTls);
-    assert_eq!(oddity(b"\x15\x03\x03\0\x02\x02\x28"), FlightFault::Alert(40));
-    assert_eq!(oddity(b"\x15\x03\x03\0\x03\x02\x28\x01"), FlightFault::Malformed);
-    assert_eq!(oddity(&record(0x14, &[1])), FlightFault::Malformed);
-    assert_eq!(oddity(&record(0x17, &[1; 99])), FlightFault::Malformed);
-    assert_eq!(oddity(&record(0x16, &[11, 0, 0, 0])), FlightFault::Malformed);
+fn an_unusable_answer_has_a_reason() {
+    assert_eq!(fault(b"HTTP/1.1 400"), FlightFault::NotTls);
+    assert_eq!(fault(b"\x15\x03\x03\0\x02\x02\x28"), FlightFault::Alert(40));
+    assert_eq!(fault(b"\x15\x03\x03\0\x03\x02\x28\x01"), FlightFault::Malformed);
+    assert_eq!(fault(&record(0x14, &[1])), FlightFault::Malformed);
+    assert_eq!(fault(&record(0x17, &[1; 99])), FlightFault::Malformed);
+    assert_eq!(fault(&record(0x16, &[11, 0, 0, 0])), FlightFault::Malformed);
 
     // TLS 1.2 as OpenSSL sends it: no extension, the certificate in the same record.
     let old = message([1; 32], &[], 0xc02f, None);
-    assert_eq!(oddity(&record(0x16, &old)), FlightFault::OldTls);
-    assert_eq!(oddity(&record(0x16, &[old, vec![11, 0, 0, 1, 0]].concat())), FlightFault::OldTls);
+    assert_eq!(fault(&record(0x16, &old)), FlightFault::OldTls);
+    assert_eq!(fault(&record(0x16, &[old, vec![11, 0, 0, 1, 0]].concat())), FlightFault::OldTls);
 
     let retry = [versions(), extension(KEY_SHARE, &[0, 0x17])].concat();
     let retry = message(RETRY_RANDOM, &ID, 0x1301, Some(&retry));
-    assert_eq!(oddity(&record(0x16, &retry)), FlightFault::Retry);
+    assert_eq!(fault(&record(0x16, &retry)), FlightFault::Retry);
 
     let extensions = [versions(), share(X25519, 32)].concat();
     for wrong in [
@@ -139,16 +139,16 @@ fn what_is_no_model_says_why() {
         message([1; 32], &ID, 0x1301, Some(&extensions[..extensions.len() - 1])),
         [good(), vec![8, 0, 0, 0]].concat(),
     ] {
-        assert_eq!(oddity(&record(0x16, &wrong)), FlightFault::Malformed);
+        assert_eq!(fault(&record(0x16, &wrong)), FlightFault::Malformed);
     }
     let late = [record(0x16, &good()), record(0x16, &good())].concat();
-    assert_eq!(oddity(&late), FlightFault::Malformed);
+    assert_eq!(fault(&late), FlightFault::Malformed);
     let short = [record(0x16, &good()), record(0x17, &[0; 16])].concat();
-    assert_eq!(oddity(&short), FlightFault::Malformed);
+    assert_eq!(fault(&short), FlightFault::Malformed);
 }
 
 #[test]
-fn a_message_without_end_is_refused() {
+fn an_endless_message_is_refused() {
     let mut flight = ServerFlight::new(ID);
     assert_eq!(
         flight.push(&record(0x16, &[&[2, 0xff, 0xff, 0xff][..], &[0; 16_000]].concat())),
