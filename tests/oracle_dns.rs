@@ -62,7 +62,7 @@ fn scenes() -> impl Strategy<Value = Scene> {
     (any::<u16>(), kinds(), hosts, any::<u32>()).prop_flat_map(|(id, kind, count, ttl)| {
         let hosts: Vec<String> = (0..=count).map(|n| format!("Host{n}.Some.Example")).collect();
         let ttls = move || 0..=(ttl >> 1);
-        // The last name is nobody's alias; its addresses belong to somebody else.
+        // The last name is not an alias of another; its addresses belong to another owner.
         let address = (0..2_usize, addresses(), ttls()).prop_map(move |(other, addr, ttl_s)| {
             Entry::Address { owner: count - 1 + other, addr, ttl_s }
         });
@@ -115,7 +115,7 @@ impl Scene {
     }
 }
 
-/// The addresses of `owner`, or of everybody, that the other codec sees in the answer section;
+/// The addresses of `owner`, or of all owners, that the other codec sees in the answer section;
 /// `None` = it cannot read it to the end.
 fn seen_by_the_other(packet: &[u8], kind: RecordType, all: bool) -> Option<Vec<IpAddr>> {
     let message = Message::from_octets(packet).ok()?;
