@@ -115,7 +115,8 @@ fn an_upgrade_keeps_the_config_and_a_purge_takes_it() {
     let (name, secret) = made.lines().last().unwrap().split_once(" = ").unwrap();
     assert_eq!(name, "me");
     assert!(secret.len() > 30 && !made.contains('@'), "{made}");
-    assert_eq!(fs::metadata(&config).unwrap().permissions().mode() & 0o007, 0, "no other account may read it");
+    let mode = fs::metadata(&config).unwrap().permissions().mode();
+    assert_eq!(mode & 0o007, 0, "{mode:o}");
     let check = Command::new(PROGRAM).args(["check", "--strict"]).arg(&config).output().unwrap();
     assert!(check.status.success(), "{}", said(&check));
 
