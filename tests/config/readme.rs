@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use mtbox::config::HAS_TLS;
 
-use super::{SECRET, diagnostics_of, minimal};
+use super::{SECRET, diagnostics_of, load_without_warnings, minimal};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -126,12 +126,17 @@ fn the_examples_load_without_a_warning() {
     assert!(count >= 14, "{count} examples");
 }
 
-/// The config in HAPROXY.md was tested with HAProxy.
+/// HAProxy connects to the address in `bind-to` and sends a PROXY header, which mtbox must expect.
 #[test]
-fn the_page_on_several_processes_shows_the_haproxy_config_that_was_tested() {
-    let shown = blocks(&document("docs/more-than-one-core-or-machine.md"), "haproxy");
-    assert_eq!(shown.len(), 1);
-    assert!(document("docs/HAPROXY.md").contains(&shown[0]), "{}", shown[0]);
+fn the_configs_of_haproxy_and_mtbox_fit_together() {
+    let page = document("docs/more-than-one-core-or-machine.md");
+    let [haproxy] = blocks(&page, "haproxy").try_into().unwrap();
+    let configs = blocks(&page, "toml");
+    let config = configs.iter().find(|block| block.contains("proxy-protocol-listener")).unwrap();
+    let settings = load_without_warnings(&with_existing_files(config));
+    let server = format!("server one {} send-proxy-v2\n", settings.binds[0]);
+    assert!(haproxy.contains(&server), "{server}{haproxy}");
+    assert!(settings.proxy_protocol.is_some());
 }
 
 #[test]

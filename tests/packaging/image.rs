@@ -15,7 +15,7 @@ fn instructions() -> Vec<(String, String)> {
 }
 
 #[test]
-fn the_image_starts_where_that_of_mtg_does_as_nobody() {
+fn the_image_starts_where_that_of_mtg_does_without_root() {
     let all = instructions();
     let last = all.iter().rposition(|(word, _)| word == "FROM").unwrap();
     let (build, image) = all.split_at(last);

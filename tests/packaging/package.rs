@@ -115,7 +115,8 @@ fn an_upgrade_keeps_the_config_and_a_purge_takes_it() {
     let (name, secret) = made.lines().last().unwrap().split_once(" = ").unwrap();
     assert_eq!(name, "me");
     assert!(secret.len() > 30 && !made.contains('@'), "{made}");
-    assert_eq!(fs::metadata(&config).unwrap().permissions().mode() & 0o007, 0, "nobody else reads");
+    let mode = fs::metadata(&config).unwrap().permissions().mode();
+    assert_eq!(mode & 0o007, 0, "{mode:o}");
     let check = Command::new(PROGRAM).args(["check", "--strict"]).arg(&config).output().unwrap();
     assert!(check.status.success(), "{}", said(&check));
 
@@ -173,7 +174,8 @@ fn the_first_config_names_a_port_that_is_free_and_the_site_that_is_asked_for() {
     }
     fs::create_dir_all(prefix.join("bin")).unwrap();
     std::os::unix::fs::symlink(PROGRAM, prefix.join("bin/mtbox")).unwrap();
-    // Whoever has the ports, we or another: they are taken. Without the right to one, it is free.
+    // Both ports are in use now, held by this test or by another program. A port that this account
+    // may not bind counts as free.
     let held: Vec<_> = [443, 8443].map(|port| TcpListener::bind(("127.0.0.1", port))).into();
     let is_free = |held: &std::io::Result<TcpListener>| {
         held.as_ref().is_err_and(|fault| fault.kind() == std::io::ErrorKind::PermissionDenied)
@@ -189,7 +191,7 @@ fn the_first_config_names_a_port_that_is_free_and_the_site_that_is_asked_for() {
     let text = fs::read_to_string(&config).unwrap();
     assert!(text.contains(&format!("bind-to = \"0.0.0.0:{wanted}\"")), "{text}");
     let secret = text.lines().last().unwrap().split('"').nth(1).unwrap();
-    // With the address stated, nobody is asked for it.
+    // With `--ipv4`, no service is queried for the address.
     let access = ["access", "--hex", "--ipv4", "192.0.2.1"];
     let output = Command::new(PROGRAM).args(access).arg(&config).output().unwrap();
     let hex = said(&output);

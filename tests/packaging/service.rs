@@ -130,8 +130,8 @@ fn members(set: &str, calls: &mut BTreeSet<String>) -> Option<()> {
     Some(())
 }
 
-/// The calls of a daemon that starts, answers, reads its config anew and ends. `None` where they
-/// cannot be watched.
+/// The calls of a daemon that starts, answers, reloads its config and ends. `None` where they
+/// cannot be traced.
 fn trace(folder: &Scratch) -> Option<String> {
     let held = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     let [bind, api] = held.map(|listener| listener.local_addr().unwrap());
@@ -177,10 +177,10 @@ fn trace(folder: &Scratch) -> Option<String> {
     let mut answer = String::new();
     stream.write_all(b"GET /stats HTTP/1.0\r\n\r\n").unwrap();
     stream.read_to_string(&mut answer).unwrap();
-    // A stranger, for the way to a site that is not there.
-    let mut stranger = TcpStream::connect(bind).unwrap();
-    stranger.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
-    let _ = stranger.read(&mut [0]);
+    // An unauthenticated client: its connection goes to a front that does not exist.
+    let mut probe = TcpStream::connect(bind).unwrap();
+    probe.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    let _ = probe.read(&mut [0]);
     let pid = fs::read_to_string(folder.0.join("pid")).unwrap_or_default();
     let daemon = pid.trim().parse().expect("the daemon wrote its number");
     for signal in [nix::sys::signal::Signal::SIGHUP, nix::sys::signal::Signal::SIGTERM] {
