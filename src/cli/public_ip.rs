@@ -11,24 +11,25 @@ use crate::cli::public_addrs::{AddressFlags, PublicAddrs};
 use crate::config::HAS_TLS;
 use crate::config::settings::Settings;
 use crate::daemon::fetch::standalone::Standalone;
-use crate::daemon::fetch::task::{FetchError, FetchRoute, HostOrAddrs};
-use crate::daemon::fetch::task::{FetchTarget, FetchTask, TaskStep};
+use crate::daemon::fetch::task::{
+    FetchError, FetchRoute, FetchTarget, FetchTask, HostOrAddrs, TaskStep,
+};
 use crate::proto::http1_client::{self, BodyProgress, Response};
 use crate::proto::url::Url;
 
 /// Why the public address is still unknown after a query.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) enum PublicIpError {
     /// No sockets or no random bytes.
-    Setup(String),
+    Setup(io::Error),
     /// The service `host` gave no address.
-    Service { host: String, cause: String },
+    Service { host: String, cause: FetchError },
 }
 
 impl fmt::Display for PublicIpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Setup(cause) => f.write_str(cause),
+            Self::Setup(e) => e.fmt(f),
             Self::Service { host, cause } => write!(f, "no public address from {host}: {cause}"),
         }
     }
@@ -36,7 +37,7 @@ impl fmt::Display for PublicIpError {
 
 impl From<io::Error> for PublicIpError {
     fn from(e: io::Error) -> Self {
-        Self::Setup(e.to_string())
+        Self::Setup(e)
     }
 }
 
@@ -78,18 +79,14 @@ fn query(
     addrs: &mut PublicAddrs,
     standalone: &mut Standalone,
 ) -> Result<(), PublicIpError> {
-    let failed =
-        |cause: &str| PublicIpError::Service { host: url.host.clone(), cause: cause.to_owned() };
+    let failed = |cause| PublicIpError::Service { host: url.host.clone(), cause };
     if url.scheme == "https" && !HAS_TLS {
         let cause = "this build has no https; set network.public-ip-url to an http page";
-        return ignore_if_known(addrs, failed(cause));
+        return ignore_if_known(addrs, failed(FetchError::response(cause)));
     }
     let deadline = standalone.from_now(LIMIT);
     let host = std::slice::from_ref(&url.host);
     let ips = standalone.lookup(host, LIMIT).pop().unwrap_or_default();
-    if ips.is_empty() {
-        return ignore_if_known(addrs, failed("its name cannot be resolved"));
-    }
 
     // One query per family that is unknown and that the service has an address for.
     let mut queries = Vec::new();
@@ -106,15 +103,16 @@ fn query(
     let left = Duration::from_millis(deadline.0.saturating_sub(standalone.time.now.0));
     let outcomes = standalone.run(&mut tasks, left);
 
-    let mut cause = None;
+    let mut first_error = None;
     for (query, outcome) in queries.iter().zip(outcomes) {
-        match outcome.map_err(|e| e.to_string()).and_then(|()| query.address()) {
+        match outcome.and_then(|()| query.address()) {
             Ok(ip) if query.is_v4 => addrs.ipv4 = Some(ip),
             Ok(ip) => addrs.ipv6 = Some(ip),
-            Err(why) => cause = cause.or(Some(why)),
+            Err(e) => first_error = first_error.or(Some(e)),
         }
     }
-    ignore_if_known(addrs, failed(cause.as_deref().unwrap_or("it has no address")))
+    let cause = first_error.unwrap_or_else(|| FetchError::HostNotFound(url.host.clone()));
+    ignore_if_known(addrs, failed(cause))
 }
 
 /// One public address is enough: many machines have no IPv6.
@@ -137,16 +135,16 @@ impl<'a> AddressQuery<'a> {
     }
 
     /// The address in a complete response.
-    fn address(&self) -> Result<IpAddr, String> {
+    fn address(&self) -> Result<IpAddr, FetchError> {
         match self.response.head().status {
             200 => {}
-            status => return Err(format!("the server answers with status {status}")),
+            status => return Err(FetchError::Status(status)),
         }
         let text = str::from_utf8(&self.body).unwrap_or_default();
         let ip = text.trim().parse::<IpAddr>().ok();
         let family = if self.is_v4 { "IPv4" } else { "IPv6" };
         ip.filter(|ip| ip.is_ipv4() == self.is_v4)
-            .ok_or_else(|| format!("the response is not an {family} address"))
+            .ok_or_else(|| FetchError::response(format!("the response is not an {family} address")))
     }
 
     fn complete(&self) -> TaskStep {

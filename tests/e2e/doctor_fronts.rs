@@ -200,15 +200,12 @@ fn the_public_address_is_queried_unless_the_config_sets_it() {
     examine(&stated.set("network", "public-ip-url", &url), NATIVE).has("sni-dns", "ok", HOST);
     assert_eq!(web.connections(), before, "the config sets it");
     for (answer, words) in [
+        ("HTTP/1.1 203 Perhaps\r\nContent-Length: 9\r\n\r\n127.0.0.1", "the server answered 203"),
+        ("HTTP/1.1 500 No\r\nContent-Length: 9\r\n\r\n127.0.0.1", "the server answered 500"),
         (
-            "HTTP/1.1 203 Perhaps\r\nContent-Length: 9\r\n\r\n127.0.0.1",
-            "the server answers with status 203",
+            "HTTP/1.1 302 There\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n",
+            "the server answered 302",
         ),
-        (
-            "HTTP/1.1 500 No\r\nContent-Length: 9\r\n\r\n127.0.0.1",
-            "the server answers with status 500",
-        ),
-        ("HTTP/1.1 302 There\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n", "with status 302"),
         ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n::1", "the response is not an IPv4 address"),
         (
             "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n<html",

@@ -8,8 +8,9 @@ use crate::cli::doctor::context::CheckContext;
 use crate::cli::doctor::findings::Section;
 use crate::cli::json::Json;
 use crate::daemon::fetch::front_probe;
-use crate::daemon::fetch::task::{FetchRoute, HostOrAddrs};
-use crate::daemon::fetch::task::{FetchTarget, FetchTask, TaskStep, WireEvent};
+use crate::daemon::fetch::task::{
+    FetchError, FetchRoute, FetchTarget, FetchTask, HostOrAddrs, TaskStep, WireEvent,
+};
 use crate::proto::chrome_hello::{self, ChromeHello};
 use crate::proto::proxy_header;
 use crate::proto::server_flight::{Choice, FlightFault, FlightProgress, ServerFlight};
@@ -28,9 +29,7 @@ pub(super) fn check(context: &mut CheckContext) -> Vec<Section> {
     // 3. Check the certificates over connections of their own: they need a complete handshake.
     let certificates = certificates(context, &probes);
     for ((probe, outcome), certificate) in probes.iter().zip(outcomes).zip(certificates) {
-        if let Reachability::Tls =
-            report_answer(probe, outcome.err().map(|e| e.to_string()), &mut section)
-        {
+        if let Reachability::Tls = report_answer(probe, outcome.err(), &mut section) {
             report_certificate(probe, &certificate, &mut section);
         }
     }
@@ -87,11 +86,15 @@ enum Reachability {
 }
 
 /// Reports how the front answered the hello. `error`: why the task failed.
-fn report_answer(probe: &HelloProbe, error: Option<String>, section: &mut Section) -> Reachability {
+fn report_answer(
+    probe: &HelloProbe,
+    error: Option<FetchError>,
+    section: &mut Section,
+) -> Reachability {
     let (host, front) = (&probe.host, &probe.front);
     if !probe.is_connected {
         section
-            .fail(format!("{front}: {}", error.unwrap_or_default()))
+            .fail(format!("{front}: {}", error.unwrap_or(FetchError::TooSlow)))
             .fact("host", Json::text(host))
             .remedy(
                 "unauthenticated clients get no answer: start the web server, open its port, or \
@@ -124,7 +127,8 @@ fn report_answer(probe: &HelloProbe, error: Option<String>, section: &mut Sectio
             Reachability::Tls
         }
         (Ok(_), _) => {
-            let error = error.unwrap_or_else(|| "the connection closed too early".to_owned());
+            let closed = FetchError::response("the connection closed too early");
+            let error = error.unwrap_or(closed);
             section
                 .fail(format!("{host}: no answer to a TLS hello: {error}"))
                 .fact("host", Json::text(host))
@@ -189,7 +193,7 @@ fn remedy(fault: FlightFault) -> &'static str {
 }
 
 /// The outcome of a TLS handshake; `None` = this build cannot make one.
-type Certificate = Option<Result<(), String>>;
+type Certificate = Option<Result<(), FetchError>>;
 
 fn report_certificate(probe: &HelloProbe, certificate: &Certificate, section: &mut Section) {
     let host = &probe.host;
@@ -218,7 +222,7 @@ fn certificates(context: &mut CheckContext, probes: &[HelloProbe]) -> Vec<Certif
     let outcomes = context.standalone.run(&mut tasks, limit(probes.len()));
     let certificates = handshakes.iter().zip(outcomes).map(|(handshake, outcome)| {
         // What happens to the connection after the handshake does not matter.
-        Some(if handshake.is_complete { Ok(()) } else { outcome.map_err(|e| e.to_string()) })
+        Some(if handshake.is_complete { Ok(()) } else { outcome })
     });
     certificates.collect()
 }

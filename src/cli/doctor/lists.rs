@@ -14,8 +14,7 @@ use crate::cli::doctor::findings::Section;
 use crate::cli::json::Json;
 use crate::config::settings::{ListSettings, ListSource, Settings};
 use crate::daemon::fetch::http_get::HttpGet;
-use crate::daemon::fetch::task::FetchRoute;
-use crate::daemon::fetch::task::{FetchTarget, FetchTask, TaskStep};
+use crate::daemon::fetch::task::{FetchRoute, FetchTarget, FetchTask, TaskStep};
 use crate::proto::url::Url;
 use crate::util::host_port::HostPort;
 
@@ -34,8 +33,8 @@ pub(super) fn check(context: &mut CheckContext) -> Vec<Section> {
         ("auto-update", settings.dc_list.as_ref(), FetchRoute::Upstreams),
         ("doppelganger", timed_pages(settings), FetchRoute::Native),
     ];
-    for (name, urls, via) in others {
-        pages.extend(urls.into_iter().flatten().map(|url| PageHead::new(name, url.clone(), via)));
+    for (name, urls, route) in others {
+        pages.extend(urls.into_iter().flatten().map(|url| PageHead::new(name, url.clone(), route)));
     }
     let mut tasks: Vec<&mut dyn FetchTask> = Vec::new();
     pages.iter_mut().for_each(|page| tasks.push(page));
@@ -103,10 +102,10 @@ struct PageHead {
 }
 
 impl PageHead {
-    fn new(name: &'static str, url: Url, via: FetchRoute) -> Self {
+    fn new(name: &'static str, url: Url, route: FetchRoute) -> Self {
         let host_port = HostPort::new(&url.host, url.port_or(HTTP_PORT));
         let server = format!("{}://{host_port}", url.scheme);
-        Self { name, server, fetch: HttpGet::new(url, via, PAGE_MAX, String::new()) }
+        Self { name, server, fetch: HttpGet::new(url, route, PAGE_MAX, String::new()) }
     }
 }
 

@@ -10,8 +10,9 @@ use crate::cli::doctor::findings::Section;
 use crate::cli::json::Json;
 use crate::config::settings::{PreferIp, ProxySettings, Settings, UpstreamSettings};
 use crate::daemon::fetch::standalone::{Standalone, since_1970};
-use crate::daemon::fetch::task::{FetchError, FetchRoute, HostOrAddrs};
-use crate::daemon::fetch::task::{FetchTarget, FetchTask, TaskStep, WireEvent};
+use crate::daemon::fetch::task::{
+    FetchError, FetchRoute, FetchTarget, FetchTask, HostOrAddrs, TaskStep, WireEvent,
+};
 use crate::proto::dc;
 use crate::proto::mtproto::{self, NONCE_LEN, PADDING_MAX, RESPONSE_MAX};
 use crate::proto::obfuscated2::{self, Tag};
@@ -73,12 +74,12 @@ fn check_proxy(proxy: &ProxySettings, settings: &Settings) -> Section {
     section
 }
 
-fn probe_all(standalone: &mut Standalone, via: FetchRoute, remedy: &str, section: &mut Section) {
+fn probe_all(standalone: &mut Standalone, route: FetchRoute, remedy: &str, section: &mut Section) {
     let targets = targets(&standalone.settings);
     let drbg = &mut standalone.drbg;
     let mut probes: Vec<DcProbe> = Vec::new();
     for (dc, addrs) in &targets {
-        probes.extend(addrs.iter().map(|addr| DcProbe::new(*dc, *addr, via, drbg)));
+        probes.extend(addrs.iter().map(|addr| DcProbe::new(*dc, *addr, route, drbg)));
     }
     let mut tasks: Vec<&mut dyn FetchTask> = Vec::new();
     probes.iter_mut().for_each(|probe| tasks.push(probe));
@@ -160,7 +161,7 @@ fn is_allowed(prefer: PreferIp, addr: &SocketAddr) -> bool {
 struct DcProbe {
     dc: u16,
     addr: SocketAddr,
-    via: FetchRoute,
+    route: FetchRoute,
     nonce: [u8; NONCE_LEN],
     /// The obfuscated2 frame and the encrypted request.
     request: Vec<u8>,
@@ -174,7 +175,7 @@ struct DcProbe {
 }
 
 impl DcProbe {
-    fn new(dc: u16, addr: SocketAddr, via: FetchRoute, drbg: &mut Drbg) -> Self {
+    fn new(dc: u16, addr: SocketAddr, route: FetchRoute, drbg: &mut Drbg) -> Self {
         let (mut nonce, mut padding) = ([0; NONCE_LEN], [0; PADDING_MAX]);
         drbg.fill(&mut nonce);
         drbg.fill(&mut padding);
@@ -187,7 +188,7 @@ impl DcProbe {
         Self {
             dc,
             addr,
-            via,
+            route,
             nonce,
             request: [frame.wire.as_slice(), &message].concat(),
             down: frame.down(),
@@ -205,7 +206,7 @@ impl DcProbe {
 
 impl FetchTask for DcProbe {
     fn target(&self) -> FetchTarget {
-        FetchTarget { place: HostOrAddrs::Addrs(vec![self.addr]), tls: None, route: self.via }
+        FetchTarget { place: HostOrAddrs::Addrs(vec![self.addr]), tls: None, route: self.route }
     }
 
     fn request(&mut self) -> Vec<u8> {
