@@ -83,7 +83,7 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let host = self.host.escape_ascii().to_string();
-        f.debug_struct("Secret").field("host", &host).finish_non_exhaustive()
+        f.debug_struct("Secret").field("host", &format_args!("{host}")).finish_non_exhaustive()
     }
 }
 
