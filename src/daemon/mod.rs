@@ -27,7 +27,7 @@ use crate::daemon::session::key::{CLIENT_SLOT, SessionKey, TIMER_THROTTLE};
 use crate::daemon::session::outcome::Phase;
 use crate::daemon::session::proxy_header;
 use crate::daemon::session::step::{CloseReason, Turn};
-use crate::daemon::shared::World;
+use crate::daemon::shared::Shared;
 use crate::io::clock::{Tick, Wall};
 use crate::io::readiness::Readiness;
 use crate::io::wheel::Wheel;
@@ -37,7 +37,7 @@ use crate::io::wire::Net;
 pub struct Daemon<N: Net> {
     sessions: Slab<Session<N::Wire>>,
     /// The state that sessions share.
-    pub world: World,
+    pub shared: Shared,
     net: N,
     /// Sessions to step in this round or the next.
     ready: VecDeque<SessionKey>,
@@ -59,10 +59,10 @@ pub struct Daemon<N: Net> {
 
 impl<N: Net> Daemon<N> {
     /// An empty daemon for at most `sessions_max` sessions at once.
-    pub fn new(world: World, net: N, sessions_max: usize) -> Self {
+    pub fn new(shared: Shared, net: N, sessions_max: usize) -> Self {
         let mut daemon = Self {
             sessions: Slab::new(),
-            world,
+            shared,
             net,
             ready: VecDeque::new(),
             sessions_max,
@@ -80,7 +80,7 @@ impl<N: Net> Daemon<N> {
     /// Sets the limit of sessions. Sessions over it stay until they end.
     fn set_sessions_max(&mut self, most: usize) {
         self.sessions_max = most;
-        self.world.capacity.set_sessions_max(most);
+        self.shared.capacity.set_sessions_max(most);
     }
 
     /// Sessions that live now, fronted ones included.
@@ -121,23 +121,23 @@ impl<N: Net> Daemon<N> {
     }
 
     /// The shared state and the network, for what runs beside the sessions.
-    pub fn parts(&mut self) -> (&mut World, &mut N) {
-        (&mut self.world, &mut self.net)
+    pub fn parts(&mut self) -> (&mut Shared, &mut N) {
+        (&mut self.shared, &mut self.net)
     }
 
     /// Starts a round at this time.
     pub fn begin_round(&mut self, now: Tick, wall: Wall) {
-        self.world.set_time(now, wall);
-        self.world.telemetry.counters.reads = 0;
-        self.world.telemetry.counters.read_bytes = 0;
-        self.world.telemetry.counters.state_changed = false;
+        self.shared.set_time(now, wall);
+        self.shared.telemetry.counters.reads = 0;
+        self.shared.telemetry.counters.read_bytes = 0;
+        self.shared.telemetry.counters.state_changed = false;
     }
 
     /// Makes a session of a new connection. A connection that the lists refuse, or over the limit
     /// of sessions, is closed.
     pub fn accept(&mut self, mut wire: N::Wire, peer: SocketAddr) {
         let addr = peer.ip().to_canonical();
-        let World { settings, lists, telemetry, buffers, time, .. } = &mut self.world;
+        let Shared { settings, lists, telemetry, buffers, time, .. } = &mut self.shared;
         let header = settings.proxy_protocol.as_ref();
         let may_announce = header.is_some_and(|header| header.trusts(addr));
         // With a PROXY protocol header the lists judge the address in it.
@@ -183,15 +183,15 @@ impl<N: Net> Daemon<N> {
     /// Fires due timers and lets every queued session take one step. Returns whether sessions are
     /// queued for the next round.
     pub fn run_ready(&mut self) -> bool {
-        self.world.telemetry.flush_due();
+        self.shared.telemetry.flush_due();
         self.fire_timers();
         for _ in 0..self.ready.len() {
             let Some(key) = self.ready.pop_front() else { break };
             self.step(key);
         }
         self.wake_for_blocks();
-        if self.world.limits.throttle.is_some()
-            && self.world.accounts.users.total_connections() > 0
+        if self.shared.limits.throttle.is_some()
+            && self.shared.accounts.users.total_connections() > 0
             && !self.wheel.is_set(TIMER_THROTTLE)
         {
             self.arm_throttle();
@@ -201,12 +201,12 @@ impl<N: Net> Daemon<N> {
     }
 
     fn fire_timers(&mut self) {
-        while let Some(timer) = self.wheel.pop_due(self.world.time.now) {
+        while let Some(timer) = self.wheel.pop_due(self.shared.time.now) {
             let Some(key) = SessionKey::of_timer(timer) else {
                 self.recompute_caps();
                 continue;
             };
-            self.world.telemetry.counters.state_changed = true;
+            self.shared.telemetry.counters.state_changed = true;
             if let Some(session) = self.sessions.get_mut(key.index()) {
                 session.armed = None;
             }
@@ -216,7 +216,7 @@ impl<N: Net> Daemon<N> {
 
     /// Blocks that have come back wake the sessions that waited longest.
     fn wake_for_blocks(&mut self) {
-        for _ in 0..self.world.buffers.spare_blocks().min(self.need_block.len()) {
+        for _ in 0..self.shared.buffers.spare_blocks().min(self.need_block.len()) {
             if let Some(key) = self.need_block.pop_front() {
                 if let Some(session) = self.sessions.get_mut(key.index()) {
                     session.needs_block = false;
@@ -228,7 +228,7 @@ impl<N: Net> Daemon<N> {
 
     /// When the daemon must be called again even if nothing comes.
     pub fn next_due(&self) -> Option<Tick> {
-        self.wheel.next().into_iter().chain(self.world.telemetry.due()).min()
+        self.wheel.next().into_iter().chain(self.shared.telemetry.due()).min()
     }
 
     /// Starts a graceful drain: no more reads; sessions close once flushed.
@@ -260,13 +260,13 @@ impl<N: Net> Daemon<N> {
     }
 
     fn step(&mut self, key: SessionKey) {
-        let Self { sessions, world, net, .. } = self;
+        let Self { sessions, shared, net, .. } = self;
         let Some(session) = sessions.get_mut(key.index()) else { return };
         session.queued = false;
         if !matches!(session.phase(), Phase::Relaying | Phase::Fronting | Phase::Closing) {
-            self.last_handshake = world.time.now;
+            self.last_handshake = shared.time.now;
         }
-        match session.step(key, world, net, self.draining) {
+        match session.step(key, shared, net, self.draining) {
             Turn::Close(reason) => return self.close(key, reason),
             Turn::Again => {
                 session.queued = true;
@@ -278,7 +278,7 @@ impl<N: Net> Daemon<N> {
             }
             Turn::NeedBlock | Turn::Wait => {}
         }
-        let due = session.due(&world.settings, world.time.now);
+        let due = session.due(&shared.settings, shared.time.now);
         if session.armed.is_none_or(|armed| due < armed) {
             session.armed = Some(due);
             self.wheel.set(key.timer(), due);
@@ -293,25 +293,25 @@ impl<N: Net> Daemon<N> {
             // Or the next returned block would wake no session.
             self.need_block.retain(|waiting| *waiting != key);
         }
-        session.finish(reason, &mut self.world);
+        session.finish(reason, &mut self.shared);
     }
 
     fn recompute_caps(&mut self) {
-        let Some(throttle) = &mut self.world.limits.throttle else { return };
-        throttle.recompute(self.world.accounts.users.connections());
-        if self.world.accounts.users.total_connections() > 0 || throttle.is_active() {
+        let Some(throttle) = &mut self.shared.limits.throttle else { return };
+        throttle.recompute(self.shared.accounts.users.connections());
+        if self.shared.accounts.users.total_connections() > 0 || throttle.is_active() {
             self.arm_throttle();
         }
     }
 
     /// Logs when the caps come into force or end, whether a tick or an admission did it.
     fn log_throttle(&mut self) {
-        let Some(throttle) = &self.world.limits.throttle else { return };
+        let Some(throttle) = &self.shared.limits.throttle else { return };
         let is_active = throttle.is_active();
         if std::mem::replace(&mut self.throttle_logged_active, is_active) == is_active {
             return;
         }
-        self.world.telemetry.counters.state_changed = true;
+        self.shared.telemetry.counters.state_changed = true;
         let limit = throttle.limit();
         match is_active {
             true => log::warn!("event=throttle active=true limit={limit}"),
@@ -320,7 +320,7 @@ impl<N: Net> Daemon<N> {
     }
 
     fn arm_throttle(&mut self) {
-        let Some(share) = &self.world.settings.throttle else { return };
-        self.wheel.set(TIMER_THROTTLE, self.world.time.now + share.check_interval);
+        let Some(share) = &self.shared.settings.throttle else { return };
+        self.wheel.set(TIMER_THROTTLE, self.shared.time.now + share.check_interval);
     }
 }

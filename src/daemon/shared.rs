@@ -22,7 +22,7 @@ use crate::mimicry::Mimicry;
 use crate::util::drbg::Drbg;
 
 /// Everything beside the sessions themselves. A handler takes the fields that it uses.
-pub struct World {
+pub struct Shared {
     /// The settings of the config.
     pub settings: Rc<Settings>,
     /// The time of this round.
@@ -49,7 +49,7 @@ pub struct World {
     pub telemetry: Telemetry,
 }
 
-impl World {
+impl Shared {
     /// Empty state for these settings. `seed` makes the random bytes; `blocks_max` bounds the pool
     /// of buffers; `slots` is the number of records per read.
     pub fn new(settings: Rc<Settings>, seed: [u8; 48], blocks_max: usize, slots: usize) -> Self {

@@ -35,7 +35,7 @@ use crate::daemon::session::outcome::Phase;
 use crate::daemon::session::proxy_header::{AwaitProxyHeader, HeaderContext};
 use crate::daemon::session::relay::{Relay, RelayContext};
 use crate::daemon::session::step::{CloseReason, Step, Turn};
-use crate::daemon::shared::World as Shared;
+use crate::daemon::shared::Shared;
 use crate::io::clock::Tick;
 use crate::io::readiness::Readiness;
 use crate::io::wire::{Net, Wire};
