@@ -1,5 +1,5 @@
-//! Applies a new config to a running daemon, in one step between two rounds. The config was checked
-//! before, so nothing here can fail. `server` applies it to listeners and other sockets.
+//! Applies a new config to a running daemon, between two rounds. The config has been checked, so
+//! nothing here can fail. `server/mod.rs` applies it to listeners and other sockets.
 
 use std::rc::Rc;
 
@@ -35,8 +35,7 @@ pub struct Reloaded {
 
 impl<N: Net> Daemon<N> {
     /// Applies new settings. Sessions of users who were removed, disabled or given another secret
-    /// are closed; all others stay open. Settings for the start of a connection apply to new
-    /// connections.
+    /// are closed; all others stay open. Settings of the handshake apply to new connections.
     pub fn reload(&mut self, settings: Settings, sizes: &Sizes) -> Reloaded {
         let before = std::mem::replace(&mut self.shared.settings, Rc::new(settings));
         let settings = Rc::clone(&self.shared.settings);
@@ -71,7 +70,7 @@ impl<N: Net> Daemon<N> {
         over.len()
     }
 
-    /// Sets new limits. Sessions and blocks over a limit stay until they end.
+    /// Sets new limits. Sessions and blocks over a limit stay until they are released.
     fn resize(&mut self, sizes: &Sizes) {
         self.set_sessions_max(sizes.sessions);
         self.shared.buffers.pool.set_capacity(sizes.blocks);

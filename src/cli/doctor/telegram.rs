@@ -205,7 +205,7 @@ impl DcProbe {
 
 impl FetchTask for DcProbe {
     fn target(&self) -> FetchTarget {
-        FetchTarget { place: HostOrAddrs::Addrs(vec![self.addr]), tls: None, route: self.via }
+        FetchTarget { server: HostOrAddrs::Addrs(vec![self.addr]), tls: None, route: self.via }
     }
 
     fn request(&mut self) -> Vec<u8> {

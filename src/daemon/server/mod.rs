@@ -1,5 +1,5 @@
-//! Joins the daemon to the operating system: the poller, the listeners, signals, the sockets of the
-//! resolver, of fetches and of the admin pages. The only place that waits.
+//! Connects the daemon to the operating system: poller, listeners, signals, and the sockets of the
+//! resolver, of fetches and of the admin pages. The only module that blocks.
 
 pub mod error;
 mod listeners;
@@ -84,7 +84,7 @@ struct Server {
     daemon: Daemon<MioNet>,
     clock: Clock,
     listeners: ClientListeners,
-    /// No accept until then, or until a session ends.
+    /// No connection is accepted until then, or until a session ends.
     accept_paused_until: Option<Tick>,
     admin: AdminServer,
     resolver: Resolver,
@@ -95,7 +95,7 @@ struct Server {
     coalescing: ReadCoalescing,
     /// Set during a graceful shutdown: the process exits then, also if sessions are left.
     shutdown_at: Option<Tick>,
-    /// The file that a reload reads.
+    /// The config file, for reloads.
     config_path: Option<PathBuf>,
     /// Log settings of the command line, which a reload does not change.
     log: LogChoice,
@@ -264,13 +264,13 @@ impl Server {
         ControlFlow::Continue(())
     }
 
-    /// Whether there is something to fetch, read or write without waiting.
+    /// Whether fetch tasks or file work can continue without an event.
     fn has_fetches(&self) -> bool {
         let shared = &self.daemon.shared;
         self.tasks.has_work(&shared.fetch.queue) || shared.lists.has_work()
     }
 
-    /// Starts the jobs that are due, and steps the running fetch tasks.
+    /// Starts the jobs that are due, and steps the running fetch tasks and the file work.
     fn fetch(&mut self) {
         let (shared, net) = self.daemon.parts();
         let base = tokens::FETCH_TASKS.first();
@@ -447,7 +447,7 @@ impl Server {
         Ok(reloaded)
     }
 
-    /// Applies the settings of the daemon to the parts of the server.
+    /// Applies the new settings of the daemon to the parts of the server.
     fn apply(&mut self, before: &Settings) {
         let now = Rc::clone(&self.daemon.shared.settings);
         self.admin.apply(&now, self.poll.registry(), tokens::ADMIN_SOCKETS.first());
@@ -484,7 +484,7 @@ impl Server {
     }
 }
 
-/// Accepts all connections that wait at a listener which is about to close.
+/// Accepts all pending connections of a listener before it is closed.
 fn accept_pending(listener: &mut ClientListener, daemon: &mut Daemon<MioNet>) {
     listener.mark_readable();
     let now = daemon.shared.time.now;
@@ -514,7 +514,7 @@ fn apply_to_listeners(listeners: &ClientListeners, shared: &mut Shared) {
     shared.outbound.own_listeners = setup::own_addrs(listeners, &shared.settings);
 }
 
-/// What the admin pages and statsd show.
+/// The state that the admin pages and statsd show.
 fn view(shared: &Shared) -> View<'_> {
     View {
         settings: &shared.settings,
