@@ -4,15 +4,15 @@
 //! `daemon/server/mod.rs` joins it to the operating system. One round: readiness is recorded, due
 //! timers queue their sessions, and every queued session takes one bounded step.
 
-pub mod admin;
-pub mod fetch;
-pub mod reload;
-pub mod resolver;
+mod admin;
+pub(crate) mod fetch;
+mod reload;
+mod resolver;
 pub mod server;
 pub mod session;
 pub mod shared;
 pub mod time;
-pub mod upstream;
+pub(crate) mod upstream;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

@@ -3,21 +3,21 @@
 //! A session has no access to other sessions. The context of a stage lists the parts of the daemon
 //! that it uses.
 
-pub mod accounting;
-pub mod buffers;
-pub mod capacity;
-pub mod client;
-pub mod close;
-pub mod dial;
-pub mod endpoint;
-pub mod handshake;
+pub(crate) mod accounting;
+pub(crate) mod buffers;
+pub(crate) mod capacity;
+mod client;
+mod close;
+pub(crate) mod dial;
+mod endpoint;
+mod handshake;
 pub mod key;
-pub mod outcome;
-pub mod proxy_header;
-pub mod relay;
-pub mod server_hello;
-pub mod step;
-pub mod transform;
+pub(crate) mod outcome;
+pub(crate) mod proxy_header;
+mod relay;
+mod server_hello;
+pub(crate) mod step;
+mod transform;
 
 use std::net::SocketAddr;
 
