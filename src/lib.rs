@@ -1,20 +1,20 @@
 //! mtbox: a Telegram MTProto proxy (FakeTLS) for routers and other small machines.
 //!
-//! The floors, from the bottom up; a file may use only floors below its own (`tests/tidy.rs`
-//! enforces it):
+//! The layers, from the lowest to the highest. A module uses only its own layer and lower ones, and
+//! imports form no cycle; `tests/tidy.rs` checks both.
 //!
-//! * [`proto`]: bytes to values and back. No socket, no clock, no randomness, no log.
-//! * [`util`]: random bytes, sorted maps, sorting in steps.
+//! * [`util`]: value types, random numbers, sorted maps, incremental sorting.
+//! * [`proto`]: encodes and parses wire formats. No sockets, clock, randomness or log.
+//! * [`io`]: sockets, clocks, signals and log targets of the operating system. Nothing of Telegram.
 //! * [`accounts`]: the users, their counters and totals, and why they were refused.
-//! * [`limits`]: fair share, rate limits, replay store, IP lists, circuit breakers.
-//! * [`mimicry`]: what the answer and the download imitate.
-//! * [`flow`]: one connection as state machines, without sockets.
-//! * [`io`]: the operating system. Knows nothing of Telegram.
-//! * [`config`]: the file that the operator writes.
-//! * [`daemon`]: joins them into one event loop.
+//! * [`limits`]: throttle, rate limits, replay store, IP lists, circuit breakers, write budget.
+//! * [`mimicry`]: profiles of the fronts, and the size and timing of records.
+//! * [`flow`]: state machines of one connection, without sockets.
+//! * [`config`]: keys, parsing and checks of the config file.
+//! * [`daemon`]: the event loop: server, sessions, upstreams, resolver, fetches, admin pages.
 //! * [`cli`]: the commands.
 //!
-//! Read `daemon/mod.rs` first: it is the whole scheduler.
+//! `daemon/mod.rs` is the scheduler, and a good place to start reading.
 #![forbid(unsafe_code)]
 
 pub mod accounts;

@@ -135,9 +135,9 @@ fn download_ms(shape: Option<ShapeSettings>, learned_us: &[u64]) -> u64 {
         (plan.client, plan.server) = (fast(Ending::AwaitFin), fast(Ending::Fin));
     }
     let mut driver = Driver::new(1, script);
-    driver.daemon.world.mimicry.fit.learn(learned_us.iter().copied());
-    while driver.daemon.world.mimicry.fit.is_running() {
-        driver.daemon.world.mimicry.refine_pace();
+    driver.daemon.shared.mimicry.fit.learn(learned_us.iter().copied());
+    while driver.daemon.shared.mimicry.fit.is_running() {
+        driver.daemon.shared.mimicry.refine_pace();
     }
     driver.run().unwrap_or_else(|e| panic!("{shape:?}: {}", e.why));
     let network = driver.network.borrow();

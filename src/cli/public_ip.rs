@@ -158,8 +158,8 @@ impl<'a> AddressQuery<'a> {
 impl FetchTask for AddressQuery<'_> {
     fn target(&self) -> FetchTarget {
         let tls = (self.url.scheme == "https").then(|| self.url.host.clone());
-        let place = HostOrAddrs::Addrs(self.targets.clone());
-        FetchTarget { place, tls, route: FetchRoute::Native }
+        let server = HostOrAddrs::Addrs(self.targets.clone());
+        FetchTarget { server, tls, route: FetchRoute::Native }
     }
 
     fn request(&mut self) -> Vec<u8> {

@@ -1,18 +1,18 @@
 //! The scheduler: the sessions, the state that they share, and which of them runs next.
 //!
 //! [`Daemon`] is generic over the network, so that simulations drive it without sockets or time;
-//! `daemon/server/mod.rs` joins it to the operating system. One round: readiness is noted, due
+//! `daemon/server/mod.rs` joins it to the operating system. One round: readiness is recorded, due
 //! timers queue their sessions, and every queued session takes one bounded step.
 
-pub mod admin;
-pub mod fetch;
-pub mod reload;
-pub mod resolver;
+mod admin;
+pub(crate) mod fetch;
+mod reload;
+mod resolver;
 pub mod server;
 pub mod session;
 pub mod shared;
 pub mod time;
-pub mod upstream;
+pub(crate) mod upstream;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -27,42 +27,42 @@ use crate::daemon::session::key::{CLIENT_SLOT, SessionKey, TIMER_THROTTLE};
 use crate::daemon::session::outcome::Phase;
 use crate::daemon::session::proxy_header;
 use crate::daemon::session::step::{CloseReason, Turn};
-use crate::daemon::shared::World;
+use crate::daemon::shared::Shared;
 use crate::io::clock::{Tick, Wall};
 use crate::io::readiness::Readiness;
 use crate::io::wheel::Wheel;
 use crate::io::wire::Net;
 
-/// The sessions, the state that they share, and which of them runs next.
+/// All sessions, the state that they share, and their schedule.
 pub struct Daemon<N: Net> {
     sessions: Slab<Session<N::Wire>>,
-    /// The state that sessions share.
-    pub world: World,
+    /// The state beside the sessions.
+    pub shared: Shared,
     net: N,
     /// Sessions to step in this round or the next.
     ready: VecDeque<SessionKey>,
-    /// The limit of `concurrency`.
+    /// Most sessions at once: `concurrency`, or less if open files are few.
     sessions_max: usize,
-    /// How many connections have become sessions: the number of the latest one.
+    /// Connections that became sessions; the number of the latest one.
     accepted: u64,
-    /// Whether the log said last that the throttle is active.
+    /// The throttle state that was logged last.
     throttle_logged_active: bool,
     /// One deadline per session and one of the throttle, see [`SessionKey::timer`].
     wheel: Wheel,
     /// Sessions that could not read because the pool was empty, oldest first.
     need_block: VecDeque<SessionKey>,
-    /// When a session was last stepped before its relay.
+    /// When a session that does not relay yet was last stepped.
     last_handshake: Tick,
-    /// A graceful drain is under way: no new reads.
+    /// A graceful drain is in progress: no more reads.
     draining: bool,
 }
 
 impl<N: Net> Daemon<N> {
-    /// An empty daemon for at most `sessions_max` sessions at once.
-    pub fn new(world: World, net: N, sessions_max: usize) -> Self {
+    /// A daemon without sessions, for at most `sessions_max` sessions at once.
+    pub fn new(shared: Shared, net: N, sessions_max: usize) -> Self {
         let mut daemon = Self {
             sessions: Slab::new(),
-            world,
+            shared,
             net,
             ready: VecDeque::new(),
             sessions_max,
@@ -80,15 +80,15 @@ impl<N: Net> Daemon<N> {
     /// Sets the limit of sessions. Sessions over it stay until they end.
     fn set_sessions_max(&mut self, most: usize) {
         self.sessions_max = most;
-        self.world.capacity.set_sessions_max(most);
+        self.shared.capacity.set_sessions_max(most);
     }
 
-    /// Sessions that live now, fronted ones included.
+    /// The number of live sessions, fronted ones included.
     pub fn sessions(&self) -> usize {
         self.sessions.len()
     }
 
-    /// How many sessions are in which phase.
+    /// The number of sessions in each phase.
     pub fn session_counts(&self) -> SessionCounts {
         let mut counts = SessionCounts {
             total: self.sessions.len(),
@@ -110,7 +110,7 @@ impl<N: Net> Daemon<N> {
         counts
     }
 
-    /// When a session was last stepped before its relay.
+    /// When a session that does not relay yet was last stepped.
     pub fn last_handshake(&self) -> Tick {
         self.last_handshake
     }
@@ -120,36 +120,36 @@ impl<N: Net> Daemon<N> {
         &mut self.net
     }
 
-    /// The shared state and the network, for what runs beside the sessions.
-    pub fn parts(&mut self) -> (&mut World, &mut N) {
-        (&mut self.world, &mut self.net)
+    /// The shared state and the network, for the resolver, fetches and pages.
+    pub fn parts(&mut self) -> (&mut Shared, &mut N) {
+        (&mut self.shared, &mut self.net)
     }
 
-    /// Starts a round at this time.
+    /// Begins a round: sets the time and resets the counters of a round.
     pub fn begin_round(&mut self, now: Tick, wall: Wall) {
-        self.world.set_time(now, wall);
-        self.world.telemetry.counters.reads = 0;
-        self.world.telemetry.counters.read_bytes = 0;
-        self.world.telemetry.counters.state_changed = false;
+        self.shared.set_time(now, wall);
+        self.shared.telemetry.counters.reads = 0;
+        self.shared.telemetry.counters.read_bytes = 0;
+        self.shared.telemetry.counters.state_changed = false;
     }
 
-    /// Makes a session of a new connection. A connection that the lists refuse, or over the limit
-    /// of sessions, is closed.
+    /// Creates a session for an accepted connection. Closes the connection if the lists refuse it
+    /// or the limit of sessions is reached.
     pub fn accept(&mut self, mut wire: N::Wire, peer: SocketAddr) {
         let addr = peer.ip().to_canonical();
-        let World { settings, lists, telemetry, buffers, time, .. } = &mut self.world;
+        let Shared { settings, lists, telemetry, buffers, time, .. } = &mut self.shared;
         let header = settings.proxy_protocol.as_ref();
-        let may_announce = header.is_some_and(|header| header.trusts(addr));
-        // With a PROXY protocol header the lists judge the address in it.
-        if !may_announce && !admission::may_connect(lists, addr, time.now, telemetry) {
-            return proxy_header::turn_away(&mut wire, buffers);
+        let may_send_header = header.is_some_and(|header| header.trusts(addr));
+        // Behind a PROXY protocol header, the lists are checked for the address in the header.
+        if !may_send_header && !admission::may_connect(lists, addr, time.now, telemetry) {
+            return proxy_header::close_unanswered(&mut wire, buffers);
         }
         if self.sessions.len() >= self.sessions_max {
             telemetry.counters.concurrency_limited += 1;
             telemetry.record_client(addr, Cause::Full);
             let limit = self.sessions_max;
             telemetry.info(format_args!("event=concurrency-limited limit={limit}"));
-            return proxy_header::turn_away(&mut wire, buffers);
+            return proxy_header::close_unanswered(&mut wire, buffers);
         }
         let entry = self.sessions.vacant_entry();
         let key = SessionKey::of_index(entry.key());
@@ -161,11 +161,11 @@ impl<N: Net> Daemon<N> {
         let id = self.accepted;
         log::debug!("event=accepted id={id} client={}", telemetry.shown(addr));
         telemetry.counters.clients.add(addr);
-        entry.insert(Session::new(id, wire, peer, may_announce, time.now));
+        entry.insert(Session::new(id, wire, peer, may_send_header, time.now));
         self.queue(key);
     }
 
-    /// Notes what the poller reports about a socket of a session.
+    /// Records what the poller reports about a socket of a session.
     pub fn on_ready(&mut self, token: usize, fresh: Readiness) {
         let (key, slot) = SessionKey::of_token(token);
         if let Some(session) = self.sessions.get_mut(key.index())
@@ -175,7 +175,7 @@ impl<N: Net> Daemon<N> {
         }
     }
 
-    /// Queues the session of a token, for instance when a name that it waits for has been found.
+    /// Queues the session of a token, such as when its lookup ends.
     pub fn wake(&mut self, token: usize) {
         self.queue(SessionKey::of_token(token).0);
     }
@@ -183,15 +183,15 @@ impl<N: Net> Daemon<N> {
     /// Fires due timers and lets every queued session take one step. Returns whether sessions are
     /// queued for the next round.
     pub fn run_ready(&mut self) -> bool {
-        self.world.telemetry.flush_due();
+        self.shared.telemetry.flush_due();
         self.fire_timers();
         for _ in 0..self.ready.len() {
             let Some(key) = self.ready.pop_front() else { break };
             self.step(key);
         }
         self.wake_for_blocks();
-        if self.world.limits.throttle.is_some()
-            && self.world.accounts.users.total_connections() > 0
+        if self.shared.limits.throttle.is_some()
+            && self.shared.accounts.users.total_connections() > 0
             && !self.wheel.is_set(TIMER_THROTTLE)
         {
             self.arm_throttle();
@@ -201,12 +201,12 @@ impl<N: Net> Daemon<N> {
     }
 
     fn fire_timers(&mut self) {
-        while let Some(timer) = self.wheel.pop_due(self.world.time.now) {
+        while let Some(timer) = self.wheel.pop_due(self.shared.time.now) {
             let Some(key) = SessionKey::of_timer(timer) else {
                 self.recompute_caps();
                 continue;
             };
-            self.world.telemetry.counters.state_changed = true;
+            self.shared.telemetry.counters.state_changed = true;
             if let Some(session) = self.sessions.get_mut(key.index()) {
                 session.armed = None;
             }
@@ -214,9 +214,9 @@ impl<N: Net> Daemon<N> {
         }
     }
 
-    /// Blocks that have come back wake the sessions that waited longest.
+    /// Queues as many waiting sessions as there are spare blocks, oldest first.
     fn wake_for_blocks(&mut self) {
-        for _ in 0..self.world.buffers.spare_blocks().min(self.need_block.len()) {
+        for _ in 0..self.shared.buffers.spare_blocks().min(self.need_block.len()) {
             if let Some(key) = self.need_block.pop_front() {
                 if let Some(session) = self.sessions.get_mut(key.index()) {
                     session.needs_block = false;
@@ -226,9 +226,9 @@ impl<N: Net> Daemon<N> {
         }
     }
 
-    /// When the daemon must be called again even if nothing comes.
+    /// The earliest deadline: the daemon must run again then, even without an event.
     pub fn next_due(&self) -> Option<Tick> {
-        self.wheel.next().into_iter().chain(self.world.telemetry.due()).min()
+        self.wheel.next().into_iter().chain(self.shared.telemetry.due()).min()
     }
 
     /// Starts a graceful drain: no more reads; sessions close once flushed.
@@ -260,13 +260,13 @@ impl<N: Net> Daemon<N> {
     }
 
     fn step(&mut self, key: SessionKey) {
-        let Self { sessions, world, net, .. } = self;
+        let Self { sessions, shared, net, .. } = self;
         let Some(session) = sessions.get_mut(key.index()) else { return };
         session.queued = false;
         if !matches!(session.phase(), Phase::Relaying | Phase::Fronting | Phase::Closing) {
-            self.last_handshake = world.time.now;
+            self.last_handshake = shared.time.now;
         }
-        match session.step(key, world, net, self.draining) {
+        match session.step(key, shared, net, self.draining) {
             Turn::Close(reason) => return self.close(key, reason),
             Turn::Again => {
                 session.queued = true;
@@ -278,40 +278,40 @@ impl<N: Net> Daemon<N> {
             }
             Turn::NeedBlock | Turn::Wait => {}
         }
-        let due = session.due(&world.settings, world.time.now);
+        let due = session.due(&shared.settings, shared.time.now);
         if session.armed.is_none_or(|armed| due < armed) {
             session.armed = Some(due);
             self.wheel.set(key.timer(), due);
         }
     }
 
-    /// Removes a session. No other function does.
+    /// Closes a session and removes it. No other function removes one.
     fn close(&mut self, key: SessionKey, reason: CloseReason) {
         let Some(mut session) = self.sessions.try_remove(key.index()) else { return };
         self.wheel.clear(key.timer());
         if session.needs_block {
-            // Or the next returned block would wake no session.
+            // Otherwise the next returned block would wake no session.
             self.need_block.retain(|waiting| *waiting != key);
         }
-        session.finish(reason, &mut self.world);
+        session.finish(reason, &mut self.shared);
     }
 
     fn recompute_caps(&mut self) {
-        let Some(throttle) = &mut self.world.limits.throttle else { return };
-        throttle.recompute(self.world.accounts.users.connections());
-        if self.world.accounts.users.total_connections() > 0 || throttle.is_active() {
+        let Some(throttle) = &mut self.shared.limits.throttle else { return };
+        throttle.recompute(self.shared.accounts.users.connections());
+        if self.shared.accounts.users.total_connections() > 0 || throttle.is_active() {
             self.arm_throttle();
         }
     }
 
-    /// Logs when the caps come into force or end, whether a tick or an admission did it.
+    /// Logs when the throttle becomes active or inactive, by its timer or by an admission.
     fn log_throttle(&mut self) {
-        let Some(throttle) = &self.world.limits.throttle else { return };
+        let Some(throttle) = &self.shared.limits.throttle else { return };
         let is_active = throttle.is_active();
         if std::mem::replace(&mut self.throttle_logged_active, is_active) == is_active {
             return;
         }
-        self.world.telemetry.counters.state_changed = true;
+        self.shared.telemetry.counters.state_changed = true;
         let limit = throttle.limit();
         match is_active {
             true => log::warn!("event=throttle active=true limit={limit}"),
@@ -320,7 +320,7 @@ impl<N: Net> Daemon<N> {
     }
 
     fn arm_throttle(&mut self) {
-        let Some(share) = &self.world.settings.throttle else { return };
-        self.wheel.set(TIMER_THROTTLE, self.world.time.now + share.check_interval);
+        let Some(share) = &self.shared.settings.throttle else { return };
+        self.wheel.set(TIMER_THROTTLE, self.shared.time.now + share.check_interval);
     }
 }

@@ -1,5 +1,5 @@
-//! Applies a new config to a running daemon, in one step between two rounds. The config was checked
-//! before, so nothing here can fail. `server` applies it to listeners and other sockets.
+//! Applies a new config to a running daemon, between two rounds. The config has been checked, so
+//! nothing here can fail. `server/mod.rs` applies it to listeners and other sockets.
 
 use std::rc::Rc;
 
@@ -11,7 +11,7 @@ use crate::daemon::fetch::schedule::Job;
 use crate::daemon::server::sizing::Sizes;
 use crate::daemon::session::key::SessionKey;
 use crate::daemon::session::step::CloseReason;
-use crate::daemon::shared::{self, World};
+use crate::daemon::shared::{self, Shared};
 use crate::daemon::upstream::addresses::BadAddresses;
 use crate::daemon::upstream::outbound::Outbound;
 #[cfg(feature = "tls")]
@@ -35,21 +35,20 @@ pub struct Reloaded {
 
 impl<N: Net> Daemon<N> {
     /// Applies new settings. Sessions of users who were removed, disabled or given another secret
-    /// are closed; all others stay open. Settings for the start of a connection apply to new
-    /// connections.
+    /// are closed; all others stay open. Settings of the handshake apply to new connections.
     pub fn reload(&mut self, settings: Settings, sizes: &Sizes) -> Reloaded {
-        let before = std::mem::replace(&mut self.world.settings, Rc::new(settings));
-        let settings = Rc::clone(&self.world.settings);
-        let change = self.world.accounts.users.reload(shared::configured_users(&settings));
+        let before = std::mem::replace(&mut self.shared.settings, Rc::new(settings));
+        let settings = Rc::clone(&self.shared.settings);
+        let change = self.shared.accounts.users.reload(shared::configured_users(&settings));
         let ended = self.close_revoked(&change);
-        let users = &self.world.accounts.users;
-        self.world.telemetry.recorder.retain_users(|id| users.is_configured(id));
+        let users = &self.shared.accounts.users;
+        self.shared.telemetry.recorder.retain_users(|id| users.is_configured(id));
         self.resize(sizes);
-        let World { accounts, limits, outbound, telemetry, time, .. } = &mut self.world;
+        let Shared { accounts, limits, outbound, telemetry, time, .. } = &mut self.shared;
         reload_limits(limits, &before, &settings, accounts.users.connections());
         telemetry.logs_addresses = settings.log_addresses;
         reload_outbound(outbound, &before, &settings, time.now);
-        let removed_jobs = fetch::reload(&mut self.world.fetch_context(), &before, &change);
+        let removed_jobs = fetch::reload(&mut self.shared.fetch_context(), &before, &change);
         // Deadlines may be earlier now; each session computes its own in its next step.
         self.keys().into_iter().for_each(|key| self.queue(key));
         Reloaded { change, ended, removed_jobs }
@@ -60,7 +59,7 @@ impl<N: Net> Daemon<N> {
         if change.revoked.is_empty() {
             return 0;
         }
-        let users = &self.world.accounts.users;
+        let users = &self.shared.accounts.users;
         let mut is_revoked = vec![false; users.connections().len()];
         change.revoked.iter().for_each(|id| is_revoked[users.position(*id)] = true);
         let sessions = self.sessions.iter();
@@ -71,10 +70,10 @@ impl<N: Net> Daemon<N> {
         over.len()
     }
 
-    /// Sets new limits. Sessions and blocks over a limit stay until they end.
+    /// Sets new limits. Sessions and blocks over a limit stay until they are released.
     fn resize(&mut self, sizes: &Sizes) {
         self.set_sessions_max(sizes.sessions);
-        self.world.buffers.pool.set_capacity(sizes.blocks);
+        self.shared.buffers.pool.set_capacity(sizes.blocks);
     }
 }
 

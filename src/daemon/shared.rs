@@ -1,4 +1,4 @@
-//! The state that sessions, fetches and pages share, one field per owner.
+//! The state of the daemon beside the sessions, one field per owner.
 
 use std::rc::Rc;
 
@@ -13,7 +13,6 @@ use crate::daemon::session::buffers::Buffers;
 use crate::daemon::session::capacity::Capacity;
 use crate::daemon::time::Time;
 use crate::daemon::upstream::outbound::{ConnectContext, Outbound};
-use crate::flow::authenticate::AuthContext;
 use crate::io::clock::{Tick, Wall};
 use crate::limits::Limits;
 use crate::limits::replay::Replay;
@@ -21,37 +20,37 @@ use crate::limits::throttle::Throttle;
 use crate::mimicry::Mimicry;
 use crate::util::drbg::Drbg;
 
-/// Everything beside the sessions themselves. A handler takes the fields that it uses.
-pub struct World {
-    /// The settings of the config.
+/// The state that sessions, fetches and admin pages share. Each borrows the fields that it uses.
+pub struct Shared {
+    /// The loaded config.
     pub settings: Rc<Settings>,
     /// The time of this round.
     pub time: Time,
-    /// Random bytes for keys, noise and shuffles.
+    /// Generates keys, noise and random orders.
     pub drbg: Drbg,
-    /// Memory for bytes of clients.
+    /// The buffer pool and the scratch block.
     pub buffers: Buffers,
-    /// How many sessions there may be.
+    /// Limits of the number of sessions.
     pub capacity: Capacity,
-    /// The users and what is counted for them.
+    /// The users, their counters and totals.
     pub accounts: Accounts,
-    /// What a hello is checked against besides the keys.
+    /// Throttle, replay store and rate limit of hellos.
     pub limits: Limits,
-    /// Which addresses may connect.
+    /// The blocklist and the allowlist.
     pub lists: IpLists,
-    /// What was learned of the fronts.
+    /// Profiles of the fronts, key shares, and the timing of downloads.
     pub mimicry: Mimicry,
-    /// What outgoing connections use.
+    /// Host names, addresses, upstreams and TLS roots.
     pub outbound: Outbound,
-    /// Background fetches.
+    /// The schedule and the queue of background fetches.
     pub fetch: FetchState,
-    /// What the operator learns.
+    /// Counters, causes of refusals, and the log.
     pub telemetry: Telemetry,
 }
 
-impl World {
-    /// Empty state for these settings. `seed` makes the random bytes; `blocks_max` bounds the pool
-    /// of buffers; `slots` is the number of records per read.
+impl Shared {
+    /// The state of a new process. `seed` is the seed of the random generator, `blocks_max` the
+    /// capacity of the buffer pool in blocks, `slots` the number of records per read.
     pub fn new(settings: Rc<Settings>, seed: [u8; 48], blocks_max: usize, slots: usize) -> Self {
         let users = Users::new(configured_users(&settings));
         let throttle =
@@ -76,26 +75,13 @@ impl World {
         }
     }
 
-    /// Takes the time of a new round.
+    /// Sets the time of a new round.
     pub fn set_time(&mut self, now: Tick, wall: Wall) {
         self.time.set(now, wall);
         self.telemetry.set_time(now);
     }
 
-    /// What decides about a hello.
-    pub fn auth_context(&mut self) -> AuthContext<'_> {
-        AuthContext {
-            unix_s: (!self.time.is_unset()).then_some(self.time.wall.unix_s),
-            users: &self.accounts.users,
-            replay: self.limits.replay.as_mut(),
-            throttle: self.limits.throttle.as_mut(),
-            hello_rate: &mut self.limits.hello_rate,
-            now_ms: self.time.now.0,
-            tolerance_s: self.settings.time_skew.as_secs(),
-        }
-    }
-
-    /// What background fetches use and change.
+    /// The parts that background fetches use and change.
     pub fn fetch_context(&mut self) -> FetchContext<'_> {
         FetchContext {
             settings: &self.settings,
@@ -111,7 +97,7 @@ impl World {
         }
     }
 
-    /// What lookups and outgoing connections use.
+    /// The parts that lookups and outgoing connections use.
     pub fn connect_context(&mut self) -> ConnectContext<'_> {
         ConnectContext {
             now: self.time.now,
@@ -120,16 +106,6 @@ impl World {
             drbg: &mut self.drbg,
             log: &mut self.telemetry.log,
         }
-    }
-
-    /// Records why a user was refused or lost a session.
-    pub fn record_user(
-        &mut self,
-        user: crate::accounts::users::UserId,
-        cause: crate::accounts::recorder::Cause,
-        detail: crate::accounts::recorder::Detail,
-    ) {
-        self.telemetry.record_user(&mut self.accounts.users, user, cause, detail);
     }
 }
 

@@ -1,4 +1,4 @@
-//! The time of the present round of the loop.
+//! The time of the current round of the event loop.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ pub struct Time {
     pub now: Tick,
     /// The wall clock.
     pub wall: Wall,
-    /// The wall time of tick 0, since 1970.
+    /// The wall-clock time of tick 0, since 1970.
     pub started: Duration,
 }
 
 impl Time {
-    /// Takes the time of a new round. The wall time of tick 0 stays as it is unless someone has
-    /// set the clock meanwhile, so that drift does not move past events.
+    /// Sets the time of a new round. The wall-clock time of tick 0 changes only if the clock was
+    /// set meanwhile, so that drift does not move past events.
     pub fn set(&mut self, now: Tick, wall: Wall) {
         (self.now, self.wall) = (now, wall);
         let since_1970 = Duration::new(wall.unix_s, wall.nanos);
@@ -27,18 +27,18 @@ impl Time {
         }
     }
 
-    /// The wall time of a tick in milliseconds, since 1970.
+    /// The wall-clock time of a tick in milliseconds, since 1970.
     pub fn wall_of(&self, at_ms: u64) -> Duration {
         self.started + Duration::from_millis(at_ms)
     }
 
-    /// The wall clock is earlier than this program was built, so it cannot be right.
+    /// Whether the wall clock is earlier than the build of this program, so it is not set yet.
     pub fn is_unset(&self) -> bool {
         self.wall.unix_s < BUILT_UNIX_S
     }
 }
 
-/// A difference of the clocks that drift does not explain.
+/// A larger change of the difference between the clocks means that the wall clock was set.
 const CLOCK_SET: Duration = Duration::from_secs(2);
 
 /// When this program was built, in seconds since 1970: `SOURCE_DATE_EPOCH` at build time, or the

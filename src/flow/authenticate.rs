@@ -12,7 +12,7 @@ use crate::limits::replay::Replay;
 use crate::limits::throttle::Throttle;
 use crate::proto::client_hello::{self, Assembly, ClientHello, HelloStamp, Reject};
 
-/// What a verdict depends on besides the bytes.
+/// The inputs of a verdict besides the received bytes.
 pub struct AuthContext<'a> {
     /// The users whose keys are tried.
     pub users: &'a Users,
@@ -51,7 +51,7 @@ pub enum AuthVerdict {
     },
 }
 
-/// What the ServerHello for an accepted hello needs.
+/// The data of an accepted hello that the ServerHello needs.
 #[derive(Debug)]
 pub struct Admission {
     /// The user whose key matches.
@@ -83,12 +83,12 @@ struct KeySearch {
     fields: HelloFields,
     hello: Vec<u8>,
     left: std::vec::IntoIter<UserId>,
-    /// A key matched, but the user is rejected. The other keys are tried all the same, so that the
-    /// time does not reveal it.
+    /// A key matched, but the user is rejected. The other keys are still tried, so that the time
+    /// does not reveal the match.
     rejected: Option<RejectedUser>,
 }
 
-/// A user whose key matches, and why the client is rejected nevertheless.
+/// A user with a matching key, and why the client is rejected.
 struct RejectedUser {
     why: Reject,
     user: UserId,

@@ -1,4 +1,5 @@
-//! State machines of one connection. They work on bytes and facts, without sockets.
+//! State machines of one connection, without sockets: authentication, half-close, and the
+//! transformation of bytes.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic))]
 
 pub mod authenticate;

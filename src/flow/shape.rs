@@ -38,8 +38,8 @@ impl Shape {
         self.len > 0 && now_ms >= self.until_ms
     }
 
-    /// When the relay has to continue without new bytes from the DC: later than `now_ms`; `None` =
-    /// never. `more` = the DC's socket has unread bytes.
+    /// The next time, after `now_ms`, at which the relay must continue without new bytes from the
+    /// DC; `None` = never. `more` = the DC's socket has unread bytes.
     pub fn due(&self, now_ms: u64, more: bool) -> Option<u64> {
         let held = (self.len > 0 && self.until_ms > now_ms).then_some(self.until_ms);
         let next = self.shaper.wait_until(now_ms).filter(|_| more || self.len > 0);
@@ -65,10 +65,10 @@ impl Shape {
         records: usize,
         held: &[u8],
         now_ms: u64,
-        chance: impl FnOnce() -> u32,
+        random: impl FnOnce() -> u32,
     ) {
         if records > 0 {
-            self.shaper.record_sent(records, now_ms, chance);
+            self.shaper.record_sent(records, now_ms, random);
         }
         if records > 0 || self.len == 0 {
             self.until_ms = now_ms + WAIT_MS;

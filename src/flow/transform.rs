@@ -85,9 +85,9 @@ impl Downlink {
         self.shape.as_deref()
     }
 
-    /// How much may be read now; `chance` returns a random number.
-    pub fn grant(&self, now_ms: u64, chance: impl FnOnce() -> u32) -> Grant {
-        self.shape().map_or(Grant::Any, |shape| shape.shaper().grant(now_ms, chance))
+    /// How much may be read now; `random` returns a random number.
+    pub fn grant(&self, now_ms: u64, random: impl FnOnce() -> u32) -> Grant {
+        self.shape().map_or(Grant::Any, |shape| shape.shaper().grant(now_ms, random))
     }
 
     /// Read buffers: the payload parts of the first `records` slots of the scratch buffer, each at
@@ -116,7 +116,7 @@ impl Downlink {
         fresh: usize,
         flush: bool,
         now_ms: u64,
-        chance: impl FnOnce() -> u32,
+        random: impl FnOnce() -> u32,
     ) -> Sealed {
         self.has_started |= fresh > 0;
         let Self { recrypt, shape, .. } = self;
@@ -146,7 +146,7 @@ impl Downlink {
             sealed.wire_len += tls::HEADER_LEN + len;
         }
         if let Some(shape) = shape {
-            shape.record_sent(records, held, now_ms, chance);
+            shape.record_sent(records, held, now_ms, random);
         }
         sealed
     }

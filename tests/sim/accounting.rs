@@ -14,7 +14,7 @@ use crate::trace::Failure;
 /// The user whose counters are wrong.
 pub fn check_counters(driver: &Driver) -> Result<(), String> {
     let network = driver.network.borrow();
-    for (at, (user, _)) in driver.daemon.world.accounts.users.iter().enumerate() {
+    for (at, (user, _)) in driver.daemon.shared.accounts.users.iter().enumerate() {
         let (mut least, mut most) = ((0, 0), (0, 0));
         for (number, client) in driver.clients.iter().enumerate() {
             let owner = client.plan.credentials.as_ref().map(|credentials| credentials.user);

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use mtbox::config::settings::UserSettings;
 use mtbox::daemon::Daemon;
 use mtbox::daemon::server::sizing::Sizes;
-use mtbox::daemon::shared::World;
+use mtbox::daemon::shared::Shared;
 use mtbox::daemon::time::BUILT_UNIX_S;
 use mtbox::flow::authenticate::KEYS_PER_CHECK;
 use mtbox::io::clock::{Tick, Wall};
@@ -53,11 +53,11 @@ impl Driver {
         let mut bytes = [0; 48];
         fastrand::Rng::with_seed(seed).fill(&mut bytes);
         let settings = Rc::new(script.settings.clone());
-        let mut world = World::new(settings, bytes, script.blocks, script.slots);
-        world.outbound.own_listeners = script.own_binds.clone();
-        let mut daemon = Daemon::new(world, SimNet(Rc::clone(&network)), script.most_sessions);
-        daemon.world.capacity.fronted_max =
-            script.front_cap.unwrap_or(daemon.world.capacity.fronted_max);
+        let mut shared = Shared::new(settings, bytes, script.blocks, script.slots);
+        shared.outbound.own_listeners = script.own_binds.clone();
+        let mut daemon = Daemon::new(shared, SimNet(Rc::clone(&network)), script.most_sessions);
+        daemon.shared.capacity.fronted_max =
+            script.front_cap.unwrap_or(daemon.shared.capacity.fronted_max);
         let clients =
             script.plans.iter().cloned().enumerate().map(|(i, p)| Client::new(i, p)).collect();
         Self {
@@ -140,7 +140,7 @@ impl Driver {
             settings.users.push(UserSettings { name: format!("z{extra}"), secret, enabled: true });
         }
         drop(network);
-        let front_cap = self.daemon.world.capacity.fronted_max;
+        let front_cap = self.daemon.shared.capacity.fronted_max;
         let sizes = Sizes {
             sessions: self.script.most_sessions,
             blocks: self.script.blocks,
@@ -148,7 +148,7 @@ impl Driver {
         };
         let reloaded = self.daemon.reload(settings, &sizes);
         assert_eq!(reloaded.ended, 0, "no user was removed");
-        self.daemon.world.capacity.fronted_max = front_cap;
+        self.daemon.shared.capacity.fronted_max = front_cap;
         true
     }
 
@@ -174,7 +174,7 @@ impl Driver {
         }
         changed |= self.reload();
         self.answer_lookups(now);
-        let busy = self.daemon.run_ready() | self.daemon.world.outbound.dns.is_wanted();
+        let busy = self.daemon.run_ready() | self.daemon.shared.outbound.dns.is_wanted();
         changed |= self.accept();
         self.check_progress(busy)?;
         changed |= self.network.borrow_mut().advance_all();
@@ -227,7 +227,7 @@ impl Driver {
 
     /// Answers lookups after a delay, some of them without an address.
     fn answer_lookups(&mut self, now: u64) {
-        while let Some(name) = self.daemon.world.outbound.dns.next_wanted() {
+        while let Some(name) = self.daemon.shared.outbound.dns.next_wanted() {
             let delay = self.network.borrow_mut().rng.u64(0..=self.script.names_ms);
             self.lookups.push((name, now + delay));
         }
@@ -240,7 +240,7 @@ impl Driver {
                 true => Vec::new(),
                 false => [2, 1].map(|last| IpAddr::V4(Ipv4Addr::new(10, FRONTS, 0, last))).to_vec(),
             };
-            for token in self.daemon.world.outbound.dns.answer(&name, addrs, 60, Tick(now)) {
+            for token in self.daemon.shared.outbound.dns.answer(&name, addrs, 60, Tick(now)) {
                 self.daemon.wake(token);
             }
         }

@@ -1,6 +1,6 @@
 //! Invariants: while nothing can move, at every moment, and at the end of a run.
 
-use mtbox::daemon::shared::World;
+use mtbox::daemon::shared::Shared;
 
 use crate::accounting;
 use crate::client::Phase;
@@ -15,17 +15,17 @@ use crate::trace::Failure;
 /// What does not hold.
 pub fn check_idle(driver: &Driver) -> Result<(), Failure> {
     let network = driver.network.borrow();
-    let world = &driver.daemon.world;
-    if world.buffers.pool.in_use() > world.buffers.pool.capacity() {
+    let shared = &driver.daemon.shared;
+    if shared.buffers.pool.in_use() > shared.buffers.pool.capacity() {
         return Err("more blocks are lent than the pool has".to_owned().into());
     }
     let full = |c: &Link| !c.closed && !c.is_reset && !c.to_peer.is_writable();
-    if world.buffers.pool.in_use() > 0 && !network.links.iter().any(full) {
-        let lent = world.buffers.pool.in_use();
+    if shared.buffers.pool.in_use() > 0 && !network.links.iter().any(full) {
+        let lent = shared.buffers.pool.in_use();
         return Err(format!("{lent} blocks are held although every socket is writable").into());
     }
     if driver.daemon.sessions() == 0
-        && world.limits.throttle.is_none()
+        && shared.limits.throttle.is_none()
         && driver.daemon.next_due().is_some()
     {
         return Err("a timer runs without a session".to_owned().into());
@@ -38,13 +38,13 @@ pub fn check_idle(driver: &Driver) -> Result<(), Failure> {
         }
         if let Some(server) = server.filter(|_| !driver.is_drained()) {
             let failure = |e: &str| Failure::of(client.client, e.to_owned());
-            check_forwarded(client, server, world).map_err(failure)?;
+            check_forwarded(client, server, shared).map_err(failure)?;
             // A shaped download may pause between two records.
             let last_io = client.last_io.max(server.last_io);
             let relayed = driver.clients[client.client].phase == Phase::Relayed;
             let shaped = driver.script.settings.shape.is_some() && relayed;
             if !shaped || network.now > last_io + PACE_MS {
-                check_forwarded(server, client, world).map_err(failure)?;
+                check_forwarded(server, client, shared).map_err(failure)?;
             }
         }
     }
@@ -56,15 +56,15 @@ pub fn check_idle(driver: &Driver) -> Result<(), Failure> {
 /// # Errors
 /// What does not hold.
 pub fn check_limits(driver: &Driver) -> Result<(), String> {
-    let (world, script) = (&driver.daemon.world, &driver.script);
+    let (shared, script) = (&driver.daemon.shared, &driver.script);
     if driver.daemon.sessions() > script.most_sessions {
         return Err(format!("{} sessions", driver.daemon.sessions()));
     }
-    if world.capacity.fronted > world.capacity.fronted_max {
-        return Err(format!("{} sessions are fronted", world.capacity.fronted));
+    if shared.capacity.fronted > shared.capacity.fronted_max {
+        return Err(format!("{} sessions are fronted", shared.capacity.fronted));
     }
     let share = script.settings.throttle.map_or(u32::MAX, |throttle| throttle.max_connections);
-    match world.accounts.users.connections().iter().find(|count| **count > share) {
+    match shared.accounts.users.connections().iter().find(|count| **count > share) {
         Some(count) => Err(format!("a user has {count} connections of {share}")),
         None => Ok(()),
     }
@@ -94,8 +94,8 @@ pub fn check_deadlines(driver: &Driver, at: u64) -> Result<(), Failure> {
 }
 
 /// Bytes that could be forwarded must have been forwarded.
-fn check_forwarded(from: &Link, to: &Link, world: &World) -> Result<(), &'static str> {
-    let can = to.to_peer.is_writable() && world.buffers.spare_blocks() > 0 && !to.is_reset;
+fn check_forwarded(from: &Link, to: &Link, shared: &Shared) -> Result<(), &'static str> {
+    let can = to.to_peer.is_writable() && shared.buffers.spare_blocks() > 0 && !to.is_reset;
     if from.is_reset || !can || to.to_peer.fin {
         return Ok(());
     }
@@ -158,17 +158,17 @@ fn over_at(driver: &Driver, client: &Link, server: Option<&Link>) -> u64 {
 /// # Errors
 /// What does not hold.
 pub fn check_final(driver: &Driver) -> Result<(), Failure> {
-    let world = &driver.daemon.world;
-    let meter = &world.telemetry.counters;
+    let shared = &driver.daemon.shared;
+    let meter = &shared.telemetry.counters;
     let telegram: u64 = meter.telegram.rows().iter().map(|row| row.connections).sum();
     let left = [
         ("sessions", driver.daemon.sessions()),
-        ("blocks", world.buffers.pool.in_use()),
-        ("live users", world.accounts.users.total_connections() as usize),
-        ("fronted sessions", world.capacity.fronted as usize),
-        ("bytes of hellos", world.buffers.hello_bytes),
+        ("blocks", shared.buffers.pool.in_use()),
+        ("live users", shared.accounts.users.total_connections() as usize),
+        ("fronted sessions", shared.capacity.fronted as usize),
+        ("bytes of hellos", shared.buffers.hello_bytes),
         ("starved sessions", driver.daemon.session_counts().starved),
-        ("connections by user", world.accounts.users.connections().iter().sum::<u32>() as usize),
+        ("connections by user", shared.accounts.users.connections().iter().sum::<u32>() as usize),
         ("clients in the metrics", (meter.clients.v4 + meter.clients.v6) as usize),
         ("probes in the metrics", (meter.fronting.v4 + meter.fronting.v6) as usize),
         ("connections to Telegram in the metrics", telegram as usize),

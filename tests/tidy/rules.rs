@@ -179,7 +179,7 @@ mod tests {
             ("src/proto/tls.rs", "use crate::accounts::users::User;"),
             ("src/io/pool.rs", "fn f() { crate::proto::tls::f() }"),
             ("src/flow/authenticate.rs", "use crate::{\n    accounts::users,\n    io::pool,\n};"),
-            ("src/accounts/users.rs", "use super::super::daemon::World;"),
+            ("src/accounts/users.rs", "use super::super::daemon::Shared;"),
             ("src/config/load.rs", "#[cfg(test)]\nmod tests { use crate::cli; }"),
             ("src/daemon/mod.rs", "use crate::cli;"),
             ("src/other/mod.rs", ""),

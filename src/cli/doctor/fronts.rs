@@ -304,7 +304,7 @@ impl HelloProbe {
 impl FetchTask for HelloProbe {
     fn target(&self) -> FetchTarget {
         FetchTarget {
-            place: HostOrAddrs::Addrs(self.addrs.clone()),
+            server: HostOrAddrs::Addrs(self.addrs.clone()),
             tls: None,
             route: FetchRoute::Native,
         }

@@ -206,7 +206,7 @@ impl DcProbe {
 
 impl FetchTask for DcProbe {
     fn target(&self) -> FetchTarget {
-        FetchTarget { place: HostOrAddrs::Addrs(vec![self.addr]), tls: None, route: self.route }
+        FetchTarget { server: HostOrAddrs::Addrs(vec![self.addr]), tls: None, route: self.route }
     }
 
     fn request(&mut self) -> Vec<u8> {

@@ -28,18 +28,18 @@ pub struct Counters {
     pub unreachable: u64,
     /// Sessions closed for lack of memory or of slots for fronted sessions.
     pub pressed: u64,
-    /// Datagrams to statsd whose send failed.
+    /// Datagrams to statsd that could not be sent.
     pub statsd_lost: u64,
     /// A timer changed state in this round: statsd may have to send without an event.
     pub state_changed: bool,
-    /// Reads of this round that brought bytes, for read coalescing.
+    /// Reads of this round that returned bytes, for read coalescing.
     pub reads: u32,
     /// Bytes of those reads.
     pub read_bytes: u64,
 }
 
 impl Counters {
-    /// Counts a read that brought `bytes`.
+    /// Counts a read that returned `bytes`.
     pub fn read(&mut self, bytes: usize) {
         self.reads += 1;
         self.read_bytes += bytes as u64;
@@ -95,7 +95,7 @@ pub struct DcConnections {
 
 /// One address of one data centre.
 pub struct DcRow {
-    /// `None` = all connections that came after the last free row.
+    /// `None` = all connections for which no row was free.
     pub endpoint: Option<(IpAddr, u16)>,
     /// Open connections.
     pub connections: u64,

@@ -1,5 +1,5 @@
-//! `GET /explain/NAME` and `GET /stats?explain=NAME`: why a user was refused lately, and what to do
-//! about it. The answer is JSON, or plain text with `?text`.
+//! `GET /explain/NAME` and `GET /stats?explain=NAME`: why a user was refused recently, and
+//! what to do about it. The answer is JSON, or plain text with `?text`.
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
 //! The HTTP pages for the operator: `/stats`, `/explain` and metrics. They have listeners and
-//! connections of their own, one request per connection, so that they answer at any load.
+//! connections of their own, with one request per connection, so that they answer under any load.
 
 pub mod counters;
 pub mod explain;

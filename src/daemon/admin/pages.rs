@@ -1,4 +1,4 @@
-//! The answer to one HTTP request of the operator: which path is which page.
+//! The HTTP responses of the admin pages, by path.
 
 use crate::config::HAS_METRICS;
 use crate::daemon::admin::explain::ExplainQuery;
@@ -38,7 +38,7 @@ pub(super) fn answer(received: &[u8], pages: AdminPages, view: &View<'_>) -> Opt
     })
 }
 
-/// The response to a client whose request did not arrive in time.
+/// The response if the request did not arrive in time.
 pub(super) fn timeout_answer() -> Vec<u8> {
     http1::response(http1::REQUEST_TIMEOUT, TEXT, "408 request timeout\n", false)
 }
@@ -52,7 +52,7 @@ enum AdminPage {
     NotFound,
 }
 
-/// Stats come before metrics, whose path is free to choose.
+/// `/stats` and `/explain` take precedence over the configured path of the metrics.
 fn page(path: &str, query: &str, pages: AdminPages, view: &View<'_>) -> AdminPage {
     if pages.stats
         && let Some(query) = ExplainQuery::parse(path, query)

@@ -1,5 +1,5 @@
-//! What unauthenticated clients did within one minute, for one line of the log. A minute begins
-//! with the first of them, so an idle daemon has no timer for it.
+//! Counts probes for one line of the log per minute. A minute begins with the first probe, so an
+//! idle daemon has no timer for it.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -8,16 +8,16 @@ use crate::io::clock::Tick;
 use crate::proto::client_hello::Reject;
 use crate::util::client_prefix::ClientPrefix;
 
-/// What an unauthenticated client did. The order is that of the fields in the log.
+/// The kind of a probe. The order is that of the fields in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProbeKind {
-    /// A hello whose digest matches no key.
+    /// A hello that matches no key.
     WrongKey,
     /// A hello without a host name.
     NoSni,
     /// A hello with a host name that no secret has.
     ForeignSni,
-    /// Anything that is no acceptable TLS ClientHello.
+    /// Bytes that are not an acceptable TLS ClientHello.
     NotTls,
     /// An incomplete hello.
     Unfinished,

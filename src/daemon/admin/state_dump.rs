@@ -7,7 +7,7 @@ use crate::accounts::Accounts;
 use crate::accounts::users::User;
 use crate::daemon::admin::view::View;
 
-/// The sessions, by stage.
+/// The number of sessions by phase.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct SessionCounts {
     /// All live sessions.

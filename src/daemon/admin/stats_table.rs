@@ -38,7 +38,7 @@ fn format_rows(rows: &[[String; COLUMNS]]) -> String {
     for row in rows {
         for (at, (cell, width)) in row.iter().zip(widths).enumerate() {
             let gap = " ".repeat(width - len(cell).min(width));
-            // Names are aligned left, all else right.
+            // Names are aligned left, numbers right.
             let (before, after) = if at == 0 { ("", gap.as_str()) } else { (gap.as_str(), "") };
             out.push_str(if at == 0 { "" } else { "  " });
             out.push_str(before);

@@ -1,5 +1,5 @@
-//! What is counted and logged for the operator: counters, causes of refusals, probes, and
-//! rate-limited log lines.
+//! Data for the operator: counters, causes of refusals, the summary of probes, and rate-limited log
+//! lines.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -17,9 +17,9 @@ use crate::util::client_prefix::ClientPrefix;
 pub struct Telemetry {
     /// Counters of the whole daemon.
     pub counters: Counters,
-    /// Why users and unauthenticated clients were refused lately.
+    /// Recent causes of refusals, of users and of unauthenticated clients.
     pub recorder: Recorder,
-    /// What unauthenticated clients did since the last summary in the log.
+    /// Probes since the last summary in the log.
     pub probes: ProbeSummary,
     /// Suppresses repeated log lines.
     pub log: RateLimitedLog,
@@ -44,14 +44,14 @@ impl Telemetry {
         self.now
     }
 
-    /// Logs at level info, unless the same line was logged lately.
+    /// Logs at level info, unless the same line was logged recently.
     pub fn info(&mut self, line: fmt::Arguments<'_>) {
         if log::log_enabled!(log::Level::Info) {
             self.log.info(self.now, &line.to_string());
         }
     }
 
-    /// Logs at level warn, unless the same line was logged lately.
+    /// Logs at level warn, unless the same line was logged recently.
     pub fn warn(&mut self, line: fmt::Arguments<'_>) {
         if log::log_enabled!(log::Level::Warn) {
             self.log.warn(self.now, &line.to_string());

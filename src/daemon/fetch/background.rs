@@ -12,7 +12,7 @@ use crate::daemon::fetch::task::{FetchTarget, FetchTask, TaskStep, WireEvent};
 
 /// One task of the daemon.
 pub enum BackgroundTask {
-    /// Telegram's list of addresses.
+    /// Telegram's list of data centre addresses.
     DcList(DcListTask),
     /// A source of an IP list.
     IpList(Box<IpListTask>),
@@ -24,7 +24,7 @@ pub enum BackgroundTask {
 }
 
 impl BackgroundTask {
-    /// The job that it does. It is cancelled when a reload removes the job.
+    /// The job that the task belongs to. A reload that removes the job cancels the task.
     pub fn job(&self) -> Job {
         match self {
             Self::DcList(task) => task.job(),

@@ -1,6 +1,6 @@
-//! One outgoing connection: a lookup, attempts at each address in turn, a SOCKS handshake where
-//! upstreams are used, TLS where it is wanted. Never blocks: the owner steps it after an event, a
-//! wake-up or its deadline.
+//! One outgoing connection: a lookup, an attempt at each address in turn, a SOCKS handshake if
+//! upstreams are used, and TLS if the target needs it. Never blocks: the owner steps it after an
+//! event, a wake-up or its deadline.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,16 +21,16 @@ use crate::io::readiness::Readiness;
 use crate::io::wire::{MioNet, MioWire, Net, Wire};
 use crate::proto::socks5::Destination;
 
-/// How far a connection has come.
+/// The state of a connection.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ConnectionState {
     /// Looking up, connecting, or in a handshake.
     Opening,
     /// Bytes may be sent and received.
     Open,
-    /// The peer has closed its direction.
+    /// The peer has sent its FIN.
     Closed,
-    /// It could not be made, or broke.
+    /// It could not be established, or it failed.
     Failed(FetchError),
 }
 
@@ -41,9 +41,9 @@ pub struct Connection {
     /// Addresses that have not been tried yet; `None` = not known yet.
     addrs: Option<std::vec::IntoIter<SocketAddr>>,
     wire: Option<MioWire>,
-    /// TCP is connected to the present address.
+    /// TCP is connected to the current address.
     tcp_connected: bool,
-    /// Bytes reach the destination: TCP, and the SOCKS handshake if there is one, are done.
+    /// The destination is connected: TCP, and the SOCKS handshake if there is one, are done.
     connected: bool,
     ready: Readiness,
     channel: Channel,
@@ -51,14 +51,14 @@ pub struct Connection {
     preface: Vec<u8>,
     /// Plain bytes that wait to be sent.
     outbox: Vec<u8>,
-    /// Upstreams that have not been tried yet, the next one last; `None` = not chosen yet.
+    /// Upstreams that have not been tried yet, in reverse order; `None` = not chosen yet.
     candidates: Option<Vec<UpstreamId>>,
-    /// The handshake with the present upstream.
+    /// The handshake with the current upstream.
     handshake: Option<SocksHandshake>,
     begun: Instant,
     /// The TLS hello offers `http/1.1`.
     is_http: bool,
-    /// Deadline of the lookup, the present attempt, or the TLS handshake.
+    /// Deadline of the lookup, the current attempt, or the TLS handshake.
     until: Option<Tick>,
     /// Why the latest attempt failed.
     last_error: Option<String>,
@@ -72,7 +72,7 @@ enum Channel {
 }
 
 impl Connection {
-    /// A connection that has not begun; events come with `token`.
+    /// A connection that has not begun; `token` is the poll token of its socket.
     pub fn new(target: FetchTarget, token: usize) -> Self {
         Self {
             target,
@@ -94,8 +94,8 @@ impl Connection {
         }
     }
 
-    /// Leaves ALPN out of the TLS hello, for servers of other protocols: they close connections
-    /// that offer a protocol which they lack (RFC 7301 3.2).
+    /// Omits ALPN from the TLS hello, for servers of other protocols: they close connections that
+    /// offer only protocols they do not support (RFC 7301 3.2).
     pub fn without_alpn(mut self) -> Self {
         self.is_http = false;
         self
@@ -107,7 +107,7 @@ impl Connection {
         self
     }
 
-    /// Takes an event of the poller.
+    /// Records an event of the poller.
     pub fn on_ready(&mut self, ready: Readiness) {
         self.ready.readable |= ready.readable || ready.hup;
         self.ready.writable |= ready.writable;
@@ -123,12 +123,12 @@ impl Connection {
         self.connected && self.ready.readable
     }
 
-    /// When it must be stepped even if no event comes; `None` once it is open.
+    /// The next deadline; `None` once the connection is open.
     pub fn due(&self) -> Option<Tick> {
         self.until
     }
 
-    /// Goes on as far as possible without blocking, with a bounded number of bytes read. Received
+    /// Continues as far as possible without blocking, and reads a bounded number of bytes. Received
     /// plain bytes are appended to `inbox`.
     pub fn step(
         &mut self,
@@ -170,7 +170,7 @@ impl Connection {
         net: &mut MioNet,
         observer: WireObserver<'_>,
     ) -> Poll<Result<(), FetchError>> {
-        // Decided once: a reload may add or remove upstreams while this connection is made.
+        // Decided once: a reload may add or remove upstreams during the attempts.
         let is_fresh = self.wire.is_none() && self.addrs.is_none() && self.handshake.is_none();
         let uses_upstreams = self.target.route == FetchRoute::Upstreams
             && (self.candidates.is_some() || is_fresh && !context.outbound.upstreams.is_empty());
@@ -210,7 +210,7 @@ impl Connection {
             self.until = None;
             if outbound.upstreams.admit(upstream, now) {
                 outbound.upstreams.record_dial(upstream);
-                let Some(destination) = destination(&self.target.place) else {
+                let Some(destination) = destination(&self.target.server) else {
                     return Poll::Ready(Err(FetchError::NoUpstream));
                 };
                 self.handshake =
@@ -229,19 +229,19 @@ impl Connection {
         if self.addrs.is_some() {
             return Poll::Ready(Ok(()));
         }
-        let addrs = match &self.target.place {
+        let addrs = match &self.target.server {
             HostOrAddrs::Addrs(addrs) => addrs.clone(),
-            HostOrAddrs::Host(place) => match place.ip() {
-                Some(ip) => vec![SocketAddr::new(ip, place.port)],
+            HostOrAddrs::Host(server) => match server.ip() {
+                Some(ip) => vec![SocketAddr::new(ip, server.port)],
                 None => {
                     let until = *self.until.get_or_insert(context.now + sockets::LOOKUP);
-                    match context.outbound.dns.lookup(&place.host, self.token, context.now) {
+                    match context.outbound.dns.lookup(&server.host, self.token, context.now) {
                         CachedAddrs::Found(ips) => {
-                            ips.iter().map(|ip| SocketAddr::new(*ip, place.port)).collect()
+                            ips.iter().map(|ip| SocketAddr::new(*ip, server.port)).collect()
                         }
                         CachedAddrs::Pending if context.now < until => return Poll::Pending,
                         CachedAddrs::Pending | CachedAddrs::Failed => {
-                            let host = place.host.clone();
+                            let host = server.host.clone();
                             return Poll::Ready(Err(FetchError::HostNotFound(host)));
                         }
                     }
@@ -253,7 +253,7 @@ impl Connection {
         Poll::Ready(Ok(()))
     }
 
-    /// Step 3: goes on with the running attempt, and starts the next one when it has failed.
+    /// Step 3: continues the running attempt, and starts the next one if it has failed.
     fn poll_attempts(
         &mut self,
         context: &mut ConnectContext<'_>,
@@ -286,7 +286,7 @@ impl Connection {
         }
     }
 
-    /// Goes on with the TCP connect, then with the SOCKS handshake. `None` = no attempt runs.
+    /// Continues the TCP connect, then the SOCKS handshake. `None` = no attempt is running.
     fn poll_attempt(
         &mut self,
         context: &ConnectContext<'_>,
@@ -309,7 +309,7 @@ impl Connection {
         })
     }
 
-    /// Starts to connect to an address, or leaves in `last_error` why not.
+    /// Starts to connect to an address. Sets `last_error` if that fails at once.
     fn start_attempt(
         &mut self,
         addr: SocketAddr,
@@ -334,7 +334,7 @@ impl Connection {
         }
     }
 
-    /// The destination is connected: begins TLS where it is wanted.
+    /// Begins TLS if the target needs it; the destination is connected.
     fn on_connected(&mut self, context: &mut ConnectContext<'_>) -> Result<(), ProxyFailure> {
         if let Some(handshake) = &self.handshake {
             context.outbound.upstreams.record_success(handshake.upstream);
@@ -345,7 +345,7 @@ impl Connection {
         self.start_tls(context).map_err(ProxyFailure::Upstream)
     }
 
-    /// Records why the present upstream has failed, and forgets its attempt.
+    /// Records why the current upstream has failed, and drops its attempt.
     ///
     /// # Errors
     /// No upstream was used, so the connection has failed.
@@ -393,7 +393,7 @@ impl Connection {
         }
     }
 
-    /// Sends what is queued and reads what has come.
+    /// Sends the queued bytes and reads the received ones.
     fn exchange(
         &mut self,
         inbox: &mut Vec<u8>,
@@ -416,12 +416,12 @@ impl Connection {
     }
 }
 
-/// What an upstream has to connect to; `None` = there is no address.
-fn destination(place: &HostOrAddrs) -> Option<Destination> {
-    match place {
-        HostOrAddrs::Host(place) => Some(match place.ip() {
-            Some(ip) => Destination::Addr(SocketAddr::new(ip, place.port)),
-            None => Destination::Name(place.host.clone(), place.port),
+/// The destination for an upstream; `None` = there is no address.
+fn destination(server: &HostOrAddrs) -> Option<Destination> {
+    match server {
+        HostOrAddrs::Host(server) => Some(match server.ip() {
+            Some(ip) => Destination::Addr(SocketAddr::new(ip, server.port)),
+            None => Destination::Name(server.host.clone(), server.port),
         }),
         HostOrAddrs::Addrs(addrs) => addrs.first().copied().map(Destination::Addr),
     }

@@ -1,6 +1,5 @@
-//! Telegram's own list of addresses (`auto-update`; COMPATIBILITY 5.8). Only data centre 203 is
-//! taken from it: the addresses of the others there are middle proxies, which speak another
-//! protocol.
+//! Fetches Telegram's published list of addresses (`auto-update`; COMPATIBILITY 5.8). Only data
+//! centre 203 is read from it, see [`LISTED_DC`].
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -23,7 +22,7 @@ pub fn plan(settings: &Settings, schedule: &mut Schedule, now: Tick) {
     }
 }
 
-/// Forgets all listed addresses and schedules the pages of new settings. Returns the jobs that
+/// Drops all listed addresses and schedules the pages of new settings. Returns the jobs that
 /// were removed.
 pub fn reload(
     settings: &Settings,
@@ -56,12 +55,12 @@ impl DcListTask {
         Some(Self { page, get, is_local, text: Vec::new() })
     }
 
-    /// The job that it does.
+    /// The job that the task belongs to.
     pub fn job(&self) -> Job {
         Job::DcPage(self.page)
     }
 
-    /// Takes over the addresses of the page. A page that failed or is empty changes nothing.
+    /// Stores the addresses of the page. A page that failed or is empty changes nothing.
     pub fn apply(
         self,
         outcome: Result<(), FetchError>,
@@ -125,7 +124,7 @@ impl FetchTask for DcListTask {
     }
 }
 
-/// Whether an address may be that of a server on the internet.
+/// Whether an address can belong to a server on the internet.
 fn is_public(ip: IpAddr) -> bool {
     let ip = ip.to_canonical();
     let is_broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());

@@ -1,6 +1,6 @@
-//! Probes of the fronts that our answers imitate: each front gets a ClientHello of Chrome, and its
-//! answer goes to `mimicry/profile.rs`. The handshake is never finished, so this needs neither a
-//! TLS library nor a secret.
+//! Probes of the fronts that our answers imitate. A probe sends Chrome's ClientHello to a front and
+//! adds the answer to the front's profile (`mimicry/profile.rs`). The handshake is never finished,
+//! so no TLS library is needed.
 
 use std::time::Duration;
 
@@ -27,9 +27,9 @@ pub struct FrontProbes {
 
 #[derive(Clone, Default)]
 struct ProbeState {
-    /// Successful probes of the present round.
+    /// Successful probes of the current round.
     probes: u32,
-    /// What was logged about this front already.
+    /// Advice about this front that was logged.
     logged: Vec<FrontAdvice>,
 }
 
@@ -39,7 +39,7 @@ impl FrontProbes {
         Self { states: vec![ProbeState::default(); hosts] }
     }
 
-    /// Forgets what is known of a host, which may be new.
+    /// Resets the state of a host, which may be new.
     fn reset(&mut self, host: HostId) {
         let hosts = self.states.len().max(host.index() + 1);
         self.states.resize(hosts, ProbeState::default());
@@ -48,7 +48,7 @@ impl FrontProbes {
         }
     }
 
-    /// Whether this advice has not been logged for the host before; it counts as logged then.
+    /// Marks this advice as logged for the host. Returns whether it was not logged before.
     fn is_new(&mut self, host: HostId, advice: FrontAdvice) -> bool {
         let Some(state) = self.states.get_mut(host.index()) else { return false };
         let is_new = !state.logged.contains(&advice);
@@ -83,8 +83,8 @@ pub fn plan(
     }
 }
 
-/// Begins again with the hosts whose front is new. `has_moved` says that all fronts are elsewhere
-/// now. Returns these hosts, and the jobs that were removed.
+/// Restarts the probes of hosts with a new front. `has_moved` = the address of all fronts has
+/// changed. Returns these hosts, and the jobs that were removed.
 pub fn reload(
     has_moved: bool,
     change: &ReloadChange,
@@ -146,12 +146,12 @@ impl FrontProbeTask {
         }
     }
 
-    /// The job that it does.
+    /// The job that the task belongs to.
     pub fn job(&self) -> Job {
         Job::FrontProbe(self.host)
     }
 
-    /// Adds the sample to the front's profile and logs what the operator should know.
+    /// Adds the sample to the front's profile and logs advice for the operator.
     pub fn apply(
         self,
         outcome: Result<(), FetchError>,
@@ -162,7 +162,7 @@ impl FrontProbeTask {
     ) -> JobResult {
         let (job, host) = (self.job(), self.host);
         let is_ok = self.outcome.is_ok() && self.flight.may_be_complete();
-        // As in a log, quoted.
+        // Quoted, for the log.
         let name = format!("{:?}", String::from_utf8_lossy(context.users.host_name(host)));
         match (self.flight.choice(), self.answered_us) {
             (Some(choice), Some(delay_us)) if is_ok => {
@@ -185,7 +185,7 @@ impl FrontProbeTask {
     }
 }
 
-/// What a probe looks up.
+/// The settings and users that the outcome of a probe refers to.
 pub struct ProbeContext<'a> {
     /// The period of the rounds.
     pub settings: &'a Settings,
@@ -195,8 +195,8 @@ pub struct ProbeContext<'a> {
 
 impl FetchTask for FrontProbeTask {
     fn target(&self) -> FetchTarget {
-        let place = HostOrAddrs::Host(self.front.clone());
-        FetchTarget { place, tls: None, route: FetchRoute::Front }
+        let server = HostOrAddrs::Host(self.front.clone());
+        FetchTarget { server, tls: None, route: FetchRoute::Front }
     }
 
     fn request(&mut self) -> Vec<u8> {
@@ -299,7 +299,7 @@ pub fn describe(fault: FlightFault) -> String {
     }
 }
 
-/// What an operator should know about a front.
+/// Advice about a front, each logged once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FrontAdvice {
     OldTls,
@@ -318,7 +318,7 @@ const BETWEEN: Duration = Duration::from_secs(4);
 /// Between the first probes of two hosts, so that they do not fill the task queue.
 const APART: Duration = Duration::from_secs(2);
 const RANDOM_MS: u32 = 500;
-/// For one probe. A front takes milliseconds.
+/// The limit for one probe. A front answers within milliseconds.
 const PROBE_MAX: Duration = Duration::from_secs(10);
 /// A flight that has begun is complete after this silence: a server sends all its records at once.
 const SILENCE: Duration = Duration::from_secs(1);

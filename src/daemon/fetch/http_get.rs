@@ -1,6 +1,5 @@
-//! GET of one document: request, redirects, the body in pieces, and all limits. A
-//! [`FetchTask`](crate::daemon::fetch::task::FetchTask) for a document has one of these and passes
-//! the bytes on.
+//! HTTP GET of one document: request, redirects, the body in pieces, and all limits. Part of each
+//! [`FetchTask`](crate::daemon::fetch::task::FetchTask) that fetches a document.
 
 use crate::daemon::fetch::task::{FetchError, FetchRoute, FetchTarget, HostOrAddrs, TaskStep};
 use crate::proto::http1_client::{self, BodyProgress, Head, Response};
@@ -26,20 +25,20 @@ impl HttpGet {
         Self { url, route, validators, redirects, max_bytes, body_bytes, response }
     }
 
-    /// Where to connect for the present URL.
+    /// The server of the current URL.
     pub fn target(&self) -> FetchTarget {
         let (host, port) = (self.url.host.clone(), self.url.port_or(HTTP_PORT));
         let tls = (self.url.scheme == "https").then(|| host.clone());
-        let place = HostOrAddrs::Host(HostPort { host, port });
-        FetchTarget { place, tls, route: self.route }
+        let server = HostOrAddrs::Host(HostPort { host, port });
+        FetchTarget { server, tls, route: self.route }
     }
 
-    /// The request for the present URL.
+    /// The request for the current URL.
     pub fn request(&self) -> Vec<u8> {
         http1_client::get_request(&self.url, &self.validators)
     }
 
-    /// The server reports that the document has not changed since the validators were issued.
+    /// Whether the document has not changed since the validators were issued (status 304).
     pub fn is_unchanged(&self) -> bool {
         self.response.head().status == 304
     }
@@ -49,7 +48,7 @@ impl HttpGet {
         &self.response.head().validators
     }
 
-    /// Takes received bytes; pieces of the document go to `on_body`.
+    /// Parses received bytes; passes pieces of the document to `on_body`.
     pub fn push_bytes(&mut self, bytes: &[u8], on_body: &mut dyn FnMut(&[u8])) -> TaskStep {
         let (max, seen) = (self.max_bytes, &mut self.body_bytes);
         let mut pass = |head: &Head, piece: &[u8]| {
@@ -77,7 +76,7 @@ impl HttpGet {
         }
     }
 
-    /// The server has closed its direction.
+    /// Ends the document: the server has sent its FIN.
     pub fn finish(&self) -> TaskStep {
         match self.response.finish() {
             Ok(()) => TaskStep::Done,

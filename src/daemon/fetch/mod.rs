@@ -2,8 +2,8 @@
 //! tasks at a time run beside the sessions, each with a deadline.
 //!
 //! `schedule.rs` decides when a [`Job`] is due. Its task ([`task::FetchTask`]) is pure: bytes in,
-//! bytes out. `runner.rs` runs tasks over a `Connection`. When a task has ended, its kind applies
-//! the outcome to the state that it is given here.
+//! bytes out. `runner.rs` runs tasks over a `Connection`. When a task has ended, `finish`
+//! applies its outcome to the shared state.
 
 pub mod background;
 pub mod connection;
@@ -42,13 +42,13 @@ use runner::{FinishedTask, TaskRunner};
 use schedule::{Job, JobResult};
 use state::FetchState;
 
-/// What background fetches use and change.
+/// The parts of the daemon that background fetches use and change.
 pub struct FetchContext<'a> {
-    /// What to fetch, and how often.
+    /// What to fetch, and the periods.
     pub settings: &'a Settings,
     /// The time of this round.
     pub time: Time,
-    /// Random waits and orders.
+    /// Generates random waits and orders.
     pub drbg: &'a mut Drbg,
     /// A buffer for one read.
     pub scratch: &'a mut [u8],
@@ -56,9 +56,9 @@ pub struct FetchContext<'a> {
     pub users: &'a Users,
     /// Receives fetched lists.
     pub lists: &'a mut IpLists,
-    /// Receives what was learned of fronts and pages.
+    /// Receives samples of fronts and the timing of pages.
     pub mimicry: &'a mut Mimicry,
-    /// Receives listed addresses; carries the connections.
+    /// Receives published addresses; used by the connections.
     pub outbound: &'a mut Outbound,
     /// Schedule and queue.
     pub fetch: &'a mut FetchState,
@@ -144,7 +144,7 @@ pub fn reload(
     removed
 }
 
-/// Starts the jobs that are due, goes on with the running tasks, and does one step of file work.
+/// Starts the jobs that are due, continues the running tasks, and does one step of file work.
 /// `first_token` is the token of the runner's first slot.
 pub fn poll(
     context: &mut FetchContext<'_>,

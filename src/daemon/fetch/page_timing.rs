@@ -1,5 +1,5 @@
 //! Fetches web pages to learn the timing of their records (`[defense.doppelganger] urls`; PROTOCOL
-//! 12.3). The pages themselves are thrown away.
+//! 12.3). The pages themselves are discarded.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::mimicry::page_timing::PageTiming;
 use crate::mimicry::shaper::Pace;
 use crate::util::drbg::Drbg;
 
-/// Fetches of each page in the present round.
+/// Fetches of each page in the current round.
 #[derive(Default)]
 pub struct PageRounds {
     fetches: Vec<u32>,
@@ -37,7 +37,7 @@ impl PageRounds {
     }
 }
 
-/// Schedules the pages. None without traffic shaping, which alone uses their timing.
+/// Schedules the pages. Without traffic shaping there are none, since only it uses their timing.
 pub fn plan(
     settings: &Settings,
     rounds: &mut PageRounds,
@@ -53,7 +53,7 @@ pub fn plan(
     }
 }
 
-/// Forgets what was learned from the pages of before. Returns the jobs that were removed.
+/// Drops the timing of the old pages. Returns the jobs that were removed.
 pub fn reload(mimicry: &mut Mimicry, schedule: &mut Schedule) -> Vec<Job> {
     let removed = schedule.remove(|job| matches!(job, Job::PageTiming(_)));
     (mimicry.pace, mimicry.fit) = (Pace::default(), Fit::default());
@@ -66,7 +66,7 @@ pub struct PageTimingTask {
     host: String,
     get: HttpGet,
     timing: PageTiming,
-    /// The server, whose certificate is valid, has begun to answer.
+    /// The server has a valid certificate and has begun to answer.
     has_answered: bool,
 }
 
@@ -79,12 +79,12 @@ impl PageTimingTask {
         Some(Self { page, host, get, timing: PageTiming::default(), has_answered: false })
     }
 
-    /// The job that it does.
+    /// The job that the task belongs to.
     pub fn job(&self) -> Job {
         Job::PageTiming(self.page)
     }
 
-    /// Adds the timing to what was learned.
+    /// Adds the timing of the page to the fit and to the front's profile.
     pub fn apply(
         self,
         outcome: Result<(), FetchError>,

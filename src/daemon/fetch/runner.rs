@@ -9,7 +9,7 @@ use crate::io::clock::Tick;
 use crate::io::readiness::Readiness;
 use crate::io::wire::MioNet;
 
-/// The tasks that run now.
+/// The running tasks.
 pub struct TaskRunner<T> {
     running: [Option<RunningTask<T>>; TASKS_AT_ONCE],
 }
@@ -19,10 +19,10 @@ struct RunningTask<T> {
     run: TaskRun,
 }
 
-/// Tasks that wait for a free place.
+/// Tasks that wait for a free slot.
 pub struct TaskQueue<T> {
     waiting: VecDeque<T>,
-    /// Tasks that found the queue full; the next poll reports their failure.
+    /// Tasks that were pushed while the queue was full; the next poll reports their failure.
     rejected: Vec<T>,
 }
 
@@ -50,26 +50,26 @@ impl<T> TaskQueue<T> {
         }
     }
 
-    /// How many tasks wait.
+    /// The number of waiting tasks.
     pub fn len(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Whether no task waits.
+    /// Whether no task is waiting.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 }
 
 impl<T: FetchTask> TaskRunner<T> {
-    /// Takes an event of the poller for the connection in this slot.
+    /// Records an event of the poller for the connection in this slot.
     pub fn on_ready(&mut self, slot: usize, ready: Readiness) {
         if let Some(Some(running)) = self.running.get_mut(slot) {
             running.run.on_ready(ready);
         }
     }
 
-    /// A lookup that the connection in this slot waits for has ended.
+    /// Records that a lookup for the connection in this slot has ended.
     pub fn wake(&mut self, slot: usize) {
         if let Some(Some(running)) = self.running.get_mut(slot) {
             running.run.wake();
@@ -81,7 +81,7 @@ impl<T: FetchTask> TaskRunner<T> {
         self.running.iter().flatten().map(|running| running.run.due()).min()
     }
 
-    /// Starts waiting tasks, takes one bounded step of each task that was woken, and returns the
+    /// Starts waiting tasks, does one bounded step of each task that was woken, and returns the
     /// tasks that have ended. `first_token` is the token of slot 0.
     pub fn poll(
         &mut self,
@@ -107,7 +107,7 @@ impl<T: FetchTask> TaskRunner<T> {
         finished
     }
 
-    /// Drops tasks, running or waiting. They are not reported.
+    /// Drops running and waiting tasks without reporting them.
     pub fn cancel(&mut self, queue: &mut TaskQueue<T>, is_cancelled: impl Fn(&T) -> bool) {
         for slot in &mut self.running {
             if slot.as_ref().is_some_and(|running| is_cancelled(&running.task)) {
@@ -118,12 +118,12 @@ impl<T: FetchTask> TaskRunner<T> {
         queue.rejected.retain(|task| !is_cancelled(task));
     }
 
-    /// How many tasks run.
+    /// The number of running tasks.
     pub fn count(&self) -> usize {
         self.running.iter().flatten().count()
     }
 
-    /// Whether the next poll has something to do without an event.
+    /// Whether the next poll can do work without an event.
     pub fn has_work(&self, queue: &TaskQueue<T>) -> bool {
         let has_room = self.running.iter().any(Option::is_none);
         self.running.iter().flatten().any(|running| running.run.is_awake())
@@ -134,5 +134,5 @@ impl<T: FetchTask> TaskRunner<T> {
 
 /// Tasks that run at once.
 pub const TASKS_AT_ONCE: usize = 4;
-/// Tasks that wait at most. Jobs are scheduled apart, so more would mean a fault of the schedule.
+/// Most waiting tasks. Jobs are scheduled apart, so more would be a fault of the schedule.
 const WAITING_MAX: usize = 32;

@@ -8,7 +8,7 @@ use crate::daemon::fetch::ip_lists::kind::SourceId;
 use crate::io::clock::Tick;
 use crate::util::drbg::Drbg;
 
-/// Something that is done periodically.
+/// A periodic job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Job {
     /// Fetch Telegram's list of addresses from the page with this index.
@@ -22,12 +22,12 @@ pub enum Job {
     PageTiming(usize),
 }
 
-/// How a job has ended.
+/// The result of a job.
 #[derive(Debug, Clone, Copy)]
 pub struct JobResult {
     /// The job.
     pub job: Job,
-    /// It has succeeded.
+    /// The job has succeeded.
     pub is_ok: bool,
     /// When it is due again after a success.
     pub period: Duration,
@@ -41,7 +41,7 @@ pub struct Schedule {
 
 struct ScheduledJob {
     job: Job,
-    /// `None` = it runs.
+    /// `None` = the job is running.
     due: Option<Tick>,
     /// Failures in a row.
     failures: u32,
@@ -53,7 +53,7 @@ impl Schedule {
         self.entries.push(ScheduledJob { job, due: Some(at), failures: 0 });
     }
 
-    /// Removes jobs. Returns them and when they were due; `None` = they run.
+    /// Removes jobs. Returns them and when they were due; `None` = running.
     pub fn remove(&mut self, is_removed: impl Fn(Job) -> bool) -> Vec<(Job, Option<Tick>)> {
         let (removed, kept): (Vec<_>, _) =
             std::mem::take(&mut self.entries).into_iter().partition(|entry| is_removed(entry.job));
@@ -61,14 +61,14 @@ impl Schedule {
         removed.into_iter().map(|entry| (entry.job, entry.due)).collect()
     }
 
-    /// Makes jobs that are due later than `at` due at `at`; jobs that run are not affected.
+    /// Makes jobs that are due later than `at` due at `at`; running jobs are not affected.
     pub fn bring_forward(&mut self, is_affected: impl Fn(Job) -> bool, at: Tick) {
         for entry in self.entries.iter_mut().filter(|entry| is_affected(entry.job)) {
             entry.due = entry.due.map(|due| due.min(at));
         }
     }
 
-    /// How many jobs there are.
+    /// The number of jobs.
     pub fn count(&self) -> usize {
         self.entries.len()
     }
@@ -85,9 +85,8 @@ impl Schedule {
         Some(entry.job)
     }
 
-    /// A job has ended. After a success it is due again after its period; after failures, after
-    /// one minute, two, four, and so on up to the period. Up to a tenth is added or removed at
-    /// random.
+    /// Ends a job. After a success it is due again after its period; after failures, after one
+    /// minute, two, four, and so on up to the period. The wait varies at random by up to a tenth.
     pub fn finish(&mut self, result: JobResult, now: Tick, drbg: &mut Drbg) {
         let JobResult { job, is_ok, period } = result;
         let Some(entry) = self.entries.iter_mut().find(|entry| entry.job == job) else { return };

@@ -1,4 +1,4 @@
-//! The socket of a connection during one step: observed, and limited in what it reads.
+//! The socket of a connection during one step. Reports events to an observer and limits reads.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::time::Instant;
@@ -7,7 +7,7 @@ use crate::daemon::fetch::task::WireEvent;
 use crate::io::readiness::Readiness;
 use crate::io::wire::{MioWire, Wire};
 
-/// Receives what happens at a socket, and when: microseconds since the connection attempt began.
+/// Receives the events of a socket, with the microseconds since the connection attempt began.
 pub type WireObserver<'a> = &'a mut dyn FnMut(WireEvent<'_>, u64);
 
 /// A socket for one step. Reads return `WouldBlock` after a few kilobytes, so that one connection
@@ -73,7 +73,7 @@ impl<'a> StepSocket<'a> {
 pub enum PeerState {
     /// It may.
     Open,
-    /// It has closed its direction.
+    /// It has sent its FIN.
     Closed,
 }
 

@@ -23,7 +23,7 @@ use crate::io::readiness::{self, Readiness};
 use crate::io::wire::{MioNet, MioWire, Net};
 use crate::util::drbg::Drbg;
 
-/// What a command needs to reach the network.
+/// The resolver, the upstreams and the poller of a command.
 pub struct Standalone {
     poll: Poll,
     clock: Clock,
@@ -81,14 +81,14 @@ impl Standalone {
         Ok(standalone)
     }
 
-    /// Counts an address, at the ports of all listeners, as our own.
+    /// Adds an address, with the ports of all listeners, to our own listeners.
     pub fn add_own_address(&mut self, ip: IpAddr) {
         let ports = self.settings.binds.iter().map(SocketAddr::port);
         self.outbound.own_listeners.extend(ports.map(|port| SocketAddr::new(ip, port)));
     }
 
-    /// Runs all tasks, some at a time, and returns the outcome of each in order. Tasks that have
-    /// not ended after `limit` have failed.
+    /// Runs all tasks, a few at a time, and returns their outcomes in order. Tasks that have not
+    /// ended after `limit` fail with [`FetchError::TooSlow`].
     pub fn run(
         &mut self,
         tasks: &mut [&mut dyn FetchTask],
@@ -188,7 +188,7 @@ impl Standalone {
         }
     }
 
-    /// Starts a TCP connection with the configured egress; events come with `token`.
+    /// Starts a TCP connection with the configured egress; `token` is its poll token.
     ///
     /// # Errors
     /// Those that the system reports at once.
@@ -204,7 +204,7 @@ impl Standalone {
         self.net.udp_socket(to, 0).map(drop)
     }
 
-    /// Whether an address leads back to one of our listeners.
+    /// Whether a connection to an address would reach one of our own listeners.
     pub fn is_own_listener(&mut self, addr: SocketAddr) -> bool {
         sockets::is_own_listener(addr, &self.outbound.own_listeners, &mut self.net)
     }

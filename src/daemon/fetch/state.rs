@@ -7,11 +7,11 @@ use crate::daemon::fetch::page_timing::PageRounds;
 use crate::daemon::fetch::runner::TaskQueue;
 use crate::daemon::fetch::schedule::Schedule;
 
-/// What is fetched when, and what waits.
+/// The schedule, the queue, and the state of periodic probes.
 pub struct FetchState {
     /// When each job is due.
     pub schedule: Schedule,
-    /// Tasks that wait for a free place.
+    /// Tasks that wait for a free slot.
     pub queue: TaskQueue<BackgroundTask>,
     /// The state of the front probes.
     pub front_probes: FrontProbes,

@@ -1,4 +1,4 @@
-//! A fetch task: the bytes of one exchange with a server, without sockets and time.
+//! A fetch task: one exchange with a server, without sockets and clock.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use crate::util::host_port::HostPort;
 
-/// One exchange with a server. To add a kind: implement this trait, and give the daemon a
-/// [`Job`](crate::daemon::fetch::schedule::Job) for it. Commands run their own tasks, see
+/// One exchange with a server. A new kind needs this trait, and in the daemon a
+/// [`Job`](crate::daemon::fetch::schedule::Job). Commands run their own tasks, see
 /// [`Standalone`](crate::daemon::fetch::standalone::Standalone).
 pub trait FetchTask {
-    /// Where to connect.
+    /// The server to connect to.
     fn target(&self) -> FetchTarget;
 
     /// Bytes that are sent before everything else, TLS included, such as a PROXY header.
@@ -22,10 +22,10 @@ pub trait FetchTask {
     /// Bytes to send once the connection is open.
     fn request(&mut self) -> Vec<u8>;
 
-    /// Takes received bytes.
+    /// Handles received bytes.
     fn push_bytes(&mut self, bytes: &[u8]) -> TaskStep;
 
-    /// The server has closed its direction.
+    /// Ends the exchange: the server has sent its FIN.
     fn finish(&mut self) -> TaskStep;
 
     /// Observes the socket below TLS. `at_us` counts microseconds since the latest
@@ -38,7 +38,7 @@ pub trait FetchTask {
     }
 }
 
-/// What happens at a socket, below TLS.
+/// An event of a socket, below TLS.
 pub enum WireEvent<'a> {
     /// A connection attempt begins.
     Start,
@@ -48,13 +48,13 @@ pub enum WireEvent<'a> {
     Sent,
 }
 
-/// Where a task connects.
+/// The target of a task's connection.
 pub struct FetchTarget {
     /// The server.
-    pub place: HostOrAddrs,
+    pub server: HostOrAddrs,
     /// The name that the server's certificate must have; `None` = no TLS.
     pub tls: Option<String>,
-    /// How the server is reached.
+    /// The route to the server.
     pub route: FetchRoute,
 }
 
@@ -67,14 +67,14 @@ pub enum HostOrAddrs {
     Addrs(Vec<SocketAddr>),
 }
 
-/// How a server is reached.
+/// The route to a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FetchRoute {
     /// Directly from this machine.
     Native,
-    /// Through `network.proxies` where they are configured, otherwise directly.
+    /// Through `network.proxies` if configured, otherwise directly.
     Upstreams,
-    /// As unauthenticated clients reach the front: directly, and never to one of our listeners.
+    /// As for relays to the front: directly, and never to one of our own listeners.
     Front,
 }
 
@@ -85,7 +85,7 @@ pub enum TaskStep {
     More,
     /// Nothing: the task has succeeded.
     Done,
-    /// A new connection, to the present [`FetchTask::target`].
+    /// A new connection, to the current [`FetchTask::target`].
     Reconnect,
     /// Nothing: the task has failed.
     Failed(FetchError),
@@ -102,18 +102,18 @@ pub enum FetchError {
     HostNotFound(String),
     /// Every upstream has failed or its circuit is open.
     NoUpstream,
-    /// The connection could not be made, or broke.
+    /// The connection could not be established, or it failed.
     Connection(String),
     /// The status of an HTTP response.
     Status(u16),
     /// The document is larger than this many bytes.
     TooLarge(u64),
-    /// What the server sent is of no use.
+    /// The server's answer is not usable.
     Response(Cow<'static, str>),
 }
 
 impl FetchError {
-    /// The server's answer is of no use. Says why.
+    /// An error for an answer that is not usable; `why` is the reason.
     pub fn response(why: impl Into<Cow<'static, str>>) -> Self {
         Self::Response(why.into())
     }

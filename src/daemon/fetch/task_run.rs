@@ -1,5 +1,5 @@
-//! A task that runs: its connection, and how long it may take. The daemon's runner and commands
-//! have one of these beside each task.
+//! A running task: its connection and its deadlines. The daemon's runner and the commands have one
+//! of these for each task.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ use crate::io::wire::MioNet;
 /// The run of one task.
 pub struct TaskRun {
     connection: Connection,
-    /// Events come with it.
+    /// The poll token of the connection.
     token: usize,
     /// The task's request was queued.
     requested: bool,
     awake: bool,
-    /// The task has received nothing for too long then.
+    /// The deadline of the next byte.
     idle_until: Tick,
-    /// The task ends then in any case.
+    /// The deadline of the whole task.
     until: Tick,
 }
 
@@ -28,7 +28,7 @@ pub struct TaskRun {
 pub type TaskOutcome = Option<Result<(), FetchError>>;
 
 impl TaskRun {
-    /// Starts a task; events come with `token`.
+    /// Starts a task; `token` is the poll token of its connection.
     pub fn start(task: &dyn FetchTask, token: usize, context: &ConnectContext<'_>) -> Self {
         let until = context.now + TOTAL;
         Self {
@@ -41,13 +41,13 @@ impl TaskRun {
         }
     }
 
-    /// Takes an event of the poller.
+    /// Records an event of the poller.
     pub fn on_ready(&mut self, ready: Readiness) {
         self.connection.on_ready(ready);
         self.awake = true;
     }
 
-    /// A lookup that the task waits for has ended.
+    /// Records that a lookup of the task has ended.
     pub fn wake(&mut self) {
         self.awake = true;
     }
@@ -57,13 +57,13 @@ impl TaskRun {
         self.awake
     }
 
-    /// When it must be polled even if no event comes.
+    /// The next deadline.
     pub fn due(&self) -> Tick {
         let due = self.idle_until.min(self.until);
         self.connection.due().map_or(due, |connection| due.min(connection))
     }
 
-    /// Takes one bounded step if an event has come or a deadline has passed.
+    /// Does one bounded step after an event or a deadline.
     pub fn poll(
         &mut self,
         task: &mut dyn FetchTask,
@@ -130,5 +130,5 @@ fn idle_until(task: &dyn FetchTask, context: &ConnectContext<'_>) -> Tick {
     context.now + task.idle_timeout().unwrap_or(context.settings.timeouts.http)
 }
 
-/// A task that keeps receiving bytes ends after this time all the same.
+/// The limit for a task that keeps receiving bytes.
 const TOTAL: Duration = Duration::from_secs(600);

@@ -16,7 +16,7 @@ pub enum Codec {
     Http(Requests, Responses),
 }
 
-/// The next reply in what was received.
+/// The next reply in the received bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub enum DecodedReply {
     /// It is not complete yet.
@@ -27,7 +27,7 @@ pub enum DecodedReply {
     Refusal,
 }
 
-/// Why the connection to an encrypted server is of no more use.
+/// Why the connection to an encrypted server cannot be used any more.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ServerFault {
     /// The server has closed it.
@@ -36,11 +36,11 @@ pub enum ServerFault {
     Response(DohFault),
     /// An answer belongs to no query.
     Unrelated,
-    /// The server owes an answer for too long.
+    /// An answer is overdue.
     Timeout,
     /// The server's host name has no address.
     NoAddress,
-    /// The connection could not be made, or broke.
+    /// The connection could not be established, or it failed.
     Connection(FetchError),
 }
 
@@ -72,8 +72,8 @@ impl Codec {
         }
     }
 
-    /// Whether answers come in any order and are matched by their ids. RFC 8484 4.1 asks for an id
-    /// of zero.
+    /// Whether answers arrive in any order and are matched by their ids. With HTTP the id is zero
+    /// (RFC 8484 4.1).
     pub fn has_ids(&self) -> bool {
         matches!(self, Self::Stream)
     }
@@ -86,10 +86,10 @@ impl Codec {
         }
     }
 
-    /// Takes the next reply out of `inbox`. `is_closed` = no more bytes will come.
+    /// Removes the next reply from `inbox`. `is_closed` = the peer has sent its FIN.
     ///
     /// # Errors
-    /// No more replies will come.
+    /// The connection cannot be used any more.
     pub fn decode(
         &mut self,
         inbox: &mut Vec<u8>,
@@ -110,7 +110,7 @@ impl Codec {
         }
     }
 
-    /// Forgets the state of a connection that has ended.
+    /// Resets the state for a new connection.
     pub fn reset(&mut self) {
         if let Self::Http(_, responses) = self {
             *responses = Responses::default();

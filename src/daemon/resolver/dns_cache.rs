@@ -1,5 +1,5 @@
-//! A bounded cache of host names and their addresses, with one lookup per name. Knows no socket:
-//! the resolver takes the wanted names and returns the answers.
+//! A bounded cache of host names and their addresses, with one lookup per name. Has no sockets: the
+//! resolver takes the wanted names and stores the answers.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::io::clock::Tick;
 
-/// The cache and the callers that wait.
+/// The cache and the pending lookups.
 #[derive(Default)]
 pub struct DnsCache {
     /// The least recently used first.
@@ -23,13 +23,13 @@ struct CachedName {
     until: Tick,
 }
 
-/// A name that is being looked up, and the tokens of the callers that wait.
+/// A name that is being looked up, and the tokens of the waiting callers.
 struct PendingName {
     name: String,
     tokens: Vec<usize>,
 }
 
-/// The answer of [`DnsCache::lookup`].
+/// The result of [`DnsCache::lookup`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum CachedAddrs<'a> {
     /// At least one address.

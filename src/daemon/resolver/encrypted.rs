@@ -1,5 +1,5 @@
-//! Carries bytes between the state of the encrypted server (`secure.rs`) and its connection, and
-//! looks up the server's own host name.
+//! The connection to the encrypted server: passes bytes between it and the state in `secure.rs`,
+//! and looks up the server's own host name.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub struct EncryptedResolver {
     awake: bool,
 }
 
-/// What a step of the encrypted resolver uses.
+/// The parts that a step of the encrypted resolver uses.
 pub struct EncryptedContext<'a, 'b> {
     /// Settings, outgoing connections and the log.
     pub connect: &'a mut ConnectContext<'b>,
@@ -37,7 +37,7 @@ pub struct EncryptedContext<'a, 'b> {
     pub net: &'a mut MioNet,
     /// The system's servers, for the server's own host name.
     pub system: &'a mut SystemFiles,
-    /// What is known about them.
+    /// Observations about them.
     pub stats: &'a mut ServerStats,
     /// The token of the connection; the next one is for the lookup.
     pub token: usize,
@@ -56,7 +56,7 @@ pub enum EncryptedSocket {
 enum Progress {
     /// The state has changed: ask for the next action.
     Changed,
-    /// An event has to come first.
+    /// Wait for an event.
     Blocked,
 }
 
@@ -104,7 +104,7 @@ impl EncryptedResolver {
             return results;
         }
         self.poll_bootstrap(context, &mut results);
-        // A new connection is opened at once only if the last one has brought an answer, so this
+        // A new connection is opened at once only if the last one received an answer, so the loop
         // ends.
         loop {
             match self.server.next_action(self.connection.is_some(), now) {
@@ -122,8 +122,8 @@ impl EncryptedResolver {
                 ConnectionAction::Connect(addrs) => {
                     self.inbox.clear();
                     let tls = Some(self.server.host().to_owned());
-                    let place = HostOrAddrs::Addrs(addrs);
-                    let target = FetchTarget { place, tls, route: FetchRoute::Native };
+                    let server = HostOrAddrs::Addrs(addrs);
+                    let target = FetchTarget { server, tls, route: FetchRoute::Native };
                     let connection = Connection::new(target, context.token);
                     let is_http = self.server.is_http();
                     self.connection =
@@ -184,7 +184,7 @@ impl EncryptedResolver {
         }
     }
 
-    /// Goes on with the lookup of the server's own host name.
+    /// Continues the lookup of the server's own host name.
     fn poll_bootstrap(
         &mut self,
         context: &mut EncryptedContext<'_, '_>,

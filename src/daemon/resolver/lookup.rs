@@ -1,5 +1,5 @@
-//! The lookup of one host name: the answers so far, and what follows. Knows no socket and no
-//! server. IPv4 and IPv6 addresses are two queries that fail independently.
+//! The state machine of one lookup, without sockets and servers. The queries for IPv4 and IPv6
+//! addresses can fail independently.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -13,11 +13,11 @@ pub struct Lookup {
     pub name: String,
     v4: QueryState,
     v6: QueryState,
-    /// The present attempt ends then.
+    /// The end of the current attempt.
     attempt_until: Tick,
-    /// The lookup ends then, as addresses of one family are known.
+    /// The end of the lookup, once addresses of one family are known.
     grace: Option<Tick>,
-    /// The lookup ends then in any case.
+    /// The latest end of the lookup.
     until: Tick,
     grace_time: Duration,
 }
@@ -33,7 +33,7 @@ enum QueryState {
     Failed,
 }
 
-/// What has to be done for a lookup.
+/// The next step of a lookup.
 #[derive(Debug, PartialEq, Eq)]
 pub enum LookupStep {
     /// Wait for answers.
@@ -44,7 +44,7 @@ pub enum LookupStep {
     Done,
 }
 
-/// A name and what was found.
+/// The result of a lookup.
 #[derive(Debug, PartialEq, Eq)]
 pub struct LookupResult {
     /// The name that was looked up.
@@ -104,14 +104,14 @@ impl Lookup {
         }
     }
 
-    /// Records that the present attempt has failed for these record types.
+    /// Records that the current attempt has failed for these record types.
     pub fn fail(&mut self, kinds: impl IntoIterator<Item = RecordType>, now: Tick) {
         for kind in kinds {
             self.record(kind, Err(DnsFault::Malformed), now);
         }
     }
 
-    /// What has to be done now.
+    /// The next step.
     pub fn next_step(&self, now: Tick) -> LookupStep {
         let states = [&self.v4, &self.v6];
         let is_open = states.iter().any(|state| matches!(state, QueryState::Open));
@@ -134,7 +134,7 @@ impl Lookup {
         [&self.v4, &self.v6].iter().any(|state| matches!(state, QueryState::Failed))
     }
 
-    /// Begins another attempt for what is not known.
+    /// Begins another attempt for the queries that failed or have no answer.
     pub fn begin_attempt(&mut self, attempt: Duration, now: Tick) {
         for state in [&mut self.v4, &mut self.v6] {
             if matches!(state, QueryState::Failed) {
@@ -144,12 +144,12 @@ impl Lookup {
         self.attempt_until = now + attempt;
     }
 
-    /// Lets the present attempt last for at least `attempt` from now.
+    /// Extends the current attempt to at least `attempt` from now.
     pub fn extend_attempt(&mut self, attempt: Duration, now: Tick) {
         self.attempt_until = self.attempt_until.max(now + attempt);
     }
 
-    /// When [`Lookup::next_step`] changes even if no answer comes.
+    /// When [`Lookup::next_step`] changes without an answer.
     pub fn due(&self) -> Tick {
         let due = self.attempt_until.min(self.until);
         self.grace.map_or(due, |grace| grace.min(due))
@@ -184,13 +184,13 @@ impl Lookup {
     }
 }
 
-/// A slot of the resolver: which of the lookups that run.
+/// The slot of a running lookup in the resolver.
 pub type LookupSlot = usize;
 
-/// For one name; connections wait a little longer for it.
+/// The limit for one lookup; connections wait a little longer.
 const LOOKUP_MAX: Duration = Duration::from_secs(8);
-/// How long IPv6 addresses are waited for (RFC 8305 3 says 50 ms for a system with many lookups;
-/// ours are few, and cached).
+/// How long to wait for IPv6 addresses. RFC 8305 3 recommends 50 ms; our lookups are few and
+/// cached, so a longer wait costs little.
 pub const GRACE: Duration = Duration::from_millis(100);
 /// How long addresses of one family are cached when there is no answer for the other one.
 const PARTIAL_TTL_S: u32 = 30;

@@ -33,7 +33,7 @@ use lookup::{GRACE, Lookup, LookupResult, LookupSlot, LookupStep};
 use plain::{PlainQuery, QueryContext, ServerStats};
 use system::{Servers, SystemFiles};
 
-/// The lookups that run.
+/// The running lookups and the name servers.
 pub struct Resolver {
     /// The server that replaces those of the system.
     fixed: Option<Servers>,
@@ -47,20 +47,20 @@ pub struct Resolver {
 
 struct ActiveLookup {
     lookup: Lookup,
-    /// `None` = the encrypted server is asked.
+    /// `None` = the lookup uses the encrypted server.
     plain: Option<PlainQuery>,
-    /// An event or an answer has come for it.
+    /// An event or an answer has arrived for it.
     awake: bool,
 }
 
 impl ActiveLookup {
-    /// Its first step sends the queries.
+    /// A lookup over plain DNS; its first step sends the queries.
     fn plain(name: String, now: Tick) -> Self {
         let lookup = Lookup::new(name, Duration::ZERO, GRACE, now);
         Self { lookup, plain: Some(PlainQuery::default()), awake: true }
     }
 
-    /// Its queries were queued for the encrypted server.
+    /// A lookup whose queries are queued for the encrypted server.
     #[cfg(feature = "tls")]
     fn encrypted(name: String, now: Tick) -> Self {
         let lookup = Lookup::new(name, Duration::MAX, ENCRYPTED_GRACE, now);
@@ -69,7 +69,7 @@ impl ActiveLookup {
 }
 
 impl Resolver {
-    /// No lookup runs yet.
+    /// A resolver without lookups.
     pub fn new(settings: &DnsSettings) -> Self {
         let fixed = match &settings.server {
             NameServer::Udp(addr) => Some(Servers::one(*addr)),
@@ -90,7 +90,7 @@ impl Resolver {
         self.lookups.iter().any(Option::is_none)
     }
 
-    /// Takes an event of the poller; `offset` counts from the resolver's first token.
+    /// Records an event of the poller; `offset` counts from the resolver's first token.
     pub fn on_ready(&mut self, offset: usize, ready: Readiness) {
         match self.lookups.get_mut(offset) {
             Some(Some(lookup)) => lookup.awake = true,
@@ -99,8 +99,8 @@ impl Resolver {
         }
     }
 
-    /// Takes the answers that have come, retries queries that got none, and starts the lookups
-    /// that are wanted. Returns the results. `first_token` is the resolver's first token.
+    /// Handles received answers, retries queries without an answer, and starts the wanted lookups.
+    /// Returns the results. `first_token` is the resolver's first token.
     pub fn poll(
         &mut self,
         context: &mut ConnectContext<'_>,
@@ -188,8 +188,7 @@ impl Resolver {
         }
     }
 
-    /// Takes a step of one lookup if an event has come or its deadline has passed. Ready = the
-    /// lookup is over.
+    /// Does a step of one lookup after an event or its deadline. Ready = the lookup is over.
     fn poll_slot(
         &mut self,
         slot: LookupSlot,
@@ -225,13 +224,12 @@ impl Resolver {
     }
 }
 
-/// Lookups that run at once.
+/// Most lookups at once.
 const LOOKUPS_AT_ONCE: usize = 8;
 /// Tokens that the resolver uses: those of the lookups, of the encrypted connection, and of the
 /// lookup of its server.
 pub const TOKENS: usize = LOOKUPS_AT_ONCE + 2;
-/// How long the other address family is waited for where its query may be sent only after the
-/// first answer.
+/// How long to wait for the other address family if its query is sent only after the first answer.
 #[cfg(feature = "tls")]
 const ENCRYPTED_GRACE: Duration = Duration::from_millis(400);
 /// How long an answer that needed no query is cached.

@@ -1,5 +1,5 @@
-//! One lookup over plain DNS: datagrams with random case (0x20 encoding), TCP where an answer does
-//! not fit, and the next server where one refuses or does not answer.
+//! One lookup over plain DNS: datagrams with random case (0x20 encoding), TCP if an answer does not
+//! fit, and the next server if one refuses or does not answer.
 
 use std::net::SocketAddr;
 use std::task::Poll;
@@ -26,11 +26,11 @@ pub struct PlainQuery {
     refusals: usize,
 }
 
-/// What the step of a lookup uses.
+/// The parts that a step of a lookup uses.
 pub struct QueryContext<'a> {
     /// The servers to ask.
     pub servers: &'a Servers,
-    /// What is known about them.
+    /// Which of them to prefer, and which lack 0x20.
     pub stats: &'a mut ServerStats,
     /// For TCP connections.
     pub options: &'a SocketOptions,
@@ -44,17 +44,17 @@ pub struct QueryContext<'a> {
     pub now: Tick,
 }
 
-/// What is known about the servers.
+/// Observations about name servers.
 #[derive(Default)]
 pub struct ServerStats {
-    /// A server that answered where one before it did not; it is asked first until then.
+    /// A server that answered after others did not; it is asked first until then.
     preferred: Option<(SocketAddr, Tick)>,
     /// Servers that do not keep the case of a name, and until when that is assumed.
     no_0x20: Vec<(SocketAddr, Tick)>,
 }
 
 impl PlainQuery {
-    /// Takes the answers that have come, and asks again where needed. Ready = the lookup is over.
+    /// Handles received answers, and queries the next server if needed. Ready = the lookup is over.
     pub fn poll(&mut self, lookup: &mut Lookup, context: &mut QueryContext<'_>) -> Poll<()> {
         // Each round but the last one uses up an attempt.
         loop {
@@ -121,7 +121,7 @@ impl PlainQuery {
         lookup.record(kind, outcome, context.now);
     }
 
-    /// Begins the next attempt, at the next server. `false` = no attempt is left.
+    /// Begins the next attempt, at the next server. Returns whether there was an attempt left.
     fn ask_next_server(&mut self, lookup: &mut Lookup, context: &mut QueryContext<'_>) -> bool {
         let list = &context.servers.list;
         self.refusals += usize::from(lookup.has_failed_query());

@@ -1,7 +1,7 @@
 //! The state of the connection to an encrypted name server (RFC 7858, RFC 8484): opened when a
 //! name is wanted, kept while names are wanted, closed after half a minute without queries. If it
-//! cannot be opened, lookups fail; no query is sent unencrypted instead. Knows no socket:
-//! `encrypted.rs` carries the bytes.
+//! cannot be opened, lookups fail; no query is sent unencrypted instead. Without sockets:
+//! `encrypted.rs` sends and receives the bytes.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -25,13 +25,13 @@ pub struct EncryptedServer {
     waiting: VecDeque<PendingQuery>,
     /// Queries that were sent on this connection.
     sent: Vec<PendingQuery>,
-    /// This connection has brought an answer.
+    /// An answer was received on this connection.
     has_answered: bool,
-    /// Packets of this connection that answered no query.
+    /// Packets on this connection that matched no query.
     unrelated: usize,
     /// Connections in a row without an answer.
     failures: u32,
-    /// No connection is opened earlier.
+    /// The earliest time of the next connection.
     retry_at: Tick,
     /// When a query or an answer was last sent or received.
     active: Tick,
@@ -39,7 +39,7 @@ pub struct EncryptedServer {
 
 /// What is known about the server's address.
 enum ServerAddress {
-    /// It is configured.
+    /// A configured address.
     Fixed(IpAddr),
     /// Its host name has to be looked up.
     Unknown,
@@ -51,7 +51,7 @@ enum ServerAddress {
 
 /// A query that waits or was sent.
 struct PendingQuery {
-    /// The lookup that it belongs to; `None` = that one is over.
+    /// The lookup of the query; `None` = it is over.
     slot: Option<LookupSlot>,
     kind: RecordType,
     id: u16,
@@ -59,7 +59,7 @@ struct PendingQuery {
     name: String,
 }
 
-/// What has to be done with the connection.
+/// The next action for the connection.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ConnectionAction {
     /// Nothing: there is no connection, and none is needed or possible now.
@@ -72,7 +72,7 @@ pub enum ConnectionAction {
     Exchange,
     /// Close it: there were no queries for a while.
     Close,
-    /// Give it up: an answer is overdue.
+    /// Drop it: an answer is overdue.
     TimeOut,
     /// Fail the waiting queries: the latest attempt to connect was moments ago.
     FailWaiting,
@@ -122,7 +122,7 @@ impl EncryptedServer {
         self.waiting.push_back(PendingQuery { slot: Some(slot), kind, id: 0, name });
     }
 
-    /// The lookup in this slot is over.
+    /// Cancels the queries of the lookup in this slot.
     pub fn cancel(&mut self, slot: LookupSlot) {
         self.waiting.retain(|query| query.slot != Some(slot));
         for query in &mut self.sent {
@@ -130,7 +130,7 @@ impl EncryptedServer {
         }
     }
 
-    /// What has to be done. `has_connection` = there is one, open or opening.
+    /// The next action. `has_connection` = there is one, open or opening.
     pub fn next_action(&mut self, has_connection: bool, now: Tick) -> ConnectionAction {
         if has_connection {
             let idle = now.since(self.active);
@@ -162,7 +162,7 @@ impl EncryptedServer {
         ConnectionAction::Connect(ips.iter().map(|ip| SocketAddr::new(*ip, self.port)).collect())
     }
 
-    /// Takes the result of [`ConnectionAction::LookUp`].
+    /// Sets the result of [`ConnectionAction::LookUp`].
     pub fn set_addresses(&mut self, addrs: Vec<IpAddr>, ttl_s: u32, now: Tick) {
         let ttl = Duration::from_secs(ttl_s.into()).clamp(ADDRESS_TTL_MIN, ADDRESS_TTL_MAX);
         self.address = match addrs.is_empty() {
@@ -191,10 +191,10 @@ impl EncryptedServer {
         out
     }
 
-    /// Takes the answers out of what was received. `is_closed` = no more bytes will come.
+    /// Removes the answers from the received bytes. `is_closed` = the peer has sent its FIN.
     ///
     /// # Errors
-    /// The connection is of no more use.
+    /// The connection cannot be used any more.
     pub fn read_answers(
         &mut self,
         inbox: &mut Vec<u8>,
@@ -229,9 +229,9 @@ impl EncryptedServer {
         }
     }
 
-    /// The connection has ended, or could not be opened. If it had brought an answer, its queries
-    /// are sent again over the next one, since servers may close connections; returns `None`.
-    /// Otherwise all queries fail, and so do those until the next attempt.
+    /// Handles the end of the connection, or a failed attempt to open it. If an answer was received
+    /// on it, its queries are sent again over the next one, since servers may close connections;
+    /// returns `None`. Otherwise all queries fail, and so do those until the next attempt.
     pub fn connection_lost(&mut self, drbg: &mut Drbg, now: Tick) -> Option<Vec<QueryResult>> {
         self.codec.reset();
         self.unrelated = 0;
@@ -254,8 +254,8 @@ impl EncryptedServer {
         Some(self.waiting.drain(..).filter_map(failed).collect())
     }
 
-    /// When [`EncryptedServer::next_action`] changes even if nothing is received, for an open
-    /// connection. One that is being opened has its own deadline.
+    /// When [`EncryptedServer::next_action`] changes without received bytes. For an open connection
+    /// only: one that is being opened has its own deadline.
     pub fn due(&self) -> Option<Tick> {
         match (self.sent.is_empty(), self.waiting.is_empty()) {
             (true, true) => Some(self.active + KEEP_IDLE),

@@ -28,7 +28,7 @@ pub struct Tcp {
 }
 
 impl Tcp {
-    /// Starts to connect. Events come with `token`.
+    /// Starts to connect. `token` is the poll token of the socket.
     ///
     /// # Errors
     /// Those that the system reports at once, such as an unreachable network.

@@ -13,22 +13,22 @@ use crate::util::drbg::Drbg;
 /// A socket on its own port, and the queries that were sent.
 pub struct Udp {
     socket: UdpSocket,
-    /// With the case that was sent.
+    /// The queried name, with the case that was sent.
     name: String,
     /// Queries without an answer.
     pending: Vec<(u16, RecordType)>,
     unrelated: usize,
 }
 
-/// What a socket of a lookup has received.
+/// An event of a lookup's socket.
 pub enum DnsEvent {
     /// Nothing for now.
     Pending,
-    /// An answer, or why it is of no use.
+    /// An answer, or why it is not usable.
     Answer(RecordType, Result<AddressAnswer, DnsFault>),
     /// Too many unrelated packets: an attacker guesses ids, or the server is faulty.
     Flooded,
-    /// The socket is broken; these queries get no answer.
+    /// The socket has failed; these queries get no answer.
     Broken(Vec<RecordType>),
 }
 
@@ -107,7 +107,7 @@ pub fn unused_id(drbg: &mut Drbg, pending: &[(u16, RecordType)]) -> u16 {
 
 /// Header, type and class of a query, and the lengths around its name.
 const PACKET_ROOM: usize = 18;
-/// Without EDNS an answer has 512 bytes at most (RFC 1035 4.2.1); some servers do not know that.
+/// Without EDNS an answer has at most 512 bytes (RFC 1035 4.2.1), but some servers send more.
 const PACKET_MAX: usize = 4_096;
 /// Unrelated packets that one socket accepts before it is closed.
 pub const UNRELATED_MAX: usize = 32;

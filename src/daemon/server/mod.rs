@@ -1,5 +1,5 @@
-//! Joins the daemon to the operating system: the poller, the listeners, signals, the sockets of the
-//! resolver, of fetches and of the admin pages. The only place that waits.
+//! Connects the daemon to the operating system: poller, listeners, signals, and the sockets of the
+//! resolver, of fetches and of the admin pages. The only module that blocks.
 
 pub mod error;
 mod listeners;
@@ -40,7 +40,7 @@ use crate::daemon::server::reload::ReloadError;
 use crate::daemon::server::sizing::Sizes;
 use crate::daemon::server::tokens::TokenKind;
 use crate::daemon::server::totals_file::{TotalsContext, TotalsFile};
-use crate::daemon::shared::World;
+use crate::daemon::shared::Shared;
 use crate::daemon::upstream::sockets;
 use crate::io::clock::{Clock, Tick};
 use crate::io::logger;
@@ -69,7 +69,7 @@ pub fn run(mut settings: Settings, origin: SettingsSource) -> Result<(), RunErro
         .map_err(RunError::Start)
         .and_then(|mut server| {
             let outcome = server.run();
-            server.totals.close(&mut totals_context(&mut server.daemon.world));
+            server.totals.close(&mut totals_context(&mut server.daemon.shared));
             outcome.map_err(RunError::EventLoop)
         });
     // The caller prints the error to standard error.
@@ -84,7 +84,7 @@ struct Server {
     daemon: Daemon<MioNet>,
     clock: Clock,
     listeners: ClientListeners,
-    /// No accept until then, or until a session ends.
+    /// No connection is accepted until then, or until a session ends.
     accept_paused_until: Option<Tick>,
     admin: AdminServer,
     resolver: Resolver,
@@ -95,7 +95,7 @@ struct Server {
     coalescing: ReadCoalescing,
     /// Set during a graceful shutdown: the process exits then, also if sessions are left.
     shutdown_at: Option<Tick>,
-    /// The file that a reload reads.
+    /// The config file, for reloads.
     config_path: Option<PathBuf>,
     /// Log settings of the command line, which a reload does not change.
     log: LogChoice,
@@ -120,38 +120,38 @@ impl Server {
         let sizes = sizing::measure(&settings);
         let clock = Clock::start();
         let (now, wall) = clock.read();
-        let mut world = new_world(settings, &sizes)?;
-        world.set_time(now, wall);
-        if world.time.is_unset() {
+        let mut shared = new_shared(settings, &sizes)?;
+        shared.set_time(now, wall);
+        if shared.time.is_unset() {
             log::warn!(
                 "event=clock-unset hint=\"the clock is earlier than this build; client clocks are \
                  not checked until it is set\""
             );
         }
-        apply_to_listeners(&listeners, &mut world);
+        apply_to_listeners(&listeners, &mut shared);
         // Before the first fetches, so that statsd gets the counters of their failures.
-        let statsd = new_statsd(&world);
-        fetch::plan(&mut world.fetch_context());
-        let net = MioNet::new(registry.try_clone()?, sockets::egress(&world.settings));
+        let statsd = new_statsd(&shared);
+        fetch::plan(&mut shared.fetch_context());
+        let net = MioNet::new(registry.try_clone()?, sockets::egress(&shared.settings));
         let notify = Notify::from_env();
         Ok(Self {
             clock,
             listeners,
             accept_paused_until: None,
             admin,
-            resolver: Resolver::new(&world.settings.dns),
+            resolver: Resolver::new(&shared.settings.dns),
             tasks: TaskRunner::default(),
-            totals: TotalsFile::new(&mut totals_context(&mut world)),
+            totals: TotalsFile::new(&mut totals_context(&mut shared)),
             signals,
             statsd,
-            coalescing: ReadCoalescing::new(world.settings.coalesce_reads),
+            coalescing: ReadCoalescing::new(shared.settings.coalesce_reads),
             shutdown_at: None,
             config_path,
             log,
-            pid_file: world.settings.pid_file.as_deref().and_then(setup::write_pid_file),
+            pid_file: shared.settings.pid_file.as_deref().and_then(setup::write_pid_file),
             watchdog_at: notify.watchdog().map(|_| now),
             notify,
-            daemon: Daemon::new(world, net, sizes.sessions),
+            daemon: Daemon::new(shared, net, sizes.sessions),
             poll,
         })
     }
@@ -175,8 +175,8 @@ impl Server {
                     return Ok(());
                 }
             }
-            self.admin.expire(&view(&self.daemon.world));
-            self.totals.write_due(&mut totals_context(&mut self.daemon.world));
+            self.admin.expire(&view(&self.daemon.shared));
+            self.totals.write_due(&mut totals_context(&mut self.daemon.shared));
             self.fetch();
             self.resolve();
             let before = self.daemon.sessions();
@@ -187,7 +187,7 @@ impl Server {
             busy |= self.accept_all() | self.has_fetches();
             self.send_metrics(!events.is_empty() || self.daemon.sessions() != before);
             // A lookup that this round started must not wait for the next event.
-            busy |= self.resolver.has_room() && self.daemon.world.outbound.dns.is_wanted();
+            busy |= self.resolver.has_room() && self.daemon.shared.outbound.dns.is_wanted();
             if let Some(until) = self.shutdown_at
                 && (self.daemon.sessions() == 0 || now >= until)
             {
@@ -203,14 +203,14 @@ impl Server {
 
     /// The time until the next deadline; `None` = wait for an event.
     fn poll_timeout(&self) -> Option<Duration> {
-        let now = self.daemon.world.time.now;
+        let now = self.daemon.shared.time.now;
         let deadlines = [
             self.daemon.next_due(),
             self.admin.due(now),
             self.resolver.due(),
             self.tasks.due(),
             self.totals.due(),
-            self.daemon.world.fetch.schedule.due(),
+            self.daemon.shared.fetch.schedule.due(),
             self.statsd.as_ref().and_then(Statsd::due),
             self.accept_paused_until,
             self.shutdown_at,
@@ -229,7 +229,7 @@ impl Server {
             TokenKind::AdminSocket(slot) => self.admin.mark_readable(slot),
             TokenKind::Resolver(slot) => self.resolver.on_ready(slot, readiness::of(event)),
             TokenKind::FetchTask(slot) => self.tasks.on_ready(slot, readiness::of(event)),
-            TokenKind::AdminConnection(slot) => self.admin.step(slot, &view(&self.daemon.world)),
+            TokenKind::AdminConnection(slot) => self.admin.step(slot, &view(&self.daemon.shared)),
             TokenKind::Session(token) => self.daemon.on_ready(token, readiness::of(event)),
         }
         ControlFlow::Continue(())
@@ -246,7 +246,7 @@ impl Server {
                 Signal::Terminate => {
                     log::info!("event=stopping sessions={}", self.daemon.sessions());
                     self.notify.stopping();
-                    self.shutdown_at = Some(self.daemon.world.time.now + DRAIN_TIME);
+                    self.shutdown_at = Some(self.daemon.shared.time.now + DRAIN_TIME);
                     self.listeners.close();
                     self.daemon.drain();
                 }
@@ -254,7 +254,8 @@ impl Server {
                 Signal::Reload if self.shutdown_at.is_some() => {}
                 Signal::Reload => self.reload(),
                 Signal::Report => {
-                    let (view, sessions) = (view(&self.daemon.world), self.daemon.session_counts());
+                    let (view, sessions) =
+                        (view(&self.daemon.shared), self.daemon.session_counts());
                     let lines = state_dump::lines(&view, &sessions, self.tasks.count());
                     lines.iter().for_each(|line| logger::log_always(line));
                 }
@@ -263,27 +264,27 @@ impl Server {
         ControlFlow::Continue(())
     }
 
-    /// Whether there is something to fetch, read or write without waiting.
+    /// Whether fetch tasks or file work can continue without an event.
     fn has_fetches(&self) -> bool {
-        let world = &self.daemon.world;
-        self.tasks.has_work(&world.fetch.queue) || world.lists.has_work()
+        let shared = &self.daemon.shared;
+        self.tasks.has_work(&shared.fetch.queue) || shared.lists.has_work()
     }
 
-    /// Starts the jobs that are due, and steps the running fetch tasks.
+    /// Starts the jobs that are due, and steps the running fetch tasks and the file work.
     fn fetch(&mut self) {
-        let (world, net) = self.daemon.parts();
+        let (shared, net) = self.daemon.parts();
         let base = tokens::FETCH_TASKS.first();
-        fetch::poll(&mut world.fetch_context(), &mut self.tasks, net, base);
+        fetch::poll(&mut shared.fetch_context(), &mut self.tasks, net, base);
     }
 
     /// Steps the resolver, and wakes the sessions and tasks whose lookups are complete.
     fn resolve(&mut self) {
-        let (world, net) = self.daemon.parts();
+        let (shared, net) = self.daemon.parts();
         let base = tokens::RESOLVER.first();
-        let results = self.resolver.poll(&mut world.connect_context(), net, base);
+        let results = self.resolver.poll(&mut shared.connect_context(), net, base);
         for LookupResult { name, addrs, ttl_s } in results {
-            let now = self.daemon.world.time.now;
-            for token in self.daemon.world.outbound.dns.answer(&name, addrs, ttl_s, now) {
+            let now = self.daemon.shared.time.now;
+            for token in self.daemon.shared.outbound.dns.answer(&name, addrs, ttl_s, now) {
                 match TokenKind::of(Token(token)) {
                     TokenKind::FetchTask(slot) => self.tasks.wake(slot),
                     _ => self.daemon.wake(token),
@@ -294,7 +295,7 @@ impl Server {
 
     /// Accepts a bounded number of connections per listener. Returns whether more may be waiting.
     fn accept_all(&mut self) -> bool {
-        let now = self.daemon.world.time.now;
+        let now = self.daemon.shared.time.now;
         if self.accept_paused_until.is_some_and(|until| now < until) {
             return false;
         }
@@ -303,12 +304,12 @@ impl Server {
             self.accept_paused_until = Some(now + EXHAUSTED_PAUSE);
             return false;
         }
-        if self.daemon.world.lists.is_opening() {
+        if self.daemon.shared.lists.is_opening() {
             return true;
         }
         for listener in self.listeners.iter_mut() {
             for _ in 0..ACCEPTS_PER_ROUND {
-                match listener.accept(now, &mut self.daemon.world.telemetry.log) {
+                match listener.accept(now, &mut self.daemon.shared.telemetry.log) {
                     Accepted::Connection(wire, peer) => self.daemon.accept(wire, peer),
                     Accepted::Transient => {}
                     Accepted::None => break,
@@ -325,10 +326,10 @@ impl Server {
     /// Accepts connections to the admin pages, and answers requests that came with them.
     fn accept_admin(&mut self) -> io::Result<()> {
         let (registry, base) = (self.poll.registry(), tokens::ADMIN_CONNECTIONS.first());
-        let world = &mut self.daemon.world;
-        let now = world.time.now;
-        while let Some(slot) = self.admin.accept(now, &mut world.telemetry.log, registry, base)? {
-            self.admin.step(slot, &view(world));
+        let shared = &mut self.daemon.shared;
+        let now = shared.time.now;
+        while let Some(slot) = self.admin.accept(now, &mut shared.telemetry.log, registry, base)? {
+            self.admin.step(slot, &view(shared));
         }
         Ok(())
     }
@@ -336,16 +337,16 @@ impl Server {
     /// Sends metrics to statsd when they are due.
     fn send_metrics(&mut self, had_events: bool) {
         let Some(statsd) = self.statsd.as_mut().filter(|_| HAS_METRICS) else { return };
-        let (world, net) = self.daemon.parts();
-        if had_events || world.telemetry.counters.state_changed {
-            statsd.schedule(world.time.now);
+        let (shared, net) = self.daemon.parts();
+        if had_events || shared.telemetry.counters.state_changed {
+            statsd.schedule(shared.time.now);
         }
-        world.telemetry.counters.statsd_lost += statsd.send_due(&view(world), net);
+        shared.telemetry.counters.statsd_lost += statsd.send_due(&view(shared), net);
     }
 
     /// Shows the service manager that the event loop is running, if it expects that.
     fn notify_watchdog(&mut self) {
-        let now = self.daemon.world.time.now;
+        let now = self.daemon.shared.time.now;
         if let (Some(due), Some(period)) = (self.watchdog_at, self.notify.watchdog())
             && now >= due
         {
@@ -356,11 +357,11 @@ impl Server {
 
     /// Flushes the log and the metrics at the end of the process.
     fn log_stopped(&mut self) {
-        let (world, net) = self.daemon.parts();
-        world.telemetry.flush_all();
+        let (shared, net) = self.daemon.parts();
+        shared.telemetry.flush_all();
         if let Some(statsd) = self.statsd.as_mut().filter(|_| HAS_METRICS) {
             // Without this, statsd would keep the values of a second ago.
-            statsd.send(&view(world), net);
+            statsd.send(&view(shared), net);
         }
         log::info!("event=stopped sessions={}", self.daemon.sessions());
     }
@@ -368,7 +369,7 @@ impl Server {
     /// Work for rounds without other work: key shares, and one step of the fit of page timing.
     /// Returns whether some of it is left.
     fn use_idle_time(&mut self, had_no_events: bool) -> bool {
-        let World { mimicry, drbg, .. } = &mut self.daemon.world;
+        let Shared { mimicry, drbg, .. } = &mut self.daemon.shared;
         if had_no_events {
             mimicry.key_shares.refill(drbg);
             // Without TLS no durations are measured, and the compiler can leave the fit out.
@@ -384,7 +385,7 @@ impl Server {
 
     /// One line for the service manager.
     fn status(&self) -> String {
-        let settings = &self.daemon.world.settings;
+        let settings = &self.daemon.shared.settings;
         let addrs = self.listeners.iter().map(|one| one.listener().local_addr().to_string());
         let addrs: Vec<String> = addrs.collect();
         format!("{} users on {}", settings.users.len(), addrs.join(", "))
@@ -392,12 +393,12 @@ impl Server {
 
     /// Pauses after rounds with many small reads, so that the next round reads more bytes at once.
     fn coalesce_reads(&mut self) {
-        let world = &self.daemon.world;
+        let shared = &self.daemon.shared;
         let round = Round {
-            now_ms: world.time.now.0,
-            reads: world.telemetry.counters.reads,
-            bytes: world.telemetry.counters.read_bytes,
-            is_handshaking: world.time.now < self.daemon.last_handshake() + HANDSHAKE_TIME,
+            now_ms: shared.time.now.0,
+            reads: shared.telemetry.counters.reads,
+            bytes: shared.telemetry.counters.read_bytes,
+            is_handshaking: shared.time.now < self.daemon.last_handshake() + HANDSHAKE_TIME,
         };
         if let Some(time) = self.coalescing.pause(round) {
             std::thread::sleep(time);
@@ -411,7 +412,7 @@ impl Server {
         match self.try_reload() {
             Ok(Reloaded { change, ended, .. }) => log::info!(
                 "event=reloaded users={} added={} removed={} changed={} ended={ended} ms={}",
-                self.daemon.world.settings.users.len(),
+                self.daemon.shared.settings.users.len(),
                 change.added,
                 change.removed,
                 change.changed,
@@ -435,20 +436,20 @@ impl Server {
             log::warn!("event=config {}", Diagnostic::without_severity(warning));
         }
         let sizes = sizing::measure(&settings);
-        let before = Rc::clone(&self.daemon.world.settings);
-        self.totals.save(&mut totals_context(&mut self.daemon.world));
+        let before = Rc::clone(&self.daemon.shared.settings);
+        self.totals.save(&mut totals_context(&mut self.daemon.shared));
         let reloaded = self.daemon.reload(settings, &sizes);
-        self.totals.apply(&mut totals_context(&mut self.daemon.world));
-        let queue = &mut self.daemon.world.fetch.queue;
+        self.totals.apply(&mut totals_context(&mut self.daemon.shared));
+        let queue = &mut self.daemon.shared.fetch.queue;
         self.tasks.cancel(queue, |task| reloaded.removed_jobs.contains(&task.job()));
-        apply_to_listeners(&self.listeners, &mut self.daemon.world);
+        apply_to_listeners(&self.listeners, &mut self.daemon.shared);
         self.apply(&before);
         Ok(reloaded)
     }
 
-    /// Applies the settings of the daemon to the parts of the server.
+    /// Applies the new settings of the daemon to the parts of the server.
     fn apply(&mut self, before: &Settings) {
-        let now = Rc::clone(&self.daemon.world.settings);
+        let now = Rc::clone(&self.daemon.shared.settings);
         self.admin.apply(&now, self.poll.registry(), tokens::ADMIN_SOCKETS.first());
         self.daemon.net().set_egress(sockets::egress(&now));
         if before.log != now.log {
@@ -458,7 +459,7 @@ impl Server {
             self.resolver = Resolver::new(&now.dns);
         }
         if self.statsd.as_ref().map(Statsd::settings) != now.statsd.as_ref() {
-            self.statsd = new_statsd(&self.daemon.world);
+            self.statsd = new_statsd(&self.daemon.shared);
         }
         if before.coalesce_reads != now.coalesce_reads {
             self.coalescing = ReadCoalescing::new(now.coalesce_reads);
@@ -483,12 +484,12 @@ impl Server {
     }
 }
 
-/// Accepts all connections that wait at a listener which is about to close.
+/// Accepts all pending connections of a listener before it is closed.
 fn accept_pending(listener: &mut ClientListener, daemon: &mut Daemon<MioNet>) {
     listener.mark_readable();
-    let now = daemon.world.time.now;
+    let now = daemon.shared.time.now;
     loop {
-        match listener.accept(now, &mut daemon.world.telemetry.log) {
+        match listener.accept(now, &mut daemon.shared.telemetry.log) {
             Accepted::Connection(wire, peer) => daemon.accept(wire, peer),
             Accepted::Transient => {}
             Accepted::None | Accepted::Exhausted => return,
@@ -496,45 +497,45 @@ fn accept_pending(listener: &mut ClientListener, daemon: &mut Daemon<MioNet>) {
     }
 }
 
-fn new_world(settings: Settings, sizes: &Sizes) -> io::Result<World> {
+fn new_shared(settings: Settings, sizes: &Sizes) -> io::Result<Shared> {
     let mut seed = [0; 48];
     getrandom::fill(&mut seed).map_err(|e| io::Error::other(e.to_string()))?;
-    Ok(World::new(Rc::new(settings), seed, sizes.blocks, sizes.slots))
+    Ok(Shared::new(Rc::new(settings), seed, sizes.blocks, sizes.slots))
 }
 
-fn new_statsd(world: &World) -> Option<Statsd> {
-    let settings = world.settings.statsd.clone().filter(|_| HAS_METRICS)?;
-    Some(Statsd::new(settings, &view(world)))
+fn new_statsd(shared: &Shared) -> Option<Statsd> {
+    let settings = shared.settings.statsd.clone().filter(|_| HAS_METRICS)?;
+    Some(Statsd::new(settings, &view(shared)))
 }
 
 /// Sets the options of the listeners, and records their addresses as our own.
-fn apply_to_listeners(listeners: &ClientListeners, world: &mut World) {
-    setup::set_client_options(listeners, &sockets::relay_socket_options(&world.settings));
-    world.outbound.own_listeners = setup::own_addrs(listeners, &world.settings);
+fn apply_to_listeners(listeners: &ClientListeners, shared: &mut Shared) {
+    setup::set_client_options(listeners, &sockets::relay_socket_options(&shared.settings));
+    shared.outbound.own_listeners = setup::own_addrs(listeners, &shared.settings);
 }
 
-/// What the admin pages and statsd show.
-fn view(world: &World) -> View<'_> {
+/// The state that the admin pages and statsd show.
+fn view(shared: &Shared) -> View<'_> {
     View {
-        settings: &world.settings,
-        time: &world.time,
-        accounts: &world.accounts,
-        limits: &world.limits,
-        lists: &world.lists,
-        outbound: &world.outbound,
-        fetch: &world.fetch,
-        buffers: &world.buffers,
-        capacity: &world.capacity,
-        telemetry: &world.telemetry,
+        settings: &shared.settings,
+        time: &shared.time,
+        accounts: &shared.accounts,
+        limits: &shared.limits,
+        lists: &shared.lists,
+        outbound: &shared.outbound,
+        fetch: &shared.fetch,
+        buffers: &shared.buffers,
+        capacity: &shared.capacity,
+        telemetry: &shared.telemetry,
     }
 }
 
-fn totals_context(world: &mut World) -> TotalsContext<'_> {
+fn totals_context(shared: &mut Shared) -> TotalsContext<'_> {
     TotalsContext {
-        settings: &world.settings,
-        time: &world.time,
-        accounts: &mut world.accounts,
-        telemetry: &mut world.telemetry,
+        settings: &shared.settings,
+        time: &shared.time,
+        accounts: &mut shared.accounts,
+        telemetry: &mut shared.telemetry,
     }
 }
 

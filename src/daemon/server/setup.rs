@@ -1,4 +1,4 @@
-//! What start and reload have in common: settings that are applied to listeners and files.
+//! Settings of listeners and of the pid file, applied at start and after a reload.
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! How many sessions and how much buffer memory this machine can carry.
+//! The number of sessions and the buffer memory that this machine can afford.
 
 use crate::config::settings::Settings;
 use crate::flow::transform::SLOT_COUNT;

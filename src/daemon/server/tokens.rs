@@ -32,7 +32,7 @@ impl TokenRange {
 /// The owner of a token, and its slot there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TokenKind {
-    /// A socket of a session; the token itself, whose parts the scheduler knows.
+    /// A socket of a session; the token itself, see `SessionKey::of_token`.
     Session(usize),
     /// A connection to an admin page.
     AdminConnection(usize),

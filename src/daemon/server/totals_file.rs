@@ -1,5 +1,5 @@
-//! `state-file`: keeps the totals of the users on disk. [`Totals`] knows what to write and
-//! [`WriteBudget`] when; this file does the I/O.
+//! `state-file`: keeps the totals of the users on disk. [`Totals`] decides what to write,
+//! [`WriteBudget`] decides when, and this module does the I/O.
 //!
 //! No work is done while bytes move: the counters are compared with the file when a batch is due,
 //! and one is due only after a user was connected. An error of the file is logged; the totals stay
@@ -29,7 +29,7 @@ pub(super) struct TotalsFile {
     due: Option<Tick>,
 }
 
-/// The parts of the daemon that the totals come from and go to.
+/// The parts of the daemon that the totals file reads and changes.
 pub(super) struct TotalsContext<'a> {
     pub(super) settings: &'a Settings,
     pub(super) time: &'a Time,

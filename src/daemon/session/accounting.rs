@@ -1,4 +1,4 @@
-//! What a session is counted in.
+//! The counters and records of a session.
 
 use std::net::IpAddr;
 
@@ -14,14 +14,14 @@ pub struct Accounting<'a> {
     pub now: Tick,
     /// Users and their counters.
     pub users: &'a mut Users,
-    /// Places for sessions.
+    /// Limits of the number of sessions.
     pub capacity: &'a mut Capacity,
-    /// What the operator learns.
+    /// Counters, causes of refusals, and the log.
     pub telemetry: &'a mut Telemetry,
 }
 
 impl Accounting<'_> {
-    /// Records a cause for a user, or for an unauthenticated client by its network.
+    /// Records a cause for a user, or for the network of an unauthenticated client.
     pub fn record(&mut self, user: Option<UserId>, addr: IpAddr, cause: Cause, detail: Detail) {
         match user {
             Some(user) => self.telemetry.record_user(self.users, user, cause, detail),

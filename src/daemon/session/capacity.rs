@@ -1,11 +1,11 @@
-//! How many sessions there may be, and how many of them may be fronted.
+//! Limits of the number of sessions, and of fronted ones among them.
 
-/// Limits of the number of sessions, and the fronted ones that count against theirs.
+/// Limits of the number of sessions, and the current number of fronted ones.
 #[derive(Debug, Default)]
 pub struct Capacity {
     /// Most sessions at once.
     pub sessions_max: u32,
-    /// Fronted sessions that live now.
+    /// Live fronted sessions.
     pub fronted: u32,
     /// Most fronted sessions at once.
     pub fronted_max: u32,
@@ -15,7 +15,7 @@ impl Capacity {
     /// Sets the limit of sessions. Sessions over it stay until they end.
     pub fn set_sessions_max(&mut self, most: usize) {
         self.sessions_max = u32::try_from(most).unwrap_or(u32::MAX);
-        // Unauthenticated clients may take half of the places, or all of the few that there are.
+        // Half of all sessions may be fronted; if the limit is 16 or less, all of them.
         let fronted_max = (most / 2).max(most.min(16));
         self.fronted_max = u32::try_from(fronted_max).unwrap_or(u32::MAX);
     }

@@ -8,27 +8,27 @@ use crate::daemon::session::endpoint::Endpoint;
 use crate::io::clock::Tick;
 use crate::io::wire::Wire;
 
-/// The client of a session, and what the session is counted in.
+/// The client of a session, and the counters that include the session.
 pub struct Client<W> {
-    /// The number of the connection, by which log lines belong together.
+    /// The number of the connection in log lines.
     pub id: u64,
     /// The client's socket.
-    pub end: Endpoint<W>,
+    pub endpoint: Endpoint<W>,
     /// The address of the client: its socket's, or the one in a PROXY protocol header.
     pub addr: IpAddr,
-    /// The port beside it.
+    /// The port that belongs to `addr`.
     pub port: u16,
     /// The user that the session is counted for.
     pub user: Option<UserId>,
-    /// The session holds one of the places for fronted sessions.
+    /// The session counts as a fronted session.
     pub fronted: bool,
     /// The connection to Telegram that the session is counted for.
     pub dc_connection: Option<DcConnectionId>,
-    /// Payload bytes that left for the server, once its connection is closed.
+    /// Payload bytes sent to the server; set when its connection is closed.
     pub sent_up: u64,
     /// When the connection was accepted.
     pub accepted: Tick,
-    /// When bytes moved last.
+    /// When bytes were last received or sent.
     pub active: Tick,
 }
 
@@ -37,7 +37,7 @@ impl<W: Wire> Client<W> {
     pub fn new(id: u64, wire: W, peer: SocketAddr, now: Tick) -> Self {
         Self {
             id,
-            end: Endpoint::new(wire),
+            endpoint: Endpoint::new(wire),
             addr: peer.ip().to_canonical(),
             port: peer.port(),
             user: None,

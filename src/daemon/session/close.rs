@@ -1,4 +1,5 @@
-//! The end of a session: the log line, the cause, the counters, and the graceful close.
+//! The end of a session: the log line, the cause, the counters, and the graceful close of the
+//! client's connection.
 
 use std::io::IoSliceMut;
 use std::time::Duration;
@@ -15,35 +16,35 @@ use crate::io::wire::Wire;
 use crate::proto::tls;
 use crate::util::drbg::Drbg;
 
-/// The last stage: what is left for this client is a graceful close. Flushes, sends FIN, and reads
-/// until the client's FIN, so that no RST overtakes our last bytes.
+/// The last stage, a graceful close: flushes, sends FIN, and reads until the client's FIN, so that
+/// no RST overtakes our last bytes.
 pub struct Closing {
-    /// When we stop waiting.
+    /// The deadline of the client's FIN.
     until: Tick,
 }
 
 impl Closing {
-    /// Ends the session for the counters, and begins to close the connection.
+    /// Logs the end of the session, releases its counts, and begins to close the connection.
     pub fn begin<W: Wire>(
         client: &mut Client<W>,
         phase: Phase,
         reason: CloseReason,
-        books: &mut Accounting<'_>,
+        accounting: &mut Accounting<'_>,
     ) -> Self {
         log::debug!(
             "event=closing id={} why={}{} client={}",
             client.id,
             reason.as_str(),
-            books.users.log_field(client.user),
-            books.telemetry.shown(client.addr)
+            accounting.users.log_field(client.user),
+            accounting.telemetry.shown(client.addr)
         );
-        record_end(client, phase, reason, books);
-        release(client, books);
-        Self { until: books.now + LINGER }
+        record_end(client, phase, reason, accounting);
+        release(client, accounting);
+        Self { until: accounting.now + LINGER }
     }
 
-    /// Like [`Closing::begin`], after an encrypted alert: what a TLS server sends to a client whose
-    /// records it cannot read (PROTOCOL 15.13).
+    /// Like [`Closing::begin`], but first sends an encrypted alert, as a TLS server does when it
+    /// cannot decrypt a record (PROTOCOL 15.13).
     ///
     /// # Errors
     /// The pool has no block for the alert.
@@ -53,67 +54,69 @@ impl Closing {
         fault: &str,
         buffers: &Buffers,
         drbg: &mut Drbg,
-        books: &mut Accounting<'_>,
+        accounting: &mut Accounting<'_>,
     ) -> Result<Self, CloseReason> {
-        let from = books.telemetry.shown(client.addr);
+        let from = accounting.telemetry.shown(client.addr);
         log::debug!("event=protocol-error id={} why={fault} client={from}", client.id);
         let mut alert = [0u8; ALERT_LEN];
         let (header, sealed) = alert.split_at_mut(tls::HEADER_LEN);
         header.copy_from_slice(&tls::header(tls::APPLICATION_DATA, sealed.len() as u16));
         drbg.fill(sealed);
-        let sent = client.end.send(&alert, &buffers.pool, books.now);
+        let sent = client.endpoint.send(&alert, &buffers.pool, accounting.now);
         sent.map_err(|_| CloseReason::Pressure)?;
-        Ok(Self::begin(client, phase, CloseReason::Garbled, books))
+        Ok(Self::begin(client, phase, CloseReason::Garbled, accounting))
     }
 
-    /// When the stage must be looked at even if nothing comes.
+    /// The deadline of the stage.
     pub fn due(&self) -> Tick {
         self.until
     }
 
     /// At most one read and one write.
     pub fn step<W: Wire>(&self, client: &mut Client<W>, buffers: &mut Buffers, now: Tick) -> Turn {
-        let end = &mut client.end;
-        end.flush(now);
-        if end.outbox.is_empty() {
-            end.send_fin();
+        let endpoint = &mut client.endpoint;
+        endpoint.flush(now);
+        if endpoint.outbox.is_empty() {
+            endpoint.send_fin();
         }
-        if end.ready.readable && !end.fin_received && now < self.until {
+        if endpoint.ready.readable && !endpoint.fin_received && now < self.until {
             let into = &mut buffers.scratch[..READ_MAX];
-            if let ReadOutcome::Bytes(_) = end.read(&mut [IoSliceMut::new(into)])
-                && end.ready.readable
+            if let ReadOutcome::Bytes(_) = endpoint.read(&mut [IoSliceMut::new(into)])
+                && endpoint.ready.readable
             {
                 return Turn::Again;
             }
         }
-        let is_over = end.write_failed || (end.fin_received && end.fin_sent) || now >= self.until;
+        let is_over = endpoint.write_failed
+            || (endpoint.fin_received && endpoint.fin_sent)
+            || now >= self.until;
         if is_over { Turn::Close(CloseReason::Finished) } else { Turn::Wait }
     }
 }
 
-/// Ends a session whose connection is closed at once. The only other end is [`Closing::begin`].
+/// Logs the end of a session and removes it from all counts. The caller closes the connection.
 pub fn finish<W: Wire>(
     client: &mut Client<W>,
     phase: Phase,
     reason: CloseReason,
     sent_up: u64,
-    books: &mut Accounting<'_>,
+    accounting: &mut Accounting<'_>,
 ) {
     log::debug!(
         "event=closed id={} why={}{} up={} down={} ms={} client={}",
         client.id,
         reason.as_str(),
-        books.users.log_field(client.user),
+        accounting.users.log_field(client.user),
         sent_up,
-        client.end.sent,
-        books.now.since(client.accepted).as_millis(),
-        books.telemetry.shown(client.addr)
+        client.endpoint.sent,
+        accounting.now.since(client.accepted).as_millis(),
+        accounting.telemetry.shown(client.addr)
     );
-    record_end(client, phase, reason, books);
-    release(client, books);
-    books.telemetry.counters.clients.remove(client.addr);
+    record_end(client, phase, reason, accounting);
+    release(client, accounting);
+    accounting.telemetry.counters.clients.remove(client.addr);
     if reason == CloseReason::Pressure {
-        books.telemetry.counters.pressed += 1;
+        accounting.telemetry.counters.pressed += 1;
     }
 }
 
@@ -122,36 +125,38 @@ fn record_end<W>(
     client: &Client<W>,
     phase: Phase,
     reason: CloseReason,
-    books: &mut Accounting<'_>,
+    accounting: &mut Accounting<'_>,
 ) {
     let Some(user) = client.user else {
         if reason == CloseReason::Pressure {
-            books.telemetry.record_client(client.addr, Cause::Pressure);
+            accounting.telemetry.record_client(client.addr, Cause::Pressure);
         }
         return;
     };
     if matches!(reason, CloseReason::Handshake | CloseReason::Garbled | CloseReason::Pressure) {
-        let from = books.telemetry.shown(client.addr);
-        let who = books.users.log_field(client.user);
+        let from = accounting.telemetry.shown(client.addr);
+        let user_field = accounting.users.log_field(client.user);
         let why = reason.as_str();
-        books.telemetry.info(format_args!("event=session-failed{who} why={why} client={from}"));
+        accounting
+            .telemetry
+            .info(format_args!("event=session-failed{user_field} why={why} client={from}"));
     }
     if let Some(cause) = outcome::of_close(reason, phase) {
-        books.telemetry.record_user(books.users, user, cause, Detail::None);
+        accounting.telemetry.record_user(accounting.users, user, cause, Detail::None);
     }
 }
 
-/// Gives back every count and place that the session holds. Harmless to repeat.
-fn release<W>(client: &mut Client<W>, books: &mut Accounting<'_>) {
+/// Removes the session from all counts. A second call does nothing.
+fn release<W>(client: &mut Client<W>, accounting: &mut Accounting<'_>) {
     if let Some(user) = client.user.take() {
-        books.users.remove_session(user);
+        accounting.users.remove_session(user);
     }
     if std::mem::take(&mut client.fronted) {
-        books.capacity.fronted = books.capacity.fronted.saturating_sub(1);
-        books.telemetry.counters.fronting.remove(client.addr);
+        accounting.capacity.fronted = accounting.capacity.fronted.saturating_sub(1);
+        accounting.telemetry.counters.fronting.remove(client.addr);
     }
     if let Some(connection) = client.dc_connection.take() {
-        books.telemetry.counters.telegram.remove(connection);
+        accounting.telemetry.counters.telegram.remove(connection);
     }
 }
 

@@ -1,4 +1,4 @@
-//! One socket of a session with the bytes that it has not taken yet.
+//! A socket of a session, with the bytes that it has not accepted yet.
 
 use std::io::{self, IoSlice};
 
@@ -7,47 +7,47 @@ use crate::io::pool::{Outbox, Pool, PoolExhausted};
 use crate::io::readiness::Readiness;
 use crate::io::wire::Wire;
 
-/// One socket of a session.
+/// A socket of a session and its outbox.
 pub struct Endpoint<W> {
     /// The socket.
     pub wire: W,
-    /// Bytes that the socket has not taken yet.
+    /// Bytes that the socket has not accepted yet.
     pub outbox: Outbox,
     /// What the poller reported last.
     pub ready: Readiness,
-    /// We have read up to the peer's FIN.
+    /// The peer's FIN has been read.
     pub fin_received: bool,
-    /// Our FIN is out.
+    /// Our FIN has been sent.
     pub fin_sent: bool,
-    /// A write failed: the peer accepts nothing any more.
+    /// A write failed, so the peer accepts no more bytes.
     pub write_failed: bool,
     /// The peer reset the connection.
     pub reset_received: bool,
-    /// Since when the outbox has made no progress.
+    /// When the outbox last made progress; `None` = it is empty.
     pub stalled_since: Option<Tick>,
-    /// Payload bytes that have left.
+    /// Payload bytes that were sent.
     pub sent: u64,
     /// Payload bytes in the outbox. They are counted once the outbox is empty, so that a peer that
     /// reads nothing is not reported as served.
     pub uncounted: u32,
 }
 
-/// What a read did.
+/// The result of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadOutcome {
-    /// This many bytes came (at least 1).
+    /// The number of bytes read, at least 1.
     Bytes(usize),
-    /// Nothing is there.
+    /// No bytes are available.
     WouldBlock,
     /// The peer's FIN.
     Fin,
-    /// The connection is broken.
+    /// The peer reset the connection, or it failed.
     Reset,
 }
 
 impl<W: Wire> Endpoint<W> {
-    /// A fresh socket. It counts as readable and writable until a call says otherwise, since
-    /// events are edge-triggered.
+    /// A new socket. It counts as readable and writable until a call would block, since events are
+    /// edge-triggered.
     pub fn new(wire: W) -> Self {
         Self {
             wire,
@@ -63,7 +63,7 @@ impl<W: Wire> Endpoint<W> {
         }
     }
 
-    /// Adds what the poller reports.
+    /// Records what the poller reports.
     pub fn on_ready(&mut self, fresh: Readiness) {
         self.ready.readable |= (fresh.readable || fresh.hup) && !self.fin_received;
         self.ready.writable |= fresh.writable;
@@ -103,11 +103,10 @@ impl<W: Wire> Endpoint<W> {
         ReadOutcome::Reset
     }
 
-    /// Writes `bytes`, behind what the outbox holds; the outbox keeps what the socket does not
-    /// take.
+    /// Writes `bytes` after the outbox; the outbox keeps what the socket does not accept.
     ///
     /// # Errors
-    /// The pool has no block for the rest. A relay never reads more than the pool can keep.
+    /// The pool has no block for the rest. Not in a relay: it reads no more than the pool can keep.
     pub fn send(&mut self, bytes: &[u8], pool: &Pool, now: Tick) -> Result<(), PoolExhausted> {
         if self.write_failed || self.fin_sent || bytes.is_empty() {
             return Ok(());
@@ -124,7 +123,7 @@ impl<W: Wire> Endpoint<W> {
         self.outbox.push(pool, &bytes[taken..])
     }
 
-    /// Writes what the outbox holds, with at most one write. Returns the number of bytes written.
+    /// Writes the outbox with at most one write. Returns the number of bytes written.
     pub fn flush(&mut self, now: Tick) -> usize {
         if self.outbox.is_empty() || !self.ready.writable || self.write_failed {
             return 0;
@@ -143,12 +142,12 @@ impl<W: Wire> Endpoint<W> {
         taken
     }
 
-    /// Whether everything has left that can leave.
+    /// Whether no byte is left to write, or writes have failed.
     pub fn is_flushed(&self) -> bool {
         self.outbox.is_empty() || self.write_failed
     }
 
-    /// Sends our FIN.
+    /// Sends our FIN, unless it was sent.
     pub fn send_fin(&mut self) {
         if !self.fin_sent {
             self.fin_sent = true;
@@ -158,7 +157,7 @@ impl<W: Wire> Endpoint<W> {
         }
     }
 
-    /// Judges the outcome of a write of `offered` bytes. Returns how many were taken.
+    /// Handles the outcome of a write of `offered` bytes. Returns how many were accepted.
     fn written(&mut self, outcome: io::Result<usize>, offered: usize) -> usize {
         match outcome {
             Ok(n) => {

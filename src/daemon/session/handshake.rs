@@ -1,7 +1,7 @@
-//! From the first byte to the 64-byte frame: the stages in which a client proves that it has a
-//! user's secret.
+//! The stages from the first byte of the ClientHello to the 64-byte frame. The client proves that
+//! it has the secret of a user.
 //!
-//! Reads go into the shared scratch block; what has to be kept of them is small and counted.
+//! Reads go into the shared scratch block; only the start of a hello is kept, and counted.
 
 use std::io::IoSliceMut;
 use std::net::SocketAddr;
@@ -41,29 +41,29 @@ use crate::proto::obfuscated2::{self, ClientFrame, FRAME_LEN};
 use crate::proto::tls::Deframer;
 use crate::util::drbg::Drbg;
 
-/// The second stage: collects the ClientHello and looks for the user whose key it was made with.
+/// The second stage: collects the ClientHello and finds the user whose key matches it.
 pub struct AwaitClientHello {
     seen: Vec<u8>,
     authenticator: Authenticator,
-    /// The hello is accepted; our answer leaves at this time.
+    /// The hello is accepted; the answer is sent at this time.
     admitted: Option<(Box<Admission>, Tick)>,
-    /// When silence ends the stage. A TLS server waits by its own rules, so the front gets an
-    /// unfinished hello before a fixed limit of ours could show (PROTOCOL 15.12).
-    patience: Tick,
+    /// When silence ends the stage: an unfinished hello goes to the front, whose own timeout then
+    /// applies. Drawn at random, so that no fixed limit of ours can be measured (PROTOCOL 15.12).
+    silent_until: Tick,
 }
 
 /// What follows [`AwaitClientHello`].
 pub enum AfterHello<W> {
-    /// Our answer is out.
+    /// The answer is sent; the client's frame follows.
     AwaitFrame(Box<AwaitFrame>),
-    /// The client is not authenticated: the front is dialled.
+    /// The client is not authenticated; the front is dialled.
     Front(Box<Dial<W>>),
 }
 
 /// What the stage uses.
 pub struct HelloContext<'a> {
     /// Counters and records.
-    pub books: Accounting<'a>,
+    pub accounting: Accounting<'a>,
     /// Timeouts, fronts and the tolerance for clocks.
     pub settings: &'a Settings,
     /// Both clocks.
@@ -74,21 +74,21 @@ pub struct HelloContext<'a> {
     pub buffers: &'a mut Buffers,
     /// Throttle, replay store and rate limit of hellos.
     pub limits: &'a mut Limits,
-    /// What answers imitate.
+    /// Profiles of the fronts and key shares.
     pub mimicry: &'a mut Mimicry,
 }
 
 impl AwaitClientHello {
-    /// A stage for a client that has sent `seen` so far, which [`Buffers`] counts already, and
-    /// nothing more since `silent_since`.
+    /// A stage for a client that has sent `seen`, and nothing more since `silent_since`.
+    /// [`Buffers`] already counts `seen`.
     pub fn new(
         seen: Vec<u8>,
         silent_since: Tick,
         handshake_timeout: Duration,
         drbg: &mut Drbg,
     ) -> Self {
-        let patience = patience(silent_since, handshake_timeout, drbg);
-        Self { seen, authenticator: Authenticator::default(), admitted: None, patience }
+        let silent_until = silence_end(silent_since, handshake_timeout, drbg);
+        Self { seen, authenticator: Authenticator::default(), admitted: None, silent_until }
     }
 
     /// Bytes that the stage holds on the heap.
@@ -96,37 +96,37 @@ impl AwaitClientHello {
         self.seen.capacity()
     }
 
-    /// When the stage must be looked at even if nothing comes.
+    /// The next deadline of the stage.
     pub fn due(&self, accepted: Tick, handshake_timeout: Duration) -> Tick {
         let answer = self.admitted.as_ref().map(|(_, at)| *at);
-        answer.unwrap_or(self.patience.min(accepted + handshake_timeout))
+        answer.unwrap_or(self.silent_until.min(accepted + handshake_timeout))
     }
 
-    /// One look at the hello: at most one read and one slice of keys.
+    /// One step: at most one read and one slice of keys.
     pub fn step<W: Wire>(
         mut self,
         client: &mut Client<W>,
         ctx: &mut HelloContext<'_>,
     ) -> Step<Self, AfterHello<W>> {
         if let Some((admission, at)) = self.admitted.take() {
-            if ctx.books.now >= at || client.end.ready.broken {
+            if ctx.accounting.now >= at || client.endpoint.ready.broken {
                 return self.answer(client, &admission, ctx);
             }
             self.admitted = Some((admission, at));
             return Step::Stay(self, Turn::Wait);
         }
-        if client.end.ready.readable {
+        if client.endpoint.ready.readable {
             let room = SEEN_MAX - self.seen.len().min(SEEN_MAX);
             let into = &mut ctx.buffers.scratch[..room.clamp(1, READ_MAX)];
-            match client.end.read(&mut [IoSliceMut::new(into)]) {
+            match client.endpoint.read(&mut [IoSliceMut::new(into)]) {
                 ReadOutcome::Bytes(n) => {
-                    ctx.books.telemetry.counters.read(n);
+                    ctx.accounting.telemetry.counters.read(n);
                     if ctx.buffers.keep_hello(&mut self.seen, n).is_err() {
                         return Step::Stay(self, Turn::Close(CloseReason::Pressure));
                     }
-                    client.active = ctx.books.now;
+                    client.active = ctx.accounting.now;
                     let timeout = ctx.settings.timeouts.handshake;
-                    self.patience = patience(ctx.books.now, timeout, ctx.drbg);
+                    self.silent_until = silence_end(ctx.accounting.now, timeout, ctx.drbg);
                 }
                 ReadOutcome::WouldBlock | ReadOutcome::Fin => {}
                 ReadOutcome::Reset => return Step::Stay(self, Turn::Close(CloseReason::Reset)),
@@ -134,11 +134,11 @@ impl AwaitClientHello {
         }
         let mut auth = AuthContext {
             unix_s: (!ctx.time.is_unset()).then_some(ctx.time.wall.unix_s),
-            users: ctx.books.users,
+            users: ctx.accounting.users,
             replay: ctx.limits.replay.as_mut(),
             throttle: ctx.limits.throttle.as_mut(),
             hello_rate: &mut ctx.limits.hello_rate,
-            now_ms: ctx.books.now.0,
+            now_ms: ctx.accounting.now.0,
             tolerance_s: ctx.settings.time_skew.as_secs(),
         };
         match self.authenticator.check(&self.seen, client.addr, &mut auth) {
@@ -149,46 +149,47 @@ impl AwaitClientHello {
         }
     }
 
-    /// The hello is incomplete. It goes to the front when it has ended, is too slow or too long.
+    /// Handles an incomplete hello: it goes to the front if it has ended, is too slow or too long.
     fn await_more<W: Wire>(
         self,
         client: &mut Client<W>,
         ctx: &mut HelloContext<'_>,
     ) -> Step<Self, AfterHello<W>> {
-        let is_late = ctx.books.now >= self.due(client.accepted, ctx.settings.timeouts.handshake);
-        let has_ended = client.end.fin_received;
+        let is_late =
+            ctx.accounting.now >= self.due(client.accepted, ctx.settings.timeouts.handshake);
+        let has_ended = client.endpoint.fin_received;
         if has_ended && self.seen.is_empty() {
-            // No byte came and none will: a port scan or a health check.
-            ctx.books.telemetry.count_probe(ProbeKind::Silent, client.addr);
+            // The client closed without a byte: a port scan or a health check.
+            ctx.accounting.telemetry.count_probe(ProbeKind::Silent, client.addr);
             Step::Stay(self, Turn::Close(CloseReason::Gone))
         } else if has_ended || is_late || self.seen.len() >= SEEN_MAX {
             let why = if has_ended { Reject::Truncated } else { Reject::TooSlow };
-            let host = ctx.books.users.first_host();
+            let host = ctx.accounting.users.first_host();
             self.front(client, host, why, None, ctx)
-        } else if client.end.ready.readable {
+        } else if client.endpoint.ready.readable {
             Step::Stay(self, Turn::Again)
         } else {
             Step::Stay(self, Turn::Wait)
         }
     }
 
-    /// Counts the session for its user, and answers as soon as the front could have.
+    /// Counts the session for its user, and answers after the time that the front takes.
     fn admit<W: Wire>(
         mut self,
         client: &mut Client<W>,
         admission: Admission,
         ctx: &mut HelloContext<'_>,
     ) -> Step<Self, AfterHello<W>> {
-        let now = ctx.books.now;
-        // Counted at once: a crowd that waits for its answers would pass the throttle otherwise.
-        ctx.books.users.add_session(admission.user, client.addr, now.0);
+        let now = ctx.accounting.now;
+        // Counted at once: otherwise many connections that wait for answers pass the throttle.
+        ctx.accounting.users.add_session(admission.user, client.addr, now.0);
         client.user = Some(admission.user);
         log::debug!(
             "event=admitted id={}{} ms={} client={}",
             client.id,
-            ctx.books.users.log_field(client.user),
+            ctx.accounting.users.log_field(client.user),
             now.since(client.accepted).as_millis(),
-            ctx.books.telemetry.shown(client.addr)
+            ctx.accounting.telemetry.shown(client.addr)
         );
         // A rejected hello is sent to the front now, so the front's answer time begins now.
         let delay_us = match ctx.settings.front.mimic_latency {
@@ -203,20 +204,20 @@ impl AwaitClientHello {
         Step::Stay(self, Turn::Wait)
     }
 
-    /// Sends our answer. What followed the hello is the start of the frame.
+    /// Sends the answer. The bytes after the hello are the start of the frame.
     fn answer<W: Wire>(
         mut self,
         client: &mut Client<W>,
         admission: &Admission,
         ctx: &mut HelloContext<'_>,
     ) -> Step<Self, AfterHello<W>> {
-        if client.end.ready.broken {
+        if client.endpoint.ready.broken {
             return Step::Stay(self, Turn::Close(CloseReason::Reset));
         }
         let held = self.held();
         let early = self.seen.split_off(admission.consumed.min(self.seen.len()));
-        let answer = server_hello::build(admission, ctx.books.users, ctx.mimicry, ctx.drbg);
-        if client.end.send(&answer, &ctx.buffers.pool, ctx.books.now).is_err() {
+        let answer = server_hello::build(admission, ctx.accounting.users, ctx.mimicry, ctx.drbg);
+        if client.endpoint.send(&answer, &ctx.buffers.pool, ctx.accounting.now).is_err() {
             return Step::Stay(self, Turn::Close(CloseReason::Pressure));
         }
         ctx.buffers.release_hello(held);
@@ -224,12 +225,13 @@ impl AwaitClientHello {
             user: admission.user,
             deframer: Deframer::new(),
             frame: [0; FRAME_LEN],
-            have: 0,
+            received: 0,
             early,
         })))
     }
 
-    /// The client is not authenticated: the front that the secret names gets all bytes seen.
+    /// Starts to dial the front of `host` for an unauthenticated client. The front gets all bytes
+    /// received so far.
     fn front<W: Wire>(
         mut self,
         client: &mut Client<W>,
@@ -238,18 +240,18 @@ impl AwaitClientHello {
         user: Option<UserId>,
         ctx: &mut HelloContext<'_>,
     ) -> Step<Self, AfterHello<W>> {
-        record_reject(client, why, user, &mut ctx.books);
-        if ctx.books.capacity.fronted >= ctx.books.capacity.fronted_max {
-            ctx.books.telemetry.count_probe(ProbeKind::NoRoom, client.addr);
+        record_reject(client, why, user, &mut ctx.accounting);
+        if ctx.accounting.capacity.fronted >= ctx.accounting.capacity.fronted_max {
+            ctx.accounting.telemetry.count_probe(ProbeKind::NoRoom, client.addr);
             return Step::Stay(self, Turn::Close(CloseReason::Pressure));
         }
         ctx.buffers.release_hello(self.held());
         let opening = std::mem::take(&mut self.seen);
-        ctx.books.capacity.fronted += 1;
-        ctx.books.telemetry.counters.fronted += 1;
-        ctx.books.telemetry.counters.fronting.add(client.addr);
+        ctx.accounting.capacity.fronted += 1;
+        ctx.accounting.telemetry.counters.fronted += 1;
+        ctx.accounting.telemetry.counters.fronting.add(client.addr);
         client.fronted = true;
-        let front = front::front_of(ctx.settings, ctx.books.users, host);
+        let front = front::front_of(ctx.settings, ctx.accounting.users, host);
         let route = match front.ip() {
             Some(ip) => DialRoute::Addresses(vec![SocketAddr::new(ip, front.port)]),
             None => DialRoute::Name(front),
@@ -258,42 +260,44 @@ impl AwaitClientHello {
     }
 }
 
-/// Counts and logs why a hello is not answered. A probe is a debug line; what a user suffers from
-/// is for the operator to see.
+/// Counts and logs why a hello is rejected: at level debug for a probe, and at level info for the
+/// hello of a user.
 fn record_reject<W>(
     client: &Client<W>,
     why: Reject,
     user: Option<UserId>,
-    books: &mut Accounting<'_>,
+    accounting: &mut Accounting<'_>,
 ) {
     match why {
-        Reject::Replay => books.telemetry.counters.replays += 1,
-        Reject::Throttled => books.telemetry.counters.throttled += 1,
+        Reject::Replay => accounting.telemetry.counters.replays += 1,
+        Reject::Throttled => accounting.telemetry.counters.throttled += 1,
         _ => {}
     }
     let (cause, detail) = outcome::of_reject(why);
-    books.record(user, client.addr, cause, detail);
+    accounting.record(user, client.addr, cause, detail);
     if let Some(kind) = ProbeKind::of(why) {
-        books.telemetry.count_probe(kind, client.addr);
+        accounting.telemetry.count_probe(kind, client.addr);
     }
     let off = match why {
         Reject::ClockOff { off_s } => format!(" off_s={off_s}"),
         _ => String::new(),
     };
-    let who = books.users.log_field(user);
-    let (why, from) = (why.as_str(), books.telemetry.shown(client.addr));
-    log::debug!("event=fronted id={} why={why}{off}{who} client={from}", client.id);
+    let user_field = accounting.users.log_field(user);
+    let (why, from) = (why.as_str(), accounting.telemetry.shown(client.addr));
+    log::debug!("event=fronted id={} why={why}{off}{user_field} client={from}", client.id);
     if user.is_some() {
-        books.telemetry.info(format_args!("event=refused{who} why={why}{off} client={from}"));
+        accounting
+            .telemetry
+            .info(format_args!("event=refused{user_field} why={why}{off} client={from}"));
     }
 }
 
-/// The third stage: our answer is out; collects the client's 64-byte frame.
+/// The third stage: the answer is sent; collects the client's 64-byte frame.
 pub struct AwaitFrame {
     user: UserId,
     deframer: Deframer,
     frame: [u8; FRAME_LEN],
-    have: usize,
+    received: usize,
     /// Bytes that came with the hello; empty after the first step.
     early: Vec<u8>,
 }
@@ -309,7 +313,7 @@ pub enum AfterFrame<W> {
 /// What the stage uses.
 pub struct FrameContext<'a> {
     /// Counters and records.
-    pub books: Accounting<'a>,
+    pub accounting: Accounting<'a>,
     /// Timeouts and the configured addresses of data centres.
     pub settings: &'a Settings,
     /// Random bytes.
@@ -318,14 +322,14 @@ pub struct FrameContext<'a> {
     pub buffers: &'a mut Buffers,
     /// Addresses and upstreams.
     pub outbound: &'a Outbound,
-    /// The pace of the download.
+    /// The timing of the download's records.
     pub pace: Pace,
 }
 
 type FrameStep<W> = Step<Box<AwaitFrame>, AfterFrame<W>>;
 
 impl AwaitFrame {
-    /// One look for the frame: at most one read.
+    /// One step: at most one read.
     pub fn step<W: Wire>(
         mut self: Box<Self>,
         client: &mut Client<W>,
@@ -336,25 +340,25 @@ impl AwaitFrame {
             ctx.buffers.scratch[..early.len()].copy_from_slice(&early);
             return self.add(client, early.len(), ctx);
         }
-        client.end.flush(ctx.books.now);
-        if client.end.write_failed {
+        client.endpoint.flush(ctx.accounting.now);
+        if client.endpoint.write_failed {
             return Step::Stay(self, Turn::Close(CloseReason::Reset));
         }
-        if ctx.books.now >= client.accepted + ctx.settings.timeouts.handshake {
+        if ctx.accounting.now >= client.accepted + ctx.settings.timeouts.handshake {
             return close(client, CloseReason::Handshake, ctx);
         }
-        if client.end.fin_received {
+        if client.endpoint.fin_received {
             // The FIN came with the hello: there will be no frame.
             return close(client, CloseReason::Gone, ctx);
         }
-        if !client.end.ready.readable {
+        if !client.endpoint.ready.readable {
             return Step::Stay(self, Turn::Wait);
         }
         let into = &mut ctx.buffers.scratch[..READ_MAX];
-        match client.end.read(&mut [IoSliceMut::new(into)]) {
+        match client.endpoint.read(&mut [IoSliceMut::new(into)]) {
             ReadOutcome::Bytes(n) => {
-                ctx.books.telemetry.counters.read(n);
-                client.active = ctx.books.now;
+                ctx.accounting.telemetry.counters.read(n);
+                client.active = ctx.accounting.now;
                 self.add(client, n, ctx)
             }
             ReadOutcome::WouldBlock => Step::Stay(self, Turn::Wait),
@@ -374,14 +378,15 @@ impl AwaitFrame {
             Ok(len) => len,
             Err(fault) => return self.close_with_alert(client, fault.as_str(), ctx),
         };
-        let missing = (FRAME_LEN - self.have).min(len);
-        self.frame[self.have..self.have + missing].copy_from_slice(&ctx.buffers.scratch[..missing]);
-        self.have += missing;
-        if self.have < FRAME_LEN {
-            let has_more = client.end.ready.readable || client.end.fin_received;
+        let missing = (FRAME_LEN - self.received).min(len);
+        self.frame[self.received..self.received + missing]
+            .copy_from_slice(&ctx.buffers.scratch[..missing]);
+        self.received += missing;
+        if self.received < FRAME_LEN {
+            let has_more = client.endpoint.ready.readable || client.endpoint.fin_received;
             return Step::Stay(self, if has_more { Turn::Again } else { Turn::Wait });
         }
-        let key = ctx.books.users.get(self.user).key();
+        let key = ctx.accounting.users.get(self.user).key();
         match obfuscated2::decrypt_client_frame(&self.frame, key) {
             Ok(frame) => dial_dc(client, self.deframer, frame, missing..len, ctx),
             Err(fault) => self.close_with_alert(client, fault.as_str(), ctx),
@@ -394,8 +399,15 @@ impl AwaitFrame {
         fault: &str,
         ctx: &mut FrameContext<'_>,
     ) -> FrameStep<W> {
-        let FrameContext { buffers, drbg, books, .. } = ctx;
-        match Closing::begin_with_alert(client, Phase::AwaitingFrame, fault, buffers, drbg, books) {
+        let FrameContext { buffers, drbg, accounting, .. } = ctx;
+        match Closing::begin_with_alert(
+            client,
+            Phase::AwaitingFrame,
+            fault,
+            buffers,
+            drbg,
+            accounting,
+        ) {
             Ok(closing) => Step::Next(AfterFrame::Closing(closing)),
             Err(reason) => Step::Stay(self, Turn::Close(reason)),
         }
@@ -407,12 +419,12 @@ fn close<W: Wire>(
     reason: CloseReason,
     ctx: &mut FrameContext<'_>,
 ) -> FrameStep<W> {
-    let closing = Closing::begin(client, Phase::AwaitingFrame, reason, &mut ctx.books);
+    let closing = Closing::begin(client, Phase::AwaitingFrame, reason, &mut ctx.accounting);
     Step::Next(AfterFrame::Closing(closing))
 }
 
-/// The frame is good: chooses the addresses, builds the ciphers of the relay, and starts to dial.
-/// `early` is the payload in the scratch block that came behind the frame.
+/// Handles a valid frame: chooses the addresses, builds the ciphers of the relay, starts to dial.
+/// `early` is the payload after the frame in the scratch block.
 fn dial_dc<W: Wire>(
     client: &mut Client<W>,
     deframer: Deframer,
@@ -426,19 +438,19 @@ fn dial_dc<W: Wire>(
     if addrs.is_empty() && settings.fallback_on_unknown_dc {
         let fallback = dc::DEFAULT_DC;
         let line = format_args!("event=unknown-dc dc={dc} fallback={fallback}");
-        ctx.books.telemetry.warn(line);
+        ctx.accounting.telemetry.warn(line);
         dc = fallback;
         addrs = addresses::of_dc(settings, &outbound.dc_list, dc, ctx.drbg);
     }
     if addrs.is_empty() {
-        let name = client.user.map_or("", |user| ctx.books.users.get(user).name());
-        ctx.books.telemetry.info(format_args!("event=unknown-dc user={name:?} dc={dc}"));
+        let name = client.user.map_or("", |user| ctx.accounting.users.get(user).name());
+        ctx.accounting.telemetry.info(format_args!("event=unknown-dc user={name:?} dc={dc}"));
         if client.user.is_some() {
-            ctx.books.record(client.user, client.addr, Cause::UnknownDc, Detail::Dc(dc));
+            ctx.accounting.record(client.user, client.addr, Cause::UnknownDc, Detail::Dc(dc));
         }
         return close(client, CloseReason::UnknownDc, ctx);
     }
-    outbound.bad_addresses.sort(&mut addrs, ctx.books.now);
+    outbound.bad_addresses.sort(&mut addrs, ctx.accounting.now);
 
     // With matched keys the DC encrypts what this client decrypts, so a download is copied.
     let matched = (!settings.re_encrypt).then_some((&frame.down_key, &frame.down_iv));
@@ -465,8 +477,8 @@ fn dial_dc<W: Wire>(
     Step::Next(AfterFrame::Dial(Box::new(dial)))
 }
 
-/// Three to five tenths of the handshake timeout, drawn for each silence.
-fn patience(since: Tick, handshake_timeout: Duration, drbg: &mut Drbg) -> Tick {
+/// 30 to 50 per cent of the handshake timeout after `since`, at random.
+fn silence_end(since: Tick, handshake_timeout: Duration, drbg: &mut Drbg) -> Tick {
     let limit_ms = handshake_timeout.as_millis() as u64;
     let spread = u32::try_from(limit_ms / 5).unwrap_or(u32::MAX).max(1);
     since + Duration::from_millis(limit_ms * 3 / 10 + u64::from(drbg.u32_below(spread)))

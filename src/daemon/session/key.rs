@@ -1,6 +1,6 @@
-//! How events find their session.
+//! Keys of sessions: poll tokens and timers.
 
-/// A session's index in the slab of sessions.
+/// The index of a session in the slab.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionKey(u32);
 

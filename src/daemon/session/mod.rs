@@ -1,22 +1,23 @@
-//! One connection, from accept to close: a client and the stage that it has reached.
+//! One connection, from accept to close: a client and its current stage.
 //!
-//! A session never reaches another one. Each stage says in its context what it uses of the daemon.
+//! A session has no access to other sessions. The context of a stage lists the parts of the daemon
+//! that it uses.
 
-pub mod accounting;
-pub mod buffers;
-pub mod capacity;
-pub mod client;
-pub mod close;
-pub mod dial;
-pub mod endpoint;
-pub mod handshake;
+pub(crate) mod accounting;
+pub(crate) mod buffers;
+pub(crate) mod capacity;
+mod client;
+mod close;
+pub(crate) mod dial;
+mod endpoint;
+mod handshake;
 pub mod key;
-pub mod outcome;
-pub mod proxy_header;
-pub mod relay;
-pub mod server_hello;
-pub mod step;
-pub mod transform;
+pub(crate) mod outcome;
+pub(crate) mod proxy_header;
+mod relay;
+mod server_hello;
+pub(crate) mod step;
+mod transform;
 
 use std::net::SocketAddr;
 
@@ -35,20 +36,20 @@ use crate::daemon::session::outcome::Phase;
 use crate::daemon::session::proxy_header::{AwaitProxyHeader, HeaderContext};
 use crate::daemon::session::relay::{Relay, RelayContext};
 use crate::daemon::session::step::{CloseReason, Step, Turn};
-use crate::daemon::shared::World as Shared;
+use crate::daemon::shared::Shared;
 use crate::io::clock::Tick;
 use crate::io::readiness::Readiness;
 use crate::io::wire::{Net, Wire};
 
-/// How far a session has come. Stages only go down this list.
+/// The stage of a session. A session only moves down this list.
 pub enum Stage<W> {
-    /// Learns the client's address.
+    /// Reads the PROXY protocol header, if there is one.
     AwaitProxyHeader(AwaitProxyHeader),
-    /// Collects and judges the ClientHello.
+    /// Collects and checks the ClientHello.
     AwaitClientHello(AwaitClientHello),
-    /// Our answer is out; collects the 64-byte frame.
+    /// Has sent the ServerHello; collects the 64-byte frame.
     AwaitFrame(Box<AwaitFrame>),
-    /// Connects Telegram or the front.
+    /// Connects to Telegram or to the front.
     Dial(Box<Dial<W>>),
     /// Forwards bytes.
     Relay(Box<Relay<W>>),
@@ -62,31 +63,31 @@ pub struct Session<W> {
     pub client: Client<W>,
     /// `None` only while a step runs.
     stage: Option<Stage<W>>,
-    /// The deadline that the timer wheel holds for it.
+    /// The deadline in the timer wheel.
     pub armed: Option<Tick>,
-    /// It stands in the ready queue.
+    /// The session is in the ready queue.
     pub queued: bool,
-    /// It waits for a block of the pool; deadlines and events still reach it.
+    /// The session waits for a block of the pool. Deadlines and events still wake it.
     pub needs_block: bool,
 }
 
 impl<W: Wire> Session<W> {
-    /// A connection accepted now. `may_announce` = the peer may send a PROXY protocol header.
-    pub fn new(id: u64, wire: W, peer: SocketAddr, may_announce: bool, now: Tick) -> Self {
+    /// A connection accepted now. `may_send_header` = the peer may send a PROXY protocol header.
+    pub fn new(id: u64, wire: W, peer: SocketAddr, may_send_header: bool, now: Tick) -> Self {
         Self {
             client: Client::new(id, wire, peer, now),
-            stage: Some(Stage::AwaitProxyHeader(AwaitProxyHeader::new(may_announce))),
+            stage: Some(Stage::AwaitProxyHeader(AwaitProxyHeader::new(may_send_header))),
             armed: None,
             queued: false,
             needs_block: false,
         }
     }
 
-    /// Notes what the poller reports about the socket in a slot. Returns whether the session has to
-    /// be stepped.
+    /// Records what the poller reports about the socket in a slot. Returns whether the session has
+    /// to be stepped.
     pub fn on_ready(&mut self, slot: usize, fresh: Readiness) -> bool {
         match &mut self.stage {
-            _ if slot == CLIENT_SLOT => self.client.end.on_ready(fresh),
+            _ if slot == CLIENT_SLOT => self.client.endpoint.on_ready(fresh),
             Some(Stage::Dial(dial)) => dial.wake(slot),
             Some(Stage::Relay(relay)) if usize::from(relay.slot) == slot => {
                 relay.server.on_ready(fresh);
@@ -96,7 +97,7 @@ impl<W: Wire> Session<W> {
         true
     }
 
-    /// When the session must be stepped even if nothing comes.
+    /// The next deadline: the session must be stepped then, even without an event.
     pub fn due(&self, settings: &Settings, now: Tick) -> Tick {
         let accepted = self.client.accepted;
         let timeout = settings.timeouts.handshake;
@@ -111,7 +112,7 @@ impl<W: Wire> Session<W> {
         }
     }
 
-    /// How far the session has come.
+    /// The phase, for counters and records.
     pub fn phase(&self) -> Phase {
         match &self.stage {
             Some(Stage::AwaitProxyHeader(_) | Stage::AwaitClientHello(_)) | None => Phase::Opening,
@@ -122,8 +123,8 @@ impl<W: Wire> Session<W> {
         }
     }
 
-    /// One bounded step. A session that changes its stage goes on in the same step; stages only go
-    /// forward, so this ends.
+    /// One bounded step. A new stage continues in the same step. A session moves only to later
+    /// stages, so the loop ends.
     pub fn step<N: Net<Wire = W>>(
         &mut self,
         key: SessionKey,
@@ -185,7 +186,7 @@ impl<W: Wire> Session<W> {
         }
     }
 
-    /// Ends the session for the counters. The caller drops it.
+    /// Logs the end of the session and releases its counts. The caller drops it.
     pub fn finish(&mut self, reason: CloseReason, shared: &mut Shared) {
         let (held, sent_up) = match &self.stage {
             Some(Stage::AwaitProxyHeader(stage)) => (stage.held(), 0),
@@ -196,16 +197,16 @@ impl<W: Wire> Session<W> {
         shared.buffers.release_hello(held);
         let phase = self.phase();
         let Shared { time, capacity, accounts, telemetry, .. } = shared;
-        let mut books =
+        let mut accounting =
             Accounting { now: time.now, users: &mut accounts.users, capacity, telemetry };
-        close::finish(&mut self.client, phase, reason, sent_up, &mut books);
+        close::finish(&mut self.client, phase, reason, sent_up, &mut accounting);
     }
 }
 
 fn header_context(shared: &mut Shared) -> HeaderContext<'_> {
     let Shared { settings, time, drbg, buffers, capacity, accounts, lists, telemetry, .. } = shared;
     HeaderContext {
-        books: Accounting { now: time.now, users: &mut accounts.users, capacity, telemetry },
+        accounting: Accounting { now: time.now, users: &mut accounts.users, capacity, telemetry },
         handshake_timeout: settings.timeouts.handshake,
         buffers,
         lists,
@@ -227,7 +228,7 @@ fn hello_context(shared: &mut Shared) -> HelloContext<'_> {
         ..
     } = shared;
     HelloContext {
-        books: Accounting { now: time.now, users: &mut accounts.users, capacity, telemetry },
+        accounting: Accounting { now: time.now, users: &mut accounts.users, capacity, telemetry },
         settings,
         time,
         drbg,
@@ -251,7 +252,7 @@ fn frame_context(shared: &mut Shared) -> FrameContext<'_> {
         ..
     } = shared;
     FrameContext {
-        books: Accounting { now: time.now, users: &mut accounts.users, capacity, telemetry },
+        accounting: Accounting { now: time.now, users: &mut accounts.users, capacity, telemetry },
         settings,
         drbg,
         buffers,
@@ -269,7 +270,7 @@ fn dial_context<'a, N>(
     let Shared { settings, time, drbg, buffers, capacity, accounts, outbound, telemetry, .. } =
         shared;
     DialContext {
-        books: Accounting { now: time.now, users: &mut accounts.users, capacity, telemetry },
+        accounting: Accounting { now: time.now, users: &mut accounts.users, capacity, telemetry },
         settings,
         buffers,
         drbg,
@@ -283,7 +284,7 @@ fn dial_context<'a, N>(
 fn relay_context(shared: &mut Shared, draining: bool) -> RelayContext<'_> {
     let Shared { settings, time, drbg, buffers, capacity, accounts, telemetry, .. } = shared;
     RelayContext {
-        books: Accounting { now: time.now, users: &mut accounts.users, capacity, telemetry },
+        accounting: Accounting { now: time.now, users: &mut accounts.users, capacity, telemetry },
         settings,
         drbg,
         buffers,

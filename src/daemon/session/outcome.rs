@@ -1,5 +1,4 @@
-//! From how a connection went to what `mtbox explain` reports: the cause of a rejected hello and of
-//! the end of a session.
+//! Maps a rejected hello and the end of a session to the cause that `mtbox explain` reports.
 
 use std::time::Duration;
 
@@ -7,24 +6,24 @@ use crate::accounts::recorder::{Cause, Detail};
 use crate::daemon::session::step::CloseReason;
 use crate::proto::client_hello::Reject;
 
-/// How far a session has come.
+/// The phase of a session, for counters and records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// Before our answer.
+    /// Before our answer to the hello.
     Opening,
-    /// Our answer is out; the 64-byte frame of the client has not come.
+    /// Our answer is sent; the client's 64-byte frame is not complete.
     AwaitingFrame,
-    /// The server is being connected.
+    /// Connecting to Telegram or to the front.
     Dialling,
     /// Bytes of a user are forwarded.
     Relaying,
     /// Bytes of an unauthenticated client are forwarded.
     Fronting,
-    /// The session has left the counters and is closed gracefully.
+    /// A graceful close; the session is no longer counted.
     Closing,
 }
 
-/// The cause of a hello that we do not answer.
+/// The cause of a rejected hello.
 pub fn of_reject(reject: Reject) -> (Cause, Detail) {
     match reject {
         Reject::WrongKey => (Cause::WrongKey, Detail::None),
@@ -41,8 +40,8 @@ pub fn of_reject(reject: Reject) -> (Cause, Detail) {
     }
 }
 
-/// The cause of a user's session that ends. `None` = it went well, or the cause was recorded where
-/// it happened.
+/// The cause of the end of a user's session. `None` = no failure, or the failure was recorded
+/// earlier.
 pub fn of_close(reason: CloseReason, phase: Phase) -> Option<Cause> {
     match (reason, phase) {
         (CloseReason::Idle, _) => Some(Cause::Idle),
@@ -57,6 +56,6 @@ pub fn of_close(reason: CloseReason, phase: Phase) -> Option<Cause> {
     }
 }
 
-/// Telegram answers within a second, over bad lines within a few. A connection that Telegram
-/// closes later without a byte is one that the app did not use.
+/// Telegram answers within a second, or within a few over a bad network. If Telegram closes a
+/// connection later without a byte, the app did not use it.
 pub const DC_ANSWERS_WITHIN: Duration = Duration::from_secs(10);

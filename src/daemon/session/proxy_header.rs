@@ -1,6 +1,5 @@
-//! The first stage: learns the address of the client from its socket or from a PROXY protocol
-//! header. The header is read here and never in the accept loop, so that a silent client delays no
-//! other.
+//! The first stage: determines the address of the client, from its socket or from a PROXY protocol
+//! header. The header is not read in the accept loop, so a silent client delays no other.
 
 use std::io::IoSliceMut;
 use std::time::Duration;
@@ -23,29 +22,29 @@ use crate::util::drbg::Drbg;
 /// A connection whose client address is not known yet.
 pub struct AwaitProxyHeader {
     /// Whether the peer may send a header.
-    may_announce: bool,
+    may_send_header: bool,
     seen: Vec<u8>,
 }
 
 /// What the stage uses.
 pub struct HeaderContext<'a> {
     /// Counters and records.
-    pub books: Accounting<'a>,
+    pub accounting: Accounting<'a>,
     /// `network.timeout.handshake`.
     pub handshake_timeout: Duration,
     /// Memory for the bytes of the header.
     pub buffers: &'a mut Buffers,
-    /// Which addresses may connect.
+    /// The blocklist and the allowlist.
     pub lists: &'a mut IpLists,
     /// Random bytes.
     pub drbg: &'a mut Drbg,
 }
 
 impl AwaitProxyHeader {
-    /// A stage that has not begun. The address of a peer that may not send a header is that of its
-    /// socket, and the lists were consulted at accept.
-    pub fn new(may_announce: bool) -> Self {
-        Self { may_announce, seen: Vec::new() }
+    /// A stage that has not begun. Without a header the client's address is that of its socket, and
+    /// the lists were checked at accept.
+    pub fn new(may_send_header: bool) -> Self {
+        Self { may_send_header, seen: Vec::new() }
     }
 
     /// Bytes that the stage holds on the heap.
@@ -53,72 +52,77 @@ impl AwaitProxyHeader {
         self.seen.capacity()
     }
 
-    /// When the header must be complete.
+    /// The deadline of the header.
     pub fn due(&self, accepted: Tick, handshake_timeout: Duration) -> Tick {
         accepted + handshake_timeout.min(HEADER_TIMEOUT)
     }
 
-    /// One look for a header: at most one read.
+    /// One step: at most one read.
     pub fn step<W: Wire>(
         mut self,
         client: &mut Client<W>,
         ctx: &mut HeaderContext<'_>,
     ) -> Step<Self, AwaitClientHello> {
-        if !self.may_announce {
+        if !self.may_send_header {
             return Step::Next(self.enter(client, 0, ctx));
         }
-        if client.end.ready.readable {
+        if client.endpoint.ready.readable {
             let into = &mut ctx.buffers.scratch[..READ_MAX];
-            match client.end.read(&mut [IoSliceMut::new(into)]) {
+            match client.endpoint.read(&mut [IoSliceMut::new(into)]) {
                 ReadOutcome::Bytes(n) => {
-                    ctx.books.telemetry.counters.read(n);
+                    ctx.accounting.telemetry.counters.read(n);
                     if ctx.buffers.keep_hello(&mut self.seen, n).is_err() {
                         return Step::Stay(self, Turn::Close(CloseReason::Pressure));
                     }
-                    client.active = ctx.books.now;
+                    client.active = ctx.accounting.now;
                 }
                 ReadOutcome::WouldBlock | ReadOutcome::Fin => {}
                 ReadOutcome::Reset => return Step::Stay(self, Turn::Close(CloseReason::Reset)),
             }
         }
         let due = self.due(client.accepted, ctx.handshake_timeout);
-        let is_over = client.end.fin_received || ctx.books.now >= due;
+        let is_over = client.endpoint.fin_received || ctx.accounting.now >= due;
         match proxy_header::parse(&self.seen) {
             Preface::Complete { len, source } => {
                 if let Some(source) = source {
-                    ctx.books.telemetry.counters.clients.remove(client.addr);
+                    ctx.accounting.telemetry.counters.clients.remove(client.addr);
                     (client.addr, client.port) = (source.ip(), source.port());
-                    ctx.books.telemetry.counters.clients.add(client.addr);
+                    ctx.accounting.telemetry.counters.clients.add(client.addr);
                 }
                 self.admit(client, len, ctx)
             }
             Preface::Absent => self.admit(client, 0, ctx),
-            // Without a header the bytes are the stream, however few they are.
+            // Too few bytes for a header are the start of the hello.
             Preface::Ambiguous if is_over => self.admit(client, 0, ctx),
             Preface::Incomplete if is_over => self.refuse(client, ctx),
             Preface::Malformed => self.refuse(client, ctx),
-            Preface::Ambiguous | Preface::Incomplete if client.end.ready.readable => {
+            Preface::Ambiguous | Preface::Incomplete if client.endpoint.ready.readable => {
                 Step::Stay(self, Turn::Again)
             }
             Preface::Ambiguous | Preface::Incomplete => Step::Stay(self, Turn::Wait),
         }
     }
 
-    /// The address is known: lets the client in if the lists do.
+    /// Checks the lists for the client's address, which is known now.
     fn admit<W: Wire>(
         self,
         client: &mut Client<W>,
         header_len: usize,
         ctx: &mut HeaderContext<'_>,
     ) -> Step<Self, AwaitClientHello> {
-        if admission::may_connect(ctx.lists, client.addr, ctx.books.now, ctx.books.telemetry) {
+        if admission::may_connect(
+            ctx.lists,
+            client.addr,
+            ctx.accounting.now,
+            ctx.accounting.telemetry,
+        ) {
             return Step::Next(self.enter(client, header_len, ctx));
         }
-        turn_away(&mut client.end.wire, ctx.buffers);
+        close_unanswered(&mut client.endpoint.wire, ctx.buffers);
         Step::Stay(self, Turn::Close(CloseReason::Unwelcome))
     }
 
-    /// What follows a header of `header_len` bytes is the start of the hello.
+    /// Moves to the next stage. The bytes after a header of `header_len` bytes start the hello.
     fn enter<W: Wire>(
         mut self,
         client: &Client<W>,
@@ -126,18 +130,19 @@ impl AwaitProxyHeader {
         ctx: &mut HeaderContext<'_>,
     ) -> AwaitClientHello {
         self.seen.drain(..header_len.min(self.seen.len()));
-        // Without a header, the client has been silent before its hello for all that time.
-        let silent_since = if header_len == 0 { client.active } else { ctx.books.now };
+        // Without a header, the time of this stage counts as silence before the hello.
+        let silent_since = if header_len == 0 { client.active } else { ctx.accounting.now };
         AwaitClientHello::new(self.seen, silent_since, ctx.handshake_timeout, ctx.drbg)
     }
 
-    /// The header is malformed. The client's address is unknown, so the lists cannot be consulted.
+    /// Closes the connection after a malformed header: the client's address is unknown, so the
+    /// lists cannot be checked.
     fn refuse<W: Wire>(
         self,
         client: &Client<W>,
         ctx: &mut HeaderContext<'_>,
     ) -> Step<Self, AwaitClientHello> {
-        let telemetry = &mut *ctx.books.telemetry;
+        let telemetry = &mut *ctx.accounting.telemetry;
         telemetry.counters.bad_headers += 1;
         telemetry.record_client(client.addr, Cause::BadHeader);
         telemetry.count_probe(ProbeKind::BadHeader, client.addr);
@@ -147,11 +152,11 @@ impl AwaitProxyHeader {
     }
 }
 
-/// Ends a connection without a word. Reads once before, so that the kernel sends FIN and not RST.
-pub fn turn_away<W: Wire>(wire: &mut W, buffers: &mut Buffers) {
+/// Ends a connection without an answer. Reads once before, so that the kernel sends FIN, not RST.
+pub fn close_unanswered<W: Wire>(wire: &mut W, buffers: &mut Buffers) {
     let _ = wire.read(&mut [IoSliceMut::new(&mut buffers.scratch)]);
     let _ = wire.shutdown_write();
 }
 
-/// For the whole header, from accept. mtg-multi waits for ten seconds, and all connections with it.
+/// For the whole header, from accept. mtg-multi waits ten seconds and blocks all other accepts.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,7 +1,7 @@
 //! The fifth stage: both sides are connected, and bytes are forwarded.
 //!
-//! A direction reads only when the pool can keep whatever its write leaves over, so memory is
-//! bounded and TCP's own window is the back-pressure. Each step does at most one read and one write
+//! A direction reads only if the pool has room for what the write does not accept. So memory is
+//! bounded, and the TCP window is the back-pressure. Each step does at most one read and one write
 //! per direction (after one flush).
 
 use std::io::IoSliceMut;
@@ -29,27 +29,27 @@ use crate::mimicry::shaper::Grant;
 use crate::proto::tls::RecordFault;
 use crate::util::drbg::Drbg;
 
-/// The server's side of a session, and what happens to the bytes.
+/// The server's side of a session, and the transformation of the bytes.
 pub struct Relay<W> {
     /// The data centre or the front.
     pub server: Endpoint<W>,
     /// The slot of the server's socket among the session's poll tokens.
     pub slot: u8,
-    /// What happens to the bytes.
+    /// The transformation of the bytes.
     pub transform: Transform,
 }
 
 /// What the stage uses.
 pub struct RelayContext<'a> {
     /// Counters and records.
-    pub books: Accounting<'a>,
+    pub accounting: Accounting<'a>,
     /// Timeouts.
     pub settings: &'a Settings,
     /// Random bytes.
     pub drbg: &'a mut Drbg,
     /// The scratch block and the pool.
     pub buffers: &'a mut Buffers,
-    /// A graceful drain is under way: nothing more is read.
+    /// A graceful drain is in progress: no more reads.
     pub draining: bool,
 }
 
@@ -60,20 +60,20 @@ enum HalfTransform<'a> {
     Plain,
 }
 
-/// What one direction did in a step.
+/// The state of one direction after a step.
 #[derive(PartialEq, Eq)]
 enum Forwarded {
-    /// All that could be done now is done.
+    /// Nothing more can be done now.
     Idle,
     /// The source has more.
     More,
     /// The pool is empty.
     NeedBlock,
-    /// The client's bytes are no TLS records.
+    /// The client's bytes are not TLS records.
     Malformed(RecordFault),
 }
 
-/// What the bytes of a session are counted for; neither = the front.
+/// The counters for the bytes of a session; both `None` = those of the front.
 #[derive(Clone, Copy)]
 struct TrafficOwner {
     user: Option<UserId>,
@@ -81,25 +81,25 @@ struct TrafficOwner {
 }
 
 impl<W: Wire> Relay<W> {
-    /// Forwards what is there, in both directions.
+    /// One step: forwards bytes in both directions.
     pub fn step(
         mut self: Box<Self>,
         client: &mut Client<W>,
         ctx: &mut RelayContext<'_>,
     ) -> Step<Box<Self>, Closing> {
-        let now = ctx.books.now;
+        let now = ctx.accounting.now;
         let owner = TrafficOwner { user: client.user, dc_connection: client.dc_connection };
-        if client.end.flush(now) + self.server.flush(now) > 0 {
+        if client.endpoint.flush(now) + self.server.flush(now) > 0 {
             client.active = now;
         }
-        count(&mut client.end, owner, Direction::Down, &mut ctx.books);
-        count(&mut self.server, owner, Direction::Up, &mut ctx.books);
+        count(&mut client.endpoint, owner, Direction::Down, &mut ctx.accounting);
+        count(&mut self.server, owner, Direction::Up, &mut ctx.accounting);
         if ctx.draining {
             return self.drain(client, owner, ctx);
         }
         let up = self.forward_up(client, owner, ctx);
         if let Forwarded::Malformed(fault) = up {
-            let RelayContext { buffers, drbg, books, .. } = ctx;
+            let RelayContext { buffers, drbg, accounting, .. } = ctx;
             let fault = fault.as_str();
             return match Closing::begin_with_alert(
                 client,
@@ -107,7 +107,7 @@ impl<W: Wire> Relay<W> {
                 fault,
                 buffers,
                 drbg,
-                books,
+                accounting,
             ) {
                 Ok(closing) => {
                     client.sent_up = self.server.sent;
@@ -119,17 +119,17 @@ impl<W: Wire> Relay<W> {
         let down = self.forward_down(client, owner, ctx);
 
         let Self { server, .. } = &mut *self;
-        // A reset goes through as a reset, behind what was sent before it.
-        if mirror_reset(&client.end, server) || mirror_reset(server, &mut client.end) {
+        // A reset is forwarded as a reset, after the bytes that were sent before it.
+        if mirror_reset(&client.endpoint, server) || mirror_reset(server, &mut client.endpoint) {
             return Step::Stay(self, Turn::Close(CloseReason::Reset));
         }
-        if action(&client.end, server) == Action::Done
-            && action(server, &client.end) == Action::Done
+        if action(&client.endpoint, server) == Action::Done
+            && action(server, &client.endpoint) == Action::Done
         {
             return Step::Stay(self, Turn::Close(CloseReason::Finished));
         }
         if let Some(reason) = self.overdue(client, ctx.settings, ctx.buffers, now) {
-            client.end.wire.reset_on_close();
+            client.endpoint.wire.reset_on_close();
             return Step::Stay(self, Turn::Close(reason));
         }
         let turn = if up == Forwarded::More || down == Forwarded::More {
@@ -152,11 +152,11 @@ impl<W: Wire> Relay<W> {
             Transform::Mtproto(mtproto) => HalfTransform::Up(&mut mtproto.up),
             Transform::Plain => HalfTransform::Plain,
         };
-        let outcome = forward(&mut client.end, &mut self.server, transform, ctx);
+        let outcome = forward(&mut client.endpoint, &mut self.server, transform, ctx);
         if let Some(now) = outcome.read_at {
             client.active = now;
         }
-        count(&mut self.server, owner, Direction::Up, &mut ctx.books);
+        count(&mut self.server, owner, Direction::Up, &mut ctx.accounting);
         outcome.forwarded
     }
 
@@ -171,36 +171,36 @@ impl<W: Wire> Relay<W> {
             Transform::Mtproto(mtproto) => HalfTransform::Down(&mut mtproto.down),
             Transform::Plain => HalfTransform::Plain,
         };
-        let outcome = forward(&mut self.server, &mut client.end, transform, ctx);
+        let outcome = forward(&mut self.server, &mut client.endpoint, transform, ctx);
         if let Some(now) = outcome.read_at {
             client.active = now;
         }
-        count(&mut client.end, owner, Direction::Down, &mut ctx.books);
-        // A FIN of the client, read or not, makes the server's FIN an answer to it.
-        let client_has_ended = client.end.fin_received || client.end.ready.hup;
+        count(&mut client.endpoint, owner, Direction::Down, &mut ctx.accounting);
+        // After a FIN of the client, read or not, the server's FIN is an answer to it.
+        let client_has_ended = client.endpoint.fin_received || client.endpoint.ready.hup;
         if !had_ended
             && self.server.fin_received
             && !client_has_ended
             && let Transform::Mtproto(mtproto) = &self.transform
             && !mtproto.down.has_started()
         {
-            record_dc_close(client, &mut ctx.books);
+            record_dc_close(client, &mut ctx.accounting);
         }
         outcome.forwarded
     }
 
-    /// The daemon is shutting down: flushes both directions, then closes gracefully.
+    /// A step during a graceful drain: flushes both directions, then closes the session.
     fn drain(
         mut self: Box<Self>,
         client: &mut Client<W>,
         owner: TrafficOwner,
         ctx: &mut RelayContext<'_>,
     ) -> Step<Box<Self>, Closing> {
-        let now = ctx.books.now;
+        let now = ctx.accounting.now;
         if let Transform::Mtproto(mtproto) = &mut self.transform
             && mtproto.down.shape().is_some_and(|shape| !shape.held().is_empty())
-            && client.end.outbox.is_empty()
-            && !client.end.write_failed
+            && client.endpoint.outbox.is_empty()
+            && !client.endpoint.write_failed
         {
             if ctx.buffers.pool.available() == 0 {
                 return Step::Stay(self, Turn::NeedBlock);
@@ -208,22 +208,23 @@ impl<W: Wire> Relay<W> {
             let (wire_len, payload_len) =
                 seal(&mut mtproto.down, 0, true, now, ctx.buffers, ctx.drbg);
             let sealed = &ctx.buffers.scratch[..wire_len];
-            let kept = client.end.send(sealed, &ctx.buffers.pool, now);
+            let kept = client.endpoint.send(sealed, &ctx.buffers.pool, now);
             debug_assert!(kept.is_ok(), "a block is available");
-            client.end.uncounted = client.end.uncounted.saturating_add(payload_len as u32);
-            count(&mut client.end, owner, Direction::Down, &mut ctx.books);
+            client.endpoint.uncounted =
+                client.endpoint.uncounted.saturating_add(payload_len as u32);
+            count(&mut client.endpoint, owner, Direction::Down, &mut ctx.accounting);
         }
-        if client.end.is_flushed() && self.server.is_flushed() {
+        if client.endpoint.is_flushed() && self.server.is_flushed() {
             client.sent_up = self.server.sent;
             let phase = self.phase();
-            let closing = Closing::begin(client, phase, CloseReason::Drained, &mut ctx.books);
+            let closing = Closing::begin(client, phase, CloseReason::Drained, &mut ctx.accounting);
             return Step::Next(closing);
         }
         let turn = self.overdue(client, ctx.settings, ctx.buffers, now);
         Step::Stay(self, turn.map_or(Turn::Wait, Turn::Close))
     }
 
-    /// Whether the session is a user's or a fronted one.
+    /// The phase: relayed to Telegram or to the front.
     pub fn phase(&self) -> Phase {
         match self.transform {
             Transform::Mtproto(_) => Phase::Relaying,
@@ -231,7 +232,7 @@ impl<W: Wire> Relay<W> {
         }
     }
 
-    /// The reason to end the session now: a stalled reader, or silence.
+    /// The reason to close the session now, if a peer accepts no bytes or both are silent.
     fn overdue(
         &self,
         client: &Client<W>,
@@ -239,36 +240,39 @@ impl<W: Wire> Relay<W> {
         buffers: &Buffers,
         now: Tick,
     ) -> Option<CloseReason> {
-        let patience = if buffers.is_tight() { STALL_WHEN_TIGHT } else { STALL };
-        let stalled = [client.end.stalled_since, self.server.stalled_since];
-        if stalled.iter().flatten().any(|since| now >= *since + patience) {
+        let limit = if buffers.is_tight() { STALL_WHEN_TIGHT } else { STALL };
+        let stalled = [client.endpoint.stalled_since, self.server.stalled_since];
+        if stalled.iter().flatten().any(|since| now >= *since + limit) {
             return Some(CloseReason::Stalled);
         }
         let idle_at = client.active + self.idle_limit(client, settings);
         (now >= idle_at).then_some(CloseReason::Idle)
     }
 
-    /// When the session must be looked at even if nothing comes.
+    /// The next deadline of the session.
     pub fn due(&self, client: &Client<W>, settings: &Settings, now: Tick) -> Tick {
         let idle = client.active + self.idle_limit(client, settings);
-        let stalled = [client.end.stalled_since, self.server.stalled_since].into_iter().flatten();
-        // Looked at early, so that a pool that fills up meanwhile can shorten the patience.
+        let stalled =
+            [client.endpoint.stalled_since, self.server.stalled_since].into_iter().flatten();
+        // Checked early, since the limit becomes shorter when the pool fills up.
         let stall = stalled.map(|since| {
             let first = since + STALL_WHEN_TIGHT;
             if now < first { first } else { (now + STALL_WHEN_TIGHT).min(since + STALL) }
         });
         let shape = match &self.transform {
-            Transform::Mtproto(mtproto) if client.end.outbox.is_empty() => mtproto.down.shape(),
+            Transform::Mtproto(mtproto) if client.endpoint.outbox.is_empty() => {
+                mtproto.down.shape()
+            }
             _ => None,
         };
         let next = shape.and_then(|shape| shape.due(now.0, self.server.ready.readable));
         stall.chain([idle]).chain(next.map(Tick)).min().unwrap_or(idle)
     }
 
-    /// How much silence is allowed: less for fronted and for half-closed sessions.
+    /// The idle limit: shorter for fronted and for half-closed sessions.
     fn idle_limit(&self, client: &Client<W>, settings: &Settings) -> Duration {
         let idle = settings.timeouts.idle;
-        let is_half_closed = client.end.fin_received || self.server.fin_received;
+        let is_half_closed = client.endpoint.fin_received || self.server.fin_received;
         match (&self.transform, is_half_closed) {
             (Transform::Plain, _) => idle.min(FRONT_IDLE),
             (Transform::Mtproto(_), true) => idle.min(HALF_CLOSED_IDLE),
@@ -277,7 +281,7 @@ impl<W: Wire> Relay<W> {
     }
 }
 
-/// What [`forward`] did, and the time if it has read bytes.
+/// The result of [`forward`], and the time if it has read bytes.
 struct ForwardOutcome {
     forwarded: Forwarded,
     read_at: Option<Tick>,
@@ -289,15 +293,15 @@ impl From<Forwarded> for ForwardOutcome {
     }
 }
 
-/// Forwards what one read brings from `from` to `to`.
+/// Forwards the bytes of one read from `from` to `to`.
 fn forward<W: Wire>(
     from: &mut Endpoint<W>,
     to: &mut Endpoint<W>,
     mut transform: HalfTransform<'_>,
     ctx: &mut RelayContext<'_>,
 ) -> ForwardOutcome {
-    let now = ctx.books.now;
-    // 1. What the state of the two sides demands besides forwarding.
+    let now = ctx.accounting.now;
+    // 1. The action that the state of both sides requires.
     match action(from, to) {
         Action::Flush | Action::Done => return Forwarded::Idle.into(),
         Action::Shut if from.reset_received => return Forwarded::Idle.into(),
@@ -321,7 +325,7 @@ fn forward<W: Wire>(
     if records == 0 {
         return Forwarded::NeedBlock.into();
     }
-    // 3. One read. A download leaves gaps for the record headers.
+    // 3. One read. Reads of a download leave gaps for the record headers.
     let scratch = &mut ctx.buffers.scratch;
     let outcome = match &transform {
         _ if !from.ready.readable => ReadOutcome::WouldBlock,
@@ -340,7 +344,7 @@ fn forward<W: Wire>(
     };
     let mut read_at = None;
     if fresh > 0 {
-        ctx.books.telemetry.counters.read(fresh);
+        ctx.accounting.telemetry.counters.read(fresh);
         read_at = Some(now);
     }
     // 4. Records and ciphers, in place.
@@ -362,7 +366,7 @@ fn forward<W: Wire>(
     debug_assert!(kept.is_ok(), "step 2 left room for everything that was read");
     to.uncounted = to.uncounted.saturating_add(payload_len as u32);
     let has_more = from.ready.readable && to.outbox.is_empty();
-    // After an end, the action of this direction is another one: it follows in the same round.
+    // After an end the next action differs; it follows in the same round.
     let forwarded = if has_more || has_ended { Forwarded::More } else { Forwarded::Idle };
     ForwardOutcome { forwarded, read_at }
 }
@@ -375,12 +379,12 @@ impl HalfTransform<'_> {
         }
     }
 
-    /// Bytes are held back that must leave now.
+    /// Whether held bytes must be sent now.
     fn is_late(&self, now: Tick) -> bool {
         self.shape().is_some_and(|shape| shape.is_late(now.0))
     }
 
-    /// What may be read.
+    /// How much may be read.
     fn grant(&self, now: Tick, drbg: &mut Drbg) -> Grant {
         match self {
             Self::Down(down) => down.grant(now.0, || drbg.u32()),
@@ -389,8 +393,8 @@ impl HalfTransform<'_> {
     }
 }
 
-/// Puts records around a download's `fresh` bytes in the scratch block. Returns the lengths of what
-/// leaves: with the record headers, and without.
+/// Completes the records around `fresh` bytes of a download in the scratch block. Returns their
+/// length with the record headers, and without.
 fn seal(
     down: &mut Downlink,
     fresh: usize,
@@ -403,7 +407,7 @@ fn seal(
     (sealed.wire_len, sealed.payload_len)
 }
 
-/// Passes a reset on once everything before it has left. Returns whether the session is over.
+/// Forwards a reset once all bytes before it are sent. Returns whether the session is over.
 fn mirror_reset<W: Wire>(from: &Endpoint<W>, to: &mut Endpoint<W>) -> bool {
     let is_over = from.reset_received && to.is_flushed();
     if is_over {
@@ -412,7 +416,7 @@ fn mirror_reset<W: Wire>(from: &Endpoint<W>, to: &mut Endpoint<W>) -> bool {
     is_over
 }
 
-/// Reads and drops bytes whose receiver accepts nothing any more.
+/// Reads and discards bytes for a peer that accepts no more.
 fn discard<W: Wire>(from: &mut Endpoint<W>, buffers: &mut Buffers) -> Forwarded {
     if !from.ready.readable {
         return Forwarded::Idle;
@@ -424,19 +428,19 @@ fn discard<W: Wire>(from: &mut Endpoint<W>, buffers: &mut Buffers) -> Forwarded 
     }
 }
 
-/// Counts payload once the last byte of its batch has left.
+/// Counts payload once the outbox is empty.
 fn count<W>(
     to: &mut Endpoint<W>,
     owner: TrafficOwner,
     direction: Direction,
-    books: &mut Accounting<'_>,
+    accounting: &mut Accounting<'_>,
 ) {
     if to.uncounted == 0 || !to.outbox.is_empty() || to.write_failed {
         return;
     }
     let bytes = u64::from(std::mem::take(&mut to.uncounted));
     to.sent += bytes;
-    let counters = &mut books.telemetry.counters;
+    let counters = &mut accounting.telemetry.counters;
     let traffic = match owner.dc_connection {
         Some(connection) => counters.telegram.traffic(connection),
         None => Some(&mut counters.front),
@@ -448,18 +452,18 @@ fn count<W>(
         }
     }
     let Some(id) = owner.user else { return };
-    let user = books.users.get_mut(id);
+    let user = accounting.users.get_mut(id);
     match direction {
         Direction::Up => user.bytes_in += bytes,
         Direction::Down => user.bytes_out += bytes,
     }
-    user.last_seen_ms = Some(books.now.0);
+    user.last_seen_ms = Some(accounting.now.0);
 }
 
-/// Telegram closed, or broke, the connection before it sent a byte and before the client closed.
-fn record_dc_close<W>(client: &Client<W>, books: &mut Accounting<'_>) {
-    if client.user.is_some() && books.now < client.accepted + DC_ANSWERS_WITHIN {
-        books.record(client.user, client.addr, Cause::DcHungUp, Detail::None);
+/// Records that Telegram closed the connection without a byte, before the client closed.
+fn record_dc_close<W>(client: &Client<W>, accounting: &mut Accounting<'_>) {
+    if client.user.is_some() && accounting.now < client.accepted + DC_ANSWERS_WITHIN {
+        accounting.record(client.user, client.addr, Cause::DcHungUp, Detail::None);
     }
 }
 
@@ -473,11 +477,11 @@ fn action<W>(from: &Endpoint<W>, to: &Endpoint<W>) -> Action {
     .action()
 }
 
-/// A reader may accept nothing for this long.
+/// A peer may accept no bytes for this long.
 const STALL: Duration = Duration::from_secs(30);
-/// The same while the pool is nearly used up.
+/// The same while the pool is nearly empty.
 const STALL_WHEN_TIGHT: Duration = Duration::from_secs(5);
-/// Silence of a fronted session; longer than the keep-alive limits of common web servers.
+/// The idle limit of a fronted session; longer than the keep-alive limits of common web servers.
 const FRONT_IDLE: Duration = Duration::from_secs(120);
-/// Silence of a relayed session of which one side has finished.
+/// The idle limit of a relayed session after the FIN of one side.
 const HALF_CLOSED_IDLE: Duration = Duration::from_secs(30);

@@ -1,4 +1,4 @@
-//! The answer to an accepted hello: imitates that of the front, as far as it has been seen.
+//! The answer to an accepted hello. It imitates the answer of the front, as far as that is known.
 
 use crate::accounts::users::Users;
 use crate::flow::authenticate::Admission;
@@ -19,7 +19,7 @@ pub fn build(
     drbg.fill(&mut noise);
     let point = mimicry.key_shares.next_key(drbg);
     let mut hybrid = [0; HYBRID_LEN];
-    // A group that the client has sent no share of cannot be answered, whatever the front does.
+    // The answer must use a group of which the client sent a share, whatever the front does.
     let share = if admission.hybrid && (profile.is_hybrid() || !admission.x25519) {
         let (ciphertext, x25519) = hybrid.split_at_mut(HYBRID_LEN - point.len());
         let fake = server_hello::plausible_mlkem_ciphertext(&mut |b| drbg.fill(b));

@@ -1,23 +1,23 @@
-//! What one step of a session leads to.
+//! The result of one step of a session.
 
-/// What a stage returns: it stays, or the next stage takes over in the same step.
+/// The result of a step of a stage.
 pub enum Step<S, N> {
     /// The stage stays; the scheduler does what `Turn` says.
     Stay(S, Turn),
-    /// The stage is over.
+    /// The next stage continues in the same step.
     Next(N),
 }
 
-/// What the scheduler does with a session after a step.
+/// The scheduler's action for a session after a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
-    /// Nothing until an event or a deadline.
+    /// Wait for an event or a deadline.
     Wait,
-    /// Queues the session again: it has more to do at once.
+    /// Queue the session again: it has more work.
     Again,
-    /// Wakes the session when the pool has a block: it wants to read and the pool is empty.
+    /// Queue the session when the pool has a block: it could read, but the pool is empty.
     NeedBlock,
-    /// Closes the session.
+    /// Close the session.
     Close(CloseReason),
 }
 
@@ -38,9 +38,9 @@ pub enum CloseReason {
     Unwelcome,
     /// A PROXY protocol header is malformed or did not end in time.
     BadHeader,
-    /// The client sent bytes that no client of ours sends.
+    /// The client sent bytes that violate the protocol.
     Garbled,
-    /// The client left before the other side was connected.
+    /// The client closed before the server was connected.
     Gone,
     /// No address of the data centre or of the front could be reached.
     Unreachable,
@@ -48,7 +48,7 @@ pub enum CloseReason {
     UnknownDc,
     /// The front is one of our own listeners.
     Loop,
-    /// A limit of ours was reached.
+    /// Buffer memory or slots for fronted sessions were exhausted.
     Pressure,
     /// The user was removed, disabled, or given another secret.
     Revoked,
@@ -57,7 +57,7 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
-    /// The word for the log.
+    /// The value of `why` in the log.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Finished => "finished",

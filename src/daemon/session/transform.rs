@@ -1,4 +1,4 @@
-//! What a relay does with the bytes that it forwards.
+//! The transformation of the bytes that a relay forwards.
 
 use crate::flow::transform::{Downlink, Uplink};
 
@@ -6,7 +6,7 @@ use crate::flow::transform::{Downlink, Uplink};
 pub enum Transform {
     /// A user's session with Telegram: records and ciphers.
     Mtproto(Box<MtprotoTransform>),
-    /// A fronted session: bytes go through unchanged.
+    /// A fronted session: bytes are unchanged.
     Plain,
 }
 

@@ -1,4 +1,4 @@
-//! The addresses to dial for a data centre, and the addresses that failed lately.
+//! The addresses to dial for a data centre, and the addresses that failed recently.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -9,8 +9,8 @@ use crate::io::clock::Tick;
 use crate::proto::dc;
 use crate::util::drbg::Drbg;
 
-/// Addresses that refused or timed out in the last two minutes: later sessions try them last.
-/// Bounded; the oldest entry makes room.
+/// Addresses that refused or timed out in the last two minutes; later sessions try them last.
+/// Bounded; a new entry replaces the oldest one.
 #[derive(Default)]
 pub struct BadAddresses {
     list: Vec<(SocketAddr, Tick)>,
@@ -31,24 +31,24 @@ impl BadAddresses {
         self.list.retain(|(other, _)| *other != addr);
     }
 
-    /// Whether an address failed lately.
+    /// Whether an address failed recently.
     pub fn contains(&self, addr: SocketAddr, now: Tick) -> bool {
         self.list.iter().any(|(other, until)| *other == addr && *until > now)
     }
 
-    /// How many failed lately.
+    /// The number of addresses that failed recently.
     pub fn count(&self, now: Tick) -> usize {
         self.list.iter().filter(|(_, until)| *until > now).count()
     }
 
-    /// Moves the addresses that failed lately to the end; the order is kept otherwise.
+    /// Moves the addresses that failed recently to the end; the order within each group is kept.
     pub fn sort(&self, addrs: &mut [SocketAddr], now: Tick) {
         put_last(addrs, |addr| self.contains(*addr, now));
     }
 }
 
 /// Moves the items for which `goes_last` holds to the end; the order within each group is kept.
-/// For the few addresses of a name: each use of the library's sort would cost 8 KB of code.
+/// An insertion sort for short lists: each use of the library's sort would cost 8 KB of code.
 pub fn put_last<T>(list: &mut [T], goes_last: impl Fn(&T) -> bool) {
     for end in 1..list.len() {
         let mut at = end;
@@ -81,8 +81,8 @@ pub fn of_dc(settings: &Settings, list: &DcList, dc: u16, drbg: &mut Drbg) -> Ve
     addrs
 }
 
-/// The hosts of a data centre at its other ports (PROTOCOL 7.2), for when all addresses have
-/// failed. Empty where the operator has configured the addresses.
+/// The hosts of a data centre at its other ports (PROTOCOL 7.2), tried when all addresses have
+/// failed. Empty if the operator has configured the addresses.
 pub fn other_ports(settings: &Settings, dc: u16) -> Vec<SocketAddr> {
     if settings.dc_overrides.iter().any(|(id, _)| *id == dc) {
         return Vec::new();
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn the_memory_is_bounded() {
+    fn the_list_is_bounded() {
         let mut bad = BadAddresses::default();
         for port in 1..=1000 {
             bad.add(SocketAddr::from(([127, 0, 0, 1], port)), Tick(0));

@@ -1,4 +1,4 @@
-//! Addresses of data centres that Telegram lists on its pages (`auto-update`).
+//! The addresses of data centres that Telegram publishes on its pages (`auto-update`).
 
 use std::net::SocketAddr;
 
@@ -26,6 +26,6 @@ impl DcList {
     }
 }
 
-/// The only data centre whose addresses are taken from the list: the addresses of the others there
-/// are middle proxies, which speak another protocol.
+/// The only data centre that is read from the list: the addresses of the others are middle
+/// proxies, which use another protocol.
 pub const LISTED_DC: u16 = 203;

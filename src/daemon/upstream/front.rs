@@ -1,4 +1,4 @@
-//! Where the front of a secret's host is.
+//! The address of the front of a host.
 
 use crate::accounts::users::{HostId, Users};
 use crate::config::settings::Settings;

@@ -1,4 +1,4 @@
-//! Outgoing connections: SOCKS5 upstreams, addresses of Telegram, addresses that failed, TLS roots.
+//! Outgoing connections: SOCKS5 upstreams, addresses of data centres, failed addresses, TLS roots.
 
 pub mod addresses;
 pub mod dc_list;

@@ -1,4 +1,4 @@
-//! What outgoing connections share: names, addresses, upstreams, TLS roots.
+//! The state that outgoing connections share: host names, addresses, upstreams, TLS roots.
 
 use std::net::SocketAddr;
 
@@ -21,9 +21,9 @@ pub struct Outbound {
     pub bad_addresses: BadAddresses,
     /// The entries of `network.proxies` and their circuits.
     pub upstreams: Upstreams,
-    /// Addresses of data centres that Telegram lists.
+    /// The addresses of data centres that Telegram publishes.
     pub dc_list: DcList,
-    /// Our own listeners: a front must never lead back to them.
+    /// The addresses of our own listeners; a front must not be one of them.
     pub own_listeners: Vec<SocketAddr>,
     /// Certificate authorities that our TLS connections trust.
     #[cfg(feature = "tls")]
@@ -31,7 +31,7 @@ pub struct Outbound {
 }
 
 impl Outbound {
-    /// Nothing is known yet.
+    /// Empty caches, and the upstreams of the settings.
     pub fn new(settings: &Settings) -> Self {
         Self {
             dns: DnsCache::default(),
@@ -45,16 +45,16 @@ impl Outbound {
     }
 }
 
-/// What one step of an outgoing connection or of a lookup may use.
+/// The parts of the daemon that a step of an outgoing connection or of a lookup uses.
 pub struct ConnectContext<'a> {
     /// The time of this round.
     pub now: Tick,
     /// Timeouts and socket options.
     pub settings: &'a Settings,
-    /// Names, addresses, upstreams and TLS roots.
+    /// Host names, addresses, upstreams and TLS roots.
     pub outbound: &'a mut Outbound,
-    /// Random ids and orders.
+    /// Generates query ids and random orders.
     pub drbg: &'a mut Drbg,
-    /// For rate-limited diagnostics.
+    /// Logs with a rate limit.
     pub log: &'a mut RateLimitedLog,
 }

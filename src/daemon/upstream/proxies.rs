@@ -1,5 +1,5 @@
-//! The upstreams of `network.proxies`: which one to use next, and the circuit of each. Sessions and
-//! fetch tasks that use upstreams never connect around them.
+//! The upstreams of `network.proxies`: their order, and the circuit breaker of each. Sessions and
+//! fetch tasks that use upstreams never connect directly instead.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::proto::socks5::{Destination, Negotiation};
 use crate::util::drbg::Drbg;
 use crate::util::host_port::HostPort;
 
-/// Names one upstream for the life of the process; a number is never used twice.
+/// Identifies an upstream for the life of the process; a number is never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UpstreamId(pub u32);
 
@@ -26,17 +26,17 @@ pub struct Upstreams {
 /// One entry of `network.proxies`.
 pub struct Upstream {
     id: UpstreamId,
-    /// Set when a reload has removed the upstream: it is kept until then for the connections that
-    /// are being made through it.
+    /// Set when a reload has removed the upstream. It is kept until then for the connection
+    /// attempts in progress.
     kept_until: Option<Tick>,
     /// `None` = a direct connection from this machine.
     proxy: Option<ProxySettings>,
     breaker: CircuitBreaker,
-    /// Connections attempted through it.
+    /// Connection attempts through it.
     pub dials: u64,
     /// Attempts that failed because of the upstream itself.
     pub failures: u64,
-    /// Why the last of them failed.
+    /// The error of the last failed attempt.
     pub last_error: Option<String>,
 }
 
@@ -111,8 +111,8 @@ impl Upstreams {
         self.get_mut(id).is_some_and(|upstream| upstream.breaker.admit(now.0))
     }
 
-    /// Where a connection through this upstream has to connect to. `token` is woken when a
-    /// pending lookup ends.
+    /// The address that a connection through this upstream connects to first. `token` is woken
+    /// when a pending lookup ends.
     pub fn addr_of(
         &self,
         id: UpstreamId,

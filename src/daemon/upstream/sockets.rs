@@ -1,5 +1,5 @@
-//! What outgoing sockets have in common: options, the configured egress, and the check that an
-//! address is not one of our own listeners.
+//! Settings of outgoing sockets: options, the configured egress, and the check that an address is
+//! not one of our own listeners.
 
 use std::net::SocketAddr;
 use std::time::Duration;

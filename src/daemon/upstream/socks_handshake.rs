@@ -8,7 +8,7 @@ use crate::daemon::upstream::proxies::{UpstreamId, Upstreams};
 use crate::io::wire::Wire;
 use crate::proto::socks5::{Destination, Negotiation, SocksFault};
 
-/// What a connection through an upstream has to finish before it carries data.
+/// The SOCKS5 handshake in progress on a connected socket.
 pub struct SocksHandshake {
     /// The upstream of the connection.
     pub upstream: UpstreamId,
@@ -26,12 +26,12 @@ pub enum ProxyFailure {
     Destination(Unreachable),
 }
 
-/// Why a destination is unreachable, and whether the proxy or our system says so.
+/// Why a destination is unreachable, by the source of the error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unreachable {
-    /// The proxy.
+    /// Reported by the proxy.
     Proxy(SocksFault),
-    /// Our own system: errno(3), or 0.
+    /// Reported by our own system: errno(3), or 0 if unknown.
     System(i32),
 }
 
@@ -55,7 +55,7 @@ impl fmt::Display for Unreachable {
 }
 
 impl SocksHandshake {
-    /// A handshake that has not begun. It is empty where the upstream is a direct connection.
+    /// A handshake that has not begun. It has no messages if the upstream is a direct connection.
     pub fn new(upstream: UpstreamId, destination: Destination, upstreams: &Upstreams) -> Self {
         match upstreams.negotiate(upstream, destination) {
             Some((negotiation, outbox)) => {
@@ -65,13 +65,13 @@ impl SocksHandshake {
         }
     }
 
-    /// Whether there is no proxy: a failed connect is a failure of the destination then.
+    /// Whether there is no proxy; then a failed connect is a failure of the destination.
     pub fn is_direct(&self) -> bool {
         self.negotiation.is_none()
     }
 
-    /// Goes on until the socket would block. Ready when the destination is connected; no byte of
-    /// the destination has been read then.
+    /// Continues until the socket would block. Ready when the destination is connected; no byte
+    /// from the destination has been read by then.
     pub fn poll<W: Wire>(&mut self, wire: &mut W) -> Poll<Result<(), ProxyFailure>> {
         let Some(negotiation) = &mut self.negotiation else { return Poll::Ready(Ok(())) };
         loop {

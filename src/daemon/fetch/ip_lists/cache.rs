@@ -70,7 +70,7 @@ pub fn write_part(
     match outcome {
         Ok(()) if !part.is_empty() => return Some(writing),
         Ok(()) => {
-            // Newer networks may have come meanwhile; their copy follows.
+            // Newer networks may have been loaded meanwhile; their copy follows.
             let source = lists.source(writing.source)?;
             let networks = source.networks.as_ref();
             source.is_saved = networks.is_some_and(|n| Rc::ptr_eq(n, writing.encoder.networks()));

@@ -19,7 +19,7 @@ pub struct CacheEncoder {
     hash: Sha256,
 }
 
-/// What comes next.
+/// The next part of the copy.
 #[derive(Clone, Copy)]
 enum EncodeStage {
     Head,

@@ -22,7 +22,7 @@ pub struct IpLists {
     pub(super) allow: Option<IpList>,
     /// The folder of cached copies.
     pub(super) cache_dir: Option<PathBuf>,
-    /// Work that waits, the next first; at most a few entries per source.
+    /// Queued work, the next first; at most a few entries per source.
     pub(super) work: VecDeque<FileWork>,
 }
 
@@ -53,7 +53,7 @@ pub(super) struct SourceState {
     pub(super) freshness: Freshness,
     /// When `networks` was last confirmed, since 1970.
     pub(super) updated: Option<Duration>,
-    /// It was tried at least once.
+    /// Loading was tried at least once.
     pub(super) is_tried: bool,
     /// The cached copy is the same as `networks`.
     pub(super) is_saved: bool,
@@ -124,7 +124,7 @@ impl IpList {
         self.sources.iter().map(|source| source.updated).min().flatten()
     }
 
-    /// At least one source has been loaded.
+    /// Whether at least one source has been loaded.
     pub(super) fn is_loaded(&self) -> bool {
         self.sources.iter().any(|source| source.networks.is_some())
     }
@@ -154,13 +154,13 @@ impl IpLists {
         both.into_iter().filter_map(|(kind, list)| Some((kind, list.as_ref()?)))
     }
 
-    /// Whether there is work to do without waiting.
+    /// Whether file work is queued.
     pub fn has_work(&self) -> bool {
         !self.work.is_empty()
     }
 
-    /// Whether files have not been read yet. Clients have to wait until then: a blocklist would
-    /// accept its addresses, and an allowlist would refuse its own.
+    /// Whether some files have not been read yet. No client is accepted until then: a blocklist
+    /// would accept its addresses, and an allowlist would refuse its own.
     pub fn is_opening(&self) -> bool {
         let mut sources = self.iter().flat_map(|(_, list)| &list.sources);
         sources.any(|source| !source.is_tried && !source.is_web())

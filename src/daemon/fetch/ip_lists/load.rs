@@ -1,5 +1,5 @@
-//! Loads sources: files in parts, the web by fetch tasks, a few at a time. A complete source is
-//! sorted in steps and then replaces the networks of before. A source that fails changes nothing.
+//! Loads sources: files in parts, web sources by fetch tasks, a few at a time. A complete source is
+//! sorted in steps and then replaces the old networks. A source that fails changes nothing.
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Read as _};
@@ -19,7 +19,7 @@ use crate::daemon::fetch::schedule::{Job, JobResult};
 use crate::daemon::fetch::task::{FetchError, FetchRoute, FetchTarget, FetchTask, TaskStep};
 use crate::limits::ip_list::{ListReader, ParsedList};
 
-/// What a step of loading has led to.
+/// The result of a step of loading.
 pub enum LoadStep {
     /// More work on the same source.
     Continue(FileWork),
@@ -107,7 +107,7 @@ pub fn read_part(
     LoadStep::Finished(fail(lists, id, &why, telemetry))
 }
 
-/// Sorts a few thousand networks; once all are sorted, they replace those of before.
+/// Sorts a few thousand networks; once all are sorted, they replace the old ones.
 pub fn sort_part(
     lists: &mut IpLists,
     mut sorting: Box<SortingSource>,
@@ -141,7 +141,7 @@ pub fn sort_part(
     LoadStep::Finished(confirm(lists, id, wall))
 }
 
-/// The present networks of a source are up to date. `wall` is the time since 1970.
+/// Records that the networks of a source are up to date. `wall` is the time since 1970.
 fn confirm(lists: &mut IpLists, id: SourceId, wall: Duration) -> Option<JobResult> {
     let has_cache = lists.cache_dir.is_some();
     let source = lists.source(id)?;
@@ -152,7 +152,7 @@ fn confirm(lists: &mut IpLists, id: SourceId, wall: Duration) -> Option<JobResul
     finish(lists, id, true)
 }
 
-/// A source could not be loaded: its present networks stay.
+/// Records that a source could not be loaded. Its networks stay as they are.
 fn fail(
     lists: &mut IpLists,
     id: SourceId,
@@ -186,7 +186,7 @@ pub struct IpListTask {
 }
 
 impl IpListTask {
-    /// The task for a source; `None` = it is not one of the web.
+    /// The task for a source; `None` = it is not a web source.
     pub fn new(lists: &mut IpLists, id: SourceId) -> Option<Self> {
         let source = lists.source(id)?;
         let ListSource::Web(url) = &source.origin else { return None };
@@ -198,13 +198,13 @@ impl IpListTask {
         Some(Self { id, get, bytes: 0, reader: source.reader() })
     }
 
-    /// The job that it does.
+    /// The job that the task belongs to.
     pub fn job(&self) -> Job {
         Job::IpList(self.id)
     }
 
-    /// Queues the sorting of a fetched source, and the fetch of the next one that waits. `None` =
-    /// the job ends after the sorting.
+    /// Queues the sorting of a fetched source, and the fetch of the next waiting one. `None` = the
+    /// job ends after the sorting.
     pub fn apply(
         self,
         outcome: Result<(), FetchError>,
@@ -262,5 +262,5 @@ impl FetchTask for IpListTask {
 const SOURCE_MAX: u64 = 16 << 20;
 /// Bytes of a file read per step: a millisecond or two on a small router.
 const READ_PER_STEP: usize = 32 << 10;
-/// Networks sorted per step; as long.
+/// Networks sorted per step: about the same time.
 const SORTED_PER_STEP: usize = 4_096;

@@ -1,9 +1,9 @@
 //! The allowlist and the blocklist (COMPATIBILITY 7.2). Each source keeps its last good networks
 //! until new ones are complete; a source that fails changes nothing.
 //!
-//! `lists.rs` holds the state, `load.rs` loads sources, `cache.rs` keeps fetched ones over a
-//! restart, `admission.rs` decides about a client. All file work is done in bounded steps, one per
-//! round of the loop.
+//! `lists.rs` holds the state, `load.rs` loads sources, `cache.rs` keeps fetched ones across
+//! restarts, `admission.rs` decides whether a client may connect. All file work is done in bounded
+//! steps, one per round of the loop.
 
 pub mod admission;
 mod cache;
@@ -22,15 +22,15 @@ use lists::IpLists;
 use load::{IpListTask, LoadStep};
 use work::FileWork;
 
-/// What a step of file work has led to.
+/// The result of a step of file work.
 pub enum ListEvent {
-    /// A source that has to be fetched.
+    /// A source has to be fetched.
     Fetch(IpListTask),
     /// A job has ended.
     Finished(JobResult),
 }
 
-/// Does one bounded step of the work that waits. `wall` is the time since 1970.
+/// Does one bounded step of the queued work. `wall` is the time since 1970.
 pub fn poll(
     lists: &mut IpLists,
     wall: Duration,

@@ -79,7 +79,7 @@ fn ids(lists: &IpLists, is_wanted: impl Fn(&SourceState) -> bool) -> Vec<SourceI
     ids
 }
 
-/// Takes the source with the same origin out of the lists of before, and its index there.
+/// Removes the source with the same origin from the old lists. Returns its index there, too.
 fn take_source(
     before: &mut IpLists,
     kind: ListKind,

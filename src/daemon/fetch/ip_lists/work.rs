@@ -1,4 +1,4 @@
-//! Work on files that is done in bounded steps between two rounds of the loop.
+//! File work of the IP lists, done in bounded steps, one per round of the loop.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -42,9 +42,9 @@ pub struct FileReading {
 pub struct SortingSource {
     /// The source.
     pub source: SourceId,
-    /// Goes to the source when it is sorted.
+    /// Stored in the source after sorting.
     pub freshness: Freshness,
-    /// Its size.
+    /// Its size in bytes.
     pub bytes: u64,
     /// Its networks.
     pub unsorted: UnsortedList,
@@ -64,7 +64,7 @@ pub struct CacheWriting {
     pub encoder: CacheEncoder,
 }
 
-/// Tells whether a source has changed since it was loaded.
+/// The version of a source, to detect changes.
 #[derive(Default, Clone, PartialEq)]
 pub enum Freshness {
     /// It has not been loaded yet.

@@ -1,4 +1,4 @@
-//! What a dial uses.
+//! The parts of the daemon that a dial uses.
 
 use std::io;
 
@@ -11,21 +11,21 @@ use crate::daemon::upstream::outbound::Outbound;
 use crate::io::egress;
 use crate::util::drbg::Drbg;
 
-/// What a dial uses.
+/// The parts of the daemon that a dial uses.
 pub struct DialContext<'a, N> {
     /// Counters and records.
-    pub books: Accounting<'a>,
+    pub accounting: Accounting<'a>,
     /// Timeouts and socket options.
     pub settings: &'a Settings,
     /// The scratch block and the pool.
     pub buffers: &'a mut Buffers,
     /// Random bytes.
     pub drbg: &'a mut Drbg,
-    /// Names, addresses and upstreams.
+    /// Host names, addresses and upstreams.
     pub outbound: &'a mut Outbound,
     /// The network.
     pub net: &'a mut N,
-    /// The session, for the tokens of its sockets.
+    /// The key of the session, for the tokens of its sockets.
     pub key: SessionKey,
     /// The number of the connection in the log.
     pub id: u64,

@@ -1,4 +1,4 @@
-//! A direct connection: one attempt at a time, and a second one beside it when the first is slow
+//! A direct connection: one attempt at a time, and a second one in parallel if the first is slow
 //! (RFC 8305).
 
 use std::io;
@@ -17,8 +17,8 @@ use crate::io::clock::Tick;
 use crate::io::wire::{Net, Wire};
 use crate::util::host_port::HostPort;
 
-/// Looks a name up if there is one, judges the attempts that were woken or are late, and starts the
-/// next. Ready with the slot of the attempt that is connected.
+/// Looks up the host name if there is one, checks the running attempts, and starts the next ones.
+/// Ready with the slot of the connected attempt.
 pub fn poll<N: Net>(
     dial: &mut Dial<N::Wire>,
     lookup_until: Tick,
@@ -62,7 +62,7 @@ fn look_up<N: Net>(
     until: Tick,
     ctx: &mut DialContext<'_, N>,
 ) -> Poll<Option<Vec<SocketAddr>>> {
-    let now = ctx.books.now;
+    let now = ctx.accounting.now;
     match ctx.outbound.dns.lookup(&name.host, ctx.key.token(0), now) {
         CachedAddrs::Found(ips) => {
             let mut list: Vec<_> = ips.iter().map(|ip| SocketAddr::new(*ip, name.port)).collect();
@@ -72,14 +72,14 @@ fn look_up<N: Net>(
         CachedAddrs::Pending if now < until => Poll::Pending,
         CachedAddrs::Pending | CachedAddrs::Failed => {
             let host = &name.host;
-            ctx.books.telemetry.warn(format_args!("event=front-unresolved host={host:?}"));
+            ctx.accounting.telemetry.warn(format_args!("event=front-unresolved host={host:?}"));
             Poll::Ready(None)
         }
     }
 }
 
-/// Bounds the list. A front must not be one of our own listeners, or each connection would make
-/// another one until no place is left.
+/// Bounds the list, and removes our own listeners from the addresses of a front: otherwise each
+/// connection would open another one, without end.
 fn check_addresses<N: Net>(
     dial: &mut Dial<N::Wire>,
     ctx: &mut DialContext<'_, N>,
@@ -95,19 +95,19 @@ fn check_addresses<N: Net>(
     if !list.is_empty() {
         return Ok(());
     }
-    ctx.books.telemetry.warn(format_args!("{LOOP_WARNING}"));
+    ctx.accounting.telemetry.warn(format_args!("{LOOP_WARNING}"));
     dial.failure = Some((Cause::FrontLoop, Detail::None));
     Err(CloseReason::Loop)
 }
 
-/// Judges the attempt in a slot. Ready = connected; a failed or late attempt is dropped.
+/// Checks the attempt in a slot. Ready = connected; a failed or late attempt is dropped.
 fn poll_attempt<N: Net>(
     dial: &mut Dial<N::Wire>,
     slot: usize,
     ctx: &mut DialContext<'_, N>,
 ) -> Poll<()> {
     let Some(attempt) = &mut dial.attempts[slot] else { return Poll::Pending };
-    let now = ctx.books.now;
+    let now = ctx.accounting.now;
     let outcome = match std::mem::take(&mut attempt.woken) {
         true => attempt.wire.poll_connect(),
         false => Poll::Pending,
@@ -123,15 +123,15 @@ fn poll_attempt<N: Net>(
     };
     let addr = attempt.addr;
     dial.attempts[slot] = None;
-    // The next address need not wait for the stagger of the one that failed.
+    // The next attempt need not wait for the stagger of the failed one.
     dial.stagger = now;
     fail(dial, addr, error.as_ref(), ctx);
     Poll::Pending
 }
 
-/// Starts the next attempt: at once when none runs, else after the stagger.
+/// Starts the next attempt: at once if none is running, otherwise after the stagger.
 fn start_attempts<N: Net>(dial: &mut Dial<N::Wire>, ctx: &mut DialContext<'_, N>) {
-    let now = ctx.books.now;
+    let now = ctx.accounting.now;
     while let Some(addr) = next_address(dial) {
         let free = dial.attempts.iter().position(Option::is_none);
         let is_due = !dial.is_connecting() || now >= dial.stagger;
@@ -146,8 +146,8 @@ fn start_attempts<N: Net>(dial: &mut Dial<N::Wire>, ctx: &mut DialContext<'_, N>
                     Some(DialAttempt { wire, addr, until, woken: false, proxy: None });
                 dial.stagger = now + STAGGER;
             }
-            // Not the fault of the address: it would happen with any other.
-            Err(e) if warn_if_egress_refused(&e, ctx.books.telemetry) => {
+            // Not a fault of the address, so it is not recorded as bad.
+            Err(e) if warn_if_egress_refused(&e, ctx.accounting.telemetry) => {
                 dial.failure = Some(address_failure(addr, Some(&e)));
             }
             Err(e) => fail(dial, addr, Some(&e), ctx),
@@ -162,7 +162,7 @@ fn next_address<W>(dial: &Dial<W>) -> Option<SocketAddr> {
     }
 }
 
-/// Remembers an address that failed; `None` = it did not answer in time.
+/// Records an address that failed; `None` = it did not answer in time.
 fn fail<N: Net>(
     dial: &mut Dial<N::Wire>,
     addr: SocketAddr,
@@ -171,8 +171,8 @@ fn fail<N: Net>(
 ) {
     dial.failure = Some(address_failure(addr, error));
     let why = error.map_or("timeout".to_owned(), io::Error::to_string);
-    ctx.books.telemetry.info(format_args!("event=dial-failed addr={addr} error={why:?}"));
-    ctx.outbound.bad_addresses.add(addr, ctx.books.now);
+    ctx.accounting.telemetry.info(format_args!("event=dial-failed addr={addr} error={why:?}"));
+    ctx.outbound.bad_addresses.add(addr, ctx.accounting.now);
 }
 
 /// RFC 8305 "Connection Attempt Delay".

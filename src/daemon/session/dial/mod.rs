@@ -1,4 +1,4 @@
-//! The fourth stage: connects Telegram or the front, and watches the client meanwhile.
+//! The fourth stage: connects to Telegram or to the front, and watches the client meanwhile.
 
 pub mod context;
 pub mod direct;
@@ -36,26 +36,26 @@ pub enum AfterDial<W> {
 type DialStep<W> = Step<Box<Dial<W>>, AfterDial<W>>;
 
 impl<W: Wire> Dial<W> {
-    /// One look: watches the client, judges the attempts, starts the next.
+    /// One step: checks the client and the running attempts, and starts the next ones.
     pub fn step<N: Net<Wire = W>>(
         mut self: Box<Self>,
         client: &mut Client<W>,
         ctx: &mut DialContext<'_, N>,
     ) -> DialStep<W> {
-        client.end.flush(ctx.books.now);
-        while !self.has_request() && client.end.ready.hup && client.end.ready.readable {
+        client.endpoint.flush(ctx.accounting.now);
+        while !self.has_request() && client.endpoint.ready.hup && client.endpoint.ready.readable {
             if let Err(fault) = self.read_last_payload(client, ctx) {
                 return close_with_alert(self, client, fault, ctx);
             }
         }
-        let has_left = !self.has_request() && client.end.fin_received;
-        if client.end.ready.broken || client.end.write_failed || has_left {
-            if let Some(failure) = self.failure_for_impatient_client(ctx.books.now) {
+        let has_left = !self.has_request() && client.endpoint.fin_received;
+        if client.endpoint.ready.broken || client.endpoint.write_failed || has_left {
+            if let Some(failure) = self.failure_at_client_close(ctx.accounting.now) {
                 record_failure(client, failure, ctx);
             }
             return Step::Stay(self, Turn::Close(CloseReason::Gone));
         }
-        let until = *self.lookup_until.get_or_insert(ctx.books.now + LOOKUP);
+        let until = *self.lookup_until.get_or_insert(ctx.accounting.now + LOOKUP);
         let outcome = match self.route {
             DialRoute::Upstreams(_) => via_proxy::poll(&mut self, until, ctx),
             DialRoute::Addresses(_) | DialRoute::Name(_) => direct::poll(&mut self, until, ctx),
@@ -67,16 +67,16 @@ impl<W: Wire> Dial<W> {
         }
     }
 
-    /// Whether the client waits for an answer: a front always gets bytes of the client, a data
-    /// centre only if some came behind the frame.
+    /// Whether the client waits for an answer: always from a front; from a data centre only if the
+    /// client sent payload after the frame.
     fn has_request(&self) -> bool {
         !self.is_relay() || self.opening.len() > FRAME_LEN
     }
 
-    /// The client has sent its FIN while we dial. What it sent before leaves with the frame.
+    /// Reads payload that the client sent before its FIN; it is sent after the frame.
     ///
     /// # Errors
-    /// What is wrong with the client's records.
+    /// The client's bytes are not TLS records. Says why.
     fn read_last_payload<N: Net<Wire = W>>(
         &mut self,
         client: &mut Client<W>,
@@ -85,7 +85,7 @@ impl<W: Wire> Dial<W> {
         let Transform::Mtproto(transform) = &mut self.transform else { return Ok(()) };
         let room = READ_MAX.min(ctx.buffers.scratch.len());
         let into = &mut ctx.buffers.scratch[..room];
-        let ReadOutcome::Bytes(n) = client.end.read(&mut [IoSliceMut::new(into)]) else {
+        let ReadOutcome::Bytes(n) = client.endpoint.read(&mut [IoSliceMut::new(into)]) else {
             return Ok(());
         };
         let payload = &mut ctx.buffers.scratch[..n];
@@ -94,7 +94,7 @@ impl<W: Wire> Dial<W> {
         Ok(())
     }
 
-    /// An attempt has succeeded: the relay begins, and what was kept leaves in one write.
+    /// Begins the relay after a successful attempt. Sends the opening in one write.
     fn connected<N: Net<Wire = W>>(
         mut self: Box<Self>,
         client: &mut Client<W>,
@@ -111,12 +111,12 @@ impl<W: Wire> Dial<W> {
             uncounted += self.complete_opening(client, addr, ctx);
         }
         let mut server = Endpoint::new(attempt.wire);
-        if server.send(&self.opening, &ctx.buffers.pool, ctx.books.now).is_err() {
+        if server.send(&self.opening, &ctx.buffers.pool, ctx.accounting.now).is_err() {
             return Step::Stay(self, Turn::Close(CloseReason::Pressure));
         }
-        let now = ctx.books.now;
+        let now = ctx.accounting.now;
         let (id, ms) = (client.id, now.since(client.accepted).as_millis());
-        let telemetry = &mut *ctx.books.telemetry;
+        let telemetry = &mut *ctx.accounting.telemetry;
         match &self.transform {
             Transform::Mtproto(transform) => {
                 let dc = transform.dc;
@@ -125,7 +125,7 @@ impl<W: Wire> Dial<W> {
                 client.dc_connection = Some(connection);
                 log::debug!(
                     "event=connected id={id}{} dc={dc} addr={addr} ms={ms} client={}",
-                    ctx.books.users.log_field(client.user),
+                    ctx.accounting.users.log_field(client.user),
                     telemetry.shown(client.addr)
                 );
             }
@@ -140,9 +140,9 @@ impl<W: Wire> Dial<W> {
         Step::Next(AfterDial::Relay(Box::new(relay)))
     }
 
-    /// Puts a PROXY protocol header before the opening where the front wants one, and what came
-    /// while we dialled behind it: all of it leaves in one write (PROTOCOL 10). Returns how
-    /// many bytes of the client were added.
+    /// Completes the opening for a front: a PROXY protocol header before it if configured, and the
+    /// bytes received while dialling after it, for one write (PROTOCOL 10). Returns the number of
+    /// bytes of the client that were added.
     fn complete_opening<N: Net<Wire = W>>(
         &mut self,
         client: &mut Client<W>,
@@ -151,26 +151,27 @@ impl<W: Wire> Dial<W> {
     ) -> usize {
         if ctx.settings.front.proxy_protocol {
             let source = SocketAddr::new(client.addr, client.port);
-            let mut announced = Vec::with_capacity(proxy_header::WRITTEN_MAX + self.opening.len());
-            proxy_header::write(&mut announced, source, front);
-            announced.append(&mut self.opening);
-            self.opening = announced;
+            let mut with_header =
+                Vec::with_capacity(proxy_header::WRITTEN_MAX + self.opening.len());
+            proxy_header::write(&mut with_header, source, front);
+            with_header.append(&mut self.opening);
+            self.opening = with_header;
         }
-        let has_more = client.end.ready.readable && !client.end.fin_received;
+        let has_more = client.endpoint.ready.readable && !client.endpoint.fin_received;
         if !has_more || self.opening.len() >= OPENING_MAX {
             return 0;
         }
         let room = (OPENING_MAX - self.opening.len()).min(ctx.buffers.scratch.len());
         let into = &mut ctx.buffers.scratch[..room];
-        let ReadOutcome::Bytes(n) = client.end.read(&mut [IoSliceMut::new(into)]) else {
+        let ReadOutcome::Bytes(n) = client.endpoint.read(&mut [IoSliceMut::new(into)]) else {
             return 0;
         };
         self.opening.extend_from_slice(&ctx.buffers.scratch[..n]);
         n
     }
 
-    /// No address is left. An unauthenticated client sees a reset, as it would from an address of
-    /// the front that refuses it.
+    /// Closes the session, since no address is left. An unauthenticated client gets a reset, as
+    /// from an address that refuses connections.
     fn give_up<N: Net<Wire = W>>(
         mut self: Box<Self>,
         client: &mut Client<W>,
@@ -180,14 +181,14 @@ impl<W: Wire> Dial<W> {
         let failure = self.failure.take().unwrap_or((Cause::DcUnreachable, Detail::None));
         record_failure(client, failure, ctx);
         if client.fronted {
-            client.end.wire.reset_on_close();
+            client.endpoint.wire.reset_on_close();
             return Step::Stay(self, Turn::Close(reason));
         }
-        ctx.books.telemetry.counters.unreachable += 1;
-        let name = client.user.map_or("", |user| ctx.books.users.get(user).name());
+        ctx.accounting.telemetry.counters.unreachable += 1;
+        let name = client.user.map_or("", |user| ctx.accounting.users.get(user).name());
         let why = reason.as_str();
-        ctx.books.telemetry.warn(format_args!("event=dc-unreachable user={name:?} why={why}"));
-        let closing = Closing::begin(client, Phase::Dialling, reason, &mut ctx.books);
+        ctx.accounting.telemetry.warn(format_args!("event=dc-unreachable user={name:?} why={why}"));
+        let closing = Closing::begin(client, Phase::Dialling, reason, &mut ctx.accounting);
         Step::Next(AfterDial::Closing(closing))
     }
 }
@@ -198,26 +199,26 @@ fn close_with_alert<W: Wire, N>(
     fault: &str,
     ctx: &mut DialContext<'_, N>,
 ) -> DialStep<W> {
-    let DialContext { buffers, drbg, books, .. } = ctx;
-    match Closing::begin_with_alert(client, Phase::Dialling, fault, buffers, drbg, books) {
+    let DialContext { buffers, drbg, accounting, .. } = ctx;
+    match Closing::begin_with_alert(client, Phase::Dialling, fault, buffers, drbg, accounting) {
         Ok(closing) => Step::Next(AfterDial::Closing(closing)),
         Err(reason) => Step::Stay(dial, Turn::Close(reason)),
     }
 }
 
-/// Records what is wrong with the other side. All unauthenticated clients get the same front, so
-/// its failures are not recorded by their networks.
+/// Records a failure of the server. Failures of the front concern all unauthenticated clients, so
+/// they are not recorded for the client's network.
 fn record_failure<W: Wire, N>(
     client: &Client<W>,
     (cause, detail): (Cause, Detail),
     ctx: &mut DialContext<'_, N>,
 ) {
     match (client.user, cause) {
-        (Some(_), _) => ctx.books.record(client.user, client.addr, cause, detail),
+        (Some(_), _) => ctx.accounting.record(client.user, client.addr, cause, detail),
         (None, Cause::DcUnreachable) => {
-            ctx.books.telemetry.record_front(Cause::FrontDown, detail);
+            ctx.accounting.telemetry.record_front(Cause::FrontDown, detail);
         }
-        (None, _) => ctx.books.telemetry.record_front(cause, detail),
+        (None, _) => ctx.accounting.telemetry.record_front(cause, detail),
     }
 }
 

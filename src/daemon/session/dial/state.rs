@@ -1,4 +1,4 @@
-//! A connection attempt to Telegram or to the front: what it is for and how far it has come.
+//! The state of a dial: its purpose, the addresses to try, and the running attempts.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,17 +14,17 @@ use crate::util::host_port::HostPort;
 
 /// The fourth stage: the server is being connected.
 pub struct Dial<W> {
-    /// What the connection is for.
+    /// The transformation of the relay that follows.
     pub(super) transform: Transform,
-    /// What the server gets first, in one write.
+    /// The first bytes for the server, sent in one write.
     pub(super) opening: Vec<u8>,
     pub(super) route: DialRoute,
     /// The next entry of the route.
     pub(super) next: usize,
     pub(super) attempts: [Option<DialAttempt<W>>; 2],
-    /// When the next address is tried beside the running attempt.
+    /// When the next attempt may start beside the running one.
     pub(super) stagger: Tick,
-    /// When the lookup of a name must have ended.
+    /// The deadline of the lookup.
     pub(super) lookup_until: Option<Tick>,
     /// The data centre whose other ports are tried when all addresses have failed.
     pub(super) other_ports_of: Option<u16>,
@@ -32,11 +32,11 @@ pub struct Dial<W> {
     pub(super) failure: Option<(Cause, Detail)>,
 }
 
-/// What is tried, in this order.
+/// What to try, in order.
 pub enum DialRoute {
     /// These addresses.
     Addresses(Vec<SocketAddr>),
-    /// The addresses of a name that has to be looked up.
+    /// A host name that has to be looked up.
     Name(HostPort),
     /// Addresses through upstreams of `network.proxies`.
     Upstreams(Vec<Candidate>),
@@ -56,7 +56,7 @@ pub struct DialAttempt<W> {
     pub(super) wire: W,
     pub(super) addr: SocketAddr,
     pub(super) until: Tick,
-    /// The poller has reported something since the last look.
+    /// The poller has reported an event since the last step.
     pub(super) woken: bool,
     /// The attempt goes through an upstream.
     pub(super) proxy: Option<ProxyAttempt>,
@@ -65,7 +65,7 @@ pub struct DialAttempt<W> {
 /// The part of an attempt that goes through an upstream.
 pub struct ProxyAttempt {
     pub(super) handshake: SocksHandshake,
-    /// TCP is connected to the upstream.
+    /// TCP is connected to the proxy, or to the destination if there is none.
     pub(super) is_connected: bool,
 }
 
@@ -103,19 +103,19 @@ impl<W> Dial<W> {
         self
     }
 
-    /// Whether the session is a user's.
+    /// Whether the session belongs to a user.
     pub fn is_relay(&self) -> bool {
         matches!(self.transform, Transform::Mtproto(_))
     }
 
-    /// An event has come for the socket in this slot of the session.
+    /// Records an event for the socket in this slot of the session.
     pub fn wake(&mut self, slot: usize) {
         if let Some(Some(attempt)) = self.attempts.get_mut(slot.wrapping_sub(1)) {
             attempt.woken = true;
         }
     }
 
-    /// When the stage must be looked at even if nothing comes.
+    /// The next deadline of the stage.
     pub fn due(&self) -> Tick {
         let attempts = self.attempts.iter().flatten().map(|attempt| attempt.until);
         let has_more = matches!(&self.route, DialRoute::Addresses(list) if self.next < list.len());
@@ -130,12 +130,12 @@ impl<W> Dial<W> {
         attempts.chain(stagger).chain(lookup).min().unwrap_or(Tick(0))
     }
 
-    /// Whether an attempt is under way.
+    /// Whether an attempt is running.
     pub(super) fn is_connecting(&self) -> bool {
         self.attempts.iter().any(Option::is_some)
     }
 
-    /// The address of the data centre or front that the attempt in this slot leads to.
+    /// The address of the data centre or front that the attempt connects to in the end.
     pub(super) fn destination(&self, attempt: &DialAttempt<W>) -> SocketAddr {
         let candidate = match &self.route {
             DialRoute::Upstreams(list) => self.next.checked_sub(1).and_then(|at| list.get(at)),
@@ -144,11 +144,11 @@ impl<W> Dial<W> {
         candidate.map_or(attempt.addr, |candidate| candidate.destination)
     }
 
-    /// The failure to report when the client leaves now; `None` = it has not waited long enough to
-    /// blame the other side.
-    pub(super) fn failure_for_impatient_client(&self, now: Tick) -> Option<(Cause, Detail)> {
+    /// The failure to report if the client closes now; `None` = the client did not wait long enough
+    /// to blame the server.
+    pub(super) fn failure_at_client_close(&self, now: Tick) -> Option<(Cause, Detail)> {
         let begun_ms = self.lookup_until?.0.saturating_sub(LOOKUP.as_millis() as u64);
-        if now < Tick(begun_ms) + CLIENT_PATIENCE {
+        if now < Tick(begun_ms) + CLIENT_WAIT {
             return None;
         }
         let is_lookup = matches!(self.route, DialRoute::Name(_));
@@ -182,8 +182,8 @@ pub(super) fn upstream_failure(upstream: UpstreamId) -> (Cause, Detail) {
 }
 
 /// Apps start a new connection after some seconds, long before the last address of a silent data
-/// centre has been tried. A client that leaves later than this gave up on the other side.
-const CLIENT_PATIENCE: Duration = Duration::from_secs(2);
+/// centre has been tried. If the client closes after this time, the server was too slow.
+const CLIENT_WAIT: Duration = Duration::from_secs(2);
 
 /// Addresses of a data centre tried through each upstream.
 pub(super) const DESTINATIONS_MAX: usize = 3;

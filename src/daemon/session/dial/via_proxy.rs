@@ -1,5 +1,5 @@
 //! A connection to Telegram through `network.proxies`: one candidate at a time, each an upstream
-//! and an address. The frame and the first payload leave only when the destination is connected.
+//! and an address. The frame and the first payload are sent once the destination is connected.
 
 use std::net::SocketAddr;
 use std::task::Poll;
@@ -17,8 +17,8 @@ use crate::io::clock::Tick;
 use crate::io::wire::{Net, Wire};
 use crate::proto::socks5::Destination;
 
-/// Judges the running attempt, and starts the next candidate when it has failed. Ready with the
-/// slot of the attempt whose destination is connected.
+/// Continues the running attempt, and tries the next candidate if it has failed. Ready with the
+/// slot of the attempt once the destination is connected.
 pub fn poll<N: Net>(
     dial: &mut Dial<N::Wire>,
     lookup_until: Tick,
@@ -41,8 +41,8 @@ pub fn poll<N: Net>(
     }
 }
 
-/// Pending = the name of the upstream is being looked up. Otherwise the candidate is being
-/// connected or has been passed over.
+/// Starts an attempt. Pending = the host name of the upstream is being looked up. Ready = the
+/// attempt is running, or the candidate was skipped.
 fn start<N: Net>(
     dial: &mut Dial<N::Wire>,
     candidate: Candidate,
@@ -50,7 +50,7 @@ fn start<N: Net>(
     ctx: &mut DialContext<'_, N>,
 ) -> Poll<()> {
     let Candidate { upstream, destination } = candidate;
-    let (now, token) = (ctx.books.now, ctx.key.token(0));
+    let (now, token) = (ctx.accounting.now, ctx.key.token(0));
     let outbound = &mut *ctx.outbound;
     let first = outbound.upstreams.addr_of(upstream, &mut outbound.dns, token, now);
     let addr = match first {
@@ -82,7 +82,7 @@ fn start<N: Net>(
             dial.attempts[SLOT] = Some(DialAttempt { wire, addr, until, woken: false, proxy });
         }
         Err(e) => {
-            warn_if_egress_refused(&e, ctx.books.telemetry);
+            warn_if_egress_refused(&e, ctx.accounting.telemetry);
             outbound.upstreams.record_failure(upstream, &e.to_string(), now);
             let is_direct = addr == destination;
             dial.failure = Some(match is_direct {
@@ -95,14 +95,15 @@ fn start<N: Net>(
     Poll::Ready(())
 }
 
-/// Goes on with the running attempt: TCP first, then the SOCKS5 handshake. Late = failed.
+/// Continues the running attempt: TCP first, then the SOCKS5 handshake. An attempt after its
+/// deadline has failed.
 fn poll_attempt<N: Net>(
     dial: &mut Dial<N::Wire>,
     ctx: &mut DialContext<'_, N>,
 ) -> Poll<Result<(), ProxyFailure>> {
     let Some(attempt) = &mut dial.attempts[SLOT] else { return Poll::Pending };
     let Some(proxy) = &mut attempt.proxy else { return Poll::Pending };
-    let now = ctx.books.now;
+    let now = ctx.accounting.now;
     let was_connected = proxy.is_connected;
     let outcome = match std::mem::take(&mut attempt.woken) {
         true => proxy.poll(&mut attempt.wire),
@@ -137,12 +138,14 @@ fn fail<N: Net>(dial: &mut Dial<N::Wire>, failure: ProxyFailure, ctx: &mut DialC
             dial.failure = Some(destination_failure(destination, why));
         }
         ProxyFailure::Upstream(why) => {
-            ctx.outbound.upstreams.record_failure(upstream, &why, ctx.books.now);
+            ctx.outbound.upstreams.record_failure(upstream, &why, ctx.accounting.now);
             dial.failure = Some(attempt.no_answer());
             skip_upstream(dial, upstream);
         }
     }
-    ctx.books.telemetry.info(format_args!("event=dial-failed addr={addr} by=proxy error={why:?}"));
+    ctx.accounting
+        .telemetry
+        .info(format_args!("event=dial-failed addr={addr} by=proxy error={why:?}"));
 }
 
 impl ProxyAttempt {
