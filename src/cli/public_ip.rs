@@ -84,7 +84,7 @@ fn query(
         let cause = "this build has no https; set network.public-ip-url to an http page";
         return ignore_if_known(addrs, failed(FetchError::response(cause)));
     }
-    let deadline = standalone.from_now(LIMIT);
+    let deadline = standalone.deadline_after(LIMIT);
     let host = std::slice::from_ref(&url.host);
     let ips = standalone.lookup(host, LIMIT).pop().unwrap_or_default();
 

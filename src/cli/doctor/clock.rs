@@ -85,7 +85,7 @@ impl fmt::Display for NtpError {
 /// The time of the server minus ours, in nanoseconds. Tries several addresses of the server.
 fn query(server: &HostPort, context: &mut CheckContext) -> Result<i64, NtpError> {
     let standalone = &mut context.standalone;
-    let deadline = standalone.from_now(LIMIT);
+    let deadline = standalone.deadline_after(LIMIT);
     let host = std::slice::from_ref(&server.host);
     let ips = standalone.lookup(host, LIMIT).pop().unwrap_or_default();
     let mut error = NtpError::NotResolved;

@@ -224,12 +224,12 @@ impl AdminListener {
                 }
                 Err(AcceptError::Transient) => {}
                 Err(AcceptError::Exhausted(e)) => {
-                    log.warn(now, &format!("event=accept-paused error={:?}", e.to_string()));
+                    log.warn(now, format_args!("event=accept-paused error={:?}", e.to_string()));
                     return Err(e);
                 }
                 Err(AcceptError::Broken(e)) => {
                     let (addr, error) = (&self.endpoint, e.to_string());
-                    log.error(now, &format!("event=accept-failed addr={addr} error={error:?}"));
+                    log.error(now, format_args!("event=accept-failed addr={addr} error={error:?}"));
                     self.paused_until = Some(now + BROKEN_PAUSE);
                     return Ok(None);
                 }

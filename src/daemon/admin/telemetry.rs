@@ -46,16 +46,12 @@ impl Telemetry {
 
     /// Logs at level info, unless the same line was logged recently.
     pub fn info(&mut self, line: fmt::Arguments<'_>) {
-        if log::log_enabled!(log::Level::Info) {
-            self.log.info(self.now, &line.to_string());
-        }
+        self.log.info(self.now, line);
     }
 
     /// Logs at level warn, unless the same line was logged recently.
     pub fn warn(&mut self, line: fmt::Arguments<'_>) {
-        if log::log_enabled!(log::Level::Warn) {
-            self.log.warn(self.now, &line.to_string());
-        }
+        self.log.warn(self.now, line);
     }
 
     /// A client address as it may appear in a log: /24 or /48 unless the operator asked for all.

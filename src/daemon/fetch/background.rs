@@ -13,7 +13,7 @@ use crate::daemon::fetch::task::{FetchTarget, FetchTask, TaskStep, WireEvent};
 /// One task of the daemon.
 pub enum BackgroundTask {
     /// Telegram's list of data centre addresses.
-    DcList(DcListTask),
+    DcList(Box<DcListTask>),
     /// A source of an IP list.
     IpList(Box<IpListTask>),
     /// A probe of a front.
@@ -37,7 +37,7 @@ impl BackgroundTask {
 
     fn task(&self) -> &dyn FetchTask {
         match self {
-            Self::DcList(task) => task,
+            Self::DcList(task) => &**task,
             Self::IpList(task) => &**task,
             Self::FrontProbe(task) => &**task,
             #[cfg(feature = "tls")]
@@ -47,7 +47,7 @@ impl BackgroundTask {
 
     fn task_mut(&mut self) -> &mut dyn FetchTask {
         match self {
-            Self::DcList(task) => task,
+            Self::DcList(task) => &mut **task,
             Self::IpList(task) => &mut **task,
             Self::FrontProbe(task) => &mut **task,
             #[cfg(feature = "tls")]

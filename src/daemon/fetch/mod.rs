@@ -173,14 +173,15 @@ pub fn poll(
     }
 }
 
-fn push_list(task: IpListTask, context: &mut FetchContext<'_>) {
-    context.fetch.queue.push(BackgroundTask::IpList(Box::new(task)));
+fn push_list(task: Box<IpListTask>, context: &mut FetchContext<'_>) {
+    context.fetch.queue.push(BackgroundTask::IpList(task));
 }
 
 fn start(job: Job, context: &mut FetchContext<'_>) {
     let settings = context.settings;
     let task = match job {
-        Job::DcPage(page) => dc_list::DcListTask::new(page, settings).map(BackgroundTask::DcList),
+        Job::DcPage(page) => dc_list::DcListTask::new(page, settings)
+            .map(|task| BackgroundTask::DcList(Box::new(task))),
         Job::IpList(source) => {
             ip_lists::load::begin(context.lists, source);
             None

@@ -94,7 +94,7 @@ impl Standalone {
         tasks: &mut [&mut dyn FetchTask],
         limit: Duration,
     ) -> Vec<Result<(), FetchError>> {
-        let until = self.from_now(limit);
+        let until = self.deadline_after(limit);
         let mut outcomes: Vec<_> = tasks.iter().map(|_| Err(FetchError::TooSlow)).collect();
         let mut waiting = tasks.iter_mut().zip(&mut outcomes);
         let mut slots: Vec<Option<(TaskRun, _, _)>> = (0..TASKS_AT_ONCE).map(|_| None).collect();
@@ -133,7 +133,7 @@ impl Standalone {
     /// The addresses of each host, which may be a literal address. Empty = none found within
     /// `limit`.
     pub fn lookup(&mut self, hosts: &[String], limit: Duration) -> Vec<Vec<IpAddr>> {
-        let until = self.from_now(limit);
+        let until = self.deadline_after(limit);
         let mut found: Vec<Option<Vec<IpAddr>>> =
             hosts.iter().map(|host| host.parse().ok().map(|ip| vec![ip])).collect();
         loop {
@@ -164,7 +164,7 @@ impl Standalone {
         limit: Duration,
         is_answer: &mut dyn FnMut(&DatagramReply<'_>) -> bool,
     ) -> io::Result<bool> {
-        let until = self.from_now(limit);
+        let until = self.deadline_after(limit);
         let socket = self.net.udp_socket(to, 0)?;
         let asked = since_1970();
         socket.send(request)?;
@@ -210,7 +210,7 @@ impl Standalone {
     }
 
     /// Reads the clock, and adds `limit`.
-    pub fn from_now(&mut self, limit: Duration) -> Tick {
+    pub fn deadline_after(&mut self, limit: Duration) -> Tick {
         self.read_clock();
         self.time.now + limit
     }

@@ -218,12 +218,12 @@ impl ClientListener {
             }
             Err(AcceptError::Transient) => Accepted::Transient,
             Err(AcceptError::Exhausted(e)) => {
-                log.warn(now, &format!("event=accept-paused error={:?}", e.to_string()));
+                log.warn(now, format_args!("event=accept-paused error={:?}", e.to_string()));
                 Accepted::Exhausted
             }
             Err(AcceptError::Broken(e)) => {
                 let (addr, error) = (self.listener.local_addr(), e.to_string());
-                log.error(now, &format!("event=accept-failed addr={addr} error={error:?}"));
+                log.error(now, format_args!("event=accept-failed addr={addr} error={error:?}"));
                 self.paused_until = Some(now + BROKEN_PAUSE);
                 Accepted::None
             }

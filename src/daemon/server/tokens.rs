@@ -48,13 +48,16 @@ pub(super) enum TokenKind {
     Signals,
 }
 
+/// The tokens of a kind, and the kind of one of them by its slot.
+type SlotKind = (TokenRange, fn(usize) -> TokenKind);
+
 impl TokenKind {
     pub(super) fn of(token: Token) -> Self {
         let token = token.0;
         if token == SIGNALS {
             return Self::Signals;
         }
-        let kinds: [(TokenRange, fn(usize) -> Self); 5] = [
+        let kinds: [SlotKind; 5] = [
             (ADMIN_CONNECTIONS, Self::AdminConnection),
             (FETCH_TASKS, Self::FetchTask),
             (RESOLVER, Self::Resolver),

@@ -104,7 +104,7 @@ impl ProbeRun {
                     Poll::Ready(Ok(())) => {
                         self.is_connected = true;
                         self.ready = Readiness { readable: true, writable: true, ..self.ready };
-                        self.deadline = standalone.from_now(WATCH_LIMIT);
+                        self.deadline = standalone.deadline_after(WATCH_LIMIT);
                         return Poll::Ready(Ok(()));
                     }
                     Poll::Pending if standalone.time.now < self.deadline => {
@@ -116,7 +116,7 @@ impl ProbeRun {
             let Some(addr) = self.addrs.pop_front() else {
                 return Poll::Ready(Err(AddrsExhausted));
             };
-            self.deadline = standalone.from_now(CONNECT_LIMIT);
+            self.deadline = standalone.deadline_after(CONNECT_LIMIT);
             self.wire = standalone.dial(addr, token).ok();
             if self.wire.is_some() {
                 return Poll::Pending;
@@ -190,7 +190,7 @@ pub(super) fn run_all(
     limit: Duration,
     standalone: &mut Standalone,
 ) {
-    let end = standalone.from_now(limit);
+    let end = standalone.deadline_after(limit);
     // The token of a connection is the index of its slot.
     let mut slots: Vec<Option<&mut ProbeRun>> = (0..parallel.max(1)).map(|_| None).collect();
     let mut waiting = runs.iter_mut();

@@ -25,7 +25,7 @@ use work::FileWork;
 /// The result of a step of file work.
 pub enum ListEvent {
     /// A source has to be fetched.
-    Fetch(IpListTask),
+    Fetch(Box<IpListTask>),
     /// A job has ended.
     Finished(JobResult),
 }
@@ -41,7 +41,9 @@ pub fn poll(
     telemetry.counters.state_changed = true;
     let step = match work {
         FileWork::Open(id) => load::open(lists, id, wall, telemetry),
-        FileWork::Fetch(id) => return IpListTask::new(lists, id).map(ListEvent::Fetch),
+        FileWork::Fetch(id) => {
+            return IpListTask::new(lists, id).map(|task| ListEvent::Fetch(Box::new(task)));
+        }
         FileWork::Read(reading) => load::read_part(lists, reading, scratch, telemetry),
         FileWork::Sort(sorting) => load::sort_part(lists, sorting, wall, telemetry),
         FileWork::Save(id) => writing(cache::open(lists, id, telemetry)),
