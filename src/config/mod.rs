@@ -1,6 +1,6 @@
 //! The configuration file: from TOML text to [`settings::Settings`].
 //!
-//! [`keys::KEYS`] is the table of all keys. [`load`] reads a file by it, [`finish`] applies the
+//! [`keys::KEYS`] is the table of all keys. [`load`] reads a file by it, `finish` applies the
 //! defaults and checks combinations of keys, and [`render`] prints the table as documentation.
 
 pub mod addresses;

@@ -57,6 +57,7 @@ pub struct Connection {
     handshake: Option<SocksHandshake>,
     begun: Instant,
     /// The TLS hello offers `http/1.1`.
+    #[cfg(feature = "tls")]
     is_http: bool,
     /// Deadline of the lookup, the current attempt, or the TLS handshake.
     until: Option<Tick>,
@@ -88,6 +89,7 @@ impl Connection {
             candidates: None,
             handshake: None,
             begun: Instant::now(),
+            #[cfg(feature = "tls")]
             is_http: true,
             until: None,
             last_error: None,
@@ -96,6 +98,7 @@ impl Connection {
 
     /// Omits ALPN from the TLS hello, for servers of other protocols: they close connections that
     /// offer only protocols they do not support (RFC 7301 3.2).
+    #[cfg(feature = "tls")]
     pub fn without_alpn(mut self) -> Self {
         self.is_http = false;
         self

@@ -38,7 +38,7 @@ pub fn measure(settings: &Settings) -> Sizes {
     sizes
 }
 
-/// Two descriptors per session and [`OWN_FILES`] for the rest; a sixteenth of the memory for unsent
+/// Two descriptors per session and `OWN_FILES` for the rest; a sixteenth of the memory for unsent
 /// bytes. `buffers` and `memory` are bytes; `nofile` is the limit of open files.
 pub fn compute(concurrency: u32, buffers: Option<u64>, nofile: u64, memory: Option<u64>) -> Sizes {
     let by_files = nofile.saturating_sub(OWN_FILES.min(nofile / 4)) / 2;

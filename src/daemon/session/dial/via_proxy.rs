@@ -52,8 +52,8 @@ fn start<N: Net>(
     let Candidate { upstream, destination } = candidate;
     let (now, token) = (ctx.accounting.now, ctx.key.token(0));
     let outbound = &mut *ctx.outbound;
-    let first = outbound.upstreams.addr_of(upstream, &mut outbound.dns, token, now);
-    let addr = match first {
+    let first_addr = outbound.upstreams.addr_of(upstream, &mut outbound.dns, token, now);
+    let addr = match first_addr {
         UpstreamAddr::Pending if now < lookup_until => return Poll::Pending,
         UpstreamAddr::Pending | UpstreamAddr::Unknown => {
             outbound.upstreams.record_failure(upstream, "its name cannot be found", now);
