@@ -1,5 +1,5 @@
-//! Test vectors of the wire formats: made by independent code, or recorded from unmodified clients. The
-//! files are in `tests/data/`.
+//! Test vectors of the wire formats: made by independent code, or recorded from unmodified clients.
+//! The files are in `tests/data/`.
 
 mod vectors {
     mod hellos;
