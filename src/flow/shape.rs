@@ -6,7 +6,7 @@ use crate::proto::tls;
 
 /// Shortest payload in bytes that a TLS 1.3 record with data has: one byte of data, a type byte and
 /// a 16-byte tag (RFC 8446 5.2).
-pub const PAYLOAD_MIN: usize = 18;
+pub(super) const PAYLOAD_MIN: usize = 18;
 
 /// Record sizes and timing of one download.
 pub struct Shape {

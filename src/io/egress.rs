@@ -30,7 +30,7 @@ pub struct Egress {
 
 /// The system refuses an egress setting. The text names the configuration key and a remedy.
 #[derive(Debug)]
-pub struct EgressRefused(String);
+struct EgressRefused(String);
 
 impl fmt::Display for EgressRefused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -40,7 +40,7 @@ impl fmt::Display for EgressRefused {
 
 impl std::error::Error for EgressRefused {}
 
-/// Whether an error is an [`EgressRefused`], in contrast to an unreachable peer.
+/// Whether the system refused an egress setting, in contrast to an unreachable peer.
 pub fn is_refused(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<EgressRefused>())
 }

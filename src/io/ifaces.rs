@@ -17,7 +17,7 @@ pub fn addresses() -> Vec<IpAddr> {
 
 /// A cache of [`addresses`], refreshed after 60 seconds.
 #[derive(Default)]
-pub struct OwnAddresses {
+pub(super) struct OwnAddresses {
     list: Vec<IpAddr>,
     fetched: Option<Instant>,
 }

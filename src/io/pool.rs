@@ -1,7 +1,7 @@
 //! A bounded pool of buffers for bytes that a socket did not accept yet. It bounds the memory that
 //! the daemon needs for relayed data.
 //!
-//! A [`PooledBlock`] returns its buffer when it is dropped, so no error path can leak one. The free
+//! A `PooledBlock` returns its buffer when it is dropped, so no error path can leak one. The free
 //! list is the only shared cell of the program.
 
 use std::cell::RefCell;
@@ -30,7 +30,7 @@ impl Pool {
     }
 
     /// Takes one block out of the pool; `None` if all are in use.
-    pub fn acquire(&self) -> Option<PooledBlock> {
+    fn acquire(&self) -> Option<PooledBlock> {
         let mut blocks = self.blocks.borrow_mut();
         if blocks.in_use >= blocks.capacity {
             return None;
@@ -64,7 +64,7 @@ impl Pool {
 }
 
 /// A block in use. The bytes from `start` to `end` are still to be sent.
-pub struct PooledBlock {
+struct PooledBlock {
     bytes: Box<[u8]>,
     start: usize,
     end: usize,

@@ -26,7 +26,7 @@ pub struct SocketOptions {
 ///
 /// # Errors
 /// The system lacks the family or a free descriptor.
-pub fn new_socket(addr: SocketAddr, kind: SockType) -> nix::Result<OwnedFd> {
+pub(super) fn new_socket(addr: SocketAddr, kind: SockType) -> nix::Result<OwnedFd> {
     let family = if addr.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     socket(family, kind, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC, None)
 }
@@ -36,7 +36,7 @@ pub fn new_socket(addr: SocketAddr, kind: SockType) -> nix::Result<OwnedFd> {
 ///
 /// # Errors
 /// As [`new_socket`].
-pub fn new_stream(addr: SocketAddr, multipath: bool) -> nix::Result<OwnedFd> {
+pub(super) fn new_stream(addr: SocketAddr, multipath: bool) -> nix::Result<OwnedFd> {
     if multipath {
         let protocol = socket2::Protocol::from(libc::IPPROTO_MPTCP);
         let domain = socket2::Domain::for_address(addr);
@@ -52,7 +52,7 @@ pub fn new_stream(addr: SocketAddr, multipath: bool) -> nix::Result<OwnedFd> {
 }
 
 /// Sets the options and `TCP_NODELAY`.
-pub fn apply(socket: &impl AsFd, options: &SocketOptions) {
+pub(super) fn apply(socket: &impl AsFd, options: &SocketOptions) {
     let _ = setsockopt(socket, sockopt::TcpNoDelay, &true);
     if let Some((idle, interval, count)) = options.keep_alive {
         let _ = setsockopt(socket, sockopt::KeepAlive, &true);
@@ -75,12 +75,12 @@ pub fn apply(socket: &impl AsFd, options: &SocketOptions) {
 ///
 /// # Errors
 /// The kernel does not know the algorithm, or does not permit it.
-pub fn set_congestion_control(socket: &impl AsFd, name: &str) -> nix::Result<()> {
+pub(super) fn set_congestion_control(socket: &impl AsFd, name: &str) -> nix::Result<()> {
     setsockopt(socket, sockopt::TcpCongestion, &name.into())
 }
 
 /// Makes close(2) send RST instead of FIN (`SO_LINGER` with zero seconds).
-pub fn reset_on_close(socket: &impl AsFd) {
+pub(super) fn reset_on_close(socket: &impl AsFd) {
     let linger = libc::linger { l_onoff: 1, l_linger: 0 };
     let _ = setsockopt(socket, sockopt::Linger, &linger);
 }

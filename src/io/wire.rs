@@ -81,7 +81,7 @@ impl MioWire {
     }
 
     /// Unwraps the socket.
-    pub fn into_stream(self) -> TcpStream {
+    pub(super) fn into_stream(self) -> TcpStream {
         self.0
     }
 }

@@ -13,11 +13,6 @@ impl<'a> Reader<'a> {
         Self { rest: bytes }
     }
 
-    /// The bytes that are left.
-    pub fn rest(&self) -> &'a [u8] {
-        self.rest
-    }
-
     /// Whether no byte is left.
     pub fn is_empty(&self) -> bool {
         self.rest.is_empty()
@@ -93,6 +88,6 @@ mod tests {
         let mut reader = Reader::new(&[0, 3, 1, 2]);
         assert_eq!(reader.block16(), None);
         assert_eq!(reader.bytes(5), None);
-        assert_eq!(reader.rest(), [0, 3, 1, 2]);
+        assert_eq!(reader.rest, [0, 3, 1, 2]);
     }
 }

@@ -1,5 +1,5 @@
 //! DNS over HTTPS (RFC 8484) on a persistent HTTP/1.1 connection: wraps a message into a request
-//! and extracts the message from the response. Stores at most a head and [`BODY_MAX`] bytes of
+//! and extracts the message from the response. Stores at most a head and 65,535 bytes of
 //! body.
 
 use crate::proto::http1_client::{self, BodyProgress, HttpFault, Response};
@@ -57,7 +57,7 @@ pub enum Reply {
 pub enum DohFault {
     /// The response is invalid or incomplete.
     Http(HttpFault),
-    /// A body longer than [`BODY_MAX`].
+    /// A body longer than 65,535 bytes.
     TooLong,
     /// The server closed the connection between responses.
     Closed,
@@ -118,7 +118,7 @@ impl Responses {
 /// Media type of requests and responses (RFC 8484 6).
 const MEDIA_TYPE: &str = "application/dns-message";
 /// Longest DNS message in bytes (RFC 8484 6).
-pub const BODY_MAX: usize = 65_535;
+const BODY_MAX: usize = 65_535;
 
 #[cfg(test)]
 mod tests;

@@ -135,7 +135,7 @@ impl Response {
     ///
     /// # Errors
     /// The response is invalid.
-    pub fn push_with_rest<'a>(
+    pub(super) fn push_with_rest<'a>(
         &mut self,
         mut bytes: &'a [u8],
         body: &mut dyn FnMut(&Head, &[u8]),

@@ -6,7 +6,7 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used))]
 #![cfg_attr(not(test), deny(clippy::expect_used))]
 
-pub mod bytes;
+mod bytes;
 pub mod chrome_hello;
 pub mod client_hello;
 pub mod dc;

@@ -58,7 +58,7 @@ impl RecordWalker {
     }
 
     /// Whether the last record is complete and no byte of the next one has been seen.
-    pub fn is_at_boundary(&self) -> bool {
+    pub(super) fn is_at_boundary(&self) -> bool {
         self.seen == 0
     }
 

@@ -132,7 +132,7 @@ pub fn host_fault(host: &[u8]) -> Option<HostFault> {
 pub enum HostFault {
     /// The host is empty.
     Empty,
-    /// Longer than [`HOST_MAX`] bytes.
+    /// Longer than 182 bytes.
     TooLong,
     /// A space, a control character or a byte above 0x7e.
     NotPrintable,
@@ -206,7 +206,7 @@ fn decode_base64(text: &str) -> Option<Vec<u8>> {
 }
 
 /// Longest host in bytes that every client accepts; TDLib and mtcute refuse longer ones.
-pub const HOST_MAX: usize = 182;
+const HOST_MAX: usize = 182;
 
 /// Key length in bytes.
 const KEY_LEN: usize = 16;

@@ -12,14 +12,14 @@ pub const ALERT: u8 = 0x15;
 pub const APPLICATION_DATA: u8 = 0x17;
 
 /// Version in the records of an initial ClientHello.
-pub const VERSION_HELLO: [u8; 2] = [0x03, 0x01];
+pub(super) const VERSION_HELLO: [u8; 2] = [0x03, 0x01];
 /// Version in all other records, and in the body of ClientHello and ServerHello.
-pub const VERSION: [u8; 2] = [0x03, 0x03];
+pub(super) const VERSION: [u8; 2] = [0x03, 0x03];
 
 /// Length of a record header in bytes.
 pub const HEADER_LEN: usize = 5;
 /// Longest unprotected payload in bytes; servers answer a longer one with `record_overflow`.
-pub const PLAIN_MAX: usize = 16_384;
+pub(super) const PLAIN_MAX: usize = 16_384;
 /// Longest payload of a sent record in bytes: 16384 bytes of data, a type byte and a 16-byte tag,
 /// as in a full TLS 1.3 record. A length that no TLS stack produces would be conspicuous (PROTOCOL
 /// 15.6).

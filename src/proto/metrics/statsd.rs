@@ -63,7 +63,7 @@ fn escape(dialect: Dialect, c: char) -> char {
     }
 }
 
-/// Packs lines into datagrams of at most [`DATAGRAM`] bytes, separated by line feeds. Returns each
+/// Packs lines into datagrams of at most 1432 bytes, separated by line feeds. Returns each
 /// datagram with the values of its lines. Drops a longer line, which only a hostile label can
 /// cause.
 pub fn pack<T>(lines: impl IntoIterator<Item = (String, T)>) -> Vec<(String, Vec<T>)> {
@@ -83,7 +83,7 @@ pub fn pack<T>(lines: impl IntoIterator<Item = (String, T)>) -> Vec<(String, Vec
 
 /// Largest payload in bytes of a UDP datagram that fits in an Ethernet frame, as statsd clients use
 /// it.
-pub const DATAGRAM: usize = 1432;
+const DATAGRAM: usize = 1432;
 
 #[cfg(test)]
 mod tests {
