@@ -200,7 +200,8 @@ fn probes_are_summed_up_at_info_and_logged_one_by_one_only_at_debug() {
     wait_for_line(&fixture.proxy, "event=stopped");
     let log = fixture.proxy.log();
     let sum = "level=info event=probe-summary fronted=6 wrong_key=2 no_sni=1 foreign_sni=1 \
-               not_tls=1 unfinished=0 replay=1 silent=1 bad_header=0 listed=0 no_room=0 from_networks=1\n";
+               not_tls=1 unfinished=0 replay=1 silent=1 bad_header=0 listed=0 no_room=0 \
+               from_networks=1\n";
     assert!(log.contains(sum), "{log}");
     assert!(log.contains("event=refused user=\"alice\" why=replay"), "{log}");
     for event in ["accepted", "fronted", "admitted", "connected", "closed"] {
