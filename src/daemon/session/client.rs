@@ -1,10 +1,14 @@
 //! The client's side of a session, the same in every stage.
 
+use std::io::IoSliceMut;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::accounts::users::UserId;
 use crate::daemon::admin::counters::DcConnectionId;
-use crate::daemon::session::endpoint::Endpoint;
+use crate::daemon::session::accounting::Accounting;
+use crate::daemon::session::buffers::{Buffers, READ_MAX};
+use crate::daemon::session::endpoint::{Endpoint, ReadOutcome};
+use crate::daemon::session::step::CloseReason;
 use crate::io::clock::Tick;
 use crate::io::wire::Wire;
 
@@ -46,6 +50,34 @@ impl<W: Wire> Client<W> {
             sent_up: 0,
             accepted: now,
             active: now,
+        }
+    }
+
+    /// One read of at most `room` bytes (at least one) of a hello that is not complete, if the
+    /// socket is readable. Appends them to `seen` and returns their number.
+    ///
+    /// # Errors
+    /// Why the session has to be closed.
+    pub fn read_hello(
+        &mut self,
+        seen: &mut Vec<u8>,
+        room: usize,
+        buffers: &mut Buffers,
+        accounting: &mut Accounting<'_>,
+    ) -> Result<usize, CloseReason> {
+        if !self.endpoint.ready.readable {
+            return Ok(0);
+        }
+        let into = &mut buffers.scratch[..room.clamp(1, READ_MAX)];
+        match self.endpoint.read(&mut [IoSliceMut::new(into)]) {
+            ReadOutcome::Bytes(n) => {
+                accounting.telemetry.counters.read(n);
+                buffers.keep_hello(seen, n).map_err(|_| CloseReason::Pressure)?;
+                self.active = accounting.now;
+                Ok(n)
+            }
+            ReadOutcome::WouldBlock | ReadOutcome::Fin => Ok(0),
+            ReadOutcome::Reset => Err(CloseReason::Reset),
         }
     }
 }

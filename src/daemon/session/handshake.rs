@@ -115,22 +115,14 @@ impl AwaitClientHello {
             self.admitted = Some((admission, at));
             return Step::Stay(self, Turn::Wait);
         }
-        if client.endpoint.ready.readable {
-            let room = SEEN_MAX - self.seen.len().min(SEEN_MAX);
-            let into = &mut ctx.buffers.scratch[..room.clamp(1, READ_MAX)];
-            match client.endpoint.read(&mut [IoSliceMut::new(into)]) {
-                ReadOutcome::Bytes(n) => {
-                    ctx.accounting.telemetry.counters.read(n);
-                    if ctx.buffers.keep_hello(&mut self.seen, n).is_err() {
-                        return Step::Stay(self, Turn::Close(CloseReason::Pressure));
-                    }
-                    client.active = ctx.accounting.now;
-                    let timeout = ctx.settings.timeouts.handshake;
-                    self.silent_until = silence_end(ctx.accounting.now, timeout, ctx.drbg);
-                }
-                ReadOutcome::WouldBlock | ReadOutcome::Fin => {}
-                ReadOutcome::Reset => return Step::Stay(self, Turn::Close(CloseReason::Reset)),
+        let room = SEEN_MAX - self.seen.len().min(SEEN_MAX);
+        match client.read_hello(&mut self.seen, room, ctx.buffers, &mut ctx.accounting) {
+            Ok(0) => {}
+            Ok(_) => {
+                let timeout = ctx.settings.timeouts.handshake;
+                self.silent_until = silence_end(ctx.accounting.now, timeout, ctx.drbg);
             }
+            Err(reason) => return Step::Stay(self, Turn::Close(reason)),
         }
         let mut auth = AuthContext {
             unix_s: (!ctx.time.is_unset()).then_some(ctx.time.wall.unix_s),

@@ -197,8 +197,7 @@ impl<W: Wire> Session<W> {
         shared.buffers.release_hello(held);
         let phase = self.phase();
         let Shared { time, capacity, accounts, telemetry, .. } = shared;
-        let mut accounting =
-            Accounting { now: time.now, users: &mut accounts.users, capacity, telemetry };
+        let mut accounting = Accounting::new(time, accounts, capacity, telemetry);
         close::finish(&mut self.client, phase, reason, sent_up, &mut accounting);
     }
 }
@@ -206,7 +205,7 @@ impl<W: Wire> Session<W> {
 fn header_context(shared: &mut Shared) -> HeaderContext<'_> {
     let Shared { settings, time, drbg, buffers, capacity, accounts, lists, telemetry, .. } = shared;
     HeaderContext {
-        accounting: Accounting { now: time.now, users: &mut accounts.users, capacity, telemetry },
+        accounting: Accounting::new(time, accounts, capacity, telemetry),
         handshake_timeout: settings.timeouts.handshake,
         buffers,
         lists,
@@ -215,49 +214,27 @@ fn header_context(shared: &mut Shared) -> HeaderContext<'_> {
 }
 
 fn hello_context(shared: &mut Shared) -> HelloContext<'_> {
-    let Shared {
-        settings,
-        time,
-        drbg,
-        buffers,
-        capacity,
-        accounts,
-        limits,
-        mimicry,
-        telemetry,
-        ..
-    } = shared;
+    let Shared { time, accounts, capacity, telemetry, .. } = shared;
     HelloContext {
-        accounting: Accounting { now: time.now, users: &mut accounts.users, capacity, telemetry },
-        settings,
-        time,
-        drbg,
-        buffers,
-        limits,
-        mimicry,
+        accounting: Accounting::new(time, accounts, capacity, telemetry),
+        settings: &shared.settings,
+        time: &shared.time,
+        drbg: &mut shared.drbg,
+        buffers: &mut shared.buffers,
+        limits: &mut shared.limits,
+        mimicry: &mut shared.mimicry,
     }
 }
 
 fn frame_context(shared: &mut Shared) -> FrameContext<'_> {
-    let Shared {
-        settings,
-        time,
-        drbg,
-        buffers,
-        capacity,
-        accounts,
-        mimicry,
-        outbound,
-        telemetry,
-        ..
-    } = shared;
+    let Shared { time, accounts, capacity, telemetry, .. } = shared;
     FrameContext {
-        accounting: Accounting { now: time.now, users: &mut accounts.users, capacity, telemetry },
-        settings,
-        drbg,
-        buffers,
-        outbound,
-        pace: mimicry.pace,
+        accounting: Accounting::new(time, accounts, capacity, telemetry),
+        settings: &shared.settings,
+        drbg: &mut shared.drbg,
+        buffers: &mut shared.buffers,
+        outbound: &shared.outbound,
+        pace: shared.mimicry.pace,
     }
 }
 
@@ -269,25 +246,12 @@ fn dial_context<'a, N>(
 ) -> DialContext<'a, N> {
     let Shared { settings, time, drbg, buffers, capacity, accounts, outbound, telemetry, .. } =
         shared;
-    DialContext {
-        accounting: Accounting { now: time.now, users: &mut accounts.users, capacity, telemetry },
-        settings,
-        buffers,
-        drbg,
-        outbound,
-        net,
-        key,
-        id,
-    }
+    let accounting = Accounting::new(time, accounts, capacity, telemetry);
+    DialContext { accounting, settings, buffers, drbg, outbound, net, key, id }
 }
 
 fn relay_context(shared: &mut Shared, draining: bool) -> RelayContext<'_> {
     let Shared { settings, time, drbg, buffers, capacity, accounts, telemetry, .. } = shared;
-    RelayContext {
-        accounting: Accounting { now: time.now, users: &mut accounts.users, capacity, telemetry },
-        settings,
-        drbg,
-        buffers,
-        draining,
-    }
+    let accounting = Accounting::new(time, accounts, capacity, telemetry);
+    RelayContext { accounting, settings, drbg, buffers, draining }
 }

@@ -11,7 +11,6 @@ use crate::daemon::fetch::ip_lists::lists::IpLists;
 use crate::daemon::session::accounting::Accounting;
 use crate::daemon::session::buffers::{Buffers, READ_MAX};
 use crate::daemon::session::client::Client;
-use crate::daemon::session::endpoint::ReadOutcome;
 use crate::daemon::session::handshake::AwaitClientHello;
 use crate::daemon::session::step::{CloseReason, Step, Turn};
 use crate::io::clock::Tick;
@@ -66,19 +65,9 @@ impl AwaitProxyHeader {
         if !self.may_send_header {
             return Step::Next(self.enter(client, 0, ctx));
         }
-        if client.endpoint.ready.readable {
-            let into = &mut ctx.buffers.scratch[..READ_MAX];
-            match client.endpoint.read(&mut [IoSliceMut::new(into)]) {
-                ReadOutcome::Bytes(n) => {
-                    ctx.accounting.telemetry.counters.read(n);
-                    if ctx.buffers.keep_hello(&mut self.seen, n).is_err() {
-                        return Step::Stay(self, Turn::Close(CloseReason::Pressure));
-                    }
-                    client.active = ctx.accounting.now;
-                }
-                ReadOutcome::WouldBlock | ReadOutcome::Fin => {}
-                ReadOutcome::Reset => return Step::Stay(self, Turn::Close(CloseReason::Reset)),
-            }
+        let read = client.read_hello(&mut self.seen, READ_MAX, ctx.buffers, &mut ctx.accounting);
+        if let Err(reason) = read {
+            return Step::Stay(self, Turn::Close(reason));
         }
         let due = self.due(client.accepted, ctx.handshake_timeout);
         let is_over = client.endpoint.fin_received || ctx.accounting.now >= due;
