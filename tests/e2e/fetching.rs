@@ -137,7 +137,7 @@ fn a_response_that_is_not_a_list_changes_nothing() {
         (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n<html", "no address"),
         (b"SSH-2.0-OpenSSH\r\n", "not an HTTP response"),
         (b"", "cut off"),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", "broken HTTP body"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", "invalid HTTP body"),
     ] {
         let web = WebServer::http(move |_, out| out.write_all(answer));
         assert_refused(&fixture(&web.url("/"), &[]), why);
