@@ -212,7 +212,7 @@ fn the_public_address_is_queried_unless_the_config_sets_it() {
             "the response is not an IPv4 address",
         ),
         ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "the response is not an IPv4 address"),
-        ("nonsense", "no HTTP response"),
+        ("nonsense", "not an HTTP response"),
     ] {
         let web = ip_service(answer);
         examine_with(&names, &web.url("/ip")).has("sni-dns", "could-not-run", words);

@@ -369,8 +369,10 @@ fn the_heads_of_requests_are_limited_as_those_for_stats() {
 /// A daemon with every metric.
 fn full_metrics(socks: &SocksServer, folder: &Folder) -> (Fixture, SocketAddr) {
     let list = folder.write("block.netset", "127.0.0.7\n");
+    let state = format!("{:?}", folder.path().join("state"));
     let (fixture, addr) = fixture(|config| {
         let config = config
+            .set("", "state-file", &state)
             .set("stats.prometheus", "per-user", "true")
             .set("stats.statsd", "enabled", "true")
             .set("stats.statsd", "address", &format!("\"127.0.0.1:{}\"", free_port()))
