@@ -97,7 +97,7 @@ archive() {
     local folder=$work/$2
     mkdir -p "$folder/packaging" "$folder/docs"
     install -m 755 "$1" "$folder/mtbox"
-    cp LICENSE CHANGELOG.md README.md example.config.toml "$folder"
+    cp LICENSE CHANGELOG.md README.md README.ru.md example.config.toml "$folder"
     cp docs/COMPATIBILITY.md "$folder/docs"
     cp -R packaging/install.sh packaging/first-config.sh packaging/mtbox.1 packaging/mtbox.toml.5 \
         packaging/mtbox.toml packaging/mtbox.service packaging/mtbox.sysusers \
