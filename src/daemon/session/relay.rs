@@ -152,12 +152,10 @@ impl<W: Wire> Relay<W> {
             Transform::Mtproto(mtproto) => HalfTransform::Up(&mut mtproto.up),
             Transform::Plain => HalfTransform::Plain,
         };
-        let outcome = forward(&mut client.endpoint, &mut self.server, transform, ctx);
-        if let Some(now) = outcome.read_at {
-            client.active = now;
-        }
+        let forwarded =
+            forward(&mut client.endpoint, &mut self.server, transform, &mut client.active, ctx);
         count(&mut self.server, owner, Direction::Up, &mut ctx.accounting);
-        outcome.forwarded
+        forwarded
     }
 
     fn forward_down(
@@ -171,10 +169,8 @@ impl<W: Wire> Relay<W> {
             Transform::Mtproto(mtproto) => HalfTransform::Down(&mut mtproto.down),
             Transform::Plain => HalfTransform::Plain,
         };
-        let outcome = forward(&mut self.server, &mut client.endpoint, transform, ctx);
-        if let Some(now) = outcome.read_at {
-            client.active = now;
-        }
+        let forwarded =
+            forward(&mut self.server, &mut client.endpoint, transform, &mut client.active, ctx);
         count(&mut client.endpoint, owner, Direction::Down, &mut ctx.accounting);
         // After a FIN of the client, read or not, the server's FIN is an answer to it.
         let client_has_ended = client.endpoint.fin_received || client.endpoint.ready.hup;
@@ -186,7 +182,7 @@ impl<W: Wire> Relay<W> {
         {
             record_dc_close(client, &mut ctx.accounting);
         }
-        outcome.forwarded
+        forwarded
     }
 
     /// A step during a graceful drain: flushes both directions, then closes the session.
@@ -281,49 +277,38 @@ impl<W: Wire> Relay<W> {
     }
 }
 
-/// The result of [`forward`], and the time if it has read bytes.
-struct ForwardOutcome {
-    forwarded: Forwarded,
-    read_at: Option<Tick>,
-}
-
-impl From<Forwarded> for ForwardOutcome {
-    fn from(forwarded: Forwarded) -> Self {
-        Self { forwarded, read_at: None }
-    }
-}
-
-/// Forwards the bytes of one read from `from` to `to`.
+/// Forwards the bytes of one read from `from` to `to`, and sets `active` if there were any.
 fn forward<W: Wire>(
     from: &mut Endpoint<W>,
     to: &mut Endpoint<W>,
     mut transform: HalfTransform<'_>,
+    active: &mut Tick,
     ctx: &mut RelayContext<'_>,
-) -> ForwardOutcome {
+) -> Forwarded {
     let now = ctx.accounting.now;
     // 1. The action that the state of both sides requires.
     match action(from, to) {
-        Action::Flush | Action::Done => return Forwarded::Idle.into(),
-        Action::Shut if from.reset_received => return Forwarded::Idle.into(),
+        Action::Flush | Action::Done => return Forwarded::Idle,
+        Action::Shut if from.reset_received => return Forwarded::Idle,
         Action::Shut => {
             to.send_fin();
-            return Forwarded::Idle.into();
+            return Forwarded::Idle;
         }
-        Action::Discard => return discard(from, ctx.buffers).into(),
+        Action::Discard => return discard(from, ctx.buffers),
         Action::Forward if !from.ready.readable && !transform.is_late(now) => {
-            return Forwarded::Idle.into();
+            return Forwarded::Idle;
         }
         Action::Forward => {}
     }
     // 2. How much may be read: what the shape grants and what the pool could keep.
     let (records_max, payload_max) = match transform.grant(now, ctx.drbg) {
-        Grant::Later(_) => return Forwarded::Idle.into(),
+        Grant::Later(_) => return Forwarded::Idle,
         Grant::One(payload_max) => (1, payload_max),
         Grant::Any => (ctx.buffers.slots, RECORD_PAYLOAD_MAX),
     };
     let records = ctx.buffers.records_to_read().min(records_max);
     if records == 0 {
-        return Forwarded::NeedBlock.into();
+        return Forwarded::NeedBlock;
     }
     // 3. One read. Reads of a download leave gaps for the record headers.
     let scratch = &mut ctx.buffers.scratch;
@@ -339,13 +324,12 @@ fn forward<W: Wire>(
     let (fresh, has_ended) = match outcome {
         ReadOutcome::Bytes(n) => (n, false),
         ReadOutcome::WouldBlock if transform.is_late(now) => (0, false),
-        ReadOutcome::WouldBlock => return Forwarded::Idle.into(),
+        ReadOutcome::WouldBlock => return Forwarded::Idle,
         ReadOutcome::Fin | ReadOutcome::Reset => (0, true),
     };
-    let mut read_at = None;
     if fresh > 0 {
         ctx.accounting.telemetry.counters.read(fresh);
-        read_at = Some(now);
+        *active = now;
     }
     // 4. Records and ciphers, in place.
     let (wire_len, payload_len) = match &mut transform {
@@ -357,7 +341,7 @@ fn forward<W: Wire>(
         HalfTransform::Up(up) => match up.transform(&mut ctx.buffers.scratch[..fresh]) {
             Ok(len) => (len, len),
             Err(fault) => {
-                return ForwardOutcome { forwarded: Forwarded::Malformed(fault), read_at };
+                return Forwarded::Malformed(fault);
             }
         },
     };
@@ -367,8 +351,7 @@ fn forward<W: Wire>(
     to.uncounted = to.uncounted.saturating_add(payload_len as u32);
     let has_more = from.ready.readable && to.outbox.is_empty();
     // After an end the next action differs; it follows in the same round.
-    let forwarded = if has_more || has_ended { Forwarded::More } else { Forwarded::Idle };
-    ForwardOutcome { forwarded, read_at }
+    if has_more || has_ended { Forwarded::More } else { Forwarded::Idle }
 }
 
 impl HalfTransform<'_> {
