@@ -41,8 +41,6 @@ pub struct Daemon<N: Net> {
     net: N,
     /// Sessions to step in this round or the next.
     ready: VecDeque<SessionKey>,
-    /// Most sessions at once: `concurrency`, or less if open files are few.
-    sessions_max: usize,
     /// Connections that became sessions; the number of the latest one.
     accepted: u64,
     /// The throttle state that was logged last.
@@ -59,28 +57,20 @@ pub struct Daemon<N: Net> {
 
 impl<N: Net> Daemon<N> {
     /// A daemon without sessions, for at most `sessions_max` sessions at once.
-    pub fn new(shared: Shared, net: N, sessions_max: usize) -> Self {
-        let mut daemon = Self {
+    pub fn new(mut shared: Shared, net: N, sessions_max: usize) -> Self {
+        shared.capacity.set_sessions_max(sessions_max);
+        Self {
             sessions: Slab::new(),
             shared,
             net,
             ready: VecDeque::new(),
-            sessions_max,
             accepted: 0,
             throttle_logged_active: false,
             wheel: Wheel::new(),
             need_block: VecDeque::new(),
             last_handshake: Tick(0),
             draining: false,
-        };
-        daemon.set_sessions_max(sessions_max);
-        daemon
-    }
-
-    /// Sets the limit of sessions. Sessions over it stay until they end.
-    fn set_sessions_max(&mut self, most: usize) {
-        self.sessions_max = most;
-        self.shared.capacity.set_sessions_max(most);
+        }
     }
 
     /// The number of live sessions, fronted ones included.
@@ -92,7 +82,7 @@ impl<N: Net> Daemon<N> {
     pub fn session_counts(&self) -> SessionCounts {
         let mut counts = SessionCounts {
             total: self.sessions.len(),
-            max: self.sessions_max,
+            max: self.shared.capacity.sessions_max as usize,
             starved: self.need_block.len(),
             accepted: self.accepted,
             ..SessionCounts::default()
@@ -137,17 +127,17 @@ impl<N: Net> Daemon<N> {
     /// or the limit of sessions is reached.
     pub fn accept(&mut self, mut wire: N::Wire, peer: SocketAddr) {
         let addr = peer.ip().to_canonical();
-        let Shared { settings, lists, telemetry, buffers, time, .. } = &mut self.shared;
+        let Shared { settings, lists, telemetry, buffers, time, capacity, .. } = &mut self.shared;
         let header = settings.proxy_protocol.as_ref();
         let may_send_header = header.is_some_and(|header| header.trusts(addr));
         // Behind a PROXY protocol header, the lists are checked for the address in the header.
         if !may_send_header && !admission::may_connect(lists, addr, time.now, telemetry) {
             return proxy_header::close_unanswered(&mut wire, buffers);
         }
-        if self.sessions.len() >= self.sessions_max {
+        if self.sessions.len() >= capacity.sessions_max as usize {
             telemetry.counters.concurrency_limited += 1;
             telemetry.record_client(addr, Cause::Full);
-            let limit = self.sessions_max;
+            let limit = capacity.sessions_max;
             telemetry.info(format_args!("event=concurrency-limited limit={limit}"));
             return proxy_header::close_unanswered(&mut wire, buffers);
         }
