@@ -46,7 +46,7 @@ pub trait Wire {
 }
 
 /// A datagram socket that is connected: it sends to one address and receives from it only.
-pub trait Datagram {
+pub trait DatagramSocket {
     /// send(2).
     ///
     /// # Errors
@@ -66,7 +66,7 @@ pub trait Net {
     /// Type of its stream sockets.
     type Wire: Wire;
     /// Type of its datagram sockets.
-    type Datagram: Datagram;
+    type Datagram: DatagramSocket;
 
     /// Starts to connect and registers the socket with `token`.
     ///
@@ -159,7 +159,7 @@ impl Wire for MioWire {
 #[derive(Debug)]
 pub struct MioDatagram(UdpSocket);
 
-impl Datagram for MioDatagram {
+impl DatagramSocket for MioDatagram {
     fn send(&mut self, packet: &[u8]) -> io::Result<usize> {
         retry(|| self.0.send(packet))
     }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use mtbox::io::sockopt::SocketOptions;
-use mtbox::io::wire::{Datagram, Net, Wire};
+use mtbox::io::wire::{DatagramSocket, Net, Wire};
 
 use crate::link::ConnectState;
 use crate::network::SharedNetwork;
@@ -84,7 +84,7 @@ impl Net for SimNet {
     }
 }
 
-impl Datagram for SimDatagram {
+impl DatagramSocket for SimDatagram {
     fn send(&mut self, _packet: &[u8]) -> io::Result<usize> {
         match *self {}
     }

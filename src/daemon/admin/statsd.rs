@@ -10,7 +10,7 @@ use crate::config::settings::{StatsdSettings, TagFormat};
 use crate::daemon::admin::metrics;
 use crate::daemon::admin::view::View;
 use crate::io::clock::Tick;
-use crate::io::wire::{Datagram, Net};
+use crate::io::wire::{DatagramSocket, Net};
 use crate::proto::metrics::statsd::{self, Dialect};
 
 /// A counter, by its line's name and labels, and the value that statsd knows once the line is sent.
@@ -25,7 +25,7 @@ pub struct Statsd<D> {
     due: Option<Tick>,
 }
 
-impl<D: Datagram> Statsd<D> {
+impl<D: DatagramSocket> Statsd<D> {
     /// The first datagrams are due at once. They contain all gauges, but no counters: statsd adds
     /// up increases, and those before its start would appear as one jump.
     pub fn new(settings: StatsdSettings, view: &View<'_>) -> Self {

@@ -20,7 +20,7 @@ use crate::daemon::upstream::sockets;
 use crate::io::clock::{Clock, Tick};
 use crate::io::logger::RateLimitedLog;
 use crate::io::readiness::{self, Readiness};
-use crate::io::wire::{Datagram, MioNet, MioWire, Net};
+use crate::io::wire::{DatagramSocket, MioNet, MioWire, Net};
 use crate::util::drbg::Drbg;
 
 /// The resolver, the upstreams and the poller of a command.

@@ -4,7 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use crate::io::wire::{Datagram, Net};
+use crate::io::wire::{DatagramSocket, Net};
 use crate::proto::dns::{self, AddressAnswer, DnsFault, RecordType};
 use crate::util::drbg::Drbg;
 
@@ -30,7 +30,7 @@ pub enum DnsEvent {
     Broken(Vec<RecordType>),
 }
 
-impl<D: Datagram> Udp<D> {
+impl<D: DatagramSocket> Udp<D> {
     /// Sends a query for each of these record types.
     ///
     /// # Errors
