@@ -4,6 +4,7 @@
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::task::Poll;
+use std::time::Instant;
 
 use mio::net::{TcpStream, UdpSocket};
 use mio::{Interest, Registry, Token};
@@ -44,10 +45,28 @@ pub trait Wire {
     fn poll_connect(&mut self) -> Poll<io::Result<()>>;
 }
 
+/// A datagram socket that is connected: it sends to one address and receives from it only.
+pub trait DatagramSocket {
+    /// send(2).
+    ///
+    /// # Errors
+    /// `WouldBlock` if the send buffer is full. `ConnectionRefused` may belong to an earlier
+    /// datagram.
+    fn send(&mut self, packet: &[u8]) -> io::Result<usize>;
+
+    /// recv(2); bytes that do not fit are lost.
+    ///
+    /// # Errors
+    /// `WouldBlock` if no datagram is pending.
+    fn recv(&mut self, into: &mut [u8]) -> io::Result<usize>;
+}
+
 /// The operations of the daemon on the network.
 pub trait Net {
-    /// Type of its sockets.
+    /// Type of its stream sockets.
     type Wire: Wire;
+    /// Type of its datagram sockets.
+    type Datagram: DatagramSocket;
 
     /// Starts to connect and registers the socket with `token`.
     ///
@@ -68,6 +87,22 @@ pub trait Net {
 
     /// Whether an address is loopback or belongs to an interface of this machine.
     fn is_own_address(&mut self, ip: IpAddr) -> bool;
+
+    /// Opens a datagram socket on an unused port that receives from `to` only, and registers it
+    /// with `token`.
+    ///
+    /// # Errors
+    /// The system's immediate error, such as an unreachable network.
+    fn datagram(&mut self, to: SocketAddr, token: usize) -> io::Result<Self::Datagram>;
+
+    /// Opens a datagram socket for sending to `to` only: it is not registered.
+    ///
+    /// # Errors
+    /// As [`Net::datagram`].
+    fn datagram_sender(&mut self, to: SocketAddr) -> io::Result<Self::Datagram>;
+
+    /// Microseconds of a monotonic clock, for measurements within a round.
+    fn micros(&self) -> u64;
 }
 
 /// A TCP socket registered with mio.
@@ -120,45 +155,43 @@ impl Wire for MioWire {
     }
 }
 
+/// A connected UDP socket.
+#[derive(Debug)]
+pub struct MioDatagram(UdpSocket);
+
+impl DatagramSocket for MioDatagram {
+    fn send(&mut self, packet: &[u8]) -> io::Result<usize> {
+        retry(|| self.0.send(packet))
+    }
+
+    fn recv(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        retry(|| self.0.recv(into))
+    }
+}
+
 /// The network of the operating system.
 pub struct MioNet {
     registry: Registry,
     own: OwnAddresses,
     egress: Egress,
+    start: Instant,
 }
 
 impl MioNet {
     /// Sockets are registered with `registry`. `egress` applies to outgoing ones.
     pub fn new(registry: Registry, egress: Egress) -> Self {
-        Self { registry, own: OwnAddresses::default(), egress }
+        Self { registry, own: OwnAddresses::default(), egress, start: Instant::now() }
     }
 
     /// Replaces the egress settings; applies to sockets opened later.
     pub fn set_egress(&mut self, egress: Egress) {
         self.egress = egress;
     }
-
-    /// A UDP socket on an unused port that receives from `to` only, registered with `token`.
-    ///
-    /// # Errors
-    /// The system's immediate error, such as an unreachable network.
-    pub fn udp_socket(&mut self, to: SocketAddr, token: usize) -> io::Result<UdpSocket> {
-        let mut socket = self.egress.udp_socket(to)?;
-        self.registry.register(&mut socket, Token(token), Interest::READABLE)?;
-        Ok(socket)
-    }
-
-    /// A UDP socket for sending only: it is not registered.
-    ///
-    /// # Errors
-    /// The system's immediate error, such as an unreachable network.
-    pub fn udp_sender(&self, to: SocketAddr) -> io::Result<UdpSocket> {
-        self.egress.udp_socket(to)
-    }
 }
 
 impl Net for MioNet {
     type Wire = MioWire;
+    type Datagram = MioDatagram;
 
     fn dial(
         &mut self,
@@ -178,6 +211,20 @@ impl Net for MioNet {
 
     fn is_own_address(&mut self, ip: IpAddr) -> bool {
         ip.to_canonical().is_loopback() || self.own.contains(ip)
+    }
+
+    fn datagram(&mut self, to: SocketAddr, token: usize) -> io::Result<MioDatagram> {
+        let mut socket = self.egress.udp_socket(to)?;
+        self.registry.register(&mut socket, Token(token), Interest::READABLE)?;
+        Ok(MioDatagram(socket))
+    }
+
+    fn datagram_sender(&mut self, to: SocketAddr) -> io::Result<MioDatagram> {
+        self.egress.udp_socket(to).map(MioDatagram)
+    }
+
+    fn micros(&self) -> u64 {
+        self.start.elapsed().as_micros() as u64
     }
 }
 

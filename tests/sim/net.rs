@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use mtbox::io::sockopt::SocketOptions;
-use mtbox::io::wire::{Net, Wire};
+use mtbox::io::wire::{DatagramSocket, Net, Wire};
 
 use crate::link::ConnectState;
 use crate::network::SharedNetwork;
@@ -28,8 +28,12 @@ impl SimWire {
     }
 }
 
+/// A datagram socket. The simulation has no servers for datagrams yet: none can be opened.
+pub enum SimDatagram {}
+
 impl Net for SimNet {
     type Wire = SimWire;
+    type Datagram = SimDatagram;
 
     fn dial(
         &mut self,
@@ -65,6 +69,28 @@ impl Net for SimNet {
 
     fn is_own_address(&mut self, ip: IpAddr) -> bool {
         ip.is_loopback()
+    }
+
+    fn datagram(&mut self, _to: SocketAddr, _token: usize) -> io::Result<SimDatagram> {
+        Err(io::ErrorKind::NetworkUnreachable.into())
+    }
+
+    fn datagram_sender(&mut self, _to: SocketAddr) -> io::Result<SimDatagram> {
+        Err(io::ErrorKind::NetworkUnreachable.into())
+    }
+
+    fn micros(&self) -> u64 {
+        self.0.borrow().now * 1_000
+    }
+}
+
+impl DatagramSocket for SimDatagram {
+    fn send(&mut self, _packet: &[u8]) -> io::Result<usize> {
+        match *self {}
+    }
+
+    fn recv(&mut self, _into: &mut [u8]) -> io::Result<usize> {
+        match *self {}
     }
 }
 

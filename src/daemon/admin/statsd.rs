@@ -6,28 +6,26 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use mio::net::UdpSocket;
-
 use crate::config::settings::{StatsdSettings, TagFormat};
 use crate::daemon::admin::metrics;
 use crate::daemon::admin::view::View;
 use crate::io::clock::Tick;
-use crate::io::wire::MioNet;
+use crate::io::wire::{DatagramSocket, Net};
 use crate::proto::metrics::statsd::{self, Dialect};
 
 /// A counter, by its line's name and labels, and the value that statsd knows once the line is sent.
 type SentCounter = Option<(String, u64)>;
 
 /// The sender of metrics to one statsd server.
-pub struct Statsd {
+pub struct Statsd<D> {
     settings: StatsdSettings,
-    socket: Option<UdpSocket>,
+    socket: Option<D>,
     /// The values that statsd knows, by name and labels.
     sent: BTreeMap<String, u64>,
     due: Option<Tick>,
 }
 
-impl Statsd {
+impl<D: DatagramSocket> Statsd<D> {
     /// The first datagrams are due at once. They contain all gauges, but no counters: statsd adds
     /// up increases, and those before its start would appear as one jump.
     pub fn new(settings: StatsdSettings, view: &View<'_>) -> Self {
@@ -53,7 +51,7 @@ impl Statsd {
     }
 
     /// Sends the metrics if they are due. Returns the number of datagrams that were lost.
-    pub fn send_due(&mut self, view: &View<'_>, net: &MioNet) -> u64 {
+    pub fn send_due(&mut self, view: &View<'_>, net: &mut impl Net<Datagram = D>) -> u64 {
         match self.due {
             Some(due) if view.time.now >= due => self.send(view, net),
             _ => 0,
@@ -61,15 +59,15 @@ impl Statsd {
     }
 
     /// Sends the metrics now. Returns the number of datagrams that were lost.
-    pub fn send(&mut self, view: &View<'_>, net: &MioNet) -> u64 {
+    pub fn send(&mut self, view: &View<'_>, net: &mut impl Net<Datagram = D>) -> u64 {
         self.due = None;
         if self.socket.is_none() {
             // There may be no route yet: the next change tries again.
-            self.socket = net.udp_sender(self.settings.address).ok();
+            self.socket = net.datagram_sender(self.settings.address).ok();
         }
-        let Some(socket) = &self.socket else { return 0 };
-        let (mut lost, mut is_broken) = (0, false);
         let datagrams = statsd::pack(self.lines(view));
+        let Some(socket) = &mut self.socket else { return 0 };
+        let (mut lost, mut is_broken) = (0, false);
         for (text, counters) in datagrams {
             let mut outcome = socket.send(text.as_bytes());
             if outcome.as_ref().is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused) {

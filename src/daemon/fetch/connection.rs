@@ -5,7 +5,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::task::{Poll, ready};
-use std::time::Instant;
 
 use crate::daemon::fetch::socket::{PeerState, StepSocket, WireObserver};
 use crate::daemon::fetch::task::{FetchError, FetchRoute, FetchTarget, HostOrAddrs, WireEvent};
@@ -18,7 +17,7 @@ use crate::daemon::upstream::sockets;
 use crate::daemon::upstream::socks_handshake::{ProxyFailure, SocksHandshake};
 use crate::io::clock::Tick;
 use crate::io::readiness::Readiness;
-use crate::io::wire::{MioNet, MioWire, Net, Wire};
+use crate::io::wire::{Net, Wire};
 use crate::proto::socks5::Destination;
 
 /// The state of a connection.
@@ -35,12 +34,12 @@ pub enum ConnectionState {
 }
 
 /// One connection, from the lookup to the last byte.
-pub struct Connection {
+pub struct Connection<N: Net> {
     target: FetchTarget,
     token: usize,
     /// Addresses that have not been tried yet; `None` = not known yet.
     addrs: Option<std::vec::IntoIter<SocketAddr>>,
-    wire: Option<MioWire>,
+    wire: Option<N::Wire>,
     /// TCP is connected to the current address.
     tcp_connected: bool,
     /// The destination is connected: TCP, and the SOCKS handshake if there is one, are done.
@@ -55,7 +54,8 @@ pub struct Connection {
     candidates: Option<Vec<UpstreamId>>,
     /// The handshake with the current upstream.
     handshake: Option<SocksHandshake>,
-    begun: Instant,
+    /// When the current attempt began, by [`Net::micros`].
+    begun_us: u64,
     /// The TLS hello offers `http/1.1`.
     #[cfg(feature = "tls")]
     is_http: bool,
@@ -72,7 +72,7 @@ enum Channel {
     TlsClient(Box<TlsClient>),
 }
 
-impl Connection {
+impl<N: Net> Connection<N> {
     /// A connection that has not begun; `token` is the poll token of its socket.
     pub fn new(target: FetchTarget, token: usize) -> Self {
         Self {
@@ -88,7 +88,7 @@ impl Connection {
             outbox: Vec::new(),
             candidates: None,
             handshake: None,
-            begun: Instant::now(),
+            begun_us: 0,
             #[cfg(feature = "tls")]
             is_http: true,
             until: None,
@@ -136,7 +136,7 @@ impl Connection {
     pub fn step(
         &mut self,
         context: &mut ConnectContext<'_>,
-        net: &mut MioNet,
+        net: &mut N,
         inbox: &mut Vec<u8>,
         observer: WireObserver<'_>,
     ) -> ConnectionState {
@@ -147,7 +147,7 @@ impl Connection {
                 Poll::Pending => return ConnectionState::Opening,
             }
         }
-        match self.exchange(inbox, observer) {
+        match self.exchange(net, inbox, observer) {
             Err(e) => ConnectionState::Failed(FetchError::Connection(e.to_string())),
             Ok(PeerState::Closed) => ConnectionState::Closed,
             Ok(PeerState::Open) if !self.is_in_tls_handshake() => {
@@ -170,7 +170,7 @@ impl Connection {
     fn poll_connect(
         &mut self,
         context: &mut ConnectContext<'_>,
-        net: &mut MioNet,
+        net: &mut N,
         observer: WireObserver<'_>,
     ) -> Poll<Result<(), FetchError>> {
         // Decided once: a reload may add or remove upstreams during the attempts.
@@ -260,7 +260,7 @@ impl Connection {
     fn poll_attempts(
         &mut self,
         context: &mut ConnectContext<'_>,
-        net: &mut MioNet,
+        net: &mut N,
         observer: WireObserver<'_>,
     ) -> Poll<Result<(), ProxyFailure>> {
         loop {
@@ -317,7 +317,7 @@ impl Connection {
         &mut self,
         addr: SocketAddr,
         context: &ConnectContext<'_>,
-        net: &mut MioNet,
+        net: &mut N,
         observer: WireObserver<'_>,
     ) {
         if self.target.route == FetchRoute::Front
@@ -326,7 +326,7 @@ impl Connection {
             self.last_error = Some("the front is this proxy itself".to_owned());
             return;
         }
-        self.begun = Instant::now();
+        self.begun_us = net.micros();
         observer(WireEvent::Start, 0);
         match net.dial(addr, &sockets::relay_socket_options(context.settings), self.token) {
             Ok(wire) => {
@@ -399,11 +399,12 @@ impl Connection {
     /// Sends the queued bytes and reads the received ones.
     fn exchange(
         &mut self,
+        net: &N,
         inbox: &mut Vec<u8>,
         observer: WireObserver<'_>,
     ) -> io::Result<PeerState> {
         let Some(wire) = &mut self.wire else { return Ok(PeerState::Closed) };
-        let mut socket = StepSocket::new(wire, &mut self.ready, observer, self.begun);
+        let mut socket = StepSocket::new(wire, net, &mut self.ready, observer, self.begun_us);
         socket.send(&mut self.preface)?;
         if !self.preface.is_empty() {
             return Ok(PeerState::Open);

@@ -32,7 +32,7 @@ use crate::daemon::fetch::ip_lists::ListEvent;
 use crate::daemon::fetch::ip_lists::lists::IpLists;
 use crate::daemon::time::Time;
 use crate::daemon::upstream::outbound::{ConnectContext, Outbound};
-use crate::io::wire::MioNet;
+use crate::io::wire::Net;
 use crate::mimicry::Mimicry;
 use crate::util::drbg::Drbg;
 use background::BackgroundTask;
@@ -146,10 +146,10 @@ pub fn reload(
 
 /// Starts the jobs that are due, continues the running tasks, and does one step of file work.
 /// `first_token` is the token of the runner's first slot.
-pub fn poll(
+pub fn poll<N: Net>(
     context: &mut FetchContext<'_>,
-    runner: &mut TaskRunner<BackgroundTask>,
-    net: &mut MioNet,
+    runner: &mut TaskRunner<BackgroundTask, N>,
+    net: &mut N,
     first_token: usize,
 ) {
     while let Some(job) = context.fetch.schedule.start_next(context.time.now) {

@@ -7,16 +7,16 @@ use crate::daemon::fetch::task_run::TaskRun;
 use crate::daemon::upstream::outbound::ConnectContext;
 use crate::io::clock::Tick;
 use crate::io::readiness::Readiness;
-use crate::io::wire::MioNet;
+use crate::io::wire::Net;
 
 /// The running tasks.
-pub struct TaskRunner<T> {
-    running: [Option<RunningTask<T>>; TASKS_AT_ONCE],
+pub struct TaskRunner<T, N: Net> {
+    running: [Option<RunningTask<T, N>>; TASKS_AT_ONCE],
 }
 
-struct RunningTask<T> {
+struct RunningTask<T, N: Net> {
     task: T,
-    run: TaskRun,
+    run: TaskRun<N>,
 }
 
 /// Tasks that wait for a free slot.
@@ -29,7 +29,7 @@ pub struct TaskQueue<T> {
 /// A task that has ended, and how.
 pub type FinishedTask<T> = (T, Result<(), FetchError>);
 
-impl<T> Default for TaskRunner<T> {
+impl<T, N: Net> Default for TaskRunner<T, N> {
     fn default() -> Self {
         Self { running: std::array::from_fn(|_| None) }
     }
@@ -61,7 +61,7 @@ impl<T> TaskQueue<T> {
     }
 }
 
-impl<T: FetchTask> TaskRunner<T> {
+impl<T: FetchTask, N: Net> TaskRunner<T, N> {
     /// Records an event of the poller for the connection in this slot.
     pub fn on_ready(&mut self, slot: usize, ready: Readiness) {
         if let Some(Some(running)) = self.running.get_mut(slot) {
@@ -87,7 +87,7 @@ impl<T: FetchTask> TaskRunner<T> {
         &mut self,
         queue: &mut TaskQueue<T>,
         context: &mut ConnectContext<'_>,
-        net: &mut MioNet,
+        net: &mut N,
         first_token: usize,
     ) -> Vec<FinishedTask<T>> {
         let rejected = queue.rejected.drain(..);

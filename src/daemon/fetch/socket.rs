@@ -1,35 +1,37 @@
 //! The socket of a connection during one step. Reports events to an observer and limits reads.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
-use std::time::Instant;
 
 use crate::daemon::fetch::task::WireEvent;
 use crate::io::readiness::Readiness;
-use crate::io::wire::{MioWire, Wire};
+use crate::io::wire::{Net, Wire};
 
 /// Receives the events of a socket, with the microseconds since the connection attempt began.
 pub type WireObserver<'a> = &'a mut dyn FnMut(WireEvent<'_>, u64);
 
 /// A socket for one step. Reads return `WouldBlock` after a few kilobytes, so that one connection
 /// cannot delay the others.
-pub struct StepSocket<'a> {
-    wire: &'a mut MioWire,
+pub struct StepSocket<'a, N: Net> {
+    wire: &'a mut N::Wire,
+    /// Measures the time of events.
+    net: &'a N,
     ready: &'a mut Readiness,
     observer: WireObserver<'a>,
-    begun: Instant,
+    begun_us: u64,
     /// Bytes that this step may still read.
     room: usize,
 }
 
-impl<'a> StepSocket<'a> {
-    /// `begun` is when the connection attempt began.
+impl<'a, N: Net> StepSocket<'a, N> {
+    /// `begun_us` is the time of `net` when the connection attempt began.
     pub fn new(
-        wire: &'a mut MioWire,
+        wire: &'a mut N::Wire,
+        net: &'a N,
         ready: &'a mut Readiness,
         observer: WireObserver<'a>,
-        begun: Instant,
+        begun_us: u64,
     ) -> Self {
-        Self { wire, ready, observer, begun, room: STEP_MAX }
+        Self { wire, net, ready, observer, begun_us, room: STEP_MAX }
     }
 
     /// Sends as much of `bytes` as the socket takes, and removes it.
@@ -64,7 +66,7 @@ impl<'a> StepSocket<'a> {
     }
 
     fn report(&mut self, event: WireEvent<'_>) {
-        (self.observer)(event, self.begun.elapsed().as_micros() as u64);
+        (self.observer)(event, self.net.micros().saturating_sub(self.begun_us));
     }
 }
 
@@ -77,7 +79,7 @@ pub enum PeerState {
     Closed,
 }
 
-impl Read for StepSocket<'_> {
+impl<N: Net> Read for StepSocket<'_, N> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let room = self.room.min(into.len());
         if room == 0 || !self.ready.readable {
@@ -98,7 +100,7 @@ impl Read for StepSocket<'_> {
     }
 }
 
-impl Write for StepSocket<'_> {
+impl<N: Net> Write for StepSocket<'_, N> {
     fn write(&mut self, from: &[u8]) -> io::Result<usize> {
         if !self.ready.writable {
             return Err(io::ErrorKind::WouldBlock.into());

@@ -20,7 +20,7 @@ use crate::daemon::upstream::sockets;
 use crate::io::clock::{Clock, Tick};
 use crate::io::logger::RateLimitedLog;
 use crate::io::readiness::{self, Readiness};
-use crate::io::wire::{MioNet, MioWire, Net};
+use crate::io::wire::{DatagramSocket, MioNet, MioWire, Net};
 use crate::util::drbg::Drbg;
 
 /// The resolver, the upstreams and the poller of a command.
@@ -28,7 +28,7 @@ pub struct Standalone {
     poll: Poll,
     clock: Clock,
     net: MioNet,
-    resolver: Resolver,
+    resolver: Resolver<MioNet>,
     outbound: Outbound,
     log: RateLimitedLog,
     /// The settings of the config.
@@ -97,7 +97,8 @@ impl Standalone {
         let until = self.deadline_after(limit);
         let mut outcomes: Vec<_> = tasks.iter().map(|_| Err(FetchError::TooSlow)).collect();
         let mut waiting = tasks.iter_mut().zip(&mut outcomes);
-        let mut slots: Vec<Option<(TaskRun, _, _)>> = (0..TASKS_AT_ONCE).map(|_| None).collect();
+        let mut slots: Vec<Option<(TaskRun<MioNet>, _, _)>> =
+            (0..TASKS_AT_ONCE).map(|_| None).collect();
         loop {
             let mut has_finished = false;
             for (token, slot) in slots.iter_mut().enumerate() {
@@ -165,7 +166,7 @@ impl Standalone {
         is_answer: &mut dyn FnMut(&DatagramReply<'_>) -> bool,
     ) -> io::Result<bool> {
         let until = self.deadline_after(limit);
-        let socket = self.net.udp_socket(to, 0)?;
+        let mut socket = self.net.datagram(to, 0)?;
         let asked = since_1970();
         socket.send(request)?;
         let mut packet = [0; DATAGRAM_MAX];
@@ -201,7 +202,7 @@ impl Standalone {
     /// # Errors
     /// There is no route; says why.
     pub fn check_route(&mut self, to: SocketAddr) -> io::Result<()> {
-        self.net.udp_socket(to, 0).map(drop)
+        self.net.datagram(to, 0).map(drop)
     }
 
     /// Whether a connection to an address would reach one of our own listeners.
@@ -248,7 +249,7 @@ impl Standalone {
         has_results
     }
 
-    fn split(&mut self) -> (ConnectContext<'_>, &mut MioNet, &mut Resolver) {
+    fn split(&mut self) -> (ConnectContext<'_>, &mut MioNet, &mut Resolver<MioNet>) {
         let context = ConnectContext {
             now: self.time.now,
             settings: &self.settings,

@@ -8,11 +8,11 @@ use crate::daemon::fetch::task::{FetchError, FetchTask, TaskStep, WireEvent};
 use crate::daemon::upstream::outbound::ConnectContext;
 use crate::io::clock::Tick;
 use crate::io::readiness::Readiness;
-use crate::io::wire::MioNet;
+use crate::io::wire::Net;
 
 /// The run of one task.
-pub struct TaskRun {
-    connection: Connection,
+pub struct TaskRun<N: Net> {
+    connection: Connection<N>,
     /// The poll token of the connection.
     token: usize,
     /// The task's request was queued.
@@ -27,7 +27,7 @@ pub struct TaskRun {
 /// `None` = the task has not ended.
 pub type TaskOutcome = Option<Result<(), FetchError>>;
 
-impl TaskRun {
+impl<N: Net> TaskRun<N> {
     /// Starts a task; `token` is the poll token of its connection.
     pub fn start(task: &dyn FetchTask, token: usize, context: &ConnectContext<'_>) -> Self {
         let until = context.now + TOTAL;
@@ -68,7 +68,7 @@ impl TaskRun {
         &mut self,
         task: &mut dyn FetchTask,
         context: &mut ConnectContext<'_>,
-        net: &mut MioNet,
+        net: &mut N,
     ) -> TaskOutcome {
         let is_due = self.connection.due().is_some_and(|due| context.now >= due);
         let is_late = context.now >= self.idle_until || context.now >= self.until;
@@ -97,7 +97,7 @@ impl TaskRun {
         &mut self,
         task: &mut dyn FetchTask,
         context: &mut ConnectContext<'_>,
-        net: &mut MioNet,
+        net: &mut N,
     ) -> TaskStep {
         let mut inbox = Vec::new();
         let mut observer = |event: WireEvent<'_>, at_us: u64| task.observe(event, at_us);
@@ -122,7 +122,7 @@ impl TaskRun {
     }
 }
 
-fn connection(task: &dyn FetchTask, token: usize) -> Connection {
+fn connection<N: Net>(task: &dyn FetchTask, token: usize) -> Connection<N> {
     Connection::new(task.target(), token).with_preface(task.preface())
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 
-use crate::daemon::fetch::socket::{PeerState, StepSocket};
+use crate::daemon::fetch::socket::PeerState;
 
 /// One TLS connection.
 pub struct TlsClient(ClientConnection);
@@ -36,7 +36,7 @@ impl TlsClient {
     /// The connection is broken, or the certificate is not valid.
     pub fn exchange(
         &mut self,
-        socket: &mut StepSocket<'_>,
+        socket: &mut (impl Read + Write),
         outbox: &mut Vec<u8>,
         inbox: &mut Vec<u8>,
     ) -> io::Result<PeerState> {

@@ -15,26 +15,26 @@ use crate::daemon::upstream::outbound::ConnectContext;
 use crate::daemon::upstream::sockets;
 use crate::io::clock::Tick;
 use crate::io::readiness::Readiness;
-use crate::io::wire::MioNet;
+use crate::io::wire::Net;
 use crate::proto::dns::RecordType;
 
 /// The encrypted server and the one connection to it.
-pub struct EncryptedResolver {
+pub struct EncryptedResolver<N: Net> {
     server: EncryptedServer,
-    connection: Option<Connection>,
+    connection: Option<Connection<N>>,
     /// Plain bytes of an answer that is not complete yet.
     inbox: Vec<u8>,
     /// The lookup of the server's own host name.
-    bootstrap: Option<(Lookup, PlainQuery)>,
+    bootstrap: Option<(Lookup, PlainQuery<N>)>,
     awake: bool,
 }
 
 /// The parts that a step of the encrypted resolver uses.
-pub struct EncryptedContext<'a, 'b> {
+pub struct EncryptedContext<'a, 'b, N> {
     /// Settings, outgoing connections and the log.
     pub connect: &'a mut ConnectContext<'b>,
     /// Creates the sockets.
-    pub net: &'a mut MioNet,
+    pub net: &'a mut N,
     /// The system's servers, for the server's own host name.
     pub system: &'a mut SystemFiles,
     /// Observations about them.
@@ -60,7 +60,7 @@ enum Progress {
     Blocked,
 }
 
-impl EncryptedResolver {
+impl<N: Net> EncryptedResolver<N> {
     /// `None` = the settings name no encrypted server.
     pub fn new(settings: &DnsSettings) -> Option<Self> {
         let server = EncryptedServer::new(settings)?;
@@ -97,7 +97,7 @@ impl EncryptedResolver {
     }
 
     /// Goes on as far as possible without blocking. Returns the answers.
-    pub fn poll(&mut self, context: &mut EncryptedContext<'_, '_>) -> Vec<QueryResult> {
+    pub fn poll(&mut self, context: &mut EncryptedContext<'_, '_, N>) -> Vec<QueryResult> {
         let mut results = Vec::new();
         let now = context.connect.now;
         if !std::mem::take(&mut self.awake) && self.due().is_none_or(|due| due > now) {
@@ -148,7 +148,7 @@ impl EncryptedResolver {
     /// Sends queries and receives answers.
     fn exchange(
         &mut self,
-        context: &mut EncryptedContext<'_, '_>,
+        context: &mut EncryptedContext<'_, '_, N>,
         results: &mut Vec<QueryResult>,
     ) -> Progress {
         let Some(connection) = &mut self.connection else { return Progress::Changed };
@@ -187,7 +187,7 @@ impl EncryptedResolver {
     /// Continues the lookup of the server's own host name.
     fn poll_bootstrap(
         &mut self,
-        context: &mut EncryptedContext<'_, '_>,
+        context: &mut EncryptedContext<'_, '_, N>,
         results: &mut Vec<QueryResult>,
     ) {
         let Some((lookup, plain)) = &mut self.bootstrap else { return };

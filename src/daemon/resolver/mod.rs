@@ -25,7 +25,7 @@ use crate::daemon::upstream::outbound::ConnectContext;
 use crate::daemon::upstream::sockets;
 use crate::io::clock::Tick;
 use crate::io::readiness::Readiness;
-use crate::io::wire::MioNet;
+use crate::io::wire::Net;
 use crate::proto::dns;
 #[cfg(feature = "tls")]
 use encrypted::{EncryptedContext, EncryptedResolver, EncryptedSocket};
@@ -34,26 +34,26 @@ use plain::{PlainQuery, QueryContext, ServerStats};
 use system::{Servers, SystemFiles};
 
 /// The running lookups and the name servers.
-pub struct Resolver {
+pub struct Resolver<N: Net> {
     /// The server that replaces those of the system.
     fixed: Option<Servers>,
     /// The server that replaces all others.
     #[cfg(feature = "tls")]
-    encrypted: Option<EncryptedResolver>,
+    encrypted: Option<EncryptedResolver<N>>,
     system: SystemFiles,
     stats: ServerStats,
-    lookups: [Option<ActiveLookup>; LOOKUPS_AT_ONCE],
+    lookups: [Option<ActiveLookup<N>>; LOOKUPS_AT_ONCE],
 }
 
-struct ActiveLookup {
+struct ActiveLookup<N: Net> {
     lookup: Lookup,
     /// `None` = the lookup uses the encrypted server.
-    plain: Option<PlainQuery>,
+    plain: Option<PlainQuery<N>>,
     /// An event or an answer has arrived for it.
     awake: bool,
 }
 
-impl ActiveLookup {
+impl<N: Net> ActiveLookup<N> {
     /// A lookup over plain DNS; its first step sends the queries.
     fn plain(name: String, now: Tick) -> Self {
         let lookup = Lookup::new(name, Duration::ZERO, GRACE, now);
@@ -68,7 +68,7 @@ impl ActiveLookup {
     }
 }
 
-impl Resolver {
+impl<N: Net> Resolver<N> {
     /// A resolver without lookups.
     pub fn new(settings: &DnsSettings) -> Self {
         let fixed = match &settings.server {
@@ -81,7 +81,7 @@ impl Resolver {
             encrypted: EncryptedResolver::new(settings),
             system: SystemFiles::new(),
             stats: ServerStats::default(),
-            lookups: Default::default(),
+            lookups: std::array::from_fn(|_| None),
         }
     }
 
@@ -104,7 +104,7 @@ impl Resolver {
     pub fn poll(
         &mut self,
         context: &mut ConnectContext<'_>,
-        net: &mut MioNet,
+        net: &mut N,
         first_token: usize,
     ) -> Vec<LookupResult> {
         let mut results = Vec::new();
@@ -144,12 +144,12 @@ impl Resolver {
     }
 
     #[cfg(not(feature = "tls"))]
-    fn start(&mut self, _slot: LookupSlot, name: String, now: Tick) -> ActiveLookup {
+    fn start(&mut self, _slot: LookupSlot, name: String, now: Tick) -> ActiveLookup<N> {
         ActiveLookup::plain(name, now)
     }
 
     #[cfg(feature = "tls")]
-    fn start(&mut self, slot: LookupSlot, name: String, now: Tick) -> ActiveLookup {
+    fn start(&mut self, slot: LookupSlot, name: String, now: Tick) -> ActiveLookup<N> {
         match &mut self.encrypted {
             Some(encrypted) => {
                 encrypted.queue(slot, &name);
@@ -175,7 +175,7 @@ impl Resolver {
 
     /// Passes the answers of the encrypted server to their lookups.
     #[cfg(feature = "tls")]
-    fn poll_encrypted(&mut self, context: &mut ConnectContext<'_>, net: &mut MioNet, token: usize) {
+    fn poll_encrypted(&mut self, context: &mut ConnectContext<'_>, net: &mut N, token: usize) {
         let Some(encrypted) = &mut self.encrypted else { return };
         let now = context.now;
         let (system, stats) = (&mut self.system, &mut self.stats);
@@ -193,7 +193,7 @@ impl Resolver {
         &mut self,
         slot: LookupSlot,
         context: &mut ConnectContext<'_>,
-        net: &mut MioNet,
+        net: &mut N,
         token: usize,
     ) -> Poll<()> {
         let Some(Some(active)) = self.lookups.get_mut(slot) else { return Poll::Pending };

@@ -11,15 +11,14 @@ use crate::daemon::resolver::tcp::Tcp;
 use crate::daemon::resolver::udp::{DnsEvent, Udp};
 use crate::io::clock::Tick;
 use crate::io::sockopt::SocketOptions;
-use crate::io::wire::MioNet;
+use crate::io::wire::Net;
 use crate::proto::dns::{self, AddressAnswer, DnsFault, RecordType};
 use crate::util::drbg::Drbg;
 
 /// The sockets of one lookup.
-#[derive(Default)]
-pub struct PlainQuery {
-    udp: Option<Udp>,
-    tcp: Option<Tcp>,
+pub struct PlainQuery<N: Net> {
+    udp: Option<Udp<N::Datagram>>,
+    tcp: Option<Tcp<N::Wire>>,
     server: Option<SocketAddr>,
     attempts: usize,
     /// Attempts that a server has refused.
@@ -27,7 +26,7 @@ pub struct PlainQuery {
 }
 
 /// The parts that a step of a lookup uses.
-pub struct QueryContext<'a> {
+pub struct QueryContext<'a, N> {
     /// The servers to ask.
     pub servers: &'a Servers,
     /// Which of them to prefer, and which lack 0x20.
@@ -35,7 +34,7 @@ pub struct QueryContext<'a> {
     /// For TCP connections.
     pub options: &'a SocketOptions,
     /// Creates the sockets.
-    pub net: &'a mut MioNet,
+    pub net: &'a mut N,
     /// Random ids and case.
     pub drbg: &'a mut Drbg,
     /// The token of the lookup's sockets.
@@ -53,9 +52,15 @@ pub struct ServerStats {
     no_0x20: Vec<(SocketAddr, Tick)>,
 }
 
-impl PlainQuery {
+impl<N: Net> Default for PlainQuery<N> {
+    fn default() -> Self {
+        Self { udp: None, tcp: None, server: None, attempts: 0, refusals: 0 }
+    }
+}
+
+impl<N: Net> PlainQuery<N> {
     /// Handles received answers, and queries the next server if needed. Ready = the lookup is over.
-    pub fn poll(&mut self, lookup: &mut Lookup, context: &mut QueryContext<'_>) -> Poll<()> {
+    pub fn poll(&mut self, lookup: &mut Lookup, context: &mut QueryContext<'_, N>) -> Poll<()> {
         // Each round but the last one uses up an attempt.
         loop {
             self.read_datagrams(lookup, context);
@@ -68,7 +73,7 @@ impl PlainQuery {
         }
     }
 
-    fn read_datagrams(&mut self, lookup: &mut Lookup, context: &mut QueryContext<'_>) {
+    fn read_datagrams(&mut self, lookup: &mut Lookup, context: &mut QueryContext<'_, N>) {
         while let Some(udp) = &mut self.udp {
             match udp.next_event() {
                 DnsEvent::Pending => return,
@@ -94,7 +99,7 @@ impl PlainQuery {
         }
     }
 
-    fn read_stream(&mut self, lookup: &mut Lookup, context: &mut QueryContext<'_>) {
+    fn read_stream(&mut self, lookup: &mut Lookup, context: &mut QueryContext<'_, N>) {
         while let Some(tcp) = &mut self.tcp {
             match tcp.next_event() {
                 DnsEvent::Pending => return,
@@ -113,7 +118,7 @@ impl PlainQuery {
         kind: RecordType,
         outcome: Result<AddressAnswer, DnsFault>,
         lookup: &mut Lookup,
-        context: &mut QueryContext<'_>,
+        context: &mut QueryContext<'_, N>,
     ) {
         if outcome.is_ok() && self.attempts > 1 {
             context.stats.prefer(self.server, context.now);
@@ -122,7 +127,7 @@ impl PlainQuery {
     }
 
     /// Begins the next attempt, at the next server. Returns whether there was an attempt left.
-    fn ask_next_server(&mut self, lookup: &mut Lookup, context: &mut QueryContext<'_>) -> bool {
+    fn ask_next_server(&mut self, lookup: &mut Lookup, context: &mut QueryContext<'_, N>) -> bool {
         let list = &context.servers.list;
         self.refusals += usize::from(lookup.has_failed_query());
         let max_attempts = (list.len() * context.servers.attempts).min(ATTEMPTS_MAX);
@@ -140,7 +145,7 @@ impl PlainQuery {
         self.server.is_some()
     }
 
-    fn send_datagrams(&mut self, lookup: &mut Lookup, context: &mut QueryContext<'_>) {
+    fn send_datagrams(&mut self, lookup: &mut Lookup, context: &mut QueryContext<'_, N>) {
         let Some(server) = self.server else { return };
         let name = if context.stats.lacks_0x20(server, context.now) {
             lookup.name.to_ascii_lowercase()
@@ -164,7 +169,7 @@ impl PlainQuery {
         &mut self,
         kind: RecordType,
         lookup: &mut Lookup,
-        context: &mut QueryContext<'_>,
+        context: &mut QueryContext<'_, N>,
     ) {
         let Some(server) = self.server else { return };
         if self.tcp.is_none() {

@@ -7,13 +7,13 @@ use std::task::Poll;
 
 use crate::daemon::resolver::udp::{self, DnsEvent};
 use crate::io::sockopt::SocketOptions;
-use crate::io::wire::{MioNet, MioWire, Net, Wire};
+use crate::io::wire::{Net, Wire};
 use crate::proto::dns::{self, RecordType};
 use crate::util::drbg::Drbg;
 
 /// A connection to a server.
-pub struct Tcp {
-    wire: MioWire,
+pub struct Tcp<W> {
+    wire: W,
     connected: bool,
     name: String,
     /// Queries without an answer.
@@ -27,7 +27,7 @@ pub struct Tcp {
     unrelated: usize,
 }
 
-impl Tcp {
+impl<W: Wire> Tcp<W> {
     /// Starts to connect. `token` is the poll token of the socket.
     ///
     /// # Errors
@@ -36,7 +36,7 @@ impl Tcp {
         server: SocketAddr,
         name: String,
         options: &SocketOptions,
-        net: &mut MioNet,
+        net: &mut impl Net<Wire = W>,
         token: usize,
     ) -> io::Result<Self> {
         let wire = net.dial(server, options, token)?;

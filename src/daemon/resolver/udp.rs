@@ -4,15 +4,13 @@
 use std::io;
 use std::net::SocketAddr;
 
-use mio::net::UdpSocket;
-
-use crate::io::wire::MioNet;
+use crate::io::wire::{DatagramSocket, Net};
 use crate::proto::dns::{self, AddressAnswer, DnsFault, RecordType};
 use crate::util::drbg::Drbg;
 
 /// A socket on its own port, and the queries that were sent.
-pub struct Udp {
-    socket: UdpSocket,
+pub struct Udp<D> {
+    socket: D,
     /// The queried name, with the case that was sent.
     name: String,
     /// Queries without an answer.
@@ -32,7 +30,7 @@ pub enum DnsEvent {
     Broken(Vec<RecordType>),
 }
 
-impl Udp {
+impl<D: DatagramSocket> Udp<D> {
     /// Sends a query for each of these record types.
     ///
     /// # Errors
@@ -41,11 +39,11 @@ impl Udp {
         server: SocketAddr,
         name: String,
         kinds: &[RecordType],
-        net: &mut MioNet,
+        net: &mut impl Net<Datagram = D>,
         token: usize,
         drbg: &mut Drbg,
     ) -> io::Result<Self> {
-        let socket = net.udp_socket(server, token)?;
+        let mut socket = net.datagram(server, token)?;
         let mut pending: Vec<(u16, RecordType)> = Vec::with_capacity(kinds.len());
         for kind in kinds {
             let id = unused_id(drbg, &pending);
@@ -64,7 +62,6 @@ impl Udp {
         while self.unrelated < UNRELATED_MAX {
             let len = match self.socket.recv(&mut packet) {
                 Ok(len) => len,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return DnsEvent::Pending,
                 Err(_) => {
                     return DnsEvent::Broken(

@@ -48,7 +48,7 @@ use crate::io::notify::Notify;
 use crate::io::pid_file::PidFile;
 use crate::io::readiness;
 use crate::io::signals::{Signal, Signals};
-use crate::io::wire::MioNet;
+use crate::io::wire::{MioDatagram, MioNet};
 use crate::limits::read_coalescing::{ReadCoalescing, Round};
 
 /// Runs the proxy until a signal ends it.
@@ -87,11 +87,11 @@ struct Server {
     /// No connection is accepted until then, or until a session ends.
     accept_paused_until: Option<Tick>,
     admin: AdminServer,
-    resolver: Resolver,
-    tasks: TaskRunner<BackgroundTask>,
+    resolver: Resolver<MioNet>,
+    tasks: TaskRunner<BackgroundTask, MioNet>,
     totals: TotalsFile,
     signals: Signals,
-    statsd: Option<Statsd>,
+    statsd: Option<Statsd<MioDatagram>>,
     coalescing: ReadCoalescing,
     /// Set during a graceful shutdown: the process exits then, also if sessions are left.
     shutdown_at: Option<Tick>,
@@ -503,7 +503,7 @@ fn new_shared(settings: Settings, sizes: &Sizes) -> io::Result<Shared> {
     Ok(Shared::new(Rc::new(settings), seed, sizes.blocks, sizes.slots))
 }
 
-fn new_statsd(shared: &Shared) -> Option<Statsd> {
+fn new_statsd(shared: &Shared) -> Option<Statsd<MioDatagram>> {
     let settings = shared.settings.statsd.clone().filter(|_| HAS_METRICS)?;
     Some(Statsd::new(settings, &view(shared)))
 }
