@@ -19,14 +19,14 @@ use std::net::SocketAddr;
 
 use slab::Slab;
 
-use crate::accounts::recorder::Cause;
 use crate::daemon::admin::state_dump::SessionCounts;
 use crate::daemon::fetch::ip_lists::admission;
 use crate::daemon::session::Session;
+use crate::daemon::session::accounting::Accounting;
 use crate::daemon::session::key::{CLIENT_SLOT, SessionKey, TIMER_THROTTLE};
-use crate::daemon::session::outcome::Phase;
+use crate::daemon::session::outcome::Outcome;
 use crate::daemon::session::proxy_header;
-use crate::daemon::session::step::{CloseReason, Turn};
+use crate::daemon::session::step::Turn;
 use crate::daemon::shared::Shared;
 use crate::io::clock::{Tick, Wall};
 use crate::io::readiness::Readiness;
@@ -88,14 +88,7 @@ impl<N: Net> Daemon<N> {
             ..SessionCounts::default()
         };
         for (_, session) in &self.sessions {
-            let count = match session.phase() {
-                Phase::Opening | Phase::AwaitingFrame => &mut counts.opening,
-                Phase::Dialling => &mut counts.dialling,
-                Phase::Relaying => &mut counts.relayed,
-                Phase::Fronting => &mut counts.fronted,
-                Phase::Closing => &mut counts.closing,
-            };
-            *count += 1;
+            session.count(&mut counts);
         }
         counts
     }
@@ -127,18 +120,22 @@ impl<N: Net> Daemon<N> {
     /// or the limit of sessions is reached.
     pub fn accept(&mut self, mut wire: N::Wire, peer: SocketAddr) {
         let addr = peer.ip().to_canonical();
-        let Shared { settings, lists, telemetry, buffers, time, capacity, .. } = &mut self.shared;
+        let Shared { settings, lists, telemetry, buffers, time, capacity, accounts, .. } =
+            &mut self.shared;
         let header = settings.proxy_protocol.as_ref();
         let may_send_header = header.is_some_and(|header| header.trusts(addr));
+        let limit = capacity.sessions_max;
         // Behind a PROXY protocol header, the lists are checked for the address in the header.
-        if !may_send_header && !admission::may_connect(lists, addr, time.now, telemetry) {
-            return proxy_header::close_unanswered(&mut wire, buffers);
-        }
-        if self.sessions.len() >= capacity.sessions_max as usize {
-            telemetry.counters.concurrency_limited += 1;
-            telemetry.record_client(addr, Cause::Full);
-            let limit = capacity.sessions_max;
-            telemetry.info(format_args!("event=concurrency-limited limit={limit}"));
+        let listed = match may_send_header {
+            true => Ok(()),
+            false => admission::check(lists, addr, time.now, telemetry),
+        };
+        let is_full = self.sessions.len() >= limit as usize;
+        if let Err(outcome) = listed.and(if is_full { Err(Outcome::Full) } else { Ok(()) }) {
+            Accounting::new(time, accounts, capacity, telemetry).record(None, addr, outcome);
+            if outcome == Outcome::Full {
+                telemetry.info(format_args!("event=concurrency-limited limit={limit}"));
+            }
             return proxy_header::close_unanswered(&mut wire, buffers);
         }
         let entry = self.sessions.vacant_entry();
@@ -226,11 +223,9 @@ impl<N: Net> Daemon<N> {
         self.draining = true;
         for key in self.keys() {
             let Some(session) = self.sessions.get(key.index()) else { continue };
-            match session.phase() {
-                Phase::Relaying | Phase::Fronting | Phase::Closing => self.queue(key),
-                Phase::Opening | Phase::AwaitingFrame | Phase::Dialling => {
-                    self.close(key, CloseReason::Drained);
-                }
+            match session.was_connected() {
+                true => self.queue(key),
+                false => self.close(key, Outcome::Drained),
             }
         }
     }
@@ -253,11 +248,11 @@ impl<N: Net> Daemon<N> {
         let Self { sessions, shared, net, .. } = self;
         let Some(session) = sessions.get_mut(key.index()) else { return };
         session.queued = false;
-        if !matches!(session.phase(), Phase::Relaying | Phase::Fronting | Phase::Closing) {
+        if !session.was_connected() {
             self.last_handshake = shared.time.now;
         }
         match session.step(key, shared, net, self.draining) {
-            Turn::Close(reason) => return self.close(key, reason),
+            Turn::Close(outcome) => return self.close(key, outcome),
             Turn::Again => {
                 session.queued = true;
                 self.ready.push_back(key);
@@ -276,14 +271,14 @@ impl<N: Net> Daemon<N> {
     }
 
     /// Closes a session and removes it. No other function removes one.
-    fn close(&mut self, key: SessionKey, reason: CloseReason) {
+    fn close(&mut self, key: SessionKey, outcome: Outcome) {
         let Some(mut session) = self.sessions.try_remove(key.index()) else { return };
         self.wheel.clear(key.timer());
         if session.needs_block {
             // Otherwise the next returned block would wake no session.
             self.need_block.retain(|waiting| *waiting != key);
         }
-        session.finish(reason, &mut self.shared);
+        session.finish(outcome, &mut self.shared);
     }
 
     fn recompute_caps(&mut self) {

@@ -10,7 +10,7 @@ use crate::daemon::fetch;
 use crate::daemon::fetch::schedule::Job;
 use crate::daemon::server::sizing::Sizes;
 use crate::daemon::session::key::SessionKey;
-use crate::daemon::session::step::CloseReason;
+use crate::daemon::session::outcome::Outcome;
 use crate::daemon::shared::{self, Shared};
 use crate::daemon::upstream::addresses::BadAddresses;
 use crate::daemon::upstream::outbound::Outbound;
@@ -66,7 +66,7 @@ impl<N: Net> Daemon<N> {
         let is_over = |user: UserId| is_revoked[users.position(user)];
         let over = sessions.filter(|(_, session)| session.client.user.is_some_and(is_over));
         let over: Vec<SessionKey> = over.map(|(index, _)| SessionKey::of_index(index)).collect();
-        over.iter().for_each(|key| self.close(*key, CloseReason::Revoked));
+        over.iter().for_each(|key| self.close(*key, Outcome::Revoked));
         over.len()
     }
 

@@ -4,10 +4,9 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::accounts::recorder::{Cause, Detail, Recorder};
-use crate::accounts::users::{UserId, Users};
+use crate::accounts::recorder::Recorder;
 use crate::daemon::admin::counters::Counters;
-use crate::daemon::admin::probe_summary::{ProbeKind, ProbeSummary};
+use crate::daemon::admin::probe_summary::ProbeSummary;
 use crate::io::clock::Tick;
 use crate::io::logger::RateLimitedLog;
 use crate::util::client_prefix::ClientPrefix;
@@ -60,32 +59,6 @@ impl Telemetry {
             true => ShownAddr::Whole(addr),
             false => ShownAddr::Prefix(ClientPrefix::of(addr)),
         }
-    }
-
-    /// Counts what an unauthenticated client did, for the summary in the log.
-    pub fn count_probe(&mut self, kind: ProbeKind, addr: IpAddr) {
-        // A summary that the level suppresses must not wake the loop.
-        if log::log_enabled!(log::Level::Info) {
-            self.probes.count(kind, addr, self.now);
-        }
-    }
-
-    /// Records why a user was refused or lost a session.
-    pub fn record_user(&mut self, users: &mut Users, user: UserId, cause: Cause, detail: Detail) {
-        if cause.is_refusal() {
-            users.get_mut(user).refused += 1;
-        }
-        self.recorder.note(Some(user), cause, detail, self.now.0);
-    }
-
-    /// Records why an unauthenticated client was refused.
-    pub fn record_client(&mut self, addr: IpAddr, cause: Cause) {
-        self.recorder.note(None, cause, Detail::network(addr), self.now.0);
-    }
-
-    /// Records a fault of the front.
-    pub fn record_front(&mut self, cause: Cause, detail: Detail) {
-        self.recorder.note(None, cause, detail, self.now.0);
     }
 
     /// The earliest time at which a summary or a suppressed line must be logged.

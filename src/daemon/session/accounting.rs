@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 
 use crate::accounts::Accounts;
-use crate::accounts::recorder::{Cause, Detail};
+use crate::accounts::recorder::Detail;
 use crate::accounts::users::{UserId, Users};
 use crate::daemon::admin::telemetry::Telemetry;
 use crate::daemon::session::capacity::Capacity;
+use crate::daemon::session::outcome::Outcome;
 use crate::daemon::time::Time;
 use crate::io::clock::Tick;
 
@@ -33,11 +34,28 @@ impl<'a> Accounting<'a> {
         Self { now: time.now, users: &mut accounts.users, capacity, telemetry }
     }
 
-    /// Records a cause for a user, or for the network of an unauthenticated client.
-    pub fn record(&mut self, user: Option<UserId>, addr: IpAddr, cause: Cause, detail: Detail) {
-        match user {
-            Some(user) => self.telemetry.record_user(self.users, user, cause, detail),
-            None => self.telemetry.record_client(addr, cause),
+    /// Records how a connection was refused or ended: its counter, the probe summary, and the cause
+    /// for a user or for the network of an unauthenticated client. No other function does.
+    pub fn record(&mut self, user: Option<UserId>, addr: IpAddr, outcome: Outcome) {
+        let Self { now, users, telemetry, .. } = self;
+        if let Some(counter) = outcome.counter(&mut telemetry.counters) {
+            *counter += 1;
         }
+        // A summary that the level suppresses must not wake the loop.
+        if let Some(bucket) = outcome.summary_bucket()
+            && log::log_enabled!(log::Level::Info)
+        {
+            telemetry.probes.count(bucket, addr, *now);
+        }
+        let Some((cause, mut detail)) = outcome.cause() else { return };
+        match user {
+            Some(user) if cause.is_refusal() => users.get_mut(user).refused += 1,
+            Some(_) => {}
+            None if !cause.is_refusal() => return,
+            // A failure of the front concerns all unauthenticated clients.
+            None if outcome.is_of_server() => {}
+            None => detail = Detail::network(addr),
+        }
+        telemetry.recorder.note(user, cause, detail, now.0);
     }
 }

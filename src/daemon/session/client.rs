@@ -8,7 +8,7 @@ use crate::daemon::admin::counters::DcConnectionId;
 use crate::daemon::session::accounting::Accounting;
 use crate::daemon::session::buffers::{Buffers, READ_MAX};
 use crate::daemon::session::endpoint::{Endpoint, ReadOutcome};
-use crate::daemon::session::step::CloseReason;
+use crate::daemon::session::outcome::Outcome;
 use crate::io::clock::Tick;
 use crate::io::wire::Wire;
 
@@ -64,7 +64,7 @@ impl<W: Wire> Client<W> {
         room: usize,
         buffers: &mut Buffers,
         accounting: &mut Accounting<'_>,
-    ) -> Result<usize, CloseReason> {
+    ) -> Result<usize, Outcome> {
         if !self.endpoint.ready.readable {
             return Ok(0);
         }
@@ -72,12 +72,12 @@ impl<W: Wire> Client<W> {
         match self.endpoint.read(&mut [IoSliceMut::new(into)]) {
             ReadOutcome::Bytes(n) => {
                 accounting.telemetry.counters.read(n);
-                buffers.keep_hello(seen, n).map_err(|_| CloseReason::Pressure)?;
+                buffers.keep_hello(seen, n).map_err(|_| Outcome::Pressure)?;
                 self.active = accounting.now;
                 Ok(n)
             }
             ReadOutcome::WouldBlock | ReadOutcome::Fin => Ok(0),
-            ReadOutcome::Reset => Err(CloseReason::Reset),
+            ReadOutcome::Reset => Err(Outcome::Reset),
         }
     }
 }

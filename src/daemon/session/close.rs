@@ -4,13 +4,12 @@
 use std::io::IoSliceMut;
 use std::time::Duration;
 
-use crate::accounts::recorder::{Cause, Detail};
 use crate::daemon::session::accounting::Accounting;
 use crate::daemon::session::buffers::{Buffers, READ_MAX};
 use crate::daemon::session::client::Client;
 use crate::daemon::session::endpoint::ReadOutcome;
-use crate::daemon::session::outcome::{self, Phase};
-use crate::daemon::session::step::{CloseReason, Turn};
+use crate::daemon::session::outcome::Outcome;
+use crate::daemon::session::step::Turn;
 use crate::io::clock::Tick;
 use crate::io::wire::Wire;
 use crate::proto::tls;
@@ -27,18 +26,17 @@ impl Closing {
     /// Logs the end of the session, releases its counts, and begins to close the connection.
     pub fn begin<W: Wire>(
         client: &mut Client<W>,
-        phase: Phase,
-        reason: CloseReason,
+        outcome: Outcome,
         accounting: &mut Accounting<'_>,
     ) -> Self {
         log::debug!(
             "event=closing id={} why={}{} client={}",
             client.id,
-            reason.as_str(),
+            outcome.why(),
             accounting.users.log_field(client.user),
             accounting.telemetry.shown(client.addr)
         );
-        record_end(client, phase, reason, accounting);
+        record_end(client, outcome, accounting);
         release(client, accounting);
         Self { until: accounting.now + LINGER }
     }
@@ -50,12 +48,11 @@ impl Closing {
     /// The pool has no block for the alert.
     pub fn begin_with_alert<W: Wire>(
         client: &mut Client<W>,
-        phase: Phase,
         fault: &str,
         buffers: &Buffers,
         drbg: &mut Drbg,
         accounting: &mut Accounting<'_>,
-    ) -> Result<Self, CloseReason> {
+    ) -> Result<Self, Outcome> {
         let from = accounting.telemetry.shown(client.addr);
         log::debug!("event=protocol-error id={} why={fault} client={from}", client.id);
         let mut alert = [0u8; ALERT_LEN];
@@ -63,8 +60,8 @@ impl Closing {
         header.copy_from_slice(&tls::header(tls::APPLICATION_DATA, sealed.len() as u16));
         drbg.fill(sealed);
         let sent = client.endpoint.send(&alert, &buffers.pool, accounting.now);
-        sent.map_err(|_| CloseReason::Pressure)?;
-        Ok(Self::begin(client, phase, CloseReason::Garbled, accounting))
+        sent.map_err(|_| Outcome::Pressure)?;
+        Ok(Self::begin(client, Outcome::Garbled, accounting))
     }
 
     /// The deadline of the stage.
@@ -90,60 +87,45 @@ impl Closing {
         let is_over = endpoint.write_failed
             || (endpoint.fin_received && endpoint.fin_sent)
             || now >= self.until;
-        if is_over { Turn::Close(CloseReason::Finished) } else { Turn::Wait }
+        if is_over { Turn::Close(Outcome::Finished) } else { Turn::Wait }
     }
 }
 
 /// Logs the end of a session and removes it from all counts. The caller closes the connection.
 pub fn finish<W: Wire>(
     client: &mut Client<W>,
-    phase: Phase,
-    reason: CloseReason,
+    outcome: Outcome,
     sent_up: u64,
     accounting: &mut Accounting<'_>,
 ) {
     log::debug!(
         "event=closed id={} why={}{} up={} down={} ms={} client={}",
         client.id,
-        reason.as_str(),
+        outcome.why(),
         accounting.users.log_field(client.user),
         sent_up,
         client.endpoint.sent,
         accounting.now.since(client.accepted).as_millis(),
         accounting.telemetry.shown(client.addr)
     );
-    record_end(client, phase, reason, accounting);
+    record_end(client, outcome, accounting);
     release(client, accounting);
     accounting.telemetry.counters.clients.remove(client.addr);
-    if reason == CloseReason::Pressure {
-        accounting.telemetry.counters.pressed += 1;
-    }
 }
 
-/// Records why the session ended. A user's session that failed is also logged for the operator.
-fn record_end<W>(
-    client: &Client<W>,
-    phase: Phase,
-    reason: CloseReason,
-    accounting: &mut Accounting<'_>,
-) {
-    let Some(user) = client.user else {
-        if reason == CloseReason::Pressure {
-            accounting.telemetry.record_client(client.addr, Cause::Pressure);
-        }
-        return;
-    };
-    if matches!(reason, CloseReason::Handshake | CloseReason::Garbled | CloseReason::Pressure) {
+/// Records how the session ended. A user's session that failed is also logged for the operator.
+fn record_end<W>(client: &Client<W>, outcome: Outcome, accounting: &mut Accounting<'_>) {
+    let is_failure =
+        matches!(outcome, Outcome::HandshakeTimeout | Outcome::Garbled | Outcome::Pressure);
+    if client.user.is_some() && is_failure {
         let from = accounting.telemetry.shown(client.addr);
         let user_field = accounting.users.log_field(client.user);
-        let why = reason.as_str();
+        let why = outcome.why();
         accounting
             .telemetry
             .info(format_args!("event=session-failed{user_field} why={why} client={from}"));
     }
-    if let Some(cause) = outcome::of_close(reason, phase) {
-        accounting.telemetry.record_user(accounting.users, user, cause, Detail::None);
-    }
+    accounting.record(client.user, client.addr, outcome);
 }
 
 /// Removes the session from all counts. A second call does nothing.

@@ -8,19 +8,17 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::accounts::recorder::{Cause, Detail};
 use crate::accounts::users::{HostId, UserId};
 use crate::config::settings::Settings;
-use crate::daemon::admin::probe_summary::ProbeKind;
 use crate::daemon::session::accounting::Accounting;
 use crate::daemon::session::buffers::{Buffers, READ_MAX};
 use crate::daemon::session::client::Client;
 use crate::daemon::session::close::Closing;
 use crate::daemon::session::dial::state::{Dial, DialRoute};
 use crate::daemon::session::endpoint::ReadOutcome;
-use crate::daemon::session::outcome::{self, Phase};
+use crate::daemon::session::outcome::Outcome;
 use crate::daemon::session::server_hello;
-use crate::daemon::session::step::{CloseReason, Step, Turn};
+use crate::daemon::session::step::{Step, Turn};
 use crate::daemon::session::transform::{MtprotoTransform, Transform};
 use crate::daemon::time::Time;
 use crate::daemon::upstream::addresses;
@@ -122,7 +120,7 @@ impl AwaitClientHello {
                 let timeout = ctx.settings.timeouts.handshake;
                 self.silent_until = silence_end(ctx.accounting.now, timeout, ctx.drbg);
             }
-            Err(reason) => return Step::Stay(self, Turn::Close(reason)),
+            Err(outcome) => return Step::Stay(self, Turn::Close(outcome)),
         }
         let mut auth = AuthContext {
             unix_s: (!ctx.time.is_unset()).then_some(ctx.time.wall.unix_s),
@@ -152,8 +150,7 @@ impl AwaitClientHello {
         let has_ended = client.endpoint.fin_received;
         if has_ended && self.seen.is_empty() {
             // The client closed without a byte: a port scan or a health check.
-            ctx.accounting.telemetry.count_probe(ProbeKind::Silent, client.addr);
-            Step::Stay(self, Turn::Close(CloseReason::Gone))
+            Step::Stay(self, Turn::Close(Outcome::NoByte))
         } else if has_ended || is_late || self.seen.len() >= SEEN_MAX {
             let why = if has_ended { Reject::Truncated } else { Reject::TooSlow };
             let host = ctx.accounting.users.first_host();
@@ -204,13 +201,13 @@ impl AwaitClientHello {
         ctx: &mut HelloContext<'_>,
     ) -> Step<Self, AfterHello<W>> {
         if client.endpoint.ready.broken {
-            return Step::Stay(self, Turn::Close(CloseReason::Reset));
+            return Step::Stay(self, Turn::Close(Outcome::Reset));
         }
         let held = self.held();
         let early = self.seen.split_off(admission.consumed.min(self.seen.len()));
         let answer = server_hello::build(admission, ctx.accounting.users, ctx.mimicry, ctx.drbg);
         if client.endpoint.send(&answer, &ctx.buffers.pool, ctx.accounting.now).is_err() {
-            return Step::Stay(self, Turn::Close(CloseReason::Pressure));
+            return Step::Stay(self, Turn::Close(Outcome::Pressure));
         }
         ctx.buffers.release_hello(held);
         Step::Next(AfterHello::AwaitFrame(Box::new(AwaitFrame {
@@ -234,8 +231,7 @@ impl AwaitClientHello {
     ) -> Step<Self, AfterHello<W>> {
         record_reject(client, why, user, &mut ctx.accounting);
         if ctx.accounting.capacity.fronted >= ctx.accounting.capacity.fronted_max {
-            ctx.accounting.telemetry.count_probe(ProbeKind::NoRoom, client.addr);
-            return Step::Stay(self, Turn::Close(CloseReason::Pressure));
+            return Step::Stay(self, Turn::Close(Outcome::NoRoom));
         }
         ctx.buffers.release_hello(self.held());
         let opening = std::mem::take(&mut self.seen);
@@ -260,16 +256,7 @@ fn record_reject<W>(
     user: Option<UserId>,
     accounting: &mut Accounting<'_>,
 ) {
-    match why {
-        Reject::Replay => accounting.telemetry.counters.replays += 1,
-        Reject::Throttled => accounting.telemetry.counters.throttled += 1,
-        _ => {}
-    }
-    let (cause, detail) = outcome::of_reject(why);
-    accounting.record(user, client.addr, cause, detail);
-    if let Some(kind) = ProbeKind::of(why) {
-        accounting.telemetry.count_probe(kind, client.addr);
-    }
+    accounting.record(user, client.addr, Outcome::Rejected(why));
     let off = match why {
         Reject::ClockOff { off_s } => format!(" off_s={off_s}"),
         _ => String::new(),
@@ -334,14 +321,14 @@ impl AwaitFrame {
         }
         client.endpoint.flush(ctx.accounting.now);
         if client.endpoint.write_failed {
-            return Step::Stay(self, Turn::Close(CloseReason::Reset));
+            return Step::Stay(self, Turn::Close(Outcome::ResetBeforeFrame));
         }
         if ctx.accounting.now >= client.accepted + ctx.settings.timeouts.handshake {
-            return close(client, CloseReason::Handshake, ctx);
+            return close(client, Outcome::HandshakeTimeout, ctx);
         }
         if client.endpoint.fin_received {
             // The FIN came with the hello: there will be no frame.
-            return close(client, CloseReason::Gone, ctx);
+            return close(client, Outcome::GoneBeforeFrame, ctx);
         }
         if !client.endpoint.ready.readable {
             return Step::Stay(self, Turn::Wait);
@@ -354,8 +341,8 @@ impl AwaitFrame {
                 self.add(client, n, ctx)
             }
             ReadOutcome::WouldBlock => Step::Stay(self, Turn::Wait),
-            ReadOutcome::Fin => close(client, CloseReason::Gone, ctx),
-            ReadOutcome::Reset => Step::Stay(self, Turn::Close(CloseReason::Reset)),
+            ReadOutcome::Fin => close(client, Outcome::GoneBeforeFrame, ctx),
+            ReadOutcome::Reset => Step::Stay(self, Turn::Close(Outcome::ResetBeforeFrame)),
         }
     }
 
@@ -392,26 +379,19 @@ impl AwaitFrame {
         ctx: &mut FrameContext<'_>,
     ) -> FrameStep<W> {
         let FrameContext { buffers, drbg, accounting, .. } = ctx;
-        match Closing::begin_with_alert(
-            client,
-            Phase::AwaitingFrame,
-            fault,
-            buffers,
-            drbg,
-            accounting,
-        ) {
+        match Closing::begin_with_alert(client, fault, buffers, drbg, accounting) {
             Ok(closing) => Step::Next(AfterFrame::Closing(closing)),
-            Err(reason) => Step::Stay(self, Turn::Close(reason)),
+            Err(outcome) => Step::Stay(self, Turn::Close(outcome)),
         }
     }
 }
 
 fn close<W: Wire>(
     client: &mut Client<W>,
-    reason: CloseReason,
+    outcome: Outcome,
     ctx: &mut FrameContext<'_>,
 ) -> FrameStep<W> {
-    let closing = Closing::begin(client, Phase::AwaitingFrame, reason, &mut ctx.accounting);
+    let closing = Closing::begin(client, outcome, &mut ctx.accounting);
     Step::Next(AfterFrame::Closing(closing))
 }
 
@@ -437,10 +417,7 @@ fn dial_dc<W: Wire>(
     if addrs.is_empty() {
         let name = client.user.map_or("", |user| ctx.accounting.users.get(user).name());
         ctx.accounting.telemetry.info(format_args!("event=unknown-dc user={name:?} dc={dc}"));
-        if client.user.is_some() {
-            ctx.accounting.record(client.user, client.addr, Cause::UnknownDc, Detail::Dc(dc));
-        }
-        return close(client, CloseReason::UnknownDc, ctx);
+        return close(client, Outcome::UnknownDc(dc), ctx);
     }
     outbound.bad_addresses.sort(&mut addrs, ctx.accounting.now);
 

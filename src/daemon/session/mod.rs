@@ -22,6 +22,7 @@ mod transform;
 use std::net::SocketAddr;
 
 use crate::config::settings::Settings;
+use crate::daemon::admin::state_dump::SessionCounts;
 use crate::daemon::session::accounting::Accounting;
 use crate::daemon::session::client::Client;
 use crate::daemon::session::close::Closing;
@@ -32,10 +33,10 @@ use crate::daemon::session::handshake::{
     AfterFrame, AfterHello, AwaitClientHello, AwaitFrame, FrameContext, HelloContext,
 };
 use crate::daemon::session::key::{CLIENT_SLOT, SessionKey};
-use crate::daemon::session::outcome::Phase;
+use crate::daemon::session::outcome::Outcome;
 use crate::daemon::session::proxy_header::{AwaitProxyHeader, HeaderContext};
 use crate::daemon::session::relay::{Relay, RelayContext};
-use crate::daemon::session::step::{CloseReason, Step, Turn};
+use crate::daemon::session::step::{Step, Turn};
 use crate::daemon::shared::Shared;
 use crate::io::clock::Tick;
 use crate::io::readiness::Readiness;
@@ -112,15 +113,21 @@ impl<W: Wire> Session<W> {
         }
     }
 
-    /// The phase, for counters and records.
-    pub fn phase(&self) -> Phase {
-        match &self.stage {
-            Some(Stage::AwaitProxyHeader(_) | Stage::AwaitClientHello(_)) | None => Phase::Opening,
-            Some(Stage::AwaitFrame(_)) => Phase::AwaitingFrame,
-            Some(Stage::Dial(_)) => Phase::Dialling,
-            Some(Stage::Relay(relay)) => relay.phase(),
-            Some(Stage::Closing(_)) => Phase::Closing,
-        }
+    /// Adds the session to the count of its stage.
+    pub fn count(&self, counts: &mut SessionCounts) {
+        let count = match &self.stage {
+            Some(Stage::Dial(_)) => &mut counts.dialling,
+            Some(Stage::Relay(relay)) if relay.is_fronted() => &mut counts.fronted,
+            Some(Stage::Relay(_)) => &mut counts.relayed,
+            Some(Stage::Closing(_)) => &mut counts.closing,
+            _ => &mut counts.opening,
+        };
+        *count += 1;
+    }
+
+    /// Whether a server was connected, so that bytes may wait to be sent.
+    pub fn was_connected(&self) -> bool {
+        matches!(self.stage, Some(Stage::Relay(_) | Stage::Closing(_)))
     }
 
     /// One bounded step. A new stage continues in the same step. A session moves only to later
@@ -187,7 +194,7 @@ impl<W: Wire> Session<W> {
     }
 
     /// Logs the end of the session and releases its counts. The caller drops it.
-    pub fn finish(&mut self, reason: CloseReason, shared: &mut Shared) {
+    pub fn finish(&mut self, outcome: Outcome, shared: &mut Shared) {
         let (held, sent_up) = match &self.stage {
             Some(Stage::AwaitProxyHeader(stage)) => (stage.held(), 0),
             Some(Stage::AwaitClientHello(stage)) => (stage.held(), 0),
@@ -195,10 +202,9 @@ impl<W: Wire> Session<W> {
             _ => (0, self.client.sent_up),
         };
         shared.buffers.release_hello(held);
-        let phase = self.phase();
         let Shared { time, capacity, accounts, telemetry, .. } = shared;
         let mut accounting = Accounting::new(time, accounts, capacity, telemetry);
-        close::finish(&mut self.client, phase, reason, sent_up, &mut accounting);
+        close::finish(&mut self.client, outcome, sent_up, &mut accounting);
     }
 }
 

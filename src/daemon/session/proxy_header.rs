@@ -4,15 +4,14 @@
 use std::io::IoSliceMut;
 use std::time::Duration;
 
-use crate::accounts::recorder::Cause;
-use crate::daemon::admin::probe_summary::ProbeKind;
 use crate::daemon::fetch::ip_lists::admission;
 use crate::daemon::fetch::ip_lists::lists::IpLists;
 use crate::daemon::session::accounting::Accounting;
 use crate::daemon::session::buffers::{Buffers, READ_MAX};
 use crate::daemon::session::client::Client;
 use crate::daemon::session::handshake::AwaitClientHello;
-use crate::daemon::session::step::{CloseReason, Step, Turn};
+use crate::daemon::session::outcome::Outcome;
+use crate::daemon::session::step::{Step, Turn};
 use crate::io::clock::Tick;
 use crate::io::wire::Wire;
 use crate::proto::proxy_header::{self, Preface};
@@ -66,8 +65,8 @@ impl AwaitProxyHeader {
             return Step::Next(self.enter(client, 0, ctx));
         }
         let read = client.read_hello(&mut self.seen, READ_MAX, ctx.buffers, &mut ctx.accounting);
-        if let Err(reason) = read {
-            return Step::Stay(self, Turn::Close(reason));
+        if let Err(outcome) = read {
+            return Step::Stay(self, Turn::Close(outcome));
         }
         let due = self.due(client.accepted, ctx.handshake_timeout);
         let is_over = client.endpoint.fin_received || ctx.accounting.now >= due;
@@ -99,16 +98,14 @@ impl AwaitProxyHeader {
         header_len: usize,
         ctx: &mut HeaderContext<'_>,
     ) -> Step<Self, AwaitClientHello> {
-        if admission::may_connect(
-            ctx.lists,
-            client.addr,
-            ctx.accounting.now,
-            ctx.accounting.telemetry,
-        ) {
-            return Step::Next(self.enter(client, header_len, ctx));
+        let (now, telemetry) = (ctx.accounting.now, &mut *ctx.accounting.telemetry);
+        match admission::check(ctx.lists, client.addr, now, telemetry) {
+            Ok(()) => Step::Next(self.enter(client, header_len, ctx)),
+            Err(outcome) => {
+                close_unanswered(&mut client.endpoint.wire, ctx.buffers);
+                Step::Stay(self, Turn::Close(outcome))
+            }
         }
-        close_unanswered(&mut client.endpoint.wire, ctx.buffers);
-        Step::Stay(self, Turn::Close(CloseReason::Unwelcome))
     }
 
     /// Moves to the next stage. The bytes after a header of `header_len` bytes start the hello.
@@ -131,13 +128,9 @@ impl AwaitProxyHeader {
         client: &Client<W>,
         ctx: &mut HeaderContext<'_>,
     ) -> Step<Self, AwaitClientHello> {
-        let telemetry = &mut *ctx.accounting.telemetry;
-        telemetry.counters.bad_headers += 1;
-        telemetry.record_client(client.addr, Cause::BadHeader);
-        telemetry.count_probe(ProbeKind::BadHeader, client.addr);
-        let from = telemetry.shown(client.addr);
+        let from = ctx.accounting.telemetry.shown(client.addr);
         log::debug!("event=bad-proxy-header id={} client={from}", client.id);
-        Step::Stay(self, Turn::Close(CloseReason::BadHeader))
+        Step::Stay(self, Turn::Close(Outcome::BadHeader))
     }
 }
 

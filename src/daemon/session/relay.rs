@@ -7,7 +7,6 @@
 use std::io::IoSliceMut;
 use std::time::Duration;
 
-use crate::accounts::recorder::{Cause, Detail};
 use crate::accounts::users::UserId;
 use crate::config::settings::Settings;
 use crate::daemon::admin::counters::DcConnectionId;
@@ -16,8 +15,8 @@ use crate::daemon::session::buffers::Buffers;
 use crate::daemon::session::client::Client;
 use crate::daemon::session::close::Closing;
 use crate::daemon::session::endpoint::{Endpoint, ReadOutcome};
-use crate::daemon::session::outcome::{DC_ANSWERS_WITHIN, Phase};
-use crate::daemon::session::step::{CloseReason, Step, Turn};
+use crate::daemon::session::outcome::{DC_ANSWERS_WITHIN, Outcome};
+use crate::daemon::session::step::{Step, Turn};
 use crate::daemon::session::transform::Transform;
 use crate::flow::direction::Direction;
 use crate::flow::half_close::{Action, HalfState};
@@ -101,19 +100,12 @@ impl<W: Wire> Relay<W> {
         if let Forwarded::Malformed(fault) = up {
             let RelayContext { buffers, drbg, accounting, .. } = ctx;
             let fault = fault.as_str();
-            return match Closing::begin_with_alert(
-                client,
-                Phase::Relaying,
-                fault,
-                buffers,
-                drbg,
-                accounting,
-            ) {
+            return match Closing::begin_with_alert(client, fault, buffers, drbg, accounting) {
                 Ok(closing) => {
                     client.sent_up = self.server.sent;
                     Step::Next(closing)
                 }
-                Err(reason) => Step::Stay(self, Turn::Close(reason)),
+                Err(outcome) => Step::Stay(self, Turn::Close(outcome)),
             };
         }
         let down = self.forward_down(client, owner, ctx);
@@ -121,16 +113,16 @@ impl<W: Wire> Relay<W> {
         let Self { server, .. } = &mut *self;
         // A reset is forwarded as a reset, after the bytes that were sent before it.
         if mirror_reset(&client.endpoint, server) || mirror_reset(server, &mut client.endpoint) {
-            return Step::Stay(self, Turn::Close(CloseReason::Reset));
+            return Step::Stay(self, Turn::Close(Outcome::Reset));
         }
         if action(&client.endpoint, server) == Action::Done
             && action(server, &client.endpoint) == Action::Done
         {
-            return Step::Stay(self, Turn::Close(CloseReason::Finished));
+            return Step::Stay(self, Turn::Close(Outcome::Finished));
         }
-        if let Some(reason) = self.overdue(client, ctx.settings, ctx.buffers, now) {
+        if let Some(outcome) = self.overdue(client, ctx.settings, ctx.buffers, now) {
             client.endpoint.wire.reset_on_close();
-            return Step::Stay(self, Turn::Close(reason));
+            return Step::Stay(self, Turn::Close(outcome));
         }
         let turn = if up == Forwarded::More || down == Forwarded::More {
             Turn::Again
@@ -212,37 +204,33 @@ impl<W: Wire> Relay<W> {
         }
         if client.endpoint.is_flushed() && self.server.is_flushed() {
             client.sent_up = self.server.sent;
-            let phase = self.phase();
-            let closing = Closing::begin(client, phase, CloseReason::Drained, &mut ctx.accounting);
+            let closing = Closing::begin(client, Outcome::Drained, &mut ctx.accounting);
             return Step::Next(closing);
         }
         let turn = self.overdue(client, ctx.settings, ctx.buffers, now);
         Step::Stay(self, turn.map_or(Turn::Wait, Turn::Close))
     }
 
-    /// The phase: relayed to Telegram or to the front.
-    pub fn phase(&self) -> Phase {
-        match self.transform {
-            Transform::Mtproto(_) => Phase::Relaying,
-            Transform::Plain => Phase::Fronting,
-        }
+    /// Whether the server is the front, not Telegram.
+    pub fn is_fronted(&self) -> bool {
+        matches!(self.transform, Transform::Plain)
     }
 
-    /// The reason to close the session now, if a peer accepts no bytes or both are silent.
+    /// The outcome if the session must close, since a peer accepts no bytes or both are silent.
     fn overdue(
         &self,
         client: &Client<W>,
         settings: &Settings,
         buffers: &Buffers,
         now: Tick,
-    ) -> Option<CloseReason> {
+    ) -> Option<Outcome> {
         let limit = if buffers.is_tight() { STALL_WHEN_TIGHT } else { STALL };
         let stalled = [client.endpoint.stalled_since, self.server.stalled_since];
         if stalled.iter().flatten().any(|since| now >= *since + limit) {
-            return Some(CloseReason::Stalled);
+            return Some(Outcome::Stalled);
         }
         let idle_at = client.active + self.idle_limit(client, settings);
-        (now >= idle_at).then_some(CloseReason::Idle)
+        (now >= idle_at).then_some(Outcome::Idle)
     }
 
     /// The next deadline of the session.
@@ -446,7 +434,7 @@ fn count<W>(
 /// Records that Telegram closed the connection without a byte, before the client closed.
 fn record_dc_close<W>(client: &Client<W>, accounting: &mut Accounting<'_>) {
     if client.user.is_some() && accounting.now < client.accepted + DC_ANSWERS_WITHIN {
-        accounting.record(client.user, client.addr, Cause::DcHungUp, Detail::None);
+        accounting.record(client.user, client.addr, Outcome::DcHungUp);
     }
 }
 

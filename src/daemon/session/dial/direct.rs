@@ -10,7 +10,6 @@ use crate::accounts::recorder::{Cause, Detail};
 use crate::daemon::resolver::dns_cache::CachedAddrs;
 use crate::daemon::session::dial::context::{DialContext, warn_if_egress_refused};
 use crate::daemon::session::dial::state::{Dial, DialAttempt, DialRoute, address_failure};
-use crate::daemon::session::step::CloseReason;
 use crate::daemon::upstream::addresses;
 use crate::daemon::upstream::sockets;
 use crate::io::clock::Tick;
@@ -23,14 +22,14 @@ pub fn poll<N: Net>(
     dial: &mut Dial<N::Wire>,
     lookup_until: Tick,
     ctx: &mut DialContext<'_, N>,
-) -> Poll<Result<usize, CloseReason>> {
+) -> Poll<Result<usize, ()>> {
     if let DialRoute::Name(name) = &dial.route {
         match look_up(name, lookup_until, ctx) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Some(addrs)) => dial.route = DialRoute::Addresses(addrs),
             Poll::Ready(None) => {
                 dial.failure = Some((Cause::FrontUnknown, Detail::None));
-                return Poll::Ready(Err(CloseReason::Unreachable));
+                return Poll::Ready(Err(()));
             }
         }
     }
@@ -49,7 +48,7 @@ pub fn poll<N: Net>(
         }
         // Some networks block port 443 of Telegram only.
         let Some(dc) = dial.other_ports_of.take() else {
-            return Poll::Ready(Err(CloseReason::Unreachable));
+            return Poll::Ready(Err(()));
         };
         let others = addresses::other_ports(ctx.settings, dc);
         (dial.route, dial.next) = (DialRoute::Addresses(others), 0);
@@ -83,7 +82,7 @@ fn look_up<N: Net>(
 fn check_addresses<N: Net>(
     dial: &mut Dial<N::Wire>,
     ctx: &mut DialContext<'_, N>,
-) -> Result<(), CloseReason> {
+) -> Result<(), ()> {
     let is_relay = dial.is_relay();
     let DialRoute::Addresses(list) = &mut dial.route else { return Ok(()) };
     list.truncate(ADDRESSES_MAX);
@@ -97,7 +96,7 @@ fn check_addresses<N: Net>(
     }
     ctx.accounting.telemetry.warn(format_args!("{LOOP_WARNING}"));
     dial.failure = Some((Cause::FrontLoop, Detail::None));
-    Err(CloseReason::Loop)
+    Err(())
 }
 
 /// Checks the attempt in a slot. Ready = connected; a failed or late attempt is dropped.

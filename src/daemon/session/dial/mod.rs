@@ -16,9 +16,9 @@ use crate::daemon::session::close::Closing;
 use crate::daemon::session::dial::context::DialContext;
 use crate::daemon::session::dial::state::{Dial, DialRoute};
 use crate::daemon::session::endpoint::{Endpoint, ReadOutcome};
-use crate::daemon::session::outcome::Phase;
+use crate::daemon::session::outcome::Outcome;
 use crate::daemon::session::relay::Relay;
-use crate::daemon::session::step::{CloseReason, Step, Turn};
+use crate::daemon::session::step::{Step, Turn};
 use crate::daemon::session::transform::Transform;
 use crate::daemon::upstream::sockets::LOOKUP;
 use crate::io::wire::{Net, Wire};
@@ -50,10 +50,9 @@ impl<W: Wire> Dial<W> {
         }
         let has_left = !self.has_request() && client.endpoint.fin_received;
         if client.endpoint.ready.broken || client.endpoint.write_failed || has_left {
-            if let Some(failure) = self.failure_at_client_close(ctx.accounting.now) {
-                record_failure(client, failure, ctx);
-            }
-            return Step::Stay(self, Turn::Close(CloseReason::Gone));
+            let failure = self.failure_at_client_close(ctx.accounting.now);
+            let failure = failure.map(|failure| self.failure_of_server(failure));
+            return Step::Stay(self, Turn::Close(Outcome::Gone(failure)));
         }
         let until = *self.lookup_until.get_or_insert(ctx.accounting.now + LOOKUP);
         let outcome = match self.route {
@@ -63,7 +62,7 @@ impl<W: Wire> Dial<W> {
         match outcome {
             Poll::Pending => Step::Stay(self, Turn::Wait),
             Poll::Ready(Ok(slot)) => self.connected(client, slot, ctx),
-            Poll::Ready(Err(reason)) => self.give_up(client, reason, ctx),
+            Poll::Ready(Err(())) => self.give_up(client, ctx),
         }
     }
 
@@ -112,7 +111,7 @@ impl<W: Wire> Dial<W> {
         }
         let mut server = Endpoint::new(attempt.wire);
         if server.send(&self.opening, &ctx.buffers.pool, ctx.accounting.now).is_err() {
-            return Step::Stay(self, Turn::Close(CloseReason::Pressure));
+            return Step::Stay(self, Turn::Close(Outcome::Pressure));
         }
         let now = ctx.accounting.now;
         let (id, ms) = (client.id, now.since(client.accepted).as_millis());
@@ -173,23 +172,30 @@ impl<W: Wire> Dial<W> {
     /// Closes the session, since no address is left. An unauthenticated client gets a reset, as
     /// from an address that refuses connections.
     fn give_up<N: Net<Wire = W>>(
-        mut self: Box<Self>,
+        self: Box<Self>,
         client: &mut Client<W>,
-        reason: CloseReason,
         ctx: &mut DialContext<'_, N>,
     ) -> DialStep<W> {
-        let failure = self.failure.take().unwrap_or((Cause::DcUnreachable, Detail::None));
-        record_failure(client, failure, ctx);
+        let failure = self.failure.unwrap_or((Cause::DcUnreachable, Detail::None));
+        let (cause, detail) = self.failure_of_server(failure);
         if client.fronted {
             client.endpoint.wire.reset_on_close();
-            return Step::Stay(self, Turn::Close(reason));
+            return Step::Stay(self, Turn::Close(Outcome::FrontUnreachable(cause, detail)));
         }
-        ctx.accounting.telemetry.counters.unreachable += 1;
+        let outcome = Outcome::DcUnreachable(cause, detail);
         let name = client.user.map_or("", |user| ctx.accounting.users.get(user).name());
-        let why = reason.as_str();
+        let why = outcome.why();
         ctx.accounting.telemetry.warn(format_args!("event=dc-unreachable user={name:?} why={why}"));
-        let closing = Closing::begin(client, Phase::Dialling, reason, &mut ctx.accounting);
+        let closing = Closing::begin(client, outcome, &mut ctx.accounting);
         Step::Next(AfterDial::Closing(closing))
+    }
+
+    /// The same failure, of the front if the session belongs to no user.
+    fn failure_of_server(&self, (cause, detail): (Cause, Detail)) -> (Cause, Detail) {
+        match cause {
+            Cause::DcUnreachable if !self.is_relay() => (Cause::FrontDown, detail),
+            _ => (cause, detail),
+        }
     }
 }
 
@@ -200,25 +206,9 @@ fn close_with_alert<W: Wire, N>(
     ctx: &mut DialContext<'_, N>,
 ) -> DialStep<W> {
     let DialContext { buffers, drbg, accounting, .. } = ctx;
-    match Closing::begin_with_alert(client, Phase::Dialling, fault, buffers, drbg, accounting) {
+    match Closing::begin_with_alert(client, fault, buffers, drbg, accounting) {
         Ok(closing) => Step::Next(AfterDial::Closing(closing)),
-        Err(reason) => Step::Stay(dial, Turn::Close(reason)),
-    }
-}
-
-/// Records a failure of the server. Failures of the front concern all unauthenticated clients, so
-/// they are not recorded for the client's network.
-fn record_failure<W: Wire, N>(
-    client: &Client<W>,
-    (cause, detail): (Cause, Detail),
-    ctx: &mut DialContext<'_, N>,
-) {
-    match (client.user, cause) {
-        (Some(_), _) => ctx.accounting.record(client.user, client.addr, cause, detail),
-        (None, Cause::DcUnreachable) => {
-            ctx.accounting.telemetry.record_front(Cause::FrontDown, detail);
-        }
-        (None, _) => ctx.accounting.telemetry.record_front(cause, detail),
+        Err(outcome) => Step::Stay(dial, Turn::Close(outcome)),
     }
 }
 

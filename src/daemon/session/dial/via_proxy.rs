@@ -9,7 +9,6 @@ use crate::daemon::session::dial::context::{DialContext, warn_if_egress_refused}
 use crate::daemon::session::dial::state::{
     Candidate, Dial, DialAttempt, DialRoute, ProxyAttempt, address_failure, upstream_failure,
 };
-use crate::daemon::session::step::CloseReason;
 use crate::daemon::upstream::proxies::{UpstreamAddr, UpstreamId};
 use crate::daemon::upstream::sockets;
 use crate::daemon::upstream::socks_handshake::{ProxyFailure, SocksHandshake, Unreachable};
@@ -23,7 +22,7 @@ pub fn poll<N: Net>(
     dial: &mut Dial<N::Wire>,
     lookup_until: Tick,
     ctx: &mut DialContext<'_, N>,
-) -> Poll<Result<usize, CloseReason>> {
+) -> Poll<Result<usize, ()>> {
     loop {
         if dial.attempts[SLOT].is_some() {
             match poll_attempt(dial, ctx) {
@@ -33,7 +32,7 @@ pub fn poll<N: Net>(
             }
         }
         let Some(candidate) = next_candidate(dial) else {
-            return Poll::Ready(Err(CloseReason::Unreachable));
+            return Poll::Ready(Err(()));
         };
         if start(dial, candidate, lookup_until, ctx).is_pending() {
             return Poll::Pending;
