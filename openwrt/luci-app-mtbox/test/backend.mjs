@@ -106,6 +106,21 @@ test('a command that hangs or writes too much is killed', async () => {
 	assert.deepEqual((await ask('log', {}, env)).errors, [ 'the output of logread is too long' ]);
 });
 
+test('a call leaves no process behind, however soon its command ends', async () => {
+	const env = { MTBOX_TEST: router.dir };
+	const answers = await Promise.all(Array.from({ length: 100 }, () => ask('links', { user: hex('anna') }, env)));
+	assert(answers.every(answer => answer.access.links.anna.length == 1));
+	const isOurs = pid => {
+		try {
+			return fs.readFileSync(`/proc/${pid}/environ`, 'utf8').includes(`MTBOX_TEST=${router.dir}`);
+		} catch {
+			return false;
+		}
+	};
+	// Sooner than the time limit of the command, 15 seconds.
+	await until('no process is left', () => !fs.readdirSync('/proc').filter(Number).some(isOurs), 100);
+});
+
 test('a missing program and an invalid config are reported', async () => {
 	const env = { PATH: '/usr/bin:/bin', MTBOX_CONFIG: '/nonexistent' };
 	assert.match((await ask('stats', {}, env)).errors[0], /not found/);

@@ -21,9 +21,9 @@ export async function finish(cleanUp = () => {}) {
 	process.exit(failed ? 1 : 0);
 }
 
-// Polls `condition` every 50 ms until it returns a true value, at most 300 times.
-export async function until(what, condition) {
-	for (let left = 300; left; left--) {
+// Polls `condition` every 50 ms until it returns a true value, at most `times` times.
+export async function until(what, condition, times = 300) {
+	for (let left = times; left; left--) {
 		const value = await condition();
 		if (value)
 			return value;
