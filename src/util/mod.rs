@@ -4,4 +4,5 @@ pub mod client_prefix;
 pub mod drbg;
 pub mod host_port;
 pub mod incremental_sort;
+pub mod json;
 pub mod sorted_map;

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use crate::cli::doctor::context::CheckContext;
 use crate::cli::doctor::findings::Section;
-use crate::cli::json::Json;
 use crate::cli::local_addr;
 use crate::config::settings::{HttpBind, Settings};
 use crate::daemon::upstream::addresses::is_private;
 use crate::io::folder;
 use crate::io::listen::{self, Bind, ListenOptions, Listener};
+use crate::util::json::Json;
 
 pub(super) fn check(context: &mut CheckContext) -> Vec<Section> {
     let mut section = Section::new("listeners", "Validate listeners");
