@@ -1,5 +1,6 @@
 //! General-purpose building blocks.
 
+pub mod cidr;
 pub mod client_prefix;
 pub mod drbg;
 pub mod host_port;
