@@ -2,13 +2,13 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mtbox::proto::http1::{RequestHead, parse_request};
+use mtbox::proto::http1::{HeadFault, parse_request};
 
 fuzz_target!(|bytes: &[u8]| {
     let whole = parse_request(bytes);
     for cut in 0..bytes.len() {
         match parse_request(&bytes[..cut]) {
-            RequestHead::Incomplete => {}
+            Err(HeadFault::Incomplete) => {}
             early => return assert_eq!(early, whole),
         }
     }

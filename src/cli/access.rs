@@ -6,7 +6,6 @@ use std::net::IpAddr;
 
 use crate::cli::args::{Flag, ParsedArgs};
 use crate::cli::failure::Failure;
-use crate::cli::json::Json;
 use crate::cli::output::{print, report};
 use crate::cli::public_addrs::{AddressFlags, PublicAddrs};
 use crate::cli::{config_file, public_ip, qr};
@@ -15,6 +14,7 @@ use crate::config::settings::{Settings, UserSettings};
 use crate::config::suggest::nearest;
 use crate::io::ifaces;
 use crate::proto::secret::{tg_link, tme_link};
+use crate::util::json::Json;
 
 /// What all links of one output have in common.
 #[derive(Clone, Copy)]
@@ -59,7 +59,7 @@ pub(super) fn access(args: &ParsedArgs) -> Result<(), Failure> {
     if args.is_on("plain") {
         print_plain(&users, &addrs, format);
     } else {
-        print(&document(&users, &addrs, format).print());
+        print(&format!("{:#}\n", document(&users, &addrs, format)));
     }
     Ok(())
 }
@@ -115,64 +115,69 @@ fn selected_users<'a>(
     Err(Failure::error(format!("no user is called {name:?}{guess}")))
 }
 
-fn document(users: &[&UserSettings], addrs: &PublicAddrs, format: LinkFormat) -> Json {
+fn document<'a>(users: &[&'a UserSettings], addrs: &PublicAddrs, format: LinkFormat) -> Json<'a> {
     let mut fields = Vec::new();
-    let mut put = |name: &str, value: Json| fields.push((name.to_string(), value));
     // mtg-multi prints these fields for one user only. They hold the first user by name.
     if let Some(first) = users.first() {
         for (family, ip) in [("ipv4", addrs.ipv4), ("ipv6", addrs.ipv6)] {
             if let Some(ip) = ip {
-                put(family, mtg_links(first, ip, format));
+                fields.push((family, mtg_links(first, ip, format)));
             }
         }
-        put("secret", secret_texts(first));
+        fields.push(("secret", secret_texts(first)));
     }
     if users.len() > 1 {
-        put("secrets", by_name(users, secret_texts));
+        fields.push(("secrets", by_name(users, secret_texts)));
     }
     let links = |ips: &[IpAddr]| {
         by_name(users, |user| {
-            Json::List(ips.iter().map(|ip| Json::object(link_fields(user, *ip, format))).collect())
+            Json::List(ips.iter().map(|ip| link_fields(user, *ip, format)).collect())
         })
     };
-    put("links", links(&addrs.public()));
+    fields.push(("links", links(&addrs.public())));
     if !addrs.lan.is_empty() {
-        put("lan", links(&addrs.lan));
+        fields.push(("lan", links(&addrs.lan)));
     }
     Json::Object(fields)
 }
 
-fn by_name(users: &[&UserSettings], value: impl Fn(&UserSettings) -> Json) -> Json {
-    Json::Object(users.iter().map(|user| (user.name.clone(), value(user))).collect())
+fn by_name<'a>(
+    users: &[&'a UserSettings],
+    value: impl Fn(&'a UserSettings) -> Json<'a>,
+) -> Json<'a> {
+    Json::Object(users.iter().map(|user| (user.name.as_str(), value(user))).collect())
 }
 
-fn secret_texts(user: &UserSettings) -> Json {
+fn secret_texts(user: &UserSettings) -> Json<'_> {
     let secret = &user.secret;
-    Json::object([("hex", Json::text(secret.to_hex())), ("base64", Json::text(secret.to_base64()))])
+    Json::object([("hex", secret.to_hex().into()), ("base64", secret.to_base64().into())])
 }
 
-fn link_fields(user: &UserSettings, ip: IpAddr, format: LinkFormat) -> [(&'static str, Json); 4] {
-    let secret = format.secret(user);
-    let server = ip.to_string();
-    [
-        ("ip", Json::text(&server)),
-        ("port", Json::Number(format.port.into())),
-        ("tg_url", Json::text(tg_link(&server, format.port, &secret))),
-        ("tme_url", Json::text(tme_link(&server, format.port, &secret))),
-    ]
+fn link_fields<'a>(user: &UserSettings, ip: IpAddr, format: LinkFormat) -> Json<'a> {
+    let [tg, tme] = urls(user, ip, format);
+    let (ip, port) = (Json::text(ip), Json::Number(format.port.into()));
+    Json::object([("ip", ip), ("port", port), ("tg_url", tg.into()), ("tme_url", tme.into())])
 }
 
 /// The object of mtg-multi for one address family. There, the `*_qrcode` fields hold the URL of a
 /// web service that draws the link. Here they hold the link to draw: a web service would learn the
 /// secret.
-fn mtg_links(user: &UserSettings, ip: IpAddr, format: LinkFormat) -> Json {
-    let [ip, port, tg_url, tme_url] = link_fields(user, ip, format);
-    let drawn = |name| match &tg_url.1 {
-        Json::Text(link) => (name, Json::text(link)),
-        _ => (name, Json::text("")),
-    };
-    let (tg_qrcode, tme_qrcode) = (drawn("tg_qrcode"), drawn("tme_qrcode"));
-    Json::object([ip, port, tg_url, tg_qrcode, tme_url, tme_qrcode])
+fn mtg_links<'a>(user: &UserSettings, ip: IpAddr, format: LinkFormat) -> Json<'a> {
+    let [tg, tme] = urls(user, ip, format);
+    Json::object([
+        ("ip", Json::text(ip)),
+        ("port", Json::Number(format.port.into())),
+        ("tg_url", Json::text(&tg)),
+        ("tg_qrcode", Json::text(&tg)),
+        ("tme_url", tme.into()),
+        ("tme_qrcode", tg.into()),
+    ])
+}
+
+/// The `tg://` and the `https://t.me` link of a user.
+fn urls(user: &UserSettings, ip: IpAddr, format: LinkFormat) -> [String; 2] {
+    let (secret, server) = (format.secret(user), ip.to_string());
+    [tg_link(&server, format.port, &secret), tme_link(&server, format.port, &secret)]
 }
 
 /// The flags of mtg-multi, followed by our own.

@@ -13,6 +13,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::cli::local_addr;
 use crate::config::settings::{HttpBind, Settings};
+use crate::proto::http1_client::Response;
 use crate::proto::url::percent_encoded;
 
 /// A response of the proxy.
@@ -77,8 +78,8 @@ pub(super) fn path_segment(name: &str) -> String {
     percent_encoded(name)
 }
 
-/// The raw response. `limit` covers the whole exchange.
-fn request(bind: &HttpBind, page: &str, limit: Duration) -> io::Result<Vec<u8>> {
+/// The raw response. `limit` is for a connect and for the whole exchange.
+pub(super) fn request(bind: &HttpBind, page: &str, limit: Duration) -> io::Result<Vec<u8>> {
     let deadline = Instant::now() + limit;
     match bind {
         HttpBind::Tcp(addr) => {
@@ -130,11 +131,11 @@ fn exchange<S: Read + Write>(
 }
 
 /// Parses an HTTP/1 response. `None` = it is not one.
-fn parse(response: &[u8]) -> Option<AdminReply> {
-    let text = str::from_utf8(response).ok()?;
-    let (head, body) = text.split_once("\r\n\r\n")?;
-    let status = head.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;
-    Some(AdminReply { status, body: body.to_owned() })
+pub(super) fn parse(received: &[u8]) -> Option<AdminReply> {
+    let (mut response, mut body) = (Response::default(), Vec::new());
+    response.push(received, &mut |_, bytes| body.extend_from_slice(bytes)).ok()?;
+    response.finish().ok()?;
+    Some(AdminReply { status: response.head().status, body: String::from_utf8(body).ok()? })
 }
 
 /// For a connect and for a whole exchange.

@@ -13,7 +13,6 @@ mod explain;
 pub mod failure;
 mod generate_secret;
 pub mod help;
-mod json;
 mod local_addr;
 mod log_flags;
 mod output;

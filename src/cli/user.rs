@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use crate::cli::access::{self, LinkFormat};
 use crate::cli::args::{Flag, ParsedArgs};
 use crate::cli::failure::Failure;
-use crate::cli::json::Json;
 use crate::cli::output::{print, report};
 use crate::cli::public_addrs::{AddressFlags, PublicAddrs};
 use crate::cli::{atomic_file, config_file, generate_secret, qr};
@@ -21,6 +20,7 @@ use crate::config::report::Severity;
 use crate::config::settings::{Settings, UserSettings};
 use crate::config::uci::mapping::MADE_FROM;
 use crate::io::ifaces;
+use crate::util::json::Json;
 
 pub(super) fn add(args: &ParsedArgs) -> Result<(), Failure> {
     let (path, name) = (editable_path(args)?, args.text_at(0, "NAME")?);
@@ -63,14 +63,14 @@ pub(super) fn enable(args: &ParsedArgs) -> Result<(), Failure> {
 pub(super) fn list(args: &ParsedArgs) -> Result<(), Failure> {
     let settings = config_file::load(&config_path(args)?)?.settings;
     if args.is_on("json") {
-        let user = |user: &UserSettings| {
+        fn user(user: &UserSettings) -> Json<'_> {
             Json::object([
-                ("name", Json::text(&user.name)),
+                ("name", user.name.as_str().into()),
                 ("host", Json::text(host_text(user))),
-                ("enabled", Json::Bool(user.enabled)),
+                ("enabled", user.enabled.into()),
             ])
-        };
-        print(&Json::List(settings.users.iter().map(user).collect()).print());
+        }
+        print(&format!("{:#}\n", Json::List(settings.users.iter().map(user).collect())));
         return Ok(());
     }
     let width = settings.users.iter().map(|user| user.name.chars().count()).max().unwrap_or(0);

@@ -4,18 +4,18 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
-use crate::config::settings::{Cidr, HttpBind};
+use crate::config::settings::HttpBind;
+use crate::util::cidr::Cidr;
+use crate::util::host_port;
 
 /// Parses `IP:port`, IPv6 in brackets, port 1 to 65535.
 pub fn socket_addr(text: &str) -> Result<SocketAddr, &'static str> {
-    let (host, port) = text.rsplit_once(':').ok_or(NOT_A_SOCKET)?;
-    let bare = match host.strip_prefix('[') {
-        Some(rest) => rest.strip_suffix(']').ok_or(NOT_A_SOCKET)?,
-        None if host.contains(':') => return Err(BARE_IPV6),
-        None => host,
-    };
-    let ip = ip(bare).map_err(|_| NOT_A_SOCKET)?;
-    Ok(SocketAddr::new(ip, port_number(port).ok_or(NOT_A_SOCKET)?))
+    if !text.starts_with('[') && text.matches(':').count() > 1 {
+        return Err(BARE_IPV6);
+    }
+    let (host, port) = host_port::split(text).ok_or(NOT_A_SOCKET)?;
+    let ip = ip(host).map_err(|_| NOT_A_SOCKET)?;
+    Ok(SocketAddr::new(ip, port.ok_or(NOT_A_SOCKET)?))
 }
 
 /// Parses `IP:port`, or `unix:` and the absolute path of a socket (unix(7): at most 107 bytes).
@@ -61,12 +61,7 @@ pub fn host(text: &str) -> Result<String, &'static str> {
 /// Parses `IP/bits`, or an address as a network with one host. Host bits may be set. An IPv4-mapped
 /// network becomes IPv4.
 pub fn network(text: &str) -> Result<Cidr, &'static str> {
-    let (addr, bits) = text.split_once('/').map_or((text, None), |(a, bits)| (a, Some(bits)));
-    let addr: IpAddr = addr.parse().map_err(|_| NOT_A_NETWORK)?;
-    let Some(bits) = bits else { return Ok(Cidr::host(addr)) };
-    let is_plain = bits.bytes().all(|byte| byte.is_ascii_digit());
-    let bits = bits.parse().ok().filter(|_| is_plain);
-    bits.and_then(|bits| Cidr::new(addr, bits)).ok_or(NOT_A_NETWORK)
+    text.parse().map_err(|()| NOT_A_NETWORK)
 }
 
 /// Parses the name of a network device (netdevice(7)).
@@ -86,12 +81,6 @@ pub(super) fn congestion_name(text: &str) -> Result<String, &'static str> {
 fn kernel_name(text: &str, fits: impl Fn(u8) -> bool) -> Option<String> {
     let is_name = (1..=15).contains(&text.len()) && text.bytes().all(fits);
     is_name.then(|| text.to_owned())
-}
-
-/// Parses a port of decimal digits, 1 to 65535. Leading zeros are allowed.
-pub(super) fn port_number(text: &str) -> Option<u16> {
-    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|port| is_plain && *port != 0)
 }
 
 const NOT_A_SOCKET: &str =

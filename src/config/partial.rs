@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::settings::{
-    Cidr, HttpBind, ListSource, LogFormat, LogLevel, LogTo, NameServer, PreferIp, TagFormat,
+    HttpBind, ListSource, LogFormat, LogLevel, LogTo, NameServer, PreferIp, TagFormat,
     UpstreamSettings,
 };
 use crate::proto::secret::Secret;
 use crate::proto::url::Url;
+use crate::util::cidr::Cidr;
 
 /// The values in the file, one field per key; `None` = the key is not set.
 #[derive(Debug, Default)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::proto::secret::Secret;
 use crate::proto::url::Url;
+use crate::util::cidr::Cidr;
 
 /// All settings of a config file or of the flags of `simple-run`.
 #[derive(Debug, Clone)]
@@ -297,48 +298,6 @@ impl ProxyProtocolSettings {
     }
 }
 
-/// A network in CIDR notation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cidr {
-    /// An address of the network; host bits may be set.
-    addr: IpAddr,
-    /// Prefix length: 0..=32 for IPv4, 0..=128 for IPv6.
-    bits: u8,
-}
-
-impl Cidr {
-    /// The network of `bits` leading bits of `addr`, whose host bits may be set. An IPv4-mapped
-    /// network becomes IPv4. `None` if `bits` exceeds the length of the address.
-    pub fn new(addr: IpAddr, bits: u8) -> Option<Self> {
-        match (addr, addr.to_canonical(), bits.checked_sub(MAPPED_BITS)) {
-            (IpAddr::V4(_), ..) if bits > 32 => None,
-            (IpAddr::V6(_), ..) if bits > 128 => None,
-            (IpAddr::V6(_), addr @ IpAddr::V4(_), Some(bits)) => Some(Self { addr, bits }),
-            _ => Some(Self { addr, bits }),
-        }
-    }
-
-    /// The network of one address.
-    pub fn host(addr: IpAddr) -> Self {
-        let addr = addr.to_canonical();
-        Self { addr, bits: if addr.is_ipv4() { 32 } else { 128 } }
-    }
-
-    /// Whether the network contains an address. An IPv4-mapped IPv6 address counts as IPv4.
-    pub fn contains(&self, ip: IpAddr) -> bool {
-        let host_bits = |width: u32| width.saturating_sub(u32::from(self.bits));
-        match (self.addr, ip.to_canonical()) {
-            (IpAddr::V4(net), IpAddr::V4(ip)) => {
-                (net.to_bits() ^ ip.to_bits()).checked_shr(host_bits(32)).unwrap_or(0) == 0
-            }
-            (IpAddr::V6(net), IpAddr::V6(ip)) => {
-                (net.to_bits() ^ ip.to_bits()).checked_shr(host_bits(128)).unwrap_or(0) == 0
-            }
-            _ => false,
-        }
-    }
-}
-
 /// `network.dns`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DnsSettings {
@@ -486,6 +445,3 @@ pub struct ReplaySettings {
     /// Upper bound of the store in bytes.
     pub max_bytes: u64,
 }
-
-/// Prefix length of `::ffff:0:0/96`, the IPv4-mapped addresses (RFC 4291 2.5.5.2).
-const MAPPED_BITS: u8 = 96;

@@ -11,6 +11,7 @@ use crate::config::features::HAS_TLS;
 use crate::config::settings::{ListSource, NameServer, ProxySettings, UpstreamSettings};
 use crate::config::{addresses, units};
 use crate::proto::url::{Url, percent_decoded};
+use crate::util::host_port::Bracketed;
 
 /// Parses an IPv4 address, `udp://IP[:port]`, `tls://host[:port]` or
 /// `https://host[:port][/path]`.
@@ -47,8 +48,7 @@ pub fn name_server(text: &str) -> Result<NameServer, &'static str> {
 /// # Errors
 /// In a build without TLS.
 pub fn doh_at(ip: IpAddr) -> Result<NameServer, &'static str> {
-    let host = if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() };
-    name_server(&format!("https://{host}"))
+    name_server(&format!("https://{}", Bracketed(&ip.to_string())))
 }
 
 /// Parses `socks5://[user[:password]@]host[:port][?open_threshold=5&half_open_timeout=1m

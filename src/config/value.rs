@@ -7,9 +7,10 @@ use std::time;
 
 use crate::config::partial::PartialSettings;
 use crate::config::settings::{
-    self, Cidr, ListSource, LogFormat, LogLevel, LogTo, PreferIp, TagFormat, UpstreamSettings,
+    self, ListSource, LogFormat, LogLevel, LogTo, PreferIp, TagFormat, UpstreamSettings,
 };
 use crate::proto::url::Url;
+use crate::util::cidr::Cidr;
 
 /// Stores a valid value.
 pub type Set<T> = fn(&mut PartialSettings, T);

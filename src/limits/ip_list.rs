@@ -1,9 +1,10 @@
 //! IP lists in the format of FireHOL's netset files: parsed from chunks of any size, kept as sorted
 //! networks of five bytes per IPv4 network, looked up by binary search (COMPATIBILITY 7.2).
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::task::Poll;
 
+use crate::util::cidr::Cidr;
 use crate::util::incremental_sort::IncrementalSort;
 
 /// An IPv4 network: four bytes of its first address in network order, then the prefix length. A
@@ -188,10 +189,11 @@ impl ListReader {
         if part == LinePart::TooLong {
             self.bad_lines += 1;
         } else if !text.is_empty() {
-            match str::from_utf8(text).ok().and_then(network) {
+            let network = str::from_utf8(text).ok().and_then(|text| text.parse::<Cidr>().ok());
+            match network.map(|network| (network.first(), network.bits())) {
                 Some(_) if self.v4.len() + self.v6.len() >= MAX_NETWORKS => self.is_full = true,
-                Some(ParsedNetwork::V4(net)) => push(&mut self.v4, net),
-                Some(ParsedNetwork::V6(net)) => push(&mut self.v6, net),
+                Some((IpAddr::V4(v4), bits)) => push(&mut self.v4, net(v4.octets(), bits)),
+                Some((IpAddr::V6(v6), bits)) => push(&mut self.v6, net(v6.octets(), bits)),
                 None => self.bad_lines += 1,
             }
         }
@@ -243,39 +245,6 @@ pub struct ParsedList {
     pub is_full: bool,
 }
 
-enum ParsedNetwork {
-    V4(Net4),
-    V6(Net6),
-}
-
-/// Parses `address` or `address/bits`; host bits may be set.
-fn network(text: &str) -> Option<ParsedNetwork> {
-    let (addr, bits) = match text.split_once('/') {
-        None => (text, None),
-        Some((addr, bits)) => {
-            let plain = (1..=3).contains(&bits.len()) && bits.bytes().all(|b| b.is_ascii_digit());
-            (addr, Some(bits.parse::<u32>().ok().filter(|_| plain)?))
-        }
-    };
-    match addr.parse().ok()? {
-        IpAddr::V4(addr) => v4(addr, bits.unwrap_or(32)),
-        IpAddr::V6(addr) => match (addr.to_ipv4_mapped(), bits.unwrap_or(128)) {
-            (Some(addr), bits @ 96..=128) => v4(addr, bits - 96),
-            (_, bits) => v6(addr, bits),
-        },
-    }
-}
-
-fn v4(addr: Ipv4Addr, bits: u32) -> Option<ParsedNetwork> {
-    let first = addr.to_bits() & !u32::MAX.checked_shr(bits).unwrap_or(0);
-    (bits <= 32).then(|| ParsedNetwork::V4(net(first.to_be_bytes(), bits as u8)))
-}
-
-fn v6(addr: Ipv6Addr, bits: u32) -> Option<ParsedNetwork> {
-    let first = addr.to_bits() & !u128::MAX.checked_shr(bits).unwrap_or(0);
-    (bits <= 128).then(|| ParsedNetwork::V6(net(first.to_be_bytes(), bits as u8)))
-}
-
 /// Most networks of one list: 5 MB of IPv4.
 pub const MAX_NETWORKS: usize = 1_000_000;
 /// Longest line in bytes, without its comment.
@@ -283,6 +252,8 @@ const LINE_MAX: usize = 512;
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     fn read(text: &str) -> ParsedList {

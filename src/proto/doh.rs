@@ -2,7 +2,7 @@
 //! and extracts the message from the response. Stores at most a head and 65,535 bytes of
 //! body.
 
-use crate::proto::http1_client::{self, BodyProgress, HttpFault, Response};
+use crate::proto::http1_client::{BodyProgress, HttpFault, Response, request_start};
 use crate::proto::url::Url;
 
 /// Writer of the requests to one server.
@@ -15,15 +15,9 @@ pub struct Requests {
 impl Requests {
     /// Requests for the resource of a URL.
     pub fn new(url: &Url) -> Self {
-        // The request target must start with a slash (RFC 9112 3.2.1).
-        let slash = if url.path.starts_with('/') { "" } else { "/" };
-        let head = format!(
-            "POST {slash}{} HTTP/1.1\r\nHost: {}\r\nAccept: {MEDIA_TYPE}\r\n\
-             Content-Type: {MEDIA_TYPE}\r\nContent-Length: ",
-            url.path,
-            http1_client::authority(url),
-        );
-        Self { head }
+        let start = request_start("POST", url);
+        let types = format!("Accept: {MEDIA_TYPE}\r\nContent-Type: {MEDIA_TYPE}\r\n");
+        Self { head: format!("{start}{types}Content-Length: ") }
     }
 
     /// Appends a request with a DNS message.

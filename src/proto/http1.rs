@@ -1,53 +1,57 @@
-//! A minimal HTTP/1.0 server for the admin interface: one request head, one response (RFC 9110, RFC
-//! 9112; COMPATIBILITY 6.1).
+//! Heads of HTTP/1 requests and responses, and a minimal HTTP/1.0 server for the admin interface:
+//! one request head, one response (RFC 9110, RFC 9112; COMPATIBILITY 6.1).
 
-/// Result of [`parse_request`].
-#[derive(Debug, PartialEq, Eq)]
-pub enum RequestHead<'a> {
+/// Why there is no head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadFault {
     /// The head is incomplete.
     Incomplete,
-    /// A GET or HEAD request.
-    Page {
-        /// The path without the query.
-        path: &'a str,
-        /// The query without the question mark; empty if there is none.
-        query: &'a str,
-        /// Whether it is HEAD, so that the response has no body.
-        head: bool,
-    },
-    /// A request with another method.
-    OtherMethod {
-        /// The path without the query.
-        path: &'a str,
-    },
     /// Not HTTP.
     Invalid,
-    /// The head has more than [`HEAD_MAX`] bytes or too many fields.
+    /// The head has too many bytes or fields.
     TooLarge,
 }
 
-/// Parses a request head from all bytes received so far.
-pub fn parse_request(seen: &[u8]) -> RequestHead<'_> {
-    let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
-    let mut request = httparse::Request::new(&mut fields);
-    match request.parse(seen) {
-        Ok(httparse::Status::Complete(len)) if len > HEAD_MAX => RequestHead::TooLarge,
-        Ok(httparse::Status::Complete(_)) => {
-            let (Some(method), Some(target)) = (request.method, request.path) else {
-                return RequestHead::Invalid;
-            };
-            let (path, query) = target.split_once('?').unwrap_or((target, ""));
-            match method {
-                "GET" => RequestHead::Page { path, query, head: false },
-                "HEAD" => RequestHead::Page { path, query, head: true },
-                _ => RequestHead::OtherMethod { path },
-            }
-        }
-        Ok(httparse::Status::Partial) if seen.len() >= HEAD_MAX => RequestHead::TooLarge,
-        Ok(httparse::Status::Partial) => RequestHead::Incomplete,
-        Err(httparse::Error::TooManyHeaders) => RequestHead::TooLarge,
-        Err(_) => RequestHead::Invalid,
+/// The fields of a head while it is parsed.
+pub(super) const NO_FIELDS: [httparse::Header<'_>; 64] = [httparse::EMPTY_HEADER; 64];
+
+/// The length of a head of at most `max` bytes, from what httparse says about the `seen` bytes that
+/// were received so far.
+pub(super) fn head_len(
+    parsed: httparse::Result<usize>,
+    seen: usize,
+    max: usize,
+) -> Result<usize, HeadFault> {
+    match parsed {
+        Ok(httparse::Status::Complete(len)) if len <= max => Ok(len),
+        Ok(httparse::Status::Partial) if seen < max => Err(HeadFault::Incomplete),
+        Ok(_) | Err(httparse::Error::TooManyHeaders) => Err(HeadFault::TooLarge),
+        Err(_) => Err(HeadFault::Invalid),
     }
+}
+
+/// The request line of a request.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Request<'a> {
+    /// `GET`, `HEAD` or another method.
+    pub method: &'a str,
+    /// The path without the query.
+    pub path: &'a str,
+    /// The query without the question mark; empty if there is none.
+    pub query: &'a str,
+}
+
+/// Parses a request head from all bytes received so far.
+///
+/// # Errors
+/// There is no head of at most [`REQUEST_HEAD_MAX`] bytes.
+pub fn parse_request(seen: &[u8]) -> Result<Request<'_>, HeadFault> {
+    let mut fields = NO_FIELDS;
+    let mut request = httparse::Request::new(&mut fields);
+    head_len(request.parse(seen), seen.len(), REQUEST_HEAD_MAX)?;
+    let (method, target) = request.method.zip(request.path).ok_or(HeadFault::Invalid)?;
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    Ok(Request { method, path, query })
 }
 
 /// Status code and reason phrase.
@@ -83,8 +87,9 @@ pub fn response(status: Status, kind: &str, body: &str, head: bool) -> Vec<u8> {
 }
 
 /// Longest request head in bytes.
-pub const HEAD_MAX: usize = 2048;
-const FIELDS_MAX: usize = 32;
+pub const REQUEST_HEAD_MAX: usize = 2048;
+/// Longest response head in bytes.
+pub(super) const RESPONSE_HEAD_MAX: usize = 8192;
 
 #[cfg(test)]
 mod tests {
@@ -92,38 +97,34 @@ mod tests {
 
     #[test]
     fn the_path_is_split_from_its_query() {
-        let seen = b"GET /stats?pretty HTTP/1.1\r\nHost: x\r\n\r\n";
-        assert_eq!(
-            parse_request(seen),
-            RequestHead::Page { path: "/stats", query: "pretty", head: false }
-        );
-        let head = RequestHead::Page { path: "/", query: "", head: true };
-        assert_eq!(parse_request(b"HEAD / HTTP/1.0\r\n\r\n"), head);
-        assert_eq!(
-            parse_request(b"POST /stats HTTP/1.0\r\n\r\n"),
-            RequestHead::OtherMethod { path: "/stats" }
-        );
+        for (seen, method, path, query) in [
+            ("GET /stats?pretty HTTP/1.1\r\nHost: x\r\n\r\n", "GET", "/stats", "pretty"),
+            ("HEAD / HTTP/1.0\r\n\r\n", "HEAD", "/", ""),
+            ("POST /stats HTTP/1.0\r\n\r\n", "POST", "/stats", ""),
+        ] {
+            assert_eq!(parse_request(seen.as_bytes()), Ok(Request { method, path, query }));
+        }
     }
 
     #[test]
     fn every_prefix_of_a_head_is_incomplete() {
         let seen = b"GET /stats HTTP/1.1\r\nHost: x\r\n\r\n";
         for end in 0..seen.len() {
-            assert_eq!(parse_request(&seen[..end]), RequestHead::Incomplete, "{end}");
+            assert_eq!(parse_request(&seen[..end]), Err(HeadFault::Incomplete), "{end}");
         }
     }
 
     #[test]
     fn long_heads_and_other_bytes_are_refused() {
         let mut long = b"GET / HTTP/1.1\r\nA: ".to_vec();
-        long.resize(HEAD_MAX, b'a');
-        assert_eq!(parse_request(&long), RequestHead::TooLarge);
+        long.resize(REQUEST_HEAD_MAX, b'a');
+        assert_eq!(parse_request(&long), Err(HeadFault::TooLarge));
         long.extend_from_slice(b"\r\n\r\n");
-        assert_eq!(parse_request(&long), RequestHead::TooLarge);
-        let fields = "A: b\r\n".repeat(FIELDS_MAX + 1);
+        assert_eq!(parse_request(&long), Err(HeadFault::TooLarge));
+        let fields = "A: b\r\n".repeat(NO_FIELDS.len() + 1);
         let many = format!("GET / HTTP/1.1\r\n{fields}\r\n");
-        assert_eq!(parse_request(many.as_bytes()), RequestHead::TooLarge);
-        assert_eq!(parse_request(b"\x16\x03\x01\x02\x00"), RequestHead::Invalid);
+        assert_eq!(parse_request(many.as_bytes()), Err(HeadFault::TooLarge));
+        assert_eq!(parse_request(b"\x16\x03\x01\x02\x00"), Err(HeadFault::Invalid));
     }
 
     #[test]

@@ -3,18 +3,18 @@
 
 use base64ct::{Base64, Encoding};
 
+use crate::proto::http1::{HeadFault, NO_FIELDS, RESPONSE_HEAD_MAX, head_len};
 use crate::proto::url::{Url, percent_decoded};
+use crate::util::host_port::Bracketed;
 
 /// A GET request for `url`. `validators` are header lines from an earlier response, see
 /// [`Head::validators`].
 pub fn get_request(url: &Url, validators: &str) -> Vec<u8> {
-    let target =
-        if url.path.starts_with('/') { url.path.clone() } else { format!("/{}", url.path) };
-    let host = authority(url);
     // mtg-multi sends curl's User-Agent too. Any content encoding would need a decoder.
     format!(
-        "GET {target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: curl/8.5.0\r\nAccept: */*\r\n\
-         Accept-Encoding: identity\r\n{}{validators}Connection: close\r\n\r\n",
+        "{}User-Agent: curl/8.5.0\r\nAccept: */*\r\nAccept-Encoding: identity\r\n\
+         {}{validators}Connection: close\r\n\r\n",
+        request_start("GET", url),
         authorization(url)
     )
     .into_bytes()
@@ -29,13 +29,13 @@ fn authorization(url: &Url) -> String {
     format!("Authorization: Basic {}\r\n", Base64::encode_string(&credentials))
 }
 
-/// `host` or `host:port`, the value of the `Host` field (RFC 9110 7.2).
-pub fn authority(url: &Url) -> String {
-    let host = if url.host.contains(':') { format!("[{}]", url.host) } else { url.host.clone() };
-    match url.port {
-        Some(port) => format!("{host}:{port}"),
-        None => host,
-    }
+/// The request line and the `Host` field (RFC 9110 7.2).
+pub(super) fn request_start(method: &str, url: &Url) -> String {
+    // The request target must start with a slash (RFC 9112 3.2.1).
+    let slash = if url.path.starts_with('/') { "" } else { "/" };
+    let host = Bracketed(&url.host);
+    let port = url.port.map_or(String::new(), |port| format!(":{port}"));
+    format!("{method} {slash}{} HTTP/1.1\r\nHost: {host}{port}\r\n", url.path)
 }
 
 /// The parts of a response head that are used.
@@ -88,7 +88,7 @@ pub enum BodyProgress {
 /// Why a response is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HttpFault {
-    /// The head is not one of HTTP/1, or longer than [`HEAD_MAX`].
+    /// The head is not one of HTTP/1, or too long.
     Head,
     /// Inconsistent length or chunks, or an unknown transfer coding.
     Body,
@@ -201,14 +201,15 @@ impl Response {
 
     fn push_head<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], HttpFault> {
         let before = self.line.len();
-        let room = (HEAD_MAX - before.min(HEAD_MAX)).min(bytes.len());
+        let room = RESPONSE_HEAD_MAX.saturating_sub(before).min(bytes.len());
         self.line.extend_from_slice(bytes.get(..room).unwrap_or_default());
-        let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
+        let mut fields = NO_FIELDS;
         let mut parsed = httparse::Response::new(&mut fields);
-        let used = match parsed.parse(&self.line) {
-            Ok(httparse::Status::Complete(used)) => used,
-            Ok(httparse::Status::Partial) if self.line.len() < HEAD_MAX => return Ok(&[]),
-            _ => return Err(HttpFault::Head),
+        let outcome = parsed.parse(&self.line);
+        let used = match head_len(outcome, self.line.len(), RESPONSE_HEAD_MAX) {
+            Ok(used) => used,
+            Err(HeadFault::Incomplete) => return Ok(&[]),
+            Err(_) => return Err(HttpFault::Head),
         };
         let status = parsed.code.unwrap_or_default();
         let (mut head, state) = read_fields(status, parsed.headers)?;
@@ -317,9 +318,6 @@ fn chunk_size(line: &[u8]) -> Option<u64> {
     u64::from_str_radix(str::from_utf8(digits).ok().filter(|_| plain)?, 16).ok()
 }
 
-/// Largest response head in bytes.
-pub const HEAD_MAX: usize = 8192;
-const FIELDS_MAX: usize = 64;
 const LINE_MAX: usize = 1024;
 const CONTENT_TYPE_MAX: usize = 256;
 const LOCATION_MAX: usize = 2048;

@@ -3,6 +3,8 @@
 
 use std::net::Ipv6Addr;
 
+use crate::util::host_port;
+
 /// An absolute URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Url {
@@ -35,14 +37,17 @@ impl Url {
         let (rest, _fragment) = rest.split_once('#').unwrap_or((rest, ""));
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at_checked(end)?;
-        let (user, host_port) = match authority.rsplit_once('@') {
-            Some((userinfo, host_port)) => {
+        let (user, authority) = match authority.rsplit_once('@') {
+            Some((userinfo, authority)) => {
                 let (name, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
-                (Some((name.to_owned(), password.to_owned())), host_port)
+                (Some((name.to_owned(), password.to_owned())), authority)
             }
             None => (None, authority),
         };
-        let (host, port) = split_host_port(host_port)?;
+        let (host, port) = host_port::split(authority)?;
+        if authority.starts_with('[') && host.parse::<Ipv6Addr>().is_err() {
+            return None;
+        }
         Some(Self {
             scheme: scheme.to_ascii_lowercase(),
             user,
@@ -114,29 +119,6 @@ pub fn percent_decoded(text: &str) -> Option<Vec<u8>> {
         out.push((high * 16 + low) as u8);
     }
     Some(out)
-}
-
-/// Splits `HOST`, `HOST:PORT` or `[IPv6]:PORT`.
-fn split_host_port(text: &str) -> Option<(&str, Option<u16>)> {
-    let (host, port) = match text.strip_prefix('[') {
-        Some(rest) => {
-            let (host, after) = rest.split_once(']')?;
-            host.parse::<Ipv6Addr>().ok()?;
-            (host, if after.is_empty() { "" } else { after.strip_prefix(':')? })
-        }
-        None => text.rsplit_once(':').unwrap_or((text, "")),
-    };
-    let is_invalid = |c: char| matches!(c, ' ' | '"' | '<' | '>' | '[' | ']' | '\\');
-    if host.contains(is_invalid) || (!text.starts_with('[') && host.contains(':')) {
-        return None;
-    }
-    if port.is_empty() {
-        return Some((host, None));
-    }
-    if !port.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    port.parse().ok().filter(|port| *port > 0).map(|port| (host, Some(port)))
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! The network that a client address belongs to: /24 for IPv4, /48 for IPv6.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
+
+use crate::util::cidr::leading_bits;
 
 /// A client address with the host part cut off. IPv4-mapped IPv6 addresses count as IPv4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -10,10 +12,8 @@ pub struct ClientPrefix(IpAddr);
 impl ClientPrefix {
     /// The /24 or /48 that contains `addr`.
     pub fn of(addr: IpAddr) -> Self {
-        Self(match addr.to_canonical() {
-            IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits() & !0xff).into(),
-            IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 80 << 80).into(),
-        })
+        let addr = addr.to_canonical();
+        Self(leading_bits(addr, if addr.is_ipv4() { 24 } else { 48 }))
     }
 
     /// The first address of the network.

@@ -24,15 +24,44 @@ impl HostPort {
     }
 }
 
-/// `HOST:PORT`, with brackets around an IPv6 address (RFC 3986 3.2.2).
+/// `HOST:PORT`, with brackets around an IPv6 address.
 impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, port } = self;
-        match host.contains(':') {
-            true => write!(f, "[{host}]:{port}"),
-            false => write!(f, "{host}:{port}"),
-        }
+        write!(f, "{}:{}", Bracketed(&self.host), self.port)
     }
+}
+
+/// A host as part of a URL: an IPv6 address has brackets (RFC 3986 3.2.2).
+pub struct Bracketed<'a>(pub &'a str);
+
+impl fmt::Display for Bracketed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(host) = self;
+        if host.contains(':') { write!(f, "[{host}]") } else { f.write_str(host) }
+    }
+}
+
+/// Splits `HOST`, `HOST:PORT` or `[HOST]:PORT`; `None` if the host has characters that no host of a
+/// URL has, or the port is not valid.
+pub fn split(text: &str) -> Option<(&str, Option<u16>)> {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (host, after) = rest.split_once(']')?;
+            (host, if after.is_empty() { "" } else { after.strip_prefix(':')? })
+        }
+        None => text.rsplit_once(':').unwrap_or((text, "")),
+    };
+    let is_invalid = |c: char| matches!(c, ' ' | '"' | '<' | '>' | '[' | ']' | '\\');
+    if host.contains(is_invalid) || (!text.starts_with('[') && host.contains(':')) {
+        return None;
+    }
+    if port.is_empty() { Some((host, None)) } else { Some((host, Some(port_number(port)?))) }
+}
+
+/// Parses a port of decimal digits, 1 to 65535. Leading zeros are allowed.
+pub fn port_number(text: &str) -> Option<u16> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|port| is_plain && *port != 0)
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! General-purpose building blocks.
 
+pub mod cidr;
 pub mod client_prefix;
 pub mod drbg;
 pub mod host_port;
 pub mod incremental_sort;
+pub mod json;
 pub mod sorted_map;

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use mtbox::config::HAS_TLS;
-use mtbox::config::settings::{Cidr, ListSource, NameServer, UpstreamSettings};
+use mtbox::config::settings::{ListSource, NameServer, UpstreamSettings};
 use mtbox::proto::url::Url;
+use mtbox::util::cidr::Cidr;
 
 use super::{SECRET, diagnostics_below, load, load_without_warnings, minimal};
 

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use crate::cli::doctor::context::{CheckContext, format_us};
 use crate::cli::doctor::findings::Section;
-use crate::cli::json::Json;
 use crate::daemon::fetch::standalone::{DatagramReply, since_1970};
 use crate::daemon::time::BUILT_UNIX_S;
 use crate::proto::ntp::{self, NtpFault};
 use crate::util::host_port::HostPort;
+use crate::util::json::Json;
 
 pub(super) fn check(context: &mut CheckContext) -> Vec<Section> {
     let mut section = Section::new("clock", "Time skewness");

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use crate::cli::doctor::context::CheckContext;
 use crate::cli::doctor::findings::Section;
-use crate::cli::json::Json;
 use crate::io::folder;
+use crate::util::json::Json;
 
 pub(super) fn check(context: &mut CheckContext) -> Vec<Section> {
     let mut section = Section::new("files", "Validate files");

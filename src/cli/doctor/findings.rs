@@ -1,7 +1,7 @@
 //! The findings of a check, each with a status and, if there is something to do, a remedy. Printed
 //! as text with the signs of mtg-multi (COMPATIBILITY 4.4), or as JSON.
 
-use crate::cli::json::Json;
+use crate::util::json::{Fields, Json};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CheckStatus {
@@ -42,7 +42,7 @@ pub(super) struct Finding {
     status: CheckStatus,
     text: String,
     remedy: Option<String>,
-    facts: Vec<(String, Json)>,
+    facts: Fields<'static>,
 }
 
 impl Finding {
@@ -53,8 +53,8 @@ impl Finding {
     }
 
     /// Adds a field to the JSON.
-    pub(super) fn fact(&mut self, name: &str, value: Json) -> &mut Self {
-        self.facts.push((name.to_owned(), value));
+    pub(super) fn fact(&mut self, name: &'static str, value: Json<'static>) -> &mut Self {
+        self.facts.push((name, value));
         self
     }
 }
@@ -116,19 +116,17 @@ impl Section {
         out
     }
 
-    pub(super) fn json(self) -> Json {
+    pub(super) fn json(self) -> Json<'static> {
         let results = self.findings.into_iter().map(|finding| {
-            let mut fields = vec![
-                ("verdict".to_owned(), Json::text(finding.status.word())),
-                ("text".to_owned(), Json::Text(finding.text)),
-            ];
-            fields.extend(finding.remedy.map(|text| ("remedy".to_owned(), Json::Text(text))));
+            let mut fields =
+                vec![("verdict", finding.status.word().into()), ("text", finding.text.into())];
+            fields.extend(finding.remedy.map(|text| ("remedy", text.into())));
             fields.extend(finding.facts);
             Json::Object(fields)
         });
         Json::object([
-            ("check", Json::text(self.id)),
-            ("title", Json::Text(self.title)),
+            ("check", self.id.into()),
+            ("title", self.title.into()),
             ("results", Json::List(results.collect())),
         ])
     }
@@ -171,7 +169,7 @@ mod tests {
         let want = "Title\n  ✅ fine\n  ⚠️ odd\u{fffd}[2J\u{fffd}\n     → do that\n  ❌ bad\n  \
                     ❌ bad too\n     → mend it\n  ‼️ it: broken\n  ⏭ not now\n";
         assert_eq!(section.print(), want);
-        let json = section.json().print();
+        let json = format!("{:#}", section.json());
         assert!(json.contains("\"check\": \"x\"") && json.contains("\"ms\": 3"), "{json}");
         assert!(json.contains("\"verdict\": \"could-not-run\""), "{json}");
     }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use crate::cli::doctor::context::CheckContext;
 use crate::cli::doctor::findings::Section;
-use crate::cli::json::Json;
 use crate::daemon::fetch::front_probe;
 use crate::daemon::fetch::task::{
     FetchError, FetchRoute, FetchTarget, FetchTask, HostOrAddrs, TaskStep, WireEvent,
@@ -16,6 +15,7 @@ use crate::proto::proxy_header;
 use crate::proto::server_flight::{Choice, FlightFault, FlightProgress, ServerFlight};
 use crate::util::drbg::Drbg;
 use crate::util::host_port::HostPort;
+use crate::util::json::Json;
 
 pub(super) fn check(context: &mut CheckContext) -> Vec<Section> {
     let mut section = Section::new("fronting", "Validate fronting domain connectivity");

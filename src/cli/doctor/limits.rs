@@ -3,10 +3,10 @@
 
 use crate::cli::doctor::context::CheckContext;
 use crate::cli::doctor::findings::Section;
-use crate::cli::json::Json;
 use crate::daemon::server::sizing;
 use crate::io::pool::BLOCK_LEN;
 use crate::io::rlimit;
+use crate::util::json::Json;
 
 pub(super) fn check(context: &mut CheckContext) -> Vec<Section> {
     let mut section = Section::new("limits", "Validate limits");

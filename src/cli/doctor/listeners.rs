@@ -1,19 +1,18 @@
 //! Does the proxy answer where clients connect, and where it serves statistics? If not, tries to
 //! listen there, to find out whether the port is in use or forbidden.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::cli::doctor::context::CheckContext;
 use crate::cli::doctor::findings::Section;
-use crate::cli::json::Json;
-use crate::cli::local_addr;
+use crate::cli::{admin_client, local_addr};
 use crate::config::settings::{HttpBind, Settings};
 use crate::daemon::upstream::addresses::is_private;
 use crate::io::folder;
 use crate::io::listen::{self, Bind, ListenOptions, Listener};
+use crate::util::json::Json;
 
 pub(super) fn check(context: &mut CheckContext) -> Vec<Section> {
     let mut section = Section::new("listeners", "Validate listeners");
@@ -97,33 +96,8 @@ fn connect(bind: SocketAddr) -> io::Result<()> {
 
 /// Requests a page. Succeeds if the status is 200.
 fn request(bind: &HttpBind, path: &str) -> io::Result<()> {
-    match bind {
-        HttpBind::Tcp(addr) => {
-            let stream = TcpStream::connect_timeout(&local_addr::of_listener(*addr), LIMIT)?;
-            stream.set_read_timeout(Some(LIMIT))?;
-            stream.set_write_timeout(Some(LIMIT))?;
-            exchange(stream, path)
-        }
-        HttpBind::Unix(socket) => {
-            let stream = UnixStream::connect(socket)?;
-            stream.set_read_timeout(Some(LIMIT))?;
-            stream.set_write_timeout(Some(LIMIT))?;
-            exchange(stream, path)
-        }
-    }
-}
-
-fn exchange(mut stream: impl Read + Write, path: &str) -> io::Result<()> {
-    let deadline = Instant::now() + LIMIT;
-    stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())?;
-    let (mut head, mut chunk) = (Vec::new(), [0; 64]);
-    while head.len() < STATUS_LEN && Instant::now() < deadline {
-        match stream.read(&mut chunk)? {
-            0 => break,
-            count => head.extend_from_slice(chunk.get(..count).unwrap_or_default()),
-        }
-    }
-    let is_ok = head.starts_with(b"HTTP/1.") && head.get(8..STATUS_LEN) == Some(b" 200");
+    let reply = admin_client::parse(&admin_client::request(bind, path, LIMIT)?);
+    let is_ok = reply.is_some_and(|reply| reply.status == 200);
     is_ok.then_some(()).ok_or_else(|| io::Error::other("the page does not exist there"))
 }
 
@@ -135,7 +109,5 @@ fn listen_options(settings: &Settings) -> ListenOptions {
     }
 }
 
-/// For each step with a program of this machine.
+/// For a connect and for a whole exchange with a program of this machine.
 const LIMIT: Duration = Duration::from_secs(2);
-/// In bytes: `HTTP/1.0 200`.
-const STATUS_LEN: usize = 12;

@@ -11,12 +11,12 @@ use nix::fcntl::OFlag;
 
 use crate::cli::doctor::context::CheckContext;
 use crate::cli::doctor::findings::Section;
-use crate::cli::json::Json;
 use crate::config::settings::{ListSettings, ListSource, Settings};
 use crate::daemon::fetch::http_get::HttpGet;
 use crate::daemon::fetch::task::{FetchRoute, FetchTarget, FetchTask, TaskStep};
 use crate::proto::url::Url;
 use crate::util::host_port::HostPort;
+use crate::util::json::Json;
 
 pub(super) fn check(context: &mut CheckContext) -> Vec<Section> {
     let mut section = Section::new("lists", "Validate lists and pages");

@@ -19,10 +19,10 @@ mod telegram;
 use crate::cli::args::{Flag, ParsedArgs};
 use crate::cli::config_file;
 use crate::cli::failure::Failure;
-use crate::cli::json::Json;
 use crate::cli::output::print;
 use crate::proto::url::Url;
 use crate::util::host_port::HostPort;
+use crate::util::json::Json;
 use context::{CheckContext, DoctorOptions};
 use findings::{Section, exit_code};
 
@@ -46,7 +46,7 @@ pub(super) fn doctor(args: &ParsedArgs) -> Result<(), Failure> {
     }
     let code = exit_code(sections.iter().flat_map(Section::statuses));
     if is_json {
-        print(&document(sections, code).print());
+        print(&format!("{:#}\n", document(sections, code)));
     }
     match code {
         0 => Ok(()),
@@ -72,15 +72,15 @@ fn host_port(text: &str, default_port: u16) -> Result<HostPort, &'static str> {
         .ok_or("not HOST or HOST:PORT")
 }
 
-fn document(sections: Vec<Section>, code: u8) -> Json {
+fn document(sections: Vec<Section>, code: u8) -> Json<'static> {
     let verdict = match code {
         0 => "ok",
         1 => "failed",
         _ => "warning",
     };
     Json::object([
-        ("version", Json::text(env!("CARGO_PKG_VERSION"))),
-        ("verdict", Json::text(verdict)),
+        ("version", env!("CARGO_PKG_VERSION").into()),
+        ("verdict", verdict.into()),
         ("exit_code", Json::Number(code.into())),
         ("checks", Json::List(sections.into_iter().map(Section::json).collect())),
     ])

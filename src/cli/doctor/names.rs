@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::cli::doctor::context::CheckContext;
 use crate::cli::doctor::findings::Section;
-use crate::cli::json::Json;
+use crate::util::json::Json;
 
 /// Compares the addresses of every distinct host with the public addresses of this machine.
 pub(super) fn check(context: &mut CheckContext) -> Vec<Section> {

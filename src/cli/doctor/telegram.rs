@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use crate::cli::doctor::context::{CheckContext, format_us};
 use crate::cli::doctor::findings::Section;
-use crate::cli::json::Json;
 use crate::config::settings::{PreferIp, ProxySettings, Settings, UpstreamSettings};
 use crate::daemon::fetch::standalone::{Standalone, since_1970};
 use crate::daemon::fetch::task::{
@@ -18,6 +17,7 @@ use crate::proto::mtproto::{self, NONCE_LEN, PADDING_MAX, RESPONSE_MAX};
 use crate::proto::obfuscated2::{self, Tag};
 use crate::util::drbg::Drbg;
 use crate::util::host_port::HostPort;
+use crate::util::json::Json;
 use keystream::Keystream;
 
 /// Without the proxies.

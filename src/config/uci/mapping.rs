@@ -1,7 +1,6 @@
 //! Writes the sections of an OpenWrt config as TOML. An option of the section of type `mtbox` has
 //! the name of its key, with `_` for `.` and `-`; each section of type `user` is a user.
 
-use crate::config::addresses;
 use crate::config::edit::{is_name, quoted, quoted_always};
 use crate::config::key::Key;
 use crate::config::keys::KEYS;
@@ -9,6 +8,7 @@ use crate::config::report::printable_name;
 use crate::config::suggest;
 use crate::config::uci::grammar::{UciOption, UciSection};
 use crate::config::value::ValueKind;
+use crate::util::host_port;
 
 /// The TOML of a file, and the origin of its lines.
 #[derive(Debug, Default)]
@@ -247,7 +247,7 @@ fn bind_to(
     writer: &mut TomlWriter,
 ) -> Result<String, &'static str> {
     let number = port.map_or(Ok(PORT), |port| {
-        addresses::port_number(single(port)?).ok_or("not a port; write a number from 1 to 65535")
+        host_port::port_number(single(port)?).ok_or("not a port; write a number from 1 to 65535")
     });
     let of_port = [&writer.main, ", option port"].concat();
     let Some(given) = given else {

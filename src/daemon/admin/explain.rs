@@ -7,10 +7,11 @@ use std::net::SocketAddr;
 use crate::accounts::recorder::{Cause, Detail, Incident, Recorder};
 use crate::accounts::users::{User, UserId};
 use crate::config::suggest::nearest;
-use crate::daemon::admin::stats::{JsonObject, last_seen, rfc_3339, stamp, to_line};
+use crate::daemon::admin::stats::{last_seen, rfc_3339, stamp, to_line};
 use crate::daemon::admin::view::View;
 use crate::daemon::upstream::proxies::UpstreamId;
 use crate::proto::url::percent_decoded;
+use crate::util::json::Json;
 
 /// A request for an explanation.
 #[derive(Debug, PartialEq, Eq)]
@@ -101,42 +102,41 @@ impl<'a> Explained<'a> {
 }
 
 fn json_of_all(view: &View<'_>) -> String {
-    let mut report = JsonObject::default();
-    report.put("strangers", incident_objects(view, &view.telemetry.recorder.incidents_of(None)));
-    let mut users = JsonObject::default();
-    for explained in Explained::all(view) {
-        users.put(explained.user.name(), incident_objects(view, &explained.incidents));
-    }
-    report.put("users", users);
-    to_line(&report)
+    let users = Explained::all(view)
+        .map(|explained| (explained.user.name(), incident_objects(view, &explained.incidents)));
+    to_line(vec![
+        ("strangers", incident_objects(view, &view.telemetry.recorder.incidents_of(None))),
+        ("users", Json::Object(users.collect())),
+    ])
 }
 
 fn json_of(view: &View<'_>, explained: &Explained<'_>) -> String {
     let user = explained.user;
-    let mut report = JsonObject::default();
-    report.put("user", user.name());
-    report.put("enabled", user.is_enabled());
-    report.put("connections", explained.connections);
-    report.put("last_seen", last_seen(view.accounts, user, view.time).map(rfc_3339));
-    report.put("refused", user.refused);
-    report.put("refusals", incident_objects(view, &explained.incidents));
-    report.put("hints", hints(view, explained));
-    to_line(&report)
+    let hints = hints(view, explained).into_iter().map(Json::from);
+    to_line(vec![
+        ("user", user.name().into()),
+        ("enabled", user.is_enabled().into()),
+        ("connections", explained.connections.into()),
+        ("last_seen", last_seen(view.accounts, user, view.time).map(rfc_3339).into()),
+        ("refused", user.refused.into()),
+        ("refusals", incident_objects(view, &explained.incidents)),
+        ("hints", Json::List(hints.collect())),
+    ])
 }
 
-fn incident_objects<'a>(view: &View<'_>, incidents: &[&'a Incident]) -> Vec<JsonObject<'a>> {
+fn incident_objects<'a>(view: &View<'_>, incidents: &[&'a Incident]) -> Json<'a> {
     let object = |incident: &&'a Incident| {
-        let mut object = JsonObject::default();
-        object.put("cause", incident.cause.as_str());
-        object.put("what", incident.cause.description());
-        object.put("detail", detail(view, incident));
-        object.put("count", incident.count);
-        object.put("first", stamp(view.time, incident.first_ms));
-        object.put("last", stamp(view.time, incident.last_ms));
-        object.put("remedy", incident.cause.remedy());
-        object
+        Json::object([
+            ("cause", incident.cause.as_str().into()),
+            ("what", incident.cause.description().into()),
+            ("detail", detail(view, incident).into()),
+            ("count", incident.count.into()),
+            ("first", stamp(view.time, incident.first_ms).into()),
+            ("last", stamp(view.time, incident.last_ms).into()),
+            ("remedy", incident.cause.remedy().into()),
+        ])
     };
-    incidents.iter().map(object).collect()
+    Json::List(incidents.iter().map(object).collect())
 }
 
 /// The detail of an incident as a phrase.

@@ -26,7 +26,7 @@ use crate::io::admin_socket::{AdminSocket, AdminStream};
 use crate::io::clock::Tick;
 use crate::io::listen::AcceptError;
 use crate::io::logger::RateLimitedLog;
-use crate::proto::http1::HEAD_MAX;
+use crate::proto::http1::REQUEST_HEAD_MAX;
 
 /// The listeners for the operator and their connections.
 #[derive(Default)]
@@ -271,7 +271,7 @@ impl AdminConnection {
                     break;
                 }
                 Ok(n) if self.answer.is_none() => {
-                    let room = HEAD_MAX - self.received.len().min(HEAD_MAX);
+                    let room = REQUEST_HEAD_MAX.saturating_sub(self.received.len());
                     self.received.extend_from_slice(&chunk[..n.min(room)]);
                     if let Some(answer) = pages::answer(&self.received, self.pages, view) {
                         self.set_answer(answer);

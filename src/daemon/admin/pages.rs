@@ -4,7 +4,7 @@ use crate::config::HAS_METRICS;
 use crate::daemon::admin::explain::ExplainQuery;
 use crate::daemon::admin::view::View;
 use crate::daemon::admin::{metrics, stats, stats_table};
-use crate::proto::http1::{self, RequestHead};
+use crate::proto::http1::{self, HeadFault, Request};
 
 /// The pages of one listener.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -17,25 +17,26 @@ pub(super) struct AdminPages {
 
 /// The response to the request in `received`; `None` while its head is incomplete.
 pub(super) fn answer(received: &[u8], pages: AdminPages, view: &View<'_>) -> Option<Vec<u8>> {
-    let error = |status, body: &str, head| http1::response(status, TEXT, body, head);
-    Some(match http1::parse_request(received) {
-        RequestHead::Incomplete => return None,
-        RequestHead::Page { path, query, head } => match page(path, query, pages, view) {
-            AdminPage::Found(content_type, body) => {
-                http1::response(http1::OK, content_type, &body, head)
-            }
-            AdminPage::UnknownUser(body) => error(http1::NOT_FOUND, &body, head),
-            AdminPage::NotFound => error(http1::NOT_FOUND, "404 page not found\n", head),
-        },
-        RequestHead::OtherMethod { path } => match page(path, "", pages, view) {
-            AdminPage::NotFound => error(http1::NOT_FOUND, "404 page not found\n", false),
-            _ => error(http1::METHOD_NOT_ALLOWED, "405 method not allowed\n", false),
-        },
-        RequestHead::Invalid => error(http1::BAD_REQUEST, "400 bad request\n", false),
-        RequestHead::TooLarge => {
-            error(http1::HEAD_TOO_LARGE, "431 request head too large\n", false)
+    let request = match http1::parse_request(received) {
+        Ok(request) => request,
+        Err(HeadFault::Incomplete) => return None,
+        Err(HeadFault::Invalid) => {
+            return Some(http1::response(http1::BAD_REQUEST, TEXT, "400 bad request\n", false));
         }
-    })
+        Err(HeadFault::TooLarge) => {
+            let body = "431 request head too large\n";
+            return Some(http1::response(http1::HEAD_TOO_LARGE, TEXT, body, false));
+        }
+    };
+    let is_head = request.method == "HEAD";
+    let is_page = is_head || request.method == "GET";
+    let (status, content_type, body) = match page(&request, pages, view) {
+        AdminPage::NotFound => (http1::NOT_FOUND, TEXT, "404 page not found\n".to_owned()),
+        _ if !is_page => (http1::METHOD_NOT_ALLOWED, TEXT, "405 method not allowed\n".to_owned()),
+        AdminPage::Found(content_type, body) => (http1::OK, content_type, body),
+        AdminPage::UnknownUser(body) => (http1::NOT_FOUND, TEXT, body),
+    };
+    Some(http1::response(status, content_type, &body, is_head))
 }
 
 /// The response if the request did not arrive in time.
@@ -53,7 +54,8 @@ enum AdminPage {
 }
 
 /// `/stats` and `/explain` take precedence over the configured path of the metrics.
-fn page(path: &str, query: &str, pages: AdminPages, view: &View<'_>) -> AdminPage {
+fn page(request: &Request<'_>, pages: AdminPages, view: &View<'_>) -> AdminPage {
+    let Request { path, query, .. } = *request;
     if pages.stats
         && let Some(query) = ExplainQuery::parse(path, query)
     {

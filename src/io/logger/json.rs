@@ -1,10 +1,12 @@
 //! A log line as one JSON object. Field names and order are those of mtg-multi's log, for programs
 //! that parse it (COMPATIBILITY 6.7).
 
+use std::borrow::Cow;
+
 use log::Level;
-use miniserde::json;
 
 use crate::io::logger::fields::{LineParts, Value, split};
+use crate::util::json::{Fields, Json};
 
 /// One object, without a line end. `message` is the free text, or the event if there is none.
 pub fn object(level: Level, line: &str, unix_ms: u64) -> String {
@@ -14,7 +16,7 @@ pub fn object(level: Level, line: &str, unix_ms: u64) -> String {
     let context =
         FieldContext { event, has_fallback: get("fallback").is_some(), has_list: is_list(&get) };
     let mut error = get("error");
-    let mut bound: Vec<(usize, String, String)> = Vec::new();
+    let mut bound: Vec<(usize, Cow<'_, str>, &Value<'_>)> = Vec::new();
     for (key, value) in &fields {
         match *key {
             "event" if text.is_empty() => continue,
@@ -25,29 +27,23 @@ pub fn object(level: Level, line: &str, unix_ms: u64) -> String {
             }
             _ => {}
         }
-        let mut name = context.name(key).to_owned();
+        let mut name = Cow::Borrowed(context.name(key));
         while RESERVED.contains(&&*name) || bound.iter().any(|(_, other, _)| *other == name) {
-            name.push('_');
+            name += "_";
         }
-        let value = json_value(&name, value);
         bound.push((rank(&name), name, value));
     }
     // mtg-multi puts the fields that are bound to the whole connection last.
     bound.sort_by_key(|(rank, _, _)| *rank);
 
-    let mut out = format!("{{\"level\":\"{}\"", level.as_str().to_ascii_lowercase());
-    let mut put = |name: &str, value: &str| {
-        out.push_str(&format!(",{}:{value}", json::to_string(name)));
-    };
-    bound.iter().for_each(|(_, name, value)| put(name, value));
-    put("logger", &json::to_string(context.logger(&get)));
-    if let Some(error) = error {
-        put("error", &json::to_string(error.as_str()));
-    }
-    put("timestamp", &unix_ms.to_string());
-    put("message", &json::to_string(if text.is_empty() { event } else { text }));
-    out.push('}');
-    out
+    let level = level.as_str().to_ascii_lowercase();
+    let mut object: Fields<'_> = vec![("level", level.into())];
+    object.extend(bound.iter().map(|(_, name, value)| (&**name, json_value(name, value))));
+    object.push(("logger", context.logger(&get).into()));
+    object.extend(error.map(|error| ("error", error.as_str().into())));
+    object.push(("timestamp", unix_ms.into()));
+    object.push(("message", if text.is_empty() { event } else { text }.into()));
+    Json::Object(object).to_string()
 }
 
 /// What the name of a field depends on.
@@ -104,10 +100,10 @@ fn rank(name: &str) -> usize {
 }
 
 /// A number or a boolean as such, everything else as a string.
-fn json_value(name: &str, value: &Value<'_>) -> String {
+fn json_value<'a>(name: &str, value: &'a Value<'_>) -> Json<'a> {
     match value {
-        Value::Bare(text) if !TEXTS.contains(&name) && is_plain(text) => (*text).to_owned(),
-        value => json::to_string(value.as_str()),
+        Value::Bare(text) if !TEXTS.contains(&name) && is_plain(text) => Json::Bare((*text).into()),
+        value => value.as_str().into(),
     }
 }
 

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use crate::cli::doctor::context::CheckContext;
 use crate::cli::doctor::findings::Section;
-use crate::cli::json::Json;
 use crate::cli::local_addr;
 use crate::proto::proxy_header;
 use crate::util::host_port::HostPort;
+use crate::util::json::Json;
 use observation::{ConnectionEnd, Observation};
 use probe_run::{ProbeRun, run_all};
 use probes::{ProbeScript, ProbeStep};
@@ -167,9 +167,9 @@ fn report_difference(host: &str, script: &ProbeScript, pair: &ProbePair, section
         .fail(format!("{host}: {}: the front: {front}; the proxy: {proxy}", script.name))
         .remedy(remedy)
         .fact("host", Json::text(host))
-        .fact("opening", Json::text(script.name))
-        .fact("site", Json::Text(front))
-        .fact("proxy", Json::Text(proxy));
+        .fact("opening", script.name.into())
+        .fact("site", front.into())
+        .fact("proxy", proxy.into());
 }
 
 /// The observations of one script on both servers. `None` = the run did not finish in time.
