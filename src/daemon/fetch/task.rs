@@ -2,10 +2,9 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::util::host_port::HostPort;
+pub use crate::daemon::upstream::connect::target::{HostOrAddrs, Route as FetchRoute};
 
 /// One exchange with a server. A new kind needs this trait, and in the daemon a
 /// [`Job`](crate::daemon::fetch::schedule::Job). Commands run their own tasks, see
@@ -56,26 +55,6 @@ pub struct FetchTarget {
     pub tls: Option<String>,
     /// The route to the server.
     pub route: FetchRoute,
-}
-
-/// A server.
-#[derive(Debug, Clone)]
-pub enum HostOrAddrs {
-    /// A host name or literal address.
-    Host(HostPort),
-    /// Addresses in the order to try.
-    Addrs(Vec<SocketAddr>),
-}
-
-/// The route to a server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FetchRoute {
-    /// Directly from this machine.
-    Native,
-    /// Through `network.proxies` if configured, otherwise directly.
-    Upstreams,
-    /// As for relays to the front: directly, and never to one of our own listeners.
-    Front,
 }
 
 /// What a task needs next.

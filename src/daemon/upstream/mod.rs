@@ -1,6 +1,7 @@
 //! Outgoing connections: SOCKS5 upstreams, addresses of data centres, failed addresses, TLS roots.
 
 pub mod addresses;
+pub mod connect;
 pub mod dc_list;
 pub mod front;
 pub mod outbound;

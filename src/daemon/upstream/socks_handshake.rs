@@ -31,8 +31,6 @@ pub enum ProxyFailure {
 pub enum Unreachable {
     /// Reported by the proxy.
     Proxy(SocksFault),
-    /// Reported by our own system: errno(3), or 0 if unknown.
-    System(i32),
 }
 
 impl fmt::Display for ProxyFailure {
@@ -48,8 +46,6 @@ impl fmt::Display for Unreachable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Proxy(fault) => f.write_str(fault.as_str()),
-            Self::System(0) => f.write_str("no connection"),
-            Self::System(code) => io::Error::from_raw_os_error(*code).fmt(f),
         }
     }
 }
@@ -63,11 +59,6 @@ impl SocksHandshake {
             }
             None => Self { upstream, negotiation: None, outbox: Vec::new() },
         }
-    }
-
-    /// Whether there is no proxy; then a failed connect is a failure of the destination.
-    pub fn is_direct(&self) -> bool {
-        self.negotiation.is_none()
     }
 
     /// Continues until the socket would block. Ready when the destination is connected; no byte
