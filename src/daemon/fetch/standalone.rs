@@ -15,6 +15,7 @@ use crate::daemon::resolver::Resolver;
 use crate::daemon::resolver::dns_cache::CachedAddrs;
 use crate::daemon::resolver::lookup::LookupResult;
 use crate::daemon::time::Time;
+use crate::daemon::upstream::connect::SOCKETS;
 use crate::daemon::upstream::outbound::{ConnectContext, Outbound};
 use crate::daemon::upstream::sockets;
 use crate::io::clock::{Clock, Tick};
@@ -101,12 +102,12 @@ impl Standalone {
             (0..TASKS_AT_ONCE).map(|_| None).collect();
         loop {
             let mut has_finished = false;
-            for (token, slot) in slots.iter_mut().enumerate() {
+            for (slot_index, slot) in slots.iter_mut().enumerate() {
                 let (mut context, net, _) = self.split();
                 if slot.is_none()
                     && let Some((task, outcome)) = waiting.next()
                 {
-                    let run = TaskRun::start(&**task, token, &context);
+                    let run = TaskRun::start(&**task, slot_index * SOCKETS, &context);
                     *slot = Some((run, task, outcome));
                 }
                 let Some((run, task, outcome)) = slot else { continue };
@@ -122,8 +123,8 @@ impl Standalone {
             };
             let Some(due) = due.filter(|_| self.time.now < until) else { break };
             self.wait(due.min(until), &mut |token, ready| {
-                if let Some(Some((run, ..))) = slots.get_mut(token) {
-                    run.on_ready(ready);
+                if let Some(Some((run, ..))) = slots.get_mut(token / SOCKETS) {
+                    run.on_ready(token % SOCKETS, ready);
                 }
             });
         }

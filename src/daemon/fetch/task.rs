@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-pub use crate::daemon::upstream::connect::target::{HostOrAddrs, Route as FetchRoute};
+use crate::daemon::upstream::connect::error::ConnectError;
+use crate::daemon::upstream::connect::target::{HostOrAddrs, Route};
 
 /// One exchange with a server. A new kind needs this trait, and in the daemon a
 /// [`Job`](crate::daemon::fetch::schedule::Job). Commands run their own tasks, see
@@ -54,7 +55,7 @@ pub struct FetchTarget {
     /// The name that the server's certificate must have; `None` = no TLS.
     pub tls: Option<String>,
     /// The route to the server.
-    pub route: FetchRoute,
+    pub route: Route,
 }
 
 /// What a task needs next.
@@ -95,6 +96,16 @@ impl FetchError {
     /// An error for an answer that is not usable; `why` is the reason.
     pub fn response(why: impl Into<Cow<'static, str>>) -> Self {
         Self::Response(why.into())
+    }
+}
+
+impl From<ConnectError> for FetchError {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::NameNotFound(host) => Self::HostNotFound(host),
+            ConnectError::CircuitOpen(_) => Self::NoUpstream,
+            error => Self::Connection(error.to_string()),
+        }
     }
 }
 

@@ -159,7 +159,7 @@ impl<W: Wire> Dial<W> {
         connected: Connected<W>,
         ctx: &mut DialContext<'_, N>,
     ) -> DialStep<W> {
-        let Connected { wire, offset, addr, destination, upstream } = connected;
+        let Connected { wire, offset, addr, destination, upstream, .. } = connected;
         let has_request = self.has_request();
         let mut uncounted = self.opening.len();
         if !self.is_relay() {

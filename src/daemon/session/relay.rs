@@ -18,7 +18,7 @@ use crate::daemon::session::endpoint::{Endpoint, ReadOutcome};
 use crate::daemon::session::outcome::{DC_ANSWERS_WITHIN, Outcome};
 use crate::daemon::session::step::{Step, Turn};
 use crate::daemon::session::transform::Transform;
-use crate::daemon::upstream::proxies::{UpstreamId, Upstreams};
+use crate::daemon::upstream::proxies::{CLOSED_UNPROVEN, SILENT, UpstreamId, Upstreams};
 use crate::flow::direction::Direction;
 use crate::flow::half_close::{Action, HalfState};
 use crate::flow::shape::Shape;
@@ -198,9 +198,9 @@ impl<W: Wire> Relay<W> {
         } else if has_ended(client) {
             return;
         } else if is_closed && now < client.active + DC_ANSWERS_WITHIN {
-            "closed before the first byte of the destination"
+            CLOSED_UNPROVEN
         } else if self.silence_ends(client).is_some_and(|at| now >= at) {
-            "no byte of the destination"
+            SILENT
         } else {
             return;
         };

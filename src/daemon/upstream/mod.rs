@@ -7,6 +7,5 @@ pub mod front;
 pub mod outbound;
 pub mod proxies;
 pub mod sockets;
-pub mod socks_handshake;
 #[cfg(feature = "tls")]
 pub mod tls_roots;

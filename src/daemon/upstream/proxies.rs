@@ -219,6 +219,11 @@ impl Upstream {
     }
 }
 
+/// The error of a proxy that said yes, and closed before the first byte of the destination.
+pub const CLOSED_UNPROVEN: &str = "closed before the first byte of the destination";
+/// The error of a proxy that said yes, and passed on no answer to a request.
+pub const SILENT: &str = "no byte of the destination";
+
 /// Longer than any connection attempt takes.
 const KEEP_REMOVED: Duration = Duration::from_secs(120);
 /// Removed upstreams that are kept at once.

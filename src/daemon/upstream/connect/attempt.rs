@@ -15,6 +15,8 @@ pub(super) struct Attempt<W> {
     pub(super) wire: W,
     /// The address that is dialled: the destination's or the proxy's.
     pub(super) addr: SocketAddr,
+    /// When it began, by [`Net::micros`](crate::io::wire::Net::micros).
+    pub(super) begun_us: u64,
     /// The deadline of the TCP connect, then of the SOCKS5 handshake.
     pub(super) until: Tick,
     /// The poller has reported an event since the last poll.

@@ -70,6 +70,8 @@ pub struct Connected<W> {
     pub addr: SocketAddr,
     /// The address of the destination; that of the proxy if the proxy looks the name up.
     pub destination: SocketAddr,
+    /// When the attempt began, by [`Net::micros`].
+    pub begun_us: u64,
     /// The proxy. The owner records whether the destination answers through it.
     pub upstream: Option<UpstreamId>,
 }
@@ -193,7 +195,7 @@ impl<W: Wire> Connect<W> {
         offset: usize,
         context: &mut ConnectContext<'_>,
     ) -> Connected<W> {
-        let Attempt { wire, addr, socks, .. } = attempt;
+        let Attempt { wire, addr, begun_us, socks, .. } = attempt;
         if socks.is_none() {
             context.outbound.bad_addresses.remove(addr);
         }
@@ -202,7 +204,7 @@ impl<W: Wire> Connect<W> {
             Some(Destination::Name(..)) | None => addr,
         };
         let upstream = socks.map(|socks| socks.upstream);
-        Connected { wire, offset, addr, destination, upstream }
+        Connected { wire, offset, addr, destination, begun_us, upstream }
     }
 
     /// Chooses the next way. Pending = a name is being looked up.
@@ -329,12 +331,19 @@ impl<W: Wire> Connect<W> {
             let Some((addr, socks)) = self.next_candidate(context) else { break };
             self.next += 1;
             let options = sockets::relay_socket_options(context.settings);
+            let begun_us = net.micros();
             match net.dial(addr, &options, first_token + offset) {
                 Ok(wire) => {
                     let until = now + context.settings.timeouts.tcp;
-                    let (woken, is_connected) = (false, false);
-                    self.attempts[offset] =
-                        Some(Attempt { wire, addr, until, woken, is_connected, socks });
+                    self.attempts[offset] = Some(Attempt {
+                        wire,
+                        addr,
+                        begun_us,
+                        until,
+                        woken: false,
+                        is_connected: false,
+                        socks,
+                    });
                     self.stagger = now + STAGGER;
                 }
                 Err(e) => {
