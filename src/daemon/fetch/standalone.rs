@@ -4,6 +4,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::task;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mio::{Events, Poll};
@@ -15,7 +16,8 @@ use crate::daemon::resolver::Resolver;
 use crate::daemon::resolver::dns_cache::CachedAddrs;
 use crate::daemon::resolver::lookup::LookupResult;
 use crate::daemon::time::Time;
-use crate::daemon::upstream::connect::SOCKETS;
+use crate::daemon::upstream::connect::error::ConnectError;
+use crate::daemon::upstream::connect::{Connect, Connected, SOCKETS};
 use crate::daemon::upstream::outbound::{ConnectContext, Outbound};
 use crate::daemon::upstream::sockets;
 use crate::io::clock::{Clock, Tick};
@@ -190,12 +192,17 @@ impl Standalone {
         }
     }
 
-    /// Starts a TCP connection with the configured egress; `token` is its poll token.
+    /// Continues to connect; see [`Connect::poll`].
     ///
     /// # Errors
-    /// Those that the system reports at once.
-    pub fn dial(&mut self, to: SocketAddr, token: usize) -> io::Result<MioWire> {
-        self.net.dial(to, &sockets::relay_socket_options(&self.settings), token)
+    /// As there.
+    pub fn poll_connect(
+        &mut self,
+        connect: &mut Connect<MioWire>,
+        first_token: usize,
+    ) -> task::Poll<Result<Connected<MioWire>, ConnectError>> {
+        let (mut context, net, _) = self.split();
+        connect.poll(first_token, &mut context, net)
     }
 
     /// Checks that the system has a route to an address. Sends nothing.
