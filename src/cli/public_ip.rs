@@ -11,9 +11,8 @@ use crate::cli::public_addrs::{AddressFlags, PublicAddrs};
 use crate::config::HAS_TLS;
 use crate::config::settings::Settings;
 use crate::daemon::fetch::standalone::Standalone;
-use crate::daemon::fetch::task::{
-    FetchError, FetchRoute, FetchTarget, FetchTask, HostOrAddrs, TaskStep,
-};
+use crate::daemon::fetch::task::{FetchError, FetchTarget, FetchTask, TaskStep};
+use crate::daemon::upstream::connect::target::{HostOrAddrs, Route};
 use crate::proto::http1_client::{self, BodyProgress, Response};
 use crate::proto::url::Url;
 
@@ -159,7 +158,7 @@ impl FetchTask for AddressQuery<'_> {
     fn target(&self) -> FetchTarget {
         let tls = (self.url.scheme == "https").then(|| self.url.host.clone());
         let server = HostOrAddrs::Addrs(self.targets.clone());
-        FetchTarget { server, tls, route: FetchRoute::Native }
+        FetchTarget { server, tls, route: Route::Native }
     }
 
     fn request(&mut self) -> Vec<u8> {

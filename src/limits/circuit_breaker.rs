@@ -100,6 +100,11 @@ impl CircuitBreaker {
         }
     }
 
+    /// Records that an attempt ended without a result; another trial attempt may start.
+    pub fn record_abandoned(&mut self) {
+        self.trial_ms = None;
+    }
+
     /// Records that an attempt failed. A failed trial starts the waiting time again.
     pub fn record_failure(&mut self, now_ms: u64) -> CircuitChange {
         if self.opened_ms.is_some() {
@@ -157,5 +162,7 @@ mod tests {
         let mut breaker = CircuitBreaker::new(1, 1_000, 1_000);
         breaker.record_failure(0);
         assert!(breaker.admit(1_000) && !breaker.admit(1_999) && breaker.admit(2_000));
+        breaker.record_abandoned();
+        assert!(breaker.admit(2_001) && !breaker.admit(2_002));
     }
 }

@@ -2,6 +2,7 @@
 //! in pieces of any size, and never reads beyond the handshake, so the destination's first bytes
 //! stay in the socket.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 /// Where the proxy shall connect to.
@@ -11,6 +12,15 @@ pub enum Destination {
     Addr(SocketAddr),
     /// A host name of 1 to 255 bytes, which the proxy resolves, and a port.
     Name(String, u16),
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Addr(addr) => addr.fmt(f),
+            Self::Name(host, port) => write!(f, "{host}:{port}"),
+        }
+    }
 }
 
 /// State of one handshake.
@@ -76,6 +86,11 @@ impl Negotiation {
             None => vec![VERSION, 1, NO_AUTH],
         };
         (Self { destination, user, state: SocksState::Method, seen: Vec::new() }, hello)
+    }
+
+    /// What the proxy is asked for.
+    pub fn destination(&self) -> &Destination {
+        &self.destination
     }
 
     /// Largest number of bytes to read next; 0 = the handshake is complete.

@@ -11,7 +11,8 @@ use crate::support::obfuscated2::DD;
 use crate::support::pattern;
 use crate::support::peer::{End, Peer};
 use crate::support::proxy::free_port;
-use crate::support::socks::{Bound, SocksBehaviour, SocksServer, SocksStep};
+use crate::support::socks::{Bound, DeadEnd, SocksBehaviour, SocksServer, SocksStep};
+use crate::support::stats;
 use crate::support::web::{WebServer, page};
 
 fn fixture(proxies: &[String], more: &[(&str, &str, &str)]) -> Fixture {
@@ -154,7 +155,7 @@ fn a_proxy_that_fails_repeatedly_is_paused_and_then_tried_once() {
     }
     assert_eq!(socks.connections(), 3, "the circuit opens after three failures");
     assert_eq!(fixture.proxy.stats()["proxies"][0]["state"], "open");
-    assert!(fixture.proxy.log().contains("event=upstream-circuit-open"));
+    eventually("it is logged", || fixture.proxy.log().contains("event=upstream-circuit-open"));
 
     eventually("the circuit is half open", || {
         fixture.proxy.stats()["proxies"][0]["state"] == "half-open"
@@ -169,7 +170,114 @@ fn a_proxy_that_fails_repeatedly_is_paused_and_then_tried_once() {
     });
     assert_relayed(&fixture);
     assert_eq!(fixture.proxy.stats()["proxies"][0]["state"], "closed");
-    assert!(fixture.proxy.log().contains("event=upstream-circuit-closed"));
+    eventually("it is logged", || fixture.proxy.log().contains("event=upstream-circuit-closed"));
+}
+
+fn dead_end(end: DeadEnd) -> SocksServer {
+    SocksServer::listen(SocksBehaviour { dead_end: Some(end), ..SocksBehaviour::default() })
+}
+
+/// The state of a proxy's circuit.
+fn circuit(fixture: &Fixture, socks: &SocksServer) -> String {
+    let proxies = fixture.proxy.stats()["proxies"].as_array().expect("a list").clone();
+    let own = proxies.iter().find(|proxy| proxy["address"] == socks.addr.to_string());
+    own.expect("the proxy")["state"].as_str().expect("a state").to_owned()
+}
+
+/// What `mtbox explain alice` says.
+fn explained(fixture: &Fixture) -> String {
+    stats::get(fixture.proxy.api, "/explain/alice?text").body
+}
+
+#[test]
+fn a_proxy_that_says_yes_and_closes_is_paused_and_then_tried_once() {
+    let socks = dead_end(DeadEnd::Closed);
+    let url = format!("{}?open_threshold=3&half_open_timeout=1s", socks.url());
+    let fixture = fixture(&[url], &[]);
+    for _ in 0..3 {
+        assert_session_fails(&fixture);
+    }
+    eventually("the circuit opens", || circuit(&fixture, &socks) != "closed");
+    assert_eq!(socks.connections(), 3);
+    let why = "closed before the first byte of the destination";
+    eventually("it is logged", || fixture.proxy.log().contains(why));
+    assert!(explained(&fixture).contains(why), "{}", explained(&fixture));
+
+    eventually("the circuit is half open", || circuit(&fixture, &socks) == "half-open");
+    assert_session_fails(&fixture);
+    assert_eq!(circuit(&fixture, &socks), "open");
+    socks.set_behaviour(SocksBehaviour::default());
+    eventually("the circuit is half open", || circuit(&fixture, &socks) == "half-open");
+    assert_relayed(&fixture);
+    assert_eq!(circuit(&fixture, &socks), "closed");
+}
+
+#[test]
+fn a_proxy_that_says_yes_and_stays_silent_is_replaced_by_the_next_one() {
+    let (silent, good) =
+        (dead_end(DeadEnd::Silent), SocksServer::listen(SocksBehaviour::default()));
+    let fixture = fixture(&[format!("{}?open_threshold=2", silent.url()), good.url()], &[]);
+    let asked = || silent.destinations().len() + good.destinations().len();
+    let mut waiting = Vec::new();
+    while waiting.len() < 2 {
+        let before = (asked(), good.destinations().len());
+        let mut client = Client::open(fixture.proxy.addr, &fixture.secret);
+        client.up.send(b"anyone?");
+        eventually("a proxy is asked", || asked() > before.0);
+        if good.destinations().len() == before.1 {
+            waiting.push(client);
+            continue;
+        }
+        let mut session = fixture.dc.accept();
+        assert_eq!(session.from.recv(7), b"anyone?");
+        session.to.send(b"here");
+        assert_eq!(client.down.recv(4), b"here");
+    }
+    eventually("the circuit opens", || circuit(&fixture, &silent) == "open");
+    for _ in 0..6 {
+        assert_relayed(&fixture);
+    }
+    assert_eq!(silent.connections(), 2);
+    assert_eq!(circuit(&fixture, &good), "closed");
+    assert!(explained(&fixture).contains("no byte of the destination"), "{}", explained(&fixture));
+}
+
+#[test]
+fn clients_that_leave_early_open_no_circuit_and_use_up_no_trial() {
+    let socks = SocksServer::listen(SocksBehaviour::default());
+    let url = format!("{}?open_threshold=1&half_open_timeout=1s", socks.url());
+    let fixture = fixture(&[url], &[]);
+    let leave_early = || {
+        let mut client = Client::open(fixture.proxy.addr, &fixture.secret);
+        client.up.send(b"anyone?");
+        // The DC keeps its end open meanwhile.
+        let mut session = fixture.dc.accept();
+        assert_eq!(session.from.recv(7), b"anyone?");
+        client.reset();
+        fixture.proxy.wait_for_connections("alice", 0);
+    };
+    for _ in 0..3 {
+        leave_early();
+    }
+    assert_eq!(circuit(&fixture, &socks), "closed");
+
+    socks.set_behaviour(SocksBehaviour { refuse: Some(1), ..SocksBehaviour::default() });
+    assert_session_fails(&fixture);
+    socks.set_behaviour(SocksBehaviour::default());
+    eventually("the circuit is half open", || circuit(&fixture, &socks) == "half-open");
+    leave_early();
+    assert_eq!(circuit(&fixture, &socks), "half-open");
+    assert_relayed(&fixture);
+    assert_eq!(circuit(&fixture, &socks), "closed");
+}
+
+#[test]
+fn a_fetch_through_a_proxy_that_leads_nowhere_is_a_failure_of_the_proxy() {
+    let socks = dead_end(DeadEnd::Closed);
+    let more =
+        [("", "auto-update", "true"), ("telegram", "dc-list-urls", "[\"http://lists.invalid/\"]")];
+    let fixture = fixture(&[format!("{}?open_threshold=1", socks.url())], &more);
+    eventually("the circuit opens", || circuit(&fixture, &socks) == "open");
 }
 
 /// An error of the data centre, reported by the proxy, does not count as a failure of the proxy.

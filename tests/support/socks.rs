@@ -25,6 +25,17 @@ pub struct SocksBehaviour {
     pub bound: Bound,
     /// Closes after it has forwarded this number of bytes to the client.
     pub closes_after: Option<usize>,
+    /// Says yes, but connects to nothing.
+    pub dead_end: Option<DeadEnd>,
+}
+
+/// What follows a yes that leads nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeadEnd {
+    /// It closes the connection.
+    Closed,
+    /// It sends nothing.
+    Silent,
 }
 
 /// A message of the handshake.
@@ -168,7 +179,6 @@ fn serve(
         send(&mut client, behaviour, &[5, code, 0, 1, 0, 0, 0, 0, 0, 0])?;
         return wait_for_end(&mut client);
     }
-    let server = TcpStream::connect(&destination)?;
     let mut reply = vec![5, 0, 0];
     match behaviour.bound {
         Bound::V4 => reply.extend([1, 127, 0, 0, 1]),
@@ -176,7 +186,19 @@ fn serve(
         Bound::Name => reply.extend(b"\x03\x05proxy"),
     }
     reply.extend([0x12, 0x34]);
+    let server = match behaviour.dead_end {
+        None => Some(TcpStream::connect(&destination)?),
+        Some(_) => None,
+    };
     send(&mut client, behaviour, &reply)?;
+    let Some(server) = server else {
+        // The first bytes are read, so that closing sends a FIN and no reset.
+        let _ = client.read(&mut [0; 4096])?;
+        return match behaviour.dead_end {
+            Some(DeadEnd::Silent) => wait_for_end(&mut client),
+            _ => Ok(()),
+        };
+    };
     forward(client, server, behaviour.closes_after);
     Ok(())
 }

@@ -7,9 +7,8 @@ use std::time::Duration;
 use crate::cli::doctor::context::CheckContext;
 use crate::cli::doctor::findings::Section;
 use crate::daemon::fetch::front_probe;
-use crate::daemon::fetch::task::{
-    FetchError, FetchRoute, FetchTarget, FetchTask, HostOrAddrs, TaskStep, WireEvent,
-};
+use crate::daemon::fetch::task::{FetchError, FetchTarget, FetchTask, TaskStep, WireEvent};
+use crate::daemon::upstream::connect::target::{HostOrAddrs, Route};
 use crate::proto::chrome_hello::{self, ChromeHello};
 use crate::proto::proxy_header;
 use crate::proto::server_flight::{Choice, FlightFault, FlightProgress, ServerFlight};
@@ -306,7 +305,7 @@ impl FetchTask for HelloProbe {
         FetchTarget {
             server: HostOrAddrs::Addrs(self.addrs.clone()),
             tls: None,
-            route: FetchRoute::Native,
+            route: Route::Native,
         }
     }
 

@@ -13,7 +13,8 @@ use crate::cli::doctor::context::CheckContext;
 use crate::cli::doctor::findings::Section;
 use crate::config::settings::{ListSettings, ListSource, Settings};
 use crate::daemon::fetch::http_get::HttpGet;
-use crate::daemon::fetch::task::{FetchRoute, FetchTarget, FetchTask, TaskStep};
+use crate::daemon::fetch::task::{FetchTarget, FetchTask, TaskStep};
+use crate::daemon::upstream::connect::target::Route;
 use crate::proto::url::Url;
 use crate::util::host_port::HostPort;
 use crate::util::json::Json;
@@ -26,12 +27,12 @@ pub(super) fn check(context: &mut CheckContext) -> Vec<Section> {
         if let Some(list) = list {
             check_files(name, list, &mut section);
             let urls = urls(list).cloned();
-            pages.extend(urls.map(|url| PageHead::new(name, url, FetchRoute::Upstreams)));
+            pages.extend(urls.map(|url| PageHead::new(name, url, Route::Upstreams)));
         }
     }
     let others = [
-        ("auto-update", settings.dc_list.as_ref(), FetchRoute::Upstreams),
-        ("doppelganger", timed_pages(settings), FetchRoute::Native),
+        ("auto-update", settings.dc_list.as_ref(), Route::Upstreams),
+        ("doppelganger", timed_pages(settings), Route::Native),
     ];
     for (name, urls, route) in others {
         pages.extend(urls.into_iter().flatten().map(|url| PageHead::new(name, url.clone(), route)));
@@ -102,7 +103,7 @@ struct PageHead {
 }
 
 impl PageHead {
-    fn new(name: &'static str, url: Url, route: FetchRoute) -> Self {
+    fn new(name: &'static str, url: Url, route: Route) -> Self {
         let host_port = HostPort::new(&url.host, url.port_or(HTTP_PORT));
         let server = format!("{}://{host_port}", url.scheme);
         Self { name, server, fetch: HttpGet::new(url, route, PAGE_MAX, String::new()) }

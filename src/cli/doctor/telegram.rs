@@ -9,9 +9,8 @@ use crate::cli::doctor::context::{CheckContext, format_us};
 use crate::cli::doctor::findings::Section;
 use crate::config::settings::{PreferIp, ProxySettings, Settings, UpstreamSettings};
 use crate::daemon::fetch::standalone::{Standalone, since_1970};
-use crate::daemon::fetch::task::{
-    FetchError, FetchRoute, FetchTarget, FetchTask, HostOrAddrs, TaskStep, WireEvent,
-};
+use crate::daemon::fetch::task::{FetchError, FetchTarget, FetchTask, TaskStep, WireEvent};
+use crate::daemon::upstream::connect::target::{HostOrAddrs, Route};
 use crate::proto::dc;
 use crate::proto::mtproto::{self, NONCE_LEN, PADDING_MAX, RESPONSE_MAX};
 use crate::proto::obfuscated2::{self, Tag};
@@ -37,7 +36,7 @@ pub(super) fn check_native(context: &mut CheckContext) -> Vec<Section> {
              --skip-native-check"
         }
     };
-    probe_all(&mut context.standalone, FetchRoute::Native, remedy, &mut section);
+    probe_all(&mut context.standalone, Route::Native, remedy, &mut section);
     vec![section]
 }
 
@@ -63,7 +62,7 @@ fn check_proxy(proxy: &ProxySettings, settings: &Settings) -> Section {
         Ok(mut standalone) => {
             let remedy = "check that the proxy is running, accepts the user name and password in \
                           network.proxies, and reaches Telegram";
-            probe_all(&mut standalone, FetchRoute::Upstreams, remedy, &mut section);
+            probe_all(&mut standalone, Route::Upstreams, remedy, &mut section);
         }
         Err(e) => {
             section
@@ -74,7 +73,7 @@ fn check_proxy(proxy: &ProxySettings, settings: &Settings) -> Section {
     section
 }
 
-fn probe_all(standalone: &mut Standalone, route: FetchRoute, remedy: &str, section: &mut Section) {
+fn probe_all(standalone: &mut Standalone, route: Route, remedy: &str, section: &mut Section) {
     let targets = targets(&standalone.settings);
     let drbg = &mut standalone.drbg;
     let mut probes: Vec<DcProbe> = Vec::new();
@@ -161,7 +160,7 @@ fn is_allowed(prefer: PreferIp, addr: &SocketAddr) -> bool {
 struct DcProbe {
     dc: u16,
     addr: SocketAddr,
-    route: FetchRoute,
+    route: Route,
     nonce: [u8; NONCE_LEN],
     /// The obfuscated2 frame and the encrypted request.
     request: Vec<u8>,
@@ -175,7 +174,7 @@ struct DcProbe {
 }
 
 impl DcProbe {
-    fn new(dc: u16, addr: SocketAddr, route: FetchRoute, drbg: &mut Drbg) -> Self {
+    fn new(dc: u16, addr: SocketAddr, route: Route, drbg: &mut Drbg) -> Self {
         let (mut nonce, mut padding) = ([0; NONCE_LEN], [0; PADDING_MAX]);
         drbg.fill(&mut nonce);
         drbg.fill(&mut padding);

@@ -8,8 +8,9 @@ use crate::config::settings::Settings;
 use crate::daemon::admin::telemetry::Telemetry;
 use crate::daemon::fetch::http_get::HttpGet;
 use crate::daemon::fetch::schedule::{Job, JobResult, Schedule};
-use crate::daemon::fetch::task::{FetchError, FetchRoute, FetchTarget, FetchTask, TaskStep};
+use crate::daemon::fetch::task::{FetchError, FetchTarget, FetchTask, TaskStep};
 use crate::daemon::upstream::addresses;
+use crate::daemon::upstream::connect::target::Route;
 use crate::daemon::upstream::dc_list::{DcList, LISTED_DC};
 use crate::io::clock::Tick;
 use crate::proto::dc;
@@ -51,7 +52,7 @@ impl DcListTask {
         let url = settings.dc_list.as_ref()?.get(page)?;
         // Only a list of this machine may contain addresses of this machine.
         let is_local = url.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-        let get = HttpGet::new(url.clone(), FetchRoute::Upstreams, PAGE_MAX, String::new());
+        let get = HttpGet::new(url.clone(), Route::Upstreams, PAGE_MAX, String::new());
         Some(Self { page, get, is_local, text: Vec::new() })
     }
 
@@ -143,7 +144,7 @@ mod tests {
     #[test]
     fn only_public_addresses_of_dc_203_are_taken_unless_the_page_is_local() {
         let url = Url::parse("http://127.0.0.1/").unwrap();
-        let get = HttpGet::new(url, FetchRoute::Native, 1, String::new());
+        let get = HttpGet::new(url, Route::Native, 1, String::new());
         let text = b"# x\nproxy_for 203 91.105.192.1:443;\nproxy_for 2 91.105.192.2:443;\n\
                      proxy_for 203 127.0.0.1:1;\nproxy_for 203 10.0.0.1:1;\n\
                      proxy_for 203 [::1]:1;\nproxy_for 203 [fd00::1]:1;\n\

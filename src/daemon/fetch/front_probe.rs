@@ -8,9 +8,8 @@ use crate::accounts::users::{HostId, ReloadChange, Users};
 use crate::config::settings::Settings;
 use crate::daemon::admin::telemetry::Telemetry;
 use crate::daemon::fetch::schedule::{Job, JobResult, Schedule};
-use crate::daemon::fetch::task::{
-    FetchError, FetchRoute, FetchTarget, FetchTask, HostOrAddrs, TaskStep, WireEvent,
-};
+use crate::daemon::fetch::task::{FetchError, FetchTarget, FetchTask, TaskStep, WireEvent};
+use crate::daemon::upstream::connect::target::{HostOrAddrs, Route};
 use crate::daemon::upstream::front;
 use crate::io::clock::Tick;
 use crate::mimicry::profile::{FrontSample, Profiles};
@@ -196,7 +195,7 @@ pub struct ProbeContext<'a> {
 impl FetchTask for FrontProbeTask {
     fn target(&self) -> FetchTarget {
         let server = HostOrAddrs::Host(self.front.clone());
-        FetchTarget { server, tls: None, route: FetchRoute::Front }
+        FetchTarget { server, tls: None, route: Route::Front }
     }
 
     fn request(&mut self) -> Vec<u8> {

@@ -1,7 +1,8 @@
 //! HTTP GET of one document: request, redirects, the body in pieces, and all limits. Part of each
 //! [`FetchTask`](crate::daemon::fetch::task::FetchTask) that fetches a document.
 
-use crate::daemon::fetch::task::{FetchError, FetchRoute, FetchTarget, HostOrAddrs, TaskStep};
+use crate::daemon::fetch::task::{FetchError, FetchTarget, TaskStep};
+use crate::daemon::upstream::connect::target::{HostOrAddrs, Route};
 use crate::proto::http1_client::{self, BodyProgress, Head, Response};
 use crate::proto::url::Url;
 use crate::util::host_port::HostPort;
@@ -9,7 +10,7 @@ use crate::util::host_port::HostPort;
 /// The fetch of one document.
 pub struct HttpGet {
     url: Url,
-    route: FetchRoute,
+    route: Route,
     validators: String,
     redirects: u32,
     max_bytes: u64,
@@ -20,7 +21,7 @@ pub struct HttpGet {
 impl HttpGet {
     /// A document at `url` of at most `max_bytes`. `validators` come from
     /// [`HttpGet::validators`] of an earlier fetch; empty = none.
-    pub fn new(url: Url, route: FetchRoute, max_bytes: u64, validators: String) -> Self {
+    pub fn new(url: Url, route: Route, max_bytes: u64, validators: String) -> Self {
         let (redirects, body_bytes, response) = (0, 0, Response::default());
         Self { url, route, validators, redirects, max_bytes, body_bytes, response }
     }

@@ -8,9 +8,8 @@ use crate::config::settings::Settings;
 use crate::daemon::admin::telemetry::Telemetry;
 use crate::daemon::fetch::http_get::HttpGet;
 use crate::daemon::fetch::schedule::{Job, JobResult, Schedule};
-use crate::daemon::fetch::task::{
-    FetchError, FetchRoute, FetchTarget, FetchTask, TaskStep, WireEvent,
-};
+use crate::daemon::fetch::task::{FetchError, FetchTarget, FetchTask, TaskStep, WireEvent};
+use crate::daemon::upstream::connect::target::Route;
 use crate::io::clock::Tick;
 use crate::mimicry::Mimicry;
 use crate::mimicry::calibrate::Fit;
@@ -75,7 +74,7 @@ impl PageTimingTask {
     pub fn new(page: usize, settings: &Settings) -> Option<Self> {
         let url = settings.page_timing.pages.get(page)?.clone();
         let host = url.host.clone();
-        let get = HttpGet::new(url, FetchRoute::Native, PAGE_MAX, String::new());
+        let get = HttpGet::new(url, Route::Native, PAGE_MAX, String::new());
         Some(Self { page, host, get, timing: PageTiming::default(), has_answered: false })
     }
 

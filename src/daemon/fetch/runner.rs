@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use crate::daemon::fetch::task::{FetchError, FetchTask};
 use crate::daemon::fetch::task_run::TaskRun;
+use crate::daemon::upstream::connect::SOCKETS;
 use crate::daemon::upstream::outbound::ConnectContext;
 use crate::io::clock::Tick;
 use crate::io::readiness::Readiness;
@@ -62,16 +63,16 @@ impl<T> TaskQueue<T> {
 }
 
 impl<T: FetchTask, N: Net> TaskRunner<T, N> {
-    /// Records an event of the poller for the connection in this slot.
-    pub fn on_ready(&mut self, slot: usize, ready: Readiness) {
-        if let Some(Some(running)) = self.running.get_mut(slot) {
-            running.run.on_ready(ready);
+    /// Records an event of the poller; `offset` counts from the runner's first token.
+    pub fn on_ready(&mut self, offset: usize, ready: Readiness) {
+        if let Some(Some(running)) = self.running.get_mut(offset / SOCKETS) {
+            running.run.on_ready(offset % SOCKETS, ready);
         }
     }
 
-    /// Records that a lookup for the connection in this slot has ended.
-    pub fn wake(&mut self, slot: usize) {
-        if let Some(Some(running)) = self.running.get_mut(slot) {
+    /// Records that a lookup has ended; `offset` counts from the runner's first token.
+    pub fn wake(&mut self, offset: usize) {
+        if let Some(Some(running)) = self.running.get_mut(offset / SOCKETS) {
             running.run.wake();
         }
     }
@@ -82,7 +83,7 @@ impl<T: FetchTask, N: Net> TaskRunner<T, N> {
     }
 
     /// Starts waiting tasks, does one bounded step of each task that was woken, and returns the
-    /// tasks that have ended. `first_token` is the token of slot 0.
+    /// tasks that have ended. `first_token` is the first of [`TOKENS`].
     pub fn poll(
         &mut self,
         queue: &mut TaskQueue<T>,
@@ -97,7 +98,7 @@ impl<T: FetchTask, N: Net> TaskRunner<T, N> {
             if slot.is_none()
                 && let Some(task) = queue.waiting.pop_front()
             {
-                let run = TaskRun::start(&task, first_token + at, context);
+                let run = TaskRun::start(&task, first_token + at * SOCKETS, context);
                 *slot = Some(RunningTask { task, run });
             }
             let Some(RunningTask { task, run }) = slot else { continue };
@@ -134,5 +135,7 @@ impl<T: FetchTask, N: Net> TaskRunner<T, N> {
 
 /// Tasks that run at once.
 pub const TASKS_AT_ONCE: usize = 4;
+/// Tokens that the runner uses.
+pub const TOKENS: usize = TASKS_AT_ONCE * SOCKETS;
 /// Most waiting tasks. Jobs are scheduled apart, so more would be a fault of the schedule.
 const WAITING_MAX: usize = 32;

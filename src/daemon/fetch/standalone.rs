@@ -4,6 +4,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::task;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mio::{Events, Poll};
@@ -15,6 +16,8 @@ use crate::daemon::resolver::Resolver;
 use crate::daemon::resolver::dns_cache::CachedAddrs;
 use crate::daemon::resolver::lookup::LookupResult;
 use crate::daemon::time::Time;
+use crate::daemon::upstream::connect::error::ConnectError;
+use crate::daemon::upstream::connect::{Connect, Connected, SOCKETS};
 use crate::daemon::upstream::outbound::{ConnectContext, Outbound};
 use crate::daemon::upstream::sockets;
 use crate::io::clock::{Clock, Tick};
@@ -101,12 +104,12 @@ impl Standalone {
             (0..TASKS_AT_ONCE).map(|_| None).collect();
         loop {
             let mut has_finished = false;
-            for (token, slot) in slots.iter_mut().enumerate() {
+            for (slot_index, slot) in slots.iter_mut().enumerate() {
                 let (mut context, net, _) = self.split();
                 if slot.is_none()
                     && let Some((task, outcome)) = waiting.next()
                 {
-                    let run = TaskRun::start(&**task, token, &context);
+                    let run = TaskRun::start(&**task, slot_index * SOCKETS, &context);
                     *slot = Some((run, task, outcome));
                 }
                 let Some((run, task, outcome)) = slot else { continue };
@@ -122,8 +125,8 @@ impl Standalone {
             };
             let Some(due) = due.filter(|_| self.time.now < until) else { break };
             self.wait(due.min(until), &mut |token, ready| {
-                if let Some(Some((run, ..))) = slots.get_mut(token) {
-                    run.on_ready(ready);
+                if let Some(Some((run, ..))) = slots.get_mut(token / SOCKETS) {
+                    run.on_ready(token % SOCKETS, ready);
                 }
             });
         }
@@ -189,12 +192,17 @@ impl Standalone {
         }
     }
 
-    /// Starts a TCP connection with the configured egress; `token` is its poll token.
+    /// Continues to connect; see [`Connect::poll`].
     ///
     /// # Errors
-    /// Those that the system reports at once.
-    pub fn dial(&mut self, to: SocketAddr, token: usize) -> io::Result<MioWire> {
-        self.net.dial(to, &sockets::relay_socket_options(&self.settings), token)
+    /// As there.
+    pub fn poll_connect(
+        &mut self,
+        connect: &mut Connect<MioWire>,
+        first_token: usize,
+    ) -> task::Poll<Result<Connected<MioWire>, ConnectError>> {
+        let (mut context, net, _) = self.split();
+        connect.poll(first_token, &mut context, net)
     }
 
     /// Checks that the system has a route to an address. Sends nothing.

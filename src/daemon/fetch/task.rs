@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::util::host_port::HostPort;
+use crate::daemon::upstream::connect::error::ConnectError;
+use crate::daemon::upstream::connect::target::{HostOrAddrs, Route};
 
 /// One exchange with a server. A new kind needs this trait, and in the daemon a
 /// [`Job`](crate::daemon::fetch::schedule::Job). Commands run their own tasks, see
@@ -55,27 +55,7 @@ pub struct FetchTarget {
     /// The name that the server's certificate must have; `None` = no TLS.
     pub tls: Option<String>,
     /// The route to the server.
-    pub route: FetchRoute,
-}
-
-/// A server.
-#[derive(Debug, Clone)]
-pub enum HostOrAddrs {
-    /// A host name or literal address.
-    Host(HostPort),
-    /// Addresses in the order to try.
-    Addrs(Vec<SocketAddr>),
-}
-
-/// The route to a server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FetchRoute {
-    /// Directly from this machine.
-    Native,
-    /// Through `network.proxies` if configured, otherwise directly.
-    Upstreams,
-    /// As for relays to the front: directly, and never to one of our own listeners.
-    Front,
+    pub route: Route,
 }
 
 /// What a task needs next.
@@ -116,6 +96,16 @@ impl FetchError {
     /// An error for an answer that is not usable; `why` is the reason.
     pub fn response(why: impl Into<Cow<'static, str>>) -> Self {
         Self::Response(why.into())
+    }
+}
+
+impl From<ConnectError> for FetchError {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::NameNotFound(host) => Self::HostNotFound(host),
+            ConnectError::CircuitOpen(_) => Self::NoUpstream,
+            error => Self::Connection(error.to_string()),
+        }
     }
 }
 

@@ -13,8 +13,8 @@ use crate::io::wire::Net;
 /// The run of one task.
 pub struct TaskRun<N: Net> {
     connection: Connection<N>,
-    /// The poll token of the connection.
-    token: usize,
+    /// The first of the poll tokens of the connection.
+    first_token: usize,
     /// The task's request was queued.
     requested: bool,
     awake: bool,
@@ -28,12 +28,12 @@ pub struct TaskRun<N: Net> {
 pub type TaskOutcome = Option<Result<(), FetchError>>;
 
 impl<N: Net> TaskRun<N> {
-    /// Starts a task; `token` is the poll token of its connection.
-    pub fn start(task: &dyn FetchTask, token: usize, context: &ConnectContext<'_>) -> Self {
+    /// Starts a task. Its connection uses `first_token` and the next one.
+    pub fn start(task: &dyn FetchTask, first_token: usize, context: &ConnectContext<'_>) -> Self {
         let until = context.now + TOTAL;
         Self {
-            connection: connection(task, token),
-            token,
+            connection: connection(task, first_token),
+            first_token,
             requested: false,
             awake: true,
             idle_until: idle_until(task, context),
@@ -41,9 +41,9 @@ impl<N: Net> TaskRun<N> {
         }
     }
 
-    /// Records an event of the poller.
-    pub fn on_ready(&mut self, ready: Readiness) {
-        self.connection.on_ready(ready);
+    /// Records an event of the poller for the socket with this offset from the first token.
+    pub fn on_ready(&mut self, offset: usize, ready: Readiness) {
+        self.connection.on_ready(offset, ready);
         self.awake = true;
     }
 
@@ -76,13 +76,16 @@ impl<N: Net> TaskRun<N> {
             return None;
         }
         match self.step(task, context, net) {
-            TaskStep::More if is_late => Some(Err(FetchError::TooSlow)),
+            TaskStep::More if is_late => {
+                self.connection.time_out(context);
+                Some(Err(FetchError::TooSlow))
+            }
             TaskStep::More => {
                 self.awake = self.connection.has_more();
                 None
             }
             TaskStep::Reconnect => {
-                self.connection = connection(task, self.token);
+                self.connection = connection(task, self.first_token);
                 (self.requested, self.awake) = (false, true);
                 self.idle_until = idle_until(task, context);
                 None
@@ -122,8 +125,8 @@ impl<N: Net> TaskRun<N> {
     }
 }
 
-fn connection<N: Net>(task: &dyn FetchTask, token: usize) -> Connection<N> {
-    Connection::new(task.target(), token).with_preface(task.preface())
+fn connection<N: Net>(task: &dyn FetchTask, first_token: usize) -> Connection<N> {
+    Connection::new(task.target(), first_token).with_preface(task.preface())
 }
 
 fn idle_until(task: &dyn FetchTask, context: &ConnectContext<'_>) -> Tick {

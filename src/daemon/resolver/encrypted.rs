@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use crate::config::settings::DnsSettings;
 use crate::daemon::fetch::connection::{Connection, ConnectionState};
-use crate::daemon::fetch::task::{FetchRoute, FetchTarget, HostOrAddrs};
+use crate::daemon::fetch::task::FetchTarget;
 use crate::daemon::resolver::codec::ServerFault;
 use crate::daemon::resolver::lookup::{GRACE, Lookup, LookupSlot};
 use crate::daemon::resolver::plain::{PlainQuery, QueryContext, ServerStats};
 use crate::daemon::resolver::secure::{ConnectionAction, EncryptedServer, QueryResult};
 use crate::daemon::resolver::system::SystemFiles;
+use crate::daemon::upstream::connect::SOCKETS;
+use crate::daemon::upstream::connect::target::{HostOrAddrs, Route};
 use crate::daemon::upstream::outbound::ConnectContext;
 use crate::daemon::upstream::sockets;
 use crate::io::clock::Tick;
@@ -39,15 +41,15 @@ pub struct EncryptedContext<'a, 'b, N> {
     pub system: &'a mut SystemFiles,
     /// Observations about them.
     pub stats: &'a mut ServerStats,
-    /// The token of the connection; the next one is for the lookup.
-    pub token: usize,
+    /// The first of the tokens of the connection; the one after them is for the lookup.
+    pub first_token: usize,
 }
 
 /// Which of the two sockets an event is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EncryptedSocket {
-    /// The connection to the server.
-    Connection,
+    /// The connection to the server, by the offset of the socket's token.
+    Connection(usize),
     /// The lookup of its host name.
     Bootstrap,
 }
@@ -83,8 +85,10 @@ impl<N: Net> EncryptedResolver<N> {
 
     /// Takes an event of the poller.
     pub fn on_ready(&mut self, socket: EncryptedSocket, ready: Readiness) {
-        if let (EncryptedSocket::Connection, Some(connection)) = (socket, &mut self.connection) {
-            connection.on_ready(ready);
+        if let (EncryptedSocket::Connection(offset), Some(connection)) =
+            (socket, &mut self.connection)
+        {
+            connection.on_ready(offset, ready);
         }
         self.awake = true;
     }
@@ -123,8 +127,8 @@ impl<N: Net> EncryptedResolver<N> {
                     self.inbox.clear();
                     let tls = Some(self.server.host().to_owned());
                     let server = HostOrAddrs::Addrs(addrs);
-                    let target = FetchTarget { server, tls, route: FetchRoute::Native };
-                    let connection = Connection::new(target, context.token);
+                    let target = FetchTarget { server, tls, route: Route::Native };
+                    let connection = Connection::new(target, context.first_token);
                     let is_http = self.server.is_http();
                     self.connection =
                         Some(if is_http { connection } else { connection.without_alpn() });
@@ -198,7 +202,7 @@ impl<N: Net> EncryptedResolver<N> {
             options: &sockets::relay_socket_options(context.connect.settings),
             net: context.net,
             drbg: context.connect.drbg,
-            token: context.token + 1,
+            token: context.first_token + SOCKETS,
             now,
         };
         if plain.poll(lookup, &mut query).is_pending() {

@@ -21,6 +21,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use crate::config::settings::{DnsSettings, NameServer};
+use crate::daemon::upstream::connect::SOCKETS;
 use crate::daemon::upstream::outbound::ConnectContext;
 use crate::daemon::upstream::sockets;
 use crate::io::clock::Tick;
@@ -165,8 +166,8 @@ impl<N: Net> Resolver<N> {
     #[cfg(feature = "tls")]
     fn on_encrypted_ready(&mut self, offset: usize, ready: Readiness) {
         let socket = match offset {
-            LOOKUPS_AT_ONCE => EncryptedSocket::Connection,
-            _ => EncryptedSocket::Bootstrap,
+            TOKENS_BEFORE_BOOTSTRAP.. => EncryptedSocket::Bootstrap,
+            _ => EncryptedSocket::Connection(offset - LOOKUPS_AT_ONCE),
         };
         if let Some(encrypted) = &mut self.encrypted {
             encrypted.on_ready(socket, ready);
@@ -175,11 +176,16 @@ impl<N: Net> Resolver<N> {
 
     /// Passes the answers of the encrypted server to their lookups.
     #[cfg(feature = "tls")]
-    fn poll_encrypted(&mut self, context: &mut ConnectContext<'_>, net: &mut N, token: usize) {
+    fn poll_encrypted(
+        &mut self,
+        context: &mut ConnectContext<'_>,
+        net: &mut N,
+        first_token: usize,
+    ) {
         let Some(encrypted) = &mut self.encrypted else { return };
         let now = context.now;
         let (system, stats) = (&mut self.system, &mut self.stats);
-        let mut context = EncryptedContext { connect: context, net, system, stats, token };
+        let mut context = EncryptedContext { connect: context, net, system, stats, first_token };
         for (slot, kind, outcome) in encrypted.poll(&mut context) {
             if let Some(Some(active)) = self.lookups.get_mut(slot) {
                 active.lookup.record(kind, outcome, now);
@@ -228,7 +234,8 @@ impl<N: Net> Resolver<N> {
 const LOOKUPS_AT_ONCE: usize = 8;
 /// Tokens that the resolver uses: those of the lookups, of the encrypted connection, and of the
 /// lookup of its server.
-pub const TOKENS: usize = LOOKUPS_AT_ONCE + 2;
+pub const TOKENS: usize = TOKENS_BEFORE_BOOTSTRAP + 1;
+const TOKENS_BEFORE_BOOTSTRAP: usize = LOOKUPS_AT_ONCE + SOCKETS;
 /// How long to wait for the other address family if its query is sent only after the first answer.
 #[cfg(feature = "tls")]
 const ENCRYPTED_GRACE: Duration = Duration::from_millis(400);

@@ -4,7 +4,7 @@
 use mio::Token;
 
 use crate::daemon::admin::{CONNECTIONS_MAX, LISTENERS_MAX};
-use crate::daemon::fetch::runner::TASKS_AT_ONCE;
+use crate::daemon::fetch::runner;
 use crate::daemon::resolver;
 
 /// The tokens of one kind of socket, one for each slot.
@@ -36,7 +36,7 @@ pub(super) enum TokenKind {
     Session(usize),
     /// A connection to an admin page.
     AdminConnection(usize),
-    /// The connection of a fetch task.
+    /// A socket of a fetch task.
     FetchTask(usize),
     /// A socket of the resolver.
     Resolver(usize),
@@ -73,7 +73,7 @@ impl TokenKind {
 /// sessions, more than fit into memory.
 const RESERVED: usize = usize::MAX - 0xff_ffff;
 pub(super) const ADMIN_CONNECTIONS: TokenRange = TokenRange::new(RESERVED, CONNECTIONS_MAX);
-pub(super) const FETCH_TASKS: TokenRange = TokenRange::new(ADMIN_CONNECTIONS.end, TASKS_AT_ONCE);
+pub(super) const FETCH_TASKS: TokenRange = TokenRange::new(ADMIN_CONNECTIONS.end, runner::TOKENS);
 pub(super) const RESOLVER: TokenRange = TokenRange::new(FETCH_TASKS.end, resolver::TOKENS);
 pub(super) const ADMIN_SOCKETS: TokenRange = TokenRange::new(RESOLVER.end, LISTENERS_MAX);
 /// Last, since the number of listeners has no fixed limit.

@@ -4,7 +4,6 @@
 //! Reads go into the shared scratch block; only the start of a hello is kept, and counted.
 
 use std::io::IoSliceMut;
-use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use crate::daemon::session::accounting::Accounting;
 use crate::daemon::session::buffers::{Buffers, READ_MAX};
 use crate::daemon::session::client::Client;
 use crate::daemon::session::close::Closing;
-use crate::daemon::session::dial::state::{Dial, DialRoute};
+use crate::daemon::session::dial::Dial;
 use crate::daemon::session::endpoint::ReadOutcome;
 use crate::daemon::session::outcome::Outcome;
 use crate::daemon::session::server_hello;
@@ -22,6 +21,8 @@ use crate::daemon::session::step::{Step, Turn};
 use crate::daemon::session::transform::{MtprotoTransform, Transform};
 use crate::daemon::time::Time;
 use crate::daemon::upstream::addresses;
+use crate::daemon::upstream::connect::Connect;
+use crate::daemon::upstream::connect::target::{HostOrAddrs, Route};
 use crate::daemon::upstream::front;
 use crate::daemon::upstream::outbound::Outbound;
 use crate::flow::authenticate::{Admission, AuthContext, AuthVerdict, Authenticator};
@@ -240,11 +241,9 @@ impl AwaitClientHello {
         ctx.accounting.telemetry.counters.fronting.add(client.addr);
         client.fronted = true;
         let front = front::front_of(ctx.settings, ctx.accounting.users, host);
-        let route = match front.ip() {
-            Some(ip) => DialRoute::Addresses(vec![SocketAddr::new(ip, front.port)]),
-            None => DialRoute::Name(front),
-        };
-        Step::Next(AfterHello::Front(Box::new(Dial::new(Transform::Plain, opening, route))))
+        let connect = Connect::new(HostOrAddrs::Host(front), Route::Front, client.id);
+        let dial = Dial::new(Transform::Plain, opening, connect, ctx.accounting.now);
+        Step::Next(AfterHello::Front(Box::new(dial)))
     }
 }
 
@@ -419,7 +418,6 @@ fn dial_dc<W: Wire>(
         ctx.accounting.telemetry.info(format_args!("event=unknown-dc user={name:?} dc={dc}"));
         return close(client, Outcome::UnknownDc(dc), ctx);
     }
-    outbound.bad_addresses.sort(&mut addrs, ctx.accounting.now);
 
     // With matched keys the DC encrypts what this client decrypts, so a download is copied.
     let matched = (!settings.re_encrypt).then_some((&frame.down_key, &frame.down_iv));
@@ -437,12 +435,9 @@ fn dial_dc<W: Wire>(
     let down = Downlink::new(recrypt, shaper.map(|shaper| Box::new(Shape::new(shaper))));
     let transform = Transform::Mtproto(Box::new(MtprotoTransform { up, down, dc }));
 
-    let dial = if outbound.upstreams.is_empty() {
-        Dial::new(transform, opening, DialRoute::Addresses(addrs)).with_other_ports_of(dc)
-    } else {
-        let order = outbound.upstreams.shuffled(ctx.drbg);
-        Dial::new(transform, opening, DialRoute::via_upstreams(&order, &addrs))
-    };
+    let connect = Connect::new(HostOrAddrs::Addrs(addrs), Route::Upstreams, client.id);
+    let connect = connect.with_other_ports_of(dc);
+    let dial = Dial::new(transform, opening, connect, ctx.accounting.now);
     Step::Next(AfterFrame::Dial(Box::new(dial)))
 }
 

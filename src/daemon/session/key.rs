@@ -45,3 +45,6 @@ pub const SLOTS_PER_SESSION: usize = 4;
 
 /// The slot of the client's socket.
 pub const CLIENT_SLOT: usize = 0;
+
+/// The first of the slots for sockets to the server.
+pub const SERVER_SLOTS: usize = 1;

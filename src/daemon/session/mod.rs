@@ -26,9 +26,7 @@ use crate::daemon::admin::state_dump::SessionCounts;
 use crate::daemon::session::accounting::Accounting;
 use crate::daemon::session::client::Client;
 use crate::daemon::session::close::Closing;
-use crate::daemon::session::dial::AfterDial;
-use crate::daemon::session::dial::context::DialContext;
-use crate::daemon::session::dial::state::Dial;
+use crate::daemon::session::dial::{AfterDial, Dial, DialContext};
 use crate::daemon::session::handshake::{
     AfterFrame, AfterHello, AwaitClientHello, AwaitFrame, FrameContext, HelloContext,
 };
@@ -166,7 +164,7 @@ impl<W: Wire> Session<W> {
                     }
                 }
                 Stage::Dial(stage) => {
-                    let mut ctx = dial_context(shared, net, key, self.client.id);
+                    let mut ctx = dial_context(shared, net, key);
                     match stage.step(&mut self.client, &mut ctx) {
                         Step::Stay(stage, turn) => (Stage::Dial(stage), Some(turn)),
                         Step::Next(AfterDial::Relay(next)) => (Stage::Relay(next), None),
@@ -198,7 +196,14 @@ impl<W: Wire> Session<W> {
         let (held, sent_up) = match &self.stage {
             Some(Stage::AwaitProxyHeader(stage)) => (stage.held(), 0),
             Some(Stage::AwaitClientHello(stage)) => (stage.held(), 0),
-            Some(Stage::Relay(relay)) => (0, relay.server.sent),
+            Some(Stage::Dial(dial)) => {
+                dial.abandon(&mut shared.outbound.upstreams);
+                (0, 0)
+            }
+            Some(Stage::Relay(relay)) => {
+                relay.abandon(&mut shared.outbound.upstreams);
+                (0, relay.server.sent)
+            }
             _ => (0, self.client.sent_up),
         };
         shared.buffers.release_hello(held);
@@ -248,16 +253,17 @@ fn dial_context<'a, N>(
     shared: &'a mut Shared,
     net: &'a mut N,
     key: SessionKey,
-    id: u64,
 ) -> DialContext<'a, N> {
     let Shared { settings, time, drbg, buffers, capacity, accounts, outbound, telemetry, .. } =
         shared;
     let accounting = Accounting::new(time, accounts, capacity, telemetry);
-    DialContext { accounting, settings, buffers, drbg, outbound, net, key, id }
+    DialContext { accounting, settings, buffers, drbg, outbound, net, key }
 }
 
 fn relay_context(shared: &mut Shared, draining: bool) -> RelayContext<'_> {
-    let Shared { settings, time, drbg, buffers, capacity, accounts, telemetry, .. } = shared;
+    let Shared { settings, time, drbg, buffers, capacity, accounts, outbound, telemetry, .. } =
+        shared;
     let accounting = Accounting::new(time, accounts, capacity, telemetry);
-    RelayContext { accounting, settings, drbg, buffers, draining }
+    let upstreams = &mut outbound.upstreams;
+    RelayContext { accounting, settings, drbg, buffers, upstreams, draining }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::accounts::recorder::{Cause, Detail};
 use crate::daemon::admin::counters::Counters;
+use crate::daemon::upstream::proxies::UpstreamId;
 use crate::proto::client_hello::Reject;
 
 /// How a connection was refused or ended.
@@ -45,6 +46,8 @@ pub enum Outcome {
     Gone(Option<(Cause, Detail)>),
     /// Telegram closed the connection without a byte. The session ends when the client has closed.
     DcHungUp,
+    /// The proxy of this number has connected Telegram, but no byte came back in time.
+    ProxyDown(UpstreamId),
     /// Both sides closed.
     Finished,
     /// A peer reset the connection.
@@ -78,6 +81,7 @@ impl Outcome {
             Self::FrontUnreachable(Cause::FrontLoop, _) => "front-loop",
             Self::DcUnreachable(..) | Self::FrontUnreachable(..) => "unreachable",
             Self::DcHungUp => "dc-hung-up",
+            Self::ProxyDown(_) => "proxy-down",
             Self::Finished => "finished",
             Self::Idle => "idle",
             Self::Stalled => "stalled",
@@ -104,6 +108,7 @@ impl Outcome {
             }
             Self::Gone(failure) => return failure,
             Self::DcHungUp => Cause::DcHungUp,
+            Self::ProxyDown(id) => return Some((Cause::ProxyDown, Detail::Upstream(id.0))),
             Self::Idle => Cause::Idle,
             Self::Stalled => Cause::Stalled,
             Self::Revoked => Cause::Revoked,

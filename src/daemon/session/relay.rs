@@ -18,6 +18,7 @@ use crate::daemon::session::endpoint::{Endpoint, ReadOutcome};
 use crate::daemon::session::outcome::{DC_ANSWERS_WITHIN, Outcome};
 use crate::daemon::session::step::{Step, Turn};
 use crate::daemon::session::transform::Transform;
+use crate::daemon::upstream::proxies::{CLOSED_UNPROVEN, SILENT, UpstreamId, Upstreams};
 use crate::flow::direction::Direction;
 use crate::flow::half_close::{Action, HalfState};
 use crate::flow::shape::Shape;
@@ -34,6 +35,8 @@ pub struct Relay<W> {
     pub server: Endpoint<W>,
     /// The slot of the server's socket among the session's poll tokens.
     pub slot: u8,
+    /// The proxy that has connected the server, until the server's first byte shows that it did.
+    pub unproven: Option<UpstreamId>,
     /// The transformation of the bytes.
     pub transform: Transform,
 }
@@ -48,6 +51,8 @@ pub struct RelayContext<'a> {
     pub drbg: &'a mut Drbg,
     /// The scratch block and the pool.
     pub buffers: &'a mut Buffers,
+    /// The proxies, for their circuits.
+    pub upstreams: &'a mut Upstreams,
     /// A graceful drain is in progress: no more reads.
     pub draining: bool,
 }
@@ -109,6 +114,7 @@ impl<W: Wire> Relay<W> {
             };
         }
         let down = self.forward_down(client, owner, ctx);
+        self.judge_upstream(client, ctx);
 
         let Self { server, .. } = &mut *self;
         // A reset is forwarded as a reset, after the bytes that were sent before it.
@@ -164,17 +170,59 @@ impl<W: Wire> Relay<W> {
         let forwarded =
             forward(&mut self.server, &mut client.endpoint, transform, &mut client.active, ctx);
         count(&mut client.endpoint, owner, Direction::Down, &mut ctx.accounting);
-        // After a FIN of the client, read or not, the server's FIN is an answer to it.
-        let client_has_ended = client.endpoint.fin_received || client.endpoint.ready.hup;
         if !had_ended
             && self.server.fin_received
-            && !client_has_ended
+            && !has_ended(client)
+            && self.unproven.is_none()
             && let Transform::Mtproto(mtproto) = &self.transform
             && !mtproto.down.has_started()
         {
             record_dc_close(client, &mut ctx.accounting);
         }
         forwarded
+    }
+
+    /// Records whether the proxy has led to the server: the server has sent a byte; or it has sent
+    /// none for too long after a request, or the connection has ended before. A client that closes
+    /// earlier shows nothing.
+    fn judge_upstream(&mut self, client: &Client<W>, ctx: &mut RelayContext<'_>) {
+        let (Some(upstream), Transform::Mtproto(mtproto)) = (self.unproven, &self.transform) else {
+            return;
+        };
+        let now = ctx.accounting.now;
+        let is_closed = self.server.fin_received || self.server.write_failed;
+        let why = if mtproto.down.has_started() {
+            ctx.upstreams.record_success(upstream);
+            self.unproven = None;
+            return;
+        } else if has_ended(client) {
+            return;
+        } else if is_closed && now < client.active + DC_ANSWERS_WITHIN {
+            CLOSED_UNPROVEN
+        } else if self.silence_ends(client).is_some_and(|at| now >= at) {
+            SILENT
+        } else {
+            return;
+        };
+        self.unproven = None;
+        ctx.upstreams.record_failure(upstream, why, now);
+        ctx.accounting.record(client.user, client.addr, Outcome::ProxyDown(upstream));
+    }
+
+    /// When a server that has sent nothing is too late, if a request has been sent through a proxy
+    /// that has not been proven.
+    fn silence_ends(&self, client: &Client<W>) -> Option<Tick> {
+        self.unproven?;
+        let is_requested = self.server.sent > 0 || self.server.uncounted > 0;
+        let is_silent = !self.server.ready.readable && !has_ended(client);
+        (is_requested && is_silent).then(|| client.active + DC_ANSWERS_WITHIN)
+    }
+
+    /// The session has ended.
+    pub fn abandon(&self, upstreams: &mut Upstreams) {
+        if let Some(upstream) = self.unproven {
+            upstreams.record_abandoned(upstream);
+        }
     }
 
     /// A step during a graceful drain: flushes both directions, then closes the session.
@@ -250,7 +298,8 @@ impl<W: Wire> Relay<W> {
             _ => None,
         };
         let next = shape.and_then(|shape| shape.due(now.0, self.server.ready.readable));
-        stall.chain([idle]).chain(next.map(Tick)).min().unwrap_or(idle)
+        let silence = self.silence_ends(client);
+        stall.chain([idle]).chain(next.map(Tick)).chain(silence).min().unwrap_or(idle)
     }
 
     /// The idle limit: shorter for fronted and for half-closed sessions.
@@ -429,6 +478,11 @@ fn count<W>(
         Direction::Down => user.bytes_out += bytes,
     }
     user.last_seen_ms = Some(accounting.now.0);
+}
+
+/// Whether the client has ended its side. After its FIN, read or not, the server's is an answer.
+fn has_ended<W>(client: &Client<W>) -> bool {
+    client.endpoint.fin_received || client.endpoint.ready.hup
 }
 
 /// Records that Telegram closed the connection without a byte, before the client closed.

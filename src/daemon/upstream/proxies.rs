@@ -149,8 +149,8 @@ impl Upstreams {
         }
     }
 
-    /// Records that the upstream works: it connected to the destination, or reported that the
-    /// destination is unreachable.
+    /// Records that the upstream works: the destination has sent a byte through it, or it reported
+    /// that the destination is unreachable.
     pub fn record_success(&mut self, id: UpstreamId) {
         if let Some(upstream) = self.get_mut(id)
             && upstream.breaker.record_success() == CircuitChange::Closed
@@ -159,7 +159,14 @@ impl Upstreams {
         }
     }
 
-    /// Records that the upstream itself failed.
+    /// Records that a connection through the upstream ended before it showed anything.
+    pub fn record_abandoned(&mut self, id: UpstreamId) {
+        if let Some(upstream) = self.get_mut(id) {
+            upstream.breaker.record_abandoned();
+        }
+    }
+
+    /// Records that the upstream itself failed, or leads nowhere.
     pub fn record_failure(&mut self, id: UpstreamId, why: &str, now: Tick) {
         let Some(upstream) = self.get_mut(id) else { return };
         upstream.failures += 1;
@@ -211,6 +218,11 @@ impl Upstream {
         }
     }
 }
+
+/// The error of a proxy that said yes, and closed before the first byte of the destination.
+pub const CLOSED_UNPROVEN: &str = "closed before the first byte of the destination";
+/// The error of a proxy that said yes, and passed on no answer to a request.
+pub const SILENT: &str = "no byte of the destination";
 
 /// Longer than any connection attempt takes.
 const KEEP_REMOVED: Duration = Duration::from_secs(120);

@@ -2,7 +2,6 @@
 //! not one of our own listeners.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use crate::config::settings::{EgressSettings, Settings};
 use crate::io::egress::Egress;
@@ -35,6 +34,3 @@ pub fn is_own_listener<N: Net>(addr: SocketAddr, listeners: &[SocketAddr], net: 
         own == ip || (own.is_unspecified() && net.is_own_address(ip)) || ip.is_unspecified()
     })
 }
-
-/// How long a connection waits for the lookup of its host name.
-pub const LOOKUP: Duration = Duration::from_secs(10);

@@ -10,19 +10,21 @@ use std::time::Duration;
 use crate::cli::doctor::censor::observation::{ConnectionEnd, Observation};
 use crate::cli::doctor::censor::probes::ProbeStep;
 use crate::daemon::fetch::standalone::Standalone;
+use crate::daemon::upstream::connect::error::ConnectError;
+use crate::daemon::upstream::connect::target::{HostOrAddrs, Route};
+use crate::daemon::upstream::connect::{Connect, SOCKETS};
 use crate::io::clock::Tick;
 use crate::io::readiness::Readiness;
 use crate::io::wire::{MioWire, Wire};
 
-/// No address of the server accepts a connection.
-struct AddrsExhausted;
-
 /// One script in progress against one server.
 pub(super) struct ProbeRun {
-    addrs: VecDeque<SocketAddr>,
     steps: VecDeque<ProbeStep>,
+    /// `None` = it is connected.
+    connect: Option<Connect<MioWire>>,
     wire: Option<MioWire>,
-    is_connected: bool,
+    /// The offset of the wire's token.
+    offset: usize,
     ready: Readiness,
     /// Bytes of the current [`ProbeStep::Send`] that the socket has not taken yet.
     outbox: Vec<u8>,
@@ -46,10 +48,10 @@ impl ProbeRun {
             _ => steps.push_front(ProbeStep::Send(header.to_vec())),
         }
         Self {
-            addrs: addrs.iter().copied().collect(),
             steps,
+            connect: Some(Connect::new(HostOrAddrs::Addrs(addrs.to_vec()), Route::Native, 0)),
             wire: None,
-            is_connected: false,
+            offset: 0,
             ready: Readiness::default(),
             outbox: Vec::new(),
             listening_since: None,
@@ -66,15 +68,16 @@ impl ProbeRun {
     }
 
     /// Advances as far as possible without blocking. Ready = there is an observation.
-    fn poll(&mut self, standalone: &mut Standalone, token: usize) -> Poll<()> {
+    fn poll(&mut self, standalone: &mut Standalone, first_token: usize) -> Poll<()> {
         let now = standalone.time.now;
-        if !self.is_connected {
-            match self.poll_connect(standalone, token) {
+        if let Some(mut connect) = self.connect.take() {
+            match self.poll_connect(&mut connect, standalone, first_token) {
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(AddrsExhausted)) => {
-                    return self.finish(ConnectionEnd::NoConnection);
+                Poll::Ready(Err(_)) => return self.finish(ConnectionEnd::NoConnection),
+                Poll::Pending => {
+                    self.connect = Some(connect);
+                    return Poll::Pending;
                 }
-                Poll::Pending => return Poll::Pending,
             }
         }
         self.run_steps(now);
@@ -92,36 +95,24 @@ impl ProbeRun {
         Poll::Pending
     }
 
-    /// Tries the addresses one after the other.
+    /// Continues to connect.
     fn poll_connect(
         &mut self,
+        connect: &mut Connect<MioWire>,
         standalone: &mut Standalone,
-        token: usize,
-    ) -> Poll<Result<(), AddrsExhausted>> {
-        loop {
-            if let Some(wire) = &mut self.wire {
-                match wire.poll_connect() {
-                    Poll::Ready(Ok(())) => {
-                        self.is_connected = true;
-                        self.ready = Readiness { readable: true, writable: true, ..self.ready };
-                        self.deadline = standalone.deadline_after(WATCH_LIMIT);
-                        return Poll::Ready(Ok(()));
-                    }
-                    Poll::Pending if standalone.time.now < self.deadline => {
-                        return Poll::Pending;
-                    }
-                    _ => self.wire = None,
-                }
-            }
-            let Some(addr) = self.addrs.pop_front() else {
-                return Poll::Ready(Err(AddrsExhausted));
-            };
-            self.deadline = standalone.deadline_after(CONNECT_LIMIT);
-            self.wire = standalone.dial(addr, token).ok();
-            if self.wire.is_some() {
+        first_token: usize,
+    ) -> Poll<Result<(), ConnectError>> {
+        let connected = match standalone.poll_connect(connect, first_token) {
+            Poll::Ready(outcome) => outcome?,
+            Poll::Pending => {
+                self.deadline = connect.due();
                 return Poll::Pending;
             }
-        }
+        };
+        (self.wire, self.offset) = (Some(connected.wire), connected.offset);
+        self.ready = Readiness { readable: true, writable: true, ..self.ready };
+        self.deadline = standalone.deadline_after(WATCH_LIMIT);
+        Poll::Ready(Ok(()))
     }
 
     /// Runs steps until one has to wait. A failed write skips the remaining steps: the answer of
@@ -176,6 +167,18 @@ impl ProbeRun {
         Ok(Poll::Pending)
     }
 
+    /// Records an event of the poller for the socket with this offset.
+    fn on_ready(&mut self, offset: usize, fresh: Readiness) {
+        match &mut self.connect {
+            Some(connect) => connect.wake(offset),
+            None if offset == self.offset => {
+                self.ready.readable |= fresh.readable || fresh.hup;
+                self.ready.writable |= fresh.writable;
+            }
+            None => {}
+        }
+    }
+
     fn finish(&mut self, end: ConnectionEnd) -> Poll<()> {
         self.observation = Some(Observation::new(&self.received, end));
         self.wire = None;
@@ -191,18 +194,17 @@ pub(super) fn run_all(
     standalone: &mut Standalone,
 ) {
     let end = standalone.deadline_after(limit);
-    // The token of a connection is the index of its slot.
     let mut slots: Vec<Option<&mut ProbeRun>> = (0..parallel.max(1)).map(|_| None).collect();
     let mut waiting = runs.iter_mut();
     loop {
-        for (token, slot) in slots.iter_mut().enumerate() {
+        for (index, slot) in slots.iter_mut().enumerate() {
             // A run that finishes frees its slot for the next one, until one has to wait.
             loop {
                 if slot.is_none() {
                     *slot = waiting.next();
                 }
                 let Some(run) = slot else { break };
-                if run.poll(standalone, token).is_pending() {
+                if run.poll(standalone, index * SOCKETS).is_pending() {
                     break;
                 }
                 *slot = None;
@@ -211,16 +213,13 @@ pub(super) fn run_all(
         let due = slots.iter().flatten().map(|run| run.deadline).min();
         let Some(due) = due.filter(|_| standalone.time.now < end) else { return };
         standalone.wait(due.min(end), &mut |token, fresh| {
-            if let Some(Some(run)) = slots.get_mut(token) {
-                run.ready.readable |= fresh.readable || fresh.hup;
-                run.ready.writable |= fresh.writable;
+            if let Some(Some(run)) = slots.get_mut(token / SOCKETS) {
+                run.on_ready(token % SOCKETS, fresh);
             }
         });
     }
 }
 
-/// Per address.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// A server that reacts to a probe reacts within this time.
 const WATCH_LIMIT: Duration = Duration::from_secs(5);
 const CHUNK: usize = 4_096;

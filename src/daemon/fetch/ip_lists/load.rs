@@ -16,7 +16,8 @@ use crate::daemon::fetch::ip_lists::kind::SourceId;
 use crate::daemon::fetch::ip_lists::lists::IpLists;
 use crate::daemon::fetch::ip_lists::work::{FileReading, FileWork, Freshness, SortingSource};
 use crate::daemon::fetch::schedule::{Job, JobResult};
-use crate::daemon::fetch::task::{FetchError, FetchRoute, FetchTarget, FetchTask, TaskStep};
+use crate::daemon::fetch::task::{FetchError, FetchTarget, FetchTask, TaskStep};
+use crate::daemon::upstream::connect::target::Route;
 use crate::limits::ip_list::{ListReader, ParsedList};
 
 /// The result of a step of loading.
@@ -194,7 +195,7 @@ impl IpListTask {
             Freshness::Web(validators) => validators.clone(),
             _ => String::new(),
         };
-        let get = HttpGet::new(url.clone(), FetchRoute::Upstreams, SOURCE_MAX, validators);
+        let get = HttpGet::new(url.clone(), Route::Upstreams, SOURCE_MAX, validators);
         Some(Self { id, get, bytes: 0, reader: source.reader() })
     }
 

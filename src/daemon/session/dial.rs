@@ -1,29 +1,60 @@
 //! The fourth stage: connects to Telegram or to the front, and watches the client meanwhile.
 
-pub mod context;
-pub mod direct;
-pub mod state;
-pub mod via_proxy;
-
-use std::io::IoSliceMut;
+use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::task::Poll;
+use std::time::Duration;
 
 use crate::accounts::recorder::{Cause, Detail};
-use crate::daemon::session::buffers::READ_MAX;
+use crate::config::settings::Settings;
+use crate::daemon::session::accounting::Accounting;
+use crate::daemon::session::buffers::{Buffers, READ_MAX};
 use crate::daemon::session::client::Client;
 use crate::daemon::session::close::Closing;
-use crate::daemon::session::dial::context::DialContext;
-use crate::daemon::session::dial::state::{Dial, DialRoute};
 use crate::daemon::session::endpoint::{Endpoint, ReadOutcome};
+use crate::daemon::session::key::{SERVER_SLOTS, SessionKey};
 use crate::daemon::session::outcome::Outcome;
 use crate::daemon::session::relay::Relay;
 use crate::daemon::session::step::{Step, Turn};
 use crate::daemon::session::transform::Transform;
-use crate::daemon::upstream::sockets::LOOKUP;
+use crate::daemon::upstream::connect::error::ConnectError;
+use crate::daemon::upstream::connect::{Connect, Connected};
+use crate::daemon::upstream::outbound::{ConnectContext, Outbound};
+use crate::daemon::upstream::proxies::Upstreams;
+use crate::io::clock::Tick;
 use crate::io::wire::{Net, Wire};
 use crate::proto::obfuscated2::FRAME_LEN;
 use crate::proto::proxy_header;
+use crate::proto::socks5::Destination;
+use crate::util::drbg::Drbg;
+
+/// The fourth stage: the server is being connected.
+pub struct Dial<W> {
+    /// The transformation of the relay that follows.
+    transform: Transform,
+    /// The first bytes for the server, sent in one write.
+    opening: Vec<u8>,
+    connect: Connect<W>,
+    begun: Tick,
+}
+
+/// The parts of the daemon that a dial uses.
+pub struct DialContext<'a, N> {
+    /// Counters and records.
+    pub accounting: Accounting<'a>,
+    /// Timeouts and socket options.
+    pub settings: &'a Settings,
+    /// The scratch block and the pool.
+    pub buffers: &'a mut Buffers,
+    /// Random bytes.
+    pub drbg: &'a mut Drbg,
+    /// Host names, addresses and upstreams.
+    pub outbound: &'a mut Outbound,
+    /// The network.
+    pub net: &'a mut N,
+    /// The key of the session, for the tokens of its sockets.
+    pub key: SessionKey,
+}
 
 /// What follows [`Dial`].
 pub enum AfterDial<W> {
@@ -36,6 +67,26 @@ pub enum AfterDial<W> {
 type DialStep<W> = Step<Box<Dial<W>>, AfterDial<W>>;
 
 impl<W: Wire> Dial<W> {
+    /// A stage that begins now.
+    pub fn new(transform: Transform, opening: Vec<u8>, connect: Connect<W>, now: Tick) -> Self {
+        Self { transform, opening, connect, begun: now }
+    }
+
+    /// Records an event for the socket in this slot of the session.
+    pub fn wake(&mut self, slot: usize) {
+        self.connect.wake(slot.wrapping_sub(SERVER_SLOTS));
+    }
+
+    /// The next deadline of the stage.
+    pub fn due(&self) -> Tick {
+        self.connect.due()
+    }
+
+    /// The session has ended.
+    pub fn abandon(&self, upstreams: &mut Upstreams) {
+        self.connect.abandon(upstreams);
+    }
+
     /// One step: checks the client and the running attempts, and starts the next ones.
     pub fn step<N: Net<Wire = W>>(
         mut self: Box<Self>,
@@ -50,20 +101,28 @@ impl<W: Wire> Dial<W> {
         }
         let has_left = !self.has_request() && client.endpoint.fin_received;
         if client.endpoint.ready.broken || client.endpoint.write_failed || has_left {
-            let failure = self.failure_at_client_close(ctx.accounting.now);
-            let failure = failure.map(|failure| self.failure_of_server(failure));
+            let has_waited = ctx.accounting.now >= self.begun + CLIENT_WAIT;
+            let error = has_waited.then(|| self.connect.current_error()).flatten();
+            let failure = error.map(|error| self.blame(&error));
             return Step::Stay(self, Turn::Close(Outcome::Gone(failure)));
         }
-        let until = *self.lookup_until.get_or_insert(ctx.accounting.now + LOOKUP);
-        let outcome = match self.route {
-            DialRoute::Upstreams(_) => via_proxy::poll(&mut self, until, ctx),
-            DialRoute::Addresses(_) | DialRoute::Name(_) => direct::poll(&mut self, until, ctx),
+        let mut connect = ConnectContext {
+            now: ctx.accounting.now,
+            settings: ctx.settings,
+            outbound: ctx.outbound,
+            drbg: ctx.drbg,
+            log: &mut ctx.accounting.telemetry.log,
         };
-        match outcome {
+        match self.connect.poll(ctx.key.token(SERVER_SLOTS), &mut connect, ctx.net) {
             Poll::Pending => Step::Stay(self, Turn::Wait),
-            Poll::Ready(Ok(slot)) => self.connected(client, slot, ctx),
-            Poll::Ready(Err(())) => self.give_up(client, ctx),
+            Poll::Ready(Ok(connected)) => self.connected(client, connected, ctx),
+            Poll::Ready(Err(error)) => self.give_up(client, &error, ctx),
         }
+    }
+
+    /// Whether the session belongs to a user.
+    fn is_relay(&self) -> bool {
+        matches!(self.transform, Transform::Mtproto(_))
     }
 
     /// Whether the client waits for an answer: always from a front; from a data centre only if the
@@ -97,19 +156,16 @@ impl<W: Wire> Dial<W> {
     fn connected<N: Net<Wire = W>>(
         mut self: Box<Self>,
         client: &mut Client<W>,
-        slot: usize,
+        connected: Connected<W>,
         ctx: &mut DialContext<'_, N>,
     ) -> DialStep<W> {
-        let Some(attempt) = self.attempts[slot].take() else {
-            return Step::Stay(self, Turn::Wait);
-        };
-        let destination = self.destination(&attempt);
-        let addr = attempt.addr;
+        let Connected { wire, offset, addr, destination, upstream, .. } = connected;
+        let has_request = self.has_request();
         let mut uncounted = self.opening.len();
         if !self.is_relay() {
             uncounted += self.complete_opening(client, addr, ctx);
         }
-        let mut server = Endpoint::new(attempt.wire);
+        let mut server = Endpoint::new(wire);
         if server.send(&self.opening, &ctx.buffers.pool, ctx.accounting.now).is_err() {
             return Step::Stay(self, Turn::Close(Outcome::Pressure));
         }
@@ -135,7 +191,14 @@ impl<W: Wire> Dial<W> {
         }
         server.uncounted = uncounted as u32;
         client.active = now;
-        let relay = Relay { server, slot: slot as u8 + 1, transform: self.transform };
+        if let Some(upstream) = upstream
+            && !has_request
+        {
+            // Without a request there is no answer to wait for.
+            ctx.outbound.upstreams.record_abandoned(upstream);
+        }
+        let slot = (SERVER_SLOTS + offset) as u8;
+        let relay = Relay { server, slot, unproven: upstream, transform: self.transform };
         Step::Next(AfterDial::Relay(Box::new(relay)))
     }
 
@@ -174,10 +237,10 @@ impl<W: Wire> Dial<W> {
     fn give_up<N: Net<Wire = W>>(
         self: Box<Self>,
         client: &mut Client<W>,
+        error: &ConnectError,
         ctx: &mut DialContext<'_, N>,
     ) -> DialStep<W> {
-        let failure = self.failure.unwrap_or((Cause::DcUnreachable, Detail::None));
-        let (cause, detail) = self.failure_of_server(failure);
+        let (cause, detail) = self.blame(error);
         if client.fronted {
             client.endpoint.wire.reset_on_close();
             return Step::Stay(self, Turn::Close(Outcome::FrontUnreachable(cause, detail)));
@@ -190,11 +253,26 @@ impl<W: Wire> Dial<W> {
         Step::Next(AfterDial::Closing(closing))
     }
 
-    /// The same failure, of the front if the session belongs to no user.
-    fn failure_of_server(&self, (cause, detail): (Cause, Detail)) -> (Cause, Detail) {
-        match cause {
-            Cause::DcUnreachable if !self.is_relay() => (Cause::FrontDown, detail),
-            _ => (cause, detail),
+    /// The cause that `mtbox explain` reports for an error.
+    fn blame(&self, error: &ConnectError) -> (Cause, Detail) {
+        let unreachable = match self.is_relay() {
+            true => Cause::DcUnreachable,
+            false => Cause::FrontDown,
+        };
+        match error {
+            ConnectError::NameNotFound(_) => (Cause::FrontUnknown, Detail::None),
+            ConnectError::Loop => (Cause::FrontLoop, Detail::None),
+            ConnectError::Address(addr, error) => {
+                let code = error.as_ref().and_then(io::Error::raw_os_error).unwrap_or(0);
+                (unreachable, Detail::DialFailed(*addr, code))
+            }
+            ConnectError::Upstream(upstream, _) | ConnectError::CircuitOpen(upstream) => {
+                (Cause::ProxyDown, Detail::Upstream(upstream.0))
+            }
+            ConnectError::Refused(Destination::Addr(addr), fault) => {
+                (unreachable, Detail::ViaProxy(*addr, *fault))
+            }
+            ConnectError::Refused(..) | ConnectError::NoAddress => (unreachable, Detail::None),
         }
     }
 }
@@ -211,6 +289,10 @@ fn close_with_alert<W: Wire, N>(
         Err(outcome) => Step::Stay(dial, Turn::Close(outcome)),
     }
 }
+
+/// Apps start a new connection after some seconds, long before the last address of a silent data
+/// centre has been tried. If the client closes after this time, the server was too slow.
+const CLIENT_WAIT: Duration = Duration::from_secs(2);
 
 /// Most bytes of the first write to a front.
 const OPENING_MAX: usize = 32_768;
