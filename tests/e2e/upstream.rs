@@ -233,7 +233,10 @@ fn a_proxy_that_says_yes_and_stays_silent_is_replaced_by_the_next_one() {
         session.to.send(b"here");
         assert_eq!(client.down.recv(4), b"here");
     }
-    eventually("the circuit opens", || circuit(&fixture, &silent) == "open");
+    eventually("the circuit opens, even if the clients go on asking", || {
+        waiting.iter_mut().for_each(|client| client.up.send(b"anyone?"));
+        circuit(&fixture, &silent) == "open"
+    });
     for _ in 0..6 {
         assert_relayed(&fixture);
     }

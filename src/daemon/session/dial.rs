@@ -198,7 +198,8 @@ impl<W: Wire> Dial<W> {
             ctx.outbound.upstreams.record_abandoned(upstream);
         }
         let slot = (SERVER_SLOTS + offset) as u8;
-        let relay = Relay { server, slot, unproven: upstream, transform: self.transform };
+        let (unproven, transform) = (upstream, self.transform);
+        let relay = Relay { server, slot, unproven, requested: None, transform };
         Step::Next(AfterDial::Relay(Box::new(relay)))
     }
 

@@ -37,6 +37,8 @@ pub struct Relay<W> {
     pub slot: u8,
     /// The proxy that has connected the server, until the server's first byte shows that it did.
     pub unproven: Option<UpstreamId>,
+    /// When the first request was sent through a proxy that is not proven yet.
+    pub requested: Option<Tick>,
     /// The transformation of the bytes.
     pub transform: Transform,
 }
@@ -190,6 +192,9 @@ impl<W: Wire> Relay<W> {
             return;
         };
         let now = ctx.accounting.now;
+        if self.server.sent > 0 || self.server.uncounted > 0 {
+            self.requested.get_or_insert(now);
+        }
         let is_closed = self.server.fin_received || self.server.write_failed;
         let why = if mtproto.down.has_started() {
             ctx.upstreams.record_success(upstream);
@@ -213,9 +218,8 @@ impl<W: Wire> Relay<W> {
     /// that has not been proven.
     fn silence_ends(&self, client: &Client<W>) -> Option<Tick> {
         self.unproven?;
-        let is_requested = self.server.sent > 0 || self.server.uncounted > 0;
         let is_silent = !self.server.ready.readable && !has_ended(client);
-        (is_requested && is_silent).then(|| client.active + DC_ANSWERS_WITHIN)
+        self.requested.filter(|_| is_silent).map(|at| at + DC_ANSWERS_WITHIN)
     }
 
     /// The session has ended.
