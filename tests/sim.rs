@@ -10,6 +10,8 @@ mod accounting;
 mod channel;
 #[path = "sim/client.rs"]
 mod client;
+#[path = "sim/dns.rs"]
+mod dns;
 #[path = "sim/driver.rs"]
 mod driver;
 #[path = "sim/link.rs"]
@@ -20,6 +22,8 @@ mod net;
 mod network;
 #[path = "sim/oracle.rs"]
 mod oracle;
+#[path = "sim/part.rs"]
+mod part;
 #[path = "sim/peer.rs"]
 mod peer;
 #[path = "sim/protocol.rs"]
@@ -28,6 +32,8 @@ mod protocol;
 mod script;
 #[path = "sim/server.rs"]
 mod server;
+#[path = "sim/sockets.rs"]
+mod sockets;
 #[path = "sim/trace.rs"]
 mod trace;
 

@@ -1,17 +1,20 @@
 //! The scheduler: the sessions, the state that they share, and which of them runs next.
 //!
 //! [`Daemon`] is generic over the network, so that simulations drive it without sockets or time;
-//! `daemon/server/mod.rs` joins it to the operating system. One round: readiness is recorded, due
-//! timers queue their sessions, and every queued session takes one bounded step.
+//! `daemon/server/mod.rs` joins it to the operating system. `daemon/round.rs` has the round of the
+//! loop.
 
 mod admin;
 pub(crate) mod fetch;
+pub mod listeners;
 mod reload;
 mod resolver;
+mod round;
 pub mod server;
 pub mod session;
 pub mod shared;
 pub mod time;
+mod tokens;
 pub(crate) mod upstream;
 
 use std::collections::VecDeque;
@@ -19,8 +22,15 @@ use std::net::SocketAddr;
 
 use slab::Slab;
 
-use crate::daemon::admin::state_dump::SessionCounts;
+use crate::config::HAS_METRICS;
+use crate::daemon::admin::AdminServer;
+use crate::daemon::admin::state_dump::{self, SessionCounts};
+use crate::daemon::admin::statsd::Statsd;
+use crate::daemon::fetch::background::BackgroundTask;
 use crate::daemon::fetch::ip_lists::admission;
+use crate::daemon::fetch::runner::TaskRunner;
+use crate::daemon::listeners::Listeners;
+use crate::daemon::resolver::Resolver;
 use crate::daemon::session::Session;
 use crate::daemon::session::accounting::Accounting;
 use crate::daemon::session::key::{CLIENT_SLOT, SessionKey, TIMER_THROTTLE};
@@ -28,17 +38,26 @@ use crate::daemon::session::outcome::Outcome;
 use crate::daemon::session::proxy_header;
 use crate::daemon::session::step::Turn;
 use crate::daemon::shared::Shared;
-use crate::io::clock::{Tick, Wall};
+use crate::io::clock::Tick;
 use crate::io::readiness::Readiness;
 use crate::io::wheel::Wheel;
-use crate::io::wire::Net;
+use crate::io::wire::{DatagramSocket, Net};
+use crate::limits::read_coalescing::ReadCoalescing;
 
-/// All sessions, the state that they share, and their schedule.
+/// All sessions, the state that they share, their schedule, and the other sockets.
 pub struct Daemon<N: Net> {
     sessions: Slab<Session<N::Wire>>,
     /// The state beside the sessions.
     pub shared: Shared,
     net: N,
+    listeners: Listeners<N::Listener>,
+    admin: AdminServer<N::Wire>,
+    resolver: Resolver<N>,
+    tasks: TaskRunner<BackgroundTask, N>,
+    statsd: Option<Statsd<N::Datagram>>,
+    coalescing: ReadCoalescing,
+    /// The next round has work without an event, beside the queued sessions.
+    has_work: bool,
     /// Sessions to step in this round or the next.
     ready: VecDeque<SessionKey>,
     /// Connections that became sessions; the number of the latest one.
@@ -56,13 +75,27 @@ pub struct Daemon<N: Net> {
 }
 
 impl<N: Net> Daemon<N> {
-    /// A daemon without sessions, for at most `sessions_max` sessions at once.
-    pub fn new(mut shared: Shared, net: N, sessions_max: usize) -> Self {
+    /// A daemon without sessions, for at most `sessions_max` sessions at once. Schedules all
+    /// fetches.
+    pub fn new(
+        mut shared: Shared,
+        net: N,
+        listeners: Listeners<N::Listener>,
+        sessions_max: usize,
+    ) -> Self {
         shared.capacity.set_sessions_max(sessions_max);
-        Self {
+        // Before the first fetches, so that statsd gets the counters of their failures.
+        let statsd = new_statsd(&shared);
+        let mut daemon = Self {
             sessions: Slab::new(),
-            shared,
             net,
+            listeners,
+            admin: AdminServer::default(),
+            resolver: Resolver::new(&shared.settings.dns),
+            tasks: TaskRunner::default(),
+            statsd,
+            coalescing: ReadCoalescing::new(shared.settings.coalesce_reads),
+            has_work: true,
             ready: VecDeque::new(),
             accepted: 0,
             throttle_logged_active: false,
@@ -70,7 +103,11 @@ impl<N: Net> Daemon<N> {
             need_block: VecDeque::new(),
             last_handshake: Tick(0),
             draining: false,
-        }
+            shared,
+        };
+        daemon.apply_to_listeners();
+        fetch::plan(&mut daemon.shared.fetch_context());
+        daemon
     }
 
     /// The number of live sessions, fronted ones included.
@@ -93,32 +130,24 @@ impl<N: Net> Daemon<N> {
         counts
     }
 
-    /// When a session that does not relay yet was last stepped.
-    pub fn last_handshake(&self) -> Tick {
-        self.last_handshake
-    }
-
     /// The network.
     pub fn net(&mut self) -> &mut N {
         &mut self.net
     }
 
-    /// The shared state and the network, for the resolver, fetches and pages.
-    pub fn parts(&mut self) -> (&mut Shared, &mut N) {
-        (&mut self.shared, &mut self.net)
+    /// The lines that describe the state for the log.
+    pub fn state_lines(&self) -> Vec<String> {
+        state_dump::lines(&self.shared.view(), &self.session_counts(), self.tasks.count())
     }
 
-    /// Begins a round: sets the time and resets the counters of a round.
-    pub fn begin_round(&mut self, now: Tick, wall: Wall) {
-        self.shared.set_time(now, wall);
-        self.shared.telemetry.counters.reads = 0;
-        self.shared.telemetry.counters.read_bytes = 0;
-        self.shared.telemetry.counters.state_changed = false;
+    /// The addresses at which clients are accepted.
+    pub fn listen_addrs(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.listeners.client_addrs()
     }
 
     /// Creates a session for an accepted connection. Closes the connection if the lists refuse it
     /// or the limit of sessions is reached.
-    pub fn accept(&mut self, mut wire: N::Wire, peer: SocketAddr) {
+    fn accept(&mut self, mut wire: N::Wire, peer: SocketAddr) {
         let addr = peer.ip().to_canonical();
         let Shared { settings, lists, telemetry, buffers, time, capacity, accounts, .. } =
             &mut self.shared;
@@ -153,7 +182,7 @@ impl<N: Net> Daemon<N> {
     }
 
     /// Records what the poller reports about a socket of a session.
-    pub fn on_ready(&mut self, token: usize, fresh: Readiness) {
+    fn on_ready(&mut self, token: usize, fresh: Readiness) {
         let (key, slot) = SessionKey::of_token(token);
         if let Some(session) = self.sessions.get_mut(key.index())
             && session.on_ready(slot, fresh)
@@ -163,13 +192,12 @@ impl<N: Net> Daemon<N> {
     }
 
     /// Queues the session of a token, such as when its lookup ends.
-    pub fn wake(&mut self, token: usize) {
+    fn wake(&mut self, token: usize) {
         self.queue(SessionKey::of_token(token).0);
     }
 
-    /// Fires due timers and lets every queued session take one step. Returns whether sessions are
-    /// queued for the next round.
-    pub fn run_ready(&mut self) -> bool {
+    /// Fires due timers and lets every queued session take one step.
+    fn run_ready(&mut self) {
         self.shared.telemetry.flush_due();
         self.fire_timers();
         for _ in 0..self.ready.len() {
@@ -184,7 +212,6 @@ impl<N: Net> Daemon<N> {
             self.arm_throttle();
         }
         self.log_throttle();
-        !self.ready.is_empty()
     }
 
     fn fire_timers(&mut self) {
@@ -213,13 +240,10 @@ impl<N: Net> Daemon<N> {
         }
     }
 
-    /// The earliest deadline: the daemon must run again then, even without an event.
-    pub fn next_due(&self) -> Option<Tick> {
-        self.wheel.next().into_iter().chain(self.shared.telemetry.due()).min()
-    }
-
-    /// Starts a graceful drain: no more reads; sessions close once flushed.
+    /// Starts a graceful drain: closes the listeners for clients, and reads no more; sessions close
+    /// once flushed.
     pub fn drain(&mut self) {
+        self.listeners.close_clients();
         self.draining = true;
         for key in self.keys() {
             let Some(session) = self.sessions.get(key.index()) else { continue };
@@ -308,4 +332,9 @@ impl<N: Net> Daemon<N> {
         let Some(share) = &self.shared.settings.throttle else { return };
         self.wheel.set(TIMER_THROTTLE, self.shared.time.now + share.check_interval);
     }
+}
+
+fn new_statsd<D: DatagramSocket>(shared: &Shared) -> Option<Statsd<D>> {
+    let settings = shared.settings.statsd.clone().filter(|_| HAS_METRICS)?;
+    Some(Statsd::new(settings, &shared.view()))
 }

@@ -1,24 +1,29 @@
-//! Applies a new config to a running daemon, between two rounds. The config has been checked, so
-//! nothing here can fail. `server/mod.rs` applies it to listeners and other sockets.
+//! Applies a new config to a running daemon, between two rounds. The config has been checked; only
+//! moving the listeners for clients can fail, and comes first.
 
+use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use crate::accounts::users::{ReloadChange, UserId};
 use crate::config::settings::Settings;
-use crate::daemon::Daemon;
+use crate::daemon::admin::statsd::Statsd;
 use crate::daemon::fetch;
-use crate::daemon::fetch::schedule::Job;
+use crate::daemon::resolver::Resolver;
 use crate::daemon::server::sizing::Sizes;
 use crate::daemon::session::key::SessionKey;
 use crate::daemon::session::outcome::Outcome;
 use crate::daemon::shared::{self, Shared};
 use crate::daemon::upstream::addresses::BadAddresses;
 use crate::daemon::upstream::outbound::Outbound;
+use crate::daemon::upstream::sockets;
 #[cfg(feature = "tls")]
 use crate::daemon::upstream::tls_roots::TlsRoots;
+use crate::daemon::{Daemon, new_statsd};
 use crate::io::clock::Tick;
 use crate::io::wire::Net;
 use crate::limits::Limits;
+use crate::limits::read_coalescing::ReadCoalescing;
 use crate::limits::replay::Replay;
 use crate::limits::throttle::Throttle;
 
@@ -29,11 +34,28 @@ pub struct Reloaded {
     pub change: ReloadChange,
     /// Number of sessions that were closed because their users were revoked.
     pub ended: usize,
-    /// Jobs that the new config does not have; their running tasks must be cancelled.
-    pub removed_jobs: Vec<Job>,
 }
 
 impl<N: Net> Daemon<N> {
+    /// Moves the listeners for clients to the addresses of `settings`, before
+    /// [`Daemon::reload`] applies these. The connections that wait at an old one are accepted.
+    ///
+    /// # Errors
+    /// A new listener cannot be opened. Then nothing has changed.
+    pub fn move_listeners(&mut self, settings: &Settings) -> io::Result<()> {
+        let (now, log) = (self.shared.time.now, &mut self.shared.telemetry.log);
+        let mut pending = Vec::new();
+        let outcome = self.listeners.move_clients(settings, &mut self.net, &mut |listener| {
+            pending.extend(listener.accept_pending(now, log));
+        });
+        pending.into_iter().for_each(|(wire, peer)| self.accept(wire, peer));
+        let (opened, closed) = outcome?;
+        if opened + closed > 0 {
+            log::info!("event=listeners opened={opened} closed={closed}");
+        }
+        Ok(())
+    }
+
     /// Applies new settings. Sessions of users who were removed, disabled or given another secret
     /// are closed; all others stay open. Settings of the handshake apply to new connections.
     pub fn reload(&mut self, settings: Settings, sizes: &Sizes) -> Reloaded {
@@ -49,9 +71,39 @@ impl<N: Net> Daemon<N> {
         telemetry.logs_addresses = settings.log_addresses;
         reload_outbound(outbound, &before, &settings, time.now);
         let removed_jobs = fetch::reload(&mut self.shared.fetch_context(), &before, &change);
+        let queue = &mut self.shared.fetch.queue;
+        self.tasks.cancel(queue, |task| removed_jobs.contains(&task.job()));
         // Deadlines may be earlier now; each session computes its own in its next step.
         self.keys().into_iter().for_each(|key| self.queue(key));
-        Reloaded { change, ended, removed_jobs }
+        self.reload_sockets(&before, &settings);
+        Reloaded { change, ended }
+    }
+
+    /// Applies new settings to the listeners, the resolver and statsd.
+    fn reload_sockets(&mut self, before: &Settings, now: &Settings) {
+        self.apply_to_listeners();
+        self.listeners.apply_admin(now, &mut self.net);
+        if before.dns != now.dns {
+            self.resolver = Resolver::new(&now.dns);
+        }
+        if self.statsd.as_ref().map(Statsd::settings) != now.statsd.as_ref() {
+            self.statsd = new_statsd(&self.shared);
+        }
+        if before.coalesce_reads != now.coalesce_reads {
+            self.coalescing = ReadCoalescing::new(now.coalesce_reads);
+        }
+    }
+
+    /// Sets the options of the listeners for clients, and records their addresses as our own: those
+    /// that they have, and their ports at the public addresses.
+    pub(super) fn apply_to_listeners(&mut self) {
+        let settings = &self.shared.settings;
+        self.listeners.set_client_options(&sockets::relay_socket_options(settings));
+        let mut own: Vec<SocketAddr> = self.listeners.client_addrs().collect();
+        for ip in [settings.public_ipv4, settings.public_ipv6].into_iter().flatten() {
+            own.extend(settings.binds.iter().map(|bind| SocketAddr::new(ip, bind.port())));
+        }
+        self.shared.outbound.own_listeners = own;
     }
 
     /// Closes the sessions of revoked users. Returns their number.

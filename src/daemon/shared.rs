@@ -6,6 +6,7 @@ use crate::accounts::Accounts;
 use crate::accounts::users::{ConfiguredUser, Users};
 use crate::config::settings::{Settings, UserSettings};
 use crate::daemon::admin::telemetry::Telemetry;
+use crate::daemon::admin::view::View;
 use crate::daemon::fetch::FetchContext;
 use crate::daemon::fetch::ip_lists::lists::IpLists;
 use crate::daemon::fetch::state::FetchState;
@@ -79,6 +80,29 @@ impl Shared {
     pub fn set_time(&mut self, now: Tick, wall: Wall) {
         self.time.set(now, wall);
         self.telemetry.set_time(now);
+    }
+
+    /// Sets the time of a new round, and resets the counters of a round.
+    pub(super) fn begin_round(&mut self, now: Tick, wall: Wall) {
+        self.set_time(now, wall);
+        let counters = &mut self.telemetry.counters;
+        (counters.reads, counters.read_bytes, counters.state_changed) = (0, 0, false);
+    }
+
+    /// The parts that the admin pages and statsd show.
+    pub(super) fn view(&self) -> View<'_> {
+        View {
+            settings: &self.settings,
+            time: &self.time,
+            accounts: &self.accounts,
+            limits: &self.limits,
+            lists: &self.lists,
+            outbound: &self.outbound,
+            fetch: &self.fetch,
+            buffers: &self.buffers,
+            capacity: &self.capacity,
+            telemetry: &self.telemetry,
+        }
     }
 
     /// The parts that background fetches use and change.

@@ -5,19 +5,17 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
+use std::path::PathBuf;
 
-use mio::net::TcpListener;
-use mio::{Interest, Registry, Token};
+use mio::net::{TcpListener, TcpStream};
 use nix::errno::Errno;
 use nix::sys::socket::{Backlog, SockaddrStorage, bind, listen, setsockopt, sockopt};
 
 use crate::io::sockopt::{SocketOptions, apply, new_stream, set_congestion_control};
-use crate::io::wire::MioWire;
 
 /// A listening TCP socket.
 pub struct Listener {
     inner: TcpListener,
-    spec: Bind,
     addr: SocketAddr,
 }
 
@@ -55,19 +53,38 @@ pub struct Bind {
     pub options: ListenOptions,
 }
 
+impl Bind {
+    /// The only address with its port: if it is unspecified, it accepts both families.
+    pub fn new(addr: SocketAddr, options: ListenOptions) -> Self {
+        let addr = unmapped(addr);
+        Self { addr, dual_stack: addr.ip().is_unspecified(), options }
+    }
+}
+
+/// Where to listen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenAddr {
+    /// A TCP address.
+    Tcp(Bind),
+    /// A Unix socket, by its path.
+    Unix(PathBuf),
+}
+
 /// Decides for each address whether it accepts both families.
 ///
 /// An unspecified address, `0.0.0.0:P` or `[::]:P`, accepts both families as in mtg-multi
 /// (COMPATIBILITY 5.1), unless the list has an address of the other family with the same port: then
 /// each accepts its own family. A kernel without IPv6 serves IPv4 only.
 pub fn plan(addrs: &[SocketAddr], options: ListenOptions) -> Vec<Bind> {
-    let addrs: Vec<SocketAddr> = addrs.iter().map(|addr| unmapped(*addr)).collect();
-    let bind = |addr: &SocketAddr| {
-        let conflicts = |a: &SocketAddr| a.port() == addr.port() && a.is_ipv4() != addr.is_ipv4();
-        let dual_stack = addr.ip().is_unspecified() && !addrs.iter().any(conflicts);
-        Bind { addr: *addr, dual_stack, options }
-    };
-    addrs.iter().map(bind).collect()
+    let mut binds: Vec<Bind> = addrs.iter().map(|addr| Bind::new(*addr, options)).collect();
+    for at in 0..binds.len() {
+        let Bind { addr, dual_stack, .. } = binds[at];
+        let conflicts = |other: &Bind| {
+            other.addr.port() == addr.port() && other.addr.is_ipv4() != addr.is_ipv4()
+        };
+        binds[at].dual_stack = dual_stack && !binds.iter().any(conflicts);
+    }
+    binds
 }
 
 /// Binds all addresses as [`plan`] decides, or none.
@@ -143,12 +160,7 @@ impl Listener {
             io::Error::new(error.kind(), format!("cannot listen on {addr}: {error}{hint}"))
         })?;
         addr.set_port(inner.local_addr()?.port());
-        Ok(Self { inner, spec, addr })
-    }
-
-    /// The address and options that were requested.
-    pub fn bind_spec(&self) -> Bind {
-        self.spec
+        Ok(Self { inner, addr })
     }
 
     /// The requested address with the actual port.
@@ -176,21 +188,18 @@ impl Listener {
             .unwrap();
     }
 
-    /// Registers for readiness events with `token`.
-    ///
-    /// # Errors
-    /// The poller's error.
-    pub fn register(&mut self, registry: &Registry, token: usize) -> io::Result<()> {
-        registry.register(&mut self.inner, Token(token), Interest::READABLE)
+    /// The socket, for a poller.
+    pub(super) fn source(&mut self) -> &mut TcpListener {
+        &mut self.inner
     }
 
     /// Accepts the next connection; `None` = no connection is pending.
     ///
     /// # Errors
     /// See [`AcceptError`].
-    pub fn accept(&mut self) -> Result<Option<(MioWire, SocketAddr)>, AcceptError> {
+    pub fn accept(&mut self) -> Result<Option<(TcpStream, SocketAddr)>, AcceptError> {
         match self.inner.accept() {
-            Ok((stream, peer)) => Ok(Some((MioWire::new(stream), unmapped(peer)))),
+            Ok((stream, peer)) => Ok(Some((stream, unmapped(peer)))),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(e) => Err(accept_error(e)),
         }
@@ -228,7 +237,7 @@ const BACKLOG: i32 = 4096;
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpStream;
+    use std::net::TcpStream as Client;
     use std::time::Duration;
 
     use nix::sys::socket::getsockopt;
@@ -243,7 +252,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn accepted(listener: &mut Listener) -> (MioWire, SocketAddr) {
+    fn accepted(listener: &mut Listener) -> (TcpStream, SocketAddr) {
         loop {
             if let Some(accepted) = listener.accept().unwrap() {
                 return accepted;
@@ -252,7 +261,7 @@ mod tests {
     }
 
     fn connect_to(listener: &mut Listener, addr: &str) -> SocketAddr {
-        let client = TcpStream::connect((addr, listener.local_addr().port())).unwrap();
+        let client = Client::connect((addr, listener.local_addr().port())).unwrap();
         let (_, peer) = accepted(listener);
         assert_eq!(peer.port(), client.local_addr().unwrap().port());
         peer
@@ -355,8 +364,8 @@ mod tests {
             congestion: Some("reno".to_owned()),
         };
         all[0].set_client_options(&options).unwrap();
-        let _client = TcpStream::connect(all[0].local_addr()).unwrap();
-        let socket = accepted(&mut all[0]).0.into_stream();
+        let _client = Client::connect(all[0].local_addr()).unwrap();
+        let socket = accepted(&mut all[0]).0;
         assert_eq!(getsockopt(&socket, sockopt::TcpNoDelay), Ok(true));
         assert_eq!(getsockopt(&socket, sockopt::KeepAlive), Ok(true));
         assert_eq!(getsockopt(&socket, sockopt::TcpKeepIdle), Ok(15));
@@ -376,8 +385,8 @@ mod tests {
             ..SocketOptions::default()
         };
         assert!(all[0].set_client_options(&options).is_err());
-        let _client = TcpStream::connect(all[0].local_addr()).unwrap();
-        let socket = accepted(&mut all[0]).0.into_stream();
+        let _client = Client::connect(all[0].local_addr()).unwrap();
+        let socket = accepted(&mut all[0]).0;
         assert_eq!(getsockopt(&socket, sockopt::TcpUserTimeout), Ok(5_000));
     }
 
@@ -387,7 +396,7 @@ mod tests {
             let options =
                 ListenOptions { max_segment: Some(536), multipath, ..ListenOptions::default() };
             let mut all = super::bind_all(&[any("127.0.0.1:0")], options).unwrap();
-            let client = TcpStream::connect(all[0].local_addr()).unwrap();
+            let client = Client::connect(all[0].local_addr()).unwrap();
             accepted(&mut all[0]);
             let max = getsockopt(&client, sockopt::TcpMaxSeg).unwrap();
             assert!(max <= 536, "{max}");
@@ -424,7 +433,7 @@ mod tests {
                 socket.as_raw_fd(),
                 &SockaddrStorage::from(all[0].local_addr()),
             );
-            let socket = accepted(&mut all[0]).0.into_stream();
+            let socket = accepted(&mut all[0]).0;
             assert_eq!(getsockopt(&socket, sockopt::TcpNoDelay), Ok(true));
             assert_eq!(getsockopt(&socket, sockopt::KeepAlive), Ok(true));
         }

@@ -1,7 +1,6 @@
 //! Interface to the operating system: sockets, files, timers, signals, log. Independent of
 //! Telegram.
 
-pub mod admin_socket;
 pub mod append_file;
 pub mod clock;
 pub mod egress;
@@ -9,6 +8,7 @@ pub mod folder;
 pub mod ifaces;
 pub mod listen;
 pub mod logger;
+pub mod mio_net;
 pub mod notify;
 pub mod pid_file;
 pub mod pool;
@@ -17,5 +17,6 @@ pub mod readiness;
 pub mod rlimit;
 pub mod signals;
 pub mod sockopt;
+pub mod unix_listener;
 pub mod wheel;
 pub mod wire;

@@ -1,17 +1,12 @@
 //! The interface between the daemon and the network: traits, which tests implement with faults and
-//! virtual time, and their implementation with mio.
+//! virtual time. `io/mio_net.rs` implements them with mio.
 
-use std::io::{self, IoSlice, IoSliceMut, Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::{IpAddr, SocketAddr};
 use std::task::Poll;
-use std::time::Instant;
 
-use mio::net::{TcpStream, UdpSocket};
-use mio::{Interest, Registry, Token};
-
-use crate::io::egress::Egress;
-use crate::io::ifaces::OwnAddresses;
-use crate::io::sockopt::{self, SocketOptions};
+use crate::io::listen::{AcceptError, ListenAddr};
+use crate::io::sockopt::SocketOptions;
 
 /// A stream socket. A call transfers bytes with at most one successful system call.
 pub trait Wire {
@@ -61,12 +56,36 @@ pub trait DatagramSocket {
     fn recv(&mut self, into: &mut [u8]) -> io::Result<usize>;
 }
 
+/// A listening socket.
+pub trait ListenSocket {
+    /// Type of the accepted sockets.
+    type Wire: Wire;
+
+    /// Accepts the next connection; `None` = no connection is pending. The peer of a Unix socket
+    /// has an unspecified address.
+    ///
+    /// # Errors
+    /// See [`AcceptError`].
+    fn accept(&mut self) -> Result<Option<(Self::Wire, SocketAddr)>, AcceptError>;
+
+    /// The requested address with the actual port; unspecified for a Unix socket.
+    fn local_addr(&self) -> SocketAddr;
+
+    /// Sets options for all connections accepted later.
+    ///
+    /// # Errors
+    /// The kernel refuses the congestion control; the other options are set nevertheless.
+    fn set_client_options(&self, options: &SocketOptions) -> io::Result<()>;
+}
+
 /// The operations of the daemon on the network.
 pub trait Net {
     /// Type of its stream sockets.
     type Wire: Wire;
     /// Type of its datagram sockets.
     type Datagram: DatagramSocket;
+    /// Type of its listening sockets.
+    type Listener: ListenSocket<Wire = Self::Wire>;
 
     /// Starts to connect and registers the socket with `token`.
     ///
@@ -101,264 +120,12 @@ pub trait Net {
     /// As [`Net::datagram`].
     fn datagram_sender(&mut self, to: SocketAddr) -> io::Result<Self::Datagram>;
 
+    /// Listens, and registers the listener with `token`.
+    ///
+    /// # Errors
+    /// The system's error; its text names the address.
+    fn listen(&mut self, endpoint: &ListenAddr, token: usize) -> io::Result<Self::Listener>;
+
     /// Microseconds of a monotonic clock, for measurements within a round.
     fn micros(&self) -> u64;
-}
-
-/// A TCP socket registered with mio.
-#[derive(Debug)]
-pub struct MioWire(TcpStream);
-
-impl MioWire {
-    /// Wraps an accepted or connecting socket.
-    pub fn new(stream: TcpStream) -> Self {
-        Self(stream)
-    }
-
-    /// Unwraps the socket.
-    pub(super) fn into_stream(self) -> TcpStream {
-        self.0
-    }
-}
-
-impl Wire for MioWire {
-    fn read(&mut self, into: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        retry(|| self.0.read_vectored(into))
-    }
-
-    fn write(&mut self, from: &[IoSlice<'_>]) -> io::Result<usize> {
-        match from {
-            // send(2) saves copying an iovec array into the kernel.
-            [one] => retry(|| self.0.write(one)),
-            many => retry(|| self.0.write_vectored(many)),
-        }
-    }
-
-    fn shutdown_write(&mut self) -> io::Result<()> {
-        self.0.shutdown(Shutdown::Write)
-    }
-
-    fn reset_on_close(&mut self) {
-        sockopt::reset_on_close(&self.0);
-    }
-
-    fn poll_connect(&mut self) -> Poll<io::Result<()>> {
-        match self.0.take_error() {
-            Ok(None) => {}
-            Ok(Some(e)) | Err(e) => return Poll::Ready(Err(e)),
-        }
-        match self.0.peer_addr() {
-            Ok(_) => Poll::Ready(Ok(())),
-            Err(e) if e.kind() == io::ErrorKind::NotConnected => Poll::Pending,
-            Err(e) => Poll::Ready(Err(e)),
-        }
-    }
-}
-
-/// A connected UDP socket.
-#[derive(Debug)]
-pub struct MioDatagram(UdpSocket);
-
-impl DatagramSocket for MioDatagram {
-    fn send(&mut self, packet: &[u8]) -> io::Result<usize> {
-        retry(|| self.0.send(packet))
-    }
-
-    fn recv(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        retry(|| self.0.recv(into))
-    }
-}
-
-/// The network of the operating system.
-pub struct MioNet {
-    registry: Registry,
-    own: OwnAddresses,
-    egress: Egress,
-    start: Instant,
-}
-
-impl MioNet {
-    /// Sockets are registered with `registry`. `egress` applies to outgoing ones.
-    pub fn new(registry: Registry, egress: Egress) -> Self {
-        Self { registry, own: OwnAddresses::default(), egress, start: Instant::now() }
-    }
-
-    /// Replaces the egress settings; applies to sockets opened later.
-    pub fn set_egress(&mut self, egress: Egress) {
-        self.egress = egress;
-    }
-}
-
-impl Net for MioNet {
-    type Wire = MioWire;
-    type Datagram = MioDatagram;
-
-    fn dial(
-        &mut self,
-        to: SocketAddr,
-        options: &SocketOptions,
-        token: usize,
-    ) -> io::Result<MioWire> {
-        let mut wire = MioWire(self.egress.dial(to, options)?);
-        self.register(&mut wire, token)?;
-        Ok(wire)
-    }
-
-    fn register(&mut self, wire: &mut MioWire, token: usize) -> io::Result<()> {
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        self.registry.register(&mut wire.0, Token(token), interest)
-    }
-
-    fn is_own_address(&mut self, ip: IpAddr) -> bool {
-        ip.to_canonical().is_loopback() || self.own.contains(ip)
-    }
-
-    fn datagram(&mut self, to: SocketAddr, token: usize) -> io::Result<MioDatagram> {
-        let mut socket = self.egress.udp_socket(to)?;
-        self.registry.register(&mut socket, Token(token), Interest::READABLE)?;
-        Ok(MioDatagram(socket))
-    }
-
-    fn datagram_sender(&mut self, to: SocketAddr) -> io::Result<MioDatagram> {
-        self.egress.udp_socket(to).map(MioDatagram)
-    }
-
-    fn micros(&self) -> u64 {
-        self.start.elapsed().as_micros() as u64
-    }
-}
-
-fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
-    loop {
-        match call() {
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            outcome => return outcome,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::ErrorKind;
-    use std::net::TcpListener;
-
-    use mio::{Events, Poll as Poller};
-
-    use super::*;
-
-    struct SocketPair {
-        poll: Poller,
-        net: MioNet,
-    }
-
-    impl SocketPair {
-        fn new() -> Self {
-            let poll = Poller::new().unwrap();
-            let net = MioNet::new(poll.registry().try_clone().unwrap(), Egress::default());
-            Self { poll, net }
-        }
-
-        fn dial(&mut self, to: SocketAddr) -> MioWire {
-            self.net.dial(to, &SocketOptions::default(), 5).unwrap()
-        }
-
-        /// Waits for events until `done` is not `None`.
-        fn until<T>(&mut self, mut done: impl FnMut() -> Option<T>) -> T {
-            loop {
-                if let Some(value) = done() {
-                    return value;
-                }
-                let mut events = Events::with_capacity(4);
-                self.poll.poll(&mut events, None).unwrap();
-                assert!(events.iter().all(|event| event.token() == Token(5)));
-            }
-        }
-
-        fn wait_connected(&mut self, wire: &mut MioWire) -> io::Result<()> {
-            self.until(|| match wire.poll_connect() {
-                Poll::Ready(outcome) => Some(outcome),
-                Poll::Pending => None,
-            })
-        }
-
-        fn read(&mut self, wire: &mut MioWire, room: usize) -> io::Result<Vec<u8>> {
-            let mut into = vec![0; room];
-            let outcome = self.until(|| match wire.read(&mut [IoSliceMut::new(&mut into)]) {
-                Err(e) if e.kind() == ErrorKind::WouldBlock => None,
-                outcome => Some(outcome),
-            });
-            outcome.map(|n| into[..n].to_vec())
-        }
-    }
-
-    #[test]
-    fn a_connect_ends_with_an_event() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut pair = SocketPair::new();
-        let mut wire = pair.dial(listener.local_addr().unwrap());
-        pair.wait_connected(&mut wire).unwrap();
-        let (mut peer, _) = listener.accept().unwrap();
-
-        let slices = [IoSlice::new(b"three "), IoSlice::new(b"short "), IoSlice::new(b"words")];
-        assert_eq!(wire.write(&slices).unwrap(), 17);
-        assert_eq!(wire.write(&[IoSlice::new(b"!")]).unwrap(), 1);
-        wire.shutdown_write().unwrap();
-        let mut seen = String::new();
-        peer.read_to_string(&mut seen).unwrap();
-        assert_eq!(seen, "three short words!");
-
-        // The other half is still open after our FIN.
-        peer.write_all(b"answer").unwrap();
-        assert_eq!(pair.read(&mut wire, 3).unwrap(), b"ans");
-        assert_eq!(pair.read(&mut wire, 99).unwrap(), b"wer");
-        drop(peer);
-        assert_eq!(pair.read(&mut wire, 99).unwrap(), b"");
-    }
-
-    #[test]
-    fn a_refused_connect_is_reported() {
-        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let mut pair = SocketPair::new();
-        let mut wire = pair.dial(closed);
-        let error = pair.wait_connected(&mut wire).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
-    }
-
-    #[test]
-    fn a_reset_is_an_error_and_not_a_fin() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut pair = SocketPair::new();
-        let mut wire = pair.dial(listener.local_addr().unwrap());
-        pair.wait_connected(&mut wire).unwrap();
-        let (peer, _) = listener.accept().unwrap();
-        sockopt::reset_on_close(&peer);
-        drop(peer);
-        let error = pair.read(&mut wire, 1).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
-    }
-
-    #[test]
-    fn a_full_send_buffer_returns_would_block() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut pair = SocketPair::new();
-        let mut wire = pair.dial(listener.local_addr().unwrap());
-        pair.wait_connected(&mut wire).unwrap();
-        let _peer = listener.accept().unwrap();
-        let block = vec![0; 1 << 20];
-        let error = loop {
-            if let Err(e) = wire.write(&[IoSlice::new(&block)]) {
-                break e;
-            }
-        };
-        assert_eq!(error.kind(), ErrorKind::WouldBlock);
-    }
-
-    #[test]
-    fn own_addresses_are_recognised_in_both_notations() {
-        let mut net = SocketPair::new().net;
-        for own in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
-            assert!(net.is_own_address(own.parse().unwrap()), "{own}");
-        }
-        assert!(!net.is_own_address("203.0.113.77".parse().unwrap()));
-    }
 }

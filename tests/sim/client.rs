@@ -1,15 +1,21 @@
 //! A client: one that holds a valid secret and speaks FakeTLS, or a probe.
 
-use crate::link::ConnectState;
+use std::net::SocketAddr;
+
+use mtbox::io::listen::ListenAddr;
+
 use crate::network::Network;
 use crate::peer::{Behaviour, Peer};
 use crate::protocol::{self, CCS, Frame, Stream, pattern};
+use crate::sockets;
 
 /// The behaviour of a client and of its server, drawn from the seed.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// When it connects, in virtual milliseconds.
     pub starts: u64,
+    /// Its address.
+    pub from: SocketAddr,
     /// A valid secret and a hello made with it; `None` = a probe.
     pub credentials: Option<Credentials>,
     /// The bytes that it sends before any answer.
@@ -113,7 +119,8 @@ impl Client {
             if network.now < self.plan.starts {
                 return Ok(false);
             }
-            let link = network.add_link(self.number, None, ConnectState::Connected);
+            let is_for_clients = |endpoint: &ListenAddr| !sockets::is_admin(endpoint);
+            let link = network.connect(self.number, self.plan.from, is_for_clients);
             network.links[link].reset_in = self.plan.reset_after.0;
             let mut peer = Peer::new(link, self.plan.client.clone());
             peer.out.extend(&self.plan.opening);

@@ -2,25 +2,26 @@
 //! invariants are checked and the virtual time advances to the next event.
 
 use std::cell::RefCell;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
 use mtbox::config::settings::UserSettings;
 use mtbox::daemon::Daemon;
+use mtbox::daemon::listeners::Listeners;
 use mtbox::daemon::server::sizing::Sizes;
 use mtbox::daemon::shared::Shared;
 use mtbox::daemon::time::BUILT_UNIX_S;
-use mtbox::flow::authenticate::KEYS_PER_CHECK;
 use mtbox::io::clock::{Tick, Wall};
 use mtbox::proto::secret::Secret;
 
 use crate::client::Client;
 use crate::link::{ConnectState, Link};
-use crate::net::{SimNet, SimWire};
+use crate::net::SimNet;
 use crate::network::{Network, SharedNetwork};
 use crate::oracle;
+use crate::part::{PARTS, Part};
 use crate::script::Script;
-use crate::server::{FRONTS, Server};
+use crate::server::Server;
+use crate::sockets::DatagramPort;
 use crate::trace::Failure;
 
 /// The daemon with its network and peers.
@@ -37,8 +38,9 @@ pub struct Driver {
     pub script: Script,
     /// Links before this one have a server, or never will.
     attached: usize,
-    backlog: Vec<usize>,
-    lookups: Vec<(String, u64)>,
+    /// Links that have a server.
+    known: Vec<usize>,
+    parts: Vec<Box<dyn Part>>,
     drained: bool,
     is_active: bool,
     idle_polls: u32,
@@ -53,13 +55,16 @@ impl Driver {
         let mut bytes = [0; 48];
         fastrand::Rng::with_seed(seed).fill(&mut bytes);
         let settings = Rc::new(script.settings.clone());
+        let mut net = SimNet(Rc::clone(&network));
+        let listeners = Listeners::open(&settings, &mut net).expect("free addresses");
         let mut shared = Shared::new(settings, bytes, script.blocks, script.slots);
-        shared.outbound.own_listeners = script.own_binds.clone();
-        let mut daemon = Daemon::new(shared, SimNet(Rc::clone(&network)), script.most_sessions);
+        shared.set_time(Tick(0), wall(0));
+        let mut daemon = Daemon::new(shared, net, listeners, script.most_sessions);
         daemon.shared.capacity.fronted_max =
             script.front_cap.unwrap_or(daemon.shared.capacity.fronted_max);
         let clients =
             script.plans.iter().cloned().enumerate().map(|(i, p)| Client::new(i, p)).collect();
+        let parts = PARTS.iter().filter_map(|make| make(&script)).collect();
         Self {
             network,
             daemon,
@@ -67,8 +72,8 @@ impl Driver {
             servers: Vec::new(),
             script,
             attached: 0,
-            backlog: Vec::new(),
-            lookups: Vec::new(),
+            known: Vec::new(),
+            parts,
             drained: false,
             is_active: true,
             idle_polls: 0,
@@ -152,17 +157,14 @@ impl Driver {
         true
     }
 
-    /// One round of the loop, as in `daemon/server/mod.rs`, and one turn of every peer.
+    /// One round of the daemon, and one turn of every peer and part.
     fn round(&mut self) -> Result<(bool, bool), Failure> {
         let (now, events) = {
             let mut network = self.network.borrow_mut();
             (network.now, network.events(self.is_active))
         };
-        self.daemon.begin_round(Tick(now), wall(now));
-        let mut changed = !events.is_empty();
-        for (token, ready) in events {
-            self.daemon.on_ready(token, ready);
-        }
+        let has_events = !events.is_empty();
+        let mut changed = has_events;
         if !self.drained && self.script.drain_at.is_some_and(|at| now >= at) {
             self.drained = true;
             changed = true;
@@ -173,80 +175,41 @@ impl Driver {
             self.daemon.drain();
         }
         changed |= self.reload();
-        self.answer_lookups(now);
-        let busy = self.daemon.run_ready() | self.daemon.shared.outbound.dns.is_wanted();
-        changed |= self.accept();
-        self.check_progress(busy)?;
-        changed |= self.network.borrow_mut().advance_all();
-        self.attach_servers();
-        let mut order: Vec<usize> = (0..self.clients.len() + self.servers.len()).collect();
-        self.network.borrow_mut().rng.shuffle(&mut order);
-        for at in order {
-            let mut network = self.network.borrow_mut();
-            changed |= match at.checked_sub(self.clients.len()) {
-                None => {
-                    let is_new = self.clients[at].peer.is_none();
-                    let acted =
-                        self.clients[at].act(&mut network).map_err(|e| Failure::of(at, e))?;
-                    if let (true, Some(peer)) = (is_new, &self.clients[at].peer) {
-                        self.backlog.push(peer.link);
-                    }
-                    acted
-                }
-                Some(at) => {
-                    let server = &mut self.servers[at];
-                    let client = server.client;
-                    let acted = server.act(&mut network, &self.clients[client]);
-                    acted.map_err(|e| Failure::of(client, e))?
-                }
-            };
+        let pause = self.daemon.round(events, Tick(now), wall(now));
+        let busy = self.daemon.due().is_some_and(|due| due <= Tick(now));
+        self.check_progress(busy && !has_events)?;
+        let mut network = self.network.borrow_mut();
+        network.now += pause.map_or(0, |pause| pause.as_millis() as u64);
+        if let Some(why) = network.violation.take() {
+            return Err(why.into());
         }
+        changed |= network.advance_all();
+        drop(network);
+        self.attach_servers();
+        self.act(&mut changed)?;
         Ok((busy, changed))
     }
 
-    /// Accepts waiting clients, after the turn as `daemon/server/mod.rs` does.
-    fn accept(&mut self) -> bool {
-        let backlog = std::mem::take(&mut self.backlog);
-        for id in &backlog {
-            let mut wire = SimWire::new(&self.network, *id);
-            if self.drained {
-                mtbox::io::wire::Wire::reset_on_close(&mut wire);
-                continue;
-            }
-            // The cache of recent addresses uses a secret hash. With many keys it decides in how
-            // many slices they are tried, so all clients have one address then; otherwise a run
-            // would not be reproducible.
-            let is_sliced = self.script.settings.users.len() > KEYS_PER_CHECK;
-            let octet =
-                if is_sliced { 0 } else { self.network.borrow().links[*id].client as u8 / 2 };
-            let from = IpAddr::V4(Ipv4Addr::new(198, 51, 100, octet));
-            self.daemon.accept(wire, SocketAddr::new(from, 4_000));
-        }
-        !backlog.is_empty()
-    }
-
-    /// Answers lookups after a delay, some of them without an address.
-    fn answer_lookups(&mut self, now: u64) {
-        while let Some(name) = self.daemon.shared.outbound.dns.next_wanted() {
-            let delay = self.network.borrow_mut().rng.u64(0..=self.script.names_ms);
-            self.lookups.push((name, now + delay));
-        }
-        let (ready, later) = self.lookups.drain(..).partition(|(_, at)| *at <= now);
-        self.lookups = later;
-        let ready: Vec<(String, u64)> = ready;
-        for (name, _) in ready {
-            let bad = self.script.bad_names;
-            let addrs = match self.network.borrow_mut().happens(bad) {
-                true => Vec::new(),
-                false => [2, 1].map(|last| IpAddr::V4(Ipv4Addr::new(10, FRONTS, 0, last))).to_vec(),
+    /// Lets every peer and part act once, in random order.
+    fn act(&mut self, changed: &mut bool) -> Result<(), Failure> {
+        let mut network = self.network.borrow_mut();
+        let (clients, servers) = (self.clients.len(), self.servers.len());
+        let mut order: Vec<usize> = (0..clients + servers + self.parts.len()).collect();
+        network.rng.shuffle(&mut order);
+        for at in order {
+            *changed |= if at < clients {
+                self.clients[at].act(&mut network).map_err(|e| Failure::of(at, e))?
+            } else if let Some(server) = self.servers.get_mut(at - clients) {
+                let acted = server.act(&mut network, &self.clients[server.client]);
+                acted.map_err(|e| Failure::of(server.client, e))?
+            } else {
+                self.parts[at - clients - servers].act(&mut network)?
             };
-            for token in self.daemon.shared.outbound.dns.answer(&name, addrs, 60, Tick(now)) {
-                self.daemon.wake(token);
-            }
         }
+        Ok(())
     }
 
-    /// A daemon that wants another turn must have acted in this one.
+    /// A daemon that wants another turn must have acted in this one, which had no events.
     fn check_progress(&mut self, busy: bool) -> Result<(), String> {
         let actions = self.network.borrow().actions;
         let idle = busy && actions == std::mem::replace(&mut self.actions, actions);
@@ -260,16 +223,22 @@ impl Driver {
     /// Makes a server for every dial that succeeded.
     fn attach_servers(&mut self) {
         let mut network = self.network.borrow_mut();
-        let mut known: Vec<usize> = self.servers.iter().map(|s| s.peer.link).collect();
+        let known = &mut self.known;
         for id in self.attached..network.links.len() {
             let link = &network.links[id];
             if link.dialled.is_some()
                 && link.state == ConnectState::Connected
                 && !known.contains(&id)
             {
-                let client = &self.clients[link.client];
-                self.servers.push(Server::new(&mut network, id, client));
+                let addr = link.dialled.expect("checked");
                 known.push(id);
+                match self.parts.iter_mut().find(|part| part.serves(addr)) {
+                    Some(part) => part.attach(&mut network, id),
+                    None => {
+                        let client = &self.clients[link.client];
+                        self.servers.push(Server::new(&mut network, id, client));
+                    }
+                }
             }
         }
         let is_final =
@@ -282,17 +251,18 @@ impl Driver {
     fn next_event(&self, now: u64) -> Option<u64> {
         let clients = self.clients.iter().filter_map(|client| client.due(now));
         let servers = self.servers.iter().filter_map(|server| server.peer.due(now));
-        let names = self.lookups.iter().map(|(_, at)| *at);
+        let parts = self.parts.iter().filter_map(|part| part.due(now));
         let drain = self.script.drain_at.filter(|_| !self.drained);
-        let daemon = self.daemon.next_due().map(|at| at.0);
+        let daemon = self.daemon.due().map(|at| at.0);
         let network = self.network.borrow().due();
         let others = [drain, daemon, network].into_iter().flatten();
-        clients.chain(servers).chain(names).chain(others).min()
+        clients.chain(servers).chain(parts).chain(others).min()
     }
 
     /// A lookup is open.
     pub fn is_resolving(&self) -> bool {
-        !self.lookups.is_empty()
+        let is_open = |port: &DatagramPort| !port.closed && port.token.is_some();
+        self.network.borrow().datagrams.iter().any(is_open)
     }
 
     /// The drain has begun.
@@ -309,7 +279,7 @@ pub fn wall(now: u64) -> Wall {
 const MOST_RELOADS: u32 = 8;
 /// Rounds within one virtual millisecond.
 const MOST_ROUNDS: u32 = 5_000;
-/// Turns in a row without an action: many keys are tried in slices.
-const MOST_IDLE_POLLS: u32 = 32;
+/// Turns in a row without an action: many keys are tried in slices, and idle turns make key shares.
+const MOST_IDLE_POLLS: u32 = 64;
 /// A run ends within a virtual day.
 const MOST_MS: u64 = 86_400_000;

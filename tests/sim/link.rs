@@ -9,6 +9,9 @@ use mtbox::io::readiness::Readiness;
 use crate::channel::Channel;
 use crate::network::Faults;
 
+/// The owner of a link that belongs to no client, such as that of a lookup.
+pub const NO_CLIENT: usize = usize::MAX;
+
 /// State of a connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectState {
@@ -22,7 +25,7 @@ pub enum ConnectState {
 
 /// One connection between the daemon and a peer.
 pub struct Link {
-    /// The client that opened it or that it was dialled for.
+    /// The client that opened it or that it was dialled for, or [`NO_CLIENT`].
     pub client: usize,
     /// The dialled address; `None` = the client's own connection.
     pub dialled: Option<SocketAddr>,
@@ -54,6 +57,8 @@ pub struct Link {
     pub last_io: u64,
     /// When it was opened.
     pub opened_at: u64,
+    /// When the daemon accepted it; `None` = it waits for accept(2), or the daemon dialled it.
+    pub accepted_at: Option<u64>,
     /// Every byte that the daemon wrote.
     pub log: Vec<u8>,
     /// Bytes that the daemon had read when the drain began.
@@ -103,6 +108,7 @@ impl Link {
             last_activity: 0,
             last_io: 0,
             opened_at: 0,
+            accepted_at: None,
             log: Vec::new(),
             read_at_drain: None,
             closed_at_drain: false,

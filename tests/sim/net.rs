@@ -1,15 +1,18 @@
 //! The daemon's side of the simulated network: implementations of [`Net`] and [`Wire`].
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::task::Poll;
 
+use mtbox::io::listen::{AcceptError, ListenAddr};
 use mtbox::io::sockopt::SocketOptions;
-use mtbox::io::wire::{DatagramSocket, Net, Wire};
+use mtbox::io::wire::{DatagramSocket, ListenSocket, Net, Wire};
 
+use crate::dns;
 use crate::link::ConnectState;
 use crate::network::SharedNetwork;
+use crate::sockets::{DatagramPort, Listening};
 use crate::trace::Event;
 
 /// The network as the daemon sees it.
@@ -28,12 +31,23 @@ impl SimWire {
     }
 }
 
-/// A datagram socket. The simulation has no servers for datagrams yet: none can be opened.
-pub enum SimDatagram {}
+/// A datagram socket, by its index. Dropping it closes it.
+pub struct SimDatagram {
+    network: SharedNetwork,
+    at: usize,
+}
+
+/// A listener, by its index. Dropping it closes it.
+pub struct SimListener {
+    network: SharedNetwork,
+    at: usize,
+    addr: SocketAddr,
+}
 
 impl Net for SimNet {
     type Wire = SimWire;
     type Datagram = SimDatagram;
+    type Listener = SimListener;
 
     fn dial(
         &mut self,
@@ -43,6 +57,9 @@ impl Net for SimNet {
     ) -> io::Result<SimWire> {
         let mut network = self.0.borrow_mut();
         network.actions += 1;
+        if to.ip() == dns::FORGED {
+            network.violation = Some("an address of a forged answer is dialled".to_owned());
+        }
         let bad = network.faults.bad_dials;
         let is_bad = !is_good(to) && network.happens(bad);
         let slow = network.faults.slow_dials_ms;
@@ -71,12 +88,24 @@ impl Net for SimNet {
         ip.is_loopback()
     }
 
-    fn datagram(&mut self, _to: SocketAddr, _token: usize) -> io::Result<SimDatagram> {
-        Err(io::ErrorKind::NetworkUnreachable.into())
+    fn datagram(&mut self, to: SocketAddr, token: usize) -> io::Result<SimDatagram> {
+        Ok(self.open(to, Some(token)))
     }
 
-    fn datagram_sender(&mut self, _to: SocketAddr) -> io::Result<SimDatagram> {
-        Err(io::ErrorKind::NetworkUnreachable.into())
+    fn datagram_sender(&mut self, to: SocketAddr) -> io::Result<SimDatagram> {
+        Ok(self.open(to, None))
+    }
+
+    fn listen(&mut self, endpoint: &ListenAddr, token: usize) -> io::Result<SimListener> {
+        let mut network = self.0.borrow_mut();
+        let is_same = |one: &Listening| !one.closed && one.endpoint == *endpoint;
+        if network.listeners.iter().any(is_same) {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        let listener = Listening::new(endpoint.clone(), token);
+        let addr = listener.addr().unwrap_or(NO_ADDR);
+        network.listeners.push(listener);
+        Ok(SimListener { network: Rc::clone(&self.0), at: network.listeners.len() - 1, addr })
     }
 
     fn micros(&self) -> u64 {
@@ -84,13 +113,50 @@ impl Net for SimNet {
     }
 }
 
+impl SimNet {
+    fn open(&mut self, to: SocketAddr, token: Option<usize>) -> SimDatagram {
+        let mut network = self.0.borrow_mut();
+        network.datagrams.push(DatagramPort::new(to, token));
+        SimDatagram { network: Rc::clone(&self.0), at: network.datagrams.len() - 1 }
+    }
+}
+
 impl DatagramSocket for SimDatagram {
-    fn send(&mut self, _packet: &[u8]) -> io::Result<usize> {
-        match *self {}
+    fn send(&mut self, packet: &[u8]) -> io::Result<usize> {
+        self.network.borrow_mut().send(self.at, packet)
     }
 
-    fn recv(&mut self, _into: &mut [u8]) -> io::Result<usize> {
-        match *self {}
+    fn recv(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.network.borrow_mut().receive(self.at, into)
+    }
+}
+
+impl Drop for SimDatagram {
+    fn drop(&mut self) {
+        self.network.borrow_mut().datagrams[self.at].closed = true;
+    }
+}
+
+impl ListenSocket for SimListener {
+    type Wire = SimWire;
+
+    fn accept(&mut self) -> Result<Option<(SimWire, SocketAddr)>, AcceptError> {
+        let accepted = self.network.borrow_mut().accept(self.at)?;
+        Ok(accepted.map(|(id, from)| (SimWire::new(&self.network, id), from)))
+    }
+
+    fn local_addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    fn set_client_options(&self, _options: &SocketOptions) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for SimListener {
+    fn drop(&mut self) {
+        self.network.borrow_mut().close_listener(self.at);
     }
 }
 
@@ -126,3 +192,6 @@ impl Drop for SimWire {
 fn is_good(addr: SocketAddr) -> bool {
     matches!(addr.ip(), IpAddr::V4(v4) if v4.octets()[3] == 1)
 }
+
+/// The address of a Unix socket.
+const NO_ADDR: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);

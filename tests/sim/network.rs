@@ -10,9 +10,11 @@ use std::task::Poll;
 
 use fastrand::Rng;
 use mtbox::daemon::session::key::SLOTS_PER_SESSION;
+use mtbox::io::listen::{AcceptError, ListenAddr};
 use mtbox::io::readiness::Readiness;
 
-use crate::link::{ConnectState, Link};
+use crate::link::{ConnectState, Link, NO_CLIENT};
+use crate::sockets::{DatagramPort, Listening};
 use crate::trace::{Event, Trace};
 
 /// The network, shared by the daemon's sockets and the driver.
@@ -35,6 +37,8 @@ pub struct Faults {
     pub bad_dials: u32,
     /// Dials take up to this many milliseconds.
     pub slow_dials_ms: u64,
+    /// accept(2) fails although a connection waits.
+    pub accept_errors: u32,
     /// Smallest and largest window in bytes.
     pub window: (usize, usize),
     /// The first write to a connection is accepted up to this size, whatever its window.
@@ -68,6 +72,12 @@ pub struct Network {
     pub trace: Trace,
     /// Actions of the daemon so far. A daemon that turns without actions is in a live-lock.
     pub actions: u64,
+    /// Listeners of the daemon, open or not.
+    pub listeners: Vec<Listening>,
+    /// Datagram sockets of the daemon, open or not.
+    pub datagrams: Vec<DatagramPort>,
+    /// What the daemon has done that it must not do.
+    pub violation: Option<String>,
     /// The client's link of each session.
     clients: BTreeMap<usize, usize>,
 }
@@ -76,8 +86,18 @@ impl Network {
     /// An empty network.
     pub fn new(seed: u64, faults: Faults) -> Self {
         let rng = Rng::with_seed(seed);
-        let (links, trace, clients) = (Vec::new(), Trace::default(), BTreeMap::new());
-        Self { now: 0, rng, faults, links, trace, actions: 0, clients }
+        Self {
+            now: 0,
+            rng,
+            faults,
+            links: Vec::new(),
+            trace: Trace::default(),
+            actions: 0,
+            listeners: Vec::new(),
+            datagrams: Vec::new(),
+            violation: None,
+            clients: BTreeMap::new(),
+        }
     }
 
     /// `true` with a probability of `percent`.
@@ -113,7 +133,8 @@ impl Network {
 
     /// The client whose session has this token.
     pub fn client_of(&self, token: usize) -> usize {
-        self.clients.get(&(token / SLOTS_PER_SESSION)).map_or(0, |id| self.links[*id].client)
+        let link = self.clients.get(&(token / SLOTS_PER_SESSION));
+        link.map_or(NO_CLIENT, |id| self.links[*id].client)
     }
 
     /// Events of one poll: each edge once, in random order. Spurious ones only while the run is
@@ -144,6 +165,16 @@ impl Network {
                 events.push((token, ready));
             }
         }
+        for listener in self.listeners.iter_mut().filter(|listener| !listener.closed) {
+            if std::mem::take(&mut listener.edge_pending) {
+                events.push((listener.token, READABLE));
+            }
+        }
+        for port in self.datagrams.iter_mut().filter(|port| !port.closed) {
+            if let (true, Some(token)) = (std::mem::take(&mut port.edge_pending), port.token) {
+                events.push((token, READABLE));
+            }
+        }
         self.rng.shuffle(&mut events);
         events
     }
@@ -151,11 +182,16 @@ impl Network {
     /// An edge waits for the next poll.
     pub fn has_edge(&self) -> bool {
         self.links.iter().any(|c| c.edge_pending && c.token.is_some() && !c.closed)
+            || self.listeners.iter().any(|listener| listener.edge_pending && !listener.closed)
+            || self.datagrams.iter().any(|port| port.edge_pending && !port.closed)
     }
 
     /// Lets every link progress; `true` = something moved.
     pub fn advance_all(&mut self) -> bool {
-        (0..self.links.len()).fold(false, |any, id| self.advance(id) | any)
+        let now = self.now;
+        let ports = self.datagrams.iter_mut().filter(|port| !port.closed);
+        let arrived = ports.fold(false, |any, port| port.arrive(now) | any);
+        (0..self.links.len()).fold(arrived, |any, id| self.advance(id) | any)
     }
 
     /// When a link next moves by itself, in virtual milliseconds.
@@ -167,7 +203,7 @@ impl Network {
             };
             [dial, link.to_daemon.due(), link.to_peer.due()].into_iter().flatten().min()
         });
-        dues.min()
+        dues.chain(self.datagrams.iter().filter_map(DatagramPort::due)).min()
     }
 
     /// The part of [`Self::advance_all`] for one link.
@@ -244,6 +280,36 @@ impl Network {
 
     // Calls of peers.
 
+    /// Connects to one of the daemon's listeners that `is_wanted` selects. Refused if there is
+    /// none: then the link is closed and reset.
+    pub fn connect(
+        &mut self,
+        client: usize,
+        from: SocketAddr,
+        is_wanted: impl Fn(&ListenAddr) -> bool,
+    ) -> usize {
+        let open = |(_, one): &(usize, &Listening)| !one.closed && is_wanted(&one.endpoint);
+        let open: Vec<usize> =
+            self.listeners.iter().enumerate().filter(open).map(|(at, _)| at).collect();
+        let id = self.add_link(client, None, ConnectState::Connected);
+        match open.is_empty() {
+            true => self.refuse(id),
+            false => {
+                let listener = &mut self.listeners[open[self.rng.usize(0..open.len())]];
+                listener.backlog.push_back((id, from));
+                listener.edge_pending = true;
+            }
+        }
+        id
+    }
+
+    /// The daemon's system resets a connection that was not accepted.
+    fn refuse(&mut self, id: usize) {
+        let link = &mut self.links[id];
+        link.reset(io::ErrorKind::ConnectionRefused);
+        (link.reset_by_daemon, link.closed) = (true, true);
+    }
+
     /// Sends what fits and returns its length.
     pub fn peer_write(&mut self, id: usize, bytes: &[u8]) -> usize {
         let (now, link) = (self.now, &mut self.links[id]);
@@ -295,6 +361,54 @@ impl Network {
     }
 
     // Calls of the daemon.
+
+    /// accept(2).
+    pub fn accept(&mut self, at: usize) -> Result<Option<(usize, SocketAddr)>, AcceptError> {
+        self.actions += 1;
+        if !self.listeners[at].backlog.is_empty() && self.happens(self.faults.accept_errors) {
+            let error = io::ErrorKind::Other.into();
+            let (pause, error) = match self.rng.u32(0..3) {
+                0 => (0, AcceptError::Transient),
+                1 => (100, AcceptError::Exhausted(error)),
+                _ => (1_000, AcceptError::Broken(error)),
+            };
+            let excused_until = self.now + pause;
+            for listener in &mut self.listeners {
+                listener.excused_until = listener.excused_until.max(excused_until);
+            }
+            return Err(error);
+        }
+        let next = self.listeners[at].backlog.pop_front();
+        if let Some((id, _)) = next {
+            self.links[id].accepted_at = Some(self.now);
+        }
+        Ok(next)
+    }
+
+    /// close(2) of a listener: the connections that wait there are reset.
+    pub fn close_listener(&mut self, at: usize) {
+        self.listeners[at].closed = true;
+        while let Some((id, _)) = self.listeners[at].backlog.pop_front() {
+            self.refuse(id);
+        }
+    }
+
+    /// sendto(2).
+    pub fn send(&mut self, at: usize, packet: &[u8]) -> io::Result<usize> {
+        self.actions += 1;
+        self.datagrams[at].sent.push_back(packet.to_vec());
+        Ok(packet.len())
+    }
+
+    /// recvfrom(2).
+    pub fn receive(&mut self, at: usize, into: &mut [u8]) -> io::Result<usize> {
+        let packet = self.datagrams[at].arrived.pop_front();
+        let packet = packet.ok_or(io::ErrorKind::WouldBlock)?;
+        self.actions += 1;
+        let len = packet.len().min(into.len());
+        into[..len].copy_from_slice(&packet[..len]);
+        Ok(len)
+    }
 
     /// readv(2).
     pub fn read(&mut self, id: usize, into: &mut [io::IoSliceMut<'_>]) -> io::Result<usize> {
@@ -412,3 +526,5 @@ fn is_action(outcome: &io::Result<usize>) -> bool {
 
 /// Defects begin when the handshake is over: bytes of a link.
 const DEFECT_AFTER: u64 = 9_000;
+const READABLE: Readiness =
+    Readiness { readable: true, writable: false, hup: false, broken: false };

@@ -5,7 +5,7 @@ use mtbox::daemon::shared::Shared;
 use crate::accounting;
 use crate::client::Phase;
 use crate::driver::Driver;
-use crate::link::{ConnectState, Link};
+use crate::link::{ConnectState, Link, NO_CLIENT};
 use crate::peer::EndSeen;
 use crate::trace::Failure;
 
@@ -26,7 +26,7 @@ pub fn check_idle(driver: &Driver) -> Result<(), Failure> {
     }
     if driver.daemon.sessions() == 0
         && shared.limits.throttle.is_none()
-        && driver.daemon.next_due().is_some()
+        && driver.daemon.due().is_some()
     {
         return Err("a timer runs without a session".to_owned().into());
     }
@@ -114,7 +114,9 @@ fn check_forwarded(from: &Link, to: &Link, shared: &Shared) -> Result<(), &'stat
 
 /// The open connections of clients, each with its connection to a server.
 fn pairs(links: &[Link]) -> impl Iterator<Item = (usize, Option<usize>)> + '_ {
-    let open = |(_, link): &(usize, &Link)| !link.closed && link.dialled.is_none();
+    let open = |(_, link): &(usize, &Link)| {
+        !link.closed && link.accepted_at.is_some() && link.client != NO_CLIENT
+    };
     links.iter().enumerate().filter(open).map(|(near, client)| {
         let far = links.iter().position(|c| {
             c.client == client.client
@@ -142,7 +144,9 @@ fn over_at(driver: &Driver, client: &Link, server: Option<&Link>) -> u64 {
     }
     let network = driver.network.borrow();
     let dialled = network.links.iter().any(|c| c.client == client.client && c.dialled.is_some());
-    let handshake = client.opened_at + ACCEPT_MS + timeouts.handshake.as_millis() as u64;
+    let handshake = client.accepted_at.unwrap_or(client.opened_at)
+        + ACCEPT_MS
+        + timeouts.handshake.as_millis() as u64;
     if dialled || driver.is_resolving() {
         let dials = timeouts.tcp.as_millis() as u64 * MOST_ADDRESSES;
         handshake + LOOKUP_MS + dials + LEAVE_MS
@@ -176,7 +180,7 @@ pub fn check_final(driver: &Driver) -> Result<(), Failure> {
     if let Some((what, count)) = left.iter().find(|(_, count)| *count > 0) {
         return Err(format!("{count} {what} are left over").into());
     }
-    if driver.daemon.next_due().is_some() {
+    if driver.daemon.due().is_some() {
         return Err("a timer is left over".to_owned().into());
     }
     if driver.network.borrow().links.iter().any(|link| !link.closed) {

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use mtbox::config::settings::{
-    FrontSettings, PreferIp, ReplaySettings, Settings, ShapeSettings, ThrottleSettings, Timeouts,
-    UserSettings,
+    DnsSettings, FrontSettings, NameServer, PreferIp, ReplaySettings, Settings, ShapeSettings,
+    ThrottleSettings, Timeouts, UserSettings,
 };
+use mtbox::flow::authenticate::KEYS_PER_CHECK;
 use mtbox::proto::secret::Secret;
 
 use crate::client::{Credentials, Plan};
+use crate::dns::{self, DnsFaults};
 use crate::driver::wall;
 use crate::network::Faults;
 use crate::peer::{Behaviour, Ending};
@@ -59,12 +61,10 @@ pub struct Script {
     pub plans: Vec<Plan>,
     /// When the drain begins, in virtual milliseconds.
     pub drain_at: Option<u64>,
-    /// Longest time of a lookup in milliseconds.
-    pub names_ms: u64,
-    /// Percent of the lookups without an address.
-    pub bad_names: u32,
-    /// The proxy's own listeners.
-    pub own_binds: Vec<SocketAddr>,
+    /// Behaviour of the DNS server.
+    pub dns: DnsFaults,
+    /// The front is our own listener.
+    pub own_front: bool,
 }
 
 /// Draws the script of a seed.
@@ -80,6 +80,7 @@ pub fn draw(mix: Mix, seed: u64) -> Script {
         latency_ms: rng.u64(0..20),
         bad_dials: if mix == Mix::Dials { 85 } else { 0 },
         slow_dials_ms: if mix == Mix::Dials { 900 } else { rng.u64(0..100) },
+        accept_errors: 0,
         window: (500, 40_000),
         first_window: FIRST_WINDOW,
         defect: None,
@@ -89,15 +90,20 @@ pub fn draw(mix: Mix, seed: u64) -> Script {
         check_interval: Duration::from_millis(rng.u64(500..6_000)),
     };
     let bare = bare();
+    let own = mix == Mix::Probes && rng.u32(0..10) == 0;
+    let own_bind = own.then(|| SocketAddr::from(([10, FRONTS, 0, 1], 443)));
     let settings = Settings {
         users,
-        binds: vec![SocketAddr::from(([192, 0, 2, 1], 443))],
+        binds: [SocketAddr::from(([192, 0, 2, 1], 443))].into_iter().chain(own_bind).collect(),
+        dns: DnsSettings { server: NameServer::Udp(dns::server_addr()), bootstrap: None },
+        dc_list: None,
         concurrency: 64,
         prefer_ip: PreferIp::PreferIpv4,
         time_skew: Duration::from_secs(120),
         fallback_on_unknown_dc: rng.bool(),
         front: FrontSettings {
             host: rng.bool().then(|| format!("10.{FRONTS}.0.1")),
+            probe: false,
             ..bare.front.clone()
         },
         throttle: (mix == Mix::Crowd).then_some(throttle),
@@ -116,7 +122,6 @@ pub fn draw(mix: Mix, seed: u64) -> Script {
             .collect(),
         ..bare
     };
-    let own = mix == Mix::Probes && rng.u32(0..10) == 0;
     let mut script = Script {
         mix,
         settings,
@@ -127,9 +132,12 @@ pub fn draw(mix: Mix, seed: u64) -> Script {
         faults,
         plans: Vec::new(),
         drain_at: (mix == Mix::Drain).then(|| [rng.u64(1..4_000), 15_000][rng.usize(0..2)]),
-        names_ms: if mix == Mix::Dials { 12_000 } else { rng.u64(0..300) },
-        bad_names: if mix == Mix::Dials { 30 } else { 0 },
-        own_binds: own.then(|| SocketAddr::from(([10, FRONTS, 0, 1], 443))).into_iter().collect(),
+        dns: DnsFaults {
+            delay_ms: if mix == Mix::Dials { 4_000 } else { rng.u64(0..300) },
+            no_address: if mix == Mix::Dials { 30 } else { 0 },
+            lies: 0,
+        },
+        own_front: own,
     };
     let clients = rng.usize(1..=if mix == Mix::Crowd { 14 } else { 6 });
     for number in 0..clients {
@@ -168,7 +176,7 @@ fn plan(mix: Mix, rng: &mut Rng, script: &Script, seed: u64) -> Plan {
         _ => 15,
     };
     let is_member = rng.u32(0..100) >= probes;
-    let own_front = !script.own_binds.is_empty();
+    let own_front = script.own_front;
     let (credentials, opening) = if is_member {
         let user = rng.usize(0..script.settings.users.len());
         let credentials = credentials(rng, script, user, starts);
@@ -178,8 +186,14 @@ fn plan(mix: Mix, rng: &mut Rng, script: &Script, seed: u64) -> Plan {
     } else {
         (None, probe_opening(rng, script, starts))
     };
+    // The cache of recent addresses uses a secret hash. With many keys it decides in how many
+    // slices they are tried, so all clients have one address then; otherwise a run would not be
+    // reproducible.
+    let is_sliced = script.settings.users.len() > KEYS_PER_CHECK;
+    let octet = if is_sliced { 0 } else { script.plans.len() as u8 / 2 };
     let mut plan = Plan {
         starts,
+        from: SocketAddr::from(([198, 51, 100, octet], 4_000)),
         credentials,
         opening,
         dc: rng.i16(1..=5) * if rng.bool() { 1 } else { -1 },

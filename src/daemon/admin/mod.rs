@@ -4,7 +4,7 @@
 pub mod counters;
 pub mod explain;
 pub mod metrics;
-mod pages;
+pub(super) mod pages;
 pub mod probe_summary;
 pub mod state_dump;
 pub mod stats;
@@ -13,42 +13,26 @@ pub mod statsd;
 pub mod telemetry;
 pub mod view;
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::task::Poll;
 use std::time::Duration;
-
-use mio::Registry;
 
 use crate::config::settings::{HttpBind, Settings};
 use crate::daemon::admin::pages::AdminPages;
 use crate::daemon::admin::view::View;
-use crate::io::admin_socket::{AdminSocket, AdminStream};
 use crate::io::clock::Tick;
-use crate::io::listen::AcceptError;
-use crate::io::logger::RateLimitedLog;
+use crate::io::wire::{Net, Wire};
 use crate::proto::http1::REQUEST_HEAD_MAX;
 
-/// The listeners for the operator and their connections.
-#[derive(Default)]
-pub struct AdminServer {
-    listeners: [Option<AdminListener>; LISTENERS_MAX],
-    connections: [Option<AdminConnection>; CONNECTIONS_MAX],
+/// The connections to the admin pages.
+pub struct AdminServer<W> {
+    connections: [Option<AdminConnection<W>>; CONNECTIONS_MAX],
 }
 
-struct AdminListener {
-    socket: AdminSocket,
-    endpoint: HttpBind,
-    pages: AdminPages,
-    /// The poller reported a connection that accept(2) has not returned yet.
-    readable: bool,
-    /// accept(2) failed on this listener: no further call until then.
-    paused_until: Option<Tick>,
-}
-
-struct AdminConnection {
-    /// Index of the listener that accepted it.
+struct AdminConnection<W> {
+    /// The slot of the listener that accepted it.
     listener: usize,
-    stream: AdminStream,
+    wire: W,
     pages: AdminPages,
     received: Vec<u8>,
     answer: Option<Vec<u8>>,
@@ -59,107 +43,34 @@ struct AdminConnection {
     deadline: Tick,
 }
 
-impl AdminServer {
-    /// Opens the listeners that the settings name and closes all others. A listener that cannot be
-    /// opened is logged; the proxy runs without it (COMPATIBILITY 6.1). The listener in slot `n`
-    /// gets the poll token `token_base + n`.
-    pub fn apply(&mut self, settings: &Settings, registry: &Registry, token_base: usize) {
-        let wanted = wanted(settings);
-        let mut missing = Vec::new();
-        for (endpoint, pages) in &wanted {
-            let mut open = self.listeners.iter_mut().flatten();
-            match open.find(|listener| listener.endpoint == *endpoint) {
-                Some(listener) => listener.pages = *pages,
-                None => missing.push((endpoint.clone(), *pages)),
-            }
-        }
-        let is_unwanted = |listener: &mut AdminListener| {
-            !wanted.iter().any(|(endpoint, _)| *endpoint == listener.endpoint)
-        };
-        for (endpoint, pages) in missing {
-            let outcome = self.open(&endpoint, pages, registry, token_base).or_else(|_| {
-                // The address may belong to a listener that is about to close.
-                self.close(is_unwanted);
-                self.open(&endpoint, pages, registry, token_base)
-            });
-            let event = if pages.stats { "stats" } else { "metrics" };
-            match outcome {
-                Ok(()) => log::info!("event={event} addr={endpoint}"),
-                Err(e) => {
-                    log::warn!("event={event}-off addr={endpoint} error={:?}", e.to_string());
-                }
-            }
-        }
-        self.close(is_unwanted);
+impl<W> Default for AdminServer<W> {
+    fn default() -> Self {
+        Self { connections: std::array::from_fn(|_| None) }
     }
+}
 
-    fn open(
-        &mut self,
-        endpoint: &HttpBind,
-        pages: AdminPages,
-        registry: &Registry,
-        token_base: usize,
-    ) -> io::Result<()> {
-        let Some(slot) = self.listeners.iter().position(Option::is_none) else {
-            return Err(io::Error::other("too many admin listeners"));
-        };
-        let mut socket = match endpoint {
-            HttpBind::Tcp(addr) => AdminSocket::tcp(*addr)?,
-            HttpBind::Unix(path) => AdminSocket::unix(path)?,
-        };
-        socket.register(registry, token_base + slot)?;
-        self.listeners[slot] = Some(AdminListener {
-            socket,
-            endpoint: endpoint.clone(),
-            pages,
-            readable: true,
-            paused_until: None,
-        });
-        Ok(())
-    }
-
-    fn close(&mut self, is_unwanted: impl Fn(&mut AdminListener) -> bool) {
-        self.listeners.iter_mut().for_each(|slot| drop(slot.take_if(&is_unwanted)));
-    }
-
-    /// Records that the poller reported a connection at the listener in this slot.
-    pub fn mark_readable(&mut self, slot: usize) {
-        if let Some(Some(listener)) = self.listeners.get_mut(slot) {
-            listener.readable = true;
-        }
-    }
-
-    /// Accepts one connection and returns its slot, for [`AdminServer::step`]. `None` = no
-    /// connection is waiting, or no slot is free. The connection in slot `n` gets the poll token
-    /// `token_base + n`.
-    ///
-    /// # Errors
-    /// The system is out of descriptors or memory.
+impl<W: Wire> AdminServer<W> {
+    /// Adds an accepted connection, and answers a request that came with it. `slot` comes from
+    /// [`AdminServer::free_slot`]; the connection in slot `n` gets the poll token `token_base + n`.
     pub fn accept(
         &mut self,
-        now: Tick,
-        log: &mut RateLimitedLog,
-        registry: &Registry,
+        slot: usize,
+        (listener, pages): (usize, AdminPages),
+        mut wire: W,
+        net: &mut impl Net<Wire = W>,
         token_base: usize,
-    ) -> io::Result<Option<usize>> {
-        for at in 0..LISTENERS_MAX {
-            while let Some(slot) = self.free_slot(at) {
-                let Some(listener) = &mut self.listeners[at] else { break };
-                let Some(mut stream) = listener.accept(now, log)? else { break };
-                if stream.register(registry, token_base + slot).is_ok() {
-                    let connection = AdminConnection::new(at, stream, listener.pages, now);
-                    self.connections[slot] = Some(connection);
-                    return Ok(Some(slot));
-                }
-            }
+        view: &View<'_>,
+    ) {
+        if net.register(&mut wire, token_base + slot).is_ok() {
+            self.connections[slot] =
+                Some(AdminConnection::new(listener, wire, pages, view.time.now));
+            self.step(slot, view);
         }
-        Ok(None)
     }
 
     /// A slot for a connection to this listener. With several listeners, none may use all slots:
     /// slow readers of the metrics must not block `/stats`.
-    fn free_slot(&self, listener: usize) -> Option<usize> {
-        let has_others = self.listeners.iter().flatten().count() > 1;
+    pub fn free_slot(&self, listener: usize, has_others: bool) -> Option<usize> {
         let max = if has_others { CONNECTIONS_MAX - RESERVED } else { CONNECTIONS_MAX };
         let open = self.connections.iter().flatten().filter(|one| one.listener == listener).count();
         self.connections.iter().position(Option::is_none).filter(|_| open < max)
@@ -174,11 +85,9 @@ impl AdminServer {
         }
     }
 
-    /// The earliest deadline of a connection, or end of a pause.
-    pub fn due(&self, now: Tick) -> Option<Tick> {
-        let deadlines = self.connections.iter().flatten().map(|connection| connection.deadline);
-        let pauses = self.listeners.iter().flatten().filter_map(|listener| listener.paused_until);
-        deadlines.chain(pauses.filter(|until| now < *until)).min()
+    /// The earliest deadline of a connection.
+    pub fn due(&self) -> Option<Tick> {
+        self.connections.iter().flatten().map(|connection| connection.deadline).min()
     }
 
     /// Steps every connection whose deadline has passed.
@@ -193,7 +102,7 @@ impl AdminServer {
 }
 
 /// The listeners that the settings name. One address for both kinds of pages is one listener.
-fn wanted(settings: &Settings) -> Vec<(HttpBind, AdminPages)> {
+pub(super) fn wanted(settings: &Settings) -> Vec<(HttpBind, AdminPages)> {
     let mut wanted: Vec<(HttpBind, AdminPages)> = Vec::new();
     let stats =
         settings.api_bind.as_ref().map(|bind| (bind, AdminPages { stats: true, metrics: false }));
@@ -208,41 +117,11 @@ fn wanted(settings: &Settings) -> Vec<(HttpBind, AdminPages)> {
     wanted
 }
 
-impl AdminListener {
-    /// `None` = no connection is waiting, or this listener is paused.
-    fn accept(&mut self, now: Tick, log: &mut RateLimitedLog) -> io::Result<Option<AdminStream>> {
-        if !self.readable || self.paused_until.is_some_and(|until| now < until) {
-            return Ok(None);
-        }
-        self.paused_until = None;
-        loop {
-            match self.socket.accept() {
-                Ok(Some(stream)) => return Ok(Some(stream)),
-                Ok(None) => {
-                    self.readable = false;
-                    return Ok(None);
-                }
-                Err(AcceptError::Transient) => {}
-                Err(AcceptError::Exhausted(e)) => {
-                    log.warn(now, format_args!("event=accept-paused error={:?}", e.to_string()));
-                    return Err(e);
-                }
-                Err(AcceptError::Broken(e)) => {
-                    let (addr, error) = (&self.endpoint, e.to_string());
-                    log.error(now, format_args!("event=accept-failed addr={addr} error={error:?}"));
-                    self.paused_until = Some(now + BROKEN_PAUSE);
-                    return Ok(None);
-                }
-            }
-        }
-    }
-}
-
-impl AdminConnection {
-    fn new(listener: usize, stream: AdminStream, pages: AdminPages, now: Tick) -> Self {
+impl<W: Wire> AdminConnection<W> {
+    fn new(listener: usize, wire: W, pages: AdminPages, now: Tick) -> Self {
         let (received, answer) = (Vec::new(), None);
         let (sent, is_finished, deadline) = (0, false, now + ANSWER_TIMEOUT);
-        Self { listener, stream, pages, received, answer, sent, is_finished, deadline }
+        Self { listener, wire, pages, received, answer, sent, is_finished, deadline }
     }
 
     /// Reads the request, writes the answer, and waits for the client's FIN. `Ready` = close it.
@@ -265,7 +144,7 @@ impl AdminConnection {
         let mut chunk = [0; 1024];
         // Bounded: a client that sends without end is cut off at the deadline.
         for _ in 0..READS_PER_STEP {
-            match self.stream.read(&mut chunk) {
+            match self.wire.read(&mut [IoSliceMut::new(&mut chunk)]) {
                 Ok(0) => {
                     self.is_finished = true;
                     break;
@@ -278,7 +157,6 @@ impl AdminConnection {
                     }
                 }
                 Ok(_) => {}
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
                 Err(e) => return Err(e),
             }
@@ -294,22 +172,19 @@ impl AdminConnection {
     fn write(&mut self) -> io::Result<Poll<()>> {
         let Some(answer) = &self.answer else { return Ok(Poll::Pending) };
         while self.sent < answer.len() {
-            match self.stream.write(&answer[self.sent..]) {
+            match self.wire.write(&[IoSlice::new(&answer[self.sent..])]) {
                 Ok(n) => self.sent += n,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Poll::Pending),
                 Err(e) => return Err(e),
             }
         }
         // The slot stays in use until the client answers our FIN: closing a socket with unread
         // bytes sends RST, which can overtake the answer.
-        self.stream.shutdown_write()?;
+        self.wire.shutdown_write()?;
         Ok(if self.is_finished { Poll::Ready(()) } else { Poll::Pending })
     }
 }
 
-/// Listeners at once: two, and two more while they move to other addresses.
-pub const LISTENERS_MAX: usize = 4;
 /// Connections at once.
 pub const CONNECTIONS_MAX: usize = 8;
 /// Connections that one listener leaves to the others.
@@ -319,5 +194,3 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// For the client to read a 408.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 const READS_PER_STEP: usize = 16;
-/// Pause of a listener whose accept(2) failed.
-const BROKEN_PAUSE: Duration = Duration::from_secs(1);

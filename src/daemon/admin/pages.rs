@@ -8,11 +8,11 @@ use crate::proto::http1::{self, HeadFault, Request};
 
 /// The pages of one listener.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct AdminPages {
+pub struct AdminPages {
     /// `/stats` and `/explain`.
-    pub(super) stats: bool,
+    pub stats: bool,
     /// The page for Prometheus, at its configured path.
-    pub(super) metrics: bool,
+    pub metrics: bool,
 }
 
 /// The response to the request in `received`; `None` while its head is incomplete.

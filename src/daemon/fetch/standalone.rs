@@ -22,8 +22,9 @@ use crate::daemon::upstream::outbound::{ConnectContext, Outbound};
 use crate::daemon::upstream::sockets;
 use crate::io::clock::{Clock, Tick};
 use crate::io::logger::RateLimitedLog;
+use crate::io::mio_net::{MioNet, MioWire};
 use crate::io::readiness::{self, Readiness};
-use crate::io::wire::{DatagramSocket, MioNet, MioWire, Net};
+use crate::io::wire::{DatagramSocket, Net};
 use crate::util::drbg::Drbg;
 
 /// The resolver, the upstreams and the poller of a command.

@@ -14,8 +14,9 @@ use crate::daemon::upstream::connect::error::ConnectError;
 use crate::daemon::upstream::connect::target::{HostOrAddrs, Route};
 use crate::daemon::upstream::connect::{Connect, SOCKETS};
 use crate::io::clock::Tick;
+use crate::io::mio_net::MioWire;
 use crate::io::readiness::Readiness;
-use crate::io::wire::{MioWire, Wire};
+use crate::io::wire::Wire;
 
 /// One script in progress against one server.
 pub(super) struct ProbeRun {

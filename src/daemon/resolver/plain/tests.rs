@@ -8,7 +8,7 @@ use mio::{Events, Poll};
 use super::*;
 use crate::daemon::resolver::lookup::{GRACE, LookupResult};
 use crate::io::egress::Egress;
-use crate::io::wire::MioNet;
+use crate::io::mio_net::MioNet;
 
 /// What a server of these tests does: it answers with this code, or not at all.
 type ServerScript = Option<u8>;

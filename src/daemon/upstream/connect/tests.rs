@@ -10,9 +10,11 @@ use std::time::Duration;
 use super::*;
 use crate::config::load;
 use crate::config::settings::Settings;
+use crate::io::listen::{AcceptError, ListenAddr};
 use crate::io::logger::RateLimitedLog;
+use crate::io::mio_net::MioDatagram;
 use crate::io::sockopt::SocketOptions;
-use crate::io::wire::MioDatagram;
+use crate::io::wire::ListenSocket;
 use crate::proto::socks5::SocksFault;
 use crate::util::drbg::Drbg;
 use crate::util::host_port::HostPort;
@@ -58,6 +60,25 @@ impl Wire for ScriptedWire {
     }
 }
 
+/// A connector opens no listener.
+enum NoListener {}
+
+impl ListenSocket for NoListener {
+    type Wire = ScriptedWire;
+
+    fn accept(&mut self) -> Result<Option<(ScriptedWire, SocketAddr)>, AcceptError> {
+        match *self {}
+    }
+
+    fn local_addr(&self) -> SocketAddr {
+        match *self {}
+    }
+
+    fn set_client_options(&self, _: &SocketOptions) -> io::Result<()> {
+        match *self {}
+    }
+}
+
 /// Records every dial. Addresses with port 9 are unreachable at once.
 #[derive(Default)]
 struct ScriptedNet {
@@ -67,6 +88,7 @@ struct ScriptedNet {
 impl Net for ScriptedNet {
     type Wire = ScriptedWire;
     type Datagram = MioDatagram;
+    type Listener = NoListener;
 
     fn dial(
         &mut self,
@@ -94,6 +116,10 @@ impl Net for ScriptedNet {
     }
 
     fn datagram_sender(&mut self, _: SocketAddr) -> io::Result<MioDatagram> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn listen(&mut self, _: &ListenAddr, _: usize) -> io::Result<NoListener> {
         Err(io::ErrorKind::Unsupported.into())
     }
 

@@ -1,9 +1,7 @@
 //! The tokens of the poller: which socket an event belongs to. Sessions have the tokens from 0 on;
 //! each other kind of socket has a range of its own far above them.
 
-use mio::Token;
-
-use crate::daemon::admin::{CONNECTIONS_MAX, LISTENERS_MAX};
+use crate::daemon::admin::CONNECTIONS_MAX;
 use crate::daemon::fetch::runner;
 use crate::daemon::resolver;
 
@@ -40,11 +38,9 @@ pub(super) enum TokenKind {
     FetchTask(usize),
     /// A socket of the resolver.
     Resolver(usize),
-    /// A listener for admin pages.
-    AdminSocket(usize),
-    /// A listener for clients.
+    /// A listener.
     Listener(usize),
-    /// The signalfd.
+    /// The signalfd of the server.
     Signals,
 }
 
@@ -52,16 +48,14 @@ pub(super) enum TokenKind {
 type SlotKind = (TokenRange, fn(usize) -> TokenKind);
 
 impl TokenKind {
-    pub(super) fn of(token: Token) -> Self {
-        let token = token.0;
+    pub(super) fn of(token: usize) -> Self {
         if token == SIGNALS {
             return Self::Signals;
         }
-        let kinds: [SlotKind; 5] = [
+        let kinds: [SlotKind; 4] = [
             (ADMIN_CONNECTIONS, Self::AdminConnection),
             (FETCH_TASKS, Self::FetchTask),
             (RESOLVER, Self::Resolver),
-            (ADMIN_SOCKETS, Self::AdminSocket),
             (LISTENERS, Self::Listener),
         ];
         let found = kinds.iter().find_map(|(range, kind)| range.slot(token).map(kind));
@@ -75,9 +69,9 @@ const RESERVED: usize = usize::MAX - 0xff_ffff;
 pub(super) const ADMIN_CONNECTIONS: TokenRange = TokenRange::new(RESERVED, CONNECTIONS_MAX);
 pub(super) const FETCH_TASKS: TokenRange = TokenRange::new(ADMIN_CONNECTIONS.end, runner::TOKENS);
 pub(super) const RESOLVER: TokenRange = TokenRange::new(FETCH_TASKS.end, resolver::TOKENS);
-pub(super) const ADMIN_SOCKETS: TokenRange = TokenRange::new(RESOLVER.end, LISTENERS_MAX);
 /// Last, since the number of listeners has no fixed limit.
-pub(super) const LISTENERS: TokenRange = TokenRange { first: ADMIN_SOCKETS.end, end: SIGNALS };
+pub(super) const LISTENERS: TokenRange = TokenRange { first: RESOLVER.end, end: SIGNALS };
+/// The server reads its signals itself.
 pub(super) const SIGNALS: usize = usize::MAX - 2;
 
 #[cfg(test)]
@@ -86,17 +80,16 @@ mod tests {
 
     #[test]
     fn each_token_belongs_to_one_kind() {
-        let ranges = [ADMIN_CONNECTIONS, FETCH_TASKS, RESOLVER, ADMIN_SOCKETS, LISTENERS];
+        let ranges = [ADMIN_CONNECTIONS, FETCH_TASKS, RESOLVER, LISTENERS];
         for (lower, upper) in ranges.iter().zip(&ranges[1..]) {
             assert!(lower.first < lower.end && lower.end == upper.first);
         }
-        let kind = |token| TokenKind::of(Token(token));
+        let kind = TokenKind::of;
         assert_eq!(kind(0), TokenKind::Session(0));
         assert_eq!(kind(RESERVED - 1), TokenKind::Session(RESERVED - 1));
         assert_eq!(kind(ADMIN_CONNECTIONS.first()), TokenKind::AdminConnection(0));
         assert_eq!(kind(FETCH_TASKS.first() + 1), TokenKind::FetchTask(1));
         assert_eq!(kind(RESOLVER.first()), TokenKind::Resolver(0));
-        assert_eq!(kind(ADMIN_SOCKETS.first() + 2), TokenKind::AdminSocket(2));
         assert_eq!(kind(LISTENERS.first() + 3), TokenKind::Listener(3));
         assert_eq!(kind(SIGNALS), TokenKind::Signals);
     }

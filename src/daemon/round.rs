@@ -1,0 +1,201 @@
+//! One round of the event loop, and when the next one is due.
+
+use std::time::Duration;
+
+use crate::config::{HAS_METRICS, HAS_TLS};
+use crate::daemon::Daemon;
+use crate::daemon::admin::statsd::Statsd;
+use crate::daemon::fetch;
+use crate::daemon::listeners::{Accepted, ListenerKind};
+use crate::daemon::resolver::lookup::LookupResult;
+use crate::daemon::shared::Shared;
+use crate::daemon::tokens::{self, TokenKind};
+use crate::io::clock::{Tick, Wall};
+use crate::io::readiness::Readiness;
+use crate::io::wire::Net;
+use crate::limits::read_coalescing::Round;
+
+impl<N: Net> Daemon<N> {
+    /// Runs one round at this time: passes the events of the poller to the owners of their tokens,
+    /// and lets every part of the daemon do one bounded step. Returns how long to pause before the
+    /// next round, so that it reads more bytes at once.
+    pub fn round(
+        &mut self,
+        events: impl IntoIterator<Item = (usize, Readiness)>,
+        now: Tick,
+        wall: Wall,
+    ) -> Option<Duration> {
+        self.shared.begin_round(now, wall);
+        let mut has_events = false;
+        for (token, ready) in events {
+            has_events = true;
+            self.dispatch(token, ready);
+        }
+        self.admin.expire(&self.shared.view());
+        self.fetch();
+        self.resolve();
+        let before = self.sessions();
+        self.run_ready();
+        if self.sessions() < before {
+            self.listeners.end_exhaustion();
+        }
+        let may_accept = self.accept_all();
+        self.send_metrics(has_events || self.sessions() != before);
+        let dns = &self.shared.outbound.dns;
+        self.has_work = may_accept
+            || self.tasks.has_work(&self.shared.fetch.queue)
+            || self.shared.lists.has_work()
+            // A lookup that this round started must not wait for the next event.
+            || (self.resolver.has_room() && dns.is_wanted());
+        if !self.is_busy() {
+            self.has_work = self.use_idle_time(!has_events);
+        }
+        self.coalescing.pause(Round {
+            now_ms: now.0,
+            reads: self.shared.telemetry.counters.reads,
+            bytes: self.shared.telemetry.counters.read_bytes,
+            is_handshaking: now < self.last_handshake + HANDSHAKE_TIME,
+        })
+    }
+
+    /// When the next round must run even without an event; `None` = wait for an event.
+    pub fn due(&self) -> Option<Tick> {
+        let now = self.shared.time.now;
+        if self.is_busy() {
+            return Some(now);
+        }
+        let deadlines = [
+            self.wheel.next(),
+            self.shared.telemetry.due(),
+            self.admin.due(),
+            self.resolver.due(),
+            self.tasks.due(),
+            self.shared.fetch.schedule.due(),
+            self.statsd.as_ref().and_then(Statsd::due),
+            self.listeners.due(now),
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    fn is_busy(&self) -> bool {
+        self.has_work || !self.ready.is_empty()
+    }
+
+    /// Passes an event to the owner of its token.
+    fn dispatch(&mut self, token: usize, ready: Readiness) {
+        match TokenKind::of(token) {
+            TokenKind::Listener(slot) => self.listeners.mark_readable(slot),
+            TokenKind::Resolver(slot) => self.resolver.on_ready(slot, ready),
+            TokenKind::FetchTask(slot) => self.tasks.on_ready(slot, ready),
+            TokenKind::AdminConnection(slot) => self.admin.step(slot, &self.shared.view()),
+            TokenKind::Session(token) => self.on_ready(token, ready),
+            TokenKind::Signals => {}
+        }
+    }
+
+    /// Starts the jobs that are due, and steps the running fetch tasks and the file work.
+    fn fetch(&mut self) {
+        let base = tokens::FETCH_TASKS.first();
+        let context = &mut self.shared.fetch_context();
+        fetch::poll(context, &mut self.tasks, &mut self.net, base);
+    }
+
+    /// Steps the resolver, and wakes the sessions and tasks whose lookups are complete.
+    fn resolve(&mut self) {
+        let base = tokens::RESOLVER.first();
+        let context = &mut self.shared.connect_context();
+        let results = self.resolver.poll(context, &mut self.net, base);
+        for LookupResult { name, addrs, ttl_s } in results {
+            let now = self.shared.time.now;
+            for token in self.shared.outbound.dns.answer(&name, addrs, ttl_s, now) {
+                match TokenKind::of(token) {
+                    TokenKind::FetchTask(slot) => self.tasks.wake(slot),
+                    _ => self.wake(token),
+                }
+            }
+        }
+    }
+
+    /// Accepts a bounded number of connections per listener, to the admin pages first. Returns
+    /// whether more may be waiting.
+    fn accept_all(&mut self) -> bool {
+        let now = self.shared.time.now;
+        let mut may_accept = false;
+        for is_admin in [true, false] {
+            if !is_admin && self.shared.lists.is_opening() {
+                return true;
+            }
+            for slot in self.listeners.slots() {
+                may_accept |= self.accept_at(slot, is_admin, now);
+            }
+        }
+        may_accept
+    }
+
+    /// The part of [`Daemon::accept_all`] for one listener of this kind.
+    fn accept_at(&mut self, slot: usize, is_admin: bool, now: Tick) -> bool {
+        let pages = match self.listeners.kind(slot) {
+            Some(ListenerKind::Admin(_, pages)) if is_admin => Some(*pages),
+            Some(ListenerKind::Clients(_)) if !is_admin => None,
+            _ => return false,
+        };
+        for _ in 0..ACCEPTS_PER_ROUND {
+            let has_others = self.listeners.has_several_admin();
+            let free = self.admin.free_slot(slot, has_others);
+            if is_admin && free.is_none() {
+                return false;
+            }
+            match (self.listeners.accept(slot, now, &mut self.shared.telemetry.log), pages, free) {
+                (Accepted::Connection(wire, _), Some(pages), Some(free)) => {
+                    let base = tokens::ADMIN_CONNECTIONS.first();
+                    let view = self.shared.view();
+                    self.admin.accept(free, (slot, pages), wire, &mut self.net, base, &view);
+                }
+                (Accepted::Connection(wire, peer), ..) => self.accept(wire, peer),
+                (Accepted::Transient, ..) => {}
+                (Accepted::None, ..) => return false,
+            }
+        }
+        self.listeners.may_accept(slot, now)
+    }
+
+    /// Sends metrics to statsd when they are due.
+    fn send_metrics(&mut self, may_have_changed: bool) {
+        let Some(statsd) = self.statsd.as_mut().filter(|_| HAS_METRICS) else { return };
+        if may_have_changed || self.shared.telemetry.counters.state_changed {
+            statsd.schedule(self.shared.time.now);
+        }
+        let lost = statsd.send_due(&self.shared.view(), &mut self.net);
+        self.shared.telemetry.counters.statsd_lost += lost;
+    }
+
+    /// Flushes the log and the metrics at the end of the process.
+    pub fn finish(&mut self) {
+        self.shared.telemetry.flush_all();
+        if let Some(statsd) = self.statsd.as_mut().filter(|_| HAS_METRICS) {
+            // Without this, statsd would keep the values of a second ago.
+            statsd.send(&self.shared.view(), &mut self.net);
+        }
+    }
+
+    /// Work for rounds without other work: key shares, and one step of the fit of page timing.
+    /// Returns whether some of it is left.
+    fn use_idle_time(&mut self, had_no_events: bool) -> bool {
+        let Shared { mimicry, drbg, .. } = &mut self.shared;
+        if had_no_events {
+            mimicry.key_shares.refill(drbg);
+            // Without TLS no durations are measured, and the compiler can leave the fit out.
+            if HAS_TLS && let Some(pace) = mimicry.refine_pace() {
+                let (k, lambda_ms, durations) = (pace.k(), pace.lambda_ms(), mimicry.fit.len());
+                log::info!(
+                    "event=pacing-fit k={k:.4} lambda_ms={lambda_ms:.4} durations={durations}"
+                );
+            }
+        }
+        mimicry.key_shares.is_short() || mimicry.fit.is_running()
+    }
+}
+
+const ACCEPTS_PER_ROUND: usize = 16;
+/// A handshake counts as in progress for this long after its last step.
+const HANDSHAKE_TIME: Duration = Duration::from_millis(100);
