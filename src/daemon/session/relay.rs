@@ -237,6 +237,8 @@ impl<W: Wire> Relay<W> {
         ctx: &mut RelayContext<'_>,
     ) -> Step<Box<Self>, Closing> {
         let now = ctx.accounting.now;
+        // Without reads, silence shows nothing.
+        self.unproven = None;
         if let Transform::Mtproto(mtproto) = &mut self.transform
             && mtproto.down.shape().is_some_and(|shape| !shape.held().is_empty())
             && client.endpoint.outbox.is_empty()
