@@ -36,11 +36,17 @@ pub struct Relay<W> {
     /// The slot of the server's socket among the session's poll tokens.
     pub slot: u8,
     /// The proxy that has connected the server, until the server's first byte shows that it did.
-    pub unproven: Option<UpstreamId>,
-    /// When the first request was sent through a proxy that is not proven yet.
-    pub requested: Option<Tick>,
+    pub unproven: Option<Box<UnprovenProxy>>,
     /// The transformation of the bytes.
     pub transform: Transform,
+}
+
+/// A proxy that has connected the server, as it says.
+pub struct UnprovenProxy {
+    /// The proxy.
+    pub upstream: UpstreamId,
+    /// When the first request was sent.
+    pub requested: Option<Tick>,
 }
 
 /// What the stage uses.
@@ -116,7 +122,7 @@ impl<W: Wire> Relay<W> {
             };
         }
         let down = self.forward_down(client, owner, ctx);
-        self.judge_upstream(client, ctx);
+        self.judge_proxy(client, ctx);
 
         let Self { server, .. } = &mut *self;
         // A reset is forwarded as a reset, after the bytes that were sent before it.
@@ -187,22 +193,22 @@ impl<W: Wire> Relay<W> {
     /// Records whether the proxy has led to the server: the server has sent a byte; or it has sent
     /// none for too long after a request, or the connection has ended before. A client that closes
     /// earlier shows nothing.
-    fn judge_upstream(&mut self, client: &Client<W>, ctx: &mut RelayContext<'_>) {
-        let (Some(upstream), Transform::Mtproto(mtproto)) = (self.unproven, &self.transform) else {
+    fn judge_proxy(&mut self, client: &Client<W>, ctx: &mut RelayContext<'_>) {
+        let (Some(proxy), Transform::Mtproto(mtproto)) = (&mut self.unproven, &self.transform)
+        else {
             return;
         };
-        let now = ctx.accounting.now;
+        let (now, upstream) = (ctx.accounting.now, proxy.upstream);
         if self.server.sent > 0 || self.server.uncounted > 0 {
-            self.requested.get_or_insert(now);
+            proxy.requested.get_or_insert(now);
+        }
+        if mtproto.down.has_started() {
+            self.unproven = None;
+            return ctx.upstreams.record_success(upstream);
         }
         let is_closed = self.server.fin_received || self.server.write_failed;
-        let why = if mtproto.down.has_started() {
-            ctx.upstreams.record_success(upstream);
-            self.unproven = None;
-            return;
-        } else if has_ended(client) {
-            return;
-        } else if is_closed && now < client.active + DC_ANSWERS_WITHIN {
+        let is_early = now < client.active + DC_ANSWERS_WITHIN;
+        let why = if is_closed && is_early && !has_ended(client) {
             CLOSED_UNPROVEN
         } else if self.silence_ends(client).is_some_and(|at| now >= at) {
             SILENT
@@ -214,18 +220,19 @@ impl<W: Wire> Relay<W> {
         ctx.accounting.record(client.user, client.addr, Outcome::ProxyDown(upstream));
     }
 
-    /// When a server that has sent nothing is too late, if a request has been sent through a proxy
-    /// that has not been proven.
+    /// When a server that has sent nothing is too late. `None` = it need not send anything.
     fn silence_ends(&self, client: &Client<W>) -> Option<Tick> {
-        self.unproven?;
+        let requested = self.unproven.as_ref()?.requested?;
         let is_silent = !self.server.ready.readable && !has_ended(client);
-        self.requested.filter(|_| is_silent).map(|at| at + DC_ANSWERS_WITHIN)
+        // An upload is not answered before its end.
+        let upload = Duration::from_millis(self.server.sent / SLOW_UPLOAD);
+        is_silent.then(|| requested + DC_ANSWERS_WITHIN + upload)
     }
 
     /// The session has ended.
     pub fn abandon(&self, upstreams: &mut Upstreams) {
-        if let Some(upstream) = self.unproven {
-            upstreams.record_abandoned(upstream);
+        if let Some(proxy) = &self.unproven {
+            upstreams.record_abandoned(proxy.upstream);
         }
     }
 
@@ -237,6 +244,8 @@ impl<W: Wire> Relay<W> {
         ctx: &mut RelayContext<'_>,
     ) -> Step<Box<Self>, Closing> {
         let now = ctx.accounting.now;
+        // Without reads, silence shows nothing.
+        self.unproven = None;
         if let Transform::Mtproto(mtproto) = &mut self.transform
             && mtproto.down.shape().is_some_and(|shape| !shape.held().is_empty())
             && client.endpoint.outbox.is_empty()
@@ -506,6 +515,9 @@ fn action<W>(from: &Endpoint<W>, to: &Endpoint<W>) -> Action {
     .action()
 }
 
+/// Bytes per millisecond of an upload that is too slow for a whole request in
+/// [`DC_ANSWERS_WITHIN`]: 32 kbit/s.
+const SLOW_UPLOAD: u64 = 4;
 /// A peer may accept no bytes for this long.
 const STALL: Duration = Duration::from_secs(30);
 /// The same while the pool is nearly empty.

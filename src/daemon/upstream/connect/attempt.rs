@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::daemon::upstream::connect::error::ConnectError;
 use crate::daemon::upstream::connect::proxy_handshake::ProxyHandshake;
+use crate::daemon::upstream::proxies::UpstreamId;
 use crate::io::clock::Tick;
 use crate::io::wire::Wire;
 
@@ -54,23 +55,28 @@ impl<W: Wire> Attempt<W> {
 }
 
 impl<W> Attempt<W> {
+    /// The proxy; `None` = the attempt is direct.
+    pub(super) fn upstream(&self) -> Option<UpstreamId> {
+        self.socks.as_ref().map(|socks| socks.upstream)
+    }
+
     /// The failure of this attempt with an error of its socket; `None` = no answer in time.
     pub(super) fn error(&self, error: Option<io::Error>) -> ConnectError {
-        self::error(self.addr, self.socks.as_deref(), error)
+        self::error(self.addr, self.upstream(), error)
     }
 }
 
 /// The failure of an attempt at `addr` with an error of its socket; `None` = no answer in time.
 pub(super) fn error(
     addr: SocketAddr,
-    socks: Option<&ProxyHandshake>,
+    upstream: Option<UpstreamId>,
     error: Option<io::Error>,
 ) -> ConnectError {
-    match socks {
+    match upstream {
         None => ConnectError::Address(addr, error),
-        Some(socks) => {
+        Some(upstream) => {
             let why = error.map_or_else(|| "timeout".to_owned(), |error| error.to_string());
-            ConnectError::Upstream(socks.upstream, why)
+            ConnectError::Upstream(upstream, why)
         }
     }
 }

@@ -12,6 +12,7 @@ mod tests;
 use std::net::SocketAddr;
 use std::task::{Poll, ready};
 use std::time::Duration;
+use std::vec;
 
 use crate::daemon::resolver::dns_cache::CachedAddrs;
 use crate::daemon::upstream::addresses;
@@ -33,13 +34,11 @@ pub struct Connect<W> {
     route: Route,
     /// The number of the session in the log.
     id: u64,
-    /// The ways that have not been tried yet, the next one last; `None` in the list = directly.
-    /// Decided at the first poll, since a reload may change the upstreams meanwhile.
-    ways: Option<Vec<Option<UpstreamId>>>,
-    /// The way that is being tried.
-    way: Way,
-    /// The next candidate of the way.
-    next: usize,
+    /// The ways that have not been tried yet, the next one last. Decided at the first poll, since
+    /// a reload may change the upstreams meanwhile.
+    ways: Option<Vec<Way>>,
+    /// What has not been tried yet on the present way.
+    candidates: vec::IntoIter<Candidate>,
     attempts: [Option<Attempt<W>>; SOCKETS],
     /// When the next attempt may start beside the running one.
     stagger: Tick,
@@ -51,13 +50,21 @@ pub struct Connect<W> {
     error: Option<ConnectError>,
 }
 
+#[derive(Clone, Copy)]
 enum Way {
-    /// Not known yet.
-    None,
-    /// To these addresses, two at a time.
-    Direct(Vec<SocketAddr>),
-    /// To these destinations through the proxy at this address, one at a time.
-    Proxy(UpstreamId, SocketAddr, Vec<Destination>),
+    /// To the addresses of the target, two at a time.
+    Direct,
+    /// To the other ports of a data centre: some networks block port 443 of Telegram only.
+    OtherPorts(u16),
+    /// Through an upstream, to one destination at a time.
+    Upstream(UpstreamId),
+}
+
+struct Candidate {
+    /// The address to dial: the destination's or the proxy's.
+    addr: SocketAddr,
+    /// What the proxy shall connect to; `None` = there is no proxy.
+    via: Option<(UpstreamId, Destination)>,
 }
 
 /// A connection to the destination.
@@ -76,7 +83,7 @@ pub struct Connected<W> {
     pub upstream: Option<UpstreamId>,
 }
 
-impl<W> Connect<W> {
+impl<W: Wire> Connect<W> {
     /// A connection that has not begun. `id` = the number of the session in the log, or 0.
     pub fn new(target: HostOrAddrs, route: Route, id: u64) -> Self {
         Self {
@@ -84,8 +91,7 @@ impl<W> Connect<W> {
             route,
             id,
             ways: None,
-            way: Way::None,
-            next: 0,
+            candidates: Vec::new().into_iter(),
             attempts: [None, None],
             stagger: Tick(0),
             lookup_until: None,
@@ -94,7 +100,7 @@ impl<W> Connect<W> {
         }
     }
 
-    /// Tries this data centre's other ports when all addresses have failed directly.
+    /// Tries this data centre's other ports when all addresses have failed; not through upstreams.
     pub fn with_other_ports_of(mut self, dc: u16) -> Self {
         self.other_ports_of = Some(dc);
         self
@@ -110,9 +116,8 @@ impl<W> Connect<W> {
     /// The next deadline.
     pub fn due(&self) -> Tick {
         let attempts = self.attempts.iter().flatten().map(|attempt| attempt.until);
-        let has_more = matches!(&self.way, Way::Direct(list) if self.next < list.len());
         let has_room = self.attempts.iter().any(Option::is_none);
-        let stagger = (has_more && has_room).then_some(self.stagger);
+        let stagger = (self.may_race() && has_room).then_some(self.stagger);
         attempts.chain(stagger).chain(self.lookup_until).min().unwrap_or(Tick(0))
     }
 
@@ -127,17 +132,11 @@ impl<W> Connect<W> {
 
     /// Takes note that the owner has no more use for the connection.
     pub fn abandon(&self, upstreams: &mut Upstreams) {
-        if let Way::Proxy(upstream, ..) = &self.way {
-            upstreams.record_abandoned(*upstream);
+        for upstream in self.attempts.iter().flatten().filter_map(Attempt::upstream) {
+            upstreams.record_abandoned(upstream);
         }
     }
 
-    fn is_connecting(&self) -> bool {
-        self.attempts.iter().any(Option::is_some)
-    }
-}
-
-impl<W: Wire> Connect<W> {
     /// Checks the running attempts, and starts the next ones. The sockets get `first_token` and
     /// the one after it. After a lookup, `first_token` is woken. Not to be polled after `Ready`.
     ///
@@ -150,92 +149,160 @@ impl<W: Wire> Connect<W> {
         net: &mut N,
     ) -> Poll<Result<Connected<W>, ConnectError>> {
         for offset in 0..SOCKETS {
-            if self.poll_attempt(offset, context).is_ready()
-                && let Some(attempt) = self.attempts[offset].take()
-            {
-                return Poll::Ready(Ok(self.connected(attempt, offset, context)));
+            let Some(mut attempt) = self.attempts[offset].take() else { continue };
+            match attempt.poll(context.now, context.settings.timeouts.tcp) {
+                Poll::Pending => self.attempts[offset] = Some(attempt),
+                Poll::Ready(Ok(())) => return Poll::Ready(Ok(connected(attempt, offset, context))),
+                Poll::Ready(Err(error)) => {
+                    // The next attempt need not wait for the stagger of the failed one.
+                    self.stagger = context.now;
+                    self.fail(attempt.addr, attempt.upstream(), error, context);
+                }
             }
         }
         loop {
-            if matches!(self.way, Way::None) {
-                ready!(self.next_way(first_token, context, net))?;
-            }
             self.start_attempts(first_token, context, net);
             if self.is_connecting() {
                 return Poll::Pending;
             }
-            // Some networks block port 443 of Telegram only.
-            self.way = match (&self.way, self.other_ports_of) {
-                (Way::Direct(_), Some(dc)) => {
-                    (self.other_ports_of, self.next) = (None, 0);
-                    Way::Direct(addresses::other_ports(context.settings, dc))
-                }
-                _ => Way::None,
-            };
+            if let Err(error) = ready!(self.next_way(first_token, context)) {
+                self.log_front(&error, context);
+                return Poll::Ready(Err(error));
+            }
         }
     }
 
-    /// Checks one attempt. Ready = connected; a failed or late attempt is dropped.
-    fn poll_attempt(&mut self, offset: usize, context: &mut ConnectContext<'_>) -> Poll<()> {
-        let Some(attempt) = &mut self.attempts[offset] else { return Poll::Pending };
-        let addr = attempt.addr;
-        if let Err(error) = ready!(attempt.poll(context.now, context.settings.timeouts.tcp)) {
-            self.attempts[offset] = None;
-            // The next attempt need not wait for the stagger of the failed one.
-            self.stagger = context.now;
-            self.fail(addr, error, context);
-            return Poll::Pending;
-        }
-        Poll::Ready(())
+    fn is_connecting(&self) -> bool {
+        self.attempts.iter().any(Option::is_some)
     }
 
-    fn connected(
-        &self,
-        attempt: Attempt<W>,
-        offset: usize,
-        context: &mut ConnectContext<'_>,
-    ) -> Connected<W> {
-        let Attempt { wire, addr, begun_us, socks, .. } = attempt;
-        if socks.is_none() {
-            context.outbound.bad_addresses.remove(addr);
-        }
-        let destination = match socks.as_ref().map(|socks| socks.negotiation.destination()) {
-            Some(Destination::Addr(destination)) => *destination,
-            Some(Destination::Name(..)) | None => addr,
-        };
-        let upstream = socks.map(|socks| socks.upstream);
-        Connected { wire, offset, addr, destination, begun_us, upstream }
+    /// Whether the next attempt may run beside another one.
+    fn may_race(&self) -> bool {
+        self.candidates.as_slice().first().is_some_and(|next| next.via.is_none())
     }
 
-    /// Chooses the next way. Pending = a name is being looked up.
-    fn next_way<N: Net<Wire = W>>(
+    /// Starts the next attempts: at once if none is running, otherwise after the stagger.
+    fn start_attempts<N: Net<Wire = W>>(
         &mut self,
+        first_token: usize,
+        context: &mut ConnectContext<'_>,
+        net: &mut N,
+    ) {
+        loop {
+            let is_due = !self.is_connecting() || self.may_race() && context.now >= self.stagger;
+            let free = self.attempts.iter().position(Option::is_none).filter(|_| is_due);
+            let Some(offset) = free else { break };
+            let Some(candidate) = self.candidates.next() else { break };
+            // Otherwise each connection would open another one, without end.
+            let listeners = &context.outbound.own_listeners;
+            if self.route == Route::Front
+                && sockets::is_own_listener(candidate.addr, listeners, net)
+            {
+                self.error.get_or_insert(ConnectError::Loop);
+                continue;
+            }
+            self.attempts[offset] = self.start(candidate, first_token + offset, context, net);
+        }
+    }
+
+    fn start<N: Net<Wire = W>>(
+        &mut self,
+        candidate: Candidate,
         token: usize,
         context: &mut ConnectContext<'_>,
         net: &mut N,
+    ) -> Option<Attempt<W>> {
+        let (now, Candidate { addr, via }) = (context.now, candidate);
+        let upstream = via.as_ref().map(|(upstream, _)| *upstream);
+        let socks = match via {
+            None => {
+                log::debug!("event=dial-attempt id={} addr={addr}", self.id);
+                None
+            }
+            Some((upstream, destination)) => {
+                log::debug!("event=dial-attempt id={} addr={addr} goal={destination}", self.id);
+                let upstreams = &mut context.outbound.upstreams;
+                upstreams.record_dial(upstream);
+                let (negotiation, outbox) = upstreams.negotiate(upstream, destination)?;
+                Some(Box::new(ProxyHandshake { upstream, negotiation, outbox }))
+            }
+        };
+        let begun_us = net.micros();
+        match net.dial(addr, &sockets::relay_socket_options(context.settings), token) {
+            Ok(wire) => {
+                self.stagger = now + STAGGER;
+                let until = now + context.settings.timeouts.tcp;
+                let (woken, is_connected) = (false, false);
+                Some(Attempt { wire, addr, begun_us, until, woken, is_connected, socks })
+            }
+            Err(e) => {
+                if egress::is_refused(&e) {
+                    let why = e.to_string();
+                    context.log.warn(now, format_args!("event=egress-refused error={why:?}"));
+                }
+                self.fail(addr, upstream, attempt::error(addr, upstream, Some(e)), context);
+                None
+            }
+        }
+    }
+
+    /// Logs and records the failure of an attempt. No other function does.
+    fn fail(
+        &mut self,
+        addr: SocketAddr,
+        upstream: Option<UpstreamId>,
+        error: ConnectError,
+        context: &mut ConnectContext<'_>,
+    ) {
+        let (now, why) = (context.now, error.to_string());
+        let Outbound { upstreams, bad_addresses, .. } = &mut *context.outbound;
+        let by = if upstream.is_some() { " by=proxy" } else { "" };
+        match (upstream, &error) {
+            // The proxy works, so its other destinations are tried.
+            (Some(upstream), ConnectError::Refused(..)) => upstreams.record_success(upstream),
+            (Some(upstream), _) => {
+                upstreams.record_failure(upstream, &why, now);
+                self.candidates = Vec::new().into_iter();
+            }
+            // Not a fault of the address.
+            (None, ConnectError::Address(_, Some(e))) if egress::is_refused(e) => {
+                self.error = Some(error);
+                return;
+            }
+            (None, _) => bad_addresses.add(addr, now),
+        }
+        context.log.info(now, format_args!("event=dial-failed addr={addr}{by} error={why:?}"));
+        self.error = Some(error);
+    }
+
+    /// Finds the candidates of the next way. Pending = a name is being looked up.
+    fn next_way(
+        &mut self,
+        token: usize,
+        context: &mut ConnectContext<'_>,
     ) -> Poll<Result<(), ConnectError>> {
         let mut ways = self.ways.take().unwrap_or_else(|| match self.route {
             Route::Upstreams if !context.outbound.upstreams.is_empty() => {
                 let order = context.outbound.upstreams.shuffled(context.drbg);
-                order.into_iter().map(Some).collect()
+                order.into_iter().map(Way::Upstream).collect()
             }
-            _ => vec![None],
+            _ => {
+                self.other_ports_of.map(Way::OtherPorts).into_iter().chain([Way::Direct]).collect()
+            }
         });
-        let found = loop {
-            let Some(upstream) = ways.last().copied() else {
+        let outcome = loop {
+            let Some(way) = ways.last().copied() else {
                 break Poll::Ready(Err(self.error.take().unwrap_or(ConnectError::NoAddress)));
             };
             let until = *self.lookup_until.get_or_insert(context.now + LOOKUP);
-            let way = match upstream {
-                Some(id) => self.way_of_upstream(id, until, token, context, net),
-                None => self.direct_way(until, token, context, net),
+            let Poll::Ready(found) = self.candidates_of(way, until, token, context) else {
+                break Poll::Pending;
             };
-            let Poll::Ready(way) = way else { break Poll::Pending };
-            (self.lookup_until, self.next) = (None, 0);
+            self.lookup_until = None;
             ways.pop();
-            match way {
-                Ok(way) => {
-                    self.way = way;
+            match found {
+                Ok(candidates) => {
+                    self.candidates = candidates.into_iter();
                     break Poll::Ready(Ok(()));
                 }
                 // Says less than a failure.
@@ -244,174 +311,99 @@ impl<W: Wire> Connect<W> {
             }
         };
         self.ways = Some(ways);
-        found
+        outcome
     }
 
-    fn way_of_upstream<N: Net<Wire = W>>(
+    fn candidates_of(
         &self,
-        id: UpstreamId,
+        way: Way,
         until: Tick,
         token: usize,
         context: &mut ConnectContext<'_>,
-        net: &mut N,
-    ) -> Poll<Result<Way, ConnectError>> {
-        let (now, Outbound { upstreams, dns, .. }) = (context.now, &mut *context.outbound);
-        Poll::Ready(match upstreams.addr_of(id, dns, token, now) {
-            UpstreamAddr::Direct => return self.direct_way(until, token, context, net),
-            UpstreamAddr::Proxy(addr) if upstreams.admit(id, now) => {
-                Ok(Way::Proxy(id, addr, self.target.destinations()))
-            }
-            UpstreamAddr::Proxy(_) => Err(ConnectError::CircuitOpen(id)),
-            UpstreamAddr::Pending if now < until => return Poll::Pending,
-            UpstreamAddr::Pending | UpstreamAddr::Unknown => {
-                let why = "its name cannot be found";
-                upstreams.record_failure(id, why, now);
-                Err(ConnectError::Upstream(id, why.to_owned()))
-            }
-        })
+    ) -> Poll<Result<Vec<Candidate>, ConnectError>> {
+        let now = context.now;
+        let Outbound { upstreams, dns, .. } = &mut *context.outbound;
+        let addrs = match way {
+            Way::OtherPorts(dc) => addresses::other_ports(context.settings, dc),
+            Way::Direct => ready!(self.addresses(until, token, context))?,
+            Way::Upstream(id) => match upstreams.addr_of(id, dns, token, now) {
+                UpstreamAddr::Direct => ready!(self.addresses(until, token, context))?,
+                UpstreamAddr::Proxy(addr) if upstreams.admit(id, now) => {
+                    let destinations = self.target.destinations().into_iter();
+                    let via = |to| Candidate { addr, via: Some((id, to)) };
+                    return Poll::Ready(Ok(destinations.map(via).collect()));
+                }
+                UpstreamAddr::Proxy(_) => return Poll::Ready(Err(ConnectError::CircuitOpen(id))),
+                UpstreamAddr::Pending if now < until => return Poll::Pending,
+                UpstreamAddr::Pending | UpstreamAddr::Unknown => {
+                    let why = "its name cannot be found";
+                    upstreams.record_failure(id, why, now);
+                    return Poll::Ready(Err(ConnectError::Upstream(id, why.to_owned())));
+                }
+            },
+        };
+        let direct = |addr| Candidate { addr, via: None };
+        Poll::Ready(Ok(addrs.into_iter().map(direct).collect()))
     }
 
-    /// The addresses of the target in the order to try. A front must not be one of our own
-    /// listeners: otherwise each connection would open another one, without end.
-    fn direct_way<N: Net<Wire = W>>(
+    /// The addresses of the target; those that failed lately are last.
+    fn addresses(
         &self,
         until: Tick,
         token: usize,
         context: &mut ConnectContext<'_>,
-        net: &mut N,
-    ) -> Poll<Result<Way, ConnectError>> {
-        let (now, Outbound { dns, bad_addresses, own_listeners, .. }) =
-            (context.now, &mut *context.outbound);
+    ) -> Poll<Result<Vec<SocketAddr>, ConnectError>> {
+        let (now, outbound) = (context.now, &mut *context.outbound);
         let mut list = match &self.target {
             HostOrAddrs::Addrs(addrs) => addrs.clone(),
             HostOrAddrs::Host(server) => match server.ip() {
                 Some(ip) => vec![SocketAddr::new(ip, server.port)],
-                None => match dns.lookup(&server.host, token, now) {
+                None => match outbound.dns.lookup(&server.host, token, now) {
                     CachedAddrs::Found(ips) => {
                         ips.iter().map(|ip| SocketAddr::new(*ip, server.port)).collect()
                     }
                     CachedAddrs::Pending if now < until => return Poll::Pending,
                     CachedAddrs::Pending | CachedAddrs::Failed => {
                         let host = server.host.clone();
-                        if self.route == Route::Front {
-                            context
-                                .log
-                                .warn(now, format_args!("event=front-unresolved host={host:?}"));
-                        }
                         return Poll::Ready(Err(ConnectError::NameNotFound(host)));
                     }
                 },
             },
         };
-        bad_addresses.sort(&mut list, now);
+        outbound.bad_addresses.sort(&mut list, now);
         list.truncate(ADDRESSES_MAX);
-        if self.route == Route::Front && !list.is_empty() {
-            list.retain(|addr| !sockets::is_own_listener(*addr, own_listeners, net));
-            if list.is_empty() {
-                context.log.warn(now, format_args!("{LOOP_WARNING}"));
-                return Poll::Ready(Err(ConnectError::Loop));
-            }
-        }
-        Poll::Ready(Ok(Way::Direct(list)))
+        Poll::Ready(Ok(list))
     }
 
-    /// Starts the next attempt: at once if none is running, otherwise after the stagger.
-    fn start_attempts<N: Net<Wire = W>>(
-        &mut self,
-        first_token: usize,
-        context: &mut ConnectContext<'_>,
-        net: &mut N,
-    ) {
-        let now = context.now;
-        loop {
-            let may_race = matches!(self.way, Way::Direct(_)) && now >= self.stagger;
-            let is_due = !self.is_connecting() || may_race;
-            let free = self.attempts.iter().position(Option::is_none).filter(|_| is_due);
-            let Some(offset) = free else { break };
-            let Some((addr, socks)) = self.next_candidate(context) else { break };
-            self.next += 1;
-            let options = sockets::relay_socket_options(context.settings);
-            let begun_us = net.micros();
-            match net.dial(addr, &options, first_token + offset) {
-                Ok(wire) => {
-                    let until = now + context.settings.timeouts.tcp;
-                    self.attempts[offset] = Some(Attempt {
-                        wire,
-                        addr,
-                        begun_us,
-                        until,
-                        woken: false,
-                        is_connected: false,
-                        socks,
-                    });
-                    self.stagger = now + STAGGER;
-                }
-                Err(e) => {
-                    if egress::is_refused(&e) {
-                        let why = e.to_string();
-                        context.log.warn(now, format_args!("event=egress-refused error={why:?}"));
-                    }
-                    let error = attempt::error(addr, socks.as_deref(), Some(e));
-                    self.fail(addr, error, context);
-                }
+    /// Tells the operator about a front that is configured wrongly.
+    fn log_front(&self, error: &ConnectError, context: &mut ConnectContext<'_>) {
+        let (now, log) = (context.now, &mut *context.log);
+        match error {
+            ConnectError::NameNotFound(host) if self.route == Route::Front => {
+                log.warn(now, format_args!("event=front-unresolved host={host:?}"));
             }
+            ConnectError::Loop => log.warn(now, LOOP_WARNING),
+            _ => {}
         }
-    }
-
-    /// The next address to dial, and the SOCKS5 handshake that follows.
-    fn next_candidate(&self, context: &mut ConnectContext<'_>) -> Option<Candidate> {
-        match &self.way {
-            Way::None => None,
-            Way::Direct(list) => {
-                let addr = *list.get(self.next)?;
-                log::debug!("event=dial-attempt id={} addr={addr}", self.id);
-                Some((addr, None))
-            }
-            Way::Proxy(upstream, addr, destinations) => {
-                let (upstream, addr, destination) =
-                    (*upstream, *addr, destinations.get(self.next)?);
-                log::debug!("event=dial-attempt id={} addr={addr} goal={destination}", self.id);
-                let upstreams = &mut context.outbound.upstreams;
-                upstreams.record_dial(upstream);
-                let (negotiation, outbox) = upstreams.negotiate(upstream, destination.clone())?;
-                Some((addr, Some(Box::new(ProxyHandshake { upstream, negotiation, outbox }))))
-            }
-        }
-    }
-
-    /// Logs and records the failure of an attempt. No other function does.
-    fn fail(&mut self, addr: SocketAddr, error: ConnectError, context: &mut ConnectContext<'_>) {
-        let (now, Outbound { upstreams, bad_addresses, .. }) =
-            (context.now, &mut *context.outbound);
-        let by = match (&error, &self.way) {
-            // Not a fault of the address.
-            (ConnectError::Address(_, Some(e)), _) if egress::is_refused(e) => {
-                self.error = Some(error);
-                return;
-            }
-            (ConnectError::Upstream(upstream, why), _) => {
-                upstreams.record_failure(*upstream, why, now);
-                self.way = Way::None;
-                " by=proxy"
-            }
-            // The proxy works, so its other destinations are tried.
-            (_, Way::Proxy(upstream, ..)) => {
-                upstreams.record_success(*upstream);
-                " by=proxy"
-            }
-            _ => {
-                bad_addresses.add(addr, now);
-                ""
-            }
-        };
-        let why = error.to_string();
-        context.log.info(now, format_args!("event=dial-failed addr={addr}{by} error={why:?}"));
-        self.error = Some(error);
     }
 }
 
-/// The address to dial, and the SOCKS5 handshake that follows.
-type Candidate = (SocketAddr, Option<Box<ProxyHandshake>>);
+fn connected<W: Wire>(
+    attempt: Attempt<W>,
+    offset: usize,
+    context: &mut ConnectContext<'_>,
+) -> Connected<W> {
+    let upstream = attempt.upstream();
+    let Attempt { wire, addr, begun_us, socks, .. } = attempt;
+    if upstream.is_none() {
+        context.outbound.bad_addresses.remove(addr);
+    }
+    let destination = match socks.as_ref().map(|socks| socks.negotiation.destination()) {
+        Some(Destination::Addr(destination)) => *destination,
+        Some(Destination::Name(..)) | None => addr,
+    };
+    Connected { wire, offset, addr, destination, begun_us, upstream }
+}
 
 /// Sockets that a connection uses at once, and so its tokens.
 pub const SOCKETS: usize = 2;
