@@ -1,11 +1,9 @@
 //! The upstreams of `network.proxies`: their order, and the circuit breaker of each. Sessions and
 //! fetch tasks that use upstreams never connect directly instead.
 
-use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::config::settings::{ProxySettings, Settings, UpstreamSettings};
-use crate::daemon::resolver::dns_cache::{CachedAddrs, DnsCache};
 use crate::io::clock::Tick;
 use crate::limits::circuit_breaker::{CircuitBreaker, CircuitChange, CircuitState};
 use crate::proto::socks5::{Destination, Negotiation};
@@ -38,19 +36,6 @@ pub struct Upstream {
     pub failures: u64,
     /// The error of the last failed attempt.
     pub last_error: Option<String>,
-}
-
-/// The address that a connection through an upstream connects to first.
-#[derive(Debug, PartialEq, Eq)]
-pub enum UpstreamAddr {
-    /// The destination itself.
-    Direct,
-    /// The proxy.
-    Proxy(SocketAddr),
-    /// The proxy's name is being looked up; the caller's token will be woken.
-    Pending,
-    /// The proxy's name was not found, or the upstream has been removed.
-    Unknown,
 }
 
 impl Upstreams {
@@ -98,9 +83,11 @@ impl Upstreams {
         self.configured().next().is_none()
     }
 
-    /// All configured upstreams in random order, for one connection.
-    pub fn shuffled(&self, drbg: &mut Drbg) -> Vec<UpstreamId> {
-        let mut order: Vec<UpstreamId> = self.configured().map(|upstream| upstream.id).collect();
+    /// All configured upstreams in random order, for one connection; without a proxy = directly.
+    pub fn shuffled(&self, drbg: &mut Drbg) -> Vec<(UpstreamId, Option<HostPort>)> {
+        let server = |proxy: &ProxySettings| HostPort::new(proxy.host.as_str(), proxy.port);
+        let mut order: Vec<_> =
+            self.configured().map(|one| (one.id, one.proxy.as_ref().map(server))).collect();
         drbg.shuffle(&mut order);
         order
     }
@@ -109,27 +96,6 @@ impl Upstreams {
     /// up the one attempt that is allowed.
     pub fn admit(&mut self, id: UpstreamId, now: Tick) -> bool {
         self.get_mut(id).is_some_and(|upstream| upstream.breaker.admit(now.0))
-    }
-
-    /// The address that a connection through this upstream connects to first. `token` is woken
-    /// when a pending lookup ends.
-    pub fn addr_of(
-        &self,
-        id: UpstreamId,
-        dns: &mut DnsCache,
-        token: usize,
-        now: Tick,
-    ) -> UpstreamAddr {
-        let Some(upstream) = self.get(id) else { return UpstreamAddr::Unknown };
-        let Some(proxy) = &upstream.proxy else { return UpstreamAddr::Direct };
-        if let Ok(ip) = proxy.host.parse::<IpAddr>() {
-            return UpstreamAddr::Proxy(SocketAddr::new(ip, proxy.port));
-        }
-        match dns.lookup(&proxy.host, token, now) {
-            CachedAddrs::Found([ip, ..]) => UpstreamAddr::Proxy(SocketAddr::new(*ip, proxy.port)),
-            CachedAddrs::Pending => UpstreamAddr::Pending,
-            CachedAddrs::Found([]) | CachedAddrs::Failed => UpstreamAddr::Unknown,
-        }
     }
 
     /// Starts a SOCKS5 negotiation: its state and the first bytes. `None` = a direct connection.
@@ -254,15 +220,14 @@ mod tests {
         assert_eq!(seen, [0, 1]);
         assert_eq!(upstreams.shuffled(&mut Drbg::new([7; 48])).len(), 2);
         upstreams.reload(&routes(two), Tick(2));
-        let addr_of = |upstreams: &Upstreams| {
-            upstreams.addr_of(UpstreamId(0), &mut DnsCache::default(), 1, Tick(3))
-        };
-        assert_eq!(addr_of(&upstreams), UpstreamAddr::Proxy("127.0.0.1:1".parse().unwrap()));
-        assert_eq!(upstreams.shuffled(&mut Drbg::new([7; 48])), [UpstreamId(1)]);
+        let to = || Destination::Name("a.example".to_owned(), 1);
+        assert!(upstreams.negotiate(UpstreamId(0), to()).is_some());
+        let order = |upstreams: &Upstreams| upstreams.shuffled(&mut Drbg::new([7; 48]));
+        assert_eq!(order(&upstreams), [(UpstreamId(1), Some(HostPort::new("127.0.0.1", 2)))]);
         upstreams.reload(&routes(one), Tick(4));
-        assert_eq!(upstreams.shuffled(&mut Drbg::new([7; 48])), [UpstreamId(2)], "a new upstream");
+        assert_eq!(order(&upstreams)[0].0, UpstreamId(2), "a new upstream");
         upstreams.reload(&routes(one), Tick(2) + KEEP_REMOVED);
-        assert_eq!(addr_of(&upstreams), UpstreamAddr::Unknown);
+        assert!(upstreams.negotiate(UpstreamId(0), to()).is_none());
         upstreams.reload(&[], Tick(3) + KEEP_REMOVED);
         assert!(upstreams.is_empty());
         for at in 0..200 {

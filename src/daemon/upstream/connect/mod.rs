@@ -9,7 +9,7 @@ pub mod target;
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::task::{Poll, ready};
 use std::time::Duration;
 use std::vec;
@@ -21,12 +21,13 @@ use crate::daemon::upstream::connect::error::ConnectError;
 use crate::daemon::upstream::connect::proxy_handshake::ProxyHandshake;
 use crate::daemon::upstream::connect::target::{HostOrAddrs, Route};
 use crate::daemon::upstream::outbound::{ConnectContext, Outbound};
-use crate::daemon::upstream::proxies::{UpstreamAddr, UpstreamId, Upstreams};
+use crate::daemon::upstream::proxies::{UpstreamId, Upstreams};
 use crate::daemon::upstream::sockets;
 use crate::io::clock::Tick;
 use crate::io::egress;
 use crate::io::wire::{Net, Wire};
 use crate::proto::socks5::Destination;
+use crate::util::host_port::HostPort;
 
 /// A connection that is being established. Dropping it closes its sockets.
 pub struct Connect<W> {
@@ -50,14 +51,13 @@ pub struct Connect<W> {
     error: Option<ConnectError>,
 }
 
-#[derive(Clone, Copy)]
 enum Way {
     /// To the addresses of the target, two at a time.
     Direct,
     /// To the other ports of a data centre: some networks block port 443 of Telegram only.
     OtherPorts(u16),
-    /// Through an upstream, to one destination at a time.
-    Upstream(UpstreamId),
+    /// Through the proxy of an upstream, to one destination at a time.
+    Proxy(UpstreamId, HostPort),
 }
 
 struct Candidate {
@@ -281,25 +281,17 @@ impl<W: Wire> Connect<W> {
         token: usize,
         context: &mut ConnectContext<'_>,
     ) -> Poll<Result<(), ConnectError>> {
-        let mut ways = self.ways.take().unwrap_or_else(|| match self.route {
-            Route::Upstreams if !context.outbound.upstreams.is_empty() => {
-                let order = context.outbound.upstreams.shuffled(context.drbg);
-                order.into_iter().map(Way::Upstream).collect()
-            }
-            _ => {
-                self.other_ports_of.map(Way::OtherPorts).into_iter().chain([Way::Direct]).collect()
-            }
-        });
+        let mut ways = self.ways.take().unwrap_or_else(|| self.all_ways(context));
         let outcome = loop {
-            let Some(way) = ways.last().copied() else {
+            let Some(way) = ways.pop() else {
                 break Poll::Ready(Err(self.error.take().unwrap_or(ConnectError::NoAddress)));
             };
             let until = *self.lookup_until.get_or_insert(context.now + LOOKUP);
-            let Poll::Ready(found) = self.candidates_of(way, until, token, context) else {
+            let Poll::Ready(found) = self.candidates_of(&way, until, token, context) else {
+                ways.push(way);
                 break Poll::Pending;
             };
             self.lookup_until = None;
-            ways.pop();
             match found {
                 Ok(candidates) => {
                     self.candidates = candidates.into_iter();
@@ -314,65 +306,71 @@ impl<W: Wire> Connect<W> {
         outcome
     }
 
+    /// All ways, the first one last.
+    fn all_ways(&self, context: &mut ConnectContext<'_>) -> Vec<Way> {
+        let upstreams = &context.outbound.upstreams;
+        if self.route != Route::Upstreams || upstreams.is_empty() {
+            let others = self.other_ports_of.map(Way::OtherPorts);
+            return others.into_iter().chain([Way::Direct]).collect();
+        }
+        let order = upstreams.shuffled(context.drbg).into_iter();
+        order.map(|(id, proxy)| proxy.map_or(Way::Direct, |proxy| Way::Proxy(id, proxy))).collect()
+    }
+
     fn candidates_of(
         &self,
-        way: Way,
+        way: &Way,
         until: Tick,
         token: usize,
         context: &mut ConnectContext<'_>,
     ) -> Poll<Result<Vec<Candidate>, ConnectError>> {
         let now = context.now;
-        let Outbound { upstreams, dns, .. } = &mut *context.outbound;
-        let addrs = match way {
-            Way::OtherPorts(dc) => addresses::other_ports(context.settings, dc),
-            Way::Direct => ready!(self.addresses(until, token, context))?,
-            Way::Upstream(id) => match upstreams.addr_of(id, dns, token, now) {
-                UpstreamAddr::Direct => ready!(self.addresses(until, token, context))?,
-                UpstreamAddr::Proxy(addr) if upstreams.admit(id, now) => {
-                    let destinations = self.target.destinations().into_iter();
-                    let via = |to| Candidate { addr, via: Some((id, to)) };
-                    return Poll::Ready(Ok(destinations.map(via).collect()));
-                }
-                UpstreamAddr::Proxy(_) => return Poll::Ready(Err(ConnectError::CircuitOpen(id))),
-                UpstreamAddr::Pending if now < until => return Poll::Pending,
-                UpstreamAddr::Pending | UpstreamAddr::Unknown => {
+        let Outbound { upstreams, dns, bad_addresses, .. } = &mut *context.outbound;
+        let mut look_up = |server: &HostPort| {
+            let addr = |ip: &IpAddr| SocketAddr::new(*ip, server.port);
+            if let Some(ip) = server.ip() {
+                return Poll::Ready(Some(vec![addr(&ip)]));
+            }
+            match dns.lookup(&server.host, token, now) {
+                CachedAddrs::Found(ips) => Poll::Ready(Some(ips.iter().map(addr).collect())),
+                CachedAddrs::Pending if now < until => Poll::Pending,
+                CachedAddrs::Pending | CachedAddrs::Failed => Poll::Ready(None),
+            }
+        };
+        let addrs = match (way, &self.target) {
+            (Way::OtherPorts(dc), _) => addresses::other_ports(context.settings, *dc),
+            (Way::Direct, target) => {
+                let mut list = match target {
+                    HostOrAddrs::Addrs(addrs) => addrs.clone(),
+                    HostOrAddrs::Host(server) => match ready!(look_up(server)) {
+                        Some(list) => list,
+                        None => {
+                            let host = server.host.clone();
+                            return Poll::Ready(Err(ConnectError::NameNotFound(host)));
+                        }
+                    },
+                };
+                bad_addresses.sort(&mut list, now);
+                list.truncate(ADDRESSES_MAX);
+                list
+            }
+            (Way::Proxy(id, proxy), target) => {
+                let id = *id;
+                let Some(addr) = ready!(look_up(proxy)).and_then(|list| list.first().copied())
+                else {
                     let why = "its name cannot be found";
                     upstreams.record_failure(id, why, now);
                     return Poll::Ready(Err(ConnectError::Upstream(id, why.to_owned())));
+                };
+                if !upstreams.admit(id, now) {
+                    return Poll::Ready(Err(ConnectError::CircuitOpen(id)));
                 }
-            },
+                let via = |to| Candidate { addr, via: Some((id, to)) };
+                return Poll::Ready(Ok(target.destinations().into_iter().map(via).collect()));
+            }
         };
         let direct = |addr| Candidate { addr, via: None };
         Poll::Ready(Ok(addrs.into_iter().map(direct).collect()))
-    }
-
-    /// The addresses of the target; those that failed lately are last.
-    fn addresses(
-        &self,
-        until: Tick,
-        token: usize,
-        context: &mut ConnectContext<'_>,
-    ) -> Poll<Result<Vec<SocketAddr>, ConnectError>> {
-        let (now, outbound) = (context.now, &mut *context.outbound);
-        let mut list = match &self.target {
-            HostOrAddrs::Addrs(addrs) => addrs.clone(),
-            HostOrAddrs::Host(server) => match server.ip() {
-                Some(ip) => vec![SocketAddr::new(ip, server.port)],
-                None => match outbound.dns.lookup(&server.host, token, now) {
-                    CachedAddrs::Found(ips) => {
-                        ips.iter().map(|ip| SocketAddr::new(*ip, server.port)).collect()
-                    }
-                    CachedAddrs::Pending if now < until => return Poll::Pending,
-                    CachedAddrs::Pending | CachedAddrs::Failed => {
-                        let host = server.host.clone();
-                        return Poll::Ready(Err(ConnectError::NameNotFound(host)));
-                    }
-                },
-            },
-        };
-        outbound.bad_addresses.sort(&mut list, now);
-        list.truncate(ADDRESSES_MAX);
-        Poll::Ready(Ok(list))
     }
 
     /// Tells the operator about a front that is configured wrongly.

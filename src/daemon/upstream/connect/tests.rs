@@ -2,10 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use std::task::Poll;
-use std::time::Duration;
 
 use super::*;
 use crate::config::load;
@@ -17,7 +14,6 @@ use crate::io::sockopt::SocketOptions;
 use crate::io::wire::ListenSocket;
 use crate::proto::socks5::SocksFault;
 use crate::util::drbg::Drbg;
-use crate::util::host_port::HostPort;
 
 /// The other end of a socket. Clones share it.
 #[derive(Clone, Default)]
