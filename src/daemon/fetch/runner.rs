@@ -1,4 +1,4 @@
-//! Runs a few tasks at a time beside the sessions.
+//! Runs a few tasks at a time: those of the daemon beside the sessions, or those of a command.
 
 use std::collections::VecDeque;
 
@@ -10,9 +10,15 @@ use crate::io::clock::Tick;
 use crate::io::readiness::Readiness;
 use crate::io::wire::Net;
 
-/// The running tasks.
-pub struct TaskRunner<T, N: Net> {
-    running: [Option<RunningTask<T, N>>; TASKS_AT_ONCE],
+/// The owner of a task.
+pub trait HasTask {
+    /// The task.
+    fn task(&mut self) -> &mut dyn FetchTask;
+}
+
+/// The running tasks, `MAX` at most.
+pub struct TaskRunner<T, N: Net, const MAX: usize = TASKS_AT_ONCE> {
+    running: [Option<RunningTask<T, N>>; MAX],
 }
 
 struct RunningTask<T, N: Net> {
@@ -30,7 +36,7 @@ pub struct TaskQueue<T> {
 /// A task that has ended, and how.
 pub type FinishedTask<T> = (T, Result<(), FetchError>);
 
-impl<T, N: Net> Default for TaskRunner<T, N> {
+impl<T, N: Net, const MAX: usize> Default for TaskRunner<T, N, MAX> {
     fn default() -> Self {
         Self { running: std::array::from_fn(|_| None) }
     }
@@ -43,6 +49,11 @@ impl<T> Default for TaskQueue<T> {
 }
 
 impl<T> TaskQueue<T> {
+    /// A queue of these tasks, as many as there are.
+    pub fn of(tasks: impl Iterator<Item = T>) -> Self {
+        Self { waiting: tasks.collect(), rejected: Vec::new() }
+    }
+
     /// Adds a task. If the queue is full, the task fails with [`FetchError::QueueFull`].
     pub fn push(&mut self, task: T) {
         match self.waiting.len() < WAITING_MAX {
@@ -62,7 +73,7 @@ impl<T> TaskQueue<T> {
     }
 }
 
-impl<T: FetchTask, N: Net> TaskRunner<T, N> {
+impl<T: HasTask, N: Net, const MAX: usize> TaskRunner<T, N, MAX> {
     /// Records an event of the poller; `offset` counts from the runner's first token.
     pub fn on_ready(&mut self, offset: usize, ready: Readiness) {
         if let Some(Some(running)) = self.running.get_mut(offset / SOCKETS) {
@@ -96,13 +107,13 @@ impl<T: FetchTask, N: Net> TaskRunner<T, N> {
             rejected.map(|task| (task, Err(FetchError::QueueFull))).collect();
         for (at, slot) in self.running.iter_mut().enumerate() {
             if slot.is_none()
-                && let Some(task) = queue.waiting.pop_front()
+                && let Some(mut task) = queue.waiting.pop_front()
             {
-                let run = TaskRun::start(&task, first_token + at * SOCKETS, context);
+                let run = TaskRun::start(task.task(), first_token + at * SOCKETS, context);
                 *slot = Some(RunningTask { task, run });
             }
             let Some(RunningTask { task, run }) = slot else { continue };
-            let Some(outcome) = run.poll(task, context, net) else { continue };
+            let Some(outcome) = run.poll(task.task(), context, net) else { continue };
             finished.extend(slot.take().map(|running| (running.task, outcome)));
         }
         finished
@@ -133,7 +144,7 @@ impl<T: FetchTask, N: Net> TaskRunner<T, N> {
     }
 }
 
-/// Tasks that run at once.
+/// Tasks of the daemon that run at once.
 pub const TASKS_AT_ONCE: usize = 4;
 /// Tokens that the runner uses.
 pub const TOKENS: usize = TASKS_AT_ONCE * SOCKETS;

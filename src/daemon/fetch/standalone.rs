@@ -10,14 +10,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use mio::{Events, Poll};
 
 use crate::config::settings::Settings;
+use crate::daemon::fetch::runner::{HasTask, TaskQueue, TaskRunner};
 use crate::daemon::fetch::task::{FetchError, FetchTask};
-use crate::daemon::fetch::task_run::TaskRun;
 use crate::daemon::resolver::Resolver;
 use crate::daemon::resolver::dns_cache::CachedAddrs;
 use crate::daemon::resolver::lookup::LookupResult;
 use crate::daemon::time::Time;
 use crate::daemon::upstream::connect::error::ConnectError;
-use crate::daemon::upstream::connect::{Connect, Connected, SOCKETS};
+use crate::daemon::upstream::connect::{Connect, Connected};
 use crate::daemon::upstream::outbound::{ConnectContext, Outbound};
 use crate::daemon::upstream::sockets;
 use crate::io::clock::{Clock, Tick};
@@ -51,6 +51,18 @@ pub struct DatagramReply<'a> {
     pub asked: Duration,
     /// When this reply was received.
     pub answered: Duration,
+}
+
+/// A task of a command, and its index among them.
+struct CommandTask<'a, 'b> {
+    index: usize,
+    task: &'a mut &'b mut dyn FetchTask,
+}
+
+impl HasTask for CommandTask<'_, '_> {
+    fn task(&mut self) -> &mut dyn FetchTask {
+        &mut **self.task
+    }
 }
 
 /// Receives the token of an event and its readiness; the readiness is empty when a lookup ended.
@@ -100,39 +112,21 @@ impl Standalone {
     ) -> Vec<Result<(), FetchError>> {
         let until = self.deadline_after(limit);
         let mut outcomes: Vec<_> = tasks.iter().map(|_| Err(FetchError::TooSlow)).collect();
-        let mut waiting = tasks.iter_mut().zip(&mut outcomes);
-        let mut slots: Vec<Option<(TaskRun<MioNet>, _, _)>> =
-            (0..TASKS_AT_ONCE).map(|_| None).collect();
+        let tasks = tasks.iter_mut().enumerate();
+        let mut queue = TaskQueue::of(tasks.map(|(index, task)| CommandTask { index, task }));
+        let mut runner = TaskRunner::<_, MioNet, TASKS_AT_ONCE>::default();
         loop {
-            let mut has_finished = false;
-            for (slot_index, slot) in slots.iter_mut().enumerate() {
-                let (mut context, net, _) = self.split();
-                if slot.is_none()
-                    && let Some((task, outcome)) = waiting.next()
-                {
-                    let run = TaskRun::start(&**task, slot_index * SOCKETS, &context);
-                    *slot = Some((run, task, outcome));
-                }
-                let Some((run, task, outcome)) = slot else { continue };
-                if let Some(end) = run.poll(&mut ***task, &mut context, net) {
-                    **outcome = end;
-                    (*slot, has_finished) = (None, true);
-                }
+            let (mut context, net, _) = self.split();
+            for (task, outcome) in runner.poll(&mut queue, &mut context, net, 0) {
+                outcomes[task.index] = outcome;
             }
-            let runs = || slots.iter().flatten().map(|(run, ..)| run);
-            let due = match has_finished || runs().any(TaskRun::is_awake) {
+            let due = match runner.has_work(&queue) {
                 true => Some(self.time.now),
-                false => runs().map(TaskRun::due).min(),
+                false => runner.due(),
             };
-            let Some(due) = due.filter(|_| self.time.now < until) else { break };
-            self.wait(due.min(until), &mut |token, ready| {
-                if let Some(Some((run, ..))) = slots.get_mut(token / SOCKETS) {
-                    run.on_ready(token % SOCKETS, ready);
-                }
-            });
+            let Some(due) = due.filter(|_| self.time.now < until) else { return outcomes };
+            self.wait(due.min(until), &mut |token, ready| runner.on_ready(token, ready));
         }
-        drop(slots);
-        outcomes
     }
 
     /// The addresses of each host, which may be a literal address. Empty = none found within
