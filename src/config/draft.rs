@@ -75,6 +75,8 @@ impl SettingsDraft {
         self.set.contains(&path)
     }
 
+    /// Not inlined, so that it is compiled once for all kinds of values.
+    #[inline(never)]
     pub(super) fn mark_set(&mut self, path: &'static str) {
         if !self.is_set(path) {
             self.set.push(path);

@@ -143,7 +143,8 @@ impl Field<'_> {
             return Effect::None;
         }
         let (scale, name) = unit;
-        if let Some(max) = max.filter(|max| amount > max.saturating_mul(scale)) {
+        let max = max.map(u64::from).filter(|max| amount > max.saturating_mul(scale));
+        if let Some(max) = max {
             let text = format!(
                 "{path}: larger than the kernel's maximum; using {max}{name}. Set a smaller value."
             );
@@ -236,29 +237,44 @@ impl Field<'_> {
     }
 
     fn store_list<T>(&mut self, value: &Value, parse: Parse<T>, set: Set<Vec<T>>) -> Effect {
-        let valid: Vec<T> = self.parse_list(value, parse).into_iter().map(|(one, _)| one).collect();
+        let mut valid = Vec::new();
+        self.each_entry(value, &mut |text, _| {
+            valid.push(parse(text)?);
+            Ok(())
+        });
         let is_some = !valid.is_empty();
         self.store(Ok(Some(valid)), set).only_if(is_some)
     }
 
     /// The valid elements of a list with their offsets. Reports each of the others.
     pub(super) fn parse_list<T>(&mut self, value: &Value, parse: Parse<T>) -> Vec<(T, usize)> {
+        let mut valid = Vec::new();
+        self.each_entry(value, &mut |text, at| {
+            valid.push((parse(text)?, at));
+            Ok(())
+        });
+        valid
+    }
+
+    /// Calls `take` for each element of a list, with its offset, and reports its errors. Not
+    /// generic, so that it is compiled once for all kinds of elements.
+    fn each_entry(
+        &mut self,
+        value: &Value,
+        take: &mut dyn FnMut(&str, usize) -> Result<(), &'static str>,
+    ) {
         let Some(array) = value.as_array() else {
             self.reject("must be a list of strings in quotes, such as [\"A\", \"B\"]");
-            return Vec::new();
+            return;
         };
-        let mut valid = Vec::with_capacity(array.len());
         for (index, element) in array.iter().enumerate() {
             let at = start(element.span(), self.at);
-            match element.as_str().ok_or(NOT_A_STRING).and_then(parse) {
-                Ok(parsed) => valid.push((parsed, at)),
-                Err(fault) => {
-                    let text = format!("{}, entry {}: {fault}", self.key.path, index + 1);
-                    self.report.error(at, text);
-                }
+            let text = element.as_str().ok_or(NOT_A_STRING);
+            if let Err(fault) = text.and_then(|text| take(text, at)) {
+                let text = format!("{}, entry {}: {fault}", self.key.path, index + 1);
+                self.report.error(at, text);
             }
         }
-        valid
     }
 
     fn secret(&mut self, value: &Value) -> Effect {

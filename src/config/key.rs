@@ -18,7 +18,7 @@ pub struct Key {
     /// A zero is a valid value. For other keys a zero means the default.
     pub allows_zero: bool,
     /// Largest value that is used: a count, bytes, or seconds. Larger values are lowered to it.
-    pub max: Option<u64>,
+    pub max: Option<u32>,
 }
 
 impl Key {
@@ -46,7 +46,7 @@ impl Key {
         self
     }
 
-    pub(super) const fn max(mut self, max: u64) -> Self {
+    pub(super) const fn max(mut self, max: u32) -> Self {
         self.max = Some(max);
         self
     }

@@ -210,7 +210,7 @@ pub const KEYS: &[Key] = &[
     )
     .doc("Maximum unsent bytes per socket in the kernel (`TCP_NOTSENT_LOWAT`). `0b`: its default.")
     .allows_zero()
-    .max(i32::MAX as u64),
+    .max(i32::MAX as u32),
     Key::new("network.re-encrypt", Flag(false, |d, v| d.settings.re_encrypt = v))
         .doc("Decrypt and encrypt downloads, instead of using the same keys on both sides."),
     Key::new("network.moderation", Choice("auto", READ_COALESCING)).doc(
@@ -414,9 +414,9 @@ fn unless_zero(bytes: u64) -> Option<u32> {
 const DC_LIST: &[&str] =
     &["https://core.telegram.org/getProxyConfig", "https://core.telegram.org/getProxyConfigV6"];
 /// Seconds. Limit of Linux (tcp(7), `MAX_TCP_KEEPIDLE`, `MAX_TCP_KEEPINTVL`).
-const KEEP_ALIVE_SECONDS: u64 = 32767;
+const KEEP_ALIVE_SECONDS: u32 = 32767;
 /// Limit of Linux (`MAX_TCP_KEEPCNT`).
-const KEEP_ALIVE_PROBES: u64 = 127;
+const KEEP_ALIVE_PROBES: u32 = 127;
 
 #[cfg(test)]
 mod tests;
