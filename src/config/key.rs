@@ -21,11 +21,12 @@ pub struct Key {
     pub max: Option<u32>,
 }
 
-impl Key {
-    pub(super) const fn new(path: &'static str, kind: ValueKind) -> Self {
-        Self { path, kind, doc: "", sample: None, instead: None, allows_zero: false, max: None }
-    }
+/// A row of the table. The methods add the rest.
+pub(super) const fn row(path: &'static str, kind: ValueKind) -> Key {
+    Key { path, kind, doc: "", sample: None, instead: None, allows_zero: false, max: None }
+}
 
+impl Key {
     pub(super) const fn doc(mut self, doc: &'static str) -> Self {
         self.doc = doc;
         self

@@ -3,17 +3,18 @@
 
 use std::time::Duration as Time;
 
+use crate::config::addresses::{congestion_name, device_name, http_path, metric_prefix};
 use crate::config::draft::SettingsDraft;
 use crate::config::finish::INTERVAL_MIN;
-use crate::config::key::Key;
+use crate::config::key::{Key, row};
 use crate::config::settings::{LogFormat, LogLevel, LogTo, PreferIp, TagFormat};
+use crate::config::urls::{directory, existing_file, http_url, https_url, writable_file};
 use crate::config::value::Choices;
 use crate::config::value::ValueKind::{
     Address, Addresses, Bytes, Choice, Count, DcOverrides, Duration, ErrorRate, Flag, Host,
     HttpBind, Ip, Ips, ListSources, NameServer, Names, Networks, Number, PageOrNone, Pages, Path,
     Port, Proxies, Secret, Secrets, Text,
 };
-use crate::config::{addresses, urls};
 
 /// Looks up a key by its path in lower case.
 pub fn find(path: &str) -> Option<&'static Key> {
@@ -37,151 +38,136 @@ pub fn defaults() -> SettingsDraft {
 
 /// Every key that the file may contain.
 pub const KEYS: &[Key] = &[
-    Key::new("debug", Flag(false, |d, v| d.debug = v)).doc("Same as `log-level = \"debug\"`."),
-    Key::new("secret", Secret)
+    row("debug", Flag(false, |d, v| d.debug = v)).doc("Same as `log-level = \"debug\"`."),
+    row("secret", Secret)
         .doc("Secret of a single user, named `default`. Has no effect beside `[secrets]`.")
         .sample(r#""ee...""#),
-    Key::new("bind-to", Addresses(|d, v| d.settings.binds = v))
+    row("bind-to", Addresses(|d, v| d.settings.binds = v))
         .doc(
             "Listen addresses for clients: one `IP:port` or a list. `0.0.0.0` includes IPv6. \
              Required.",
         )
         .sample(r#""0.0.0.0:443""#),
-    Key::new("disabled-users", Names(|d, v| d.disabled = v))
+    row("disabled-users", Names(|d, v| d.disabled = v))
         .doc("Users who may not connect for now: names from `[secrets]`."),
-    Key::new("api-bind-to", HttpBind(|d, v| d.settings.api_bind = Some(v)))
+    row("api-bind-to", HttpBind(|d, v| d.settings.api_bind = Some(v)))
         .doc(
             "Address of the statistics: `http://IP:port/stats`, or `unix:/run/mtbox.sock`. No \
              authentication: keep it private.",
         )
         .sample(r#""127.0.0.1:9090""#),
-    Key::new("proxy-protocol-listener", Flag(false, |d, v| d.enabled.proxy_protocol = v))
+    row("proxy-protocol-listener", Flag(false, |d, v| d.enabled.proxy_protocol = v))
         .doc("Accept PROXY protocol headers, version 1 or 2, on every listener."),
-    Key::new("proxy-protocol-trusted", Networks(|d, v| d.proxy_protocol.trusted = v)).doc(
+    row("proxy-protocol-trusted", Networks(|d, v| d.proxy_protocol.trusted = v)).doc(
         "Networks with trusted headers, such as `[\"127.0.0.1\", \"10.0.0.0/8\"]`. Empty: all.",
     ),
-    Key::new("concurrency", Count(4096, |d, v| d.settings.concurrency = v.into()))
+    row("concurrency", Count(4096, |d, v| d.settings.concurrency = v.into()))
         .doc("Maximum number of connections, including those of unauthenticated clients."),
-    Key::new("prefer-ip", Choice("prefer-ipv6", PREFER_IP)).doc(
+    row("prefer-ip", Choice("prefer-ipv6", PREFER_IP)).doc(
         "Address family of connections to Telegram: `prefer-ipv4`, `prefer-ipv6`, `only-ipv4` or \
          `only-ipv6`.",
     ),
-    Key::new("public-ipv4", Ip(|d, v| d.settings.public_ipv4 = Some(v)))
+    row("public-ipv4", Ip(|d, v| d.settings.public_ipv4 = Some(v)))
         .doc("IPv4 address to put into links.")
         .sample(r#""192.0.2.1""#),
-    Key::new("public-ipv6", Ip(|d, v| d.settings.public_ipv6 = Some(v)))
+    row("public-ipv6", Ip(|d, v| d.settings.public_ipv6 = Some(v)))
         .doc("IPv6 address to put into links.")
         .sample(r#""2001:db8::1""#),
-    Key::new("auto-update", Flag(false, |d, v| d.enabled.dc_list = v)).doc(
+    row("auto-update", Flag(false, |d, v| d.enabled.dc_list = v)).doc(
         "Fetch Telegram's address list every hour and take the addresses of data centre 203 from \
          it.",
     ),
-    Key::new("tolerate-time-skewness", Duration(secs(120), |d, v| d.settings.time_skew = v)).doc(
+    row("tolerate-time-skewness", Duration(secs(120), |d, v| d.settings.time_skew = v)).doc(
         "Maximum difference between the clocks of client and proxy. Default without anti-replay: \
          5s.",
     ),
-    Key::new(
-        "allow-fallback-on-unknown-dc",
-        Flag(false, |d, v| d.settings.fallback_on_unknown_dc = v),
-    )
-    .doc("Connect clients that request an unknown data centre to data centre 2."),
-    Key::new("log-level", Choice("info", LOG_LEVEL))
+    row("allow-fallback-on-unknown-dc", Flag(false, |d, v| d.settings.fallback_on_unknown_dc = v))
+        .doc("Connect clients that request an unknown data centre to data centre 2."),
+    row("log-level", Choice("info", LOG_LEVEL))
         .doc("Events to log: `error`, `warn`, `info`, or `debug` to follow every connection."),
-    Key::new("log-format", Choice("text", LOG_FORMAT))
+    row("log-format", Choice("text", LOG_FORMAT))
         .doc("`text`: one line of `key=value` pairs per event. `json`: one object per line."),
-    Key::new("log-to", Choice("stderr", LOG_TO))
+    row("log-to", Choice("stderr", LOG_TO))
         .doc("Log destination: `stderr`, `syslog`, or `journal` (systemd)."),
-    Key::new("log-addresses", Flag(false, |d, v| d.settings.log_addresses = v))
+    row("log-addresses", Flag(false, |d, v| d.settings.log_addresses = v))
         .doc("Log full client addresses instead of their /24 (IPv4) or /48 (IPv6) prefix."),
-    Key::new("pid-file", Path(urls::writable_file, |d, v| d.settings.pid_file = Some(v)))
+    row("pid-file", Path(writable_file, |d, v| d.settings.pid_file = Some(v)))
         .doc("File for the process ID. `mtbox user` reads it to reload the running proxy.")
         .sample(r#""/run/mtbox.pid""#),
-    Key::new("state-file", Path(urls::writable_file, |d, v| d.state.path = v))
+    row("state-file", Path(writable_file, |d, v| d.state.path = v))
         .doc("File for each user's traffic totals, which then survive a restart.")
         .sample(r#""/var/lib/mtbox/state""#),
-    Key::new("state-interval", Duration(secs(600), |d, v| d.state.interval = v.max(INTERVAL_MIN)))
+    row("state-interval", Duration(secs(600), |d, v| d.state.interval = v.max(INTERVAL_MIN)))
         .doc("Interval between writes of the totals. Unchanged totals are not written."),
-    Key::new("domain-fronting-port", Port(443, |d, v| d.old_front_port = Some(v)))
+    row("domain-fronting-port", Port(443, |d, v| d.old_front_port = Some(v)))
         .doc("Same as `port` in `[domain-fronting]`.")
         .instead("write port below [domain-fronting]"),
-    Key::new("domain-fronting-ip", Ip(unused))
+    row("domain-fronting-ip", Ip(unused))
         .doc("Has no effect.")
         .sample(r#""192.0.2.1""#)
         .instead("it has no effect; write host below [domain-fronting]"),
-    Key::new(
-        "domain-fronting-proxy-protocol",
-        Flag(false, |d, v| d.settings.front.proxy_protocol |= v),
-    )
-    .doc("Same as `proxy-protocol` in `[domain-fronting]`.")
-    .instead("write proxy-protocol below [domain-fronting]"),
-    Key::new("domain-fronting.host", Host(|d, v| d.settings.front.host = Some(v)))
+    row("domain-fronting-proxy-protocol", Flag(false, |d, v| d.settings.front.proxy_protocol |= v))
+        .doc("Same as `proxy-protocol` in `[domain-fronting]`.")
+        .instead("write proxy-protocol below [domain-fronting]"),
+    row("domain-fronting.host", Host(|d, v| d.settings.front.host = Some(v)))
         .doc(
             "Front, the web site that unauthenticated clients see, instead of the host in the \
              secret. Your own web server is best.",
         )
         .sample(r#""127.0.0.1""#),
-    Key::new("domain-fronting.port", Port(443, |d, v| d.settings.front.port = v))
+    row("domain-fronting.port", Port(443, |d, v| d.settings.front.port = v))
         .doc("Port of the front."),
-    Key::new("domain-fronting.ip", Ip(unused))
+    row("domain-fronting.ip", Ip(unused))
         .doc("Has no effect.")
         .sample(r#""192.0.2.1""#)
         .instead("it has no effect; write host instead"),
-    Key::new(
-        "domain-fronting.proxy-protocol",
-        Flag(false, |d, v| d.settings.front.proxy_protocol |= v),
-    )
-    .doc("Send the client's address to the front in a PROXY protocol header, version 2."),
-    Key::new("domain-fronting.scout", Flag(true, |d, v| d.settings.front.probe = v))
+    row("domain-fronting.proxy-protocol", Flag(false, |d, v| d.settings.front.proxy_protocol |= v))
+        .doc("Send the client's address to the front in a PROXY protocol header, version 2."),
+    row("domain-fronting.scout", Flag(true, |d, v| d.settings.front.probe = v))
         .doc("Probe the front's TLS at start and every `raid-each`, and imitate its answer."),
-    Key::new(
-        "domain-fronting.mimic-latency",
-        Flag(false, |d, v| d.settings.front.mimic_latency = v),
-    )
-    .doc("Delay each answer by a response time of the front."),
-    Key::new("throttle.max-connections", Count(0, |d, v| d.throttle.max_connections = v.into()))
+    row("domain-fronting.mimic-latency", Flag(false, |d, v| d.settings.front.mimic_latency = v))
+        .doc("Delay each answer by a response time of the front."),
+    row("throttle.max-connections", Count(0, |d, v| d.throttle.max_connections = v.into()))
         .doc("Number of connections that all users share fairly. 0: unlimited.")
         .allows_zero(),
-    Key::new("throttle.check-interval", Duration(secs(5), |d, v| d.throttle.check_interval = v))
+    row("throttle.check-interval", Duration(secs(5), |d, v| d.throttle.check_interval = v))
         .doc("Interval between computations of the fair shares."),
-    Key::new("network.dns", NameServer(|d, v| d.settings.dns.server = v))
+    row("network.dns", NameServer(|d, v| d.settings.dns.server = v))
         .doc(
             "DNS server instead of the system's: an IPv4 address, `udp://IP:port`, `tls://host` or \
              `https://host/path`.",
         )
         .sample(r#""udp://1.1.1.1""#),
-    Key::new("network.dns-bootstrap", Ip(|d, v| d.settings.dns.bootstrap = Some(v)))
+    row("network.dns-bootstrap", Ip(|d, v| d.settings.dns.bootstrap = Some(v)))
         .doc("IP address of a DNS server that has a name. Default: the system resolves the name.")
         .sample(r#""1.1.1.1""#),
-    Key::new("network.doh-ip", Ip(|d, v| d.doh_ip = Some(v)))
+    row("network.doh-ip", Ip(|d, v| d.doh_ip = Some(v)))
         .doc("Same as `dns = \"https://IP\"`.")
         .sample(r#""1.1.1.1""#)
         .instead("write dns below [network]"),
-    Key::new("network.proxies", Proxies(|d, v| d.settings.upstreams = v)).doc(
+    row("network.proxies", Proxies(|d, v| d.settings.upstreams = v)).doc(
         "SOCKS5 proxies for connections to Telegram, tried in random order: \
          `socks5://user:password@host:1080`.",
     ),
-    Key::new(
-        "network.bind-device",
-        Text(None, addresses::device_name, |d, v| d.settings.egress.device = Some(v)),
-    )
-    .doc("Network device for outgoing connections (`SO_BINDTODEVICE`), except to loopback.")
-    .sample(r#""wan""#),
-    Key::new("network.bind-address", Ips(|d, v| d.settings.egress.addrs = v))
+    row("network.bind-device", Text(None, device_name, |d, v| d.settings.egress.device = Some(v)))
+        .doc("Network device for outgoing connections (`SO_BINDTODEVICE`), except to loopback.")
+        .sample(r#""wan""#),
+    row("network.bind-address", Ips(|d, v| d.settings.egress.addrs = v))
         .doc(
             "Source address of outgoing connections, one per family. A family without one is not \
              used.",
         )
         .sample(r#"["192.0.2.1", "2001:db8::1"]"#),
-    Key::new("network.mark", Number(1, u32::MAX, |d, v| d.settings.egress.mark = Some(v)))
+    row("network.mark", Number(1, u32::MAX, |d, v| d.settings.egress.mark = Some(v)))
         .doc("Firewall mark of outgoing connections (`SO_MARK`).")
         .sample("1"),
-    Key::new(
+    row(
         "network.tcp-congestion",
-        Text(None, addresses::congestion_name, |d, v| d.settings.congestion = Some(v)),
+        Text(None, congestion_name, |d, v| d.settings.congestion = Some(v)),
     )
     .doc("TCP congestion control of all connections, if the kernel has it.")
     .sample(r#""bbr""#),
-    Key::new(
+    row(
         "network.max-segment",
         Number(88, 32_767, |d, v| d.settings.max_segment = u16::try_from(v).ok()),
     )
@@ -189,163 +175,148 @@ pub const KEYS: &[Key] = &[
         "Maximum TCP segment of clients (`TCP_MAXSEG`). Small ones split the hello and cost speed.",
     )
     .sample("536"),
-    Key::new("network.multipath-tcp", Flag(false, |d, v| d.settings.multipath = v))
+    row("network.multipath-tcp", Flag(false, |d, v| d.settings.multipath = v))
         .doc("Use Multipath TCP if the kernel and the peer support it."),
-    Key::new("network.reuse-port", Flag(false, |d, v| d.settings.reuse_port = v))
+    row("network.reuse-port", Flag(false, |d, v| d.settings.reuse_port = v))
         .doc("Let several processes listen on the same port (`SO_REUSEPORT`)."),
-    Key::new("network.ca-file", Path(urls::existing_file, |d, v| d.settings.ca_file = Some(v)))
+    row("network.ca-file", Path(existing_file, |d, v| d.settings.ca_file = Some(v)))
         .doc("PEM file of certificates to trust in addition to the built-in ones.")
         .sample(r#""/etc/mtbox/ca.pem""#),
-    Key::new(
+    row(
         "network.public-ip-url",
-        PageOrNone("https://ifconfig.co", urls::http_url, |d, v| d.settings.public_ip_url = v),
+        PageOrNone("https://ifconfig.co", http_url, |d, v| d.settings.public_ip_url = v),
     )
     .doc(
         "Web service that `mtbox access` and `mtbox doctor` query for the public address, if the \
          config does not set it. `\"\"`: none.",
     ),
-    Key::new(
+    row(
         "network.tcp-not-sent-lowat",
         Bytes(Some(128 << 10), |d, v| d.settings.not_sent_lowat = unless_zero(v)),
     )
     .doc("Maximum unsent bytes per socket in the kernel (`TCP_NOTSENT_LOWAT`). `0b`: its default.")
     .allows_zero()
     .max(i32::MAX as u32),
-    Key::new("network.re-encrypt", Flag(false, |d, v| d.settings.re_encrypt = v))
+    row("network.re-encrypt", Flag(false, |d, v| d.settings.re_encrypt = v))
         .doc("Decrypt and encrypt downloads, instead of using the same keys on both sides."),
-    Key::new("network.moderation", Choice("auto", READ_COALESCING)).doc(
+    row("network.moderation", Choice("auto", READ_COALESCING)).doc(
         "`auto`: pause 1 to 2 ms between rounds of many small reads, to save CPU. `off`: never \
          pause.",
     ),
-    Key::new("network.timeout.tcp", Duration(secs(5), |d, v| d.settings.timeouts.tcp = v))
+    row("network.timeout.tcp", Duration(secs(5), |d, v| d.settings.timeouts.tcp = v))
         .doc("Time limit for connecting to one address."),
-    Key::new("network.timeout.http", Duration(secs(10), |d, v| d.settings.timeouts.http = v))
+    row("network.timeout.http", Duration(secs(10), |d, v| d.settings.timeouts.http = v))
         .doc("Time limit without progress in an HTTP download."),
-    Key::new("network.timeout.idle", Duration(secs(300), |d, v| d.settings.timeouts.idle = v))
+    row("network.timeout.idle", Duration(secs(300), |d, v| d.settings.timeouts.idle = v))
         .doc("Time without traffic after which a session closes."),
-    Key::new(
-        "network.timeout.handshake",
-        Duration(secs(10), |d, v| d.settings.timeouts.handshake = v),
-    )
-    .doc("Time limit for a client's handshake."),
-    Key::new("network.keep-alive.disabled", Flag(false, |d, v| d.settings.keep_alive.enabled = !v))
+    row("network.timeout.handshake", Duration(secs(10), |d, v| d.settings.timeouts.handshake = v))
+        .doc("Time limit for a client's handshake."),
+    row("network.keep-alive.disabled", Flag(false, |d, v| d.settings.keep_alive.enabled = !v))
         .doc("Turn off TCP keep-alive probes."),
-    Key::new(
+    row(
         "network.keep-alive.idle",
         Duration(secs(15), |d, v| d.settings.keep_alive.idle = whole_seconds(v)),
     )
     .doc("Time without traffic before the first probe.")
     .max(KEEP_ALIVE_SECONDS),
-    Key::new(
+    row(
         "network.keep-alive.interval",
         Duration(secs(15), |d, v| d.settings.keep_alive.interval = whole_seconds(v)),
     )
     .doc("Time between probes.")
     .max(KEEP_ALIVE_SECONDS),
-    Key::new("network.keep-alive.count", Count(9, |d, v| d.settings.keep_alive.count = v.into()))
+    row("network.keep-alive.count", Count(9, |d, v| d.settings.keep_alive.count = v.into()))
         .doc("Number of unanswered probes after which the connection closes.")
         .max(KEEP_ALIVE_PROBES),
-    Key::new("telegram.dc-list-urls", Pages(DC_LIST, urls::http_url, |d, v| d.dc_list = v))
+    row("telegram.dc-list-urls", Pages(DC_LIST, http_url, |d, v| d.dc_list = v))
         .doc("Pages that `auto-update` fetches."),
-    Key::new("telegram.dc-overrides", DcOverrides)
+    row("telegram.dc-overrides", DcOverrides)
         .doc("Addresses to use instead of the built-in ones, per data centre.")
         .sample(r#"203 = ["192.0.2.1:443"]"#),
-    Key::new("memory.buffers", Bytes(None, |d, v| d.settings.buffer_bytes = Some(v)))
+    row("memory.buffers", Bytes(None, |d, v| d.settings.buffer_bytes = Some(v)))
         .doc(
             "Maximum memory for data that a peer has not yet accepted. Default: 1/16 of the \
              machine's memory, 1 to 64 mib.",
         )
         .sample(r#""16mib""#),
-    Key::new("defense.cache-dir", Path(urls::directory, |d, v| d.settings.cache_dir = Some(v)))
+    row("defense.cache-dir", Path(directory, |d, v| d.settings.cache_dir = Some(v)))
         .doc("Directory for copies of fetched lists, for a start without a network.")
         .sample(r#""/var/cache/mtbox""#),
-    Key::new("defense.anti-replay.enabled", Flag(true, |d, v| d.enabled.replay = v))
+    row("defense.anti-replay.enabled", Flag(true, |d, v| d.enabled.replay = v))
         .doc("Remember accepted ClientHellos and reject repeated ones."),
-    Key::new("defense.anti-replay.max-size", Bytes(Some(1 << 20), |d, v| d.replay.max_bytes = v))
+    row("defense.anti-replay.max-size", Bytes(Some(1 << 20), |d, v| d.replay.max_bytes = v))
         .doc("Maximum memory for remembered ClientHellos. It grows with use."),
-    Key::new("defense.anti-replay.error-rate", ErrorRate(0.001))
+    row("defense.anti-replay.error-rate", ErrorRate(0.001))
         .doc("Has no effect: the store makes no errors."),
-    Key::new("defense.blocklist.enabled", Flag(false, |d, v| d.enabled.blocklist = v))
+    row("defense.blocklist.enabled", Flag(false, |d, v| d.enabled.blocklist = v))
         .doc("Close connections from listed addresses."),
-    Key::new(
+    row(
         "defense.blocklist.download-concurrency",
         Count(1, |d, v| d.blocklist.concurrency = v.into()),
     )
     .doc("Maximum number of lists to fetch at the same time."),
-    Key::new("defense.blocklist.urls", ListSources(|d, v| d.blocklist.sources = v))
+    row("defense.blocklist.urls", ListSources(|d, v| d.blocklist.sources = v))
         .doc("Lists in FireHOL format: files or web addresses."),
-    Key::new(
-        "defense.blocklist.update-each",
-        Duration(secs(6 * 3600), |d, v| d.blocklist.interval = v),
-    )
-    .doc("Interval between updates of the lists."),
-    Key::new("defense.allowlist.enabled", Flag(false, |d, v| d.enabled.allowlist = v))
+    row("defense.blocklist.update-each", Duration(secs(6 * 3600), |d, v| d.blocklist.interval = v))
+        .doc("Interval between updates of the lists."),
+    row("defense.allowlist.enabled", Flag(false, |d, v| d.enabled.allowlist = v))
         .doc("Close connections from addresses that are not listed."),
-    Key::new(
+    row(
         "defense.allowlist.download-concurrency",
         Count(1, |d, v| d.allowlist.concurrency = v.into()),
     )
     .doc("Maximum number of lists to fetch at the same time."),
-    Key::new("defense.allowlist.urls", ListSources(|d, v| d.allowlist.sources = v))
+    row("defense.allowlist.urls", ListSources(|d, v| d.allowlist.sources = v))
         .doc("Lists in FireHOL format: files or web addresses."),
-    Key::new(
-        "defense.allowlist.update-each",
-        Duration(secs(6 * 3600), |d, v| d.allowlist.interval = v),
-    )
-    .doc("Interval between updates of the lists."),
-    Key::new("defense.doppelganger.enabled", Flag(true, |d, v| d.enabled.shape = v))
+    row("defense.allowlist.update-each", Duration(secs(6 * 3600), |d, v| d.allowlist.interval = v))
+        .doc("Interval between updates of the lists."),
+    row("defense.doppelganger.enabled", Flag(true, |d, v| d.enabled.shape = v))
         .doc("Imitate the timing and the TLS record sizes of a web site in downloads."),
-    Key::new("defense.doppelganger.mode", Choice("burst", SHAPING)).doc(
+    row("defense.doppelganger.mode", Choice("burst", SHAPING)).doc(
         "`burst`: shape only the first records after a pause. `always`: shape all, at most 2.4 \
          MB/s.",
     ),
-    Key::new(
+    row(
         "defense.doppelganger.urls",
-        Pages(&[], urls::https_url, |d, v| d.settings.page_timing.pages = v),
+        Pages(&[], https_url, |d, v| d.settings.page_timing.pages = v),
     )
     .doc("Pages of the front whose timing downloads imitate."),
-    Key::new(
+    row(
         "defense.doppelganger.repeats-per-raid",
         Count(10, |d, v| d.settings.page_timing.repeats = v.into()),
     )
     .doc("Number of times to fetch each page per measurement."),
-    Key::new(
+    row(
         "defense.doppelganger.raid-each",
         Duration(secs(6 * 3600), |d, v| d.settings.page_timing.interval = v),
     )
     .doc("Interval between measurements."),
-    Key::new("defense.doppelganger.drs", Flag(false, |d, v| d.shape.drs = v))
+    row("defense.doppelganger.drs", Flag(false, |d, v| d.shape.drs = v))
         .doc("Start each download with small records, as web servers do."),
-    Key::new("stats.statsd.enabled", Flag(false, |d, v| d.enabled.statsd = v))
+    row("stats.statsd.enabled", Flag(false, |d, v| d.enabled.statsd = v))
         .doc("Send metrics to statsd."),
-    Key::new("stats.statsd.address", Address(|d, v| d.statsd.address = v))
+    row("stats.statsd.address", Address(|d, v| d.statsd.address = v))
         .doc("UDP address of statsd.")
         .sample(r#""127.0.0.1:8125""#),
-    Key::new(
-        "stats.statsd.metric-prefix",
-        Text(Some("mtg"), addresses::metric_prefix, |d, v| d.statsd.prefix = v),
-    )
-    .doc("First part of metric names."),
-    Key::new("stats.statsd.tag-format", Choice("datadog", TAG_FORMAT))
+    row("stats.statsd.metric-prefix", Text(Some("mtg"), metric_prefix, |d, v| d.statsd.prefix = v))
+        .doc("First part of metric names."),
+    row("stats.statsd.tag-format", Choice("datadog", TAG_FORMAT))
         .doc("Tag format: `datadog`, `influxdb` or `graphite`."),
-    Key::new("stats.prometheus.enabled", Flag(false, |d, v| d.enabled.prometheus = v))
+    row("stats.prometheus.enabled", Flag(false, |d, v| d.enabled.prometheus = v))
         .doc("Serve metrics to Prometheus."),
-    Key::new("stats.prometheus.bind-to", HttpBind(|d, v| d.prometheus.bind = v))
+    row("stats.prometheus.bind-to", HttpBind(|d, v| d.prometheus.bind = v))
         .doc("Address of the metrics: `IP:port` or `unix:/path`. Required with `enabled`.")
         .sample(r#""127.0.0.1:3129""#),
-    Key::new(
-        "stats.prometheus.http-path",
-        Text(Some("/"), addresses::http_path, |d, v| d.prometheus.path = v),
-    )
-    .doc("URL path of the metrics. `/`: any path."),
-    Key::new(
+    row("stats.prometheus.http-path", Text(Some("/"), http_path, |d, v| d.prometheus.path = v))
+        .doc("URL path of the metrics. `/`: any path."),
+    row(
         "stats.prometheus.metric-prefix",
-        Text(Some("mtg"), addresses::metric_prefix, |d, v| d.prometheus.prefix = v),
+        Text(Some("mtg"), metric_prefix, |d, v| d.prometheus.prefix = v),
     )
     .doc("First part of metric names."),
-    Key::new("stats.prometheus.per-user", Flag(false, |d, v| d.prometheus.per_user = v))
+    row("stats.prometheus.per-user", Flag(false, |d, v| d.prometheus.per_user = v))
         .doc("Include the names and the traffic of users."),
-    Key::new("secrets", Secrets)
+    row("secrets", Secrets)
         .doc("Users: a name and a secret each. `mtbox generate-secret HOST` makes a secret.")
         .sample(r#"me = "ee...""#),
 ];
