@@ -1,4 +1,4 @@
-//! Generates the man pages and completions from the program's tables of commands and keys:
+//! Generates man pages, completions and a list of keys from the program's tables:
 //! `cargo run --example docs` writes them to `packaging`, `cargo run --example docs -- DIR` to
 //! another directory. Not part of the mtbox binary.
 

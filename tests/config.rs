@@ -438,8 +438,12 @@ fn no_error_rate_has_an_effect() {
 fn old_names_work_as_before_with_a_warning() {
     let loaded = load(&format!("{}domain-fronting-port = 8443\n", minimal())).unwrap();
     assert_eq!(loaded.settings.front.port, 8443);
-    let both = "domain-fronting-port = 8443\ndomain-fronting.port = 9443\n";
-    assert_eq!(load(&format!("{}{both}", minimal())).unwrap().settings.front.port, 9443);
+    // The new name wins, also with the default as its value.
+    for port in [9443, 443] {
+        let both = format!("domain-fronting-port = 8443\ndomain-fronting.port = {port}\n");
+        let loaded = load(&format!("{}{both}", minimal())).unwrap();
+        assert_eq!(loaded.settings.front.port, port);
+    }
     for (line, wanted) in [
         ("domain-fronting-port = 1", "old name; write port below [domain-fronting]"),
         ("domain-fronting-ip = \"::1\"", "old name; it has no effect; write host below"),

@@ -131,6 +131,6 @@ pub fn commands() -> impl Iterator<Item = &'static Command> {
 /// The choices of the key with the same name as the flag, if that key has choices.
 fn choice(name: &str) -> Option<Words> {
     let key = KEYS.iter().find(|key| key.path == name)?;
-    let ValueKind::Choice(words) = key.kind else { return None };
+    let ValueKind::Choice(_, words) = key.kind else { return None };
     Some(Words::Choice(words.iter().map(|(word, _)| *word).collect()))
 }

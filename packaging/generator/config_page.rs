@@ -43,7 +43,8 @@ fn keys(page: &mut Page) {
             }
             table = Some(header);
         }
-        let term = if key.is_whole_table() { key.value.split(' ').next() } else { Some(name) };
+        let value = key.value();
+        let term = if key.is_whole_table() { value.split(' ').next() } else { Some(name) };
         let term = bold(term.unwrap_or(name));
         page.item(&format!("{term} = {}", italic(&values(key))), key.doc);
         page.line(".br");
@@ -54,7 +55,7 @@ fn keys(page: &mut Page) {
 /// The values of a key: its choices, or the name of its type.
 fn values(key: &Key) -> String {
     match key.kind {
-        ValueKind::Choice(words) => {
+        ValueKind::Choice(_, words) => {
             let words = words.iter().map(|(word, _)| format!("\"{word}\""));
             words.collect::<Vec<String>>().join(" | ")
         }
@@ -65,9 +66,9 @@ fn values(key: &Key) -> String {
 }
 
 fn default(key: &Key) -> String {
-    match key.is_unset {
-        true => format!("For example: {}", plain(key.value)),
-        false => format!("Default: {}", plain(key.value)),
+    match key.is_unset() {
+        true => format!("For example: {}", plain(&key.value())),
+        false => format!("Default: {}", plain(&key.value())),
     }
 }
 

@@ -3,9 +3,10 @@
 
 use crate::cli::args::{Flag, ParsedArgs};
 use crate::cli::failure::Failure;
-use crate::config::partial::PartialSettings;
+use crate::config::draft::SettingsDraft;
+use crate::config::keys::{LOG_FORMAT, LOG_LEVEL, LOG_TO};
 use crate::config::settings::LogChoice;
-use crate::config::value::{LOG_FORMAT, LOG_LEVEL, LOG_TO};
+use crate::config::value::{Choices, choose};
 
 pub(super) const LEVEL: Flag =
     Flag::with_value(None, "log-level", "WORD", "what to log: error, warn, info or debug");
@@ -16,18 +17,21 @@ pub(super) const TO: Flag =
 
 /// Parses the log flags. `None` in the result = the config file decides.
 pub(super) fn read(args: &ParsedArgs) -> Result<LogChoice, Failure> {
-    let mut partial = PartialSettings::default();
-    for (flag, choices) in [(LEVEL, LOG_LEVEL), (FORMAT, LOG_FORMAT), (TO, LOG_TO)] {
-        let Some(word) = args.text(flag.long)? else { continue };
-        let choice = choices.iter().find(|(choice, _)| choice.eq_ignore_ascii_case(word));
-        let (_, set) = choice.ok_or_else(|| {
-            let words: Vec<&str> = choices.iter().map(|(choice, _)| *choice).collect();
-            let (long, words) = (flag.long, words.join(", "));
-            Failure::Usage(format!("--{long}: unknown word; write one of {words}"))
-        })?;
-        set(&mut partial);
-    }
-    Ok(LogChoice { level: partial.log_level, format: partial.log_format, to: partial.log_to })
+    let mut draft = SettingsDraft::default();
+    let mut is_given = |flag: &Flag, choices: Choices| -> Result<bool, Failure> {
+        let Some(word) = args.text(flag.long)? else { return Ok(false) };
+        let usage = |words| format!("--{}: unknown word; write one of {words}", flag.long);
+        choose(choices, word, &mut draft).map_err(|words| Failure::Usage(usage(words)))?;
+        Ok(true)
+    };
+    let (level, format, to) =
+        (is_given(&LEVEL, LOG_LEVEL)?, is_given(&FORMAT, LOG_FORMAT)?, is_given(&TO, LOG_TO)?);
+    let log = draft.settings.log;
+    Ok(LogChoice {
+        level: level.then_some(log.level),
+        format: format.then_some(log.format),
+        to: to.then_some(log.to),
+    })
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! `mtbox simple-run BIND SECRET`: runs the proxy without a config file. The arguments set the same
-//! partial settings as a file, so defaults and checks are the same (COMPATIBILITY 4.7).
+//! draft of the settings as a file, so defaults and checks are the same (COMPATIBILITY 4.7).
 
 use std::time::Duration;
 
@@ -7,12 +7,13 @@ use crate::cli::args::{Flag, ParsedArgs};
 use crate::cli::failure::Failure;
 use crate::cli::log_flags;
 use crate::config::addresses;
-use crate::config::partial::{LocatedSecret, PartialSettings};
+use crate::config::draft::{LocatedSecret, SettingsDraft};
+use crate::config::keys::{self, PREFER_IP};
 use crate::config::report::{Diagnostics, Severity};
 use crate::config::settings::{Settings, SettingsSource};
 use crate::config::units;
 use crate::config::urls;
-use crate::config::value::PREFER_IP;
+use crate::config::value::choose;
 use crate::proto::secret::Secret;
 
 /// Runs the proxy until a signal ends it.
@@ -27,36 +28,34 @@ pub(super) fn simple_run(args: &ParsedArgs) -> Result<(), Failure> {
 /// other invalid values are run-time errors.
 fn settings(args: &ParsedArgs) -> Result<(Settings, Vec<String>), Failure> {
     let mut warnings = Vec::new();
-    let mut partial = PartialSettings {
-        fallback_on_unknown_dc: true,
-        replay: Some(true),
-        ..PartialSettings::default()
-    };
+    let mut draft = keys::defaults();
     let bind = addresses::socket_addr(args.text_at(0, "BIND")?);
-    partial.binds = Some(vec![bind.map_err(|fault| Failure::error(format!("BIND: {fault}")))?]);
+    draft.settings.binds = vec![bind.map_err(|fault| Failure::error(format!("BIND: {fault}")))?];
     let secret = Secret::parse(args.text_at(1, "SECRET")?)
         .map_err(|fault| Failure::error(format!("SECRET: {fault}")))?;
-    partial.secret = Some(LocatedSecret { secret, at: 0 });
-    partial.debug = args.is_on("debug");
-    partial.concurrency = number(args, "concurrency")?.or(Some(CONCURRENCY));
-    partial.front_port = number(args, "domain-fronting-port")?.and_then(|n| u16::try_from(n).ok());
-    partial.front_host = valid(args, "domain-fronting-host", addresses::host)?;
-    partial.timeout_tcp = timeout(args, &mut warnings)?.or(Some(TIMEOUT));
-    partial.timeout_http = partial.timeout_tcp;
-    partial.replay_bytes =
-        valid(args, "antireplay-cache-size", units::bytes)?.filter(|bytes| *bytes > 0);
-    if let Some(word) = args.text("prefer-ip")? {
-        let choice = PREFER_IP.iter().find(|(choice, _)| choice.eq_ignore_ascii_case(word));
-        let (_, set) = choice.ok_or_else(|| {
-            let words: Vec<&str> = PREFER_IP.iter().map(|(choice, _)| *choice).collect();
-            Failure::error(format!("--prefer-ip: unknown word; write one of {}", words.join(", ")))
-        })?;
-        set(&mut partial);
+    draft.secret = Some(LocatedSecret { secret, at: 0 });
+    draft.debug = args.is_on("debug");
+    draft.settings.fallback_on_unknown_dc = true;
+    draft.settings.concurrency = number(args, "concurrency")?.unwrap_or(CONCURRENCY).into();
+    if let Some(port) = number(args, "domain-fronting-port")? {
+        draft.settings.front.port = port;
     }
-    network_flags(args, &mut partial, &mut warnings)?;
+    draft.settings.front.host = valid(args, "domain-fronting-host", addresses::host)?;
+    draft.settings.timeouts.tcp = timeout(args, &mut warnings)?.unwrap_or(TIMEOUT);
+    draft.settings.timeouts.http = draft.settings.timeouts.tcp;
+    let replay_bytes = valid(args, "antireplay-cache-size", units::bytes)?;
+    if let Some(bytes) = replay_bytes.filter(|bytes| *bytes > 0) {
+        draft.replay.max_bytes = bytes;
+    }
+    if let Some(word) = args.text("prefer-ip")? {
+        choose(PREFER_IP, word, &mut draft).map_err(|words| {
+            Failure::error(format!("--prefer-ip: unknown word; write one of {words}"))
+        })?;
+    }
+    network_flags(args, &mut draft, &mut warnings)?;
 
     let mut report = Diagnostics::default();
-    let settings = partial.finish(&mut report);
+    let settings = draft.finish(&mut report);
     let (errors, others): (Vec<_>, Vec<_>) =
         report.into_pending().into_iter().partition(|note| note.severity == Severity::Error);
     warnings.extend(others.into_iter().map(|note| note.text));
@@ -67,22 +66,23 @@ fn settings(args: &ParsedArgs) -> Result<(Settings, Vec<String>), Failure> {
 
 fn network_flags(
     args: &ParsedArgs,
-    partial: &mut PartialSettings,
+    draft: &mut SettingsDraft,
     warnings: &mut Vec<String>,
 ) -> Result<(), Failure> {
     for entry in args.list("socks5-proxy") {
         let upstream = urls::proxy(&entry)
             .map_err(|fault| Failure::error(format!("--socks5-proxy: {fault}")))?;
-        partial.upstreams.push(upstream);
+        draft.settings.upstreams.push(upstream);
     }
     if let Some(ip) = args.parsed("doh-ip", addresses::ip)? {
         let server = urls::doh_at(ip);
-        partial.dns = Some(server.map_err(|fault| Failure::error(format!("--doh-ip: {fault}")))?);
+        draft.settings.dns.server =
+            server.map_err(|fault| Failure::error(format!("--doh-ip: {fault}")))?;
     }
     if valid(args, "domain-fronting-ip", addresses::ip)?.is_some() {
         warnings.push("--domain-fronting-ip: no effect; use --domain-fronting-host".to_string());
     }
-    partial.proxy_protocol = args.is_on("proxy-protocol-listener");
+    draft.enabled.proxy_protocol = args.is_on("proxy-protocol-listener");
     Ok(())
 }
 
@@ -97,12 +97,12 @@ fn valid<T>(
 }
 
 /// A number up to 65535; 0 means the default. Text that is no number is a usage error.
-fn number(args: &ParsedArgs, long: &str) -> Result<Option<u32>, Failure> {
+fn number(args: &ParsedArgs, long: &str) -> Result<Option<u16>, Failure> {
     let number = args.parsed(long, |text| text.parse::<u64>().map_err(|_| "not a number"))?;
     match number {
         None | Some(0) => Ok(None),
         Some(number) => match u16::try_from(number) {
-            Ok(number) => Ok(Some(number.into())),
+            Ok(number) => Ok(Some(number)),
             Err(_) => Err(Failure::error(format!("--{long}: must be at most 65535"))),
         },
     }
@@ -150,7 +150,7 @@ pub(super) const FLAGS: &[Flag] = &[
     log_flags::TO,
 ];
 
-const CONCURRENCY: u32 = 8192;
+const CONCURRENCY: u16 = 8192;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use toml_edit::{Document, Item, Table, Value};
 
-use crate::config::partial::SINGLE_USER;
+use crate::config::draft::SINGLE_USER;
 use crate::config::report::printable_name;
 
 /// An edit of one user, whose name is the first value.

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use toml_edit::{Item, Value};
 
+use crate::config::draft::{LocatedSecret, SettingsDraft};
 use crate::config::key::Key;
-use crate::config::partial::{LocatedSecret, PartialSettings};
 use crate::config::report::Diagnostics;
-use crate::config::value::{Choices, Parse, Set, ValueKind};
+use crate::config::value::{Choices, Parse, Set, ValueKind, choose};
 use crate::config::{addresses, units, urls};
 use crate::proto::secret;
 
@@ -20,7 +20,7 @@ pub(super) struct Field<'a> {
     /// Offset of the value in bytes.
     pub at: usize,
     /// Receives a valid value.
-    pub settings: &'a mut PartialSettings,
+    pub draft: &'a mut SettingsDraft,
     /// Receives the diagnostics.
     pub report: &'a mut Diagnostics,
 }
@@ -51,16 +51,26 @@ impl Field<'_> {
 
     fn read_value(&mut self, value: &Value) -> Effect {
         match self.key.kind {
-            ValueKind::Flag(set) => {
+            ValueKind::Flag(_, set) => {
                 let on = value.as_bool();
                 self.store(on.map(Some).ok_or(NOT_A_FLAG), set).only_if(on == Some(true))
             }
-            ValueKind::Count(set) => self.store_amount(number(value).map(|n| Some(n.into())), set),
-            ValueKind::Port(set) => self.store_amount(number(value).map(Some), set),
-            ValueKind::Duration(set) => self.store_amount(string(value, units::duration), set),
-            ValueKind::Bytes(set) => self.store_amount(string(value, units::bytes), set),
-            ValueKind::ErrorRate => self.error_rate(value),
-            ValueKind::Choice(choices) => self.choice(value, choices),
+            ValueKind::Count(_, set) | ValueKind::Port(_, set) => {
+                let number = value.as_integer().filter(|number| u16::try_from(*number).is_ok());
+                let number = number.map(i64::unsigned_abs).map(Some).ok_or(NOT_A_NUMBER);
+                self.store_amount(number, (1, ""), &|draft, n| set(draft, n as u16))
+            }
+            ValueKind::Duration(_, set) => {
+                let nanos = |text: &str| units::duration(text).map(|time| time.as_nanos() as u64);
+                self.store_amount(string(value, nanos), (1_000_000_000, "s"), &|draft, nanos| {
+                    set(draft, Duration::from_nanos(nanos));
+                })
+            }
+            ValueKind::Bytes(_, set) => {
+                self.store_amount(string(value, units::bytes), (1, " bytes"), &set)
+            }
+            ValueKind::ErrorRate(default) => self.error_rate(value, default),
+            ValueKind::Choice(_, choices) => self.choice(value, choices),
             ValueKind::Address(set) => self.store(string(value, addresses::socket_addr), set),
             ValueKind::HttpBind(set) => self.store(string(value, addresses::http_bind), set),
             ValueKind::Addresses(set) => self.addresses(value, set),
@@ -71,8 +81,8 @@ impl Field<'_> {
             ValueKind::Ips(set) => self.ips(value, set),
             ValueKind::Networks(set) => self.store_list(value, addresses::network, set),
             ValueKind::Proxies(set) => self.store_list(value, urls::proxy, set),
-            ValueKind::Pages(parse, set) => self.store_list(value, parse, set),
-            ValueKind::PageOrNone(parse, set) => {
+            ValueKind::Pages(_, parse, set) => self.store_list(value, parse, set),
+            ValueKind::PageOrNone(_, parse, set) => {
                 let page = string(value, parse).map(Some);
                 self.store(page, set).only_if(value.as_str() != Some(""))
             }
@@ -83,9 +93,7 @@ impl Field<'_> {
             }
             ValueKind::ListSources(set) => self.store_list(value, urls::list_source, set),
             ValueKind::Path(parse, set) => self.store(string(value, parse), set),
-            ValueKind::KernelName(parse, set) => self.store(string(value, parse), set),
-            ValueKind::Prefix(set) => self.store(string(value, addresses::metric_prefix), set),
-            ValueKind::HttpPath(set) => self.store(string(value, addresses::http_path), set),
+            ValueKind::Text(_, parse, set) => self.store(string(value, parse), set),
             ValueKind::Secret => self.secret(value),
             // Whole tables.
             ValueKind::Secrets | ValueKind::DcOverrides => Effect::None,
@@ -101,7 +109,8 @@ impl Field<'_> {
     fn store<T>(&mut self, parsed: Result<Option<T>, &str>, set: Set<T>) -> Effect {
         match parsed {
             Ok(Some(value)) => {
-                set(self.settings, value);
+                set(self.draft, value);
+                self.draft.mark_set(self.key.path);
                 Effect::Some
             }
             Ok(None) => Effect::None,
@@ -110,12 +119,22 @@ impl Field<'_> {
     }
 
     /// Stores an amount. A zero without a meaning, or an amount above the limit of the kernel, is a
-    /// warning, not an error: mtg-multi loads such files.
-    fn store_amount<T: Amount>(&mut self, parsed: Result<Option<T>, &str>, set: Set<T>) -> Effect {
-        let Key { path, value: default, allows_zero, max, .. } = self.key;
-        let Ok(Some(value)) = parsed else { return self.store(parsed, set) };
-        if value == T::default() && !allows_zero {
-            let default = if self.key.is_unset { "automatic" } else { default };
+    /// warning, not an error: mtg-multi loads such files. [`Key::max`] is in `unit`, whose size and
+    /// name in diagnostics are given.
+    fn store_amount(
+        &mut self,
+        parsed: Result<Option<u64>, &str>,
+        unit: (u64, &str),
+        set: &dyn Fn(&mut SettingsDraft, u64),
+    ) -> Effect {
+        let Key { path, kind, allows_zero, max, .. } = *self.key;
+        let mut amount = match parsed {
+            Ok(Some(amount)) => amount,
+            Ok(None) => return Effect::None,
+            Err(fault) => return self.reject(fault),
+        };
+        if amount == 0 && !allows_zero {
+            let default = kind.default().unwrap_or_else(|| "automatic".to_owned());
             let text = format!(
                 "{path}: 0 is not allowed; using the default ({default}). Remove the line or set a \
                  larger value."
@@ -123,24 +142,26 @@ impl Field<'_> {
             self.report.warn(self.at, text);
             return Effect::None;
         }
-        let bound = max.map(T::of).filter(|bound| value > *bound);
-        if let (Some(bound), Some(max)) = (bound, max) {
-            let unit = T::UNIT;
+        let (scale, name) = unit;
+        let max = max.map(u64::from).filter(|max| amount > max.saturating_mul(scale));
+        if let Some(max) = max {
             let text = format!(
-                "{path}: larger than the kernel's maximum; using {max}{unit}. Set a smaller value."
+                "{path}: larger than the kernel's maximum; using {max}{name}. Set a smaller value."
             );
             self.report.warn(self.at, text);
-            return self.store(Ok(Some(bound)), set);
+            amount = max.saturating_mul(scale);
         }
-        self.store(Ok(Some(value)), set)
+        set(self.draft, amount);
+        self.draft.mark_set(path);
+        Effect::Some
     }
 
-    fn error_rate(&mut self, value: &Value) -> Effect {
+    fn error_rate(&mut self, value: &Value, default: f64) -> Effect {
         let rate = value.as_float().or(value.as_integer().map(|whole| whole as f64));
         let Some(rate) = rate.filter(|rate| (0.0..100.0).contains(rate)) else {
             return self.reject("must be a number between 0 and 1, without quotes");
         };
-        if rate != 0.0 && rate != DEFAULT_ERROR_RATE {
+        if rate != 0.0 && rate != default {
             let path = self.key.path;
             self.report.warn(
                 self.at,
@@ -155,15 +176,9 @@ impl Field<'_> {
         if word.is_empty() {
             return Effect::None;
         }
-        match choices.iter().find(|(choice, _)| choice.eq_ignore_ascii_case(word)) {
-            Some((_, set)) => {
-                set(self.settings);
-                Effect::Some
-            }
-            None => {
-                let words: Vec<&str> = choices.iter().map(|(choice, _)| *choice).collect();
-                self.reject(&format!("unknown value; write one of {}", words.join(", ")))
-            }
+        match choose(choices, word, self.draft) {
+            Ok(()) => Effect::Some,
+            Err(words) => self.reject(&format!("unknown value; write one of {words}")),
         }
     }
 
@@ -222,29 +237,44 @@ impl Field<'_> {
     }
 
     fn store_list<T>(&mut self, value: &Value, parse: Parse<T>, set: Set<Vec<T>>) -> Effect {
-        let valid: Vec<T> = self.parse_list(value, parse).into_iter().map(|(one, _)| one).collect();
+        let mut valid = Vec::new();
+        self.each_entry(value, &mut |text, _| {
+            valid.push(parse(text)?);
+            Ok(())
+        });
         let is_some = !valid.is_empty();
         self.store(Ok(Some(valid)), set).only_if(is_some)
     }
 
     /// The valid elements of a list with their offsets. Reports each of the others.
     pub(super) fn parse_list<T>(&mut self, value: &Value, parse: Parse<T>) -> Vec<(T, usize)> {
+        let mut valid = Vec::new();
+        self.each_entry(value, &mut |text, at| {
+            valid.push((parse(text)?, at));
+            Ok(())
+        });
+        valid
+    }
+
+    /// Calls `take` for each element of a list, with its offset, and reports its errors. Not
+    /// generic, so that it is compiled once for all kinds of elements.
+    fn each_entry(
+        &mut self,
+        value: &Value,
+        take: &mut dyn FnMut(&str, usize) -> Result<(), &'static str>,
+    ) {
         let Some(array) = value.as_array() else {
             self.reject("must be a list of strings in quotes, such as [\"A\", \"B\"]");
-            return Vec::new();
+            return;
         };
-        let mut valid = Vec::with_capacity(array.len());
         for (index, element) in array.iter().enumerate() {
             let at = start(element.span(), self.at);
-            match element.as_str().ok_or(NOT_A_STRING).and_then(parse) {
-                Ok(parsed) => valid.push((parsed, at)),
-                Err(fault) => {
-                    let text = format!("{}, entry {}: {fault}", self.key.path, index + 1);
-                    self.report.error(at, text);
-                }
+            let text = element.as_str().ok_or(NOT_A_STRING);
+            if let Err(fault) = text.and_then(|text| take(text, at)) {
+                let text = format!("{}, entry {}: {fault}", self.key.path, index + 1);
+                self.report.error(at, text);
             }
         }
-        valid
     }
 
     fn secret(&mut self, value: &Value) -> Effect {
@@ -252,54 +282,14 @@ impl Field<'_> {
         if text.is_empty() {
             return Effect::None;
         }
-        self.settings.has_secret = true;
+        self.draft.has_secret = true;
         match secret::Secret::parse(text) {
             Ok(secret) => {
-                self.settings.secret = Some(LocatedSecret { secret, at: self.at });
+                self.draft.secret = Some(LocatedSecret { secret, at: self.at });
                 Effect::Some
             }
             Err(fault) => self.reject(&fault.to_string()),
         }
-    }
-}
-
-/// A number with a unit, a neutral zero, and perhaps a maximum.
-trait Amount: Copy + PartialOrd + Default {
-    /// The unit of [`Key::max`] in diagnostics.
-    const UNIT: &'static str;
-
-    fn of(max: u64) -> Self;
-}
-
-impl Amount for Duration {
-    const UNIT: &'static str = "s";
-
-    fn of(max: u64) -> Self {
-        Self::from_secs(max)
-    }
-}
-
-impl Amount for u64 {
-    const UNIT: &'static str = " bytes";
-
-    fn of(max: u64) -> Self {
-        max
-    }
-}
-
-impl Amount for u32 {
-    const UNIT: &'static str = "";
-
-    fn of(max: u64) -> Self {
-        Self::try_from(max).unwrap_or(Self::MAX)
-    }
-}
-
-impl Amount for u16 {
-    const UNIT: &'static str = "";
-
-    fn of(max: u64) -> Self {
-        Self::try_from(max).unwrap_or(Self::MAX)
     }
 }
 
@@ -309,17 +299,11 @@ fn string<T>(value: &Value, parse: Parse<T>) -> Result<Option<T>, &'static str> 
     if text.is_empty() { Ok(None) } else { parse(text).map(Some) }
 }
 
-fn number(value: &Value) -> Result<u16, &'static str> {
-    value.as_integer().and_then(|whole| u16::try_from(whole).ok()).ok_or(NOT_A_NUMBER)
-}
-
 /// The start of a span. A parsed document has a span for every item.
 pub(super) fn start(span: Option<std::ops::Range<usize>>, fallback: usize) -> usize {
     span.map_or(fallback, |span| span.start)
 }
 
-/// The default of mtg-multi, which many files contain.
-const DEFAULT_ERROR_RATE: f64 = 0.001;
 pub(super) const NOT_A_STRING: &str = "must be a string in quotes";
 const NOT_A_FLAG: &str = "must be true or false, without quotes";
 const NOT_A_NUMBER: &str = "must be a whole number from 0 to 65535, without quotes";

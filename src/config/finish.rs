@@ -1,186 +1,64 @@
-//! The last step of loading: makes [`Settings`] of [`PartialSettings`]. Checks combinations of
-//! keys, and applies the defaults.
+//! The last step of loading: checks combinations of keys, and makes [`Settings`] of
+//! [`SettingsDraft`].
 
 use std::time::Duration;
 
+use crate::config::draft::{EnabledSections, LocatedSecret, SINGLE_USER, SettingsDraft};
 use crate::config::features::{HAS_METRICS, HAS_TLS};
-use crate::config::partial::{
-    LocatedSecret, PartialIpList, PartialPrometheus, PartialSettings, PartialStatsd, SINGLE_USER,
-};
 use crate::config::report::{Diagnostics, printable_name};
 use crate::config::settings::{
-    DnsSettings, EgressSettings, FrontSettings, HttpBind, KeepAlive, ListSettings, ListSource,
-    LogLevel, LogSettings, NameServer, PageTimingSettings, PreferIp, PrometheusSettings,
-    ProxyProtocolSettings, ReplaySettings, Settings, ShapeSettings, StateSettings, StatsdSettings,
-    TagFormat, ThrottleSettings, Timeouts, UpstreamSettings, UserSettings,
+    ListSettings, ListSource, LogLevel, PrometheusSettings, Settings, StatsdSettings,
+    UpstreamSettings, UserSettings,
 };
 use crate::config::urls;
 use crate::proto::url::Url;
 use crate::util::sorted_map;
 
-impl PartialSettings {
+impl SettingsDraft {
     /// Makes the settings. `None` if the report has an error, from this step or from before.
     ///
     /// All checks come first and none of them stops at an error, so that the operator sees every
-    /// fault of the file at once. The defaults are applied only to values without errors.
+    /// fault of the file at once.
     pub fn finish(mut self, report: &mut Diagnostics) -> Option<Settings> {
-        let checked = self.check(report);
-        if report.has_errors() {
-            return None;
-        }
-        Some(self.apply_defaults(checked))
-    }
-
-    /// Moves the values that depend on several keys out of `self`, and reports their faults.
-    fn check(&mut self, report: &mut Diagnostics) -> Checked {
-        let users = self.users(report);
-        let binds = self.binds.take().unwrap_or_else(|| {
+        self.settings.users = self.users(report);
+        if self.settings.binds.is_empty() && !self.is_set("bind-to") {
             report.error(0, NO_BIND);
-            Vec::new()
-        });
-        let dns = self.dns(report);
-        let dc_list = self.dc_list(report);
-        let [blocklist, allowlist] = self.ip_lists(report);
-        let page_timing = self.page_timing(report);
-        let statsd = std::mem::take(&mut self.statsd).finish(report);
-        let api = self.api_bind.as_ref();
-        let prometheus = std::mem::take(&mut self.prometheus).finish(api, report);
+        }
+        self.apply_old_keys(report);
+        self.settings.dc_list = self.dc_list(report);
+        [self.settings.blocklist, self.settings.allowlist] = self.ip_lists(report);
+        self.check_page_timing(report);
+        self.settings.statsd = self.statsd(report);
+        self.settings.prometheus = self.prometheus(report);
         self.warn_of_missing_pairs(report);
-        Checked {
-            users,
-            binds,
-            dns,
-            dc_list,
-            blocklist,
-            allowlist,
-            page_timing,
-            statsd,
-            prometheus,
-        }
+        if report.has_errors() { None } else { Some(self.into_settings()) }
     }
 
-    fn apply_defaults(self, checked: Checked) -> Settings {
-        let Checked { users, binds, dns, dc_list, .. } = checked;
-        let Checked { blocklist, allowlist, page_timing, statsd, prometheus, .. } = checked;
+    fn into_settings(mut self) -> Settings {
+        if self.debug {
+            self.settings.log.level = LogLevel::Debug;
+        }
+        // The replay store protects against replays by itself, and the clocks of routers are often
+        // wrong, so the clock check is lax with it. Without it, the clock check is the only
+        // protection.
+        if !self.enabled.replay && !self.is_set("tolerate-time-skewness") {
+            self.settings.time_skew = SKEW_WITHOUT_STORE;
+        }
+        // A list with only `direct` entries is the same as no list.
+        let is_direct = |upstream: &UpstreamSettings| *upstream == UpstreamSettings::Direct;
+        if self.settings.upstreams.iter().all(is_direct) {
+            self.settings.upstreams.clear();
+        }
+        let has_state = self.is_set("state-file");
+        let is_throttled = self.throttle.max_connections > 0;
         Settings {
-            users,
-            binds,
-            prometheus,
-            statsd,
-            log: self.log(),
-            concurrency: self.concurrency.unwrap_or(CONCURRENCY),
-            prefer_ip: self.prefer_ip.unwrap_or(PreferIp::PreferIpv6),
-            public_ipv4: self.public_ipv4,
-            public_ipv6: self.public_ipv6,
-            time_skew: self.time_skew(),
-            fallback_on_unknown_dc: self.fallback_on_unknown_dc,
-            throttle: self.throttle(),
-            timeouts: self.timeouts(),
-            keep_alive: self.keep_alive(),
-            not_sent_lowat: self.not_sent_lowat(),
-            re_encrypt: self.re_encrypt,
-            coalesce_reads: !self.read_coalescing_off,
-            replay: self.replay(),
-            shape: self.shape(),
-            page_timing,
-            dc_list,
-            blocklist,
-            allowlist,
-            max_segment: self.max_segment,
-            multipath: self.multipath,
-            reuse_port: self.reuse_port,
-            buffer_bytes: self.buffer_bytes,
-            log_addresses: self.log_addresses,
-            // From here on, values move out of `self`.
-            front: FrontSettings {
-                host: self.front_host,
-                // The old key has an effect only without the new one.
-                port: self.front_port.or(self.old_front_port).unwrap_or(FRONT_PORT),
-                proxy_protocol: self.front_proxy_protocol,
-                probe: self.probe_front.unwrap_or(true),
-                mimic_latency: self.mimic_latency,
-            },
-            dns: DnsSettings { server: dns, bootstrap: self.dns_bootstrap },
-            upstreams: upstreams(self.upstreams),
-            egress: EgressSettings {
-                device: self.device,
-                addrs: self.source_addrs,
-                mark: self.mark,
-            },
-            proxy_protocol: self
-                .proxy_protocol
-                .then_some(ProxyProtocolSettings { trusted: self.trusted }),
-            state: self.state_file.map(|path| {
-                let interval = self.state_interval.unwrap_or(STATE_INTERVAL).max(INTERVAL_MIN);
-                StateSettings { path, interval }
-            }),
-            public_ip_url: self.public_ip_url.unwrap_or_else(|| Url::parse(PUBLIC_IP_URL)),
-            api_bind: self.api_bind,
-            pid_file: self.pid_file,
-            dc_overrides: self.dc_overrides,
-            congestion: self.congestion,
-            cache_dir: self.cache_dir,
-            ca_file: self.ca_file,
+            state: has_state.then_some(self.state),
+            throttle: is_throttled.then_some(self.throttle),
+            proxy_protocol: self.enabled.proxy_protocol.then_some(self.proxy_protocol),
+            replay: self.enabled.replay.then_some(self.replay),
+            shape: self.enabled.shape.then_some(self.shape),
+            ..self.settings
         }
-    }
-
-    /// `debug` overrides `log-level`.
-    fn log(&self) -> LogSettings {
-        let level = if self.debug { LogLevel::Debug } else { self.log_level.unwrap_or_default() };
-        LogSettings {
-            level,
-            format: self.log_format.unwrap_or_default(),
-            to: self.log_to.unwrap_or_default(),
-        }
-    }
-
-    fn replay(&self) -> Option<ReplaySettings> {
-        let max_bytes = self.replay_bytes.unwrap_or(REPLAY_BYTES);
-        self.replay.unwrap_or(true).then_some(ReplaySettings { max_bytes })
-    }
-
-    /// The replay store protects against replays by itself, and the clocks of routers are often
-    /// wrong, so the clock check is lax with it. Without it, the clock check is the only
-    /// protection.
-    fn time_skew(&self) -> Duration {
-        let has_store = self.replay().is_some();
-        self.time_skew.unwrap_or(if has_store { SKEW_WITH_STORE } else { SKEW_WITHOUT_STORE })
-    }
-
-    /// `max-connections = 0` turns the throttle off.
-    fn throttle(&self) -> Option<ThrottleSettings> {
-        let max_connections = self.max_connections.filter(|max| *max > 0)?;
-        let check_interval = self.check_interval.unwrap_or(CHECK_INTERVAL);
-        Some(ThrottleSettings { max_connections, check_interval })
-    }
-
-    fn timeouts(&self) -> Timeouts {
-        Timeouts {
-            tcp: self.timeout_tcp.unwrap_or(TIMEOUT_TCP),
-            http: self.timeout_http.unwrap_or(TIMEOUT_HTTP),
-            idle: self.timeout_idle.unwrap_or(TIMEOUT_IDLE),
-            handshake: self.timeout_handshake.unwrap_or(TIMEOUT_HANDSHAKE),
-        }
-    }
-
-    fn keep_alive(&self) -> KeepAlive {
-        KeepAlive {
-            enabled: !self.keep_alive_disabled,
-            idle: whole_seconds(self.keep_alive_idle.unwrap_or(KEEP_ALIVE)),
-            interval: whole_seconds(self.keep_alive_interval.unwrap_or(KEEP_ALIVE)),
-            count: self.keep_alive_count.unwrap_or(KEEP_ALIVE_COUNT),
-        }
-    }
-
-    /// `0b` leaves the kernel's default.
-    fn not_sent_lowat(&self) -> Option<u32> {
-        let bytes = self.not_sent_lowat.unwrap_or(NOT_SENT_LOWAT);
-        u32::try_from(bytes).ok().filter(|bytes| *bytes > 0)
-    }
-
-    fn shape(&self) -> Option<ShapeSettings> {
-        let shape = ShapeSettings { always: self.shape_always, drs: self.drs };
-        self.shape.unwrap_or(true).then_some(shape)
     }
 
     /// The users. `[secrets]` with at least one entry overrides `secret` (COMPATIBILITY 3.3).
@@ -213,169 +91,139 @@ impl PartialSettings {
         located.into_iter().map(user).collect()
     }
 
-    /// The name server. `dns` overrides the old key `doh-ip`.
-    fn dns(&mut self, report: &mut Diagnostics) -> NameServer {
-        let old = self.doh_ip.map(urls::doh_at);
-        match (self.dns.take(), old) {
-            (Some(server), _) | (None, Some(Ok(server))) => server,
-            (None, Some(Err(fault))) => {
-                report.error_at_key("network.doh-ip", fault);
-                NameServer::System
+    /// An old key has an effect only without the new one.
+    fn apply_old_keys(&mut self, report: &mut Diagnostics) {
+        if let Some(port) = self.old_front_port
+            && !self.is_set("domain-fronting.port")
+        {
+            self.settings.front.port = port;
+        }
+        if let Some(ip) = self.doh_ip
+            && !self.is_set("network.dns")
+        {
+            match urls::doh_at(ip) {
+                Ok(server) => self.settings.dns.server = server,
+                Err(fault) => report.error_at_key("network.doh-ip", fault),
             }
-            (None, None) => NameServer::System,
         }
     }
 
     /// The pages of Telegram's list of data centres; `None` if `auto-update` is off.
     fn dc_list(&mut self, report: &mut Diagnostics) -> Option<Vec<Url>> {
-        if !self.auto_update {
+        if !self.enabled.dc_list {
             return None;
         }
-        let pages = self.dc_list.take();
-        let pages =
-            pages.unwrap_or_else(|| DC_LIST.iter().copied().filter_map(Url::parse).collect());
-        if pages.is_empty() {
+        if self.dc_list.is_empty() {
             report.warn_at_key("telegram.dc-list-urls", NO_DC_LIST);
             return None;
         }
-        if !HAS_TLS && pages.iter().any(|page| page.scheme == "https") {
+        if !HAS_TLS && self.dc_list.iter().any(|page| page.scheme == "https") {
             report.error_at_key("auto-update", DC_LIST_WITHOUT_TLS);
         }
-        Some(pages)
+        Some(std::mem::take(&mut self.dc_list))
     }
 
     /// The blocklist and the allowlist. An allowlist without a source would refuse every client,
     /// which is an error; a blocklist without one blocks no address, which is a warning.
     fn ip_lists(&mut self, report: &mut Diagnostics) -> [Option<ListSettings>; 2] {
-        let (block, allow) =
-            (std::mem::take(&mut self.blocklist), std::mem::take(&mut self.allowlist));
-        if block.enabled && block.sources.is_empty() {
+        let EnabledSections { blocklist, allowlist, .. } = self.enabled;
+        if blocklist && self.blocklist.sources.is_empty() {
             report.warn_at_key("defense.blocklist.enabled", EMPTY_BLOCKLIST);
         }
-        if allow.enabled && allow.sources.is_empty() {
+        if allowlist && self.allowlist.sources.is_empty() {
             report.error_at_key("defense.allowlist.enabled", EMPTY_ALLOWLIST);
         }
+        let of_block = ["defense.blocklist.urls", "defense.blocklist.update-each"];
+        let of_allow = ["defense.allowlist.urls", "defense.allowlist.update-each"];
         [
-            block.finish(["defense.blocklist.urls", "defense.blocklist.update-each"], report),
-            allow.finish(["defense.allowlist.urls", "defense.allowlist.update-each"], report),
+            blocklist.then(|| ip_list(&mut self.blocklist, of_block, report)).flatten(),
+            allowlist.then(|| ip_list(&mut self.allowlist, of_allow, report)).flatten(),
         ]
     }
 
-    /// The pages to learn the pace from. Without a shape no pace is needed.
-    fn page_timing(&mut self, report: &mut Diagnostics) -> PageTimingSettings {
-        let mut pages = std::mem::take(&mut self.timing_pages);
-        if self.shape == Some(false) {
-            pages.clear();
+    /// Without a shape, no pace is needed.
+    fn check_page_timing(&mut self, report: &mut Diagnostics) {
+        let timing = &mut self.settings.page_timing;
+        if !self.enabled.shape {
+            timing.pages.clear();
         }
-        if !HAS_TLS && !pages.is_empty() {
+        if !HAS_TLS && !timing.pages.is_empty() {
             report.error_at_key("defense.doppelganger.urls", PAGES_WITHOUT_TLS);
         }
         let key = "defense.doppelganger.raid-each";
-        let interval = self.page_interval.unwrap_or(PAGE_INTERVAL);
-        let interval = checked_interval(interval, POLITE_PAGES, key, report);
-        let repeats = self.page_repeats.unwrap_or(PAGE_REPEATS);
-        PageTimingSettings { pages, repeats, interval }
+        timing.interval = checked_interval(timing.interval, POLITE_PAGES, key, report);
     }
 
-    /// Warns of keys that have no effect without another key.
-    fn warn_of_missing_pairs(&self, report: &mut Diagnostics) {
-        if !self.trusted.is_empty() && !self.proxy_protocol {
-            report.warn_at_key("proxy-protocol-trusted", TRUSTED_UNUSED);
-        }
-        if self.mimic_latency && self.probe_front == Some(false) {
-            report.warn_at_key("domain-fronting.mimic-latency", LATENCY_UNKNOWN);
-        }
-        if !HAS_TLS && self.ca_file.is_some() {
-            report.warn_at_key("network.ca-file", CA_WITHOUT_TLS);
-        }
-    }
-}
-
-/// The values that depend on several keys, after their checks.
-struct Checked {
-    users: Vec<UserSettings>,
-    binds: Vec<std::net::SocketAddr>,
-    dns: NameServer,
-    dc_list: Option<Vec<Url>>,
-    blocklist: Option<ListSettings>,
-    allowlist: Option<ListSettings>,
-    page_timing: PageTimingSettings,
-    statsd: Option<StatsdSettings>,
-    prometheus: Option<PrometheusSettings>,
-}
-
-impl PartialStatsd {
-    fn finish(self, report: &mut Diagnostics) -> Option<StatsdSettings> {
-        if !self.enabled {
+    fn statsd(&mut self, report: &mut Diagnostics) -> Option<StatsdSettings> {
+        if !self.enabled.statsd {
             return None;
         }
         if !HAS_METRICS {
             report.warn_at_key("stats.statsd.enabled", NO_METRICS);
             return None;
         }
-        let Some(address) = self.address else {
+        if !self.is_set("stats.statsd.address") {
             report.error_at_key("stats.statsd.enabled", NO_STATSD);
-            return None;
-        };
-        let prefix = self.prefix.unwrap_or_else(|| METRIC_PREFIX.to_owned());
-        Some(StatsdSettings { address, prefix, tags: self.tags.unwrap_or(TagFormat::Datadog) })
+        }
+        Some(std::mem::take(&mut self.statsd))
     }
-}
 
-impl PartialPrometheus {
     /// `bind-to` is required: mtg-multi listens on a random port of every address without it.
-    fn finish(
-        self,
-        api: Option<&HttpBind>,
-        report: &mut Diagnostics,
-    ) -> Option<PrometheusSettings> {
-        if !self.enabled {
+    fn prometheus(&mut self, report: &mut Diagnostics) -> Option<PrometheusSettings> {
+        if !self.enabled.prometheus {
             return None;
         }
         if !HAS_METRICS {
             report.warn_at_key("stats.prometheus.enabled", NO_METRICS);
             return None;
         }
-        let Some(bind) = self.bind else {
-            report.error_at_key("stats.prometheus.enabled", NO_PROMETHEUS);
-            return None;
-        };
-        let path = self.path.unwrap_or_else(|| "/".to_owned());
+        let PrometheusSettings { bind, path, .. } = &self.prometheus;
         let is_taken = path == "/stats" || path == "/explain" || path.starts_with("/explain/");
-        if is_taken && api == Some(&bind) {
+        if !self.is_set("stats.prometheus.bind-to") {
+            report.error_at_key("stats.prometheus.enabled", NO_PROMETHEUS);
+        } else if is_taken && self.settings.api_bind.as_ref() == Some(bind) {
             report.warn_at_key("stats.prometheus.http-path", TAKEN_PATH);
         }
-        Some(PrometheusSettings {
-            bind,
-            path,
-            prefix: self.prefix.unwrap_or_else(|| METRIC_PREFIX.to_owned()),
-            per_user: self.per_user,
-        })
+        Some(std::mem::take(&mut self.prometheus))
+    }
+
+    /// Warns of keys that have no effect without another key.
+    fn warn_of_missing_pairs(&self, report: &mut Diagnostics) {
+        if !self.proxy_protocol.trusted.is_empty() && !self.enabled.proxy_protocol {
+            report.warn_at_key("proxy-protocol-trusted", TRUSTED_UNUSED);
+        }
+        let front = &self.settings.front;
+        if front.mimic_latency && !front.probe {
+            report.warn_at_key("domain-fronting.mimic-latency", LATENCY_UNKNOWN);
+        }
+        if !HAS_TLS && self.settings.ca_file.is_some() {
+            report.warn_at_key("network.ca-file", CA_WITHOUT_TLS);
+        }
     }
 }
 
-impl PartialIpList {
-    /// `keys` are the paths of its `urls` and `update-each`.
-    fn finish(self, keys: [&'static str; 2], report: &mut Diagnostics) -> Option<ListSettings> {
-        if !self.enabled || self.sources.is_empty() {
-            return None;
-        }
-        let [urls, update_each] = keys;
-        let scheme = |source: &ListSource| match source {
-            ListSource::Web(url) => Some(url.scheme.clone()),
-            ListSource::File(_) => None,
-        };
-        let schemes: Vec<String> = self.sources.iter().filter_map(scheme).collect();
-        if !HAS_TLS && schemes.iter().any(|scheme| scheme == "https") {
-            report.error_at_key(urls, LIST_WITHOUT_TLS);
-        }
-        // Files may be read as often as the operator likes.
-        let polite = if schemes.is_empty() { Duration::ZERO } else { POLITE_LISTS };
-        let interval = self.interval.unwrap_or(LIST_INTERVAL);
-        let interval = checked_interval(interval, polite, update_each, report);
-        let concurrency = self.concurrency.unwrap_or(1);
-        Some(ListSettings { sources: self.sources, concurrency, interval })
+/// Takes a list that has a source. `keys` are the paths of its `urls` and `update-each`.
+fn ip_list(
+    list: &mut ListSettings,
+    keys: [&'static str; 2],
+    report: &mut Diagnostics,
+) -> Option<ListSettings> {
+    if list.sources.is_empty() {
+        return None;
     }
+    let [urls, update_each] = keys;
+    let scheme = |source: &ListSource| match source {
+        ListSource::Web(url) => Some(url.scheme.clone()),
+        ListSource::File(_) => None,
+    };
+    let schemes: Vec<String> = list.sources.iter().filter_map(scheme).collect();
+    if !HAS_TLS && schemes.iter().any(|scheme| scheme == "https") {
+        report.error_at_key(urls, LIST_WITHOUT_TLS);
+    }
+    // Files may be read as often as the operator likes.
+    let polite = if schemes.is_empty() { Duration::ZERO } else { POLITE_LISTS };
+    list.interval = checked_interval(list.interval, polite, update_each, report);
+    Some(std::mem::take(list))
 }
 
 /// Raises an interval to the resolution of the scheduler; warns if it is below `polite`.
@@ -424,18 +272,6 @@ fn check_secrets(located: &[(String, LocatedSecret)], report: &mut Diagnostics) 
     }
 }
 
-/// A list with only `direct` entries is the same as no list.
-fn upstreams(list: Vec<UpstreamSettings>) -> Vec<UpstreamSettings> {
-    let is_proxy = |upstream: &UpstreamSettings| matches!(upstream, UpstreamSettings::Socks5(_));
-    if list.iter().any(is_proxy) { list } else { Vec::new() }
-}
-
-/// Rounds up to whole seconds: the kernel counts those, and refuses 0.
-fn whole_seconds(time: Duration) -> Duration {
-    let up = u64::from(time.subsec_nanos() > 0);
-    Duration::from_secs(time.as_secs().saturating_add(up))
-}
-
 const NO_BIND: &str =
     "bind-to: missing; add a line bind-to = \"0.0.0.0:443\" above the first [table]";
 const NO_USER: &str = "no user; add [secrets] at the end of the file, with a line \
@@ -461,30 +297,11 @@ const CA_WITHOUT_TLS: &str =
 const TRUSTED_UNUSED: &str = "has no effect without proxy-protocol-listener = true; add that line";
 const LATENCY_UNKNOWN: &str = "has no effect with scout = false; remove one of the two";
 
-const CONCURRENCY: u32 = 4096;
-const FRONT_PORT: u16 = 443;
-const CHECK_INTERVAL: Duration = Duration::from_secs(5);
-const TIMEOUT_TCP: Duration = Duration::from_secs(5);
-const TIMEOUT_HTTP: Duration = Duration::from_secs(10);
-const TIMEOUT_IDLE: Duration = Duration::from_secs(300);
-const TIMEOUT_HANDSHAKE: Duration = Duration::from_secs(10);
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
-const KEEP_ALIVE_COUNT: u32 = 9;
-/// The default of `telegram.dc-list-urls` in `keys.rs`.
-const DC_LIST: [&str; 2] =
-    ["https://core.telegram.org/getProxyConfig", "https://core.telegram.org/getProxyConfigV6"];
-const METRIC_PREFIX: &str = "mtg";
-const PUBLIC_IP_URL: &str = "https://ifconfig.co";
-const STATE_INTERVAL: Duration = Duration::from_secs(600);
-const LIST_INTERVAL: Duration = Duration::from_secs(6 * 3600);
-const INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// Public list servers dislike shorter intervals.
 const POLITE_LISTS: Duration = Duration::from_secs(60);
 /// More frequent page visits do not look like those of a browser.
 const POLITE_PAGES: Duration = Duration::from_secs(300);
-const PAGE_REPEATS: u32 = 10;
-const PAGE_INTERVAL: Duration = Duration::from_secs(6 * 3600);
-const NOT_SENT_LOWAT: u64 = 128 << 10;
-const REPLAY_BYTES: u64 = 1 << 20;
-const SKEW_WITH_STORE: Duration = Duration::from_secs(120);
+/// Of `tolerate-time-skewness` without anti-replay.
 const SKEW_WITHOUT_STORE: Duration = Duration::from_secs(5);
+/// The resolution of the scheduler.
+pub(super) const INTERVAL_MIN: Duration = Duration::from_secs(1);

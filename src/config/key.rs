@@ -7,43 +7,33 @@ use crate::config::value::ValueKind::{self, DcOverrides, Secrets};
 pub struct Key {
     /// The path: tables and key joined by dots, in lower case.
     pub path: &'static str,
-    /// The grammar of the value, with its setter.
+    /// The grammar of the value, with its default and its setter.
     pub kind: ValueKind,
-    /// The default in TOML; an example if [`Key::is_unset`].
-    pub value: &'static str,
-    /// There is no default: without the key, nothing is set.
-    pub is_unset: bool,
     /// What the key does, in one line.
     pub doc: &'static str,
+    /// For a key without a default: an example of a value, in TOML.
+    pub sample: Option<&'static str>,
     /// For an old key: what to write instead.
     pub instead: Option<&'static str>,
     /// A zero is a valid value. For other keys a zero means the default.
     pub allows_zero: bool,
     /// Largest value that is used: a count, bytes, or seconds. Larger values are lowered to it.
-    pub max: Option<u64>,
+    pub max: Option<u32>,
+}
+
+/// A row of the table. The methods add the rest.
+pub(super) const fn row(path: &'static str, kind: ValueKind) -> Key {
+    Key { path, kind, doc: "", sample: None, instead: None, allows_zero: false, max: None }
 }
 
 impl Key {
-    pub(super) const fn new(
-        path: &'static str,
-        kind: ValueKind,
-        value: &'static str,
-        doc: &'static str,
-    ) -> Self {
-        Self {
-            path,
-            kind,
-            value,
-            is_unset: false,
-            doc,
-            instead: None,
-            allows_zero: false,
-            max: None,
-        }
+    pub(super) const fn doc(mut self, doc: &'static str) -> Self {
+        self.doc = doc;
+        self
     }
 
-    pub(super) const fn unset(mut self) -> Self {
-        self.is_unset = true;
+    pub(super) const fn sample(mut self, sample: &'static str) -> Self {
+        self.sample = Some(sample);
         self
     }
 
@@ -57,9 +47,19 @@ impl Key {
         self
     }
 
-    pub(super) const fn max(mut self, max: u64) -> Self {
+    pub(super) const fn max(mut self, max: u32) -> Self {
         self.max = Some(max);
         self
+    }
+
+    /// Whether nothing is set without the key.
+    pub fn is_unset(&self) -> bool {
+        self.sample.is_some()
+    }
+
+    /// The default in TOML; an example if [`Key::is_unset`].
+    pub fn value(&self) -> String {
+        self.sample.map_or_else(|| self.kind.default().unwrap_or_default(), str::to_owned)
     }
 
     /// Whether the key is a table whose names the operator chooses.

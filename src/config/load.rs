@@ -7,10 +7,10 @@ use std::path::Path;
 
 use toml_edit::{Document, Item, TableLike};
 
+use crate::config::draft::SettingsDraft;
 use crate::config::field::{Effect, Field, start};
 use crate::config::key::Key;
 use crate::config::keys::{self, KEYS};
-use crate::config::partial::PartialSettings;
 use crate::config::report::{Diagnostic, Diagnostics, printable_name};
 use crate::config::settings::Settings;
 use crate::config::suggest;
@@ -70,14 +70,14 @@ fn parse(text: &str, report: &mut Diagnostics) -> Option<Settings> {
             return None;
         }
     };
-    let mut walk = ConfigWalk { settings: PartialSettings::default(), report };
+    let mut walk = ConfigWalk { draft: keys::defaults(), report };
     walk.table(document.as_table(), "");
-    let ConfigWalk { settings, report } = walk;
-    settings.finish(report)
+    let ConfigWalk { draft, report } = walk;
+    draft.finish(report)
 }
 
 struct ConfigWalk<'a> {
-    settings: PartialSettings,
+    draft: SettingsDraft,
     report: &'a mut Diagnostics,
 }
 
@@ -106,8 +106,8 @@ impl ConfigWalk<'_> {
             let text = format!("{}: duplicate key; the last one wins. Remove one.", key.path);
             self.report.warn(at, text);
         }
-        let Self { settings, report } = self;
-        let mut field = Field { key, at: value_at, settings, report };
+        let Self { draft, report } = self;
+        let mut field = Field { key, at: value_at, draft, report };
         let effect = match (key.kind, item.as_table_like()) {
             (ValueKind::Secrets | ValueKind::DcOverrides, None) => {
                 field.reject("must be a table; write names and values below a [header]")

@@ -1,9 +1,10 @@
 //! The configuration file: from TOML text to [`settings::Settings`].
 //!
-//! [`keys::KEYS`] is the table of all keys. [`load`] reads a file by it, `finish` applies the
-//! defaults and checks combinations of keys, and [`render`] prints the table as documentation.
+//! [`keys::KEYS`] is the table of all keys, each with its default and its setter. [`load`] reads a
+//! file by it, `finish` checks combinations of keys, and [`render`] prints it as documentation.
 
 pub mod addresses;
+pub mod draft;
 pub mod edit;
 pub mod features;
 mod field;
@@ -11,7 +12,6 @@ mod finish;
 pub mod key;
 pub mod keys;
 pub mod load;
-pub mod partial;
 pub mod render;
 pub mod report;
 pub mod settings;

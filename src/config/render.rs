@@ -16,8 +16,8 @@ pub fn example() -> String {
         out.push('\n');
         comment(&mut out, &format!("{}{}", key.doc.replace('`', ""), remarks(key)));
         match key.is_whole_table() {
-            true => out.push_str(&format!("#{}\n", key.value)),
-            false => out.push_str(&format!("#{} = {}\n", key.split().1, key.value)),
+            true => out.push_str(&format!("#{}\n", key.value())),
+            false => out.push_str(&format!("#{} = {}\n", key.split().1, key.value())),
         }
     }
     out
@@ -36,9 +36,9 @@ pub fn markdown() -> String {
             out.push_str("\n| key | type | default | description |\n|---|---|---|---|\n");
             table = Some(header(key));
         }
-        let default = match key.is_unset {
+        let default = match key.is_unset() {
             true => "none".to_string(),
-            false => format!("`{}`", key.value),
+            false => format!("`{}`", key.value()),
         };
         let Key { path, kind, doc, .. } = key;
         out.push_str(&format!("| `{path}` | {} | {default} | {doc} |\n", kind.name()));
@@ -59,7 +59,7 @@ fn header(key: &Key) -> &'static str {
 }
 
 fn remarks(key: &Key) -> &'static str {
-    let is_sample = key.is_unset && !key.is_whole_table();
+    let is_sample = key.is_unset() && !key.is_whole_table();
     if is_sample { " For example:" } else { "" }
 }
 

@@ -1,5 +1,6 @@
 //! The settings that the rest of the program reads: typed, complete and valid. Only `finish.rs`
-//! makes them, so that no value needs a second check.
+//! makes them, so that no value needs a second check. `Default` is a blank for the setters of
+//! `keys.rs`, which has the defaults.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -11,7 +12,7 @@ use crate::proto::url::Url;
 use crate::util::cidr::Cidr;
 
 /// All settings of a config file or of the flags of `simple-run`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Settings {
     /// The users, in ascending byte order of their names; never empty.
     pub users: Vec<UserSettings>,
@@ -133,6 +134,12 @@ pub enum HttpBind {
     Unix(PathBuf),
 }
 
+impl Default for HttpBind {
+    fn default() -> Self {
+        Self::Unix(PathBuf::new())
+    }
+}
+
 impl fmt::Display for HttpBind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -143,7 +150,7 @@ impl fmt::Display for HttpBind {
 }
 
 /// `[stats.prometheus]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PrometheusSettings {
     /// The listener.
     pub bind: HttpBind,
@@ -166,10 +173,18 @@ pub struct StatsdSettings {
     pub tags: TagFormat,
 }
 
+impl Default for StatsdSettings {
+    fn default() -> Self {
+        let address = SocketAddr::from(([0; 4], 0));
+        Self { address, prefix: String::new(), tags: TagFormat::default() }
+    }
+}
+
 /// The format of labels in a statsd line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TagFormat {
     /// `name:1|c|#label:value`.
+    #[default]
     Datadog,
     /// `name,label=value:1|c`.
     Influxdb,
@@ -247,7 +262,7 @@ pub enum LogTo {
 }
 
 /// `state-file` and `state-interval`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StateSettings {
     /// The file.
     pub path: PathBuf,
@@ -256,11 +271,12 @@ pub struct StateSettings {
 }
 
 /// `prefer-ip`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PreferIp {
     /// IPv4 first, then IPv6.
     PreferIpv4,
     /// IPv6 first, then IPv4.
+    #[default]
     PreferIpv6,
     /// Only IPv4.
     OnlyIpv4,
@@ -269,7 +285,7 @@ pub enum PreferIp {
 }
 
 /// `[domain-fronting]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FrontSettings {
     /// A host name or an IP address to dial instead of the secret's host.
     pub host: Option<String>,
@@ -285,7 +301,7 @@ pub struct FrontSettings {
 }
 
 /// `proxy-protocol-listener`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ProxyProtocolSettings {
     /// Networks of the load balancers whose headers are accepted; empty = any.
     pub trusted: Vec<Cidr>,
@@ -299,7 +315,7 @@ impl ProxyProtocolSettings {
 }
 
 /// `network.dns`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DnsSettings {
     /// The name server.
     pub server: NameServer,
@@ -309,9 +325,10 @@ pub struct DnsSettings {
 }
 
 /// A name server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum NameServer {
     /// The servers in `/etc/resolv.conf`.
+    #[default]
     System,
     /// DNS over UDP; over TCP if an answer is truncated.
     Udp(SocketAddr),
@@ -365,7 +382,7 @@ pub struct EgressSettings {
 }
 
 /// `[defense.blocklist]` or `[defense.allowlist]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ListSettings {
     /// Files and URLs.
     pub sources: Vec<ListSource>,
@@ -385,7 +402,7 @@ pub enum ListSource {
 }
 
 /// `[defense.doppelganger]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ShapeSettings {
     /// Pace every record, not only the first ones after a pause.
     pub always: bool,
@@ -394,7 +411,7 @@ pub struct ShapeSettings {
 }
 
 /// Page visits that measure record timing.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PageTimingSettings {
     /// `https` pages to visit; empty = the built-in pace is used.
     pub pages: Vec<Url>,
@@ -405,7 +422,7 @@ pub struct PageTimingSettings {
 }
 
 /// `[throttle]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ThrottleSettings {
     /// Connections that the users share (1..=65535).
     pub max_connections: u32,
@@ -414,7 +431,7 @@ pub struct ThrottleSettings {
 }
 
 /// `[network.timeout]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Timeouts {
     /// Dial of one address.
     pub tcp: Duration,
@@ -427,7 +444,7 @@ pub struct Timeouts {
 }
 
 /// `[network.keep-alive]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct KeepAlive {
     /// `SO_KEEPALIVE`.
     pub enabled: bool,
@@ -440,7 +457,7 @@ pub struct KeepAlive {
 }
 
 /// `[defense.anti-replay]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ReplaySettings {
     /// Upper bound of the store in bytes.
     pub max_bytes: u64,

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use toml_edit::TableLike;
 
+use crate::config::draft::LocatedSecret;
 use crate::config::field::{Field, NOT_A_STRING, start};
-use crate::config::partial::LocatedSecret;
 use crate::config::report::printable_name;
 use crate::config::{addresses, keys, suggest};
 use crate::proto::secret::Secret;
@@ -14,7 +14,7 @@ impl Field<'_> {
     /// Reads `[secrets]`.
     pub(super) fn secrets(&mut self, table: &dyn TableLike) {
         for (name, item) in table.iter() {
-            self.settings.has_secret = true;
+            self.draft.has_secret = true;
             let at = start(item.span(), self.at);
             let Some(text) = item.as_str() else {
                 // TOML gives a global key below this header to this table.
@@ -24,7 +24,7 @@ impl Field<'_> {
             };
             match Secret::parse(text) {
                 Ok(secret) => {
-                    self.settings.secrets.push((name.to_string(), LocatedSecret { secret, at }));
+                    self.draft.secrets.push((name.to_string(), LocatedSecret { secret, at }));
                 }
                 Err(_) if Secret::parse(name).is_ok() => {
                     self.report.error(at, "name and secret are swapped; write NAME = \"SECRET\"");
@@ -66,7 +66,7 @@ impl Field<'_> {
                 self.report.error(at, text);
                 continue;
             }
-            let known = &mut self.settings.dc_overrides;
+            let known = &mut self.draft.settings.dc_overrides;
             match known.binary_search_by_key(&dc, |(known, _)| *known) {
                 Ok(_) => {
                     let text = format!("duplicate data centre {dc}; remove one");

@@ -17,6 +17,25 @@ pub fn bytes(text: &str) -> Result<u64, &'static str> {
     sum(&text, BINARY_UNITS).or_else(|| sum(&text, SHORT_UNITS)).ok_or(NOT_BYTES)
 }
 
+/// The shortest text of a duration, such as `6h`.
+pub(super) fn duration_text(time: Duration) -> String {
+    text(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), TIME_UNITS)
+}
+
+/// The shortest text of a size, such as `128kib`.
+pub(super) fn bytes_text(bytes: u64) -> String {
+    text(bytes, BINARY_UNITS)
+}
+
+/// The amount in the largest unit that divides it.
+fn text(amount: u64, units: &[(&str, u64)]) -> String {
+    let divides = |unit: &&(&str, u64)| amount > 0 && amount.is_multiple_of(unit.1);
+    match units.iter().rev().find(divides) {
+        Some((unit, scale)) => format!("{}{unit}", amount / scale),
+        None => "0".to_owned(),
+    }
+}
+
 fn without_blanks(text: &str) -> String {
     text.replace([' ', '\t'], "").to_ascii_lowercase()
 }

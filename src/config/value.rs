@@ -1,43 +1,42 @@
-//! The grammars of values. Each variant of [`ValueKind`] has the setter that stores a valid value;
-//! `field.rs` parses by them (COMPATIBILITY 3.2).
+//! The grammars of values. Each variant of [`ValueKind`] has the default, if there is one, and the
+//! setter that stores a valid value; `field.rs` parses by them (COMPATIBILITY 3.2).
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time;
 
-use crate::config::partial::PartialSettings;
-use crate::config::settings::{
-    self, ListSource, LogFormat, LogLevel, LogTo, PreferIp, TagFormat, UpstreamSettings,
-};
+use crate::config::draft::SettingsDraft;
+use crate::config::settings::{self, ListSource, UpstreamSettings};
+use crate::config::units;
 use crate::proto::url::Url;
 use crate::util::cidr::Cidr;
 
 /// Stores a valid value.
-pub type Set<T> = fn(&mut PartialSettings, T);
+pub type Set<T> = fn(&mut SettingsDraft, T);
 
 /// Parses a string. The error says what is wrong and what to do, without repeating the string.
 pub type Parse<T> = fn(&str) -> Result<T, &'static str>;
 
 /// The words of a key, in lower case, each with its setter.
-pub type Choices = &'static [(&'static str, fn(&mut PartialSettings))];
+pub type Choices = &'static [(&'static str, fn(&mut SettingsDraft))];
 
-/// The grammar of a value, with the setter for valid values.
+/// The grammar of a value, with the default and the setter for valid values.
 #[derive(Debug, Clone, Copy)]
 pub enum ValueKind {
     /// `true` or `false`.
-    Flag(Set<bool>),
+    Flag(bool, Set<bool>),
     /// A whole number, 0 to 65535.
-    Count(Set<u32>),
+    Count(u16, Set<u16>),
     /// A port, 0 to 65535.
-    Port(Set<u16>),
+    Port(u16, Set<u16>),
     /// A sum of numbers with units, such as `"1h30m"`.
-    Duration(Set<time::Duration>),
+    Duration(time::Duration, Set<time::Duration>),
     /// A size with a unit, such as `"512kib"`.
-    Bytes(Set<u64>),
+    Bytes(Option<u64>, Set<u64>),
     /// A number from 0 to 100 without 100; it has no effect.
-    ErrorRate,
+    ErrorRate(f64),
     /// One of several words, in any case.
-    Choice(Choices),
+    Choice(&'static str, Choices),
     /// One `"IP:port"`.
     Address(Set<SocketAddr>),
     /// One `"IP:port"` or `"unix:/path"`.
@@ -59,21 +58,17 @@ pub enum ValueKind {
     /// A list of SOCKS5 URLs.
     Proxies(Set<Vec<UpstreamSettings>>),
     /// A list of URLs.
-    Pages(Parse<Url>, Set<Vec<Url>>),
+    Pages(&'static [&'static str], Parse<Url>, Set<Vec<Url>>),
     /// One URL, or the empty string for none.
-    PageOrNone(Parse<Url>, Set<Option<Url>>),
+    PageOrNone(&'static str, Parse<Url>, Set<Option<Url>>),
     /// A list of names.
     Names(Set<Vec<(String, usize)>>),
     /// A list of files and HTTP(S) URLs.
     ListSources(Set<Vec<ListSource>>),
     /// A path in the file system.
     Path(Parse<PathBuf>, Set<PathBuf>),
-    /// The name of a kernel object, such as a network device.
-    KernelName(Parse<String>, Set<String>),
-    /// Lower-case letters and digits.
-    Prefix(Set<String>),
-    /// The path of a URL.
-    HttpPath(Set<String>),
+    /// A name, or another string without blanks.
+    Text(Option<&'static str>, Parse<String>, Set<String>),
     /// The secret of a single user.
     Secret,
     /// A table of user names and secrets.
@@ -86,19 +81,18 @@ impl ValueKind {
     /// The name of the grammar in the documentation.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Flag(_) => "bool",
-            Self::Count(_) => "count",
-            Self::Port(_) => "port",
-            Self::Duration(_) => "duration",
-            Self::Bytes(_) => "bytes",
-            Self::ErrorRate => "number",
-            Self::Choice(_) => "word",
+            Self::Flag(..) => "bool",
+            Self::Count(..) => "count",
+            Self::Port(..) => "port",
+            Self::Duration(..) => "duration",
+            Self::Bytes(..) => "bytes",
+            Self::ErrorRate(_) | Self::Number(..) => "number",
+            Self::Choice(..) => "word",
             Self::Address(_) => "IP:port",
             Self::HttpBind(_) => "IP:port or unix:/path",
             Self::Addresses(_) => "IP:port or list",
             Self::Ip(_) => "IP",
             Self::Host(_) => "host",
-            Self::Number(..) => "number",
             Self::NameServer(_) => "DNS URI",
             Self::Ips(_) => "IP or list",
             Self::Networks(_) => "list of networks",
@@ -107,54 +101,72 @@ impl ValueKind {
             Self::Names(_) => "list of names",
             Self::ListSources(_) => "list of files and URLs",
             Self::Path(..) => "path",
-            Self::KernelName(..) | Self::Prefix(_) | Self::HttpPath(_) => "text",
+            Self::Text(..) => "text",
             Self::Secret => "secret",
             Self::Secrets => "table of secrets",
             Self::DcOverrides => "table of IP:port lists",
         }
     }
+
+    /// Whether the value can be a list.
+    pub fn is_list(&self) -> bool {
+        match self {
+            Self::Addresses(_) | Self::Ips(_) | Self::Networks(_) | Self::Proxies(_) => true,
+            Self::Pages(..) | Self::Names(_) | Self::ListSources(_) => true,
+            _ => false,
+        }
+    }
+
+    /// The default in TOML; `None` if there is none.
+    pub fn default(&self) -> Option<String> {
+        let quoted = |text: &str| Some(format!("{text:?}"));
+        match *self {
+            Self::Flag(on, _) => Some(on.to_string()),
+            Self::Count(number, _) | Self::Port(number, _) => Some(number.to_string()),
+            Self::Duration(time, _) => quoted(&units::duration_text(time)),
+            Self::Bytes(bytes, _) => quoted(&units::bytes_text(bytes?)),
+            Self::ErrorRate(rate) => Some(rate.to_string()),
+            Self::Choice(text, _) | Self::PageOrNone(text, ..) => quoted(text),
+            Self::Text(text, ..) => quoted(text?),
+            Self::Pages(urls, ..) => Some(format!("{urls:?}")),
+            Self::Networks(_) | Self::Proxies(_) | Self::Names(_) | Self::ListSources(_) => {
+                Some("[]".to_owned())
+            }
+            _ => None,
+        }
+    }
+
+    /// Stores the default. A list without one is empty.
+    pub(super) fn set_default(&self, draft: &mut SettingsDraft) {
+        match *self {
+            Self::Flag(on, set) => set(draft, on),
+            Self::Count(number, set) | Self::Port(number, set) => set(draft, number),
+            Self::Duration(time, set) => set(draft, time),
+            Self::Bytes(Some(bytes), set) => set(draft, bytes),
+            Self::Choice(word, choices) => drop(choose(choices, word, draft)),
+            Self::PageOrNone(url, _, set) => set(draft, Url::parse(url)),
+            Self::Text(Some(text), _, set) => set(draft, text.to_owned()),
+            Self::Pages(urls, _, set) => {
+                set(draft, urls.iter().copied().filter_map(Url::parse).collect());
+            }
+            _ => {}
+        }
+    }
 }
 
-/// The words of `prefer-ip`.
-pub const PREFER_IP: Choices = &[
-    ("prefer-ipv4", |d| d.prefer_ip = Some(PreferIp::PreferIpv4)),
-    ("prefer-ipv6", |d| d.prefer_ip = Some(PreferIp::PreferIpv6)),
-    ("only-ipv4", |d| d.prefer_ip = Some(PreferIp::OnlyIpv4)),
-    ("only-ipv6", |d| d.prefer_ip = Some(PreferIp::OnlyIpv6)),
-];
-
-/// The words of `network.moderation`.
-pub(super) const READ_COALESCING: Choices =
-    &[("auto", |d| d.read_coalescing_off = false), ("off", |d| d.read_coalescing_off = true)];
-
-/// The words of `defense.doppelganger.mode`.
-pub(super) const SHAPING: Choices =
-    &[("burst", |d| d.shape_always = false), ("always", |d| d.shape_always = true)];
-
-/// The words of `stats.statsd.tag-format`.
-pub(super) const TAG_FORMAT: Choices = &[
-    ("datadog", |d| d.statsd.tags = Some(TagFormat::Datadog)),
-    ("influxdb", |d| d.statsd.tags = Some(TagFormat::Influxdb)),
-    ("graphite", |d| d.statsd.tags = Some(TagFormat::Graphite)),
-];
-
-/// The words of `log-level`.
-pub const LOG_LEVEL: Choices = &[
-    ("error", |d| d.log_level = Some(LogLevel::Error)),
-    ("warn", |d| d.log_level = Some(LogLevel::Warn)),
-    ("info", |d| d.log_level = Some(LogLevel::Info)),
-    ("debug", |d| d.log_level = Some(LogLevel::Debug)),
-];
-
-/// The words of `log-format`.
-pub const LOG_FORMAT: Choices = &[
-    ("text", |d| d.log_format = Some(LogFormat::Text)),
-    ("json", |d| d.log_format = Some(LogFormat::Json)),
-];
-
-/// The words of `log-to`.
-pub const LOG_TO: Choices = &[
-    ("stderr", |d| d.log_to = Some(LogTo::Stderr)),
-    ("syslog", |d| d.log_to = Some(LogTo::Syslog)),
-    ("journal", |d| d.log_to = Some(LogTo::Journal)),
-];
+/// Stores a word, in any case.
+///
+/// # Errors
+/// Other text; the error lists the words.
+pub fn choose(choices: Choices, word: &str, draft: &mut SettingsDraft) -> Result<(), String> {
+    match choices.iter().find(|(choice, _)| choice.eq_ignore_ascii_case(word)) {
+        Some((_, set)) => {
+            set(draft);
+            Ok(())
+        }
+        None => {
+            let words: Vec<&str> = choices.iter().map(|(choice, _)| *choice).collect();
+            Err(words.join(", "))
+        }
+    }
+}

@@ -2,51 +2,48 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use mtbox::config::keys;
 use mtbox::config::render;
 
 use super::{SECRET, load_without_warnings, minimal};
 
-/// Without the comment marks, the example sets the defaults.
+/// Without the comment marks, the example loads, and its defaults are those of a file without keys.
 #[test]
 fn the_example_means_the_defaults() {
-    let bare: String = render::example()
-        .lines()
-        .filter_map(|line| match line.strip_prefix('#') {
-            None => Some(line.to_string()),
+    let mut bare = String::new();
+    for line in render::example().lines() {
+        match line.strip_prefix('#') {
+            None => bare.push_str(line),
             Some(text) if text.starts_with(|c: char| c.is_ascii_alphanumeric()) => {
-                Some(text.replace("\"ee...\"", &format!("\"{SECRET}\"")))
+                if !SAMPLES.iter().any(|sample| text.starts_with(sample)) {
+                    bare.push_str(&text.replace("\"ee...\"", &format!("\"{SECRET}\"")));
+                }
             }
-            Some(_) => None,
-        })
-        .filter(|line| !SAMPLES.iter().any(|sample| line.starts_with(sample)))
-        .map(|line| line + "\n")
-        .collect();
-    let set = load_without_warnings(&bare);
-    let default = load_without_warnings(&minimal());
-    assert_eq!(set.users[0].name, "me");
-    assert_eq!(set.concurrency, default.concurrency);
-    assert_eq!(set.time_skew, default.time_skew);
-    assert_eq!(set.prefer_ip, default.prefer_ip);
-    assert_eq!(set.not_sent_lowat, default.not_sent_lowat);
-    assert_eq!(set.front.port, default.front.port);
-    assert_eq!(format!("{:?}", set.timeouts), format!("{:?}", default.timeouts));
-    assert_eq!(format!("{:?}", set.keep_alive), format!("{:?}", default.keep_alive));
-    assert_eq!(format!("{:?}", set.replay), format!("{:?}", default.replay));
-    assert!(set.throttle.is_none() && set.coalesce_reads && !set.re_encrypt);
-    assert_eq!(format!("{:?}", set.shape), format!("{:?}", default.shape));
-    assert_eq!(format!("{:?}", set.page_timing), format!("{:?}", default.page_timing));
-    assert!(set.front.probe == default.front.probe && !set.front.mimic_latency);
-    assert!(set.proxy_protocol.is_none() && set.dc_list.is_none() && set.upstreams.is_empty());
-    assert!(set.blocklist.is_none() && set.allowlist.is_none());
-    assert!(!set.multipath && !set.reuse_port);
+            Some(_) => {}
+        }
+        bare.push('\n');
+    }
+    assert_eq!(load_without_warnings(&bare).users[0].name, "me");
+    let mut explicit = minimal();
+    let mut table = "";
     for key in keys::KEYS.iter().filter(|key| key.instead.is_none()) {
-        let (_, name) = key.split();
-        let line = format!("#{name} =");
+        let (parent, name) = key.split();
+        let line = format!("#{name} = {}\n", key.value());
         let is_there = key.is_whole_table() || render::example().contains(&line);
         assert!(is_there, "{} is not in the example", key.path);
+        if !key.is_unset() {
+            if parent != table {
+                explicit.push_str(&format!("[{parent}]\n"));
+                table = parent;
+            }
+            explicit.push_str(&line[1..]);
+        }
     }
+    let (set, default) = (load_without_warnings(&explicit), load_without_warnings(&minimal()));
+    assert_eq!(format!("{set:?}"), format!("{default:?}"));
+    assert_eq!(set.timeouts.idle, Duration::from_secs(300), "not a blank");
 }
 
 /// Samples that do not load: a secret beside `[secrets]`, a missing file and a missing directory.

@@ -71,8 +71,8 @@ fn the_page_of_the_config_names_every_key_with_its_default_and_what_it_does() {
         let Some(instead) = key.instead else {
             assert!(text.contains(&words(&key.doc.replace('`', ""))), "{}", key.path);
             let (_, name) = key.split();
-            let default = if key.is_unset { "For example:" } else { "Default:" };
-            assert!(text.contains(&words(&format!("{default} {}", key.value))), "{}", key.path);
+            let default = if key.is_unset() { "For example:" } else { "Default:" };
+            assert!(text.contains(&words(&format!("{default} {}", key.value()))), "{}", key.path);
             assert!(key.is_whole_table() || text.contains(&format!(" {name} = ")), "{}", key.path);
             continue;
         };

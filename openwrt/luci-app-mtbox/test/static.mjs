@@ -124,20 +124,30 @@ test('the script has the methods that the pages call', () => {
 			assert.deepEqual(Object.keys(listed[method]), params ?? [], method);
 });
 
-// The configuration keys of mtbox with their kinds, and the defaults of flags.
-function keys() {
-	const source = fs.readFileSync(path.join(SRC, 'config/keys.rs'), 'utf8');
-	const found = [ ...source.matchAll(/Key::new\(\s*"([^"]+)",\s*(\w+)/g) ];
-	const defaults = [ ...source.matchAll(/Key::new\(\s*"([^"]+)",\s*Flag\([^\n]*\),\s*"(true|false)",/g) ];
-	assert(found.length > 60, 'the key table cannot be parsed');
-	return {
-		kinds: new Map(found.map(([ , key, kind ]) => [ key.replace(/[.-]/g, '_'), kind ])),
-		flags: new Map(defaults.map(([ , key, value ]) => [ key.replace(/[.-]/g, '_'), value ]))
-	};
-}
-
-const LIST_KINDS = [ 'Addresses', 'Ips', 'ListSources', 'Names', 'Networks', 'Pages', 'Proxies' ];
+// The configuration keys of mtbox by the names of their options. packaging/generate.rs makes the list.
+const KEYS = new Map(JSON.parse(fs.readFileSync(path.join(APP, '../../packaging/keys.json'), 'utf8'))
+	.filter(key => !key.old).map(key => [ key.key.replace(/[.-]/g, '_'), key ]));
 const UCI_ONLY = { mtbox: [ 'enabled', 'port', 'host', 'open_port' ], user: [ 'enabled', 'name', 'host', 'secret' ] };
+
+// The keys that the form leaves out, by reason.
+const NOT_IN_FORM = {
+	'has a page or a field of its own': [ 'secret', 'secrets', 'disabled_users', 'debug' ],
+	'belongs to the service': [ 'api_bind_to', 'pid_file', 'log_format', 'log_to' ],
+	'is for servers behind a load balancer or with a web server': [ 'proxy_protocol_listener',
+		'proxy_protocol_trusted', 'domain_fronting_proxy_protocol', 'network_reuse_port' ],
+	'has a default that fits routers': [ 'allow_fallback_on_unknown_dc', 'domain_fronting_scout',
+		'throttle_check_interval', 'network_tcp_not_sent_lowat', 'network_re_encrypt', 'network_moderation',
+		'network_timeout_tcp', 'network_timeout_http', 'network_timeout_handshake', 'network_keep_alive_disabled',
+		'network_keep_alive_idle', 'network_keep_alive_interval', 'network_keep_alive_count',
+		'defense_anti_replay_max_size', 'defense_blocklist_download_concurrency',
+		'defense_allowlist_download_concurrency', 'stats_statsd_metric_prefix', 'stats_prometheus_http_path',
+		'stats_prometheus_metric_prefix' ],
+	'is for experts, who edit /etc/config/mtbox': [ 'network_dns_bootstrap', 'network_bind_address',
+		'network_tcp_congestion', 'network_multipath_tcp', 'network_ca_file', 'telegram_dc_list_urls',
+		'telegram_dc_overrides', 'defense_doppelganger_urls', 'defense_doppelganger_repeats_per_raid',
+		'defense_doppelganger_raid_each', 'defense_doppelganger_drs' ],
+	'has no effect': [ 'defense_anti_replay_error_rate' ]
+};
 
 // The Rust files below src whose path matches, as one text with line continuations joined.
 function rustFiles(isWanted) {
@@ -147,29 +157,35 @@ function rustFiles(isWanted) {
 }
 
 test('each option is a key of mtbox with the same kind and default', () => {
-	const { kinds, flags } = keys();
 	let checked = 0;
-	for (const { section, name, kind, default: value } of recorded.options) {
+	for (const { section, name, kind, default: value, placeholder, choices } of recorded.options) {
 		if (UCI_ONLY[section.type].includes(name) || name.startsWith('_'))
 			continue;
 		assert.equal(section.type, 'mtbox', name);
-		assert(kinds.has(name), `${name}: no such key`);
-		assert.equal(kind == 'DynamicList', LIST_KINDS.includes(kinds.get(name)), `${name}: list or not`);
-		assert.equal(kind == 'Flag', kinds.get(name) == 'Flag', `${name}: flag or not`);
+		const key = KEYS.get(name);
+		assert(key, `${name}: no such key`);
+		assert.equal(kind == 'DynamicList', key.list, `${name}: list or not`);
+		assert.equal(kind == 'Flag', key.type == 'bool', `${name}: flag or not`);
+		assert.equal(kind == 'ListValue', key.type == 'word', `${name}: choice or not`);
 		if (kind == 'Flag')
-			assert.equal(value == '1' ? 'true' : 'false', flags.get(name), `${name}: default`);
+			assert.equal(value == '1', key.default, `${name}: default`);
+		// The default is the empty choice.
+		if (kind == 'ListValue')
+			assert.deepEqual([ ...choices ].sort(), [ '', ...key.words.filter(word => word != key.default) ].sort(), name);
+		// Other placeholders are examples.
+		if (placeholder && !key.list && key.default !== undefined)
+			assert.equal(placeholder, String(key.default), `${name}: placeholder`);
 		checked++;
 	}
 	assert(checked >= 30, `${checked} options`);
 });
 
-test('choices are values that mtbox accepts', () => {
-	const source = rustFiles(name => name.startsWith('config/'));
-	const lists = recorded.options.filter(option => option.kind == 'ListValue');
-	assert.equal(lists.length, 4);
-	for (const { name, choices } of lists)
-		for (const choice of choices.filter(Boolean))
-			assert(source.includes(`"${choice}"`) || source.includes('`' + choice + '`'), `${name}: ${choice}`);
+test('each key of mtbox is an option or left out for a reason', () => {
+	const options = recorded.options.filter(({ section }) => section.type == 'mtbox').map(({ name }) => name);
+	const left = Object.values(NOT_IN_FORM).flat();
+	for (const name of KEYS.keys())
+		assert.notEqual(options.includes(name), left.includes(name), `${name}: in the form or in NOT_IN_FORM`);
+	assert.deepEqual(left.filter(name => !KEYS.has(name)), []);
 });
 
 test('the messages of mtbox explain are listed for translation', () => {

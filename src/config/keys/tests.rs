@@ -21,3 +21,25 @@ fn keys_of_a_table_are_together_so_that_no_header_comes_twice() {
         assert_eq!(headers.iter().position(|other| other == header), Some(index), "{header}");
     }
 }
+
+#[test]
+fn every_key_has_a_text_and_either_a_default_or_a_sample() {
+    for key in KEYS {
+        assert!(!key.doc.is_empty(), "{}: no text", key.path);
+        assert_eq!(key.kind.default().is_none(), key.is_unset(), "{}", key.path);
+        if let Choice(default, words) = key.kind {
+            assert!(words.iter().any(|(word, _)| *word == default), "{}: {default}", key.path);
+        }
+    }
+}
+
+/// `Default` of a type of words needs a variant. It must be that of the row.
+#[test]
+fn the_words_of_a_blank_are_the_defaults() {
+    let blank = SettingsDraft::default();
+    let (settings, defaults) = (&blank.settings, defaults());
+    assert_eq!(settings.log, defaults.settings.log);
+    assert_eq!(settings.prefer_ip, defaults.settings.prefer_ip);
+    assert_eq!(settings.dns.server, defaults.settings.dns.server);
+    assert_eq!(blank.statsd.tags, defaults.statsd.tags);
+}

@@ -286,22 +286,17 @@ fn data_centres(given: &UciOption, place: &str, key: &Key, writer: &mut TomlWrit
 
 /// The value of an option as TOML.
 fn value(kind: ValueKind, given: &UciOption) -> Result<String, &'static str> {
-    use ValueKind::{
-        Addresses, Count, ErrorRate, Flag, Ips, ListSources, Names, Networks, Number, PageOrNone,
-        Pages, Port, Proxies,
-    };
-    match kind {
-        Addresses(_) | Ips(_) | Networks(_) | Proxies(_) | Pages(..) | Names(_)
-        | ListSources(_) => return Ok(array(&entries(given))),
-        _ => {}
+    use ValueKind::{Count, ErrorRate, Flag, Number, PageOrNone, Port};
+    if kind.is_list() {
+        return Ok(array(&entries(given)));
     }
     let text = single(given)?;
     match kind {
-        Flag(_) => flag(text).map(|on| if on { "true" } else { "false" }.to_owned()),
-        Count(_) | Port(_) | Number(..) => {
+        Flag(..) => flag(text).map(|on| if on { "true" } else { "false" }.to_owned()),
+        Count(..) | Port(..) | Number(..) => {
             whole(text).ok_or("must be a whole number").map(str::to_owned)
         }
-        ErrorRate => number(text).ok_or("must be a number, such as 0.001"),
+        ErrorRate(_) => number(text).ok_or("must be a number, such as 0.001"),
         // UCI has no empty options.
         PageOrNone(..) if text == "none" => Ok("\"\"".to_owned()),
         _ => Ok(quoted_always(text)),

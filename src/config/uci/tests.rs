@@ -81,7 +81,7 @@ fn every_key_has_an_option_with_the_same_meaning_as_in_toml() {
             _ => format!("[{parent}]\n"),
         };
         // Not the default, so that a lost option fails the test.
-        let value = match (key.path, key.value) {
+        let value = match (key.path, key.value().as_str()) {
             ("secret", _) => format!("\"{OTHER}\""),
             ("network.public-ip-url", _) => "\"https://127.0.0.1/ip\"".to_owned(),
             (_, "false") => "true".to_owned(),
