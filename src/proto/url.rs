@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use crate::util::host_port;
+use crate::util::host_port::{self, HostPort};
 
 /// An absolute URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +66,11 @@ impl Url {
             "https" => 443,
             _ => other,
         })
+    }
+
+    /// The host and the port, see [`Url::port_or`].
+    pub fn server(&self, other: u16) -> HostPort {
+        HostPort::new(&self.host, self.port_or(other))
     }
 
     /// Resolves a `Location` against this URL: an absolute URL, `//host/path`, `/path`, `?query` or

@@ -86,7 +86,7 @@ impl Upstreams {
 
     /// All configured upstreams in random order, for one connection; without a proxy = directly.
     pub fn shuffled(&self, drbg: &mut Drbg) -> Vec<(UpstreamId, Option<HostPort>)> {
-        let server = |proxy: &ProxySettings| HostPort::new(proxy.host.as_str(), proxy.port);
+        let server = |proxy: &ProxySettings| proxy.server.clone();
         let mut order: Vec<_> =
             self.configured().map(|one| (one.id, one.proxy.as_ref().map(server))).collect();
         drbg.shuffle(&mut order);
@@ -181,7 +181,7 @@ impl Upstream {
     fn name(&self) -> String {
         match &self.proxy {
             None => "direct".to_owned(),
-            Some(proxy) => HostPort::new(proxy.host.as_str(), proxy.port).to_string(),
+            Some(proxy) => proxy.server.to_string(),
         }
     }
 }
