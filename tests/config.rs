@@ -7,6 +7,7 @@ use std::time::Duration;
 use mtbox::config::HAS_TLS;
 use mtbox::config::load::{self, Loaded};
 use mtbox::config::settings::{HttpBind, LogLevel, LogSettings, NameServer, PreferIp, Settings};
+use mtbox::util::host_port::HostPort;
 
 #[path = "config/hints.rs"]
 mod hints;
@@ -186,7 +187,7 @@ fn the_largest_file_of_mtg_multi_loads() {
     assert_eq!(settings.users.len(), 2);
     assert_eq!(settings.throttle.unwrap().max_connections, 2000);
     assert_eq!(settings.upstreams.len(), 2);
-    assert_eq!(settings.dns.server, NameServer::Tls { host: "1.1.1.1".to_owned(), port: 853 });
+    assert_eq!(settings.dns.server, NameServer::Tls(HostPort::new("1.1.1.1", 853)));
     assert_eq!(settings.dc_list.unwrap().len(), 2);
     assert_eq!(settings.page_timing.pages.len(), 2);
     assert_eq!(settings.blocklist.unwrap().concurrency, 2);

@@ -13,8 +13,8 @@ fn read(bytes: &[u8], size: usize) -> (Result<bool, HttpFault>, Vec<u8>) {
     let (mut response, mut body) = (Response::default(), Vec::new());
     for piece in bytes.chunks(size) {
         match response.push(piece, &mut |_, bytes| body.extend_from_slice(bytes)) {
-            Ok(BodyProgress::Incomplete) => {}
-            Ok(BodyProgress::Complete) => return (Ok(true), body),
+            Ok((BodyProgress::Incomplete, _)) => {}
+            Ok((BodyProgress::Complete, _)) => return (Ok(true), body),
             Err(fault) => return (Err(fault), Vec::new()),
         }
     }

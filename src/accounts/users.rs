@@ -125,9 +125,9 @@ struct Host {
 }
 
 impl Users {
-    /// ` user="NAME"` for a line of the log, or nothing.
-    pub fn log_field(&self, user: Option<UserId>) -> String {
-        user.map_or_else(String::new, |id| format!(" user={:?}", self.get(id).name()))
+    /// The name of a user, if there is one.
+    pub fn name_of(&self, user: Option<UserId>) -> Option<&str> {
+        user.map(|id| self.get(id).name())
     }
 
     /// Builds the table from users in ascending byte order of their names.

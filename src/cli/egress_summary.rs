@@ -19,19 +19,15 @@ fn dns(server: &NameServer) -> String {
     match server {
         NameServer::System => "the system's servers".to_owned(),
         NameServer::Udp(addr) => format!("{addr} over UDP and TCP"),
-        NameServer::Tls { host, port } => format!("{} over TLS", HostPort::new(host, *port)),
-        NameServer::Https(url) => {
-            format!("{} over HTTPS", HostPort::new(&url.host, url.port_or(HTTPS_PORT)))
-        }
+        NameServer::Tls(server) => format!("{server} over TLS"),
+        NameServer::Https(url) => format!("{} over HTTPS", url.server(HTTPS_PORT)),
     }
 }
 
 fn upstreams(upstreams: &[UpstreamSettings]) -> String {
     let one = |upstream: &UpstreamSettings| match upstream {
         UpstreamSettings::Direct => "directly".to_owned(),
-        UpstreamSettings::Socks5(proxy) => {
-            format!("through {}", HostPort::new(&proxy.host, proxy.port))
-        }
+        UpstreamSettings::Socks5(proxy) => format!("through {}", proxy.server),
     };
     match upstreams {
         [] => "directly".to_owned(),

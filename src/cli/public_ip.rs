@@ -173,7 +173,7 @@ impl FetchTask for AddressQuery<'_> {
             }
         };
         match self.response.push(bytes, &mut keep) {
-            Ok(BodyProgress::Incomplete) if self.body.len() <= RESPONSE_MAX => TaskStep::More,
+            Ok((BodyProgress::Incomplete, _)) if self.body.len() <= RESPONSE_MAX => TaskStep::More,
             Ok(_) => self.complete(),
             Err(fault) => TaskStep::Failed(FetchError::response(fault.as_str())),
         }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::proto::secret::Secret;
 use crate::proto::url::Url;
 use crate::util::cidr::Cidr;
+use crate::util::host_port::HostPort;
 
 /// All settings of a config file or of the flags of `simple-run`.
 #[derive(Debug, Clone, Default)]
@@ -332,13 +333,8 @@ pub enum NameServer {
     System,
     /// DNS over UDP; over TCP if an answer is truncated.
     Udp(SocketAddr),
-    /// DNS over TLS (RFC 7858).
-    Tls {
-        /// A host name or an IP address; the certificate must be valid for it.
-        host: String,
-        /// The port; default 853.
-        port: u16,
-    },
+    /// DNS over TLS (RFC 7858); the certificate must be valid for the host. Default port 853.
+    Tls(HostPort),
     /// DNS over HTTPS (RFC 8484); the scheme is `https`, the path is never empty.
     Https(Url),
 }
@@ -355,10 +351,8 @@ pub enum UpstreamSettings {
 /// A SOCKS5 proxy with its circuit breaker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProxySettings {
-    /// A host name or an IP address.
-    pub host: String,
-    /// The port; default 1080.
-    pub port: u16,
+    /// Default port 1080.
+    pub server: HostPort,
     /// User name (1..=255 bytes) and password (0..=255 bytes), percent-decoded.
     pub user: Option<(Vec<u8>, Vec<u8>)>,
     /// Failures in a row that open the circuit (`open_threshold`, default 5).

@@ -34,7 +34,7 @@ pub fn name_server(text: &str) -> Result<NameServer, &'static str> {
             }
             Ok(NameServer::Https(url))
         }
-        "tls" if is_bare => Ok(NameServer::Tls { port: url.port_or(DOT_PORT), host: url.host }),
+        "tls" if is_bare => Ok(NameServer::Tls(url.server(DOT_PORT))),
         "udp" if is_bare => {
             let ip = addresses::ip(&url.host).map_err(|_| NOT_DNS)?;
             Ok(NameServer::Udp(SocketAddr::new(ip, url.port_or(DNS_PORT))))
@@ -62,9 +62,8 @@ pub fn proxy(text: &str) -> Result<UpstreamSettings, &'static str> {
         return Err(NOT_A_PROXY);
     }
     let mut proxy = ProxySettings {
-        port: url.port_or(SOCKS_PORT),
+        server: url.server(SOCKS_PORT),
         user: url.user.as_ref().map_or(Ok(None), credentials)?,
-        host: url.host,
         open_threshold: 5,
         half_open_timeout: Duration::from_secs(60),
         reset_failures_timeout: Duration::from_secs(10),
@@ -184,12 +183,13 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::util::host_port::HostPort;
 
     #[test]
     fn name_servers_have_four_forms() {
         let udp = |text: &str| Ok(NameServer::Udp(text.parse().unwrap()));
         let secure = |server: NameServer| if HAS_TLS { Ok(server) } else { Err(DNS_WITHOUT_TLS) };
-        let tls = |host: &str, port| secure(NameServer::Tls { host: host.to_owned(), port });
+        let tls = |host: &str, port| secure(NameServer::Tls(HostPort::new(host, port)));
         let https = |text: &str| secure(NameServer::Https(Url::parse(text).unwrap()));
         for (text, want) in [
             ("1.1.1.1", udp("1.1.1.1:53")),
@@ -241,14 +241,14 @@ mod tests {
             assert!(matches!(proxy(text), Ok(UpstreamSettings::Direct)), "{text}");
         }
         let plain = socks("socks5://127.0.0.1");
-        assert_eq!((plain.host.as_str(), plain.port, plain.user), ("127.0.0.1", 1080, None));
+        assert_eq!((plain.server, plain.user), (HostPort::new("127.0.0.1", 1080), None));
         assert_eq!(plain.open_threshold, 5);
         assert_eq!(plain.half_open_timeout, Duration::from_secs(60));
         assert_eq!(plain.reset_failures_timeout, Duration::from_secs(10));
         // mtg-multi makes `[[::1]]:1080` of it.
         let v6 =
             socks("SOCKS5H://u%40x:p%3As@[::1]/path?open_threshold=2&half_open_timeout=5s&x=y");
-        assert_eq!((v6.host.as_str(), v6.port, v6.open_threshold), ("::1", 1080, 2));
+        assert_eq!((v6.server, v6.open_threshold), (HostPort::new("::1", 1080), 2));
         assert_eq!(v6.user, Some((b"u@x".to_vec(), b"p:s".to_vec())));
         assert_eq!(v6.half_open_timeout, Duration::from_secs(5));
         for text in ["socks5://", "socks5://:1080", "http://host", "host:1080", "socks5://h:x"] {

@@ -11,7 +11,7 @@ use crate::daemon::admin::pages::AdminPages;
 use crate::daemon::tokens;
 use crate::io::clock::Tick;
 use crate::io::listen::{self, AcceptError, Bind, ListenAddr, ListenOptions};
-use crate::io::logger::RateLimitedLog;
+use crate::io::logger::{RateLimitedLog, event, fields};
 use crate::io::sockopt::SocketOptions;
 use crate::io::wire::{ListenSocket, Net};
 
@@ -128,10 +128,11 @@ impl<L: ListenSocket> Listeners<L> {
                 self.close(is_old, &mut |_| {});
                 self.open_one(kind, net)
             });
-            let event = if pages.stats { "stats" } else { "metrics" };
-            match outcome {
-                Ok(_) => log::info!("event={event} addr={bind}"),
-                Err(e) => log::warn!("event={event}-off addr={bind} error={:?}", e.to_string()),
+            match (outcome, pages.stats) {
+                (Ok(_), true) => event!(Info, "stats", addr = %bind),
+                (Ok(_), false) => event!(Info, "metrics", addr = %bind),
+                (Err(e), true) => event!(Warn, "stats-off", addr = %bind, error = ?e),
+                (Err(e), false) => event!(Warn, "metrics-off", addr = %bind, error = ?e),
             }
         }
         self.close(is_old, &mut |_| {});
@@ -149,11 +150,10 @@ impl<L: ListenSocket> Listeners<L> {
         let outcomes = clients.map(|one| one.socket.set_client_options(options));
         if let Some(Err(e)) = outcomes.reduce(|all, one| all.and(one)) {
             let name = options.congestion.as_deref().unwrap_or_default();
-            log::warn!(
-                "event=congestion-refused name={name:?} error={:?} hint=\"using the default of the \
-                 system; for allowed names see net.ipv4.tcp_available_congestion_control, other \
-                 names need root\"",
-                e.to_string()
+            event!(
+                Warn, "congestion-refused", name = ?name, error = ?e,
+                hint = ?"using the default of the system; for allowed names see \
+                    net.ipv4.tcp_available_congestion_control, other names need root"
             );
         }
     }
@@ -236,7 +236,7 @@ impl<L: ListenSocket> Listeners<L> {
         let slot = self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len());
         let socket = net.listen(&kind.addr(), tokens::LISTENERS.first() + slot)?;
         if let ListenerKind::Clients(_) = kind {
-            log::info!("event=listening addr={}", socket.local_addr());
+            event!(Info, "listening", addr = %socket.local_addr());
         }
         let listener = Some(OpenListener { socket, kind, readable: true, paused_until: None });
         match self.slots.get_mut(slot) {
@@ -275,7 +275,7 @@ impl<L: ListenSocket> Listeners<L> {
         }
         for bind in closed {
             if let Err(e) = self.open_one(ListenerKind::Clients(*bind), net) {
-                log::error!("event=listener-lost error={:?}", e.to_string());
+                event!(Error, "listener-lost", error = ?e);
             }
         }
         Err(error)
@@ -329,7 +329,7 @@ impl<L: ListenSocket> OpenListener<L> {
             Ok(None) => self.readable = false,
             Err(AcceptError::Transient) => return Ok(Accepted::Transient),
             Err(AcceptError::Exhausted(e)) => {
-                log.warn(now, format_args!("event=accept-paused error={:?}", e.to_string()));
+                log.warn(now, fields!("accept-paused", error = ?e));
                 return Err(Exhausted);
             }
             Err(AcceptError::Broken(e)) => {
@@ -338,7 +338,7 @@ impl<L: ListenSocket> OpenListener<L> {
                     ListenerKind::Clients(_) => self.socket.local_addr().to_string(),
                     ListenerKind::Admin(bind, _) => bind.to_string(),
                 };
-                log.error(now, format_args!("event=accept-failed addr={addr} error={error:?}"));
+                log.error(now, fields!("accept-failed", addr = %addr, error = ?error));
                 self.paused_until = Some(now + BROKEN_PAUSE);
             }
         }

@@ -39,6 +39,7 @@ use crate::daemon::session::proxy_header;
 use crate::daemon::session::step::Turn;
 use crate::daemon::shared::Shared;
 use crate::io::clock::Tick;
+use crate::io::logger::{event, fields};
 use crate::io::readiness::Readiness;
 use crate::io::wheel::Wheel;
 use crate::io::wire::{DatagramSocket, Net};
@@ -135,9 +136,9 @@ impl<N: Net> Daemon<N> {
         &mut self.net
     }
 
-    /// The lines that describe the state for the log.
-    pub fn state_lines(&self) -> Vec<String> {
-        state_dump::lines(&self.shared.view(), &self.session_counts(), self.tasks.count())
+    /// Logs the state, at any log level.
+    pub fn log_state(&self) {
+        state_dump::log(&self.shared.view(), &self.session_counts(), self.tasks.count());
     }
 
     /// The addresses at which clients are accepted.
@@ -163,19 +164,19 @@ impl<N: Net> Daemon<N> {
         if let Err(outcome) = listed.and(if is_full { Err(Outcome::Full) } else { Ok(()) }) {
             Accounting::new(time, accounts, capacity, telemetry).record(None, addr, outcome);
             if outcome == Outcome::Full {
-                telemetry.info(format_args!("event=concurrency-limited limit={limit}"));
+                telemetry.info(fields!("concurrency-limited", limit = limit));
             }
             return proxy_header::close_unanswered(&mut wire, buffers);
         }
         let entry = self.sessions.vacant_entry();
         let key = SessionKey::of_index(entry.key());
         if let Err(e) = self.net.register(&mut wire, key.token(CLIENT_SLOT)) {
-            telemetry.warn(format_args!("event=adopt-failed error={:?}", e.to_string()));
+            telemetry.warn(fields!("adopt-failed", error = ?e));
             return;
         }
         self.accepted += 1;
         let id = self.accepted;
-        log::debug!("event=accepted id={id} client={}", telemetry.shown(addr));
+        event!(Debug, "accepted", id = id, client = %telemetry.shown(addr));
         telemetry.counters.clients.add(addr);
         entry.insert(Session::new(id, wire, peer, may_send_header, time.now));
         self.queue(key);
@@ -323,8 +324,8 @@ impl<N: Net> Daemon<N> {
         self.shared.telemetry.counters.state_changed = true;
         let limit = throttle.limit();
         match is_active {
-            true => log::warn!("event=throttle active=true limit={limit}"),
-            false => log::info!("event=throttle active=false limit={limit}"),
+            true => event!(Warn, "throttle", active = true, limit = limit),
+            false => event!(Info, "throttle", active = false, limit = limit),
         }
     }
 

@@ -21,6 +21,7 @@ use crate::daemon::upstream::sockets;
 use crate::daemon::upstream::tls_roots::TlsRoots;
 use crate::daemon::{Daemon, new_statsd};
 use crate::io::clock::Tick;
+use crate::io::logger::event;
 use crate::io::wire::Net;
 use crate::limits::Limits;
 use crate::limits::read_coalescing::ReadCoalescing;
@@ -51,7 +52,7 @@ impl<N: Net> Daemon<N> {
         pending.into_iter().for_each(|(wire, peer)| self.accept(wire, peer));
         let (opened, closed) = outcome?;
         if opened + closed > 0 {
-            log::info!("event=listeners opened={opened} closed={closed}");
+            event!(Info, "listeners", opened = opened, closed = closed);
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use crate::daemon::resolver::lookup::LookupResult;
 use crate::daemon::shared::Shared;
 use crate::daemon::tokens::{self, TokenKind};
 use crate::io::clock::{Tick, Wall};
+use crate::io::logger::event;
 use crate::io::readiness::Readiness;
 use crate::io::wire::Net;
 use crate::limits::read_coalescing::Round;
@@ -187,9 +188,10 @@ impl<N: Net> Daemon<N> {
             // Without TLS no durations are measured, and the compiler can leave the fit out.
             if HAS_TLS && let Some(pace) = mimicry.refine_pace() {
                 let (k, lambda_ms, durations) = (pace.k(), pace.lambda_ms(), mimicry.fit.len());
-                log::info!(
-                    "event=pacing-fit k={k:.4} lambda_ms={lambda_ms:.4} durations={durations}"
-                );
+                event! {
+                    Info, "pacing-fit", k = format_args!("{:.4}", k),
+                    lambda_ms = format_args!("{:.4}", lambda_ms), durations = durations
+                };
             }
         }
         mimicry.key_shares.is_short() || mimicry.fit.is_running()

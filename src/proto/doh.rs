@@ -83,7 +83,7 @@ impl Responses {
             return Err(DohFault::Closed);
         }
         let (body, mut fits) = (&mut self.body, true);
-        let outcome = self.response.push_with_rest(inbox, &mut |_, bytes| {
+        let outcome = self.response.push(inbox, &mut |_, bytes| {
             fits &= body.len() + bytes.len() <= BODY_MAX;
             if fits {
                 body.extend_from_slice(bytes);

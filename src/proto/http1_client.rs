@@ -67,10 +67,13 @@ pub struct Response {
 enum ResponseState {
     #[default]
     Head,
-    Length(u64),
     UntilEnd,
     ChunkSize,
-    Chunk(u64),
+    /// Bytes that are left of a chunk, or of a body without chunks.
+    Bytes {
+        left: u64,
+        is_chunk: bool,
+    },
     ChunkEnd,
     Trailers,
     Done,
@@ -118,24 +121,12 @@ impl Response {
         self.state == ResponseState::Head && self.line.is_empty()
     }
 
-    /// Parses the next bytes and passes parts of the body to `body`. Ignores bytes after the
-    /// response.
+    /// Parses the next bytes and passes parts of the body to `body`. Returns the bytes after the
+    /// response too.
     ///
     /// # Errors
     /// The response is invalid.
-    pub fn push(
-        &mut self,
-        bytes: &[u8],
-        body: &mut dyn FnMut(&Head, &[u8]),
-    ) -> Result<BodyProgress, HttpFault> {
-        self.push_with_rest(bytes, body).map(|(progress, _)| progress)
-    }
-
-    /// As [`Response::push`], but returns the bytes after the response too.
-    ///
-    /// # Errors
-    /// The response is invalid.
-    pub(super) fn push_with_rest<'a>(
+    pub fn push<'a>(
         &mut self,
         mut bytes: &'a [u8],
         body: &mut dyn FnMut(&Head, &[u8]),
@@ -143,23 +134,16 @@ impl Response {
         while !bytes.is_empty() && self.state != ResponseState::Done {
             bytes = match self.state {
                 ResponseState::Head => self.push_head(bytes)?,
-                ResponseState::Length(left) => {
-                    let left = self.pass_body(bytes, left, body);
-                    self.state = if left.0 == 0 {
-                        ResponseState::Done
-                    } else {
-                        ResponseState::Length(left.0)
+                ResponseState::Bytes { left, is_chunk } => {
+                    let here = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+                    let (own, rest) = bytes.split_at_checked(here).unwrap_or((bytes, &[]));
+                    body(&self.head, own);
+                    self.state = match (left - here as u64, is_chunk) {
+                        (0, true) => ResponseState::ChunkEnd,
+                        (0, false) => ResponseState::Done,
+                        (left, _) => ResponseState::Bytes { left, is_chunk },
                     };
-                    left.1
-                }
-                ResponseState::Chunk(left) => {
-                    let left = self.pass_body(bytes, left, body);
-                    self.state = if left.0 == 0 {
-                        ResponseState::ChunkEnd
-                    } else {
-                        ResponseState::Chunk(left.0)
-                    };
-                    left.1
+                    rest
                 }
                 ResponseState::UntilEnd => {
                     body(&self.head, bytes);
@@ -184,19 +168,6 @@ impl Response {
             ResponseState::UntilEnd | ResponseState::Done => Ok(()),
             _ => Err(HttpFault::CutOff),
         }
-    }
-
-    /// Passes up to `left` bytes of the body on; returns the remaining count and bytes.
-    fn pass_body<'a>(
-        &self,
-        bytes: &'a [u8],
-        left: u64,
-        body: &mut dyn FnMut(&Head, &[u8]),
-    ) -> (u64, &'a [u8]) {
-        let here = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
-        let (own, rest) = bytes.split_at_checked(here).unwrap_or((bytes, &[]));
-        body(&self.head, own);
-        (left - here as u64, rest)
     }
 
     fn push_head<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], HttpFault> {
@@ -243,7 +214,7 @@ impl Response {
         self.state = match self.state {
             ResponseState::ChunkSize => match chunk_size(line).ok_or(HttpFault::Body)? {
                 0 => ResponseState::Trailers,
-                size => ResponseState::Chunk(size),
+                left => ResponseState::Bytes { left, is_chunk: true },
             },
             ResponseState::ChunkEnd if line.is_empty() => ResponseState::ChunkSize,
             ResponseState::ChunkEnd => return Err(HttpFault::Body),
@@ -291,7 +262,7 @@ fn read_fields(
         (204 | 304, ..) => ResponseState::Done,
         (_, true, _) => ResponseState::ChunkSize,
         (_, false, Some(0)) => ResponseState::Done,
-        (_, false, Some(length)) => ResponseState::Length(length),
+        (_, false, Some(left)) => ResponseState::Bytes { left, is_chunk: false },
         (_, false, None) => ResponseState::UntilEnd,
     };
     Ok((head, state))
@@ -332,7 +303,8 @@ mod tests {
         let (mut response, mut body) = (Response::default(), Vec::new());
         let mut progress = Ok(BodyProgress::Incomplete);
         for piece in wire.chunks(size) {
-            progress = response.push(piece, &mut |_, bytes| body.extend_from_slice(bytes));
+            let pushed = response.push(piece, &mut |_, bytes| body.extend_from_slice(bytes));
+            progress = pushed.map(|(progress, _)| progress);
             if progress != Ok(BodyProgress::Incomplete) {
                 break;
             }

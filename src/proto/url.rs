@@ -3,7 +3,9 @@
 
 use std::net::Ipv6Addr;
 
-use crate::util::host_port;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+use crate::util::host_port::{self, HostPort};
 
 /// An absolute URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +68,11 @@ impl Url {
         })
     }
 
+    /// The host and the port, see [`Url::port_or`].
+    pub fn server(&self, other: u16) -> HostPort {
+        HostPort::new(&self.host, self.port_or(other))
+    }
+
     /// Resolves a `Location` against this URL: an absolute URL, `//host/path`, `/path`, `?query` or
     /// a relative path (RFC 3986 5.2, without dot segments). `None` = it is not valid.
     pub fn join(&self, location: &str) -> Option<Self> {
@@ -94,32 +101,17 @@ impl Url {
 
 /// Percent-encodes all but the unreserved characters of RFC 3986 2.3.
 pub fn percent_encoded(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
+    utf8_percent_encode(text, RESERVED).to_string()
 }
 
 /// Decodes percent-encoding (RFC 3986 2.1); `None` if a `%` is not followed by two hex digits.
 pub fn percent_decoded(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = text.bytes();
-    let mut out = Vec::with_capacity(text.len());
-    while let Some(byte) = bytes.next() {
-        if byte != b'%' {
-            out.push(byte);
-            continue;
-        }
-        let mut digit = || bytes.next().and_then(|byte| char::from(byte).to_digit(16));
-        let (high, low) = (digit()?, digit()?);
-        out.push((high * 16 + low) as u8);
-    }
-    Some(out)
+    let is_byte = |hex: &[u8; 2]| hex.iter().all(u8::is_ascii_hexdigit);
+    let is_valid = |rest: &str| rest.as_bytes().first_chunk().is_some_and(is_byte);
+    text.split('%').skip(1).all(is_valid).then(|| percent_decode_str(text).collect())
 }
+
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 #[cfg(test)]
 mod tests {

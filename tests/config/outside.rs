@@ -7,6 +7,7 @@ use mtbox::config::HAS_TLS;
 use mtbox::config::settings::{ListSource, NameServer, UpstreamSettings};
 use mtbox::proto::url::Url;
 use mtbox::util::cidr::Cidr;
+use mtbox::util::host_port::HostPort;
 
 use super::{SECRET, diagnostics_below, load, load_without_warnings, minimal};
 
@@ -158,7 +159,7 @@ fn proxies_may_have_ipv6_hosts_without_a_port_and_may_be_direct() {
     else {
         panic!("two routes")
     };
-    assert_eq!((proxy.host.as_str(), proxy.port), ("::1", 1080));
+    assert_eq!(proxy.server, HostPort::new("::1", 1080));
 }
 
 /// COMPATIBILITY E2 for `doh-ip`.

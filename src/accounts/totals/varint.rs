@@ -1,5 +1,7 @@
 //! Variable-length integers (LEB128) and the checksum of the totals file.
 
+use crc::{CRC_32_ISO_HDLC, Crc};
+
 /// Appends a number in groups of seven bits, least significant first; the top bit of a byte is set
 /// if more bytes follow.
 pub(super) fn put_number(out: &mut Vec<u8>, mut number: u64) {
@@ -53,25 +55,13 @@ impl<'a> VarintReader<'a> {
 
 /// CRC-32 of IEEE 802.3. `before` is the CRC of the bytes before these; 0 at the start.
 pub(super) fn crc32(before: u32, bytes: &[u8]) -> u32 {
-    let step = |crc: u32| crc >> 4 ^ NIBBLES[(crc & 0xf) as usize];
-    !bytes.iter().fold(!before, |crc, byte| step(step(crc ^ u32::from(*byte))))
+    // The library takes the register as it is before bits are reflected and inverted.
+    let mut digest = CRC.digest_with_initial((!before).reverse_bits());
+    digest.update(bytes);
+    digest.finalize()
 }
 
-/// The CRC of each value of four bits.
-const NIBBLES: [u32; 16] = {
-    let mut table = [0; 16];
-    let mut at = 0;
-    while at < 16 {
-        let (mut crc, mut bit) = (at as u32, 0);
-        while bit < 4 {
-            crc = if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
-            bit += 1;
-        }
-        table[at] = crc;
-        at += 1;
-    }
-    table
-};
+const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
 
 #[cfg(test)]
 mod tests {

@@ -16,7 +16,6 @@ use crate::daemon::fetch::http_get::HttpGet;
 use crate::daemon::fetch::task::{FetchTarget, FetchTask, TaskStep};
 use crate::daemon::upstream::connect::target::Route;
 use crate::proto::url::Url;
-use crate::util::host_port::HostPort;
 use crate::util::json::Json;
 
 pub(super) fn check(context: &mut CheckContext) -> Vec<Section> {
@@ -104,8 +103,7 @@ struct PageHead {
 
 impl PageHead {
     fn new(name: &'static str, url: Url, route: Route) -> Self {
-        let host_port = HostPort::new(&url.host, url.port_or(HTTP_PORT));
-        let server = format!("{}://{host_port}", url.scheme);
+        let server = format!("{}://{}", url.scheme, url.server(HTTP_PORT));
         Self { name, server, fetch: HttpGet::new(url, route, PAGE_MAX, String::new()) }
     }
 }

@@ -15,7 +15,6 @@ use crate::proto::dc;
 use crate::proto::mtproto::{self, NONCE_LEN, PADDING_MAX, RESPONSE_MAX};
 use crate::proto::obfuscated2::{self, Tag};
 use crate::util::drbg::Drbg;
-use crate::util::host_port::HostPort;
 use crate::util::json::Json;
 use keystream::Keystream;
 
@@ -51,7 +50,7 @@ pub(super) fn check_proxies(context: &mut CheckContext) -> Vec<Section> {
 }
 
 fn check_proxy(proxy: &ProxySettings, settings: &Settings) -> Section {
-    let server = HostPort::new(&proxy.host, proxy.port);
+    let server = proxy.server.to_string();
     let title = format!("Validate network connectivity with proxy socks5://{server}");
     let mut section = Section::new("proxy", title);
     // An open circuit would end the probes of the other addresses without a result.
@@ -66,7 +65,7 @@ fn check_proxy(proxy: &ProxySettings, settings: &Settings) -> Section {
         }
         Err(e) => {
             section
-                .unknown(&server.to_string(), &e.to_string())
+                .unknown(&server, &e.to_string())
                 .remedy("close other programs or raise the limit of open files, and try again");
         }
     }

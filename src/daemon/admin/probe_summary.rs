@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::io::clock::Tick;
+use crate::io::logger::{self, FieldKind, Level, Record, fields, is_enabled};
 use crate::util::client_prefix::ClientPrefix;
 
 /// The counts of the current minute, if one has begun.
@@ -50,24 +51,25 @@ impl ProbeSummary {
     pub fn flush(&mut self) {
         let minute = std::mem::take(self);
         // The minute ends, also if the log level suppresses the line.
-        if minute.due.is_some() {
-            log::info!("{}", minute.line());
+        if minute.due.is_some() && is_enabled(Level::Info) {
+            logger::write_record(Level::Info, &minute.record());
         }
     }
 
-    fn line(&self) -> String {
+    fn record(&self) -> Record {
         let fronted =
             self.counts.iter().take(FRONTED).fold(0, |sum: u32, n| sum.saturating_add(*n));
         let no_room = self.counts.last().copied().unwrap_or(0);
-        let mut line = format!("event=probe-summary fronted={}", fronted.saturating_sub(no_room));
-        for (bucket, count) in BUCKETS.iter().zip(self.counts) {
-            line.push_str(&format!(" {bucket}={count}"));
+        let fronted = fronted.saturating_sub(no_room);
+        let mut record = Record::new(fields!("probe-summary", fronted = fronted));
+        for (bucket, count) in BUCKETS.iter().zip(&self.counts) {
+            record.push(bucket, FieldKind::Number, count);
         }
-        line.push_str(&format!(" from_networks={}", self.networks.len()));
+        record.push("from_networks", FieldKind::Number, &self.networks.len());
         if self.has_more_networks {
-            line.push_str(" more_networks=true");
+            record.push("more_networks", FieldKind::Number, &true);
         }
-        line
+        record
     }
 }
 
@@ -111,7 +113,7 @@ mod tests {
         summary.count("replay", addr("2001:db8:1:9::3"), Tick(12));
         assert_eq!(summary.due(), Some(Tick(5) + MINUTE));
         assert_eq!(
-            summary.line(),
+            summary.record().to_string(),
             "event=probe-summary fronted=3 wrong_key=2 no_sni=1 foreign_sni=0 not_tls=0 \
              unfinished=0 replay=1 silent=1 bad_header=0 listed=0 no_room=1 from_networks=3"
         );
@@ -120,8 +122,10 @@ mod tests {
         summary.flush_due(Tick(5) + MINUTE);
         assert_eq!(summary.due(), None, "an idle daemon has no timer");
         summary.count("listed", addr("192.0.2.1"), Tick(70_000));
-        assert!(summary.line().ends_with("listed=1 no_room=0 from_networks=1"));
-        assert!(summary.line().starts_with("event=probe-summary fronted=0 wrong_key=0 "));
+        assert!(summary.record().to_string().ends_with("listed=1 no_room=0 from_networks=1"));
+        assert!(
+            summary.record().to_string().starts_with("event=probe-summary fronted=0 wrong_key=0 ")
+        );
     }
 
     #[test]
@@ -131,6 +135,6 @@ mod tests {
             summary.count("not_tls", IpAddr::from((bits << 8).to_be_bytes()), Tick(0));
         }
         assert_eq!(summary.networks.len(), NETWORKS_MAX);
-        assert!(summary.line().ends_with("from_networks=256 more_networks=true"));
+        assert!(summary.record().to_string().ends_with("from_networks=256 more_networks=true"));
     }
 }

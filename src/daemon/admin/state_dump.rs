@@ -6,6 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use crate::accounts::Accounts;
 use crate::accounts::users::User;
 use crate::daemon::admin::view::View;
+use crate::io::logger::{self, Level, LogFields, fields};
 
 /// The number of sessions by phase.
 #[derive(Debug, Default, Clone, Copy)]
@@ -30,139 +31,113 @@ pub struct SessionCounts {
     pub starved: usize,
 }
 
-/// The lines. `tasks_running` is the number of fetch tasks with a connection.
-pub fn lines(view: &View<'_>, sessions: &SessionCounts, tasks_running: usize) -> Vec<String> {
+/// Logs the state at any log level: the operator asked for them. `tasks_running` is the number
+/// of fetch tasks with a connection.
+pub fn log(view: &View<'_>, sessions: &SessionCounts, tasks_running: usize) {
     let counters = &view.telemetry.counters;
-    let mut lines = vec![
-        state(view, sessions),
-        users(view.accounts),
-        probes(view),
-        memory(view, sessions.starved),
-        fetches(view, tasks_running),
-    ];
-    lines.extend(view.limits.throttle.as_ref().map(|throttle| {
-        format!(
-            "event=state-throttle active={} limit={} capped={} throttled={}",
-            throttle.is_active(),
-            throttle.limit(),
-            throttle.caps().flatten().count(),
-            counters.throttled,
-        )
-    }));
-    lines.extend(view.lists.iter().map(|(kind, list)| {
+    state(view, sessions);
+    users(view.accounts);
+    probes(view);
+    memory(view, sessions.starved);
+    fetches(view, tasks_running);
+    if let Some(throttle) = &view.limits.throttle {
+        put(fields! {
+            "state-throttle", active = throttle.is_active(), limit = throttle.limit(),
+            capped = throttle.caps().flatten().count(), throttled = counters.throttled
+        });
+    }
+    for (kind, list) in view.lists.iter() {
         let updated = list.updated().map_or("never".to_owned(), rfc_3339_seconds);
-        format!(
-            "event=state-list name={} entries={} bad_lines={} refused={} updated={updated}",
-            kind.as_str(),
-            list.entries(),
-            list.bad_lines(),
-            list.refused,
-        )
-    }));
-    lines.extend(view.outbound.upstreams.proxies(view.time.now).map(
-        |(address, circuit, proxy)| {
-            format!(
-                "event=state-proxy proxy={address} state={} dials={} failures={} last_error={:?}",
-                circuit.as_str(),
-                proxy.dials,
-                proxy.failures,
-                proxy.last_error.as_deref().unwrap_or_default(),
-            )
-        },
-    ));
-    lines.extend(busiest_users(view.accounts));
-    lines
+        put(fields!(
+            "state-list", name = %kind.as_str(), entries = list.entries(),
+            bad_lines = list.bad_lines(), refused = list.refused, updated = %updated
+        ));
+    }
+    for (address, circuit, proxy) in view.outbound.upstreams.proxies(view.time.now) {
+        put(fields!(
+            "state-proxy", proxy = %address, state = %circuit.as_str(), dials = proxy.dials,
+            failures = proxy.failures,
+            last_error = ?proxy.last_error.as_deref().unwrap_or_default()
+        ));
+    }
+    busiest_users(view.accounts);
 }
 
-fn state(view: &View<'_>, sessions: &SessionCounts) -> String {
+fn state(view: &View<'_>, sessions: &SessionCounts) {
     let SessionCounts {
         total, max, accepted, opening, dialling, relayed, fronted, closing, ..
-    } = sessions;
+    } = *sessions;
     let counters = &view.telemetry.counters;
-    format!(
-        "event=state uptime_s={} sessions={total} of={max} accepted={accepted} opening={opening} \
-         dialling={dialling} relayed={relayed} fronted={fronted} closing={closing} \
-         concurrency_limited={} pressed={}",
-        view.time.now.0 / 1000,
-        counters.concurrency_limited,
-        counters.pressed,
-    )
+    put(fields! {
+        "state", uptime_s = view.time.now.0 / 1000, sessions = total, of = max, accepted = accepted,
+        opening = opening, dialling = dialling, relayed = relayed, fronted = fronted,
+        closing = closing, concurrency_limited = counters.concurrency_limited,
+        pressed = counters.pressed
+    });
 }
 
-fn users(accounts: &Accounts) -> String {
+fn users(accounts: &Accounts) {
     let users = || accounts.users.iter();
     let (bytes_in, bytes_out) = users().fold((0u64, 0u64), |(bytes_in, bytes_out), (user, _)| {
         (bytes_in.saturating_add(user.bytes_in), bytes_out.saturating_add(user.bytes_out))
     });
-    format!(
-        "event=state-users users={} disabled={} seen={} connected={} connections={} \
-         bytes_in={bytes_in} bytes_out={bytes_out}",
-        users().count(),
-        users().filter(|(user, _)| !user.is_enabled()).count(),
-        users().filter(|(user, _)| user.last_seen_ms.is_some()).count(),
-        users().filter(|(_, connections)| *connections > 0).count(),
-        accounts.users.total_connections(),
-    )
+    put(fields! {
+        "state-users", users = users().count(),
+        disabled = users().filter(|(user, _)| !user.is_enabled()).count(),
+        seen = users().filter(|(user, _)| user.last_seen_ms.is_some()).count(),
+        connected = users().filter(|(_, connections)| *connections > 0).count(),
+        connections = accounts.users.total_connections(), bytes_in = bytes_in, bytes_out = bytes_out
+    });
 }
 
-fn probes(view: &View<'_>) -> String {
+fn probes(view: &View<'_>) {
     let counters = &view.telemetry.counters;
-    format!(
-        "event=state-probes fronted={} of={} fronted_ever={} replays={} bad_headers={} \
-         bytes_in={} bytes_out={}",
-        view.capacity.fronted,
-        view.capacity.fronted_max,
-        counters.fronted,
-        counters.replays,
-        counters.bad_headers,
-        counters.front.from_client,
-        counters.front.to_client,
-    )
+    put(fields! {
+        "state-probes", fronted = view.capacity.fronted, of = view.capacity.fronted_max,
+        fronted_ever = counters.fronted, replays = counters.replays,
+        bad_headers = counters.bad_headers, bytes_in = counters.front.from_client,
+        bytes_out = counters.front.to_client
+    });
 }
 
-fn memory(view: &View<'_>, starved: usize) -> String {
-    format!(
-        "event=state-memory buffers={} of={} starved={starved} hello_bytes={} hello_room={} \
-         replay_bytes={} tight={}",
-        view.buffers.pool.in_use(),
-        view.buffers.pool.capacity(),
-        view.buffers.hello_bytes,
-        view.buffers.hello_bytes_max(),
-        view.limits.replay.as_ref().map_or(0, |replay| replay.bytes()),
-        view.buffers.is_tight(),
-    )
+fn memory(view: &View<'_>, starved: usize) {
+    put(fields! {
+        "state-memory", buffers = view.buffers.pool.in_use(), of = view.buffers.pool.capacity(),
+        starved = starved, hello_bytes = view.buffers.hello_bytes,
+        hello_room = view.buffers.hello_bytes_max(),
+        replay_bytes = view.limits.replay.as_ref().map_or(0, |replay| replay.bytes()),
+        tight = view.buffers.is_tight()
+    });
 }
 
-fn fetches(view: &View<'_>, tasks_running: usize) -> String {
-    format!(
-        "event=state-fetches names={} names_wanted={} tasks_running={tasks_running} \
-         tasks_waiting={} jobs={} bad_addresses={} unreachable={}",
-        view.outbound.dns.count(),
-        view.outbound.dns.pending(),
-        view.fetch.queue.len(),
-        view.fetch.schedule.count(),
-        view.outbound.bad_addresses.count(view.time.now),
-        view.telemetry.counters.unreachable,
-    )
+fn fetches(view: &View<'_>, tasks_running: usize) {
+    put(fields! {
+        "state-fetches", names = view.outbound.dns.count(),
+        names_wanted = view.outbound.dns.pending(), tasks_running = tasks_running,
+        tasks_waiting = view.fetch.queue.len(), jobs = view.fetch.schedule.count(),
+        bad_addresses = view.outbound.bad_addresses.count(view.time.now),
+        unreachable = view.telemetry.counters.unreachable
+    });
 }
 
-/// The users with the most connections, in descending order; users without one are left out.
-fn busiest_users(accounts: &Accounts) -> Vec<String> {
+/// Logs the users with the most connections, in descending order; users without one are left out.
+fn busiest_users(accounts: &Accounts) {
     let mut top: Vec<(&User, u32)> = Vec::with_capacity(USERS_SHOWN + 1);
     for (user, connections) in accounts.users.iter().filter(|(_, connections)| *connections > 0) {
         let at = top.iter().position(|(_, other)| connections > *other).unwrap_or(top.len());
         top.insert(at, (user, connections));
         top.truncate(USERS_SHOWN);
     }
-    let line = |(user, connections): &(&User, u32)| {
-        format!(
-            "event=state-user user={:?} connections={connections} bytes_in={} bytes_out={}",
-            user.name(),
-            user.bytes_in,
-            user.bytes_out,
-        )
-    };
-    top.iter().map(line).collect()
+    for (user, connections) in top {
+        put(fields!(
+            "state-user", user = ?user.name(), connections = connections, bytes_in = user.bytes_in,
+            bytes_out = user.bytes_out
+        ));
+    }
+}
+
+fn put(fields: LogFields<'_>) {
+    logger::write(Level::Info, fields);
 }
 
 fn rfc_3339_seconds(since_1970: Duration) -> String {

@@ -10,6 +10,7 @@ use crate::config::settings::{StatsdSettings, TagFormat};
 use crate::daemon::admin::metrics;
 use crate::daemon::admin::view::View;
 use crate::io::clock::Tick;
+use crate::io::logger::event;
 use crate::io::wire::{DatagramSocket, Net};
 use crate::proto::metrics::statsd::{self, Dialect};
 
@@ -87,7 +88,7 @@ impl<D: DatagramSocket> Statsd<D> {
             self.socket = None;
         }
         if lost > 0 {
-            log::debug!("event=statsd-send-failed datagrams={lost}");
+            event!(Debug, "statsd-send-failed", datagrams = lost);
         }
         lost
     }

@@ -8,7 +8,7 @@ use crate::accounts::recorder::Recorder;
 use crate::daemon::admin::counters::Counters;
 use crate::daemon::admin::probe_summary::ProbeSummary;
 use crate::io::clock::Tick;
-use crate::io::logger::RateLimitedLog;
+use crate::io::logger::{LogFields, RateLimitedLog};
 use crate::util::client_prefix::ClientPrefix;
 
 /// Counters and logs, except for the counters of users.
@@ -44,13 +44,13 @@ impl Telemetry {
     }
 
     /// Logs at level info, unless the same line was logged recently.
-    pub fn info(&mut self, line: fmt::Arguments<'_>) {
-        self.log.info(self.now, line);
+    pub fn info(&mut self, fields: LogFields<'_>) {
+        self.log.info(self.now, fields);
     }
 
     /// Logs at level warn, unless the same line was logged recently.
-    pub fn warn(&mut self, line: fmt::Arguments<'_>) {
-        self.log.warn(self.now, line);
+    pub fn warn(&mut self, fields: LogFields<'_>) {
+        self.log.warn(self.now, fields);
     }
 
     /// A client address as it may appear in a log: /24 or /48 unless the operator asked for all.

@@ -13,6 +13,7 @@ use crate::daemon::upstream::addresses;
 use crate::daemon::upstream::connect::target::Route;
 use crate::daemon::upstream::dc_list::{DcList, LISTED_DC};
 use crate::io::clock::Tick;
+use crate::io::logger::{event, fields};
 use crate::proto::dc;
 
 /// Schedules the pages.
@@ -79,12 +80,12 @@ impl DcListTask {
             Ok(addrs) => {
                 let count = addrs.len();
                 if list.replace(page, addrs) {
-                    log::info!("event=dc-list page={page} dc={LISTED_DC} addresses={count}");
+                    event!(Info, "dc-list", page = %page, dc = LISTED_DC, addresses = count);
                 }
             }
             Err(why) => {
                 let why = why.to_string();
-                telemetry.warn(format_args!("event=dc-list-failed page={page} error={why:?}"));
+                telemetry.warn(fields!("dc-list-failed", page = %page, error = ?why));
             }
         }
         JobResult { job, is_ok, period: PERIOD }

@@ -12,6 +12,7 @@ use crate::daemon::fetch::task::{FetchError, FetchTarget, FetchTask, TaskStep, W
 use crate::daemon::upstream::connect::target::{HostOrAddrs, Route};
 use crate::daemon::upstream::front;
 use crate::io::clock::Tick;
+use crate::io::logger::{Level, event, fields};
 use crate::mimicry::profile::{FrontSample, Profiles};
 use crate::proto::chrome_hello::{self, ChromeHello};
 use crate::proto::proxy_header;
@@ -175,7 +176,7 @@ impl FrontProbeTask {
                 }
                 let ended = || "the connection ended too early".to_owned();
                 let why = outcome.err().map_or_else(ended, |why| why.to_string());
-                telemetry.info(format_args!("event=front-probe-failed host={name} error={why:?}"));
+                telemetry.info(fields!("front-probe-failed", host = %name, error = ?why));
             }
         }
         let period = context.settings.page_timing.interval;
@@ -246,27 +247,27 @@ fn add_sample(
     let profile = profiles.get_mut(host);
     let has_changed = profile.latest().is_none_or(|latest| latest.choice != sample.choice);
     profile.learn(sample);
-    let level = if has_changed { log::Level::Info } else { log::Level::Debug };
-    log::log!(
-        level,
-        "event=front-probe host={name} cipher={:04x} group={} order={:?} flight={} \
-         records={records} ms={}",
-        sample.choice.cipher,
-        if sample.choice.hybrid { "X25519MLKEM768" } else { "x25519" },
-        sample.choice.order,
-        sample.flight,
-        sample.delay_us / 1_000,
+    let level = if has_changed { Level::Info } else { Level::Debug };
+    let choice = &sample.choice;
+    event!(
+        (level), "front-probe", host = %name,
+        cipher = format_args!("{:04x}", choice.cipher),
+        group = %if choice.hybrid { "X25519MLKEM768" } else { "x25519" },
+        order = %format_args!("{:?}", choice.order), flight = sample.flight, records = records,
+        ms = sample.delay_us / 1_000
     );
     if !sample.choice.hybrid && probes.is_new(host, FrontAdvice::NoHybrid) {
-        log::info!(
-            "event=front-advice host={name} hint=\"the front does not support X25519MLKEM768, so \
-             our answers do not use it; censors suspect such sites more, so prefer one that does\""
+        event!(
+            Info, "front-advice", host = %name,
+            hint = ?"the front does not support X25519MLKEM768, so our answers do not use it; \
+                censors suspect such sites more, so prefer one that does"
         );
     }
     if records > 1 && probes.is_new(host, FrontAdvice::ManyRecords) {
-        log::info!(
-            "event=front-advice host={name} hint=\"the front sends its certificate in {records} \
-             records, but apps accept only one: a front that sends one record is imitated better\""
+        event!(
+            Info, "front-advice", host = %name,
+            hint = ?format_args!("the front sends its certificate in {records} records, but apps \
+                accept only one: a front that sends one record is imitated better")
         );
     }
 }
@@ -281,8 +282,9 @@ fn warn(fault: FlightFault, name: &str, host: HostId, probes: &mut FrontProbes) 
         _ => return,
     };
     if probes.is_new(host, advice) {
-        log::warn!(
-            "event=front-mismatch host={name} hint=\"the front {hint}: choose another one\""
+        event!(
+            Warn, "front-mismatch", host = %name,
+            hint = ?format_args!("the front {hint}: choose another one")
         );
     }
 }

@@ -5,7 +5,6 @@ use crate::daemon::fetch::task::{FetchError, FetchTarget, TaskStep};
 use crate::daemon::upstream::connect::target::{HostOrAddrs, Route};
 use crate::proto::http1_client::{self, BodyProgress, Head, Response};
 use crate::proto::url::Url;
-use crate::util::host_port::HostPort;
 
 /// The fetch of one document.
 pub struct HttpGet {
@@ -28,9 +27,8 @@ impl HttpGet {
 
     /// The server of the current URL.
     pub fn target(&self) -> FetchTarget {
-        let (host, port) = (self.url.host.clone(), self.url.port_or(HTTP_PORT));
-        let tls = (self.url.scheme == "https").then(|| host.clone());
-        let server = HostOrAddrs::Host(HostPort { host, port });
+        let tls = (self.url.scheme == "https").then(|| self.url.host.clone());
+        let server = HostOrAddrs::Host(self.url.server(HTTP_PORT));
         FetchTarget { server, tls, route: self.route }
     }
 
@@ -71,8 +69,8 @@ impl HttpGet {
             return TaskStep::Failed(FetchError::TooLarge(self.max_bytes));
         }
         match progress {
-            Ok(BodyProgress::Complete) => TaskStep::Done,
-            Ok(BodyProgress::Incomplete) => TaskStep::More,
+            Ok((BodyProgress::Complete, _)) => TaskStep::Done,
+            Ok((BodyProgress::Incomplete, _)) => TaskStep::More,
             Err(fault) => TaskStep::Failed(FetchError::response(fault.as_str())),
         }
     }

@@ -11,6 +11,7 @@ use crate::daemon::fetch::schedule::{Job, JobResult, Schedule};
 use crate::daemon::fetch::task::{FetchError, FetchTarget, FetchTask, TaskStep, WireEvent};
 use crate::daemon::upstream::connect::target::Route;
 use crate::io::clock::Tick;
+use crate::io::logger::{event, fields};
 use crate::mimicry::Mimicry;
 use crate::mimicry::calibrate::Fit;
 use crate::mimicry::page_timing::PageTiming;
@@ -98,13 +99,13 @@ impl PageTimingTask {
         // A page that is cut off or too long still has a timing.
         if let (Err(why), false) = (&outcome, has_answered) {
             let why = why.to_string();
-            telemetry.warn(format_args!("event=page-timing-failed page={page} error={why:?}"));
+            telemetry.warn(fields!("page-timing-failed", page = %page, error = ?why));
         } else {
             if let Some(host) = users.find_host(host.as_bytes()) {
                 mimicry.profiles.get_mut(host).learn_page_flight(timing.flight_len());
             }
             let gaps = timing.into_gaps();
-            log::debug!("event=page-timing page={page} records={}", gaps.len());
+            event!(Debug, "page-timing", page = %page, records = gaps.len());
             mimicry.fit.learn(gaps);
         }
         let (period, repeats) = (settings.page_timing.interval, settings.page_timing.repeats);

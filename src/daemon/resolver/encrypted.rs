@@ -16,6 +16,7 @@ use crate::daemon::upstream::connect::target::{HostOrAddrs, Route};
 use crate::daemon::upstream::outbound::ConnectContext;
 use crate::daemon::upstream::sockets;
 use crate::io::clock::Tick;
+use crate::io::logger::fields;
 use crate::io::readiness::Readiness;
 use crate::io::wire::Net;
 use crate::proto::dns::RecordType;
@@ -226,8 +227,7 @@ impl<N: Net> EncryptedResolver<N> {
         self.connection = None;
         let Some(failed) = self.server.connection_lost(context.drbg, context.now) else { return };
         results.extend(failed);
-        let (server, error) = (self.server.host(), fault.to_string());
-        let line = format!("event=dns-unreachable server={server:?} error={error:?}");
-        context.log.warn(context.now, &line);
+        let server = self.server.host();
+        context.log.warn(context.now, fields!("dns-unreachable", server = ?server, error = ?fault));
     }
 }

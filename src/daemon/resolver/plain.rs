@@ -10,6 +10,7 @@ use crate::daemon::resolver::system::Servers;
 use crate::daemon::resolver::tcp::Tcp;
 use crate::daemon::resolver::udp::{DnsEvent, Udp};
 use crate::io::clock::Tick;
+use crate::io::logger::event;
 use crate::io::sockopt::SocketOptions;
 use crate::io::wire::Net;
 use crate::proto::dns::{self, AddressAnswer, DnsFault, RecordType};
@@ -158,7 +159,7 @@ impl<N: Net> PlainQuery<N> {
         match Udp::send(server, name, &kinds, context.net, context.token, context.drbg) {
             Ok(udp) => self.udp = Some(udp),
             Err(e) => {
-                log::debug!("event=dns-unreachable server={server} error={:?}", e.to_string());
+                event!(Debug, "dns-unreachable", server = %server, error = ?e);
                 self.udp = None;
                 lookup.fail(kinds, context.now);
             }

@@ -14,6 +14,7 @@ use crate::daemon::resolver::udp;
 use crate::io::clock::Tick;
 use crate::proto::dns::{self, AddressAnswer, DnsFault, RecordType};
 use crate::util::drbg::Drbg;
+use crate::util::host_port::HostPort;
 
 /// One server, its queries, and its connection.
 pub struct EncryptedServer {
@@ -84,9 +85,9 @@ pub type QueryResult = (LookupSlot, RecordType, Result<AddressAnswer, DnsFault>)
 impl EncryptedServer {
     /// `None` = the settings name no encrypted server.
     pub fn new(settings: &DnsSettings) -> Option<Self> {
-        let (host, port, codec) = match &settings.server {
-            NameServer::Tls { host, port } => (host.clone(), *port, Codec::Stream),
-            NameServer::Https(url) => (url.host.clone(), url.port_or(HTTPS_PORT), Codec::http(url)),
+        let (HostPort { host, port }, codec) = match &settings.server {
+            NameServer::Tls(server) => (server.clone(), Codec::Stream),
+            NameServer::Https(url) => (url.server(HTTPS_PORT), Codec::http(url)),
             NameServer::System | NameServer::Udp(_) => return None,
         };
         let fixed = settings.bootstrap.or_else(|| host.parse().ok());

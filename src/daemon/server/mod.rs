@@ -31,7 +31,7 @@ use crate::daemon::shared::Shared;
 use crate::daemon::tokens;
 use crate::daemon::upstream::sockets;
 use crate::io::clock::{Clock, Tick};
-use crate::io::logger;
+use crate::io::logger::event;
 use crate::io::mio_net::MioNet;
 use crate::io::notify::Notify;
 use crate::io::pid_file::PidFile;
@@ -47,7 +47,7 @@ pub fn run(mut settings: Settings, origin: SettingsSource) -> Result<(), RunErro
     let log = settings.log;
     logging::apply(&log);
     for warning in &origin.warnings {
-        log::warn!("event=config {warning}");
+        event!(Warn, "config"; warning);
     }
     if let Some(user) = &origin.user {
         privileges::drop_to(user, &settings, origin.config_path.as_deref())?;
@@ -61,7 +61,7 @@ pub fn run(mut settings: Settings, origin: SettingsSource) -> Result<(), RunErro
         });
     // The caller prints the error to standard error.
     if let (Err(e), true) = (&outcome, log.to != LogTo::Stderr) {
-        log::error!("event=failed error={:?}", e.to_string());
+        event!(Error, "failed", error = ?e);
     }
     outcome
 }
@@ -100,9 +100,10 @@ impl Server {
         let mut shared = new_shared(settings, &sizes)?;
         shared.set_time(now, wall);
         if shared.time.is_unset() {
-            log::warn!(
-                "event=clock-unset hint=\"the clock is earlier than this build; client clocks are \
-                 not checked until it is set\""
+            event!(
+                Warn, "clock-unset",
+                hint = ?"the clock is earlier than this build; client clocks are not checked until \
+                    it is set"
             );
         }
         let mut daemon = Daemon::new(shared, net, listeners, sizes.sessions);
@@ -168,7 +169,7 @@ impl Server {
                     return ControlFlow::Break(());
                 }
                 Signal::Terminate => {
-                    log::info!("event=stopping sessions={}", self.daemon.sessions());
+                    event!(Info, "stopping", sessions = self.daemon.sessions());
                     self.notify.stopping();
                     self.shutdown_at = Some(self.daemon.shared.time.now + DRAIN_TIME);
                     self.daemon.drain();
@@ -176,9 +177,7 @@ impl Server {
                 // Not during a shutdown: the listeners are closed.
                 Signal::Reload if self.shutdown_at.is_some() => {}
                 Signal::Reload => self.reload(),
-                Signal::Report => {
-                    self.daemon.state_lines().iter().for_each(|line| logger::log_always(line));
-                }
+                Signal::Report => self.daemon.log_state(),
             }
         }
         ControlFlow::Continue(())
@@ -197,7 +196,7 @@ impl Server {
 
     fn log_stopped(&mut self) {
         self.daemon.finish();
-        log::info!("event=stopped sessions={}", self.daemon.sessions());
+        event!(Info, "stopped", sessions = self.daemon.sessions());
     }
 
     /// One line for the service manager.
@@ -212,17 +211,14 @@ impl Server {
         self.notify.reloading();
         let started = Instant::now();
         match self.try_reload() {
-            Ok(Reloaded { change, ended }) => log::info!(
-                "event=reloaded users={} added={} removed={} changed={} ended={ended} ms={}",
-                self.daemon.shared.settings.users.len(),
-                change.added,
-                change.removed,
-                change.changed,
-                started.elapsed().as_millis() as u64
-            ),
+            Ok(Reloaded { change, ended }) => event! {
+                Info, "reloaded", users = self.daemon.shared.settings.users.len(),
+                added = change.added, removed = change.removed, changed = change.changed,
+                ended = ended, ms = started.elapsed().as_millis() as u64
+            },
             Err(error) => {
                 for line in error.lines() {
-                    log::error!("event=reload-refused error={line:?} kept=\"the old config\"");
+                    event!(Error, "reload-refused", error = ?line, kept = ?"the old config");
                 }
             }
         }
@@ -235,7 +231,7 @@ impl Server {
         self.daemon.move_listeners(&settings).map_err(ReloadError::Listener)?;
         // From here on nothing can fail.
         for warning in &warnings {
-            log::warn!("event=config {}", Diagnostic::without_severity(warning));
+            event!(Warn, "config"; Diagnostic::without_severity(warning));
         }
         let sizes = sizing::measure(&settings);
         let before = Rc::clone(&self.daemon.shared.settings);
@@ -272,7 +268,7 @@ fn write_pid_file(path: &Path) -> Option<PidFile> {
     let outcome = PidFile::write(path);
     outcome
         .inspect_err(|e| {
-            log::warn!("event=pid-file-failed path={path:?} error={:?}", e.to_string());
+            event!(Warn, "pid-file-failed", path = ?path.display(), error = ?e);
         })
         .ok()
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::config::settings::Settings;
 use crate::daemon::server::error::RunError;
+use crate::io::logger::event;
 use crate::io::privileges;
 use crate::io::rlimit;
 
@@ -29,9 +30,10 @@ pub(super) fn drop_to(
     if let Some(path) = config
         && let Err(e) = File::open(path)
     {
-        log::warn!(
-            "event=user name={user} hint=\"{user} cannot read {path:?} ({e}), so a reload will \
-             fail; make the file readable for {user}\""
+        event!(
+            Warn, "user", name = %user,
+            hint = ?format_args!("{user} cannot read {path:?} ({e}), so a reload will fail; make \
+                the file readable for {user}")
         );
     }
     Ok(())

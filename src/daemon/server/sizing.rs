@@ -2,6 +2,7 @@
 
 use crate::config::settings::Settings;
 use crate::flow::transform::SLOT_COUNT;
+use crate::io::logger::event;
 use crate::io::pool::BLOCK_LEN;
 use crate::io::rlimit;
 
@@ -21,18 +22,15 @@ pub fn measure(settings: &Settings) -> Sizes {
     let nofile = rlimit::raise_nofile();
     let memory = rlimit::memory_total();
     let sizes = compute(settings.concurrency, settings.buffer_bytes, nofile, memory);
-    log::info!(
-        "event=limits sessions={} concurrency={} nofile={nofile} buffers_kib={} users={}",
-        sizes.sessions,
-        settings.concurrency,
-        sizes.blocks * BLOCK_LEN / 1024,
-        settings.users.len(),
-    );
+    event! {
+        Info, "limits", sessions = sizes.sessions, concurrency = settings.concurrency,
+        nofile = nofile, buffers_kib = sizes.blocks * BLOCK_LEN / 1024, users = settings.users.len()
+    };
     if sizes.sessions < settings.concurrency as usize {
-        log::warn!(
-            "event=limits hint=\"{nofile} open files are enough for {} sessions; raise the limit \
-             of open files (ulimit -n) or lower concurrency\"",
-            sizes.sessions
+        event!(
+            Warn, "limits",
+            hint = ?format_args!("{nofile} open files are enough for {} sessions; raise the limit \
+                of open files (ulimit -n) or lower concurrency", sizes.sessions)
         );
     }
     sizes

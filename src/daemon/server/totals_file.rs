@@ -17,6 +17,7 @@ use crate::daemon::admin::telemetry::Telemetry;
 use crate::daemon::time::Time;
 use crate::io::append_file::{self, AppendFile};
 use crate::io::clock::Tick;
+use crate::io::logger::{event, fields};
 use crate::limits::write_budget::{BudgetInput, WriteBudget};
 
 /// The file, and the time of the next write.
@@ -218,9 +219,12 @@ impl TotalsFile {
         context.update_totals();
         let lost = bytes.len() - valid_bytes;
         match end {
-            LoadEnd::Complete => log::info!("event=state-file path={path:?} users={users}"),
+            LoadEnd::Complete => event!(Info, "state-file", path = ?path.display(), users = users),
             _ => {
-                log::warn!("event=state-file-damaged path={path:?} users={users} lost_bytes={lost}")
+                event!(
+                    Warn, "state-file-damaged", path = ?path.display(), users = users,
+                    lost_bytes = lost
+                )
             }
         }
         // A damaged file is kept under another name, for the operator.
@@ -241,21 +245,17 @@ impl TotalsFile {
 
     fn warn(&self, context: &mut TotalsContext<'_>, error: &TotalsFileError) {
         let Some(path) = &self.path else { return };
-        if !log::log_enabled!(log::Level::Warn) {
-            return;
+        let path = path.display();
+        match error {
+            TotalsFileError::Locked => context.telemetry.warn(fields!(
+                "state-file-locked", path = ?path,
+                hint = ?"another mtbox uses this file; set a different state-file for each"
+            )),
+            _ => context.telemetry.warn(fields!(
+                "state-file-failed", path = ?path, error = ?error,
+                hint = ?"totals are kept in memory; see state-file"
+            )),
         }
-        let line = match error {
-            TotalsFileError::Locked => format!(
-                "event=state-file-locked path={path:?} hint=\"another mtbox uses this file; set a \
-                 different state-file for each\""
-            ),
-            _ => format!(
-                "event=state-file-failed path={path:?} error={:?} hint=\"totals are kept in \
-                 memory; see state-file\"",
-                error.to_string()
-            ),
-        };
-        context.telemetry.warn(format_args!("{line}"));
     }
 }
 
@@ -287,9 +287,9 @@ fn compact(file: &mut AppendFile, totals: &mut Totals) -> Result<usize, TotalsFi
 /// Renames a file that is no state file, or is damaged from its first byte, and begins a new one.
 fn replace_unusable(path: &Path) -> io::Result<(AppendFile, Vec<u8>)> {
     let aside = append_file::set_aside(path)?;
-    log::warn!(
-        "event=state-file-unusable path={path:?} aside={aside:?} hint=\"not a state file of this \
-         version; a new one begins\""
+    event!(
+        Warn, "state-file-unusable", path = ?path.display(), aside = ?aside.display(),
+        hint = ?"not a state file of this version; a new one begins"
     );
     AppendFile::open(path, LENGTH_MAX)
 }

@@ -10,6 +10,7 @@ use crate::daemon::session::capacity::Capacity;
 use crate::daemon::session::outcome::Outcome;
 use crate::daemon::time::Time;
 use crate::io::clock::Tick;
+use crate::io::logger::{Level, is_enabled};
 
 /// The counters and records that a session changes from accept to close.
 pub struct Accounting<'a> {
@@ -43,7 +44,7 @@ impl<'a> Accounting<'a> {
         }
         // A summary that the level suppresses must not wake the loop.
         if let Some(bucket) = outcome.summary_bucket()
-            && log::log_enabled!(log::Level::Info)
+            && is_enabled(Level::Info)
         {
             telemetry.probes.count(bucket, addr, *now);
         }

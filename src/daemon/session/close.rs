@@ -11,6 +11,7 @@ use crate::daemon::session::endpoint::ReadOutcome;
 use crate::daemon::session::outcome::Outcome;
 use crate::daemon::session::step::Turn;
 use crate::io::clock::Tick;
+use crate::io::logger::{Maybe, event, fields};
 use crate::io::wire::Wire;
 use crate::proto::tls;
 use crate::util::drbg::Drbg;
@@ -29,12 +30,10 @@ impl Closing {
         outcome: Outcome,
         accounting: &mut Accounting<'_>,
     ) -> Self {
-        log::debug!(
-            "event=closing id={} why={}{} client={}",
-            client.id,
-            outcome.why(),
-            accounting.users.log_field(client.user),
-            accounting.telemetry.shown(client.addr)
+        event!(
+            Debug, "closing", id = client.id, why = %outcome.why(),
+            user = ?Maybe(accounting.users.name_of(client.user)),
+            client = %accounting.telemetry.shown(client.addr)
         );
         record_end(client, outcome, accounting);
         release(client, accounting);
@@ -54,7 +53,7 @@ impl Closing {
         accounting: &mut Accounting<'_>,
     ) -> Result<Self, Outcome> {
         let from = accounting.telemetry.shown(client.addr);
-        log::debug!("event=protocol-error id={} why={fault} client={from}", client.id);
+        event!(Debug, "protocol-error", id = client.id, why = %fault, client = %from);
         let mut alert = [0u8; ALERT_LEN];
         let (header, sealed) = alert.split_at_mut(tls::HEADER_LEN);
         header.copy_from_slice(&tls::header(tls::APPLICATION_DATA, sealed.len() as u16));
@@ -98,15 +97,11 @@ pub fn finish<W: Wire>(
     sent_up: u64,
     accounting: &mut Accounting<'_>,
 ) {
-    log::debug!(
-        "event=closed id={} why={}{} up={} down={} ms={} client={}",
-        client.id,
-        outcome.why(),
-        accounting.users.log_field(client.user),
-        sent_up,
-        client.endpoint.sent,
-        accounting.now.since(client.accepted).as_millis(),
-        accounting.telemetry.shown(client.addr)
+    event!(
+        Debug, "closed", id = client.id, why = %outcome.why(),
+        user = ?Maybe(accounting.users.name_of(client.user)), up = sent_up,
+        down = client.endpoint.sent, ms = accounting.now.since(client.accepted).as_millis(),
+        client = %accounting.telemetry.shown(client.addr)
     );
     record_end(client, outcome, accounting);
     release(client, accounting);
@@ -119,11 +114,10 @@ fn record_end<W>(client: &Client<W>, outcome: Outcome, accounting: &mut Accounti
         matches!(outcome, Outcome::HandshakeTimeout | Outcome::Garbled | Outcome::Pressure);
     if client.user.is_some() && is_failure {
         let from = accounting.telemetry.shown(client.addr);
-        let user_field = accounting.users.log_field(client.user);
-        let why = outcome.why();
-        accounting
-            .telemetry
-            .info(format_args!("event=session-failed{user_field} why={why} client={from}"));
+        accounting.telemetry.info(fields!(
+            "session-failed", user = ?Maybe(accounting.users.name_of(client.user)),
+            why = %outcome.why(), client = %from
+        ));
     }
     accounting.record(client.user, client.addr, outcome);
 }

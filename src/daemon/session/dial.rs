@@ -22,6 +22,7 @@ use crate::daemon::upstream::connect::{Connect, Connected};
 use crate::daemon::upstream::outbound::{ConnectContext, Outbound};
 use crate::daemon::upstream::proxies::Upstreams;
 use crate::io::clock::Tick;
+use crate::io::logger::{Maybe, event, fields};
 use crate::io::wire::{Net, Wire};
 use crate::proto::obfuscated2::FRAME_LEN;
 use crate::proto::proxy_header;
@@ -178,15 +179,15 @@ impl<W: Wire> Dial<W> {
                 uncounted = uncounted.saturating_sub(FRAME_LEN);
                 let connection = telemetry.counters.telegram.add(destination.ip(), dc);
                 client.dc_connection = Some(connection);
-                log::debug!(
-                    "event=connected id={id}{} dc={dc} addr={addr} ms={ms} client={}",
-                    ctx.accounting.users.log_field(client.user),
-                    telemetry.shown(client.addr)
+                event!(
+                    Debug, "connected", id = id,
+                    user = ?Maybe(ctx.accounting.users.name_of(client.user)), dc = dc, addr = %addr,
+                    ms = ms, client = %telemetry.shown(client.addr)
                 );
             }
-            Transform::Plain => log::debug!(
-                "event=front-connected id={id} addr={addr} ms={ms} client={}",
-                telemetry.shown(client.addr)
+            Transform::Plain => event!(
+                Debug, "front-connected", id = id, addr = %addr, ms = ms,
+                client = %telemetry.shown(client.addr)
             ),
         }
         server.uncounted = uncounted as u32;
@@ -250,7 +251,7 @@ impl<W: Wire> Dial<W> {
         let outcome = Outcome::DcUnreachable(cause, detail);
         let name = client.user.map_or("", |user| ctx.accounting.users.get(user).name());
         let why = outcome.why();
-        ctx.accounting.telemetry.warn(format_args!("event=dc-unreachable user={name:?} why={why}"));
+        ctx.accounting.telemetry.warn(fields!("dc-unreachable", user = ?name, why = %why));
         let closing = Closing::begin(client, outcome, &mut ctx.accounting);
         Step::Next(AfterDial::Closing(closing))
     }

@@ -30,6 +30,7 @@ use crate::flow::recrypt::Recrypt;
 use crate::flow::shape::Shape;
 use crate::flow::transform::{Downlink, Uplink};
 use crate::io::clock::Tick;
+use crate::io::logger::{Maybe, event, fields};
 use crate::io::wire::Wire;
 use crate::limits::Limits;
 use crate::mimicry::Mimicry;
@@ -174,12 +175,11 @@ impl AwaitClientHello {
         // Counted at once: otherwise many connections that wait for answers pass the throttle.
         ctx.accounting.users.add_session(admission.user, client.addr, now.0);
         client.user = Some(admission.user);
-        log::debug!(
-            "event=admitted id={}{} ms={} client={}",
-            client.id,
-            ctx.accounting.users.log_field(client.user),
-            now.since(client.accepted).as_millis(),
-            ctx.accounting.telemetry.shown(client.addr)
+        event!(
+            Debug, "admitted", id = client.id,
+            user = ?Maybe(ctx.accounting.users.name_of(client.user)),
+            ms = now.since(client.accepted).as_millis(),
+            client = %ctx.accounting.telemetry.shown(client.addr)
         );
         // A rejected hello is sent to the front now, so the front's answer time begins now.
         let delay_us = match ctx.settings.front.mimic_latency {
@@ -257,16 +257,19 @@ fn record_reject<W>(
 ) {
     accounting.record(user, client.addr, Outcome::Rejected(why));
     let off = match why {
-        Reject::ClockOff { off_s } => format!(" off_s={off_s}"),
-        _ => String::new(),
+        Reject::ClockOff { off_s } => Some(off_s),
+        _ => None,
     };
-    let user_field = accounting.users.log_field(user);
+    let name = accounting.users.name_of(user);
     let (why, from) = (why.as_str(), accounting.telemetry.shown(client.addr));
-    log::debug!("event=fronted id={} why={why}{off}{user_field} client={from}", client.id);
+    event!(
+        Debug, "fronted", id = client.id, why = %why, off_s = Maybe(off), user = ?Maybe(name),
+        client = %from
+    );
     if user.is_some() {
-        accounting
-            .telemetry
-            .info(format_args!("event=refused{user_field} why={why}{off} client={from}"));
+        accounting.telemetry.info(fields!(
+            "refused", user = ?Maybe(name), why = %why, off_s = Maybe(off), client = %from
+        ));
     }
 }
 
@@ -408,14 +411,14 @@ fn dial_dc<W: Wire>(
     let mut addrs = addresses::of_dc(settings, &outbound.dc_list, dc, ctx.drbg);
     if addrs.is_empty() && settings.fallback_on_unknown_dc {
         let fallback = dc::DEFAULT_DC;
-        let line = format_args!("event=unknown-dc dc={dc} fallback={fallback}");
+        let line = fields!("unknown-dc", dc = dc, fallback = fallback);
         ctx.accounting.telemetry.warn(line);
         dc = fallback;
         addrs = addresses::of_dc(settings, &outbound.dc_list, dc, ctx.drbg);
     }
     if addrs.is_empty() {
         let name = client.user.map_or("", |user| ctx.accounting.users.get(user).name());
-        ctx.accounting.telemetry.info(format_args!("event=unknown-dc user={name:?} dc={dc}"));
+        ctx.accounting.telemetry.info(fields!("unknown-dc", user = ?name, dc = dc));
         return close(client, Outcome::UnknownDc(dc), ctx);
     }
 

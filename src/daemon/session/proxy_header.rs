@@ -13,6 +13,7 @@ use crate::daemon::session::handshake::AwaitClientHello;
 use crate::daemon::session::outcome::Outcome;
 use crate::daemon::session::step::{Step, Turn};
 use crate::io::clock::Tick;
+use crate::io::logger::event;
 use crate::io::wire::Wire;
 use crate::proto::proxy_header::{self, Preface};
 use crate::util::drbg::Drbg;
@@ -129,7 +130,7 @@ impl AwaitProxyHeader {
         ctx: &mut HeaderContext<'_>,
     ) -> Step<Self, AwaitClientHello> {
         let from = ctx.accounting.telemetry.shown(client.addr);
-        log::debug!("event=bad-proxy-header id={} client={from}", client.id);
+        event!(Debug, "bad-proxy-header", id = client.id, client = %from);
         Step::Stay(self, Turn::Close(Outcome::BadHeader))
     }
 }

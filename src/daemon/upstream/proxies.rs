@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::config::settings::{ProxySettings, Settings, UpstreamSettings};
 use crate::io::clock::Tick;
+use crate::io::logger::event;
 use crate::limits::circuit_breaker::{CircuitBreaker, CircuitChange, CircuitState};
 use crate::proto::socks5::{Destination, Negotiation};
 use crate::util::drbg::Drbg;
@@ -85,7 +86,7 @@ impl Upstreams {
 
     /// All configured upstreams in random order, for one connection; without a proxy = directly.
     pub fn shuffled(&self, drbg: &mut Drbg) -> Vec<(UpstreamId, Option<HostPort>)> {
-        let server = |proxy: &ProxySettings| HostPort::new(proxy.host.as_str(), proxy.port);
+        let server = |proxy: &ProxySettings| proxy.server.clone();
         let mut order: Vec<_> =
             self.configured().map(|one| (one.id, one.proxy.as_ref().map(server))).collect();
         drbg.shuffle(&mut order);
@@ -121,7 +122,7 @@ impl Upstreams {
         if let Some(upstream) = self.get_mut(id)
             && upstream.breaker.record_success() == CircuitChange::Closed
         {
-            log::info!("event=upstream-circuit-closed proxy={}", upstream.name());
+            event!(Info, "upstream-circuit-closed", proxy = %upstream.name());
         }
     }
 
@@ -138,7 +139,7 @@ impl Upstreams {
         upstream.failures += 1;
         upstream.last_error = Some(why.to_owned());
         if upstream.breaker.record_failure(now.0) == CircuitChange::Opened {
-            log::warn!("event=upstream-circuit-open proxy={} error={why:?}", upstream.name());
+            event!(Warn, "upstream-circuit-open", proxy = %upstream.name(), error = ?why);
         }
     }
 
@@ -180,7 +181,7 @@ impl Upstream {
     fn name(&self) -> String {
         match &self.proxy {
             None => "direct".to_owned(),
-            Some(proxy) => HostPort::new(proxy.host.as_str(), proxy.port).to_string(),
+            Some(proxy) => proxy.server.to_string(),
         }
     }
 }

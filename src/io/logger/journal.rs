@@ -1,21 +1,23 @@
 //! A log line in the native protocol of systemd-journald: one datagram of fields, ours beside those
 //! that every journal entry has (systemd.journal-fields(7)).
 
-use log::Level;
-
-use crate::io::logger::fields::split;
+use crate::io::logger::record::{FieldKind, Level};
 use crate::io::logger::syslog::severity;
 
-/// One entry. `shown` becomes the MESSAGE field; the other fields are parsed from `line`.
-pub fn entry(level: Level, shown: &str, line: &str) -> Vec<u8> {
-    let mut out = Vec::with_capacity(2 * line.len() + 64);
+/// One entry with these fields and the MESSAGE `shown`.
+pub fn entry<'a>(
+    level: Level,
+    shown: &str,
+    fields: impl Iterator<Item = (&'a str, FieldKind, &'a str)>,
+) -> Vec<u8> {
+    let mut out = Vec::with_capacity(2 * shown.len() + 64);
     put(&mut out, "PRIORITY", &severity(level).to_string());
     put(&mut out, "SYSLOG_IDENTIFIER", "mtbox");
     put(&mut out, "MESSAGE", shown);
-    for (key, value) in split(line).fields {
+    for (key, _, value) in fields.filter(|(key, ..)| !key.is_empty()) {
         let name = key.to_ascii_uppercase().replace('-', "_");
         if name.len() <= NAME_MAX && !RESERVED.iter().any(|start| name.starts_with(start)) {
-            put(&mut out, &name, value.as_str());
+            put(&mut out, &name, value);
         }
     }
     out
@@ -43,25 +45,26 @@ const RESERVED: [&str; 7] =
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::logger::record::{Record, fields};
 
     #[test]
     fn an_entry_holds_the_line_and_its_fields() {
-        let line = "event=refused user=\"al ice\" off_s=-3 priority=0 message=x";
+        let record = Record::new(fields!(
+            "refused", user = ?"al ice", off_s = -3, priority = 0, message = %"x"
+        ));
         assert_eq!(
-            String::from_utf8(entry(Level::Warn, line, line)).unwrap(),
-            format!(
-                "PRIORITY=4\nSYSLOG_IDENTIFIER=mtbox\nMESSAGE={line}\nEVENT=refused\n\
-                 USER=al ice\nOFF_S=-3\n"
-            )
+            String::from_utf8(entry(Level::Warn, "shown", record.fields(usize::MAX))).unwrap(),
+            "PRIORITY=4\nSYSLOG_IDENTIFIER=mtbox\nMESSAGE=shown\nEVENT=refused\n\
+             USER=al ice\nOFF_S=-3\n"
         );
     }
 
     #[test]
     fn a_value_of_several_lines_adds_no_field() {
-        let line = format!("user={:?}", "x\nPRIORITY=0");
-        let head = format!("PRIORITY=6\nSYSLOG_IDENTIFIER=mtbox\nMESSAGE={line}\n");
-        let mut expected = head.into_bytes();
+        let record = Record::new(fields!("a", user = ?"x\nPRIORITY=0"));
+        let head = "PRIORITY=6\nSYSLOG_IDENTIFIER=mtbox\nMESSAGE=shown\nEVENT=a\n";
+        let mut expected = head.as_bytes().to_vec();
         expected.extend_from_slice(b"USER\n\x0c\0\0\0\0\0\0\0x\nPRIORITY=0\n");
-        assert_eq!(entry(Level::Info, &line, &line), expected);
+        assert_eq!(entry(Level::Info, "shown", record.fields(usize::MAX)), expected);
     }
 }

@@ -2,11 +2,10 @@
 //! log. Has no clock of its own: the caller passes the time and calls again at `next_due`.
 
 use std::collections::VecDeque;
-use std::fmt::{self, Write};
-
-use log::Level;
 
 use crate::io::clock::Tick;
+use crate::io::logger::record::{Level, LogFields, Record};
+use crate::io::logger::sink::{event, is_enabled, write_record};
 
 /// Logs lines and suppresses repetitions.
 ///
@@ -23,13 +22,13 @@ pub struct RateLimitedLog {
     dropped: u32,
     /// Lines not written since the start.
     suppressed: u64,
-    /// Holds the formatted line, so that a suppressed line allocates nothing.
-    buffer: String,
+    /// Holds the formatted record, so that a suppressed line allocates nothing.
+    buffer: Record,
 }
 
 struct RecentLine {
     level: Level,
-    line: String,
+    record: Record,
     logged: Tick,
     /// Repetitions since `logged`.
     repeated: u32,
@@ -46,19 +45,19 @@ impl RecentLine {
 }
 
 impl RateLimitedLog {
-    /// Logs at level error. `line` is formatted only if the level is on; pass `format_args!`.
-    pub fn error(&mut self, now: Tick, line: impl fmt::Display) {
-        self.log(Level::Error, now, &line);
+    /// Logs at level error. The values are formatted only if the level is on.
+    pub fn error(&mut self, now: Tick, fields: LogFields<'_>) {
+        self.log(Level::Error, now, fields);
     }
 
     /// Logs at level warn, as [`RateLimitedLog::error`] does.
-    pub fn warn(&mut self, now: Tick, line: impl fmt::Display) {
-        self.log(Level::Warn, now, &line);
+    pub fn warn(&mut self, now: Tick, fields: LogFields<'_>) {
+        self.log(Level::Warn, now, fields);
     }
 
     /// Logs at level info, as [`RateLimitedLog::error`] does.
-    pub fn info(&mut self, now: Tick, line: impl fmt::Display) {
-        self.log(Level::Info, now, &line);
+    pub fn info(&mut self, now: Tick, fields: LogFields<'_>) {
+        self.log(Level::Info, now, fields);
     }
 
     /// Number of lines not written since the start.
@@ -85,54 +84,51 @@ impl RateLimitedLog {
     }
 
     fn flush(&mut self, is_due: impl Fn(&RecentLine) -> bool, now: Tick) {
-        self.pending(is_due, now).iter().for_each(|(level, line)| log::log!(*level, "{line}"));
+        self.pending(is_due, now).iter().for_each(|(level, record)| write_record(*level, record));
         self.report_dropped();
     }
 
     fn report_dropped(&mut self) {
         let dropped = std::mem::take(&mut self.dropped);
         if dropped > 0 {
-            log::info!("event=log-dropped lines={dropped}");
+            event!(Info, "log-dropped", lines = dropped);
         }
     }
 
     /// The lines to log for pending repetitions. Such a line is one of the repetitions, hence the
     /// count is one less. A line that goes on repeating stays suppressed for another 10 seconds.
-    fn pending(&mut self, is_due: impl Fn(&RecentLine) -> bool, now: Tick) -> Vec<(Level, String)> {
+    fn pending(&mut self, is_due: impl Fn(&RecentLine) -> bool, now: Tick) -> Vec<(Level, Record)> {
         let due = self.recent.iter_mut().filter(|line| line.repeated > 0 && is_due(line));
         due.map(|line| {
             line.logged = now;
-            (line.level, with_count(&line.line, std::mem::take(&mut line.repeated) - 1))
+            let mut record = line.record.clone();
+            record.push_count("folded", std::mem::take(&mut line.repeated) - 1);
+            (line.level, record)
         })
         .collect()
     }
 
-    fn log(&mut self, level: Level, now: Tick, line: &dyn fmt::Display) {
+    fn log(&mut self, level: Level, now: Tick, fields: LogFields<'_>) {
         // A disabled level must cost nothing and must not wake the loop at `next_due`.
-        if !log::log_enabled!(level) {
+        if !is_enabled(level) {
             return;
         }
-        let mut text = std::mem::take(&mut self.buffer);
-        text.clear();
-        // Writing to a String fails only if `Display` itself reports an error.
-        let _ = write!(text, "{line}");
-        match self.admit(level, now, &text) {
-            Some(0) => {
-                self.report_dropped();
-                log::log!(level, "{text}");
-            }
+        let mut record = std::mem::take(&mut self.buffer);
+        record.set(fields);
+        match self.admit(level, now, &record) {
             Some(repeated) => {
                 self.report_dropped();
-                log::log!(level, "{}", with_count(&text, repeated));
+                record.push_count("folded", repeated);
+                write_record(level, &record);
             }
             None => self.suppressed += 1,
         }
-        self.buffer = text;
+        self.buffer = record;
     }
 
     /// How often the line was suppressed since it was last logged; `None` = suppress it now.
-    fn admit(&mut self, level: Level, now: Tick, line: &str) -> Option<u32> {
-        if let Some(known) = self.recent.iter_mut().find(|known| known.line == line) {
+    fn admit(&mut self, level: Level, now: Tick, record: &Record) -> Option<u32> {
+        if let Some(known) = self.recent.iter_mut().find(|known| known.record == *record) {
             if !known.is_expired(now) {
                 known.repeated = known.repeated.saturating_add(1);
                 return None;
@@ -156,18 +152,11 @@ impl RateLimitedLog {
         }
         self.recent.push_back(RecentLine {
             level,
-            line: line.to_owned(),
+            record: record.clone(),
             logged: now,
             repeated: 0,
         });
         Some(0)
-    }
-}
-
-fn with_count(line: &str, repeated: u32) -> String {
-    match repeated {
-        0 => line.to_owned(),
-        _ => format!("{line} folded={repeated}"),
     }
 }
 
@@ -178,16 +167,22 @@ const LINES_MAX: usize = 32;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::logger::record::fields;
 
     fn pending(log: &mut RateLimitedLog, ms: u64) -> Vec<String> {
         let now = Tick(ms);
-        log.pending(|line| line.is_expired(now), now).into_iter().map(|(_, line)| line).collect()
+        let pending = log.pending(|line| line.is_expired(now), now).into_iter();
+        pending.map(|(_, record)| record.to_string()).collect()
+    }
+
+    fn admit(log: &mut RateLimitedLog, level: Level, ms: u64, name: &str) -> Option<u32> {
+        log.admit(level, Tick(ms), &Record::new(fields!("a"; name)))
     }
 
     #[test]
     fn a_repeated_line_is_suppressed_and_counted() {
         let mut log = RateLimitedLog::default();
-        let mut admit = |ms, line| log.admit(Level::Info, Tick(ms), line);
+        let mut admit = |ms, event| admit(&mut log, Level::Info, ms, event);
         assert_eq!(admit(0, "a"), Some(0));
         assert_eq!(admit(1, "a"), None);
         assert_eq!(admit(2, "b"), Some(0));
@@ -199,27 +194,32 @@ mod tests {
     #[test]
     fn repetitions_are_reported_if_the_line_does_not_come_again() {
         let mut log = RateLimitedLog::default();
-        assert_eq!(log.admit(Level::Warn, Tick(0), "a"), Some(0));
+        assert_eq!(admit(&mut log, Level::Warn, 0, "a"), Some(0));
         assert_eq!(log.next_due(), None, "nothing is pending");
         for ms in 1..=3 {
-            assert_eq!(log.admit(Level::Warn, Tick(ms), "a"), None);
+            assert_eq!(admit(&mut log, Level::Warn, ms, "a"), None);
         }
         assert_eq!(log.next_due(), Some(Tick(WINDOW_MS)));
         assert_eq!(pending(&mut log, WINDOW_MS - 1), [""; 0]);
-        assert_eq!(pending(&mut log, WINDOW_MS), ["a folded=2"], "one line and two more are three");
+        assert_eq!(
+            pending(&mut log, WINDOW_MS),
+            ["event=a a folded=2"],
+            "one line and two more are three"
+        );
         assert_eq!(log.next_due(), None);
-        assert_eq!(log.admit(Level::Warn, Tick(WINDOW_MS + 1), "a"), None, "still repeating");
+        assert_eq!(admit(&mut log, Level::Warn, WINDOW_MS + 1, "a"), None, "still repeating");
         assert_eq!(log.next_due(), Some(Tick(2 * WINDOW_MS)));
-        assert_eq!(pending(&mut log, 2 * WINDOW_MS), ["a"]);
-        assert_eq!(log.admit(Level::Warn, Tick(3 * WINDOW_MS), "a"), Some(0));
+        assert_eq!(pending(&mut log, 2 * WINDOW_MS), ["event=a a"]);
+        assert_eq!(admit(&mut log, Level::Warn, 3 * WINDOW_MS, "a"), Some(0));
     }
 
     #[test]
     fn pending_repetitions_are_reported_at_the_end_of_the_program() {
         let mut log = RateLimitedLog::default();
-        log.admit(Level::Info, Tick(0), "a");
-        log.admit(Level::Info, Tick(1), "a");
-        assert_eq!(log.pending(|_| true, Tick(2)), [(Level::Info, "a".to_owned())]);
+        admit(&mut log, Level::Info, 0, "a");
+        admit(&mut log, Level::Info, 1, "a");
+        let record = Record::new(fields!("a"; "a"));
+        assert_eq!(log.pending(|_| true, Tick(2)), [(Level::Info, record)]);
     }
 
     #[test]
@@ -227,13 +227,13 @@ mod tests {
         let mut log = RateLimitedLog::default();
         let mut shown = 0;
         for i in 0..100 {
-            shown += usize::from(log.admit(Level::Info, Tick(0), &i.to_string()).is_some());
+            shown += usize::from(admit(&mut log, Level::Info, 0, &i.to_string()).is_some());
         }
         assert_eq!((shown, log.dropped), (LINES_MAX, 100 - LINES_MAX as u32));
         assert_eq!(log.next_due(), Some(Tick(WINDOW_MS)), "dropped lines are reported");
-        assert_eq!(log.admit(Level::Warn, Tick(1), "trouble"), Some(0));
-        assert_eq!(log.admit(Level::Info, Tick(1), "late"), None);
-        assert_eq!(log.admit(Level::Info, Tick(WINDOW_MS), "later"), Some(0));
+        assert_eq!(admit(&mut log, Level::Warn, 1, "trouble"), Some(0));
+        assert_eq!(admit(&mut log, Level::Info, 1, "late"), None);
+        assert_eq!(admit(&mut log, Level::Info, WINDOW_MS, "later"), Some(0));
         assert_eq!(log.recent.len(), LINES_MAX);
     }
 }

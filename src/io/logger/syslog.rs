@@ -1,7 +1,7 @@
 //! A log line in the format of syslog's local socket (RFC 3164 4.1). busybox, OpenWrt's logd,
 //! rsyslog and journald accept it.
 
-use log::Level;
+use crate::io::logger::record::Level;
 
 /// One message, without a line end. The time is in UTC. Most daemons replace it with their own
 /// time, but some misparse a message without a time.
@@ -19,7 +19,7 @@ pub fn severity(level: Level) -> u32 {
         Level::Error => 3,
         Level::Warn => 4,
         Level::Info => 6,
-        Level::Debug | Level::Trace => 7,
+        Level::Debug => 7,
     }
 }
 

@@ -9,6 +9,7 @@ use crate::daemon::fetch::ip_lists::lists::{IpLists, SourceState};
 use crate::daemon::session::outcome::Outcome;
 use crate::daemon::upstream::addresses::is_private;
 use crate::io::clock::Tick;
+use crate::io::logger::{Maybe, event, fields};
 
 /// Checks whether a client may connect; a refusal is counted for the list and logged. The allowlist
 /// comes first. While no source is loaded, an allowlist refuses all clients and logs that once a
@@ -41,16 +42,16 @@ fn check_allowlist(
     if !list.is_loaded() {
         if list.warned_at.is_none_or(|at| now >= at + WARN_EVERY) {
             list.warned_at = Some(now);
-            log::warn!(
-                "event=allowlist-empty refused={} hint=\"no source is loaded yet, so no client \
-                 may connect; see event=list-failed, or add a file as a source\"",
-                list.refused
+            event!(
+                Warn, "allowlist-empty", refused = list.refused,
+                hint = ?"no source is loaded yet, so no client may connect; see event=list-failed, \
+                    or add a file as a source"
             );
         }
         return Err(Outcome::Listed { cause, is_probe: true });
     }
     let hint = "private networks must be on the list too; add a file that contains them";
-    let is_probe = report(addr, "event=refused list=allowlist", hint, telemetry);
+    let is_probe = report(addr, "allowlist", Maybe(None), hint, telemetry);
     Err(Outcome::Listed { cause, is_probe })
 }
 
@@ -64,20 +65,27 @@ fn check_blocklist(
     list.refused += 1;
     // Such as level 1 of FireHOL.
     let hint = "this list contains private networks; use a list or a copy without them";
-    let line = format!("event=refused list=blocklist source={source:?}");
-    let is_probe = report(addr, &line, hint, telemetry);
+    let is_probe = report(addr, "blocklist", Maybe(Some(source)), hint, telemetry);
     Err(Outcome::Listed { cause: Cause::Blocklisted, is_probe })
 }
 
 /// Logs a refused client. Returns whether it counts as a probe: one from a private network is
 /// probably the operator's own device, so it does not, and is logged at level info.
-fn report(addr: IpAddr, line: &str, hint: &str, telemetry: &mut Telemetry) -> bool {
+fn report(
+    addr: IpAddr,
+    list: &str,
+    source: Maybe<String>,
+    hint: &str,
+    telemetry: &mut Telemetry,
+) -> bool {
     let client = telemetry.shown(addr);
     if is_private(addr) {
-        telemetry.info(format_args!("{line} client={client} hint={hint:?}"));
+        telemetry.info(fields!(
+            "refused", list = %list, source = ?source, client = %client, hint = ?hint
+        ));
         return false;
     }
-    log::debug!("{line} client={client}");
+    event!(Debug, "refused", list = %list, source = ?source, client = %client);
     true
 }
 

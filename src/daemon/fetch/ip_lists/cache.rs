@@ -15,6 +15,7 @@ use crate::daemon::fetch::ip_lists::cache_format::{self, CacheEncoder};
 use crate::daemon::fetch::ip_lists::kind::SourceId;
 use crate::daemon::fetch::ip_lists::lists::IpLists;
 use crate::daemon::fetch::ip_lists::work::CacheWriting;
+use crate::io::logger::{event, fields};
 
 /// Loads the copy of a source, if there is a valid one.
 pub fn restore(lists: &mut IpLists, id: SourceId) {
@@ -24,13 +25,13 @@ pub fn restore(lists: &mut IpLists, id: SourceId) {
     match found {
         Ok(networks) => {
             let (label, entries) = (source.label(), networks.len());
-            log::info!("event=list name={name} source={label:?} entries={entries} from=cache");
+            event!(Info, "list", name = %name, source = ?label, entries = entries, from = %"cache");
             source.networks = Some(Rc::new(networks));
             source.is_saved = true;
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
         Err(e) => {
-            log::warn!("event=list-cache-unusable path={path:?} error={:?}", e.to_string());
+            event!(Warn, "list-cache-unusable", path = ?path.display(), error = ?e);
         }
     }
 }
@@ -97,9 +98,7 @@ fn create(path: &Path) -> io::Result<File> {
 
 fn report(error: &io::Error, telemetry: &mut Telemetry) {
     let error = error.to_string();
-    telemetry.warn(format_args!(
-        "event=list-cache-failed error={error:?} hint=\"see defense.cache-dir\""
-    ));
+    telemetry.warn(fields!("list-cache-failed", error = ?error, hint = ?"see defense.cache-dir"));
 }
 
 /// The path of the copy of a source from the web; `None` for files. The name does not show the

@@ -18,6 +18,7 @@ use crate::daemon::fetch::ip_lists::work::{FileReading, FileWork, Freshness, Sor
 use crate::daemon::fetch::schedule::{Job, JobResult};
 use crate::daemon::fetch::task::{FetchError, FetchTarget, FetchTask, TaskStep};
 use crate::daemon::upstream::connect::target::Route;
+use crate::io::logger::{Maybe, event, fields};
 use crate::limits::ip_list::{ListReader, ParsedList};
 
 /// The result of a step of loading.
@@ -127,13 +128,13 @@ pub fn sort_part(
     }
     let (name, label) = (id.list.as_str(), source.label());
     if source.networks.as_deref() == Some(&networks) {
-        log::debug!("event=list-unchanged name={name} source={label:?}");
+        event!(Debug, "list-unchanged", name = %name, source = ?label);
     } else {
         let entries = networks.len();
-        let cut = if is_full { " cut=true" } else { "" };
-        log::info!(
-            "event=list name={name} source={label:?} entries={entries} bad_lines={bad_lines} \
-             bytes={bytes}{cut}"
+        let cut = is_full.then_some(true);
+        event!(
+            Info, "list", name = %name, source = ?label, entries = entries, bad_lines = bad_lines,
+            bytes = bytes, cut = Maybe(cut)
         );
         source.networks = Some(Rc::new(networks));
         source.is_saved = false;
@@ -163,8 +164,8 @@ fn fail(
     let source = lists.source(id)?;
     let kept = if source.networks.is_some() { "the last good copy" } else { "nothing" };
     let (name, label) = (id.list.as_str(), source.label());
-    telemetry.warn(format_args!(
-        "event=list-failed name={name} source={label:?} error={why:?} kept={kept:?}"
+    telemetry.warn(fields!(
+        "list-failed", name = %name, source = ?label, error = ?why, kept = ?kept
     ));
     finish(lists, id, false)
 }

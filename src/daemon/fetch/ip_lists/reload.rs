@@ -9,6 +9,7 @@ use crate::daemon::fetch::ip_lists::kind::{ListKind, SourceId};
 use crate::daemon::fetch::ip_lists::lists::{IpLists, SourceState};
 use crate::daemon::fetch::schedule::{Job, Schedule};
 use crate::io::clock::Tick;
+use crate::io::logger::event;
 
 /// Schedules every source, and loads the cached copies of those from the web.
 pub fn plan(lists: &mut IpLists, schedule: &mut Schedule, now: Tick) {
@@ -102,9 +103,9 @@ fn report_pending(lists: &IpLists) {
                 ListKind::Block => "these sources block no address",
                 ListKind::Allow => "these sources allow no address",
             };
-            log::info!(
-                "event=list-pending name={} sources={missing} until_then={until_then:?}",
-                kind.as_str()
+            event!(
+                Info, "list-pending", name = %kind.as_str(), sources = missing,
+                until_then = ?until_then
             );
         }
     }

@@ -11,7 +11,7 @@ fn encrypted(server: NameServer, bootstrap: Option<IpAddr>) -> EncryptedServer {
 }
 
 fn stream() -> EncryptedServer {
-    encrypted(NameServer::Tls { host: "127.0.0.1".to_owned(), port: 853 }, None)
+    encrypted(NameServer::Tls(HostPort::new("127.0.0.1", 853)), None)
 }
 
 fn https() -> EncryptedServer {
@@ -201,7 +201,7 @@ fn a_connection_is_kept_for_half_a_minute_and_waits_three_seconds_for_an_answer(
 
 #[test]
 fn a_named_server_is_looked_up_when_needed_and_again_after_a_failure() {
-    let mut server = encrypted(NameServer::Tls { host: "dns.example".to_owned(), port: 1 }, None);
+    let mut server = encrypted(NameServer::Tls(HostPort::new("dns.example", 1)), None);
     assert_eq!(server.next_action(false, Tick(0)), ConnectionAction::Idle);
     server.queue(0, RecordType::A, "a.example");
     assert_eq!(
@@ -231,7 +231,7 @@ fn a_named_server_is_looked_up_when_needed_and_again_after_a_failure() {
 
 #[test]
 fn a_bootstrap_address_needs_no_lookup() {
-    let named = NameServer::Tls { host: "dns.example".to_owned(), port: 1 };
+    let named = NameServer::Tls(HostPort::new("dns.example", 1));
     let mut server = encrypted(named, Some(V4));
     server.queue(0, RecordType::A, "a.example");
     assert_eq!(

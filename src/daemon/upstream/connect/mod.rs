@@ -25,6 +25,7 @@ use crate::daemon::upstream::proxies::{UpstreamId, Upstreams};
 use crate::daemon::upstream::sockets;
 use crate::io::clock::Tick;
 use crate::io::egress;
+use crate::io::logger::{Maybe, event, fields};
 use crate::io::wire::{Net, Wire};
 use crate::proto::socks5::Destination;
 use crate::util::host_port::HostPort;
@@ -216,11 +217,11 @@ impl<W: Wire> Connect<W> {
         let upstream = via.as_ref().map(|(upstream, _)| *upstream);
         let socks = match via {
             None => {
-                log::debug!("event=dial-attempt id={} addr={addr}", self.id);
+                event!(Debug, "dial-attempt", id = self.id, addr = %addr);
                 None
             }
             Some((upstream, destination)) => {
-                log::debug!("event=dial-attempt id={} addr={addr} goal={destination}", self.id);
+                event!(Debug, "dial-attempt", id = self.id, addr = %addr, goal = %destination);
                 let upstreams = &mut context.outbound.upstreams;
                 upstreams.record_dial(upstream);
                 let (negotiation, outbox) = upstreams.negotiate(upstream, destination)?;
@@ -238,7 +239,7 @@ impl<W: Wire> Connect<W> {
             Err(e) => {
                 if egress::is_refused(&e) {
                     let why = e.to_string();
-                    context.log.warn(now, format_args!("event=egress-refused error={why:?}"));
+                    context.log.warn(now, fields!("egress-refused", error = ?why));
                 }
                 self.fail(addr, upstream, attempt::error(addr, upstream, Some(e)), context);
                 None
@@ -256,7 +257,6 @@ impl<W: Wire> Connect<W> {
     ) {
         let (now, why) = (context.now, error.to_string());
         let Outbound { upstreams, bad_addresses, .. } = &mut *context.outbound;
-        let by = if upstream.is_some() { " by=proxy" } else { "" };
         match (upstream, &error) {
             // The proxy works, so its other destinations are tried.
             (Some(upstream), ConnectError::Refused(..)) => upstreams.record_success(upstream),
@@ -271,7 +271,8 @@ impl<W: Wire> Connect<W> {
             }
             (None, _) => bad_addresses.add(addr, now),
         }
-        context.log.info(now, format_args!("event=dial-failed addr={addr}{by} error={why:?}"));
+        let by = Maybe(upstream.map(|_| "proxy"));
+        context.log.info(now, fields!("dial-failed", addr = %addr, by = %by, error = ?why));
         self.error = Some(error);
     }
 
@@ -378,9 +379,13 @@ impl<W: Wire> Connect<W> {
         let (now, log) = (context.now, &mut *context.log);
         match error {
             ConnectError::NameNotFound(host) if self.route == Route::Front => {
-                log.warn(now, format_args!("event=front-unresolved host={host:?}"));
+                log.warn(now, fields!("front-unresolved", host = ?host));
             }
-            ConnectError::Loop => log.warn(now, LOOP_WARNING),
+            ConnectError::Loop => log.warn(now, fields!(
+                "front-loop",
+                hint = ?"the front is this proxy itself; set [domain-fronting] host and port to \
+                    the web server"
+            )),
             _ => {}
         }
     }
@@ -412,6 +417,3 @@ const STAGGER: Duration = Duration::from_millis(250);
 const LOOKUP: Duration = Duration::from_secs(10);
 /// Addresses of a server that are tried directly.
 const ADDRESSES_MAX: usize = 8;
-
-const LOOP_WARNING: &str = "event=front-loop hint=\"the front is this proxy itself; set \
-     [domain-fronting] host and port to the web server\"";

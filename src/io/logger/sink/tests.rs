@@ -27,7 +27,7 @@ impl LogServer {
     }
 
     fn writer(&self, to: LogTarget, format: LogLineFormat) -> LogWriter {
-        LogWriter::new(&LogConfig { level: LevelFilter::Info, format, to }, self.path.clone())
+        LogWriter::new(&LogConfig { level: Level::Info, format, to }, self.path.clone())
     }
 
     fn receive(&self) -> String {
@@ -43,20 +43,25 @@ impl Drop for LogServer {
     }
 }
 
+fn record(fields: LogFields<'_>) -> Record {
+    Record::new(fields)
+}
+
 #[test]
 fn a_line_carries_its_time_and_level_and_stays_one_line() {
     let time = Duration::from_millis(1_800_000_000_123);
     assert_eq!(
-        text(Some(time), Some(Level::Info), "event=a name=\"x\ny\x1b[31m\""),
-        "ts=2027-01-15T08:00:00.123Z level=info event=a name=\"x\\ny\\u{1b}[31m\"\n"
+        text(Some(time), Some(Level::Info), &record(fields!("a", name = %"x\ny\x1b[31m"))),
+        "ts=2027-01-15T08:00:00.123Z level=info event=a name=x\\ny\\u{1b}[31m\n"
     );
-    assert_eq!(text(None, Some(Level::Warn), "event=b"), "level=warn event=b\n");
-    text(Some(Duration::MAX), None, "any time is accepted");
+    assert_eq!(text(None, Some(Level::Warn), &record(fields!("b"))), "level=warn event=b\n");
+    // Any time is accepted.
+    text(Some(Duration::MAX), None, &record(fields!("a")));
 }
 
 #[test]
 fn a_long_line_is_cut_between_characters() {
-    let cut = text(None, Some(Level::Error), &"ü".repeat(9_000));
+    let cut = text(None, Some(Level::Error), &record(fields!("a"; "ü".repeat(9_000))));
     assert!(cut.len() <= LINE_MAX && cut.len() > LINE_MAX - 3);
     assert!(cut.ends_with("ü\n"));
 }
@@ -64,8 +69,8 @@ fn a_long_line_is_cut_between_characters() {
 #[test]
 fn a_long_line_is_still_an_object() {
     for filling in ["x", "ü", "\u{1}", "\\", "\""] {
-        let line = format!("event=long name={:?} more=1", filling.repeat(5_000));
-        let object = bounded_json(Level::Error, &line, Duration::ZERO);
+        let long = record(fields!("long", name = ?filling.repeat(5_000), more = 1));
+        let object = bounded_json(Level::Error, &long, Duration::ZERO);
         assert!(object.len() < LINE_MAX && object.len() > LINE_MAX / 8, "{}", object.len());
         let value: Value = serde_json::from_str(&object).unwrap();
         assert_eq!(value["message"], "long");
@@ -75,7 +80,7 @@ fn a_long_line_is_still_an_object() {
 #[test]
 fn a_reader_that_stopped_loses_lines_and_does_not_block_the_writer() {
     let (mut reader, mut writer) = std::io::pipe().unwrap();
-    let line = text(None, Some(Level::Info), &"x".repeat(9_000));
+    let line = text(None, Some(Level::Info), &record(fields!("a"; "x".repeat(9_000))));
     let mut written = 0;
     while try_write(&mut writer, &line) {
         written += 1;
@@ -92,12 +97,14 @@ fn syslog_gets_one_datagram_for_each_line() {
     let daemon = LogServer::start();
     daemon
         .writer(LogTarget::Syslog, LogLineFormat::Text)
-        .write(Level::Warn, "event=a user=\"x\\ny\"");
+        .write(Level::Warn, &record(fields!("a", user = ?"x\ny")));
     let seen = daemon.receive();
     let tag = format!(" mtbox[{}]: event=a user=\"x\\ny\"", std::process::id());
     assert!(seen.starts_with("<28>") && seen.ends_with(&tag), "{seen}");
     assert_eq!(seen.len(), 4 + 15 + tag.len(), "{seen}");
-    daemon.writer(LogTarget::Syslog, LogLineFormat::Json).write(Level::Info, "event=a dc=2");
+    daemon
+        .writer(LogTarget::Syslog, LogLineFormat::Json)
+        .write(Level::Info, &record(fields!("a", dc = 2)));
     let seen = daemon.receive();
     let (head, json) = seen.split_once("]: ").unwrap();
     assert!(head.starts_with("<30>"), "{seen}");
@@ -107,7 +114,9 @@ fn syslog_gets_one_datagram_for_each_line() {
 #[test]
 fn the_journal_gets_the_fields_too() {
     let daemon = LogServer::start();
-    daemon.writer(LogTarget::Journal, LogLineFormat::Text).write(Level::Error, "event=a dc=2");
+    daemon
+        .writer(LogTarget::Journal, LogLineFormat::Text)
+        .write(Level::Error, &record(fields!("a", dc = 2)));
     assert_eq!(
         daemon.receive(),
         "PRIORITY=3\nSYSLOG_IDENTIFIER=mtbox\nMESSAGE=event=a dc=2\nEVENT=a\nDC=2\n"
@@ -118,18 +127,18 @@ fn the_journal_gets_the_fields_too() {
 fn lost_lines_are_counted_in_the_next_line() {
     let mut daemon = LogServer::start();
     let mut writer = daemon.writer(LogTarget::Syslog, LogLineFormat::Text);
-    writer.write(Level::Info, "event=a");
+    writer.write(Level::Info, &record(fields!("a")));
     assert!(daemon.receive().ends_with(": event=a"));
     let path = daemon.path.clone();
     fs::remove_file(&path).unwrap();
     daemon.socket = UnixDatagram::unbound().unwrap();
     for _ in 0..3 {
-        writer.write(Level::Info, "event=lost");
+        writer.write(Level::Info, &record(fields!("lost")));
     }
     daemon.socket = UnixDatagram::bind(&path).unwrap();
-    writer.write(Level::Info, "event=b");
+    writer.write(Level::Info, &record(fields!("b")));
     assert!(daemon.receive().ends_with(": event=b lost_lines=3"));
-    writer.write(Level::Info, "event=c");
+    writer.write(Level::Info, &record(fields!("c")));
     assert!(daemon.receive().ends_with(": event=c"));
 }
 
@@ -141,6 +150,6 @@ fn an_unreachable_daemon_is_reported() {
     let path = daemon.path.clone();
     drop(daemon);
     let mut transport = LogTransport::Syslog(Datagram::new(path.clone()));
-    let line = transport.connect().unwrap();
+    let line = transport.connect().unwrap().to_string();
     assert!(line.starts_with(&format!("event=log-unreachable path={path:?} error=")), "{line}");
 }
