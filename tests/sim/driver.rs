@@ -256,11 +256,10 @@ impl Driver {
         let mut tunnels: Vec<Tunnel> = self.parts.iter_mut().flat_map(take).collect();
         for id in self.attached..network.links.len() {
             let link = &network.links[id];
-            if link.dialled.is_some()
+            if let Some(addr) = link.dialled
                 && link.state == ConnectState::Connected
                 && !known.contains(&id)
             {
-                let addr = link.dialled.expect("checked");
                 known.push(id);
                 tunnels.push(Tunnel { link: id, destination: addr });
             }
