@@ -1,4 +1,5 @@
-//! Deterministic simulation: the whole daemon over a network without sockets, in virtual time.
+//! Deterministic simulation: the round of the daemon over a network without sockets, in virtual
+//! time. `tests/sim/part.rs` lists the parts of the world around it.
 //!
 //! All randomness comes from a seed. `SIM_SEED=123 cargo test --test sim` repeats one seed of every
 //! mix, `SIM_RUNS=5000` runs this many seeds from there or from 0. A failure prints the seed, the
@@ -6,6 +7,8 @@
 
 #[path = "sim/accounting.rs"]
 mod accounting;
+#[path = "sim/admin.rs"]
+mod admin;
 #[path = "sim/channel.rs"]
 mod channel;
 #[path = "sim/client.rs"]
@@ -14,6 +17,12 @@ mod client;
 mod dns;
 #[path = "sim/driver.rs"]
 mod driver;
+#[path = "sim/everything.rs"]
+mod everything;
+#[path = "sim/fronts.rs"]
+mod fronts;
+#[path = "sim/http.rs"]
+mod http;
 #[path = "sim/link.rs"]
 mod link;
 #[path = "sim/net.rs"]
@@ -34,6 +43,10 @@ mod script;
 mod server;
 #[path = "sim/sockets.rs"]
 mod sockets;
+#[path = "sim/socks.rs"]
+mod socks;
+#[path = "sim/statsd.rs"]
+mod statsd;
 #[path = "sim/trace.rs"]
 mod trace;
 
@@ -83,6 +96,11 @@ fn many_sessions_keep_to_the_limits_and_counts_return_to_zero() {
 #[test]
 fn a_drain_in_the_middle_ends_every_session() {
     run_all(Mix::Drain);
+}
+
+#[test]
+fn every_part_of_the_daemon_keeps_its_promises_beside_all_others() {
+    run_all(Mix::Everything);
 }
 
 #[test]
@@ -201,18 +219,28 @@ fn assert_noticed(defect: Defect, messages: &[&str]) {
     assert!(runs > 10, "only {runs} seeds had a long download");
 }
 
-/// Seeds per mix: eight mixes make 256 runs.
+/// Seeds per mix: nine mixes make 288 runs.
 const SEEDS: u64 = 32;
+
+/// After so many failures of a mix, the rest is not run.
+const MOST_FAILURES: usize = 20;
 
 fn run_all(mix: Mix) {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
     let (first, runs): (Option<u64>, Option<u64>) = (number("SIM_SEED"), number("SIM_RUNS"));
     let runs = runs.unwrap_or(if first.is_some() { 1 } else { SEEDS });
+    let mut failures: Vec<(u64, String)> = Vec::new();
     for seed in (first.unwrap_or(0)..).take(runs as usize) {
-        if let Err(report) = perform(seed, script::draw(mix, seed)) {
-            panic!("{mix:?}, SIM_SEED={seed}: {report}");
+        failures.extend(perform(seed, script::draw(mix, seed)).err().map(|report| (seed, report)));
+        if failures.len() == MOST_FAILURES {
+            break;
         }
     }
+    let Some((seed, report)) = failures.first() else { return };
+    let reason = |report: &str| report.lines().next().unwrap_or_default().to_owned();
+    let others = failures[1..].iter().map(|(seed, other)| format!("{seed}: {}\n", reason(other)));
+    let others: String = others.collect();
+    panic!("{mix:?}, SIM_SEED={seed}: {report}other seeds:\n{others}");
 }
 
 /// Performs one run; the report of a failure ends with the last events that it concerns.

@@ -33,6 +33,7 @@ fn the_sources_keep_the_rules() {
         complaints.extend(rules::layers(source));
         complaints.extend(rules::purity(source));
         complaints.extend(rules::panics(source));
+        complaints.extend(rules::simulated(source));
         complaints.extend(rules::unsafety(source));
     }
     assert!(sources.len() > 2, "the walk found only {} files in src", sources.len());

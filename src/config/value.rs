@@ -110,11 +110,16 @@ impl ValueKind {
 
     /// Whether the value can be a list.
     pub fn is_list(&self) -> bool {
-        match self {
-            Self::Addresses(_) | Self::Ips(_) | Self::Networks(_) | Self::Proxies(_) => true,
-            Self::Pages(..) | Self::Names(_) | Self::ListSources(_) => true,
-            _ => false,
-        }
+        matches!(
+            self,
+            Self::Addresses(_)
+                | Self::Ips(_)
+                | Self::Networks(_)
+                | Self::Proxies(_)
+                | Self::Pages(..)
+                | Self::Names(_)
+                | Self::ListSources(_)
+        )
     }
 
     /// The default in TOML; `None` if there is none.

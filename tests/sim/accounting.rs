@@ -21,8 +21,9 @@ pub fn check_counters(driver: &Driver) -> Result<(), String> {
             if owner != Some(at) || client.phase != Phase::Relayed {
                 continue;
             }
-            for server in driver.servers.iter().filter(|s| s.client == number && !s.is_front) {
-                let link = &network.links[server.peer.link];
+            // The frame, and what proxies and attempts that lost have got, is not counted.
+            let mine = |link: &&Link| link.client == number && link.dialled.is_some();
+            for link in network.links.iter().filter(mine) {
                 most.0 += link.to_peer.written.saturating_sub(FRAME);
                 most.1 += link.to_daemon.read;
             }

@@ -15,6 +15,8 @@ pub struct Channel {
     window: usize,
     /// Room for the first bytes, if more than the window.
     first_window: usize,
+    /// The first bytes for the destination follow after the handshake with a proxy.
+    pub is_in_handshake: bool,
     /// The sender has sent FIN.
     pub fin: bool,
     /// The FIN has arrived at the receiver's system.
@@ -36,7 +38,8 @@ impl Channel {
 
     /// How many more bytes can be written.
     pub fn room(&self) -> usize {
-        let most = if self.written == 0 { self.window.max(self.first_window) } else { self.window };
+        let is_first = self.written == 0 || self.is_in_handshake;
+        let most = if is_first { self.window.max(self.first_window) } else { self.window };
         most.saturating_sub(self.in_flight.len() + self.arrived.len())
     }
 

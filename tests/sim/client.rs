@@ -162,6 +162,9 @@ impl Client {
             };
             self.input.drain(..len);
             self.phase = Phase::Relayed;
+            if let Some(peer) = &self.peer {
+                network.links[peer.link].relayed_at = Some(network.now);
+            }
             let key = credentials.key;
             self.queue_frame(network, &key);
         }

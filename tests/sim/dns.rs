@@ -2,6 +2,9 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+use mtbox::daemon::Daemon;
+
+use crate::net::SimNet;
 use crate::network::Network;
 use crate::part::Part;
 use crate::peer::{Behaviour, Ending, Peer};
@@ -130,7 +133,7 @@ impl DnsServer {
 }
 
 impl Part for DnsServer {
-    fn serves(&self, addr: SocketAddr) -> bool {
+    fn serves(&self, addr: SocketAddr, _is_session: bool) -> bool {
         addr == server_addr() || addr == second_server_addr()
     }
 
@@ -151,7 +154,7 @@ impl Part for DnsServer {
     fn act(&mut self, network: &mut Network) -> Result<bool, String> {
         let mut acted = false;
         for at in 0..network.datagrams.len() {
-            if !self.serves(network.datagrams[at].to) {
+            if !self.serves(network.datagrams[at].to, false) {
                 continue;
             }
             while let Some(query) = network.datagrams[at].sent.pop_front() {
@@ -188,7 +191,22 @@ impl Part for DnsServer {
         });
         streams.flatten().min()
     }
+
+    fn check(&self, _: &Daemon<SimNet>, network: &Network, until: u64) -> Result<(), String> {
+        let ports = network.datagrams.iter().filter(|port| !port.closed && port.token.is_some());
+        let streams = self.streams.iter().map(|stream| &network.links[stream.peer.link]);
+        let streams = streams.filter(|link| !link.closed).map(|link| link.opened_at);
+        match ports.map(|port| port.opened_at).chain(streams).min() {
+            Some(at) if until > at + LOOKUP_MS => {
+                Err(format!("a lookup of {at} ms outlives its deadline"))
+            }
+            _ => Ok(()),
+        }
+    }
 }
+
+/// One attempt over datagrams and one over TCP.
+const LOOKUP_MS: u64 = 2_000 + 3_000 + 1_000;
 
 /// The server of the settings.
 pub fn server_addr() -> SocketAddr {

@@ -14,12 +14,13 @@ use mtbox::io::clock::{Tick, Wall};
 use mtbox::proto::secret::Secret;
 
 use crate::client::Client;
-use crate::link::{ConnectState, Link};
+use crate::everything;
+use crate::link::{ConnectState, Link, NO_CLIENT};
 use crate::net::SimNet;
 use crate::network::{Network, SharedNetwork};
 use crate::oracle;
-use crate::part::{PARTS, Part};
-use crate::script::Script;
+use crate::part::{PARTS, Part, Tunnel};
+use crate::script::{Mix, Script};
 use crate::server::Server;
 use crate::sockets::DatagramPort;
 use crate::trace::Failure;
@@ -109,6 +110,16 @@ impl Driver {
             oracle::check_deadlines(self, now)?;
             let all_closed =
                 self.daemon.sessions() == 0 && self.clients.iter().all(|c| c.peer.is_some());
+            let is_over = all_closed
+                && now >= self.script.lasts_ms
+                && self.parts.iter().all(|part| part.is_done())
+                && self.peers_due(now).is_none()
+                && !self.network.borrow().has_waiting_client();
+            // Fetches go on for ever.
+            if self.script.mix == Mix::Everything && is_over {
+                self.daemon.finish();
+                return oracle::check_final(self);
+            }
             match self.next_event(now) {
                 Some(at) if at <= now => {}
                 Some(at) if at < MOST_MS => {
@@ -133,7 +144,10 @@ impl Driver {
             return false;
         }
         let mut network = self.network.borrow_mut();
-        if !network.happens(1) {
+        let is_everything = self.script.mix == Mix::Everything;
+        // The connections that wait at a listener must survive its move.
+        let is_waited = network.listeners.iter().any(|one| !one.backlog.is_empty());
+        if !network.happens(if is_everything && is_waited { 20 } else { 1 }) {
             return false;
         }
         self.reloads += 1;
@@ -144,7 +158,13 @@ impl Driver {
             let secret = Secret::new(key, host.as_bytes()).expect("a host");
             settings.users.push(UserSettings { name: format!("z{extra}"), secret, enabled: true });
         }
+        if is_everything {
+            // Connections that cannot be accepted are lost with their listener.
+            let may_move = network.faults.accept_errors == 0;
+            everything::vary(&mut network.rng, &mut settings, may_move);
+        }
         drop(network);
+        self.daemon.move_listeners(&settings).expect("free addresses");
         let front_cap = self.daemon.shared.capacity.fronted_max;
         let sizes = Sizes {
             sessions: self.script.most_sessions,
@@ -177,9 +197,12 @@ impl Driver {
         changed |= self.reload();
         let pause = self.daemon.round(events, Tick(now), wall(now));
         let busy = self.daemon.due().is_some_and(|due| due <= Tick(now));
-        self.check_progress(busy && !has_events)?;
+        self.check_progress(busy, has_events)?;
         let mut network = self.network.borrow_mut();
         network.now += pause.map_or(0, |pause| pause.as_millis() as u64);
+        if has_events {
+            network.last_event_at = Some(now);
+        }
         if let Some(why) = network.violation.take() {
             return Err(why.into());
         }
@@ -209,36 +232,36 @@ impl Driver {
         Ok(())
     }
 
-    /// A daemon that wants another turn must have acted in this one, which had no events.
-    fn check_progress(&mut self, busy: bool) -> Result<(), String> {
+    /// A daemon that wants another turn must act in the end. A turn with events shows nothing:
+    /// spurious ones require no action.
+    fn check_progress(&mut self, busy: bool, has_events: bool) -> Result<(), String> {
         let actions = self.network.borrow().actions;
-        let idle = busy && actions == std::mem::replace(&mut self.actions, actions);
-        self.idle_polls = if idle { self.idle_polls + 1 } else { 0 };
+        let has_acted = actions != std::mem::replace(&mut self.actions, actions);
+        if has_acted || !busy {
+            self.idle_polls = 0;
+        } else {
+            self.idle_polls += u32::from(!has_events);
+        }
         if self.idle_polls > MOST_IDLE_POLLS {
             return Err("live-lock: turns follow each other without an action".to_owned());
         }
         Ok(())
     }
 
-    /// Makes a server for every dial that succeeded.
+    /// Makes a server for every dial that succeeded, directly or through a proxy.
     fn attach_servers(&mut self) {
         let mut network = self.network.borrow_mut();
         let known = &mut self.known;
+        let take = |part: &mut Box<dyn Part>| part.take_tunnels();
+        let mut tunnels: Vec<Tunnel> = self.parts.iter_mut().flat_map(take).collect();
         for id in self.attached..network.links.len() {
             let link = &network.links[id];
-            if link.dialled.is_some()
+            if let Some(addr) = link.dialled
                 && link.state == ConnectState::Connected
                 && !known.contains(&id)
             {
-                let addr = link.dialled.expect("checked");
                 known.push(id);
-                match self.parts.iter_mut().find(|part| part.serves(addr)) {
-                    Some(part) => part.attach(&mut network, id),
-                    None => {
-                        let client = &self.clients[link.client];
-                        self.servers.push(Server::new(&mut network, id, client));
-                    }
-                }
+                tunnels.push(Tunnel { link: id, destination: addr });
             }
         }
         let is_final =
@@ -246,23 +269,48 @@ impl Driver {
         while network.links.get(self.attached).is_some_and(is_final) {
             self.attached += 1;
         }
+        for Tunnel { link, destination } in tunnels {
+            let client = network.links[link].client;
+            let is_session = client != NO_CLIENT;
+            match self.parts.iter_mut().find(|part| part.serves(destination, is_session)) {
+                Some(part) => part.attach(&mut network, link),
+                None if is_session => {
+                    let client = &self.clients[client];
+                    self.servers.push(Server::new(&mut network, link, destination, client));
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// When a client or its server acts next, or gets bytes.
+    fn peers_due(&self, now: u64) -> Option<u64> {
+        let clients = self.clients.iter().filter_map(|client| client.due(now));
+        let servers = self.servers.iter().filter_map(|server| server.peer.due(now));
+        let network = self.network.borrow();
+        let links = network.links.iter().filter(|link| link.client != NO_CLIENT);
+        clients.chain(servers).chain(links.filter_map(Link::due)).min()
     }
 
     fn next_event(&self, now: u64) -> Option<u64> {
-        let clients = self.clients.iter().filter_map(|client| client.due(now));
-        let servers = self.servers.iter().filter_map(|server| server.peer.due(now));
         let parts = self.parts.iter().filter_map(|part| part.due(now));
         let drain = self.script.drain_at.filter(|_| !self.drained);
+        let end = Some(self.script.lasts_ms).filter(|at| *at > now);
         let daemon = self.daemon.due().map(|at| at.0);
         let network = self.network.borrow().due();
-        let others = [drain, daemon, network].into_iter().flatten();
-        clients.chain(servers).chain(parts).chain(others).min()
+        let others = [drain, end, daemon, network].into_iter().flatten();
+        self.peers_due(now).into_iter().chain(parts).chain(others).min()
     }
 
     /// A lookup is open.
     pub fn is_resolving(&self) -> bool {
         let is_open = |port: &DatagramPort| !port.closed && port.token.is_some();
         self.network.borrow().datagrams.iter().any(is_open)
+    }
+
+    /// The parts of the world.
+    pub fn parts(&self) -> &[Box<dyn Part>] {
+        &self.parts
     }
 
     /// The drain has begun.

@@ -59,6 +59,10 @@ pub struct Link {
     pub opened_at: u64,
     /// When the daemon accepted it; `None` = it waits for accept(2), or the daemon dialled it.
     pub accepted_at: Option<u64>,
+    /// When the daemon closed its end.
+    pub closed_at: Option<u64>,
+    /// When its client had got a valid answer.
+    pub relayed_at: Option<u64>,
     /// Every byte that the daemon wrote.
     pub log: Vec<u8>,
     /// Bytes that the daemon had read when the drain began.
@@ -109,6 +113,8 @@ impl Link {
             last_io: 0,
             opened_at: 0,
             accepted_at: None,
+            closed_at: None,
+            relayed_at: None,
             log: Vec::new(),
             read_at_drain: None,
             closed_at_drain: false,
@@ -125,6 +131,15 @@ impl Link {
     /// The peer has read the daemon's FIN and everything before it.
     pub fn is_finished(&self) -> bool {
         self.to_peer.fin_arrived && self.to_peer.is_empty() && self.peer_buffer.is_empty()
+    }
+
+    /// When it next moves by itself, in virtual milliseconds.
+    pub fn due(&self) -> Option<u64> {
+        let dial = match self.state {
+            ConnectState::Connecting(at, _) => (!self.closed && at < u64::MAX).then_some(at),
+            _ => None,
+        };
+        [dial, self.to_daemon.due(), self.to_peer.due()].into_iter().flatten().min()
     }
 
     /// The peer can read without waiting.

@@ -116,7 +116,8 @@ impl Net for SimNet {
 impl SimNet {
     fn open(&mut self, to: SocketAddr, token: Option<usize>) -> SimDatagram {
         let mut network = self.0.borrow_mut();
-        network.datagrams.push(DatagramPort::new(to, token));
+        let now = network.now;
+        network.datagrams.push(DatagramPort::new(to, token, now));
         SimDatagram { network: Rc::clone(&self.0), at: network.datagrams.len() - 1 }
     }
 }

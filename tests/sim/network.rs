@@ -2,7 +2,7 @@
 //! readiness as epoll reports it, and faults drawn from the seed.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -14,7 +14,7 @@ use mtbox::io::listen::{AcceptError, ListenAddr};
 use mtbox::io::readiness::Readiness;
 
 use crate::link::{ConnectState, Link, NO_CLIENT};
-use crate::sockets::{DatagramPort, Listening};
+use crate::sockets::{DatagramPort, Listening, is_admin};
 use crate::trace::{Event, Trace};
 
 /// The network, shared by the daemon's sockets and the driver.
@@ -76,6 +76,13 @@ pub struct Network {
     pub listeners: Vec<Listening>,
     /// Datagram sockets of the daemon, open or not.
     pub datagrams: Vec<DatagramPort>,
+    /// An error of accept(2) allows the daemon to leave connections waiting until this virtual
+    /// millisecond.
+    pub excused_until: u64,
+    /// When the latest event was reported.
+    pub last_event_at: Option<u64>,
+    /// The sizes of the lists that a web server has sent whole.
+    pub served_lists: BTreeSet<u64>,
     /// What the daemon has done that it must not do.
     pub violation: Option<String>,
     /// The client's link of each session.
@@ -95,6 +102,9 @@ impl Network {
             actions: 0,
             listeners: Vec::new(),
             datagrams: Vec::new(),
+            excused_until: 0,
+            last_event_at: None,
+            served_lists: BTreeSet::new(),
             violation: None,
             clients: BTreeMap::new(),
         }
@@ -186,6 +196,12 @@ impl Network {
             || self.datagrams.iter().any(|port| port.edge_pending && !port.closed)
     }
 
+    /// A client waits for accept(2).
+    pub fn has_waiting_client(&self) -> bool {
+        let waits = |one: &Listening| !one.backlog.is_empty() && !is_admin(&one.endpoint);
+        self.listeners.iter().any(waits)
+    }
+
     /// Lets every link progress; `true` = something moved.
     pub fn advance_all(&mut self) -> bool {
         let now = self.now;
@@ -196,13 +212,7 @@ impl Network {
 
     /// When a link next moves by itself, in virtual milliseconds.
     pub fn due(&self) -> Option<u64> {
-        let dues = self.links.iter().filter_map(|link| {
-            let dial = match link.state {
-                ConnectState::Connecting(at, _) => (!link.closed && at < u64::MAX).then_some(at),
-                _ => None,
-            };
-            [dial, link.to_daemon.due(), link.to_peer.due()].into_iter().flatten().min()
-        });
+        let dues = self.links.iter().filter_map(Link::due);
         dues.chain(self.datagrams.iter().filter_map(DatagramPort::due)).min()
     }
 
@@ -307,7 +317,7 @@ impl Network {
     fn refuse(&mut self, id: usize) {
         let link = &mut self.links[id];
         link.reset(io::ErrorKind::ConnectionRefused);
-        (link.reset_by_daemon, link.closed) = (true, true);
+        (link.reset_by_daemon, link.closed, link.closed_at) = (true, true, Some(self.now));
     }
 
     /// Sends what fits and returns its length.
@@ -372,10 +382,7 @@ impl Network {
                 1 => (100, AcceptError::Exhausted(error)),
                 _ => (1_000, AcceptError::Broken(error)),
             };
-            let excused_until = self.now + pause;
-            for listener in &mut self.listeners {
-                listener.excused_until = listener.excused_until.max(excused_until);
-            }
+            self.excused_until = self.excused_until.max(self.now + pause);
             return Err(error);
         }
         let next = self.listeners[at].backlog.pop_front();
@@ -444,7 +451,9 @@ impl Network {
     /// writev(2).
     pub fn write(&mut self, id: usize, from: &[io::IoSlice<'_>]) -> io::Result<usize> {
         self.progress_between_calls(id);
-        let short = self.links[id].to_peer.written > 0 && self.happens(self.faults.short_write);
+        let is_first =
+            self.links[id].to_peer.written == 0 || self.links[id].to_peer.is_in_handshake;
+        let short = !is_first && self.happens(self.faults.short_write);
         let (now, rng, link) = (self.now, &mut self.rng, &mut self.links[id]);
         let bytes = from.iter().flat_map(|slice| slice.iter().copied()).collect::<Vec<u8>>();
         let outcome = if let Some(kind) = link.error.take() {
@@ -502,7 +511,7 @@ impl Network {
     pub fn close(&mut self, id: usize) {
         let (now, link) = (self.now, &mut self.links[id]);
         self.actions += 1;
-        link.closed = true;
+        (link.closed, link.closed_at) = (true, Some(now));
         link.unread = link.to_daemon.ready();
         let unread = link.unread > 0;
         self.trace.push(now, id, Event::Closed { reset: link.linger || unread });

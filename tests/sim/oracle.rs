@@ -7,6 +7,8 @@ use crate::client::Phase;
 use crate::driver::Driver;
 use crate::link::{ConnectState, Link, NO_CLIENT};
 use crate::peer::EndSeen;
+use crate::script::Mix;
+use crate::sockets;
 use crate::trace::Failure;
 
 /// Invariants of the moment when nothing can move before time advances.
@@ -24,16 +26,25 @@ pub fn check_idle(driver: &Driver) -> Result<(), Failure> {
         let lent = shared.buffers.pool.in_use();
         return Err(format!("{lent} blocks are held although every socket is writable").into());
     }
-    if driver.daemon.sessions() == 0
+    if driver.script.mix != Mix::Everything
+        && driver.daemon.sessions() == 0
+        && !driver.is_resolving()
         && shared.limits.throttle.is_none()
         && driver.daemon.due().is_some()
     {
         return Err("a timer runs without a session".to_owned().into());
     }
+    if shared.outbound.dns.is_wanted() && !driver.is_resolving() {
+        return Err("a lookup is wanted and not started".to_owned().into());
+    }
     for (near, far) in pairs(&network.links) {
         let (client, server) = (&network.links[near], far.map(|id| &network.links[id]));
         if client.is_reset && server.is_none() {
             let why = "the client has reset, but its session continues".to_owned();
+            return Err(Failure::of(client.client, why));
+        }
+        if server.is_none() && is_forgotten(driver, client) {
+            let why = "its lookup has ended, and it was not woken".to_owned();
             return Err(Failure::of(client.client, why));
         }
         if let Some(server) = server.filter(|_| !driver.is_drained()) {
@@ -77,10 +88,30 @@ pub fn check_limits(driver: &Driver) -> Result<(), String> {
 pub fn check_deadlines(driver: &Driver, at: u64) -> Result<(), Failure> {
     let network = driver.network.borrow();
     let drained_at = driver.script.drain_at.filter(|_| driver.is_drained());
-    if drained_at.is_some_and(|begun| at > begun + STALL_MS + LEAVE_MS)
+    // A peer that reads from time to time is not stalled.
+    let mine = network.links.iter().filter(|link| link.client != NO_CLIENT);
+    let moved_at = mine.map(|link| link.last_io).max().unwrap_or_default();
+    if drained_at.is_some_and(|begun| at > begun.max(moved_at) + STALL_MS + LEAVE_MS)
         && driver.daemon.sessions() > 0
     {
         return Err(format!("{} sessions survive a drain", driver.daemon.sessions()).into());
+    }
+    for part in driver.parts() {
+        part.check(&driver.daemon, &network, at)?;
+    }
+    for listener in network.listeners.iter().filter(|one| !one.closed) {
+        if sockets::is_admin(&listener.endpoint) {
+            continue;
+        }
+        if driver.is_drained() {
+            return Err("a listener for clients survives a drain".to_owned().into());
+        }
+        if let Some((link, _)) = listener.backlog.front()
+            && at > network.links[*link].opened_at.max(network.excused_until) + ACCEPT_MS
+        {
+            let why = "it waits at a listener, and nothing will accept it".to_owned();
+            return Err(Failure::of(network.links[*link].client, why));
+        }
     }
     for (near, far) in pairs(&network.links) {
         let (client, server) = (&network.links[near], far.map(|id| &network.links[id]));
@@ -123,9 +154,20 @@ fn pairs(links: &[Link]) -> impl Iterator<Item = (usize, Option<usize>)> + '_ {
                 && c.dialled.is_some()
                 && !c.closed
                 && c.state == ConnectState::Connected
+                && !c.to_peer.is_in_handshake
         });
         (near, far)
     })
+}
+
+/// The session needs nothing but the name of its front, and no lookup is open.
+fn is_forgotten(driver: &Driver, client: &Link) -> bool {
+    let plan = &driver.clients[client.client].plan;
+    // Its first byte shows that it is no TLS.
+    let is_judged = plan.opening.first() == Some(&b'G') && client.to_daemon.read > 0;
+    let network = driver.network.borrow();
+    let mine = |link: &Link| link.client == client.client && link.dialled.is_some();
+    is_judged && !driver.is_resolving() && !network.links.iter().any(mine)
 }
 
 /// The deadline of a session if no more bytes move.
@@ -180,10 +222,12 @@ pub fn check_final(driver: &Driver) -> Result<(), Failure> {
     if let Some((what, count)) = left.iter().find(|(_, count)| *count > 0) {
         return Err(format!("{count} {what} are left over").into());
     }
-    if driver.daemon.due().is_some() {
+    let is_everything = driver.script.mix == Mix::Everything;
+    if !is_everything && driver.daemon.due().is_some() {
         return Err("a timer is left over".to_owned().into());
     }
-    if driver.network.borrow().links.iter().any(|link| !link.closed) {
+    let is_left = |link: &Link| !link.closed && (link.client != NO_CLIENT || !is_everything);
+    if driver.network.borrow().links.iter().any(is_left) {
         return Err("a socket is left open".to_owned().into());
     }
     for number in 0..driver.clients.len() {
@@ -233,4 +277,5 @@ const STALL_MS: u64 = 30_000;
 const LEAVE_MS: u64 = 3_000;
 /// From the client's connect to the daemon's accept.
 const ACCEPT_MS: u64 = 5;
-const MOST_ADDRESSES: u64 = 8;
+/// Of a data centre, each through every proxy.
+const MOST_ADDRESSES: u64 = 40;

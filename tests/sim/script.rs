@@ -14,6 +14,7 @@ use mtbox::proto::secret::Secret;
 use crate::client::{Credentials, Plan};
 use crate::dns::{self, DnsFaults};
 use crate::driver::wall;
+use crate::everything;
 use crate::network::Faults;
 use crate::peer::{Behaviour, Ending};
 use crate::protocol;
@@ -38,6 +39,9 @@ pub enum Mix {
     Crowd,
     /// The daemon drains in the middle of the run.
     Drain,
+    /// All parts: DNS servers that lie, proxies that stall, list servers, admin pages, statsd,
+    /// reloads that move everything, drain.
+    Everything,
 }
 
 /// Everything that a run is drawn from.
@@ -45,6 +49,8 @@ pub enum Mix {
 pub struct Script {
     /// The subject.
     pub mix: Mix,
+    /// The seed of the run.
+    pub seed: u64,
     /// The daemon's settings.
     pub settings: Settings,
     /// Blocks of the pool.
@@ -65,6 +71,10 @@ pub struct Script {
     pub dns: DnsFaults,
     /// The front is our own listener.
     pub own_front: bool,
+    /// Some proxies say yes and lead nowhere.
+    pub proxies_lie: bool,
+    /// The run lasts at least this many virtual milliseconds.
+    pub lasts_ms: u64,
 }
 
 /// Draws the script of a seed.
@@ -124,6 +134,7 @@ pub fn draw(mix: Mix, seed: u64) -> Script {
     };
     let mut script = Script {
         mix,
+        seed,
         settings,
         blocks: [2, 3, 8][rng.usize(0..3)],
         slots: rng.usize(1..=8),
@@ -138,7 +149,12 @@ pub fn draw(mix: Mix, seed: u64) -> Script {
             lies: 0,
         },
         own_front: own,
+        proxies_lie: false,
+        lasts_ms: 0,
     };
+    if mix == Mix::Everything {
+        everything::apply(rng, &mut script);
+    }
     let clients = rng.usize(1..=if mix == Mix::Crowd { 14 } else { 6 });
     for number in 0..clients {
         let plan = plan(mix, rng, &script, seed ^ (number as u64 + 1) << 32);
@@ -236,6 +252,24 @@ fn plan(mix: Mix, rng: &mut Rng, script: &Script, seed: u64) -> Plan {
         // A user can always reach its DC in the end; the name of a front may have no address.
         Mix::Dials => plan.must_complete = plan.credentials.is_some(),
         Mix::Crowd => plan.must_complete = false,
+        Mix::Everything => {
+            match rng.u32(0..12) {
+                0 => stall(rng, &mut plan),
+                1 => fall_silent(rng, &mut plan),
+                2 => reset(rng, &mut plan),
+                _ => {}
+            }
+            let is_user = plan.credentials.is_some();
+            // A lie about the front's name ends the session of a probe.
+            let is_led_astray = if is_user { script.proxies_lie } else { script.dns.lies > 0 };
+            plan.must_complete &= script.drain_at.is_none() && !is_led_astray;
+            plan.starts = rng.u64(0..20_000);
+            if let Some(credentials) = &mut plan.credentials {
+                let user = credentials.user;
+                *credentials = self::credentials(rng, script, user, plan.starts);
+                plan.opening = credentials.hello.clone();
+            }
+        }
         Mix::Drain => {
             if rng.u32(0..3) == 0 {
                 fall_silent(rng, &mut plan);

@@ -1,6 +1,6 @@
 //! The servers: data centres and fronts.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::client::{Client, DOWN, front_bytes};
 use crate::network::Network;
@@ -24,11 +24,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// The server's end of a dialled link.
-    pub fn new(network: &mut Network, link: usize, client: &Client) -> Self {
-        let octets = match network.links[link].dialled.map(|addr| addr.ip()) {
-            Some(IpAddr::V4(v4)) => v4.octets(),
-            _ => [0; 4],
+    /// The server's end of a link that leads to `addr`.
+    pub fn new(network: &mut Network, link: usize, addr: SocketAddr, client: &Client) -> Self {
+        let octets = match addr.ip() {
+            IpAddr::V4(v4) => v4.octets(),
+            IpAddr::V6(_) => [0; 4],
         };
         network.links[link].reset_in = client.plan.reset_after.1;
         Self {

@@ -17,8 +17,6 @@ pub struct Listening {
     pub edge_pending: bool,
     /// The daemon has closed it.
     pub closed: bool,
-    /// An error of accept(2) allows the daemon to leave the backlog until this virtual millisecond.
-    pub excused_until: u64,
 }
 
 /// A connected datagram socket of the daemon.
@@ -37,6 +35,8 @@ pub struct DatagramPort {
     pub edge_pending: bool,
     /// The daemon has closed it.
     pub closed: bool,
+    /// When it was opened.
+    pub opened_at: u64,
 }
 
 /// Whether this is a listener of the admin pages.
@@ -53,8 +53,8 @@ pub const ADMIN_PORT: u16 = 9_000;
 impl Listening {
     /// A listener without connections.
     pub fn new(endpoint: ListenAddr, token: usize) -> Self {
-        let (backlog, edge_pending, closed, excused_until) = (VecDeque::new(), false, false, 0);
-        Self { endpoint, token, backlog, edge_pending, closed, excused_until }
+        let (backlog, edge_pending, closed) = (VecDeque::new(), false, false);
+        Self { endpoint, token, backlog, edge_pending, closed }
     }
 
     /// The TCP address; `None` for a Unix socket.
@@ -68,10 +68,10 @@ impl Listening {
 
 impl DatagramPort {
     /// A socket without datagrams.
-    pub fn new(to: SocketAddr, token: Option<usize>) -> Self {
+    pub fn new(to: SocketAddr, token: Option<usize>, opened_at: u64) -> Self {
         let (sent, in_flight, arrived) = (VecDeque::new(), Vec::new(), VecDeque::new());
         let (edge_pending, closed) = (false, false);
-        Self { to, token, sent, in_flight, arrived, edge_pending, closed }
+        Self { to, token, sent, in_flight, arrived, edge_pending, closed, opened_at }
     }
 
     /// When the next datagram arrives.

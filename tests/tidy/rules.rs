@@ -31,6 +31,23 @@ const PURE: &[&str] = &["util", "proto", "accounts", "limits", "mimicry", "flow"
 const IMPURE: &[&str] =
     &["Instant::now", "SystemTime", "TcpStream", "TcpListener", "UdpSocket", "getrandom", "log::"];
 
+/// Where the daemon may name the operating system; everywhere else it uses `Net` and the time of
+/// the round, so that the simulation sees all of it.
+const MAY_USE_SYSTEM: &[&str] = &["src/daemon/server/", "src/daemon/fetch/standalone.rs"];
+
+/// What the rest of the daemon must not name.
+const SYSTEM: &[&str] = &[
+    "MioNet",
+    "MioWire",
+    "mio::",
+    "TcpStream",
+    "TcpListener",
+    "UdpSocket",
+    "UnixStream",
+    "Instant::now",
+    "SystemTime::now",
+];
+
 /// Calls that can end the process. Input from a peer must not reach one, so there are none.
 const PANICS: &[&str] = &[".unwrap()", ".expect(", "panic!", "todo!", "unimplemented!", "dbg!"];
 
@@ -82,6 +99,15 @@ pub fn purity(source: &Source) -> Vec<String> {
         return Vec::new();
     }
     forbid(source, IMPURE, "in a pure layer")
+}
+
+/// The daemon below its loop: no clock, and no socket but those of `Net`.
+pub fn simulated(source: &Source) -> Vec<String> {
+    let is_exempt = MAY_USE_SYSTEM.iter().any(|place| source.name.starts_with(place));
+    if !source.name.starts_with("src/daemon/") || is_exempt {
+        return Vec::new();
+    }
+    forbid(source, SYSTEM, "below the loop of the daemon")
 }
 
 /// No call that panics outside tests.
@@ -217,6 +243,22 @@ mod tests {
             purity(&source("src/flow/x.rs", "// log::debug!\nuse std::net::IpAddr;")).is_empty()
         );
         assert!(purity(&source("src/flow/x.rs", "let x = catalog::find();")).is_empty());
+    }
+
+    #[test]
+    fn the_system_is_refused_below_the_loop_of_the_daemon_only() {
+        let uses = [
+            "use mio::Registry;",
+            "use crate::io::mio_net::MioNet;",
+            "std::net::TcpStream::connect(to);",
+            "let now = Instant::now();",
+        ];
+        for text in uses {
+            assert_eq!(simulated(&source("src/daemon/round.rs", text)).len(), 1, "{text}");
+            assert!(simulated(&source("src/daemon/server/mod.rs", text)).is_empty(), "{text}");
+            assert!(simulated(&source("src/io/mio_net.rs", text)).is_empty(), "{text}");
+        }
+        assert!(simulated(&source("src/daemon/round.rs", "wire: N::Wire, SystemTime")).is_empty());
     }
 
     #[test]

@@ -107,6 +107,8 @@ impl<W: Wire> Relay<W> {
         count(&mut client.endpoint, owner, Direction::Down, &mut ctx.accounting);
         count(&mut self.server, owner, Direction::Up, &mut ctx.accounting);
         if ctx.draining {
+            // Its deadline would make the loop spin: no step judges it any more.
+            self.unproven = None;
             return self.drain(client, owner, ctx);
         }
         let up = self.forward_up(client, owner, ctx);
