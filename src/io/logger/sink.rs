@@ -172,8 +172,8 @@ impl LogWriter {
             }
             (LogTransport::Syslog(socket), format) => {
                 let line = message(format, level, &record, time);
-                let pid = std::process::id();
-                socket.send(syslog::message(level, time.as_secs(), pid, &line).as_bytes()).is_ok()
+                let (unix_s, pid) = (time.min(YEAR_9999).as_secs(), std::process::id());
+                socket.send(syslog::message(level, unix_s, pid, &line).as_bytes()).is_ok()
             }
             (LogTransport::Journal(socket), format) => {
                 let shown = message(format, level, &record, time);
