@@ -3,11 +3,11 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use crate::io::logger::record::Level;
+use crate::util::log_settings::LogLevel;
 
 /// One message, without a line end. The time is in UTC. Most daemons replace it with their own
 /// time, but some misparse a message without a time. `unix_s` is before the year 10000.
-pub fn message(level: Level, unix_s: u64, pid: u32, line: &str) -> String {
+pub fn message(level: LogLevel, unix_s: u64, pid: u32, line: &str) -> String {
     let priority = DAEMON * 8 + severity(level);
     let time = UNIX_EPOCH + Duration::from_secs(unix_s);
     let date = humantime::format_rfc3339_seconds(time).to_string();
@@ -19,12 +19,12 @@ pub fn message(level: Level, unix_s: u64, pid: u32, line: &str) -> String {
 }
 
 /// Severity of a level (RFC 3164 4.1.1, table 2).
-pub fn severity(level: Level) -> u32 {
+pub fn severity(level: LogLevel) -> u32 {
     match level {
-        Level::Error => 3,
-        Level::Warn => 4,
-        Level::Info => 6,
-        Level::Debug => 7,
+        LogLevel::Error => 3,
+        LogLevel::Warn => 4,
+        LogLevel::Info => 6,
+        LogLevel::Debug => 7,
     }
 }
 
@@ -41,15 +41,15 @@ mod tests {
     #[test]
     fn a_message_is_what_rfc_3164_says() {
         assert_eq!(
-            message(Level::Info, 1_800_000_000, 1234, "event=a"),
+            message(LogLevel::Info, 1_800_000_000, 1234, "event=a"),
             "<30>Jan 15 08:00:00 mtbox[1234]: event=a"
         );
         assert_eq!(
-            message(Level::Error, 1_772_323_199, 1, "event=a"),
+            message(LogLevel::Error, 1_772_323_199, 1, "event=a"),
             "<27>Feb 28 23:59:59 mtbox[1]: event=a"
         );
-        assert!(message(Level::Warn, 0, 1, "").starts_with("<28>Jan  1 00:00:00 "));
-        assert!(message(Level::Debug, 951_782_400, 1, "").starts_with("<31>Feb 29 "));
+        assert!(message(LogLevel::Warn, 0, 1, "").starts_with("<28>Jan  1 00:00:00 "));
+        assert!(message(LogLevel::Debug, 951_782_400, 1, "").starts_with("<31>Feb 29 "));
     }
 
     #[test]
@@ -57,7 +57,7 @@ mod tests {
         for day in 0..36_525u64 {
             let at = UNIX_EPOCH + Duration::from_secs(day * 86_400);
             let date = humantime::format_rfc3339_seconds(at).to_string();
-            let text = message(Level::Info, day * 86_400, 1, "");
+            let text = message(LogLevel::Info, day * 86_400, 1, "");
             let (month, day) = (&text[4..7], text[8..10].trim_start().parse::<usize>().unwrap());
             let names = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep"];
             let number: usize = date[5..7].parse().unwrap();
