@@ -3,9 +3,6 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -81,44 +78,26 @@ pub(super) fn path_segment(name: &str) -> String {
 /// The raw response. `limit` is for a connect and for the whole exchange.
 pub(super) fn request(bind: &HttpBind, page: &str, limit: Duration) -> io::Result<Vec<u8>> {
     let deadline = Instant::now() + limit;
-    match bind {
+    let mut socket = match bind {
         HttpBind::Tcp(addr) => {
-            let stream = TcpStream::connect_timeout(&local_addr::of_listener(*addr), limit)?;
-            stream.set_write_timeout(Some(limit))?;
-            exchange(stream, page, deadline, |stream, left| stream.set_read_timeout(Some(left)))
+            let addr = local_addr::of_listener(*addr);
+            let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
+            socket.connect_timeout(&addr.into(), limit)?;
+            socket.set_write_timeout(Some(limit))?;
+            socket
         }
-        HttpBind::Unix(path) => {
-            let stream = connect_unix(path, limit)?;
-            exchange(stream, page, deadline, |stream, left| stream.set_read_timeout(Some(left)))
-        }
-    }
-}
-
-/// Connects with a time limit, which `UnixStream` lacks. SO_SNDTIMEO covers both the connect and
-/// the writes (unix(7)).
-fn connect_unix(path: &Path, limit: Duration) -> io::Result<UnixStream> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.set_write_timeout(Some(limit))?;
-    socket.connect(&SockAddr::unix(path)?)?;
-    Ok(OwnedFd::from(socket).into())
-}
-
-fn exchange<S: Read + Write>(
-    mut stream: S,
-    page: &str,
-    deadline: Instant,
-    set_read_timeout: impl Fn(&S, Duration) -> io::Result<()>,
-) -> io::Result<Vec<u8>> {
-    stream.write_all(format!("GET {page} HTTP/1.0\r\n\r\n").as_bytes())?;
+        HttpBind::Unix(path) => connect_unix(path, limit)?,
+    };
+    socket.write_all(format!("GET {page} HTTP/1.0\r\n\r\n").as_bytes())?;
     let (mut response, mut chunk) = (Vec::new(), vec![0; CHUNK]);
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            // The read timeout alone never expires if single bytes keep coming.
+        // The read timeout alone never expires if single bytes keep coming, and 0 would mean none.
+        if left.as_millis() == 0 {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        set_read_timeout(&stream, left)?;
-        match stream.read(&mut chunk) {
+        socket.set_read_timeout(Some(left))?;
+        match socket.read(&mut chunk) {
             Ok(0) => return Ok(response),
             Ok(_) if response.len() >= RESPONSE_MAX => {
                 return Err(io::ErrorKind::FileTooLarge.into());
@@ -128,6 +107,14 @@ fn exchange<S: Read + Write>(
             Err(e) => return Err(e),
         }
     }
+}
+
+/// Connects with a time limit. SO_SNDTIMEO covers both the connect and the writes (unix(7)).
+fn connect_unix(path: &Path, limit: Duration) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_write_timeout(Some(limit))?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    Ok(socket)
 }
 
 /// Parses an HTTP/1 response. `None` = it is not one.

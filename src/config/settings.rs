@@ -11,6 +11,7 @@ use crate::proto::secret::Secret;
 use crate::proto::url::Url;
 use crate::util::cidr::Cidr;
 use crate::util::host_port::HostPort;
+pub use crate::util::log_settings::{LogFormat, LogLevel, LogSettings, LogTo};
 
 /// All settings of a config file or of the flags of `simple-run`.
 #[derive(Debug, Clone, Default)]
@@ -193,17 +194,6 @@ pub enum TagFormat {
     Graphite,
 }
 
-/// `log-level`, `log-format` and `log-to`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct LogSettings {
-    /// Least severe level that is logged.
-    pub level: LogLevel,
-    /// The format of a line.
-    pub format: LogFormat,
-    /// The target.
-    pub to: LogTo,
-}
-
 /// The log flags of `run`, which override the file; `None` = not given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LogChoice {
@@ -224,42 +214,6 @@ impl LogChoice {
             to: self.to.unwrap_or(file.to),
         }
     }
-}
-
-/// `log-level`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum LogLevel {
-    /// Something does not work.
-    Error,
-    /// Something needs the operator's attention.
-    Warn,
-    /// Events of interest to the operator.
-    #[default]
-    Info,
-    /// The events of every connection.
-    Debug,
-}
-
-/// `log-format`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum LogFormat {
-    /// `key=value` pairs.
-    #[default]
-    Text,
-    /// One JSON object per line.
-    Json,
-}
-
-/// `log-to`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum LogTo {
-    /// Standard error.
-    #[default]
-    Stderr,
-    /// syslog, through `/dev/log`.
-    Syslog,
-    /// The journal of systemd.
-    Journal,
 }
 
 /// `state-file` and `state-interval`.

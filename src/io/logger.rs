@@ -12,8 +12,6 @@ mod syslog;
 
 pub use rate_limit::RateLimitedLog;
 pub(crate) use record::fields;
-pub use record::{FieldKind, Level, LogFields, Maybe, Record};
+pub use record::{FieldKind, LogFields, Maybe, Record};
 pub(crate) use sink::event;
-pub use sink::{
-    LogConfig, LogLineFormat, LogTarget, init, is_enabled, lost_lines, write, write_record,
-};
+pub use sink::{init, is_enabled, lost_lines, write, write_record};

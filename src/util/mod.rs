@@ -6,4 +6,5 @@ pub mod drbg;
 pub mod host_port;
 pub mod incremental_sort;
 pub mod json;
+pub mod log_settings;
 pub mod sorted_map;

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::io::clock::Tick;
-use crate::io::logger::{self, FieldKind, Level, Record, fields, is_enabled};
+use crate::io::logger::{self, FieldKind, Record, fields, is_enabled};
 use crate::util::client_prefix::ClientPrefix;
+use crate::util::log_settings::LogLevel;
 
 /// The counts of the current minute, if one has begun.
 #[derive(Default)]
@@ -51,8 +52,8 @@ impl ProbeSummary {
     pub fn flush(&mut self) {
         let minute = std::mem::take(self);
         // The minute ends, also if the log level suppresses the line.
-        if minute.due.is_some() && is_enabled(Level::Info) {
-            logger::write_record(Level::Info, &minute.record());
+        if minute.due.is_some() && is_enabled(LogLevel::Info) {
+            logger::write_record(LogLevel::Info, &minute.record());
         }
     }
 

@@ -6,7 +6,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use crate::accounts::Accounts;
 use crate::accounts::users::User;
 use crate::daemon::admin::view::View;
-use crate::io::logger::{self, Level, LogFields, fields};
+use crate::io::logger::{self, LogFields, fields};
+use crate::util::log_settings::LogLevel;
 
 /// The number of sessions by phase.
 #[derive(Debug, Default, Clone, Copy)]
@@ -137,7 +138,7 @@ fn busiest_users(accounts: &Accounts) {
 }
 
 fn put(fields: LogFields<'_>) {
-    logger::write(Level::Info, fields);
+    logger::write(LogLevel::Info, fields);
 }
 
 fn rfc_3339_seconds(since_1970: Duration) -> String {

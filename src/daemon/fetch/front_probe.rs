@@ -12,13 +12,14 @@ use crate::daemon::fetch::task::{FetchError, FetchTarget, FetchTask, TaskStep, W
 use crate::daemon::upstream::connect::target::{HostOrAddrs, Route};
 use crate::daemon::upstream::front;
 use crate::io::clock::Tick;
-use crate::io::logger::{Level, event, fields};
+use crate::io::logger::{event, fields};
 use crate::mimicry::profile::{FrontSample, Profiles};
 use crate::proto::chrome_hello::{self, ChromeHello};
 use crate::proto::proxy_header;
 use crate::proto::server_flight::{FlightFault, FlightProgress, ServerFlight};
 use crate::util::drbg::Drbg;
 use crate::util::host_port::HostPort;
+use crate::util::log_settings::LogLevel;
 
 /// The state of the probes, per host.
 pub struct FrontProbes {
@@ -247,7 +248,7 @@ fn add_sample(
     let profile = profiles.get_mut(host);
     let has_changed = profile.latest().is_none_or(|latest| latest.choice != sample.choice);
     profile.learn(sample);
-    let level = if has_changed { Level::Info } else { Level::Debug };
+    let level = if has_changed { LogLevel::Info } else { LogLevel::Debug };
     let choice = &sample.choice;
     event!(
         (level), "front-probe", host = %name,

@@ -2,7 +2,6 @@
 //! only module that blocks.
 
 pub mod error;
-mod logging;
 mod privileges;
 mod reload;
 pub mod sizing;
@@ -31,7 +30,7 @@ use crate::daemon::shared::Shared;
 use crate::daemon::tokens;
 use crate::daemon::upstream::sockets;
 use crate::io::clock::{Clock, Tick};
-use crate::io::logger::event;
+use crate::io::logger::{self, event};
 use crate::io::mio_net::MioNet;
 use crate::io::notify::Notify;
 use crate::io::pid_file::PidFile;
@@ -45,7 +44,7 @@ use crate::io::signals::{Signal, Signals};
 pub fn run(mut settings: Settings, origin: SettingsSource) -> Result<(), RunError> {
     settings.log = origin.log.apply_to(settings.log);
     let log = settings.log;
-    logging::apply(&log);
+    logger::init(&log);
     for warning in &origin.warnings {
         event!(Warn, "config"; warning);
     }
@@ -247,7 +246,7 @@ impl Server {
         let now = Rc::clone(&self.daemon.shared.settings);
         self.daemon.net().set_egress(sockets::egress(&now));
         if before.log != now.log {
-            logging::apply(&now.log);
+            logger::init(&now.log);
         }
         if before.pid_file != now.pid_file {
             // The old file must be removed before the new one is written: they can be the same.

@@ -10,7 +10,8 @@ use crate::daemon::session::capacity::Capacity;
 use crate::daemon::session::outcome::Outcome;
 use crate::daemon::time::Time;
 use crate::io::clock::Tick;
-use crate::io::logger::{Level, is_enabled};
+use crate::io::logger::is_enabled;
+use crate::util::log_settings::LogLevel;
 
 /// The counters and records that a session changes from accept to close.
 pub struct Accounting<'a> {
@@ -44,7 +45,7 @@ impl<'a> Accounting<'a> {
         }
         // A summary that the level suppresses must not wake the loop.
         if let Some(bucket) = outcome.summary_bucket()
-            && is_enabled(Level::Info)
+            && is_enabled(LogLevel::Info)
         {
             telemetry.probes.count(bucket, addr, *now);
         }

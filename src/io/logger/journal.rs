@@ -1,12 +1,13 @@
 //! A log line in the native protocol of systemd-journald: one datagram of fields, ours beside those
 //! that every journal entry has (systemd.journal-fields(7)).
 
-use crate::io::logger::record::{FieldKind, Level};
+use crate::io::logger::record::FieldKind;
 use crate::io::logger::syslog::severity;
+use crate::util::log_settings::LogLevel;
 
 /// One entry with these fields and the MESSAGE `shown`.
 pub fn entry<'a>(
-    level: Level,
+    level: LogLevel,
     shown: &str,
     fields: impl Iterator<Item = (&'a str, FieldKind, &'a str)>,
 ) -> Vec<u8> {
@@ -53,7 +54,7 @@ mod tests {
             "refused", user = ?"al ice", off_s = -3, priority = 0, message = %"x"
         ));
         assert_eq!(
-            String::from_utf8(entry(Level::Warn, "shown", record.fields(usize::MAX))).unwrap(),
+            String::from_utf8(entry(LogLevel::Warn, "shown", record.fields(usize::MAX))).unwrap(),
             "PRIORITY=4\nSYSLOG_IDENTIFIER=mtbox\nMESSAGE=shown\nEVENT=refused\n\
              USER=al ice\nOFF_S=-3\n"
         );
@@ -65,6 +66,6 @@ mod tests {
         let head = "PRIORITY=6\nSYSLOG_IDENTIFIER=mtbox\nMESSAGE=shown\nEVENT=a\n";
         let mut expected = head.as_bytes().to_vec();
         expected.extend_from_slice(b"USER\n\x0c\0\0\0\0\0\0\0x\nPRIORITY=0\n");
-        assert_eq!(entry(Level::Info, "shown", record.fields(usize::MAX)), expected);
+        assert_eq!(entry(LogLevel::Info, "shown", record.fields(usize::MAX)), expected);
     }
 }

@@ -3,12 +3,13 @@
 
 use std::borrow::Cow;
 
-use crate::io::logger::record::{FieldKind, Level};
+use crate::io::logger::record::FieldKind;
 use crate::util::json::{Fields, Json};
+use crate::util::log_settings::LogLevel;
 
 /// One object, without a line end. `message` is the free text, or the event if there is none.
 pub fn object<'a>(
-    level: Level,
+    level: LogLevel,
     fields: impl Iterator<Item = (&'a str, FieldKind, &'a str)>,
     unix_ms: u64,
 ) -> String {
@@ -141,7 +142,7 @@ mod tests {
     use crate::io::logger::record::{LogFields, Record, fields};
 
     fn info(fields: LogFields<'_>) -> String {
-        object(Level::Info, Record::new(fields).fields(usize::MAX), 1_800_000_000_123)
+        object(LogLevel::Info, Record::new(fields).fields(usize::MAX), 1_800_000_000_123)
     }
 
     /// An object with these fields, and those that every line has.

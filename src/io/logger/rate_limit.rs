@@ -4,8 +4,9 @@
 use std::collections::VecDeque;
 
 use crate::io::clock::Tick;
-use crate::io::logger::record::{Level, LogFields, Record};
+use crate::io::logger::record::{LogFields, Record};
 use crate::io::logger::sink::{event, is_enabled, write_record};
+use crate::util::log_settings::LogLevel;
 
 /// Logs lines and suppresses repetitions.
 ///
@@ -27,7 +28,7 @@ pub struct RateLimitedLog {
 }
 
 struct RecentLine {
-    level: Level,
+    level: LogLevel,
     record: Record,
     logged: Tick,
     /// Repetitions since `logged`.
@@ -47,17 +48,17 @@ impl RecentLine {
 impl RateLimitedLog {
     /// Logs at level error. The values are formatted only if the level is on.
     pub fn error(&mut self, now: Tick, fields: LogFields<'_>) {
-        self.log(Level::Error, now, fields);
+        self.log(LogLevel::Error, now, fields);
     }
 
     /// Logs at level warn, as [`RateLimitedLog::error`] does.
     pub fn warn(&mut self, now: Tick, fields: LogFields<'_>) {
-        self.log(Level::Warn, now, fields);
+        self.log(LogLevel::Warn, now, fields);
     }
 
     /// Logs at level info, as [`RateLimitedLog::error`] does.
     pub fn info(&mut self, now: Tick, fields: LogFields<'_>) {
-        self.log(Level::Info, now, fields);
+        self.log(LogLevel::Info, now, fields);
     }
 
     /// Number of lines not written since the start.
@@ -97,7 +98,11 @@ impl RateLimitedLog {
 
     /// The lines to log for pending repetitions. Such a line is one of the repetitions, hence the
     /// count is one less. A line that goes on repeating stays suppressed for another 10 seconds.
-    fn pending(&mut self, is_due: impl Fn(&RecentLine) -> bool, now: Tick) -> Vec<(Level, Record)> {
+    fn pending(
+        &mut self,
+        is_due: impl Fn(&RecentLine) -> bool,
+        now: Tick,
+    ) -> Vec<(LogLevel, Record)> {
         let due = self.recent.iter_mut().filter(|line| line.repeated > 0 && is_due(line));
         due.map(|line| {
             line.logged = now;
@@ -108,7 +113,7 @@ impl RateLimitedLog {
         .collect()
     }
 
-    fn log(&mut self, level: Level, now: Tick, fields: LogFields<'_>) {
+    fn log(&mut self, level: LogLevel, now: Tick, fields: LogFields<'_>) {
         // A disabled level must cost nothing and must not wake the loop at `next_due`.
         if !is_enabled(level) {
             return;
@@ -127,7 +132,7 @@ impl RateLimitedLog {
     }
 
     /// How often the line was suppressed since it was last logged; `None` = suppress it now.
-    fn admit(&mut self, level: Level, now: Tick, record: &Record) -> Option<u32> {
+    fn admit(&mut self, level: LogLevel, now: Tick, record: &Record) -> Option<u32> {
         if let Some(known) = self.recent.iter_mut().find(|known| known.record == *record) {
             if !known.is_expired(now) {
                 known.repeated = known.repeated.saturating_add(1);
@@ -138,7 +143,7 @@ impl RateLimitedLog {
         }
         if self.recent.len() >= LINES_MAX {
             match self.recent.iter().position(|old| old.is_expired(now) && old.repeated == 0) {
-                None if level == Level::Info => {
+                None if level == LogLevel::Info => {
                     self.dropped = self.dropped.saturating_add(1);
                     return None;
                 }
@@ -175,14 +180,14 @@ mod tests {
         pending.map(|(_, record)| record.to_string()).collect()
     }
 
-    fn admit(log: &mut RateLimitedLog, level: Level, ms: u64, name: &str) -> Option<u32> {
+    fn admit(log: &mut RateLimitedLog, level: LogLevel, ms: u64, name: &str) -> Option<u32> {
         log.admit(level, Tick(ms), &Record::new(fields!("a"; name)))
     }
 
     #[test]
     fn a_repeated_line_is_suppressed_and_counted() {
         let mut log = RateLimitedLog::default();
-        let mut admit = |ms, event| admit(&mut log, Level::Info, ms, event);
+        let mut admit = |ms, event| admit(&mut log, LogLevel::Info, ms, event);
         assert_eq!(admit(0, "a"), Some(0));
         assert_eq!(admit(1, "a"), None);
         assert_eq!(admit(2, "b"), Some(0));
@@ -194,10 +199,10 @@ mod tests {
     #[test]
     fn repetitions_are_reported_if_the_line_does_not_come_again() {
         let mut log = RateLimitedLog::default();
-        assert_eq!(admit(&mut log, Level::Warn, 0, "a"), Some(0));
+        assert_eq!(admit(&mut log, LogLevel::Warn, 0, "a"), Some(0));
         assert_eq!(log.next_due(), None, "nothing is pending");
         for ms in 1..=3 {
-            assert_eq!(admit(&mut log, Level::Warn, ms, "a"), None);
+            assert_eq!(admit(&mut log, LogLevel::Warn, ms, "a"), None);
         }
         assert_eq!(log.next_due(), Some(Tick(WINDOW_MS)));
         assert_eq!(pending(&mut log, WINDOW_MS - 1), [""; 0]);
@@ -207,19 +212,19 @@ mod tests {
             "one line and two more are three"
         );
         assert_eq!(log.next_due(), None);
-        assert_eq!(admit(&mut log, Level::Warn, WINDOW_MS + 1, "a"), None, "still repeating");
+        assert_eq!(admit(&mut log, LogLevel::Warn, WINDOW_MS + 1, "a"), None, "still repeating");
         assert_eq!(log.next_due(), Some(Tick(2 * WINDOW_MS)));
         assert_eq!(pending(&mut log, 2 * WINDOW_MS), ["event=a a"]);
-        assert_eq!(admit(&mut log, Level::Warn, 3 * WINDOW_MS, "a"), Some(0));
+        assert_eq!(admit(&mut log, LogLevel::Warn, 3 * WINDOW_MS, "a"), Some(0));
     }
 
     #[test]
     fn pending_repetitions_are_reported_at_the_end_of_the_program() {
         let mut log = RateLimitedLog::default();
-        admit(&mut log, Level::Info, 0, "a");
-        admit(&mut log, Level::Info, 1, "a");
+        admit(&mut log, LogLevel::Info, 0, "a");
+        admit(&mut log, LogLevel::Info, 1, "a");
         let record = Record::new(fields!("a"; "a"));
-        assert_eq!(log.pending(|_| true, Tick(2)), [(Level::Info, record)]);
+        assert_eq!(log.pending(|_| true, Tick(2)), [(LogLevel::Info, record)]);
     }
 
     #[test]
@@ -227,13 +232,13 @@ mod tests {
         let mut log = RateLimitedLog::default();
         let mut shown = 0;
         for i in 0..100 {
-            shown += usize::from(admit(&mut log, Level::Info, 0, &i.to_string()).is_some());
+            shown += usize::from(admit(&mut log, LogLevel::Info, 0, &i.to_string()).is_some());
         }
         assert_eq!((shown, log.dropped), (LINES_MAX, 100 - LINES_MAX as u32));
         assert_eq!(log.next_due(), Some(Tick(WINDOW_MS)), "dropped lines are reported");
-        assert_eq!(admit(&mut log, Level::Warn, 1, "trouble"), Some(0));
-        assert_eq!(admit(&mut log, Level::Info, 1, "late"), None);
-        assert_eq!(admit(&mut log, Level::Info, WINDOW_MS, "later"), Some(0));
+        assert_eq!(admit(&mut log, LogLevel::Warn, 1, "trouble"), Some(0));
+        assert_eq!(admit(&mut log, LogLevel::Info, 1, "late"), None);
+        assert_eq!(admit(&mut log, LogLevel::Info, WINDOW_MS, "later"), Some(0));
         assert_eq!(log.recent.len(), LINES_MAX);
     }
 }

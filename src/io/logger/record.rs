@@ -2,31 +2,6 @@
 
 use std::fmt::{self, Display, Write};
 
-/// How severe a record is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    /// The proxy cannot do what it is for.
-    Error = 1,
-    /// The operator should do something.
-    Warn,
-    /// What the operator wants to know.
-    Info,
-    /// Each step of each connection.
-    Debug,
-}
-
-impl Level {
-    /// The name in lower case.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Info => "info",
-            Self::Debug => "debug",
-        }
-    }
-}
-
 /// What the value of a field is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FieldKind {

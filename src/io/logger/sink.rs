@@ -12,49 +12,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::io::logger::datagram::Datagram;
-use crate::io::logger::record::{Level, LogFields, Record, cut, fields};
+use crate::io::logger::record::{LogFields, Record, cut, fields};
 use crate::io::logger::{journal, json, syslog};
-
-/// Level, format and target of the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LogConfig {
-    /// The least severe level that is written.
-    pub level: Level,
-    /// Format of a line.
-    pub format: LogLineFormat,
-    /// Where lines are written.
-    pub to: LogTarget,
-}
-
-/// Format of a line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogLineFormat {
-    /// `key=value` pairs.
-    Text,
-    /// One JSON object.
-    Json,
-}
-
-/// Where lines are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogTarget {
-    /// Standard error.
-    Stderr,
-    /// The local socket of syslog.
-    Syslog,
-    /// The local socket of the systemd journal.
-    Journal,
-}
+use crate::util::log_settings::{LogFormat, LogLevel, LogSettings, LogTo};
 
 /// Installs the sink; a later call replaces the configuration. If the log daemon cannot be reached,
 /// a warning goes to standard error, and lines are lost until the daemon listens.
-pub fn init(config: &LogConfig) {
+pub fn init(config: &LogSettings) {
     let path = match config.to {
-        LogTarget::Stderr => PathBuf::new(),
-        LogTarget::Syslog => std::env::var_os(SOCKET_VARIABLE).map_or(SYSLOG.into(), PathBuf::from),
-        LogTarget::Journal => {
-            std::env::var_os(SOCKET_VARIABLE).map_or(JOURNAL.into(), PathBuf::from)
-        }
+        LogTo::Stderr => PathBuf::new(),
+        LogTo::Syslog => std::env::var_os(SOCKET_VARIABLE).map_or(SYSLOG.into(), PathBuf::from),
+        LogTo::Journal => std::env::var_os(SOCKET_VARIABLE).map_or(JOURNAL.into(), PathBuf::from),
     };
     let mut writer = LogWriter::new(config, path);
     let warning = writer.transport.connect();
@@ -64,23 +32,23 @@ pub fn init(config: &LogConfig) {
     LEVEL.store(config.level as u8, Ordering::Relaxed);
     if let Some(warning) = warning {
         let mut stderr =
-            LogWriter::new(&LogConfig { to: LogTarget::Stderr, ..*config }, PathBuf::new());
-        stderr.write(Level::Warn, &warning);
+            LogWriter::new(&LogSettings { to: LogTo::Stderr, ..*config }, PathBuf::new());
+        stderr.write(LogLevel::Warn, &warning);
     }
 }
 
 /// Whether records of a level are written.
-pub fn is_enabled(level: Level) -> bool {
+pub fn is_enabled(level: LogLevel) -> bool {
     level as u8 <= LEVEL.load(Ordering::Relaxed)
 }
 
 /// Writes a record even if its level is off.
-pub fn write(level: Level, fields: LogFields<'_>) {
+pub fn write(level: LogLevel, fields: LogFields<'_>) {
     write_record(level, &Record::new(fields));
 }
 
 /// Writes a formatted record even if its level is off.
-pub fn write_record(level: Level, record: &Record) {
+pub fn write_record(level: LogLevel, record: &Record) {
     if let Ok(mut writer) = SINK.try_lock()
         && let Some(writer) = writer.as_mut()
     {
@@ -100,7 +68,10 @@ macro_rules! event {
         }
     };
     ($level:ident, $($fields:tt)*) => {
-        $crate::io::logger::sink::event!(($crate::io::logger::record::Level::$level), $($fields)*)
+        $crate::io::logger::sink::event!(
+            ($crate::util::log_settings::LogLevel::$level),
+            $($fields)*
+        )
     };
 }
 
@@ -113,14 +84,14 @@ pub fn lost_lines() -> u64 {
 
 static SINK: Mutex<Option<LogWriter>> = Mutex::new(None);
 
-/// The least severe [`Level`] that is written; 0 before `init`.
+/// The least severe [`LogLevel`] that is written; 0 before `init`.
 static LEVEL: AtomicU8 = AtomicU8::new(0);
 
 /// Not part of the sink, which `init` replaces. MIPS has no 64-bit atomics.
 static LOST: AtomicU32 = AtomicU32::new(0);
 
 struct LogWriter {
-    format: LogLineFormat,
+    format: LogFormat,
     transport: LogTransport,
     /// Lines lost since the last line that was written.
     lost: u32,
@@ -146,34 +117,34 @@ impl LogTransport {
 }
 
 impl LogWriter {
-    fn new(config: &LogConfig, path: PathBuf) -> Self {
+    fn new(config: &LogSettings, path: PathBuf) -> Self {
         let transport = match config.to {
             // The journal adds the time itself.
-            LogTarget::Stderr => {
+            LogTo::Stderr => {
                 LogTransport::Stderr { has_time: std::env::var_os("JOURNAL_STREAM").is_none() }
             }
-            LogTarget::Syslog => LogTransport::Syslog(Datagram::new(path)),
-            LogTarget::Journal => LogTransport::Journal(Datagram::new(path)),
+            LogTo::Syslog => LogTransport::Syslog(Datagram::new(path)),
+            LogTo::Journal => LogTransport::Journal(Datagram::new(path)),
         };
         Self { format: config.format, transport, lost: 0 }
     }
 
-    fn write(&mut self, level: Level, record: &Record) {
+    fn write(&mut self, level: LogLevel, record: &Record) {
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut record = record.clone();
         record.push_count("lost_lines", self.lost);
         let is_written = match (&mut self.transport, self.format) {
-            (LogTransport::Stderr { has_time }, LogLineFormat::Text) => {
+            (LogTransport::Stderr { has_time }, LogFormat::Text) => {
                 let line = text(has_time.then_some(time), Some(level), &record);
                 try_write(&mut std::io::stderr(), &line)
             }
-            (LogTransport::Stderr { .. }, LogLineFormat::Json) => {
+            (LogTransport::Stderr { .. }, LogFormat::Json) => {
                 try_write(&mut std::io::stderr(), &(bounded_json(level, &record, time) + "\n"))
             }
             (LogTransport::Syslog(socket), format) => {
                 let line = message(format, level, &record, time);
-                let pid = std::process::id();
-                socket.send(syslog::message(level, time.as_secs(), pid, &line).as_bytes()).is_ok()
+                let (unix_s, pid) = (time.min(YEAR_9999).as_secs(), std::process::id());
+                socket.send(syslog::message(level, unix_s, pid, &line).as_bytes()).is_ok()
             }
             (LogTransport::Journal(socket), format) => {
                 let shown = message(format, level, &record, time);
@@ -186,15 +157,15 @@ impl LogWriter {
 }
 
 /// A line for a log daemon, which adds time and level itself.
-fn message(format: LogLineFormat, level: Level, record: &Record, time: Duration) -> String {
+fn message(format: LogFormat, level: LogLevel, record: &Record, time: Duration) -> String {
     match format {
-        LogLineFormat::Text => text(None, None, record).trim_end_matches('\n').to_owned(),
-        LogLineFormat::Json => bounded_json(level, record, time),
+        LogFormat::Text => text(None, None, record).trim_end_matches('\n').to_owned(),
+        LogFormat::Json => bounded_json(level, record, time),
     }
 }
 
 /// A text line with its line feed, at most [`LINE_MAX`] bytes.
-fn text(time: Option<Duration>, level: Option<Level>, record: &Record) -> String {
+fn text(time: Option<Duration>, level: Option<LogLevel>, record: &Record) -> String {
     let mut out = String::with_capacity(160);
     if let Some(time) = time {
         let time = UNIX_EPOCH + time.min(YEAR_9999);
@@ -218,7 +189,7 @@ fn text(time: Option<Duration>, level: Option<Level>, record: &Record) -> String
 }
 
 /// A JSON object of fewer than [`LINE_MAX`] bytes. A record that is too long for that is cut.
-fn bounded_json(level: Level, record: &Record, time: Duration) -> String {
+fn bounded_json(level: LogLevel, record: &Record, time: Duration) -> String {
     let unix_ms = time.as_millis() as u64;
     let mut max = LINE_MAX;
     loop {

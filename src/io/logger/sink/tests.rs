@@ -26,8 +26,8 @@ impl LogServer {
         Self { path, socket }
     }
 
-    fn writer(&self, to: LogTarget, format: LogLineFormat) -> LogWriter {
-        LogWriter::new(&LogConfig { level: Level::Info, format, to }, self.path.clone())
+    fn writer(&self, to: LogTo, format: LogFormat) -> LogWriter {
+        LogWriter::new(&LogSettings { level: LogLevel::Info, format, to }, self.path.clone())
     }
 
     fn receive(&self) -> String {
@@ -51,17 +51,17 @@ fn record(fields: LogFields<'_>) -> Record {
 fn a_line_carries_its_time_and_level_and_stays_one_line() {
     let time = Duration::from_millis(1_800_000_000_123);
     assert_eq!(
-        text(Some(time), Some(Level::Info), &record(fields!("a", name = %"x\ny\x1b[31m"))),
+        text(Some(time), Some(LogLevel::Info), &record(fields!("a", name = %"x\ny\x1b[31m"))),
         "ts=2027-01-15T08:00:00.123Z level=info event=a name=x\\ny\\u{1b}[31m\n"
     );
-    assert_eq!(text(None, Some(Level::Warn), &record(fields!("b"))), "level=warn event=b\n");
+    assert_eq!(text(None, Some(LogLevel::Warn), &record(fields!("b"))), "level=warn event=b\n");
     // Any time is accepted.
     text(Some(Duration::MAX), None, &record(fields!("a")));
 }
 
 #[test]
 fn a_long_line_is_cut_between_characters() {
-    let cut = text(None, Some(Level::Error), &record(fields!("a"; "ü".repeat(9_000))));
+    let cut = text(None, Some(LogLevel::Error), &record(fields!("a"; "ü".repeat(9_000))));
     assert!(cut.len() <= LINE_MAX && cut.len() > LINE_MAX - 3);
     assert!(cut.ends_with("ü\n"));
 }
@@ -70,7 +70,7 @@ fn a_long_line_is_cut_between_characters() {
 fn a_long_line_is_still_an_object() {
     for filling in ["x", "ü", "\u{1}", "\\", "\""] {
         let long = record(fields!("long", name = ?filling.repeat(5_000), more = 1));
-        let object = bounded_json(Level::Error, &long, Duration::ZERO);
+        let object = bounded_json(LogLevel::Error, &long, Duration::ZERO);
         assert!(object.len() < LINE_MAX && object.len() > LINE_MAX / 8, "{}", object.len());
         let value: Value = serde_json::from_str(&object).unwrap();
         assert_eq!(value["message"], "long");
@@ -80,7 +80,7 @@ fn a_long_line_is_still_an_object() {
 #[test]
 fn a_reader_that_stopped_loses_lines_and_does_not_block_the_writer() {
     let (mut reader, mut writer) = std::io::pipe().unwrap();
-    let line = text(None, Some(Level::Info), &record(fields!("a"; "x".repeat(9_000))));
+    let line = text(None, Some(LogLevel::Info), &record(fields!("a"; "x".repeat(9_000))));
     let mut written = 0;
     while try_write(&mut writer, &line) {
         written += 1;
@@ -96,15 +96,15 @@ fn a_reader_that_stopped_loses_lines_and_does_not_block_the_writer() {
 fn syslog_gets_one_datagram_for_each_line() {
     let daemon = LogServer::start();
     daemon
-        .writer(LogTarget::Syslog, LogLineFormat::Text)
-        .write(Level::Warn, &record(fields!("a", user = ?"x\ny")));
+        .writer(LogTo::Syslog, LogFormat::Text)
+        .write(LogLevel::Warn, &record(fields!("a", user = ?"x\ny")));
     let seen = daemon.receive();
     let tag = format!(" mtbox[{}]: event=a user=\"x\\ny\"", std::process::id());
     assert!(seen.starts_with("<28>") && seen.ends_with(&tag), "{seen}");
     assert_eq!(seen.len(), 4 + 15 + tag.len(), "{seen}");
     daemon
-        .writer(LogTarget::Syslog, LogLineFormat::Json)
-        .write(Level::Info, &record(fields!("a", dc = 2)));
+        .writer(LogTo::Syslog, LogFormat::Json)
+        .write(LogLevel::Info, &record(fields!("a", dc = 2)));
     let seen = daemon.receive();
     let (head, json) = seen.split_once("]: ").unwrap();
     assert!(head.starts_with("<30>"), "{seen}");
@@ -115,8 +115,8 @@ fn syslog_gets_one_datagram_for_each_line() {
 fn the_journal_gets_the_fields_too() {
     let daemon = LogServer::start();
     daemon
-        .writer(LogTarget::Journal, LogLineFormat::Text)
-        .write(Level::Error, &record(fields!("a", dc = 2)));
+        .writer(LogTo::Journal, LogFormat::Text)
+        .write(LogLevel::Error, &record(fields!("a", dc = 2)));
     assert_eq!(
         daemon.receive(),
         "PRIORITY=3\nSYSLOG_IDENTIFIER=mtbox\nMESSAGE=event=a dc=2\nEVENT=a\nDC=2\n"
@@ -126,26 +126,26 @@ fn the_journal_gets_the_fields_too() {
 #[test]
 fn lost_lines_are_counted_in_the_next_line() {
     let mut daemon = LogServer::start();
-    let mut writer = daemon.writer(LogTarget::Syslog, LogLineFormat::Text);
-    writer.write(Level::Info, &record(fields!("a")));
+    let mut writer = daemon.writer(LogTo::Syslog, LogFormat::Text);
+    writer.write(LogLevel::Info, &record(fields!("a")));
     assert!(daemon.receive().ends_with(": event=a"));
     let path = daemon.path.clone();
     fs::remove_file(&path).unwrap();
     daemon.socket = UnixDatagram::unbound().unwrap();
     for _ in 0..3 {
-        writer.write(Level::Info, &record(fields!("lost")));
+        writer.write(LogLevel::Info, &record(fields!("lost")));
     }
     daemon.socket = UnixDatagram::bind(&path).unwrap();
-    writer.write(Level::Info, &record(fields!("b")));
+    writer.write(LogLevel::Info, &record(fields!("b")));
     assert!(daemon.receive().ends_with(": event=b lost_lines=3"));
-    writer.write(Level::Info, &record(fields!("c")));
+    writer.write(LogLevel::Info, &record(fields!("c")));
     assert!(daemon.receive().ends_with(": event=c"));
 }
 
 #[test]
 fn an_unreachable_daemon_is_reported() {
     let daemon = LogServer::start();
-    let mut transport = daemon.writer(LogTarget::Journal, LogLineFormat::Text).transport;
+    let mut transport = daemon.writer(LogTo::Journal, LogFormat::Text).transport;
     assert_eq!(transport.connect(), None);
     let path = daemon.path.clone();
     drop(daemon);
