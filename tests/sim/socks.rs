@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use mtbox::config::settings::{ProxySettings, Settings, UpstreamSettings};
+use mtbox::util::host_port::HostPort;
 
 use crate::network::Network;
 use crate::part::{Part, Tunnel};
@@ -217,8 +218,7 @@ pub fn vary(rng: &mut Rng, settings: &mut Settings) {
 
 fn upstream(at: u8) -> UpstreamSettings {
     UpstreamSettings::Socks5(ProxySettings {
-        host: proxy_addr(at).ip().to_string(),
-        port: proxy_addr(at).port(),
+        server: HostPort::new(proxy_addr(at).ip().to_string(), proxy_addr(at).port()),
         user: None,
         open_threshold: 3,
         half_open_timeout: Duration::from_secs(4),
