@@ -197,7 +197,12 @@ impl<N: Net> Connection<N> {
         self.unproven = upstream;
         self.ready = Readiness { readable: true, writable: true, ..self.ready };
         self.until = Some(context.now + context.settings.timeouts.tcp);
-        self.start_tls(context).map_err(FetchError::Connection)
+        self.start_tls(context).map_err(|why| {
+            // A fault of ours or of the settings shows nothing about the proxy.
+            upstream.into_iter().for_each(|id| context.outbound.upstreams.record_abandoned(id));
+            self.unproven = None;
+            FetchError::Connection(why)
+        })
     }
 
     fn blame_upstream(&mut self, why: &str, context: &mut ConnectContext<'_>) {

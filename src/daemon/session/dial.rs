@@ -168,6 +168,7 @@ impl<W: Wire> Dial<W> {
         }
         let mut server = Endpoint::new(wire);
         if server.send(&self.opening, &ctx.buffers.pool, ctx.accounting.now).is_err() {
+            upstream.into_iter().for_each(|id| ctx.outbound.upstreams.record_abandoned(id));
             return Step::Stay(self, Turn::Close(Outcome::Pressure));
         }
         let now = ctx.accounting.now;
@@ -286,6 +287,7 @@ fn close_with_alert<W: Wire, N>(
     fault: &str,
     ctx: &mut DialContext<'_, N>,
 ) -> DialStep<W> {
+    dial.abandon(&mut ctx.outbound.upstreams);
     let DialContext { buffers, drbg, accounting, .. } = ctx;
     match Closing::begin_with_alert(client, fault, buffers, drbg, accounting) {
         Ok(closing) => Step::Next(AfterDial::Closing(closing)),

@@ -113,6 +113,7 @@ impl<W: Wire> Relay<W> {
         }
         let up = self.forward_up(client, owner, ctx);
         if let Forwarded::Malformed(fault) = up {
+            self.abandon(ctx.upstreams);
             let RelayContext { buffers, drbg, accounting, .. } = ctx;
             let fault = fault.as_str();
             return match Closing::begin_with_alert(client, fault, buffers, drbg, accounting) {
