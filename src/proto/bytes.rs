@@ -42,6 +42,11 @@ impl<'a> Reader<'a> {
         self.array().map(|bytes| u16::from_be_bytes(*bytes))
     }
 
+    /// Reads four bytes, big-endian.
+    pub fn u32(&mut self) -> Option<u32> {
+        self.array().map(|bytes| u32::from_be_bytes(*bytes))
+    }
+
     /// Reads a length of one byte, then that many bytes.
     pub fn block8(&mut self) -> Option<&'a [u8]> {
         let mut ahead = *self;
@@ -70,7 +75,7 @@ mod tests {
         let mut reader = Reader::new(&[1, 2, 3, 0, 0, 0, 4, 1, 5, 0, 2, 6, 7, 8]);
         assert_eq!(reader.u8(), Some(1));
         assert_eq!(reader.u16(), Some(0x0203));
-        assert_eq!((reader.u16(), reader.u16()), (Some(0), Some(4)));
+        assert_eq!(reader.u32(), Some(4));
         assert_eq!(reader.block8(), Some(&[5][..]));
         assert_eq!(reader.block16(), Some(&[6, 7][..]));
         assert_eq!(reader.array(), Some(&[8]));

@@ -1,16 +1,8 @@
-//! DNS messages for address lookups (RFC 1035): a query with one question, and its answer, in
+//! DNS codec for address lookups (RFC 1035): a query with one question, and its answer, in
 //! datagrams and in streams. Any host can send an answer to our port, so every loop here is
-//! bounded, and an answer that does not repeat the question is ignored. The codec is that of the
-//! `domain` crate.
+//! bounded, and an answer that does not repeat the question is ignored.
 
 use std::net::IpAddr;
-
-use domain::base::iana::{Class, Rcode, Rtype};
-use domain::base::message_builder::PushError;
-use domain::base::name::Label;
-use domain::base::wire::ParseError;
-use domain::base::{Message, MessageBuilder, Name, ParsedName, ParsedRecord};
-use domain::rdata::{A, Aaaa, Cname};
 
 use crate::proto::bytes::Reader;
 
@@ -24,10 +16,10 @@ pub enum RecordType {
 }
 
 impl RecordType {
-    fn code(self) -> Rtype {
+    fn code(self) -> u16 {
         match self {
-            Self::A => Rtype::A,
-            Self::Aaaa => Rtype::AAAA,
+            Self::A => 1,
+            Self::Aaaa => 28,
         }
     }
 }
@@ -36,38 +28,39 @@ impl RecordType {
 /// one dot at the end of `name`; keeps upper case.
 ///
 /// # Errors
-/// See [`is_valid_name`].
+/// The name cannot be encoded.
 pub fn write_query(
     out: &mut Vec<u8>,
     id: u16,
     name: &str,
     kind: RecordType,
-) -> Result<(), InvalidName> {
-    let name = encoded(name)?;
-    let mut message = MessageBuilder::new_vec();
-    message.header_mut().set_id(id);
-    message.header_mut().set_rd(true);
-    let mut question = message.question();
-    question.push((name, kind.code())).map_err(|_: PushError| InvalidName)?;
-    out.append(&mut question.finish());
+) -> Result<(), NameFault> {
+    let name = Name::from_text(name)?;
+    for word in [id, RECURSION_DESIRED, 1, 0, 0, 0] {
+        out.extend(word.to_be_bytes());
+    }
+    out.extend(name.wire());
+    out.extend(kind.code().to_be_bytes());
+    out.extend(INTERNET.to_be_bytes());
     Ok(())
 }
 
-/// Whether a name can be encoded in a query: labels of 1 to 63 visible ASCII characters, 253 bytes
-/// in all. Other names need the `xn--` form.
+/// Whether a name can be encoded in a query.
 pub fn is_valid_name(name: &str) -> bool {
-    encoded(name).is_ok()
+    Name::from_text(name).is_ok()
 }
 
-/// The name cannot be encoded.
+/// Why a name cannot be encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct InvalidName;
-
-fn encoded(name: &str) -> Result<Name<Vec<u8>>, InvalidName> {
-    // The library would read a backslash as the start of an escape.
-    let is_plain = name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
-    let is_root = matches!(name, "" | ".");
-    name.parse().ok().filter(|_| is_plain && !is_root).ok_or(InvalidName)
+pub enum NameFault {
+    /// An empty name or two dots in a row.
+    EmptyLabel,
+    /// A label of more than 63 bytes.
+    LabelTooLong,
+    /// A name of more than 253 bytes.
+    TooLong,
+    /// A space, a control character or a byte above 0x7e. Such names need the `xn--` form.
+    NotPrintable,
 }
 
 /// Sets the case of each letter by one bit of `random`: 1 = upper case. Servers repeat the question
@@ -110,38 +103,36 @@ pub fn parse_answer(
     name: &str,
     kind: RecordType,
 ) -> Result<AddressAnswer, DnsFault> {
-    let queried = encoded(name).map_err(|_| DnsFault::Unrelated)?;
-    let message = Message::from_octets(packet).map_err(|_| DnsFault::Unrelated)?;
-    let head = message.header();
-    if head.id() != id || !head.qr() {
+    let queried = Name::from_text(name).map_err(|_| DnsFault::Unrelated)?;
+    let head = Header::read(packet).ok_or(DnsFault::Unrelated)?;
+    if head.id != id || head.flags & RESPONSE == 0 {
         return Err(DnsFault::Unrelated);
     }
-    let error = match head.rcode() {
-        Rcode::NOERROR => None,
-        Rcode::NXDOMAIN => Some(DnsFault::NoSuchName),
-        code => Some(DnsFault::Refused(code.to_int())),
+    let error = match head.flags & 0x000f {
+        0 => None,
+        3 => Some(DnsFault::NoSuchName),
+        code => Some(DnsFault::Refused(code as u8)),
     };
     // A server that could not parse the query cannot repeat its question.
-    if let (0, Some(DnsFault::Refused(code))) = (message.header_counts().qdcount(), error) {
+    if let (0, Some(DnsFault::Refused(code))) = (head.questions, error) {
         return Err(DnsFault::Refused(code));
     }
-    let question = message.sole_question().map_err(|_| DnsFault::Unrelated)?;
-    let echoed = *question.qname();
-    if echoed != queried || (question.qtype(), question.qclass()) != (kind.code(), Class::IN) {
+    let (echoed, at) = Name::read(packet, HEADER_LEN).ok_or(DnsFault::Unrelated)?;
+    let mut after = Reader::new(packet.get(at..).unwrap_or_default());
+    let queried_kind = (Some(kind.code()), Some(INTERNET));
+    if head.questions != 1 || echoed != queried || (after.u16(), after.u16()) != queried_kind {
         return Err(DnsFault::Unrelated);
     }
-    let has_upper_case = name.bytes().any(|byte| byte.is_ascii_uppercase());
-    if has_upper_case && !echoed.iter().map(Label::as_slice).eq(queried.iter().map(Label::as_slice))
-    {
+    if queried.has_upper_case() && echoed.wire() != queried.wire() {
         return Err(DnsFault::WrongCase);
     }
-    if head.tc() {
+    if head.flags & TRUNCATED != 0 {
         return Err(DnsFault::Truncated);
     }
-    match error {
-        Some(error) => Err(error),
-        None => follow(&message, echoed, kind),
+    if let Some(error) = error {
+        return Err(error);
     }
+    follow(AnswerRecords { packet, at: at + 4, left: head.answers.min(RECORDS_MAX) }, queried, kind)
 }
 
 /// The addresses of a name.
@@ -175,40 +166,32 @@ pub enum DnsFault {
     TooManyAliases,
 }
 
-impl From<ParseError> for DnsFault {
-    fn from(_: ParseError) -> Self {
-        Self::Malformed
-    }
-}
-
 /// Follows aliases until a name has addresses. Servers need not send the records in order, so each
 /// step reads all of them.
-fn follow<'a>(
-    message: &Message<&'a [u8]>,
-    mut owner: ParsedName<&'a [u8]>,
+fn follow(
+    records: AnswerRecords<'_>,
+    queried: Name,
     kind: RecordType,
 ) -> Result<AddressAnswer, DnsFault> {
-    let mut ttl_s = u32::MAX;
+    let (mut owner, mut ttl_s) = (queried, u32::MAX);
     for _ in 0..=ALIASES_MAX {
         let (mut addrs, mut alias) = (Vec::new(), None);
-        for record in message.answer()?.take(RECORDS_MAX) {
-            let record = record?;
-            if record.owner() != owner || record.class() != Class::IN {
+        for record in records {
+            let record = record.ok_or(DnsFault::Malformed)?;
+            if record.owner != owner || record.class != INTERNET {
                 continue;
             }
-            if record.rtype() == kind.code() {
-                let addr = address(&record, kind)?.ok_or(DnsFault::Malformed)?;
+            if record.kind == kind.code() {
+                let addr = record.address(kind).ok_or(DnsFault::Malformed)?;
                 if addrs.len() < ADDRS_MAX && !addrs.contains(&addr) {
                     addrs.push(addr);
                 }
-            } else if let Some(record) = record.to_record::<Cname<ParsedName<&[u8]>>>()? {
-                alias = Some(record.into_data().into_cname());
+            } else if record.kind == CNAME {
+                alias = Some(record.alias().ok_or(DnsFault::Malformed)?);
             } else {
                 continue;
             }
-            // A value with the most significant bit set counts as zero (RFC 2181 8).
-            let own = i32::try_from(record.ttl().as_secs()).map_or(0, i32::unsigned_abs);
-            ttl_s = ttl_s.min(own);
+            ttl_s = ttl_s.min(record.ttl_s);
         }
         if !addrs.is_empty() {
             return Ok(AddressAnswer { addrs, ttl_s });
@@ -218,18 +201,180 @@ fn follow<'a>(
     Err(DnsFault::TooManyAliases)
 }
 
-fn address(
-    record: &ParsedRecord<'_, &[u8]>,
-    kind: RecordType,
-) -> Result<Option<IpAddr>, ParseError> {
-    Ok(match kind {
-        RecordType::A => record.to_record::<A>()?.map(|record| record.data().addr().into()),
-        RecordType::Aaaa => record.to_record::<Aaaa>()?.map(|record| record.data().addr().into()),
-    })
+/// The header fields that are used.
+struct Header {
+    id: u16,
+    flags: u16,
+    questions: u16,
+    answers: u16,
 }
 
+impl Header {
+    fn read(packet: &[u8]) -> Option<Self> {
+        let mut reader = Reader::new(packet.get(..HEADER_LEN)?);
+        let mut word = || reader.u16();
+        Some(Self { id: word()?, flags: word()?, questions: word()?, answers: word()? })
+    }
+}
+
+/// Iterator over the answer section. Yields `None` for a malformed record, and ends there.
+#[derive(Clone, Copy)]
+struct AnswerRecords<'a> {
+    packet: &'a [u8],
+    at: usize,
+    left: u16,
+}
+
+impl<'a> Iterator for AnswerRecords<'a> {
+    type Item = Option<Record<'a>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
+        let record = Record::read(self.packet, self.at);
+        match &record {
+            Some(record) => self.at = record.data_at + record.data.len(),
+            None => self.left = 0,
+        }
+        Some(record)
+    }
+}
+
+struct Record<'a> {
+    owner: Name,
+    kind: u16,
+    class: u16,
+    ttl_s: u32,
+    /// The whole message, since names in `data` may point outside of it.
+    packet: &'a [u8],
+    data_at: usize,
+    data: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    fn read(packet: &'a [u8], at: usize) -> Option<Self> {
+        let (owner, at) = Name::read(packet, at)?;
+        let mut reader = Reader::new(packet.get(at..)?);
+        let (kind, class, ttl_s) = (reader.u16()?, reader.u16()?, reader.u32()?);
+        // A value with the most significant bit set counts as zero (RFC 2181 8).
+        let ttl_s = i32::try_from(ttl_s).map_or(0, i32::unsigned_abs);
+        let data = reader.block16()?;
+        Some(Self { owner, kind, class, ttl_s, packet, data_at: at + 10, data })
+    }
+
+    fn address(&self, kind: RecordType) -> Option<IpAddr> {
+        match kind {
+            RecordType::A => <[u8; 4]>::try_from(self.data).ok().map(IpAddr::from),
+            RecordType::Aaaa => <[u8; 16]>::try_from(self.data).ok().map(IpAddr::from),
+        }
+    }
+
+    fn alias(&self) -> Option<Name> {
+        let (alias, end) = Name::read(self.packet, self.data_at)?;
+        (end == self.data_at + self.data.len()).then_some(alias)
+    }
+}
+
+/// A name in wire format, uncompressed: labels with their lengths. Comparison ignores case.
+#[derive(Clone, Copy)]
+struct Name {
+    bytes: [u8; NAME_MAX],
+    len: usize,
+}
+
+impl Name {
+    const EMPTY: Self = Self { bytes: [0; NAME_MAX], len: 0 };
+
+    fn from_text(text: &str) -> Result<Self, NameFault> {
+        let mut name = Self::EMPTY;
+        for label in text.strip_suffix('.').unwrap_or(text).split('.') {
+            if label.is_empty() {
+                return Err(NameFault::EmptyLabel);
+            }
+            if label.len() > LABEL_MAX {
+                return Err(NameFault::LabelTooLong);
+            }
+            if !label.bytes().all(|byte| byte.is_ascii_graphic()) {
+                return Err(NameFault::NotPrintable);
+            }
+            name.push(label.as_bytes()).ok_or(NameFault::TooLong)?;
+        }
+        name.push(b"").ok_or(NameFault::TooLong)?;
+        Ok(name)
+    }
+
+    /// Reads the name at offset `at`; returns it with the offset after it. Only strictly backward
+    /// pointers are accepted, and their number is limited, so a hostile message can neither cause a
+    /// loop nor much work.
+    fn read(packet: &[u8], mut at: usize) -> Option<(Self, usize)> {
+        let (mut name, mut end, mut floor) = (Self::EMPTY, None, at);
+        for _ in 0..STEPS_MAX {
+            let mut reader = Reader::new(packet.get(at..)?);
+            let mut ahead = reader;
+            let first = ahead.u8()?;
+            match first >> 6 {
+                0b00 => {
+                    let label = reader.block8()?;
+                    name.push(label)?;
+                    at += 1 + label.len();
+                    if label.is_empty() {
+                        return Some((name, end.unwrap_or(at)));
+                    }
+                }
+                0b11 => {
+                    let target = usize::from(reader.u16()? & 0x3fff);
+                    if target >= floor {
+                        return None;
+                    }
+                    end = end.or(Some(at + 2));
+                    (at, floor) = (target, target);
+                }
+                _ => return None,
+            }
+        }
+        None
+    }
+
+    fn push(&mut self, label: &[u8]) -> Option<()> {
+        let end = self.len + 1 + label.len();
+        let (first, rest) = self.bytes.get_mut(self.len..end)?.split_first_mut()?;
+        *first = label.len() as u8;
+        rest.copy_from_slice(label);
+        self.len = end;
+        Some(())
+    }
+
+    fn has_upper_case(&self) -> bool {
+        // A label length is at most 63 and thus never a letter, so it can be tested like one.
+        self.wire().iter().any(u8::is_ascii_uppercase)
+    }
+
+    fn wire(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+}
+
+impl PartialEq for Name {
+    fn eq(&self, other: &Self) -> bool {
+        self.wire().eq_ignore_ascii_case(other.wire())
+    }
+}
+
+const HEADER_LEN: usize = 12;
+/// Header flags (RFC 1035 4.1.1).
+const RESPONSE: u16 = 0x8000;
+const TRUNCATED: u16 = 0x0200;
+const RECURSION_DESIRED: u16 = 0x0100;
+/// Class IN.
+const INTERNET: u16 = 1;
+/// Record type CNAME.
+const CNAME: u16 = 5;
+/// Longest name in wire format, in bytes (RFC 1035 3.1).
+const NAME_MAX: usize = 255;
+const LABEL_MAX: usize = 63;
+/// Largest number of labels and pointers read for one name; a name has at most 128 labels.
+const STEPS_MAX: usize = 160;
 const ALIASES_MAX: usize = 8;
-const RECORDS_MAX: usize = 64;
+const RECORDS_MAX: u16 = 64;
 const ADDRS_MAX: usize = 16;
 
 #[cfg(test)]
