@@ -226,11 +226,11 @@ struct AnswerRecords<'a> {
 }
 
 impl<'a> Iterator for AnswerRecords<'a> {
-    type Item = Option<Record<'a>>;
+    type Item = Option<ResourceRecord<'a>>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
-        let record = Record::read(self.packet, self.at);
+        let record = ResourceRecord::read(self.packet, self.at);
         match &record {
             Some(record) => self.at = record.data_at + record.data.len(),
             None => self.left = 0,
@@ -239,7 +239,7 @@ impl<'a> Iterator for AnswerRecords<'a> {
     }
 }
 
-struct Record<'a> {
+struct ResourceRecord<'a> {
     owner: Name,
     kind: u16,
     class: u16,
@@ -250,7 +250,7 @@ struct Record<'a> {
     data: &'a [u8],
 }
 
-impl<'a> Record<'a> {
+impl<'a> ResourceRecord<'a> {
     fn read(packet: &'a [u8], at: usize) -> Option<Self> {
         let (owner, at) = Name::read(packet, at)?;
         let mut reader = Reader::new(packet.get(at..)?);
@@ -366,7 +366,7 @@ const TRUNCATED: u16 = 0x0200;
 const RECURSION_DESIRED: u16 = 0x0100;
 /// Class IN.
 const INTERNET: u16 = 1;
-/// Record type CNAME.
+/// ResourceRecord type CNAME.
 const CNAME: u16 = 5;
 /// Longest name in wire format, in bytes (RFC 1035 3.1).
 const NAME_MAX: usize = 255;
