@@ -366,7 +366,7 @@ const TRUNCATED: u16 = 0x0200;
 const RECURSION_DESIRED: u16 = 0x0100;
 /// Class IN.
 const INTERNET: u16 = 1;
-/// ResourceRecord type CNAME.
+/// Record type CNAME.
 const CNAME: u16 = 5;
 /// Longest name in wire format, in bytes (RFC 1035 3.1).
 const NAME_MAX: usize = 255;
