@@ -141,20 +141,24 @@ impl<N: Net> Daemon<N> {
             _ => return false,
         };
         for _ in 0..ACCEPTS_PER_ROUND {
-            let has_others = self.listeners.has_several_admin();
-            let free = self.admin.free_slot(slot, has_others);
-            if is_admin && free.is_none() {
-                return false;
-            }
-            match (self.listeners.accept(slot, now, &mut self.shared.telemetry.log), pages, free) {
-                (Accepted::Connection(wire, _), Some(pages), Some(free)) => {
+            // Before accept(2): a connection that finds no free slot waits at the listener.
+            let admin = match pages {
+                Some(pages) => {
+                    let has_others = self.listeners.has_several_admin();
+                    let Some(free) = self.admin.free_slot(slot, has_others) else { return false };
+                    Some((pages, free))
+                }
+                None => None,
+            };
+            match (self.listeners.accept(slot, now, &mut self.shared.telemetry.log), admin) {
+                (Accepted::Connection(wire, _), Some((pages, free))) => {
                     let base = tokens::ADMIN_CONNECTIONS.first();
                     let view = self.shared.view();
                     self.admin.accept(free, (slot, pages), wire, &mut self.net, base, &view);
                 }
-                (Accepted::Connection(wire, peer), ..) => self.accept(wire, peer),
-                (Accepted::Transient, ..) => {}
-                (Accepted::None, ..) => return false,
+                (Accepted::Connection(wire, peer), None) => self.accept(wire, peer),
+                (Accepted::Transient, _) => {}
+                (Accepted::None, _) => return false,
             }
         }
         self.listeners.may_accept(slot, now)
