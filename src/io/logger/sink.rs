@@ -2,6 +2,7 @@
 //! pipe is full or the log daemon is away, the line is lost; the next written line carries the
 //! number of lost lines.
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -131,8 +132,11 @@ impl LogWriter {
 
     fn write(&mut self, level: LogLevel, record: &Record) {
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let mut record = record.clone();
-        record.push_count("lost_lines", self.lost);
+        // Lines are rarely lost, so a record is rarely copied.
+        let mut record = Cow::Borrowed(record);
+        if self.lost > 0 {
+            record.to_mut().push_count("lost_lines", self.lost);
+        }
         let is_written = match (&mut self.transport, self.format) {
             (LogTransport::Stderr { has_time }, LogFormat::Text) => {
                 let line = text(has_time.then_some(time), Some(level), &record);
