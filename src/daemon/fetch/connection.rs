@@ -127,7 +127,7 @@ impl<N: Net> Connection<N> {
 
     /// Takes note that the owner gives the connection up, because it takes too long.
     pub fn time_out(&mut self, context: &mut ConnectContext<'_>) {
-        match &self.socket {
+        match &mut self.socket {
             Socket::Connecting(connect) => connect.abandon(&mut context.outbound.upstreams),
             Socket::Connected(..) => self.blame_upstream(SILENT, context),
         }

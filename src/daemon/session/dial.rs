@@ -83,8 +83,8 @@ impl<W: Wire> Dial<W> {
         self.connect.due()
     }
 
-    /// The session has ended.
-    pub fn abandon(&self, upstreams: &mut Upstreams) {
+    /// The session has ended. A second call does nothing.
+    pub fn abandon(&mut self, upstreams: &mut Upstreams) {
         self.connect.abandon(upstreams);
     }
 
@@ -282,7 +282,7 @@ impl<W: Wire> Dial<W> {
 }
 
 fn close_with_alert<W: Wire, N>(
-    dial: Box<Dial<W>>,
+    mut dial: Box<Dial<W>>,
     client: &mut Client<W>,
     fault: &str,
     ctx: &mut DialContext<'_, N>,

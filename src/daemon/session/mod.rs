@@ -193,7 +193,7 @@ impl<W: Wire> Session<W> {
 
     /// Logs the end of the session and releases its counts. The caller drops it.
     pub fn finish(&mut self, outcome: Outcome, shared: &mut Shared) {
-        let (held, sent_up) = match &self.stage {
+        let (held, sent_up) = match &mut self.stage {
             Some(Stage::AwaitProxyHeader(stage)) => (stage.held(), 0),
             Some(Stage::AwaitClientHello(stage)) => (stage.held(), 0),
             Some(Stage::Dial(dial)) => {

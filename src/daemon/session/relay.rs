@@ -232,9 +232,9 @@ impl<W: Wire> Relay<W> {
         is_silent.then(|| requested + DC_ANSWERS_WITHIN + upload)
     }
 
-    /// The session has ended.
-    pub fn abandon(&self, upstreams: &mut Upstreams) {
-        if let Some(proxy) = &self.unproven {
+    /// The session has ended. A second call does nothing.
+    pub fn abandon(&mut self, upstreams: &mut Upstreams) {
+        if let Some(proxy) = self.unproven.take() {
             upstreams.record_abandoned(proxy.upstream);
         }
     }

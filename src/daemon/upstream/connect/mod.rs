@@ -131,10 +131,11 @@ impl<W: Wire> Connect<W> {
         })
     }
 
-    /// Takes note that the owner has no more use for the connection.
-    pub fn abandon(&self, upstreams: &mut Upstreams) {
-        for upstream in self.attempts.iter().flatten().filter_map(Attempt::upstream) {
-            upstreams.record_abandoned(upstream);
+    /// Drops the running attempts, since the owner has no more use for the connection. A second
+    /// call does nothing.
+    pub fn abandon(&mut self, upstreams: &mut Upstreams) {
+        for attempt in self.attempts.iter_mut().filter_map(Option::take) {
+            attempt.upstream().into_iter().for_each(|id| upstreams.record_abandoned(id));
         }
     }
 
