@@ -15,6 +15,7 @@ mod e2e {
     mod doctor_as_censor;
     mod doctor_fronts;
     mod encrypted_dns;
+    mod evict;
     mod explain;
     mod fetching;
     mod fronted_close;

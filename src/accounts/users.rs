@@ -358,6 +358,11 @@ impl Users {
         known.chain(others.filter(move |id| !hinted.contains(&Some(*id))))
     }
 
+    /// Whether a user was admitted from this address lately.
+    pub fn is_known(&self, addr: IpAddr) -> bool {
+        self.hints.get(addr).iter().any(Option::is_some)
+    }
+
     /// Counts a new session, and moves the user to the front of the orders in which keys are tried.
     pub fn add_session(&mut self, id: UserId, addr: IpAddr, now_ms: u64) {
         self.connections[id.index()] += 1;
@@ -397,8 +402,8 @@ struct AddressHint {
 impl Hints {
     /// Sizes the table for `users` users and drops those who are not in the config.
     fn retain(&mut self, users: usize, is_configured: impl Fn(UserId) -> bool) {
-        // A single user needs no hints; the table grows with the number of users, within bounds.
-        let slots = if users < 2 { 0 } else { (users * 4).next_power_of_two().clamp(16, 1024) };
+        // The table grows with the number of users, within bounds.
+        let slots = if users == 0 { 0 } else { (users * 4).next_power_of_two().clamp(16, 1024) };
         if slots != self.slots.len() {
             self.slots = vec![AddressHint::default(); slots];
         }

@@ -50,6 +50,8 @@ pub(super) enum Accepted<W> {
     Transient,
     /// No connection is waiting, or accepting is paused.
     None,
+    /// The system was out of descriptors or memory. Accepting is paused from now on.
+    Exhausted,
 }
 
 impl<L: ListenSocket> Listeners<L> {
@@ -207,7 +209,7 @@ impl<L: ListenSocket> Listeners<L> {
             Ok(accepted) => accepted,
             Err(Exhausted) => {
                 self.exhausted_until = Some(now + EXHAUSTED_PAUSE);
-                Accepted::None
+                Accepted::Exhausted
             }
         }
     }
@@ -313,7 +315,7 @@ impl<L: ListenSocket> OpenListener<L> {
             match self.accept(now, log) {
                 Ok(Accepted::Connection(wire, peer)) => accepted.push((wire, peer)),
                 Ok(Accepted::Transient) => {}
-                Ok(Accepted::None) | Err(Exhausted) => return accepted,
+                Ok(Accepted::None | Accepted::Exhausted) | Err(Exhausted) => return accepted,
             }
         }
     }

@@ -5,6 +5,7 @@
 //! loop.
 
 mod admin;
+mod evict;
 pub(crate) mod fetch;
 pub mod listeners;
 mod reload;
@@ -36,6 +37,7 @@ use crate::daemon::session::accounting::Accounting;
 use crate::daemon::session::key::{CLIENT_SLOT, SessionKey, TIMER_THROTTLE};
 use crate::daemon::session::outcome::Outcome;
 use crate::daemon::session::proxy_header;
+use crate::daemon::session::standing::{Room, Victims};
 use crate::daemon::session::step::Turn;
 use crate::daemon::shared::Shared;
 use crate::io::clock::Tick;
@@ -69,6 +71,8 @@ pub struct Daemon<N: Net> {
     wheel: Wheel,
     /// Sessions that could not read because the pool was empty, oldest first.
     need_block: VecDeque<SessionKey>,
+    /// Sessions that may be closed to make room.
+    victims: Victims,
     /// When a session that does not relay yet was last stepped.
     last_handshake: Tick,
     /// A graceful drain is in progress: no more reads.
@@ -79,12 +83,11 @@ impl<N: Net> Daemon<N> {
     /// A daemon without sessions, for at most `sessions_max` sessions at once. Schedules all
     /// fetches.
     pub fn new(
-        mut shared: Shared,
+        shared: Shared,
         net: N,
         listeners: Listeners<N::Listener>,
         sessions_max: usize,
     ) -> Self {
-        shared.capacity.set_sessions_max(sessions_max);
         // Before the first fetches, so that statsd gets the counters of their failures.
         let statsd = new_statsd(&shared);
         let mut daemon = Self {
@@ -102,13 +105,21 @@ impl<N: Net> Daemon<N> {
             throttle_logged_active: false,
             wheel: Wheel::new(),
             need_block: VecDeque::new(),
+            victims: Victims::default(),
             last_handshake: Tick(0),
             draining: false,
             shared,
         };
+        daemon.set_sessions_max(sessions_max);
         daemon.apply_to_listeners();
         fetch::plan(&mut daemon.shared.fetch_context());
         daemon
+    }
+
+    /// Sets the limit of sessions.
+    fn set_sessions_max(&mut self, most: usize) {
+        self.shared.capacity.set_sessions_max(most);
+        self.shared.limits.places.set_limit(self.shared.capacity.users_max);
     }
 
     /// The number of live sessions, fronted ones included.
@@ -150,18 +161,21 @@ impl<N: Net> Daemon<N> {
     /// or the limit of sessions is reached.
     fn accept(&mut self, mut wire: N::Wire, peer: SocketAddr) {
         let addr = peer.ip().to_canonical();
-        let Shared { settings, lists, telemetry, buffers, time, capacity, accounts, .. } =
-            &mut self.shared;
+        let limit = self.shared.capacity.sessions_max as usize;
+        let Shared { settings, lists, telemetry, time, .. } = &mut self.shared;
         let header = settings.proxy_protocol.as_ref();
         let may_send_header = header.is_some_and(|header| header.trusts(addr));
-        let limit = capacity.sessions_max;
         // Behind a PROXY protocol header, the lists are checked for the address in the header.
         let listed = match may_send_header {
             true => Ok(()),
             false => admission::check(lists, addr, time.now, telemetry),
         };
-        let is_full = self.sessions.len() >= limit as usize;
-        if let Err(outcome) = listed.and(if is_full { Err(Outcome::Full) } else { Ok(()) }) {
+        let admitted = listed.and_then(|()| {
+            let has_room = self.sessions.len() < limit || self.make_room(Room::Place, None);
+            if has_room { Ok(()) } else { Err(Outcome::Full) }
+        });
+        let Shared { telemetry, buffers, time, capacity, accounts, .. } = &mut self.shared;
+        if let Err(outcome) = admitted {
             Accounting::new(time, accounts, capacity, telemetry).record(None, addr, outcome);
             if outcome == Outcome::Full {
                 telemetry.info(fields!("concurrency-limited", limit = limit));
@@ -293,6 +307,7 @@ impl<N: Net> Daemon<N> {
             session.armed = Some(due);
             self.wheel.set(key.timer(), due);
         }
+        self.enforce_limits(key);
     }
 
     /// Closes a session and removes it. No other function removes one.

@@ -8,6 +8,7 @@ use crate::daemon::admin::statsd::Statsd;
 use crate::daemon::fetch;
 use crate::daemon::listeners::{Accepted, ListenerKind};
 use crate::daemon::resolver::lookup::LookupResult;
+use crate::daemon::session::standing::Room;
 use crate::daemon::shared::Shared;
 use crate::daemon::tokens::{self, TokenKind};
 use crate::io::clock::{Tick, Wall};
@@ -140,6 +141,7 @@ impl<N: Net> Daemon<N> {
             Some(ListenerKind::Clients(_)) if !is_admin => None,
             _ => return false,
         };
+        let mut made_room = false;
         for _ in 0..ACCEPTS_PER_ROUND {
             // Before accept(2): a connection that finds no free slot waits at the listener.
             let admin = match pages {
@@ -158,7 +160,11 @@ impl<N: Net> Daemon<N> {
                 }
                 (Accepted::Connection(wire, peer), None) => self.accept(wire, peer),
                 (Accepted::Transient, _) => {}
-                (Accepted::None, _) => return false,
+                (Accepted::Exhausted, _) if !made_room && self.make_room(Room::Place, None) => {
+                    made_room = true;
+                    self.listeners.end_exhaustion();
+                }
+                (Accepted::None | Accepted::Exhausted, _) => return false,
             }
         }
         self.listeners.may_accept(slot, now)

@@ -20,6 +20,8 @@ pub struct AuthContext<'a> {
     pub replay: Option<&'a mut Replay>,
     /// Limit of connections per user; `None` = off.
     pub throttle: Option<&'a mut Throttle>,
+    /// Fair share of the places for users, while all of them are taken.
+    pub places: &'a mut Throttle,
     /// Failed hellos per client prefix.
     pub hello_rate: &'a mut HelloRateLimit,
     /// Monotonic clock in milliseconds.
@@ -246,6 +248,12 @@ fn check_user(
     }
     if let Some(throttle) = context.throttle.as_deref_mut()
         && !throttle.admit(context.users.connections(), context.users.position(user))
+    {
+        return Err(Reject::Throttled);
+    }
+    let (users, places) = (context.users, &mut *context.places);
+    if users.total_connections() >= places.limit()
+        && !places.admit(users.connections(), users.position(user))
     {
         return Err(Reject::Throttled);
     }

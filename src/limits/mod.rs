@@ -2,6 +2,7 @@
 //! breaker, write budget. Deterministic: time and randomness are parameters.
 
 pub mod circuit_breaker;
+pub mod eviction;
 pub mod hello_rate_limit;
 pub mod ip_list;
 pub mod read_coalescing;
@@ -18,6 +19,8 @@ use crate::limits::throttle::Throttle;
 pub struct Limits {
     /// Fair share of connections, when configured.
     pub throttle: Option<Throttle>,
+    /// Fair share of the places for users, in force while all of them are taken.
+    pub places: Throttle,
     /// Hellos seen before, unless switched off.
     pub replay: Option<Replay>,
     /// Networks that send many hellos without a valid key.

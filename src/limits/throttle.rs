@@ -37,6 +37,7 @@ fn total(counts: &[u32]) -> u64 {
 }
 
 /// The caps in force. They hold until they are computed again.
+#[derive(Default)]
 pub struct Throttle {
     limit: u32,
     caps: Vec<Option<u32>>,

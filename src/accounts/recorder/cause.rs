@@ -22,6 +22,10 @@ pub enum Cause {
     Disabled,
     /// `concurrency` is reached.
     Full,
+    /// Closed for a newer connection, when all places were taken.
+    MadeRoom,
+    /// The user had most sessions when all places were taken.
+    OverShare,
     /// The address is on the blocklist.
     Blocklisted,
     /// The address is not on the allowlist.
@@ -58,7 +62,7 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 27] = [
         Self::WrongKey,
         Self::UnknownHost,
         Self::NotAClient,
@@ -68,6 +72,8 @@ impl Cause {
         Self::Throttled,
         Self::Disabled,
         Self::Full,
+        Self::MadeRoom,
+        Self::OverShare,
         Self::Blocklisted,
         Self::NotAllowlisted,
         Self::BadHeader,
@@ -127,7 +133,8 @@ impl Cause {
             Self::Throttled => [
                 "throttled",
                 "the user has reached the fair share of connections",
-                "raise throttle.max-connections, or check whether the link is shared with others",
+                "raise throttle.max-connections or concurrency, or check whether the link is \
+                 shared with others",
             ],
             Self::Disabled => ["disabled", "the user is disabled", "mtbox user enable NAME"],
             Self::Full => [
@@ -135,6 +142,18 @@ impl Cause {
                 "the limit of connections is reached",
                 "raise concurrency and the limit of open files (ulimit -n), or find the users with \
                  most connections",
+            ],
+            Self::MadeRoom => [
+                "made-room",
+                "all places were taken: this connection was closed for a newer one",
+                "a flood of connections, or too few places: raise concurrency and the limit of \
+                 open files (ulimit -n)",
+            ],
+            Self::OverShare => [
+                "over-share",
+                "all places were taken, and this user had most: a session was closed for another",
+                "check whether the link is shared with others, or raise concurrency and the limit \
+                 of open files (ulimit -n)",
             ],
             Self::Blocklisted => [
                 "blocklisted",
@@ -230,7 +249,7 @@ impl Cause {
 
     /// Whether the connection was refused or failed. The other causes end a session that worked.
     pub fn is_refusal(self) -> bool {
-        !matches!(self, Self::Idle | Self::Stalled | Self::Revoked)
+        !matches!(self, Self::Idle | Self::Stalled | Self::Revoked | Self::OverShare)
     }
 
     /// The identifier in `/stats`, `/explain` and logs.

@@ -3,6 +3,8 @@
 
 use std::net::IpAddr;
 
+use crate::daemon::session::standing::{Room, Standing};
+
 /// Counters that belong to no user.
 #[derive(Default)]
 pub struct Counters {
@@ -16,8 +18,10 @@ pub struct Counters {
     pub front: Traffic,
     /// Sessions that were relayed to the front, since start.
     pub fronted: u64,
-    /// Connections closed because `concurrency` was reached.
+    /// Connections refused because `concurrency` was reached.
     pub concurrency_limited: u64,
+    /// Sessions closed to make room, by the kind of room and by whose they were.
+    pub evicted: [[u64; Standing::NAMES.len()]; Room::ALL.len()],
     /// Hellos that the replay store contained.
     pub replays: u64,
     /// Connections closed because of their PROXY protocol header.
@@ -39,6 +43,21 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// Sessions closed to make room: whose, for what, how many. Without those that are 0.
+    pub fn evictions(&self) -> impl Iterator<Item = (&'static str, Room, u64)> + '_ {
+        let rooms = Room::ALL.into_iter().zip(&self.evicted);
+        let all = rooms.flat_map(|(room, counts)| {
+            Standing::NAMES.into_iter().zip(counts).map(move |(who, count)| (who, room, *count))
+        });
+        all.filter(|(.., count)| *count > 0)
+    }
+
+    /// Sessions closed because all places, or all those of users, were taken.
+    pub fn evicted_for_places(&self) -> u64 {
+        let rooms = [Room::Place, Room::User];
+        rooms.iter().flat_map(|room| self.evicted[*room as usize]).sum()
+    }
+
     /// Counts a read that returned `bytes`.
     pub fn read(&mut self, bytes: usize) {
         self.reads += 1;

@@ -91,7 +91,7 @@ fn of_mtg_multi<'a>(view: &View<'a>) -> Vec<Family<'a>> {
         Family::one(
             "concurrency_limited",
             OldCounter,
-            counters.concurrency_limited,
+            counters.concurrency_limited + counters.evicted_for_places(),
             "Connections closed because concurrency was reached.",
         ),
         Family::one(
@@ -123,6 +123,14 @@ fn own<'a>(view: &View<'a>) -> Vec<Family<'a>> {
             Counter,
             counters.pressed,
             "Sessions closed for lack of memory or at the limit of fronted connections.",
+        ),
+        Family::of(
+            "evicted_total",
+            Counter,
+            "Sessions closed to make room for others, by whose they were and for what.",
+            counters.evictions().map(|(who, room, count)| {
+                Sample::with("who", who, count).and("room", room.as_str())
+            }),
         ),
         Family::one(
             "bad_proxy_headers_total",

@@ -73,6 +73,7 @@ fn state(view: &View<'_>, sessions: &SessionCounts) {
         "state", uptime_s = view.time.now.0 / 1000, sessions = total, of = max, accepted = accepted,
         opening = opening, dialling = dialling, relayed = relayed, fronted = fronted,
         closing = closing, concurrency_limited = counters.concurrency_limited,
+        evicted = counters.evictions().map(|(.., count)| count).sum::<u64>(),
         pressed = counters.pressed
     });
 }

@@ -48,6 +48,17 @@ pub fn body(view: &View<'_>) -> String {
     if !lists.is_empty() {
         report.push(("lists", Json::Object(lists)));
     }
+    let evicted = view.telemetry.counters.evictions();
+    let evicted: Vec<Json<'_>> = evicted
+        .map(|(who, room, count)| {
+            let fields =
+                [("who", who.into()), ("room", room.as_str().into()), ("count", count.into())];
+            Json::object(fields)
+        })
+        .collect();
+    if !evicted.is_empty() {
+        report.push(("evicted", Json::List(evicted)));
+    }
     report.push(("users", users_object(view.accounts, view.time)));
     to_line(report)
 }

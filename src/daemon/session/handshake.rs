@@ -129,6 +129,7 @@ impl AwaitClientHello {
             users: ctx.accounting.users,
             replay: ctx.limits.replay.as_mut(),
             throttle: ctx.limits.throttle.as_mut(),
+            places: &mut ctx.limits.places,
             hello_rate: &mut ctx.limits.hello_rate,
             now_ms: ctx.accounting.now.0,
             tolerance_s: ctx.settings.time_skew.as_secs(),
@@ -231,9 +232,6 @@ impl AwaitClientHello {
         ctx: &mut HelloContext<'_>,
     ) -> Step<Self, AfterHello<W>> {
         record_reject(client, why, user, &mut ctx.accounting);
-        if ctx.accounting.capacity.fronted >= ctx.accounting.capacity.fronted_max {
-            return Step::Stay(self, Turn::Close(Outcome::NoRoom));
-        }
         ctx.buffers.release_hello(self.held());
         let opening = std::mem::take(&mut self.seen);
         ctx.accounting.capacity.fronted += 1;

@@ -16,6 +16,7 @@ pub(crate) mod outcome;
 pub(crate) mod proxy_header;
 mod relay;
 mod server_hello;
+pub(crate) mod standing;
 pub(crate) mod step;
 mod transform;
 
@@ -34,6 +35,7 @@ use crate::daemon::session::key::{CLIENT_SLOT, SessionKey};
 use crate::daemon::session::outcome::Outcome;
 use crate::daemon::session::proxy_header::{AwaitProxyHeader, HeaderContext};
 use crate::daemon::session::relay::{Relay, RelayContext};
+use crate::daemon::session::standing::Standing;
 use crate::daemon::session::step::{Step, Turn};
 use crate::daemon::shared::Shared;
 use crate::io::clock::Tick;
@@ -121,6 +123,32 @@ impl<W: Wire> Session<W> {
             _ => &mut counts.opening,
         };
         *count += 1;
+    }
+
+    /// Whose place the session takes.
+    pub fn standing(&self) -> Standing {
+        match self.client.user {
+            Some(user) => Standing::User(user),
+            None if self.client.fronted => Standing::Fronted,
+            None => Standing::Unknown,
+        }
+    }
+
+    /// Since when a peer takes nothing of what is sent to it.
+    pub fn stalled_since(&self) -> Option<Tick> {
+        let server = match &self.stage {
+            Some(Stage::Relay(relay)) => relay.server.stalled_since,
+            _ => None,
+        };
+        self.client.endpoint.stalled_since.into_iter().chain(server).min()
+    }
+
+    /// Makes the end of the session free its memory in the kernel at once: both peers get a reset.
+    pub fn reset_on_close(&mut self) {
+        self.client.endpoint.wire.reset_on_close();
+        if let Some(Stage::Relay(relay)) = &mut self.stage {
+            relay.server.wire.reset_on_close();
+        }
     }
 
     /// Whether a server was connected, so that bytes may wait to be sent.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::accounts::recorder::{Cause, Detail};
 use crate::daemon::admin::counters::Counters;
+use crate::daemon::session::standing::{Room, Standing};
 use crate::daemon::upstream::proxies::UpstreamId;
 use crate::proto::client_hello::Reject;
 
@@ -26,8 +27,10 @@ pub enum Outcome {
     NoByte,
     /// The hello is not acceptable; the session goes on to the front.
     Rejected(Reject),
-    /// All slots for fronted sessions are in use.
+    /// All places for fronted sessions are in use.
     NoRoom,
+    /// Closed to make this kind of room.
+    Evicted(Standing, Room),
     /// The client's frame did not arrive in time.
     HandshakeTimeout,
     /// The client closed before its frame was complete.
@@ -69,6 +72,7 @@ impl Outcome {
     pub fn why(self) -> &'static str {
         match self {
             Self::Full => "full",
+            Self::Evicted(..) => "evicted",
             Self::Listed { .. } => "unwelcome",
             Self::BadHeader => "bad-proxy-header",
             Self::NoByte | Self::GoneBeforeFrame | Self::Gone(_) => "client-gone",
@@ -98,6 +102,8 @@ impl Outcome {
             Self::BadHeader => Cause::BadHeader,
             Self::Rejected(why) => return Some(cause_of_reject(why)),
             Self::NoRoom | Self::Pressure => Cause::Pressure,
+            Self::Evicted(Standing::User(_), _) => Cause::OverShare,
+            Self::Evicted(..) => Cause::MadeRoom,
             Self::HandshakeTimeout | Self::GoneBeforeFrame | Self::ResetBeforeFrame => {
                 Cause::Silent
             }
@@ -125,6 +131,7 @@ impl Outcome {
             Self::Rejected(Reject::Replay) => &mut counters.replays,
             Self::Rejected(Reject::Throttled) => &mut counters.throttled,
             Self::NoRoom | Self::Pressure => &mut counters.pressed,
+            Self::Evicted(who, room) => &mut counters.evicted[room as usize][who.index()],
             Self::DcUnreachable(..) => &mut counters.unreachable,
             _ => return None,
         })
@@ -136,7 +143,7 @@ impl Outcome {
             Self::Listed { is_probe: true, .. } => "listed",
             Self::BadHeader => "bad_header",
             Self::NoByte => "silent",
-            Self::NoRoom => "no_room",
+            Self::NoRoom | Self::Evicted(Standing::Unknown | Standing::Fronted, _) => "no_room",
             Self::Rejected(why) => match why {
                 Reject::WrongKey => "wrong_key",
                 Reject::NoSni => "no_sni",

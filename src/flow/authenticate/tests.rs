@@ -48,6 +48,7 @@ struct Fixture {
     users: Users,
     replay: Replay,
     throttle: Throttle,
+    places: Throttle,
     hello_rate: HelloRateLimit,
 }
 
@@ -55,7 +56,8 @@ impl Fixture {
     fn new(most_connections: u32) -> Self {
         let throttle = Throttle::new(most_connections, USERS.into());
         let hello_rate = HelloRateLimit::default();
-        Self { users: users(), replay: Replay::new(1 << 20), throttle, hello_rate }
+        let places = Throttle::new(u32::MAX, USERS.into());
+        Self { users: users(), replay: Replay::new(1 << 20), throttle, places, hello_rate }
     }
 
     /// The verdict, and the number of calls until then.
@@ -66,6 +68,7 @@ impl Fixture {
                 users: &self.users,
                 replay: Some(&mut self.replay),
                 throttle: Some(&mut self.throttle),
+                places: &mut self.places,
                 hello_rate: &mut self.hello_rate,
                 now_ms: 0,
                 unix_s: Some(NOW_S),
