@@ -422,6 +422,37 @@ fn values_that_the_kernel_refuses_are_lowered_with_a_warning() {
     assert_eq!(warnings.len(), 4);
 }
 
+/// COMPATIBILITY 1.1: mtg-multi loads such files.
+#[test]
+fn durations_that_are_too_short_for_a_timer_are_raised_with_a_warning() {
+    for (line, column, path, least) in [
+        ("throttle.check-interval = \"1ns\"", 27, "throttle.check-interval", "100ms"),
+        ("network.timeout.tcp = \"99ms\"", 23, "network.timeout.tcp", "100ms"),
+        ("network.timeout.http = \"1ms\"", 24, "network.timeout.http", "100ms"),
+        ("network.timeout.handshake = \"1us\"", 29, "network.timeout.handshake", "100ms"),
+        ("network.timeout.idle = \"999ms\"", 24, "network.timeout.idle", "1s"),
+        ("network.keep-alive.idle = \"1ms\"", 27, "network.keep-alive.idle", "1s"),
+        ("network.keep-alive.interval = \"1ms\"", 31, "network.keep-alive.interval", "1s"),
+        ("state-interval = \"1ms\"", 18, "state-interval", "1s"),
+    ] {
+        let wanted = format!(
+            "mtbox.toml:3:{column}: warning: {path}: too short; using {least}. Set a longer time."
+        );
+        assert_eq!(diagnostics_below(line), [wanted]);
+    }
+    let least = "throttle = { max-connections = 1, check-interval = \"1ns\" }\n\
+                 network.timeout = { tcp = \"1ns\", http = \"1ns\", handshake = \"1ns\", \
+                 idle = \"1ns\" }\n";
+    let settings = load(&format!("{}{least}", minimal())).unwrap().settings;
+    let (short, second) = (Duration::from_millis(100), Duration::from_secs(1));
+    let timeouts = settings.timeouts;
+    assert_eq!(settings.throttle.unwrap().check_interval, short);
+    assert_eq!((timeouts.tcp, timeouts.http, timeouts.handshake), (short, short, short));
+    assert_eq!(timeouts.idle, second);
+    let exact = "network.timeout = { tcp = \"100ms\", idle = \"1s\" }\n";
+    load_without_warnings(&format!("{}{exact}", minimal()));
+}
+
 /// COMPATIBILITY E6: a rate of 2 stops mtg-multi at the first handshake.
 #[test]
 fn no_error_rate_has_an_effect() {

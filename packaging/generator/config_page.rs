@@ -46,7 +46,7 @@ fn keys(page: &mut Page) {
         let value = key.value();
         let term = if key.is_whole_table() { value.split(' ').next() } else { Some(name) };
         let term = bold(term.unwrap_or(name));
-        page.item(&format!("{term} = {}", italic(&values(key))), key.doc);
+        page.item(&format!("{term} = {}", italic(&values(key))), &key.text());
         page.line(".br");
         page.line(&default(key));
     }

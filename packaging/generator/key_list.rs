@@ -11,7 +11,8 @@ pub fn render() -> String {
     format!("[\n{}\n]\n", rows.join(",\n"))
 }
 
-/// `default` is absent if there is none, `words` for all but choices. The Debug text of a string
+/// `default` is absent if there is none, `words` for all but choices, `least_ms` for all but
+/// durations with a least value. The Debug text of a string
 /// without control characters is JSON, and so is the TOML text of each default.
 fn row(key: &Key) -> String {
     let Key { path, kind, instead, .. } = key;
@@ -23,6 +24,9 @@ fn row(key: &Key) -> String {
     if let ValueKind::Choice(_, words) = kind {
         let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
         row.push_str(&format!(",\"words\":{words:?}"));
+    }
+    if let Some(least) = key.least {
+        row.push_str(&format!(",\"least_ms\":{}", least.as_millis()));
     }
     row + &format!(",\"old\":{}}}", instead.is_some())
 }

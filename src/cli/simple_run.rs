@@ -8,7 +8,7 @@ use crate::cli::failure::Failure;
 use crate::cli::log_flags;
 use crate::config::addresses;
 use crate::config::draft::{LocatedSecret, SettingsDraft};
-use crate::config::keys::{self, PREFER_IP};
+use crate::config::keys::{self, PREFER_IP, SHORT};
 use crate::config::report::{Diagnostics, Severity};
 use crate::config::settings::{Settings, SettingsSource};
 use crate::config::units;
@@ -113,7 +113,10 @@ fn timeout(args: &ParsedArgs, warnings: &mut Vec<String>) -> Result<Option<Durat
     if time == Some(Duration::ZERO) {
         warnings.push("--timeout: 0 is not allowed; using the default (10s)".to_string());
     }
-    Ok(time.filter(|time| !time.is_zero()))
+    if time.is_some_and(|time| !time.is_zero() && time < SHORT) {
+        warnings.push("--timeout: too short; using 100ms".to_string());
+    }
+    Ok(time.filter(|time| !time.is_zero()).map(|time| time.max(SHORT)))
 }
 
 /// The flags of mtg-multi, followed by our own.
@@ -214,6 +217,13 @@ mod tests {
         }
         let (settings, _) = read(&["--domain-fronting-host", "127.0.0.1"]).unwrap();
         assert_eq!(settings.front.host.as_deref(), Some("127.0.0.1"));
+    }
+
+    #[test]
+    fn a_timeout_that_is_too_short_is_raised_with_a_warning() {
+        let (settings, warnings) = read(&["--timeout", "1ns"]).unwrap();
+        assert_eq!(settings.timeouts.tcp, SHORT);
+        assert_eq!(warnings, ["--timeout: too short; using 100ms"]);
     }
 
     #[test]

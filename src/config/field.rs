@@ -118,16 +118,16 @@ impl Field<'_> {
         }
     }
 
-    /// Stores an amount. A zero without a meaning, or an amount above the limit of the kernel, is a
-    /// warning, not an error: mtg-multi loads such files. [`Key::max`] is in `unit`, whose size and
-    /// name in diagnostics are given.
+    /// Stores an amount. A zero without a meaning, an amount above the limit of the kernel, or a
+    /// duration that is too short is a warning, not an error: mtg-multi loads such files.
+    /// [`Key::max`] is in `unit`, whose size and name in diagnostics are given.
     fn store_amount(
         &mut self,
         parsed: Result<Option<u64>, &str>,
         unit: (u64, &str),
         set: &dyn Fn(&mut SettingsDraft, u64),
     ) -> Effect {
-        let Key { path, kind, allows_zero, max, .. } = *self.key;
+        let Key { path, kind, allows_zero, max, least, .. } = *self.key;
         let mut amount = match parsed {
             Ok(Some(amount)) => amount,
             Ok(None) => return Effect::None,
@@ -150,6 +150,12 @@ impl Field<'_> {
             );
             self.report.warn(self.at, text);
             amount = max.saturating_mul(scale);
+        }
+        if let Some(least) = least.filter(|least| u128::from(amount) < least.as_nanos()) {
+            let using = units::duration_text(least);
+            let text = format!("{path}: too short; using {using}. Set a longer time.");
+            self.report.warn(self.at, text);
+            amount = least.as_nanos() as u64;
         }
         set(self.draft, amount);
         self.draft.mark_set(path);

@@ -304,4 +304,4 @@ const POLITE_PAGES: Duration = Duration::from_secs(300);
 /// Of `tolerate-time-skewness` without anti-replay.
 const SKEW_WITHOUT_STORE: Duration = Duration::from_secs(5);
 /// The resolution of the scheduler.
-pub(super) const INTERVAL_MIN: Duration = Duration::from_secs(1);
+const INTERVAL_MIN: Duration = Duration::from_secs(1);

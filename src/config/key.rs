@@ -1,5 +1,8 @@
 //! The description of one key of the file. [`crate::config::keys`] is the table of all keys.
 
+use std::time::Duration;
+
+use crate::config::units;
 use crate::config::value::ValueKind::{self, DcOverrides, Secrets};
 
 /// One key.
@@ -19,11 +22,14 @@ pub struct Key {
     pub allows_zero: bool,
     /// Largest value that is used: a count, bytes, or seconds. Larger values are lowered to it.
     pub max: Option<u32>,
+    /// Shortest duration that is used. Shorter ones, except zero, are raised to it.
+    pub least: Option<Duration>,
 }
 
 /// A row of the table. The methods add the rest.
 pub(super) const fn row(path: &'static str, kind: ValueKind) -> Key {
-    Key { path, kind, doc: "", sample: None, instead: None, allows_zero: false, max: None }
+    let (sample, instead, max, least) = (None, None, None, None);
+    Key { path, kind, doc: "", sample, instead, allows_zero: false, max, least }
 }
 
 impl Key {
@@ -50,6 +56,19 @@ impl Key {
     pub(super) const fn max(mut self, max: u32) -> Self {
         self.max = Some(max);
         self
+    }
+
+    pub(super) const fn least(mut self, least: Duration) -> Self {
+        self.least = Some(least);
+        self
+    }
+
+    /// What the key does, and its least value.
+    pub fn text(&self) -> String {
+        match self.least {
+            Some(least) => format!("{} At least `{}`.", self.doc, units::duration_text(least)),
+            None => self.doc.to_owned(),
+        }
     }
 
     /// Whether nothing is set without the key.

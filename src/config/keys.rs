@@ -5,7 +5,6 @@ use std::time::Duration as Time;
 
 use crate::config::addresses::{congestion_name, device_name, http_path, metric_prefix};
 use crate::config::draft::SettingsDraft;
-use crate::config::finish::INTERVAL_MIN;
 use crate::config::key::{Key, row};
 use crate::config::settings::{LogFormat, LogLevel, LogTo, PreferIp, TagFormat};
 use crate::config::urls::{directory, existing_file, http_url, https_url, writable_file};
@@ -97,8 +96,9 @@ pub const KEYS: &[Key] = &[
     row("state-file", Path(writable_file, |d, v| d.state.path = v))
         .doc("File for each user's traffic totals, which then survive a restart.")
         .sample(r#""/var/lib/mtbox/state""#),
-    row("state-interval", Duration(secs(600), |d, v| d.state.interval = v.max(INTERVAL_MIN)))
-        .doc("Interval between writes of the totals. Unchanged totals are not written."),
+    row("state-interval", Duration(secs(600), |d, v| d.state.interval = v))
+        .doc("Interval between writes of the totals. Unchanged totals are not written.")
+        .least(secs(1)),
     row("domain-fronting-port", Port(443, |d, v| d.old_front_port = Some(v)))
         .doc("Same as `port` in `[domain-fronting]`.")
         .instead("write port below [domain-fronting]"),
@@ -131,7 +131,8 @@ pub const KEYS: &[Key] = &[
         .doc("Number of connections that all users share fairly. 0: unlimited.")
         .allows_zero(),
     row("throttle.check-interval", Duration(secs(5), |d, v| d.throttle.check_interval = v))
-        .doc("Interval between computations of the fair shares."),
+        .doc("Interval between computations of the fair shares.")
+        .least(SHORT),
     row("network.dns", NameServer(|d, v| d.settings.dns.server = v))
         .doc(
             "DNS server instead of the system's: an IPv4 address, `udp://IP:port`, `tls://host` or \
@@ -204,13 +205,17 @@ pub const KEYS: &[Key] = &[
          pause.",
     ),
     row("network.timeout.tcp", Duration(secs(5), |d, v| d.settings.timeouts.tcp = v))
-        .doc("Time limit for connecting to one address."),
+        .doc("Time limit for connecting to one address.")
+        .least(SHORT),
     row("network.timeout.http", Duration(secs(10), |d, v| d.settings.timeouts.http = v))
-        .doc("Time limit without progress in an HTTP download."),
+        .doc("Time limit without progress in an HTTP download.")
+        .least(SHORT),
     row("network.timeout.idle", Duration(secs(300), |d, v| d.settings.timeouts.idle = v))
-        .doc("Time without traffic after which a session closes."),
+        .doc("Time without traffic after which a session closes.")
+        .least(secs(1)),
     row("network.timeout.handshake", Duration(secs(10), |d, v| d.settings.timeouts.handshake = v))
-        .doc("Time limit for a client's handshake."),
+        .doc("Time limit for a client's handshake.")
+        .least(SHORT),
     row("network.keep-alive.disabled", Flag(false, |d, v| d.settings.keep_alive.enabled = !v))
         .doc("Turn off TCP keep-alive probes."),
     row(
@@ -218,12 +223,14 @@ pub const KEYS: &[Key] = &[
         Duration(secs(15), |d, v| d.settings.keep_alive.idle = whole_seconds(v)),
     )
     .doc("Time without traffic before the first probe.")
+    .least(secs(1))
     .max(KEEP_ALIVE_SECONDS),
     row(
         "network.keep-alive.interval",
         Duration(secs(15), |d, v| d.settings.keep_alive.interval = whole_seconds(v)),
     )
     .doc("Time between probes.")
+    .least(secs(1))
     .max(KEEP_ALIVE_SECONDS),
     row("network.keep-alive.count", Count(9, |d, v| d.settings.keep_alive.count = v.into()))
         .doc("Number of unanswered probes after which the connection closes.")
@@ -366,6 +373,9 @@ const TAG_FORMAT: Choices = &[
 
 /// Discards a valid value that has no effect.
 fn unused<T>(_: &mut SettingsDraft, _: T) {}
+
+/// The least time of most timers: shorter ones fire before the network can answer.
+pub(crate) const SHORT: Time = Time::from_millis(100);
 
 const fn secs(count: u64) -> Time {
     Time::from_secs(count)

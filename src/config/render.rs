@@ -14,7 +14,7 @@ pub fn example() -> String {
             out.push_str(&format!("\n[{table}]\n"));
         }
         out.push('\n');
-        comment(&mut out, &format!("{}{}", key.doc.replace('`', ""), remarks(key)));
+        comment(&mut out, &format!("{}{}", key.text().replace('`', ""), remarks(key)));
         match key.is_whole_table() {
             true => out.push_str(&format!("#{}\n", key.value())),
             false => out.push_str(&format!("#{} = {}\n", key.split().1, key.value())),
@@ -40,8 +40,9 @@ pub fn markdown() -> String {
             true => "none".to_string(),
             false => format!("`{}`", key.value()),
         };
-        let Key { path, kind, doc, .. } = key;
-        out.push_str(&format!("| `{path}` | {} | {default} | {doc} |\n", kind.name()));
+        let Key { path, kind, .. } = key;
+        let text = key.text();
+        out.push_str(&format!("| `{path}` | {} | {default} | {text} |\n", kind.name()));
     }
     out.push_str("\n### Old names\n\n| key | instead |\n|---|---|\n");
     for key in KEYS {

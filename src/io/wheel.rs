@@ -15,6 +15,11 @@ pub struct Wheel {
     occupied: [u64; LEVELS],
     /// First entry of the list of due entries.
     due: u32,
+    /// First entry of the list of those that became due while due entries were being taken.
+    deferred: u32,
+    /// The time up to which due entries are being taken; `None` = [`Wheel::pop_due`] has returned
+    /// `None` since.
+    taking: Option<u64>,
     /// All deadlines up to this tick have been moved to `due`.
     now: u64,
 }
@@ -24,7 +29,7 @@ struct WheelEntry {
     at: u64,
     next: u32,
     prev: u32,
-    /// Level and slot, or [`IDLE`] or [`DUE`].
+    /// Level and slot, or [`IDLE`], [`DUE`] or [`DEFERRED`].
     place: u16,
 }
 
@@ -38,11 +43,20 @@ impl Wheel {
     /// An empty wheel at tick 0.
     pub fn new() -> Self {
         let heads = [[NONE; SLOTS]; LEVELS];
-        Self { entries: Vec::new(), heads, occupied: [0; LEVELS], due: NONE, now: 0 }
+        Self {
+            entries: Vec::new(),
+            heads,
+            occupied: [0; LEVELS],
+            due: NONE,
+            deferred: NONE,
+            taking: None,
+            now: 0,
+        }
     }
 
-    /// Sets or replaces the deadline of a key. A deadline in the past is due at once. Uses 24 bytes
-    /// for each key up to the largest one ever set.
+    /// Sets or replaces the deadline of a key. A deadline in the past is due at once; if it is set
+    /// while due keys are being taken, then when the next ones are taken. Uses 24 bytes for each
+    /// key up to the largest one ever set.
     pub fn set(&mut self, key: u32, at: Tick) {
         if self.entries.len() <= key as usize {
             let idle = WheelEntry { at: 0, next: NONE, prev: NONE, place: IDLE };
@@ -50,7 +64,10 @@ impl Wheel {
         }
         self.unlink(key);
         self.entries[key as usize].at = at.0;
-        self.link(key);
+        match self.taking {
+            Some(now) if at.0 <= now => self.push(key, DEFERRED),
+            _ => self.link(key),
+        }
     }
 
     /// Removes the deadline of a key.
@@ -68,15 +85,17 @@ impl Wheel {
     /// A time not later than the first deadline, at which to call [`Wheel::pop_due`]; `None` = no
     /// deadline is set.
     pub fn next(&self) -> Option<Tick> {
-        if self.due != NONE {
+        if self.due != NONE || self.deferred != NONE {
             return Some(Tick(self.now));
         }
         (0..LEVELS).filter_map(|level| self.next_slot(level)).map(|(at, _)| Tick(at)).min()
     }
 
     /// Removes and returns a key whose deadline is at or before `now`, earliest first. Call it
-    /// until `None`. A key that is set to `now` in between is returned again.
+    /// until `None`: this ends, since a key that is set to `now` or earlier in between is not
+    /// returned before the `None`.
     pub fn pop_due(&mut self, now: Tick) -> Option<u32> {
+        self.taking = Some(now.0);
         loop {
             if self.due != NONE {
                 let key = self.due;
@@ -89,6 +108,12 @@ impl Wheel {
                 .min_by_key(|(at, level, _)| (*at, LEVELS - level));
             let Some((at, level, slot)) = soonest.filter(|(at, ..)| *at <= now.0) else {
                 self.now = self.now.max(now.0);
+                self.taking = None;
+                while self.deferred != NONE {
+                    let key = self.deferred;
+                    self.unlink(key);
+                    self.link(key);
+                }
                 return None;
             };
             self.now = self.now.max(at);
@@ -114,19 +139,33 @@ impl Wheel {
 
     fn link(&mut self, key: u32) {
         let at = self.entries[key as usize].at;
-        let (place, head) = if at <= self.now {
-            (DUE, &mut self.due)
+        let place = if at <= self.now {
+            DUE
         } else {
             let (level, slot) = self.slot_of(at);
             self.occupied[level] |= 1 << slot;
-            ((level * SLOTS + slot) as u16, &mut self.heads[level][slot])
+            (level * SLOTS + slot) as u16
         };
-        let next = std::mem::replace(head, key);
+        self.push(key, place);
+    }
+
+    /// Puts an entry that is in no list at the beginning of one.
+    fn push(&mut self, key: u32, place: u16) {
+        let next = std::mem::replace(self.head(place), key);
         if let Some(other) = self.entries.get_mut(next as usize) {
             other.prev = key;
         }
         let entry = &mut self.entries[key as usize];
         (entry.next, entry.prev, entry.place) = (next, NONE, place);
+    }
+
+    /// The first entry of the list of a place.
+    fn head(&mut self, place: u16) -> &mut u32 {
+        match place {
+            DUE => &mut self.due,
+            DEFERRED => &mut self.deferred,
+            slot => &mut self.heads[usize::from(slot) / SLOTS][usize::from(slot) % SLOTS],
+        }
     }
 
     /// The finest level whose range includes the deadline. There the deadline cannot fall into the
@@ -152,11 +191,10 @@ impl Wheel {
         }
         match self.entries.get_mut(prev as usize) {
             Some(other) => other.next = next,
-            None if place == DUE => self.due = next,
             None => {
-                let (level, slot) = (usize::from(place) / SLOTS, usize::from(place) % SLOTS);
-                self.heads[level][slot] = next;
-                if next == NONE {
+                *self.head(place) = next;
+                if next == NONE && place < DEFERRED {
+                    let (level, slot) = (usize::from(place) / SLOTS, usize::from(place) % SLOTS);
                     self.occupied[level] &= !(1 << slot);
                 }
             }
@@ -175,6 +213,9 @@ const NONE: u32 = u32::MAX;
 const IDLE: u16 = u16::MAX;
 /// Place of an entry in the due list.
 const DUE: u16 = u16::MAX - 1;
+/// Place of an entry that becomes due when the present due entries have been taken. The largest
+/// place of a slot is below it.
+const DEFERRED: u16 = u16::MAX - 2;
 
 #[cfg(test)]
 mod tests {
@@ -208,6 +249,31 @@ mod tests {
         panic!("the deadline was lost");
     }
 
+    #[test]
+    fn a_key_that_is_set_again_while_due_keys_are_taken_is_due_in_the_next_round() {
+        let mut wheel = Wheel::new();
+        wheel.set(1, Tick(1));
+        wheel.set(2, Tick(900));
+        for round in 1_000..1_003 {
+            for _ in 0..2 {
+                let key = wheel.pop_due(Tick(round)).unwrap();
+                wheel.set(key, Tick(round - u64::from(key)));
+                assert!(wheel.is_set(key));
+            }
+            assert_eq!(wheel.pop_due(Tick(round)), None, "both were set again");
+            assert_eq!(wheel.next(), Some(Tick(round)), "the next round is due at once");
+        }
+        assert!(wheel.pop_due(Tick(1_003)).is_some());
+        wheel.set(1, Tick(0));
+        wheel.set(2, Tick(0));
+        wheel.clear(1);
+        assert!(!wheel.is_set(1), "a deferred key can be cleared");
+        wheel.set(2, Tick(2_000));
+        assert_eq!(wheel.pop_due(Tick(1_003)), None);
+        assert_eq!(wheel.pop_due(Tick(1_999)), None, "a deferred key can be postponed");
+        assert_eq!(wheel.pop_due(Tick(2_000)), Some(2));
+    }
+
     #[derive(Debug, Clone)]
     enum Act {
         Set(u32, u64),
@@ -226,6 +292,35 @@ mod tests {
     }
 
     proptest! {
+        /// Each handler sets timers of its own and of others, in the past, now and in the future.
+        #[test]
+        fn taking_due_keys_ends_whatever_their_handlers_set(
+            deadlines in proptest::collection::vec(0..5_000u64, 1..20),
+            set in proptest::collection::vec((0..20u32, 0..6_000u64), 1..40),
+            rounds in proptest::collection::vec(0..2_000u64, 1..8),
+        ) {
+            let mut wheel = Wheel::new();
+            for (key, at) in (0..).zip(&deadlines) {
+                wheel.set(key, Tick(*at));
+            }
+            let (mut now, mut sets) = (0, set.iter().cycle());
+            for pause in rounds {
+                now += pause;
+                let mut taken = Vec::new();
+                while let Some(key) = wheel.pop_due(Tick(now)) {
+                    prop_assert!(!taken.contains(&key), "{} is returned twice", key);
+                    taken.push(key);
+                    for (other, at) in sets.by_ref().take(2) {
+                        wheel.set(*other, Tick(*at));
+                    }
+                    wheel.set(key, Tick(now));
+                }
+                for key in taken {
+                    prop_assert!(wheel.is_set(key), "{} is lost", key);
+                }
+            }
+        }
+
         #[test]
         fn the_wheel_agrees_with_a_sorted_list(acts in acts()) {
             let (mut wheel, mut list, mut now) = (Wheel::new(), BTreeMap::new(), 0);

@@ -63,6 +63,29 @@ fn term_without_sessions_ends_at_once() {
 }
 
 #[test]
+fn term_ends_a_daemon_whose_shortest_timers_are_always_due() {
+    let timers = |config: Config, interval| {
+        config.set("throttle", "max-connections", "1000").set(
+            "throttle",
+            "check-interval",
+            interval,
+        )
+    };
+    let mut fixture = Fixture::with(|config| timers(config, "\"1ns\""));
+    let (_client, _session) = fixture.session();
+    assert!(fixture.proxy.log().contains("throttle.check-interval: too short; using 100ms"));
+    let config = Config::new(fixture.dc.addr, fixture.front.addr).user("alice", &fixture.secret);
+    let port = fixture.proxy.addr.port();
+    for interval in ["\"1h\"", "\"1ns\""] {
+        fixture.proxy.reload(&timers(config.clone().port(port), interval));
+        let (_client, session) = fixture.session();
+        assert_eq!(session.dc, 2);
+    }
+    fixture.proxy.signal(Signal::SIGTERM);
+    assert_eq!(fixture.proxy.wait_for_exit().code(), Some(0));
+}
+
+#[test]
 fn term_closes_the_listeners_while_it_drains() {
     let mut fixture = Fixture::new();
     let (_client, _session) = stalled(&fixture);

@@ -152,7 +152,9 @@ pub fn poll<N: Net>(
     net: &mut N,
     first_token: usize,
 ) {
-    while let Some(job) = context.fetch.schedule.start_next(context.time.now) {
+    // Each job at most once: one that were due again at once would keep the loop here.
+    for _ in 0..context.fetch.schedule.count() {
+        let Some(job) = context.fetch.schedule.start_next(context.time.now) else { break };
         start(job, context);
     }
     let mut connect = ConnectContext {
