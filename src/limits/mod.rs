@@ -8,6 +8,7 @@ pub mod ip_list;
 pub mod read_coalescing;
 pub mod replay;
 pub mod throttle;
+pub mod token_bucket;
 pub mod write_budget;
 
 use crate::limits::hello_rate_limit::HelloRateLimit;
