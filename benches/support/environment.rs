@@ -1,4 +1,4 @@
-//! The environment of a run: its own network namespace,so that every socket of every process has
+//! The environment of a run: its own network namespace, so that every socket of every process has
 //! the same congestion control, and one CPU for all processes. The fallback is the host's network;
 //! it is reported, because the relays under test then use the system's congestion control.
 
@@ -77,12 +77,19 @@ fn execute_inside(arguments: &[String]) -> Outcome<std::io::Error> {
     Ok(command.exec())
 }
 
+/// Pins a process to a CPU; `false` = this is not possible.
+pub fn pin(cpu: usize, pid: u32) -> bool {
+    let mut command = Command::new("taskset");
+    succeeds(command.args(["-cp", &cpu.to_string(), &pid.to_string()]))
+}
+
 fn probe_passes(flag: &str, program: &str) -> bool {
     let mut command = Command::new("unshare");
     succeeds(command.args([flag, "sh", "-c", PREPARE, "sh", program, "role", "probe"]))
 }
 
-fn succeeds(command: &mut Command) -> bool {
+/// The command runs and ends with exit code 0.
+pub fn succeeds(command: &mut Command) -> bool {
     let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
 }
@@ -93,6 +100,13 @@ fn last_cpu() -> Option<String> {
     let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
     let last = list.trim().rsplit([',', '-']).next()?;
     Some(last.to_owned())
+}
+
+impl Environment {
+    /// The network belongs to this run alone.
+    pub fn is_own(&self) -> bool {
+        self.in_namespace
+    }
 }
 
 impl fmt::Display for Environment {

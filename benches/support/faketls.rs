@@ -3,7 +3,8 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::thread::sleep;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aes::Aes256Enc;
 use ctr::Ctr128BE;
@@ -18,6 +19,9 @@ const HOST: &[u8] = b"bench.example.org";
 
 /// Offset of the 32 digest bytes in ClientHello and ServerHello.
 const DIGEST_AT: usize = 11;
+
+/// Bytes of the first segment of a hello.
+const SEGMENT: usize = 1_400;
 
 /// The record before the client's first data.
 const CHANGE_CIPHER_SPEC: [u8; 6] = [0x14, 3, 3, 0, 1, 1];
@@ -34,19 +38,53 @@ impl User {
         (0..count).map(|_| Self { key: std::array::from_fn(|_| random.u8(..)) }).collect()
     }
 
+    /// Reads a secret in the form of the configuration.
+    pub fn parse(text: &str) -> Outcome<Self> {
+        let digits = text.get(2..34).ok_or("the secret is too short")?;
+        let mut key = [0; 16];
+        for (at, byte) in key.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&digits[2 * at..2 * at + 2], 16)?;
+        }
+        Ok(Self { key })
+    }
+
     /// The secret in the form of the configuration.
     pub fn secret_hex(&self) -> String {
         let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
         format!("ee{}{}", hex(&self.key), hex(HOST))
     }
 
-    /// Performs the handshake and sends the 64-byte frame for DC 2.
-    pub fn handshake(&self, stream: &mut TcpStream, random: &mut fastrand::Rng) -> Outcome<()> {
+    /// Performs the handshake and sends the 64-byte frame for DC 2. Returns the bytes sent.
+    pub fn handshake(&self, stream: &mut TcpStream, random: &mut fastrand::Rng) -> Outcome<usize> {
         let hello = self.hello(random)?;
         stream.write_all(&hello)?;
-        self.read_answer(stream, &hello)?;
-        stream.write_all(&self.opening(random))?;
-        Ok(())
+        self.finish(stream, &hello, random)
+    }
+
+    /// The same with the hello in two segments, as on a network with an MTU of 1500.
+    pub fn handshake_in_segments(
+        &self,
+        stream: &mut TcpStream,
+        random: &mut fastrand::Rng,
+    ) -> Outcome<usize> {
+        let hello = self.hello(random)?;
+        let (first, second) = hello.split_at(SEGMENT);
+        stream.write_all(first)?;
+        sleep(Duration::from_millis(5));
+        stream.write_all(second)?;
+        self.finish(stream, &hello, random)
+    }
+
+    fn finish(
+        &self,
+        stream: &mut TcpStream,
+        hello: &[u8],
+        random: &mut fastrand::Rng,
+    ) -> Outcome<usize> {
+        self.read_answer(stream, hello)?;
+        let opening = self.opening(random);
+        stream.write_all(&opening)?;
+        Ok(hello.len() + opening.len())
     }
 
     /// A ClientHello of current size and form: TLS 1.3, X25519MLKEM768 and x25519 shares. Each is

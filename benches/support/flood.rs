@@ -7,7 +7,6 @@
 use std::io::{ErrorKind, Write};
 use std::net::{Ipv4Addr, TcpStream as StdStream};
 use std::os::fd::AsRawFd;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
@@ -20,7 +19,7 @@ use super::helper::{self, Helper};
 use super::options::{Options, Outcome};
 use super::process::{Daemon, Plan, Relay};
 use super::report::{Report, median, range};
-use super::{proc, sockets};
+use super::{environment, proc, sockets};
 
 /// Users whose keys are tried for each wrong hello.
 const USERS: usize = 200;
@@ -62,7 +61,7 @@ struct Sample {
 pub fn measure(options: &Options, report: &mut Report) -> Outcome<()> {
     let (rounds, window) = if options.short { (5, 1_000) } else { (9, 3_000) };
     let mut random = fastrand::Rng::with_seed(getrandom::u64()?);
-    let apart = pin(0, std::process::id());
+    let apart = environment::pin(0, std::process::id());
     let users = User::random(USERS, &mut random);
     let mut dc = Helper::spawn(&["bulk", &FLOWS.to_string(), &u64::MAX.to_string()])?;
     let front = Helper::spawn(&["answerer", "64", &REPLY.to_string()])?;
@@ -71,7 +70,7 @@ pub fn measure(options: &Options, report: &mut Report) -> Outcome<()> {
         ..Plan::new(&users, dc.port(), u64::from(RATE) * 8)
     };
     let mut relay = Relay::Daemon(Daemon::start(&plan)?);
-    let alone = apart && pin(1, relay.pid());
+    let alone = apart && environment::pin(1, relay.pid());
     let port = relay.port().to_string();
     let mut floods = [
         Helper::spawn(&["flood", &port, &window.to_string(), "1"])?,
@@ -271,12 +270,4 @@ fn send_hellos<'a>(
         }
     }
     Ok(answered)
-}
-
-/// Pins a process to a CPU; `false` = this is not possible.
-fn pin(cpu: usize, pid: u32) -> bool {
-    let mut command = Command::new("taskset");
-    command.args(["-cp", &cpu.to_string(), &pid.to_string()]);
-    let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
 }

@@ -1,7 +1,7 @@
 //! The harness of the benchmarks. The binary of a benchmark is every process except the daemon:
 //! with `role NAME ...` it is one of the helper processes, otherwise it measures. Start reading at
-//! `relay.rs`, `handshake.rs`, `flood.rs`, `lists.rs`, `operator.rs`, `start.rs` or `memory.rs`:
-//! each is one measurement.
+//! `relay.rs`, `handshake.rs`, `flood.rs`, `lists.rs`, `operator.rs`, `siege/`, `start.rs` or
+//! `memory.rs`: each is one measurement.
 
 mod answerer;
 mod bulk;
@@ -20,6 +20,7 @@ mod process;
 mod relay;
 mod report;
 mod roles;
+mod siege;
 mod sockets;
 mod start;
 
@@ -60,6 +61,7 @@ fn run_benchmark(name: &str, arguments: &[String]) -> Outcome<bool> {
         "lists" => lists::measure(&options, &mut report)?,
         "start" => start::measure(&options, &mut report)?,
         "operator" => operator::measure(&options, &mut report)?,
+        "siege" => siege::measure(&options, &environment, &mut report)?,
         _ => memory::measure(&options, &mut report)?,
     }
     if let Some(path) = &options.json {

@@ -77,10 +77,16 @@ fn report_cost(key: &str, costs: &[f64], report: &mut Report) -> Outcome<()> {
 
 /// One HTTP request; the response must be 200 with a body.
 fn get(port: u16, path: &str) -> Outcome<()> {
-    let mut stream: TcpStream = sockets::dial(Ipv4Addr::LOCALHOST, port)?;
-    write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
-    let is_good = answer.starts_with(b"HTTP/1.0 200 ") && answer.len() > 200;
+    let is_good = page(Ipv4Addr::LOCALHOST, port, path)?.len() > 100;
     if is_good { Ok(()) } else { Err(format!("{path}: no good answer").into()) }
+}
+
+/// The body of a page, requested from the address `source`; the response must be 200.
+pub fn page(source: Ipv4Addr, port: u16, path: &str) -> Outcome<String> {
+    let mut stream: TcpStream = sockets::dial(source, port)?;
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let body = answer.split_once("\r\n\r\n").filter(|_| answer.starts_with("HTTP/1.0 200 "));
+    Ok(body.ok_or_else(|| format!("{path}: no good answer"))?.1.to_owned())
 }

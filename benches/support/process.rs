@@ -4,6 +4,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use super::faketls::User;
 use super::helper::Helper;
 use super::options::Outcome;
@@ -62,6 +65,7 @@ pub struct Prepared {
     port: u16,
     config: PathBuf,
     log: PathBuf,
+    prefix: Vec<String>,
 }
 
 /// The environment variable with the program to measure; the default is the one that Cargo built.
@@ -93,6 +97,8 @@ pub struct Plan<'a> {
     pub head: String,
     /// Additional tables.
     pub more: String,
+    /// Words before the command of the daemon, such as `unshare -m`.
+    pub prefix: Vec<String>,
 }
 
 impl<'a> Plan<'a> {
@@ -106,6 +112,7 @@ impl<'a> Plan<'a> {
             re_encrypt: false,
             head: String::new(),
             more: String::new(),
+            prefix: Vec::new(),
         }
     }
 }
@@ -128,15 +135,16 @@ impl Daemon {
         let stem = std::env::temp_dir().join(format!("mtbox-bench-{}-{port}", std::process::id()));
         let (config, log) = (stem.with_extension("toml"), stem.with_extension("log"));
         fs::write(&config, configuration(port, plan))?;
-        Ok(Prepared { port, config, log })
+        Ok(Prepared { port, config, log, prefix: plan.prefix.clone() })
     }
 
     /// Starts `mtbox run` without waiting.
     pub fn launch(prepared: Prepared, configure: impl FnOnce(&mut Command)) -> Outcome<Self> {
-        let Prepared { port, config, log } = prepared;
-        let program = program();
-        let mut command = Command::new(&program);
-        command.arg("run").arg(&config).stdin(Stdio::null()).stdout(Stdio::null());
+        let Prepared { port, config, log, mut prefix } = prepared;
+        prefix.push(program());
+        let (program, rest) = prefix.split_first().ok_or("nothing to run")?;
+        let mut command = Command::new(program);
+        command.args(rest).arg("run").arg(&config).stdin(Stdio::null()).stdout(Stdio::null());
         configure(command.stderr(fs::File::create(&log)?));
         let child = command.spawn().map_err(|error| format!("{program}: {error}"))?;
         Ok(Self { child, port, config, log })
@@ -154,8 +162,12 @@ impl Daemon {
 
     /// Sends HUP.
     pub fn reload(&self) -> Outcome<()> {
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id())?);
-        Ok(nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGHUP)?)
+        self.signal(Signal::SIGHUP)
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) -> Outcome<()> {
+        Ok(kill(Pid::from_raw(i32::try_from(self.child.id())?), signal)?)
     }
 
     /// The log so far.
@@ -163,7 +175,13 @@ impl Daemon {
         Ok(fs::read_to_string(&self.log)?)
     }
 
-    fn ensure_alive(&mut self) -> Outcome<()> {
+    /// The loopback port for clients.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Fails when the daemon has ended.
+    pub fn ensure_alive(&mut self) -> Outcome<()> {
         let Some(status) = self.child.try_wait()? else { return Ok(()) };
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         Err(format!("mtbox has ended: {status}; its log:\n{log}").into())

@@ -192,7 +192,7 @@ fn connect(
         let mut stream = sockets::dial(Ipv4Addr::LOCALHOST, relay.port())?;
         match kind {
             RelayKind::Copy => stream.write_all(&[0; 64])?,
-            _ => users[0].handshake(&mut stream, random)?,
+            _ => drop(users[0].handshake(&mut stream, random)?),
         }
         streams.push(stream);
     }

@@ -1,6 +1,7 @@
 //! The roles of helper processes.
 
 use super::options::Outcome;
+use super::siege::{attacker, origin};
 use super::{answerer, bulk, copy, environment, flood, lists};
 
 /// Runs a role until its work is done or its standard input ends.
@@ -15,6 +16,10 @@ pub fn run(arguments: &[String]) -> Outcome<()> {
             flood::run_role(port.parse()?, window_ms.parse()?, networks.parse()?)
         }
         ["echo"] => lists::run_echo(),
+        ["attack", key, port, secret, ramp_ms] => {
+            attacker::run(key, port.parse()?, secret, ramp_ms.parse()?)
+        }
+        ["origin", what] => origin::run(*what == "site"),
         ["page", path] => lists::run_page(path.as_ref()),
         other => Err(format!("no such role: {other:?}").into()),
     }

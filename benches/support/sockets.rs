@@ -1,13 +1,15 @@
 //! Socket set-up of all processes of a benchmark. Nothing here runs during a measurement.
 
 use std::ffi::OsString;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, sockopt};
 use nix::sys::socket::{bind, connect, getsockopt, setsockopt, socket};
+use socket2::{Domain, Socket, Type};
 
 use super::options::Outcome;
 
@@ -29,6 +31,32 @@ pub fn dial(source: Ipv4Addr, port: u16) -> Outcome<TcpStream> {
     Ok(stream)
 }
 
+/// The same with a limit of the time to connect.
+pub fn dial_within(source: Ipv4Addr, to: SocketAddr, limit: Duration) -> Outcome<TcpStream> {
+    let socket = bound(source)?;
+    socket.connect_timeout(&to.into(), limit)?;
+    let stream = TcpStream::from(socket);
+    tune(&stream)?;
+    Ok(stream)
+}
+
+/// Begins to connect from the address `source`; the socket does not block.
+pub fn start_dial(source: Ipv4Addr, to: SocketAddr) -> Outcome<TcpStream> {
+    let socket = bound(source)?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&to.into()) {
+        Err(error) if error.raw_os_error() != Some(Errno::EINPROGRESS as i32) => Err(error.into()),
+        _ => Ok(socket.into()),
+    }
+}
+
+fn bound(source: Ipv4Addr) -> Outcome<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
+    socket.bind(&SocketAddr::from((source, 0)).into())?;
+    Ok(socket)
+}
+
 /// Sets TCP_NODELAY, a read timeout and, on the host's network, cubic if the kernel allows it.
 pub fn tune(stream: &TcpStream) -> Outcome<()> {
     stream.set_nodelay(true)?;
@@ -45,6 +73,14 @@ pub fn listen() -> Outcome<(TcpListener, u16)> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let port = listener.local_addr()?.port();
     Ok((listener, port))
+}
+
+/// A listener on a free loopback port with this backlog, from which no connection is accepted.
+pub fn listen_with_backlog(backlog: i32) -> Outcome<(OwnedFd, u16)> {
+    let socket = bound(Ipv4Addr::LOCALHOST)?;
+    socket.listen(backlog)?;
+    let port = socket.local_addr()?.as_socket().ok_or("no address")?.port();
+    Ok((socket.into(), port))
 }
 
 /// A port that was free a moment ago.
