@@ -56,8 +56,6 @@ pub enum Outcome {
     Idle,
     /// A peer accepted no bytes for too long.
     Stalled,
-    /// No buffer memory was left.
-    Pressure,
     /// The user was removed, disabled, or given another secret.
     Revoked,
     /// The daemon is shutting down.
@@ -73,7 +71,7 @@ impl Outcome {
             Self::BadHeader => "bad-proxy-header",
             Self::NoByte | Self::GoneBeforeFrame | Self::Gone(_) => "client-gone",
             Self::Rejected(why) => why.as_str(),
-            Self::NoRoom | Self::Pressure => "pressure",
+            Self::NoRoom => "pressure",
             Self::HandshakeTimeout => "handshake-timeout",
             Self::ResetBeforeFrame | Self::Reset => "reset",
             Self::Garbled => "garbled",
@@ -97,7 +95,7 @@ impl Outcome {
             Self::Listed { cause, .. } => cause,
             Self::BadHeader => Cause::BadHeader,
             Self::Rejected(why) => return Some(cause_of_reject(why)),
-            Self::NoRoom | Self::Pressure => Cause::Pressure,
+            Self::NoRoom => Cause::Pressure,
             Self::HandshakeTimeout | Self::GoneBeforeFrame | Self::ResetBeforeFrame => {
                 Cause::Silent
             }
@@ -124,7 +122,7 @@ impl Outcome {
             Self::BadHeader => &mut counters.bad_headers,
             Self::Rejected(Reject::Replay) => &mut counters.replays,
             Self::Rejected(Reject::Throttled) => &mut counters.throttled,
-            Self::NoRoom | Self::Pressure => &mut counters.pressed,
+            Self::NoRoom => &mut counters.pressed,
             Self::DcUnreachable(..) => &mut counters.unreachable,
             _ => return None,
         })

@@ -8,6 +8,7 @@ use crate::accounts::users::ConfiguredUser;
 use crate::limits::throttle::Throttle;
 use crate::proto::chrome_hello;
 use crate::proto::secret::Secret;
+use crate::util::memory::{Budget, Class};
 
 const HOST: &[u8] = b"front.example";
 const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
@@ -49,13 +50,15 @@ struct Fixture {
     replay: Replay,
     throttle: Throttle,
     hello_rate: HelloRateLimit,
+    account: Rc<Account>,
 }
 
 impl Fixture {
     fn new(most_connections: u32) -> Self {
         let throttle = Throttle::new(most_connections, USERS.into());
         let hello_rate = HelloRateLimit::default();
-        Self { users: users(), replay: Replay::new(1 << 20), throttle, hello_rate }
+        let account = Account::of_class(&Budget::new(1 << 20), Class::Unauthenticated);
+        Self { users: users(), replay: Replay::new(1 << 20), throttle, hello_rate, account }
     }
 
     /// The verdict, and the number of calls until then.
@@ -70,6 +73,7 @@ impl Fixture {
                 now_ms: 0,
                 unix_s: Some(NOW_S),
                 tolerance_s: 120,
+                account: &self.account,
             };
             match authenticator.check(hello, HERE, &mut context) {
                 AuthVerdict::KeysLeft => {}
