@@ -9,12 +9,12 @@ use crate::util::memory::{Account, Budget, Class};
 /// The sessions that wait for memory, by class and by user or client network.
 #[derive(Default)]
 pub struct MemoryWaiters {
-    classes: [Vec<Owner>; Class::ALL.len()],
+    classes: [Vec<WaitingOwner>; Class::ALL.len()],
     count: usize,
 }
 
 /// The waiting sessions of one user or client network.
-struct Owner {
+struct WaitingOwner {
     account: Rc<Account>,
     /// Each with the number of bytes that it needs; the oldest first.
     sessions: VecDeque<(SessionKey, u32)>,
@@ -41,7 +41,7 @@ impl MemoryWaiters {
             Some(at) => &mut owners[at],
             None => {
                 let account = Rc::clone(account);
-                owners.push(Owner { account, sessions: VecDeque::new(), promised: 0 });
+                owners.push(WaitingOwner { account, sessions: VecDeque::new(), promised: 0 });
                 let last = owners.len() - 1;
                 &mut owners[last]
             }
@@ -95,8 +95,8 @@ impl MemoryWaiters {
 }
 
 /// The owner with the fewest bytes.
-fn poorest(owners: &[Owner]) -> Option<usize> {
-    let bytes = |owner: &Owner| owner.account.used() + owner.promised;
+fn poorest(owners: &[WaitingOwner]) -> Option<usize> {
+    let bytes = |owner: &WaitingOwner| owner.account.used() + owner.promised;
     (0..owners.len()).min_by_key(|at| bytes(&owners[*at]))
 }
 
