@@ -8,6 +8,7 @@ mod admin;
 mod evict;
 pub(crate) mod fetch;
 pub mod listeners;
+mod memory_waiters;
 mod reload;
 mod resolver;
 mod round;
@@ -31,10 +32,12 @@ use crate::daemon::fetch::background::BackgroundTask;
 use crate::daemon::fetch::ip_lists::admission;
 use crate::daemon::fetch::runner::TaskRunner;
 use crate::daemon::listeners::Listeners;
+use crate::daemon::memory_waiters::MemoryWaiters;
 use crate::daemon::resolver::Resolver;
 use crate::daemon::session::Session;
 use crate::daemon::session::accounting::Accounting;
 use crate::daemon::session::key::{CLIENT_SLOT, SessionKey, TIMER_THROTTLE};
+use crate::daemon::session::memory::SessionAccount;
 use crate::daemon::session::outcome::Outcome;
 use crate::daemon::session::proxy_header;
 use crate::daemon::session::standing::{Room, Victims};
@@ -46,6 +49,8 @@ use crate::io::readiness::Readiness;
 use crate::io::wheel::Wheel;
 use crate::io::wire::{DatagramSocket, Net};
 use crate::limits::read_coalescing::ReadCoalescing;
+use crate::util::client_prefix::ClientPrefix;
+use crate::util::memory::Class;
 
 /// All sessions, the state that they share, their schedule, and the other sockets.
 pub struct Daemon<N: Net> {
@@ -69,10 +74,10 @@ pub struct Daemon<N: Net> {
     throttle_logged_active: bool,
     /// One deadline per session and one of the throttle, see [`SessionKey::timer`].
     wheel: Wheel,
-    /// Sessions that could not read because the pool was empty, oldest first.
-    need_block: VecDeque<SessionKey>,
     /// Sessions that may be closed to make room.
     victims: Victims,
+    /// Sessions that could not read because memory was short.
+    memory_waiters: MemoryWaiters,
     /// When a session that does not relay yet was last stepped.
     last_handshake: Tick,
     /// A graceful drain is in progress: no more reads.
@@ -104,8 +109,8 @@ impl<N: Net> Daemon<N> {
             accepted: 0,
             throttle_logged_active: false,
             wheel: Wheel::new(),
-            need_block: VecDeque::new(),
             victims: Victims::default(),
+            memory_waiters: MemoryWaiters::default(),
             last_handshake: Tick(0),
             draining: false,
             shared,
@@ -132,7 +137,7 @@ impl<N: Net> Daemon<N> {
         let mut counts = SessionCounts {
             total: self.sessions.len(),
             max: self.shared.capacity.sessions_max as usize,
-            starved: self.need_block.len(),
+            starved: self.memory_waiters.count(),
             accepted: self.accepted,
             ..SessionCounts::default()
         };
@@ -140,6 +145,11 @@ impl<N: Net> Daemon<N> {
             session.count(&mut counts);
         }
         counts
+    }
+
+    /// Whether sessions of a class wait for memory.
+    pub fn waits_for_memory(&self, class: Class) -> bool {
+        self.memory_waiters.has_class(class)
     }
 
     /// The network.
@@ -192,7 +202,8 @@ impl<N: Net> Daemon<N> {
         let id = self.accepted;
         event!(Debug, "accepted", id = id, client = %telemetry.shown(addr));
         telemetry.counters.clients.add(addr);
-        entry.insert(Session::new(id, wire, peer, may_send_header, time.now));
+        let account = SessionAccount::new(buffers.memory.of_network(ClientPrefix::of(addr)));
+        entry.insert(Session::new(id, wire, peer, may_send_header, account, time.now));
         self.queue(key);
     }
 
@@ -219,7 +230,7 @@ impl<N: Net> Daemon<N> {
             let Some(key) = self.ready.pop_front() else { break };
             self.step(key);
         }
-        self.wake_for_blocks();
+        self.wake_for_memory();
         if self.shared.limits.throttle.is_some()
             && self.shared.accounts.users.total_connections() > 0
             && !self.wheel.is_set(TIMER_THROTTLE)
@@ -243,15 +254,16 @@ impl<N: Net> Daemon<N> {
         }
     }
 
-    /// Queues as many waiting sessions as there are spare blocks, oldest first.
-    fn wake_for_blocks(&mut self) {
-        for _ in 0..self.shared.buffers.spare_blocks().min(self.need_block.len()) {
-            if let Some(key) = self.need_block.pop_front() {
-                if let Some(session) = self.sessions.get_mut(key.index()) {
-                    session.needs_block = false;
-                }
-                self.queue(key);
+    /// Queues as many waiting sessions as there is memory for.
+    fn wake_for_memory(&mut self) {
+        if self.memory_waiters.count() == 0 {
+            return;
+        }
+        for key in self.memory_waiters.wake(&self.shared.buffers.memory.budget) {
+            if let Some(session) = self.sessions.get_mut(key.index()) {
+                session.needs_memory = 0;
             }
+            self.queue(key);
         }
     }
 
@@ -290,17 +302,19 @@ impl<N: Net> Daemon<N> {
         if !session.was_connected() {
             self.last_handshake = shared.time.now;
         }
-        match session.step(key, shared, net, self.draining) {
+        let turn = session.step(key, shared, net, self.draining);
+        session.client.account.trim();
+        match turn {
             Turn::Close(outcome) => return self.close(key, outcome),
             Turn::Again => {
                 session.queued = true;
                 self.ready.push_back(key);
             }
-            Turn::NeedBlock if !session.needs_block => {
-                session.needs_block = true;
-                self.need_block.push_back(key);
+            Turn::NeedMemory(bytes) if session.needs_memory == 0 => {
+                session.needs_memory = bytes;
+                self.memory_waiters.add(key, bytes, session.client.account.owner());
             }
-            Turn::NeedBlock | Turn::Wait => {}
+            Turn::NeedMemory(_) | Turn::Wait => {}
         }
         let due = session.due(&shared.settings, shared.time.now);
         if session.armed.is_none_or(|armed| due < armed) {
@@ -314,9 +328,9 @@ impl<N: Net> Daemon<N> {
     fn close(&mut self, key: SessionKey, outcome: Outcome) {
         let Some(mut session) = self.sessions.try_remove(key.index()) else { return };
         self.wheel.clear(key.timer());
-        if session.needs_block {
-            // Otherwise the next returned block would wake no session.
-            self.need_block.retain(|waiting| *waiting != key);
+        if session.needs_memory > 0 {
+            // Otherwise memory that is given back would wake no session.
+            self.memory_waiters.remove(key);
         }
         session.finish(outcome, &mut self.shared);
     }

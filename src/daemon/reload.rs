@@ -126,7 +126,7 @@ impl<N: Net> Daemon<N> {
     /// Sets new limits. Sessions and blocks over a limit stay until they are released.
     fn resize(&mut self, sizes: &Sizes) {
         self.set_sessions_max(sizes.sessions);
-        self.shared.buffers.pool.set_capacity(sizes.blocks);
+        self.shared.buffers.set_blocks_max(sizes.blocks);
     }
 }
 

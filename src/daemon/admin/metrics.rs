@@ -171,7 +171,7 @@ fn own<'a>(view: &View<'a>) -> Vec<Family<'a>> {
         Family::one(
             "buffers_most",
             Gauge,
-            view.buffers.pool.capacity() as u64,
+            view.buffers.blocks_max() as u64,
             "Most blocks of 16 KiB.",
         ),
         Family::one(

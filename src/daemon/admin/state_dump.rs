@@ -8,6 +8,7 @@ use crate::accounts::users::User;
 use crate::daemon::admin::view::View;
 use crate::io::logger::{self, LogFields, fields};
 use crate::util::log_settings::LogLevel;
+use crate::util::memory::Class;
 
 /// The number of sessions by phase.
 #[derive(Debug, Default, Clone, Copy)]
@@ -28,7 +29,7 @@ pub struct SessionCounts {
     pub fronted: u32,
     /// Flushing the last bytes to the client.
     pub closing: u32,
-    /// Waiting for a block of the buffer pool.
+    /// Waiting for memory.
     pub starved: usize,
 }
 
@@ -104,9 +105,9 @@ fn probes(view: &View<'_>) {
 
 fn memory(view: &View<'_>, starved: usize) {
     put(fields! {
-        "state-memory", buffers = view.buffers.pool.in_use(), of = view.buffers.pool.capacity(),
-        starved = starved, hello_bytes = view.buffers.hello_bytes,
-        hello_room = view.buffers.hello_bytes_max(),
+        "state-memory", buffers = view.buffers.pool.in_use(), of = view.buffers.blocks_max(),
+        starved = starved, hello_bytes = view.buffers.bytes_beside_blocks(),
+        hello_room = view.buffers.memory.budget.room(Class::Unauthenticated),
         replay_bytes = view.limits.replay.as_ref().map_or(0, |replay| replay.bytes()),
         tight = view.buffers.is_tight()
     });

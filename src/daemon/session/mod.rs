@@ -12,6 +12,7 @@ pub(crate) mod dial;
 mod endpoint;
 mod handshake;
 pub mod key;
+pub(crate) mod memory;
 pub(crate) mod outcome;
 pub(crate) mod proxy_header;
 mod relay;
@@ -32,6 +33,7 @@ use crate::daemon::session::handshake::{
     AfterFrame, AfterHello, AwaitClientHello, AwaitFrame, FrameContext, HelloContext,
 };
 use crate::daemon::session::key::{CLIENT_SLOT, SessionKey};
+use crate::daemon::session::memory::SessionAccount;
 use crate::daemon::session::outcome::Outcome;
 use crate::daemon::session::proxy_header::{AwaitProxyHeader, HeaderContext};
 use crate::daemon::session::relay::{Relay, RelayContext};
@@ -68,19 +70,27 @@ pub struct Session<W> {
     pub armed: Option<Tick>,
     /// The session is in the ready queue.
     pub queued: bool,
-    /// The session waits for a block of the pool. Deadlines and events still wake it.
-    pub needs_block: bool,
+    /// The session waits until its class has room for this many bytes; 0 = it does not. Deadlines
+    /// and events still wake it.
+    pub needs_memory: u32,
 }
 
 impl<W: Wire> Session<W> {
     /// A connection accepted now. `may_send_header` = the peer may send a PROXY protocol header.
-    pub fn new(id: u64, wire: W, peer: SocketAddr, may_send_header: bool, now: Tick) -> Self {
+    pub fn new(
+        id: u64,
+        wire: W,
+        peer: SocketAddr,
+        may_send_header: bool,
+        account: SessionAccount,
+        now: Tick,
+    ) -> Self {
         Self {
-            client: Client::new(id, wire, peer, now),
+            client: Client::new(id, wire, peer, account, now),
             stage: Some(Stage::AwaitProxyHeader(AwaitProxyHeader::new(may_send_header))),
             armed: None,
             queued: false,
-            needs_block: false,
+            needs_memory: 0,
         }
     }
 
@@ -104,7 +114,7 @@ impl<W: Wire> Session<W> {
         let timeout = settings.timeouts.handshake;
         match &self.stage {
             Some(Stage::AwaitProxyHeader(stage)) => stage.due(accepted, timeout),
-            Some(Stage::AwaitClientHello(stage)) => stage.due(accepted, timeout),
+            Some(Stage::AwaitClientHello(stage)) => stage.due(accepted, timeout, now),
             Some(Stage::AwaitFrame(_)) => accepted + timeout,
             Some(Stage::Dial(dial)) => dial.due(),
             Some(Stage::Relay(relay)) => relay.due(&self.client, settings, now),
@@ -221,20 +231,17 @@ impl<W: Wire> Session<W> {
 
     /// Logs the end of the session and releases its counts. The caller drops it.
     pub fn finish(&mut self, outcome: Outcome, shared: &mut Shared) {
-        let (held, sent_up) = match &mut self.stage {
-            Some(Stage::AwaitProxyHeader(stage)) => (stage.held(), 0),
-            Some(Stage::AwaitClientHello(stage)) => (stage.held(), 0),
+        let sent_up = match &mut self.stage {
             Some(Stage::Dial(dial)) => {
                 dial.abandon(&mut shared.outbound.upstreams);
-                (0, 0)
+                0
             }
             Some(Stage::Relay(relay)) => {
                 relay.abandon(&mut shared.outbound.upstreams);
-                (0, relay.server.sent)
+                relay.server.sent
             }
-            _ => (0, self.client.sent_up),
+            _ => self.client.sent_up,
         };
-        shared.buffers.release_hello(held);
         let Shared { time, capacity, accounts, telemetry, .. } = shared;
         let mut accounting = Accounting::new(time, accounts, capacity, telemetry);
         close::finish(&mut self.client, outcome, sent_up, &mut accounting);
