@@ -159,7 +159,8 @@ impl<N: Net> Daemon<N> {
 
     /// Logs the state, at any log level.
     pub fn log_state(&self) {
-        state_dump::log(&self.shared.view(), &self.session_counts(), self.tasks.count());
+        let (sessions, pages) = (self.session_counts(), self.admin.counts());
+        state_dump::log(&self.shared.view(), &sessions, &pages, self.tasks.count());
     }
 
     /// The addresses at which clients are accepted.

@@ -1,5 +1,5 @@
 //! Limits on connections and work: fair share, rate limits, replay store, IP lists, circuit
-//! breaker, write budget. Deterministic: time and randomness are parameters.
+//! breaker, budgets of writes and of time. Deterministic: time and randomness are parameters.
 
 pub mod circuit_breaker;
 pub mod eviction;
@@ -8,6 +8,7 @@ pub mod ip_list;
 pub mod read_coalescing;
 pub mod replay;
 pub mod throttle;
+pub mod time_budget;
 pub mod token_bucket;
 pub mod write_budget;
 

@@ -5,6 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use crate::accounts::Accounts;
 use crate::accounts::users::User;
+use crate::daemon::admin::AdminCounts;
 use crate::daemon::admin::view::View;
 use crate::io::logger::{self, LogFields, fields};
 use crate::util::log_settings::LogLevel;
@@ -35,13 +36,17 @@ pub struct SessionCounts {
 
 /// Logs the state at any log level: the operator asked for them. `tasks_running` is the number
 /// of fetch tasks with a connection.
-pub fn log(view: &View<'_>, sessions: &SessionCounts, tasks_running: usize) {
+pub fn log(view: &View<'_>, sessions: &SessionCounts, pages: &AdminCounts, tasks_running: usize) {
     let counters = &view.telemetry.counters;
     state(view, sessions);
     users(view.accounts);
     probes(view);
     memory(view, sessions.starved);
     fetches(view, tasks_running);
+    put(fields! {
+        "state-pages", connections = pages.connections, accepted = pages.accepted,
+        written = pages.written, evicted = pages.evicted
+    });
     if let Some(throttle) = &view.limits.throttle {
         put(fields! {
             "state-throttle", active = throttle.is_active(), limit = throttle.limit(),
