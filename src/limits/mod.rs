@@ -2,6 +2,7 @@
 //! breaker, write budget. Deterministic: time and randomness are parameters.
 
 pub mod circuit_breaker;
+pub mod fair_queue;
 pub mod hello_rate_limit;
 pub mod ip_list;
 pub mod read_coalescing;
