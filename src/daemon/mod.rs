@@ -19,7 +19,6 @@ pub mod time;
 mod tokens;
 pub(crate) mod upstream;
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use slab::Slab;
@@ -48,6 +47,7 @@ use crate::io::logger::{event, fields};
 use crate::io::readiness::Readiness;
 use crate::io::wheel::Wheel;
 use crate::io::wire::{DatagramSocket, Net};
+use crate::limits::fair_queue::{COST_MAX, FairQueue, Flow};
 use crate::limits::read_coalescing::ReadCoalescing;
 use crate::util::client_prefix::ClientPrefix;
 use crate::util::memory::Class;
@@ -66,10 +66,12 @@ pub struct Daemon<N: Net> {
     coalescing: ReadCoalescing,
     /// The next round has work without an event, beside the queued sessions.
     has_work: bool,
-    /// Sessions to step in this round or the next.
-    ready: VecDeque<SessionKey>,
+    /// Sessions to step in this round or a later one.
+    ready: FairQueue,
     /// Connections that became sessions; the number of the latest one.
     accepted: u64,
+    /// The last round ended before every queued session had its step.
+    is_cut: bool,
     /// The throttle state that was logged last.
     throttle_logged_active: bool,
     /// One deadline per session and one of the throttle, see [`SessionKey::timer`].
@@ -105,7 +107,8 @@ impl<N: Net> Daemon<N> {
             statsd,
             coalescing: ReadCoalescing::new(shared.settings.coalesce_reads),
             has_work: true,
-            ready: VecDeque::new(),
+            ready: FairQueue::default(),
+            is_cut: false,
             accepted: 0,
             throttle_logged_active: false,
             wheel: Wheel::new(),
@@ -223,13 +226,18 @@ impl<N: Net> Daemon<N> {
         self.queue(SessionKey::of_token(token).0);
     }
 
-    /// Fires due timers and lets every queued session take one step.
+    /// Fires due timers and lets queued sessions take one step each, until they have moved enough
+    /// bytes for a round.
     fn run_ready(&mut self) {
         self.shared.telemetry.flush_due();
         self.fire_timers();
+        let mut left = ROUND_COST;
+        self.is_cut = false;
         for _ in 0..self.ready.len() {
-            let Some(key) = self.ready.pop_front() else { break };
-            self.step(key);
+            self.is_cut = left == 0;
+            let next = if self.is_cut { None } else { self.ready.pop(false) };
+            let Some(session) = next else { break };
+            left = left.saturating_sub(self.step(SessionKey::of_index(session as usize)));
         }
         self.wake_for_memory();
         if self.shared.limits.throttle.is_some()
@@ -288,34 +296,42 @@ impl<N: Net> Daemon<N> {
     }
 
     fn queue(&mut self, key: SessionKey) {
-        if let Some(session) = self.sessions.get_mut(key.index())
-            && !session.queued
-        {
-            session.queued = true;
-            self.ready.push_back(key);
+        if let Some(session) = self.sessions.get(key.index()) {
+            self.ready.push(session.flow(&self.shared.accounts.users), key.number());
         }
     }
 
-    fn step(&mut self, key: SessionKey) {
+    /// Steps the session that was taken from the queue. Returns the cost in bytes.
+    fn step(&mut self, key: SessionKey) -> u32 {
         let Self { sessions, shared, net, .. } = self;
-        let Some(session) = sessions.get_mut(key.index()) else { return };
-        session.queued = false;
+        let Some(session) = sessions.get_mut(key.index()) else { return 0 };
+        let is_opening = session.flow(&shared.accounts.users) == Flow::OPENING;
         if !session.was_connected() {
             self.last_handshake = shared.time.now;
         }
+        let before = shared.telemetry.counters.read_bytes;
         let turn = session.step(key, shared, net, self.draining);
+        let bytes = shared.telemetry.counters.read_bytes - before;
+        let cost = if is_opening { OPENING_STEP_COST } else { STEP_COST };
+        let cost = u32::try_from(bytes).unwrap_or(COST_MAX).saturating_add(cost);
+        let again = (turn == Turn::Again).then(|| session.flow(&shared.accounts.users));
         session.client.account.trim();
+        self.ready.stepped(key.number(), cost, again);
+        self.after_step(key, turn);
+        cost
+    }
+
+    /// Does what the session wants next, and sets its deadline.
+    fn after_step(&mut self, key: SessionKey, turn: Turn) {
+        let Self { sessions, shared, .. } = self;
+        let Some(session) = sessions.get_mut(key.index()) else { return };
         match turn {
             Turn::Close(outcome) => return self.close(key, outcome),
-            Turn::Again => {
-                session.queued = true;
-                self.ready.push_back(key);
-            }
             Turn::NeedMemory(bytes) if session.needs_memory == 0 => {
                 session.needs_memory = bytes;
                 self.memory_waiters.add(key, bytes, session.client.account.owner());
             }
-            Turn::NeedMemory(_) | Turn::Wait => {}
+            Turn::NeedMemory(_) | Turn::Again | Turn::Wait => {}
         }
         let due = session.due(&shared.settings, shared.time.now);
         if session.armed.is_none_or(|armed| due < armed) {
@@ -329,6 +345,7 @@ impl<N: Net> Daemon<N> {
     fn close(&mut self, key: SessionKey, outcome: Outcome) {
         let Some(mut session) = self.sessions.try_remove(key.index()) else { return };
         self.wheel.clear(key.timer());
+        self.ready.remove(key.number());
         if session.needs_memory > 0 {
             // Otherwise memory that is given back would wake no session.
             self.memory_waiters.remove(key);
@@ -369,3 +386,11 @@ fn new_statsd<D: DatagramSocket>(shared: &Shared) -> Option<Statsd<D>> {
     let settings = shared.settings.statsd.clone().filter(|_| HAS_METRICS)?;
     Some(Statsd::new(settings, &shared.view()))
 }
+
+/// The poller is asked after this many bytes, so that a short message does not wait for many large
+/// reads.
+const ROUND_COST: u32 = 128 << 10;
+/// A step costs as much time as this many bytes of a download, and one before the verdict more:
+/// it computes hashes.
+const STEP_COST: u32 = 1 << 10;
+const OPENING_STEP_COST: u32 = 16 << 10;

@@ -53,12 +53,14 @@ impl<N: Net> Daemon<N> {
         if !self.is_busy() {
             self.has_work = self.use_idle_time(!has_events);
         }
-        self.coalescing.pause(Round {
+        let pause = self.coalescing.pause(Round {
             now_ms: now.0,
             reads: self.shared.telemetry.counters.reads,
             bytes: self.shared.telemetry.counters.read_bytes,
             is_handshaking: now < self.last_handshake + HANDSHAKE_TIME,
-        })
+        });
+        // Sessions that had no step yet must not wait longer.
+        pause.filter(|_| !self.is_cut)
     }
 
     /// When the next round must run even without an event; `None` = wait for an event.

@@ -3,6 +3,7 @@
 
 pub mod circuit_breaker;
 pub mod eviction;
+pub mod fair_queue;
 pub mod hello_rate_limit;
 pub mod ip_list;
 pub mod read_coalescing;

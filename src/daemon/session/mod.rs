@@ -23,6 +23,7 @@ mod transform;
 
 use std::net::SocketAddr;
 
+use crate::accounts::users::Users;
 use crate::config::settings::Settings;
 use crate::daemon::admin::state_dump::SessionCounts;
 use crate::daemon::session::accounting::Accounting;
@@ -43,6 +44,7 @@ use crate::daemon::shared::Shared;
 use crate::io::clock::Tick;
 use crate::io::readiness::Readiness;
 use crate::io::wire::{Net, Wire};
+use crate::limits::fair_queue::Flow;
 
 /// The stage of a session. A session only moves down this list.
 pub enum Stage<W> {
@@ -68,8 +70,6 @@ pub struct Session<W> {
     stage: Option<Stage<W>>,
     /// The deadline in the timer wheel.
     pub armed: Option<Tick>,
-    /// The session is in the ready queue.
-    pub queued: bool,
     /// The session waits until its class has room for this many bytes; 0 = it does not. Deadlines
     /// and events still wake it.
     pub needs_memory: u32,
@@ -89,7 +89,6 @@ impl<W: Wire> Session<W> {
             client: Client::new(id, wire, peer, account, now),
             stage: Some(Stage::AwaitProxyHeader(AwaitProxyHeader::new(may_send_header))),
             armed: None,
-            queued: false,
             needs_memory: 0,
         }
     }
@@ -120,6 +119,15 @@ impl<W: Wire> Session<W> {
             Some(Stage::Relay(relay)) => relay.due(&self.client, settings, now),
             Some(Stage::Closing(closing)) => closing.due(),
             None => now,
+        }
+    }
+
+    /// Whose share of the loop the session uses.
+    pub fn flow(&self, users: &Users) -> Flow {
+        match self.client.user {
+            Some(user) => Flow::of_user(users.position(user)),
+            None if self.client.fronted => Flow::FRONTED,
+            None => Flow::OPENING,
         }
     }
 
