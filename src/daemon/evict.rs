@@ -1,6 +1,8 @@
 //! Makes room at a limit: closes the connection of the one who holds most, so that a newcomer need
 //! not be refused. `limits/eviction.rs` has the order.
 
+use std::time::Duration;
+
 use crate::accounts::users::UserId;
 use crate::daemon::Daemon;
 use crate::daemon::session::Session;
@@ -11,6 +13,7 @@ use crate::io::logger::{Maybe, fields};
 use crate::io::wire::{Net, Wire};
 use crate::limits::eviction::{EvictionCandidate, rank};
 use crate::util::client_prefix::ClientPrefix;
+use crate::util::memory::Class;
 
 impl<N: Net> Daemon<N> {
     /// Closes a session, other than `newcomer`, to make this kind of room. Returns whether there
@@ -20,7 +23,73 @@ impl<N: Net> Daemon<N> {
             self.victims[room as usize] = self.rank_victims(room);
             self.next_victim(room, newcomer)
         });
-        let Some(Victim { key, standing, .. }) = found else { return false };
+        let is_found = found.is_some();
+        found.into_iter().for_each(|victim| self.evict(&victim, room));
+        is_found
+    }
+
+    /// Closes sessions that hold memory and do not drain, while others wait for it: those of a
+    /// class over its guarantee for one under its own, and within a class those of the one who
+    /// holds most.
+    pub(super) fn relieve_memory(&mut self) {
+        let now = self.shared.time.now;
+        if self.memory_waiters.count() == 0 {
+            self.next_relief = None;
+        }
+        if self.memory_waiters.count() == 0 || self.next_relief.is_some_and(|at| now < at) {
+            return;
+        }
+        for class in [Class::Users, Class::Unauthenticated] {
+            let other = match class {
+                Class::Users => Class::Unauthenticated,
+                _ => Class::Users,
+            };
+            let budget = &self.shared.buffers.memory.budget;
+            let may_take = !budget.is_over_guarantee(class) && budget.is_over_guarantee(other);
+            let Some(poorest) = self.memory_waiters.poorest_used(class) else { continue };
+            let least = (poorest as u64).saturating_mul(2);
+            let mut ranked = self.rank_stuck(class, least);
+            if may_take {
+                ranked.splice(0..0, self.rank_stuck(other, 0));
+            }
+            for victim in ranked {
+                self.evict(&victim, Room::Memory);
+                self.wake_for_memory();
+                if !self.waits_for_memory(class) {
+                    break;
+                }
+            }
+        }
+        self.next_relief = (self.memory_waiters.count() > 0).then(|| now + RELIEF_PAUSE);
+    }
+
+    /// The sessions of a class that hold memory and do not drain, the worst first. Those of owners
+    /// with few bytes stay: [`MODEST`], or `least` unless their hellos are unfinished.
+    fn rank_stuck(&self, class: Class, least: u64) -> Vec<Victim> {
+        let now = self.shared.time.now;
+        let mut ranked: Vec<_> = self
+            .sessions
+            .iter()
+            .filter(|(_, one)| one.client.class() == class && one.client.account.used() > 0)
+            .filter(|(_, one)| match one.standing() {
+                Standing::Unknown => true,
+                _ => one.stuck_since().is_some_and(|since| now >= since + PATIENCE),
+            })
+            .map(|(index, one)| {
+                let weight = one.client.account.used() as u64;
+                EvictionCandidate { weight, ..self.candidate(SessionKey::of_index(index), one) }
+            })
+            .collect();
+        rank(&mut ranked, LISTED);
+        ranked.retain(|one| {
+            let is_enough = one.weight > least || one.key.standing == Standing::Unknown;
+            one.weight > MODEST && is_enough
+        });
+        ranked.into_iter().map(|one| one.key).collect()
+    }
+
+    fn evict(&mut self, victim: &Victim, room: Room) {
+        let (key, standing) = (victim.key, victim.standing);
         if let Some(session) = self.sessions.get_mut(key.index()) {
             session.reset_on_close();
         }
@@ -34,7 +103,6 @@ impl<N: Net> Daemon<N> {
             "evicted", who = %standing.as_str(), user = ?Maybe(user), room = %room.as_str()
         ));
         self.close(key, Outcome::Evicted(standing, room));
-        true
     }
 
     /// Ends the excess over the limits that a step of `newcomer` has caused.
@@ -82,6 +150,7 @@ impl<N: Net> Daemon<N> {
             Room::Place => &[|s| s == Standing::Unknown, |s| s == Standing::Fronted],
             Room::Front => &[|s| s == Standing::Fronted],
             Room::User => &[|s| matches!(s, Standing::User(_))],
+            Room::Memory => &[],
         };
         for is_of_kind in kinds {
             let sessions = self.sessions.iter().filter(|(_, one)| is_of_kind(one.standing()));
@@ -124,5 +193,11 @@ fn since_ms<W: Wire>(session: &Session<W>) -> u64 {
     }
 }
 
+/// Bytes that nobody has to give back early: some hellos, or four blocks of the pool.
+const MODEST: u64 = 64 << 10;
+/// While another session waits for memory, one may hold some this long without taking it.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Between two searches for sessions that hold memory.
+const RELIEF_PAUSE: Duration = Duration::from_millis(100);
 /// Sessions in a list. Those that come later wait for the next list.
 const LISTED: usize = 32;

@@ -33,6 +33,12 @@ impl MemoryWaiters {
         !self.classes[class as usize].is_empty()
     }
 
+    /// Bytes of the user or network with the fewest among those that wait.
+    pub fn poorest_used(&self, class: Class) -> Option<usize> {
+        let owners = &self.classes[class as usize];
+        poorest(owners).map(|at| owners[at].account.used())
+    }
+
     /// Adds a session that waits for `bytes`. `account` is that of its user or client network.
     pub fn add(&mut self, key: SessionKey, bytes: u32, account: &Rc<Account>) {
         let owners = &mut self.classes[account.class() as usize];

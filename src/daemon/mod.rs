@@ -78,6 +78,8 @@ pub struct Daemon<N: Net> {
     wheel: Wheel,
     /// Sessions that may be closed to make room.
     victims: Victims,
+    /// When sessions that hold memory are looked for again, while others wait for it.
+    next_relief: Option<Tick>,
     /// Sessions that could not read because memory was short.
     memory_waiters: MemoryWaiters,
     /// When a session that does not relay yet was last stepped.
@@ -113,6 +115,7 @@ impl<N: Net> Daemon<N> {
             throttle_logged_active: false,
             wheel: Wheel::new(),
             victims: Victims::default(),
+            next_relief: None,
             memory_waiters: MemoryWaiters::default(),
             last_handshake: Tick(0),
             draining: false,
@@ -240,6 +243,7 @@ impl<N: Net> Daemon<N> {
             left = left.saturating_sub(self.step(SessionKey::of_index(session as usize)));
         }
         self.wake_for_memory();
+        self.relieve_memory();
         if self.shared.limits.throttle.is_some()
             && self.shared.accounts.users.total_connections() > 0
             && !self.wheel.is_set(TIMER_THROTTLE)

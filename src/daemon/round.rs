@@ -78,6 +78,7 @@ impl<N: Net> Daemon<N> {
             self.shared.fetch.schedule.due(),
             self.statsd.as_ref().and_then(Statsd::due),
             self.listeners.due(now),
+            self.next_relief,
         ];
         deadlines.into_iter().flatten().min()
     }

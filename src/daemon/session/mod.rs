@@ -161,6 +161,14 @@ impl<W: Wire> Session<W> {
         self.client.endpoint.stalled_since.into_iter().chain(server).min()
     }
 
+    /// Since when the bytes that the session holds wait for a peer.
+    pub fn stuck_since(&self) -> Option<Tick> {
+        match &self.stage {
+            Some(Stage::Dial(_)) => Some(self.client.active),
+            _ => self.stalled_since(),
+        }
+    }
+
     /// Makes the end of the session free its memory in the kernel at once: both peers get a reset.
     pub fn reset_on_close(&mut self) {
         self.client.endpoint.wire.reset_on_close();

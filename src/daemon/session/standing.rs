@@ -42,15 +42,17 @@ pub enum Room {
     Front,
     /// A session of a user.
     User,
+    /// Bytes of a session that waits for memory.
+    Memory,
 }
 
 impl Room {
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Place, Self::Front, Self::User];
+    pub const ALL: [Self; 4] = [Self::Place, Self::Front, Self::User, Self::Memory];
 
     /// The value of `room` in the log and in metrics.
     pub fn as_str(self) -> &'static str {
-        ["place", "front", "user"][self as usize]
+        ["place", "front", "user", "memory"][self as usize]
     }
 }
 
