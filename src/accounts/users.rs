@@ -290,6 +290,11 @@ impl Users {
         self.sorted.iter().copied()
     }
 
+    /// The user at this place of [`Users::ids`], for work in steps. Places change only on a reload.
+    pub fn nth(&self, at: usize) -> Option<UserId> {
+        self.sorted.get(at).copied()
+    }
+
     /// Looks a user up by name.
     pub fn find(&self, name: &str) -> Option<UserId> {
         let at = self.sorted.binary_search_by(|id| self.get(*id).name.as_str().cmp(name));
@@ -314,6 +319,11 @@ impl Users {
     /// Live connections, indexed by [`Users::position`].
     pub fn connections(&self) -> &[u32] {
         &self.connections
+    }
+
+    /// Live connections of one user.
+    pub fn connections_of(&self, id: UserId) -> u32 {
+        self.connections[id.index()]
     }
 
     /// The sum of [`Users::connections`].

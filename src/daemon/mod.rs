@@ -8,6 +8,7 @@ mod admin;
 mod evict;
 pub(crate) mod fetch;
 pub mod listeners;
+mod memory_waiters;
 mod reload;
 mod resolver;
 mod round;
@@ -18,7 +19,6 @@ pub mod time;
 mod tokens;
 pub(crate) mod upstream;
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use slab::Slab;
@@ -31,10 +31,12 @@ use crate::daemon::fetch::background::BackgroundTask;
 use crate::daemon::fetch::ip_lists::admission;
 use crate::daemon::fetch::runner::TaskRunner;
 use crate::daemon::listeners::Listeners;
+use crate::daemon::memory_waiters::MemoryWaiters;
 use crate::daemon::resolver::Resolver;
 use crate::daemon::session::Session;
 use crate::daemon::session::accounting::Accounting;
 use crate::daemon::session::key::{CLIENT_SLOT, SessionKey, TIMER_THROTTLE};
+use crate::daemon::session::memory::SessionAccount;
 use crate::daemon::session::outcome::Outcome;
 use crate::daemon::session::proxy_header;
 use crate::daemon::session::standing::{Room, Victims};
@@ -45,7 +47,10 @@ use crate::io::logger::{event, fields};
 use crate::io::readiness::Readiness;
 use crate::io::wheel::Wheel;
 use crate::io::wire::{DatagramSocket, Net};
+use crate::limits::fair_queue::{COST_MAX, FairQueue, Flow};
 use crate::limits::read_coalescing::ReadCoalescing;
+use crate::util::client_prefix::ClientPrefix;
+use crate::util::memory::Class;
 
 /// All sessions, the state that they share, their schedule, and the other sockets.
 pub struct Daemon<N: Net> {
@@ -61,18 +66,20 @@ pub struct Daemon<N: Net> {
     coalescing: ReadCoalescing,
     /// The next round has work without an event, beside the queued sessions.
     has_work: bool,
-    /// Sessions to step in this round or the next.
-    ready: VecDeque<SessionKey>,
+    /// Sessions to step in this round or a later one.
+    ready: FairQueue,
     /// Connections that became sessions; the number of the latest one.
     accepted: u64,
+    /// The last round ended before every queued session had its step.
+    is_cut: bool,
     /// The throttle state that was logged last.
     throttle_logged_active: bool,
     /// One deadline per session and one of the throttle, see [`SessionKey::timer`].
     wheel: Wheel,
-    /// Sessions that could not read because the pool was empty, oldest first.
-    need_block: VecDeque<SessionKey>,
     /// Sessions that may be closed to make room.
     victims: Victims,
+    /// Sessions that could not read because memory was short.
+    memory_waiters: MemoryWaiters,
     /// When a session that does not relay yet was last stepped.
     last_handshake: Tick,
     /// A graceful drain is in progress: no more reads.
@@ -100,12 +107,13 @@ impl<N: Net> Daemon<N> {
             statsd,
             coalescing: ReadCoalescing::new(shared.settings.coalesce_reads),
             has_work: true,
-            ready: VecDeque::new(),
+            ready: FairQueue::default(),
+            is_cut: false,
             accepted: 0,
             throttle_logged_active: false,
             wheel: Wheel::new(),
-            need_block: VecDeque::new(),
             victims: Victims::default(),
+            memory_waiters: MemoryWaiters::default(),
             last_handshake: Tick(0),
             draining: false,
             shared,
@@ -132,7 +140,7 @@ impl<N: Net> Daemon<N> {
         let mut counts = SessionCounts {
             total: self.sessions.len(),
             max: self.shared.capacity.sessions_max as usize,
-            starved: self.need_block.len(),
+            starved: self.memory_waiters.count(),
             accepted: self.accepted,
             ..SessionCounts::default()
         };
@@ -142,6 +150,11 @@ impl<N: Net> Daemon<N> {
         counts
     }
 
+    /// Whether sessions of a class wait for memory.
+    pub fn waits_for_memory(&self, class: Class) -> bool {
+        self.memory_waiters.has_class(class)
+    }
+
     /// The network.
     pub fn net(&mut self) -> &mut N {
         &mut self.net
@@ -149,7 +162,8 @@ impl<N: Net> Daemon<N> {
 
     /// Logs the state, at any log level.
     pub fn log_state(&self) {
-        state_dump::log(&self.shared.view(), &self.session_counts(), self.tasks.count());
+        let (sessions, pages) = (self.session_counts(), self.admin.counts());
+        state_dump::log(&self.shared.view(), &sessions, &pages, self.tasks.count());
     }
 
     /// The addresses at which clients are accepted.
@@ -192,7 +206,8 @@ impl<N: Net> Daemon<N> {
         let id = self.accepted;
         event!(Debug, "accepted", id = id, client = %telemetry.shown(addr));
         telemetry.counters.clients.add(addr);
-        entry.insert(Session::new(id, wire, peer, may_send_header, time.now));
+        let account = SessionAccount::new(buffers.memory.of_network(ClientPrefix::of(addr)));
+        entry.insert(Session::new(id, wire, peer, may_send_header, account, time.now));
         self.queue(key);
     }
 
@@ -211,15 +226,20 @@ impl<N: Net> Daemon<N> {
         self.queue(SessionKey::of_token(token).0);
     }
 
-    /// Fires due timers and lets every queued session take one step.
+    /// Fires due timers and lets queued sessions take one step each, until they have moved enough
+    /// bytes for a round.
     fn run_ready(&mut self) {
         self.shared.telemetry.flush_due();
         self.fire_timers();
+        let mut left = ROUND_COST;
+        self.is_cut = false;
         for _ in 0..self.ready.len() {
-            let Some(key) = self.ready.pop_front() else { break };
-            self.step(key);
+            self.is_cut = left == 0;
+            let next = if self.is_cut { None } else { self.ready.pop(false) };
+            let Some(session) = next else { break };
+            left = left.saturating_sub(self.step(SessionKey::of_index(session as usize)));
         }
-        self.wake_for_blocks();
+        self.wake_for_memory();
         if self.shared.limits.throttle.is_some()
             && self.shared.accounts.users.total_connections() > 0
             && !self.wheel.is_set(TIMER_THROTTLE)
@@ -243,15 +263,16 @@ impl<N: Net> Daemon<N> {
         }
     }
 
-    /// Queues as many waiting sessions as there are spare blocks, oldest first.
-    fn wake_for_blocks(&mut self) {
-        for _ in 0..self.shared.buffers.spare_blocks().min(self.need_block.len()) {
-            if let Some(key) = self.need_block.pop_front() {
-                if let Some(session) = self.sessions.get_mut(key.index()) {
-                    session.needs_block = false;
-                }
-                self.queue(key);
+    /// Queues as many waiting sessions as there is memory for.
+    fn wake_for_memory(&mut self) {
+        if self.memory_waiters.count() == 0 {
+            return;
+        }
+        for key in self.memory_waiters.wake(&self.shared.buffers.memory.budget) {
+            if let Some(session) = self.sessions.get_mut(key.index()) {
+                session.needs_memory = 0;
             }
+            self.queue(key);
         }
     }
 
@@ -275,32 +296,42 @@ impl<N: Net> Daemon<N> {
     }
 
     fn queue(&mut self, key: SessionKey) {
-        if let Some(session) = self.sessions.get_mut(key.index())
-            && !session.queued
-        {
-            session.queued = true;
-            self.ready.push_back(key);
+        if let Some(session) = self.sessions.get(key.index()) {
+            self.ready.push(session.flow(&self.shared.accounts.users), key.number());
         }
     }
 
-    fn step(&mut self, key: SessionKey) {
+    /// Steps the session that was taken from the queue. Returns the cost in bytes.
+    fn step(&mut self, key: SessionKey) -> u32 {
         let Self { sessions, shared, net, .. } = self;
-        let Some(session) = sessions.get_mut(key.index()) else { return };
-        session.queued = false;
+        let Some(session) = sessions.get_mut(key.index()) else { return 0 };
+        let is_opening = session.flow(&shared.accounts.users) == Flow::OPENING;
         if !session.was_connected() {
             self.last_handshake = shared.time.now;
         }
-        match session.step(key, shared, net, self.draining) {
+        let before = shared.telemetry.counters.read_bytes;
+        let turn = session.step(key, shared, net, self.draining);
+        let bytes = shared.telemetry.counters.read_bytes - before;
+        let cost = if is_opening { OPENING_STEP_COST } else { STEP_COST };
+        let cost = u32::try_from(bytes).unwrap_or(COST_MAX).saturating_add(cost);
+        let again = (turn == Turn::Again).then(|| session.flow(&shared.accounts.users));
+        session.client.account.trim();
+        self.ready.stepped(key.number(), cost, again);
+        self.after_step(key, turn);
+        cost
+    }
+
+    /// Does what the session wants next, and sets its deadline.
+    fn after_step(&mut self, key: SessionKey, turn: Turn) {
+        let Self { sessions, shared, .. } = self;
+        let Some(session) = sessions.get_mut(key.index()) else { return };
+        match turn {
             Turn::Close(outcome) => return self.close(key, outcome),
-            Turn::Again => {
-                session.queued = true;
-                self.ready.push_back(key);
+            Turn::NeedMemory(bytes) if session.needs_memory == 0 => {
+                session.needs_memory = bytes;
+                self.memory_waiters.add(key, bytes, session.client.account.owner());
             }
-            Turn::NeedBlock if !session.needs_block => {
-                session.needs_block = true;
-                self.need_block.push_back(key);
-            }
-            Turn::NeedBlock | Turn::Wait => {}
+            Turn::NeedMemory(_) | Turn::Again | Turn::Wait => {}
         }
         let due = session.due(&shared.settings, shared.time.now);
         if session.armed.is_none_or(|armed| due < armed) {
@@ -314,9 +345,10 @@ impl<N: Net> Daemon<N> {
     fn close(&mut self, key: SessionKey, outcome: Outcome) {
         let Some(mut session) = self.sessions.try_remove(key.index()) else { return };
         self.wheel.clear(key.timer());
-        if session.needs_block {
-            // Otherwise the next returned block would wake no session.
-            self.need_block.retain(|waiting| *waiting != key);
+        self.ready.remove(key.number());
+        if session.needs_memory > 0 {
+            // Otherwise memory that is given back would wake no session.
+            self.memory_waiters.remove(key);
         }
         session.finish(outcome, &mut self.shared);
     }
@@ -354,3 +386,11 @@ fn new_statsd<D: DatagramSocket>(shared: &Shared) -> Option<Statsd<D>> {
     let settings = shared.settings.statsd.clone().filter(|_| HAS_METRICS)?;
     Some(Statsd::new(settings, &shared.view()))
 }
+
+/// The poller is asked after this many bytes, so that a short message does not wait for many large
+/// reads.
+const ROUND_COST: u32 = 128 << 10;
+/// A step costs as much time as this many bytes of a download, and one before the verdict more:
+/// it computes hashes.
+const STEP_COST: u32 = 1 << 10;
+const OPENING_STEP_COST: u32 = 16 << 10;

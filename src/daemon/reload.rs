@@ -63,6 +63,7 @@ impl<N: Net> Daemon<N> {
         let before = std::mem::replace(&mut self.shared.settings, Rc::new(settings));
         let settings = Rc::clone(&self.shared.settings);
         let change = self.shared.accounts.users.reload(shared::configured_users(&settings));
+        self.admin.reload();
         let ended = self.close_revoked(&change);
         let users = &self.shared.accounts.users;
         self.shared.telemetry.recorder.retain_users(|id| users.is_configured(id));
@@ -126,7 +127,7 @@ impl<N: Net> Daemon<N> {
     /// Sets new limits. Sessions and blocks over a limit stay until they are released.
     fn resize(&mut self, sizes: &Sizes) {
         self.set_sessions_max(sizes.sessions);
-        self.shared.buffers.pool.set_capacity(sizes.blocks);
+        self.shared.buffers.set_blocks_max(sizes.blocks);
     }
 }
 

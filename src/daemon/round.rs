@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::config::{HAS_METRICS, HAS_TLS};
 use crate::daemon::Daemon;
+use crate::daemon::admin::pages::AdminPages;
 use crate::daemon::admin::statsd::Statsd;
 use crate::daemon::fetch;
 use crate::daemon::listeners::{Accepted, ListenerKind};
@@ -12,7 +13,7 @@ use crate::daemon::session::standing::Room;
 use crate::daemon::shared::Shared;
 use crate::daemon::tokens::{self, TokenKind};
 use crate::io::clock::{Tick, Wall};
-use crate::io::logger::event;
+use crate::io::logger::{event, fields};
 use crate::io::readiness::Readiness;
 use crate::io::wire::Net;
 use crate::limits::read_coalescing::Round;
@@ -33,7 +34,6 @@ impl<N: Net> Daemon<N> {
             has_events = true;
             self.dispatch(token, ready);
         }
-        self.admin.expire(&self.shared.view());
         self.fetch();
         self.resolve();
         let before = self.sessions();
@@ -41,6 +41,7 @@ impl<N: Net> Daemon<N> {
         if self.sessions() < before {
             self.listeners.end_exhaustion();
         }
+        self.serve_pages();
         let may_accept = self.accept_all();
         self.send_metrics(has_events || self.sessions() != before);
         let dns = &self.shared.outbound.dns;
@@ -52,12 +53,14 @@ impl<N: Net> Daemon<N> {
         if !self.is_busy() {
             self.has_work = self.use_idle_time(!has_events);
         }
-        self.coalescing.pause(Round {
+        let pause = self.coalescing.pause(Round {
             now_ms: now.0,
             reads: self.shared.telemetry.counters.reads,
             bytes: self.shared.telemetry.counters.read_bytes,
             is_handshaking: now < self.last_handshake + HANDSHAKE_TIME,
-        })
+        });
+        // Sessions that had no step yet must not wait longer.
+        pause.filter(|_| !self.is_cut)
     }
 
     /// When the next round must run even without an event; `None` = wait for an event.
@@ -89,7 +92,7 @@ impl<N: Net> Daemon<N> {
             TokenKind::Listener(slot) => self.listeners.mark_readable(slot),
             TokenKind::Resolver(slot) => self.resolver.on_ready(slot, ready),
             TokenKind::FetchTask(slot) => self.tasks.on_ready(slot, ready),
-            TokenKind::AdminConnection(slot) => self.admin.step(slot, &self.shared.view()),
+            TokenKind::AdminConnection(slot) => self.admin.mark_ready(slot),
             TokenKind::Session(token) => self.on_ready(token, ready),
             TokenKind::Signals => {}
         }
@@ -118,53 +121,76 @@ impl<N: Net> Daemon<N> {
         }
     }
 
-    /// Accepts a bounded number of connections per listener, to the admin pages first. Returns
-    /// whether more may be waiting.
+    /// Accepts connections to the admin pages and serves them.
+    fn serve_pages(&mut self) {
+        let now = self.shared.time.now;
+        let mut accept_at = None;
+        for slot in self.listeners.slots() {
+            if let Some(ListenerKind::Admin(_, pages)) = self.listeners.kind(slot)
+                && self.listeners.may_accept(slot, now)
+            {
+                let begun_us = self.net.micros();
+                let next = self.accept_admin(slot, *pages, now);
+                self.admin.spend(self.net.micros() - begun_us);
+                accept_at = accept_at.into_iter().chain(next).min();
+            }
+        }
+        self.admin.set_accept_at(accept_at);
+        if !self.admin.is_idle() {
+            self.admin.turn(&self.shared.view(), || self.net.micros());
+        }
+    }
+
+    /// Accepts a few connections to the admin pages. Returns when the next one may be accepted;
+    /// `None` = after an event.
+    fn accept_admin(&mut self, slot: usize, pages: AdminPages, now: Tick) -> Option<Tick> {
+        let has_others = self.listeners.has_several_admin();
+        for _ in 0..ADMIN_ACCEPTS_PER_ROUND {
+            // Before accept(2): a connection that finds no slot waits at the listener.
+            let place = match self.admin.slot_for(slot, has_others, now) {
+                Ok(place) => place,
+                Err(at) => return at,
+            };
+            match self.listeners.accept(slot, now, &mut self.shared.telemetry.log) {
+                Accepted::Connection(wire, _) => {
+                    let net = (&mut self.net, tokens::ADMIN_CONNECTIONS.first());
+                    if self.admin.accept(place, (slot, pages), wire, net, now) {
+                        self.shared.telemetry.info(fields!("page-client-evicted"));
+                    }
+                }
+                Accepted::Transient => {}
+                Accepted::None | Accepted::Exhausted => return None,
+            }
+        }
+        Some(now)
+    }
+
+    /// Accepts a bounded number of clients per listener. Returns whether more may be waiting.
     fn accept_all(&mut self) -> bool {
+        if self.shared.lists.is_opening() {
+            return true;
+        }
         let now = self.shared.time.now;
         let mut may_accept = false;
-        for is_admin in [true, false] {
-            if !is_admin && self.shared.lists.is_opening() {
-                return true;
-            }
-            for slot in self.listeners.slots() {
-                may_accept |= self.accept_at(slot, is_admin, now);
-            }
+        for slot in self.listeners.slots() {
+            may_accept |= self.accept_at(slot, now);
         }
         may_accept
     }
 
-    /// The part of [`Daemon::accept_all`] for one listener of this kind.
-    fn accept_at(&mut self, slot: usize, is_admin: bool, now: Tick) -> bool {
-        let pages = match self.listeners.kind(slot) {
-            Some(ListenerKind::Admin(_, pages)) if is_admin => Some(*pages),
-            Some(ListenerKind::Clients(_)) if !is_admin => None,
-            _ => return false,
-        };
+    /// The part of [`Daemon::accept_all`] for one listener.
+    fn accept_at(&mut self, slot: usize, now: Tick) -> bool {
+        let Some(ListenerKind::Clients(_)) = self.listeners.kind(slot) else { return false };
         let mut made_room = false;
         for _ in 0..ACCEPTS_PER_ROUND {
-            // Before accept(2): a connection that finds no free slot waits at the listener.
-            let admin = match pages {
-                Some(pages) => {
-                    let has_others = self.listeners.has_several_admin();
-                    let Some(free) = self.admin.free_slot(slot, has_others) else { return false };
-                    Some((pages, free))
-                }
-                None => None,
-            };
-            match (self.listeners.accept(slot, now, &mut self.shared.telemetry.log), admin) {
-                (Accepted::Connection(wire, _), Some((pages, free))) => {
-                    let base = tokens::ADMIN_CONNECTIONS.first();
-                    let view = self.shared.view();
-                    self.admin.accept(free, (slot, pages), wire, &mut self.net, base, &view);
-                }
-                (Accepted::Connection(wire, peer), None) => self.accept(wire, peer),
-                (Accepted::Transient, _) => {}
-                (Accepted::Exhausted, _) if !made_room && self.make_room(Room::Place, None) => {
+            match self.listeners.accept(slot, now, &mut self.shared.telemetry.log) {
+                Accepted::Connection(wire, peer) => self.accept(wire, peer),
+                Accepted::Transient => {}
+                Accepted::Exhausted if !made_room && self.make_room(Room::Place, None) => {
                     made_room = true;
                     self.listeners.end_exhaustion();
                 }
-                (Accepted::None | Accepted::Exhausted, _) => return false,
+                Accepted::None | Accepted::Exhausted => return false,
             }
         }
         self.listeners.may_accept(slot, now)
@@ -209,5 +235,6 @@ impl<N: Net> Daemon<N> {
 }
 
 const ACCEPTS_PER_ROUND: usize = 16;
+const ADMIN_ACCEPTS_PER_ROUND: usize = 4;
 /// A handshake counts as in progress for this long after its last step.
 const HANDSHAKE_TIME: Duration = Duration::from_millis(100);

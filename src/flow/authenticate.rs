@@ -5,12 +5,14 @@
 //! probe against a thousand users cannot block the loop.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use crate::accounts::users::{HostId, UserId, Users};
 use crate::limits::hello_rate_limit::HelloRateLimit;
 use crate::limits::replay::Replay;
 use crate::limits::throttle::Throttle;
 use crate::proto::client_hello::{self, Assembly, ClientHello, HelloStamp, Reject};
+use crate::util::memory::{Account, Charge, MemoryFull};
 
 /// The inputs of a verdict besides the received bytes.
 pub struct AuthContext<'a> {
@@ -31,6 +33,8 @@ pub struct AuthContext<'a> {
     pub unix_s: Option<u64>,
     /// Largest accepted difference between the clocks of client and server, in seconds.
     pub tolerance_s: u64,
+    /// The account of the session, for what is kept between two calls.
+    pub account: &'a Rc<Account>,
 }
 
 /// Result of [`Authenticator::check`].
@@ -40,6 +44,9 @@ pub enum AuthVerdict {
     Incomplete,
     /// Keys are left to try: serve other connections, then call again with the same bytes.
     KeysLeft,
+    /// Keys are left to try, but there is no memory to go on later: call again with the same bytes
+    /// when there is room for this many bytes.
+    NeedMemory(u32),
     /// The client is authenticated.
     Admit(Admission),
     /// The client is rejected: relay the connection to the front of this host.
@@ -88,6 +95,8 @@ struct KeySearch {
     /// A key matched, but the user is rejected. The other keys are still tried, so that the time
     /// does not reveal the match.
     rejected: Option<RejectedUser>,
+    /// For all of this, once it is kept.
+    charge: Option<Charge>,
 }
 
 /// A user with a matching key, and why the client is rejected.
@@ -123,7 +132,7 @@ impl Authenticator {
     ) -> AuthVerdict {
         let mut search = match self.search.take() {
             Some(search) => search,
-            None => match KeySearch::new(seen, addr, context) {
+            None => match KeySearch::new(seen, addr, context).and_then(|s| s.charged(context)) {
                 Ok(search) => search,
                 Err(verdict) => return verdict,
             },
@@ -157,7 +166,20 @@ impl KeySearch {
         let fields = HelloFields::of(&parsed, consumed, context.users)
             .map_err(|(host, why)| reject(host, why))?;
         let left: Vec<UserId> = context.users.candidates(fields.host, addr).collect();
-        Ok(Box::new(Self { fields, hello, left: left.into_iter(), rejected: None }))
+        Ok(Box::new(Self { fields, hello, left: left.into_iter(), rejected: None, charge: None }))
+    }
+
+    /// Charges what is kept between two calls, if it takes several. Before the first key is tried,
+    /// so that a second try after a lack of memory is the same as the first.
+    fn charged(mut self: Box<Self>, context: &AuthContext<'_>) -> Result<Box<Self>, AuthVerdict> {
+        if self.left.len() > KEYS_PER_CHECK {
+            let keys = self.left.len() * size_of::<UserId>();
+            let bytes = size_of::<Self>() + self.hello.capacity() + keys;
+            let charge = context.account.charge(bytes);
+            let charge = charge.map_err(|MemoryFull| AuthVerdict::NeedMemory(bytes as u32))?;
+            self.charge = Some(charge);
+        }
+        Ok(self)
     }
 
     /// Tries candidates until a key matches or only `rest` candidates are left. After a match of a

@@ -1,110 +1,93 @@
-//! A bounded pool of buffers for bytes that a socket did not accept yet. It bounds the memory that
-//! the daemon needs for relayed data.
+//! Buffers for bytes that a socket did not accept yet. Each is charged to an account, which bounds
+//! the memory that the daemon needs for relayed data.
 //!
-//! A `PooledBlock` returns its buffer when it is dropped, so no error path can leak one. The free
-//! list is the only shared cell of the program.
+//! A `PooledBlock` returns its buffer when it is dropped, so no error path can leak one.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::rc::Rc;
 
+use crate::util::memory::{Account, ChargedBytes, MemoryFull};
+
 /// Size of a block in bytes: one record with 16,401 bytes of payload and its header, rounded up.
 pub const BLOCK_LEN: usize = 16 * 1024 + 64;
 
-/// A bounded pool of blocks of [`BLOCK_LEN`] bytes. A block is allocated when it is first needed.
+/// Blocks of [`BLOCK_LEN`] bytes. A block is allocated when it is first needed. Returned blocks are
+/// kept for reuse, up to a limit.
+#[derive(Default)]
 pub struct Pool {
-    blocks: Rc<RefCell<FreeList>>,
+    shared: Rc<FreeList>,
 }
 
+#[derive(Default)]
 struct FreeList {
-    free: Vec<Box<[u8]>>,
-    in_use: usize,
-    capacity: usize,
+    free: RefCell<Vec<Vec<u8>>>,
+    in_use: Cell<usize>,
+    /// Most free blocks that are kept.
+    keep: Cell<usize>,
 }
 
 impl Pool {
-    /// A pool of at most `capacity` blocks.
-    pub fn new(capacity: usize) -> Self {
-        Self { blocks: Rc::new(RefCell::new(FreeList { free: Vec::new(), in_use: 0, capacity })) }
+    /// A pool that keeps at most `keep` free blocks, or [`FREE_MAX`] if that is less.
+    pub fn new(keep: usize) -> Self {
+        let pool = Self::default();
+        pool.set_keep(keep);
+        pool
     }
 
-    /// Takes one block out of the pool; `None` if all are in use.
-    fn acquire(&self) -> Option<PooledBlock> {
-        let mut blocks = self.blocks.borrow_mut();
-        if blocks.in_use >= blocks.capacity {
-            return None;
-        }
-        blocks.in_use += 1;
-        let bytes = blocks.free.pop().unwrap_or_else(|| vec![0; BLOCK_LEN].into_boxed_slice());
-        Some(PooledBlock { bytes, start: 0, end: 0, blocks: Rc::clone(&self.blocks) })
+    /// Sets the number of free blocks that are kept at most.
+    pub fn set_keep(&self, keep: usize) {
+        let keep = keep.min(FREE_MAX);
+        self.shared.keep.set(keep);
+        self.shared.free.borrow_mut().truncate(keep);
     }
 
-    /// Number of blocks that can be acquired now.
-    pub fn available(&self) -> usize {
-        let blocks = self.blocks.borrow();
-        blocks.capacity.saturating_sub(blocks.in_use)
+    /// Takes one block, charged to `account`.
+    fn acquire(&self, account: &Rc<Account>) -> Result<PooledBlock, MemoryFull> {
+        let recycled = || self.shared.free.borrow_mut().pop();
+        let bytes = ChargedBytes::with_capacity(account, BLOCK_LEN, recycled)?;
+        self.shared.in_use.set(self.in_use() + 1);
+        Ok(PooledBlock { bytes, start: 0, home: Some(Rc::clone(&self.shared)) })
     }
 
     /// Number of blocks in use.
     pub fn in_use(&self) -> usize {
-        self.blocks.borrow().in_use
-    }
-
-    /// Sets the capacity. Blocks in use above it stay valid; new ones are refused until enough have
-    /// been returned.
-    pub fn set_capacity(&self, capacity: usize) {
-        self.blocks.borrow_mut().capacity = capacity;
-    }
-
-    /// Largest number of blocks that may be in use.
-    pub fn capacity(&self) -> usize {
-        self.blocks.borrow().capacity
+        self.shared.in_use.get()
     }
 }
 
-/// A block in use. The bytes from `start` to `end` are still to be sent.
+/// A buffer in an outbox. The bytes from `start` are still to be sent.
 struct PooledBlock {
-    bytes: Box<[u8]>,
+    bytes: ChargedBytes,
     start: usize,
-    end: usize,
-    blocks: Rc<RefCell<FreeList>>,
+    /// Where the buffer returns to; `None` = it is not a block of the pool.
+    home: Option<Rc<FreeList>>,
 }
 
 impl PooledBlock {
-    /// Appends as much of `bytes` as fits; returns the number of bytes appended.
-    fn append(&mut self, bytes: &[u8]) -> usize {
-        let room = &mut self.bytes[self.end..];
-        let len = room.len().min(bytes.len());
-        room[..len].copy_from_slice(&bytes[..len]);
-        self.end += len;
-        len
-    }
-
     /// The bytes still to be sent.
     fn unsent(&self) -> &[u8] {
-        &self.bytes[self.start..self.end]
+        &self.bytes[self.start..]
     }
 
     /// Drops the first `n` unsent bytes, or all of them if there are fewer.
     fn advance(&mut self, n: usize) {
-        self.start = (self.start + n).min(self.end);
+        self.start = (self.start + n).min(self.bytes.len());
     }
 }
 
 impl Drop for PooledBlock {
     fn drop(&mut self) {
-        let mut blocks = self.blocks.borrow_mut();
-        blocks.in_use -= 1;
-        if blocks.free.len() < FREE_MAX {
-            blocks.free.push(std::mem::take(&mut self.bytes));
+        let Some(home) = &self.home else { return };
+        let bytes = std::mem::take(&mut self.bytes).into_vec();
+        home.in_use.set(home.in_use.get() - 1);
+        let mut free = home.free.borrow_mut();
+        if free.len() < home.keep.get() {
+            free.push(bytes);
         }
     }
 }
-
-/// All blocks of the [`Pool`] are in use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PoolExhausted;
 
 /// The unsent bytes of one socket, in order. Owns no heap memory while it is empty.
 #[derive(Default)]
@@ -123,20 +106,37 @@ impl Outbox {
         self.blocks.iter().map(|block| block.unsent().len()).sum()
     }
 
-    /// Appends bytes; fills the last block first.
+    /// Number of buffers. It falls when the peer has taken a whole one.
+    pub fn buffers(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Appends bytes in blocks that are charged to `account`; fills the last block first.
     ///
     /// # Errors
-    /// No block is available. The bytes that fitted are kept.
-    pub fn push(&mut self, pool: &Pool, mut bytes: &[u8]) -> Result<(), PoolExhausted> {
+    /// The account has no room for a block. The bytes that fitted are kept.
+    pub fn push(
+        &mut self,
+        pool: &Pool,
+        account: &Rc<Account>,
+        mut bytes: &[u8],
+    ) -> Result<(), MemoryFull> {
         if let Some(last) = self.blocks.back_mut() {
-            bytes = &bytes[last.append(bytes)..];
+            bytes = &bytes[last.bytes.fill(bytes)..];
         }
         while !bytes.is_empty() {
-            let Some(mut block) = pool.acquire() else { return Err(PoolExhausted) };
-            bytes = &bytes[block.append(bytes)..];
+            let mut block = pool.acquire(account)?;
+            bytes = &bytes[block.bytes.fill(bytes)..];
             self.blocks.push_back(block);
         }
         Ok(())
+    }
+
+    /// Appends bytes with their allocation and its charge, except for the first `sent` ones.
+    pub fn push_charged(&mut self, bytes: ChargedBytes, sent: usize) {
+        if sent < bytes.len() {
+            self.blocks.push_back(PooledBlock { bytes, start: sent, home: None });
+        }
     }
 
     /// Fills `into` with the first blocks, for one vectored write; returns the number of slices
@@ -178,26 +178,54 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::util::memory::{Budget, Class};
+
+    /// An account that has room for this many blocks, and no more.
+    fn account(blocks: usize) -> (Rc<Budget>, Rc<Account>) {
+        let budget = Budget::new(100 * BLOCK_LEN);
+        let account = Account::of_class(&budget, Class::Users);
+        budget.set_limit(blocks * BLOCK_LEN * 16 / 14 + 16);
+        (budget, account)
+    }
 
     #[test]
-    fn the_pool_never_exceeds_its_capacity() {
-        let pool = Pool::new(2);
-        let first = pool.acquire().unwrap();
-        let second = pool.acquire().unwrap();
-        assert!(pool.acquire().is_none());
-        drop(first);
-        assert_eq!((pool.available(), pool.in_use()), (1, 1));
-        drop(second);
-        assert_eq!((pool.available(), pool.in_use()), (2, 0));
+    fn blocks_never_exceed_the_room_of_the_account() {
+        let (pool, (budget, account)) = (Pool::new(8), account(6));
+        let mut blocks: Vec<PooledBlock> =
+            (0..6).map(|_| pool.acquire(&account).unwrap()).collect();
+        assert!(pool.acquire(&account).is_err());
+        assert_eq!((pool.in_use(), account.used()), (6, 6 * BLOCK_LEN));
+        blocks.pop();
+        blocks.push(pool.acquire(&account).unwrap());
+        drop(blocks);
+        assert_eq!((pool.in_use(), account.used(), budget.used()), (0, 0, 0));
+    }
+
+    #[test]
+    fn an_outbox_takes_over_an_allocation_with_its_charge() {
+        let (pool, (_budget, account)) = (Pool::new(8), account(6));
+        let mut outbox = Outbox::default();
+        let opening = ChargedBytes::held(&account, b"opening".to_vec());
+        let charged = opening.charged();
+        outbox.push_charged(opening, 4);
+        assert_eq!((outbox.len(), account.used(), pool.in_use()), (3, charged, 0));
+        outbox.push(&pool, &account, b"more").unwrap();
+        let mut slices = [IoSlice::new(&[]); 4];
+        assert_eq!(outbox.slices(&mut slices), 2);
+        assert_eq!((&*slices[0], &*slices[1]), (&b"ing"[..], &b"more"[..]));
+        outbox.advance(7);
+        assert_eq!((account.used(), pool.in_use()), (0, 0));
+        outbox.push_charged(ChargedBytes::held(&account, b"sent".to_vec()), 4);
+        assert!(outbox.is_empty());
     }
 
     #[test]
     fn an_outbox_keeps_the_order_over_blocks_and_partial_writes() {
-        let pool = Pool::new(4);
+        let (pool, (_budget, account)) = (Pool::new(4), account(4));
         let bytes: Vec<u8> = (0..BLOCK_LEN * 3).map(|i| (i % 251) as u8).collect();
         let mut outbox = Outbox::default();
         for chunk in bytes.chunks(7_001) {
-            outbox.push(&pool, chunk).unwrap();
+            outbox.push(&pool, &account, chunk).unwrap();
         }
         let mut seen = Vec::new();
         while !outbox.is_empty() {
@@ -213,31 +241,34 @@ mod tests {
     }
 
     #[test]
-    fn an_exhausted_pool_is_reported_and_what_fitted_is_kept() {
-        let pool = Pool::new(1);
+    fn a_lack_of_memory_is_reported_and_what_fitted_is_kept() {
+        let (pool, (_budget, account)) = (Pool::new(1), account(4));
         let mut outbox = Outbox::default();
-        assert_eq!(outbox.push(&pool, &vec![7; BLOCK_LEN + 1]), Err(PoolExhausted));
-        assert_eq!(outbox.len(), BLOCK_LEN);
+        assert_eq!(outbox.push(&pool, &account, &vec![7; 4 * BLOCK_LEN + 1]), Err(MemoryFull));
+        assert_eq!(outbox.len(), 4 * BLOCK_LEN);
         outbox.clear();
         assert_eq!(pool.in_use(), 0);
     }
 
     #[test]
     fn returned_blocks_are_kept_up_to_a_limit_and_reused() {
-        let pool = Pool::new(100);
-        let blocks: Vec<PooledBlock> = (0..100).filter_map(|_| pool.acquire()).collect();
-        assert_eq!(pool.blocks.borrow().free.len(), 0);
+        let (pool, (_budget, account)) = (Pool::new(100), account(100));
+        let free = || pool.shared.free.borrow().len();
+        let blocks: Vec<_> = (0..100).filter_map(|_| pool.acquire(&account).ok()).collect();
+        assert_eq!((blocks.len(), free()), (100, 0));
         drop(blocks);
-        assert_eq!(pool.blocks.borrow().free.len(), FREE_MAX);
-        let _again = pool.acquire();
-        assert_eq!(pool.blocks.borrow().free.len(), FREE_MAX - 1);
+        assert_eq!(free(), FREE_MAX);
+        let _again = pool.acquire(&account);
+        assert_eq!(free(), FREE_MAX - 1);
+        pool.set_keep(3);
+        assert_eq!(free(), 3);
     }
 
     #[test]
     fn an_empty_outbox_owns_no_heap() {
-        let pool = Pool::new(8);
+        let (pool, (_budget, account)) = (Pool::new(8), account(8));
         let mut outbox = Outbox::default();
-        outbox.push(&pool, &vec![1; 5 * BLOCK_LEN]).unwrap();
+        outbox.push(&pool, &account, &vec![1; 5 * BLOCK_LEN]).unwrap();
         outbox.advance(5 * BLOCK_LEN);
         assert_eq!((outbox.blocks.capacity(), pool.in_use()), (0, 0));
     }
@@ -247,7 +278,7 @@ mod tests {
         fn an_outbox_is_a_byte_queue_and_holds_no_surplus_block(
             acts in proptest::collection::vec((any::<bool>(), 0..3 * BLOCK_LEN), 1..40)
         ) {
-            let pool = Pool::new(6);
+            let (pool, (_budget, account)) = (Pool::new(6), account(6));
             let (mut outbox, mut model) = (Outbox::default(), VecDeque::<u8>::new());
             let mut next = 0_u32;
             for (pushes, n) in acts {
@@ -255,10 +286,10 @@ mod tests {
                     let bytes: Vec<u8> = (next..).take(n).map(|i| (i % 253) as u8).collect();
                     next += n as u32;
                     let before = outbox.len();
-                    let whole = outbox.push(&pool, &bytes).is_ok();
+                    let whole = outbox.push(&pool, &account, &bytes).is_ok();
                     let kept = outbox.len() - before;
                     prop_assert_eq!(whole, kept == n);
-                    prop_assert!(whole || pool.available() == 0);
+                    prop_assert!(whole || account.room() < BLOCK_LEN);
                     model.extend(&bytes[..kept]);
                 } else {
                     outbox.advance(n.min(model.len()));

@@ -7,4 +7,5 @@ pub mod host_port;
 pub mod incremental_sort;
 pub mod json;
 pub mod log_settings;
+pub mod memory;
 pub mod sorted_map;

@@ -1,6 +1,6 @@
 //! Invariants: while nothing can move, at every moment, and at the end of a run.
 
-use mtbox::daemon::shared::Shared;
+use mtbox::util::memory::Class;
 
 use crate::accounting;
 use crate::client::Phase;
@@ -18,8 +18,8 @@ use crate::trace::Failure;
 pub fn check_idle(driver: &Driver) -> Result<(), Failure> {
     let network = driver.network.borrow();
     let shared = &driver.daemon.shared;
-    if shared.buffers.pool.in_use() > shared.buffers.pool.capacity() {
-        return Err("more blocks are lent than the pool has".to_owned().into());
+    if shared.buffers.pool.in_use() > shared.buffers.blocks_max() {
+        return Err("more blocks are in use than memory allows".to_owned().into());
     }
     let full = |c: &Link| !c.closed && !c.is_reset && !c.to_peer.is_writable();
     if shared.buffers.pool.in_use() > 0 && !network.links.iter().any(full) {
@@ -49,13 +49,15 @@ pub fn check_idle(driver: &Driver) -> Result<(), Failure> {
         }
         if let Some(server) = server.filter(|_| !driver.is_drained()) {
             let failure = |e: &str| Failure::of(client.client, e.to_owned());
-            check_forwarded(client, server, shared).map_err(failure)?;
+            let relayed = driver.clients[client.client].phase == Phase::Relayed;
+            let class = if relayed { Class::Users } else { Class::Unauthenticated };
+            let has_memory = shared.buffers.spare_blocks(class) > 0;
+            check_forwarded(client, server, has_memory).map_err(failure)?;
             // A shaped download may pause between two records.
             let last_io = client.last_io.max(server.last_io);
-            let relayed = driver.clients[client.client].phase == Phase::Relayed;
             let shaped = driver.script.settings.shape.is_some() && relayed;
             if !shaped || network.now > last_io + PACE_MS {
-                check_forwarded(server, client, shared).map_err(failure)?;
+                check_forwarded(server, client, has_memory).map_err(failure)?;
             }
         }
     }
@@ -125,8 +127,8 @@ pub fn check_deadlines(driver: &Driver, at: u64) -> Result<(), Failure> {
 }
 
 /// Bytes that could be forwarded must have been forwarded.
-fn check_forwarded(from: &Link, to: &Link, shared: &Shared) -> Result<(), &'static str> {
-    let can = to.to_peer.is_writable() && shared.buffers.spare_blocks() > 0 && !to.is_reset;
+fn check_forwarded(from: &Link, to: &Link, has_memory: bool) -> Result<(), &'static str> {
+    let can = to.to_peer.is_writable() && has_memory && !to.is_reset;
     if from.is_reset || !can || to.to_peer.fin {
         return Ok(());
     }
@@ -212,7 +214,7 @@ pub fn check_final(driver: &Driver) -> Result<(), Failure> {
         ("blocks", shared.buffers.pool.in_use()),
         ("live users", shared.accounts.users.total_connections() as usize),
         ("fronted sessions", shared.capacity.fronted as usize),
-        ("bytes of hellos", shared.buffers.hello_bytes),
+        ("charged bytes", shared.buffers.memory.budget.used()),
         ("starved sessions", driver.daemon.session_counts().starved),
         ("connections by user", shared.accounts.users.connections().iter().sum::<u32>() as usize),
         ("clients in the metrics", (meter.clients.v4 + meter.clients.v6) as usize),

@@ -1,47 +1,29 @@
 //! `GET /explain/NAME` and `GET /stats?explain=NAME`: why a user was refused recently, and
 //! what to do about it. The answer is JSON, or plain text with `?text`.
 
-use std::fmt;
 use std::net::SocketAddr;
 
 use crate::accounts::recorder::{Cause, Detail, Incident, Recorder};
-use crate::accounts::users::{User, UserId};
+use crate::accounts::users::{User, UserId, Users};
 use crate::config::suggest::nearest;
-use crate::daemon::admin::stats::{last_seen, rfc_3339, stamp, to_line};
+use crate::daemon::admin::rows::RowWriter;
+use crate::daemon::admin::stats::{last_seen, push_json, rfc_3339, stamp};
 use crate::daemon::admin::view::View;
 use crate::daemon::upstream::proxies::UpstreamId;
 use crate::proto::url::percent_decoded;
 use crate::util::json::Json;
 
 /// A request for an explanation.
-#[derive(Debug, PartialEq, Eq)]
-pub struct ExplainQuery {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ExplainQuery {
     /// `None` = all users, and the clients that did not authenticate.
     name: Option<String>,
     is_text: bool,
 }
 
-/// No user has the name of the query.
-#[derive(Debug, PartialEq, Eq)]
-pub struct UnknownUser {
-    name: String,
-    /// A user with a similar name.
-    suggestion: Option<String>,
-}
-
-impl fmt::Display for UnknownUser {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no user is called {:?}", self.name)?;
-        match &self.suggestion {
-            Some(name) => write!(f, "; did you mean {name:?}?"),
-            None => Ok(()),
-        }
-    }
-}
-
 impl ExplainQuery {
     /// Parses a path and its query; `None` = the request is for another page.
-    pub fn parse(path: &str, query: &str) -> Option<Self> {
+    pub(super) fn parse(path: &str, query: &str) -> Option<Self> {
         let mut parts = query.split('&');
         let is_text = parts.clone().any(|part| part == "text");
         let name = match (path, path.strip_prefix("/explain/")) {
@@ -55,26 +37,144 @@ impl ExplainQuery {
     }
 
     /// Whether the answer is plain text; otherwise it is JSON.
-    pub fn is_text(&self) -> bool {
+    pub(super) fn is_text(&self) -> bool {
         self.is_text
     }
 
-    /// The body of the answer.
-    ///
-    /// # Errors
+    /// The user of the query.
+    pub(super) fn subject(&self, users: &Users) -> Subject<'_> {
+        match &self.name {
+            None => Subject::All,
+            Some(name) => users.find(name).map_or(Subject::Unknown(name), Subject::One),
+        }
+    }
+}
+
+/// Whom a query is about.
+pub(super) enum Subject<'a> {
+    /// All users, and the clients that did not authenticate.
+    All,
+    /// This user.
+    One(UserId),
     /// No user has this name.
-    pub fn answer(&self, view: &View<'_>) -> Result<String, UnknownUser> {
+    Unknown(&'a str),
+}
+
+/// The page about one user.
+pub(super) fn page_of(view: &View<'_>, id: UserId, is_text: bool) -> String {
+    let explained = Explained::new(view, id);
+    if is_text { text_of(view, &explained) } else { json_of(view, &explained) }
+}
+
+/// Writes the body of a 404 for a name that no user has; each row compares one user's name.
+pub(super) struct UnknownUserWriter {
+    name: String,
+    /// The most similar name so far.
+    suggestion: Option<String>,
+    at: usize,
+}
+
+impl UnknownUserWriter {
+    pub(super) fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), suggestion: None, at: 0 }
+    }
+}
+
+impl RowWriter for UnknownUserWriter {
+    fn write_row(&mut self, view: &View<'_>, out: &mut String) -> bool {
         let users = &view.accounts.users;
-        let Some(name) = &self.name else {
-            return Ok(if self.is_text { text_of_all(view) } else { json_of_all(view) });
+        if let Some(id) = users.nth(self.at) {
+            // Of equally similar names the first one wins.
+            let names = self.suggestion.as_deref().into_iter().chain([users.get(id).name()]);
+            self.suggestion = nearest(&self.name, names).map(str::to_owned);
+            self.at += 1;
+            return true;
+        }
+        out.push_str(&format!("no user is called {:?}", self.name));
+        if let Some(name) = &self.suggestion {
+            out.push_str(&format!("; did you mean {name:?}?"));
+        }
+        out.push('\n');
+        false
+    }
+}
+
+/// Writes the page about all users and the clients that did not authenticate, one incident per row.
+pub(super) struct AllWriter {
+    is_text: bool,
+    /// The users with incidents, by name, and `None` for clients that did not authenticate: first
+    /// in JSON, last in text.
+    holders: Vec<Option<UserId>>,
+    /// The next holder.
+    at: usize,
+    /// The incidents of the holder before it that are not written yet, the next one last.
+    incidents: Vec<Incident>,
+    /// A user was written.
+    has_users: bool,
+}
+
+impl AllWriter {
+    pub(super) fn new(view: &View<'_>, is_text: bool) -> Self {
+        let users = &view.accounts.users;
+        let mut has_incidents = vec![false; users.connections().len()];
+        for id in view.telemetry.recorder.iter().filter_map(|incident| incident.user) {
+            has_incidents[users.position(id)] = true;
+        }
+        let named = users.ids().filter(|id| has_incidents[users.position(*id)]);
+        let mut holders: Vec<Option<UserId>> = named.map(Some).collect();
+        holders.insert(if is_text { holders.len() } else { 0 }, None);
+        Self { is_text, holders, at: 0, incidents: Vec::new(), has_users: false }
+    }
+
+    /// Appends what precedes the incidents of a holder.
+    fn begin(&mut self, view: &View<'_>, holder: Option<UserId>, out: &mut String) {
+        let is_later = self.has_users;
+        self.has_users |= holder.is_some();
+        match (holder, self.is_text) {
+            (Some(id), false) => {
+                out.push_str(if is_later { "]," } else { "],\"users\":{" });
+                push_json(out, &Json::from(view.accounts.users.get(id).name()).to_string());
+                out.push_str(":[");
+            }
+            (None, false) => out.push_str("{\"strangers\":["),
+            (holder, true) => {
+                out.push_str(if is_later { "\n" } else { "" });
+                match holder {
+                    Some(id) => write_hints(out, view, &Explained::new(view, id)),
+                    None => out.push_str("unauthenticated clients\n"),
+                }
+                if holder.is_none() && self.incidents.is_empty() {
+                    out.push_str("  none was refused since the start\n");
+                }
+            }
+        }
+    }
+}
+
+impl RowWriter for AllWriter {
+    fn write_row(&mut self, view: &View<'_>, out: &mut String) -> bool {
+        if let Some(incident) = self.incidents.pop() {
+            if self.is_text {
+                write_incident(out, view, &incident);
+            } else {
+                out.push_str(if out.ends_with('[') { "" } else { "," });
+                push_json(out, &incident_object(view, &incident).to_string());
+            }
+            return true;
+        }
+        let Some(holder) = self.holders.get(self.at).copied() else {
+            if !self.is_text {
+                out.push_str(if self.has_users { "]}}\n" } else { "],\"users\":{}}\n" });
+            }
+            return false;
         };
-        let Some(id) = users.find(name) else {
-            let names = users.iter().map(|(user, _)| user.name());
-            let suggestion = nearest(name, names).map(str::to_owned);
-            return Err(UnknownUser { name: name.clone(), suggestion });
-        };
-        let explained = Explained::new(view, id);
-        Ok(if self.is_text { text_of(view, &explained) } else { json_of(view, &explained) })
+        self.at += 1;
+        let incidents = view.telemetry.recorder.incidents_of(holder);
+        self.incidents = incidents.into_iter().rev().cloned().collect();
+        if holder.is_none() || !self.incidents.is_empty() {
+            self.begin(view, holder, out);
+        }
+        true
     }
 }
 
@@ -89,54 +189,40 @@ struct Explained<'a> {
 impl<'a> Explained<'a> {
     fn new(view: &View<'a>, id: UserId) -> Self {
         let users = &view.accounts.users;
-        let connections = users.connections().get(users.position(id)).copied().unwrap_or(0);
+        let connections = users.connections_of(id);
         let incidents = view.telemetry.recorder.incidents_of(Some(id));
         Self { id, user: users.get(id), connections, incidents }
     }
-
-    /// All users with a recorded cause.
-    fn all(view: &View<'a>) -> impl Iterator<Item = Self> {
-        let users = view.accounts.users.ids().map(|id| Self::new(view, id));
-        users.filter(|user| !user.incidents.is_empty())
-    }
-}
-
-fn json_of_all(view: &View<'_>) -> String {
-    let users = Explained::all(view)
-        .map(|explained| (explained.user.name(), incident_objects(view, &explained.incidents)));
-    to_line(vec![
-        ("strangers", incident_objects(view, &view.telemetry.recorder.incidents_of(None))),
-        ("users", Json::Object(users.collect())),
-    ])
 }
 
 fn json_of(view: &View<'_>, explained: &Explained<'_>) -> String {
     let user = explained.user;
     let hints = hints(view, explained).into_iter().map(Json::from);
-    to_line(vec![
+    let incidents = explained.incidents.iter().map(|incident| incident_object(view, incident));
+    let report = Json::object([
         ("user", user.name().into()),
         ("enabled", user.is_enabled().into()),
         ("connections", explained.connections.into()),
         ("last_seen", last_seen(view.accounts, user, view.time).map(rfc_3339).into()),
         ("refused", user.refused.into()),
-        ("refusals", incident_objects(view, &explained.incidents)),
+        ("refusals", Json::List(incidents.collect())),
         ("hints", Json::List(hints.collect())),
-    ])
+    ]);
+    let mut line = String::new();
+    push_json(&mut line, &report.to_string());
+    line + "\n"
 }
 
-fn incident_objects<'a>(view: &View<'_>, incidents: &[&'a Incident]) -> Json<'a> {
-    let object = |incident: &&'a Incident| {
-        Json::object([
-            ("cause", incident.cause.as_str().into()),
-            ("what", incident.cause.description().into()),
-            ("detail", detail(view, incident).into()),
-            ("count", incident.count.into()),
-            ("first", stamp(view.time, incident.first_ms).into()),
-            ("last", stamp(view.time, incident.last_ms).into()),
-            ("remedy", incident.cause.remedy().into()),
-        ])
-    };
-    Json::List(incidents.iter().map(object).collect())
+fn incident_object<'a>(view: &View<'_>, incident: &Incident) -> Json<'a> {
+    Json::object([
+        ("cause", incident.cause.as_str().into()),
+        ("what", incident.cause.description().into()),
+        ("detail", detail(view, incident).into()),
+        ("count", incident.count.into()),
+        ("first", stamp(view.time, incident.first_ms).into()),
+        ("last", stamp(view.time, incident.last_ms).into()),
+        ("remedy", incident.cause.remedy().into()),
+    ])
 }
 
 /// The detail of an incident as a phrase.
@@ -252,43 +338,32 @@ fn printable(name: &str) -> String {
 }
 
 fn text_of(view: &View<'_>, explained: &Explained<'_>) -> String {
-    let mut text = format!("{}\n", printable(explained.user.name()));
-    for hint in hints(view, explained) {
-        text.push_str(&format!("  {hint}\n"));
-    }
+    let mut text = String::new();
+    write_hints(&mut text, view, explained);
     if explained.incidents.is_empty() {
         text.push_str("  nothing went wrong since the start\n");
     }
-    write_incidents(&mut text, view, &explained.incidents);
+    explained.incidents.iter().for_each(|incident| write_incident(&mut text, view, incident));
     text
 }
 
-fn text_of_all(view: &View<'_>) -> String {
-    let mut text = String::new();
-    for explained in Explained::all(view) {
-        text.push_str(&text_of(view, &explained));
-        text.push('\n');
+fn write_hints(text: &mut String, view: &View<'_>, explained: &Explained<'_>) {
+    text.push_str(&printable(explained.user.name()));
+    text.push('\n');
+    for hint in hints(view, explained) {
+        text.push_str(&format!("  {hint}\n"));
     }
-    let incidents = view.telemetry.recorder.incidents_of(None);
-    text.push_str("unauthenticated clients\n");
-    if incidents.is_empty() {
-        text.push_str("  none was refused since the start\n");
-    }
-    write_incidents(&mut text, view, &incidents);
-    text
 }
 
-fn write_incidents(text: &mut String, view: &View<'_>, incidents: &[&Incident]) {
-    for incident in incidents {
-        let Incident { cause, count, last_ms, .. } = incident;
-        let (name, description) = (cause.as_str(), cause.description());
-        let last = stamp(view.time, *last_ms);
-        text.push_str(&format!("  {name} ({count} times, last {last}): {description}\n"));
-        if let Some(detail) = detail(view, incident) {
-            text.push_str(&format!("    {detail}\n"));
-        }
-        text.push_str(&format!("    -> {}\n", cause.remedy()));
+fn write_incident(text: &mut String, view: &View<'_>, incident: &Incident) {
+    let Incident { cause, count, last_ms, .. } = incident;
+    let (name, description) = (cause.as_str(), cause.description());
+    let last = stamp(view.time, *last_ms);
+    text.push_str(&format!("  {name} ({count} times, last {last}): {description}\n"));
+    if let Some(detail) = detail(view, incident) {
+        text.push_str(&format!("    {detail}\n"));
     }
+    text.push_str(&format!("    -> {}\n", cause.remedy()));
 }
 
 /// Causes of a refusal before the key of the client is checked: the client can be a user.

@@ -3,25 +3,59 @@
 
 use std::collections::BTreeMap;
 
-use crate::accounts::users::User;
+use crate::accounts::users::UserId;
 use crate::config::settings::PrometheusSettings;
 use crate::daemon::admin::counters::{DcRow, Families};
+use crate::daemon::admin::rows::RowWriter;
 use crate::daemon::admin::stats;
 use crate::daemon::admin::view::View;
 use crate::daemon::fetch::ip_lists::lists::{IpList, IpLists};
 use crate::io::logger;
 use crate::limits::circuit_breaker::CircuitState;
 use crate::proto::metrics::MetricKind::{Counter, Gauge, OldCounter};
-use crate::proto::metrics::{Family, Sample, prometheus};
+use crate::proto::metrics::{Family, MetricKind, Sample, prometheus};
 
-/// The page for Prometheus.
-pub fn page(view: &View<'_>, settings: &PrometheusSettings) -> String {
-    let mut families = shared(view);
-    families.extend(process(view));
-    if settings.per_user {
-        families.extend(users(view));
+/// Writes the page for Prometheus, one user of one metric per row.
+#[derive(Default)]
+pub(super) struct MetricsWriter {
+    /// The next metric of users, once the others are written.
+    metric: Option<usize>,
+    /// Its next user.
+    at: usize,
+}
+
+impl RowWriter for MetricsWriter {
+    fn write_row(&mut self, view: &View<'_>, out: &mut String) -> bool {
+        let Some(PrometheusSettings { prefix, per_user, .. }) = &view.settings.prometheus else {
+            return false;
+        };
+        let Some(metric) = self.metric else {
+            let mut families = shared(view);
+            families.extend(process(view));
+            out.push_str(&prometheus::page(prefix, &families));
+            self.metric = Some(0);
+            return *per_user;
+        };
+        let all = &USER_METRICS;
+        let count = if view.accounts.totals.is_some() { all.len() } else { WITHOUT_TOTALS };
+        let Some((name, kind, help, value)) = all.get(metric).filter(|_| metric < count) else {
+            return false;
+        };
+        let full_name = prometheus::full_name(prefix, name);
+        if self.at == 0 {
+            prometheus::write(out, &full_name, &Family::of(name, *kind, help, []));
+        }
+        let users = &view.accounts.users;
+        match users.nth(self.at) {
+            Some(id) => {
+                let sample = Sample::with("user", users.get(id).name(), value(view, id));
+                prometheus::write_sample(out, &full_name, &sample);
+                self.at += 1;
+            }
+            None => (self.metric, self.at) = (Some(metric + 1), 0),
+        }
+        true
     }
-    prometheus::page(&settings.prefix, &families)
 }
 
 /// The metrics for Prometheus and statsd. None of them changes while the proxy is idle, so that
@@ -171,7 +205,7 @@ fn own<'a>(view: &View<'a>) -> Vec<Family<'a>> {
         Family::one(
             "buffers_most",
             Gauge,
-            view.buffers.pool.capacity() as u64,
+            view.buffers.blocks_max() as u64,
             "Most blocks of 16 KiB.",
         ),
         Family::one(
@@ -293,64 +327,53 @@ fn process<'a>(view: &View<'a>) -> Vec<Family<'a>> {
     ]
 }
 
-/// Counters per user. Off by default, since they show names.
-fn users<'a>(view: &View<'a>) -> Vec<Family<'a>> {
-    let (accounts, time) = (view.accounts, view.time);
-    let each = |value: &dyn Fn(&User, u32) -> u64| -> Vec<Sample<'a>> {
-        let users = accounts.users.iter();
-        users.map(|(user, live)| Sample::with("user", user.name(), value(user, live))).collect()
-    };
-    let total = |pick: fn((u64, u64)) -> u64| -> Vec<Sample<'a>> {
-        let users = accounts.users.iter();
-        let totals = users.filter_map(|(user, _)| Some((user, accounts.totals_of(user)?)));
-        totals.map(|(user, both)| Sample::with("user", user.name(), pick(both))).collect()
-    };
-    let last_seen_s =
-        |user: &User, _: u32| stats::last_seen(accounts, user, time).map_or(0, |at| at.as_secs());
-    let mut families = vec![
-        Family::of("user_sessions", Gauge, "Sessions of a user.", each(&|_, live| live.into())),
-        Family::of(
-            "user_bytes_in_total",
-            Counter,
-            "Bytes from a user to Telegram.",
-            each(&|user, _| user.bytes_in),
-        ),
-        Family::of(
-            "user_bytes_out_total",
-            Counter,
-            "Bytes from Telegram to a user.",
-            each(&|user, _| user.bytes_out),
-        ),
-        Family::of(
-            "user_refused_total",
-            Counter,
-            "Refusals and failed sessions of a user; see mtbox explain.",
-            each(&|user, _| user.refused),
-        ),
-        Family::of(
-            "user_last_seen_seconds",
-            Gauge,
-            "When a user was last admitted or moved bytes, in Unix seconds; 0 = never.",
-            each(&last_seen_s),
-        ),
-    ];
-    if accounts.totals.is_some() {
-        families.extend([
-            Family::of(
-                "user_lifetime_bytes_in_total",
-                Counter,
-                "Bytes from a user to Telegram over all restarts.",
-                total(|(bytes_in, _)| bytes_in),
-            ),
-            Family::of(
-                "user_lifetime_bytes_out_total",
-                Counter,
-                "Bytes from Telegram to a user over all restarts.",
-                total(|(_, bytes_out)| bytes_out),
-            ),
-        ]);
-    }
-    families
+/// Name, kind, help and value.
+type UserMetric = (&'static str, MetricKind, &'static str, fn(&View<'_>, UserId) -> u64);
+
+/// Metrics of each user. Off by default, since they show names.
+const USER_METRICS: [UserMetric; 7] = [
+    ("user_sessions", Gauge, "Sessions of a user.", |view, id| {
+        view.accounts.users.connections_of(id).into()
+    }),
+    ("user_bytes_in_total", Counter, "Bytes from a user to Telegram.", |view, id| {
+        view.accounts.users.get(id).bytes_in
+    }),
+    ("user_bytes_out_total", Counter, "Bytes from Telegram to a user.", |view, id| {
+        view.accounts.users.get(id).bytes_out
+    }),
+    (
+        "user_refused_total",
+        Counter,
+        "Refusals and failed sessions of a user; see mtbox explain.",
+        |view, id| view.accounts.users.get(id).refused,
+    ),
+    (
+        "user_last_seen_seconds",
+        Gauge,
+        "When a user was last admitted or moved bytes, in Unix seconds; 0 = never.",
+        |view, id| {
+            let user = view.accounts.users.get(id);
+            stats::last_seen(view.accounts, user, view.time).map_or(0, |at| at.as_secs())
+        },
+    ),
+    (
+        "user_lifetime_bytes_in_total",
+        Counter,
+        "Bytes from a user to Telegram over all restarts.",
+        |view, id| totals_of(view, id).0,
+    ),
+    (
+        "user_lifetime_bytes_out_total",
+        Counter,
+        "Bytes from Telegram to a user over all restarts.",
+        |view, id| totals_of(view, id).1,
+    ),
+];
+/// The metrics of users that exist without `state-file`.
+const WITHOUT_TOTALS: usize = 5;
+
+fn totals_of(view: &View<'_>, id: UserId) -> (u64, u64) {
+    view.accounts.totals_of(view.accounts.users.get(id)).unwrap_or_default()
 }
 
 fn families(counts: &Families) -> [Sample<'static>; 2] {
@@ -367,7 +390,7 @@ fn telegram_sample(row: &DcRow, value: u64) -> Sample<'static> {
     }
 }
 
-/// The content type of [`page`].
+/// The content type of the page for Prometheus.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 const CLIENTS: &str = "Open client connections, unauthenticated ones included.";
 const FRONTED: &str = "Client connections that are relayed to the front.";

@@ -1,11 +1,14 @@
 //! The HTTP pages for the operator: `/stats`, `/explain` and metrics. They have listeners and
 //! connections of their own, with one request per connection, so that they answer under any load.
 
+mod connection;
 pub mod counters;
-pub mod explain;
+mod explain;
 pub mod metrics;
+mod page_store;
 pub(super) mod pages;
 pub mod probe_summary;
+mod rows;
 pub mod state_dump;
 pub mod stats;
 pub mod stats_table;
@@ -13,90 +16,182 @@ pub mod statsd;
 pub mod telemetry;
 pub mod view;
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::task::Poll;
-use std::time::Duration;
-
 use crate::config::settings::{HttpBind, Settings};
+use crate::daemon::admin::connection::AdminConnection;
+use crate::daemon::admin::page_store::PageStore;
 use crate::daemon::admin::pages::AdminPages;
 use crate::daemon::admin::view::View;
 use crate::io::clock::Tick;
 use crate::io::wire::{Net, Wire};
-use crate::proto::http1::REQUEST_HEAD_MAX;
+use crate::limits::time_budget::TimeBudget;
 
-/// The connections to the admin pages.
+/// The connections to the admin pages, and the pages that they ask for. All of them together get a
+/// bounded share of the time of the loop.
 pub struct AdminServer<W> {
     connections: [Option<AdminConnection<W>>; CONNECTIONS_MAX],
+    store: PageStore,
+    budget: TimeBudget,
+    /// Connections since start.
+    accepted: u64,
+    /// Connections that gave their slot to a new one.
+    evicted: u64,
+    /// When a connection that waits at a listener may be accepted.
+    accept_at: Option<Tick>,
 }
 
-struct AdminConnection<W> {
-    /// The slot of the listener that accepted it.
-    listener: usize,
-    wire: W,
-    pages: AdminPages,
-    received: Vec<u8>,
-    answer: Option<Vec<u8>>,
-    /// Bytes of `answer` that the socket took.
-    sent: usize,
-    /// The client sent FIN.
-    is_finished: bool,
-    deadline: Tick,
+/// Numbers for the log.
+#[derive(Debug, Clone, Copy)]
+pub struct AdminCounts {
+    /// Open connections.
+    pub connections: usize,
+    /// Connections since start.
+    pub accepted: u64,
+    /// Connections that gave their slot to a new one.
+    pub evicted: u64,
+    /// Pages that were written; one page can answer several requests.
+    pub written: u64,
 }
 
 impl<W> Default for AdminServer<W> {
     fn default() -> Self {
-        Self { connections: std::array::from_fn(|_| None) }
+        Self {
+            connections: std::array::from_fn(|_| None),
+            store: PageStore::default(),
+            budget: TimeBudget::default(),
+            accepted: 0,
+            evicted: 0,
+            accept_at: None,
+        }
     }
 }
 
 impl<W: Wire> AdminServer<W> {
-    /// Adds an accepted connection, and answers a request that came with it. `slot` comes from
-    /// [`AdminServer::free_slot`]; the connection in slot `n` gets the poll token `token_base + n`.
-    pub fn accept(
+    /// Whether no connection is open.
+    pub(super) fn is_idle(&self) -> bool {
+        self.connections.iter().all(Option::is_none)
+    }
+
+    /// A slot for a connection to this listener, or when to ask again. With several listeners, none
+    /// may use all slots: slow readers of the metrics must not block `/stats`. The connection in
+    /// the slot, if there is one, is a slow one that [`AdminServer::accept`] evicts.
+    pub(super) fn slot_for(
+        &mut self,
+        listener: usize,
+        has_others: bool,
+        now: Tick,
+    ) -> Result<usize, Option<Tick>> {
+        if !self.budget.refill(now.0) {
+            return Err(Some(Tick(self.budget.due_ms())));
+        }
+        let max = if has_others { CONNECTIONS_MAX - RESERVED } else { CONNECTIONS_MAX };
+        let is_own = |one: &&AdminConnection<W>| one.listener == listener;
+        let is_full = self.connections.iter().flatten().filter(is_own).count() >= max;
+        if let Some(free) = self.connections.iter().position(Option::is_none).filter(|_| !is_full) {
+            return Ok(free);
+        }
+        let open = self.connections.iter().enumerate().filter_map(|(slot, one)| {
+            let one = one.as_ref().filter(|one| !is_full || is_own(one))?;
+            Some((one.evictable_at()?, slot))
+        });
+        match open.min() {
+            Some((at, slot)) if at <= now => Ok(slot),
+            later => Err(later.map(|(at, _)| at)),
+        }
+    }
+
+    /// Adds an accepted connection. `slot` comes from [`AdminServer::slot_for`]; the connection in
+    /// slot `n` gets the poll token `token_base + n`. Returns whether it evicts another.
+    pub(super) fn accept(
         &mut self,
         slot: usize,
-        (listener, pages): (usize, AdminPages),
+        listener: (usize, AdminPages),
         mut wire: W,
-        net: &mut impl Net<Wire = W>,
-        token_base: usize,
-        view: &View<'_>,
-    ) {
+        (net, token_base): (&mut impl Net<Wire = W>, usize),
+        now: Tick,
+    ) -> bool {
+        let Some(place) = self.connections.get_mut(slot) else { return false };
+        let evicted = place.take().map(|one| one.evict(now)).is_some();
+        self.evicted += u64::from(evicted);
         if net.register(&mut wire, token_base + slot).is_ok() {
-            self.connections[slot] =
-                Some(AdminConnection::new(listener, wire, pages, view.time.now));
-            self.step(slot, view);
+            self.accepted += 1;
+            *place = Some(AdminConnection::new(listener, self.accepted, wire, now));
+        }
+        evicted
+    }
+
+    /// Sets when the next connection may be accepted; `None` = after an event.
+    pub(super) fn set_accept_at(&mut self, at: Option<Tick>) {
+        self.accept_at = at;
+    }
+
+    /// Counts time that was used for the pages.
+    pub(super) fn spend(&mut self, us: u64) {
+        self.budget.spend(us);
+    }
+
+    /// Records an event of the connection in this slot.
+    pub(super) fn mark_ready(&mut self, slot: usize) {
+        if let Some(Some(connection)) = self.connections.get_mut(slot) {
+            connection.mark_ready();
         }
     }
 
-    /// A slot for a connection to this listener. With several listeners, none may use all slots:
-    /// slow readers of the metrics must not block `/stats`.
-    pub fn free_slot(&self, listener: usize, has_others: bool) -> Option<usize> {
-        let max = if has_others { CONNECTIONS_MAX - RESERVED } else { CONNECTIONS_MAX };
-        let open = self.connections.iter().flatten().filter(|one| one.listener == listener).count();
-        self.connections.iter().position(Option::is_none).filter(|_| open < max)
-    }
-
-    /// Reads, answers or closes the connection in this slot, after an event or at its deadline.
-    pub fn step(&mut self, slot: usize, view: &View<'_>) {
-        let Some(Some(connection)) = self.connections.get_mut(slot) else { return };
-        // A failed connection is closed like a finished one: its client needs no other answer.
-        if connection.step(view).map_or(true, |step| step.is_ready()) {
-            self.connections[slot] = None;
-        }
-    }
-
-    /// The earliest deadline of a connection.
-    pub fn due(&self) -> Option<Tick> {
-        self.connections.iter().flatten().map(|connection| connection.deadline).min()
-    }
-
-    /// Steps every connection whose deadline has passed.
-    pub fn expire(&mut self, view: &View<'_>) {
-        for slot in 0..self.connections.len() {
-            let connection = self.connections[slot].as_ref();
-            if connection.is_some_and(|connection| view.time.now >= connection.deadline) {
-                self.step(slot, view);
+    /// Lets the connections read, write and answer, the oldest first, until the time of a turn is
+    /// used up. `micros` reads a clock.
+    pub(super) fn turn(&mut self, view: &View<'_>, micros: impl Fn() -> u64) {
+        let now = view.time.now;
+        self.store.begin_turn();
+        let (begun_us, mut number) = (micros(), 0);
+        let mut last_us = begun_us;
+        while let Some((next, slot)) = self.after(number) {
+            number = next;
+            let Some(place) = self.connections.get_mut(slot) else { continue };
+            let Some(connection) = place else { continue };
+            let is_late = connection.deadline().is_some_and(|deadline| now >= deadline);
+            let may_work = last_us - begun_us < TURN_US && self.budget.refill(now.0);
+            if is_late || connection.has_work() && may_work {
+                // A failed connection is closed like a finished one: its client needs no answer.
+                if connection.step(&mut self.store, view).map_or(true, |step| step.is_ready()) {
+                    *place = None;
+                }
+                let now_us = micros();
+                self.budget.spend(now_us - last_us);
+                last_us = now_us;
             }
+        }
+        let connections = &self.connections;
+        self.store.retain(now, |page, until| {
+            connections.iter().flatten().any(|one| one.asks(page, until))
+        });
+    }
+
+    /// The number and slot of the connection that was accepted next after `number`.
+    fn after(&self, number: u64) -> Option<(u64, usize)> {
+        let all = self.connections.iter().enumerate();
+        let numbers = all.filter_map(|(slot, one)| Some((one.as_ref()?.number, slot)));
+        numbers.filter(|(other, _)| *other > number).min()
+    }
+
+    /// When the next turn is due without an event.
+    pub(super) fn due(&self) -> Option<Tick> {
+        let open = || self.connections.iter().flatten();
+        let work = open().any(AdminConnection::has_work).then(|| Tick(self.budget.due_ms()));
+        let deadlines = open().filter_map(AdminConnection::deadline);
+        deadlines.chain(work).chain(self.accept_at).chain(self.store.due()).min()
+    }
+
+    /// Starts pages in progress again, because users and settings have changed.
+    pub(super) fn reload(&mut self) {
+        self.store.clear();
+    }
+
+    /// Numbers for the log.
+    pub(super) fn counts(&self) -> AdminCounts {
+        AdminCounts {
+            connections: self.connections.iter().flatten().count(),
+            accepted: self.accepted,
+            evicted: self.evicted,
+            written: self.store.written(),
         }
     }
 }
@@ -117,80 +212,9 @@ pub(super) fn wanted(settings: &Settings) -> Vec<(HttpBind, AdminPages)> {
     wanted
 }
 
-impl<W: Wire> AdminConnection<W> {
-    fn new(listener: usize, wire: W, pages: AdminPages, now: Tick) -> Self {
-        let (received, answer) = (Vec::new(), None);
-        let (sent, is_finished, deadline) = (0, false, now + ANSWER_TIMEOUT);
-        Self { listener, wire, pages, received, answer, sent, is_finished, deadline }
-    }
-
-    /// Reads the request, writes the answer, and waits for the client's FIN. `Ready` = close it.
-    fn step(&mut self, view: &View<'_>) -> io::Result<Poll<()>> {
-        self.read(view)?;
-        let is_late = view.time.now >= self.deadline;
-        match &self.answer {
-            None if self.is_finished => return Ok(Poll::Ready(())),
-            None if is_late => {
-                self.set_answer(pages::timeout_answer());
-                self.deadline = view.time.now + CLOSE_TIMEOUT;
-            }
-            Some(_) if is_late => return Ok(Poll::Ready(())),
-            _ => {}
-        }
-        self.write()
-    }
-
-    fn read(&mut self, view: &View<'_>) -> io::Result<()> {
-        let mut chunk = [0; 1024];
-        // Bounded: a client that sends without end is cut off at the deadline.
-        for _ in 0..READS_PER_STEP {
-            match self.wire.read(&mut [IoSliceMut::new(&mut chunk)]) {
-                Ok(0) => {
-                    self.is_finished = true;
-                    break;
-                }
-                Ok(n) if self.answer.is_none() => {
-                    let room = REQUEST_HEAD_MAX.saturating_sub(self.received.len());
-                    self.received.extend_from_slice(&chunk[..n.min(room)]);
-                    if let Some(answer) = pages::answer(&self.received, self.pages, view) {
-                        self.set_answer(answer);
-                    }
-                }
-                Ok(_) => {}
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(())
-    }
-
-    fn set_answer(&mut self, answer: Vec<u8>) {
-        self.answer = Some(answer);
-        self.received = Vec::new();
-    }
-
-    fn write(&mut self) -> io::Result<Poll<()>> {
-        let Some(answer) = &self.answer else { return Ok(Poll::Pending) };
-        while self.sent < answer.len() {
-            match self.wire.write(&[IoSlice::new(&answer[self.sent..])]) {
-                Ok(n) => self.sent += n,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Poll::Pending),
-                Err(e) => return Err(e),
-            }
-        }
-        // The slot stays in use until the client answers our FIN: closing a socket with unread
-        // bytes sends RST, which can overtake the answer.
-        self.wire.shutdown_write()?;
-        Ok(if self.is_finished { Poll::Ready(()) } else { Poll::Pending })
-    }
-}
-
 /// Connections at once.
 pub const CONNECTIONS_MAX: usize = 8;
 /// Connections that one listener leaves to the others.
 const RESERVED: usize = 2;
-/// From accept to the client's FIN.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// For the client to read a 408.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-const READS_PER_STEP: usize = 16;
+/// Time of one turn, in microseconds. Its last step may exceed it.
+const TURN_US: u64 = 1_000;

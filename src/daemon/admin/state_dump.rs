@@ -5,9 +5,11 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use crate::accounts::Accounts;
 use crate::accounts::users::User;
+use crate::daemon::admin::AdminCounts;
 use crate::daemon::admin::view::View;
 use crate::io::logger::{self, LogFields, fields};
 use crate::util::log_settings::LogLevel;
+use crate::util::memory::Class;
 
 /// The number of sessions by phase.
 #[derive(Debug, Default, Clone, Copy)]
@@ -28,19 +30,23 @@ pub struct SessionCounts {
     pub fronted: u32,
     /// Flushing the last bytes to the client.
     pub closing: u32,
-    /// Waiting for a block of the buffer pool.
+    /// Waiting for memory.
     pub starved: usize,
 }
 
 /// Logs the state at any log level: the operator asked for them. `tasks_running` is the number
 /// of fetch tasks with a connection.
-pub fn log(view: &View<'_>, sessions: &SessionCounts, tasks_running: usize) {
+pub fn log(view: &View<'_>, sessions: &SessionCounts, pages: &AdminCounts, tasks_running: usize) {
     let counters = &view.telemetry.counters;
     state(view, sessions);
     users(view.accounts);
     probes(view);
     memory(view, sessions.starved);
     fetches(view, tasks_running);
+    put(fields! {
+        "state-pages", connections = pages.connections, accepted = pages.accepted,
+        written = pages.written, evicted = pages.evicted
+    });
     if let Some(throttle) = &view.limits.throttle {
         put(fields! {
             "state-throttle", active = throttle.is_active(), limit = throttle.limit(),
@@ -104,9 +110,9 @@ fn probes(view: &View<'_>) {
 
 fn memory(view: &View<'_>, starved: usize) {
     put(fields! {
-        "state-memory", buffers = view.buffers.pool.in_use(), of = view.buffers.pool.capacity(),
-        starved = starved, hello_bytes = view.buffers.hello_bytes,
-        hello_room = view.buffers.hello_bytes_max(),
+        "state-memory", buffers = view.buffers.pool.in_use(), of = view.buffers.blocks_max(),
+        starved = starved, hello_bytes = view.buffers.bytes_beside_blocks(),
+        hello_room = view.buffers.memory.budget.room(Class::Unauthenticated),
         replay_bytes = view.limits.replay.as_ref().map_or(0, |replay| replay.bytes()),
         tight = view.buffers.is_tight()
     });

@@ -4,23 +4,97 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::accounts::Accounts;
-use crate::accounts::users::{User, Users};
+use crate::accounts::users::{User, UserId};
+use crate::daemon::admin::rows::RowWriter;
 use crate::daemon::admin::view::View;
 use crate::daemon::time::Time;
-use crate::limits::throttle::Throttle;
 use crate::util::json::{Fields, Json};
 
-/// One compact JSON object and a newline.
-pub fn body(view: &View<'_>) -> String {
-    let users = &view.accounts.users;
-    let mut report: Fields<'_> = vec![
-        ("started_at", stamp(view.time, 0).into()),
-        ("uptime_seconds", (view.time.now.0 / 1000).into()),
-        ("total_connections", users.total_connections().into()),
-    ];
-    if let Some(throttle) = &view.limits.throttle {
-        report.push(("throttle", throttle_object(throttle, users)));
+/// Writes one compact JSON object and a newline, one user per row.
+#[derive(Default)]
+pub(super) struct StatsWriter {
+    part: StatsPart,
+    /// The next user of this part.
+    at: usize,
+    /// A user with a cap was written.
+    has_caps: bool,
+}
+
+/// The parts of the page, in order.
+#[derive(Default)]
+enum StatsPart {
+    #[default]
+    Head,
+    Caps,
+    Outside,
+    Users,
+}
+
+impl RowWriter for StatsWriter {
+    fn write_row(&mut self, view: &View<'_>, out: &mut String) -> bool {
+        let id = view.accounts.users.nth(self.at);
+        self.at += 1;
+        let next = match (&self.part, id) {
+            (StatsPart::Head, _) => {
+                write_head(out, view);
+                if view.limits.throttle.is_some() { StatsPart::Caps } else { StatsPart::Outside }
+            }
+            (StatsPart::Caps, Some(id)) => {
+                self.write_cap(out, view, id);
+                return true;
+            }
+            (StatsPart::Caps, None) => {
+                out.push_str(if self.has_caps { "}}" } else { "}" });
+                StatsPart::Outside
+            }
+            (StatsPart::Outside, _) => {
+                write_outside(out, view);
+                out.push_str(",\"users\":{");
+                StatsPart::Users
+            }
+            (StatsPart::Users, Some(id)) => {
+                push_member(out, view.accounts.users.get(id).name(), user_object(view, id));
+                return true;
+            }
+            (StatsPart::Users, None) => {
+                out.push_str("}}\n");
+                return false;
+            }
+        };
+        (self.part, self.at) = (next, 0);
+        true
     }
+}
+
+impl StatsWriter {
+    fn write_cap(&mut self, out: &mut String, view: &View<'_>, id: UserId) {
+        let users = &view.accounts.users;
+        let throttle = view.limits.throttle.as_ref();
+        let Some(cap) = throttle.and_then(|throttle| throttle.cap(users.position(id))) else {
+            return;
+        };
+        if !std::mem::replace(&mut self.has_caps, true) {
+            out.push_str(",\"caps\":{");
+        }
+        push_member(out, users.get(id).name(), cap.into());
+    }
+}
+
+/// Appends the start of the page; the object of the throttle stays open.
+fn write_head(out: &mut String, view: &View<'_>) {
+    out.push('{');
+    push_member(out, "started_at", stamp(view.time, 0).into());
+    push_member(out, "uptime_seconds", (view.time.now.0 / 1000).into());
+    push_member(out, "total_connections", view.accounts.users.total_connections().into());
+    if let Some(throttle) = &view.limits.throttle {
+        out.push_str(",\"throttle\":{");
+        push_member(out, "active", throttle.is_active().into());
+        push_member(out, "limit", throttle.limit().into());
+    }
+}
+
+/// Appends what belongs to no user: the SOCKS proxies and the IP lists.
+fn write_outside(out: &mut String, view: &View<'_>) {
     let proxies =
         view.outbound.upstreams.proxies(view.time.now).map(|(address, circuit, proxy)| {
             Json::object([
@@ -33,7 +107,7 @@ pub fn body(view: &View<'_>) -> String {
         });
     let proxies: Vec<Json<'_>> = proxies.collect();
     if !proxies.is_empty() {
-        report.push(("proxies", Json::List(proxies)));
+        push_member(out, "proxies", Json::List(proxies));
     }
     let lists = view.lists.iter().map(|(kind, list)| {
         let fields = [
@@ -46,7 +120,7 @@ pub fn body(view: &View<'_>) -> String {
     });
     let lists: Fields<'_> = lists.collect();
     if !lists.is_empty() {
-        report.push(("lists", Json::Object(lists)));
+        push_member(out, "lists", Json::Object(lists));
     }
     let evicted = view.telemetry.counters.evictions();
     let evicted: Vec<Json<'_>> = evicted
@@ -57,51 +131,49 @@ pub fn body(view: &View<'_>) -> String {
         })
         .collect();
     if !evicted.is_empty() {
-        report.push(("evicted", Json::List(evicted)));
+        push_member(out, "evicted", Json::List(evicted));
     }
-    report.push(("users", users_object(view.accounts, view.time)));
-    to_line(report)
 }
 
-fn throttle_object<'a>(throttle: &'a Throttle, users: &'a Users) -> Json<'a> {
-    let mut fields: Fields<'_> =
-        vec![("active", throttle.is_active().into()), ("limit", throttle.limit().into())];
-    let cap = |id| Some((users.get(id).name(), throttle.cap(users.position(id))?.into()));
-    let caps: Fields<'_> = users.ids().filter_map(cap).collect();
-    if !caps.is_empty() {
-        fields.push(("caps", Json::Object(caps)));
+fn user_object<'a>(view: &View<'a>, id: UserId) -> Json<'a> {
+    let (accounts, users) = (view.accounts, &view.accounts.users);
+    let user = users.get(id);
+    let mut fields: Fields<'_> = vec![
+        ("connections", users.connections_of(id).into()),
+        ("bytes_in", user.bytes_in.into()),
+        ("bytes_out", user.bytes_out.into()),
+    ];
+    if let Some((total_in, total_out)) = accounts.totals_of(user) {
+        fields.push(("total_bytes_in", total_in.into()));
+        fields.push(("total_bytes_out", total_out.into()));
+    }
+    fields.push(("last_seen", last_seen(accounts, user, view.time).map(rfc_3339).into()));
+    if user.refused > 0 {
+        fields.push(("refused", user.refused.into()));
+    }
+    if !user.is_enabled() {
+        fields.push(("disabled", true.into()));
     }
     Json::Object(fields)
 }
 
-fn users_object<'a>(accounts: &'a Accounts, time: &Time) -> Json<'a> {
-    let object = |(user, connections): (&'a User, u32)| {
-        let mut fields: Fields<'_> = vec![
-            ("connections", connections.into()),
-            ("bytes_in", user.bytes_in.into()),
-            ("bytes_out", user.bytes_out.into()),
-        ];
-        if let Some((total_in, total_out)) = accounts.totals_of(user) {
-            fields.push(("total_bytes_in", total_in.into()));
-            fields.push(("total_bytes_out", total_out.into()));
-        }
-        fields.push(("last_seen", last_seen(accounts, user, time).map(rfc_3339).into()));
-        if user.refused > 0 {
-            fields.push(("refused", user.refused.into()));
-        }
-        if !user.is_enabled() {
-            fields.push(("disabled", true.into()));
-        }
-        (user.name(), Json::Object(fields))
-    };
-    Json::Object(accounts.users.iter().map(object).collect())
+/// Appends a member to the object that `out` ends in.
+pub(super) fn push_member(out: &mut String, name: &str, value: Json<'_>) {
+    if !out.ends_with('{') {
+        out.push(',');
+    }
+    let object = Json::object([(name, value)]).to_string();
+    push_json(out, object.get(1..object.len() - 1).unwrap_or_default());
 }
 
-/// Compact JSON and a newline.
-pub(super) fn to_line(report: Fields<'_>) -> String {
-    // These occur only inside of strings, where mtg-multi escapes them.
-    let text = Json::Object(report).to_string();
-    text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026") + "\n"
+/// Appends JSON, with the escapes of mtg-multi for use in HTML.
+pub(super) fn push_json(out: &mut String, json: &str) {
+    for c in json.chars() {
+        match c {
+            '<' | '>' | '&' => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
 }
 
 /// When a user was last admitted or moved bytes, since 1970.

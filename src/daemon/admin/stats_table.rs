@@ -2,52 +2,69 @@
 
 use std::time::Duration;
 
-use crate::accounts::Accounts;
+use crate::accounts::users::UserId;
+use crate::daemon::admin::rows::RowWriter;
 use crate::daemon::admin::stats;
-use crate::daemon::time::Time;
+use crate::daemon::admin::view::View;
 
-/// The table with a header line. Columns are separated by two spaces and as wide as their longest
-/// cell.
-pub fn table(accounts: &Accounts, time: &Time) -> String {
-    let head = ["USER", "CONNECTIONS", "IN", "OUT", "LAST SEEN", "REFUSED"];
-    let mut rows: Vec<[String; COLUMNS]> = vec![head.map(str::to_owned)];
-    let now = time.wall_of(time.now.0);
-    for (user, connections) in accounts.users.iter() {
-        let (bytes_in, bytes_out) =
-            accounts.totals_of(user).unwrap_or((user.bytes_in, user.bytes_out));
-        let seen = match stats::last_seen(accounts, user, time) {
-            Some(at) => ago(now.saturating_sub(at)),
-            None => "never".to_owned(),
-        };
-        let mut name = user.name().to_owned();
-        if !user.is_enabled() {
-            name.push_str(" (off)");
-        }
-        let (traffic_in, traffic_out) = (bytes(bytes_in), bytes(bytes_out));
-        let numbers = [connections.to_string(), traffic_in, traffic_out];
-        let [connections, traffic_in, traffic_out] = numbers;
-        rows.push([name, connections, traffic_in, traffic_out, seen, user.refused.to_string()]);
-    }
-    format_rows(&rows)
+/// Writes the table with a header line. Columns are separated by two spaces and as wide as their
+/// longest cell, so that every row is computed twice.
+#[derive(Default)]
+pub(super) struct TableWriter {
+    widths: [usize; COLUMNS],
+    is_measured: bool,
+    /// The next row; 0 = the header line.
+    at: usize,
 }
 
-fn format_rows(rows: &[[String; COLUMNS]]) -> String {
-    let width = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| len(cell)).max();
-    let widths: [usize; COLUMNS] = std::array::from_fn(|at| width(at).unwrap_or(0));
-    let mut out = String::new();
-    for row in rows {
-        for (at, (cell, width)) in row.iter().zip(widths).enumerate() {
-            let gap = " ".repeat(width - len(cell).min(width));
-            // Names are aligned left, numbers right.
-            let (before, after) = if at == 0 { ("", gap.as_str()) } else { (gap.as_str(), "") };
-            out.push_str(if at == 0 { "" } else { "  " });
-            out.push_str(before);
-            out.push_str(cell);
-            out.push_str(after);
+impl RowWriter for TableWriter {
+    fn write_row(&mut self, view: &View<'_>, out: &mut String) -> bool {
+        let row = match self.at.checked_sub(1) {
+            None => Some(HEAD.map(str::to_owned)),
+            Some(at) => view.accounts.users.nth(at).map(|id| cells(view, id)),
+        };
+        self.at += 1;
+        match row {
+            Some(row) if self.is_measured => push_row(out, &row, &self.widths),
+            Some(row) => {
+                let widths = self.widths.iter_mut().zip(&row);
+                widths.for_each(|(width, cell)| *width = len(cell).max(*width));
+            }
+            None if self.is_measured => return false,
+            None => (self.is_measured, self.at) = (true, 0),
         }
-        out.push('\n');
+        true
     }
-    out
+}
+
+fn cells(view: &View<'_>, id: UserId) -> [String; COLUMNS] {
+    let (accounts, time, users) = (view.accounts, view.time, &view.accounts.users);
+    let user = users.get(id);
+    let now = time.wall_of(time.now.0);
+    let (bytes_in, bytes_out) = accounts.totals_of(user).unwrap_or((user.bytes_in, user.bytes_out));
+    let seen = match stats::last_seen(accounts, user, time) {
+        Some(at) => ago(now.saturating_sub(at)),
+        None => "never".to_owned(),
+    };
+    let mut name = user.name().to_owned();
+    if !user.is_enabled() {
+        name.push_str(" (off)");
+    }
+    let connections = users.connections_of(id).to_string();
+    [name, connections, bytes(bytes_in), bytes(bytes_out), seen, user.refused.to_string()]
+}
+
+fn push_row(out: &mut String, row: &[String; COLUMNS], widths: &[usize; COLUMNS]) {
+    for (at, (cell, width)) in row.iter().zip(widths).enumerate() {
+        let gap = " ".repeat(width.saturating_sub(len(cell)));
+        // Names are aligned left, numbers right.
+        let (before, after) = if at == 0 { ("", gap.as_str()) } else { (gap.as_str(), "") };
+        out.push_str(if at == 0 { "" } else { "  " });
+        out.push_str(before);
+        out.push_str(cell);
+        out.push_str(after);
+    }
+    out.push('\n');
 }
 
 fn len(cell: &str) -> usize {
@@ -83,6 +100,7 @@ fn ago(passed: Duration) -> String {
 }
 
 const COLUMNS: usize = 6;
+const HEAD: [&str; COLUMNS] = ["USER", "CONNECTIONS", "IN", "OUT", "LAST SEEN", "REFUSED"];
 
 #[cfg(test)]
 mod tests {

@@ -1,80 +1,85 @@
-//! Memory for bytes of clients: the pool of blocks, the scratch block, and incomplete hellos.
+//! Memory for bytes of peers: the accounts, the pool of blocks, and the scratch block.
 
+use crate::daemon::session::memory::Ledger;
 use crate::flow::transform::{SLOT_COUNT, SLOT_LEN};
 use crate::io::pool::{BLOCK_LEN, Pool};
+use crate::util::memory::{Class, MemoryFull};
 
-/// The buffers that all sessions share.
+/// The buffers that all sessions share, and the accounts of those that each has.
 pub struct Buffers {
+    /// Who uses how much memory.
+    pub memory: Ledger,
     /// Blocks for bytes that a socket has not accepted yet.
     pub pool: Pool,
     /// The buffer that all reads use.
     pub scratch: Vec<u8>,
     /// Records per read, 1..=[`SLOT_COUNT`]; fewer on machines with little memory.
     pub slots: usize,
-    /// Bytes of incomplete hellos, bounded by [`Buffers::hello_bytes_max`].
-    pub hello_bytes: usize,
 }
 
 impl Buffers {
-    /// `blocks_max` bounds the pool; `slots` is clamped to 1..=[`SLOT_COUNT`].
+    /// `blocks_max` bounds all memory that depends on peers, in blocks of [`BLOCK_LEN`] bytes.
+    /// `slots` is clamped to 1..=[`SLOT_COUNT`].
     pub fn new(blocks_max: usize, slots: usize) -> Self {
         let slots = slots.clamp(1, SLOT_COUNT);
         Self {
-            pool: Pool::new(blocks_max),
+            memory: Ledger::new(blocks_max * BLOCK_LEN),
+            pool: Pool::new(blocks_max / 8),
             scratch: vec![0; SLOT_LEN * slots],
             slots,
-            hello_bytes: 0,
         }
     }
 
-    /// Blocks that are left for relays. An eighth of the pool is reserved for answers and openings
-    /// of new sessions, which are written without a read before.
-    pub fn spare_blocks(&self) -> usize {
-        self.pool.available().saturating_sub(self.pool.capacity() / 8)
+    /// Sets the limit of [`Buffers::new`].
+    pub fn set_blocks_max(&mut self, blocks_max: usize) {
+        self.memory.budget.set_limit(blocks_max * BLOCK_LEN);
+        self.pool.set_keep(blocks_max / 8);
     }
 
-    /// The number of records that a read may request, so that the pool has room if the write
-    /// accepts nothing; 0 = the session has to wait for a block. At most half of the spare blocks,
-    /// so that one session cannot use up the pool.
-    pub fn records_to_read(&self) -> usize {
-        match self.spare_blocks() {
+    /// The limit, in whole blocks.
+    pub fn blocks_max(&self) -> usize {
+        self.memory.budget.limit() / BLOCK_LEN
+    }
+
+    /// Bytes of all buffers that are not blocks of the pool.
+    pub fn bytes_beside_blocks(&self) -> usize {
+        self.memory.budget.used().saturating_sub(self.pool.in_use() * BLOCK_LEN)
+    }
+
+    /// Blocks that sessions of a class can take now.
+    pub fn spare_blocks(&self, class: Class) -> usize {
+        self.memory.budget.room(class) / BLOCK_LEN
+    }
+
+    /// The number of records that a read may request, so that the outbox has room if the write
+    /// accepts nothing; 0 = the session has to wait for memory. At most half of the spare blocks,
+    /// so that one session cannot use up the memory.
+    pub fn records_to_read(&self, class: Class) -> usize {
+        match self.spare_blocks(class) {
             0 => 0,
             free => (free / 2).clamp(1, self.slots),
         }
     }
 
-    /// Most bytes of incomplete hellos at once.
-    pub fn hello_bytes_max(&self) -> usize {
-        (self.pool.capacity() * BLOCK_LEN / 2).max(64 * 1024)
-    }
-
-    /// Appends `n` bytes of the scratch block to `seen`, the start of a connection, and counts the
-    /// memory.
+    /// The number of bytes that a read before the relay may request, at most `room` and
+    /// [`READ_MAX`], so that they can be kept.
     ///
     /// # Errors
-    /// All incomplete hellos together are larger than [`Buffers::hello_bytes_max`].
-    pub fn keep_hello(&mut self, seen: &mut Vec<u8>, n: usize) -> Result<(), HelloBytesExceeded> {
-        let before = seen.capacity();
-        seen.reserve_exact(n);
-        seen.extend_from_slice(&self.scratch[..n]);
-        self.hello_bytes += seen.capacity() - before;
-        if self.hello_bytes <= self.hello_bytes_max() { Ok(()) } else { Err(HelloBytesExceeded) }
+    /// There is no room for [`READ_LEAST`] bytes.
+    pub fn bytes_to_read(&self, class: Class, room: usize) -> Result<usize, MemoryFull> {
+        let free = self.memory.budget.room(class);
+        let wanted = room.clamp(1, READ_MAX);
+        if free < READ_LEAST { Err(MemoryFull) } else { Ok(wanted.min(free)) }
     }
 
-    /// Stops counting `capacity` bytes of a hello.
-    pub fn release_hello(&mut self, capacity: usize) {
-        self.hello_bytes = self.hello_bytes.saturating_sub(capacity);
-    }
-
-    /// Whether three quarters of the pool are in use; then stalled peers get less time.
+    /// Whether three quarters of the memory are in use; then stalled peers get less time.
     pub fn is_tight(&self) -> bool {
-        self.pool.in_use() * 4 >= self.pool.capacity() * 3
+        let budget = &self.memory.budget;
+        budget.used() >= budget.limit() / 4 * 3
     }
 }
 
-/// Incomplete hellos use too much memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HelloBytesExceeded;
-
 /// Most bytes of one read before the relay.
 pub const READ_MAX: usize = 16_384;
+/// Fewer bytes are not worth a read: the session waits for memory.
+pub const READ_LEAST: usize = 1_024;

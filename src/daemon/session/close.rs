@@ -15,6 +15,7 @@ use crate::io::logger::{Maybe, event, fields};
 use crate::io::wire::Wire;
 use crate::proto::tls;
 use crate::util::drbg::Drbg;
+use crate::util::memory::ChargedBytes;
 
 /// The last stage, a graceful close: flushes, sends FIN, and reads until the client's FIN, so that
 /// no RST overtakes our last bytes.
@@ -42,25 +43,21 @@ impl Closing {
 
     /// Like [`Closing::begin`], but first sends an encrypted alert, as a TLS server does when it
     /// cannot decrypt a record (PROTOCOL 15.13).
-    ///
-    /// # Errors
-    /// The pool has no block for the alert.
     pub fn begin_with_alert<W: Wire>(
         client: &mut Client<W>,
         fault: &str,
-        buffers: &Buffers,
         drbg: &mut Drbg,
         accounting: &mut Accounting<'_>,
-    ) -> Result<Self, Outcome> {
+    ) -> Self {
         let from = accounting.telemetry.shown(client.addr);
         event!(Debug, "protocol-error", id = client.id, why = %fault, client = %from);
-        let mut alert = [0u8; ALERT_LEN];
+        let mut alert = vec![0u8; ALERT_LEN];
         let (header, sealed) = alert.split_at_mut(tls::HEADER_LEN);
         header.copy_from_slice(&tls::header(tls::APPLICATION_DATA, sealed.len() as u16));
         drbg.fill(sealed);
-        let sent = client.endpoint.send(&alert, &buffers.pool, accounting.now);
-        sent.map_err(|_| Outcome::Pressure)?;
-        Ok(Self::begin(client, Outcome::Garbled, accounting))
+        let alert = ChargedBytes::held(client.account.get(), alert);
+        client.endpoint.send_charged(alert, accounting.now);
+        Self::begin(client, Outcome::Garbled, accounting)
     }
 
     /// The deadline of the stage.
@@ -110,8 +107,7 @@ pub fn finish<W: Wire>(
 
 /// Records how the session ended. A user's session that failed is also logged for the operator.
 fn record_end<W>(client: &Client<W>, outcome: Outcome, accounting: &mut Accounting<'_>) {
-    let is_failure =
-        matches!(outcome, Outcome::HandshakeTimeout | Outcome::Garbled | Outcome::Pressure);
+    let is_failure = matches!(outcome, Outcome::HandshakeTimeout | Outcome::Garbled);
     if client.user.is_some() && is_failure {
         let from = accounting.telemetry.shown(client.addr);
         accounting.telemetry.info(fields!(

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::accounts::recorder::{Cause, Detail};
 use crate::config::settings::Settings;
 use crate::daemon::session::accounting::Accounting;
-use crate::daemon::session::buffers::{Buffers, READ_MAX};
+use crate::daemon::session::buffers::{Buffers, READ_LEAST, READ_MAX};
 use crate::daemon::session::client::Client;
 use crate::daemon::session::close::Closing;
 use crate::daemon::session::endpoint::{Endpoint, ReadOutcome};
@@ -28,13 +28,14 @@ use crate::proto::obfuscated2::FRAME_LEN;
 use crate::proto::proxy_header;
 use crate::proto::socks5::Destination;
 use crate::util::drbg::Drbg;
+use crate::util::memory::ChargedBytes;
 
 /// The fourth stage: the server is being connected.
 pub struct Dial<W> {
     /// The transformation of the relay that follows.
     transform: Transform,
     /// The first bytes for the server, sent in one write.
-    opening: Vec<u8>,
+    opening: ChargedBytes,
     connect: Connect<W>,
     begun: Tick,
 }
@@ -69,7 +70,12 @@ type DialStep<W> = Step<Box<Dial<W>>, AfterDial<W>>;
 
 impl<W: Wire> Dial<W> {
     /// A stage that begins now.
-    pub fn new(transform: Transform, opening: Vec<u8>, connect: Connect<W>, now: Tick) -> Self {
+    pub fn new(
+        transform: Transform,
+        opening: ChargedBytes,
+        connect: Connect<W>,
+        now: Tick,
+    ) -> Self {
         Self { transform, opening, connect, begun: now }
     }
 
@@ -95,8 +101,13 @@ impl<W: Wire> Dial<W> {
         ctx: &mut DialContext<'_, N>,
     ) -> DialStep<W> {
         client.endpoint.flush(ctx.accounting.now);
+        let mut turn = Turn::Wait;
         while !self.has_request() && client.endpoint.ready.hup && client.endpoint.ready.readable {
-            if let Err(fault) = self.read_last_payload(client, ctx) {
+            let Ok(room) = ctx.buffers.bytes_to_read(client.class(), READ_MAX) else {
+                turn = Turn::NeedMemory(READ_LEAST as u32);
+                break;
+            };
+            if let Err(fault) = self.read_last_payload(client, room, ctx) {
                 return close_with_alert(self, client, fault, ctx);
             }
         }
@@ -115,7 +126,7 @@ impl<W: Wire> Dial<W> {
             log: &mut ctx.accounting.telemetry.log,
         };
         match self.connect.poll(ctx.key.token(SERVER_SLOTS), &mut connect, ctx.net) {
-            Poll::Pending => Step::Stay(self, Turn::Wait),
+            Poll::Pending => Step::Stay(self, turn),
             Poll::Ready(Ok(connected)) => self.connected(client, connected, ctx),
             Poll::Ready(Err(error)) => self.give_up(client, &error, ctx),
         }
@@ -132,24 +143,25 @@ impl<W: Wire> Dial<W> {
         !self.is_relay() || self.opening.len() > FRAME_LEN
     }
 
-    /// Reads payload that the client sent before its FIN; it is sent after the frame.
+    /// Reads at most `room` bytes of the payload that the client sent before its FIN; they are sent
+    /// after the frame.
     ///
     /// # Errors
     /// The client's bytes are not TLS records. Says why.
     fn read_last_payload<N: Net<Wire = W>>(
         &mut self,
         client: &mut Client<W>,
+        room: usize,
         ctx: &mut DialContext<'_, N>,
     ) -> Result<(), &'static str> {
         let Transform::Mtproto(transform) = &mut self.transform else { return Ok(()) };
-        let room = READ_MAX.min(ctx.buffers.scratch.len());
         let into = &mut ctx.buffers.scratch[..room];
         let ReadOutcome::Bytes(n) = client.endpoint.read(&mut [IoSliceMut::new(into)]) else {
             return Ok(());
         };
         let payload = &mut ctx.buffers.scratch[..n];
         let len = transform.up.transform(payload).map_err(|fault| fault.as_str())?;
-        self.opening.extend_from_slice(&ctx.buffers.scratch[..len]);
+        self.opening.extend_held(client.account.get(), &ctx.buffers.scratch[..len]);
         Ok(())
     }
 
@@ -167,10 +179,7 @@ impl<W: Wire> Dial<W> {
             uncounted += self.complete_opening(client, addr, ctx);
         }
         let mut server = Endpoint::new(wire);
-        if server.send(&self.opening, &ctx.buffers.pool, ctx.accounting.now).is_err() {
-            upstream.into_iter().for_each(|id| ctx.outbound.upstreams.record_abandoned(id));
-            return Step::Stay(self, Turn::Close(Outcome::Pressure));
-        }
+        server.send_charged(std::mem::take(&mut self.opening), ctx.accounting.now);
         let now = ctx.accounting.now;
         let (id, ms) = (client.id, now.since(client.accepted).as_millis());
         let telemetry = &mut *ctx.accounting.telemetry;
@@ -207,8 +216,8 @@ impl<W: Wire> Dial<W> {
     }
 
     /// Completes the opening for a front: a PROXY protocol header before it if configured, and the
-    /// bytes received while dialling after it, for one write (PROTOCOL 10). Returns the number of
-    /// bytes of the client that were added.
+    /// bytes received while dialling after it, for one write (PROTOCOL 10). What there is no memory
+    /// for is left to the relay. Returns the number of bytes of the client that were added.
     fn complete_opening<N: Net<Wire = W>>(
         &mut self,
         client: &mut Client<W>,
@@ -220,19 +229,20 @@ impl<W: Wire> Dial<W> {
             let mut with_header =
                 Vec::with_capacity(proxy_header::WRITTEN_MAX + self.opening.len());
             proxy_header::write(&mut with_header, source, front);
-            with_header.append(&mut self.opening);
-            self.opening = with_header;
+            with_header.extend_from_slice(&self.opening);
+            self.opening = ChargedBytes::held(client.account.get(), with_header);
         }
         let has_more = client.endpoint.ready.readable && !client.endpoint.fin_received;
         if !has_more || self.opening.len() >= OPENING_MAX {
             return 0;
         }
-        let room = (OPENING_MAX - self.opening.len()).min(ctx.buffers.scratch.len());
+        let room = OPENING_MAX - self.opening.len();
+        let Ok(room) = ctx.buffers.bytes_to_read(client.class(), room) else { return 0 };
         let into = &mut ctx.buffers.scratch[..room];
         let ReadOutcome::Bytes(n) = client.endpoint.read(&mut [IoSliceMut::new(into)]) else {
             return 0;
         };
-        self.opening.extend_from_slice(&ctx.buffers.scratch[..n]);
+        self.opening.extend_held(client.account.get(), &ctx.buffers.scratch[..n]);
         n
     }
 
@@ -288,11 +298,8 @@ fn close_with_alert<W: Wire, N>(
     ctx: &mut DialContext<'_, N>,
 ) -> DialStep<W> {
     dial.abandon(&mut ctx.outbound.upstreams);
-    let DialContext { buffers, drbg, accounting, .. } = ctx;
-    match Closing::begin_with_alert(client, fault, buffers, drbg, accounting) {
-        Ok(closing) => Step::Next(AfterDial::Closing(closing)),
-        Err(outcome) => Step::Stay(dial, Turn::Close(outcome)),
-    }
+    let closing = Closing::begin_with_alert(client, fault, ctx.drbg, &mut ctx.accounting);
+    Step::Next(AfterDial::Closing(closing))
 }
 
 /// Apps start a new connection after some seconds, long before the last address of a silent data

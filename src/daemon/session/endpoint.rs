@@ -2,10 +2,12 @@
 
 use std::io::{self, IoSlice};
 
+use crate::daemon::session::memory::SessionAccount;
 use crate::io::clock::Tick;
-use crate::io::pool::{Outbox, Pool, PoolExhausted};
+use crate::io::pool::{Outbox, Pool};
 use crate::io::readiness::Readiness;
 use crate::io::wire::Wire;
+use crate::util::memory::{ChargedBytes, MemoryFull};
 
 /// A socket of a session and its outbox.
 pub struct Endpoint<W> {
@@ -103,13 +105,35 @@ impl<W: Wire> Endpoint<W> {
         ReadOutcome::Reset
     }
 
-    /// Writes `bytes` after the outbox; the outbox keeps what the socket does not accept.
+    /// Writes `bytes` after the outbox; the outbox keeps what the socket does not accept, in blocks
+    /// that are charged to `account`.
     ///
     /// # Errors
-    /// The pool has no block for the rest. Not in a relay: it reads no more than the pool can keep.
-    pub fn send(&mut self, bytes: &[u8], pool: &Pool, now: Tick) -> Result<(), PoolExhausted> {
+    /// The account has no room for the rest. Not in a relay: it reads no more than it can keep.
+    pub fn send(
+        &mut self,
+        bytes: &[u8],
+        pool: &Pool,
+        account: &SessionAccount,
+        now: Tick,
+    ) -> Result<(), MemoryFull> {
+        match self.unsent_of(bytes, now) {
+            [] => Ok(()),
+            rest => self.outbox.push(pool, account.get(), rest),
+        }
+    }
+
+    /// As [`Endpoint::send`], but the outbox takes over the allocation with its charge.
+    pub fn send_charged(&mut self, bytes: ChargedBytes, now: Tick) {
+        let left = self.unsent_of(&bytes, now).len();
+        let sent = bytes.len() - left;
+        self.outbox.push_charged(bytes, sent);
+    }
+
+    /// Writes if the outbox is empty. Returns what the outbox has to keep.
+    fn unsent_of<'a>(&mut self, bytes: &'a [u8], now: Tick) -> &'a [u8] {
         if self.write_failed || self.fin_sent || bytes.is_empty() {
-            return Ok(());
+            return &[];
         }
         let mut taken = 0;
         if self.outbox.is_empty() && self.ready.writable {
@@ -117,10 +141,10 @@ impl<W: Wire> Endpoint<W> {
             taken = self.written(outcome, bytes.len());
         }
         if self.write_failed || taken == bytes.len() {
-            return Ok(());
+            return &[];
         }
         self.stalled_since.get_or_insert(now);
-        self.outbox.push(pool, &bytes[taken..])
+        &bytes[taken..]
     }
 
     /// Writes the outbox with at most one write. Returns the number of bytes written.

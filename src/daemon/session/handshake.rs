@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::accounts::users::{HostId, UserId};
 use crate::config::settings::Settings;
 use crate::daemon::session::accounting::Accounting;
-use crate::daemon::session::buffers::{Buffers, READ_MAX};
+use crate::daemon::session::buffers::{Buffers, READ_LEAST, READ_MAX};
 use crate::daemon::session::client::Client;
 use crate::daemon::session::close::Closing;
 use crate::daemon::session::dial::Dial;
@@ -40,12 +40,13 @@ use crate::proto::dc::{self, DcId};
 use crate::proto::obfuscated2::{self, ClientFrame, FRAME_LEN};
 use crate::proto::tls::Deframer;
 use crate::util::drbg::Drbg;
+use crate::util::memory::ChargedBytes;
 
 /// The second stage: collects the ClientHello and finds the user whose key matches it.
 pub struct AwaitClientHello {
-    seen: Vec<u8>,
+    seen: ChargedBytes,
     authenticator: Authenticator,
-    /// The hello is accepted; the answer is sent at this time.
+    /// The hello is accepted; the answer is sent at this time, or when there is memory for it.
     admitted: Option<(Box<Admission>, Tick)>,
     /// When silence ends the stage: an unfinished hello goes to the front, whose own timeout then
     /// applies. Drawn at random, so that no fixed limit of ours can be measured (PROTOCOL 15.12).
@@ -80,9 +81,8 @@ pub struct HelloContext<'a> {
 
 impl AwaitClientHello {
     /// A stage for a client that has sent `seen`, and nothing more since `silent_since`.
-    /// [`Buffers`] already counts `seen`.
     pub fn new(
-        seen: Vec<u8>,
+        seen: ChargedBytes,
         silent_since: Tick,
         handshake_timeout: Duration,
         drbg: &mut Drbg,
@@ -91,15 +91,15 @@ impl AwaitClientHello {
         Self { seen, authenticator: Authenticator::default(), admitted: None, silent_until }
     }
 
-    /// Bytes that the stage holds on the heap.
-    pub fn held(&self) -> usize {
-        self.seen.capacity()
-    }
-
     /// The next deadline of the stage.
-    pub fn due(&self, accepted: Tick, handshake_timeout: Duration) -> Tick {
-        let answer = self.admitted.as_ref().map(|(_, at)| *at);
-        answer.unwrap_or(self.silent_until.min(accepted + handshake_timeout))
+    pub fn due(&self, accepted: Tick, handshake_timeout: Duration, now: Tick) -> Tick {
+        let end = accepted + handshake_timeout;
+        match &self.admitted {
+            Some((_, at)) if now < *at => *at,
+            // It waits for memory.
+            Some(_) => end,
+            None => self.silent_until.min(end),
+        }
     }
 
     /// One step: at most one read and one slice of keys.
@@ -110,19 +110,21 @@ impl AwaitClientHello {
     ) -> Step<Self, AfterHello<W>> {
         if let Some((admission, at)) = self.admitted.take() {
             if ctx.accounting.now >= at || client.endpoint.ready.broken {
-                return self.answer(client, &admission, ctx);
+                return self.answer(client, admission, ctx);
             }
             self.admitted = Some((admission, at));
             return Step::Stay(self, Turn::Wait);
         }
         let room = SEEN_MAX - self.seen.len().min(SEEN_MAX);
+        let mut need = None;
         match client.read_hello(&mut self.seen, room, ctx.buffers, &mut ctx.accounting) {
             Ok(0) => {}
             Ok(_) => {
                 let timeout = ctx.settings.timeouts.handshake;
                 self.silent_until = silence_end(ctx.accounting.now, timeout, ctx.drbg);
             }
-            Err(outcome) => return Step::Stay(self, Turn::Close(outcome)),
+            Err(Turn::Close(outcome)) => return Step::Stay(self, Turn::Close(outcome)),
+            Err(turn) => need = Some(turn),
         }
         let mut auth = AuthContext {
             unix_s: (!ctx.time.is_unset()).then_some(ctx.time.wall.unix_s),
@@ -133,23 +135,29 @@ impl AwaitClientHello {
             hello_rate: &mut ctx.limits.hello_rate,
             now_ms: ctx.accounting.now.0,
             tolerance_s: ctx.settings.time_skew.as_secs(),
+            account: client.account.get(),
         };
         match self.authenticator.check(&self.seen, client.addr, &mut auth) {
             AuthVerdict::Admit(admission) => self.admit(client, admission, ctx),
             AuthVerdict::Front { host, why, user } => self.front(client, host, why, user, ctx),
             AuthVerdict::KeysLeft => Step::Stay(self, Turn::Again),
-            AuthVerdict::Incomplete => self.await_more(client, ctx),
+            AuthVerdict::NeedMemory(bytes) => {
+                self.await_more(client, Some(Turn::NeedMemory(bytes)), ctx)
+            }
+            AuthVerdict::Incomplete => self.await_more(client, need, ctx),
         }
     }
 
     /// Handles an incomplete hello: it goes to the front if it has ended, is too slow or too long.
+    /// `need` = there is no memory for the next step.
     fn await_more<W: Wire>(
         self,
         client: &mut Client<W>,
+        need: Option<Turn>,
         ctx: &mut HelloContext<'_>,
     ) -> Step<Self, AfterHello<W>> {
-        let is_late =
-            ctx.accounting.now >= self.due(client.accepted, ctx.settings.timeouts.handshake);
+        let now = ctx.accounting.now;
+        let is_late = now >= self.due(client.accepted, ctx.settings.timeouts.handshake, now);
         let has_ended = client.endpoint.fin_received;
         if has_ended && self.seen.is_empty() {
             // The client closed without a byte: a port scan or a health check.
@@ -158,6 +166,8 @@ impl AwaitClientHello {
             let why = if has_ended { Reject::Truncated } else { Reject::TooSlow };
             let host = ctx.accounting.users.first_host();
             self.front(client, host, why, None, ctx)
+        } else if let Some(turn) = need {
+            Step::Stay(self, turn)
         } else if client.endpoint.ready.readable {
             Step::Stay(self, Turn::Again)
         } else {
@@ -176,6 +186,8 @@ impl AwaitClientHello {
         // Counted at once: otherwise many connections that wait for answers pass the throttle.
         ctx.accounting.users.add_session(admission.user, client.addr, now.0);
         client.user = Some(admission.user);
+        let position = ctx.accounting.users.position(admission.user);
+        client.account.move_to(ctx.buffers.memory.of_user(position));
         event!(
             Debug, "admitted", id = client.id,
             user = ?Maybe(ctx.accounting.users.name_of(client.user)),
@@ -188,7 +200,7 @@ impl AwaitClientHello {
             false => 0,
         };
         if delay_us == 0 {
-            return self.answer(client, &admission, ctx);
+            return self.answer(client, Box::new(admission), ctx);
         }
         let at = now + Duration::from_millis(delay_us.div_ceil(1_000));
         self.admitted = Some((Box::new(admission), at));
@@ -199,21 +211,28 @@ impl AwaitClientHello {
     fn answer<W: Wire>(
         mut self,
         client: &mut Client<W>,
-        admission: &Admission,
+        admission: Box<Admission>,
         ctx: &mut HelloContext<'_>,
     ) -> Step<Self, AfterHello<W>> {
+        let now = ctx.accounting.now;
         if client.endpoint.ready.broken {
             return Step::Stay(self, Turn::Close(Outcome::Reset));
         }
-        let held = self.held();
-        let early = self.seen.split_off(admission.consumed.min(self.seen.len()));
-        let answer = server_hello::build(admission, ctx.accounting.users, ctx.mimicry, ctx.drbg);
-        if client.endpoint.send(&answer, &ctx.buffers.pool, ctx.accounting.now).is_err() {
-            return Step::Stay(self, Turn::Close(Outcome::Pressure));
+        if client.account.room() < ANSWER_ROOM {
+            if now >= client.accepted + ctx.settings.timeouts.handshake {
+                return Step::Stay(self, Turn::Close(Outcome::HandshakeTimeout));
+            }
+            self.admitted = Some((admission, now));
+            return Step::Stay(self, Turn::NeedMemory(ANSWER_ROOM as u32));
         }
-        ctx.buffers.release_hello(held);
+        let user = admission.user;
+        let users = &ctx.accounting.users;
+        let answer = server_hello::build(&admission, users, ctx.mimicry, ctx.drbg);
+        client.endpoint.send_charged(ChargedBytes::held(client.account.get(), answer), now);
+        let mut early = self.seen;
+        early.discard_front(admission.consumed);
         Step::Next(AfterHello::AwaitFrame(Box::new(AwaitFrame {
-            user: admission.user,
+            user,
             deframer: Deframer::new(),
             frame: [0; FRAME_LEN],
             received: 0,
@@ -224,7 +243,7 @@ impl AwaitClientHello {
     /// Starts to dial the front of `host` for an unauthenticated client. The front gets all bytes
     /// received so far.
     fn front<W: Wire>(
-        mut self,
+        self,
         client: &mut Client<W>,
         host: HostId,
         why: Reject,
@@ -232,15 +251,13 @@ impl AwaitClientHello {
         ctx: &mut HelloContext<'_>,
     ) -> Step<Self, AfterHello<W>> {
         record_reject(client, why, user, &mut ctx.accounting);
-        ctx.buffers.release_hello(self.held());
-        let opening = std::mem::take(&mut self.seen);
         ctx.accounting.capacity.fronted += 1;
         ctx.accounting.telemetry.counters.fronted += 1;
         ctx.accounting.telemetry.counters.fronting.add(client.addr);
         client.fronted = true;
         let front = front::front_of(ctx.settings, ctx.accounting.users, host);
         let connect = Connect::new(HostOrAddrs::Host(front), Route::Front, client.id);
-        let dial = Dial::new(Transform::Plain, opening, connect, ctx.accounting.now);
+        let dial = Dial::new(Transform::Plain, self.seen, connect, ctx.accounting.now);
         Step::Next(AfterHello::Front(Box::new(dial)))
     }
 }
@@ -278,7 +295,7 @@ pub struct AwaitFrame {
     frame: [u8; FRAME_LEN],
     received: usize,
     /// Bytes that came with the hello; empty after the first step.
-    early: Vec<u8>,
+    early: ChargedBytes,
 }
 
 /// What follows [`AwaitFrame`].
@@ -315,9 +332,10 @@ impl AwaitFrame {
         ctx: &mut FrameContext<'_>,
     ) -> FrameStep<W> {
         if !self.early.is_empty() {
-            let early = std::mem::take(&mut self.early);
-            ctx.buffers.scratch[..early.len()].copy_from_slice(&early);
-            return self.add(client, early.len(), ctx);
+            let len = self.early.len();
+            ctx.buffers.scratch[..len].copy_from_slice(&self.early);
+            self.early.clear();
+            return self.add(client, len, ctx);
         }
         client.endpoint.flush(ctx.accounting.now);
         if client.endpoint.write_failed {
@@ -333,7 +351,11 @@ impl AwaitFrame {
         if !client.endpoint.ready.readable {
             return Step::Stay(self, Turn::Wait);
         }
-        let into = &mut ctx.buffers.scratch[..READ_MAX];
+        // What follows the frame is kept until Telegram is connected.
+        let Ok(room) = ctx.buffers.bytes_to_read(client.class(), READ_MAX) else {
+            return Step::Stay(self, Turn::NeedMemory(READ_LEAST as u32));
+        };
+        let into = &mut ctx.buffers.scratch[..room];
         match client.endpoint.read(&mut [IoSliceMut::new(into)]) {
             ReadOutcome::Bytes(n) => {
                 ctx.accounting.telemetry.counters.read(n);
@@ -355,7 +377,7 @@ impl AwaitFrame {
     ) -> FrameStep<W> {
         let len = match self.deframer.deframe(&mut ctx.buffers.scratch[..n]) {
             Ok(len) => len,
-            Err(fault) => return self.close_with_alert(client, fault.as_str(), ctx),
+            Err(fault) => return close_with_alert(client, fault.as_str(), ctx),
         };
         let missing = (FRAME_LEN - self.received).min(len);
         self.frame[self.received..self.received + missing]
@@ -368,22 +390,18 @@ impl AwaitFrame {
         let key = ctx.accounting.users.get(self.user).key();
         match obfuscated2::decrypt_client_frame(&self.frame, key) {
             Ok(frame) => dial_dc(client, self.deframer, frame, missing..len, ctx),
-            Err(fault) => self.close_with_alert(client, fault.as_str(), ctx),
+            Err(fault) => close_with_alert(client, fault.as_str(), ctx),
         }
     }
+}
 
-    fn close_with_alert<W: Wire>(
-        self: Box<Self>,
-        client: &mut Client<W>,
-        fault: &str,
-        ctx: &mut FrameContext<'_>,
-    ) -> FrameStep<W> {
-        let FrameContext { buffers, drbg, accounting, .. } = ctx;
-        match Closing::begin_with_alert(client, fault, buffers, drbg, accounting) {
-            Ok(closing) => Step::Next(AfterFrame::Closing(closing)),
-            Err(outcome) => Step::Stay(self, Turn::Close(outcome)),
-        }
-    }
+fn close_with_alert<W: Wire>(
+    client: &mut Client<W>,
+    fault: &str,
+    ctx: &mut FrameContext<'_>,
+) -> FrameStep<W> {
+    let closing = Closing::begin_with_alert(client, fault, ctx.drbg, &mut ctx.accounting);
+    Step::Next(AfterFrame::Closing(closing))
 }
 
 fn close<W: Wire>(
@@ -432,6 +450,7 @@ fn dial_dc<W: Wire>(
     let payload = &mut ctx.buffers.scratch[early];
     up.recrypt(payload);
     opening.extend_from_slice(payload);
+    let opening = ChargedBytes::held(client.account.get(), opening);
     let shaper = settings.shape.map(|shape| Shaper::new(ctx.pace, shape.always, shape.drs));
     let down = Downlink::new(recrypt, shaper.map(|shaper| Box::new(Shape::new(shaper))));
     let transform = Transform::Mtproto(Box::new(MtprotoTransform { up, down, dc }));
@@ -448,6 +467,9 @@ fn silence_end(since: Tick, handshake_timeout: Duration, drbg: &mut Drbg) -> Tic
     let spread = u32::try_from(limit_ms / 5).unwrap_or(u32::MAX).max(1);
     since + Duration::from_millis(limit_ms * 3 / 10 + u64::from(drbg.u32_below(spread)))
 }
+
+/// For an answer that the socket does not accept.
+const ANSWER_ROOM: usize = 16 << 10;
 
 /// More than the longest hello in the largest number of records that we accept.
 const SEEN_MAX: usize = 17_408;

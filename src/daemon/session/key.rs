@@ -20,6 +20,11 @@ impl SessionKey {
         timer.checked_sub(1).map(Self)
     }
 
+    /// The slab index, as the key in the ready queue.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+
     /// The slab index.
     pub fn index(self) -> usize {
         self.0 as usize

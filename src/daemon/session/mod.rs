@@ -12,6 +12,7 @@ pub(crate) mod dial;
 mod endpoint;
 mod handshake;
 pub mod key;
+pub(crate) mod memory;
 pub(crate) mod outcome;
 pub(crate) mod proxy_header;
 mod relay;
@@ -22,6 +23,7 @@ mod transform;
 
 use std::net::SocketAddr;
 
+use crate::accounts::users::Users;
 use crate::config::settings::Settings;
 use crate::daemon::admin::state_dump::SessionCounts;
 use crate::daemon::session::accounting::Accounting;
@@ -32,6 +34,7 @@ use crate::daemon::session::handshake::{
     AfterFrame, AfterHello, AwaitClientHello, AwaitFrame, FrameContext, HelloContext,
 };
 use crate::daemon::session::key::{CLIENT_SLOT, SessionKey};
+use crate::daemon::session::memory::SessionAccount;
 use crate::daemon::session::outcome::Outcome;
 use crate::daemon::session::proxy_header::{AwaitProxyHeader, HeaderContext};
 use crate::daemon::session::relay::{Relay, RelayContext};
@@ -41,6 +44,7 @@ use crate::daemon::shared::Shared;
 use crate::io::clock::Tick;
 use crate::io::readiness::Readiness;
 use crate::io::wire::{Net, Wire};
+use crate::limits::fair_queue::Flow;
 
 /// The stage of a session. A session only moves down this list.
 pub enum Stage<W> {
@@ -66,21 +70,26 @@ pub struct Session<W> {
     stage: Option<Stage<W>>,
     /// The deadline in the timer wheel.
     pub armed: Option<Tick>,
-    /// The session is in the ready queue.
-    pub queued: bool,
-    /// The session waits for a block of the pool. Deadlines and events still wake it.
-    pub needs_block: bool,
+    /// The session waits until its class has room for this many bytes; 0 = it does not. Deadlines
+    /// and events still wake it.
+    pub needs_memory: u32,
 }
 
 impl<W: Wire> Session<W> {
     /// A connection accepted now. `may_send_header` = the peer may send a PROXY protocol header.
-    pub fn new(id: u64, wire: W, peer: SocketAddr, may_send_header: bool, now: Tick) -> Self {
+    pub fn new(
+        id: u64,
+        wire: W,
+        peer: SocketAddr,
+        may_send_header: bool,
+        account: SessionAccount,
+        now: Tick,
+    ) -> Self {
         Self {
-            client: Client::new(id, wire, peer, now),
+            client: Client::new(id, wire, peer, account, now),
             stage: Some(Stage::AwaitProxyHeader(AwaitProxyHeader::new(may_send_header))),
             armed: None,
-            queued: false,
-            needs_block: false,
+            needs_memory: 0,
         }
     }
 
@@ -104,12 +113,21 @@ impl<W: Wire> Session<W> {
         let timeout = settings.timeouts.handshake;
         match &self.stage {
             Some(Stage::AwaitProxyHeader(stage)) => stage.due(accepted, timeout),
-            Some(Stage::AwaitClientHello(stage)) => stage.due(accepted, timeout),
+            Some(Stage::AwaitClientHello(stage)) => stage.due(accepted, timeout, now),
             Some(Stage::AwaitFrame(_)) => accepted + timeout,
             Some(Stage::Dial(dial)) => dial.due(),
             Some(Stage::Relay(relay)) => relay.due(&self.client, settings, now),
             Some(Stage::Closing(closing)) => closing.due(),
             None => now,
+        }
+    }
+
+    /// Whose share of the loop the session uses.
+    pub fn flow(&self, users: &Users) -> Flow {
+        match self.client.user {
+            Some(user) => Flow::of_user(users.position(user)),
+            None if self.client.fronted => Flow::FRONTED,
+            None => Flow::OPENING,
         }
     }
 
@@ -221,20 +239,17 @@ impl<W: Wire> Session<W> {
 
     /// Logs the end of the session and releases its counts. The caller drops it.
     pub fn finish(&mut self, outcome: Outcome, shared: &mut Shared) {
-        let (held, sent_up) = match &mut self.stage {
-            Some(Stage::AwaitProxyHeader(stage)) => (stage.held(), 0),
-            Some(Stage::AwaitClientHello(stage)) => (stage.held(), 0),
+        let sent_up = match &mut self.stage {
             Some(Stage::Dial(dial)) => {
                 dial.abandon(&mut shared.outbound.upstreams);
-                (0, 0)
+                0
             }
             Some(Stage::Relay(relay)) => {
                 relay.abandon(&mut shared.outbound.upstreams);
-                (0, relay.server.sent)
+                relay.server.sent
             }
-            _ => (0, self.client.sent_up),
+            _ => self.client.sent_up,
         };
-        shared.buffers.release_hello(held);
         let Shared { time, capacity, accounts, telemetry, .. } = shared;
         let mut accounting = Accounting::new(time, accounts, capacity, telemetry);
         close::finish(&mut self.client, outcome, sent_up, &mut accounting);

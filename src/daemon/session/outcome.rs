@@ -59,8 +59,6 @@ pub enum Outcome {
     Idle,
     /// A peer accepted no bytes for too long.
     Stalled,
-    /// No buffer memory was left.
-    Pressure,
     /// The user was removed, disabled, or given another secret.
     Revoked,
     /// The daemon is shutting down.
@@ -77,7 +75,7 @@ impl Outcome {
             Self::BadHeader => "bad-proxy-header",
             Self::NoByte | Self::GoneBeforeFrame | Self::Gone(_) => "client-gone",
             Self::Rejected(why) => why.as_str(),
-            Self::NoRoom | Self::Pressure => "pressure",
+            Self::NoRoom => "pressure",
             Self::HandshakeTimeout => "handshake-timeout",
             Self::ResetBeforeFrame | Self::Reset => "reset",
             Self::Garbled => "garbled",
@@ -101,7 +99,7 @@ impl Outcome {
             Self::Listed { cause, .. } => cause,
             Self::BadHeader => Cause::BadHeader,
             Self::Rejected(why) => return Some(cause_of_reject(why)),
-            Self::NoRoom | Self::Pressure => Cause::Pressure,
+            Self::NoRoom => Cause::Pressure,
             Self::Evicted(Standing::User(_), _) => Cause::OverShare,
             Self::Evicted(..) => Cause::MadeRoom,
             Self::HandshakeTimeout | Self::GoneBeforeFrame | Self::ResetBeforeFrame => {
@@ -130,7 +128,7 @@ impl Outcome {
             Self::BadHeader => &mut counters.bad_headers,
             Self::Rejected(Reject::Replay) => &mut counters.replays,
             Self::Rejected(Reject::Throttled) => &mut counters.throttled,
-            Self::NoRoom | Self::Pressure => &mut counters.pressed,
+            Self::NoRoom => &mut counters.pressed,
             Self::Evicted(who, room) => &mut counters.evicted[room as usize][who.index()],
             Self::DcUnreachable(..) => &mut counters.unreachable,
             _ => return None,

@@ -16,13 +16,15 @@ use crate::io::clock::Tick;
 use crate::io::logger::event;
 use crate::io::wire::Wire;
 use crate::proto::proxy_header::{self, Preface};
+use crate::util::client_prefix::ClientPrefix;
 use crate::util::drbg::Drbg;
+use crate::util::memory::ChargedBytes;
 
 /// A connection whose client address is not known yet.
 pub struct AwaitProxyHeader {
     /// Whether the peer may send a header.
     may_send_header: bool,
-    seen: Vec<u8>,
+    seen: ChargedBytes,
 }
 
 /// What the stage uses.
@@ -43,12 +45,7 @@ impl AwaitProxyHeader {
     /// A stage that has not begun. Without a header the client's address is that of its socket, and
     /// the lists were checked at accept.
     pub fn new(may_send_header: bool) -> Self {
-        Self { may_send_header, seen: Vec::new() }
-    }
-
-    /// Bytes that the stage holds on the heap.
-    pub fn held(&self) -> usize {
-        self.seen.capacity()
+        Self { may_send_header, seen: ChargedBytes::default() }
     }
 
     /// The deadline of the header.
@@ -66,9 +63,11 @@ impl AwaitProxyHeader {
             return Step::Next(self.enter(client, 0, ctx));
         }
         let read = client.read_hello(&mut self.seen, READ_MAX, ctx.buffers, &mut ctx.accounting);
-        if let Err(outcome) = read {
-            return Step::Stay(self, Turn::Close(outcome));
-        }
+        let need = match read {
+            Ok(_) => None,
+            Err(Turn::Close(outcome)) => return Step::Stay(self, Turn::Close(outcome)),
+            Err(turn) => Some(turn),
+        };
         let due = self.due(client.accepted, ctx.handshake_timeout);
         let is_over = client.endpoint.fin_received || ctx.accounting.now >= due;
         match proxy_header::parse(&self.seen) {
@@ -77,6 +76,8 @@ impl AwaitProxyHeader {
                     ctx.accounting.telemetry.counters.clients.remove(client.addr);
                     (client.addr, client.port) = (source.ip(), source.port());
                     ctx.accounting.telemetry.counters.clients.add(client.addr);
+                    let network = ClientPrefix::of(client.addr);
+                    client.account.move_to(ctx.buffers.memory.of_network(network));
                 }
                 self.admit(client, len, ctx)
             }
@@ -86,7 +87,7 @@ impl AwaitProxyHeader {
             Preface::Incomplete if is_over => self.refuse(client, ctx),
             Preface::Malformed => self.refuse(client, ctx),
             Preface::Ambiguous | Preface::Incomplete if client.endpoint.ready.readable => {
-                Step::Stay(self, Turn::Again)
+                Step::Stay(self, need.unwrap_or(Turn::Again))
             }
             Preface::Ambiguous | Preface::Incomplete => Step::Stay(self, Turn::Wait),
         }
@@ -116,7 +117,7 @@ impl AwaitProxyHeader {
         header_len: usize,
         ctx: &mut HeaderContext<'_>,
     ) -> AwaitClientHello {
-        self.seen.drain(..header_len.min(self.seen.len()));
+        self.seen.discard_front(header_len);
         // Without a header, the time of this stage counts as silence before the hello.
         let silent_since = if header_len == 0 { client.active } else { ctx.accounting.now };
         AwaitClientHello::new(self.seen, silent_since, ctx.handshake_timeout, ctx.drbg)

@@ -1,6 +1,6 @@
 //! The fifth stage: both sides are connected, and bytes are forwarded.
 //!
-//! A direction reads only if the pool has room for what the write does not accept. So memory is
+//! A direction reads only if there is memory for what the write does not accept. So memory is
 //! bounded, and the TCP window is the back-pressure. Each step does at most one read and one write
 //! per direction (after one flush).
 
@@ -15,6 +15,7 @@ use crate::daemon::session::buffers::Buffers;
 use crate::daemon::session::client::Client;
 use crate::daemon::session::close::Closing;
 use crate::daemon::session::endpoint::{Endpoint, ReadOutcome};
+use crate::daemon::session::memory::SessionAccount;
 use crate::daemon::session::outcome::{DC_ANSWERS_WITHIN, Outcome};
 use crate::daemon::session::step::{Step, Turn};
 use crate::daemon::session::transform::Transform;
@@ -24,10 +25,12 @@ use crate::flow::half_close::{Action, HalfState};
 use crate::flow::shape::Shape;
 use crate::flow::transform::{Downlink, RECORD_PAYLOAD_MAX, Uplink};
 use crate::io::clock::Tick;
+use crate::io::pool::BLOCK_LEN;
 use crate::io::wire::Wire;
 use crate::mimicry::shaper::Grant;
 use crate::proto::tls::RecordFault;
 use crate::util::drbg::Drbg;
+use crate::util::memory::Class;
 
 /// The server's side of a session, and the transformation of the bytes.
 pub struct Relay<W> {
@@ -79,8 +82,8 @@ enum Forwarded {
     Idle,
     /// The source has more.
     More,
-    /// The pool is empty.
-    NeedBlock,
+    /// There is no memory for a block.
+    NeedMemory,
     /// The client's bytes are not TLS records.
     Malformed(RecordFault),
 }
@@ -114,15 +117,9 @@ impl<W: Wire> Relay<W> {
         let up = self.forward_up(client, owner, ctx);
         if let Forwarded::Malformed(fault) = up {
             self.abandon(ctx.upstreams);
-            let RelayContext { buffers, drbg, accounting, .. } = ctx;
-            let fault = fault.as_str();
-            return match Closing::begin_with_alert(client, fault, buffers, drbg, accounting) {
-                Ok(closing) => {
-                    client.sent_up = self.server.sent;
-                    Step::Next(closing)
-                }
-                Err(outcome) => Step::Stay(self, Turn::Close(outcome)),
-            };
+            client.sent_up = self.server.sent;
+            let RelayContext { drbg, accounting, .. } = ctx;
+            return Step::Next(Closing::begin_with_alert(client, fault.as_str(), drbg, accounting));
         }
         let down = self.forward_down(client, owner, ctx);
         self.judge_proxy(client, ctx);
@@ -143,8 +140,8 @@ impl<W: Wire> Relay<W> {
         }
         let turn = if up == Forwarded::More || down == Forwarded::More {
             Turn::Again
-        } else if up == Forwarded::NeedBlock || down == Forwarded::NeedBlock {
-            Turn::NeedBlock
+        } else if up == Forwarded::NeedMemory || down == Forwarded::NeedMemory {
+            Turn::NeedMemory(BLOCK_LEN as u32)
         } else {
             Turn::Wait
         };
@@ -161,8 +158,9 @@ impl<W: Wire> Relay<W> {
             Transform::Mtproto(mtproto) => HalfTransform::Up(&mut mtproto.up),
             Transform::Plain => HalfTransform::Plain,
         };
-        let forwarded =
-            forward(&mut client.endpoint, &mut self.server, transform, &mut client.active, ctx);
+        let keep = (client.class(), &client.account);
+        let (from, to) = (&mut client.endpoint, &mut self.server);
+        let forwarded = forward(from, to, transform, keep, &mut client.active, ctx);
         count(&mut self.server, owner, Direction::Up, &mut ctx.accounting);
         forwarded
     }
@@ -178,8 +176,9 @@ impl<W: Wire> Relay<W> {
             Transform::Mtproto(mtproto) => HalfTransform::Down(&mut mtproto.down),
             Transform::Plain => HalfTransform::Plain,
         };
-        let forwarded =
-            forward(&mut self.server, &mut client.endpoint, transform, &mut client.active, ctx);
+        let keep = (client.class(), &client.account);
+        let (from, to) = (&mut self.server, &mut client.endpoint);
+        let forwarded = forward(from, to, transform, keep, &mut client.active, ctx);
         count(&mut client.endpoint, owner, Direction::Down, &mut ctx.accounting);
         if !had_ended
             && self.server.fin_received
@@ -254,14 +253,14 @@ impl<W: Wire> Relay<W> {
             && client.endpoint.outbox.is_empty()
             && !client.endpoint.write_failed
         {
-            if ctx.buffers.pool.available() == 0 {
-                return Step::Stay(self, Turn::NeedBlock);
+            if ctx.buffers.spare_blocks(client.class()) == 0 {
+                return Step::Stay(self, Turn::NeedMemory(BLOCK_LEN as u32));
             }
             let (wire_len, payload_len) =
                 seal(&mut mtproto.down, 0, true, now, ctx.buffers, ctx.drbg);
             let sealed = &ctx.buffers.scratch[..wire_len];
-            let kept = client.endpoint.send(sealed, &ctx.buffers.pool, now);
-            debug_assert!(kept.is_ok(), "a block is available");
+            let kept = client.endpoint.send(sealed, &ctx.buffers.pool, &client.account, now);
+            debug_assert!(kept.is_ok(), "there is memory for a block");
             client.endpoint.uncounted =
                 client.endpoint.uncounted.saturating_add(payload_len as u32);
             count(&mut client.endpoint, owner, Direction::Down, &mut ctx.accounting);
@@ -302,7 +301,7 @@ impl<W: Wire> Relay<W> {
         let idle = client.active + self.idle_limit(client, settings);
         let stalled =
             [client.endpoint.stalled_since, self.server.stalled_since].into_iter().flatten();
-        // Checked early, since the limit becomes shorter when the pool fills up.
+        // Checked early, since the limit becomes shorter when memory is short.
         let stall = stalled.map(|since| {
             let first = since + STALL_WHEN_TIGHT;
             if now < first { first } else { (now + STALL_WHEN_TIGHT).min(since + STALL) }
@@ -335,6 +334,7 @@ fn forward<W: Wire>(
     from: &mut Endpoint<W>,
     to: &mut Endpoint<W>,
     mut transform: HalfTransform<'_>,
+    (class, account): (Class, &SessionAccount),
     active: &mut Tick,
     ctx: &mut RelayContext<'_>,
 ) -> Forwarded {
@@ -353,15 +353,15 @@ fn forward<W: Wire>(
         }
         Action::Forward => {}
     }
-    // 2. How much may be read: what the shape grants and what the pool could keep.
+    // 2. How much may be read: what the shape grants and what the outbox could keep.
     let (records_max, payload_max) = match transform.grant(now, ctx.drbg) {
         Grant::Later(_) => return Forwarded::Idle,
         Grant::One(payload_max) => (1, payload_max),
         Grant::Any => (ctx.buffers.slots, RECORD_PAYLOAD_MAX),
     };
-    let records = ctx.buffers.records_to_read().min(records_max);
+    let records = ctx.buffers.records_to_read(class).min(records_max);
     if records == 0 {
-        return Forwarded::NeedBlock;
+        return Forwarded::NeedMemory;
     }
     // 3. One read. Reads of a download leave gaps for the record headers.
     let scratch = &mut ctx.buffers.scratch;
@@ -399,7 +399,7 @@ fn forward<W: Wire>(
         },
     };
     // 5. One write; the outbox keeps the rest.
-    let kept = to.send(&ctx.buffers.scratch[..wire_len], &ctx.buffers.pool, now);
+    let kept = to.send(&ctx.buffers.scratch[..wire_len], &ctx.buffers.pool, account, now);
     debug_assert!(kept.is_ok(), "step 2 left room for everything that was read");
     to.uncounted = to.uncounted.saturating_add(payload_len as u32);
     let has_more = from.ready.readable && to.outbox.is_empty();
@@ -523,7 +523,7 @@ fn action<W>(from: &Endpoint<W>, to: &Endpoint<W>) -> Action {
 const SLOW_UPLOAD: u64 = 4;
 /// A peer may accept no bytes for this long.
 const STALL: Duration = Duration::from_secs(30);
-/// The same while the pool is nearly empty.
+/// The same when memory is short.
 const STALL_WHEN_TIGHT: Duration = Duration::from_secs(5);
 /// The idle limit of a fronted session; longer than the keep-alive limits of common web servers.
 const FRONT_IDLE: Duration = Duration::from_secs(120);

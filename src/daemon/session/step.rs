@@ -17,8 +17,9 @@ pub enum Turn {
     Wait,
     /// Queue the session again: it has more work.
     Again,
-    /// Queue the session when the pool has a block: it could read, but the pool is empty.
-    NeedBlock,
+    /// Queue the session when its class has room for this many bytes: it could read, but not keep
+    /// what it reads.
+    NeedMemory(u32),
     /// Close the session.
     Close(Outcome),
 }

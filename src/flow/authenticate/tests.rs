@@ -8,6 +8,7 @@ use crate::accounts::users::ConfiguredUser;
 use crate::limits::throttle::Throttle;
 use crate::proto::chrome_hello;
 use crate::proto::secret::Secret;
+use crate::util::memory::{Budget, Class};
 
 const HOST: &[u8] = b"front.example";
 const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
@@ -50,6 +51,7 @@ struct Fixture {
     throttle: Throttle,
     places: Throttle,
     hello_rate: HelloRateLimit,
+    account: Rc<Account>,
 }
 
 impl Fixture {
@@ -57,7 +59,8 @@ impl Fixture {
         let throttle = Throttle::new(most_connections, USERS.into());
         let hello_rate = HelloRateLimit::default();
         let places = Throttle::new(u32::MAX, USERS.into());
-        Self { users: users(), replay: Replay::new(1 << 20), throttle, places, hello_rate }
+        let account = Account::of_class(&Budget::new(1 << 20), Class::Unauthenticated);
+        Self { users: users(), replay: Replay::new(1 << 20), throttle, places, hello_rate, account }
     }
 
     /// The verdict, and the number of calls until then.
@@ -73,6 +76,7 @@ impl Fixture {
                 now_ms: 0,
                 unix_s: Some(NOW_S),
                 tolerance_s: 120,
+                account: &self.account,
             };
             match authenticator.check(hello, HERE, &mut context) {
                 AuthVerdict::KeysLeft => {}

@@ -1,16 +1,13 @@
 //! The Prometheus text format 0.0.4: for each name a `HELP` and a `TYPE` line, then the samples,
 //! with labels in alphabetical order.
 
-use crate::proto::metrics::family::{Family, MetricKind};
+use crate::proto::metrics::family::{Family, MetricKind, Sample};
 
 /// The whole page. Unless empty, `prefix` and an underscore precede each name.
 pub fn page(prefix: &str, families: &[Family<'_>]) -> String {
     let mut out = String::with_capacity(families.len() * 160);
     for family in families {
-        let name = match prefix {
-            "" => family.name.to_owned(),
-            _ => format!("{prefix}_{}", family.name),
-        };
+        let name = full_name(prefix, family.name);
         write(&mut out, &name, family);
         if family.kind == MetricKind::OldCounter {
             write(&mut out, &format!("{name}_total"), family);
@@ -19,25 +16,37 @@ pub fn page(prefix: &str, families: &[Family<'_>]) -> String {
     out
 }
 
-fn write(out: &mut String, name: &str, family: &Family<'_>) {
+/// The name of a metric on the page.
+pub fn full_name(prefix: &str, name: &str) -> String {
+    match prefix {
+        "" => name.to_owned(),
+        _ => format!("{prefix}_{name}"),
+    }
+}
+
+/// Appends a family under its full name.
+pub fn write(out: &mut String, name: &str, family: &Family<'_>) {
     let kind = if family.kind.is_counter() { "counter" } else { "gauge" };
     out.push_str(&format!("# HELP {name} {}\n# TYPE {name} {kind}\n", family.help));
-    for sample in &family.samples {
-        out.push_str(name);
-        let mut labels: Vec<_> = sample.labels.iter().collect();
-        labels.sort_by_key(|(label, _)| *label);
-        for (at, (label, value)) in labels.into_iter().enumerate() {
-            out.push(if at == 0 { '{' } else { ',' });
-            out.push_str(label);
-            out.push_str("=\"");
-            escape(out, value);
-            out.push('"');
-        }
-        if !sample.labels.is_empty() {
-            out.push('}');
-        }
-        out.push_str(&format!(" {}\n", sample.value));
+    family.samples.iter().for_each(|sample| write_sample(out, name, sample));
+}
+
+/// Appends a sample of the family that was written last.
+pub fn write_sample(out: &mut String, name: &str, sample: &Sample<'_>) {
+    out.push_str(name);
+    let mut labels: Vec<_> = sample.labels.iter().collect();
+    labels.sort_by_key(|(label, _)| *label);
+    for (at, (label, value)) in labels.into_iter().enumerate() {
+        out.push(if at == 0 { '{' } else { ',' });
+        out.push_str(label);
+        out.push_str("=\"");
+        escape(out, value);
+        out.push('"');
     }
+    if !sample.labels.is_empty() {
+        out.push('}');
+    }
+    out.push_str(&format!(" {}\n", sample.value));
 }
 
 fn escape(out: &mut String, value: &str) {
@@ -54,7 +63,6 @@ fn escape(out: &mut String, value: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::metrics::family::Sample;
 
     #[test]
     fn names_labels_and_values_have_the_form_of_the_format() {

@@ -1,0 +1,142 @@
+//! The accounts of sessions, and of the users and client networks above them.
+
+use std::cell::OnceCell;
+use std::rc::Rc;
+
+use crate::util::client_prefix::ClientPrefix;
+use crate::util::memory::{Account, Budget, Class};
+
+/// The memory of the process that depends on peers, by owner.
+pub struct Ledger {
+    /// The limit, and the division among classes.
+    pub budget: Rc<Budget>,
+    /// The accounts of users and client networks, in ascending order of their keys.
+    owners: Vec<(u64, Rc<Account>)>,
+    /// Unused accounts are dropped when there are this many.
+    sweep_at: usize,
+}
+
+impl Ledger {
+    /// A ledger for `limit` bytes.
+    pub fn new(limit: usize) -> Self {
+        Self { budget: Budget::new(limit), owners: Vec::new(), sweep_at: SWEEP_LEAST }
+    }
+
+    /// The account of the unauthenticated clients of a network.
+    pub fn of_network(&mut self, network: ClientPrefix) -> Rc<Account> {
+        self.of_owner(network.to_bits(), Class::Unauthenticated)
+    }
+
+    /// The account of the user at this position in the table of users.
+    pub fn of_user(&mut self, position: usize) -> Rc<Account> {
+        self.of_owner(USER_KEYS | position as u64, Class::Users)
+    }
+
+    fn of_owner(&mut self, key: u64, class: Class) -> Rc<Account> {
+        let at = match self.owners.binary_search_by_key(&key, |(key, _)| *key) {
+            Ok(at) => return Rc::clone(&self.owners[at].1),
+            Err(_) if self.owners.len() >= self.sweep_at => {
+                self.owners.retain(|(_, account)| Rc::strong_count(account) > 1);
+                self.owners.shrink_to(self.owners.len() * 2);
+                self.sweep_at = (self.owners.len() * 2).max(SWEEP_LEAST);
+                self.owners.partition_point(|(known, _)| *known < key)
+            }
+            Err(at) => at,
+        };
+        let account = Account::of_class(&self.budget, class);
+        self.owners.insert(at, (key, Rc::clone(&account)));
+        account
+    }
+}
+
+/// The account of one session. It exists only while something is charged to it, so that an idle
+/// session needs no memory for it.
+pub struct SessionAccount {
+    owner: Rc<Account>,
+    own: OnceCell<Rc<Account>>,
+}
+
+impl SessionAccount {
+    /// An account below that of a user or of a client network.
+    pub fn new(owner: Rc<Account>) -> Self {
+        Self { owner, own: OnceCell::new() }
+    }
+
+    /// The account, to charge something to it.
+    pub fn get(&self) -> &Rc<Account> {
+        self.own.get_or_init(|| self.owner.child())
+    }
+
+    /// The account of the user or of the client network.
+    pub fn owner(&self) -> &Rc<Account> {
+        &self.owner
+    }
+
+    /// Bytes that are charged to the session.
+    pub fn used(&self) -> usize {
+        self.own.get().map_or(0, |own| own.used())
+    }
+
+    /// Bytes that can be charged now.
+    pub fn room(&self) -> usize {
+        self.owner.room()
+    }
+
+    /// Moves the session with its charges to another owner.
+    pub fn move_to(&mut self, owner: Rc<Account>) {
+        if let Some(own) = self.own.get() {
+            own.move_to(&owner);
+        }
+        self.owner = owner;
+    }
+
+    /// Drops the account if nothing is charged to it.
+    pub fn trim(&mut self) {
+        if self.own.get().is_some_and(|own| Rc::strong_count(own) == 1) {
+            self.own.take();
+        }
+    }
+}
+
+/// Above all keys of IPv6 networks and below those of IPv4 networks, see [`ClientPrefix::to_bits`].
+const USER_KEYS: u64 = 1 << 62;
+/// Fewer accounts are never looked through for unused ones.
+const SWEEP_LEAST: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(third: u8) -> ClientPrefix {
+        ClientPrefix::of([192, 0, third, 1].into())
+    }
+
+    #[test]
+    fn owners_share_an_account_and_unused_ones_are_dropped() {
+        let mut ledger = Ledger::new(1 << 20);
+        let kept = ledger.of_network(network(0));
+        assert!(Rc::ptr_eq(&kept, &ledger.of_network(network(0))));
+        assert!(!Rc::ptr_eq(&kept, &ledger.of_user(0)));
+        (1..=255).for_each(|third| drop(ledger.of_network(network(third))));
+        assert!(ledger.owners.len() <= SWEEP_LEAST);
+        assert!(ledger.owners.is_sorted_by_key(|(key, _)| *key));
+        assert!(Rc::ptr_eq(&kept, &ledger.of_network(network(0))));
+    }
+
+    #[test]
+    fn a_session_moves_with_its_charges_and_is_trimmed_without_any() {
+        let mut ledger = Ledger::new(1 << 20);
+        let (network, user) = (ledger.of_network(network(0)), ledger.of_user(3));
+        let mut session = SessionAccount::new(Rc::clone(&network));
+        let charge = session.get().charge(1_000).unwrap();
+        assert_eq!((session.used(), network.used()), (1_000, 1_000));
+        session.move_to(Rc::clone(&user));
+        assert_eq!((network.used(), user.used(), user.class()), (0, 1_000, Class::Users));
+        session.trim();
+        assert_eq!(session.used(), 1_000);
+        drop(charge);
+        session.trim();
+        assert!(session.own.get().is_none());
+        assert_eq!(ledger.budget.used(), 0);
+    }
+}
