@@ -45,6 +45,7 @@ mod e2e {
     mod reload_under_load;
     mod self_check;
     mod shape;
+    mod siege;
     mod signals;
     mod sockets;
     mod stats;

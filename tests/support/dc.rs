@@ -76,6 +76,23 @@ impl Dc {
         addr
     }
 
+    /// A DC that sends without an end in every session.
+    pub fn endless() -> SocketAddr {
+        let dc = Self::listen();
+        let addr = dc.addr;
+        thread::spawn(move || {
+            for mut session in dc.sessions {
+                thread::spawn(move || {
+                    let chunk = vec![0x5a; 65_536];
+                    // A session of a client that reads nothing waits until the proxy closes it.
+                    session.to.peer.without_write_timeout();
+                    while session.to.peer.try_send(&chunk).is_ok() {}
+                });
+            }
+        });
+        addr
+    }
+
     /// A DC that answers `req_pq_multi` of every session with `answer(nonce)`. An empty answer
     /// closes the connection.
     pub fn answering(answer: impl Fn([u8; 16]) -> Vec<u8> + Send + Sync + 'static) -> SocketAddr {

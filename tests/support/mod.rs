@@ -13,6 +13,7 @@ pub mod doctor;
 pub mod fixture;
 pub mod front;
 pub mod hello;
+pub mod kernel;
 pub mod leaks;
 pub mod lists;
 pub mod minimal_proxy;
@@ -31,6 +32,8 @@ pub mod tls;
 pub mod web;
 
 use std::time::{Duration, Instant};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Limit of every wait in a test. Generous, because two cores run all tests at once.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
@@ -55,6 +58,12 @@ pub fn holds_within(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
         }
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Raises the limit of open files of this process as far as the system allows.
+pub fn raise_descriptor_limit() {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("the limits");
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("a higher soft limit");
 }
 
 /// Endless bytes that both ends can generate, so that a test need not store 64 MiB to compare.

@@ -59,6 +59,11 @@ impl Peer {
         self.stream.set_read_timeout(None).expect("no read timeout");
     }
 
+    /// Removes the limit of writes, for a peer that sends to one that does not read.
+    pub fn without_write_timeout(&self) {
+        self.stream.set_write_timeout(None).expect("no write timeout");
+    }
+
     /// A second descriptor of the same socket.
     pub fn duplicate(&self) -> Self {
         Self { name: self.name, stream: self.stream.try_clone().expect("another descriptor") }

@@ -381,6 +381,11 @@ impl Proxy {
         fields[11..13].iter().map(|field| field.parse::<u64>().expect("a number")).sum()
     }
 
+    /// Private memory in KiB.
+    pub fn private_kib(&self) -> u64 {
+        self.status("RssAnon:")
+    }
+
     /// Resident memory in KiB.
     pub fn resident_kib(&self) -> u64 {
         self.status("VmRSS:")

@@ -4,6 +4,7 @@
 
 pub mod attacker;
 mod attacks;
+#[path = "../../../tests/support/kernel.rs"]
 mod kernel;
 pub mod origin;
 mod victims;
@@ -291,6 +292,7 @@ fn evicted(api: u16) -> u64 {
                 .filter(|(name, _)| name.as_str() != "users")
                 .map(|(name, field)| sum(field, is_inside || name.starts_with("evicted")))
                 .sum(),
+            serde_json::Value::Array(rows) => rows.iter().map(|row| sum(row, is_inside)).sum(),
             number => number.as_u64().filter(|_| is_inside).unwrap_or(0),
         }
     }

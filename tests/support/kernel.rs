@@ -1,13 +1,15 @@
-//! Memory that the kernel holds for the TCP sockets of a process, from sock_diag(7).
+//! Memory that the kernel holds for the TCP sockets of a process, from sock_diag(7). The benchmark
+//! `siege` uses it too.
 
+use std::error::Error;
 use std::fs;
+use std::os::fd::AsRawFd;
 
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket,
 };
-use std::os::fd::AsRawFd;
 
-use crate::support::options::Outcome;
+type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// SOCK_DIAG_BY_FAMILY, and NLM_F_REQUEST with NLM_F_DUMP (linux/sock_diag.h, linux/netlink.h).
 const REQUEST: (u16, u16) = (20, 0x301);
