@@ -240,6 +240,12 @@ pub const KEYS: &[Key] = &[
     row("telegram.dc-overrides", DcOverrides)
         .doc("Addresses to use instead of the built-in ones, per data centre.")
         .sample(r#"203 = ["192.0.2.1:443"]"#),
+    row("memory.limit", Bytes(None, |d, v| d.settings.memory_limit = Some(v)))
+        .doc(
+            "Maximum memory of the process and of its sockets in the kernel. Default: 1/4 of the \
+             machine's memory, 8 to 512 mib.",
+        )
+        .sample(r#""64mib""#),
     row("memory.buffers", Bytes(None, |d, v| d.settings.buffer_bytes = Some(v)))
         .doc(
             "Maximum memory for data that a peer has not yet accepted. Default: 1/16 of the \

@@ -97,6 +97,8 @@ pub struct Settings {
     pub page_timing: PageTimingSettings,
     /// A PEM file with certificates to trust in addition to the built-in ones.
     pub ca_file: Option<PathBuf>,
+    /// Most bytes of memory in all; `None` = depends on the memory of the machine.
+    pub memory_limit: Option<u64>,
     /// Most bytes of unsent data; `None` = depends on the memory of the machine.
     pub buffer_bytes: Option<u64>,
     /// Log full client addresses instead of /24 and /48.

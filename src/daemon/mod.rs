@@ -9,6 +9,7 @@ mod evict;
 pub(crate) mod fetch;
 pub mod listeners;
 mod memory_waiters;
+mod memory_watch;
 mod reload;
 mod resolver;
 mod round;
@@ -32,6 +33,7 @@ use crate::daemon::fetch::ip_lists::admission;
 use crate::daemon::fetch::runner::TaskRunner;
 use crate::daemon::listeners::Listeners;
 use crate::daemon::memory_waiters::MemoryWaiters;
+use crate::daemon::memory_watch::MemoryWatch;
 use crate::daemon::resolver::Resolver;
 use crate::daemon::session::Session;
 use crate::daemon::session::accounting::Accounting;
@@ -82,6 +84,7 @@ pub struct Daemon<N: Net> {
     next_relief: Option<Tick>,
     /// Sessions that could not read because memory was short.
     memory_waiters: MemoryWaiters,
+    memory_watch: MemoryWatch,
     /// When a session that does not relay yet was last stepped.
     last_handshake: Tick,
     /// A graceful drain is in progress: no more reads.
@@ -117,6 +120,7 @@ impl<N: Net> Daemon<N> {
             victims: Victims::default(),
             next_relief: None,
             memory_waiters: MemoryWaiters::default(),
+            memory_watch: MemoryWatch::default(),
             last_handshake: Tick(0),
             draining: false,
             shared,
@@ -191,7 +195,7 @@ impl<N: Net> Daemon<N> {
             let has_room = self.sessions.len() < limit || self.make_room(Room::Place, None);
             if has_room { Ok(()) } else { Err(Outcome::Full) }
         });
-        let Shared { telemetry, buffers, time, capacity, accounts, .. } = &mut self.shared;
+        let Shared { telemetry, buffers, memory, time, capacity, accounts, .. } = &mut self.shared;
         if let Err(outcome) = admitted {
             Accounting::new(time, accounts, capacity, telemetry).record(None, addr, outcome);
             if outcome == Outcome::Full {
@@ -210,7 +214,11 @@ impl<N: Net> Daemon<N> {
         event!(Debug, "accepted", id = id, client = %telemetry.shown(addr));
         telemetry.counters.clients.add(addr);
         let account = SessionAccount::new(buffers.memory.of_network(ClientPrefix::of(addr)));
-        entry.insert(Session::new(id, wire, peer, may_send_header, account, time.now));
+        let session = Session::new(id, wire, peer, may_send_header, account, time.now);
+        let session = entry.insert(session);
+        if memory.socket_buffer(Class::Users).is_some() {
+            session.limit_buffers(memory, false);
+        }
         self.queue(key);
     }
 
@@ -310,7 +318,8 @@ impl<N: Net> Daemon<N> {
         let Self { sessions, shared, net, .. } = self;
         let Some(session) = sessions.get_mut(key.index()) else { return 0 };
         let is_opening = session.flow(&shared.accounts.users) == Flow::OPENING;
-        if !session.was_connected() {
+        let was_connected = session.was_connected();
+        if !was_connected {
             self.last_handshake = shared.time.now;
         }
         let before = shared.telemetry.counters.read_bytes;
@@ -320,6 +329,9 @@ impl<N: Net> Daemon<N> {
         let cost = u32::try_from(bytes).unwrap_or(COST_MAX).saturating_add(cost);
         let again = (turn == Turn::Again).then(|| session.flow(&shared.accounts.users));
         session.client.account.trim();
+        if !was_connected && session.was_connected() {
+            session.limit_buffers(&shared.memory, false);
+        }
         self.ready.stepped(key.number(), cost, again);
         self.after_step(key, turn);
         cost

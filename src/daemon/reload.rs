@@ -128,6 +128,7 @@ impl<N: Net> Daemon<N> {
     fn resize(&mut self, sizes: &Sizes) {
         self.set_sessions_max(sizes.sessions);
         self.shared.buffers.set_blocks_max(sizes.blocks);
+        self.shared.memory.set_limits(sizes.limit, sizes.kernel);
     }
 }
 

@@ -44,8 +44,10 @@ impl<N: Net> Daemon<N> {
         self.serve_pages();
         let may_accept = self.accept_all();
         self.send_metrics(has_events || self.sessions() != before);
+        let watches_memory = self.watch_memory();
         let dns = &self.shared.outbound.dns;
         self.has_work = may_accept
+            || watches_memory
             || self.tasks.has_work(&self.shared.fetch.queue)
             || self.shared.lists.has_work()
             // A lookup that this round started must not wait for the next event.

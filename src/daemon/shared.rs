@@ -16,6 +16,7 @@ use crate::daemon::time::Time;
 use crate::daemon::upstream::outbound::{ConnectContext, Outbound};
 use crate::io::clock::{Tick, Wall};
 use crate::limits::Limits;
+use crate::limits::memory_level::MemoryUse;
 use crate::limits::replay::Replay;
 use crate::limits::throttle::Throttle;
 use crate::mimicry::Mimicry;
@@ -31,6 +32,8 @@ pub struct Shared {
     pub drbg: Drbg,
     /// The buffer pool and the scratch block.
     pub buffers: Buffers,
+    /// The limit of all memory, and how short it is.
+    pub memory: MemoryUse,
     /// Limits of the number of sessions.
     pub capacity: Capacity,
     /// The users, their counters and totals.
@@ -63,6 +66,7 @@ impl Shared {
         Self {
             time: Time::default(),
             buffers: Buffers::new(blocks_max, slots),
+            memory: MemoryUse::new(u64::MAX, u64::MAX),
             capacity: Capacity::default(),
             accounts: Accounts { users, totals: None },
             limits: Limits { throttle, replay, ..Limits::default() },
@@ -100,6 +104,7 @@ impl Shared {
             outbound: &self.outbound,
             fetch: &self.fetch,
             buffers: &self.buffers,
+            memory: &self.memory,
             capacity: &self.capacity,
             telemetry: &self.telemetry,
         }

@@ -12,6 +12,7 @@ use mio::{Interest, Registry, Token};
 use crate::io::egress::Egress;
 use crate::io::ifaces::OwnAddresses;
 use crate::io::listen::{AcceptError, ListenAddr, Listener};
+use crate::io::rlimit;
 use crate::io::sockopt::{self, SocketOptions};
 use crate::io::unix_listener::UnixSocketListener;
 use crate::io::wire::{DatagramSocket, ListenSocket, Net, Wire};
@@ -39,6 +40,14 @@ impl Wire for MioWire {
 
     fn reset_on_close(&mut self) {
         sockopt::reset_on_close(&self.0);
+    }
+
+    fn memory(&self) -> u64 {
+        sockopt::memory(&self.0)
+    }
+
+    fn limit_buffers(&mut self, bytes: Option<u32>) {
+        sockopt::limit_buffers(&self.0, bytes);
     }
 
     fn poll_connect(&mut self) -> Poll<io::Result<()>> {
@@ -175,6 +184,10 @@ impl Net for MioNet {
                 MioListener::Unix(listener)
             }
         })
+    }
+
+    fn memory_in_use(&mut self) -> (u64, u64) {
+        rlimit::memory_in_use()
     }
 
     fn micros(&self) -> u64 {

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::{SysconfVar, sysconf};
 
 /// Raises the soft limit of open files to the hard limit; returns the effective limit.
 pub fn raise_nofile() -> u64 {
@@ -27,17 +28,48 @@ pub fn memory_total() -> Option<u64> {
     machine.into_iter().chain(group).min()
 }
 
-/// The lowest `memory.max` of the process's control group and its ancestors (cgroups(7), version
-/// 2). In a container the path from /proc may not exist under `root`; then the limit is in `root`
-/// itself.
+/// The lowest memory limit of the process's control group and its ancestors (cgroups(7)):
+/// `memory.max` of version 2, `memory.limit_in_bytes` of version 1. In a container the path from
+/// /proc may not exist under `root`; then the limit is in `root` itself.
 fn group_limit(cgroup: &str, root: &Path) -> Option<u64> {
-    let own = Path::new(cgroup.lines().find_map(|line| line.strip_prefix("0::"))?);
-    let limit = |group: &Path| {
-        let file = root.join(group.strip_prefix("/").ok()?).join("memory.max");
-        // Without a limit the file contains "max", which does not parse.
-        fs::read_to_string(file).ok()?.trim().parse().ok()
-    };
-    own.ancestors().filter_map(limit).min()
+    let limits = cgroup.lines().filter_map(|line| {
+        let (_, line) = line.split_once(':')?;
+        let (controllers, own) = line.split_once(':')?;
+        let (root, file) = match controllers {
+            "" => (root.to_owned(), "memory.max"),
+            list if list.split(',').any(|name| name == "memory") => {
+                (root.join("memory"), "memory.limit_in_bytes")
+            }
+            _ => return None,
+        };
+        let limit = |group: &Path| {
+            let file = root.join(group.strip_prefix("/").ok()?).join(file);
+            // Without a limit, version 2 has "max", which does not parse, and version 1 a number
+            // that is larger than any memory.
+            fs::read_to_string(file).ok()?.trim().parse::<u64>().ok()
+        };
+        Path::new(own).ancestors().filter_map(limit).min()
+    });
+    limits.min()
+}
+
+/// Bytes of memory that the process occupies, and that all TCP sockets of the system occupy in the
+/// kernel (proc_pid_statm(5), /proc/net/sockstat). What cannot be read counts as 0.
+pub fn memory_in_use() -> (u64, u64) {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let pages = resident_pages(&read("/proc/self/statm")).unwrap_or_default();
+    let tcp = tcp_pages(&read("/proc/net/sockstat")).unwrap_or_default();
+    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(4_096) as u64;
+    (pages * page, tcp * page)
+}
+
+fn resident_pages(statm: &str) -> Option<u64> {
+    statm.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+fn tcp_pages(sockstat: &str) -> Option<u64> {
+    let line = sockstat.lines().find_map(|line| line.strip_prefix("TCP:"))?;
+    line.split_once(" mem ")?.1.split_ascii_whitespace().next()?.parse().ok()
 }
 
 /// The `MemTotal` line of proc_meminfo(5).
@@ -73,7 +105,27 @@ mod tests {
         assert_eq!(limit("/system.slice/mtbox.service"), Some(33_554_432));
         assert_eq!(limit("/docker/gone"), Some(67_108_864));
         assert_eq!(group_limit("1:cpu:/x\n", &root), None);
+        fs::create_dir_all(root.join("memory/docker/abc")).unwrap();
+        let set = |group: &str, max: &str| {
+            fs::write(root.join("memory").join(group).join("memory.limit_in_bytes"), max).unwrap();
+        };
+        set("docker/abc", "16777216\n");
+        set("docker", "9223372036854771712\n");
+        let first = |own: &str| group_limit(&format!("9:cpu:/x\n4:hugetlb,memory:{own}\n"), &root);
+        assert_eq!(first("/docker/abc"), Some(16_777_216));
+        assert_eq!(first("/docker"), Some(9_223_372_036_854_771_712));
+        assert_eq!(first("/gone"), None);
         fs::remove_dir_all(&root).unwrap();
+    }
+
+    #[test]
+    fn the_pages_of_process_and_sockets_are_found() {
+        assert_eq!(resident_pages("765 424 396 5 0 123 0\n"), Some(424));
+        let text =
+            "sockets: used 370\nTCP: inuse 290 orphan 0 tw 5289 alloc 346 mem 64708\nUDP: mem 1\n";
+        assert_eq!(tcp_pages(text), Some(64_708));
+        assert_eq!((resident_pages(""), tcp_pages("UDP: inuse 0 mem 0\n")), (None, None));
+        assert!(memory_in_use().0 > 1 << 20);
     }
 
     #[test]

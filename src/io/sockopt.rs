@@ -6,7 +6,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use nix::libc;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, sockopt};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, getsockopt, setsockopt, socket, sockopt,
+};
 use nix::{getsockopt_impl, setsockopt_impl, sockopt_impl};
 
 /// Options of a relayed socket.
@@ -105,13 +107,54 @@ sockopt_impl!(
     u32
 );
 
+sockopt_impl!(
+    /// The memory of a socket, in bytes by kind, as sock_diag(7) reports it.
+    MemInfo,
+    GetOnly,
+    libc::SOL_SOCKET,
+    libc::SO_MEMINFO,
+    [u32; MEMINFO_VALUES]
+);
+
+sockopt_impl!(
+    /// Which buffer sizes are fixed, so that the kernel does not adapt them; since Linux 5.14.
+    BufLock,
+    SetOnly,
+    libc::SOL_SOCKET,
+    libc::SO_BUF_LOCK,
+    u32
+);
+
+/// Bytes that a socket occupies in the kernel: received, to be sent, and set aside. 0 if the kernel
+/// does not say.
+pub(super) fn memory(socket: &impl AsFd) -> u64 {
+    let Ok(info) = getsockopt(socket, MemInfo) else { return 0 };
+    // SK_MEMINFO_RMEM_ALLOC, SK_MEMINFO_FWD_ALLOC, SK_MEMINFO_WMEM_QUEUED.
+    [0, 4, 5].into_iter().map(|at: usize| u64::from(info[at])).sum()
+}
+
+/// Limits the receive and the send buffer to twice `bytes` each, overhead included (socket(7)).
+/// What they hold already stays. `None` = the kernel chooses their size.
+pub(super) fn limit_buffers(socket: &impl AsFd, bytes: Option<u32>) {
+    match bytes {
+        Some(bytes) => {
+            let bytes = bytes as usize;
+            let _ = setsockopt(socket, sockopt::RcvBuf, &bytes);
+            let _ = setsockopt(socket, sockopt::SndBuf, &bytes);
+        }
+        None => drop(setsockopt(socket, BufLock, &0)),
+    }
+}
+
+/// Linux: `SK_MEMINFO_VARS`.
+const MEMINFO_VALUES: usize = 9;
+
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
+    use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
 
     use nix::fcntl::{FcntlArg, OFlag, fcntl};
-    use nix::sys::socket::getsockopt;
 
     use super::*;
 
@@ -162,6 +205,16 @@ mod tests {
             }
         }
         assert!(new_stream("127.0.0.1:0".parse().unwrap(), true).is_ok());
+    }
+
+    #[test]
+    fn the_memory_of_a_socket_is_bounded_by_its_buffers() {
+        let (mut socket, _peer) = pair();
+        limit_buffers(&socket, Some(16_384));
+        socket.set_nonblocking(true).unwrap();
+        while socket.write(&[0; 4_096]).is_ok() {}
+        assert!((4_096..=131_072).contains(&memory(&socket)), "{}", memory(&socket));
+        limit_buffers(&socket, None);
     }
 
     #[test]

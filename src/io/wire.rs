@@ -32,6 +32,13 @@ pub trait Wire {
     /// Makes closing send RST and discard unsent bytes.
     fn reset_on_close(&mut self);
 
+    /// Bytes that the socket occupies in the kernel.
+    fn memory(&self) -> u64;
+
+    /// Limits the receive and the send buffer in the kernel to about twice `bytes` each; what they
+    /// hold already stays. `None` = the kernel chooses.
+    fn limit_buffers(&mut self, bytes: Option<u32>);
+
     /// State of a connect that was started; `Pending` = neither connected nor failed.
     ///
     /// # Errors
@@ -125,6 +132,10 @@ pub trait Net {
     /// # Errors
     /// The system's error; its text names the address.
     fn listen(&mut self, endpoint: &ListenAddr, token: usize) -> io::Result<Self::Listener>;
+
+    /// Bytes of memory that the process occupies, and at most that its TCP sockets occupy in the
+    /// kernel.
+    fn memory_in_use(&mut self) -> (u64, u64);
 
     /// Microseconds of a monotonic clock, for measurements within a round.
     fn micros(&self) -> u64;

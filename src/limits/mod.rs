@@ -1,11 +1,12 @@
 //! Limits on connections and work: fair share, rate limits, replay store, IP lists, circuit
-//! breaker, budgets of writes and of time. Deterministic: time and randomness are parameters.
+//! breaker, level of memory, budgets of writes and of time. Deterministic: time and randomness are parameters.
 
 pub mod circuit_breaker;
 pub mod eviction;
 pub mod fair_queue;
 pub mod hello_rate_limit;
 pub mod ip_list;
+pub mod memory_level;
 pub mod read_coalescing;
 pub mod replay;
 pub mod throttle;

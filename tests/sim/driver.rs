@@ -170,6 +170,8 @@ impl Driver {
             sessions: self.script.most_sessions,
             blocks: self.script.blocks,
             slots: self.script.slots,
+            limit: u64::MAX,
+            kernel: u64::MAX,
         };
         let reloaded = self.daemon.reload(settings, &sizes);
         assert_eq!(reloaded.ended, 0, "no user was removed");

@@ -108,6 +108,10 @@ impl Net for SimNet {
         Ok(SimListener { network: Rc::clone(&self.0), at: network.listeners.len() - 1, addr })
     }
 
+    fn memory_in_use(&mut self) -> (u64, u64) {
+        (0, 0)
+    }
+
     fn micros(&self) -> u64 {
         self.0.borrow().now * 1_000
     }
@@ -177,6 +181,12 @@ impl Wire for SimWire {
     fn reset_on_close(&mut self) {
         self.network.borrow_mut().reset_on_close(self.id);
     }
+
+    fn memory(&self) -> u64 {
+        0
+    }
+
+    fn limit_buffers(&mut self, _bytes: Option<u32>) {}
 
     fn poll_connect(&mut self) -> Poll<io::Result<()>> {
         self.network.borrow_mut().poll_connect(self.id)

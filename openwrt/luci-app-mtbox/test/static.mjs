@@ -136,7 +136,7 @@ const NOT_IN_FORM = {
 	'is for servers behind a load balancer or with a web server': [ 'proxy_protocol_listener',
 		'proxy_protocol_trusted', 'domain_fronting_proxy_protocol', 'network_reuse_port' ],
 	'has a default that fits routers': [ 'allow_fallback_on_unknown_dc', 'domain_fronting_scout',
-		'throttle_check_interval', 'network_tcp_not_sent_lowat', 'network_re_encrypt', 'network_moderation',
+		'throttle_check_interval', 'memory_limit', 'network_tcp_not_sent_lowat', 'network_re_encrypt', 'network_moderation',
 		'network_timeout_tcp', 'network_timeout_http', 'network_timeout_handshake', 'network_keep_alive_disabled',
 		'network_keep_alive_idle', 'network_keep_alive_interval', 'network_keep_alive_count',
 		'defense_anti_replay_max_size', 'defense_blocklist_download_concurrency',

@@ -3,7 +3,7 @@
 
 use crate::cli::doctor::context::CheckContext;
 use crate::cli::doctor::findings::Section;
-use crate::daemon::server::sizing;
+use crate::daemon::server::sizing::{self, WantedSizes};
 use crate::io::pool::BLOCK_LEN;
 use crate::io::rlimit;
 use crate::util::json::Json;
@@ -12,8 +12,9 @@ pub(super) fn check(context: &mut CheckContext) -> Vec<Section> {
     let mut section = Section::new("limits", "Validate limits");
     let settings = &context.settings;
     let concurrency = settings.concurrency;
+    let wanted = WantedSizes::of(settings);
     let (nofile, memory) = (rlimit::raise_nofile(), rlimit::memory_total());
-    let sizes = sizing::compute(concurrency, settings.buffer_bytes, nofile, memory);
+    let sizes = sizing::compute(wanted, nofile, memory);
     let text = format!("{nofile} open files allow {} of {concurrency} sessions", sizes.sessions);
     let finding = match sizes.sessions < concurrency as usize {
         false => section.ok(text),

@@ -14,6 +14,7 @@ use crate::io::logger;
 use crate::limits::circuit_breaker::CircuitState;
 use crate::proto::metrics::MetricKind::{Counter, Gauge, OldCounter};
 use crate::proto::metrics::{Family, MetricKind, Sample, prometheus};
+use crate::util::memory::Class;
 
 /// Writes the page for Prometheus, one user of one metric per row.
 #[derive(Default)]
@@ -177,6 +178,34 @@ fn own<'a>(view: &View<'a>) -> Vec<Family<'a>> {
             Gauge,
             view.buffers.pool.in_use() as u64,
             "Blocks of 16 KiB that hold bytes which a peer has not read yet.",
+        ),
+        Family::of(
+            "memory_charged_bytes",
+            Gauge,
+            "Bytes of buffers whose size depends on peers, by whom they serve.",
+            Class::ALL.map(|class| {
+                let used = view.buffers.memory.budget.used_by(class) as u64;
+                Sample::with("class", class.as_str(), used)
+            }),
+        ),
+        Family::of(
+            "memory_bytes",
+            Gauge,
+            "Bytes that the process and its sockets in the kernel occupied when last looked at.",
+            [("process", view.memory.resident), ("kernel", view.memory.kernel)]
+                .map(|(part, bytes)| Sample::with("part", part, bytes)),
+        ),
+        Family::one(
+            "memory_limit_bytes",
+            Gauge,
+            view.memory.limit(),
+            "Most bytes of the process and its sockets in the kernel.",
+        ),
+        Family::one(
+            "memory_level",
+            Gauge,
+            view.memory.level() as u64,
+            "How short memory is: 0 = normal, 1 = tight, 2 = critical.",
         ),
         Family::one(
             "client_connections_limit",

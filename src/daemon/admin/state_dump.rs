@@ -114,7 +114,8 @@ fn memory(view: &View<'_>, starved: usize) {
         starved = starved, hello_bytes = view.buffers.bytes_beside_blocks(),
         hello_room = view.buffers.memory.budget.room(Class::Unauthenticated),
         replay_bytes = view.limits.replay.as_ref().map_or(0, |replay| replay.bytes()),
-        tight = view.buffers.is_tight()
+        tight = view.buffers.is_tight(), level = %view.memory.level().as_str(),
+        limit = view.memory.limit(), resident = view.memory.resident, kernel = view.memory.kernel
     });
 }
 

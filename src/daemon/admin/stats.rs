@@ -9,6 +9,7 @@ use crate::daemon::admin::rows::RowWriter;
 use crate::daemon::admin::view::View;
 use crate::daemon::time::Time;
 use crate::util::json::{Fields, Json};
+use crate::util::memory::Class;
 
 /// Writes one compact JSON object and a newline, one user per row.
 #[derive(Default)]
@@ -57,7 +58,9 @@ impl RowWriter for StatsWriter {
                 return true;
             }
             (StatsPart::Users, None) => {
-                out.push_str("}}\n");
+                out.push('}');
+                push_member(out, "memory", memory_object(view));
+                out.push_str("}\n");
                 return false;
             }
         };
@@ -133,6 +136,20 @@ fn write_outside(out: &mut String, view: &View<'_>) {
     if !evicted.is_empty() {
         push_member(out, "evicted", Json::List(evicted));
     }
+}
+
+fn memory_object<'a>(view: &View<'_>) -> Json<'a> {
+    let (memory, budget) = (view.memory, &view.buffers.memory.budget);
+    let bytes = |bytes: usize| Json::Number(bytes as u64);
+    let classes = Class::ALL.map(|class| (class.as_str(), bytes(budget.used_by(class))));
+    Json::object([
+        ("level", memory.level().as_str().into()),
+        ("limit", memory.limit().into()),
+        ("resident", memory.resident.into()),
+        ("kernel", memory.kernel.into()),
+        ("buffers_limit", bytes(budget.limit())),
+        ("buffers", Json::object(classes)),
+    ])
 }
 
 fn user_object<'a>(view: &View<'a>, id: UserId) -> Json<'a> {

@@ -10,6 +10,7 @@ use crate::daemon::session::capacity::Capacity;
 use crate::daemon::time::Time;
 use crate::daemon::upstream::outbound::Outbound;
 use crate::limits::Limits;
+use crate::limits::memory_level::MemoryUse;
 
 /// The owners of the daemon's state, borrowed for one answer. A page can read, not change.
 #[derive(Clone, Copy)]
@@ -30,6 +31,8 @@ pub struct View<'a> {
     pub fetch: &'a FetchState,
     /// The buffer pool.
     pub buffers: &'a Buffers,
+    /// The limit of all memory, and how short it is.
+    pub memory: &'a MemoryUse,
     /// The limits of the number of sessions.
     pub capacity: &'a Capacity,
     /// Counters, causes of refusals, and the log.

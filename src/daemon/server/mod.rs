@@ -105,6 +105,7 @@ impl Server {
                     it is set"
             );
         }
+        shared.memory.set_limits(sizes.limit, sizes.kernel);
         let mut daemon = Daemon::new(shared, net, listeners, sizes.sessions);
         let notify = Notify::from_env();
         let shared = &mut daemon.shared;

@@ -25,7 +25,7 @@ pub struct Endpoint<W> {
     pub write_failed: bool,
     /// The peer reset the connection.
     pub reset_received: bool,
-    /// When the outbox last made progress; `None` = it is empty.
+    /// Since when the first buffer of the outbox waits; `None` = the outbox is empty.
     pub stalled_since: Option<Tick>,
     /// Payload bytes that were sent.
     pub sent: u64,
@@ -157,10 +157,12 @@ impl<W: Wire> Endpoint<W> {
         let offered: usize = slices[..count].iter().map(|s| s.len()).sum();
         let outcome = self.wire.write(&slices[..count]);
         let taken = self.written(outcome, offered);
+        let before = self.outbox.buffers();
         self.outbox.advance(taken);
         if self.outbox.is_empty() {
             self.stalled_since = None;
-        } else if taken > 0 {
+        } else if self.outbox.buffers() < before {
+            // Single bytes of a block do not count: they would hold it for ever.
             self.stalled_since = Some(now);
         }
         taken

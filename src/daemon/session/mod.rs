@@ -73,6 +73,8 @@ pub struct Session<W> {
     /// The session waits until its class has room for this many bytes; 0 = it does not. Deadlines
     /// and events still wake it.
     pub needs_memory: u32,
+    /// Bytes that its sockets occupied in the kernel when they were last looked at.
+    pub kernel_bytes: u32,
 }
 
 impl<W: Wire> Session<W> {
@@ -90,6 +92,7 @@ impl<W: Wire> Session<W> {
             stage: Some(Stage::AwaitProxyHeader(AwaitProxyHeader::new(may_send_header))),
             armed: None,
             needs_memory: 0,
+            kernel_bytes: 0,
         }
     }
 
@@ -171,10 +174,16 @@ impl<W: Wire> Session<W> {
 
     /// Makes the end of the session free its memory in the kernel at once: both peers get a reset.
     pub fn reset_on_close(&mut self) {
-        self.client.endpoint.wire.reset_on_close();
-        if let Some(Stage::Relay(relay)) = &mut self.stage {
-            relay.server.wire.reset_on_close();
-        }
+        self.sockets().for_each(Wire::reset_on_close);
+    }
+
+    /// The sockets of the client and of the connected server.
+    pub fn sockets(&mut self) -> impl Iterator<Item = &mut W> {
+        let server = match &mut self.stage {
+            Some(Stage::Relay(relay)) => Some(&mut relay.server.wire),
+            _ => None,
+        };
+        server.into_iter().chain([&mut self.client.endpoint.wire])
     }
 
     /// Whether a server was connected, so that bytes may wait to be sent.

@@ -48,6 +48,12 @@ impl Wire for ScriptedWire {
 
     fn reset_on_close(&mut self) {}
 
+    fn memory(&self) -> u64 {
+        0
+    }
+
+    fn limit_buffers(&mut self, _bytes: Option<u32>) {}
+
     fn poll_connect(&mut self) -> Poll<io::Result<()>> {
         match self.connected.take() {
             Some(outcome) => Poll::Ready(outcome.map_err(io::Error::from)),
@@ -117,6 +123,10 @@ impl Net for ScriptedNet {
 
     fn listen(&mut self, _: &ListenAddr, _: usize) -> io::Result<NoListener> {
         Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn memory_in_use(&mut self) -> (u64, u64) {
+        (0, 0)
     }
 
     fn micros(&self) -> u64 {

@@ -1,0 +1,115 @@
+//! Looks at the memory that the process and its sockets occupy, and limits the buffers of the
+//! sockets by the level. Does so in rounds that run anyway: an idle daemon sleeps.
+
+use crate::daemon::Daemon;
+use crate::daemon::session::Session;
+use crate::io::clock::Tick;
+use crate::io::logger::fields;
+use crate::io::wire::{Net, Wire};
+use crate::limits::memory_level::MemoryUse;
+
+/// What is left to do.
+#[derive(Default)]
+pub struct MemoryWatch {
+    /// When memory is looked at again.
+    again: Tick,
+    /// Bytes that the process occupied, while its sockets are looked at in slices.
+    resident: u64,
+    sockets: Option<Slice>,
+    /// The session whose buffers are limited next, after a change of the level.
+    resize_next: Option<usize>,
+}
+
+/// The next session, and the bytes of those before it.
+#[derive(Clone, Copy)]
+struct Slice {
+    next: usize,
+    sum: u64,
+}
+
+impl<N: Net> Daemon<N> {
+    /// One bounded step. Returns whether the next round has to go on.
+    pub(super) fn watch_memory(&mut self) -> bool {
+        let now = self.shared.time.now;
+        if let Some(slice) = self.memory_watch.sockets.take() {
+            self.look_at_sockets(slice);
+        } else if now >= self.memory_watch.again {
+            self.memory_watch.again = Tick(now.0 + PERIOD_MS);
+            let (resident, most_kernel) = self.net.memory_in_use();
+            self.memory_watch.resident = resident;
+            match self.shared.memory.may_be_short(resident.saturating_add(most_kernel)) {
+                // The number of the kernel is that of the whole system.
+                true => self.look_at_sockets(Slice { next: 0, sum: 0 }),
+                false => self.record_memory(most_kernel),
+            }
+        }
+        self.resize_sockets();
+        let watch = &self.memory_watch;
+        watch.sockets.is_some() || watch.resize_next.is_some()
+    }
+
+    fn look_at_sockets(&mut self, mut slice: Slice) {
+        let end = (slice.next + SLICE).min(self.sessions.capacity());
+        for index in slice.next..end {
+            if let Some(session) = self.sessions.get_mut(index) {
+                session.kernel_bytes = u32::try_from(session.memory()).unwrap_or(u32::MAX);
+                slice.sum += u64::from(session.kernel_bytes);
+            }
+        }
+        if end < self.sessions.capacity() {
+            slice.next = end;
+            self.memory_watch.sockets = Some(slice);
+        } else {
+            self.record_memory(slice.sum);
+        }
+    }
+
+    fn record_memory(&mut self, kernel: u64) {
+        let memory = &mut self.shared.memory;
+        if !memory.record(self.memory_watch.resident, kernel) {
+            return;
+        }
+        self.memory_watch.resize_next = Some(0);
+        let telemetry = &mut self.shared.telemetry;
+        telemetry.counters.state_changed = true;
+        let [resident, kernel, limit] =
+            [memory.resident, kernel, memory.limit()].map(|bytes| bytes / 1024);
+        telemetry.info(fields!(
+            "memory-level", level = %memory.level().as_str(), resident_kib = resident,
+            kernel_kib = kernel, limit_kib = limit
+        ));
+    }
+
+    /// Limits the buffers of some sockets again after the level has changed.
+    fn resize_sockets(&mut self) {
+        let Some(next) = self.memory_watch.resize_next.take() else { return };
+        let end = (next + SLICE).min(self.sessions.capacity());
+        for index in next..end {
+            if let Some(session) = self.sessions.get_mut(index) {
+                session.limit_buffers(&self.shared.memory, true);
+            }
+        }
+        self.memory_watch.resize_next = (end < self.sessions.capacity()).then_some(end);
+    }
+}
+
+impl<W: Wire> Session<W> {
+    /// Limits the buffers of the session's sockets in the kernel. Those of a user that need no
+    /// limit are left alone, unless `was_limited`: a limit cannot be lifted on every kernel.
+    pub fn limit_buffers(&mut self, memory: &MemoryUse, was_limited: bool) {
+        let bytes = memory.socket_buffer(self.client.class());
+        if bytes.is_some() || was_limited {
+            self.sockets().for_each(|wire| wire.limit_buffers(bytes));
+        }
+    }
+
+    /// Bytes that the session's sockets occupy in the kernel.
+    fn memory(&mut self) -> u64 {
+        self.sockets().map(|wire| wire.memory()).sum()
+    }
+}
+
+/// Milliseconds between two looks.
+const PERIOD_MS: u64 = 100;
+/// Sessions per round.
+const SLICE: usize = 256;
