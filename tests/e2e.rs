@@ -38,6 +38,7 @@ mod e2e {
     mod privileges;
     mod prober;
     mod proxy_protocol;
+    mod rate;
     mod records;
     mod relay;
     mod reload;

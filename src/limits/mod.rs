@@ -6,12 +6,14 @@ pub mod fair_queue;
 pub mod hello_rate_limit;
 pub mod ip_list;
 pub mod read_coalescing;
+pub mod relay_rate;
 pub mod replay;
 pub mod throttle;
 pub mod token_bucket;
 pub mod write_budget;
 
 use crate::limits::hello_rate_limit::HelloRateLimit;
+use crate::limits::relay_rate::RelayRate;
 use crate::limits::replay::Replay;
 use crate::limits::throttle::Throttle;
 
@@ -20,6 +22,8 @@ use crate::limits::throttle::Throttle;
 pub struct Limits {
     /// Fair share of connections, when configured.
     pub throttle: Option<Throttle>,
+    /// The rate of the whole relay, when configured.
+    pub rate: Option<RelayRate>,
     /// Hellos seen before, unless switched off.
     pub replay: Option<Replay>,
     /// Networks that send many hellos without a valid key.

@@ -18,9 +18,12 @@ pub fn body(view: &View<'_>) -> String {
         ("uptime_seconds", (view.time.now.0 / 1000).into()),
         ("total_connections", users.total_connections().into()),
     ];
-    if let Some(throttle) = &view.limits.throttle {
-        report.push(("throttle", throttle_object(throttle, users)));
+    let mut throttle =
+        view.limits.throttle.as_ref().map(|throttle| throttle_fields(throttle, users));
+    if let Some(rate) = &view.limits.rate {
+        throttle.get_or_insert_default().push(("rate_bits_per_second", rate.bits_per_s().into()));
     }
+    report.extend(throttle.map(|fields| ("throttle", Json::Object(fields))));
     let proxies =
         view.outbound.upstreams.proxies(view.time.now).map(|(address, circuit, proxy)| {
             Json::object([
@@ -52,7 +55,7 @@ pub fn body(view: &View<'_>) -> String {
     to_line(report)
 }
 
-fn throttle_object<'a>(throttle: &'a Throttle, users: &'a Users) -> Json<'a> {
+fn throttle_fields<'a>(throttle: &'a Throttle, users: &'a Users) -> Fields<'a> {
     let mut fields: Fields<'_> =
         vec![("active", throttle.is_active().into()), ("limit", throttle.limit().into())];
     let cap = |id| Some((users.get(id).name(), throttle.cap(users.position(id))?.into()));
@@ -60,7 +63,7 @@ fn throttle_object<'a>(throttle: &'a Throttle, users: &'a Users) -> Json<'a> {
     if !caps.is_empty() {
         fields.push(("caps", Json::Object(caps)));
     }
-    Json::Object(fields)
+    fields
 }
 
 fn users_object<'a>(accounts: &'a Accounts, time: &Time) -> Json<'a> {

@@ -11,6 +11,8 @@ pub struct Buffers {
     pub scratch: Vec<u8>,
     /// Records per read, 1..=[`SLOT_COUNT`]; fewer on machines with little memory.
     pub slots: usize,
+    /// Most bytes that the reads of one step of a relay may bring; the scheduler sets it.
+    pub read_max: usize,
     /// Bytes of incomplete hellos, bounded by [`Buffers::hello_bytes_max`].
     pub hello_bytes: usize,
 }
@@ -23,6 +25,7 @@ impl Buffers {
             pool: Pool::new(blocks_max),
             scratch: vec![0; SLOT_LEN * slots],
             slots,
+            read_max: usize::MAX,
             hello_bytes: 0,
         }
     }
