@@ -144,9 +144,21 @@ impl<N: Net> Daemon<N> {
         own == users.connections().iter().max()
     }
 
+    /// Whether less than half of the places for newcomers are taken by hellos.
+    fn has_few_newcomers(&self) -> bool {
+        let capacity = &self.shared.capacity;
+        let is_unknown =
+            |(_, one): &(usize, &Session<N::Wire>)| one.standing() == Standing::Unknown;
+        let most = (capacity.sessions_max - capacity.users_max) as usize / 2;
+        self.sessions.iter().filter(is_unknown).take(most).count() < most
+    }
+
     fn rank_victims(&self, room: Room) -> Vec<Victim> {
-        // Fronted sessions go only if all others are of users.
         let kinds: &[fn(Standing) -> bool] = match room {
+            // Newcomers would evict each other if fronted sessions had all the other places.
+            Room::Place if self.has_few_newcomers() => {
+                &[|s| s == Standing::Fronted, |s| s == Standing::Unknown]
+            }
             Room::Place => &[|s| s == Standing::Unknown, |s| s == Standing::Fronted],
             Room::Front => &[|s| s == Standing::Fronted],
             Room::User => &[|s| matches!(s, Standing::User(_))],
