@@ -41,6 +41,10 @@ impl Wire for MioWire {
         sockopt::reset_on_close(&self.0);
     }
 
+    fn is_acknowledged(&self) -> bool {
+        sockopt::is_acknowledged(&self.0)
+    }
+
     fn poll_connect(&mut self) -> Poll<io::Result<()>> {
         match self.0.take_error() {
             Ok(None) => {}

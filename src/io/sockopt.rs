@@ -6,7 +6,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use nix::libc;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, sockopt};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, getsockopt, setsockopt, socket, sockopt,
+};
 use nix::{getsockopt_impl, setsockopt_impl, sockopt_impl};
 
 /// Options of a relayed socket.
@@ -85,6 +87,11 @@ pub(super) fn reset_on_close(socket: &impl AsFd) {
     let _ = setsockopt(socket, sockopt::Linger, &linger);
 }
 
+/// Whether the peer has acknowledged every byte written so far (`SO_MEMINFO`, Linux 4.12).
+pub(super) fn is_acknowledged(socket: &impl AsFd) -> bool {
+    getsockopt(socket, MemInfo).is_ok_and(|[.., queued]| queued == 0)
+}
+
 /// Whole seconds, rounded up, limited to the range that Linux accepts.
 fn seconds(time: Duration) -> u32 {
     let whole = time.as_secs() + u64::from(time.subsec_nanos() > 0);
@@ -105,15 +112,25 @@ sockopt_impl!(
     u32
 );
 
+sockopt_impl!(
+    /// Memory of a socket in the kernel (linux/sock_diag.h): the last number counts the bytes that
+    /// were written and are not acknowledged.
+    MemInfo,
+    GetOnly,
+    libc::SOL_SOCKET,
+    SO_MEMINFO,
+    [u32; 6]
+);
+/// asm-generic/socket.h, which all processors use that we build for.
+const SO_MEMINFO: libc::c_int = 55;
+
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
+    use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
 
-    use nix::fcntl::{FcntlArg, OFlag, fcntl};
-    use nix::sys::socket::getsockopt;
-
     use super::*;
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
     fn pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -162,6 +179,25 @@ mod tests {
             }
         }
         assert!(new_stream("127.0.0.1:0".parse().unwrap(), true).is_ok());
+    }
+
+    #[test]
+    fn bytes_are_acknowledged_once_the_peer_has_room_for_them() {
+        let (mut socket, mut peer) = pair();
+        assert!(is_acknowledged(&socket));
+        socket.set_nonblocking(true).unwrap();
+        let block = [0; 65_536];
+        let mut sent = 0;
+        // Until the peer's buffer is full.
+        while let Ok(more) = socket.write(&block) {
+            sent += more;
+        }
+        assert!(!is_acknowledged(&socket));
+        let mut rest = vec![0; sent];
+        peer.read_exact(&mut rest).unwrap();
+        while !is_acknowledged(&socket) {
+            std::thread::yield_now();
+        }
     }
 
     #[test]

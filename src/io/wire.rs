@@ -32,6 +32,10 @@ pub trait Wire {
     /// Makes closing send RST and discard unsent bytes.
     fn reset_on_close(&mut self);
 
+    /// Whether the peer has acknowledged every byte written so far; `false` also if the kernel does
+    /// not tell.
+    fn is_acknowledged(&self) -> bool;
+
     /// State of a connect that was started; `Pending` = neither connected nor failed.
     ///
     /// # Errors

@@ -178,6 +178,10 @@ impl Wire for SimWire {
         self.network.borrow_mut().reset_on_close(self.id);
     }
 
+    fn is_acknowledged(&self) -> bool {
+        self.network.borrow().is_acknowledged(self.id)
+    }
+
     fn poll_connect(&mut self) -> Poll<io::Result<()>> {
         self.network.borrow_mut().poll_connect(self.id)
     }
