@@ -22,11 +22,11 @@ pub enum Answered {
 pub struct FinHold {
     /// The low 32 bits of the deadline in milliseconds.
     until_ms: u32,
-    stage: Stage,
+    stage: HoldStage,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum HoldStage {
     #[default]
     Unused,
     AwaitsAnswer,
@@ -38,11 +38,11 @@ impl FinHold {
     pub fn holds(&mut self, answered: Answered, now_ms: u64) -> bool {
         let (stage, limit_ms) = match answered {
             Answered::Acknowledged => return false,
-            Answered::Nothing => (Stage::AwaitsAnswer, ANSWER_MS),
-            Answered::InFlight => (Stage::AwaitsAck, ACK_MS),
+            Answered::Nothing => (HoldStage::AwaitsAnswer, ANSWER_MS),
+            Answered::InFlight => (HoldStage::AwaitsAck, ACK_MS),
         };
-        if self.stage == Stage::Unused
-            || (self.stage, stage) == (Stage::AwaitsAnswer, Stage::AwaitsAck)
+        if self.stage == HoldStage::Unused
+            || (self.stage, stage) == (HoldStage::AwaitsAnswer, HoldStage::AwaitsAck)
         {
             (self.stage, self.until_ms) = (stage, (now_ms as u32).wrapping_add(limit_ms));
         }
@@ -53,10 +53,10 @@ impl FinHold {
     pub fn due_ms(&self, now_ms: u64) -> Option<u64> {
         let left = self.left_ms(now_ms);
         let next = match self.stage {
-            Stage::Unused => return None,
-            Stage::AwaitsAnswer => left,
+            HoldStage::Unused => return None,
+            HoldStage::AwaitsAnswer => left,
             // No event reports an acknowledgement.
-            Stage::AwaitsAck => left.min(LOOK_MS),
+            HoldStage::AwaitsAck => left.min(LOOK_MS),
         };
         (left > 0).then(|| now_ms + u64::from(next))
     }
