@@ -52,6 +52,7 @@ mod e2e {
     mod stats;
     mod statsd;
     mod throttle;
+    mod time_wait;
     mod timeouts;
     mod totals;
     mod upstream;

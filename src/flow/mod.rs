@@ -4,6 +4,7 @@
 
 pub mod authenticate;
 pub mod direction;
+pub mod fin_hold;
 pub mod half_close;
 pub mod recrypt;
 pub mod shape;

@@ -50,6 +50,10 @@ impl Wire for MioWire {
         sockopt::limit_buffers(&self.0, bytes);
     }
 
+    fn is_acknowledged(&self) -> bool {
+        sockopt::is_acknowledged(&self.0)
+    }
+
     fn poll_connect(&mut self) -> Poll<io::Result<()>> {
         match self.0.take_error() {
             Ok(None) => {}

@@ -87,6 +87,11 @@ pub(super) fn reset_on_close(socket: &impl AsFd) {
     let _ = setsockopt(socket, sockopt::Linger, &linger);
 }
 
+/// Whether the peer has acknowledged every byte written so far (`SO_MEMINFO`, Linux 4.12).
+pub(super) fn is_acknowledged(socket: &impl AsFd) -> bool {
+    getsockopt(socket, MemInfo).is_ok_and(|[.., queued]| queued == 0)
+}
+
 /// Whole seconds, rounded up, limited to the range that Linux accepts.
 fn seconds(time: Duration) -> u32 {
     let whole = time.as_secs() + u64::from(time.subsec_nanos() > 0);
@@ -108,12 +113,12 @@ sockopt_impl!(
 );
 
 sockopt_impl!(
-    /// The memory of a socket, in bytes by kind, as sock_diag(7) reports it.
+    /// Bytes of a socket in the kernel by kind, up to `SK_MEMINFO_WMEM_QUEUED` (linux/sock_diag.h).
     MemInfo,
     GetOnly,
     libc::SOL_SOCKET,
     libc::SO_MEMINFO,
-    [u32; MEMINFO_VALUES]
+    [u32; 6]
 );
 
 sockopt_impl!(
@@ -145,9 +150,6 @@ pub(super) fn limit_buffers(socket: &impl AsFd, bytes: Option<u32>) {
         None => drop(setsockopt(socket, BufLock, &0)),
     }
 }
-
-/// Linux: `SK_MEMINFO_VARS`.
-const MEMINFO_VALUES: usize = 9;
 
 #[cfg(test)]
 mod tests {
@@ -215,6 +217,25 @@ mod tests {
         while socket.write(&[0; 4_096]).is_ok() {}
         assert!((4_096..=131_072).contains(&memory(&socket)), "{}", memory(&socket));
         limit_buffers(&socket, None);
+    }
+
+    #[test]
+    fn bytes_are_acknowledged_once_the_peer_has_room_for_them() {
+        let (mut socket, mut peer) = pair();
+        assert!(is_acknowledged(&socket));
+        socket.set_nonblocking(true).unwrap();
+        let block = [0; 65_536];
+        let mut sent = 0;
+        // Until the peer's buffer is full.
+        while let Ok(more) = socket.write(&block) {
+            sent += more;
+        }
+        assert!(!is_acknowledged(&socket));
+        let mut rest = vec![0; sent];
+        peer.read_exact(&mut rest).unwrap();
+        while !is_acknowledged(&socket) {
+            std::thread::yield_now();
+        }
     }
 
     #[test]

@@ -39,6 +39,10 @@ pub trait Wire {
     /// hold already stays. `None` = the kernel chooses.
     fn limit_buffers(&mut self, bytes: Option<u32>);
 
+    /// Whether the peer has acknowledged every byte written so far; `false` also if the kernel does
+    /// not tell.
+    fn is_acknowledged(&self) -> bool;
+
     /// State of a connect that was started; `Pending` = neither connected nor failed.
     ///
     /// # Errors

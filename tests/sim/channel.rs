@@ -73,6 +73,11 @@ impl Channel {
         self.arrived.drain(..len).collect()
     }
 
+    /// Bytes have been written that have not arrived.
+    pub fn has_in_flight(&self) -> bool {
+        !self.in_flight.is_empty()
+    }
+
     /// Drops the bytes in flight.
     pub fn drop_in_flight(&mut self) {
         self.in_flight.clear();

@@ -37,6 +37,8 @@ pub struct Link {
     pub to_peer: Channel,
     /// The daemon has read the peer's FIN.
     pub fin_read: bool,
+    /// When it has, in virtual milliseconds.
+    pub fin_read_at: u64,
     /// The daemon has closed its end.
     pub closed: bool,
     /// The connection was reset, by either side.
@@ -102,6 +104,7 @@ impl Link {
             to_daemon: Channel::new(windows[0], 0),
             to_peer: Channel::new(windows[1], first_window),
             fin_read: false,
+            fin_read_at: 0,
             closed: false,
             is_reset: false,
             fin_before_reset: false,

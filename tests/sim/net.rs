@@ -188,6 +188,10 @@ impl Wire for SimWire {
 
     fn limit_buffers(&mut self, _bytes: Option<u32>) {}
 
+    fn is_acknowledged(&self) -> bool {
+        self.network.borrow().is_acknowledged(self.id)
+    }
+
     fn poll_connect(&mut self) -> Poll<io::Result<()>> {
         self.network.borrow_mut().poll_connect(self.id)
     }

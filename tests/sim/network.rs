@@ -436,7 +436,10 @@ impl Network {
         } else if let Some(kind) = link.error.take() {
             Err(kind.into())
         } else if link.is_reset || link.to_daemon.fin_arrived {
-            self.actions += u64::from(!std::mem::replace(&mut link.fin_read, true));
+            if !std::mem::replace(&mut link.fin_read, true) {
+                self.actions += 1;
+                link.fin_read_at = now;
+            }
             link.last_activity = now;
             Ok(0)
         } else {
@@ -493,6 +496,11 @@ impl Network {
     /// `SO_LINGER` with zero seconds.
     pub fn reset_on_close(&mut self, id: usize) {
         self.links[id].linger = true;
+    }
+
+    /// Whether every byte has arrived at the peer's system.
+    pub fn is_acknowledged(&self, id: usize) -> bool {
+        !self.links[id].to_peer.has_in_flight()
     }
 
     /// `SO_ERROR` and getpeername(2) of a connect.

@@ -52,12 +52,14 @@ pub fn check_idle(driver: &Driver) -> Result<(), Failure> {
             let relayed = driver.clients[client.client].phase == Phase::Relayed;
             let class = if relayed { Class::Users } else { Class::Unauthenticated };
             let has_memory = shared.buffers.spare_blocks(class) > 0;
-            check_forwarded(client, server, has_memory).map_err(failure)?;
+            // The FIN of a probe may wait for what the probe does with the front's answer.
+            let is_held = !relayed && network.now <= client.fin_read_at + FIN_HOLD_MS;
+            check_forwarded(client, server, has_memory, is_held).map_err(failure)?;
             // A shaped download may pause between two records.
             let last_io = client.last_io.max(server.last_io);
             let shaped = driver.script.settings.shape.is_some() && relayed;
             if !shaped || network.now > last_io + PACE_MS {
-                check_forwarded(server, client, has_memory).map_err(failure)?;
+                check_forwarded(server, client, has_memory, false).map_err(failure)?;
             }
         }
     }
@@ -127,7 +129,12 @@ pub fn check_deadlines(driver: &Driver, at: u64) -> Result<(), Failure> {
 }
 
 /// Bytes that could be forwarded must have been forwarded.
-fn check_forwarded(from: &Link, to: &Link, has_memory: bool) -> Result<(), &'static str> {
+fn check_forwarded(
+    from: &Link,
+    to: &Link,
+    has_memory: bool,
+    is_held: bool,
+) -> Result<(), &'static str> {
     let can = to.to_peer.is_writable() && has_memory && !to.is_reset;
     if from.is_reset || !can || to.to_peer.fin {
         return Ok(());
@@ -139,7 +146,7 @@ fn check_forwarded(from: &Link, to: &Link, has_memory: bool) -> Result<(), &'sta
         return Err("a FIN waits although the other side has room");
     }
     // A writable socket has no unsent bytes left.
-    if from.fin_read && !to.to_peer.fin {
+    if from.fin_read && !to.to_peer.fin && !is_held {
         return Err("a FIN was read and not forwarded");
     }
     Ok(())
@@ -272,6 +279,8 @@ fn complete(driver: &Driver, number: usize) -> Result<(), String> {
 const LOOKUP_MS: u64 = 10_000;
 /// The longest delay between two records, and the time that few bytes wait for more.
 const PACE_MS: u64 = 1_000 + 3;
+/// Longest wait of a probe's FIN: for the first byte of the front and for its acknowledgement.
+const FIN_HOLD_MS: u64 = 360;
 const HALF_CLOSED_MS: u64 = 30_000;
 const FRONT_IDLE_MS: u64 = 120_000;
 /// A stalled reader, then the time to close.

@@ -21,6 +21,7 @@ use crate::daemon::upstream::connect::error::ConnectError;
 use crate::daemon::upstream::connect::{Connect, Connected};
 use crate::daemon::upstream::outbound::{ConnectContext, Outbound};
 use crate::daemon::upstream::proxies::Upstreams;
+use crate::flow::fin_hold::FinHold;
 use crate::io::clock::Tick;
 use crate::io::logger::{Maybe, event, fields};
 use crate::io::wire::{Net, Wire};
@@ -211,7 +212,13 @@ impl<W: Wire> Dial<W> {
         let slot = (SERVER_SLOTS + offset) as u8;
         let unproven =
             upstream.map(|upstream| Box::new(UnprovenProxy { upstream, requested: None }));
-        let relay = Relay { server, slot, unproven, transform: self.transform };
+        let relay = Relay {
+            server,
+            slot,
+            unproven,
+            fin_hold: FinHold::default(),
+            transform: self.transform,
+        };
         Step::Next(AfterDial::Relay(Box::new(relay)))
     }
 

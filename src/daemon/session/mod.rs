@@ -263,6 +263,10 @@ impl<W: Wire> Session<W> {
             }
             Some(Stage::Relay(relay)) => {
                 relay.abandon(&mut shared.outbound.upstreams);
+                if relay.is_fronted() && outcome != Outcome::Finished {
+                    // Otherwise our FIN would be the first one, and keep the port for a minute.
+                    relay.server.wire.reset_on_close();
+                }
                 relay.server.sent
             }
             _ => self.client.sent_up,

@@ -21,6 +21,7 @@ use crate::daemon::session::step::{Step, Turn};
 use crate::daemon::session::transform::Transform;
 use crate::daemon::upstream::proxies::{CLOSED_UNPROVEN, SILENT, UpstreamId, Upstreams};
 use crate::flow::direction::Direction;
+use crate::flow::fin_hold::{Answered, FinHold};
 use crate::flow::half_close::{Action, HalfState};
 use crate::flow::shape::Shape;
 use crate::flow::transform::{Downlink, RECORD_PAYLOAD_MAX, Uplink};
@@ -40,6 +41,8 @@ pub struct Relay<W> {
     pub slot: u8,
     /// The proxy that has connected the server, until the server's first byte shows that it did.
     pub unproven: Option<Box<UnprovenProxy>>,
+    /// The wait of an unauthenticated client's FIN.
+    pub fin_hold: FinHold,
     /// The transformation of the bytes.
     pub transform: Transform,
 }
@@ -114,7 +117,14 @@ impl<W: Wire> Relay<W> {
             self.unproven = None;
             return self.drain(client, owner, ctx);
         }
-        let up = self.forward_up(client, owner, ctx);
+        if self.is_fronted() {
+            // Before its acknowledgements are asked for: a socket after a reset owes none.
+            note_gone(&mut client.endpoint);
+        }
+        let up = match self.holds_fin(client, now) {
+            true => Forwarded::Idle,
+            false => self.forward_up(client, owner, ctx),
+        };
         if let Forwarded::Malformed(fault) = up {
             self.abandon(ctx.upstreams);
             client.sent_up = self.server.sent;
@@ -124,6 +134,9 @@ impl<W: Wire> Relay<W> {
         let down = self.forward_down(client, owner, ctx);
         self.judge_proxy(client, ctx);
 
+        if self.is_fronted() {
+            note_gone(&mut client.endpoint);
+        }
         let Self { server, .. } = &mut *self;
         // A reset is forwarded as a reset, after the bytes that were sent before it.
         if mirror_reset(&client.endpoint, server) || mirror_reset(server, &mut client.endpoint) {
@@ -231,6 +244,27 @@ impl<W: Wire> Relay<W> {
         is_silent.then(|| requested + DC_ANSWERS_WITHIN + upload)
     }
 
+    /// Whether the FIN of an unauthenticated client waits, so that the connection to the front can
+    /// be reset if the client has gone.
+    fn holds_fin(&mut self, client: &Client<W>, now: Tick) -> bool {
+        let may_hold = self.may_hold_fin(client);
+        let sent = client.endpoint.sent + u64::from(client.endpoint.uncounted);
+        let answered = match client.endpoint.outbox.is_empty() {
+            _ if sent == 0 => Answered::Nothing,
+            true if may_hold && client.endpoint.wire.is_acknowledged() => Answered::Acknowledged,
+            _ => Answered::InFlight,
+        };
+        may_hold && self.fin_hold.holds(answered, now.0)
+    }
+
+    /// Whether a FIN of an unauthenticated client could be forwarded now and would be the first.
+    fn may_hold_fin(&self, client: &Client<W>) -> bool {
+        self.is_fronted()
+            && !self.server.fin_received
+            && !client.endpoint.reset_received
+            && action(&client.endpoint, &self.server) == Action::Shut
+    }
+
     /// The session has ended. A second call does nothing.
     pub fn abandon(&mut self, upstreams: &mut Upstreams) {
         if let Some(proxy) = self.unproven.take() {
@@ -314,6 +348,8 @@ impl<W: Wire> Relay<W> {
         };
         let next = shape.and_then(|shape| shape.due(now.0, self.server.ready.readable));
         let silence = self.silence_ends(client);
+        let fin = if self.may_hold_fin(client) { self.fin_hold.due_ms(now.0) } else { None };
+        let next = next.into_iter().chain(fin).min();
         stall.chain([idle]).chain(next.map(Tick)).chain(silence).min().unwrap_or(idle)
     }
 
@@ -449,6 +485,13 @@ fn seal(
 ) -> (usize, usize) {
     let sealed = down.transform(&mut buffers.scratch, fresh, flush, now.0, || drbg.u32());
     (sealed.wire_len, sealed.payload_len)
+}
+
+/// Notes that an unauthenticated client that had sent its FIN has answered bytes with RST.
+fn note_gone<W>(client: &mut Endpoint<W>) {
+    // After both FINs the poller reports every connection as broken.
+    let is_broken = client.write_failed || client.ready.broken;
+    client.reset_received |= client.fin_received && !client.fin_sent && is_broken;
 }
 
 /// Forwards a reset once all bytes before it are sent. Returns whether the session is over.

@@ -132,9 +132,10 @@ impl<W: Wire> Connect<W> {
     }
 
     /// Drops the running attempts, since the owner has no more use for the connection. A second
-    /// call does nothing.
+    /// call does nothing. One that is connected is reset, so that no port stays in TIME_WAIT.
     pub fn abandon(&mut self, upstreams: &mut Upstreams) {
-        for attempt in self.attempts.iter_mut().filter_map(Option::take) {
+        for mut attempt in self.attempts.iter_mut().filter_map(Option::take) {
+            attempt.wire.reset_on_close();
             attempt.upstream().into_iter().for_each(|id| upstreams.record_abandoned(id));
         }
     }
@@ -154,7 +155,10 @@ impl<W: Wire> Connect<W> {
             let Some(mut attempt) = self.attempts[offset].take() else { continue };
             match attempt.poll(context.now, context.settings.timeouts.tcp) {
                 Poll::Pending => self.attempts[offset] = Some(attempt),
-                Poll::Ready(Ok(())) => return Poll::Ready(Ok(connected(attempt, offset, context))),
+                Poll::Ready(Ok(())) => {
+                    self.abandon(&mut context.outbound.upstreams);
+                    return Poll::Ready(Ok(connected(attempt, offset, context)));
+                }
                 Poll::Ready(Err(error)) => {
                     // The next attempt need not wait for the stagger of the failed one.
                     self.stagger = context.now;

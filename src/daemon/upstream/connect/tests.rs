@@ -23,6 +23,7 @@ struct ScriptedWire {
     connected: Rc<Cell<Option<Result<(), io::ErrorKind>>>>,
     sent: Rc<RefCell<Vec<u8>>>,
     received: Rc<RefCell<Vec<u8>>>,
+    resets: Rc<Cell<bool>>,
 }
 
 impl Wire for ScriptedWire {
@@ -46,7 +47,13 @@ impl Wire for ScriptedWire {
         Ok(())
     }
 
-    fn reset_on_close(&mut self) {}
+    fn reset_on_close(&mut self) {
+        self.resets.set(true);
+    }
+
+    fn is_acknowledged(&self) -> bool {
+        true
+    }
 
     fn memory(&self) -> u64 {
         0
@@ -365,6 +372,25 @@ fn a_proxy_that_fails_is_replaced_until_its_circuit_opens() {
     let shut = error(scene.poll(&mut to_addrs(&[1], Route::Upstreams)));
     assert!(matches!(shut, ConnectError::CircuitOpen(_)));
     assert_eq!(scene.dialled().len(), 2);
+}
+
+#[test]
+fn an_attempt_without_a_use_is_reset() {
+    let mut scene = Scene::new("");
+    let target = HostOrAddrs::Addrs(vec![addr(1), addr(2)]);
+    let mut connect = Connect::new(target, Route::Front, 0);
+    assert!(scene.poll(&mut connect).is_pending());
+    assert!(scene.poll_after(STAGGER, &mut connect).is_pending());
+    let winner = scene.end(1, Ok(()));
+    connect.wake(1);
+    assert!(scene.poll(&mut connect).is_ready());
+    assert!(scene.net.dialled[0].resets.get(), "the other one may be connected meanwhile");
+    assert!(!winner.resets.get());
+
+    let mut connect = Connect::new(HostOrAddrs::Addrs(vec![addr(3)]), Route::Front, 0);
+    assert!(scene.poll(&mut connect).is_pending());
+    connect.abandon(&mut scene.outbound.upstreams);
+    assert!(scene.net.dialled[2].resets.get());
 }
 
 #[test]

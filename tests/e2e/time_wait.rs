@@ -1,0 +1,142 @@
+//! Connections to the front leave no port in TIME_WAIT when an unauthenticated client has gone:
+//! otherwise a few clients per second use up the local ports (DECISIONS D165).
+
+use std::fs;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::support::blackhole::BlackHole;
+use crate::support::fixture::Fixture;
+use crate::support::front::FrontConn;
+use crate::support::hello::{App, Hello};
+use crate::support::peer::{End, Peer};
+use crate::support::{QUIET, eventually, holds_within};
+
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
+const ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\r\n";
+
+/// Number of sockets of this machine that are in TIME_WAIT towards `to`.
+fn in_time_wait(to: SocketAddr) -> usize {
+    let SocketAddr::V4(to) = to else { panic!("an IPv4 address") };
+    let remote = format!("{:08X}:{:04X}", u32::from_ne_bytes(to.ip().octets()), to.port());
+    let table = fs::read_to_string("/proc/net/tcp").expect("the table of sockets");
+    let rows = table.lines().map(|row| row.split_whitespace().collect::<Vec<_>>());
+    rows.filter(|row| row.get(2) == Some(&remote.as_str()) && row.get(3) == Some(&"06")).count()
+}
+
+fn fronted(fixture: &Fixture, request: &[u8]) -> (Peer, FrontConn) {
+    let mut prober = Peer::connect("prober", fixture.proxy.addr);
+    prober.send(request);
+    let conn = fixture.front.accept();
+    (prober, conn)
+}
+
+/// A front that answers and ends as web servers do: its FIN follows ours.
+fn answer_and_end(mut conn: FrontConn) -> End {
+    // The connection may be reset by now.
+    let _ = conn.peer.try_send(ANSWER);
+    conn.peer.recv_rest().1
+}
+
+#[test]
+fn a_client_that_leaves_before_the_answer_leaves_no_time_wait() {
+    let fixture = Fixture::new();
+    let files = fixture.proxy.files();
+    let hello = Hello::new(&fixture.secret, App::PostQuantum).wire;
+    for request in [REQUEST, &hello[..300]] {
+        for _ in 0..10 {
+            let mut prober = Peer::connect("prober", fixture.proxy.addr);
+            prober.send(request);
+            drop(prober);
+            assert_eq!(answer_and_end(fixture.front.accept()), End::Reset);
+        }
+    }
+    fixture.proxy.wait_until_idle(files);
+    assert_eq!(in_time_wait(fixture.front.addr), 0);
+}
+
+#[test]
+fn a_client_that_resets_leaves_no_time_wait() {
+    let fixture = Fixture::new();
+    for _ in 0..10 {
+        let (prober, mut conn) = fronted(&fixture, REQUEST);
+        prober.reset();
+        assert_eq!(conn.peer.recv_rest().1, End::Reset);
+    }
+    assert_eq!(in_time_wait(fixture.front.addr), 0);
+}
+
+#[test]
+fn a_client_that_closes_with_bytes_of_the_answer_unread_leaves_no_time_wait() {
+    let fixture = Fixture::new();
+    for _ in 0..10 {
+        let (mut prober, mut conn) = fronted(&fixture, REQUEST);
+        conn.peer.send(ANSWER);
+        assert!(prober.receives_within(Duration::from_secs(10)));
+        drop(prober);
+        assert_eq!(conn.peer.recv_rest().1, End::Reset);
+    }
+    assert_eq!(in_time_wait(fixture.front.addr), 0);
+}
+
+#[test]
+fn a_front_that_ends_first_keeps_the_time_wait() {
+    let fixture = Fixture::new();
+    let files = fixture.proxy.files();
+    for _ in 0..10 {
+        let (mut prober, mut conn) = fronted(&fixture, REQUEST);
+        conn.peer.send(ANSWER);
+        conn.peer.send_fin();
+        assert_eq!(prober.recv_rest(), (ANSWER.to_vec(), End::Fin));
+        drop(prober);
+        assert_eq!(conn.peer.recv_rest().1, End::Fin);
+    }
+    fixture.proxy.wait_until_idle(files);
+    assert_eq!(in_time_wait(fixture.front.addr), 0);
+}
+
+/// The FIN of a client that still reads reaches the front: before the answer if it waits for the
+/// FIN, and after the answer otherwise.
+#[test]
+fn the_fin_of_a_client_that_still_reads_reaches_the_front_with_or_without_an_answer() {
+    let fixture = Fixture::new();
+    for answers_first in [false, true] {
+        let mut prober = Peer::connect("prober", fixture.proxy.addr);
+        prober.send(REQUEST);
+        prober.send_fin();
+        let mut conn = fixture.front.accept();
+        if answers_first {
+            conn.peer.send(ANSWER);
+            assert_eq!(prober.recv(ANSWER.len()), ANSWER);
+        }
+        assert_eq!(conn.peer.recv_rest(), (Vec::new(), End::Fin), "{answers_first}");
+        conn.peer.send(ANSWER);
+        conn.peer.send_fin();
+        assert_eq!(prober.recv_rest(), (ANSWER.to_vec(), End::Fin));
+    }
+}
+
+#[test]
+fn a_fronted_connection_that_the_proxy_ends_is_reset_on_both_sides() {
+    let fixture = Fixture::with(|config| config.set("network.timeout", "idle", "\"1s\""));
+    let (mut prober, mut conn) = fronted(&fixture, REQUEST);
+    assert_eq!(conn.peer.recv_rest(), (Vec::new(), End::Reset));
+    assert_eq!(prober.recv_rest(), (Vec::new(), End::Reset));
+    assert_eq!(in_time_wait(fixture.front.addr), 0);
+}
+
+#[test]
+fn a_client_that_resets_while_the_front_is_dialled_ends_the_dial() {
+    let hole = BlackHole::open();
+    let fixture = Fixture::with(|config| {
+        let (host, port) = (format!("\"{}\"", hole.addr.ip()), hole.addr.port().to_string());
+        config.set("domain-fronting", "host", &host).set("domain-fronting", "port", &port)
+    });
+    let files = fixture.proxy.files();
+    let mut prober = Peer::connect("prober", fixture.proxy.addr);
+    prober.send(REQUEST);
+    eventually("the front is dialled", || fixture.proxy.log().contains("event=dial-attempt"));
+    prober.reset();
+    fixture.proxy.wait_until_idle(files);
+    assert!(!holds_within(QUIET, || in_time_wait(hole.addr) > 0));
+}
