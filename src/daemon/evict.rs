@@ -48,12 +48,13 @@ impl<N: Net> Daemon<N> {
             let may_take = !budget.is_over_guarantee(class) && budget.is_over_guarantee(other);
             let Some(poorest) = self.memory_waiters.poorest_used(class) else { continue };
             let least = (poorest as u64).saturating_mul(2);
-            let mut ranked = self.rank_stuck(class, least);
+            let mut ranked = self.rank_stuck(class);
+            ranked.retain(|one| one.weight > least || one.key.standing == Standing::Unknown);
             if may_take {
-                ranked.splice(0..0, self.rank_stuck(other, 0));
+                ranked.splice(0..0, self.rank_stuck(other));
             }
-            for victim in ranked {
-                self.evict(&victim, Room::Memory);
+            for one in ranked.into_iter().filter(|one| one.weight > MODEST) {
+                self.evict(&one.key, Room::Memory);
                 self.wake_for_memory();
                 if !self.waits_for_memory(class) {
                     break;
@@ -63,29 +64,41 @@ impl<N: Net> Daemon<N> {
         self.next_relief = (self.memory_waiters.count() > 0).then(|| now + RELIEF_PAUSE);
     }
 
-    /// The sessions of a class that hold memory and do not drain, the worst first. Those of owners
-    /// with few bytes stay: [`MODEST`], or `least` unless their hellos are unfinished.
-    fn rank_stuck(&self, class: Class, least: u64) -> Vec<Victim> {
+    /// Closes sessions that hold most and do not drain, while all memory is nearly used: those of
+    /// unauthenticated clients first.
+    pub(super) fn relieve_system(&mut self) {
+        for class in [Class::Unauthenticated, Class::Users] {
+            let mut excess = self.shared.memory.excess();
+            let ranked = if excess > 0 { self.rank_stuck(class) } else { Vec::new() };
+            for EvictionCandidate { key: victim, .. } in ranked {
+                if excess == 0 {
+                    return;
+                }
+                let session = self.sessions.get(victim.key.index());
+                excess = excess.saturating_sub(session.map_or(0, held));
+                self.evict(&victim, Room::Memory);
+            }
+        }
+    }
+
+    /// The sessions of a class that hold memory and do not drain, the worst first.
+    fn rank_stuck(&self, class: Class) -> Vec<EvictionCandidate<Victim>> {
         let now = self.shared.time.now;
-        let mut ranked: Vec<_> = self
-            .sessions
-            .iter()
-            .filter(|(_, one)| one.client.class() == class && one.client.account.used() > 0)
-            .filter(|(_, one)| match one.standing() {
-                Standing::Unknown => true,
-                _ => one.stuck_since().is_some_and(|since| now >= since + PATIENCE),
-            })
-            .map(|(index, one)| {
-                let weight = one.client.account.used() as u64;
-                EvictionCandidate { weight, ..self.candidate(SessionKey::of_index(index), one) }
+        let is_stuck = |one: &Session<N::Wire>| match one.standing() {
+            Standing::Unknown => true,
+            _ => one.stuck_since().is_some_and(|since| now >= since + PATIENCE),
+        };
+        let sessions = self.sessions.iter();
+        let stuck = sessions
+            .filter(|(_, one)| one.client.class() == class && held(one) > 0 && is_stuck(one));
+        let mut ranked: Vec<_> = stuck
+            .map(|(index, one)| EvictionCandidate {
+                weight: held(one),
+                ..self.candidate(SessionKey::of_index(index), one)
             })
             .collect();
         rank(&mut ranked, LISTED);
-        ranked.retain(|one| {
-            let is_enough = one.weight > least || one.key.standing == Standing::Unknown;
-            one.weight > MODEST && is_enough
-        });
-        ranked.into_iter().map(|one| one.key).collect()
+        ranked
     }
 
     fn evict(&mut self, victim: &Victim, room: Room) {
@@ -203,6 +216,11 @@ fn since_ms<W: Wire>(session: &Session<W>) -> u64 {
         Standing::Unknown => client.accepted.0,
         Standing::Fronted | Standing::User(_) => session.stalled_since().unwrap_or(client.active).0,
     }
+}
+
+/// Bytes that a session holds, in the pool and in the kernel.
+fn held<W: Wire>(session: &Session<W>) -> u64 {
+    session.client.account.used() as u64 + u64::from(session.kernel_bytes)
 }
 
 /// Bytes that nobody has to give back early: some hellos, or four blocks of the pool.

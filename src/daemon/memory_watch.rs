@@ -6,7 +6,7 @@ use crate::daemon::session::Session;
 use crate::io::clock::Tick;
 use crate::io::logger::fields;
 use crate::io::wire::{Net, Wire};
-use crate::limits::memory_level::MemoryUse;
+use crate::limits::memory_level::{MemoryLevel, MemoryUse};
 
 /// What is left to do.
 #[derive(Default)]
@@ -66,9 +66,14 @@ impl<N: Net> Daemon<N> {
 
     fn record_memory(&mut self, kernel: u64) {
         let memory = &mut self.shared.memory;
-        if !memory.record(self.memory_watch.resident, kernel) {
+        let has_changed = memory.record(self.memory_watch.resident, kernel);
+        if memory.level() == MemoryLevel::Critical {
+            self.relieve_system();
+        }
+        if !has_changed {
             return;
         }
+        let memory = &self.shared.memory;
         self.memory_watch.resize_next = Some(0);
         let telemetry = &mut self.shared.telemetry;
         telemetry.counters.state_changed = true;

@@ -9,7 +9,7 @@ pub enum MemoryLevel {
     Normal,
     /// The buffers of sockets are limited.
     Tight,
-    /// The buffers of sockets are small.
+    /// The buffers of sockets are small, and sessions that do not drain are closed.
     Critical,
 }
 
@@ -80,6 +80,15 @@ impl MemoryUse {
             MemoryLevel::Normal
         };
         std::mem::replace(&mut self.level, level) != level
+    }
+
+    /// Bytes to give back while memory is critical.
+    pub fn excess(&self) -> u64 {
+        let sum = self.resident.saturating_add(self.kernel);
+        match self.level {
+            MemoryLevel::Critical => sum.saturating_sub(self.sixteenths(CRITICAL_FROM - 1)),
+            MemoryLevel::Normal | MemoryLevel::Tight => 0,
+        }
     }
 
     /// The size in bytes to which the buffers of a session's sockets are limited; `None` = the

@@ -125,7 +125,6 @@ fn most_of(mut sample: impl FnMut() -> u64) -> u64 {
 }
 
 #[test]
-#[ignore = "needs accounts of memory"]
 fn a_site_that_answers_no_syn_costs_no_memory() {
     let hole = BlackHole::open();
     let port = hole.addr.port().to_string();
@@ -147,7 +146,6 @@ fn a_site_that_answers_no_syn_costs_no_memory() {
 }
 
 #[test]
-#[ignore = "needs patience by rate"]
 fn drip_readers_of_the_site_leave_memory_for_users() {
     let rig = Rig::open(|config| config.set("memory", "buffers", "\"1mib\""));
     let held: Vec<_> = (0..120)
@@ -202,7 +200,6 @@ fn half_sent_hellos_keep_no_user_out_and_are_told() {
 }
 
 #[test]
-#[ignore = "needs eviction for memory"]
 fn large_half_sent_hellos_keep_no_user_out() {
     let rig = Rig::open(|config| {
         config.set("memory", "buffers", "\"1mib\"").set("", "concurrency", "1024")
@@ -236,7 +233,6 @@ fn held_fronted_connections_do_not_hide_the_site() {
 }
 
 #[test]
-#[ignore = "needs resets of front legs"]
 fn probes_that_leave_hold_no_ports() {
     let rig = Rig::open(|config| config);
     for _ in 0..200 {
@@ -256,7 +252,6 @@ fn probes_that_leave_hold_no_ports() {
 }
 
 #[test]
-#[ignore = "needs classes of memory"]
 fn a_user_whose_sessions_never_read_leaves_memory_for_others() {
     let rig = Rig::open(|config| config.set("memory", "buffers", "\"1mib\""));
     let held: Vec<_> = (0..100).filter_map(|_| rig.sleeper()).collect();
@@ -269,7 +264,6 @@ fn a_user_whose_sessions_never_read_leaves_memory_for_others() {
 }
 
 #[test]
-#[ignore = "needs `[memory] limit`"]
 fn sockets_of_slow_readers_stay_within_the_memory_limit() {
     const LIMIT_KIB: u64 = 16 * 1_024;
     let rig = Rig::open(|config| {
