@@ -223,7 +223,7 @@ fn held<W: Wire>(session: &Session<W>) -> u64 {
     session.client.account.used() as u64 + u64::from(session.kernel_bytes)
 }
 
-/// Bytes that nobody has to give back early: some hellos, or four blocks of the pool.
+/// Bytes that no owner has to give back early: some hellos, or four blocks of the pool.
 const MODEST: u64 = 64 << 10;
 /// While another session waits for memory, one may hold some this long without taking it.
 const PATIENCE: Duration = Duration::from_secs(1);
