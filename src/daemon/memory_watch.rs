@@ -11,8 +11,10 @@ use crate::limits::memory_level::{MemoryLevel, MemoryUse};
 /// What is left to do.
 #[derive(Default)]
 pub struct MemoryWatch {
-    /// When memory is looked at again.
-    again: Tick,
+    /// When memory was last looked at.
+    looked: Tick,
+    /// Bytes that were read since then.
+    read: u64,
     /// Bytes that the process occupied, while its sockets are looked at in slices.
     resident: u64,
     sockets: Option<Slice>,
@@ -31,10 +33,15 @@ impl<N: Net> Daemon<N> {
     /// One bounded step. Returns whether the next round has to go on.
     pub(super) fn watch_memory(&mut self) -> bool {
         let now = self.shared.time.now;
+        self.memory_watch.read += self.shared.telemetry.counters.read_bytes;
+        let pause_ms = match self.memory_watch.read >= self.shared.memory.limit() / 32 {
+            true => BUSY_PERIOD_MS,
+            false => PERIOD_MS,
+        };
         if let Some(slice) = self.memory_watch.sockets.take() {
             self.look_at_sockets(slice);
-        } else if now >= self.memory_watch.again {
-            self.memory_watch.again = Tick(now.0 + PERIOD_MS);
+        } else if now.0 >= self.memory_watch.looked.0 + pause_ms {
+            (self.memory_watch.looked, self.memory_watch.read) = (now, 0);
             let (resident, most_kernel) = self.net.memory_in_use();
             self.memory_watch.resident = resident;
             match self.shared.memory.may_be_short(resident.saturating_add(most_kernel)) {
@@ -116,5 +123,7 @@ impl<W: Wire> Session<W> {
 
 /// Milliseconds between two looks.
 const PERIOD_MS: u64 = 100;
+/// The same after enough bytes to fill the buffers of many sockets.
+const BUSY_PERIOD_MS: u64 = 5;
 /// Sessions per round.
 const SLICE: usize = 256;

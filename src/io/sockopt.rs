@@ -134,8 +134,10 @@ sockopt_impl!(
 /// does not say.
 pub(super) fn memory(socket: &impl AsFd) -> u64 {
     let Ok(info) = getsockopt(socket, MemInfo) else { return 0 };
-    // SK_MEMINFO_RMEM_ALLOC, SK_MEMINFO_FWD_ALLOC, SK_MEMINFO_WMEM_QUEUED.
-    [0, 4, 5].into_iter().map(|at: usize| u64::from(info[at])).sum()
+    let [received, _, _, _, ahead, queued, ..] = info;
+    // What is set aside can be negative for a moment.
+    let sum = i64::from(received) + i64::from(ahead as i32) + i64::from(queued);
+    u64::try_from(sum).unwrap_or_default()
 }
 
 /// Limits the receive and the send buffer to twice `bytes` each, overhead included (socket(7)).

@@ -104,12 +104,12 @@ impl MemoryUse {
             (MemoryLevel::Normal, false) => 256,
             (MemoryLevel::Tight, true) => 1_024,
             (MemoryLevel::Tight, false) => 4_096,
-            (MemoryLevel::Critical, true) => 4_096,
-            (MemoryLevel::Critical, false) => 16_384,
+            (MemoryLevel::Critical, _) => 16_384,
         };
         let least = match (self.level, is_user) {
             (MemoryLevel::Normal, true) => 64 << 10,
-            (MemoryLevel::Normal, false) | (MemoryLevel::Tight, true) => 16 << 10,
+            (MemoryLevel::Tight, true) => 32 << 10,
+            (MemoryLevel::Normal, false) => 16 << 10,
             (MemoryLevel::Critical, true) => 8 << 10,
             (MemoryLevel::Tight | MemoryLevel::Critical, false) => 4 << 10,
         };
@@ -122,11 +122,11 @@ impl MemoryUse {
 }
 
 /// Sixteenths of the limit from which memory is tight.
-const TIGHT_FROM: u64 = 10;
+const TIGHT_FROM: u64 = 8;
 /// Sixteenths of the limit from which memory is critical.
-const CRITICAL_FROM: u64 = 14;
+const CRITICAL_FROM: u64 = 12;
 /// Sixteenths by which the end of a level is lower than its start.
-const HYSTERESIS: u64 = 2;
+const HYSTERESIS: u64 = 1;
 /// Bytes for sockets from which those of users adapt to the path while memory is not short.
 const ADAPTS_FROM: u64 = 32 << 20;
 /// Bytes. No fixed buffer is larger.
@@ -142,18 +142,18 @@ mod tests {
     fn a_level_ends_later_than_it_begins() {
         let mut memory = MemoryUse::new(16 * MIB, 3 * MIB);
         let mut levels = Vec::new();
-        for sum in [3, 9, 10, 8, 7, 8, 9, 7, 14, 13, 12, 11, 8, 15, 7] {
+        for sum in [3, 8, 7, 6, 7, 12, 11, 10, 11, 7, 6, 15, 6] {
             memory.record(sum * MIB / 2, sum * MIB / 2);
             levels.push(memory.level().as_str().chars().next().unwrap());
         }
-        assert_eq!(levels.iter().collect::<String>(), "nnttnnnncccttcn");
+        assert_eq!(levels.iter().collect::<String>(), "nttnncctttncn");
     }
 
     #[test]
     fn the_closer_look_is_taken_in_time() {
         let mut memory = MemoryUse::new(16 * MIB, 3 * MIB);
-        assert!(!memory.may_be_short(10 * MIB - 1) && memory.may_be_short(10 * MIB));
-        assert!(memory.record(4 * MIB, 6 * MIB) && !memory.record(4 * MIB, 5 * MIB));
+        assert!(!memory.may_be_short(8 * MIB - 1) && memory.may_be_short(8 * MIB));
+        assert!(memory.record(4 * MIB, 4 * MIB) && !memory.record(4 * MIB, 4 * MIB - 1));
         assert!(memory.may_be_short(0));
     }
 

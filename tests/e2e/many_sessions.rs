@@ -161,6 +161,35 @@ fn many_clients_that_do_not_read_do_not_starve_one_that_does() {
 }
 
 #[test]
+fn clients_that_do_not_read_leave_process_and_kernel_within_the_limit_of_memory() {
+    let (proxy, secret, _origin) = echoing(|config| config.set("memory", "limit", "\"16mib\""));
+    let log = proxy.log();
+    assert!(log.contains("event=memory limit_kib=16384 program_kib="), "{log}");
+    let mut sleepers = Vec::new();
+    for seed in 0..40 {
+        let peer = Peer::connect("sleeper", proxy.addr);
+        let hello = Hello::new(&secret, App::PostQuantum);
+        let Client { mut up, down } =
+            Handshake::send_hello(peer, &secret, &hello).send_frame(DD, 2);
+        sleepers.push((thread::spawn(move || up.send_while_open(&pattern(seed, 8 << 20))), down));
+    }
+    let memory = |field: &str| proxy.stats()["memory"][field].as_u64().expect("a number");
+    assert_eq!(memory("limit"), 16 << 20);
+    let (mut last, mut still) = (0, 0);
+    eventually("all buffers are full", || {
+        let moved = proxy.number("alice", "bytes_in");
+        still = if moved == last { still + 1 } else { 0 };
+        last = moved;
+        let sum = memory("resident") + memory("kernel");
+        assert!(sum <= (16 << 20), "{}", proxy.stats()["memory"]);
+        still > 10
+    });
+    assert!(proxy.log().contains("event=memory-level level=tight"), "{}", proxy.log());
+    let mut reader = Client::open(proxy.addr, &secret);
+    assert_echo(&mut reader, 99, 100_000);
+}
+
+#[test]
 fn a_flood_of_wrong_hellos_does_not_shut_out_recent_users() {
     let front = Front::listen();
     let users: Vec<Secret> = (0..60).map(|_| Secret::new(HOST)).collect();
