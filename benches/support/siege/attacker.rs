@@ -21,6 +21,9 @@ use crate::support::{helper, sockets};
 /// Between two reads of a connection that drips.
 const DRIP_EACH: Duration = Duration::from_millis(500);
 
+/// Time for new connections before others get their turn.
+const ROUND: Duration = Duration::from_millis(100);
+
 /// A session that is not open after this time is given up.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -83,7 +86,8 @@ impl Force {
             let now = Instant::now();
             allowance += now.duration_since(filled).as_secs_f64() * f64::from(self.attack.rate);
             filled = now;
-            while allowance >= 1.0 && self.has_room() {
+            // A session that is refused takes its time.
+            while allowance >= 1.0 && now.elapsed() < ROUND && self.has_room() {
                 allowance -= 1.0;
                 self.open_one()?;
             }
