@@ -34,6 +34,7 @@ mod e2e {
     mod memory;
     mod metrics;
     #[cfg(feature = "tls")]
+    mod page_load;
     mod page_timing;
     mod privacy;
     mod privileges;

@@ -86,6 +86,8 @@ impl<W: Wire> AdminConnection<W> {
         let sent = match &self.stage {
             RequestStage::Incomplete(_) => 0,
             RequestStage::Waiting { .. } => return None,
+            // The kernel sends the rest.
+            RequestStage::Answered { .. } if self.is_sent() => return Some(self.since),
             RequestStage::Answered { sent, .. } => *sent as u64,
         };
         Some(self.since + PATIENCE + Duration::from_millis(sent / BYTES_PER_MS))
@@ -164,6 +166,12 @@ impl<W: Wire> AdminConnection<W> {
         self.since = now;
     }
 
+    /// The socket took the whole answer.
+    fn is_sent(&self) -> bool {
+        let RequestStage::Answered { head, page, sent } = &self.stage else { return false };
+        *sent >= head.len() + page.as_ref().map_or(0, |page| page.body.len())
+    }
+
     fn write(&mut self) -> io::Result<Poll<()>> {
         let RequestStage::Answered { head, page, sent } = &mut self.stage else {
             return Ok(Poll::Pending);
@@ -180,7 +188,7 @@ impl<W: Wire> AdminConnection<W> {
                 Err(e) => return Err(e),
             }
         }
-        if end < head.len() + body.len() {
+        if !self.is_sent() {
             self.is_ready = true;
             return Ok(Poll::Pending);
         }
@@ -197,8 +205,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// For a request or the first bytes of an answer, when others wait for the slot.
 const PATIENCE: Duration = Duration::from_millis(250);
-/// The rate at which an answer must be read then: 64 KB per second.
-const BYTES_PER_MS: u64 = 64;
+/// The rate at which an answer must be read then: 256 KB per second.
+const BYTES_PER_MS: u64 = 256;
 const READS_PER_STEP: usize = 16;
 /// Bytes of an answer, besides its head.
 const WRITTEN_PER_STEP: usize = 64 << 10;

@@ -91,11 +91,11 @@ impl<W: Wire> AdminServer<W> {
         }
         let open = self.connections.iter().enumerate().filter_map(|(slot, one)| {
             let one = one.as_ref().filter(|one| !is_full || is_own(one))?;
-            Some((one.evictable_at()?, slot))
+            Some((one.evictable_at()?, one.number, slot))
         });
         match open.min() {
-            Some((at, slot)) if at <= now => Ok(slot),
-            later => Err(later.map(|(at, _)| at)),
+            Some((at, _, slot)) if at <= now => Ok(slot),
+            later => Err(later.map(|(at, ..)| at)),
         }
     }
 

@@ -127,3 +127,6 @@ const FEW_ROWS: usize = 256;
 const REUSE_TIME: Duration = Duration::from_secs(1);
 /// Pages that are kept: more than there are kinds.
 const PAGES_MAX: usize = 8;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,195 @@
+//! Pages that are written over several rounds.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use serde_json::Value;
+
+use super::*;
+use crate::accounts::recorder::{Cause, Detail};
+use crate::accounts::users::UserId;
+use crate::config::load;
+use crate::config::settings::{Settings, UserSettings};
+use crate::daemon::admin::pages::{AdminPages, Asked, asked};
+use crate::daemon::shared::{self, Shared};
+use crate::io::clock::Wall;
+
+/// Every kind of page, by its path.
+const PATHS: [&str; 7] = [
+    "/stats",
+    "/stats?text",
+    "/metrics",
+    "/explain",
+    "/explain?text",
+    "/explain/user%200",
+    "/explain/uzer%20123?text",
+];
+
+fn settings(users: usize) -> Settings {
+    let secret = format!("ee{}{}", "11".repeat(16), "61".repeat(4));
+    let text = format!(
+        "bind-to = \"192.0.2.1:443\"\nsecret = \"{secret}\"\n[throttle]\nmax-connections = 9\n\
+         [stats.prometheus]\nenabled = true\nper-user = true\n\
+         bind-to = \"127.0.0.1:1\"\nhttp-path = \"/metrics\"\n"
+    );
+    let mut settings = load::load(text.as_bytes(), "test").unwrap().settings;
+    let secret = settings.users[0].secret.clone();
+    let mut names: Vec<String> = (0..users).map(|n| format!("user {n}<\"&>")).collect();
+    names.extend(["user 0".to_owned()]);
+    names.sort();
+    let user = |name| UserSettings { name, secret: secret.clone(), enabled: true };
+    settings.users = names.into_iter().map(user).collect();
+    settings
+}
+
+fn shared(users: usize) -> Shared {
+    let mut shared = Shared::new(Rc::new(settings(users)), [7; 48], 16, 1);
+    shared.set_time(Tick(5_000), Wall { unix_s: 1_900_000_000, nanos: 0 });
+    let ids: Vec<UserId> = shared.accounts.users.ids().collect();
+    for (at, id) in ids.into_iter().enumerate() {
+        let user = shared.accounts.users.get_mut(id);
+        (user.bytes_in, user.bytes_out) = (at as u64, 1_000 * at as u64);
+        user.refused = u64::from(at % 7 == 0);
+        if at % 5 == 0 {
+            let addr = SocketAddr::from(([192, 0, 2, 1], at as u16));
+            let recorder = &mut shared.telemetry.recorder;
+            recorder.note(Some(id), Cause::DcUnreachable, Detail::DialFailed(addr, 111), 7);
+            recorder.note(Some(id), Cause::Idle, Detail::None, 8);
+            shared.accounts.users.add_session(id, addr.ip(), 9);
+        }
+    }
+    shared.telemetry.recorder.note(None, Cause::WrongKey, Detail::None, 10);
+    let connections = shared.accounts.users.connections();
+    shared.limits.throttle.as_mut().unwrap().recompute(connections);
+    shared
+}
+
+fn query(path: &str, view: &View<'_>) -> PageQuery {
+    let request = format!("GET {path} HTTP/1.0\r\n\r\n");
+    match asked(request.as_bytes(), AdminPages { stats: true, metrics: true }, view) {
+        Some(Asked::Page { query, .. }) => query,
+        _ => panic!("{path} is no page"),
+    }
+}
+
+/// The page without a pause, and the number of its rows.
+fn at_once(query: &PageQuery, view: &View<'_>) -> (Page, usize) {
+    let ((mut page, mut writer), mut rows) = (query.start(view), 1);
+    while writer.as_mut().is_some_and(|writer| writer.write_row(view, &mut page.body)) {
+        rows += 1;
+    }
+    (page, rows)
+}
+
+/// The page in turns, and their number.
+fn in_turns(store: &mut PageStore, query: &PageQuery, view: &View<'_>) -> (Rc<Page>, usize) {
+    for turn in 1.. {
+        store.begin_turn();
+        if let Some(page) = store.get(query, view.time.now, view) {
+            return (page, turn);
+        }
+    }
+    unreachable!()
+}
+
+#[test]
+fn a_page_in_slices_equals_the_page_at_once() {
+    for users in [0, 1, 200, 255, 256, 257, 3_000] {
+        let shared = shared(users);
+        let view = shared.view();
+        for path in PATHS {
+            let query = query(path, &view);
+            let (page, rows) = at_once(&query, &view);
+            let (sliced, turns) = in_turns(&mut PageStore::default(), &query, &view);
+            assert!(sliced.body == page.body && !page.body.is_empty(), "{path}, {users} users");
+            assert_eq!((sliced.status, sliced.kind), (page.status, page.kind));
+            assert_eq!(turns, rows.div_ceil(ROWS_PER_TURN), "{path}, {users} users");
+        }
+    }
+}
+
+#[test]
+fn every_user_has_a_row() {
+    let shared = shared(1_000);
+    let view = shared.view();
+    let body = |path| at_once(&query(path, &view), &view).0.body;
+    let stats: Value = serde_json::from_str(&body("/stats")).unwrap();
+    assert_eq!(stats["users"].as_object().unwrap().len(), 1_001);
+    assert_eq!(stats["users"]["user 7<\"&>"]["connections"], 0);
+    let caps = stats["throttle"]["caps"].as_object().unwrap();
+    let counts = view.accounts.users.connections();
+    assert_eq!(caps.len(), counts.iter().filter(|count| **count > 0).count());
+    assert_eq!(body("/stats?text").lines().count(), 1_002);
+    let widths: BTreeSet<usize> = body("/stats?text").lines().map(str::len).collect();
+    assert_eq!(widths.len(), 1, "columns are aligned");
+    assert_eq!(body("/metrics").matches("\nmtg_user_sessions{").count(), 1_001);
+    let explained: Value = serde_json::from_str(&body("/explain")).unwrap();
+    let lists = explained["users"].as_object().unwrap().values();
+    let incidents: usize = lists.map(|list| list.as_array().unwrap().len()).sum();
+    assert_eq!(explained["strangers"][0]["cause"], "wrong-key");
+    assert!(incidents > 100);
+    assert_eq!(body("/explain?text").matches(" times, last ").count(), incidents + 1);
+    assert!(body("/explain/uzer%200").ends_with("; did you mean \"user 0\"?\n"));
+}
+
+#[test]
+fn users_who_change_between_two_slices_leave_no_trace() {
+    for path in PATHS {
+        let mut shared = shared(3_000);
+        let mut store = PageStore::default();
+        let query = query(path, &shared.view());
+        store.begin_turn();
+        let _ = store.get(&query, shared.time.now, &shared.view());
+        // Twice, so that ids of removed users are given to others.
+        for users in [2, 2_000] {
+            let mut settings = settings(users);
+            settings.users.iter_mut().for_each(|user| user.name.insert_str(0, "new "));
+            shared.accounts.users.reload(shared::configured_users(&settings));
+            let users = &shared.accounts.users;
+            shared.telemetry.recorder.retain_users(|id| users.is_configured(id));
+            shared.settings = Rc::new(settings);
+            store.clear();
+        }
+        let (page, _) = in_turns(&mut store, &query, &shared.view());
+        assert!(page.body == at_once(&query, &shared.view()).0.body, "{path}");
+        assert!(!page.body.contains("\"user 1") && !page.body.contains("\nuser "), "{path}");
+    }
+}
+
+#[test]
+fn many_rows_answer_the_requests_of_a_second_and_few_rows_one_round() {
+    for (users, is_kept) in [(20, false), (2_000, true)] {
+        let mut shared = shared(users);
+        let mut store = PageStore::default();
+        let query = query("/stats", &shared.view());
+        let (first, _) = in_turns(&mut store, &query, &shared.view());
+        let mut again = |after_ms: u64| {
+            let now = Tick(5_000 + after_ms);
+            shared.set_time(now, Wall::default());
+            store.retain(now, |_, _| false);
+            let (page, _) = in_turns(&mut store, &query, &shared.view());
+            Rc::ptr_eq(&first, &page)
+        };
+        assert_eq!([again(1), again(999)], [is_kept; 2], "{users} users");
+        assert!(!again(1_001));
+        assert_eq!(store.written(), if is_kept { 2 } else { 4 });
+        store.retain(Tick(9_000), |_, _| false);
+        assert!(store.due().is_none(), "memory is given back");
+    }
+}
+
+#[test]
+fn one_page_at_a_time_is_written_and_one_without_a_request_is_dropped() {
+    let shared = shared(3_000);
+    let (view, mut store) = (shared.view(), PageStore::default());
+    let (stats, metrics) = (query("/stats", &view), query("/metrics", &view));
+    store.begin_turn();
+    assert!(store.get(&stats, view.time.now, &view).is_none());
+    for _ in 0..100 {
+        store.begin_turn();
+        assert!(store.get(&metrics, view.time.now, &view).is_none(), "/stats is in progress");
+    }
+    store.retain(view.time.now, |page, _| *page == metrics);
+    in_turns(&mut store, &metrics, &view);
+    assert_eq!(store.written(), 1);
+}
