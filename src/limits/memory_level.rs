@@ -155,6 +155,9 @@ mod tests {
         assert!(!memory.may_be_short(8 * MIB - 1) && memory.may_be_short(8 * MIB));
         assert!(memory.record(4 * MIB, 4 * MIB) && !memory.record(4 * MIB, 4 * MIB - 1));
         assert!(memory.may_be_short(0));
+        assert_eq!(memory.excess(), 0);
+        memory.record(4 * MIB, 9 * MIB);
+        assert_eq!(memory.excess(), 2 * MIB);
     }
 
     #[test]

@@ -125,6 +125,7 @@ impl<W: Wire> Dial<W> {
             outbound: ctx.outbound,
             drbg: ctx.drbg,
             log: &mut ctx.accounting.telemetry.log,
+            account: client.account.get(),
         };
         match self.connect.poll(ctx.key.token(SERVER_SLOTS), &mut connect, ctx.net) {
             Poll::Pending => Step::Stay(self, turn),

@@ -1,6 +1,7 @@
 //! The state that outgoing connections share: host names, addresses, upstreams, TLS roots.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 
 use crate::config::settings::Settings;
 use crate::daemon::resolver::dns_cache::DnsCache;
@@ -12,6 +13,7 @@ use crate::daemon::upstream::tls_roots::TlsRoots;
 use crate::io::clock::Tick;
 use crate::io::logger::RateLimitedLog;
 use crate::util::drbg::Drbg;
+use crate::util::memory::Account;
 
 /// The state that outgoing connections share.
 pub struct Outbound {
@@ -57,4 +59,6 @@ pub struct ConnectContext<'a> {
     pub drbg: &'a mut Drbg,
     /// Logs with a rate limit.
     pub log: &'a mut RateLimitedLog,
+    /// What the connection holds is charged to it.
+    pub account: &'a Rc<Account>,
 }

@@ -230,7 +230,8 @@ impl<W: Wire> Connect<W> {
                 let upstreams = &mut context.outbound.upstreams;
                 upstreams.record_dial(upstream);
                 let (negotiation, outbox) = upstreams.negotiate(upstream, destination)?;
-                Some(Box::new(ProxyHandshake { upstream, negotiation, outbox }))
+                let charge = context.account.charge_held(PROXY_HANDSHAKE);
+                Some(Box::new(ProxyHandshake { upstream, negotiation, outbox, _charge: charge }))
             }
         };
         let begun_us = net.micros();
@@ -416,6 +417,8 @@ fn connected<W: Wire>(
 /// Sockets that a connection uses at once, and so its tokens.
 pub const SOCKETS: usize = 2;
 
+/// Bytes of a negotiation: addresses, user name and password, and what is not sent yet.
+const PROXY_HANDSHAKE: usize = 2 << 10;
 /// RFC 8305 "Connection Attempt Delay".
 const STAGGER: Duration = Duration::from_millis(250);
 /// How long a connection waits for one lookup.

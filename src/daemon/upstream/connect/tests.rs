@@ -14,6 +14,7 @@ use crate::io::sockopt::SocketOptions;
 use crate::io::wire::ListenSocket;
 use crate::proto::socks5::SocksFault;
 use crate::util::drbg::Drbg;
+use crate::util::memory::{Account, Budget, Class};
 
 /// The other end of a socket. Clones share it.
 #[derive(Clone, Default)]
@@ -148,6 +149,7 @@ struct Scene {
     net: ScriptedNet,
     drbg: Drbg,
     log: RateLimitedLog,
+    account: Rc<Account>,
 }
 
 type Outcome = Poll<Result<Connected<ScriptedWire>, ConnectError>>;
@@ -166,6 +168,7 @@ impl Scene {
             net: ScriptedNet::default(),
             drbg: Drbg::new([7; 48]),
             log: RateLimitedLog::default(),
+            account: Account::of_class(&Budget::new(1 << 20), Class::Users),
         }
     }
 
@@ -176,6 +179,7 @@ impl Scene {
             outbound: &mut self.outbound,
             drbg: &mut self.drbg,
             log: &mut self.log,
+            account: &self.account,
         };
         connect.poll(TOKEN, &mut context, &mut self.net)
     }
