@@ -121,6 +121,30 @@ impl MemoryUse {
     }
 }
 
+/// How far the daemon is in looking at memory and in limiting buffers.
+#[derive(Debug, Default)]
+pub struct MemoryWatch {
+    /// When memory was last looked at, in milliseconds since start.
+    pub looked_ms: u64,
+    /// Bytes that were read since then.
+    pub read: u64,
+    /// Bytes that the process occupied, while its sockets are looked at in slices.
+    pub resident: u64,
+    /// The sockets that are looked at next.
+    pub sockets: Option<SocketsSlice>,
+    /// The session whose buffers are limited next, after a change of the level.
+    pub resize_next: Option<usize>,
+}
+
+/// The next session, and the bytes of those before it.
+#[derive(Debug, Clone, Copy)]
+pub struct SocketsSlice {
+    /// The index of the session.
+    pub next: usize,
+    /// Bytes in the kernel.
+    pub sum: u64,
+}
+
 /// Sixteenths of the limit from which memory is tight.
 const TIGHT_FROM: u64 = 8;
 /// Sixteenths of the limit from which memory is critical.

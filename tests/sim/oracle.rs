@@ -1,5 +1,6 @@
 //! Invariants: while nothing can move, at every moment, and at the end of a run.
 
+use mtbox::io::pool::BLOCK_LEN;
 use mtbox::util::memory::Class;
 
 use crate::accounting;
@@ -74,6 +75,15 @@ pub fn check_limits(driver: &Driver) -> Result<(), String> {
     let (shared, script) = (&driver.daemon.shared, &driver.script);
     if driver.daemon.sessions() > script.most_sessions {
         return Err(format!("{} sessions", driver.daemon.sessions()));
+    }
+    let budget = &shared.buffers.memory.budget;
+    let of_sessions = budget.used_by(Class::Users) + budget.used_by(Class::Unauthenticated);
+    if driver.daemon.charged_bytes() != of_sessions {
+        let own = driver.daemon.charged_bytes();
+        return Err(format!("{own} bytes of sessions, but {of_sessions} in their classes"));
+    }
+    if shared.buffers.pool.in_use() * BLOCK_LEN > of_sessions {
+        return Err(format!("{} blocks in {of_sessions} bytes", shared.buffers.pool.in_use()));
     }
     if shared.capacity.fronted > shared.capacity.fronted_max {
         return Err(format!("{} sessions are fronted", shared.capacity.fronted));
@@ -216,12 +226,17 @@ pub fn check_final(driver: &Driver) -> Result<(), Failure> {
     let shared = &driver.daemon.shared;
     let meter = &shared.telemetry.counters;
     let telegram: u64 = meter.telegram.rows().iter().map(|row| row.connections).sum();
+    let budget = &shared.buffers.memory.budget;
+    let of_sessions = budget.used_by(Class::Users) + budget.used_by(Class::Unauthenticated);
+    // Fetches go on beside everything else.
+    let others = if driver.script.mix == Mix::Everything { 0 } else { budget.used() - of_sessions };
     let left = [
         ("sessions", driver.daemon.sessions()),
         ("blocks", shared.buffers.pool.in_use()),
         ("live users", shared.accounts.users.total_connections() as usize),
         ("fronted sessions", shared.capacity.fronted as usize),
-        ("charged bytes", shared.buffers.memory.budget.used()),
+        ("charged bytes of sessions", of_sessions),
+        ("charged bytes of fetches and pages", others),
         ("starved sessions", driver.daemon.session_counts().starved),
         ("connections by user", shared.accounts.users.connections().iter().sum::<u32>() as usize),
         ("clients in the metrics", (meter.clients.v4 + meter.clients.v6) as usize),
