@@ -52,7 +52,10 @@ pub fn check_idle(driver: &Driver) -> Result<(), Failure> {
             let failure = |e: &str| Failure::of(client.client, e.to_owned());
             let relayed = driver.clients[client.client].phase == Phase::Relayed;
             let class = if relayed { Class::Users } else { Class::Unauthenticated };
-            let has_memory = shared.buffers.spare_blocks(class) > 0;
+            // One owner may have no more than twice of what is left.
+            let budget = &shared.buffers.memory.budget;
+            let room = budget.room(class);
+            let has_memory = room >= BLOCK_LEN && budget.used_by(class) + BLOCK_LEN < 2 * room;
             // The FIN of a probe may wait for what the probe does with the front's answer.
             let is_held = !relayed && network.now <= client.fin_read_at + FIN_HOLD_MS;
             check_forwarded(client, server, has_memory, is_held).map_err(failure)?;

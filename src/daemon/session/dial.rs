@@ -104,7 +104,7 @@ impl<W: Wire> Dial<W> {
         client.endpoint.flush(ctx.accounting.now);
         let mut turn = Turn::Wait;
         while !self.has_request() && client.endpoint.ready.hup && client.endpoint.ready.readable {
-            let Ok(room) = ctx.buffers.bytes_to_read(client.class(), READ_MAX) else {
+            let Ok(room) = Buffers::bytes_to_read(&client.account, READ_MAX) else {
                 turn = Turn::NeedMemory(READ_LEAST as u32);
                 break;
             };
@@ -245,7 +245,7 @@ impl<W: Wire> Dial<W> {
             return 0;
         }
         let room = OPENING_MAX - self.opening.len();
-        let Ok(room) = ctx.buffers.bytes_to_read(client.class(), room) else { return 0 };
+        let Ok(room) = Buffers::bytes_to_read(&client.account, room) else { return 0 };
         let into = &mut ctx.buffers.scratch[..room];
         let ReadOutcome::Bytes(n) = client.endpoint.read(&mut [IoSliceMut::new(into)]) else {
             return 0;

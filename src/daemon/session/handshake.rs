@@ -352,7 +352,7 @@ impl AwaitFrame {
             return Step::Stay(self, Turn::Wait);
         }
         // What follows the frame is kept until Telegram is connected.
-        let Ok(room) = ctx.buffers.bytes_to_read(client.class(), READ_MAX) else {
+        let Ok(room) = Buffers::bytes_to_read(&client.account, READ_MAX) else {
             return Step::Stay(self, Turn::NeedMemory(READ_LEAST as u32));
         };
         let into = &mut ctx.buffers.scratch[..room];
