@@ -1,5 +1,6 @@
 //! Invariants: while nothing can move, at every moment, and at the end of a run.
 
+use mtbox::proto::http1::REQUEST_HEAD_MAX;
 use mtbox::util::memory::Class;
 
 use crate::accounting;
@@ -216,12 +217,14 @@ pub fn check_final(driver: &Driver) -> Result<(), Failure> {
     let shared = &driver.daemon.shared;
     let meter = &shared.telemetry.counters;
     let telegram: u64 = meter.telegram.rows().iter().map(|row| row.connections).sum();
+    let memory = &shared.buffers.memory.budget;
     let left = [
         ("sessions", driver.daemon.sessions()),
         ("blocks", shared.buffers.pool.in_use()),
         ("live users", shared.accounts.users.total_connections() as usize),
         ("fronted sessions", shared.capacity.fronted as usize),
-        ("charged bytes", shared.buffers.memory.budget.used()),
+        ("charged bytes", memory.used() - memory.used_by(Class::Operator)),
+        ("bytes of pages", memory.used_by(Class::Operator).saturating_sub(PAGE_BYTES)),
         ("starved sessions", driver.daemon.session_counts().starved),
         ("connections by user", shared.accounts.users.connections().iter().sum::<u32>() as usize),
         ("clients in the metrics", (meter.clients.v4 + meter.clients.v6) as usize),
@@ -290,3 +293,5 @@ const LEAVE_MS: u64 = 3_000;
 const ACCEPT_MS: u64 = 5;
 /// Of a data centre, each through every proxy.
 const MOST_ADDRESSES: u64 = 40;
+/// Requests to the admin pages that are not complete yet.
+const PAGE_BYTES: usize = 8 * REQUEST_HEAD_MAX;

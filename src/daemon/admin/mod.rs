@@ -50,6 +50,8 @@ pub struct AdminCounts {
     pub evicted: u64,
     /// Pages that were written; one page can answer several requests.
     pub written: u64,
+    /// Pages for which there was no memory.
+    pub refused: u64,
 }
 
 impl<W> Default for AdminServer<W> {
@@ -192,6 +194,7 @@ impl<W: Wire> AdminServer<W> {
             accepted: self.accepted,
             evicted: self.evicted,
             written: self.store.written(),
+            refused: self.store.refused(),
         }
     }
 }
