@@ -102,20 +102,17 @@ impl<W: Wire> AdminConnection<W> {
         if let RequestStage::Waiting { query, is_head, asked } = &self.stage
             && let Some(charged) = store.get(query, *asked, view)
         {
-            let page = &charged.page;
+            let (page, is_head) = (&charged.page, *is_head);
             let head = http1::response_head(page.status, page.kind, page.body.len());
             // The client is not to blame for this time.
-            let waited = now.since(*asked);
-            let page = Some(charged).filter(|_| !is_head);
-            (self.since, self.deadline) = (now, self.deadline + waited);
-            self.stage = RequestStage::Answered { head, page, sent: 0 };
+            self.deadline = self.deadline + now.since(*asked);
+            self.answer(head, Some(charged).filter(|_| !is_head), now);
         }
         let is_late = self.deadline().is_some_and(|deadline| now >= deadline);
         match self.stage {
             RequestStage::Incomplete(_) if self.is_finished => return Ok(Poll::Ready(())),
             RequestStage::Incomplete(_) if is_late => {
-                self.answer(pages::timeout_answer(), now);
-                self.deadline = now + CLOSE_TIMEOUT;
+                self.answer(pages::timeout_answer(), None, now);
             }
             RequestStage::Answered { .. } if is_late => return Ok(Poll::Ready(())),
             _ => {}
@@ -126,7 +123,7 @@ impl<W: Wire> AdminConnection<W> {
     /// Ends a connection that gives its slot to a new one.
     pub(super) fn evict(mut self, now: Tick) {
         if let RequestStage::Incomplete(_) = self.stage {
-            self.answer(pages::timeout_answer(), now);
+            self.answer(pages::timeout_answer(), None, now);
             // What the socket does not take at once is lost.
             let _ = self.write();
         }
@@ -159,14 +156,15 @@ impl<W: Wire> AdminConnection<W> {
             Some(Asked::Page { query, is_head }) => {
                 self.stage = RequestStage::Waiting { query, is_head, asked: now };
             }
-            Some(Asked::Nothing(answer)) => self.answer(answer, now),
+            Some(Asked::Nothing(answer)) => self.answer(answer, None, now),
             None => {}
         }
     }
 
-    fn answer(&mut self, head: String, now: Tick) {
-        self.stage = RequestStage::Answered { head, page: None, sent: 0 };
+    fn answer(&mut self, head: String, page: Option<Rc<ChargedPage>>, now: Tick) {
+        self.stage = RequestStage::Answered { head, page, sent: 0 };
         self.since = now;
+        self.deadline = self.deadline.max(now + CLOSE_TIMEOUT);
     }
 
     /// The socket took the whole answer.
@@ -204,7 +202,7 @@ impl<W: Wire> AdminConnection<W> {
 
 /// From accept to the client's FIN, without the time in which the page is written.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// For the client to read a 408.
+/// The least time for the client to read an answer.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// For a request or the first bytes of an answer, when others wait for the slot.
 const PATIENCE: Duration = Duration::from_millis(250);
