@@ -68,9 +68,9 @@ impl<W> Default for AdminServer<W> {
 }
 
 impl<W: Wire> AdminServer<W> {
-    /// Whether no connection is open.
+    /// Whether no connection is open and no page is kept.
     pub(super) fn is_idle(&self) -> bool {
-        self.connections.iter().all(Option::is_none)
+        self.connections.iter().all(Option::is_none) && self.store.due().is_none()
     }
 
     /// A slot for a connection to this listener, or when to ask again. With several listeners, none
