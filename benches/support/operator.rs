@@ -1,7 +1,7 @@
-//! Requests of the operator with 1,000 users: how long the loop is busy with a reload, with
-//! `/stats`, with `/explain` and with `/metrics`; and with 5,000 users, for what part of a second it
-//! is busy while 4,000 requests for `/stats` wait. Nothing else runs meanwhile, so the CPU time of
-//! the daemon is the time during which the loop does nothing else.
+//! Requests of the operator. With 1,000 users: how long the loop is busy with a reload, with
+//! `/stats`, with `/explain` and with `/metrics`. With 5,000 users: for what part of a second it is
+//! busy while 4,000 requests for `/stats` wait. Nothing else runs meanwhile, so the CPU time of the
+//! daemon is the time during which the loop does nothing else.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};

@@ -73,7 +73,10 @@ impl<W: Wire> AdminConnection<W> {
 
     /// Whether it waits for this page and its request arrived at `until` or earlier.
     pub(super) fn asks(&self, page: &PageQuery, until: Tick) -> bool {
-        matches!(&self.stage, RequestStage::Waiting { query, asked, .. } if query == page && *asked <= until)
+        match &self.stage {
+            RequestStage::Waiting { query, asked, .. } => query == page && *asked <= until,
+            _ => false,
+        }
     }
 
     /// When the client must have acted.
