@@ -1,6 +1,7 @@
 //! Invariants: while nothing can move, at every moment, and at the end of a run.
 
 use mtbox::io::pool::BLOCK_LEN;
+use mtbox::proto::http1::REQUEST_HEAD_MAX;
 use mtbox::util::memory::Class;
 
 use crate::accounting;
@@ -231,15 +232,18 @@ pub fn check_final(driver: &Driver) -> Result<(), Failure> {
     let telegram: u64 = meter.telegram.rows().iter().map(|row| row.connections).sum();
     let budget = &shared.buffers.memory.budget;
     let of_sessions = budget.used_by(Class::Users) + budget.used_by(Class::Unauthenticated);
+    let pages = budget.used_by(Class::Operator);
     // Fetches go on beside everything else.
-    let others = if driver.script.mix == Mix::Everything { 0 } else { budget.used() - of_sessions };
+    let is_everything = driver.script.mix == Mix::Everything;
+    let fetches = if is_everything { 0 } else { budget.used_by(Class::Fetches) };
     let left = [
         ("sessions", driver.daemon.sessions()),
         ("blocks", shared.buffers.pool.in_use()),
         ("live users", shared.accounts.users.total_connections() as usize),
         ("fronted sessions", shared.capacity.fronted as usize),
         ("charged bytes of sessions", of_sessions),
-        ("charged bytes of fetches and pages", others),
+        ("charged bytes of fetches", fetches),
+        ("charged bytes of pages", pages.saturating_sub(PAGE_BYTES)),
         ("starved sessions", driver.daemon.session_counts().starved),
         ("connections by user", shared.accounts.users.connections().iter().sum::<u32>() as usize),
         ("clients in the metrics", (meter.clients.v4 + meter.clients.v6) as usize),
@@ -308,3 +312,5 @@ const LEAVE_MS: u64 = 3_000;
 const ACCEPT_MS: u64 = 5;
 /// Of a data centre, each through every proxy.
 const MOST_ADDRESSES: u64 = 40;
+/// Requests to the admin pages that are not complete yet.
+const PAGE_BYTES: usize = 8 * REQUEST_HEAD_MAX;
