@@ -70,14 +70,14 @@ pub enum AfterDial<W> {
 type DialStep<W> = Step<Box<Dial<W>>, AfterDial<W>>;
 
 impl<W: Wire> Dial<W> {
-    /// A stage that begins now.
+    /// A stage that begins to dial at this time.
     pub fn new(
         transform: Transform,
         opening: ChargedBytes,
         connect: Connect<W>,
-        now: Tick,
+        begun: Tick,
     ) -> Self {
-        Self { transform, opening, connect, begun: now }
+        Self { transform, opening, connect, begun }
     }
 
     /// Records an event for the socket in this slot of the session.
@@ -87,7 +87,7 @@ impl<W: Wire> Dial<W> {
 
     /// The next deadline of the stage.
     pub fn due(&self) -> Tick {
-        self.connect.due()
+        self.connect.due().max(self.begun)
     }
 
     /// The session has ended. A second call does nothing.
@@ -118,6 +118,9 @@ impl<W: Wire> Dial<W> {
             let error = has_waited.then(|| self.connect.current_error()).flatten();
             let failure = error.map(|error| self.blame(&error));
             return Step::Stay(self, Turn::Close(Outcome::Gone(failure)));
+        }
+        if ctx.accounting.now < self.begun {
+            return Step::Stay(self, turn);
         }
         let mut connect = ConnectContext {
             now: ctx.accounting.now,
@@ -284,6 +287,7 @@ impl<W: Wire> Dial<W> {
         match error {
             ConnectError::NameNotFound(_) => (Cause::FrontUnknown, Detail::None),
             ConnectError::Loop => (Cause::FrontLoop, Detail::None),
+            ConnectError::Shortage(_) => (Cause::Shortage, Detail::None),
             ConnectError::Address(addr, error) => {
                 let code = error.as_ref().and_then(io::Error::raw_os_error).unwrap_or(0);
                 (unreachable, Detail::DialFailed(*addr, code))

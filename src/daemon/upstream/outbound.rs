@@ -25,6 +25,10 @@ pub struct Outbound {
     pub upstreams: Upstreams,
     /// The addresses of data centres that Telegram publishes.
     pub dc_list: DcList,
+    /// Until when no connection to the front is begun, after a shortage of this machine.
+    pub front_paused_until: Tick,
+    /// Attempts that failed for a shortage of this machine.
+    pub shortages: u64,
     /// The addresses of our own listeners; a front must not be one of them.
     pub own_listeners: Vec<SocketAddr>,
     /// Certificate authorities that our TLS connections trust.
@@ -40,6 +44,8 @@ impl Outbound {
             bad_addresses: BadAddresses::default(),
             upstreams: Upstreams::new(settings),
             dc_list: DcList::default(),
+            front_paused_until: Tick(0),
+            shortages: 0,
             own_listeners: Vec::new(),
             #[cfg(feature = "tls")]
             tls_roots: TlsRoots::default(),
