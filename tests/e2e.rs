@@ -39,6 +39,7 @@ mod e2e {
     mod privileges;
     mod prober;
     mod proxy_protocol;
+    mod rate;
     mod records;
     mod relay;
     mod reload;

@@ -69,6 +69,7 @@ impl Field<'_> {
             ValueKind::Bytes(_, set) => {
                 self.store_amount(string(value, units::bytes), (1, " bytes"), &set)
             }
+            ValueKind::BitRate(set) => self.store(string(value, units::bit_rate), set),
             ValueKind::ErrorRate(default) => self.error_rate(value, default),
             ValueKind::Choice(_, choices) => self.choice(value, choices),
             ValueKind::Address(set) => self.store(string(value, addresses::socket_addr), set),

@@ -10,9 +10,9 @@ use crate::config::settings::{LogFormat, LogLevel, LogTo, PreferIp, TagFormat};
 use crate::config::urls::{directory, existing_file, http_url, https_url, writable_file};
 use crate::config::value::Choices;
 use crate::config::value::ValueKind::{
-    Address, Addresses, Bytes, Choice, Count, DcOverrides, Duration, ErrorRate, Flag, Host,
-    HttpBind, Ip, Ips, ListSources, NameServer, Names, Networks, Number, PageOrNone, Pages, Path,
-    Port, Proxies, Secret, Secrets, Text,
+    Address, Addresses, BitRate, Bytes, Choice, Count, DcOverrides, Duration, ErrorRate, Flag,
+    Host, HttpBind, Ip, Ips, ListSources, NameServer, Names, Networks, Number, PageOrNone, Pages,
+    Path, Port, Proxies, Secret, Secrets, Text,
 };
 
 /// Looks up a key by its path in lower case.
@@ -133,6 +133,13 @@ pub const KEYS: &[Key] = &[
     row("throttle.check-interval", Duration(secs(5), |d, v| d.throttle.check_interval = v))
         .doc("Interval between computations of the fair shares.")
         .least(SHORT),
+    row("throttle.rate", BitRate(|d, v| d.settings.relay_rate = (v > 0).then_some(v)))
+        .doc(
+            "Most bytes that the whole relay forwards, both directions together, shared equally by \
+             the users: at least `256kbit`. Set a little less than the slower direction of the \
+             line, so that the queue is here and not in the modem.",
+        )
+        .sample(r#""80mbit""#),
     row("network.dns", NameServer(|d, v| d.settings.dns.server = v))
         .doc(
             "DNS server instead of the system's: an IPv4 address, `udp://IP:port`, `tls://host` or \

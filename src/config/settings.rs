@@ -48,6 +48,8 @@ pub struct Settings {
     pub front: FrontSettings,
     /// Fair share of connections; `None` = off.
     pub throttle: Option<ThrottleSettings>,
+    /// Most bytes per second that the relay forwards, both directions together; `None` = any.
+    pub relay_rate: Option<u32>,
     /// Time limits.
     pub timeouts: Timeouts,
     /// TCP keep-alive on every relayed socket.

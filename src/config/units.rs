@@ -17,6 +17,16 @@ pub fn bytes(text: &str) -> Result<u64, &'static str> {
     sum(&text, BINARY_UNITS).or_else(|| sum(&text, SHORT_UNITS)).ok_or(NOT_BYTES)
 }
 
+/// Parses a bit rate in units `bit kbit mbit gbit`, all powers of 1000 as in tc(8), in any case.
+/// Returns bytes per second; 0 is 0.
+pub fn bit_rate(text: &str) -> Result<u32, &'static str> {
+    match sum(&without_blanks(text), RATE_UNITS).ok_or(NOT_A_RATE)? {
+        0 => Ok(0),
+        1..RATE_MIN => Err("too low; write at least 256kbit"),
+        bits => u32::try_from(bits / 8).map_err(|_| "too high; write at most 30gbit"),
+    }
+}
+
 /// The shortest text of a duration, such as `6h`.
 pub(super) fn duration_text(time: Duration) -> String {
     text(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), TIME_UNITS)
@@ -118,6 +128,12 @@ const SHORT_UNITS: &[(&str, u64)] = &[
     ("eb", 1 << 60),
 ];
 
+const RATE_UNITS: &[(&str, u64)] =
+    &[("bit", 1), ("kbit", 1_000), ("mbit", 1_000_000), ("gbit", 1_000_000_000)];
+/// Bits per second. With less, a handshake with its key shares would take seconds.
+const RATE_MIN: u64 = 256_000;
+
+const NOT_A_RATE: &str = "not a bit rate; write a number with a unit, such as 80mbit";
 const NOT_A_DURATION: &str = "not a duration; write numbers with units, such as 10s or 1h30m";
 const NOT_BYTES: &str = "not a size; write a number with a unit, such as 512kib or 1mib";
 
@@ -165,6 +181,26 @@ mod tests {
             "٣s",
         ] {
             assert_eq!(duration(text), Err(NOT_A_DURATION), "{text}");
+        }
+    }
+
+    #[test]
+    fn bit_rates_are_powers_of_1000_within_bounds() {
+        for (text, bytes_per_s) in [
+            ("0", 0),
+            ("80mbit", 10_000_000),
+            ("1.5 Mbit", 187_500),
+            ("256kbit", 32_000),
+            ("8000000bit", 1_000_000),
+            ("30gbit", 3_750_000_000),
+        ] {
+            assert_eq!(bit_rate(text), Ok(bytes_per_s), "{text}");
+        }
+        for text in ["", "80", "80mb", "80mbit/s", "-1mbit", "80mbps"] {
+            assert_eq!(bit_rate(text), Err(NOT_A_RATE), "{text}");
+        }
+        for text in ["1bit", "255999bit", "35gbit"] {
+            assert!(bit_rate(text).is_err_and(|fault| fault.contains("too")), "{text}");
         }
     }
 

@@ -33,6 +33,8 @@ pub enum ValueKind {
     Duration(time::Duration, Set<time::Duration>),
     /// A size with a unit, such as `"512kib"`.
     Bytes(Option<u64>, Set<u64>),
+    /// A bit rate with a unit, such as `"80mbit"`; stored in bytes per second.
+    BitRate(Set<u32>),
     /// A number from 0 to 100 without 100; it has no effect.
     ErrorRate(f64),
     /// One of several words, in any case.
@@ -86,6 +88,7 @@ impl ValueKind {
             Self::Port(..) => "port",
             Self::Duration(..) => "duration",
             Self::Bytes(..) => "bytes",
+            Self::BitRate(_) => "bit rate",
             Self::ErrorRate(_) | Self::Number(..) => "number",
             Self::Choice(..) => "word",
             Self::Address(_) => "IP:port",

@@ -238,7 +238,7 @@ impl<N: Net> Daemon<N> {
         self.is_cut = false;
         for _ in 0..self.ready.len() {
             self.is_cut = left == 0;
-            let next = if self.is_cut { None } else { self.ready.pop(false) };
+            let next = if self.is_cut { None } else { self.next_ready() };
             let Some(session) = next else { break };
             left = left.saturating_sub(self.step(SessionKey::of_index(session as usize)));
         }
@@ -251,6 +251,29 @@ impl<N: Net> Daemon<N> {
             self.arm_throttle();
         }
         self.log_throttle();
+    }
+
+    /// Takes the next session that the rate permits to run, and sets how much it may read.
+    fn next_ready(&mut self) -> Option<u32> {
+        let now = self.shared.time.now.0;
+        let Some(rate) = self.shared.limits.rate.as_ref().filter(|_| !self.draining) else {
+            self.shared.buffers.read_max = usize::MAX;
+            return self.ready.pop(false);
+        };
+        let allowed = [false, true].map(|is_sparse| rate.allowance(is_sparse, now));
+        let read_max = allowed.iter().flatten().next()?;
+        self.shared.buffers.read_max = *read_max as usize;
+        self.ready.pop(allowed[0].is_none())
+    }
+
+    /// When the next queued session may run; `None` = no session is queued.
+    fn ready_at(&self) -> Option<Tick> {
+        let now = self.shared.time.now;
+        match self.shared.limits.rate.as_ref().filter(|_| !self.draining) {
+            _ if self.ready.is_empty() => None,
+            None => Some(now),
+            Some(rate) => Some(Tick(rate.due(self.ready.has_sparse(), now.0))),
+        }
     }
 
     fn fire_timers(&mut self) {
@@ -316,7 +339,11 @@ impl<N: Net> Daemon<N> {
         let before = shared.telemetry.counters.read_bytes;
         let turn = session.step(key, shared, net, self.draining);
         let bytes = shared.telemetry.counters.read_bytes - before;
-        let cost = if is_opening { OPENING_STEP_COST } else { STEP_COST };
+        if let Some(rate) = &mut shared.limits.rate {
+            rate.take(bytes, shared.time.now.0);
+        }
+        let cost =
+            if is_opening && shared.limits.rate.is_none() { OPENING_STEP_COST } else { STEP_COST };
         let cost = u32::try_from(bytes).unwrap_or(COST_MAX).saturating_add(cost);
         let again = (turn == Turn::Again).then(|| session.flow(&shared.accounts.users));
         session.client.account.trim();

@@ -25,6 +25,7 @@ use crate::io::logger::event;
 use crate::io::wire::Net;
 use crate::limits::Limits;
 use crate::limits::read_coalescing::ReadCoalescing;
+use crate::limits::relay_rate::RelayRate;
 use crate::limits::replay::Replay;
 use crate::limits::throttle::Throttle;
 
@@ -70,6 +71,9 @@ impl<N: Net> Daemon<N> {
         self.resize(sizes);
         let Shared { accounts, limits, outbound, telemetry, time, .. } = &mut self.shared;
         reload_limits(limits, &before, &settings, accounts.users.connections());
+        if before.relay_rate != settings.relay_rate {
+            limits.rate = settings.relay_rate.map(|rate| RelayRate::new(rate, time.now.0));
+        }
         telemetry.logs_addresses = settings.log_addresses;
         reload_outbound(outbound, &before, &settings, time.now);
         let removed_jobs = fetch::reload(&mut self.shared.fetch_context(), &before, &change);

@@ -71,6 +71,7 @@ impl<N: Net> Daemon<N> {
         }
         let deadlines = [
             self.wheel.next(),
+            self.ready_at(),
             self.shared.telemetry.due(),
             self.admin.due(),
             self.resolver.due(),
@@ -84,7 +85,7 @@ impl<N: Net> Daemon<N> {
     }
 
     fn is_busy(&self) -> bool {
-        self.has_work || !self.ready.is_empty()
+        self.has_work || self.ready_at().is_some_and(|at| at <= self.shared.time.now)
     }
 
     /// Passes an event to the owner of its token.

@@ -16,6 +16,7 @@ use crate::daemon::time::Time;
 use crate::daemon::upstream::outbound::{ConnectContext, Outbound};
 use crate::io::clock::{Tick, Wall};
 use crate::limits::Limits;
+use crate::limits::relay_rate::RelayRate;
 use crate::limits::replay::Replay;
 use crate::limits::throttle::Throttle;
 use crate::mimicry::Mimicry;
@@ -56,6 +57,7 @@ impl Shared {
         let users = Users::new(configured_users(&settings));
         let throttle =
             settings.throttle.map(|t| Throttle::new(t.max_connections, settings.users.len()));
+        let rate = settings.relay_rate.map(|rate| RelayRate::new(rate, 0));
         let replay = settings
             .replay
             .map(|r| Replay::new(usize::try_from(r.max_bytes).unwrap_or(usize::MAX)));
@@ -65,7 +67,7 @@ impl Shared {
             buffers: Buffers::new(blocks_max, slots),
             capacity: Capacity::default(),
             accounts: Accounts { users, totals: None },
-            limits: Limits { throttle, replay, ..Limits::default() },
+            limits: Limits { throttle, rate, replay, ..Limits::default() },
             lists: IpLists::new(&settings),
             mimicry: Mimicry::new(hosts, &mut drbg),
             outbound: Outbound::new(&settings),

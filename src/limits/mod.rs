@@ -7,6 +7,7 @@ pub mod fair_queue;
 pub mod hello_rate_limit;
 pub mod ip_list;
 pub mod read_coalescing;
+pub mod relay_rate;
 pub mod replay;
 pub mod throttle;
 pub mod time_budget;
@@ -14,6 +15,7 @@ pub mod token_bucket;
 pub mod write_budget;
 
 use crate::limits::hello_rate_limit::HelloRateLimit;
+use crate::limits::relay_rate::RelayRate;
 use crate::limits::replay::Replay;
 use crate::limits::throttle::Throttle;
 
@@ -24,6 +26,8 @@ pub struct Limits {
     pub throttle: Option<Throttle>,
     /// Fair share of the places for users, in force while all of them are taken.
     pub places: Throttle,
+    /// The rate of the whole relay, when configured.
+    pub rate: Option<RelayRate>,
     /// Hellos seen before, unless switched off.
     pub replay: Option<Replay>,
     /// Networks that send many hellos without a valid key.

@@ -37,14 +37,21 @@ impl RowWriter for StatsWriter {
         let next = match (&self.part, id) {
             (StatsPart::Head, _) => {
                 write_head(out, view);
-                if view.limits.throttle.is_some() { StatsPart::Caps } else { StatsPart::Outside }
+                match view.limits.throttle.is_some() || view.limits.rate.is_some() {
+                    true => StatsPart::Caps,
+                    false => StatsPart::Outside,
+                }
             }
             (StatsPart::Caps, Some(id)) => {
                 self.write_cap(out, view, id);
                 return true;
             }
             (StatsPart::Caps, None) => {
-                out.push_str(if self.has_caps { "}}" } else { "}" });
+                out.push_str(if self.has_caps { "}" } else { "" });
+                if let Some(rate) = &view.limits.rate {
+                    push_member(out, "rate_bits_per_second", rate.bits_per_s().into());
+                }
+                out.push('}');
                 StatsPart::Outside
             }
             (StatsPart::Outside, _) => {
@@ -86,8 +93,10 @@ fn write_head(out: &mut String, view: &View<'_>) {
     push_member(out, "started_at", stamp(view.time, 0).into());
     push_member(out, "uptime_seconds", (view.time.now.0 / 1000).into());
     push_member(out, "total_connections", view.accounts.users.total_connections().into());
-    if let Some(throttle) = &view.limits.throttle {
+    if view.limits.throttle.is_some() || view.limits.rate.is_some() {
         out.push_str(",\"throttle\":{");
+    }
+    if let Some(throttle) = &view.limits.throttle {
         push_member(out, "active", throttle.is_active().into());
         push_member(out, "limit", throttle.limit().into());
     }

@@ -15,6 +15,8 @@ pub struct Buffers {
     pub scratch: Vec<u8>,
     /// Records per read, 1..=[`SLOT_COUNT`]; fewer on machines with little memory.
     pub slots: usize,
+    /// Most bytes that the reads of one step of a relay may bring; the scheduler sets it.
+    pub read_max: usize,
 }
 
 impl Buffers {
@@ -27,6 +29,7 @@ impl Buffers {
             pool: Pool::new(blocks_max / 8),
             scratch: vec![0; SLOT_LEN * slots],
             slots,
+            read_max: usize::MAX,
         }
     }
 

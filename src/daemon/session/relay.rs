@@ -363,6 +363,13 @@ fn forward<W: Wire>(
     if records == 0 {
         return Forwarded::NeedMemory;
     }
+    if ctx.buffers.read_max == 0 {
+        // The other direction has used up the step.
+        return if from.ready.readable { Forwarded::More } else { Forwarded::Idle };
+    }
+    // At least the bytes that a shaped download may hold: an empty buffer would read as an end.
+    let payload_max = payload_max.min(ctx.buffers.read_max.max(READ_LEAST));
+    let records = records.min(ctx.buffers.read_max.div_ceil(payload_max));
     // 3. One read. Reads of a download leave gaps for the record headers.
     let scratch = &mut ctx.buffers.scratch;
     let outcome = match &transform {
@@ -371,7 +378,7 @@ fn forward<W: Wire>(
             from.read(&mut down.read_slots(scratch, records, payload_max)[..records])
         }
         HalfTransform::Up(_) | HalfTransform::Plain => {
-            from.read(&mut [IoSliceMut::new(&mut scratch[..records * RECORD_PAYLOAD_MAX])])
+            from.read(&mut [IoSliceMut::new(&mut scratch[..records * payload_max])])
         }
     };
     let (fresh, has_ended) = match outcome {
@@ -382,6 +389,7 @@ fn forward<W: Wire>(
     };
     if fresh > 0 {
         ctx.accounting.telemetry.counters.read(fresh);
+        ctx.buffers.read_max = ctx.buffers.read_max.saturating_sub(fresh);
         *active = now;
     }
     // 4. Records and ciphers, in place.
@@ -518,6 +526,8 @@ fn action<W>(from: &Endpoint<W>, to: &Endpoint<W>) -> Action {
     .action()
 }
 
+/// Bytes that a read may request even if the step has less left.
+const READ_LEAST: usize = 256;
 /// Bytes per millisecond of an upload that is too slow for a whole request in
 /// [`DC_ANSWERS_WITHIN`]: 32 kbit/s.
 const SLOW_UPLOAD: u64 = 4;

@@ -8,6 +8,7 @@
  */
 
 const DURATION = /^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$/;
+const RATE = /^[0-9]+(\.[0-9]+)?\s*(k|m|g)?bit$/i;
 const SIZE = /^[0-9]+(\.[0-9]+)?\s*(b|kb|kib|mb|mib|gb|gib)$/i;
 
 // Returns a validator: an empty value or a match of `pattern` is valid, else `hint` is shown.
@@ -151,6 +152,12 @@ function limits(s) {
 		_('Above this total number of connections, each user gets at most a fair share. An app opens up to ten connections. 0 disables the limit.'));
 	o.datatype = 'uinteger';
 	o.placeholder = '0';
+	o.optional = true;
+
+	o = s.taboption('limits', form.Value, 'throttle_rate', _('Rate limit'),
+		_('Largest rate of all connections together, shared equally by the users. Set a little less than the upload rate of your line, so that other devices stay responsive. At least 256kbit.'));
+	o.placeholder = '80mbit';
+	o.validate = matches(RATE, _('Enter a number and a unit, for example 800kbit or 80mbit.'));
 	o.optional = true;
 
 	o = s.taboption('limits', form.Value, 'concurrency', _('Maximum connections'),
