@@ -141,7 +141,8 @@ mod tests {
     fn as_many_wake_as_have_room_and_a_closed_one_is_forgotten() {
         let budget = Budget::new(1 << 20);
         let user = Account::of_class(&budget, Class::Users);
-        let charge = user.charge(budget.room(Class::Users) - 2 * BLOCK as usize).unwrap();
+        let other = Account::of_class(&budget, Class::Users);
+        let charge = other.charge(budget.room(Class::Users) - 2 * BLOCK as usize).unwrap();
         let mut waiters = MemoryWaiters::default();
         (0..4).for_each(|index| waiters.add(key(index), BLOCK, &user));
         waiters.remove(key(1));
