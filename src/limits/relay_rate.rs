@@ -99,7 +99,7 @@ mod tests {
         let mut rate = RelayRate::new(1_000_000, 0);
         assert_eq!((rate.allowance(false, 0), rate.bits_per_s()), (Some(4_000), 8_000_000));
         rate.take(130_000, 0);
-        assert_eq!((rate.allowance(true, 101), rate.due(true, 0)), (None, 102));
-        assert_eq!((rate.allowance(true, 102), rate.due(false, 0)), (Some(2_048), 114));
+        assert_eq!((rate.allowance(true, 102), rate.due(true, 0)), (None, 103));
+        assert_eq!((rate.allowance(true, 103), rate.due(false, 0)), (Some(2_048), 114));
     }
 }
