@@ -10,6 +10,7 @@ mod support;
 mod e2e {
     mod answer_profile;
     mod binds;
+    mod dial_rate;
     mod dialling;
     mod doctor;
     mod doctor_as_censor;

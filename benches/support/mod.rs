@@ -1,12 +1,13 @@
 //! The harness of the benchmarks. The binary of a benchmark is every process except the daemon:
 //! with `role NAME ...` it is one of the helper processes, otherwise it measures. Start reading at
-//! `relay.rs`, `handshake.rs`, `flood.rs`, `lists.rs`, `operator.rs`, `siege/`, `start.rs` or
-//! `memory.rs`: each is one measurement.
+//! `relay.rs`, `fairness.rs`, `handshake.rs`, `flood.rs`, `lists.rs`, `operator.rs`, `siege/`,
+//! `start.rs` or `memory.rs`: each is one measurement.
 
 mod answerer;
 mod bulk;
 mod copy;
 mod environment;
+mod fairness;
 mod faketls;
 mod flood;
 mod handshake;
@@ -56,6 +57,7 @@ fn run_benchmark(name: &str, arguments: &[String]) -> Outcome<bool> {
     let mut report = Report::new()?;
     match name {
         "relay" => relay::measure(&options, &mut report)?,
+        "fairness" => fairness::measure(&options, &mut report)?,
         "flood" => flood::measure(&options, &mut report)?,
         "handshake" => handshake::measure(&options, &mut report)?,
         "lists" => lists::measure(&options, &mut report)?,

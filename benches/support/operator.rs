@@ -1,10 +1,13 @@
-//! Requests of the operator with 1,000 users: how long the loop is busy with a reload, with
-//! `/stats`, with `/explain` and with `/metrics`. Nothing else runs meanwhile, so the CPU time of
-//! the daemon is the time during which the loop does nothing else.
+//! Requests of the operator. With 1,000 users: how long the loop is busy with a reload, with
+//! `/stats`, with `/explain` and with `/metrics`. With 5,000 users: for what part of a second it is
+//! busy while 4,000 requests for `/stats` wait. Nothing else runs meanwhile, so the CPU time of the
+//! daemon is the time during which the loop does nothing else.
 
 use std::io::{Read, Write};
-use std::net::Ipv4Addr;
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, Shutdown, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::faketls::User;
 use super::options::{Options, Outcome};
@@ -15,6 +18,9 @@ use super::{proc, sockets};
 const USERS: usize = 1_000;
 /// Users whose secret changes at each reload.
 const CHANGED: usize = 20;
+const MANY_USERS: usize = 5_000;
+/// Fewer than the queue of a listener holds.
+const WAITING: usize = 4_000;
 
 /// Measures each of them several times. Times have no gate.
 pub fn measure(options: &Options, report: &mut Report) -> Outcome<()> {
@@ -57,7 +63,60 @@ pub fn measure(options: &Options, report: &mut Report) -> Outcome<()> {
             })
         })?);
     }
-    report_cost("reload_ms", &costs, report)
+    report_cost("reload_ms", &costs, report)?;
+    drop(daemon);
+    waiting_requests(options, report)
+}
+
+/// Measures while thousands of requests wait, one second after the other.
+fn waiting_requests(options: &Options, report: &mut Report) -> Outcome<()> {
+    sockets::raise_descriptor_limit()?;
+    let users = User::random(MANY_USERS, &mut fastrand::Rng::with_seed(getrandom::u64()?));
+    let api = sockets::free_port()?;
+    let head = format!("api-bind-to = \"127.0.0.1:{api}\"\n");
+    let daemon = Daemon::start(&Plan { head, ..Plan::new(&users, 1, 64) })?;
+    proc::await_rest(daemon.pid())?;
+    let seconds = if options.short { 4 } else { 16 };
+    let (is_over, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let mut costs = Vec::new();
+    thread::scope(|scope| -> Outcome<()> {
+        let begun = Instant::now();
+        let mut before = proc::cpu_ns(daemon.pid())?;
+        let requests: Vec<TcpStream> =
+            (0..WAITING).map(|_| request(api)).collect::<Outcome<_>>()?;
+        scope.spawn(|| {
+            let is_wanted = |_: &TcpStream| !is_over.load(Ordering::Relaxed);
+            for mut stream in requests.into_iter().take_while(is_wanted) {
+                let mut answer = Vec::new();
+                let is_answer = stream.read_to_end(&mut answer).is_ok();
+                let is_good = is_answer && answer.starts_with(b"HTTP/1.0 200 ");
+                answered.fetch_add(usize::from(is_good), Ordering::Relaxed);
+            }
+        });
+        for second in 1..=seconds {
+            let at = begun + Duration::from_secs(second);
+            thread::sleep(at.saturating_duration_since(Instant::now()));
+            let now = proc::cpu_ns(daemon.pid())?;
+            costs.push(now.saturating_sub(before) as f64 / 1e6);
+            before = now;
+        }
+        is_over.store(true, Ordering::Relaxed);
+        Ok(())
+    })?;
+    let answered = answered.into_inner();
+    println!("{MANY_USERS} users, {WAITING} requests: {answered} answered in {seconds} s");
+    if answered == 0 {
+        return Err("no request was answered".into());
+    }
+    report_cost("waiting_requests_ms", &costs, report)
+}
+
+/// A request for `/stats` that ends with FIN.
+fn request(port: u16) -> Outcome<TcpStream> {
+    let mut stream = sockets::dial(Ipv4Addr::LOCALHOST, port)?;
+    stream.write_all(b"GET /stats HTTP/1.0\r\n\r\n")?;
+    stream.shutdown(Shutdown::Write)?;
+    Ok(stream)
 }
 
 /// CPU time of the daemon for `action`, from idle to idle, in milliseconds.

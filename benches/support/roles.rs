@@ -2,7 +2,7 @@
 
 use super::options::Outcome;
 use super::siege::{attacker, origin};
-use super::{answerer, bulk, copy, environment, flood, lists};
+use super::{answerer, bulk, copy, environment, fairness, flood, lists};
 
 /// Runs a role until its work is done or its standard input ends.
 pub fn run(arguments: &[String]) -> Outcome<()> {
@@ -15,6 +15,7 @@ pub fn run(arguments: &[String]) -> Outcome<()> {
         ["flood", port, window_ms, networks] => {
             flood::run_role(port.parse()?, window_ms.parse()?, networks.parse()?)
         }
+        ["source"] => fairness::run_source(),
         ["echo"] => lists::run_echo(),
         ["attack", key, port, secret, ramp_ms] => {
             attacker::run(key, port.parse()?, secret, ramp_ms.parse()?)

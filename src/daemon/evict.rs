@@ -86,6 +86,7 @@ impl<N: Net> Daemon<N> {
         let now = self.shared.time.now;
         let is_stuck = |one: &Session<N::Wire>| match one.standing() {
             Standing::Unknown => true,
+            Standing::Fronted if one.is_dialling() => true,
             _ => one.stuck_since().is_some_and(|since| now >= since + PATIENCE),
         };
         let sessions = self.sessions.iter();

@@ -81,12 +81,14 @@ impl MemoryWaiters {
             while let Some(at) = poorest(owners) {
                 let owner = &mut owners[at];
                 let Some((key, bytes)) = owner.sessions.front().copied() else { break };
-                promised += bytes as usize;
-                if promised > budget.room(class) {
-                    promised -= bytes as usize;
+                let bytes = bytes as usize;
+                let is_too_much = promised + bytes > budget.room(class)
+                    || owner.promised + bytes > owner.account.room();
+                if is_too_much {
                     break;
                 }
-                owner.promised += bytes as usize;
+                promised += bytes;
+                owner.promised += bytes;
                 owner.sessions.pop_front();
                 woken.push(key);
                 if owner.sessions.is_empty() {

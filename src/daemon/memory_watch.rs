@@ -3,31 +3,9 @@
 
 use crate::daemon::Daemon;
 use crate::daemon::session::Session;
-use crate::io::clock::Tick;
 use crate::io::logger::fields;
 use crate::io::wire::{Net, Wire};
-use crate::limits::memory_level::{MemoryLevel, MemoryUse};
-
-/// What is left to do.
-#[derive(Default)]
-pub struct MemoryWatch {
-    /// When memory was last looked at.
-    looked: Tick,
-    /// Bytes that were read since then.
-    read: u64,
-    /// Bytes that the process occupied, while its sockets are looked at in slices.
-    resident: u64,
-    sockets: Option<Slice>,
-    /// The session whose buffers are limited next, after a change of the level.
-    resize_next: Option<usize>,
-}
-
-/// The next session, and the bytes of those before it.
-#[derive(Clone, Copy)]
-struct Slice {
-    next: usize,
-    sum: u64,
-}
+use crate::limits::memory_level::{MemoryLevel, MemoryUse, SocketsSlice};
 
 impl<N: Net> Daemon<N> {
     /// One bounded step. Returns whether the next round has to go on.
@@ -40,13 +18,13 @@ impl<N: Net> Daemon<N> {
         };
         if let Some(slice) = self.memory_watch.sockets.take() {
             self.look_at_sockets(slice);
-        } else if now.0 >= self.memory_watch.looked.0 + pause_ms {
-            (self.memory_watch.looked, self.memory_watch.read) = (now, 0);
+        } else if now.0 >= self.memory_watch.looked_ms + pause_ms {
+            (self.memory_watch.looked_ms, self.memory_watch.read) = (now.0, 0);
             let (resident, most_kernel) = self.net.memory_in_use();
             self.memory_watch.resident = resident;
             match self.shared.memory.may_be_short(resident.saturating_add(most_kernel)) {
                 // The number of the kernel is that of the whole system.
-                true => self.look_at_sockets(Slice { next: 0, sum: 0 }),
+                true => self.look_at_sockets(SocketsSlice { next: 0, sum: 0 }),
                 false => self.record_memory(most_kernel),
             }
         }
@@ -55,7 +33,7 @@ impl<N: Net> Daemon<N> {
         watch.sockets.is_some() || watch.resize_next.is_some()
     }
 
-    fn look_at_sockets(&mut self, mut slice: Slice) {
+    fn look_at_sockets(&mut self, mut slice: SocketsSlice) {
         let end = (slice.next + SLICE).min(self.sessions.capacity());
         for index in slice.next..end {
             if let Some(session) = self.sessions.get_mut(index) {

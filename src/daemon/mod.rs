@@ -33,7 +33,6 @@ use crate::daemon::fetch::ip_lists::admission;
 use crate::daemon::fetch::runner::TaskRunner;
 use crate::daemon::listeners::Listeners;
 use crate::daemon::memory_waiters::MemoryWaiters;
-use crate::daemon::memory_watch::MemoryWatch;
 use crate::daemon::resolver::Resolver;
 use crate::daemon::session::Session;
 use crate::daemon::session::accounting::Accounting;
@@ -50,6 +49,7 @@ use crate::io::readiness::Readiness;
 use crate::io::wheel::Wheel;
 use crate::io::wire::{DatagramSocket, Net};
 use crate::limits::fair_queue::{COST_MAX, FairQueue, Flow};
+use crate::limits::memory_level::MemoryWatch;
 use crate::limits::read_coalescing::ReadCoalescing;
 use crate::util::client_prefix::ClientPrefix;
 use crate::util::memory::Class;
@@ -155,6 +155,11 @@ impl<N: Net> Daemon<N> {
             session.count(&mut counts);
         }
         counts
+    }
+
+    /// Bytes that are charged to the sessions.
+    pub fn charged_bytes(&self) -> usize {
+        self.sessions.iter().map(|(_, session)| session.client.account.used()).sum()
     }
 
     /// Whether sessions of a class wait for memory.

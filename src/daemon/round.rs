@@ -133,9 +133,7 @@ impl<N: Net> Daemon<N> {
             if let Some(ListenerKind::Admin(_, pages)) = self.listeners.kind(slot)
                 && self.listeners.may_accept(slot, now)
             {
-                let begun_us = self.net.micros();
                 let next = self.accept_admin(slot, *pages, now);
-                self.admin.spend(self.net.micros() - begun_us);
                 accept_at = accept_at.into_iter().chain(next).min();
             }
         }
@@ -155,15 +153,18 @@ impl<N: Net> Daemon<N> {
                 Ok(place) => place,
                 Err(at) => return at,
             };
-            match self.listeners.accept(slot, now, &mut self.shared.telemetry.log) {
-                Accepted::Connection(wire, _) => {
-                    let net = (&mut self.net, tokens::ADMIN_CONNECTIONS.first());
-                    if self.admin.accept(place, (slot, pages), wire, net, now) {
-                        self.shared.telemetry.info(fields!("page-client-evicted"));
-                    }
+            let begun_us = self.net.micros();
+            let accepted = self.listeners.accept(slot, now, &mut self.shared.telemetry.log);
+            let is_last = matches!(accepted, Accepted::None | Accepted::Exhausted);
+            if let Accepted::Connection(wire, _) = accepted {
+                let net = (&mut self.net, tokens::ADMIN_CONNECTIONS.first());
+                if self.admin.accept(place, (slot, pages), wire, net, now) {
+                    self.shared.telemetry.info(fields!("page-client-evicted"));
                 }
-                Accepted::Transient => {}
-                Accepted::None | Accepted::Exhausted => return None,
+            }
+            self.admin.spend(self.net.micros() - begun_us);
+            if is_last {
+                return None;
             }
         }
         Some(now)

@@ -119,6 +119,7 @@ impl Shared {
             time: self.time,
             drbg: &mut self.drbg,
             scratch: &mut self.buffers.scratch,
+            account: &self.buffers.memory.fetches,
             users: &self.accounts.users,
             lists: &mut self.lists,
             mimicry: &mut self.mimicry,
@@ -136,6 +137,7 @@ impl Shared {
             outbound: &mut self.outbound,
             drbg: &mut self.drbg,
             log: &mut self.telemetry.log,
+            account: &self.buffers.memory.fetches,
         }
     }
 }

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use crate::accounts::users::{HostId, UserId, Users};
-use crate::limits::hello_rate_limit::HelloRateLimit;
+use crate::limits::network_rate::NetworkRate;
 use crate::limits::replay::Replay;
 use crate::limits::throttle::Throttle;
 use crate::proto::client_hello::{self, Assembly, ClientHello, HelloStamp, Reject};
@@ -25,7 +25,7 @@ pub struct AuthContext<'a> {
     /// Fair share of the places for users, while all of them are taken.
     pub places: &'a mut Throttle,
     /// Failed hellos per client prefix.
-    pub hello_rate: &'a mut HelloRateLimit,
+    pub hello_rate: &'a mut NetworkRate,
     /// Monotonic clock in milliseconds.
     pub now_ms: u64,
     /// Unix time in seconds; `None` while the clock is not set, which skips the time test
@@ -200,7 +200,7 @@ impl KeySearch {
         if let Some(RejectedUser { why, user }) = self.rejected {
             return AuthVerdict::Front { host, why, user: Some(user) };
         }
-        context.hello_rate.record_failure(addr, context.now_ms);
+        context.hello_rate.record(addr, context.now_ms);
         reject(host, Reject::WrongKey)
     }
 }

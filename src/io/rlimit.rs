@@ -20,6 +20,17 @@ fn widen(limit: impl TryInto<u64>) -> u64 {
     limit.try_into().unwrap_or(u64::MAX)
 }
 
+/// The number of local ports for outgoing connections (ip(7)); `None` = the system does not tell.
+pub fn local_ports() -> Option<u32> {
+    port_count(&fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?)
+}
+
+fn port_count(range: &str) -> Option<u32> {
+    let mut bounds = range.split_whitespace().map(|bound| bound.parse::<u16>().ok());
+    let (first, last) = (bounds.next()??, bounds.next()??);
+    last.checked_sub(first).map(|more| u32::from(more) + 1)
+}
+
 /// The machine's memory in bytes, or the limit of the control group if that is lower.
 pub fn memory_total() -> Option<u64> {
     let machine = fs::read_to_string("/proc/meminfo").ok().as_deref().and_then(mem_total);
@@ -84,6 +95,14 @@ const NOFILE_DEFAULT: u64 = 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn local_ports_are_counted() {
+        assert_eq!(port_count("32768\t60999\n"), Some(28_232));
+        assert_eq!(port_count("9 9"), Some(1));
+        assert_eq!(port_count("9 8"), None);
+        assert_eq!(port_count("32768"), None);
+    }
 
     #[test]
     fn the_memory_line_is_found() {

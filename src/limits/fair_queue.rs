@@ -84,7 +84,9 @@ impl FairQueue {
         let flow = &mut self.flows[owner.0 as usize];
         flow.tag = flow.tag.wrapping_add(cost);
         match again {
-            Some(flow) if flow == owner => drop(self.append(flow, session, AT_ONCE)),
+            Some(flow) if flow == owner => {
+                self.append(flow, session, AT_ONCE);
+            }
             Some(flow) => self.push(flow, session),
             None => {}
         }
@@ -421,13 +423,13 @@ mod tests {
             for (key, (flow, _)) in sessions.iter().enumerate() {
                 queue.push(Flow::of_user(*flow), key as u32);
             }
-            let mut step = |queue: &mut FairQueue| {
+            let step = |queue: &mut FairQueue| {
                 let key = queue.pop(false).unwrap();
                 let Some((flow, cost)) = sessions.get(key as usize) else { return None };
                 queue.stepped(key, *cost, Some(Flow::of_user(*flow)));
                 Some(*flow)
             };
-            (0..before).for_each(|_| drop(step(&mut queue)));
+            (0..before).for_each(|_| assert!(step(&mut queue).is_some()));
             queue.push(Flow::of_user(20), 99);
             let mut seen = Vec::new();
             while let Some(flow) = step(&mut queue) {

@@ -121,6 +121,30 @@ impl MemoryUse {
     }
 }
 
+/// How far the daemon is in looking at memory and in limiting buffers.
+#[derive(Debug, Default)]
+pub struct MemoryWatch {
+    /// When memory was last looked at, in milliseconds since start.
+    pub looked_ms: u64,
+    /// Bytes that were read since then.
+    pub read: u64,
+    /// Bytes that the process occupied, while its sockets are looked at in slices.
+    pub resident: u64,
+    /// The sockets that are looked at next.
+    pub sockets: Option<SocketsSlice>,
+    /// The session whose buffers are limited next, after a change of the level.
+    pub resize_next: Option<usize>,
+}
+
+/// The next session, and the bytes of those before it.
+#[derive(Debug, Clone, Copy)]
+pub struct SocketsSlice {
+    /// The index of the session.
+    pub next: usize,
+    /// Bytes in the kernel.
+    pub sum: u64,
+}
+
 /// Sixteenths of the limit from which memory is tight.
 const TIGHT_FROM: u64 = 8;
 /// Sixteenths of the limit from which memory is critical.
@@ -155,6 +179,9 @@ mod tests {
         assert!(!memory.may_be_short(8 * MIB - 1) && memory.may_be_short(8 * MIB));
         assert!(memory.record(4 * MIB, 4 * MIB) && !memory.record(4 * MIB, 4 * MIB - 1));
         assert!(memory.may_be_short(0));
+        assert_eq!(memory.excess(), 0);
+        memory.record(4 * MIB, 9 * MIB);
+        assert_eq!(memory.excess(), 2 * MIB);
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! Limits on connections and work: fair share, rate limits, replay store, IP lists, circuit
-//! breaker, level of memory, budgets of writes and of time. Deterministic: time and randomness are parameters.
+//! breaker, level of memory, budgets of writes and of time. Deterministic: time and randomness are
+//! parameters.
 
 pub mod circuit_breaker;
+pub mod dial_rate;
 pub mod eviction;
 pub mod fair_queue;
-pub mod hello_rate_limit;
 pub mod ip_list;
 pub mod memory_level;
+pub mod network_rate;
 pub mod read_coalescing;
 pub mod relay_rate;
 pub mod replay;
@@ -15,7 +17,8 @@ pub mod time_budget;
 pub mod token_bucket;
 pub mod write_budget;
 
-use crate::limits::hello_rate_limit::HelloRateLimit;
+use crate::limits::dial_rate::DialRate;
+use crate::limits::network_rate::NetworkRate;
 use crate::limits::relay_rate::RelayRate;
 use crate::limits::replay::Replay;
 use crate::limits::throttle::Throttle;
@@ -32,5 +35,7 @@ pub struct Limits {
     /// Hellos seen before, unless switched off.
     pub replay: Option<Replay>,
     /// Networks that send many hellos without a valid key.
-    pub hello_rate: HelloRateLimit,
+    pub hello_rate: NetworkRate,
+    /// When unauthenticated clients may be connected to the front.
+    pub dials: DialRate,
 }

@@ -1,6 +1,6 @@
-//! The limit of `[throttle] rate`: how many bytes the next step may read. Large transfers wait while
-//! the bucket is nearly empty; what is left then is reserved for sparse flows. Time is a parameter,
-//! in milliseconds.
+//! The limit of `[throttle] rate`: how many bytes the next step may read. Large transfers wait
+//! while the bucket is nearly empty; what is left then is reserved for sparse flows. Time is a
+//! parameter, in milliseconds.
 
 use crate::limits::token_bucket::TokenBucket;
 

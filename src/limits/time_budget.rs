@@ -39,9 +39,9 @@ impl TimeBudget {
     }
 }
 
-/// 3 % of the time.
-const SHARE_US: i64 = 30;
-/// Together with the share of a second, this is 45 ms.
+/// 2.5 % of the time. What a turn costs the loop besides doubles it at most.
+const SHARE_US: i64 = 25;
+/// Together with the share of a second, this is 40 ms.
 const KEPT_US: i64 = 15_000;
 const COST_MAX_US: u64 = 10_000;
 

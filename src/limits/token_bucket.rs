@@ -53,8 +53,8 @@ impl TokenBucket {
         has_room
     }
 
-    /// The first millisecond at which `n` tokens are there, not before `now_ms`. More than the burst
-    /// counts as the burst.
+    /// The first millisecond at which `n` tokens are there, not before `now_ms`. More than the
+    /// burst counts as the burst.
     pub fn due(&self, n: u64, now_ms: u64) -> u64 {
         let missing = thousandths(n).min(self.burst).saturating_sub(self.level_at(now_ms));
         now_ms.saturating_add(missing.max(0).unsigned_abs().div_ceil(self.per_s))

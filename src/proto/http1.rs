@@ -70,6 +70,8 @@ pub const METHOD_NOT_ALLOWED: Status = Status(405, "Method Not Allowed");
 pub const REQUEST_TIMEOUT: Status = Status(408, "Request Timeout");
 /// The request head is too large.
 pub const HEAD_TOO_LARGE: Status = Status(431, "Request Header Fields Too Large");
+/// There is no memory for the response.
+pub const UNAVAILABLE: Status = Status(503, "Service Unavailable");
 
 /// The head of a response with a body of `len` bytes.
 pub fn response_head(status: Status, kind: &str, len: usize) -> String {

@@ -167,9 +167,18 @@ impl Account {
     }
 
     /// Bytes that can be charged now.
+    ///
+    /// One user or client network has at most twice of what its class has left, so that the next
+    /// one finds a third of the memory (Choudhury and Hahne, dynamic queue length thresholds).
     pub fn room(&self) -> usize {
         match &*self.owner.borrow() {
-            Owner::Class(budget, class) => budget.room(*class),
+            Owner::Class(budget, class) => {
+                let room = budget.room(*class);
+                match self.used() {
+                    0 => room,
+                    used => room.min((room * 2).saturating_sub(used)),
+                }
+            }
             Owner::Account(account) => account.room(),
         }
     }

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::support::eventually;
 use crate::support::fixture::{Fixture, HOST};
 use crate::support::hello::Secret;
 use crate::support::peer::Peer;
 use crate::support::proxy::{Config, Proxy};
 use crate::support::stats::{get, read_response};
+use crate::support::{QUIET, eventually, holds_within};
 
 const STATS: &[u8] = b"GET /stats HTTP/1.0\r\n\r\n";
 const USERS: usize = 3_000;
@@ -105,6 +105,18 @@ fn clients_that_do_not_read_give_their_slots_too() {
         .collect();
     assert_eq!(get(fixture.proxy.api, "/stats").status, 200);
     assert!(count(&fixture.proxy, "evicted") > 0);
+}
+
+#[test]
+fn the_program_sleeps_again_after_a_long_page() {
+    let fixture = Fixture::with(|config| with_users(config, "user"));
+    assert_eq!(get(fixture.proxy.api, "/stats").status, 200);
+    let path = format!("/proc/{}/schedstat", fixture.proxy.pid());
+    let cpu = || std::fs::read_to_string(&path).expect("a living process");
+    eventually("it uses no CPU", || {
+        let before = cpu();
+        !holds_within(QUIET, || cpu() != before)
+    });
 }
 
 /// A page is written over several rounds. It shows the users of one config only.

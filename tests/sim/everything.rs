@@ -28,6 +28,7 @@ pub fn apply(rng: &mut Rng, script: &mut Script) {
     script.proxies_lie = rng.u32(0..4) == 0;
     script.dns.lies = if rng.bool() { rng.u32(5..60) } else { 0 };
     script.faults.accept_errors = if rng.bool() { 25 } else { 0 };
+    script.faults.slow_us = if rng.bool() { rng.u64(1..4_000) } else { 0 };
     script.drain_at = (rng.u32(0..4) == 0).then(|| rng.u64(1..20_000));
     script.lasts_ms = if rng.u32(0..8) == 0 { 700_000 } else { rng.u64(5_000..60_000) };
 }

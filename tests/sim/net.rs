@@ -113,7 +113,7 @@ impl Net for SimNet {
     }
 
     fn micros(&self) -> u64 {
-        self.0.borrow().now * 1_000
+        self.0.borrow_mut().micros()
     }
 }
 

@@ -37,6 +37,8 @@ pub struct Faults {
     pub bad_dials: u32,
     /// Dials take up to this many milliseconds.
     pub slow_dials_ms: u64,
+    /// The machine takes up to this many microseconds between two readings of its clock.
+    pub slow_us: u64,
     /// accept(2) fails although a connection waits.
     pub accept_errors: u32,
     /// Smallest and largest window in bytes.
@@ -62,6 +64,8 @@ pub enum Defect {
 pub struct Network {
     /// Virtual milliseconds.
     pub now: u64,
+    /// The latest reading of the clock within rounds.
+    clock_us: u64,
     /// The only source of randomness.
     pub rng: Rng,
     /// The faults of this run.
@@ -95,6 +99,7 @@ impl Network {
         let rng = Rng::with_seed(seed);
         Self {
             now: 0,
+            clock_us: 0,
             rng,
             faults,
             links: Vec::new(),
@@ -139,6 +144,14 @@ impl Network {
         if self.links[id].dialled.is_none() {
             self.clients.insert(token / SLOTS_PER_SESSION, id);
         }
+    }
+
+    /// Reads the clock within a round, in microseconds.
+    pub fn micros(&mut self) -> u64 {
+        let slow = self.faults.slow_us;
+        let passed = if slow > 0 { self.rng.u64(0..=slow) } else { 0 };
+        self.clock_us = self.clock_us.max(self.now * 1_000) + passed;
+        self.clock_us
     }
 
     /// The client whose session has this token.

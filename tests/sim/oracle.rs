@@ -1,5 +1,7 @@
 //! Invariants: while nothing can move, at every moment, and at the end of a run.
 
+use mtbox::io::pool::BLOCK_LEN;
+use mtbox::proto::http1::REQUEST_HEAD_MAX;
 use mtbox::util::memory::Class;
 
 use crate::accounting;
@@ -51,7 +53,10 @@ pub fn check_idle(driver: &Driver) -> Result<(), Failure> {
             let failure = |e: &str| Failure::of(client.client, e.to_owned());
             let relayed = driver.clients[client.client].phase == Phase::Relayed;
             let class = if relayed { Class::Users } else { Class::Unauthenticated };
-            let has_memory = shared.buffers.spare_blocks(class) > 0;
+            // One owner may have no more than twice of what is left.
+            let budget = &shared.buffers.memory.budget;
+            let room = budget.room(class);
+            let has_memory = room >= BLOCK_LEN && budget.used_by(class) + BLOCK_LEN < 2 * room;
             // The FIN of a probe may wait for what the probe does with the front's answer.
             let is_held = !relayed && network.now <= client.fin_read_at + FIN_HOLD_MS;
             check_forwarded(client, server, has_memory, is_held).map_err(failure)?;
@@ -74,6 +79,15 @@ pub fn check_limits(driver: &Driver) -> Result<(), String> {
     let (shared, script) = (&driver.daemon.shared, &driver.script);
     if driver.daemon.sessions() > script.most_sessions {
         return Err(format!("{} sessions", driver.daemon.sessions()));
+    }
+    let budget = &shared.buffers.memory.budget;
+    let of_sessions = budget.used_by(Class::Users) + budget.used_by(Class::Unauthenticated);
+    if driver.daemon.charged_bytes() != of_sessions {
+        let own = driver.daemon.charged_bytes();
+        return Err(format!("{own} bytes of sessions, but {of_sessions} in their classes"));
+    }
+    if shared.buffers.pool.in_use() * BLOCK_LEN > of_sessions {
+        return Err(format!("{} blocks in {of_sessions} bytes", shared.buffers.pool.in_use()));
     }
     if shared.capacity.fronted > shared.capacity.fronted_max {
         return Err(format!("{} sessions are fronted", shared.capacity.fronted));
@@ -216,12 +230,20 @@ pub fn check_final(driver: &Driver) -> Result<(), Failure> {
     let shared = &driver.daemon.shared;
     let meter = &shared.telemetry.counters;
     let telegram: u64 = meter.telegram.rows().iter().map(|row| row.connections).sum();
+    let budget = &shared.buffers.memory.budget;
+    let of_sessions = budget.used_by(Class::Users) + budget.used_by(Class::Unauthenticated);
+    let pages = budget.used_by(Class::Operator);
+    // Fetches go on beside everything else.
+    let is_everything = driver.script.mix == Mix::Everything;
+    let fetches = if is_everything { 0 } else { budget.used_by(Class::Fetches) };
     let left = [
         ("sessions", driver.daemon.sessions()),
         ("blocks", shared.buffers.pool.in_use()),
         ("live users", shared.accounts.users.total_connections() as usize),
         ("fronted sessions", shared.capacity.fronted as usize),
-        ("charged bytes", shared.buffers.memory.budget.used()),
+        ("charged bytes of sessions", of_sessions),
+        ("charged bytes of fetches", fetches),
+        ("charged bytes of pages", pages.saturating_sub(PAGE_BYTES)),
         ("starved sessions", driver.daemon.session_counts().starved),
         ("connections by user", shared.accounts.users.connections().iter().sum::<u32>() as usize),
         ("clients in the metrics", (meter.clients.v4 + meter.clients.v6) as usize),
@@ -290,3 +312,5 @@ const LEAVE_MS: u64 = 3_000;
 const ACCEPT_MS: u64 = 5;
 /// Of a data centre, each through every proxy.
 const MOST_ADDRESSES: u64 = 40;
+/// Requests to the admin pages that are not complete yet.
+const PAGE_BYTES: usize = 8 * REQUEST_HEAD_MAX;

@@ -100,6 +100,7 @@ pub fn draw(mix: Mix, seed: u64) -> Script {
         latency_ms: rng.u64(0..20),
         bad_dials: if mix == Mix::Dials { 85 } else { 0 },
         slow_dials_ms: if mix == Mix::Dials { 900 } else { rng.u64(0..100) },
+        slow_us: 0,
         accept_errors: 0,
         window: (500, 40_000),
         first_window: FIRST_WINDOW,

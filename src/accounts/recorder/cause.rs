@@ -26,6 +26,10 @@ pub enum Cause {
     MadeRoom,
     /// The user had most sessions when all places were taken.
     OverShare,
+    /// Unauthenticated clients came faster than the local ports allow.
+    DialLimit,
+    /// The machine had no local port, descriptor or memory for a connection.
+    Shortage,
     /// The address is on the blocklist.
     Blocklisted,
     /// The address is not on the allowlist.
@@ -62,7 +66,7 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::WrongKey,
         Self::UnknownHost,
         Self::NotAClient,
@@ -74,6 +78,8 @@ impl Cause {
         Self::Full,
         Self::MadeRoom,
         Self::OverShare,
+        Self::DialLimit,
+        Self::Shortage,
         Self::Blocklisted,
         Self::NotAllowlisted,
         Self::BadHeader,
@@ -154,6 +160,17 @@ impl Cause {
                 "all places were taken, and this user had most: a session was closed for another",
                 "check whether the link is shared with others, or raise concurrency and the limit \
                  of open files (ulimit -n)",
+            ],
+            Self::DialLimit => [
+                "dial-limit",
+                "unauthenticated clients came faster than they may be connected to the front",
+                "a flood of probes; to allow more, widen the range of local ports of the system",
+            ],
+            Self::Shortage => [
+                "shortage",
+                "this machine had no local port, descriptor or memory for a connection",
+                "widen the range of local ports of the system, or raise the limit of open files \
+                 (ulimit -n)",
             ],
             Self::Blocklisted => [
                 "blocklisted",

@@ -5,12 +5,13 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use crate::daemon::admin::page_store::PageStore;
-use crate::daemon::admin::pages::{self, AdminPages, Asked, Page, PageQuery};
+use crate::daemon::admin::page_store::{ChargedPage, PageStore};
+use crate::daemon::admin::pages::{self, AdminPages, Asked, PageQuery};
 use crate::daemon::admin::view::View;
 use crate::io::clock::Tick;
 use crate::io::wire::Wire;
 use crate::proto::http1::{self, REQUEST_HEAD_MAX};
+use crate::util::memory::ChargedBytes;
 
 /// A connection.
 pub(super) struct AdminConnection<W> {
@@ -32,11 +33,11 @@ pub(super) struct AdminConnection<W> {
 
 enum RequestStage {
     /// The bytes so far.
-    Incomplete(Vec<u8>),
+    Incomplete(ChargedBytes),
     /// The request of this time waits for its page.
     Waiting { query: PageQuery, is_head: bool, asked: Tick },
     /// `sent` counts the bytes of head and page that the socket took.
-    Answered { head: String, page: Option<Rc<Page>>, sent: usize },
+    Answered { head: String, page: Option<Rc<ChargedPage>>, sent: usize },
 }
 
 impl<W: Wire> AdminConnection<W> {
@@ -52,7 +53,7 @@ impl<W: Wire> AdminConnection<W> {
             number,
             wire,
             pages,
-            stage: RequestStage::Incomplete(Vec::new()),
+            stage: RequestStage::Incomplete(ChargedBytes::default()),
             is_finished: false,
             is_ready: true,
             since: now,
@@ -72,7 +73,10 @@ impl<W: Wire> AdminConnection<W> {
 
     /// Whether it waits for this page and its request arrived at `until` or earlier.
     pub(super) fn asks(&self, page: &PageQuery, until: Tick) -> bool {
-        matches!(&self.stage, RequestStage::Waiting { query, asked, .. } if query == page && *asked <= until)
+        match &self.stage {
+            RequestStage::Waiting { query, asked, .. } => query == page && *asked <= until,
+            _ => false,
+        }
     }
 
     /// When the client must have acted.
@@ -97,23 +101,21 @@ impl<W: Wire> AdminConnection<W> {
     pub(super) fn step(&mut self, store: &mut PageStore, view: &View<'_>) -> io::Result<Poll<()>> {
         self.is_ready = false;
         let now = view.time.now;
-        self.read(view)?;
+        self.read(store, view)?;
         if let RequestStage::Waiting { query, is_head, asked } = &self.stage
-            && let Some(page) = store.get(query, *asked, view)
+            && let Some(charged) = store.get(query, *asked, view)
         {
+            let (page, is_head) = (&charged.page, *is_head);
             let head = http1::response_head(page.status, page.kind, page.body.len());
             // The client is not to blame for this time.
-            let waited = now.since(*asked);
-            let page = Some(page).filter(|_| !is_head);
-            (self.since, self.deadline) = (now, self.deadline + waited);
-            self.stage = RequestStage::Answered { head, page, sent: 0 };
+            self.deadline = self.deadline + now.since(*asked);
+            self.answer(head, Some(charged).filter(|_| !is_head), now);
         }
         let is_late = self.deadline().is_some_and(|deadline| now >= deadline);
         match self.stage {
             RequestStage::Incomplete(_) if self.is_finished => return Ok(Poll::Ready(())),
             RequestStage::Incomplete(_) if is_late => {
-                self.answer(pages::timeout_answer(), now);
-                self.deadline = now + CLOSE_TIMEOUT;
+                self.answer(pages::timeout_answer(), None, now);
             }
             RequestStage::Answered { .. } if is_late => return Ok(Poll::Ready(())),
             _ => {}
@@ -124,13 +126,13 @@ impl<W: Wire> AdminConnection<W> {
     /// Ends a connection that gives its slot to a new one.
     pub(super) fn evict(mut self, now: Tick) {
         if let RequestStage::Incomplete(_) = self.stage {
-            self.answer(pages::timeout_answer(), now);
+            self.answer(pages::timeout_answer(), None, now);
             // What the socket does not take at once is lost.
             let _ = self.write();
         }
     }
 
-    fn read(&mut self, view: &View<'_>) -> io::Result<()> {
+    fn read(&mut self, store: &mut PageStore, view: &View<'_>) -> io::Result<()> {
         let mut chunk = [0; 1024];
         // Bounded: a client that sends without end is cut off at the deadline.
         for _ in 0..READS_PER_STEP {
@@ -139,7 +141,7 @@ impl<W: Wire> AdminConnection<W> {
                     self.is_finished = true;
                     break;
                 }
-                Ok(n) => self.receive(chunk.get(..n).unwrap_or_default(), view),
+                Ok(n) => self.receive(chunk.get(..n).unwrap_or_default(), store, view),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
                 Err(e) => return Err(e),
             }
@@ -147,36 +149,38 @@ impl<W: Wire> AdminConnection<W> {
         Ok(())
     }
 
-    fn receive(&mut self, bytes: &[u8], view: &View<'_>) {
+    fn receive(&mut self, bytes: &[u8], store: &mut PageStore, view: &View<'_>) {
         let RequestStage::Incomplete(received) = &mut self.stage else { return };
         let room = REQUEST_HEAD_MAX.saturating_sub(received.len());
-        received.extend(bytes.iter().take(room));
         let now = view.time.now;
+        // The number of connections bounds them.
+        received.extend_held(store.account(view), bytes.get(..room).unwrap_or(bytes));
         match pages::asked(received, self.pages, view) {
             Some(Asked::Page { query, is_head }) => {
                 self.stage = RequestStage::Waiting { query, is_head, asked: now };
             }
-            Some(Asked::Nothing(answer)) => self.answer(answer, now),
+            Some(Asked::Nothing(answer)) => self.answer(answer, None, now),
             None => {}
         }
     }
 
-    fn answer(&mut self, head: String, now: Tick) {
-        self.stage = RequestStage::Answered { head, page: None, sent: 0 };
+    fn answer(&mut self, head: String, page: Option<Rc<ChargedPage>>, now: Tick) {
+        self.stage = RequestStage::Answered { head, page, sent: 0 };
         self.since = now;
+        self.deadline = self.deadline.max(now + CLOSE_TIMEOUT);
     }
 
     /// The socket took the whole answer.
     fn is_sent(&self) -> bool {
         let RequestStage::Answered { head, page, sent } = &self.stage else { return false };
-        *sent >= head.len() + page.as_ref().map_or(0, |page| page.body.len())
+        *sent >= head.len() + page.as_ref().map_or(0, |charged| charged.page.body.len())
     }
 
     fn write(&mut self) -> io::Result<Poll<()>> {
         let RequestStage::Answered { head, page, sent } = &mut self.stage else {
             return Ok(Poll::Pending);
         };
-        let body = page.as_ref().map_or("", |page| &page.body).as_bytes();
+        let body = page.as_ref().map_or("", |charged| &charged.page.body).as_bytes();
         let end = (head.len() + body.len()).min(*sent + WRITTEN_PER_STEP);
         while *sent < end {
             let head_rest = head.as_bytes().get(*sent..).unwrap_or_default();
@@ -201,7 +205,7 @@ impl<W: Wire> AdminConnection<W> {
 
 /// From accept to the client's FIN, without the time in which the page is written.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// For the client to read a 408.
+/// The least time for the client to read an answer.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// For a request or the first bytes of an answer, when others wait for the slot.
 const PATIENCE: Duration = Duration::from_millis(250);

@@ -32,6 +32,10 @@ pub struct Counters {
     pub unreachable: u64,
     /// Sessions closed for lack of memory or of slots for fronted sessions.
     pub pressed: u64,
+    /// Unauthenticated clients that waited for their connection to the front.
+    pub dials_delayed: u64,
+    /// Unauthenticated clients closed, since the wait would have been too long.
+    pub dials_refused: u64,
     /// Datagrams to statsd that could not be sent.
     pub statsd_lost: u64,
     /// A timer changed state in this round: statsd may have to send without an event.

@@ -160,6 +160,19 @@ fn own<'a>(view: &View<'a>) -> Vec<Family<'a>> {
             "Sessions closed for lack of memory or at the limit of fronted connections.",
         ),
         Family::of(
+            "front_dials_total",
+            Counter,
+            "Unauthenticated clients whose connection to the front had to wait or was refused.",
+            [("delayed", counters.dials_delayed), ("refused", counters.dials_refused)]
+                .map(|(outcome, count)| Sample::with("outcome", outcome, count)),
+        ),
+        Family::one(
+            "dial_shortages_total",
+            Counter,
+            view.outbound.shortages,
+            "Outgoing connections that found no local port, descriptor or memory.",
+        ),
+        Family::of(
             "evicted_total",
             Counter,
             "Sessions closed to make room for others, by whose they were and for what.",

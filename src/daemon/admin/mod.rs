@@ -50,6 +50,8 @@ pub struct AdminCounts {
     pub evicted: u64,
     /// Pages that were written; one page can answer several requests.
     pub written: u64,
+    /// Pages for which there was no memory.
+    pub refused: u64,
 }
 
 impl<W> Default for AdminServer<W> {
@@ -66,9 +68,9 @@ impl<W> Default for AdminServer<W> {
 }
 
 impl<W: Wire> AdminServer<W> {
-    /// Whether no connection is open.
+    /// Whether no connection is open and no page is kept.
     pub(super) fn is_idle(&self) -> bool {
-        self.connections.iter().all(Option::is_none)
+        self.connections.iter().all(Option::is_none) && self.store.due().is_none()
     }
 
     /// A slot for a connection to this listener, or when to ask again. With several listeners, none
@@ -192,6 +194,7 @@ impl<W: Wire> AdminServer<W> {
             accepted: self.accepted,
             evicted: self.evicted,
             written: self.store.written(),
+            refused: self.store.refused(),
         }
     }
 }

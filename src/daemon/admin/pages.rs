@@ -83,6 +83,13 @@ pub(super) struct Page {
     pub(super) body: String,
 }
 
+impl Page {
+    /// The answer if there is no memory for a page.
+    pub(super) fn without_memory() -> Self {
+        Self { status: http1::UNAVAILABLE, kind: TEXT, body: "503 not enough memory\n".to_owned() }
+    }
+}
+
 /// What writes the rest of a page; `None` = it is complete.
 pub(super) type Writer = Option<Box<dyn RowWriter>>;
 

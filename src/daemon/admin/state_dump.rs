@@ -45,7 +45,7 @@ pub fn log(view: &View<'_>, sessions: &SessionCounts, pages: &AdminCounts, tasks
     fetches(view, tasks_running);
     put(fields! {
         "state-pages", connections = pages.connections, accepted = pages.accepted,
-        written = pages.written, evicted = pages.evicted
+        written = pages.written, evicted = pages.evicted, refused = pages.refused
     });
     if let Some(throttle) = &view.limits.throttle {
         put(fields! {

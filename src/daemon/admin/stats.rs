@@ -135,6 +135,15 @@ fn write_outside(out: &mut String, view: &View<'_>) {
     if !lists.is_empty() {
         push_member(out, "lists", Json::Object(lists));
     }
+    let counters = &view.telemetry.counters;
+    let dials = [
+        ("delayed", counters.dials_delayed),
+        ("refused", counters.dials_refused),
+        ("shortages", view.outbound.shortages),
+    ];
+    if dials.iter().any(|(_, count)| *count > 0) {
+        push_member(out, "dials", Json::object(dials.map(|(name, count)| (name, count.into()))));
+    }
     let evicted = view.telemetry.counters.evictions();
     let evicted: Vec<Json<'_>> = evicted
         .map(|(who, room, count)| {

@@ -14,6 +14,7 @@ use crate::daemon::upstream::proxies::{CLOSED_UNPROVEN, SILENT, UpstreamId};
 use crate::io::clock::Tick;
 use crate::io::readiness::Readiness;
 use crate::io::wire::Net;
+use crate::util::memory::Charge;
 
 /// The state of a connection.
 #[derive(Debug, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub struct Connection<N: Net> {
     unproven: Option<UpstreamId>,
     /// Deadline of the TLS handshake.
     until: Option<Tick>,
+    /// For the buffers of the connection and its owner's inbox.
+    charge: Option<Charge>,
 }
 
 enum Socket<N: Net> {
@@ -78,6 +81,7 @@ impl<N: Net> Connection<N> {
             outbox: Vec::new(),
             unproven: None,
             until: None,
+            charge: None,
         }
     }
 
@@ -157,6 +161,11 @@ impl<N: Net> Connection<N> {
             has_answered |= matches!(event, WireEvent::Bytes([_, ..]));
             observer(event, at_us);
         });
+        // Bounded by the number of connections, and by the owners of the inboxes.
+        let held = self.preface.capacity() + self.outbox.capacity() + inbox.capacity();
+        let tls = if self.tls.is_some() { TLS_BYTES } else { 0 };
+        let charge = self.charge.get_or_insert_with(|| context.account.charge_held(0));
+        charge.set_held(tls + held);
         if has_answered && let Some(upstream) = self.unproven.take() {
             context.outbound.upstreams.record_success(upstream);
         }
@@ -260,3 +269,6 @@ impl<N: Net> Connection<N> {
         }
     }
 }
+
+/// Bytes of a TLS connection: keys, and buffers for a record in each direction.
+const TLS_BYTES: usize = 48 << 10;

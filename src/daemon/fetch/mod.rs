@@ -23,6 +23,7 @@ pub mod task_run;
 #[cfg(feature = "tls")]
 pub mod tls_client;
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::accounts::users::{HostId, ReloadChange, Users};
@@ -35,6 +36,7 @@ use crate::daemon::upstream::outbound::{ConnectContext, Outbound};
 use crate::io::wire::Net;
 use crate::mimicry::Mimicry;
 use crate::util::drbg::Drbg;
+use crate::util::memory::Account;
 use background::BackgroundTask;
 use front_probe::{FrontProbeTask, ProbeContext};
 use ip_lists::load::IpListTask;
@@ -52,6 +54,8 @@ pub struct FetchContext<'a> {
     pub drbg: &'a mut Drbg,
     /// A buffer for one read.
     pub scratch: &'a mut [u8],
+    /// What the connections hold is charged to it.
+    pub account: &'a Rc<Account>,
     /// The hosts of the secrets.
     pub users: &'a Users,
     /// Receives fetched lists.
@@ -163,6 +167,7 @@ pub fn poll<N: Net>(
         outbound: context.outbound,
         drbg: context.drbg,
         log: &mut context.telemetry.log,
+        account: context.account,
     };
     for task in runner.poll(&mut context.fetch.queue, &mut connect, net, first_token) {
         finish(task, context);

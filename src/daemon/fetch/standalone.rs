@@ -26,6 +26,7 @@ use crate::io::mio_net::{MioNet, MioWire};
 use crate::io::readiness::{self, Readiness};
 use crate::io::wire::{DatagramSocket, Net};
 use crate::util::drbg::Drbg;
+use crate::util::memory::{Account, Budget, Class};
 
 /// The resolver, the upstreams and the poller of a command.
 pub struct Standalone {
@@ -35,6 +36,7 @@ pub struct Standalone {
     resolver: Resolver<MioNet>,
     outbound: Outbound,
     log: RateLimitedLog,
+    account: Rc<Account>,
     /// The settings of the config.
     pub settings: Rc<Settings>,
     /// The time of the latest event.
@@ -87,6 +89,7 @@ impl Standalone {
             resolver: Resolver::new(&settings.dns),
             outbound,
             log: RateLimitedLog::default(),
+            account: Account::of_class(&Budget::new(usize::MAX), Class::Fetches),
             settings: Rc::new(settings),
             time: Time::default(),
             drbg: Drbg::new(seed),
@@ -259,6 +262,7 @@ impl Standalone {
             outbound: &mut self.outbound,
             drbg: &mut self.drbg,
             log: &mut self.log,
+            account: &self.account,
         };
         (context, &mut self.net, &mut self.resolver)
     }

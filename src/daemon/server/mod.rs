@@ -35,7 +35,9 @@ use crate::io::mio_net::MioNet;
 use crate::io::notify::Notify;
 use crate::io::pid_file::PidFile;
 use crate::io::readiness;
+use crate::io::rlimit;
 use crate::io::signals::{Signal, Signals};
+use crate::limits::dial_rate::DialRate;
 
 /// Runs the proxy until a signal ends it.
 ///
@@ -98,6 +100,7 @@ impl Server {
         let (now, wall) = clock.read();
         let mut shared = new_shared(settings, &sizes)?;
         shared.set_time(now, wall);
+        shared.limits.dials = rlimit::local_ports().map(DialRate::new).unwrap_or_default();
         if shared.time.is_unset() {
             event!(
                 Warn, "clock-unset",

@@ -1,9 +1,9 @@
 //! Memory for bytes of peers: the accounts, the pool of blocks, and the scratch block.
 
-use crate::daemon::session::memory::Ledger;
+use crate::daemon::session::memory::{Ledger, SessionAccount};
 use crate::flow::transform::{SLOT_COUNT, SLOT_LEN};
 use crate::io::pool::{BLOCK_LEN, Pool};
-use crate::util::memory::{Class, MemoryFull};
+use crate::util::memory::MemoryFull;
 
 /// The buffers that all sessions share, and the accounts of those that each has.
 pub struct Buffers {
@@ -49,16 +49,11 @@ impl Buffers {
         self.memory.budget.used().saturating_sub(self.pool.in_use() * BLOCK_LEN)
     }
 
-    /// Blocks that sessions of a class can take now.
-    pub fn spare_blocks(&self, class: Class) -> usize {
-        self.memory.budget.room(class) / BLOCK_LEN
-    }
-
     /// The number of records that a read may request, so that the outbox has room if the write
     /// accepts nothing; 0 = the session has to wait for memory. At most half of the spare blocks,
     /// so that one session cannot use up the memory.
-    pub fn records_to_read(&self, class: Class) -> usize {
-        match self.spare_blocks(class) {
+    pub fn records_to_read(&self, account: &SessionAccount) -> usize {
+        match account.room() / BLOCK_LEN {
             0 => 0,
             free => (free / 2).clamp(1, self.slots),
         }
@@ -69,8 +64,8 @@ impl Buffers {
     ///
     /// # Errors
     /// There is no room for [`READ_LEAST`] bytes.
-    pub fn bytes_to_read(&self, class: Class, room: usize) -> Result<usize, MemoryFull> {
-        let free = self.memory.budget.room(class);
+    pub fn bytes_to_read(account: &SessionAccount, room: usize) -> Result<usize, MemoryFull> {
+        let free = account.room();
         let wanted = room.clamp(1, READ_MAX);
         if free < READ_LEAST { Err(MemoryFull) } else { Ok(wanted.min(free)) }
     }

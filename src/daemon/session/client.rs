@@ -80,7 +80,7 @@ impl<W: Wire> Client<W> {
             return Ok(0);
         }
         let wait = Turn::NeedMemory(READ_LEAST as u32);
-        let room = buffers.bytes_to_read(self.class(), room).map_err(|_| wait)?;
+        let room = Buffers::bytes_to_read(&self.account, room).map_err(|_| wait)?;
         let into = &mut buffers.scratch[..room];
         match self.endpoint.read(&mut [IoSliceMut::new(into)]) {
             ReadOutcome::Bytes(n) => {

@@ -70,14 +70,14 @@ pub enum AfterDial<W> {
 type DialStep<W> = Step<Box<Dial<W>>, AfterDial<W>>;
 
 impl<W: Wire> Dial<W> {
-    /// A stage that begins now.
+    /// A stage that begins to dial at this time.
     pub fn new(
         transform: Transform,
         opening: ChargedBytes,
         connect: Connect<W>,
-        now: Tick,
+        begun: Tick,
     ) -> Self {
-        Self { transform, opening, connect, begun: now }
+        Self { transform, opening, connect, begun }
     }
 
     /// Records an event for the socket in this slot of the session.
@@ -87,7 +87,7 @@ impl<W: Wire> Dial<W> {
 
     /// The next deadline of the stage.
     pub fn due(&self) -> Tick {
-        self.connect.due()
+        self.connect.due().max(self.begun)
     }
 
     /// The session has ended. A second call does nothing.
@@ -104,7 +104,7 @@ impl<W: Wire> Dial<W> {
         client.endpoint.flush(ctx.accounting.now);
         let mut turn = Turn::Wait;
         while !self.has_request() && client.endpoint.ready.hup && client.endpoint.ready.readable {
-            let Ok(room) = ctx.buffers.bytes_to_read(client.class(), READ_MAX) else {
+            let Ok(room) = Buffers::bytes_to_read(&client.account, READ_MAX) else {
                 turn = Turn::NeedMemory(READ_LEAST as u32);
                 break;
             };
@@ -119,12 +119,16 @@ impl<W: Wire> Dial<W> {
             let failure = error.map(|error| self.blame(&error));
             return Step::Stay(self, Turn::Close(Outcome::Gone(failure)));
         }
+        if ctx.accounting.now < self.begun {
+            return Step::Stay(self, turn);
+        }
         let mut connect = ConnectContext {
             now: ctx.accounting.now,
             settings: ctx.settings,
             outbound: ctx.outbound,
             drbg: ctx.drbg,
             log: &mut ctx.accounting.telemetry.log,
+            account: client.account.get(),
         };
         match self.connect.poll(ctx.key.token(SERVER_SLOTS), &mut connect, ctx.net) {
             Poll::Pending => Step::Stay(self, turn),
@@ -244,7 +248,7 @@ impl<W: Wire> Dial<W> {
             return 0;
         }
         let room = OPENING_MAX - self.opening.len();
-        let Ok(room) = ctx.buffers.bytes_to_read(client.class(), room) else { return 0 };
+        let Ok(room) = Buffers::bytes_to_read(&client.account, room) else { return 0 };
         let into = &mut ctx.buffers.scratch[..room];
         let ReadOutcome::Bytes(n) = client.endpoint.read(&mut [IoSliceMut::new(into)]) else {
             return 0;
@@ -283,6 +287,7 @@ impl<W: Wire> Dial<W> {
         match error {
             ConnectError::NameNotFound(_) => (Cause::FrontUnknown, Detail::None),
             ConnectError::Loop => (Cause::FrontLoop, Detail::None),
+            ConnectError::Shortage(_) => (Cause::Shortage, Detail::None),
             ConnectError::Address(addr, error) => {
                 let code = error.as_ref().and_then(io::Error::raw_os_error).unwrap_or(0);
                 (unreachable, Detail::DialFailed(*addr, code))

@@ -208,3 +208,67 @@ impl<W: Wire> Endpoint<W> {
 
 /// Blocks written by one flush.
 const FLUSH_SLICES: usize = 17;
+
+#[cfg(test)]
+mod tests {
+    use std::task::Poll;
+
+    use super::*;
+    use crate::daemon::session::memory::Ledger;
+    use crate::io::pool::BLOCK_LEN;
+
+    /// A socket that accepts as many bytes as it has room for.
+    struct RoomWire(usize);
+
+    impl Wire for RoomWire {
+        fn read(&mut self, _: &mut [io::IoSliceMut<'_>]) -> io::Result<usize> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+
+        fn write(&mut self, from: &[IoSlice<'_>]) -> io::Result<usize> {
+            let offered: usize = from.iter().map(|slice| slice.len()).sum();
+            let taken = offered.min(std::mem::take(&mut self.0));
+            if taken == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(taken) }
+        }
+
+        fn shutdown_write(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn reset_on_close(&mut self) {}
+
+        fn is_acknowledged(&self) -> bool {
+            true
+        }
+
+        fn memory(&self) -> u64 {
+            0
+        }
+
+        fn limit_buffers(&mut self, _: Option<u32>) {}
+
+        fn poll_connect(&mut self) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn only_a_buffer_that_has_left_whole_is_progress() {
+        let (pool, mut ledger) = (Pool::new(4), Ledger::new(1 << 20));
+        let account = SessionAccount::new(ledger.of_user(0));
+        let mut endpoint = Endpoint::new(RoomWire(100));
+        endpoint.send(&vec![7; 2 * BLOCK_LEN + 100], &pool, &account, Tick(5)).unwrap();
+        let mut flush = |room, now| {
+            endpoint.wire.0 = room;
+            endpoint.ready.writable = true;
+            assert_eq!(endpoint.flush(Tick(now)), room);
+            endpoint.stalled_since
+        };
+        assert_eq!(flush(1, 10), Some(Tick(5)));
+        assert_eq!(flush(BLOCK_LEN - 2, 20), Some(Tick(5)));
+        assert_eq!(flush(1, 30), Some(Tick(30)));
+        assert_eq!(flush(BLOCK_LEN - 1, 40), Some(Tick(30)));
+        assert_eq!(flush(1, 50), None);
+        assert_eq!(account.used(), 0);
+    }
+}

@@ -251,13 +251,24 @@ impl AwaitClientHello {
         ctx: &mut HelloContext<'_>,
     ) -> Step<Self, AfterHello<W>> {
         record_reject(client, why, user, &mut ctx.accounting);
+        let now = ctx.accounting.now;
+        let Some(start_ms) = ctx.limits.dials.reserve(client.addr, now.0) else {
+            let hint = "a flood of unauthenticated clients; the front sees only a part of them";
+            ctx.accounting.telemetry.warn(fields!("dials-limited", hint = ?hint));
+            client.endpoint.wire.reset_on_close();
+            return Step::Stay(self, Turn::Close(Outcome::DialLimit));
+        };
+        if start_ms > now.0 {
+            ctx.accounting.telemetry.counters.dials_delayed += 1;
+            event!(Debug, "dial-delayed", id = client.id, ms = start_ms - now.0);
+        }
         ctx.accounting.capacity.fronted += 1;
         ctx.accounting.telemetry.counters.fronted += 1;
         ctx.accounting.telemetry.counters.fronting.add(client.addr);
         client.fronted = true;
         let front = front::front_of(ctx.settings, ctx.accounting.users, host);
         let connect = Connect::new(HostOrAddrs::Host(front), Route::Front, client.id);
-        let dial = Dial::new(Transform::Plain, self.seen, connect, ctx.accounting.now);
+        let dial = Dial::new(Transform::Plain, self.seen, connect, Tick(start_ms));
         Step::Next(AfterHello::Front(Box::new(dial)))
     }
 }
@@ -352,7 +363,7 @@ impl AwaitFrame {
             return Step::Stay(self, Turn::Wait);
         }
         // What follows the frame is kept until Telegram is connected.
-        let Ok(room) = ctx.buffers.bytes_to_read(client.class(), READ_MAX) else {
+        let Ok(room) = Buffers::bytes_to_read(&client.account, READ_MAX) else {
             return Step::Stay(self, Turn::NeedMemory(READ_LEAST as u32));
         };
         let into = &mut ctx.buffers.scratch[..room];

@@ -10,6 +10,8 @@ use crate::util::memory::{Account, Budget, Class};
 pub struct Ledger {
     /// The limit, and the division among classes.
     pub budget: Rc<Budget>,
+    /// The account of fetches and lookups.
+    pub fetches: Rc<Account>,
     /// The accounts of users and client networks, in ascending order of their keys.
     owners: Vec<(u64, Rc<Account>)>,
     /// Unused accounts are dropped when there are this many.
@@ -19,7 +21,9 @@ pub struct Ledger {
 impl Ledger {
     /// A ledger for `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        Self { budget: Budget::new(limit), owners: Vec::new(), sweep_at: SWEEP_LEAST }
+        let budget = Budget::new(limit);
+        let fetches = Account::of_class(&budget, Class::Fetches);
+        Self { budget, fetches, owners: Vec::new(), sweep_at: SWEEP_LEAST }
     }
 
     /// The account of the unauthenticated clients of a network.

@@ -164,6 +164,11 @@ impl<W: Wire> Session<W> {
         self.client.endpoint.stalled_since.into_iter().chain(server).min()
     }
 
+    /// Whether the session waits for a server.
+    pub fn is_dialling(&self) -> bool {
+        matches!(self.stage, Some(Stage::Dial(_)))
+    }
+
     /// Since when the bytes that the session holds wait for a peer.
     pub fn stuck_since(&self) -> Option<Tick> {
         match &self.stage {

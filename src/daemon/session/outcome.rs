@@ -29,6 +29,8 @@ pub enum Outcome {
     Rejected(Reject),
     /// All places for fronted sessions are in use.
     NoRoom,
+    /// Too many unauthenticated clients wait for their connection to the front.
+    DialLimit,
     /// Closed to make this kind of room.
     Evicted(Standing, Room),
     /// The client's frame did not arrive in time.
@@ -70,6 +72,7 @@ impl Outcome {
     pub fn why(self) -> &'static str {
         match self {
             Self::Full => "full",
+            Self::DialLimit => "dial-limit",
             Self::Evicted(..) => "evicted",
             Self::Listed { .. } => "unwelcome",
             Self::BadHeader => "bad-proxy-header",
@@ -100,6 +103,7 @@ impl Outcome {
             Self::BadHeader => Cause::BadHeader,
             Self::Rejected(why) => return Some(cause_of_reject(why)),
             Self::NoRoom => Cause::Pressure,
+            Self::DialLimit => Cause::DialLimit,
             Self::Evicted(Standing::User(_), _) => Cause::OverShare,
             Self::Evicted(..) => Cause::MadeRoom,
             Self::HandshakeTimeout | Self::GoneBeforeFrame | Self::ResetBeforeFrame => {
@@ -129,6 +133,7 @@ impl Outcome {
             Self::Rejected(Reject::Replay) => &mut counters.replays,
             Self::Rejected(Reject::Throttled) => &mut counters.throttled,
             Self::NoRoom => &mut counters.pressed,
+            Self::DialLimit => &mut counters.dials_refused,
             Self::Evicted(who, room) => &mut counters.evicted[room as usize][who.index()],
             Self::DcUnreachable(..) => &mut counters.unreachable,
             _ => return None,
@@ -141,7 +146,9 @@ impl Outcome {
             Self::Listed { is_probe: true, .. } => "listed",
             Self::BadHeader => "bad_header",
             Self::NoByte => "silent",
-            Self::NoRoom | Self::Evicted(Standing::Unknown | Standing::Fronted, _) => "no_room",
+            Self::DialLimit
+            | Self::NoRoom
+            | Self::Evicted(Standing::Unknown | Standing::Fronted, _) => "no_room",
             Self::Rejected(why) => match why {
                 Reject::WrongKey => "wrong_key",
                 Reject::NoSni => "no_sni",

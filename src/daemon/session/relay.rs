@@ -31,7 +31,6 @@ use crate::io::wire::Wire;
 use crate::mimicry::shaper::Grant;
 use crate::proto::tls::RecordFault;
 use crate::util::drbg::Drbg;
-use crate::util::memory::Class;
 
 /// The server's side of a session, and the transformation of the bytes.
 pub struct Relay<W> {
@@ -171,9 +170,8 @@ impl<W: Wire> Relay<W> {
             Transform::Mtproto(mtproto) => HalfTransform::Up(&mut mtproto.up),
             Transform::Plain => HalfTransform::Plain,
         };
-        let keep = (client.class(), &client.account);
         let (from, to) = (&mut client.endpoint, &mut self.server);
-        let forwarded = forward(from, to, transform, keep, &mut client.active, ctx);
+        let forwarded = forward(from, to, transform, &client.account, &mut client.active, ctx);
         count(&mut self.server, owner, Direction::Up, &mut ctx.accounting);
         forwarded
     }
@@ -189,9 +187,8 @@ impl<W: Wire> Relay<W> {
             Transform::Mtproto(mtproto) => HalfTransform::Down(&mut mtproto.down),
             Transform::Plain => HalfTransform::Plain,
         };
-        let keep = (client.class(), &client.account);
         let (from, to) = (&mut self.server, &mut client.endpoint);
-        let forwarded = forward(from, to, transform, keep, &mut client.active, ctx);
+        let forwarded = forward(from, to, transform, &client.account, &mut client.active, ctx);
         count(&mut client.endpoint, owner, Direction::Down, &mut ctx.accounting);
         if !had_ended
             && self.server.fin_received
@@ -287,7 +284,7 @@ impl<W: Wire> Relay<W> {
             && client.endpoint.outbox.is_empty()
             && !client.endpoint.write_failed
         {
-            if ctx.buffers.spare_blocks(client.class()) == 0 {
+            if client.account.room() < BLOCK_LEN {
                 return Step::Stay(self, Turn::NeedMemory(BLOCK_LEN as u32));
             }
             let (wire_len, payload_len) =
@@ -370,7 +367,7 @@ fn forward<W: Wire>(
     from: &mut Endpoint<W>,
     to: &mut Endpoint<W>,
     mut transform: HalfTransform<'_>,
-    (class, account): (Class, &SessionAccount),
+    account: &SessionAccount,
     active: &mut Tick,
     ctx: &mut RelayContext<'_>,
 ) -> Forwarded {
@@ -395,7 +392,7 @@ fn forward<W: Wire>(
         Grant::One(payload_max) => (1, payload_max),
         Grant::Any => (ctx.buffers.slots, RECORD_PAYLOAD_MAX),
     };
-    let records = ctx.buffers.records_to_read(class).min(records_max);
+    let records = ctx.buffers.records_to_read(account).min(records_max);
     if records == 0 {
         return Forwarded::NeedMemory;
     }

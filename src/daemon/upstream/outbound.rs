@@ -1,6 +1,7 @@
 //! The state that outgoing connections share: host names, addresses, upstreams, TLS roots.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 
 use crate::config::settings::Settings;
 use crate::daemon::resolver::dns_cache::DnsCache;
@@ -12,6 +13,7 @@ use crate::daemon::upstream::tls_roots::TlsRoots;
 use crate::io::clock::Tick;
 use crate::io::logger::RateLimitedLog;
 use crate::util::drbg::Drbg;
+use crate::util::memory::Account;
 
 /// The state that outgoing connections share.
 pub struct Outbound {
@@ -23,6 +25,10 @@ pub struct Outbound {
     pub upstreams: Upstreams,
     /// The addresses of data centres that Telegram publishes.
     pub dc_list: DcList,
+    /// Until when no connection to the front is begun, after a shortage of this machine.
+    pub front_paused_until: Tick,
+    /// Attempts that failed for a shortage of this machine.
+    pub shortages: u64,
     /// The addresses of our own listeners; a front must not be one of them.
     pub own_listeners: Vec<SocketAddr>,
     /// Certificate authorities that our TLS connections trust.
@@ -38,6 +44,8 @@ impl Outbound {
             bad_addresses: BadAddresses::default(),
             upstreams: Upstreams::new(settings),
             dc_list: DcList::default(),
+            front_paused_until: Tick(0),
+            shortages: 0,
             own_listeners: Vec::new(),
             #[cfg(feature = "tls")]
             tls_roots: TlsRoots::default(),
@@ -57,4 +65,6 @@ pub struct ConnectContext<'a> {
     pub drbg: &'a mut Drbg,
     /// Logs with a rate limit.
     pub log: &'a mut RateLimitedLog,
+    /// What the connection holds is charged to it.
+    pub account: &'a Rc<Account>,
 }

@@ -50,14 +50,14 @@ struct Fixture {
     replay: Replay,
     throttle: Throttle,
     places: Throttle,
-    hello_rate: HelloRateLimit,
+    hello_rate: NetworkRate,
     account: Rc<Account>,
 }
 
 impl Fixture {
     fn new(most_connections: u32) -> Self {
         let throttle = Throttle::new(most_connections, USERS.into());
-        let hello_rate = HelloRateLimit::default();
+        let hello_rate = NetworkRate::default();
         let places = Throttle::new(u32::MAX, USERS.into());
         let account = Account::of_class(&Budget::new(1 << 20), Class::Unauthenticated);
         Self { users: users(), replay: Replay::new(1 << 20), throttle, places, hello_rate, account }
@@ -144,7 +144,7 @@ fn a_flood_limits_the_keys_tried_for_a_replay_as_for_a_wrong_key() {
     let known = hello(0, NOW_S);
     assert!(matches!(fixture.verdict(&known), (AuthVerdict::Admit(_), 1)));
     while !fixture.hello_rate.is_limited(HERE, 0) {
-        fixture.hello_rate.record_failure(HERE, 0);
+        fixture.hello_rate.record(HERE, 0);
     }
     assert_eq!(fixture.refusal(&hello(200, NOW_S)), (Reject::WrongKey, false, 1));
     assert_eq!(fixture.refusal(&known), (Reject::Replay, true, 1));

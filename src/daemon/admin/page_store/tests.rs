@@ -13,6 +13,7 @@ use crate::config::settings::{Settings, UserSettings};
 use crate::daemon::admin::pages::{AdminPages, Asked, asked};
 use crate::daemon::shared::{self, Shared};
 use crate::io::clock::Wall;
+use crate::proto::http1;
 
 /// Every kind of page, by its path.
 const PATHS: [&str; 7] = [
@@ -44,6 +45,7 @@ fn settings(users: usize) -> Settings {
 
 fn shared(users: usize) -> Shared {
     let mut shared = Shared::new(Rc::new(settings(users)), [7; 48], 16, 1);
+    shared.buffers.memory.budget.set_limit(64 << 20);
     shared.set_time(Tick(5_000), Wall { unix_s: 1_900_000_000, nanos: 0 });
     let ids: Vec<UserId> = shared.accounts.users.ids().collect();
     for (at, id) in ids.into_iter().enumerate() {
@@ -82,7 +84,7 @@ fn at_once(query: &PageQuery, view: &View<'_>) -> (Page, usize) {
 }
 
 /// The page in turns, and their number.
-fn in_turns(store: &mut PageStore, query: &PageQuery, view: &View<'_>) -> (Rc<Page>, usize) {
+fn in_turns(store: &mut PageStore, query: &PageQuery, view: &View<'_>) -> (Rc<ChargedPage>, usize) {
     for turn in 1.. {
         store.begin_turn();
         if let Some(page) = store.get(query, view.time.now, view) {
@@ -101,8 +103,11 @@ fn a_page_in_slices_equals_the_page_at_once() {
             let query = query(path, &view);
             let (page, rows) = at_once(&query, &view);
             let (sliced, turns) = in_turns(&mut PageStore::default(), &query, &view);
-            assert!(sliced.body == page.body && !page.body.is_empty(), "{path}, {users} users");
-            assert_eq!((sliced.status, sliced.kind), (page.status, page.kind));
+            assert!(
+                sliced.page.body == page.body && !page.body.is_empty(),
+                "{path}, {users} users"
+            );
+            assert_eq!((sliced.page.status, sliced.page.kind), (page.status, page.kind));
             assert_eq!(turns, rows.div_ceil(ROWS_PER_TURN), "{path}, {users} users");
         }
     }
@@ -151,8 +156,11 @@ fn users_who_change_between_two_slices_leave_no_trace() {
             store.clear();
         }
         let (page, _) = in_turns(&mut store, &query, &shared.view());
-        assert!(page.body == at_once(&query, &shared.view()).0.body, "{path}");
-        assert!(!page.body.contains("\"user 1") && !page.body.contains("\nuser "), "{path}");
+        assert!(page.page.body == at_once(&query, &shared.view()).0.body, "{path}");
+        assert!(
+            !page.page.body.contains("\"user 1") && !page.page.body.contains("\nuser "),
+            "{path}"
+        );
     }
 }
 
@@ -192,4 +200,30 @@ fn one_page_at_a_time_is_written_and_one_without_a_request_is_dropped() {
     store.retain(view.time.now, |page, _| *page == metrics);
     in_turns(&mut store, &metrics, &view);
     assert_eq!(store.written(), 1);
+}
+
+#[test]
+fn a_page_without_memory_is_refused_and_counted() {
+    let shared = shared(3_000);
+    let (view, mut store) = (shared.view(), PageStore::default());
+    let budget = &view.buffers.memory.budget;
+    let (stats, explain) = (query("/stats", &view), query("/explain", &view));
+    let (page, _) = in_turns(&mut store, &stats, &view);
+    assert_eq!(budget.used(), page.page.body.capacity());
+    assert!(budget.used() - page.page.body.len() < 64, "no spare bytes are kept");
+    // The old page is sent no more, so it gives way.
+    drop(page);
+    budget.set_limit(8 * (budget.used() + (64 << 10)));
+    assert!(in_turns(&mut store, &explain, &view).0.page.body.len() > 9_000);
+    assert_eq!(store.refused(), 0);
+    budget.set_limit(100 << 10);
+    let (refused, _) = in_turns(&mut store, &stats, &view);
+    assert_eq!((refused.page.status, store.refused()), (http1::UNAVAILABLE, 1));
+    drop(refused);
+    store.retain(Tick(9_000), |_, _| false);
+    assert_eq!(budget.used(), 0);
+    store.begin_turn();
+    assert!(store.get(&stats, view.time.now, &view).is_none() && budget.used() > 0);
+    store.clear();
+    assert_eq!(budget.used(), 0);
 }

@@ -18,6 +18,8 @@ pub enum ConnectError {
     NoAddress,
     /// The address did not answer in time (`None`) or cannot be reached.
     Address(SocketAddr, Option<io::Error>),
+    /// This machine has no local port, descriptor or memory for the connection. Says which.
+    Shortage(String),
     /// The upstream itself failed. Says why.
     Upstream(UpstreamId, String),
     /// The upstream failed often lately, so it was not tried.
@@ -34,7 +36,7 @@ impl fmt::Display for ConnectError {
             Self::NoAddress => f.write_str("no address"),
             Self::Address(_, None) => f.write_str("timeout"),
             Self::Address(_, Some(error)) => error.fmt(f),
-            Self::Upstream(_, why) => f.write_str(why),
+            Self::Shortage(why) | Self::Upstream(_, why) => f.write_str(why),
             Self::CircuitOpen(_) => {
                 f.write_str("every proxy has failed lately and its circuit is open")
             }

@@ -9,6 +9,7 @@ pub mod target;
 #[cfg(test)]
 mod tests;
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::task::{Poll, ready};
 use std::time::Duration;
@@ -48,8 +49,20 @@ pub struct Connect<W> {
     lookup_until: Option<Tick>,
     /// The data centre whose other ports are tried when all addresses have failed.
     other_ports_of: Option<u16>,
+    /// What failed for a shortage of this machine, and is tried again.
+    short: Shortage,
     /// The last failure.
     error: Option<ConnectError>,
+}
+
+/// Candidates that could not be tried, since this machine lacked a port, a descriptor or memory.
+#[derive(Default)]
+struct Shortage {
+    candidates: Vec<Candidate>,
+    /// When they are tried again.
+    retry_at: Option<Tick>,
+    /// When the connection fails.
+    until: Option<Tick>,
 }
 
 enum Way {
@@ -97,6 +110,7 @@ impl<W: Wire> Connect<W> {
             stagger: Tick(0),
             lookup_until: None,
             other_ports_of: None,
+            short: Shortage::default(),
             error: None,
         }
     }
@@ -119,7 +133,8 @@ impl<W: Wire> Connect<W> {
         let attempts = self.attempts.iter().flatten().map(|attempt| attempt.until);
         let has_room = self.attempts.iter().any(Option::is_none);
         let stagger = (self.may_race() && has_room).then_some(self.stagger);
-        attempts.chain(stagger).chain(self.lookup_until).min().unwrap_or(Tick(0))
+        let retry = self.short.retry_at;
+        attempts.chain(stagger).chain(self.lookup_until).chain(retry).min().unwrap_or(Tick(0))
     }
 
     /// Why the connection is not established yet: no answer, or the last failure.
@@ -166,12 +181,21 @@ impl<W: Wire> Connect<W> {
                 }
             }
         }
+        if self.short.retry_at.is_some_and(|at| context.now >= at) {
+            self.short.retry_at = None;
+            let again = std::mem::take(&mut self.short.candidates).into_iter();
+            self.candidates = again.chain(self.candidates.by_ref()).collect::<Vec<_>>().into_iter();
+        }
         loop {
             self.start_attempts(first_token, context, net);
             if self.is_connecting() {
                 return Poll::Pending;
             }
             if let Err(error) = ready!(self.next_way(first_token, context)) {
+                if self.short.retry_at.is_some() && self.short.until > Some(context.now) {
+                    self.error = Some(error);
+                    return Poll::Pending;
+                }
                 self.log_front(&error, context);
                 return Poll::Ready(Err(error));
             }
@@ -199,6 +223,12 @@ impl<W: Wire> Connect<W> {
             let free = self.attempts.iter().position(Option::is_none).filter(|_| is_due);
             let Some(offset) = free else { break };
             let Some(candidate) = self.candidates.next() else { break };
+            let paused_until = context.outbound.front_paused_until;
+            if self.route == Route::Front && context.now < paused_until {
+                self.error.get_or_insert(ConnectError::Shortage(PAUSED.to_owned()));
+                self.set_aside(candidate, paused_until, context);
+                continue;
+            }
             // Otherwise each connection would open another one, without end.
             let listeners = &context.outbound.own_listeners;
             if self.route == Route::Front
@@ -220,21 +250,31 @@ impl<W: Wire> Connect<W> {
     ) -> Option<Attempt<W>> {
         let (now, Candidate { addr, via }) = (context.now, candidate);
         let upstream = via.as_ref().map(|(upstream, _)| *upstream);
-        let socks = match via {
-            None => {
-                event!(Debug, "dial-attempt", id = self.id, addr = %addr);
-                None
+        match &via {
+            None => event!(Debug, "dial-attempt", id = self.id, addr = %addr),
+            Some((_, goal)) => {
+                event!(Debug, "dial-attempt", id = self.id, addr = %addr, goal = %goal);
             }
+        }
+        let begun_us = net.micros();
+        let dialled = net.dial(addr, &sockets::relay_socket_options(context.settings), token);
+        if let Err(e) = &dialled
+            && is_shortage(e, addr, net)
+        {
+            self.run_short(Candidate { addr, via }, e, context);
+            return None;
+        }
+        let socks = match via {
+            None => None,
             Some((upstream, destination)) => {
-                event!(Debug, "dial-attempt", id = self.id, addr = %addr, goal = %destination);
                 let upstreams = &mut context.outbound.upstreams;
                 upstreams.record_dial(upstream);
                 let (negotiation, outbox) = upstreams.negotiate(upstream, destination)?;
-                Some(Box::new(ProxyHandshake { upstream, negotiation, outbox }))
+                let charge = context.account.charge_held(PROXY_HANDSHAKE);
+                Some(Box::new(ProxyHandshake { upstream, negotiation, outbox, _charge: charge }))
             }
         };
-        let begun_us = net.micros();
-        match net.dial(addr, &sockets::relay_socket_options(context.settings), token) {
+        match dialled {
             Ok(wire) => {
                 self.stagger = now + STAGGER;
                 let until = now + context.settings.timeouts.tcp;
@@ -250,6 +290,37 @@ impl<W: Wire> Connect<W> {
                 None
             }
         }
+    }
+
+    /// Handles a shortage of this machine. Neither the address nor the proxy failed.
+    fn run_short(
+        &mut self,
+        candidate: Candidate,
+        error: &io::Error,
+        context: &mut ConnectContext<'_>,
+    ) {
+        let now = context.now;
+        let why = error.to_string();
+        let hint = "connections to the front pause for a second; widen \
+                    net.ipv4.ip_local_port_range, or raise the limit of open files";
+        context.log.warn(now, fields!("dial-shortage", error = ?why, hint = ?hint));
+        self.error = Some(ConnectError::Shortage(why));
+        let outbound = &mut *context.outbound;
+        outbound.shortages += 1;
+        outbound.front_paused_until = now + FRONT_PAUSE;
+        if let Some((upstream, _)) = &candidate.via {
+            outbound.upstreams.record_abandoned(*upstream);
+        }
+        let wait = if self.route == Route::Front { FRONT_PAUSE } else { RETRY };
+        self.set_aside(candidate, now + wait, context);
+    }
+
+    /// Keeps a candidate that could not be tried for a later attempt.
+    fn set_aside(&mut self, candidate: Candidate, retry_at: Tick, context: &ConnectContext<'_>) {
+        let Shortage { candidates, retry_at: at, until } = &mut self.short;
+        candidates.push(candidate);
+        *at = Some(retry_at);
+        until.get_or_insert(context.now + context.settings.timeouts.tcp);
     }
 
     /// Logs and records the failure of an attempt. No other function does.
@@ -413,11 +484,25 @@ fn connected<W: Wire>(
     Connected { wire, offset, addr, destination, begun_us, upstream }
 }
 
+/// Whether an error is a shortage of this machine, not a fault of the address. `EADDRNOTAVAIL`
+/// means no free port, or no address of the family; a datagram socket needs only the address.
+fn is_shortage<N: Net>(error: &io::Error, to: SocketAddr, net: &mut N) -> bool {
+    let may_lack_address = error.kind() == io::ErrorKind::AddrNotAvailable;
+    egress::is_shortage(error) && (!may_lack_address || net.datagram_sender(to).is_ok())
+}
+
 /// Sockets that a connection uses at once, and so its tokens.
 pub const SOCKETS: usize = 2;
 
+/// Bytes of a negotiation: addresses, user name and password, and what is not sent yet.
+const PROXY_HANDSHAKE: usize = 2 << 10;
 /// RFC 8305 "Connection Attempt Delay".
 const STAGGER: Duration = Duration::from_millis(250);
+/// After a shortage, unauthenticated clients wait: a search for a free port may take milliseconds.
+const FRONT_PAUSE: Duration = Duration::from_secs(1);
+/// After a shortage, other connections try again.
+const RETRY: Duration = Duration::from_millis(200);
+const PAUSED: &str = "a moment ago no local port, descriptor or memory was free";
 /// How long a connection waits for one lookup.
 const LOOKUP: Duration = Duration::from_secs(10);
 /// Addresses of a server that are tried directly.

@@ -7,6 +7,7 @@ use crate::daemon::upstream::connect::error::ConnectError;
 use crate::daemon::upstream::proxies::UpstreamId;
 use crate::io::wire::Wire;
 use crate::proto::socks5::{Negotiation, SocksFault};
+use crate::util::memory::Charge;
 
 /// The SOCKS5 handshake in progress on a connected socket.
 pub(super) struct ProxyHandshake {
@@ -16,6 +17,8 @@ pub(super) struct ProxyHandshake {
     pub(super) negotiation: Negotiation,
     /// Bytes that the socket has not taken yet.
     pub(super) outbox: Vec<u8>,
+    /// For all of this.
+    pub(super) _charge: Charge,
 }
 
 impl ProxyHandshake {

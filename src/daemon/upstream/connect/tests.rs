@@ -14,6 +14,7 @@ use crate::io::sockopt::SocketOptions;
 use crate::io::wire::ListenSocket;
 use crate::proto::socks5::SocksFault;
 use crate::util::drbg::Drbg;
+use crate::util::memory::{Account, Budget, Class};
 
 /// The other end of a socket. Clones share it.
 #[derive(Clone, Default)]
@@ -92,6 +93,8 @@ impl ListenSocket for NoListener {
 #[derive(Default)]
 struct ScriptedNet {
     dialled: Vec<ScriptedWire>,
+    /// The error of every dial.
+    shortage: Option<i32>,
 }
 
 impl Net for ScriptedNet {
@@ -105,6 +108,9 @@ impl Net for ScriptedNet {
         _: &SocketOptions,
         token: usize,
     ) -> io::Result<ScriptedWire> {
+        if let Some(errno) = self.shortage {
+            return Err(io::Error::from_raw_os_error(errno));
+        }
         if to.port() == 9 {
             return Err(io::ErrorKind::NetworkUnreachable.into());
         }
@@ -148,6 +154,7 @@ struct Scene {
     net: ScriptedNet,
     drbg: Drbg,
     log: RateLimitedLog,
+    account: Rc<Account>,
 }
 
 type Outcome = Poll<Result<Connected<ScriptedWire>, ConnectError>>;
@@ -166,6 +173,7 @@ impl Scene {
             net: ScriptedNet::default(),
             drbg: Drbg::new([7; 48]),
             log: RateLimitedLog::default(),
+            account: Account::of_class(&Budget::new(1 << 20), Class::Users),
         }
     }
 
@@ -176,6 +184,7 @@ impl Scene {
             outbound: &mut self.outbound,
             drbg: &mut self.drbg,
             log: &mut self.log,
+            account: &self.account,
         };
         connect.poll(TOKEN, &mut context, &mut self.net)
     }
@@ -449,3 +458,58 @@ const TOKEN: usize = 40;
 const PROXY: &str = "\"socks5://127.0.0.1:1?open_threshold=1\"";
 const NO_AUTH: &[u8] = b"\x05\x00";
 const YES: &[u8] = b"\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x50";
+
+#[test]
+fn a_shortage_of_this_machine_blames_no_address_and_pauses_the_front() {
+    let mut scene = Scene::new("");
+    scene.net.shortage = Some(nix::libc::EMFILE);
+    let mut user = Connect::new(HostOrAddrs::Addrs(vec![addr(1)]), Route::Upstreams, 0);
+    assert!(scene.poll(&mut user).is_pending());
+    assert_eq!(user.due(), Tick(1_000) + RETRY);
+    scene.net.shortage = None;
+    let front = || Connect::new(HostOrAddrs::Addrs(vec![addr(2), addr(3)]), Route::Front, 0);
+    let mut probe = front();
+    assert!(scene.poll(&mut probe).is_pending());
+    assert!(scene.net.dialled.is_empty(), "the front is not dialled now");
+    assert_eq!(probe.due(), Tick(1_000) + FRONT_PAUSE);
+    assert!(scene.poll_after(RETRY, &mut user).is_pending());
+    assert_eq!(scene.dialled(), [addr(1)], "users are not paused");
+    assert!(scene.poll_after(FRONT_PAUSE, &mut probe).is_pending());
+    assert_eq!(scene.dialled(), [addr(1), addr(2)]);
+    let mut both = vec![addr(9), addr(1)];
+    scene.outbound.bad_addresses.sort(&mut both, scene.now);
+    assert_eq!(both, [addr(9), addr(1)], "no address is bad");
+    assert_eq!(scene.outbound.shortages, 1);
+
+    scene.net.shortage = Some(nix::libc::ENFILE);
+    let mut probe = front();
+    assert!(scene.poll(&mut probe).is_pending());
+    for _ in 0..4 {
+        assert!(scene.poll_after(FRONT_PAUSE, &mut probe).is_pending());
+    }
+    let outcome = scene.poll_after(FRONT_PAUSE, &mut probe);
+    assert!(matches!(outcome, Poll::Ready(Err(ConnectError::Shortage(_)))), "for five seconds");
+    assert_eq!(scene.outbound.shortages, 7, "one attempt per second, whatever the addresses");
+}
+
+#[test]
+fn a_machine_without_an_address_of_the_family_tries_the_next_address() {
+    let mut scene = Scene::new("");
+    // The scripted network has no datagram sockets either: there is no address.
+    scene.net.shortage = Some(nix::libc::EADDRNOTAVAIL);
+    let mut connect = Connect::new(HostOrAddrs::Addrs(vec![addr(1)]), Route::Upstreams, 0);
+    let outcome = scene.poll(&mut connect);
+    assert!(matches!(outcome, Poll::Ready(Err(ConnectError::Address(..)))));
+    assert_eq!(scene.outbound.shortages, 0);
+}
+
+#[test]
+fn a_shortage_is_no_failure_of_a_proxy() {
+    let mut scene = Scene::new("\"socks5://127.0.0.1:1?open_threshold=1\"");
+    scene.net.shortage = Some(nix::libc::ENOBUFS);
+    let mut connect = Connect::new(HostOrAddrs::Addrs(vec![addr(1)]), Route::Upstreams, 0);
+    assert!(scene.poll(&mut connect).is_pending());
+    scene.net.shortage = None;
+    assert!(scene.poll_after(RETRY, &mut connect).is_pending());
+    assert_eq!(scene.dialled(), ["127.0.0.1:1".parse().unwrap()], "its circuit is closed");
+}
