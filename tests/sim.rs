@@ -94,6 +94,11 @@ fn many_sessions_keep_to_the_limits_and_counts_return_to_zero() {
 }
 
 #[test]
+fn those_who_take_all_places_keep_no_other_user_out() {
+    run_all(Mix::Siege);
+}
+
+#[test]
 fn a_drain_in_the_middle_ends_every_session() {
     run_all(Mix::Drain);
 }

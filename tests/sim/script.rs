@@ -37,6 +37,9 @@ pub enum Mix {
     Dials,
     /// More sessions than allowed: concurrency and throttle.
     Crowd,
+    /// Silent and half-sent probes of one network and a user with many sessions take all places.
+    /// Other users are served.
+    Siege,
     /// The daemon drains in the middle of the run.
     Drain,
     /// All parts: DNS servers that lie, proxies that stall, list servers, admin pages, statsd,
@@ -81,7 +84,14 @@ pub struct Script {
 pub fn draw(mix: Mix, seed: u64) -> Script {
     let mut rng = Rng::with_seed(seed ^ 0x5ce0e);
     let rng = &mut rng;
-    let users = draw_users(rng);
+    let mut users = draw_users(rng);
+    while mix == Mix::Siege && users.len() < 2 {
+        users = draw_users(rng);
+    }
+    if mix == Mix::Siege {
+        // All keys are tried in one slice: clients have addresses of their own then.
+        users.truncate(KEYS_PER_CHECK);
+    }
     let faults = Faults {
         partial_arrival: rng.u32(0..60),
         short_write: rng.u32(0..30),
@@ -137,10 +147,14 @@ pub fn draw(mix: Mix, seed: u64) -> Script {
         mix,
         seed,
         settings,
-        blocks: [2, 3, 8][rng.usize(0..3)],
+        blocks: if mix == Mix::Siege { 64 } else { [2, 3, 8][rng.usize(0..3)] },
         slots: rng.usize(1..=8),
-        most_sessions: if mix == Mix::Crowd { rng.usize(1..8) } else { 64 },
-        front_cap: (mix == Mix::Crowd).then(|| rng.u32(0..4)),
+        most_sessions: match mix {
+            Mix::Crowd => rng.usize(1..8),
+            Mix::Siege => rng.usize(48..57),
+            _ => 64,
+        },
+        front_cap: matches!(mix, Mix::Crowd | Mix::Siege).then(|| rng.u32(0..4)),
         faults,
         plans: Vec::new(),
         drain_at: (mix == Mix::Drain).then(|| [rng.u64(1..4_000), 15_000][rng.usize(0..2)]),
@@ -156,7 +170,11 @@ pub fn draw(mix: Mix, seed: u64) -> Script {
     if mix == Mix::Everything {
         everything::apply(rng, &mut script);
     }
-    let clients = rng.usize(1..=if mix == Mix::Crowd { 14 } else { 6 });
+    let clients = match mix {
+        Mix::Crowd => rng.usize(1..=14),
+        Mix::Siege => rng.usize(90..=120),
+        _ => rng.usize(1..=6),
+    };
     for number in 0..clients {
         let plan = plan(mix, rng, &script, seed ^ (number as u64 + 1) << 32);
         script.plans.push(plan);
@@ -253,6 +271,7 @@ fn plan(mix: Mix, rng: &mut Rng, script: &Script, seed: u64) -> Plan {
         // A user can always reach its DC in the end; the name of a front may have no address.
         Mix::Dials => plan.must_complete = plan.credentials.is_some(),
         Mix::Crowd => plan.must_complete = false,
+        Mix::Siege => besiege(rng, &mut plan, script),
         Mix::Everything => {
             match rng.u32(0..12) {
                 0 => stall(rng, &mut plan),
@@ -319,6 +338,39 @@ fn probe_opening(rng: &mut Rng, script: &Script, starts: u64) -> Vec<u8> {
             protocol::hello(rng, secret.key(), &host, clock - 86_400, true)
         }
         _ => vec![rng.u8(..)],
+    }
+}
+
+/// The first clients are users whom the attack must not harm; the others take places.
+fn besiege(rng: &mut Rng, plan: &mut Plan, script: &Script) {
+    let number = script.plans.len();
+    let users = script.settings.users.len();
+    if number < 3 {
+        (plan.up, plan.down) = (rng.usize(1..8_000), rng.usize(1..20_000));
+        plan.starts = rng.u64(500..3_000);
+        plan.from = SocketAddr::from(([198, 18, number as u8, 1], 4_000));
+        let user = 1 + number % (users - 1);
+        let credentials = credentials(rng, script, user, plan.starts);
+        plan.opening = credentials.hello.clone();
+        (plan.credentials, plan.must_complete) = (Some(credentials), true);
+        return;
+    }
+    plan.must_complete = false;
+    plan.client.ending = Ending::Stall;
+    (plan.up, plan.down) = (rng.usize(1..3_000), rng.usize(1..6_000));
+    plan.starts = rng.u64(0..3_000);
+    plan.from = SocketAddr::from(([203, 0, 113, rng.u8(1..)], 4_000));
+    if rng.bool() {
+        let credentials = credentials(rng, script, 0, plan.starts);
+        plan.opening = credentials.hello.clone();
+        plan.credentials = Some(credentials);
+        plan.from = SocketAddr::from(([198, 51, 100, rng.u8(1..)], 4_000));
+        plan.client.read_pause = (20, 20_000);
+    } else {
+        plan.credentials = None;
+        plan.opening = probe_opening(rng, script, plan.starts);
+        let most = if rng.bool() { 1 } else { plan.opening.len() };
+        plan.client.send_limit = Some(rng.usize(0..most));
     }
 }
 

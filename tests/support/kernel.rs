@@ -79,9 +79,11 @@ impl Found {
         let mut rest = message.get(ANSWER..)?;
         while let Some(length) = half(rest, 0).map(usize::from).filter(|length| *length >= 4) {
             if half(rest, 2) == Some(MEMORY) {
-                let number = |index: usize| word(rest, 4 + 4 * index).map_or(0, u64::from);
+                // The second one is what is reserved, less than 0 when it was overdrawn.
+                let number = |index: usize| word(rest, 4 + 4 * index).unwrap_or(0) as i32;
                 // rmem_alloc, fwd_alloc and wmem_queued.
-                found.bytes = number(0) + number(4) + number(5);
+                let sum: i64 = [0, 4, 5].into_iter().map(|index| i64::from(number(index))).sum();
+                found.bytes = u64::try_from(sum).unwrap_or(0);
             }
             rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
         }

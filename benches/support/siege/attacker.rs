@@ -21,6 +21,10 @@ use crate::support::{helper, sockets};
 /// Between two reads of a connection that drips.
 const DRIP_EACH: Duration = Duration::from_millis(500);
 
+/// When an attacker that does not renew its connections has them all, those that were closed are
+/// opened again at this part of its rate.
+const REFILL: f64 = 10.0;
+
 /// Time for new connections before others get their turn.
 const ROUND: Duration = Duration::from_millis(100);
 
@@ -84,7 +88,9 @@ impl Force {
         let (mut is_ready, mut allowance, mut filled) = (false, 0.0, begin);
         loop {
             let now = Instant::now();
-            allowance += now.duration_since(filled).as_secs_f64() * f64::from(self.attack.rate);
+            let is_full = is_ready && !self.attack.renews;
+            let rate = f64::from(self.attack.rate) / if is_full { REFILL } else { 1.0 };
+            allowance += now.duration_since(filled).as_secs_f64() * rate;
             filled = now;
             // A session that is refused takes its time.
             while allowance >= 1.0 && now.elapsed() < ROUND && self.has_room() {
@@ -92,7 +98,7 @@ impl Force {
                 self.open_one()?;
             }
             // A rate that was not used is lost.
-            allowance = allowance.min(f64::from(self.attack.rate) / 10.0);
+            allowance = allowance.min(rate / 10.0);
             if self.attack.then != Then::Holds {
                 self.drip(now);
             }

@@ -16,7 +16,7 @@ pub struct Attack {
     pub ports: Option<u16>,
     /// The attacker connects to the admin pages, not to the port for clients.
     pub is_at_pages: bool,
-    /// New connections per second.
+    /// New connections per second; without `renews` a tenth of it after the first `most`.
     pub rate: u32,
     /// Connections that the attacker holds at once.
     pub most: usize,
@@ -119,6 +119,7 @@ pub const ATTACKS: &[Attack] = &[
         key: "leavers",
         rate: 235,
         most: 1_000,
+        renews: true,
         ports: Some(1_200),
         opening: Opening::Page(0),
         then: Then::Leaves,
