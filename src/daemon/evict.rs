@@ -70,6 +70,8 @@ impl<N: Net> Daemon<N> {
         for class in [Class::Unauthenticated, Class::Users] {
             let mut excess = self.shared.memory.excess();
             let ranked = if excess > 0 { self.rank_stuck(class) } else { Vec::new() };
+            // Evicting a newcomer's hello would free next to nothing.
+            let ranked = ranked.into_iter().filter(|one| one.weight > MODEST);
             for EvictionCandidate { key: victim, .. } in ranked {
                 if excess == 0 {
                     return;

@@ -206,8 +206,17 @@ impl Account {
         Charge { account: Rc::clone(self), bytes }
     }
 
+    /// Asks the class, not the owner's share: each block of what a session has read shrinks the
+    /// share by three, and what was read has to be kept.
     fn require(&self, bytes: usize) -> Result<(), MemoryFull> {
-        if bytes <= self.room() { Ok(()) } else { Err(MemoryFull) }
+        if bytes <= self.class_room() { Ok(()) } else { Err(MemoryFull) }
+    }
+
+    fn class_room(&self) -> usize {
+        match &*self.owner.borrow() {
+            Owner::Class(budget, class) => budget.room(*class),
+            Owner::Account(account) => account.class_room(),
+        }
     }
 
     fn change(&self, to: impl Fn(usize) -> usize + Copy) {
@@ -421,6 +430,20 @@ mod tests {
         let users = Account::of_class(&budget, Class::Users);
         let _most = users.charge(budget.room(Class::Users)).unwrap();
         assert_eq!(budget.limit() - budget.used(), LIMIT / 8);
+    }
+
+    /// Otherwise a relay would lose what it has read.
+    #[test]
+    fn what_there_is_room_for_can_be_charged_in_pieces() {
+        const PIECE: usize = 16_448;
+        let budget = Budget::new(LIMIT);
+        let session = Account::of_class(&budget, Class::Users).child();
+        let mut held = Vec::new();
+        while session.room() >= PIECE {
+            let pieces = (session.room() / PIECE / 2).max(1);
+            held.extend((0..pieces).map(|_| session.charge(PIECE).unwrap()));
+        }
+        assert!(budget.room(Class::Users) > LIMIT / 8);
     }
 
     #[test]
