@@ -48,10 +48,12 @@ impl<N: Net> Daemon<N> {
             let may_take = !budget.is_over_guarantee(class) && budget.is_over_guarantee(other);
             let Some(poorest) = self.memory_waiters.poorest_used(class) else { continue };
             let least = (poorest as u64).saturating_mul(2);
-            let mut ranked = self.rank_stuck(class);
-            ranked.retain(|one| one.weight > least || one.key.standing == Standing::Unknown);
+            let mut ranked = self.rank_stuck(class, PATIENCE);
+            // Within a network, those before the front has answered go for the next one.
+            ranked
+                .retain(|one| one.weight > least || !matches!(one.key.standing, Standing::User(_)));
             if may_take {
-                ranked.splice(0..0, self.rank_stuck(other));
+                ranked.splice(0..0, self.rank_stuck(other, PATIENCE));
             }
             for one in ranked.into_iter().filter(|one| one.weight > MODEST) {
                 self.evict(&one.key, Room::Memory);
@@ -64,14 +66,21 @@ impl<N: Net> Daemon<N> {
         self.next_relief = (self.memory_waiters.count() > 0).then(|| now + RELIEF_PAUSE);
     }
 
-    /// Closes sessions that hold most and do not drain, while all memory is nearly used: those of
-    /// unauthenticated clients first.
+    /// Closes sessions that hold most and do not drain, while the memory of the whole program is
+    /// short: those of unauthenticated clients first.
     pub(super) fn relieve_system(&mut self) {
         for class in [Class::Unauthenticated, Class::Users] {
             let mut excess = self.shared.memory.excess();
-            let ranked = if excess > 0 { self.rank_stuck(class) } else { Vec::new() };
-            // Evicting a newcomer's hello would free next to nothing.
-            let ranked = ranked.into_iter().filter(|one| one.weight > MODEST);
+            if excess == 0 {
+                return;
+            }
+            let (now_ms, much) = (self.shared.time.now.0, self.shared.memory.limit() / 8);
+            let patience_ms = self.shared.memory.patience_ms();
+            // Evicting a newcomer's hello would free next to nothing. Who holds much gets no time.
+            let is_due = |one: &EvictionCandidate<Victim>| {
+                one.weight > much || one.weight > MODEST && now_ms >= one.key.since_ms + patience_ms
+            };
+            let ranked = self.rank_stuck(class, SHORT_PATIENCE).into_iter().filter(is_due);
             for EvictionCandidate { key: victim, .. } in ranked {
                 if excess == 0 {
                     return;
@@ -84,12 +93,12 @@ impl<N: Net> Daemon<N> {
     }
 
     /// The sessions of a class that hold memory and do not drain, the worst first.
-    fn rank_stuck(&self, class: Class) -> Vec<EvictionCandidate<Victim>> {
+    fn rank_stuck(&self, class: Class, patience: Duration) -> Vec<EvictionCandidate<Victim>> {
         let now = self.shared.time.now;
         let is_stuck = |one: &Session<N::Wire>| match one.standing() {
             Standing::Unknown => true,
             Standing::Fronted if one.is_dialling() => true,
-            _ => one.stuck_since().is_some_and(|since| now >= since + PATIENCE),
+            _ => one.stuck_since().is_some_and(|since| now >= since + patience),
         };
         let sessions = self.sessions.iter();
         let stuck = sessions
@@ -230,6 +239,8 @@ fn held<W: Wire>(session: &Session<W>) -> u64 {
 const MODEST: u64 = 64 << 10;
 /// While another session waits for memory, one may hold some this long without taking it.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// The same for those who hold much while the memory of the whole program is short.
+const SHORT_PATIENCE: Duration = Duration::from_millis(100);
 /// Between two searches for sessions that hold memory.
 const RELIEF_PAUSE: Duration = Duration::from_millis(100);
 /// Sessions in a list. Those that come later wait for the next list.

@@ -16,8 +16,9 @@ pub struct MemoryWaiters {
 /// The waiting sessions of one user or client network.
 struct WaitingOwner {
     account: Rc<Account>,
-    /// Each with the number of bytes that it needs; the oldest first.
-    sessions: VecDeque<(SessionKey, u32)>,
+    /// Each with the number of bytes that it needs, the oldest first: those with less than
+    /// [`SMALL`], and the others.
+    sessions: [VecDeque<(SessionKey, u32)>; 2],
     /// Bytes for sessions that [`MemoryWaiters::wake`] has returned in this round.
     promised: usize,
 }
@@ -35,8 +36,7 @@ impl MemoryWaiters {
 
     /// Bytes of the user or network with the fewest among those that wait.
     pub fn poorest_used(&self, class: Class) -> Option<usize> {
-        let owners = &self.classes[class as usize];
-        poorest(owners).map(|at| owners[at].account.used())
+        self.classes[class as usize].iter().map(|owner| owner.account.used()).min()
     }
 
     /// Adds a session that waits for `bytes`. `account` is that of its user or client network.
@@ -47,12 +47,12 @@ impl MemoryWaiters {
             Some(at) => &mut owners[at],
             None => {
                 let account = Rc::clone(account);
-                owners.push(WaitingOwner { account, sessions: VecDeque::new(), promised: 0 });
+                owners.push(WaitingOwner { account, sessions: Default::default(), promised: 0 });
                 let last = owners.len() - 1;
                 &mut owners[last]
             }
         };
-        owner.sessions.push_back((key, bytes));
+        owner.sessions[usize::from(bytes >= SMALL)].push_back((key, bytes));
         self.count += 1;
     }
 
@@ -60,17 +60,19 @@ impl MemoryWaiters {
     pub fn remove(&mut self, key: SessionKey) {
         for owners in &mut self.classes {
             for owner in owners.iter_mut() {
-                let before = owner.sessions.len();
-                owner.sessions.retain(|(waiting, _)| *waiting != key);
-                self.count -= before - owner.sessions.len();
+                for sessions in &mut owner.sessions {
+                    let before = sessions.len();
+                    sessions.retain(|(waiting, _)| *waiting != key);
+                    self.count -= before - sessions.len();
+                }
             }
-            owners.retain(|owner| !owner.sessions.is_empty());
+            owners.retain(|owner| !owner.is_empty());
         }
     }
 
     /// Removes and returns the sessions that can go on with the memory that is free: those of a
-    /// class under its guarantee first, then those of the user or network with the fewest bytes,
-    /// then the oldest.
+    /// class under its guarantee first, then those that need little, such as a hello, then those of
+    /// the user or network with the fewest bytes, then the oldest.
     pub fn wake(&mut self, budget: &Budget) -> Vec<SessionKey> {
         let mut woken = Vec::new();
         let mut promised = 0;
@@ -78,23 +80,23 @@ impl MemoryWaiters {
         classes.sort_by_key(|class| (budget.is_over_guarantee(*class), *class != Class::Users));
         for class in classes {
             let owners = &mut self.classes[class as usize];
-            while let Some(at) = poorest(owners) {
-                let owner = &mut owners[at];
-                let Some((key, bytes)) = owner.sessions.front().copied() else { break };
-                let bytes = bytes as usize;
-                let is_too_much = promised + bytes > budget.room(class)
-                    || owner.promised + bytes > owner.account.room();
-                if is_too_much {
-                    break;
-                }
-                promised += bytes;
-                owner.promised += bytes;
-                owner.sessions.pop_front();
-                woken.push(key);
-                if owner.sessions.is_empty() {
-                    owners.swap_remove(at);
+            for size in 0..2 {
+                while let Some(at) = poorest(owners, size) {
+                    let owner = &mut owners[at];
+                    let Some((key, bytes)) = owner.sessions[size].front().copied() else { break };
+                    let bytes = bytes as usize;
+                    let is_too_much = promised + bytes > budget.room(class)
+                        || owner.promised + bytes > owner.account.room();
+                    if is_too_much {
+                        break;
+                    }
+                    promised += bytes;
+                    owner.promised += bytes;
+                    owner.sessions[size].pop_front();
+                    woken.push(key);
                 }
             }
+            owners.retain(|owner| !owner.is_empty());
             owners.iter_mut().for_each(|owner| owner.promised = 0);
         }
         self.count -= woken.len();
@@ -102,11 +104,21 @@ impl MemoryWaiters {
     }
 }
 
-/// The owner with the fewest bytes.
-fn poorest(owners: &[WaitingOwner]) -> Option<usize> {
-    let bytes = |owner: &WaitingOwner| owner.account.used() + owner.promised;
-    (0..owners.len()).min_by_key(|at| bytes(&owners[*at]))
+impl WaitingOwner {
+    fn is_empty(&self) -> bool {
+        self.sessions.iter().all(VecDeque::is_empty)
+    }
 }
+
+/// The owner with the fewest bytes among those with a session that needs this size.
+fn poorest(owners: &[WaitingOwner], size: usize) -> Option<usize> {
+    let bytes = |owner: &WaitingOwner| owner.account.used() + owner.promised;
+    let waiting = (0..owners.len()).filter(|at| !owners[*at].sessions[size].is_empty());
+    waiting.min_by_key(|at| bytes(&owners[*at]))
+}
+
+/// Bytes. A session that needs fewer waits for no hello and no record of others.
+const SMALL: u32 = 4_096;
 
 #[cfg(test)]
 mod tests {

@@ -52,7 +52,7 @@ impl<N: Net> Daemon<N> {
     fn record_memory(&mut self, kernel: u64) {
         let memory = &mut self.shared.memory;
         let has_changed = memory.record(self.memory_watch.resident, kernel);
-        if memory.level() == MemoryLevel::Critical {
+        if memory.level() != MemoryLevel::Normal {
             self.relieve_system();
         }
         if !has_changed {
@@ -62,11 +62,9 @@ impl<N: Net> Daemon<N> {
         self.memory_watch.resize_next = Some(0);
         let telemetry = &mut self.shared.telemetry;
         telemetry.counters.state_changed = true;
-        let [resident, kernel, limit] =
-            [memory.resident, kernel, memory.limit()].map(|bytes| bytes / 1024);
+        // Without what is used, so that the lines of a level that comes and goes are folded.
         telemetry.info(fields!(
-            "memory-level", level = %memory.level().as_str(), resident_kib = resident,
-            kernel_kib = kernel, limit_kib = limit
+            "memory-level", level = %memory.level().as_str(), limit_kib = memory.limit() / 1024
         ));
     }
 
@@ -87,7 +85,7 @@ impl<W: Wire> Session<W> {
     /// Limits the buffers of the session's sockets in the kernel. Those of a user that need no
     /// limit are left alone, unless `was_limited`: a limit cannot be lifted on every kernel.
     pub fn limit_buffers(&mut self, memory: &MemoryUse, was_limited: bool) {
-        let bytes = memory.socket_buffer(self.client.class());
+        let bytes = memory.socket_buffer(self.client.class(), self.client.account.holds_much());
         if bytes.is_some() || was_limited {
             self.sockets().for_each(|wire| wire.limit_buffers(bytes));
         }

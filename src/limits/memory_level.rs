@@ -82,12 +82,21 @@ impl MemoryUse {
         std::mem::replace(&mut self.level, level) != level
     }
 
-    /// Bytes to give back while memory is critical.
+    /// Bytes to give back until memory is no longer tight.
     pub fn excess(&self) -> u64 {
         let sum = self.resident.saturating_add(self.kernel);
         match self.level {
-            MemoryLevel::Critical => sum.saturating_sub(self.sixteenths(CRITICAL_FROM - 1)),
-            MemoryLevel::Normal | MemoryLevel::Tight => 0,
+            MemoryLevel::Normal => 0,
+            _ => sum.saturating_sub(self.sixteenths(TIGHT_FROM - HYSTERESIS)),
+        }
+    }
+
+    /// How long a session may hold memory without taking it, in milliseconds.
+    pub fn patience_ms(&self) -> u64 {
+        match self.level {
+            MemoryLevel::Normal => 1_000,
+            MemoryLevel::Tight => 3_000,
+            MemoryLevel::Critical => 100,
         }
     }
 
@@ -96,9 +105,11 @@ impl MemoryUse {
     ///
     /// Two sockets have two buffers each, and the kernel doubles the size. So an unauthenticated
     /// client can fill a 64th of what is set aside for the kernel, and a user a 16th.
-    pub fn socket_buffer(&self, class: Class) -> Option<u32> {
+    pub fn socket_buffer(&self, class: Class, holds_much: bool) -> Option<u32> {
         let is_user = class == Class::Users;
-        let share = match (self.level, is_user) {
+        // A user who holds little does not pay for others.
+        let level = if is_user && !holds_much { MemoryLevel::Normal } else { self.level };
+        let share = match (level, is_user) {
             (MemoryLevel::Normal, true) if self.kernel_room >= ADAPTS_FROM => return None,
             (MemoryLevel::Normal, true) => 64,
             (MemoryLevel::Normal, false) => 256,
@@ -106,7 +117,7 @@ impl MemoryUse {
             (MemoryLevel::Tight, false) => 4_096,
             (MemoryLevel::Critical, _) => 16_384,
         };
-        let least = match (self.level, is_user) {
+        let least = match (level, is_user) {
             (MemoryLevel::Normal, true) => 64 << 10,
             (MemoryLevel::Tight, true) => 32 << 10,
             (MemoryLevel::Normal, false) => 16 << 10,
@@ -179,16 +190,18 @@ mod tests {
         assert!(!memory.may_be_short(8 * MIB - 1) && memory.may_be_short(8 * MIB));
         assert!(memory.record(4 * MIB, 4 * MIB) && !memory.record(4 * MIB, 4 * MIB - 1));
         assert!(memory.may_be_short(0));
-        assert_eq!(memory.excess(), 0);
+        assert_eq!(memory.excess(), 2 * MIB - 1);
         memory.record(4 * MIB, 9 * MIB);
-        assert_eq!(memory.excess(), 2 * MIB);
+        assert_eq!(memory.excess(), 7 * MIB);
+        memory.record(MIB, MIB);
+        assert_eq!(memory.excess(), 0);
     }
 
     #[test]
     fn buffers_shrink_with_the_level_and_adapt_on_a_large_machine() {
         let mut large = MemoryUse::new(512 * MIB, 400 * MIB);
         let mut small = MemoryUse::new(16 * MIB, 3 * MIB);
-        assert_eq!(large.socket_buffer(Class::Users), None);
+        assert_eq!(large.socket_buffer(Class::Users, true), None);
         let mut before = [u32::MAX; 4];
         for sum in [0, 11, 15] {
             large.record(sum * large.limit() / 16, 0);
@@ -199,7 +212,7 @@ mod tests {
                 (&small, Class::Users),
                 (&small, Class::Unauthenticated),
             ]
-            .map(|(memory, class)| memory.socket_buffer(class).unwrap_or(u32::MAX));
+            .map(|(memory, class)| memory.socket_buffer(class, true).unwrap_or(u32::MAX));
             assert!(now.iter().zip(before).all(|(now, before)| *now <= before), "{now:?}");
             before = now;
         }

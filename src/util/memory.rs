@@ -174,9 +174,9 @@ impl Account {
         match &*self.owner.borrow() {
             Owner::Class(budget, class) => {
                 let room = budget.room(*class);
-                match self.used() {
-                    0 => room,
-                    used => room.min((room * 2).saturating_sub(used)),
+                match (class, self.used()) {
+                    (_, 0) | (Class::Operator | Class::Fetches, _) => room,
+                    (_, used) => room.min((room * 2).saturating_sub(used)),
                 }
             }
             Owner::Account(account) => account.room(),

@@ -20,7 +20,7 @@ use crate::trace::Failure;
 pub fn check_idle(driver: &Driver) -> Result<(), Failure> {
     let network = driver.network.borrow();
     let shared = &driver.daemon.shared;
-    if shared.buffers.pool.in_use() > shared.buffers.blocks_max() {
+    if shared.buffers.pool.in_use() * BLOCK_LEN > shared.buffers.memory.budget.limit() {
         return Err("more blocks are in use than memory allows".to_owned().into());
     }
     let full = |c: &Link| !c.closed && !c.is_reset && !c.to_peer.is_writable();

@@ -179,7 +179,7 @@ const REUSE_TIME: Duration = Duration::from_secs(1);
 /// Most rows are shorter.
 const ROW_BYTES: usize = 2 << 10;
 /// A page may have so many bytes without asking, so that a short one is always written.
-const FREE_BYTES: usize = 16 << 10;
+const FREE_BYTES: usize = 32 << 10;
 /// By this much a longer page grows.
 const SPARE_BYTES: usize = 32 << 10;
 /// Pages that are kept: more than there are kinds.

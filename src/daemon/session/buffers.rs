@@ -20,12 +20,13 @@ pub struct Buffers {
 }
 
 impl Buffers {
-    /// `blocks_max` bounds all memory that depends on peers, in blocks of [`BLOCK_LEN`] bytes.
+    /// `blocks_max` blocks of [`BLOCK_LEN`] bytes, and [`SMALL_BUFFERS`], bound all memory that
+    /// depends on peers.
     /// `slots` is clamped to 1..=[`SLOT_COUNT`].
     pub fn new(blocks_max: usize, slots: usize) -> Self {
         let slots = slots.clamp(1, SLOT_COUNT);
         Self {
-            memory: Ledger::new(blocks_max * BLOCK_LEN),
+            memory: Ledger::new(blocks_max * BLOCK_LEN + SMALL_BUFFERS),
             pool: Pool::new(blocks_max / 8),
             scratch: vec![0; SLOT_LEN * slots],
             slots,
@@ -35,13 +36,13 @@ impl Buffers {
 
     /// Sets the limit of [`Buffers::new`].
     pub fn set_blocks_max(&mut self, blocks_max: usize) {
-        self.memory.budget.set_limit(blocks_max * BLOCK_LEN);
+        self.memory.budget.set_limit(blocks_max * BLOCK_LEN + SMALL_BUFFERS);
         self.pool.set_keep(blocks_max / 8);
     }
 
     /// The limit, in whole blocks.
     pub fn blocks_max(&self) -> usize {
-        self.memory.budget.limit() / BLOCK_LEN
+        (self.memory.budget.limit() - SMALL_BUFFERS) / BLOCK_LEN
     }
 
     /// Bytes of all buffers that are not blocks of the pool.
@@ -77,6 +78,8 @@ impl Buffers {
     }
 }
 
+/// Bytes for hellos and answers beside the blocks, so that a pool of few blocks serves as well.
+const SMALL_BUFFERS: usize = 64 << 10;
 /// Most bytes of one read before the relay.
 pub const READ_MAX: usize = 16_384;
 /// Fewer bytes are not worth a read: the session waits for memory.

@@ -81,6 +81,11 @@ impl SessionAccount {
         self.own.get().map_or(0, |own| own.used())
     }
 
+    /// Whether the user or the client network is among those that memory is short of.
+    pub fn holds_much(&self) -> bool {
+        self.owner.used() > MUCH
+    }
+
     /// Bytes that can be charged now.
     pub fn room(&self) -> usize {
         self.owner.room()
@@ -104,6 +109,8 @@ impl SessionAccount {
 
 /// Above all keys of IPv6 networks and below those of IPv4 networks, see [`ClientPrefix::to_bits`].
 const USER_KEYS: u64 = 1 << 62;
+/// Bytes. An owner with fewer keeps the buffers of its sockets when memory is short.
+const MUCH: usize = 256 << 10;
 /// Fewer accounts are never looked through for unused ones.
 const SWEEP_LEAST: usize = 64;
 
