@@ -425,7 +425,7 @@ mod tests {
             }
             let step = |queue: &mut FairQueue| {
                 let key = queue.pop(false).unwrap();
-                let Some((flow, cost)) = sessions.get(key as usize) else { return None };
+                let (flow, cost) = sessions.get(key as usize)?;
                 queue.stepped(key, *cost, Some(Flow::of_user(*flow)));
                 Some(*flow)
             };

@@ -54,7 +54,7 @@ pub struct Connection<N: Net> {
 }
 
 enum Socket<N: Net> {
-    Connecting(Connect<N::Wire>),
+    Connecting(Box<Connect<N::Wire>>),
     /// With the offset of its token, and when the connection attempt began, by [`Net::micros`].
     Connected(N::Wire, usize, u64),
 }
@@ -70,7 +70,7 @@ impl<N: Net> Connection<N> {
     /// A connection that has not begun. Its sockets use `first_token` and the next one.
     pub fn new(target: FetchTarget, first_token: usize) -> Self {
         Self {
-            socket: Socket::Connecting(Connect::new(target.server, target.route, 0)),
+            socket: Socket::Connecting(Box::new(Connect::new(target.server, target.route, 0))),
             first_token,
             tls: target.tls,
             #[cfg(feature = "tls")]

@@ -109,7 +109,7 @@ impl<W: Wire> Dial<W> {
                 break;
             };
             if let Err(fault) = self.read_last_payload(client, room, ctx) {
-                return close_with_alert(self, client, fault, ctx);
+                return close_with_alert(*self, client, fault, ctx);
             }
         }
         let has_left = !self.has_request() && client.endpoint.fin_received;
@@ -172,7 +172,7 @@ impl<W: Wire> Dial<W> {
 
     /// Begins the relay after a successful attempt. Sends the opening in one write.
     fn connected<N: Net<Wire = W>>(
-        mut self: Box<Self>,
+        mut self,
         client: &mut Client<W>,
         connected: Connected<W>,
         ctx: &mut DialContext<'_, N>,
@@ -304,7 +304,7 @@ impl<W: Wire> Dial<W> {
 }
 
 fn close_with_alert<W: Wire, N>(
-    mut dial: Box<Dial<W>>,
+    mut dial: Dial<W>,
     client: &mut Client<W>,
     fault: &str,
     ctx: &mut DialContext<'_, N>,
