@@ -47,9 +47,8 @@ impl<N: Net> Daemon<N> {
             let budget = &self.shared.buffers.memory.budget;
             let may_take = !budget.is_over_guarantee(class) && budget.is_over_guarantee(other);
             let Some(poorest) = self.memory_waiters.poorest_used(class) else { continue };
-            let least = (poorest as u64).saturating_mul(2);
             let mut ranked = self.rank_stuck(class, PATIENCE);
-            // Within a network, those before the front has answered go for the next one.
+            let least = (poorest as u64).saturating_mul(2);
             ranked
                 .retain(|one| one.weight > least || !matches!(one.key.standing, Standing::User(_)));
             if may_take {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use crate::daemon::session::key::SessionKey;
+use crate::io::pool::BLOCK_LEN;
 use crate::util::memory::{Account, Budget, Class};
 
 /// The sessions that wait for memory, by class and by user or client network.
@@ -85,8 +86,8 @@ impl MemoryWaiters {
                     let owner = &mut owners[at];
                     let Some((key, bytes)) = owner.sessions[size].front().copied() else { break };
                     let bytes = bytes as usize;
-                    let is_too_much = promised + bytes > budget.room(class)
-                        || owner.promised + bytes > owner.account.room();
+                    let has_room = size == 0 || owner.promised + bytes <= owner.account.room();
+                    let is_too_much = !has_room || promised + bytes > budget.room(class);
                     if is_too_much {
                         break;
                     }
@@ -117,14 +118,14 @@ fn poorest(owners: &[WaitingOwner], size: usize) -> Option<usize> {
     waiting.min_by_key(|at| bytes(&owners[*at]))
 }
 
-/// Bytes. A session that needs fewer waits for no hello and no record of others.
-const SMALL: u32 = 4_096;
+/// Bytes. What a newcomer needs is less than a block, and waits for no block of others.
+const SMALL: u32 = BLOCK_LEN as u32;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const BLOCK: u32 = 16_384;
+    const BLOCK: u32 = BLOCK_LEN as u32;
 
     fn key(index: usize) -> SessionKey {
         SessionKey::of_index(index)

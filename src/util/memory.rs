@@ -212,7 +212,8 @@ impl Account {
         if bytes <= self.class_room() { Ok(()) } else { Err(MemoryFull) }
     }
 
-    fn class_room(&self) -> usize {
+    /// Bytes that the class has left for all its owners.
+    pub fn class_room(&self) -> usize {
         match &*self.owner.borrow() {
             Owner::Class(budget, class) => budget.room(*class),
             Owner::Account(account) => account.class_room(),

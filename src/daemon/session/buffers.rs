@@ -66,12 +66,18 @@ impl Buffers {
     /// # Errors
     /// There is no room for [`READ_LEAST`] bytes.
     pub fn bytes_to_read(account: &SessionAccount, room: usize) -> Result<usize, MemoryFull> {
-        let free = account.room();
+        let free = account.class_room();
         let wanted = room.clamp(1, READ_MAX);
         if free < READ_LEAST { Err(MemoryFull) } else { Ok(wanted.min(free)) }
     }
 
-    /// Whether three quarters of the memory are in use; then stalled peers get less time.
+    /// Whether stalled peers of this owner get less time: the owner may take no more, or three
+    /// quarters of all memory are in use.
+    pub fn is_tight_for(&self, account: &SessionAccount) -> bool {
+        self.is_tight() || account.room() < BLOCK_LEN
+    }
+
+    /// Whether three quarters of the memory are in use.
     pub fn is_tight(&self) -> bool {
         let budget = &self.memory.budget;
         budget.used() >= budget.limit() / 4 * 3

@@ -218,7 +218,7 @@ impl AwaitClientHello {
         if client.endpoint.ready.broken {
             return Step::Stay(self, Turn::Close(Outcome::Reset));
         }
-        if client.account.room() < ANSWER_ROOM {
+        if client.account.class_room() < ANSWER_ROOM {
             if now >= client.accepted + ctx.settings.timeouts.handshake {
                 return Step::Stay(self, Turn::Close(Outcome::HandshakeTimeout));
             }

@@ -91,6 +91,11 @@ impl SessionAccount {
         self.owner.room()
     }
 
+    /// Bytes that the whole class has left: enough for what a newcomer needs.
+    pub fn class_room(&self) -> usize {
+        self.owner.class_room()
+    }
+
     /// Moves the session with its charges to another owner.
     pub fn move_to(&mut self, owner: Rc<Account>) {
         if let Some(own) = self.own.get() {

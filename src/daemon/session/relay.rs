@@ -318,7 +318,7 @@ impl<W: Wire> Relay<W> {
         buffers: &Buffers,
         now: Tick,
     ) -> Option<Outcome> {
-        let limit = if buffers.is_tight() { STALL_WHEN_TIGHT } else { STALL };
+        let limit = if buffers.is_tight_for(&client.account) { STALL_WHEN_TIGHT } else { STALL };
         let stalled = [client.endpoint.stalled_since, self.server.stalled_since];
         if stalled.iter().flatten().any(|since| now >= *since + limit) {
             return Some(Outcome::Stalled);
