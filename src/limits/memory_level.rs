@@ -157,9 +157,9 @@ pub struct SocketsSlice {
 }
 
 /// Sixteenths of the limit from which memory is tight.
-const TIGHT_FROM: u64 = 8;
+const TIGHT_FROM: u64 = 7;
 /// Sixteenths of the limit from which memory is critical.
-const CRITICAL_FROM: u64 = 12;
+const CRITICAL_FROM: u64 = 10;
 /// Sixteenths by which the end of a level is lower than its start.
 const HYSTERESIS: u64 = 1;
 /// Bytes for sockets from which those of users adapt to the path while memory is not short.
@@ -181,13 +181,13 @@ mod tests {
             memory.record(sum * MIB / 2, sum * MIB / 2);
             levels.push(memory.level().as_str().chars().next().unwrap());
         }
-        assert_eq!(levels.iter().collect::<String>(), "nttnncctttncn");
+        assert_eq!(levels.iter().collect::<String>(), "nttttccccttct");
     }
 
     #[test]
     fn the_closer_look_is_taken_in_time() {
         let mut memory = MemoryUse::new(16 * MIB, 3 * MIB);
-        assert!(!memory.may_be_short(8 * MIB - 1) && memory.may_be_short(8 * MIB));
+        assert!(!memory.may_be_short(7 * MIB - 1) && memory.may_be_short(7 * MIB));
         assert!(memory.record(4 * MIB, 4 * MIB) && !memory.record(4 * MIB, 4 * MIB - 1));
         assert!(memory.may_be_short(0));
         assert_eq!(memory.excess(), 2 * MIB - 1);
