@@ -29,7 +29,7 @@ struct FreeList {
 }
 
 impl Pool {
-    /// A pool that keeps at most `keep` free blocks, or [`FREE_MAX`] if that is less.
+    /// A pool that keeps at most `keep` free blocks, or `FREE_MAX` if that is less.
     pub fn new(keep: usize) -> Self {
         let pool = Self::default();
         pool.set_keep(keep);

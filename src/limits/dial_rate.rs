@@ -31,7 +31,7 @@ impl DialRate {
     }
 
     /// When a client of the network of `addr` may be connected: the time is taken. `None` = not
-    /// within [`WAIT_MS`].
+    /// within `WAIT_MS`.
     pub fn reserve(&mut self, addr: IpAddr, now_ms: u64) -> Option<u64> {
         let is_limited = self.networks.is_limited(addr, now_ms);
         self.networks.record(addr, now_ms);

@@ -1,8 +1,8 @@
 //! A share of the loop's time for work that must not delay users, such as the pages of the
 //! operator.
 
-/// The time that the work may take: [`SHARE_US`] in each millisecond. Unused time is kept, up to
-/// [`KEPT_US`].
+/// The time that the work may take: `SHARE_US` in each millisecond. Unused time is kept, up to
+/// `KEPT_US`.
 #[derive(Debug, Clone, Copy)]
 pub struct TimeBudget {
     /// Microseconds that are left; negative = a debt.
@@ -26,7 +26,7 @@ impl TimeBudget {
         self.left_us > 0
     }
 
-    /// Subtracts the time that work has taken. One call costs at most [`COST_MAX_US`]: more passes
+    /// Subtracts the time that work has taken. One call costs at most `COST_MAX_US`: more passes
     /// only if the machine runs something else meanwhile.
     pub fn spend(&mut self, us: u64) {
         self.left_us = (self.left_us - us.min(COST_MAX_US) as i64).max(-KEPT_US);
