@@ -283,7 +283,7 @@ impl Drop for Charge {
 pub struct ChargedBytes {
     bytes: Vec<u8>,
     /// `None` only without an allocation.
-    account: Option<Rc<Account>>,
+    charge: Option<Charge>,
 }
 
 impl ChargedBytes {
@@ -305,9 +305,7 @@ impl ChargedBytes {
 
     /// Charges bytes that are there already, as [`Account::charge_held`].
     pub fn held(account: &Rc<Account>, bytes: Vec<u8>) -> Self {
-        let capacity = bytes.capacity();
-        account.change(|used| used + capacity);
-        Self { bytes, account: Some(Rc::clone(account)) }
+        Self { charge: Some(account.charge_held(bytes.capacity())), bytes }
     }
 
     /// Appends bytes. `account` is the one that the bytes are charged to if there are none yet.
@@ -324,11 +322,10 @@ impl ChargedBytes {
 
     /// Appends bytes whatever the limit, as [`Account::charge_held`].
     pub fn extend_held(&mut self, account: &Rc<Account>, more: &[u8]) {
-        let before = self.bytes.capacity();
         self.bytes.reserve_exact(more.len());
         self.bytes.extend_from_slice(more);
-        let after = self.bytes.capacity();
-        self.account.get_or_insert_with(|| Rc::clone(account)).change(|used| used - before + after);
+        let charge = self.charge.get_or_insert_with(|| account.charge_held(0));
+        charge.set_held(self.bytes.capacity());
     }
 
     /// Appends as many bytes as fit in the allocation; returns their number.
@@ -359,22 +356,8 @@ impl ChargedBytes {
     }
 
     /// The allocation, which is not charged any more.
-    pub fn into_vec(mut self) -> Vec<u8> {
-        self.give_back();
-        std::mem::take(&mut self.bytes)
-    }
-
-    fn give_back(&mut self) {
-        if let Some(account) = self.account.take() {
-            let capacity = self.bytes.capacity();
-            account.change(|used| used - capacity);
-        }
-    }
-}
-
-impl Drop for ChargedBytes {
-    fn drop(&mut self) {
-        self.give_back();
+    pub fn into_vec(self) -> Vec<u8> {
+        self.bytes
     }
 }
 
