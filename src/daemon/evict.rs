@@ -35,8 +35,9 @@ impl<N: Net> Daemon<N> {
         let now = self.shared.time.now;
         if self.memory_waiters.count() == 0 {
             self.next_relief = None;
+            return;
         }
-        if self.memory_waiters.count() == 0 || self.next_relief.is_some_and(|at| now < at) {
+        if self.next_relief.is_some_and(|at| now < at) {
             return;
         }
         for class in [Class::Users, Class::Unauthenticated] {
@@ -99,12 +100,19 @@ impl<N: Net> Daemon<N> {
             Standing::Fronted if one.is_dialling() => true,
             _ => one.stuck_since().is_some_and(|since| now >= since + patience),
         };
-        let sessions = self.sessions.iter();
-        let stuck = sessions
-            .filter(|(_, one)| one.client.class() == class && held(one) > 0 && is_stuck(one));
-        let mut ranked: Vec<_> = stuck
+        self.ranked(held, |one| one.client.class() == class && held(one) > 0 && is_stuck(one))
+    }
+
+    /// The wanted sessions, each with its weight, the worst first.
+    fn ranked(
+        &self,
+        weight: impl Fn(&Session<N::Wire>) -> u64,
+        is_wanted: impl Fn(&Session<N::Wire>) -> bool,
+    ) -> Vec<EvictionCandidate<Victim>> {
+        let wanted = self.sessions.iter().filter(|(_, one)| is_wanted(one));
+        let mut ranked: Vec<_> = wanted
             .map(|(index, one)| EvictionCandidate {
-                weight: held(one),
+                weight: weight(one),
                 ..self.candidate(SessionKey::of_index(index), one)
             })
             .collect();
@@ -189,11 +197,7 @@ impl<N: Net> Daemon<N> {
             Room::Memory => &[],
         };
         for is_of_kind in kinds {
-            let sessions = self.sessions.iter().filter(|(_, one)| is_of_kind(one.standing()));
-            let mut ranked: Vec<_> = sessions
-                .map(|(index, one)| self.candidate(SessionKey::of_index(index), one))
-                .collect();
-            rank(&mut ranked, LISTED);
+            let ranked = self.ranked(|_| 1, |one| is_of_kind(one.standing()));
             if !ranked.is_empty() {
                 return ranked.into_iter().rev().map(|one| one.key).collect();
             }
