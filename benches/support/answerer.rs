@@ -3,8 +3,8 @@
 
 use std::io::{ErrorKind, Read, Write};
 
-use mio::net::{TcpListener, TcpStream};
-use mio::{Events, Interest, Poll, Token};
+use mio::net::TcpStream;
+use mio::{Events, Interest, Token};
 use slab::Slab;
 
 use super::options::Outcome;
@@ -20,12 +20,7 @@ struct Peer {
 /// The role `answerer`: `reply` bytes after the first `after`. Runs until it is killed.
 pub fn run(after: u64, reply: usize) -> Outcome<()> {
     sockets::raise_descriptor_limit()?;
-    let (listener, port) = sockets::listen()?;
-    listener.set_nonblocking(true)?;
-    let mut listener = TcpListener::from_std(listener);
-    let mut poll = Poll::new()?;
-    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-    helper::report("port", port.into())?;
+    let (mut poll, listener) = helper::listen(LISTENER)?;
 
     let answer = vec![0x5a; reply];
     let mut peers: Slab<Peer> = Slab::new();

@@ -4,12 +4,12 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown};
 
-use mio::net::{TcpListener, TcpStream};
-use mio::{Events, Interest, Poll, Registry, Token};
+use mio::net::TcpStream;
+use mio::{Events, Interest, Registry, Token};
 use slab::Slab;
 
+use super::helper;
 use super::options::Outcome;
-use super::{helper, sockets};
 
 const LISTENER: Token = Token(usize::MAX);
 
@@ -27,12 +27,7 @@ struct End {
 
 /// The role `copy`: relays every connection to the DC on `dc_port`. Runs until it is killed.
 pub fn run(dc_port: u16) -> Outcome<()> {
-    let (listener, port) = sockets::listen()?;
-    listener.set_nonblocking(true)?;
-    let mut listener = TcpListener::from_std(listener);
-    let mut poll = Poll::new()?;
-    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-    helper::report("port", port.into())?;
+    let (mut poll, listener) = helper::listen(LISTENER)?;
 
     let mut pairs: Slab<[End; 2]> = Slab::new();
     let mut events = Events::with_capacity(256);

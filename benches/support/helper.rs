@@ -4,12 +4,27 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use mio::net::TcpListener;
+use mio::{Interest, Poll, Token};
+
 use super::options::Outcome;
+use super::sockets;
 
 /// Writes a line to the measuring process.
 pub fn report(word: &str, number: u64) -> Outcome<()> {
     println!("{word} {number}");
     Ok(std::io::stdout().flush()?)
+}
+
+/// Listens on a free port with a poller, where the listener has this token, and reports the port.
+pub fn listen(token: Token) -> Outcome<(Poll, TcpListener)> {
+    let (listener, port) = sockets::listen()?;
+    listener.set_nonblocking(true)?;
+    let mut listener = TcpListener::from_std(listener);
+    let poll = Poll::new()?;
+    poll.registry().register(&mut listener, token, Interest::READABLE)?;
+    report("port", port.into())?;
+    Ok((poll, listener))
 }
 
 /// Waits for `go` from the measuring process.

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::time::Duration;
 
-use mio::net::{TcpListener, TcpStream};
-use mio::{Events, Interest, Poll, Token};
+use mio::net::TcpStream;
+use mio::{Events, Interest, Token};
 use slab::Slab;
 
 use crate::support::options::Outcome;
@@ -59,12 +59,7 @@ enum Answer {
 /// The role `origin`: the site, or the DC.
 pub fn run(is_site: bool) -> Outcome<()> {
     sockets::raise_descriptor_limit()?;
-    let (listener, port) = sockets::listen()?;
-    listener.set_nonblocking(true)?;
-    let mut listener = TcpListener::from_std(listener);
-    let mut poll = Poll::new()?;
-    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-    helper::report("port", port.into())?;
+    let (mut poll, listener) = helper::listen(LISTENER)?;
 
     let pattern = bulk::pattern();
     let judge = if is_site { wanted_of_site } else { wanted_of_dc };
