@@ -107,8 +107,12 @@ impl MemoryUse {
     /// client can fill a 64th of what is set aside for the kernel, and a user a 16th.
     pub fn socket_buffer(&self, class: Class, holds_much: bool) -> Option<u32> {
         let is_user = class == Class::Users;
-        // A user who holds little does not pay for others.
-        let level = if is_user && !holds_much { MemoryLevel::Normal } else { self.level };
+        // A user who holds little pays less for others.
+        let level = match self.level {
+            MemoryLevel::Critical if is_user && !holds_much => MemoryLevel::Tight,
+            MemoryLevel::Tight if is_user && !holds_much => MemoryLevel::Normal,
+            level => level,
+        };
         let share = match (level, is_user) {
             (MemoryLevel::Normal, true) if self.kernel_room >= ADAPTS_FROM => return None,
             (MemoryLevel::Normal, true) => 64,
