@@ -67,7 +67,7 @@ pub enum AfterDial<W> {
     Closing(Closing),
 }
 
-type DialStep<W> = Step<Box<Dial<W>>, AfterDial<W>>;
+type DialStep<W> = Step<AfterDial<W>>;
 
 impl<W: Wire> Dial<W> {
     /// A stage that begins to dial at this time.
@@ -97,7 +97,7 @@ impl<W: Wire> Dial<W> {
 
     /// One step: checks the client and the running attempts, and starts the next ones.
     pub fn step<N: Net<Wire = W>>(
-        mut self: Box<Self>,
+        &mut self,
         client: &mut Client<W>,
         ctx: &mut DialContext<'_, N>,
     ) -> DialStep<W> {
@@ -109,7 +109,10 @@ impl<W: Wire> Dial<W> {
                 break;
             };
             if let Err(fault) = self.read_last_payload(client, room, ctx) {
-                return close_with_alert(*self, client, fault, ctx);
+                self.abandon(&mut ctx.outbound.upstreams);
+                let closing =
+                    Closing::begin_with_alert(client, fault, ctx.drbg, &mut ctx.accounting);
+                return Step::Next(AfterDial::Closing(closing));
             }
         }
         let has_left = !self.has_request() && client.endpoint.fin_received;
@@ -117,10 +120,10 @@ impl<W: Wire> Dial<W> {
             let has_waited = ctx.accounting.now >= self.begun + CLIENT_WAIT;
             let error = has_waited.then(|| self.connect.current_error()).flatten();
             let failure = error.map(|error| self.blame(&error));
-            return Step::Stay(self, Turn::Close(Outcome::Gone(failure)));
+            return Step::Stay(Turn::Close(Outcome::Gone(failure)));
         }
         if ctx.accounting.now < self.begun {
-            return Step::Stay(self, turn);
+            return Step::Stay(turn);
         }
         let mut connect = ConnectContext {
             now: ctx.accounting.now,
@@ -131,7 +134,7 @@ impl<W: Wire> Dial<W> {
             account: client.account.get(),
         };
         match self.connect.poll(ctx.key.token(SERVER_SLOTS), &mut connect, ctx.net) {
-            Poll::Pending => Step::Stay(self, turn),
+            Poll::Pending => Step::Stay(turn),
             Poll::Ready(Ok(connected)) => self.connected(client, connected, ctx),
             Poll::Ready(Err(error)) => self.give_up(client, &error, ctx),
         }
@@ -172,7 +175,7 @@ impl<W: Wire> Dial<W> {
 
     /// Begins the relay after a successful attempt. Sends the opening in one write.
     fn connected<N: Net<Wire = W>>(
-        mut self,
+        &mut self,
         client: &mut Client<W>,
         connected: Connected<W>,
         ctx: &mut DialContext<'_, N>,
@@ -221,7 +224,7 @@ impl<W: Wire> Dial<W> {
             slot,
             unproven,
             fin_hold: FinHold::default(),
-            transform: self.transform,
+            transform: std::mem::replace(&mut self.transform, Transform::Plain),
         };
         Step::Next(AfterDial::Relay(Box::new(relay)))
     }
@@ -260,7 +263,7 @@ impl<W: Wire> Dial<W> {
     /// Closes the session, since no address is left. An unauthenticated client gets a reset, as
     /// from an address that refuses connections.
     fn give_up<N: Net<Wire = W>>(
-        self: Box<Self>,
+        &mut self,
         client: &mut Client<W>,
         error: &ConnectError,
         ctx: &mut DialContext<'_, N>,
@@ -268,7 +271,7 @@ impl<W: Wire> Dial<W> {
         let (cause, detail) = self.blame(error);
         if client.fronted {
             client.endpoint.wire.reset_on_close();
-            return Step::Stay(self, Turn::Close(Outcome::FrontUnreachable(cause, detail)));
+            return Step::Stay(Turn::Close(Outcome::FrontUnreachable(cause, detail)));
         }
         let outcome = Outcome::DcUnreachable(cause, detail);
         let name = client.user.map_or("", |user| ctx.accounting.users.get(user).name());
@@ -301,17 +304,6 @@ impl<W: Wire> Dial<W> {
             ConnectError::Refused(..) | ConnectError::NoAddress => (unreachable, Detail::None),
         }
     }
-}
-
-fn close_with_alert<W: Wire, N>(
-    mut dial: Dial<W>,
-    client: &mut Client<W>,
-    fault: &str,
-    ctx: &mut DialContext<'_, N>,
-) -> DialStep<W> {
-    dial.abandon(&mut ctx.outbound.upstreams);
-    let closing = Closing::begin_with_alert(client, fault, ctx.drbg, &mut ctx.accounting);
-    Step::Next(AfterDial::Closing(closing))
 }
 
 /// Apps start a new connection after some seconds, long before the last address of a silent data

@@ -104,16 +104,16 @@ impl AwaitClientHello {
 
     /// One step: at most one read and one slice of keys.
     pub fn step<W: Wire>(
-        mut self,
+        &mut self,
         client: &mut Client<W>,
         ctx: &mut HelloContext<'_>,
-    ) -> Step<Self, AfterHello<W>> {
+    ) -> Step<AfterHello<W>> {
         if let Some((admission, at)) = self.admitted.take() {
             if ctx.accounting.now >= at || client.endpoint.ready.broken {
                 return self.answer(client, admission, ctx);
             }
             self.admitted = Some((admission, at));
-            return Step::Stay(self, Turn::Wait);
+            return Step::Stay(Turn::Wait);
         }
         let room = SEEN_MAX - self.seen.len().min(SEEN_MAX);
         let mut need = None;
@@ -123,7 +123,7 @@ impl AwaitClientHello {
                 let timeout = ctx.settings.timeouts.handshake;
                 self.silent_until = silence_end(ctx.accounting.now, timeout, ctx.drbg);
             }
-            Err(Turn::Close(outcome)) => return Step::Stay(self, Turn::Close(outcome)),
+            Err(Turn::Close(outcome)) => return Step::Stay(Turn::Close(outcome)),
             Err(turn) => need = Some(turn),
         }
         let mut auth = AuthContext {
@@ -140,7 +140,7 @@ impl AwaitClientHello {
         match self.authenticator.check(&self.seen, client.addr, &mut auth) {
             AuthVerdict::Admit(admission) => self.admit(client, admission, ctx),
             AuthVerdict::Front { host, why, user } => self.front(client, host, why, user, ctx),
-            AuthVerdict::KeysLeft => Step::Stay(self, Turn::Again),
+            AuthVerdict::KeysLeft => Step::Stay(Turn::Again),
             AuthVerdict::NeedMemory(bytes) => {
                 self.await_more(client, Some(Turn::NeedMemory(bytes)), ctx)
             }
@@ -151,37 +151,37 @@ impl AwaitClientHello {
     /// Handles an incomplete hello: it goes to the front if it has ended, is too slow or too long.
     /// `need` = there is no memory for the next step.
     fn await_more<W: Wire>(
-        self,
+        &mut self,
         client: &mut Client<W>,
         need: Option<Turn>,
         ctx: &mut HelloContext<'_>,
-    ) -> Step<Self, AfterHello<W>> {
+    ) -> Step<AfterHello<W>> {
         let now = ctx.accounting.now;
         let is_late = now >= self.due(client.accepted, ctx.settings.timeouts.handshake, now);
         let has_ended = client.endpoint.fin_received;
         if has_ended && self.seen.is_empty() {
             // The client closed without a byte: a port scan or a health check.
-            Step::Stay(self, Turn::Close(Outcome::NoByte))
+            Step::Stay(Turn::Close(Outcome::NoByte))
         } else if has_ended || is_late || self.seen.len() >= SEEN_MAX {
             let why = if has_ended { Reject::Truncated } else { Reject::TooSlow };
             let host = ctx.accounting.users.first_host();
             self.front(client, host, why, None, ctx)
         } else if let Some(turn) = need {
-            Step::Stay(self, turn)
+            Step::Stay(turn)
         } else if client.endpoint.ready.readable {
-            Step::Stay(self, Turn::Again)
+            Step::Stay(Turn::Again)
         } else {
-            Step::Stay(self, Turn::Wait)
+            Step::Stay(Turn::Wait)
         }
     }
 
     /// Counts the session for its user, and answers after the time that the front takes.
     fn admit<W: Wire>(
-        mut self,
+        &mut self,
         client: &mut Client<W>,
         admission: Admission,
         ctx: &mut HelloContext<'_>,
-    ) -> Step<Self, AfterHello<W>> {
+    ) -> Step<AfterHello<W>> {
         let now = ctx.accounting.now;
         // Counted at once: otherwise many connections that wait for answers pass the throttle.
         ctx.accounting.users.add_session(admission.user, client.addr, now.0);
@@ -204,32 +204,32 @@ impl AwaitClientHello {
         }
         let at = now + Duration::from_millis(delay_us.div_ceil(1_000));
         self.admitted = Some((Box::new(admission), at));
-        Step::Stay(self, Turn::Wait)
+        Step::Stay(Turn::Wait)
     }
 
     /// Sends the answer. The bytes after the hello are the start of the frame.
     fn answer<W: Wire>(
-        mut self,
+        &mut self,
         client: &mut Client<W>,
         admission: Box<Admission>,
         ctx: &mut HelloContext<'_>,
-    ) -> Step<Self, AfterHello<W>> {
+    ) -> Step<AfterHello<W>> {
         let now = ctx.accounting.now;
         if client.endpoint.ready.broken {
-            return Step::Stay(self, Turn::Close(Outcome::Reset));
+            return Step::Stay(Turn::Close(Outcome::Reset));
         }
         if client.account.class_room() < ANSWER_ROOM {
             if now >= client.accepted + ctx.settings.timeouts.handshake {
-                return Step::Stay(self, Turn::Close(Outcome::HandshakeTimeout));
+                return Step::Stay(Turn::Close(Outcome::HandshakeTimeout));
             }
             self.admitted = Some((admission, now));
-            return Step::Stay(self, Turn::NeedMemory(ANSWER_ROOM as u32));
+            return Step::Stay(Turn::NeedMemory(ANSWER_ROOM as u32));
         }
         let user = admission.user;
         let users = &ctx.accounting.users;
         let answer = server_hello::build(&admission, users, ctx.mimicry, ctx.drbg);
         client.endpoint.send_charged(ChargedBytes::held(client.account.get(), answer), now);
-        let mut early = self.seen;
+        let mut early = std::mem::take(&mut self.seen);
         early.discard_front(admission.consumed);
         Step::Next(AfterHello::AwaitFrame(Box::new(AwaitFrame {
             user,
@@ -243,20 +243,20 @@ impl AwaitClientHello {
     /// Starts to dial the front of `host` for an unauthenticated client. The front gets all bytes
     /// received so far.
     fn front<W: Wire>(
-        self,
+        &mut self,
         client: &mut Client<W>,
         host: HostId,
         why: Reject,
         user: Option<UserId>,
         ctx: &mut HelloContext<'_>,
-    ) -> Step<Self, AfterHello<W>> {
+    ) -> Step<AfterHello<W>> {
         record_reject(client, why, user, &mut ctx.accounting);
         let now = ctx.accounting.now;
         let Some(start_ms) = ctx.limits.dials.reserve(client.addr, now.0) else {
             let hint = "a flood of unauthenticated clients; the front sees only a part of them";
             ctx.accounting.telemetry.warn(fields!("dials-limited", hint = ?hint));
             client.endpoint.wire.reset_on_close();
-            return Step::Stay(self, Turn::Close(Outcome::DialLimit));
+            return Step::Stay(Turn::Close(Outcome::DialLimit));
         };
         if start_ms > now.0 {
             ctx.accounting.telemetry.counters.dials_delayed += 1;
@@ -268,7 +268,8 @@ impl AwaitClientHello {
         client.fronted = true;
         let front = front::front_of(ctx.settings, ctx.accounting.users, host);
         let connect = Connect::new(HostOrAddrs::Host(front), Route::Front, client.id);
-        let dial = Dial::new(Transform::Plain, self.seen, connect, Tick(start_ms));
+        let seen = std::mem::take(&mut self.seen);
+        let dial = Dial::new(Transform::Plain, seen, connect, Tick(start_ms));
         Step::Next(AfterHello::Front(Box::new(dial)))
     }
 }
@@ -333,12 +334,12 @@ pub struct FrameContext<'a> {
     pub pace: Pace,
 }
 
-type FrameStep<W> = Step<Box<AwaitFrame>, AfterFrame<W>>;
+type FrameStep<W> = Step<AfterFrame<W>>;
 
 impl AwaitFrame {
     /// One step: at most one read.
     pub fn step<W: Wire>(
-        mut self: Box<Self>,
+        &mut self,
         client: &mut Client<W>,
         ctx: &mut FrameContext<'_>,
     ) -> FrameStep<W> {
@@ -350,7 +351,7 @@ impl AwaitFrame {
         }
         client.endpoint.flush(ctx.accounting.now);
         if client.endpoint.write_failed {
-            return Step::Stay(self, Turn::Close(Outcome::ResetBeforeFrame));
+            return Step::Stay(Turn::Close(Outcome::ResetBeforeFrame));
         }
         if ctx.accounting.now >= client.accepted + ctx.settings.timeouts.handshake {
             return close(client, Outcome::HandshakeTimeout, ctx);
@@ -360,11 +361,11 @@ impl AwaitFrame {
             return close(client, Outcome::GoneBeforeFrame, ctx);
         }
         if !client.endpoint.ready.readable {
-            return Step::Stay(self, Turn::Wait);
+            return Step::Stay(Turn::Wait);
         }
         // What follows the frame is kept until Telegram is connected.
         let Ok(room) = Buffers::bytes_to_read(&client.account, READ_MAX) else {
-            return Step::Stay(self, Turn::NeedMemory(READ_LEAST as u32));
+            return Step::Stay(Turn::NeedMemory(READ_LEAST as u32));
         };
         let into = &mut ctx.buffers.scratch[..room];
         match client.endpoint.read(&mut [IoSliceMut::new(into)]) {
@@ -373,15 +374,15 @@ impl AwaitFrame {
                 client.active = ctx.accounting.now;
                 self.add(client, n, ctx)
             }
-            ReadOutcome::WouldBlock => Step::Stay(self, Turn::Wait),
+            ReadOutcome::WouldBlock => Step::Stay(Turn::Wait),
             ReadOutcome::Fin => close(client, Outcome::GoneBeforeFrame, ctx),
-            ReadOutcome::Reset => Step::Stay(self, Turn::Close(Outcome::ResetBeforeFrame)),
+            ReadOutcome::Reset => Step::Stay(Turn::Close(Outcome::ResetBeforeFrame)),
         }
     }
 
     /// Adds `n` fresh bytes in the scratch block to the frame.
     fn add<W: Wire>(
-        mut self: Box<Self>,
+        &mut self,
         client: &mut Client<W>,
         n: usize,
         ctx: &mut FrameContext<'_>,
@@ -396,11 +397,13 @@ impl AwaitFrame {
         self.received += missing;
         if self.received < FRAME_LEN {
             let has_more = client.endpoint.ready.readable || client.endpoint.fin_received;
-            return Step::Stay(self, if has_more { Turn::Again } else { Turn::Wait });
+            return Step::Stay(if has_more { Turn::Again } else { Turn::Wait });
         }
         let key = ctx.accounting.users.get(self.user).key();
         match obfuscated2::decrypt_client_frame(&self.frame, key) {
-            Ok(frame) => dial_dc(client, self.deframer, frame, missing..len, ctx),
+            Ok(frame) => {
+                dial_dc(client, std::mem::take(&mut self.deframer), frame, missing..len, ctx)
+            }
             Err(fault) => close_with_alert(client, fault.as_str(), ctx),
         }
     }

@@ -66,8 +66,7 @@ pub enum Stage<W> {
 pub struct Session<W> {
     /// The client's side.
     pub client: Client<W>,
-    /// `None` only while a step runs.
-    stage: Option<Stage<W>>,
+    stage: Stage<W>,
     /// The deadline in the timer wheel.
     pub armed: Option<Tick>,
     /// The session waits until its class has room for this many bytes; 0 = it does not. Deadlines
@@ -89,7 +88,7 @@ impl<W: Wire> Session<W> {
     ) -> Self {
         Self {
             client: Client::new(id, wire, peer, account, now),
-            stage: Some(Stage::AwaitProxyHeader(AwaitProxyHeader::new(may_send_header))),
+            stage: Stage::AwaitProxyHeader(AwaitProxyHeader::new(may_send_header)),
             armed: None,
             needs_memory: 0,
             kernel_bytes: 0,
@@ -101,8 +100,8 @@ impl<W: Wire> Session<W> {
     pub fn on_ready(&mut self, slot: usize, fresh: Readiness) -> bool {
         match &mut self.stage {
             _ if slot == CLIENT_SLOT => self.client.endpoint.on_ready(fresh),
-            Some(Stage::Dial(dial)) => dial.wake(slot),
-            Some(Stage::Relay(relay)) if usize::from(relay.slot) == slot => {
+            Stage::Dial(dial) => dial.wake(slot),
+            Stage::Relay(relay) if usize::from(relay.slot) == slot => {
                 relay.server.on_ready(fresh);
             }
             _ => return false,
@@ -115,13 +114,12 @@ impl<W: Wire> Session<W> {
         let accepted = self.client.accepted;
         let timeout = settings.timeouts.handshake;
         match &self.stage {
-            Some(Stage::AwaitProxyHeader(stage)) => stage.due(accepted, timeout),
-            Some(Stage::AwaitClientHello(stage)) => stage.due(accepted, timeout, now),
-            Some(Stage::AwaitFrame(_)) => accepted + timeout,
-            Some(Stage::Dial(dial)) => dial.due(),
-            Some(Stage::Relay(relay)) => relay.due(&self.client, settings, now),
-            Some(Stage::Closing(closing)) => closing.due(),
-            None => now,
+            Stage::AwaitProxyHeader(stage) => stage.due(accepted, timeout),
+            Stage::AwaitClientHello(stage) => stage.due(accepted, timeout, now),
+            Stage::AwaitFrame(_) => accepted + timeout,
+            Stage::Dial(dial) => dial.due(),
+            Stage::Relay(relay) => relay.due(&self.client, settings, now),
+            Stage::Closing(closing) => closing.due(),
         }
     }
 
@@ -137,10 +135,10 @@ impl<W: Wire> Session<W> {
     /// Adds the session to the count of its stage.
     pub fn count(&self, counts: &mut SessionCounts) {
         let count = match &self.stage {
-            Some(Stage::Dial(_)) => &mut counts.dialling,
-            Some(Stage::Relay(relay)) if relay.is_fronted() => &mut counts.fronted,
-            Some(Stage::Relay(_)) => &mut counts.relayed,
-            Some(Stage::Closing(_)) => &mut counts.closing,
+            Stage::Dial(_) => &mut counts.dialling,
+            Stage::Relay(relay) if relay.is_fronted() => &mut counts.fronted,
+            Stage::Relay(_) => &mut counts.relayed,
+            Stage::Closing(_) => &mut counts.closing,
             _ => &mut counts.opening,
         };
         *count += 1;
@@ -158,7 +156,7 @@ impl<W: Wire> Session<W> {
     /// Since when a peer takes nothing of what is sent to it.
     pub fn stalled_since(&self) -> Option<Tick> {
         let server = match &self.stage {
-            Some(Stage::Relay(relay)) => relay.server.stalled_since,
+            Stage::Relay(relay) => relay.server.stalled_since,
             _ => None,
         };
         self.client.endpoint.stalled_since.into_iter().chain(server).min()
@@ -166,13 +164,13 @@ impl<W: Wire> Session<W> {
 
     /// Whether the session waits for a server.
     pub fn is_dialling(&self) -> bool {
-        matches!(self.stage, Some(Stage::Dial(_)))
+        matches!(self.stage, Stage::Dial(_))
     }
 
     /// Since when the bytes that the session holds wait for a peer.
     pub fn stuck_since(&self) -> Option<Tick> {
         match &self.stage {
-            Some(Stage::Dial(_)) => Some(self.client.active),
+            Stage::Dial(_) => Some(self.client.active),
             _ => self.stalled_since(),
         }
     }
@@ -185,7 +183,7 @@ impl<W: Wire> Session<W> {
     /// The sockets of the client and of the connected server.
     pub fn sockets(&mut self) -> impl Iterator<Item = &mut W> {
         let server = match &mut self.stage {
-            Some(Stage::Relay(relay)) => Some(&mut relay.server.wire),
+            Stage::Relay(relay) => Some(&mut relay.server.wire),
             _ => None,
         };
         server.into_iter().chain([&mut self.client.endpoint.wire])
@@ -193,7 +191,7 @@ impl<W: Wire> Session<W> {
 
     /// Whether a server was connected, so that bytes may wait to be sent.
     pub fn was_connected(&self) -> bool {
-        matches!(self.stage, Some(Stage::Relay(_) | Stage::Closing(_)))
+        matches!(self.stage, Stage::Relay(_) | Stage::Closing(_))
     }
 
     /// One bounded step. A new stage continues in the same step. A session moves only to later
@@ -206,67 +204,54 @@ impl<W: Wire> Session<W> {
         draining: bool,
     ) -> Turn {
         loop {
-            let Some(stage) = self.stage.take() else { return Turn::Wait };
-            let (stage, turn) = match stage {
+            let client = &mut self.client;
+            self.stage = match &mut self.stage {
                 Stage::AwaitProxyHeader(stage) => {
-                    let mut ctx = header_context(shared);
-                    match stage.step(&mut self.client, &mut ctx) {
-                        Step::Stay(stage, turn) => (Stage::AwaitProxyHeader(stage), Some(turn)),
-                        Step::Next(next) => (Stage::AwaitClientHello(next), None),
+                    match stage.step(client, &mut header_context(shared)) {
+                        Step::Stay(turn) => return turn,
+                        Step::Next(next) => Stage::AwaitClientHello(next),
                     }
                 }
                 Stage::AwaitClientHello(stage) => {
-                    let mut ctx = hello_context(shared);
-                    match stage.step(&mut self.client, &mut ctx) {
-                        Step::Stay(stage, turn) => (Stage::AwaitClientHello(stage), Some(turn)),
-                        Step::Next(AfterHello::AwaitFrame(next)) => (Stage::AwaitFrame(next), None),
-                        Step::Next(AfterHello::Front(next)) => (Stage::Dial(next), None),
+                    match stage.step(client, &mut hello_context(shared)) {
+                        Step::Stay(turn) => return turn,
+                        Step::Next(AfterHello::AwaitFrame(next)) => Stage::AwaitFrame(next),
+                        Step::Next(AfterHello::Front(next)) => Stage::Dial(next),
                     }
                 }
-                Stage::AwaitFrame(stage) => {
-                    let mut ctx = frame_context(shared);
-                    match stage.step(&mut self.client, &mut ctx) {
-                        Step::Stay(stage, turn) => (Stage::AwaitFrame(stage), Some(turn)),
-                        Step::Next(AfterFrame::Dial(next)) => (Stage::Dial(next), None),
-                        Step::Next(AfterFrame::Closing(next)) => (Stage::Closing(next), None),
-                    }
-                }
+                Stage::AwaitFrame(stage) => match stage.step(client, &mut frame_context(shared)) {
+                    Step::Stay(turn) => return turn,
+                    Step::Next(AfterFrame::Dial(next)) => Stage::Dial(next),
+                    Step::Next(AfterFrame::Closing(next)) => Stage::Closing(next),
+                },
                 Stage::Dial(stage) => {
-                    let mut ctx = dial_context(shared, net, key);
-                    match stage.step(&mut self.client, &mut ctx) {
-                        Step::Stay(stage, turn) => (Stage::Dial(stage), Some(turn)),
-                        Step::Next(AfterDial::Relay(next)) => (Stage::Relay(next), None),
-                        Step::Next(AfterDial::Closing(next)) => (Stage::Closing(next), None),
+                    match stage.step(client, &mut dial_context(shared, net, key)) {
+                        Step::Stay(turn) => return turn,
+                        Step::Next(AfterDial::Relay(next)) => Stage::Relay(next),
+                        Step::Next(AfterDial::Closing(next)) => Stage::Closing(next),
                     }
                 }
                 Stage::Relay(stage) => {
-                    let mut ctx = relay_context(shared, draining);
-                    match stage.step(&mut self.client, &mut ctx) {
-                        Step::Stay(stage, turn) => (Stage::Relay(stage), Some(turn)),
-                        Step::Next(next) => (Stage::Closing(next), None),
+                    match stage.step(client, &mut relay_context(shared, draining)) {
+                        Step::Stay(turn) => return turn,
+                        Step::Next(next) => Stage::Closing(next),
                     }
                 }
                 Stage::Closing(stage) => {
-                    let now = shared.time.now;
-                    let turn = stage.step(&mut self.client, &mut shared.buffers, now);
-                    (Stage::Closing(stage), Some(turn))
+                    return stage.step(client, &mut shared.buffers, shared.time.now);
                 }
             };
-            self.stage = Some(stage);
-            if let Some(turn) = turn {
-                return turn;
-            }
         }
     }
 
     /// Logs the end of the session and releases its counts. The caller drops it.
     pub fn finish(&mut self, outcome: Outcome, shared: &mut Shared) {
         let sent_up = match &mut self.stage {
-            Some(Stage::Dial(dial)) => {
+            Stage::Dial(dial) => {
                 dial.abandon(&mut shared.outbound.upstreams);
                 0
             }
-            Some(Stage::Relay(relay)) => {
+            Stage::Relay(relay) => {
                 relay.abandon(&mut shared.outbound.upstreams);
                 if relay.is_fronted() && outcome != Outcome::Finished {
                     // Otherwise our FIN would be the first one, and keep the port for a minute.

@@ -55,17 +55,17 @@ impl AwaitProxyHeader {
 
     /// One step: at most one read.
     pub fn step<W: Wire>(
-        mut self,
+        &mut self,
         client: &mut Client<W>,
         ctx: &mut HeaderContext<'_>,
-    ) -> Step<Self, AwaitClientHello> {
+    ) -> Step<AwaitClientHello> {
         if !self.may_send_header {
             return Step::Next(self.enter(client, 0, ctx));
         }
         let read = client.read_hello(&mut self.seen, READ_MAX, ctx.buffers, &mut ctx.accounting);
         let need = match read {
             Ok(_) => None,
-            Err(Turn::Close(outcome)) => return Step::Stay(self, Turn::Close(outcome)),
+            Err(Turn::Close(outcome)) => return Step::Stay(Turn::Close(outcome)),
             Err(turn) => Some(turn),
         };
         let due = self.due(client.accepted, ctx.handshake_timeout);
@@ -87,32 +87,32 @@ impl AwaitProxyHeader {
             Preface::Incomplete if is_over => self.refuse(client, ctx),
             Preface::Malformed => self.refuse(client, ctx),
             Preface::Ambiguous | Preface::Incomplete if client.endpoint.ready.readable => {
-                Step::Stay(self, need.unwrap_or(Turn::Again))
+                Step::Stay(need.unwrap_or(Turn::Again))
             }
-            Preface::Ambiguous | Preface::Incomplete => Step::Stay(self, Turn::Wait),
+            Preface::Ambiguous | Preface::Incomplete => Step::Stay(Turn::Wait),
         }
     }
 
     /// Checks the lists for the client's address, which is known now.
     fn admit<W: Wire>(
-        self,
+        &mut self,
         client: &mut Client<W>,
         header_len: usize,
         ctx: &mut HeaderContext<'_>,
-    ) -> Step<Self, AwaitClientHello> {
+    ) -> Step<AwaitClientHello> {
         let (now, telemetry) = (ctx.accounting.now, &mut *ctx.accounting.telemetry);
         match admission::check(ctx.lists, client.addr, now, telemetry) {
             Ok(()) => Step::Next(self.enter(client, header_len, ctx)),
             Err(outcome) => {
                 close_unanswered(&mut client.endpoint.wire, ctx.buffers);
-                Step::Stay(self, Turn::Close(outcome))
+                Step::Stay(Turn::Close(outcome))
             }
         }
     }
 
     /// Moves to the next stage. The bytes after a header of `header_len` bytes start the hello.
     fn enter<W: Wire>(
-        mut self,
+        &mut self,
         client: &Client<W>,
         header_len: usize,
         ctx: &mut HeaderContext<'_>,
@@ -120,19 +120,20 @@ impl AwaitProxyHeader {
         self.seen.discard_front(header_len);
         // Without a header, the time of this stage counts as silence before the hello.
         let silent_since = if header_len == 0 { client.active } else { ctx.accounting.now };
-        AwaitClientHello::new(self.seen, silent_since, ctx.handshake_timeout, ctx.drbg)
+        let seen = std::mem::take(&mut self.seen);
+        AwaitClientHello::new(seen, silent_since, ctx.handshake_timeout, ctx.drbg)
     }
 
     /// Closes the connection after a malformed header: the client's address is unknown, so the
     /// lists cannot be checked.
     fn refuse<W: Wire>(
-        self,
+        &mut self,
         client: &Client<W>,
         ctx: &mut HeaderContext<'_>,
-    ) -> Step<Self, AwaitClientHello> {
+    ) -> Step<AwaitClientHello> {
         let from = ctx.accounting.telemetry.shown(client.addr);
         event!(Debug, "bad-proxy-header", id = client.id, client = %from);
-        Step::Stay(self, Turn::Close(Outcome::BadHeader))
+        Step::Stay(Turn::Close(Outcome::BadHeader))
     }
 }
 

@@ -99,11 +99,7 @@ struct TrafficOwner {
 
 impl<W: Wire> Relay<W> {
     /// One step: forwards bytes in both directions.
-    pub fn step(
-        mut self: Box<Self>,
-        client: &mut Client<W>,
-        ctx: &mut RelayContext<'_>,
-    ) -> Step<Box<Self>, Closing> {
+    pub fn step(&mut self, client: &mut Client<W>, ctx: &mut RelayContext<'_>) -> Step<Closing> {
         let now = ctx.accounting.now;
         let owner = TrafficOwner { user: client.user, dc_connection: client.dc_connection };
         if client.endpoint.flush(now) + self.server.flush(now) > 0 {
@@ -136,19 +132,19 @@ impl<W: Wire> Relay<W> {
         if self.is_fronted() {
             note_gone(&mut client.endpoint);
         }
-        let Self { server, .. } = &mut *self;
+        let Self { server, .. } = self;
         // A reset is forwarded as a reset, after the bytes that were sent before it.
         if mirror_reset(&client.endpoint, server) || mirror_reset(server, &mut client.endpoint) {
-            return Step::Stay(self, Turn::Close(Outcome::Reset));
+            return Step::Stay(Turn::Close(Outcome::Reset));
         }
         if action(&client.endpoint, server) == Action::Done
             && action(server, &client.endpoint) == Action::Done
         {
-            return Step::Stay(self, Turn::Close(Outcome::Finished));
+            return Step::Stay(Turn::Close(Outcome::Finished));
         }
         if let Some(outcome) = self.overdue(client, ctx.settings, ctx.buffers, now) {
             client.endpoint.wire.reset_on_close();
-            return Step::Stay(self, Turn::Close(outcome));
+            return Step::Stay(Turn::Close(outcome));
         }
         let turn = if up == Forwarded::More || down == Forwarded::More {
             Turn::Again
@@ -157,7 +153,7 @@ impl<W: Wire> Relay<W> {
         } else {
             Turn::Wait
         };
-        Step::Stay(self, turn)
+        Step::Stay(turn)
     }
 
     fn forward_up(
@@ -271,11 +267,11 @@ impl<W: Wire> Relay<W> {
 
     /// A step during a graceful drain: flushes both directions, then closes the session.
     fn drain(
-        mut self: Box<Self>,
+        &mut self,
         client: &mut Client<W>,
         owner: TrafficOwner,
         ctx: &mut RelayContext<'_>,
-    ) -> Step<Box<Self>, Closing> {
+    ) -> Step<Closing> {
         let now = ctx.accounting.now;
         // Without reads, silence shows nothing.
         self.unproven = None;
@@ -285,7 +281,7 @@ impl<W: Wire> Relay<W> {
             && !client.endpoint.write_failed
         {
             if client.account.room() < BLOCK_LEN {
-                return Step::Stay(self, Turn::NeedMemory(BLOCK_LEN as u32));
+                return Step::Stay(Turn::NeedMemory(BLOCK_LEN as u32));
             }
             let (wire_len, payload_len) =
                 seal(&mut mtproto.down, 0, true, now, ctx.buffers, ctx.drbg);
@@ -302,7 +298,7 @@ impl<W: Wire> Relay<W> {
             return Step::Next(closing);
         }
         let turn = self.overdue(client, ctx.settings, ctx.buffers, now);
-        Step::Stay(self, turn.map_or(Turn::Wait, Turn::Close))
+        Step::Stay(turn.map_or(Turn::Wait, Turn::Close))
     }
 
     /// Whether the server is the front, not Telegram.

@@ -3,9 +3,9 @@
 use crate::daemon::session::outcome::Outcome;
 
 /// The result of a step of a stage.
-pub enum Step<S, N> {
+pub enum Step<N> {
     /// The stage stays; the scheduler does what `Turn` says.
-    Stay(S, Turn),
+    Stay(Turn),
     /// The next stage continues in the same step.
     Next(N),
 }
