@@ -4,11 +4,12 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use toml_edit::{Item, Value};
+use toml_edit::Value;
 
 use crate::config::draft::{LocatedSecret, SettingsDraft};
 use crate::config::key::Key;
 use crate::config::report::Diagnostics;
+use crate::config::toml_item::{TomlItem, start};
 use crate::config::value::{Choices, Parse, Set, ValueKind, choose};
 use crate::config::{addresses, units, urls};
 use crate::proto::secret;
@@ -42,8 +43,8 @@ impl Effect {
 
 impl Field<'_> {
     /// Reads the value. For keys that are not whole tables; `tables.rs` reads those.
-    pub fn read(&mut self, item: &Item) -> Effect {
-        match item.as_value() {
+    pub fn read(&mut self, item: TomlItem<'_>) -> Effect {
+        match item.value() {
             Some(value) => self.read_value(value),
             None => self.reject("must be a value, not a table; write NAME = VALUE"),
         }
@@ -304,11 +305,6 @@ impl Field<'_> {
 fn string<T>(value: &Value, parse: Parse<T>) -> Result<Option<T>, &'static str> {
     let text = value.as_str().ok_or(NOT_A_STRING)?;
     if text.is_empty() { Ok(None) } else { parse(text).map(Some) }
-}
-
-/// The start of a span. A parsed document has a span for every item.
-pub(super) fn start(span: Option<std::ops::Range<usize>>, fallback: usize) -> usize {
-    span.map_or(fallback, |span| span.start)
 }
 
 pub(super) const NOT_A_STRING: &str = "must be a string in quotes";

@@ -5,15 +5,16 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use toml_edit::{Document, Item, TableLike};
+use toml_edit::Document;
 
 use crate::config::draft::SettingsDraft;
-use crate::config::field::{Effect, Field, start};
+use crate::config::field::{Effect, Field};
 use crate::config::key::Key;
 use crate::config::keys::{self, KEYS};
 use crate::config::report::{Diagnostic, Diagnostics, printable_name};
 use crate::config::settings::Settings;
 use crate::config::suggest;
+use crate::config::toml_item::{TomlEntry, TomlItem, TomlTable, start};
 use crate::config::value::ValueKind;
 
 /// A file that can be used.
@@ -71,7 +72,7 @@ fn parse(text: &str, report: &mut Diagnostics) -> Option<Settings> {
         }
     };
     let mut walk = ConfigWalk { draft: keys::defaults(), report };
-    walk.table(document.as_table(), "");
+    walk.table(TomlTable::Standard(document.as_table()), "");
     let ConfigWalk { draft, report } = walk;
     draft.finish(report)
 }
@@ -83,16 +84,15 @@ struct ConfigWalk<'a> {
 
 impl ConfigWalk<'_> {
     /// Reads a table whose path is `parent`, in lower case. The parser bounds the depth.
-    fn table(&mut self, table: &dyn TableLike, parent: &str) {
-        for (name, item) in table.iter() {
-            let at = start(table.key(name).and_then(toml_edit::Key::span), 0);
+    fn table(&mut self, table: TomlTable<'_>, parent: &str) {
+        for TomlEntry { name, at, item } in table.entries() {
             let lower = name.to_ascii_lowercase();
             let path = if parent.is_empty() { lower.clone() } else { format!("{parent}.{lower}") };
             if let Some(key) = keys::find(&path) {
                 self.key(key, item, at);
             } else if !keys::is_table(&path) {
                 self.unknown(parent, name, &lower, item, at);
-            } else if let Some(inner) = item.as_table_like() {
+            } else if let Some(inner) = item.table() {
                 self.table(inner, &path);
             } else {
                 self.report.error(at, format!("{path}: must be a table; write [{path}]"));
@@ -100,15 +100,15 @@ impl ConfigWalk<'_> {
         }
     }
 
-    fn key(&mut self, key: &'static Key, item: &Item, at: usize) {
-        let value_at = start(item.span(), at);
+    fn key(&mut self, key: &'static Key, item: TomlItem<'_>, at: usize) {
+        let value_at = item.start(at);
         if self.report.record_key(key.path, value_at).is_some() {
             let text = format!("{}: duplicate key; the last one wins. Remove one.", key.path);
             self.report.warn(at, text);
         }
         let Self { draft, report } = self;
         let mut field = Field { key, at: value_at, draft, report };
-        let effect = match (key.kind, item.as_table_like()) {
+        let effect = match (key.kind, item.table()) {
             (ValueKind::Secrets | ValueKind::DcOverrides, None) => {
                 field.reject("must be a table; write names and values below a [header]")
             }
@@ -128,12 +128,12 @@ impl ConfigWalk<'_> {
         }
     }
 
-    fn unknown(&mut self, parent: &str, name: &str, lower: &str, item: &Item, at: usize) {
+    fn unknown(&mut self, parent: &str, name: &str, lower: &str, item: TomlItem<'_>, at: usize) {
         // The search for a suggestion is slow, and a hostile file may have many unknown keys.
         if self.report.is_at_warning_limit() {
             return;
         }
-        let is_table = item.is_table_like() || item.is_array_of_tables();
+        let is_table = item.table().is_some() || item.value().is_none();
         let hint = if is_table { table_hint(parent, lower) } else { key_hint(parent, lower) };
         let what = if is_table { "unknown table" } else { "unknown key" };
         let text = match hint {

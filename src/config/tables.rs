@@ -2,21 +2,22 @@
 
 use std::net::SocketAddr;
 
-use toml_edit::TableLike;
+use toml_edit::Value;
 
 use crate::config::draft::LocatedSecret;
-use crate::config::field::{Field, NOT_A_STRING, start};
+use crate::config::field::{Field, NOT_A_STRING};
 use crate::config::report::printable_name;
+use crate::config::toml_item::{TomlEntry, TomlTable};
 use crate::config::{addresses, keys, suggest};
 use crate::proto::secret::Secret;
 
 impl Field<'_> {
     /// Reads `[secrets]`.
-    pub(super) fn secrets(&mut self, table: &dyn TableLike) {
-        for (name, item) in table.iter() {
+    pub(super) fn secrets(&mut self, table: TomlTable<'_>) {
+        for TomlEntry { name, item, .. } in table.entries() {
             self.draft.has_secret = true;
-            let at = start(item.span(), self.at);
-            let Some(text) = item.as_str() else {
+            let at = item.start(self.at);
+            let Some(text) = item.value().and_then(Value::as_str) else {
                 // TOML gives a global key below this header to this table.
                 let home = suggest::move_hint(&name.to_ascii_lowercase());
                 self.not_a_user(name, at, home, NOT_A_STRING);
@@ -48,15 +49,15 @@ impl Field<'_> {
     }
 
     /// Reads `[telegram.dc-overrides]`.
-    pub(super) fn dc_overrides(&mut self, table: &dyn TableLike) {
-        for (name, item) in table.iter() {
-            let at = start(item.span(), self.at);
+    pub(super) fn dc_overrides(&mut self, table: TomlTable<'_>) {
+        for TomlEntry { name, item, .. } in table.entries() {
+            let at = item.start(self.at);
             let Some(dc) = name.parse().ok().filter(|dc| *dc > 0_u16) else {
                 let text = format!("{}: not a data centre; write 1 to 65535", printable_name(name));
                 self.report.error(at, text);
                 continue;
             };
-            let list = match item.as_value() {
+            let list = match item.value() {
                 Some(value) => self.parse_list(value, addresses::socket_addr),
                 None => Vec::new(),
             };
