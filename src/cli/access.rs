@@ -3,6 +3,7 @@
 //! public address, `public_ip.rs` queries a web service for it.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use crate::cli::args::{Flag, ParsedArgs};
 use crate::cli::failure::Failure;
@@ -36,7 +37,7 @@ pub(super) fn access(args: &ParsedArgs) -> Result<(), Failure> {
         ipv6: args.parsed("ipv6", addresses::ip)?,
     };
     let port = args.parsed("port", |text| text.parse::<u16>().map_err(|_| NOT_A_PORT))?;
-    let settings = config_file::load(&config_file::path(args)?)?.settings;
+    let settings = Rc::new(config_file::load(&config_file::path(args)?)?.settings);
     let users = selected_users(&settings, args.text("user")?)?;
 
     let mut addrs = PublicAddrs::of(&settings, flags, &ifaces::addresses());

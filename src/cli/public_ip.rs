@@ -5,6 +5,7 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::cli::public_addrs::{AddressFlags, PublicAddrs};
@@ -45,10 +46,10 @@ impl From<io::Error> for PublicIpError {
 pub(super) fn complete(
     addrs: &mut PublicAddrs,
     flags: AddressFlags,
-    settings: &Settings,
+    settings: &Rc<Settings>,
 ) -> Result<(), PublicIpError> {
     match service_url(addrs, flags, settings) {
-        Some(url) => query(&url, addrs, &mut Standalone::new(settings.clone())?),
+        Some(url) => query(&url, addrs, &mut Standalone::new(Rc::clone(settings))?),
         None => Ok(()),
     }
 }

@@ -47,8 +47,8 @@ impl CheckContext {
     /// Errors: see [`Standalone::new`].
     pub(super) fn new(loaded: Loaded, path: PathBuf, options: DoctorOptions) -> io::Result<Self> {
         let Loaded { settings, warnings } = loaded;
-        let standalone = Standalone::new(settings)?;
-        let settings = Rc::clone(&standalone.settings);
+        let settings = Rc::new(settings);
+        let standalone = Standalone::new(Rc::clone(&settings))?;
         Ok(Self { settings, warnings, path, options, standalone, own_addrs: None })
     }
 

@@ -2,6 +2,7 @@
 //! every data centre at the same time. A data centre is reachable if one of its addresses answers.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -49,16 +50,15 @@ pub(super) fn check_proxies(context: &mut CheckContext) -> Vec<Section> {
     proxies.map(|proxy| check_proxy(proxy, settings)).collect()
 }
 
-fn check_proxy(proxy: &ProxySettings, settings: &Settings) -> Section {
+fn check_proxy(proxy: &ProxySettings, settings: &Rc<Settings>) -> Section {
     let server = proxy.server.to_string();
     let title = format!("Validate network connectivity with proxy socks5://{server}");
     let mut section = Section::new("proxy", title);
     // An open circuit would end the probes of the other addresses without a result.
     let proxy = ProxySettings { open_threshold: u32::MAX, ..proxy.clone() };
-    let settings =
-        Settings { upstreams: vec![UpstreamSettings::Socks5(proxy)], ..settings.clone() };
-    match Standalone::new(settings) {
+    match Standalone::new(Rc::clone(settings)) {
         Ok(mut standalone) => {
+            standalone.use_upstreams(&[UpstreamSettings::Socks5(proxy)]);
             let remedy = "check that the proxy is running, accepts the user name and password in \
                           network.proxies, and reaches Telegram";
             probe_all(&mut standalone, Route::Upstreams, remedy, &mut section);

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mio::{Events, Poll};
 
-use crate::config::settings::Settings;
+use crate::config::settings::{Settings, UpstreamSettings};
 use crate::daemon::fetch::runner::{HasTask, TaskQueue, TaskRunner};
 use crate::daemon::fetch::task::{FetchError, FetchTask};
 use crate::daemon::resolver::Resolver;
@@ -75,7 +75,7 @@ impl Standalone {
     ///
     /// # Errors
     /// The system refuses a poller or random bytes.
-    pub fn new(settings: Settings) -> io::Result<Self> {
+    pub fn new(settings: Rc<Settings>) -> io::Result<Self> {
         let poll = Poll::new()?;
         let net = MioNet::new(poll.registry().try_clone()?, sockets::egress(&settings));
         let mut seed = [0; 48];
@@ -90,7 +90,7 @@ impl Standalone {
             outbound,
             log: RateLimitedLog::default(),
             account: Account::of_class(&Budget::new(usize::MAX), Class::Fetches),
-            settings: Rc::new(settings),
+            settings,
             time: Time::default(),
             drbg: Drbg::new(seed),
         };
@@ -98,6 +98,11 @@ impl Standalone {
         public.into_iter().flatten().for_each(|ip| standalone.add_own_address(ip));
         standalone.read_clock();
         Ok(standalone)
+    }
+
+    /// Replaces the upstreams of the settings.
+    pub fn use_upstreams(&mut self, upstreams: &[UpstreamSettings]) {
+        self.outbound.upstreams.reload(upstreams, self.time.now);
     }
 
     /// Adds an address, with the ports of all listeners, to our own listeners.
