@@ -77,8 +77,11 @@ impl MemoryWaiters {
     pub fn wake(&mut self, budget: &Budget) -> Vec<SessionKey> {
         let mut woken = Vec::new();
         let mut promised = 0;
-        let mut classes = [Class::Unauthenticated, Class::Users];
-        classes.sort_by_key(|class| (budget.is_over_guarantee(*class), *class != Class::Users));
+        let mut classes = [Class::Users, Class::Unauthenticated];
+        let [users, others] = classes.map(|class| budget.is_over_guarantee(class));
+        if users && !others {
+            classes.reverse();
+        }
         for class in classes {
             let owners = &mut self.classes[class as usize];
             for size in 0..2 {
