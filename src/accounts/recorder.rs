@@ -91,7 +91,7 @@ impl Recorder {
     /// The incidents of a user, or of unauthenticated clients (`None`), the latest first.
     pub fn incidents_of(&self, user: Option<UserId>) -> Vec<&Incident> {
         let mut found: Vec<&Incident> = self.entries.iter().filter(|e| e.user == user).collect();
-        found.sort_by_key(|entry| std::cmp::Reverse(entry.last_ms));
+        found.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.last_ms));
         found
     }
 

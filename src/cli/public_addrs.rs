@@ -39,7 +39,7 @@ impl PublicAddrs {
         let ipv6 = flags.ipv6.or(settings.public_ipv6).or_else(|| first(false));
         let lan = own.iter().filter(|ip| scope(**ip) == Scope::Lan).copied();
         let mut lan: Vec<IpAddr> = lan.collect();
-        lan.sort();
+        lan.sort_unstable();
         lan.dedup();
         Self { ipv4, ipv6, lan }
     }

@@ -304,7 +304,7 @@ fn pairs(table: &Table) -> impl Iterator<Item = KeyValue> + '_ {
         .iter()
         .filter_map(|(name, item)| table.key(name).and_then(|key| pair(key, item)))
         .collect();
-    found.sort_by_key(|pair| pair.value.end);
+    found.sort_unstable_by_key(|pair| pair.value.end);
     found.into_iter()
 }
 

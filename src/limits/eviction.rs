@@ -26,13 +26,14 @@ pub struct EvictionCandidate<K> {
 /// they go: meanwhile newcomers may have changed who holds most.
 pub fn rank<K>(candidates: &mut Vec<EvictionCandidate<K>>, most: usize) {
     // Worst last, so that the sum at each of them is what its owner holds when it goes.
-    candidates.sort_by_key(|one| (one.owner, one.is_spared, one.drains, one.since_ms));
+    candidates.sort_unstable_by_key(|one| (one.owner, one.is_spared, one.drains, one.since_ms));
     let (mut owner, mut held) = (None, 0_u64);
     for one in candidates.iter_mut().rev() {
         held = if owner == Some(one.owner) { held } else { 0 }.saturating_add(one.weight);
         (owner, one.weight) = (Some(one.owner), held);
     }
-    candidates.sort_by_key(|one| (one.is_spared, Reverse(one.weight), one.drains, one.since_ms));
+    candidates
+        .sort_unstable_by_key(|one| (one.is_spared, Reverse(one.weight), one.drains, one.since_ms));
     let Some((held_most, is_spared)) = candidates.first().map(|one| (one.weight, one.is_spared))
     else {
         return;
