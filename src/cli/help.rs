@@ -41,9 +41,9 @@ pub fn overview() -> String {
         env!("CARGO_PKG_DESCRIPTION"),
     );
     let shown = COMMANDS.iter().filter(|command| !command.is_hidden);
-    columns(&mut out, shown.map(|command| (call(command), command.about.to_string())));
+    columns(&mut out, &mut shown.map(|command| (call(command), command.about)));
     out.push_str("\nFlags:\n");
-    columns(&mut out, EVERYWHERE.iter().map(|flag| (shape(flag), flag.doc.to_string())));
+    columns(&mut out, &mut EVERYWHERE.iter().map(flag_row));
     out.push_str("\nStart with: mtbox quickstart. Help for a command: mtbox COMMAND --help\n");
     out
 }
@@ -55,11 +55,10 @@ pub fn of(command: &Command) -> String {
     if !command.arguments.is_empty() {
         out.push_str("\nArguments:\n");
         let rows = command.arguments.iter();
-        columns(&mut out, rows.map(|argument| (argument.name.to_string(), argument.doc.into())));
+        columns(&mut out, &mut rows.map(|one| (one.name.to_owned(), one.doc)));
     }
     out.push_str("\nFlags:\n");
-    let flags = command.flags.iter().chain(EVERYWHERE);
-    columns(&mut out, flags.map(|flag| (shape(flag), flag.doc.to_string())));
+    columns(&mut out, &mut command.flags.iter().chain(EVERYWHERE).map(flag_row));
     if !command.notes.is_empty() {
         out.push_str(&format!("\n{}\n", command.notes));
     }
@@ -79,15 +78,15 @@ fn call(command: &Command) -> String {
     [command.name.to_owned()].into_iter().chain(names).collect::<Vec<_>>().join(" ")
 }
 
-fn shape(flag: &Flag) -> String {
+fn flag_row(flag: &Flag) -> (String, &str) {
     let short = flag.short.map_or("    ".to_string(), |short| format!("-{short}, "));
     let value = flag.value.map_or(String::new(), |value| format!(" {value}"));
-    format!("{short}--{}{value}", flag.long)
+    (format!("{short}--{}{value}", flag.long), flag.doc)
 }
 
 /// Appends two columns. The first is as wide as its widest cell.
-fn columns(out: &mut String, rows: impl Iterator<Item = (String, String)>) {
-    let rows: Vec<(String, String)> = rows.collect();
+fn columns(out: &mut String, rows: &mut dyn Iterator<Item = (String, &str)>) {
+    let rows: Vec<(String, &str)> = rows.collect();
     let width = rows.iter().map(|(left, _)| left.len()).max().unwrap_or(0);
     for (left, right) in rows {
         out.push_str(&format!("  {left:width$}  {right}\n"));

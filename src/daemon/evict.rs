@@ -100,14 +100,14 @@ impl<N: Net> Daemon<N> {
             Standing::Fronted if one.is_dialling() => true,
             _ => one.stuck_since().is_some_and(|since| now >= since + patience),
         };
-        self.ranked(held, |one| one.client.class() == class && held(one) > 0 && is_stuck(one))
+        self.ranked(held, &|one| one.client.class() == class && held(one) > 0 && is_stuck(one))
     }
 
     /// The wanted sessions, each with its weight, the worst first.
     fn ranked(
         &self,
-        weight: impl Fn(&Session<N::Wire>) -> u64,
-        is_wanted: impl Fn(&Session<N::Wire>) -> bool,
+        weight: fn(&Session<N::Wire>) -> u64,
+        is_wanted: &dyn Fn(&Session<N::Wire>) -> bool,
     ) -> Vec<EvictionCandidate<Victim>> {
         let wanted = self.sessions.iter().filter(|(_, one)| is_wanted(one));
         let mut ranked: Vec<_> = wanted
@@ -197,7 +197,7 @@ impl<N: Net> Daemon<N> {
             Room::Memory => &[],
         };
         for is_of_kind in kinds {
-            let ranked = self.ranked(|_| 1, |one| is_of_kind(one.standing()));
+            let ranked = self.ranked(|_| 1, &|one| is_of_kind(one.standing()));
             if !ranked.is_empty() {
                 return ranked.into_iter().rev().map(|one| one.key).collect();
             }

@@ -76,7 +76,7 @@ impl<L: ListenSocket> Listeners<L> {
         &mut self,
         settings: &Settings,
         net: &mut impl Net<Listener = L>,
-        accept_pending: &mut impl FnMut(&mut OpenListener<L>),
+        accept_pending: &mut dyn FnMut(&mut OpenListener<L>),
     ) -> io::Result<(usize, usize)> {
         let wanted = binds(settings);
         let is_old = |one: &OpenListener<L>| one.bind().is_some_and(|bind| !wanted.contains(&bind));
@@ -97,13 +97,13 @@ impl<L: ListenSocket> Listeners<L> {
         // An old listener of ours has the port: it must close before the new one can open.
         for bind in blocked {
             let port = bind.addr.port();
-            closed.extend(self.close(|one| is_old(one) && one.has_port(port), accept_pending));
+            closed.extend(self.close(&|one| is_old(one) && one.has_port(port), accept_pending));
             match self.open_one(ListenerKind::Clients(bind), net) {
                 Ok(slot) => opened.push(slot),
                 Err(e) => return self.undo(&opened, &closed, net, e),
             }
         }
-        closed.extend(self.close(is_old, accept_pending));
+        closed.extend(self.close(&is_old, accept_pending));
         Ok((opened.len(), closed.len()))
     }
 
@@ -127,7 +127,7 @@ impl<L: ListenSocket> Listeners<L> {
             }
             let outcome = self.open_one(kind.clone(), net).or_else(|_| {
                 // The address may belong to a listener that is about to close.
-                self.close(is_old, &mut |_| {});
+                self.close(&is_old, &mut |_| {});
                 self.open_one(kind, net)
             });
             match (outcome, pages.stats) {
@@ -137,7 +137,7 @@ impl<L: ListenSocket> Listeners<L> {
                 (Err(e), false) => event!(Warn, "metrics-off", addr = %bind, error = ?e),
             }
         }
-        self.close(is_old, &mut |_| {});
+        self.close(&is_old, &mut |_| {});
     }
 
     /// Closes the listeners for clients. Connections that wait there are reset.
@@ -252,8 +252,8 @@ impl<L: ListenSocket> Listeners<L> {
     /// the addresses of those for clients.
     fn close(
         &mut self,
-        is_old: impl Fn(&OpenListener<L>) -> bool,
-        before: &mut impl FnMut(&mut OpenListener<L>),
+        is_old: &dyn Fn(&OpenListener<L>) -> bool,
+        before: &mut dyn FnMut(&mut OpenListener<L>),
     ) -> Vec<Bind> {
         let mut closed = Vec::new();
         for slot in &mut self.slots {

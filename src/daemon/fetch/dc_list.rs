@@ -32,7 +32,7 @@ pub fn reload(
     schedule: &mut Schedule,
     now: Tick,
 ) -> Vec<Job> {
-    let removed = schedule.remove(|job| matches!(job, Job::DcPage(_)));
+    let removed = schedule.remove(&|job| matches!(job, Job::DcPage(_)));
     *list = DcList::default();
     plan(settings, schedule, now);
     removed.into_iter().map(|(job, _)| job).collect()

@@ -103,7 +103,7 @@ pub fn reload(
         }
         _ => false,
     };
-    let removed = schedule.remove(is_removed);
+    let removed = schedule.remove(&is_removed);
     new.iter().for_each(|host| probes.reset(*host));
     (new, removed.into_iter().map(|(job, _)| job).collect())
 }

@@ -55,7 +55,7 @@ pub fn plan(
 
 /// Drops the timing of the old pages. Returns the jobs that were removed.
 pub fn reload(mimicry: &mut Mimicry, schedule: &mut Schedule) -> Vec<Job> {
-    let removed = schedule.remove(|job| matches!(job, Job::PageTiming(_)));
+    let removed = schedule.remove(&|job| matches!(job, Job::PageTiming(_)));
     (mimicry.pace, mimicry.fit) = (Pace::default(), Fit::default());
     removed.into_iter().map(|(job, _)| job).collect()
 }

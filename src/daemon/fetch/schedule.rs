@@ -54,11 +54,16 @@ impl Schedule {
     }
 
     /// Removes jobs. Returns them and when they were due; `None` = running.
-    pub fn remove(&mut self, is_removed: impl Fn(Job) -> bool) -> Vec<(Job, Option<Tick>)> {
-        let (removed, kept): (Vec<_>, _) =
-            std::mem::take(&mut self.entries).into_iter().partition(|entry| is_removed(entry.job));
-        self.entries = kept;
-        removed.into_iter().map(|entry| (entry.job, entry.due)).collect()
+    pub fn remove(&mut self, is_removed: &dyn Fn(Job) -> bool) -> Vec<(Job, Option<Tick>)> {
+        let mut removed = Vec::new();
+        self.entries.retain(|entry| {
+            let stays = !is_removed(entry.job);
+            if !stays {
+                removed.push((entry.job, entry.due));
+            }
+            stays
+        });
+        removed
     }
 
     /// Makes jobs that are due later than `at` due at `at`; running jobs are not affected.
@@ -150,7 +155,7 @@ mod tests {
             schedule.add(Job::DcPage(page), Tick(10 * page as u64));
         }
         assert_eq!(schedule.start_next(Tick(0)), Some(JOB));
-        let removed = schedule.remove(|job| job != Job::DcPage(2));
+        let removed = schedule.remove(&|job| job != Job::DcPage(2));
         assert_eq!(removed, [(JOB, None), (Job::DcPage(1), Some(Tick(10)))]);
         schedule.finish(result(true, HOUR_MS), Tick(0), &mut Drbg::new([7; 48]));
         assert_eq!(schedule.due(), Some(Tick(20)), "a removed job is not scheduled again");

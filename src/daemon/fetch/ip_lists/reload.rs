@@ -28,7 +28,7 @@ pub fn reload(
     schedule: &mut Schedule,
     now: Tick,
 ) -> Vec<Job> {
-    let removed = schedule.remove(|job| matches!(job, Job::IpList(_)));
+    let removed = schedule.remove(&|job| matches!(job, Job::IpList(_)));
     let mut before = std::mem::replace(lists, IpLists::new(settings));
     let mut missing = Vec::new();
     for kind in [ListKind::Block, ListKind::Allow] {
