@@ -19,13 +19,31 @@ impl<N: Net> Daemon<N> {
     /// Closes a session, other than `newcomer`, to make this kind of room. Returns whether there
     /// was one.
     pub(super) fn make_room(&mut self, room: Room, newcomer: Option<SessionKey>) -> bool {
-        let found = self.next_victim(room, newcomer).or_else(|| {
-            self.victims[room as usize] = self.rank_victims(room);
-            self.next_victim(room, newcomer)
-        });
+        let found = self.find_victim(room, newcomer);
         let is_found = found.is_some();
         found.into_iter().for_each(|victim| self.evict(&victim, room));
         is_found
+    }
+
+    /// Closes a session since no descriptor is left. Returns whether there was one. A newcomer has
+    /// some time to show whose it is: others wait in the queue of the kernel.
+    pub(super) fn free_descriptor(&mut self) -> bool {
+        let Some(victim) = self.find_victim(Room::Place, None) else { return false };
+        let session = self.sessions.get(victim.key.index());
+        let now = self.shared.time.now;
+        let is_new = session.is_some_and(|one| now < one.client.accepted + NEWCOMER_TIME);
+        match is_new {
+            true => self.victims[Room::Place as usize].push(victim),
+            false => self.evict(&victim, Room::Place),
+        }
+        !is_new
+    }
+
+    fn find_victim(&mut self, room: Room, newcomer: Option<SessionKey>) -> Option<Victim> {
+        self.next_victim(room, newcomer).or_else(|| {
+            self.victims[room as usize] = self.rank_victims(room);
+            self.next_victim(room, newcomer)
+        })
     }
 
     /// Closes sessions that hold memory and do not drain, while others wait for it: those of a
@@ -116,6 +134,8 @@ impl<N: Net> Daemon<N> {
                 ..self.candidate(SessionKey::of_index(index), one)
             })
             .collect();
+        // Many are accepted within one millisecond.
+        ranked.sort_unstable_by_key(|one| one.key.id);
         rank(&mut ranked, LISTED);
         ranked
     }
@@ -176,12 +196,12 @@ impl<N: Net> Daemon<N> {
         own == users.connections().iter().max()
     }
 
-    /// Whether less than half of the places for newcomers are taken by hellos.
+    /// Whether less than half of the places for newcomers, an eighth, are taken by hellos. Without
+    /// descriptors there are no more places than sessions.
     fn has_few_newcomers(&self) -> bool {
-        let capacity = &self.shared.capacity;
         let is_unknown =
             |(_, one): &(usize, &Session<N::Wire>)| one.standing() == Standing::Unknown;
-        let most = (capacity.sessions_max - capacity.users_max) as usize / 2;
+        let most = self.sessions.len() / 16;
         self.sessions.iter().filter(is_unknown).take(most).count() < most
     }
 
@@ -238,6 +258,8 @@ fn held<W: Wire>(session: &Session<W>) -> u64 {
     session.client.account.used() as u64 + u64::from(session.kernel_bytes)
 }
 
+/// Without descriptors, a connection has at least this long.
+const NEWCOMER_TIME: Duration = Duration::from_millis(100);
 /// Bytes that no owner has to give back early: some hellos, or four blocks of the pool.
 const MODEST: u64 = 64 << 10;
 /// While another session waits for memory, one may hold some this long without taking it.

@@ -9,7 +9,6 @@ use crate::daemon::admin::statsd::Statsd;
 use crate::daemon::fetch;
 use crate::daemon::listeners::{Accepted, ListenerKind};
 use crate::daemon::resolver::lookup::LookupResult;
-use crate::daemon::session::standing::Room;
 use crate::daemon::shared::Shared;
 use crate::daemon::tokens::{self, TokenKind};
 use crate::io::clock::{Tick, Wall};
@@ -38,6 +37,10 @@ impl<N: Net> Daemon<N> {
         self.resolve();
         let before = self.sessions();
         self.run_ready();
+        if self.net.has_lacked_files() {
+            // A dial or a lookup tries again soon.
+            self.free_descriptor();
+        }
         if self.sessions() < before {
             self.listeners.end_exhaustion();
         }
@@ -155,7 +158,8 @@ impl<N: Net> Daemon<N> {
             };
             let begun_us = self.net.micros();
             let accepted = self.listeners.accept(slot, now, &mut self.shared.telemetry.log);
-            let is_last = matches!(accepted, Accepted::None | Accepted::Exhausted);
+            let is_exhausted = matches!(accepted, Accepted::Exhausted);
+            let is_last = is_exhausted || matches!(accepted, Accepted::None);
             if let Accepted::Connection(wire, _) = accepted {
                 let net = (&mut self.net, tokens::ADMIN_CONNECTIONS.first());
                 if self.admin.accept(place, (slot, pages), wire, net, now) {
@@ -163,6 +167,9 @@ impl<N: Net> Daemon<N> {
                 }
             }
             self.admin.spend(self.net.micros() - begun_us);
+            if is_exhausted {
+                self.free_descriptor();
+            }
             if is_last {
                 return None;
             }
@@ -186,16 +193,22 @@ impl<N: Net> Daemon<N> {
     /// The part of [`Daemon::accept_all`] for one listener.
     fn accept_at(&mut self, slot: usize, now: Tick) -> bool {
         let Some(ListenerKind::Clients(_)) = self.listeners.kind(slot) else { return false };
-        let mut made_room = false;
+        let mut has_accepted = false;
         for _ in 0..ACCEPTS_PER_ROUND {
             match self.listeners.accept(slot, now, &mut self.shared.telemetry.log) {
-                Accepted::Connection(wire, peer) => self.accept(wire, peer),
-                Accepted::Transient => {}
-                Accepted::Exhausted if !made_room && self.make_room(Room::Place, None) => {
-                    made_room = true;
-                    self.listeners.end_exhaustion();
+                Accepted::Connection(wire, peer) => {
+                    self.accept(wire, peer);
+                    has_accepted = true;
                 }
-                Accepted::None | Accepted::Exhausted => return false,
+                Accepted::Transient => {}
+                Accepted::None => return false,
+                Accepted::Exhausted => {
+                    // Lookups and dials come first: they may use the descriptor in the next round.
+                    if self.free_descriptor() && has_accepted {
+                        self.listeners.end_exhaustion();
+                    }
+                    break;
+                }
             }
         }
         self.listeners.may_accept(slot, now)

@@ -62,6 +62,12 @@ pub fn is_shortage(error: &io::Error) -> bool {
     )
 }
 
+/// Whether no descriptor was left, of the process or of the system.
+pub fn lacks_files(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EMFILE | Errno::ENFILE))
+}
+
 impl Egress {
     /// Starts a TCP connect without waiting for it.
     ///

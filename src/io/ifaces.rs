@@ -26,8 +26,11 @@ impl OwnAddresses {
     /// Whether an address, IPv4 or IPv4-mapped IPv6, belongs to an interface of this machine.
     pub fn contains(&mut self, ip: IpAddr) -> bool {
         if self.fetched.is_none_or(|at| at.elapsed() > MAX_AGE) {
-            self.list = addresses();
-            self.fetched = Some(Instant::now());
+            let list = addresses();
+            // Without a descriptor there is no list: the old one stays.
+            if !list.is_empty() {
+                (self.list, self.fetched) = (list, Some(Instant::now()));
+            }
         }
         self.list.contains(&ip.to_canonical())
     }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use mio::net::{TcpStream, UdpSocket};
 use mio::{Interest, Registry, Token};
 
-use crate::io::egress::Egress;
+use crate::io::egress::{self, Egress};
 use crate::io::ifaces::OwnAddresses;
 use crate::io::listen::{AcceptError, ListenAddr, Listener};
 use crate::io::rlimit;
@@ -124,13 +124,21 @@ pub struct MioNet {
     registry: Registry,
     own: OwnAddresses,
     egress: Egress,
+    lacks_files: bool,
+    memory: (u64, u64),
     start: Instant,
 }
 
 impl MioNet {
     /// Sockets are registered with `registry`. `egress` applies to outgoing ones.
     pub fn new(registry: Registry, egress: Egress) -> Self {
-        Self { registry, own: OwnAddresses::default(), egress, start: Instant::now() }
+        let own = OwnAddresses::default();
+        Self { registry, own, egress, lacks_files: false, memory: (0, 0), start: Instant::now() }
+    }
+
+    fn note<T>(&mut self, outcome: io::Result<T>) -> io::Result<T> {
+        self.lacks_files |= outcome.as_ref().is_err_and(egress::lacks_files);
+        outcome
     }
 
     /// Replaces the egress settings; applies to sockets opened later.
@@ -150,7 +158,8 @@ impl Net for MioNet {
         options: &SocketOptions,
         token: usize,
     ) -> io::Result<MioWire> {
-        let mut wire = MioWire(self.egress.dial(to, options)?);
+        let outcome = self.egress.dial(to, options);
+        let mut wire = MioWire(self.note(outcome)?);
         self.register(&mut wire, token)?;
         Ok(wire)
     }
@@ -165,7 +174,8 @@ impl Net for MioNet {
     }
 
     fn datagram(&mut self, to: SocketAddr, token: usize) -> io::Result<MioDatagram> {
-        let mut socket = self.egress.udp_socket(to)?;
+        let outcome = self.egress.udp_socket(to);
+        let mut socket = self.note(outcome)?;
         self.registry.register(&mut socket, Token(token), Interest::READABLE)?;
         Ok(MioDatagram(socket))
     }
@@ -190,8 +200,13 @@ impl Net for MioNet {
         })
     }
 
+    fn has_lacked_files(&mut self) -> bool {
+        std::mem::take(&mut self.lacks_files)
+    }
+
     fn memory_in_use(&mut self) -> (u64, u64) {
-        rlimit::memory_in_use()
+        self.memory = rlimit::memory_in_use(self.memory);
+        self.memory
     }
 
     fn micros(&self) -> u64 {

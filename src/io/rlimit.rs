@@ -65,13 +65,16 @@ fn group_limit(cgroup: &str, root: &Path) -> Option<u64> {
 }
 
 /// Bytes of memory that the process occupies, and that all TCP sockets of the system occupy in the
-/// kernel (proc_pid_statm(5), /proc/net/sockstat). What cannot be read counts as 0.
-pub fn memory_in_use() -> (u64, u64) {
-    let read = |path| fs::read_to_string(path).unwrap_or_default();
-    let pages = resident_pages(&read("/proc/self/statm")).unwrap_or_default();
-    let tcp = tcp_pages(&read("/proc/net/sockstat")).unwrap_or_default();
+/// kernel (proc_pid_statm(5), /proc/net/sockstat). What cannot be read, such as for lack of a
+/// descriptor, is as in `last`.
+pub fn memory_in_use(last: (u64, u64)) -> (u64, u64) {
     let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(4_096) as u64;
-    (pages * page, tcp * page)
+    let bytes =
+        |path, pages: fn(&str) -> Option<u64>| Some(pages(&fs::read_to_string(path).ok()?)? * page);
+    (
+        bytes("/proc/self/statm", resident_pages).unwrap_or(last.0),
+        bytes("/proc/net/sockstat", tcp_pages).unwrap_or(last.1),
+    )
 }
 
 fn resident_pages(statm: &str) -> Option<u64> {
@@ -144,7 +147,7 @@ mod tests {
             "sockets: used 370\nTCP: inuse 290 orphan 0 tw 5289 alloc 346 mem 64708\nUDP: mem 1\n";
         assert_eq!(tcp_pages(text), Some(64_708));
         assert_eq!((resident_pages(""), tcp_pages("UDP: inuse 0 mem 0\n")), (None, None));
-        assert!(memory_in_use().0 > 1 << 20);
+        assert!(memory_in_use((0, 0)).0 > 1 << 20);
     }
 
     #[test]

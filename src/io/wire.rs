@@ -137,6 +137,11 @@ pub trait Net {
     /// The system's error; its text names the address.
     fn listen(&mut self, endpoint: &ListenAddr, token: usize) -> io::Result<Self::Listener>;
 
+    /// Whether a dial or a datagram socket has found no descriptor since the last call.
+    fn has_lacked_files(&mut self) -> bool {
+        false
+    }
+
     /// Bytes of memory that the process occupies, and at most that its TCP sockets occupy in the
     /// kernel.
     fn memory_in_use(&mut self) -> (u64, u64);

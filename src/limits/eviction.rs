@@ -23,7 +23,7 @@ pub struct EvictionCandidate<K> {
 /// Sorts the candidates in the order in which they have to go. First goes the worst connection of
 /// the owner who holds most; then the worst of the owner who holds most without it, and so on.
 /// Keeps at most `most`, and only those whose owners hold more than half of the first one's when
-/// they go: meanwhile newcomers may have changed who holds most.
+/// they go: meanwhile newcomers may have changed who holds most. Equal ones keep their order.
 pub fn rank<K>(candidates: &mut Vec<EvictionCandidate<K>>, most: usize) {
     // Worst last, so that the sum at each of them is what its owner holds when it goes.
     candidates.sort_unstable_by_key(|one| (one.owner, one.is_spared, one.drains, one.since_ms));

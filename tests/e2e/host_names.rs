@@ -89,6 +89,19 @@ fn a_front_is_found_by_its_name_with_one_lookup() {
 }
 
 #[test]
+fn a_lookup_that_finds_no_descriptor_is_tried_again() {
+    let rig = Rig::new(correct_answer);
+    if !rig.proxy.limit_files(4) {
+        eprintln!("skipped: no prlimit");
+        return;
+    }
+    let _silent: Vec<Peer> = (0..20)
+        .map(|_| Peer::connect_from("silent", Ipv4Addr::new(127, 9, 0, 1), rig.proxy.addr))
+        .collect();
+    rig.assert_reaches_front("no descriptor was left");
+}
+
+#[test]
 fn many_clients_at_once_cost_one_question_of_each_type() {
     let held: Arc<AtomicBool> = Arc::default();
     let seen = Arc::clone(&held);

@@ -90,6 +90,27 @@ fn a_lack_of_descriptors_pauses_every_listener_and_ends_none() {
 }
 
 #[test]
+fn those_who_hold_all_descriptors_make_room_for_users_visitors_and_pages() {
+    let fixture = Fixture::new();
+    if !fixture.proxy.limit_files(6) {
+        eprintln!("skipped: no prlimit");
+        return;
+    }
+    let silent = || Peer::connect_from("silent", Ipv4Addr::new(127, 9, 0, 1), fixture.proxy.addr);
+    let mut crowd: Vec<Peer> = (0..40).map(|_| silent()).collect();
+    for _ in 0..3 {
+        assert_served(&fixture, fixture.proxy.addr);
+        crowd.extend((0..10).map(|_| silent()));
+        let mut visitor = Peer::connect("visitor", fixture.proxy.addr);
+        visitor.send(REQUEST);
+        fixture.front.accept().peer.send(b"the site");
+        assert_eq!(visitor.recv(8), b"the site");
+        crowd.extend((0..10).map(|_| silent()));
+        assert!(fixture.proxy.stats()["total_connections"].is_number());
+    }
+}
+
+#[test]
 fn two_processes_share_a_port() {
     let (front, secret) = (Front::listen(), Secret::new(HOST));
     let config = Config::new(Dc::echoing(), front.addr).user("alice", &secret).set(

@@ -1,6 +1,7 @@
 //! One lookup over plain DNS: datagrams with random case (0x20 encoding), TCP if an answer does not
 //! fit, and the next server if one refuses or does not answer.
 
+use std::io;
 use std::net::SocketAddr;
 use std::task::Poll;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use crate::daemon::resolver::system::Servers;
 use crate::daemon::resolver::tcp::Tcp;
 use crate::daemon::resolver::udp::{DnsEvent, Udp};
 use crate::io::clock::Tick;
+use crate::io::egress;
 use crate::io::logger::event;
 use crate::io::sockopt::SocketOptions;
 use crate::io::wire::Net;
@@ -161,8 +163,19 @@ impl<N: Net> PlainQuery<N> {
             Err(e) => {
                 event!(Debug, "dns-unreachable", server = %server, error = ?e);
                 self.udp = None;
-                lookup.fail(kinds, context.now);
+                self.fail(&e, kinds, lookup, context.now);
             }
+        }
+    }
+
+    /// Handles the error of a new socket. A shortage of this machine is no fault of the server,
+    /// which is asked again soon; for a datagram socket, `EADDRNOTAVAIL` is none.
+    fn fail(&mut self, error: &io::Error, kinds: Vec<RecordType>, lookup: &mut Lookup, now: Tick) {
+        if error.kind() != io::ErrorKind::AddrNotAvailable && egress::is_shortage(error) {
+            self.attempts = self.attempts.saturating_sub(1);
+            lookup.begin_attempt(RETRY, now);
+        } else {
+            lookup.fail(kinds, now);
         }
     }
 
@@ -175,12 +188,14 @@ impl<N: Net> PlainQuery<N> {
         let Some(server) = self.server else { return };
         if self.tcp.is_none() {
             let name = lookup.name.to_ascii_lowercase();
-            self.tcp = Tcp::open(server, name, context.options, context.net, context.token).ok();
+            match Tcp::open(server, name, context.options, context.net, context.token) {
+                Ok(tcp) => self.tcp = Some(tcp),
+                Err(e) => return self.fail(&e, vec![kind], lookup, context.now),
+            }
             lookup.extend_attempt(TCP_ATTEMPT, context.now);
         }
-        match &mut self.tcp {
-            Some(tcp) => tcp.queue(kind, context.drbg),
-            None => lookup.fail([kind], context.now),
+        if let Some(tcp) = &mut self.tcp {
+            tcp.queue(kind, context.drbg);
         }
     }
 }
@@ -214,6 +229,8 @@ impl ServerStats {
 
 /// Attempts for one name, over all servers.
 const ATTEMPTS_MAX: usize = 6;
+/// After a shortage of this machine.
+const RETRY: Duration = Duration::from_millis(200);
 /// For a TCP connection and the answers on it.
 const TCP_ATTEMPT: Duration = Duration::from_secs(3);
 const PREFER: Duration = Duration::from_secs(60);

@@ -100,9 +100,12 @@ impl<T> WatchedFile<T> {
         let meta = fs::metadata(self.path).ok().filter(|m| m.is_file() && m.len() <= FILE_MAX);
         let changed = meta.and_then(|m| m.modified().ok());
         if changed != self.changed {
-            self.changed = changed;
-            let text = changed.and_then(|_| fs::read(self.path).ok()).unwrap_or_default();
-            self.value = (self.parse)(&String::from_utf8_lossy(&text));
+            let text = changed.map_or(Ok(Vec::new()), |_| fs::read(self.path));
+            // Without a descriptor, the old value stays until the next call.
+            if let Ok(text) = text {
+                self.changed = changed;
+                self.value = (self.parse)(&String::from_utf8_lossy(&text));
+            }
         }
         &self.value
     }

@@ -307,11 +307,15 @@ impl<W: Wire> Connect<W> {
         self.error = Some(ConnectError::Shortage(why));
         let outbound = &mut *context.outbound;
         outbound.shortages += 1;
-        outbound.front_paused_until = now + FRONT_PAUSE;
         if let Some((upstream, _)) = &candidate.via {
             outbound.upstreams.record_abandoned(*upstream);
         }
-        let wait = if self.route == Route::Front { FRONT_PAUSE } else { RETRY };
+        // A lack of descriptors costs no search, and the daemon makes room.
+        let pauses = !egress::lacks_files(error);
+        if pauses {
+            outbound.front_paused_until = now + FRONT_PAUSE;
+        }
+        let wait = if pauses && self.route == Route::Front { FRONT_PAUSE } else { RETRY };
         self.set_aside(candidate, now + wait, context);
     }
 

@@ -462,7 +462,7 @@ const YES: &[u8] = b"\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x50";
 #[test]
 fn a_shortage_of_this_machine_blames_no_address_and_pauses_the_front() {
     let mut scene = Scene::new("");
-    scene.net.shortage = Some(nix::libc::EMFILE);
+    scene.net.shortage = Some(nix::libc::ENOBUFS);
     let mut user = Connect::new(HostOrAddrs::Addrs(vec![addr(1)]), Route::Upstreams, 0);
     assert!(scene.poll(&mut user).is_pending());
     assert_eq!(user.due(), Tick(1_000) + RETRY);
@@ -481,7 +481,7 @@ fn a_shortage_of_this_machine_blames_no_address_and_pauses_the_front() {
     assert_eq!(both, [addr(9), addr(1)], "no address is bad");
     assert_eq!(scene.outbound.shortages, 1);
 
-    scene.net.shortage = Some(nix::libc::ENFILE);
+    scene.net.shortage = Some(nix::libc::ENOMEM);
     let mut probe = front();
     assert!(scene.poll(&mut probe).is_pending());
     for _ in 0..4 {
@@ -490,6 +490,23 @@ fn a_shortage_of_this_machine_blames_no_address_and_pauses_the_front() {
     let outcome = scene.poll_after(FRONT_PAUSE, &mut probe);
     assert!(matches!(outcome, Poll::Ready(Err(ConnectError::Shortage(_)))), "for five seconds");
     assert_eq!(scene.outbound.shortages, 7, "one attempt per second, whatever the addresses");
+}
+
+#[test]
+fn a_lack_of_descriptors_pauses_no_other_connection_to_the_front() {
+    let mut scene = Scene::new("");
+    let front = || Connect::new(HostOrAddrs::Addrs(vec![addr(1)]), Route::Front, 0);
+    for errno in [nix::libc::EMFILE, nix::libc::ENFILE] {
+        scene.net.shortage = Some(errno);
+        let mut short = front();
+        assert!(scene.poll(&mut short).is_pending());
+        assert_eq!(short.due(), scene.now + RETRY);
+        scene.net.shortage = None;
+        assert!(scene.poll(&mut front()).is_pending());
+        assert!(scene.poll_after(RETRY, &mut short).is_pending());
+        assert_eq!(scene.dialled(), [addr(1), addr(1)]);
+        scene.net.dialled.clear();
+    }
 }
 
 #[test]
