@@ -134,8 +134,6 @@ impl<N: Net> Daemon<N> {
                 ..self.candidate(SessionKey::of_index(index), one)
             })
             .collect();
-        // Many are accepted within one millisecond.
-        ranked.sort_unstable_by_key(|one| one.key.id);
         rank(&mut ranked, LISTED);
         ranked
     }
@@ -239,6 +237,7 @@ impl<N: Net> Daemon<N> {
             is_spared: standing == Standing::Unknown && users.is_known(client.addr),
             drains: session.stalled_since().is_none(),
             since_ms,
+            id: client.id,
         }
     }
 }

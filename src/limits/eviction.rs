@@ -18,22 +18,26 @@ pub struct EvictionCandidate<K> {
     pub drains: bool,
     /// When it last did what it is for, in milliseconds since start. The longest ago goes first.
     pub since_ms: u64,
+    /// Its number: many are accepted within one millisecond, and the first of them goes first.
+    pub id: u64,
 }
 
 /// Sorts the candidates in the order in which they have to go. First goes the worst connection of
 /// the owner who holds most; then the worst of the owner who holds most without it, and so on.
 /// Keeps at most `most`, and only those whose owners hold more than half of the first one's when
-/// they go: meanwhile newcomers may have changed who holds most. Equal ones keep their order.
+/// they go: meanwhile newcomers may have changed who holds most.
 pub fn rank<K>(candidates: &mut Vec<EvictionCandidate<K>>, most: usize) {
     // Worst last, so that the sum at each of them is what its owner holds when it goes.
-    candidates.sort_unstable_by_key(|one| (one.owner, one.is_spared, one.drains, one.since_ms));
+    candidates
+        .sort_unstable_by_key(|one| (one.owner, one.is_spared, one.drains, one.since_ms, one.id));
     let (mut owner, mut held) = (None, 0_u64);
     for one in candidates.iter_mut().rev() {
         held = if owner == Some(one.owner) { held } else { 0 }.saturating_add(one.weight);
         (owner, one.weight) = (Some(one.owner), held);
     }
-    candidates
-        .sort_unstable_by_key(|one| (one.is_spared, Reverse(one.weight), one.drains, one.since_ms));
+    candidates.sort_unstable_by_key(|one| {
+        (one.is_spared, Reverse(one.weight), one.drains, one.since_ms, one.id)
+    });
     let Some((held_most, is_spared)) = candidates.first().map(|one| (one.weight, one.is_spared))
     else {
         return;
@@ -53,7 +57,15 @@ mod tests {
     use super::*;
 
     fn one(key: u32, owner: u64, since_ms: u64) -> EvictionCandidate<u32> {
-        EvictionCandidate { key, owner, weight: 1, is_spared: false, drains: true, since_ms }
+        EvictionCandidate {
+            key,
+            owner,
+            weight: 1,
+            is_spared: false,
+            drains: true,
+            since_ms,
+            id: key.into(),
+        }
     }
 
     fn ranked(mut candidates: Vec<EvictionCandidate<u32>>) -> Vec<u32> {
