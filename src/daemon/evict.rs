@@ -118,22 +118,13 @@ impl<N: Net> Daemon<N> {
             Standing::Fronted if one.is_dialling() => true,
             _ => one.stuck_since().is_some_and(|since| now >= since + patience),
         };
-        self.ranked(held, &|one| one.client.class() == class && held(one) > 0 && is_stuck(one))
-    }
-
-    /// The wanted sessions, each with its weight, the worst first.
-    fn ranked(
-        &self,
-        weight: fn(&Session<N::Wire>) -> u64,
-        is_wanted: &dyn Fn(&Session<N::Wire>) -> bool,
-    ) -> Vec<EvictionCandidate<Victim>> {
-        let wanted = self.sessions.iter().filter(|(_, one)| is_wanted(one));
-        let mut ranked: Vec<_> = wanted
-            .map(|(index, one)| EvictionCandidate {
-                weight: weight(one),
-                ..self.candidate(SessionKey::of_index(index), one)
-            })
-            .collect();
+        let mut ranked = Vec::new();
+        for (index, one) in self.sessions.iter() {
+            if one.client.class() == class && held(one) > 0 && is_stuck(one) {
+                let candidate = self.candidate(SessionKey::of_index(index), one);
+                ranked.push(EvictionCandidate { weight: held(one), ..candidate });
+            }
+        }
         rank(&mut ranked, LISTED);
         ranked
     }
@@ -215,9 +206,20 @@ impl<N: Net> Daemon<N> {
             Room::Memory => &[],
         };
         for is_of_kind in kinds {
-            let ranked = self.ranked(|_| 1, &|one| is_of_kind(one.standing()));
-            if !ranked.is_empty() {
-                return ranked.into_iter().rev().map(|one| one.key).collect();
+            let mut all = Vec::new();
+            for (index, one) in self.sessions.iter() {
+                let standing = one.standing();
+                // A network's other connections count too when one of them has to go.
+                let counts = room != Room::User && !matches!(standing, Standing::User(_));
+                let stays = !is_of_kind(standing);
+                if !stays || counts {
+                    let key = SessionKey::of_index(index);
+                    all.push(EvictionCandidate { stays, ..self.candidate(key, one) });
+                }
+            }
+            rank(&mut all, LISTED);
+            if !all.is_empty() {
+                return all.into_iter().rev().map(|one| one.key).collect();
             }
         }
         Vec::new()
@@ -227,15 +229,20 @@ impl<N: Net> Daemon<N> {
         let (client, standing) = (&session.client, session.standing());
         let since_ms = since_ms(session);
         let users = &self.shared.accounts.users;
+        let is_user = matches!(standing, Standing::User(_));
         EvictionCandidate {
             key: Victim { key, id: client.id, standing, since_ms },
             owner: match standing {
                 Standing::User(user) => users.position(user) as u64,
                 Standing::Unknown | Standing::Fronted => ClientPrefix::of(client.addr).to_bits(),
             },
-            weight: 1,
-            is_spared: standing == Standing::Unknown && users.is_known(client.addr),
-            drains: session.stalled_since().is_none(),
+            // An address that a user came from may hold four times as much as another one.
+            weight: if is_user || users.is_known(client.addr) { 1 } else { 4 },
+            stays: false,
+            is_spared: match standing {
+                Standing::Unknown => users.is_known(client.addr),
+                Standing::Fronted | Standing::User(_) => session.stalled_since().is_none(),
+            },
             since_ms,
             id: client.id,
         }

@@ -12,10 +12,10 @@ pub struct EvictionCandidate<K> {
     pub owner: u64,
     /// What it holds: 1 for its place, or bytes.
     pub weight: u64,
-    /// It goes only after all others that are not spared.
+    /// Counts for its owner, but does not go.
+    pub stays: bool,
+    /// Among those of one owner, the others go first.
     pub is_spared: bool,
-    /// Its peer takes what is sent. Among those of one owner, the others go first.
-    pub drains: bool,
     /// When it last did what it is for, in milliseconds since start. The longest ago goes first.
     pub since_ms: u64,
     /// Its number: many are accepted within one millisecond, and the first of them goes first.
@@ -29,22 +29,17 @@ pub struct EvictionCandidate<K> {
 pub fn rank<K>(candidates: &mut Vec<EvictionCandidate<K>>, most: usize) {
     // Worst last, so that the sum at each of them is what its owner holds when it goes.
     candidates
-        .sort_unstable_by_key(|one| (one.owner, one.is_spared, one.drains, one.since_ms, one.id));
+        .sort_unstable_by_key(|one| (one.owner, one.stays, one.is_spared, one.since_ms, one.id));
     let (mut owner, mut held) = (None, 0_u64);
     for one in candidates.iter_mut().rev() {
         held = if owner == Some(one.owner) { held } else { 0 }.saturating_add(one.weight);
         (owner, one.weight) = (Some(one.owner), held);
     }
-    candidates.sort_unstable_by_key(|one| {
-        (one.is_spared, Reverse(one.weight), one.drains, one.since_ms, one.id)
-    });
-    let Some((held_most, is_spared)) = candidates.first().map(|one| (one.weight, one.is_spared))
-    else {
-        return;
-    };
-    let is_kept = |one: &EvictionCandidate<K>| {
-        one.is_spared == is_spared && one.weight.saturating_mul(2) > held_most
-    };
+    candidates.retain(|one| !one.stays);
+    candidates
+        .sort_unstable_by_key(|one| (Reverse(one.weight), one.is_spared, one.since_ms, one.id));
+    let held_most = candidates.first().map_or(0, |one| one.weight);
+    let is_kept = |one: &EvictionCandidate<K>| one.weight.saturating_mul(2) > held_most;
     candidates.truncate(candidates.iter().take_while(|one| is_kept(one)).count().min(most));
 }
 
@@ -61,8 +56,8 @@ mod tests {
             key,
             owner,
             weight: 1,
-            is_spared: false,
-            drains: true,
+            stays: false,
+            is_spared: true,
             since_ms,
             id: key.into(),
         }
@@ -77,13 +72,13 @@ mod tests {
     fn the_oldest_of_the_owner_with_most_goes_first() {
         let mut all = vec![one(0, 7, 1), one(1, 8, 5), one(2, 8, 6), one(3, 8, 4)];
         assert_eq!(ranked(all.clone()), [3, 1], "0 and 2 hold less than half of three");
-        all[3].is_spared = true;
-        assert_eq!(ranked(all.clone()), [1, 2]);
-        all[3].is_spared = false;
-        all[2].drains = false;
+        all[2].is_spared = false;
         assert_eq!(ranked(all.clone()), [2, 3]);
         all[0].weight = 5;
-        assert_eq!(ranked(all), [0, 2]);
+        assert_eq!(ranked(all.clone()), [0, 2]);
+        all[0].stays = true;
+        all.push(one(4, 7, 9));
+        assert_eq!(ranked(all), [4], "0 counts for the owner of 4");
         assert_eq!(ranked(vec![one(0, 1, 2), one(1, 2, 1), one(2, 3, 3)]), [1, 0, 2]);
     }
 
@@ -101,8 +96,8 @@ mod tests {
         )
             -> Vec<EvictionCandidate<u32>>
         {
-            let row = |(key, (owner, since_ms, drains)): (usize, (u64, u64, bool))| {
-                EvictionCandidate { drains, ..one(key as u32, owner, since_ms) }
+            let row = |(key, (owner, since_ms, is_spared)): (usize, (u64, u64, bool))| {
+                EvictionCandidate { is_spared, ..one(key as u32, owner, since_ms) }
             };
             rows.into_iter().enumerate().map(row).collect()
         }
@@ -122,12 +117,12 @@ mod tests {
         }
 
         #[test]
-        fn within_an_owner_those_that_do_not_drain_go_first_then_the_oldest(all in candidates()) {
+        fn within_an_owner_the_spared_go_last_and_the_oldest_first(all in candidates()) {
             let order = ranked(all.clone());
             let place = |key: u32| order.iter().position(|other| *other == key);
             for a in &all {
                 for b in all.iter().filter(|b| b.owner == a.owner && place(b.key).is_some()) {
-                    if (a.drains, a.since_ms) < (b.drains, b.since_ms) {
+                    if (a.is_spared, a.since_ms) < (b.is_spared, b.since_ms) {
                         prop_assert!(place(a.key).is_some() && place(a.key) < place(b.key));
                     }
                 }
