@@ -17,6 +17,17 @@ pub enum Answered {
     Acknowledged,
 }
 
+/// What becomes of a FIN that could be forwarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FinAction {
+    /// It waits. Ask again.
+    Hold,
+    /// It is forwarded.
+    Forward,
+    /// The connection to the front is reset instead.
+    Reset,
+}
+
 /// The wait of one FIN.
 #[derive(Debug, Default)]
 pub struct FinHold {
@@ -31,22 +42,32 @@ enum HoldStage {
     Unused,
     AwaitsAnswer,
     AwaitsAck,
+    AwaitsQuiet,
 }
 
 impl FinHold {
-    /// Whether the FIN, which could be forwarded now, waits longer. Ask again until it does not.
-    pub fn holds(&mut self, answered: Answered, now_ms: u64) -> bool {
-        let (stage, limit_ms) = match answered {
-            Answered::Acknowledged => return false,
-            Answered::Nothing => (HoldStage::AwaitsAnswer, ANSWER_MS),
-            Answered::InFlight => (HoldStage::AwaitsAck, ACK_MS),
+    /// What to do with the FIN. `active_ms` is when bytes were last forwarded, if a port in
+    /// TIME_WAIT is to be saved: then a client that has all bytes of a silent front counts as gone.
+    pub fn action(&mut self, answered: Answered, active_ms: Option<u64>, now_ms: u64) -> FinAction {
+        let (stage, until_ms) = match (answered, active_ms) {
+            (Answered::Acknowledged, None) => return FinAction::Forward,
+            (Answered::Acknowledged, Some(at)) => (HoldStage::AwaitsQuiet, at + ANSWER_MS),
+            (Answered::Nothing, _) => (HoldStage::AwaitsAnswer, now_ms + ANSWER_MS),
+            (Answered::InFlight, _) => (HoldStage::AwaitsAck, now_ms + ACK_MS),
         };
-        if self.stage == HoldStage::Unused
-            || (self.stage, stage) == (HoldStage::AwaitsAnswer, HoldStage::AwaitsAck)
-        {
-            (self.stage, self.until_ms) = (stage, (now_ms as u32).wrapping_add(limit_ms));
+        let is_next = match self.stage {
+            HoldStage::Unused | HoldStage::AwaitsQuiet => true,
+            HoldStage::AwaitsAnswer => stage != HoldStage::AwaitsAnswer,
+            HoldStage::AwaitsAck => stage == HoldStage::AwaitsQuiet,
+        };
+        if is_next {
+            (self.stage, self.until_ms) = (stage, until_ms as u32);
         }
-        self.left_ms(now_ms) > 0
+        match (self.left_ms(now_ms), self.stage) {
+            (1.., _) => FinAction::Hold,
+            (0, HoldStage::AwaitsQuiet) => FinAction::Reset,
+            (0, _) => FinAction::Forward,
+        }
     }
 
     /// When to ask again; `None` = the wait is over, or has not begun.
@@ -54,7 +75,7 @@ impl FinHold {
         let left = self.left_ms(now_ms);
         let next = match self.stage {
             HoldStage::Unused => return None,
-            HoldStage::AwaitsAnswer => left,
+            HoldStage::AwaitsAnswer | HoldStage::AwaitsQuiet => left,
             // No event reports an acknowledgement.
             HoldStage::AwaitsAck => left.min(LOOK_MS),
         };
@@ -64,20 +85,21 @@ impl FinHold {
     fn left_ms(&self, now_ms: u64) -> u32 {
         // A deadline in the past is a number above the largest wait.
         let left = self.until_ms.wrapping_sub(now_ms as u32);
-        if left <= ANSWER_MS.max(ACK_MS) { left } else { 0 }
+        if u64::from(left) <= ANSWER_MS.max(ACK_MS) { left } else { 0 }
     }
 }
 
-/// How long the FIN waits for the first byte of the front.
-const ANSWER_MS: u32 = 60;
+/// How long the FIN waits for the first byte of the front, or for the next one.
+const ANSWER_MS: u64 = 60;
 /// How long it waits for the acknowledgement of these bytes: a long round trip.
-const ACK_MS: u32 = 300;
+const ACK_MS: u64 = 300;
 /// Between two looks at what is acknowledged.
 const LOOK_MS: u32 = 25;
 
 #[cfg(test)]
 mod tests {
     use super::Answered::{Acknowledged, InFlight, Nothing};
+    use super::FinAction::{Forward, Hold, Reset};
     use super::*;
 
     /// Near the end of 32 bits, so that the deadline wraps.
@@ -87,28 +109,46 @@ mod tests {
     fn a_fin_waits_for_an_answer_and_then_for_its_acknowledgement() {
         let mut hold = FinHold::default();
         assert_eq!(hold.due_ms(START), None);
-        assert!(hold.holds(Nothing, START));
+        assert_eq!(hold.action(Nothing, None, START), Hold);
         assert_eq!(hold.due_ms(START), Some(START + 60));
-        assert!(hold.holds(InFlight, START + 59));
+        assert_eq!(hold.action(InFlight, None, START + 59), Hold);
         assert_eq!(hold.due_ms(START + 59), Some(START + 84));
-        assert!(hold.holds(InFlight, START + 358));
+        assert_eq!(hold.action(InFlight, None, START + 358), Hold);
         assert_eq!(hold.due_ms(START + 358), Some(START + 359));
-        assert!(!hold.holds(InFlight, START + 359), "the wait does not begin again");
+        assert_eq!(hold.action(InFlight, None, START + 359), Forward, "the wait is over");
         assert_eq!(hold.due_ms(START + 359), None);
     }
 
     #[test]
     fn a_fin_without_an_answer_is_forwarded_soon() {
-        let mut hold = FinHold::default();
-        assert!(hold.holds(Nothing, START) && hold.holds(Nothing, START + 59));
-        assert!(!hold.holds(Nothing, START + 60));
-        assert_eq!(hold.due_ms(START + 100_000), None);
+        for active in [None, Some(START)] {
+            let mut hold = FinHold::default();
+            assert_eq!(hold.action(Nothing, active, START), Hold);
+            assert_eq!(hold.action(Nothing, active, START + 59), Hold);
+            assert_eq!(hold.action(Nothing, active, START + 60), Forward);
+            assert_eq!(hold.due_ms(START + 100_000), None);
+        }
     }
 
     #[test]
     fn a_fin_after_acknowledged_bytes_does_not_wait() {
-        assert!(!FinHold::default().holds(Acknowledged, START));
+        assert_eq!(FinHold::default().action(Acknowledged, None, START), Forward);
         let mut hold = FinHold::default();
-        assert!(hold.holds(Nothing, START) && !hold.holds(Acknowledged, START + 1));
+        assert_eq!(hold.action(Nothing, None, START), Hold);
+        assert_eq!(hold.action(Acknowledged, None, START + 1), Forward);
+    }
+
+    #[test]
+    fn to_save_a_port_the_connection_to_a_silent_front_is_reset() {
+        let mut hold = FinHold::default();
+        assert_eq!(hold.action(Acknowledged, Some(START), START + 20), Hold);
+        assert_eq!(hold.due_ms(START + 20), Some(START + 60));
+        assert_eq!(hold.action(InFlight, Some(START + 50), START + 50), Hold);
+        assert_eq!(hold.due_ms(START + 50), Some(START + 75));
+        assert_eq!(hold.action(Acknowledged, Some(START + 50), START + 75), Hold);
+        assert_eq!(hold.action(Acknowledged, Some(START + 50), START + 110), Reset);
+        assert_eq!(hold.action(Acknowledged, None, START + 110), Forward, "there are ports again");
+        let mut late = FinHold::default();
+        assert_eq!(late.action(Acknowledged, Some(START), START + 5_000), Reset);
     }
 }

@@ -44,6 +44,17 @@ impl TokenBucket {
         self.at_ms = self.at_ms.max(now_ms);
     }
 
+    /// Returns `n` tokens that were taken.
+    pub fn give_back(&mut self, n: u64, now_ms: u64) {
+        self.level = self.level_at(now_ms).saturating_add(thousandths(n)).min(self.burst);
+        self.at_ms = self.at_ms.max(now_ms);
+    }
+
+    /// Whether less than three quarters of the burst are left.
+    pub fn is_low(&self, now_ms: u64) -> bool {
+        self.level_at(now_ms) < self.burst / 4 * 3
+    }
+
     /// Takes `n` tokens if all of them are there. Returns whether it did.
     pub fn try_take(&mut self, n: u64, now_ms: u64) -> bool {
         let has_room = self.available(now_ms) >= n;
@@ -93,6 +104,17 @@ mod tests {
         assert_eq!((bucket.available(20), bucket.due(1, 0)), (0, 21));
         assert_eq!((bucket.available(21), bucket.due(1, 30)), (1, 30));
         assert_eq!(bucket.due(999, 0), 30, "more than the burst is never there");
+    }
+
+    #[test]
+    fn tokens_that_are_given_back_were_never_taken() {
+        let mut bucket = TokenBucket::new(10, 4, 0);
+        bucket.take(3, 0);
+        assert!(bucket.is_low(199) && !bucket.is_low(200));
+        bucket.give_back(2, 0);
+        assert_eq!((bucket.available(0), bucket.is_low(0)), (3, false));
+        bucket.give_back(2, 0);
+        assert_eq!(bucket.available(0), 4, "never more than the burst");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! otherwise a few clients per second use up the local ports (DECISIONS D165).
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::support::blackhole::BlackHole;
@@ -10,8 +10,9 @@ use crate::support::fixture::Fixture;
 use crate::support::front::FrontConn;
 use crate::support::hello::{App, Hello};
 use crate::support::peer::{End, Peer};
-use crate::support::{QUIET, eventually, holds_within};
+use crate::support::{QUIET, eventually, holds_within, raise_descriptor_limit};
 
+const CROWD: Ipv4Addr = Ipv4Addr::new(127, 0, 68, 1);
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
 const ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\r\n";
 
@@ -22,6 +23,13 @@ fn in_time_wait(to: SocketAddr) -> usize {
     let table = fs::read_to_string("/proc/net/tcp").expect("the table of sockets");
     let rows = table.lines().map(|row| row.split_whitespace().collect::<Vec<_>>());
     rows.filter(|row| row.get(2) == Some(&remote.as_str()) && row.get(3) == Some(&"06")).count()
+}
+
+/// Connections to the front that may begin at once.
+fn burst() -> usize {
+    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").expect("ports");
+    let bounds: Vec<usize> = range.split_whitespace().map(|one| one.parse().unwrap()).collect();
+    (bounds[1] - bounds[0]) / 64
 }
 
 fn fronted(fixture: &Fixture, request: &[u8]) -> (Peer, FrontConn) {
@@ -139,4 +147,52 @@ fn a_client_that_resets_while_the_front_is_dialled_ends_the_dial() {
     prober.reset();
     fixture.proxy.wait_until_idle(files);
     assert!(!holds_within(QUIET, || in_time_wait(hole.addr) > 0));
+}
+
+/// While the tokens for such ports are low, the connection to the front is reset where the client
+/// has everything: so each visitor of a flood is served, and the ports last (DECISIONS D166).
+#[test]
+fn a_flood_of_visitors_who_leave_is_served_whole_and_leaves_few_ports_in_time_wait() {
+    raise_descriptor_limit();
+    let fixture = Fixture::with(|config| config.set("", "concurrency", "4096"));
+    let files = fixture.proxy.files();
+    let half_burst = burst() / 2;
+    for _ in 0..6 {
+        let visitors: Vec<Peer> = (0..half_burst)
+            .map(|_| {
+                let mut visitor = Peer::connect_from("visitor", CROWD, fixture.proxy.addr);
+                visitor.send(REQUEST);
+                visitor
+            })
+            .collect();
+        let mut served: Vec<FrontConn> = visitors.iter().map(|_| fixture.front.accept()).collect();
+        served.iter_mut().for_each(|conn| conn.peer.send(ANSWER));
+        for mut visitor in visitors {
+            assert_eq!(visitor.recv(ANSWER.len()), ANSWER);
+        }
+        // Each ends when the proxy does.
+        served.iter_mut().for_each(|conn| drop(conn.peer.recv_rest()));
+        drop(served);
+        fixture.proxy.wait_until_idle(files);
+    }
+    assert_eq!(fixture.proxy.stats()["dials"]["refused"].as_u64().unwrap_or(0), 0);
+    let left = in_time_wait(fixture.front.addr);
+    assert!(left <= half_burst, "{left} of {half_burst}");
+}
+
+/// A client that only ended its direction gets what the front sends soon, and then our FIN.
+#[test]
+fn the_rest_of_an_answer_reaches_a_client_that_has_ended_while_tokens_are_low() {
+    raise_descriptor_limit();
+    let fixture = Fixture::with(|config| config.set("", "concurrency", "4096"));
+    let _held: Vec<_> = (0..burst() / 2).map(|_| fronted(&fixture, REQUEST)).collect();
+    let (mut prober, mut conn) = fronted(&fixture, REQUEST);
+    conn.peer.send(ANSWER);
+    assert_eq!(prober.recv(ANSWER.len()), ANSWER);
+    prober.send_fin();
+    conn.peer.send(ANSWER);
+    assert_eq!(prober.recv(ANSWER.len()), ANSWER);
+    assert_eq!(conn.peer.recv_rest(), (Vec::new(), End::Reset));
+    assert_eq!(prober.recv_rest(), (Vec::new(), End::Fin));
+    assert_eq!(in_time_wait(fixture.front.addr), 0);
 }

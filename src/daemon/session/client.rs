@@ -13,6 +13,7 @@ use crate::daemon::session::outcome::Outcome;
 use crate::daemon::session::step::Turn;
 use crate::io::clock::Tick;
 use crate::io::wire::Wire;
+use crate::limits::dial_rate::DialToken;
 use crate::util::memory::{ChargedBytes, Class};
 
 /// The client of a session, and the counters that include the session.
@@ -27,8 +28,8 @@ pub struct Client<W> {
     pub port: u16,
     /// The user that the session is counted for.
     pub user: Option<UserId>,
-    /// The session counts as a fronted session.
-    pub fronted: bool,
+    /// The session counts as a fronted session, with this token.
+    pub fronted: Option<DialToken>,
     /// The connection to Telegram that the session is counted for.
     pub dc_connection: Option<DcConnectionId>,
     /// Payload bytes sent to the server; set when its connection is closed.
@@ -50,7 +51,7 @@ impl<W: Wire> Client<W> {
             addr: peer.ip().to_canonical(),
             port: peer.port(),
             user: None,
-            fronted: false,
+            fronted: None,
             dc_connection: None,
             sent_up: 0,
             account,

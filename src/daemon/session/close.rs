@@ -123,7 +123,7 @@ fn release<W>(client: &mut Client<W>, accounting: &mut Accounting<'_>) {
     if let Some(user) = client.user.take() {
         accounting.users.remove_session(user);
     }
-    if std::mem::take(&mut client.fronted) {
+    if client.fronted.take().is_some() {
         accounting.capacity.fronted = accounting.capacity.fronted.saturating_sub(1);
         accounting.telemetry.counters.fronting.remove(client.addr);
     }

@@ -224,6 +224,7 @@ impl<W: Wire> Dial<W> {
             slot,
             unproven,
             fin_hold: FinHold::default(),
+            ends_first: false,
             transform: std::mem::replace(&mut self.transform, Transform::Plain),
         };
         Step::Next(AfterDial::Relay(Box::new(relay)))
@@ -269,7 +270,7 @@ impl<W: Wire> Dial<W> {
         ctx: &mut DialContext<'_, N>,
     ) -> DialStep<W> {
         let (cause, detail) = self.blame(error);
-        if client.fronted {
+        if client.fronted.is_some() {
             client.endpoint.wire.reset_on_close();
             return Step::Stay(Turn::Close(Outcome::FrontUnreachable(cause, detail)));
         }

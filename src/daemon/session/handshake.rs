@@ -252,7 +252,7 @@ impl AwaitClientHello {
     ) -> Step<AfterHello<W>> {
         record_reject(client, why, user, &mut ctx.accounting);
         let now = ctx.accounting.now;
-        let Some(start_ms) = ctx.limits.dials.reserve(client.addr, now.0) else {
+        let Some((start_ms, token)) = ctx.limits.dials.reserve(client.addr, now.0) else {
             let hint = "a flood of unauthenticated clients; the front sees only a part of them";
             ctx.accounting.telemetry.warn(fields!("dials-limited", hint = ?hint));
             client.endpoint.wire.reset_on_close();
@@ -265,7 +265,7 @@ impl AwaitClientHello {
         ctx.accounting.capacity.fronted += 1;
         ctx.accounting.telemetry.counters.fronted += 1;
         ctx.accounting.telemetry.counters.fronting.add(client.addr);
-        client.fronted = true;
+        client.fronted = Some(token);
         let front = front::front_of(ctx.settings, ctx.accounting.users, host);
         let connect = Connect::new(HostOrAddrs::Host(front), Route::Front, client.id);
         let seen = std::mem::take(&mut self.seen);

@@ -127,7 +127,7 @@ impl<W: Wire> Session<W> {
     pub fn flow(&self, users: &Users) -> Flow {
         match self.client.user {
             Some(user) => Flow::of_user(users.position(user)),
-            None if self.client.fronted => Flow::FRONTED,
+            None if self.client.fronted.is_some() => Flow::FRONTED,
             None => Flow::OPENING,
         }
     }
@@ -148,7 +148,7 @@ impl<W: Wire> Session<W> {
     pub fn standing(&self) -> Standing {
         match self.client.user {
             Some(user) => Standing::User(user),
-            None if self.client.fronted => Standing::Fronted,
+            None if self.client.fronted.is_some() => Standing::Fronted,
             None => Standing::Unknown,
         }
     }
@@ -246,6 +246,7 @@ impl<W: Wire> Session<W> {
 
     /// Logs the end of the session and releases its counts. The caller drops it.
     pub fn finish(&mut self, outcome: Outcome, shared: &mut Shared) {
+        let mut is_in_time_wait = false;
         let sent_up = match &mut self.stage {
             Stage::Dial(dial) => {
                 dial.abandon(&mut shared.outbound.upstreams);
@@ -257,11 +258,16 @@ impl<W: Wire> Session<W> {
                     // Otherwise our FIN would be the first one, and keep the port for a minute.
                     relay.server.wire.reset_on_close();
                 }
+                is_in_time_wait = relay.is_in_time_wait();
                 relay.server.sent
             }
             _ => self.client.sent_up,
         };
-        let Shared { time, capacity, accounts, telemetry, .. } = shared;
+        let Shared { time, capacity, accounts, telemetry, limits, .. } = shared;
+        if let Some(token) = self.client.fronted {
+            let age_ms = time.now.since(self.client.accepted).as_millis() as u64;
+            limits.dials.release(token, is_in_time_wait.then_some(age_ms), time.now.0);
+        }
         let mut accounting = Accounting::new(time, accounts, capacity, telemetry);
         close::finish(&mut self.client, outcome, sent_up, &mut accounting);
     }
@@ -318,6 +324,6 @@ fn relay_context(shared: &mut Shared, draining: bool) -> RelayContext<'_> {
     let Shared { settings, time, drbg, buffers, capacity, accounts, outbound, telemetry, .. } =
         shared;
     let accounting = Accounting::new(time, accounts, capacity, telemetry);
-    let upstreams = &mut outbound.upstreams;
-    RelayContext { accounting, settings, drbg, buffers, upstreams, draining }
+    let (upstreams, dials) = (&mut outbound.upstreams, &shared.limits.dials);
+    RelayContext { accounting, settings, drbg, buffers, upstreams, dials, draining }
 }

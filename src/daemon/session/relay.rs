@@ -21,13 +21,14 @@ use crate::daemon::session::step::{Step, Turn};
 use crate::daemon::session::transform::Transform;
 use crate::daemon::upstream::proxies::{CLOSED_UNPROVEN, SILENT, UpstreamId, Upstreams};
 use crate::flow::direction::Direction;
-use crate::flow::fin_hold::{Answered, FinHold};
+use crate::flow::fin_hold::{Answered, FinAction, FinHold};
 use crate::flow::half_close::{Action, HalfState};
 use crate::flow::shape::Shape;
 use crate::flow::transform::{Downlink, RECORD_PAYLOAD_MAX, Uplink};
 use crate::io::clock::Tick;
 use crate::io::pool::BLOCK_LEN;
 use crate::io::wire::Wire;
+use crate::limits::dial_rate::DialRate;
 use crate::mimicry::shaper::Grant;
 use crate::proto::tls::RecordFault;
 use crate::util::drbg::Drbg;
@@ -42,6 +43,8 @@ pub struct Relay<W> {
     pub unproven: Option<Box<UnprovenProxy>>,
     /// The wait of an unauthenticated client's FIN.
     pub fin_hold: FinHold,
+    /// Our FIN to the server was the first one.
+    pub ends_first: bool,
     /// The transformation of the bytes.
     pub transform: Transform,
 }
@@ -66,6 +69,8 @@ pub struct RelayContext<'a> {
     pub buffers: &'a mut Buffers,
     /// The proxies, for their circuits.
     pub upstreams: &'a mut Upstreams,
+    /// Whether ports in TIME_WAIT are to be saved.
+    pub dials: &'a DialRate,
     /// A graceful drain is in progress: no more reads.
     pub draining: bool,
 }
@@ -116,9 +121,13 @@ impl<W: Wire> Relay<W> {
             // Before its acknowledgements are asked for: a socket after a reset owes none.
             note_gone(&mut client.endpoint);
         }
-        let up = match self.holds_fin(client, now) {
-            true => Forwarded::Idle,
-            false => self.forward_up(client, owner, ctx),
+        let up = match self.fin_action(client, ctx.dials, now) {
+            FinAction::Hold => Forwarded::Idle,
+            FinAction::Forward => self.forward_up(client, owner, ctx),
+            FinAction::Reset => {
+                self.server.wire.reset_on_close();
+                return Step::Stay(Turn::Close(Outcome::Finished));
+            }
         };
         if let Forwarded::Malformed(fault) = up {
             self.abandon(ctx.upstreams);
@@ -168,6 +177,7 @@ impl<W: Wire> Relay<W> {
         };
         let (from, to) = (&mut client.endpoint, &mut self.server);
         let forwarded = forward(from, to, transform, &client.account, &mut client.active, ctx);
+        self.ends_first |= self.server.fin_sent && !self.server.fin_received;
         count(&mut self.server, owner, Direction::Up, &mut ctx.accounting);
         forwarded
     }
@@ -239,15 +249,24 @@ impl<W: Wire> Relay<W> {
 
     /// Whether the FIN of an unauthenticated client waits, so that the connection to the front can
     /// be reset if the client has gone.
-    fn holds_fin(&mut self, client: &Client<W>, now: Tick) -> bool {
-        let may_hold = self.may_hold_fin(client);
+    fn fin_action(&mut self, client: &Client<W>, dials: &DialRate, now: Tick) -> FinAction {
+        if !self.may_hold_fin(client) {
+            return FinAction::Forward;
+        }
         let sent = client.endpoint.sent + u64::from(client.endpoint.uncounted);
         let answered = match client.endpoint.outbox.is_empty() {
             _ if sent == 0 => Answered::Nothing,
-            true if may_hold && client.endpoint.wire.is_acknowledged() => Answered::Acknowledged,
+            true if client.endpoint.wire.is_acknowledged() => Answered::Acknowledged,
             _ => Answered::InFlight,
         };
-        may_hold && self.fin_hold.holds(answered, now.0)
+        let active = if self.server.ready.readable { now } else { client.active };
+        let active_ms = dials.is_low(now.0).then_some(active.0);
+        self.fin_hold.action(answered, active_ms, now.0)
+    }
+
+    /// Whether the port of the connection to the server stays in TIME_WAIT.
+    pub fn is_in_time_wait(&self) -> bool {
+        self.ends_first && self.server.fin_received && !self.server.reset_received
     }
 
     /// Whether a FIN of an unauthenticated client could be forwarded now and would be the first.
