@@ -11,7 +11,7 @@ use crate::daemon::listeners::{Accepted, ListenerKind};
 use crate::daemon::resolver::lookup::LookupResult;
 use crate::daemon::shared::Shared;
 use crate::daemon::tokens::{self, TokenKind};
-use crate::io::clock::{Tick, Wall};
+use crate::io::clock::{Tick, Wall, earliest};
 use crate::io::logger::{event, fields};
 use crate::io::readiness::Readiness;
 use crate::io::wire::Net;
@@ -74,7 +74,7 @@ impl<N: Net> Daemon<N> {
         if self.is_busy() {
             return Some(now);
         }
-        let deadlines = [
+        earliest(&[
             self.wheel.next(),
             self.ready_at(),
             self.shared.telemetry.due(),
@@ -85,8 +85,7 @@ impl<N: Net> Daemon<N> {
             self.statsd.as_ref().and_then(Statsd::due),
             self.listeners.due(now),
             self.next_relief,
-        ];
-        deadlines.into_iter().flatten().min()
+        ])
     }
 
     fn is_busy(&self) -> bool {
@@ -137,7 +136,7 @@ impl<N: Net> Daemon<N> {
                 && self.listeners.may_accept(slot, now)
             {
                 let next = self.accept_admin(slot, *pages, now);
-                accept_at = accept_at.into_iter().chain(next).min();
+                accept_at = earliest(&[accept_at, next]);
             }
         }
         self.admin.set_accept_at(accept_at);

@@ -19,8 +19,14 @@ impl Add<Duration> for Tick {
     type Output = Self;
 
     fn add(self, time: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)))
+        let ms = time.as_secs().saturating_mul(1_000).saturating_add(time.subsec_millis().into());
+        Self(self.0.saturating_add(ms))
     }
+}
+
+/// The earliest of the deadlines that there are.
+pub fn earliest(deadlines: &[Option<Tick>]) -> Option<Tick> {
+    deadlines.iter().flatten().min().copied()
 }
 
 /// Unix time; zero if the clock is before 1970.

@@ -21,7 +21,7 @@ use crate::daemon::admin::connection::AdminConnection;
 use crate::daemon::admin::page_store::PageStore;
 use crate::daemon::admin::pages::AdminPages;
 use crate::daemon::admin::view::View;
-use crate::io::clock::Tick;
+use crate::io::clock::{Tick, earliest};
 use crate::io::wire::{Net, Wire};
 use crate::limits::time_budget::TimeBudget;
 
@@ -179,7 +179,7 @@ impl<W: Wire> AdminServer<W> {
         let open = || self.connections.iter().flatten();
         let work = open().any(AdminConnection::has_work).then(|| Tick(self.budget.due_ms()));
         let deadlines = open().filter_map(AdminConnection::deadline);
-        deadlines.chain(work).chain(self.accept_at).chain(self.store.due()).min()
+        earliest(&[deadlines.min(), work, self.accept_at, self.store.due()])
     }
 
     /// Starts pages in progress again, because users and settings have changed.

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use crate::accounts::recorder::Recorder;
 use crate::daemon::admin::counters::Counters;
 use crate::daemon::admin::probe_summary::ProbeSummary;
-use crate::io::clock::Tick;
+use crate::io::clock::{Tick, earliest};
 use crate::io::logger::{LogFields, RateLimitedLog};
 use crate::util::client_prefix::ClientPrefix;
 
@@ -63,7 +63,7 @@ impl Telemetry {
 
     /// The earliest time at which a summary or a suppressed line must be logged.
     pub fn due(&self) -> Option<Tick> {
-        self.log.next_due().into_iter().chain(self.probes.due()).min()
+        earliest(&[self.log.next_due(), self.probes.due()])
     }
 
     /// Logs the summaries and suppressed lines that are due.

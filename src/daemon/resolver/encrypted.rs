@@ -15,7 +15,7 @@ use crate::daemon::upstream::connect::SOCKETS;
 use crate::daemon::upstream::connect::target::{HostOrAddrs, Route};
 use crate::daemon::upstream::outbound::ConnectContext;
 use crate::daemon::upstream::sockets;
-use crate::io::clock::Tick;
+use crate::io::clock::{Tick, earliest};
 use crate::io::logger::fields;
 use crate::io::readiness::Readiness;
 use crate::io::wire::Net;
@@ -96,9 +96,10 @@ impl<N: Net> EncryptedResolver<N> {
 
     /// The earliest deadline.
     pub fn due(&self) -> Option<Tick> {
-        let connection = self.connection.as_ref().map(|one| [one.due(), self.server.due()]);
+        let connection = self.connection.as_ref();
+        let connection = connection.and_then(|one| earliest(&[one.due(), self.server.due()]));
         let bootstrap = self.bootstrap.as_ref().map(|(lookup, _)| lookup.due());
-        connection.into_iter().flatten().chain([bootstrap]).flatten().min()
+        earliest(&[connection, bootstrap])
     }
 
     /// Goes on as far as possible without blocking. Returns the answers.

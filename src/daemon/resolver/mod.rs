@@ -25,6 +25,8 @@ use crate::daemon::upstream::connect::SOCKETS;
 use crate::daemon::upstream::outbound::ConnectContext;
 use crate::daemon::upstream::sockets;
 use crate::io::clock::Tick;
+#[cfg(feature = "tls")]
+use crate::io::clock::earliest;
 use crate::io::readiness::Readiness;
 use crate::io::wire::Net;
 use crate::proto::dns;
@@ -137,10 +139,7 @@ impl<N: Net> Resolver<N> {
     pub fn due(&self) -> Option<Tick> {
         let due = self.lookups.iter().flatten().map(|active| active.lookup.due()).min();
         #[cfg(feature = "tls")]
-        let due = [due, self.encrypted.as_ref().and_then(EncryptedResolver::due)]
-            .into_iter()
-            .flatten()
-            .min();
+        let due = earliest(&[due, self.encrypted.as_ref().and_then(EncryptedResolver::due)]);
         due
     }
 

@@ -29,7 +29,7 @@ use crate::daemon::server::totals_file::{TotalsContext, TotalsFile};
 use crate::daemon::shared::Shared;
 use crate::daemon::tokens;
 use crate::daemon::upstream::sockets;
-use crate::io::clock::{Clock, Tick};
+use crate::io::clock::{Clock, Tick, earliest};
 use crate::io::logger::{self, event};
 use crate::io::mio_net::MioNet;
 use crate::io::notify::Notify;
@@ -158,8 +158,8 @@ impl Server {
 
     /// The time until the next deadline; `None` = wait for an event.
     fn poll_timeout(&self) -> Option<Duration> {
-        let deadlines = [self.daemon.due(), self.totals.due(), self.shutdown_at, self.watchdog_at];
-        let due = deadlines.into_iter().flatten().min()?;
+        let due =
+            earliest(&[self.daemon.due(), self.totals.due(), self.shutdown_at, self.watchdog_at])?;
         Some(due.since(self.daemon.shared.time.now))
     }
 

@@ -41,7 +41,7 @@ use crate::daemon::session::relay::{Relay, RelayContext};
 use crate::daemon::session::standing::Standing;
 use crate::daemon::session::step::{Step, Turn};
 use crate::daemon::shared::Shared;
-use crate::io::clock::Tick;
+use crate::io::clock::{Tick, earliest};
 use crate::io::readiness::Readiness;
 use crate::io::wire::{Net, Wire};
 use crate::limits::fair_queue::Flow;
@@ -159,7 +159,7 @@ impl<W: Wire> Session<W> {
             Stage::Relay(relay) => relay.server.stalled_since,
             _ => None,
         };
-        self.client.endpoint.stalled_since.into_iter().chain(server).min()
+        earliest(&[self.client.endpoint.stalled_since, server])
     }
 
     /// Whether the session waits for a server.

@@ -25,7 +25,7 @@ use crate::flow::fin_hold::{Answered, FinAction, FinHold};
 use crate::flow::half_close::{Action, HalfState};
 use crate::flow::shape::Shape;
 use crate::flow::transform::{Downlink, RECORD_PAYLOAD_MAX, Uplink};
-use crate::io::clock::Tick;
+use crate::io::clock::{Tick, earliest};
 use crate::io::pool::BLOCK_LEN;
 use crate::io::wire::Wire;
 use crate::limits::dial_rate::DialRate;
@@ -345,12 +345,11 @@ impl<W: Wire> Relay<W> {
     /// The next deadline of the session.
     pub fn due(&self, client: &Client<W>, settings: &Settings, now: Tick) -> Tick {
         let idle = client.active + self.idle_limit(client, settings);
-        let stalled =
-            [client.endpoint.stalled_since, self.server.stalled_since].into_iter().flatten();
+        let stalled = [client.endpoint.stalled_since, self.server.stalled_since];
         // Checked early, since the limit becomes shorter when memory is short.
-        let stall = stalled.map(|since| {
-            let first = since + STALL_WHEN_TIGHT;
-            if now < first { first } else { (now + STALL_WHEN_TIGHT).min(since + STALL) }
+        let [stall_down, stall_up] = stalled.map(|since| {
+            let (since, first) = (since?, since? + STALL_WHEN_TIGHT);
+            Some(if now < first { first } else { (now + STALL_WHEN_TIGHT).min(since + STALL) })
         });
         let shape = match &self.transform {
             Transform::Mtproto(mtproto) if client.endpoint.outbox.is_empty() => {
@@ -361,8 +360,8 @@ impl<W: Wire> Relay<W> {
         let next = shape.and_then(|shape| shape.due(now.0, self.server.ready.readable));
         let silence = self.silence_ends(client);
         let fin = if self.may_hold_fin(client) { self.fin_hold.due_ms(now.0) } else { None };
-        let next = next.into_iter().chain(fin).min();
-        stall.chain([idle]).chain(next.map(Tick)).chain(silence).min().unwrap_or(idle)
+        let (next, fin) = (next.map(Tick), fin.map(Tick));
+        earliest(&[Some(idle), stall_down, stall_up, next, fin, silence]).unwrap_or(idle)
     }
 
     /// The idle limit: shorter for fronted and for half-closed sessions.

@@ -24,7 +24,7 @@ use crate::daemon::upstream::connect::target::{HostOrAddrs, Route};
 use crate::daemon::upstream::outbound::{ConnectContext, Outbound};
 use crate::daemon::upstream::proxies::{UpstreamId, Upstreams};
 use crate::daemon::upstream::sockets;
-use crate::io::clock::Tick;
+use crate::io::clock::{Tick, earliest};
 use crate::io::egress;
 use crate::io::logger::{Maybe, event, fields};
 use crate::io::wire::{Net, Wire};
@@ -130,11 +130,11 @@ impl<W: Wire> Connect<W> {
 
     /// The next deadline.
     pub fn due(&self) -> Tick {
-        let attempts = self.attempts.iter().flatten().map(|attempt| attempt.until);
+        let attempts = self.attempts.iter().flatten().map(|attempt| attempt.until).min();
         let has_room = self.attempts.iter().any(Option::is_none);
         let stagger = (self.may_race() && has_room).then_some(self.stagger);
-        let retry = self.short.retry_at;
-        attempts.chain(stagger).chain(self.lookup_until).chain(retry).min().unwrap_or(Tick(0))
+        let due = earliest(&[attempts, stagger, self.lookup_until, self.short.retry_at]);
+        due.unwrap_or(Tick(0))
     }
 
     /// Why the connection is not established yet: no answer, or the last failure.
