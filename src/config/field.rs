@@ -13,6 +13,7 @@ use crate::config::toml_item::{TomlItem, start};
 use crate::config::value::{Choices, Parse, Set, ValueKind, choose};
 use crate::config::{addresses, units, urls};
 use crate::proto::secret;
+use crate::util::order::order;
 
 /// A key of the file, while its value is read.
 pub(super) struct Field<'a> {
@@ -54,48 +55,51 @@ impl Field<'_> {
         match self.key.kind {
             ValueKind::Flag(_, set) => {
                 let on = value.as_bool();
-                self.store(on.map(Some).ok_or(NOT_A_FLAG), set).only_if(on == Some(true))
+                self.store(on.ok_or(NOT_A_FLAG), set).only_if(on == Some(true))
             }
             ValueKind::Count(_, set) | ValueKind::Port(_, set) => {
                 let number = value.as_integer().filter(|number| u16::try_from(*number).is_ok());
-                let number = number.map(i64::unsigned_abs).map(Some).ok_or(NOT_A_NUMBER);
+                let number = number.map(i64::unsigned_abs).ok_or(NOT_A_NUMBER);
                 self.store_amount(number, (1, ""), &|draft, n| set(draft, n as u16))
             }
             ValueKind::Duration(_, set) => {
-                let nanos = |text: &str| units::duration(text).map(|time| time.as_nanos() as u64);
-                self.store_amount(string(value, nanos), (1_000_000_000, "s"), &|draft, nanos| {
+                let Some(text) = self.text(value) else { return Effect::None };
+                let nanos = units::duration(text).map(|time| time.as_nanos() as u64);
+                self.store_amount(nanos, (1_000_000_000, "s"), &|draft, nanos| {
                     set(draft, Duration::from_nanos(nanos));
                 })
             }
             ValueKind::Bytes(_, set) => {
-                self.store_amount(string(value, units::bytes), (1, " bytes"), &set)
+                let Some(text) = self.text(value) else { return Effect::None };
+                self.store_amount(units::bytes(text), (1, " bytes"), &set)
             }
-            ValueKind::BitRate(set) => self.store(string(value, units::bit_rate), set),
+            ValueKind::BitRate(set) => self.store_text(value, units::bit_rate, set),
             ValueKind::ErrorRate(default) => self.error_rate(value, default),
             ValueKind::Choice(_, choices) => self.choice(value, choices),
-            ValueKind::Address(set) => self.store(string(value, addresses::socket_addr), set),
-            ValueKind::HttpBind(set) => self.store(string(value, addresses::http_bind), set),
+            ValueKind::Address(set) => self.store_text(value, addresses::socket_addr, set),
+            ValueKind::HttpBind(set) => self.store_text(value, addresses::http_bind, set),
             ValueKind::Addresses(set) => self.addresses(value, set),
-            ValueKind::Ip(set) => self.store(string(value, addresses::ip), set),
-            ValueKind::Host(set) => self.store(string(value, addresses::host), set),
+            ValueKind::Ip(set) => self.store_text(value, addresses::ip, set),
+            ValueKind::Host(set) => self.store_text(value, addresses::host, set),
             ValueKind::Number(min, max, set) => self.number(value, min, max, set),
-            ValueKind::NameServer(set) => self.store(string(value, urls::name_server), set),
+            ValueKind::NameServer(set) => self.store_text(value, urls::name_server, set),
             ValueKind::Ips(set) => self.ips(value, set),
             ValueKind::Networks(set) => self.store_list(value, addresses::network, set),
             ValueKind::Proxies(set) => self.store_list(value, urls::proxy, set),
             ValueKind::Pages(_, parse, set) => self.store_list(value, parse, set),
-            ValueKind::PageOrNone(_, parse, set) => {
-                let page = string(value, parse).map(Some);
-                self.store(page, set).only_if(value.as_str() != Some(""))
-            }
+            ValueKind::PageOrNone(_, parse, set) => match value.as_str() {
+                Some("") => self.store(Ok(None), set).only_if(false),
+                Some(url) => self.store(parse(url).map(Some), set),
+                None => self.reject(NOT_A_STRING),
+            },
             ValueKind::Names(set) => {
                 let names = self.parse_list(value, |name| Ok(name.to_owned()));
                 let is_some = !names.is_empty();
-                self.store(Ok(Some(names)), set).only_if(is_some)
+                self.store(Ok(names), set).only_if(is_some)
             }
             ValueKind::ListSources(set) => self.store_list(value, urls::list_source, set),
-            ValueKind::Path(parse, set) => self.store(string(value, parse), set),
-            ValueKind::Text(_, parse, set) => self.store(string(value, parse), set),
+            ValueKind::Path(parse, set) => self.store_text(value, parse, set),
+            ValueKind::Text(_, parse, set) => self.store_text(value, parse, set),
             ValueKind::Secret => self.secret(value),
             // Whole tables.
             ValueKind::Secrets | ValueKind::DcOverrides => Effect::None,
@@ -108,14 +112,30 @@ impl Field<'_> {
         Effect::None
     }
 
-    fn store<T>(&mut self, parsed: Result<Option<T>, &str>, set: Set<T>) -> Effect {
+    /// The text of a value. `None` = it is not a text, which is reported, or it is empty: the key
+    /// is not set.
+    fn text<'v>(&mut self, value: &'v Value) -> Option<&'v str> {
+        let text = value.as_str();
+        if text.is_none() {
+            self.reject(NOT_A_STRING);
+        }
+        text.filter(|text| !text.is_empty())
+    }
+
+    fn store_text<T>(&mut self, value: &Value, parse: Parse<T>, set: Set<T>) -> Effect {
+        match self.text(value) {
+            Some(text) => self.store(parse(text), set),
+            None => Effect::None,
+        }
+    }
+
+    fn store<T>(&mut self, parsed: Result<T, &str>, set: Set<T>) -> Effect {
         match parsed {
-            Ok(Some(value)) => {
+            Ok(value) => {
                 set(self.draft, value);
                 self.draft.mark_set(self.key.path);
                 Effect::Some
             }
-            Ok(None) => Effect::None,
             Err(fault) => self.reject(fault),
         }
     }
@@ -125,14 +145,13 @@ impl Field<'_> {
     /// [`Key::max`] is in `unit`, whose size and name in diagnostics are given.
     fn store_amount(
         &mut self,
-        parsed: Result<Option<u64>, &str>,
+        parsed: Result<u64, &str>,
         unit: (u64, &str),
         set: &dyn Fn(&mut SettingsDraft, u64),
     ) -> Effect {
         let Key { path, kind, allows_zero, max, least, .. } = *self.key;
         let mut amount = match parsed {
-            Ok(Some(amount)) => amount,
-            Ok(None) => return Effect::None,
+            Ok(amount) => amount,
             Err(fault) => return self.reject(fault),
         };
         if amount == 0 && !allows_zero {
@@ -180,10 +199,7 @@ impl Field<'_> {
     }
 
     fn choice(&mut self, value: &Value, choices: Choices) -> Effect {
-        let Some(word) = value.as_str() else { return self.reject(NOT_A_STRING) };
-        if word.is_empty() {
-            return Effect::None;
-        }
+        let Some(word) = self.text(value) else { return Effect::None };
         match choose(choices, word, self.draft) {
             Ok(()) => Effect::Some,
             Err(words) => self.reject(&format!("unknown value; write one of {words}")),
@@ -208,31 +224,30 @@ impl Field<'_> {
         if value.as_array().is_some_and(toml_edit::Array::is_empty) {
             self.reject("the list is empty; write at least one IP:port");
         }
-        let mut sorted = located.clone();
-        sorted.sort_unstable();
-        for pair in sorted.windows(2) {
-            if let [(first, _), (addr, at)] = pair
-                && first == addr
-            {
+        let order = order(located.len(), &|a, b| located[a].0.cmp(&located[b].0));
+        for pair in order.windows(2) {
+            let &[first, second] = pair else { continue };
+            let (addr, at) = &located[second];
+            if located[first].0 == *addr {
                 let text = format!("{}: duplicate address {addr}; remove one", self.key.path);
                 self.report.error(*at, text);
             }
         }
-        self.store(Ok(Some(located.into_iter().map(|(addr, _)| addr).collect())), set)
+        self.store(Ok(located.into_iter().map(|(addr, _)| addr).collect()), set)
     }
 
     fn number(&mut self, value: &Value, min: u32, max: u32, set: Set<u32>) -> Effect {
         let number = value.as_integer().and_then(|whole| u32::try_from(whole).ok());
         match number.filter(|number| (min..=max).contains(number)) {
-            Some(number) => self.store(Ok(Some(number)), set),
+            Some(number) => self.store(Ok(number), set),
             None => self.reject(&format!("must be a whole number from {min} to {max}")),
         }
     }
 
     fn ips(&mut self, value: &Value, set: Set<Vec<IpAddr>>) -> Effect {
         if !value.is_array() {
-            let one = string(value, |text| addresses::ip(text).map(|ip| vec![ip]));
-            return self.store(one, set);
+            let Some(text) = self.text(value) else { return Effect::None };
+            return self.store(addresses::ip(text).map(|ip| vec![ip]), set);
         }
         let ips: Vec<IpAddr> =
             self.parse_list(value, addresses::ip).into_iter().map(|(ip, _)| ip).collect();
@@ -241,7 +256,7 @@ impl Field<'_> {
             return self.reject("at most one address of each family; remove the others");
         }
         let is_some = !ips.is_empty();
-        self.store(Ok(Some(ips)), set).only_if(is_some)
+        self.store(Ok(ips), set).only_if(is_some)
     }
 
     fn store_list<T>(&mut self, value: &Value, parse: Parse<T>, set: Set<Vec<T>>) -> Effect {
@@ -251,7 +266,7 @@ impl Field<'_> {
             Ok(())
         });
         let is_some = !valid.is_empty();
-        self.store(Ok(Some(valid)), set).only_if(is_some)
+        self.store(Ok(valid), set).only_if(is_some)
     }
 
     /// The valid elements of a list with their offsets. Reports each of the others.
@@ -286,10 +301,7 @@ impl Field<'_> {
     }
 
     fn secret(&mut self, value: &Value) -> Effect {
-        let Some(text) = value.as_str() else { return self.reject(NOT_A_STRING) };
-        if text.is_empty() {
-            return Effect::None;
-        }
+        let Some(text) = self.text(value) else { return Effect::None };
         self.draft.has_secret = true;
         match secret::Secret::parse(text) {
             Ok(secret) => {
@@ -299,12 +311,6 @@ impl Field<'_> {
             Err(fault) => self.reject(&fault.to_string()),
         }
     }
-}
-
-/// An empty string means that the key is not set.
-fn string<T>(value: &Value, parse: Parse<T>) -> Result<Option<T>, &'static str> {
-    let text = value.as_str().ok_or(NOT_A_STRING)?;
-    if text.is_empty() { Ok(None) } else { parse(text).map(Some) }
 }
 
 pub(super) const NOT_A_STRING: &str = "must be a string in quotes";
