@@ -151,13 +151,13 @@ fn by_name<'a>(
 
 fn secret_texts(user: &UserSettings) -> Json<'_> {
     let secret = &user.secret;
-    Json::object([("hex", secret.to_hex().into()), ("base64", secret.to_base64().into())])
+    Json::Object(vec![("hex", secret.to_hex().into()), ("base64", secret.to_base64().into())])
 }
 
 fn link_fields<'a>(user: &UserSettings, ip: IpAddr, format: LinkFormat) -> Json<'a> {
     let [tg, tme] = urls(user, ip, format);
     let (ip, port) = (Json::text(ip), Json::Number(format.port.into()));
-    Json::object([("ip", ip), ("port", port), ("tg_url", tg.into()), ("tme_url", tme.into())])
+    Json::Object(vec![("ip", ip), ("port", port), ("tg_url", tg.into()), ("tme_url", tme.into())])
 }
 
 /// The object of mtg-multi for one address family. There, the `*_qrcode` fields hold the URL of a
@@ -165,7 +165,7 @@ fn link_fields<'a>(user: &UserSettings, ip: IpAddr, format: LinkFormat) -> Json<
 /// secret.
 fn mtg_links<'a>(user: &UserSettings, ip: IpAddr, format: LinkFormat) -> Json<'a> {
     let [tg, tme] = urls(user, ip, format);
-    Json::object([
+    Json::Object(vec![
         ("ip", Json::text(ip)),
         ("port", Json::Number(format.port.into())),
         ("tg_url", Json::text(&tg)),

@@ -64,7 +64,7 @@ pub(super) fn list(args: &ParsedArgs) -> Result<(), Failure> {
     let settings = config_file::load(&config_path(args)?)?.settings;
     if args.is_on("json") {
         fn user(user: &UserSettings) -> Json<'_> {
-            Json::object([
+            Json::Object(vec![
                 ("name", user.name.as_str().into()),
                 ("host", Json::text(host_text(user))),
                 ("enabled", user.enabled.into()),
@@ -84,7 +84,7 @@ pub(super) fn list(args: &ParsedArgs) -> Result<(), Failure> {
 /// For edits without new links.
 fn edit_and_confirm<'a>(
     args: &'a ParsedArgs,
-    edit: impl FnOnce(&'a str) -> Edit<'a>,
+    edit: fn(&'a str) -> Edit<'a>,
     done: &str,
 ) -> Result<(), Failure> {
     let (path, name) = (editable_path(args)?, args.text_at(0, "NAME")?);

@@ -124,7 +124,7 @@ impl Section {
             fields.extend(finding.facts);
             Json::Object(fields)
         });
-        Json::object([
+        Json::Object(vec![
             ("check", self.id.into()),
             ("title", self.title.into()),
             ("results", Json::List(results.collect())),

@@ -78,7 +78,7 @@ fn document(sections: Vec<Section>, code: u8) -> Json<'static> {
         1 => "failed",
         _ => "warning",
     };
-    Json::object([
+    Json::Object(vec![
         ("version", env!("CARGO_PKG_VERSION").into()),
         ("verdict", verdict.into()),
         ("exit_code", Json::Number(code.into())),

@@ -114,7 +114,7 @@ fn report(dc: u16, probed: &[ProbedAddr<'_>], remedy: &str, section: &mut Sectio
             Ok(()) => ("rpc_us", Json::Number(probe.round_trip_us())),
             Err(error) => ("error", Json::text(error)),
         };
-        Json::object([("address", Json::text(probe.addr)), result])
+        Json::Object(vec![("address", Json::text(probe.addr)), result])
     });
     finding.fact("dc", Json::Number(dc.into()));
     finding.fact("addresses", Json::List(addresses.collect()));

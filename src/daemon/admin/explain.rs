@@ -199,7 +199,7 @@ fn json_of(view: &View<'_>, explained: &Explained<'_>) -> String {
     let user = explained.user;
     let hints = hints(view, explained).into_iter().map(Json::from);
     let incidents = explained.incidents.iter().map(|incident| incident_object(view, incident));
-    let report = Json::object([
+    let report = Json::Object(vec![
         ("user", user.name().into()),
         ("enabled", user.is_enabled().into()),
         ("connections", explained.connections.into()),
@@ -214,7 +214,7 @@ fn json_of(view: &View<'_>, explained: &Explained<'_>) -> String {
 }
 
 fn incident_object<'a>(view: &View<'_>, incident: &Incident) -> Json<'a> {
-    Json::object([
+    Json::Object(vec![
         ("cause", incident.cause.as_str().into()),
         ("what", incident.cause.description().into()),
         ("detail", detail(view, incident).into()),

@@ -108,30 +108,29 @@ fn has_throttle(view: &View<'_>) -> bool {
 
 /// Appends what belongs to no user: the SOCKS proxies and the IP lists.
 fn write_outside(out: &mut String, view: &View<'_>) {
-    let proxies =
-        view.outbound.upstreams.proxies(view.time.now).map(|(address, circuit, proxy)| {
-            Json::object([
-                ("address", address.into()),
-                ("state", circuit.as_str().into()),
-                ("dials", proxy.dials.into()),
-                ("failures", proxy.failures.into()),
-                ("last_error", proxy.last_error.as_deref().into()),
-            ])
-        });
-    let proxies: Vec<Json<'_>> = proxies.collect();
+    let mut proxies = Vec::new();
+    for (address, circuit, proxy) in view.outbound.upstreams.proxies(view.time.now) {
+        proxies.push(Json::Object(vec![
+            ("address", address.into()),
+            ("state", circuit.as_str().into()),
+            ("dials", proxy.dials.into()),
+            ("failures", proxy.failures.into()),
+            ("last_error", proxy.last_error.as_deref().into()),
+        ]));
+    }
     if !proxies.is_empty() {
         push_member(out, "proxies", Json::List(proxies));
     }
-    let lists = view.lists.iter().map(|(kind, list)| {
-        let fields = [
+    let mut lists: Fields<'_> = Vec::new();
+    for (kind, list) in view.lists.iter() {
+        let fields = vec![
             ("entries", Json::Number(list.entries() as u64)),
             ("bad_lines", list.bad_lines().into()),
             ("updated", list.updated().map(rfc_3339).into()),
             ("refused", list.refused.into()),
         ];
-        (kind.as_str(), Json::object(fields))
-    });
-    let lists: Fields<'_> = lists.collect();
+        lists.push((kind.as_str(), Json::Object(fields)));
+    }
     if !lists.is_empty() {
         push_member(out, "lists", Json::Object(lists));
     }
@@ -142,16 +141,20 @@ fn write_outside(out: &mut String, view: &View<'_>) {
         ("shortages", view.outbound.shortages),
     ];
     if dials.iter().any(|(_, count)| *count > 0) {
-        push_member(out, "dials", Json::object(dials.map(|(name, count)| (name, count.into()))));
+        push_member(
+            out,
+            "dials",
+            Json::Object(dials.map(|(name, count)| (name, count.into())).into()),
+        );
     }
-    let evicted = view.telemetry.counters.evictions();
-    let evicted: Vec<Json<'_>> = evicted
-        .map(|(who, room, count)| {
-            let fields =
-                [("who", who.into()), ("room", room.as_str().into()), ("count", count.into())];
-            Json::object(fields)
-        })
-        .collect();
+    let mut evicted = Vec::new();
+    for (who, room, count) in counters.evictions() {
+        evicted.push(Json::Object(vec![
+            ("who", who.into()),
+            ("room", room.as_str().into()),
+            ("count", count.into()),
+        ]));
+    }
     if !evicted.is_empty() {
         push_member(out, "evicted", Json::List(evicted));
     }
@@ -161,13 +164,13 @@ fn memory_object<'a>(view: &View<'_>) -> Json<'a> {
     let (memory, budget) = (view.memory, &view.buffers.memory.budget);
     let bytes = |bytes: usize| Json::Number(bytes as u64);
     let classes = Class::ALL.map(|class| (class.as_str(), bytes(budget.used_by(class))));
-    Json::object([
+    Json::Object(vec![
         ("level", memory.level().as_str().into()),
         ("limit", memory.limit().into()),
         ("resident", memory.resident.into()),
         ("kernel", memory.kernel.into()),
         ("buffers_limit", bytes(budget.limit())),
-        ("buffers", Json::object(classes)),
+        ("buffers", Json::Object(classes.into())),
     ])
 }
 
@@ -198,8 +201,7 @@ pub(super) fn push_member(out: &mut String, name: &str, value: Json<'_>) {
     if !out.ends_with('{') {
         out.push(',');
     }
-    let object = Json::object([(name, value)]).to_string();
-    push_json(out, object.get(1..object.len() - 1).unwrap_or_default());
+    push_json(out, &format!("{}:{value}", Json::from(name)));
 }
 
 /// Appends JSON, with the escapes of mtg-multi for use in HTML.
