@@ -14,7 +14,7 @@ pub(super) fn explain(args: &ParsedArgs) -> Result<(), Failure> {
     let settings = config_file::load(&config_file::path(args)?)?.settings;
     let query = if args.is_on("json") { "" } else { "?text" };
     let page = format!("/explain/{}{query}", admin_client::path_segment(name));
-    let reply = admin_client::get(&settings, &page).map_err(Failure::error)?;
+    let reply = admin_client::get(&settings, &page).map_err(|e| Failure::error(e.to_string()))?;
     match reply.status {
         200 => print(&reply.body),
         // A proxy that knows this page names the unknown user; an older one has no such page.
@@ -26,7 +26,7 @@ pub(super) fn explain(args: &ParsedArgs) -> Result<(), Failure> {
                 "the running proxy is too old for this command; restart it",
             ));
         }
-        status => return Err(Failure::error(AdminError::Status(status))),
+        status => return Err(Failure::error(AdminError::Status(status).to_string())),
     }
     Ok(())
 }

@@ -15,8 +15,8 @@ pub enum Failure {
 
 impl Failure {
     /// A failure with a single error line.
-    pub fn error(line: impl ToString) -> Self {
-        Self::Errors(vec![line.to_string()])
+    pub fn error(line: impl Into<String>) -> Self {
+        Self::Errors(vec![line.into()])
     }
 }
 

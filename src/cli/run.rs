@@ -34,5 +34,5 @@ pub(super) fn serve(
 ) -> Result<(), Failure> {
     let warnings = loaded.warnings.iter().map(Diagnostic::without_severity).collect();
     let source = SettingsSource { config_path: Some(path), warnings, log, user };
-    crate::daemon::server::run(loaded.settings, source).map_err(Failure::error)
+    crate::daemon::server::run(loaded.settings, source).map_err(|e| Failure::error(e.to_string()))
 }

@@ -21,7 +21,7 @@ pub(super) fn simple_run(args: &ParsedArgs) -> Result<(), Failure> {
     let (settings, warnings) = settings(args)?;
     let log = log_flags::read(args)?;
     let source = SettingsSource { config_path: None, warnings, log, user: None };
-    crate::daemon::server::run(settings, source).map_err(Failure::error)
+    crate::daemon::server::run(settings, source).map_err(|e| Failure::error(e.to_string()))
 }
 
 /// The settings and the warnings. As in mtg-multi, malformed numbers and times are usage errors,

@@ -9,9 +9,9 @@ use crate::cli::output::print;
 pub(super) fn stats(args: &ParsedArgs) -> Result<(), Failure> {
     let settings = config_file::load(&config_file::path(args)?)?.settings;
     let page = if args.is_on("json") { "/stats" } else { "/stats?text" };
-    let reply = admin_client::get(&settings, page).map_err(Failure::error)?;
+    let reply = admin_client::get(&settings, page).map_err(|e| Failure::error(e.to_string()))?;
     if reply.status != 200 {
-        return Err(Failure::error(AdminError::Status(reply.status)));
+        return Err(Failure::error(AdminError::Status(reply.status).to_string()));
     }
     print(&reply.body);
     Ok(())

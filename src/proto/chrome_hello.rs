@@ -27,8 +27,8 @@ pub fn write(host: &[u8], suites: [u16; 3], fill: &mut dyn FnMut(&mut [u8])) -> 
     body.extend(random);
     body.push(session_id.len() as u8);
     body.extend(session_id);
-    let suites = [grease.suite].into_iter().chain(suites).chain(OLD_SUITES);
-    body.extend(block16(&words(suites)));
+    let suites = [&[grease.suite], suites.as_slice(), &OLD_SUITES].concat();
+    body.extend(block16(&words(&suites)));
     body.extend([1, 0]); // No compression.
     body.extend(block16(&extensions(host, &grease, fill)));
 
@@ -66,19 +66,19 @@ impl Grease {
 /// All extensions: GREASE first and last, the others in random order.
 fn extensions(host: &[u8], grease: &Grease, fill: &mut dyn FnMut(&mut [u8])) -> Vec<u8> {
     let name = [&[HOST_NAME], block16(host).as_slice()].concat();
-    let groups = words([grease.group, X25519MLKEM768, X25519, 0x0017, 0x0018]);
-    let versions = words([grease.version, 0x0304, 0x0303]);
+    let groups = words(&[grease.group, X25519MLKEM768, X25519, 0x0017, 0x0018]);
+    let versions = words(&[grease.version, 0x0304, 0x0303]);
     let mut list = [
         (SERVER_NAME, block16(&name)),
-        (0x0017, vec![]),                                // extended_master_secret
-        (0xff01, vec![0]),                               // renegotiation_info
-        (0x000a, block16(&groups)),                      // supported_groups
-        (0x000b, vec![1, 0]),                            // ec_point_formats
-        (0x0023, vec![]),                                // session_ticket
-        (0x0010, block16(b"\x02h2\x08http/1.1")),        // ALPN
-        (0x0005, vec![1, 0, 0, 0, 0]),                   // status_request
-        (0x000d, block16(&words(SIGNATURE_ALGORITHMS))), // signature_algorithms
-        (0x0012, vec![]),                                // signed_certificate_timestamp
+        (0x0017, vec![]),                                 // extended_master_secret
+        (0xff01, vec![0]),                                // renegotiation_info
+        (0x000a, block16(&groups)),                       // supported_groups
+        (0x000b, vec![1, 0]),                             // ec_point_formats
+        (0x0023, vec![]),                                 // session_ticket
+        (0x0010, block16(b"\x02h2\x08http/1.1")),         // ALPN
+        (0x0005, vec![1, 0, 0, 0, 0]),                    // status_request
+        (0x000d, block16(&words(&SIGNATURE_ALGORITHMS))), // signature_algorithms
+        (0x0012, vec![]),                                 // signed_certificate_timestamp
         (KEY_SHARE, block16(&shares(grease, fill))),
         (0x002d, vec![1, 1]), // psk_key_exchange_modes
         (0x002b, [&[versions.len() as u8], versions.as_slice()].concat()), // supported_versions
@@ -159,8 +159,8 @@ fn block16(content: &[u8]) -> Vec<u8> {
     [&(content.len() as u16).to_be_bytes(), content].concat()
 }
 
-fn words(list: impl IntoIterator<Item = u16>) -> Vec<u8> {
-    list.into_iter().flat_map(u16::to_be_bytes).collect()
+fn words(list: &[u16]) -> Vec<u8> {
+    list.iter().flat_map(|word| word.to_be_bytes()).collect()
 }
 
 /// Handshake type of a ClientHello.

@@ -113,7 +113,7 @@ pub(super) fn write(sections: &[UciSection], file: &str, package: &str) -> TomlW
                 );
             }
             MAIN | USER => {}
-            other => writer.warn(&place, &unknown("type", other, [MAIN, USER].into_iter())),
+            other => writer.warn(&place, &unknown("type", other, &mut [MAIN, USER].into_iter())),
         }
     }
     let users = users(sections, package, &mut writer);
@@ -154,7 +154,7 @@ fn users<'a>(
         let place = label(sections, section);
         let names = section.options.iter().map(|option| option.name.as_str());
         for name in names.filter(|name| !USER_OPTIONS.contains(name)) {
-            writer.warn(&place, &unknown("option", name, USER_OPTIONS.iter().copied()));
+            writer.warn(&place, &unknown("option", name, &mut USER_OPTIONS.iter().copied()));
         }
         let mut option = |name| {
             let given = section.options.iter().find(|option| option.name == name)?;
@@ -204,8 +204,8 @@ fn keys(main: &UciSection, users: &[UciUser<'_>], writer: &mut TomlWriter) {
             (_, name) => {
                 let names: Vec<String> = KEYS.iter().map(option_name).collect();
                 let own = ["enabled", "host", "open_port", "port"].into_iter();
-                let names = names.iter().map(String::as_str).chain(own);
-                writer.warn(&section, &unknown("option", name, names));
+                let mut names = names.iter().map(String::as_str).chain(own);
+                writer.warn(&section, &unknown("option", name, &mut names));
             }
         }
     }
@@ -380,7 +380,7 @@ fn id(sections: &[UciSection], section: &UciSection) -> String {
 }
 
 /// The message for an unknown name, with a suggestion if a known name is similar.
-fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {
+fn unknown<'a>(what: &str, name: &str, known: &mut dyn Iterator<Item = &'a str>) -> String {
     match suggest::nearest(name, known) {
         Some(near) => format!("unknown {what} {name}; did you mean {near}?"),
         None => format!("unknown {what} {}, so it has no effect; remove it", printable_name(name)),
