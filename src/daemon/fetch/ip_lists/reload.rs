@@ -1,8 +1,6 @@
 //! Schedules the lists at the start and after a reload. A source that is still configured keeps
 //! its networks and its place in the schedule.
 
-use std::path::PathBuf;
-
 use crate::config::settings::Settings;
 use crate::daemon::fetch::ip_lists::cache;
 use crate::daemon::fetch::ip_lists::kind::{ListKind, SourceId};
@@ -65,10 +63,9 @@ pub fn refresh(lists: &IpLists, schedule: &mut Schedule, now: Tick) {
 
 /// Whether new settings change the lists.
 pub fn has_changed(before: &Settings, now: &Settings) -> bool {
-    let parts = |settings: &Settings| -> (_, _, Option<PathBuf>) {
-        (settings.blocklist.clone(), settings.allowlist.clone(), settings.cache_dir.clone())
-    };
-    parts(before) != parts(now)
+    before.blocklist != now.blocklist
+        || before.allowlist != now.allowlist
+        || before.cache_dir != now.cache_dir
 }
 
 fn ids(lists: &IpLists, is_wanted: impl Fn(&SourceState) -> bool) -> Vec<SourceId> {
