@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::accounts::users::UserId;
 use crate::proto::socks5::SocksFault;
 use crate::util::client_prefix::ClientPrefix;
+use crate::util::order::order;
 
 pub use cause::Cause;
 
@@ -90,9 +91,9 @@ impl Recorder {
 
     /// The incidents of a user, or of unauthenticated clients (`None`), the latest first.
     pub fn incidents_of(&self, user: Option<UserId>) -> Vec<&Incident> {
-        let mut found: Vec<&Incident> = self.entries.iter().filter(|e| e.user == user).collect();
-        found.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.last_ms));
-        found
+        let found: Vec<&Incident> = self.entries.iter().filter(|e| e.user == user).collect();
+        let order = order(found.len(), &|a, b| found[b].last_ms.cmp(&found[a].last_ms));
+        order.into_iter().map(|at| found[at]).collect()
     }
 
     /// Drops the incidents of users for whom `is_configured` is false.

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use crate::config::settings::Settings;
+use crate::util::order::order;
 
 /// The addresses for links.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -38,8 +39,9 @@ impl PublicAddrs {
         let ipv4 = given_v4.map_or_else(|| first(true), |ip| ip.is_ipv4().then_some(ip));
         let ipv6 = flags.ipv6.or(settings.public_ipv6).or_else(|| first(false));
         let lan = own.iter().filter(|ip| scope(**ip) == Scope::Lan).copied();
-        let mut lan: Vec<IpAddr> = lan.collect();
-        lan.sort_unstable();
+        let lan: Vec<IpAddr> = lan.collect();
+        let order = order(lan.len(), &|a, b| lan[a].cmp(&lan[b]));
+        let mut lan: Vec<IpAddr> = order.into_iter().map(|at| lan[at]).collect();
         lan.dedup();
         Self { ipv4, ipv6, lan }
     }

@@ -122,7 +122,7 @@ impl<'a> ConfigText<'a> {
         }
         let line = format!("{} = \"{secret}\"", quoted(name));
         let users = self.users()?;
-        let last = users.and_then(|(_, table)| pairs(table).last().map(|pair| pair.value.end));
+        let last = users.and_then(|(_, table)| end_of(table));
         if let (Some((path, _)), Some(end)) = (users, last) {
             // A dotted table (`secrets.NAME = ..`) has no header, so each line needs the prefix.
             let dotted = if self.has_header() { String::new() } else { format!("{path}.") };
@@ -299,13 +299,9 @@ impl<'a> ConfigText<'a> {
     }
 }
 
-fn pairs(table: &Table) -> impl Iterator<Item = KeyValue> + '_ {
-    let mut found: Vec<KeyValue> = table
-        .iter()
-        .filter_map(|(name, item)| table.key(name).and_then(|key| pair(key, item)))
-        .collect();
-    found.sort_unstable_by_key(|pair| pair.value.end);
-    found.into_iter()
+/// The end of the last value.
+fn end_of(table: &Table) -> Option<usize> {
+    table.iter().filter_map(|(_, item)| Some(item.span()?.end)).max()
 }
 
 fn pair(key: &toml_edit::Key, item: &Item) -> Option<KeyValue> {

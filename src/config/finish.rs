@@ -12,6 +12,7 @@ use crate::config::settings::{
 };
 use crate::config::urls;
 use crate::proto::url::Url;
+use crate::util::order::order;
 use crate::util::sorted_map;
 
 impl SettingsDraft {
@@ -51,14 +52,13 @@ impl SettingsDraft {
         }
         let has_state = self.is_set("state-file");
         let is_throttled = self.throttle.max_connections > 0;
-        Settings {
-            state: has_state.then_some(self.state),
-            throttle: is_throttled.then_some(self.throttle),
-            proxy_protocol: self.enabled.proxy_protocol.then_some(self.proxy_protocol),
-            replay: self.enabled.replay.then_some(self.replay),
-            shape: self.enabled.shape.then_some(self.shape),
-            ..self.settings
-        }
+        let mut settings = self.settings;
+        settings.state = has_state.then_some(self.state);
+        settings.throttle = is_throttled.then_some(self.throttle);
+        settings.proxy_protocol = self.enabled.proxy_protocol.then_some(self.proxy_protocol);
+        settings.replay = self.enabled.replay.then_some(self.replay);
+        settings.shape = self.enabled.shape.then_some(self.shape);
+        settings
     }
 
     /// The users. `[secrets]` with at least one entry overrides `secret` (COMPATIBILITY 3.3).
@@ -253,17 +253,13 @@ fn check_secrets(located: &[(String, LocatedSecret)], report: &mut Diagnostics) 
         }
     }
     // Users with the same secret become neighbours. The first by name is authenticated.
-    let mut owners: Vec<(&[u8; 16], &[u8], &str, usize)> = located
-        .iter()
-        .map(|(name, LocatedSecret { secret, at })| {
-            (secret.key(), secret.host(), name.as_str(), *at)
-        })
-        .collect();
-    owners.sort_unstable();
-    for same in owners.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
-        let [(_, _, first, _), others @ ..] = same else { continue };
-        for (_, _, name, at) in others {
-            let (name, first) = (printable_name(name), printable_name(first));
+    let secret = |at: usize| (located[at].1.secret.key(), located[at].1.secret.host());
+    let order = order(located.len(), &|a, b| secret(a).cmp(&secret(b)));
+    for same in order.chunk_by(|a, b| secret(*a) == secret(*b)) {
+        let [first, others @ ..] = same else { continue };
+        for other in others {
+            let (name, LocatedSecret { at, .. }) = &located[*other];
+            let (name, first) = (printable_name(name), printable_name(&located[*first].0));
             report.warn(
                 *at,
                 format!("{name}: same secret as {first}, who gets the traffic; {NEW_SECRET}"),

@@ -22,10 +22,10 @@ pub struct Networks {
 
 impl Networks {
     /// Sorts the networks, drops those inside others, and joins the two halves of a network.
-    pub fn new(mut v4: Vec<Net4>, mut v6: Vec<Net6>) -> Self {
-        v4.sort_unstable();
+    pub fn new(v4: Vec<Net4>, v6: Vec<Net6>) -> Self {
+        let (mut v4, mut v6) =
+            (IncrementalSort::new(v4).finish(), IncrementalSort::new(v6).finish());
         merge(&mut v4);
-        v6.sort_unstable();
         merge(&mut v6);
         Self { v4, v6 }
     }

@@ -56,6 +56,13 @@ impl<T: Ord> IncrementalSort<T> {
         }
     }
 
+    /// Sorts what is left, and returns the list.
+    pub fn finish(mut self) -> Vec<T> {
+        let mut unlimited = usize::MAX;
+        self.step(&mut unlimited);
+        self.items
+    }
+
     /// Returns the list; it is sorted if [`IncrementalSort::is_done`].
     pub fn into_items(self) -> Vec<T> {
         self.items

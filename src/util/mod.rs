@@ -8,4 +8,5 @@ pub mod incremental_sort;
 pub mod json;
 pub mod log_settings;
 pub mod memory;
+pub mod order;
 pub mod sorted_map;

@@ -1,16 +1,18 @@
 //! Maps from names to values as sorted vectors with binary search. `BTreeMap` would do the same,
 //! but adds code for each value type.
 
+use crate::util::order::order;
+
 /// Sorts entries by name. Of several entries with the same name, keeps the last one.
 pub fn sort<T>(list: &mut Vec<(String, T)>) {
-    list.sort_by(|(a, _), (b, _)| a.cmp(b));
-    list.dedup_by(|later, kept| {
-        let is_duplicate = later.0 == kept.0;
-        if is_duplicate {
-            std::mem::swap(later, kept);
-        }
-        is_duplicate
-    });
+    if list.is_sorted_by(|one, next| one.0 < next.0) {
+        return;
+    }
+    let order = order(list.len(), &|a, b| list[a].0.cmp(&list[b].0));
+    let same_name = order.chunk_by(|a, b| list[*a].0 == list[*b].0);
+    let kept: Vec<usize> = same_name.filter_map(|same| same.last().copied()).collect();
+    let mut entries: Vec<_> = std::mem::take(list).into_iter().map(Some).collect();
+    list.extend(kept.into_iter().filter_map(|at| entries[at].take()));
 }
 
 /// The index of `name` in a sorted list.

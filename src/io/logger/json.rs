@@ -19,7 +19,7 @@ pub fn object<'a>(
     let context =
         FieldContext { event, has_fallback: get("fallback").is_some(), has_list: is_list(&get) };
     let mut error = get("error");
-    let mut bound: Vec<(usize, Cow<'_, str>, Json<'_>)> = Vec::new();
+    let mut bound: Vec<(usize, Cow<'_, str>, FieldKind, &str)> = Vec::new();
     for &(key, kind, value) in &fields {
         match key {
             "event" if text.is_empty() => continue,
@@ -31,23 +31,23 @@ pub fn object<'a>(
             _ => {}
         }
         let mut name = Cow::Borrowed(context.name(key));
-        while RESERVED.contains(&&*name) || bound.iter().any(|(_, other, _)| *other == name) {
+        while RESERVED.contains(&&*name) || bound.iter().any(|(_, other, ..)| *other == name) {
             name += "_";
         }
-        let value = match kind {
-            FieldKind::Number if !TEXTS.contains(&&*name) && value.len() <= NUMBER_LEN_MAX => {
-                Json::Bare(value.into())
-            }
-            _ => value.into(),
-        };
-        bound.push((rank(&name), name, value));
+        bound.push((rank(&name), name, kind, value));
     }
-    // mtg-multi puts the fields that are bound to the whole connection last.
-    bound.sort_by_key(|(rank, _, _)| *rank);
-
     let mut object: Fields<'_> = vec![("level", level.as_str().into())];
-    let (names, values): (Vec<_>, Vec<_>) = bound.into_iter().map(|(_, n, v)| (n, v)).unzip();
-    object.extend(names.iter().map(|name| &**name).zip(values));
+    // mtg-multi puts the fields that are bound to the whole connection last.
+    for rank in 0..=LAST.len() {
+        for (_, name, kind, value) in bound.iter().filter(|(of, ..)| *of == rank) {
+            let is_text = *kind != FieldKind::Number || TEXTS.contains(&&**name);
+            let value = match is_text || value.len() > NUMBER_LEN_MAX {
+                true => (*value).into(),
+                false => Json::Bare((*value).into()),
+            };
+            object.push((name, value));
+        }
+    }
     object.push(("logger", context.logger(&get).into()));
     object.extend(error.map(|error| ("error", error.into())));
     object.push(("timestamp", unix_ms.into()));

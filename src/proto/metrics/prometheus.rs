@@ -2,6 +2,7 @@
 //! with labels in alphabetical order.
 
 use crate::proto::metrics::family::{Family, MetricKind, Sample};
+use crate::util::order::order;
 
 /// The whole page. Unless empty, `prefix` and an underscore precede each name.
 pub fn page(prefix: &str, families: &[Family<'_>]) -> String {
@@ -34,9 +35,9 @@ pub fn write(out: &mut String, name: &str, family: &Family<'_>) {
 /// Appends a sample of the family that was written last.
 pub fn write_sample(out: &mut String, name: &str, sample: &Sample<'_>) {
     out.push_str(name);
-    let mut labels: Vec<_> = sample.labels.iter().collect();
-    labels.sort_by_key(|(label, _)| *label);
-    for (at, (label, value)) in labels.into_iter().enumerate() {
+    let labels = &sample.labels;
+    let order = order(labels.len(), &|a, b| labels[a].0.cmp(labels[b].0));
+    for (at, (label, value)) in order.into_iter().map(|at| &labels[at]).enumerate() {
         out.push(if at == 0 { '{' } else { ',' });
         out.push_str(label);
         out.push_str("=\"");
