@@ -121,7 +121,7 @@ fn run(
     let mut connect = |user: &User, first: u8| -> Outcome<TcpStream> {
         let mut stream = sockets::dial(Ipv4Addr::LOCALHOST, relay.port())?;
         match relay {
-            Relay::Copy(_) => stream.write_all(&[0; 64])?,
+            Relay::Copy(_) | Relay::Haproxy(_) => stream.write_all(&[0; 64])?,
             Relay::Daemon(_) => {
                 user.handshake(&mut stream, random)?;
             }
@@ -191,7 +191,7 @@ fn run(
 
 fn send(stream: &mut TcpStream, relay: &Relay, payload: &[u8]) -> Outcome<()> {
     match relay {
-        Relay::Copy(_) => stream.write_all(payload)?,
+        Relay::Copy(_) | Relay::Haproxy(_) => stream.write_all(payload)?,
         Relay::Daemon(_) => stream.write_all(&faketls::record(payload))?,
     }
     Ok(())
@@ -199,7 +199,7 @@ fn send(stream: &mut TcpStream, relay: &Relay, payload: &[u8]) -> Outcome<()> {
 
 fn receive(stream: &mut TcpStream, relay: &Relay) -> Outcome<()> {
     match relay {
-        Relay::Copy(_) => Ok(stream.read_exact(&mut [0; PING])?),
+        Relay::Copy(_) | Relay::Haproxy(_) => Ok(stream.read_exact(&mut [0; PING])?),
         Relay::Daemon(_) => faketls::read_payload(stream, PING),
     }
 }

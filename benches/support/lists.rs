@@ -171,7 +171,7 @@ fn tables(source: &str) -> String {
 fn loads(relay: &Relay) -> Outcome<usize> {
     match relay {
         Relay::Daemon(daemon) => Ok(daemon.log()?.matches("event=list name=blocklist").count()),
-        Relay::Copy(_) => Err("no daemon".into()),
+        Relay::Copy(_) | Relay::Haproxy(_) => Err("no daemon".into()),
     }
 }
 

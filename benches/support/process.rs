@@ -19,6 +19,8 @@ pub enum Relay {
     Daemon(Daemon),
     /// The program that it is compared with.
     Copy(Helper),
+    /// HAProxy, which copies as well.
+    Haproxy(Haproxy),
 }
 
 impl Relay {
@@ -27,11 +29,17 @@ impl Relay {
         Ok(Self::Copy(Helper::spawn(&["copy", &dc_port.to_string()])?))
     }
 
+    /// HAProxy in front of the DC on `dc_port`.
+    pub fn haproxy(dc_port: u16) -> Outcome<Self> {
+        Ok(Self::Haproxy(Haproxy::start(dc_port)?))
+    }
+
     /// The process id.
     pub fn pid(&self) -> u32 {
         match self {
             Self::Daemon(daemon) => daemon.child.id(),
             Self::Copy(helper) => helper.pid(),
+            Self::Haproxy(haproxy) => haproxy.child.id(),
         }
     }
 
@@ -39,7 +47,7 @@ impl Relay {
     pub fn ensure_alive(&mut self) -> Outcome<()> {
         match self {
             Self::Daemon(daemon) => daemon.ensure_alive(),
-            Self::Copy(_) => Ok(()),
+            Self::Copy(_) | Self::Haproxy(_) => Ok(()),
         }
     }
 
@@ -48,7 +56,49 @@ impl Relay {
         match self {
             Self::Daemon(daemon) => daemon.port,
             Self::Copy(helper) => helper.port(),
+            Self::Haproxy(haproxy) => haproxy.port,
         }
+    }
+}
+
+/// HAProxy with one thread, in TCP mode.
+pub struct Haproxy {
+    child: Child,
+    port: u16,
+    config: PathBuf,
+}
+
+impl Haproxy {
+    /// Whether the program is installed.
+    pub fn is_installed() -> bool {
+        let mut command = Command::new("haproxy");
+        let command = command.arg("-v").stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    }
+
+    fn start(dc_port: u16) -> Outcome<Self> {
+        let port = free_port()?;
+        let config = std::env::temp_dir().join(format!("mtbox-bench-haproxy-{port}.cfg"));
+        let text = format!(
+            "global\n nbthread 1\n\
+             defaults\n mode tcp\n \
+             timeout connect 5s\n timeout client 60s\n timeout server 60s\n\
+             listen relay\n bind 127.0.0.1:{port}\n server dc 127.0.0.1:{dc_port}\n"
+        );
+        fs::write(&config, text)?;
+        let mut command = Command::new("haproxy");
+        let child = command.arg("-db").arg("-f").arg(&config).stdout(Stdio::null()).spawn()?;
+        let haproxy = Self { child, port, config };
+        proc::await_true("haproxy does not listen", || proc::is_listening(port))?;
+        Ok(haproxy)
+    }
+}
+
+impl Drop for Haproxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_file(&self.config);
     }
 }
 

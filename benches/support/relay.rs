@@ -8,12 +8,15 @@ use super::bulk::{self, RECORD_PAYLOAD, RECORD_WIRE};
 use super::faketls::User;
 use super::helper::Helper;
 use super::options::{Options, Outcome};
-use super::process::{Daemon, Plan, Relay};
+use super::process::{Daemon, Haproxy, Plan, Relay};
 use super::report::{Report, median, range, verdict};
 use super::{proc, sockets};
 
 /// Largest payload of a record that the daemon sends (PROTOCOL 15.6).
 const MOST_DOWN: u64 = 16401;
+
+/// The environment variable with a part of the names of the cases to run; the default is all.
+const ONLY: &str = "MTBOX_BENCH_CASE";
 
 /// Payload per flow of the check before the measurement, in bytes.
 const CHECKED: u64 = 8 << 20;
@@ -27,6 +30,7 @@ enum Direction {
 #[derive(Clone, Copy, PartialEq)]
 enum RelayKind {
     Copy,
+    Haproxy,
     Matched,
     ReEncrypt,
 }
@@ -44,6 +48,12 @@ struct Case {
 const CASES: &[Case] = &[
     Case { kind: RelayKind::Copy, direction: Direction::Down, flows: 1, key: "copy_download_1" },
     Case {
+        kind: RelayKind::Haproxy,
+        direction: Direction::Down,
+        flows: 1,
+        key: "haproxy_download_1",
+    },
+    Case {
         kind: RelayKind::Matched,
         direction: Direction::Down,
         flows: 1,
@@ -56,8 +66,15 @@ const CASES: &[Case] = &[
         key: "mtbox_download_reencrypt_1",
     },
     Case { kind: RelayKind::Copy, direction: Direction::Up, flows: 1, key: "copy_upload_1" },
+    Case { kind: RelayKind::Haproxy, direction: Direction::Up, flows: 1, key: "haproxy_upload_1" },
     Case { kind: RelayKind::Matched, direction: Direction::Up, flows: 1, key: "mtbox_upload_1" },
     Case { kind: RelayKind::Copy, direction: Direction::Down, flows: 16, key: "copy_download_16" },
+    Case {
+        kind: RelayKind::Haproxy,
+        direction: Direction::Down,
+        flows: 16,
+        key: "haproxy_download_16",
+    },
     Case {
         kind: RelayKind::Matched,
         direction: Direction::Down,
@@ -71,6 +88,12 @@ const CASES: &[Case] = &[
         key: "mtbox_download_reencrypt_16",
     },
     Case { kind: RelayKind::Copy, direction: Direction::Up, flows: 16, key: "copy_upload_16" },
+    Case {
+        kind: RelayKind::Haproxy,
+        direction: Direction::Up,
+        flows: 16,
+        key: "haproxy_upload_16",
+    },
     Case { kind: RelayKind::Matched, direction: Direction::Up, flows: 16, key: "mtbox_upload_16" },
 ];
 
@@ -82,42 +105,64 @@ pub fn measure(options: &Options, report: &mut Report) -> Outcome<()> {
     check_download(RelayKind::Matched, &mut random)?;
     check_download(RelayKind::ReEncrypt, &mut random)?;
 
-    let mut samples = vec![Vec::new(); CASES.len()];
+    let has_haproxy = Haproxy::is_installed();
+    let only = std::env::var(ONLY).unwrap_or_default();
+    let mut cases = CASES.to_vec();
+    cases.retain(|case| {
+        case.key.contains(&only) && (has_haproxy || case.kind != RelayKind::Haproxy)
+    });
+    let mut samples = vec![Vec::new(); cases.len()];
     for _ in 0..rounds {
-        for (case, samples) in CASES.iter().zip(&mut samples) {
+        for (case, samples) in cases.iter().zip(&mut samples) {
             let sample = run(case, volume, &mut random);
             samples.push(sample.map_err(|error| format!("{}: {error}", case.key))?);
         }
     }
-    print_table(&samples, report)
+    print_table(&cases, &samples, report)
 }
 
-fn print_table(samples: &[Vec<f64>], report: &mut Report) -> Outcome<()> {
+fn print_table(cases: &[Case], samples: &[Vec<f64>], report: &mut Report) -> Outcome<()> {
     println!("{:<30}{:>8}{:>16}{:>8}{:>8}", "case", "s/GB", "min..max", "ratio", "target");
-    let mut copy = 0.0;
-    for (case, samples) in CASES.iter().zip(samples) {
+    let (mut copy, mut haproxy) = (f64::NAN, f64::NAN);
+    for (case, samples) in cases.iter().zip(samples) {
         let own = median(samples);
         report.note(&format!("{}_s_per_gb", case.key), own);
         print!("{:<30}{own:>8.3}{:>16}", case.key, range(samples));
-        // The copy loop comes first in each group.
+        // The copy loop and HAProxy come first in each group.
         if case.kind == RelayKind::Copy {
-            copy = own;
+            (copy, haproxy) = (own, f64::NAN);
             println!();
             continue;
         }
         let ratio = own / copy;
         report.note(&format!("{}_ratio", case.key), ratio);
-        let target = match (case.kind, case.direction) {
-            (RelayKind::Matched, Direction::Down) => Some(report.target("download_ratio")?),
-            (RelayKind::Matched, Direction::Up) => Some(report.target("upload_ratio")?),
-            _ => None,
-        };
-        match target {
-            Some(target) => println!("{ratio:>8.2}{target:>8.2} {}", verdict(ratio, target)),
-            None => println!("{ratio:>8.2}       -"),
+        if case.kind == RelayKind::Haproxy {
+            haproxy = own;
         }
+        let targets = match (case.kind, case.direction) {
+            (RelayKind::Matched, Direction::Down) => ["download_ratio", "download_per_haproxy"],
+            (RelayKind::Matched, Direction::Up) => ["upload_ratio", "upload_per_haproxy"],
+            _ => {
+                println!("{ratio:>8.2}       -");
+                continue;
+            }
+        };
+        let target = report.target(targets[0])?;
+        print!("{ratio:>8.2}{target:>8.2} {}", verdict(ratio, target));
+        if haproxy.is_finite() {
+            let (ratio, target) = (own / haproxy, report.target(targets[1])?);
+            report.note(&format!("{}_per_haproxy", case.key), ratio);
+            print!("; {ratio:.2} of HAProxy, target {target:.2} {}", verdict(ratio, target));
+        }
+        println!();
     }
     Ok(())
+}
+
+impl RelayKind {
+    fn copies(self) -> bool {
+        matches!(self, Self::Copy | Self::Haproxy)
+    }
 }
 
 /// Transfers `volume` bytes through a new relay and returns its CPU seconds per GB.
@@ -139,7 +184,7 @@ fn run(case: &Case, volume: u64, random: &mut fastrand::Rng) -> Outcome<f64> {
 
     let payload = match case.direction {
         Direction::Up => {
-            let per_wire = if case.kind == RelayKind::Copy { RECORD_WIRE } else { RECORD_PAYLOAD };
+            let per_wire = if case.kind.copies() { RECORD_WIRE } else { RECORD_PAYLOAD };
             let wanted = case.flows as u64 * each / RECORD_WIRE * per_wire;
             match at_dc == wanted {
                 true => wanted,
@@ -163,7 +208,7 @@ fn run(case: &Case, volume: u64, random: &mut fastrand::Rng) -> Outcome<f64> {
 fn is_plausible(kind: RelayKind, payload: u64, wire: u64) -> bool {
     let Some(extra) = wire.checked_sub(payload) else { return false };
     match kind {
-        RelayKind::Copy => extra == 0,
+        _ if kind.copies() => extra == 0,
         _ => {
             let records = extra / 5;
             extra % 5 == 0 && records >= payload.div_ceil(MOST_DOWN) && records <= payload / 64
@@ -181,6 +226,7 @@ fn connect(
     let users = User::random(1, random);
     let relay = match kind {
         RelayKind::Copy => Relay::copy(dc_port)?,
+        RelayKind::Haproxy => Relay::haproxy(dc_port)?,
         RelayKind::Matched | RelayKind::ReEncrypt => {
             let re_encrypt = kind == RelayKind::ReEncrypt;
             let plan = Plan { re_encrypt, ..Plan::new(&users, dc_port, 256) };
@@ -191,7 +237,7 @@ fn connect(
     for _ in 0..flows {
         let mut stream = sockets::dial(Ipv4Addr::LOCALHOST, relay.port())?;
         match kind {
-            RelayKind::Copy => stream.write_all(&[0; 64])?,
+            _ if kind.copies() => stream.write_all(&[0; 64])?,
             _ => drop(users[0].handshake(&mut stream, random)?),
         }
         streams.push(stream);
