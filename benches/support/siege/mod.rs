@@ -13,7 +13,7 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::Command;
-use std::thread::sleep;
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use attacker::DeadSite;
@@ -35,6 +35,9 @@ const SMALL_KIB: u64 = 61_440;
 
 /// Only the row with this key, or those whose key contains it.
 const ONLY: &str = "MTBOX_BENCH_ATTACK";
+
+/// Between two samples of the daemon's memory.
+const SAMPLE_EACH: Duration = Duration::from_millis(100);
 
 /// The local ports that the kernel gives to connections.
 const PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
@@ -198,12 +201,19 @@ impl Siege<'_> {
             &users[0].secret_hex(),
             &ramp.as_millis().to_string(),
         ])?;
-        force.expect("ready")?;
+        let mut peak = Peak::default();
+        let peers = [dc.port(), front_port];
+        thread::scope(|scope| {
+            let ramp = scope.spawn(|| force.expect("ready").map_err(|error| error.to_string()));
+            while !ramp.is_finished() {
+                peak.sample(&daemon, peers);
+                sleep(SAMPLE_EACH);
+            }
+            ramp.join().map_err(|_| "the ramp has panicked")?
+        })?;
         let start = Instant::now();
         daemon.signal(Signal::SIGCONT)?;
         let before = victims.breaks();
-        let mut peak = Peak::default();
-        let peers = [dc.port(), front_port];
         let disturbed = self.rate(&victims, self.window, || peak.sample(&daemon, peers));
         force.go()?;
         let lasted = begin.elapsed().as_secs_f64();
@@ -232,7 +242,7 @@ impl Siege<'_> {
         let (start, before) = (Instant::now(), victims.bytes());
         while start.elapsed() < window {
             sample();
-            sleep(Duration::from_millis(200));
+            sleep(SAMPLE_EACH);
         }
         (victims.bytes() - before) as f64 / start.elapsed().as_secs_f64()
     }

@@ -1,5 +1,6 @@
 //! The DC and the site. Both read everything and answer as the first bytes ask: not at all, with a
-//! few bytes, or without an end.
+//! few bytes, or without an end. Their send buffers are small: real ones fill up on another
+//! machine, not on the CPU of the users.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -8,6 +9,7 @@ use std::time::Duration;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Token};
 use slab::Slab;
+use socket2::SockRef;
 
 use crate::support::options::Outcome;
 use crate::support::{bulk, helper, sockets};
@@ -26,6 +28,9 @@ const FRAME: usize = 64;
 
 /// Writes of one turn, of up to 256 KiB each.
 const WRITES: usize = 4;
+
+/// Bytes of a socket's send buffer; the kernel doubles it.
+const SEND_BUFFER: usize = 256 << 10;
 
 const LISTENER: Token = Token(usize::MAX);
 
@@ -73,6 +78,7 @@ pub fn run(is_site: bool) -> Outcome<()> {
         for event in &events {
             if event.token() == LISTENER {
                 while let Ok((mut stream, _)) = listener.accept() {
+                    SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER)?;
                     let slot = peers.vacant_entry();
                     let both = Interest::READABLE | Interest::WRITABLE;
                     poll.registry().register(&mut stream, Token(slot.key()), both)?;
