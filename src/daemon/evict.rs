@@ -92,7 +92,7 @@ impl<N: Net> Daemon<N> {
             if excess == 0 {
                 return;
             }
-            let (now_ms, much) = (self.shared.time.now.0, self.shared.memory.limit() / 8);
+            let (now_ms, much) = (self.shared.time.now.0, self.shared.memory.fair_part());
             let patience_ms = self.shared.memory.patience_ms();
             // Evicting a newcomer's hello would free next to nothing. Who holds much gets no time.
             let is_due = |one: &EvictionCandidate<Victim>| {
@@ -118,9 +118,11 @@ impl<N: Net> Daemon<N> {
             Standing::Fronted if one.is_dialling() => true,
             _ => one.stuck_since().is_some_and(|since| now >= since + patience),
         };
+        // A user's session that waits for its dial holds next to nothing.
+        let least = if class == Class::Users { LEAST } else { 0 };
         let mut ranked = Vec::new();
         for (index, one) in self.sessions.iter() {
-            if one.client.class() == class && held(one) > 0 && is_stuck(one) {
+            if one.client.class() == class && held(one) > least && is_stuck(one) {
                 let candidate = self.candidate(SessionKey::of_index(index), one);
                 ranked.push(EvictionCandidate { weight: held(one), ..candidate });
             }
@@ -261,13 +263,15 @@ fn since_ms<W: Wire>(session: &Session<W>) -> u64 {
 
 /// Bytes that a session holds, in the pool and in the kernel.
 fn held<W: Wire>(session: &Session<W>) -> u64 {
-    session.client.account.used() as u64 + u64::from(session.kernel_bytes)
+    session.client.account.used() as u64 + u64::from(session.client.account.kernel())
 }
 
 /// Without descriptors, a connection has at least this long.
 const NEWCOMER_TIME: Duration = Duration::from_millis(100);
 /// Bytes that no owner has to give back early: some hellos, or four blocks of the pool.
 const MODEST: u64 = 64 << 10;
+/// Bytes. A session of a user that holds fewer is not worth an eviction.
+const LEAST: u64 = 4 << 10;
 /// While another session waits for memory, one may hold some this long without taking it.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The same for those who hold much while the memory of the whole program is short.

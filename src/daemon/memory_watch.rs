@@ -13,7 +13,8 @@ impl<N: Net> Daemon<N> {
         let now = self.shared.time.now;
         self.memory_watch.read += self.shared.telemetry.counters.read_bytes;
         let pause_ms = match self.memory_watch.read >= self.shared.memory.limit() / 32 {
-            true => BUSY_PERIOD_MS,
+            // Asking all sockets takes a few milliseconds per thousand sessions.
+            true => BUSY_PERIOD_MS + self.sessions.len() as u64 / SESSIONS_PER_MS,
             false => PERIOD_MS,
         };
         if let Some(slice) = self.memory_watch.sockets.take() {
@@ -37,8 +38,11 @@ impl<N: Net> Daemon<N> {
         let end = (slice.next + SLICE).min(self.sessions.capacity());
         for index in slice.next..end {
             if let Some(session) = self.sessions.get_mut(index) {
-                session.kernel_bytes = u32::try_from(session.memory()).unwrap_or(u32::MAX);
-                slice.sum += u64::from(session.kernel_bytes);
+                let bytes = u32::try_from(session.memory()).unwrap_or(u32::MAX);
+                // Soon after it was little it may be as much again.
+                let before = session.client.account.kernel();
+                session.client.account.set_kernel(bytes.max(before - before.div_ceil(64)));
+                slice.sum += u64::from(bytes);
             }
         }
         if end < self.sessions.capacity() {
@@ -85,7 +89,7 @@ impl<W: Wire> Session<W> {
     /// Limits the buffers of the session's sockets in the kernel. Those of a user that need no
     /// limit are left alone, unless `was_limited`: a limit cannot be lifted on every kernel.
     pub fn limit_buffers(&mut self, memory: &MemoryUse, was_limited: bool) {
-        let bytes = memory.socket_buffer(self.client.class(), self.client.account.holds_much());
+        let bytes = memory.socket_buffer(self.client.class(), self.client.account.held_by_owner());
         if bytes.is_some() || was_limited {
             self.sockets().for_each(|wire| wire.limit_buffers(bytes));
         }
@@ -101,5 +105,7 @@ impl<W: Wire> Session<W> {
 const PERIOD_MS: u64 = 100;
 /// The same after enough bytes to fill the buffers of many sockets.
 const BUSY_PERIOD_MS: u64 = 5;
+/// Sessions for which the period is a millisecond longer.
+const SESSIONS_PER_MS: u64 = 64;
 /// Sessions per round.
 const SLICE: usize = 256;

@@ -221,7 +221,7 @@ impl<N: Net> Daemon<N> {
         let account = SessionAccount::new(buffers.memory.of_network(ClientPrefix::of(addr)));
         let session = Session::new(id, wire, peer, may_send_header, account, time.now);
         let session = entry.insert(session);
-        if memory.socket_buffer(Class::Users, false).is_some() {
+        if memory.socket_buffer(Class::Users, 0).is_some() {
             session.limit_buffers(memory, false);
         }
         self.queue(key);

@@ -138,6 +138,7 @@ impl Shared {
             drbg: &mut self.drbg,
             log: &mut self.telemetry.log,
             account: &self.buffers.memory.fetches,
+            first_buffers: None,
         }
     }
 }

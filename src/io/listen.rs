@@ -362,6 +362,7 @@ mod tests {
             user_timeout_ms: 150_000,
             not_sent_lowat: Some(65_536),
             congestion: Some("reno".to_owned()),
+            first_buffers: None,
         };
         all[0].set_client_options(&options).unwrap();
         let _client = Client::connect(all[0].local_addr()).unwrap();

@@ -22,6 +22,8 @@ pub struct SocketOptions {
     pub not_sent_lowat: Option<u32>,
     /// `TCP_CONGESTION`; `None` = the system's default.
     pub congestion: Option<String>,
+    /// As in [`limit_buffers`], but only until the kernel adapts them or others are set.
+    pub first_buffers: Option<u32>,
 }
 
 /// A non-blocking, close-on-exec socket for the family of `addr`.
@@ -70,6 +72,11 @@ pub(super) fn apply(socket: &impl AsFd, options: &SocketOptions) {
     }
     if let Some(name) = &options.congestion {
         let _ = set_congestion_control(socket, name);
+    }
+    if options.first_buffers.is_some() {
+        limit_buffers(socket, options.first_buffers);
+        // A lock at connect(2) would also limit the scale of the window for ever.
+        limit_buffers(socket, None);
     }
 }
 
@@ -130,6 +137,15 @@ sockopt_impl!(
     u32
 );
 
+sockopt_impl!(
+    /// The largest window that is announced, in bytes.
+    WindowClamp,
+    SetOnly,
+    libc::IPPROTO_TCP,
+    libc::TCP_WINDOW_CLAMP,
+    u32
+);
+
 /// Bytes that a socket occupies in the kernel: received, to be sent, and set aside. 0 if the kernel
 /// does not say.
 pub(super) fn memory(socket: &impl AsFd) -> u64 {
@@ -145,9 +161,10 @@ pub(super) fn memory(socket: &impl AsFd) -> u64 {
 pub(super) fn limit_buffers(socket: &impl AsFd, bytes: Option<u32>) {
     match bytes {
         Some(bytes) => {
-            let bytes = bytes as usize;
-            let _ = setsockopt(socket, sockopt::RcvBuf, &bytes);
-            let _ = setsockopt(socket, sockopt::SndBuf, &bytes);
+            let _ = setsockopt(socket, sockopt::RcvBuf, &(bytes as usize));
+            let _ = setsockopt(socket, sockopt::SndBuf, &(bytes as usize));
+            // The buffer at connect(2) has limited it.
+            let _ = setsockopt(socket, WindowClamp, &bytes.saturating_mul(2));
         }
         None => drop(setsockopt(socket, BufLock, &0)),
     }
@@ -177,6 +194,7 @@ mod tests {
             user_timeout_ms: 150_000,
             not_sent_lowat: Some(131_072),
             congestion: Some("reno".to_owned()),
+            first_buffers: None,
         };
         apply(&socket, &options);
         assert_eq!(getsockopt(&socket, sockopt::TcpKeepIdle), Ok(32_767));
@@ -219,6 +237,32 @@ mod tests {
         while socket.write(&[0; 4_096]).is_ok() {}
         assert!((4_096..=131_072).contains(&memory(&socket)), "{}", memory(&socket));
         limit_buffers(&socket, None);
+    }
+
+    #[test]
+    fn the_first_buffers_bound_what_arrives_and_can_grow() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let arrived = |grown: Option<u32>| {
+            let addr = listener.local_addr().unwrap();
+            let socket = new_stream(addr, false).unwrap();
+            apply(&socket, &SocketOptions { first_buffers: Some(8_192), ..Default::default() });
+            let socket = socket2::Socket::from(socket);
+            let _ = socket.connect(&addr.into());
+            let mut peer = listener.accept().unwrap().0;
+            limit_buffers(&socket, grown);
+            peer.set_nonblocking(true).unwrap();
+            let mut reader = TcpStream::from(socket);
+            // A window that is announced grows only while the application reads.
+            for _ in 0..64 {
+                while peer.write(&[0; 4_096]).is_ok() {}
+                let _ = reader.read(&mut [0; 2_048]);
+            }
+            memory(&reader)
+        };
+        let few = arrived(Some(8_192));
+        assert!(few <= 32_768, "{few}");
+        let many = arrived(Some(131_072));
+        assert!(many > 2 * few, "{few} and {many}");
     }
 
     #[test]

@@ -91,6 +91,17 @@ impl MemoryUse {
         }
     }
 
+    /// Bytes in the process and in the kernel that one owner may hold while memory is short. For
+    /// more, it loses sessions that do not drain, and new ones wait.
+    pub fn fair_part(&self) -> u64 {
+        self.limit / 8
+    }
+
+    /// Whether a user whose sessions hold so many bytes has to wait with new ones.
+    pub fn has_to_wait(&self, held: u64) -> bool {
+        self.level != MemoryLevel::Normal && held > self.fair_part()
+    }
+
     /// How long a session may hold memory without taking it, in milliseconds.
     pub fn patience_ms(&self) -> u64 {
         match self.level {
@@ -105,12 +116,14 @@ impl MemoryUse {
     ///
     /// Two sockets have two buffers each, and the kernel doubles the size. So an unauthenticated
     /// client can fill a 64th of what is set aside for the kernel, and a user a 16th.
-    pub fn socket_buffer(&self, class: Class, holds_much: bool) -> Option<u32> {
+    /// `held` is what all sessions of that user hold already.
+    pub fn socket_buffer(&self, class: Class, held: u64) -> Option<u32> {
         let is_user = class == Class::Users;
         // A user who holds little pays less for others.
+        let pays_less = is_user && held <= self.sixteenths(1);
         let level = match self.level {
-            MemoryLevel::Critical if is_user && !holds_much => MemoryLevel::Tight,
-            MemoryLevel::Tight if is_user && !holds_much => MemoryLevel::Normal,
+            MemoryLevel::Critical if pays_less => MemoryLevel::Tight,
+            MemoryLevel::Tight if pays_less => MemoryLevel::Normal,
             level => level,
         };
         let share = match (level, is_user) {
@@ -202,10 +215,21 @@ mod tests {
     }
 
     #[test]
+    fn a_user_with_much_waits_and_one_with_little_keeps_its_buffers() {
+        let mut memory = MemoryUse::new(16 * MIB, 3 * MIB);
+        let normal = memory.socket_buffer(Class::Users, u64::MAX);
+        assert!(!memory.has_to_wait(u64::MAX));
+        memory.record(8 * MIB, 0);
+        assert_eq!(memory.socket_buffer(Class::Users, MIB), normal);
+        assert!(memory.socket_buffer(Class::Users, MIB + 1) < normal);
+        assert!(memory.has_to_wait(2 * MIB + 1) && !memory.has_to_wait(2 * MIB));
+    }
+
+    #[test]
     fn buffers_shrink_with_the_level_and_adapt_on_a_large_machine() {
         let mut large = MemoryUse::new(512 * MIB, 400 * MIB);
         let mut small = MemoryUse::new(16 * MIB, 3 * MIB);
-        assert_eq!(large.socket_buffer(Class::Users, true), None);
+        assert_eq!(large.socket_buffer(Class::Users, u64::MAX), None);
         let mut before = [u32::MAX; 4];
         for sum in [0, 11, 15] {
             large.record(sum * large.limit() / 16, 0);
@@ -216,7 +240,7 @@ mod tests {
                 (&small, Class::Users),
                 (&small, Class::Unauthenticated),
             ]
-            .map(|(memory, class)| memory.socket_buffer(class, true).unwrap_or(u32::MAX));
+            .map(|(memory, class)| memory.socket_buffer(class, u64::MAX).unwrap_or(u32::MAX));
             assert!(now.iter().zip(before).all(|(now, before)| *now <= before), "{now:?}");
             before = now;
         }

@@ -135,6 +135,7 @@ enum Owner {
 /// The memory of one owner.
 pub struct Account {
     used: Cell<usize>,
+    kernel: Cell<u64>,
     owner: RefCell<Owner>,
 }
 
@@ -150,12 +151,22 @@ impl Account {
     }
 
     fn new(owner: Owner) -> Rc<Self> {
-        Rc::new(Self { used: Cell::new(0), owner: RefCell::new(owner) })
+        Rc::new(Self { used: Cell::new(0), kernel: Cell::new(0), owner: RefCell::new(owner) })
     }
 
     /// Bytes that are charged, also those of accounts below this one.
     pub fn used(&self) -> usize {
         self.used.get()
+    }
+
+    /// Bytes in the kernel, which no budget limits; those of accounts below this one do not count.
+    pub fn kernel(&self) -> u64 {
+        self.kernel.get()
+    }
+
+    /// Changes the bytes in the kernel, of which `from` become `to`.
+    pub fn change_kernel(&self, from: u32, to: u32) {
+        self.kernel.set(self.kernel.get() - u64::from(from) + u64::from(to));
     }
 
     /// The class that the account counts in.

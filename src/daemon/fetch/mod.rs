@@ -168,6 +168,7 @@ pub fn poll<N: Net>(
         drbg: context.drbg,
         log: &mut context.telemetry.log,
         account: context.account,
+        first_buffers: None,
     };
     for task in runner.poll(&mut context.fetch.queue, &mut connect, net, first_token) {
         finish(task, context);

@@ -268,6 +268,7 @@ impl Standalone {
             drbg: &mut self.drbg,
             log: &mut self.log,
             account: &self.account,
+            first_buffers: None,
         };
         (context, &mut self.net, &mut self.resolver)
     }

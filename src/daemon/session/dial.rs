@@ -25,6 +25,7 @@ use crate::flow::fin_hold::FinHold;
 use crate::io::clock::Tick;
 use crate::io::logger::{Maybe, event, fields};
 use crate::io::wire::{Net, Wire};
+use crate::limits::memory_level::MemoryUse;
 use crate::proto::obfuscated2::FRAME_LEN;
 use crate::proto::proxy_header;
 use crate::proto::socks5::Destination;
@@ -39,6 +40,7 @@ pub struct Dial<W> {
     opening: ChargedBytes,
     connect: Connect<W>,
     begun: Tick,
+    has_begun: bool,
 }
 
 /// The parts of the daemon that a dial uses.
@@ -49,6 +51,8 @@ pub struct DialContext<'a, N> {
     pub settings: &'a Settings,
     /// The scratch block and the pool.
     pub buffers: &'a mut Buffers,
+    /// The sizes of buffers in the kernel.
+    pub memory: &'a MemoryUse,
     /// Random bytes.
     pub drbg: &'a mut Drbg,
     /// Host names, addresses and upstreams.
@@ -77,7 +81,7 @@ impl<W: Wire> Dial<W> {
         connect: Connect<W>,
         begun: Tick,
     ) -> Self {
-        Self { transform, opening, connect, begun }
+        Self { transform, opening, connect, begun, has_begun: false }
     }
 
     /// Records an event for the socket in this slot of the session.
@@ -125,6 +129,17 @@ impl<W: Wire> Dial<W> {
         if ctx.accounting.now < self.begun {
             return Step::Stay(turn);
         }
+        let held = client.account.held_by_owner();
+        let first_buffers = ctx.memory.socket_buffer(client.class(), held);
+        if !self.has_begun && self.is_relay() {
+            if ctx.memory.has_to_wait(held) {
+                self.begun = ctx.accounting.now + OWNER_WAIT;
+                return Step::Stay(turn);
+            }
+            // Until its sockets are looked at, so that those that wait do not all go on at once.
+            client.account.set_kernel(first_buffers.unwrap_or(0).saturating_mul(4));
+        }
+        self.has_begun = true;
         let mut connect = ConnectContext {
             now: ctx.accounting.now,
             settings: ctx.settings,
@@ -132,6 +147,7 @@ impl<W: Wire> Dial<W> {
             drbg: ctx.drbg,
             log: &mut ctx.accounting.telemetry.log,
             account: client.account.get(),
+            first_buffers,
         };
         match self.connect.poll(ctx.key.token(SERVER_SLOTS), &mut connect, ctx.net) {
             Poll::Pending => Step::Stay(turn),
@@ -310,6 +326,9 @@ impl<W: Wire> Dial<W> {
 /// Apps start a new connection after some seconds, long before the last address of a silent data
 /// centre has been tried. If the client closes after this time, the server was too slow.
 const CLIENT_WAIT: Duration = Duration::from_secs(2);
+
+/// While a user holds too much memory, its next session asks again after this time.
+const OWNER_WAIT: Duration = Duration::from_millis(100);
 
 /// Most bytes of the first write to a front.
 const OPENING_MAX: usize = 32_768;

@@ -58,12 +58,13 @@ impl Ledger {
 pub struct SessionAccount {
     owner: Rc<Account>,
     own: OnceCell<Rc<Account>>,
+    kernel: u32,
 }
 
 impl SessionAccount {
     /// An account below that of a user or of a client network.
     pub fn new(owner: Rc<Account>) -> Self {
-        Self { owner, own: OnceCell::new() }
+        Self { owner, own: OnceCell::new(), kernel: 0 }
     }
 
     /// The account, to charge something to it.
@@ -81,9 +82,20 @@ impl SessionAccount {
         self.own.get().map_or(0, |own| own.used())
     }
 
-    /// Whether the user or the client network is among those that memory is short of.
-    pub fn holds_much(&self) -> bool {
-        self.owner.used() > MUCH
+    /// Bytes that the session's sockets occupied in the kernel when they were last looked at.
+    pub fn kernel(&self) -> u32 {
+        self.kernel
+    }
+
+    /// Records what the session's sockets occupy in the kernel.
+    pub fn set_kernel(&mut self, bytes: u32) {
+        self.owner.change_kernel(self.kernel, bytes);
+        self.kernel = bytes;
+    }
+
+    /// Bytes of all sessions of the user or of the client network, also in the kernel.
+    pub fn held_by_owner(&self) -> u64 {
+        self.owner.used() as u64 + self.owner.kernel()
     }
 
     /// Bytes that can be charged now.
@@ -101,7 +113,10 @@ impl SessionAccount {
         if let Some(own) = self.own.get() {
             own.move_to(&owner);
         }
+        let kernel = self.kernel;
+        self.set_kernel(0);
         self.owner = owner;
+        self.set_kernel(kernel);
     }
 
     /// Drops the account if nothing is charged to it.
@@ -112,10 +127,14 @@ impl SessionAccount {
     }
 }
 
+impl Drop for SessionAccount {
+    fn drop(&mut self) {
+        self.set_kernel(0);
+    }
+}
+
 /// Above all keys of IPv6 networks and below those of IPv4 networks, see [`ClientPrefix::to_bits`].
 const USER_KEYS: u64 = 1 << 62;
-/// Bytes. An owner with fewer keeps the buffers of its sockets when memory is short.
-const MUCH: usize = 256 << 10;
 /// Fewer accounts are never looked through for unused ones.
 const SWEEP_LEAST: usize = 64;
 
@@ -146,13 +165,19 @@ mod tests {
         let mut session = SessionAccount::new(Rc::clone(&network));
         let charge = session.get().charge(1_000).unwrap();
         assert_eq!((session.used(), network.used()), (1_000, 1_000));
+        session.set_kernel(5_000);
+        session.set_kernel(500);
+        assert_eq!((network.kernel(), session.held_by_owner()), (500, 1_500));
         session.move_to(Rc::clone(&user));
         assert_eq!((network.used(), user.used(), user.class()), (0, 1_000, Class::Users));
+        assert_eq!((network.kernel(), session.held_by_owner()), (0, 1_500));
         session.trim();
         assert_eq!(session.used(), 1_000);
         drop(charge);
         session.trim();
         assert!(session.own.get().is_none());
         assert_eq!(ledger.budget.used(), 0);
+        drop(session);
+        assert_eq!(user.kernel(), 0);
     }
 }

@@ -22,6 +22,7 @@ pub(crate) mod step;
 mod transform;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::accounts::users::Users;
 use crate::config::settings::Settings;
@@ -72,8 +73,6 @@ pub struct Session<W> {
     /// The session waits until its class has room for this many bytes; 0 = it does not. Deadlines
     /// and events still wake it.
     pub needs_memory: u32,
-    /// Bytes that its sockets occupied in the kernel when they were last looked at.
-    pub kernel_bytes: u32,
 }
 
 impl<W: Wire> Session<W> {
@@ -91,7 +90,6 @@ impl<W: Wire> Session<W> {
             stage: Stage::AwaitProxyHeader(AwaitProxyHeader::new(may_send_header)),
             armed: None,
             needs_memory: 0,
-            kernel_bytes: 0,
         }
     }
 
@@ -167,11 +165,16 @@ impl<W: Wire> Session<W> {
         matches!(self.stage, Stage::Dial(_))
     }
 
-    /// Since when the bytes that the session holds wait for a peer.
+    /// Since when the bytes that the session holds, also those in the kernel, wait for a peer.
     pub fn stuck_since(&self) -> Option<Tick> {
+        let active = self.client.active;
         match &self.stage {
-            Stage::Dial(_) => Some(self.client.active),
-            _ => self.stalled_since(),
+            Stage::Dial(_) => Some(active),
+            _ if self.needs_memory > 0 => Some(active),
+            _ => self.stalled_since().or_else(|| {
+                let holds = self.client.account.kernel() > KERNEL_IDLE;
+                holds.then(|| active + SHAPED_GAP)
+            }),
         }
     }
 
@@ -317,7 +320,8 @@ fn dial_context<'a, N>(
     let Shared { settings, time, drbg, buffers, capacity, accounts, outbound, telemetry, .. } =
         shared;
     let accounting = Accounting::new(time, accounts, capacity, telemetry);
-    DialContext { accounting, settings, buffers, drbg, outbound, net, key }
+    let memory = &shared.memory;
+    DialContext { accounting, settings, buffers, memory, drbg, outbound, net, key }
 }
 
 fn relay_context(shared: &mut Shared, draining: bool) -> RelayContext<'_> {
@@ -327,3 +331,8 @@ fn relay_context(shared: &mut Shared, draining: bool) -> RelayContext<'_> {
     let (upstreams, dials) = (&mut outbound.upstreams, &shared.limits.dials);
     RelayContext { accounting, settings, drbg, buffers, upstreams, dials, draining }
 }
+
+/// Bytes that the sockets of an idle session may occupy in the kernel.
+const KERNEL_IDLE: u32 = 8 << 10;
+/// A shaped download may leave bytes in the kernel this long.
+const SHAPED_GAP: Duration = Duration::from_secs(1);

@@ -67,4 +67,6 @@ pub struct ConnectContext<'a> {
     pub log: &'a mut RateLimitedLog,
     /// What the connection holds is charged to it.
     pub account: &'a Rc<Account>,
+    /// Bytes of its buffers in the kernel while it connects; `None` = the kernel chooses.
+    pub first_buffers: Option<u32>,
 }

@@ -17,6 +17,7 @@ pub fn relay_socket_options(settings: &Settings) -> SocketOptions {
         user_timeout_ms: user_timeout.as_millis() as u32,
         not_sent_lowat: settings.not_sent_lowat,
         congestion: settings.congestion.clone(),
+        first_buffers: None,
     }
 }
 

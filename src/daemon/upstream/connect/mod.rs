@@ -27,6 +27,7 @@ use crate::daemon::upstream::sockets;
 use crate::io::clock::{Tick, earliest};
 use crate::io::egress;
 use crate::io::logger::{Maybe, event, fields};
+use crate::io::sockopt::SocketOptions;
 use crate::io::wire::{Net, Wire};
 use crate::proto::socks5::Destination;
 use crate::util::host_port::HostPort;
@@ -257,7 +258,10 @@ impl<W: Wire> Connect<W> {
             }
         }
         let begun_us = net.micros();
-        let dialled = net.dial(addr, &sockets::relay_socket_options(context.settings), token);
+        let first_buffers = context.first_buffers;
+        let options =
+            SocketOptions { first_buffers, ..sockets::relay_socket_options(context.settings) };
+        let dialled = net.dial(addr, &options, token);
         if let Err(e) = &dialled
             && is_shortage(e, addr, net)
         {

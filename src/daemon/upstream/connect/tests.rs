@@ -185,6 +185,7 @@ impl Scene {
             drbg: &mut self.drbg,
             log: &mut self.log,
             account: &self.account,
+            first_buffers: None,
         };
         connect.poll(TOKEN, &mut context, &mut self.net)
     }
