@@ -197,9 +197,9 @@ impl Account {
     /// Moves the account, with all that is charged to it, below another one.
     pub fn move_to(&self, account: &Rc<Self>) {
         let used = self.used();
-        self.change_owner(|sum| sum - used);
+        self.change_owner(used, 0);
         *self.owner.borrow_mut() = Owner::Account(Rc::clone(account));
-        self.change_owner(|sum| sum + used);
+        self.change_owner(0, used);
     }
 
     /// Charges bytes that are about to be allocated.
@@ -213,7 +213,7 @@ impl Account {
 
     /// Charges bytes whatever the limit: they are there already, and something else bounds them.
     pub fn charge_held(self: &Rc<Self>, bytes: usize) -> Charge {
-        self.change(|used| used + bytes);
+        self.change(0, bytes);
         Charge { account: Rc::clone(self), bytes }
     }
 
@@ -231,18 +231,19 @@ impl Account {
         }
     }
 
-    fn change(&self, to: impl Fn(usize) -> usize + Copy) {
-        self.used.set(to(self.used.get()));
-        self.change_owner(to);
+    /// Counts `after` bytes instead of `before`.
+    fn change(&self, before: usize, after: usize) {
+        self.used.set(self.used() - before + after);
+        self.change_owner(before, after);
     }
 
-    fn change_owner(&self, to: impl Fn(usize) -> usize + Copy) {
+    fn change_owner(&self, before: usize, after: usize) {
         match &*self.owner.borrow() {
             Owner::Class(budget, class) => {
                 let used = &budget.used[*class as usize];
-                used.set(to(used.get()));
+                used.set(used.get() - before + after);
             }
-            Owner::Account(account) => account.change(to),
+            Owner::Account(account) => account.change(before, after),
         }
     }
 }
@@ -279,7 +280,7 @@ impl Charge {
     /// Changes the number of bytes whatever the limit, as [`Account::charge_held`].
     pub fn set_held(&mut self, bytes: usize) {
         let before = std::mem::replace(&mut self.bytes, bytes);
-        self.account.change(|used| used - before + bytes);
+        self.account.change(before, bytes);
     }
 }
 
