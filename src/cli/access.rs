@@ -128,10 +128,10 @@ fn document<'a>(users: &[&'a UserSettings], addrs: &PublicAddrs, format: LinkFor
         fields.push(("secret", secret_texts(first)));
     }
     if users.len() > 1 {
-        fields.push(("secrets", by_name(users, secret_texts)));
+        fields.push(("secrets", by_name(users, &secret_texts)));
     }
     let links = |ips: &[IpAddr]| {
-        by_name(users, |user| {
+        by_name(users, &|user| {
             Json::List(ips.iter().map(|ip| link_fields(user, *ip, format)).collect())
         })
     };
@@ -144,7 +144,7 @@ fn document<'a>(users: &[&'a UserSettings], addrs: &PublicAddrs, format: LinkFor
 
 fn by_name<'a>(
     users: &[&'a UserSettings],
-    value: impl Fn(&'a UserSettings) -> Json<'a>,
+    value: &dyn Fn(&'a UserSettings) -> Json<'a>,
 ) -> Json<'a> {
     Json::Object(users.iter().map(|user| (user.name.as_str(), value(user))).collect())
 }

@@ -7,6 +7,7 @@ use lexopt::{Arg, Parser};
 
 use crate::cli::failure::{Failure, USAGE};
 use crate::config::suggest::nearest;
+use crate::config::value::Parse;
 
 /// One command of the table.
 pub struct Command {
@@ -157,11 +158,7 @@ impl ParsedArgs {
     }
 
     /// The value of a flag, parsed by `parse`. Its error becomes a usage error.
-    pub fn parsed<T>(
-        &self,
-        long: &str,
-        parse: impl FnOnce(&str) -> Result<T, &'static str>,
-    ) -> Result<Option<T>, Failure> {
+    pub fn parsed<T>(&self, long: &str, parse: Parse<T>) -> Result<Option<T>, Failure> {
         let Some(text) = self.text(long)? else { return Ok(None) };
         parse(text).map(Some).map_err(|fault| Failure::Usage(format!("--{long}: {fault}")))
     }

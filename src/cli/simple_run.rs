@@ -13,7 +13,7 @@ use crate::config::report::{Diagnostics, Severity};
 use crate::config::settings::{Settings, SettingsSource};
 use crate::config::units;
 use crate::config::urls;
-use crate::config::value::choose;
+use crate::config::value::{Parse, choose};
 use crate::proto::secret::Secret;
 
 /// Runs the proxy until a signal ends it.
@@ -87,11 +87,7 @@ fn network_flags(
 }
 
 /// As [`ParsedArgs::parsed`], but an invalid value is a run-time error.
-fn valid<T>(
-    args: &ParsedArgs,
-    long: &str,
-    parse: impl FnOnce(&str) -> Result<T, &'static str>,
-) -> Result<Option<T>, Failure> {
+fn valid<T>(args: &ParsedArgs, long: &str, parse: Parse<T>) -> Result<Option<T>, Failure> {
     let Some(text) = args.text(long)? else { return Ok(None) };
     parse(text).map(Some).map_err(|fault| Failure::error(format!("--{long}: {fault}")))
 }

@@ -68,29 +68,30 @@ fn extensions(host: &[u8], grease: &Grease, fill: &mut dyn FnMut(&mut [u8])) -> 
     let name = [&[HOST_NAME], block16(host).as_slice()].concat();
     let groups = words(&[grease.group, X25519MLKEM768, X25519, 0x0017, 0x0018]);
     let versions = words(&[grease.version, 0x0304, 0x0303]);
+    let versions = [&[versions.len() as u8], versions.as_slice()].concat();
     let mut list = [
-        (SERVER_NAME, block16(&name)),
-        (0x0017, vec![]),                                 // extended_master_secret
-        (0xff01, vec![0]),                                // renegotiation_info
-        (0x000a, block16(&groups)),                       // supported_groups
-        (0x000b, vec![1, 0]),                             // ec_point_formats
-        (0x0023, vec![]),                                 // session_ticket
-        (0x0010, block16(b"\x02h2\x08http/1.1")),         // ALPN
-        (0x0005, vec![1, 0, 0, 0, 0]),                    // status_request
-        (0x000d, block16(&words(&SIGNATURE_ALGORITHMS))), // signature_algorithms
-        (0x0012, vec![]),                                 // signed_certificate_timestamp
-        (KEY_SHARE, block16(&shares(grease, fill))),
-        (0x002d, vec![1, 1]), // psk_key_exchange_modes
-        (0x002b, [&[versions.len() as u8], versions.as_slice()].concat()), // supported_versions
-        (0x001b, vec![2, 0, 2]), // compress_certificate: brotli
-        (0x44cd, block16(b"\x02h2")), // application_settings
-        (0xfe0d, ech_grease(fill)), // encrypted_client_hello
+        extension(SERVER_NAME, &block16(&name)),
+        extension(0x0017, &[]),               // extended_master_secret
+        extension(0xff01, &[0]),              // renegotiation_info
+        extension(0x000a, &block16(&groups)), // supported_groups
+        extension(0x000b, &[1, 0]),           // ec_point_formats
+        extension(0x0023, &[]),               // session_ticket
+        extension(0x0010, &block16(b"\x02h2\x08http/1.1")), // ALPN
+        extension(0x0005, &[1, 0, 0, 0, 0]),  // status_request
+        extension(0x000d, &block16(&words(&SIGNATURE_ALGORITHMS))), // signature_algorithms
+        extension(0x0012, &[]),               // signed_certificate_timestamp
+        extension(KEY_SHARE, &block16(&shares(grease, fill))),
+        extension(0x002d, &[1, 1]),             // psk_key_exchange_modes
+        extension(0x002b, &versions),           // supported_versions
+        extension(0x001b, &[2, 0, 2]),          // compress_certificate: brotli
+        extension(0x44cd, &block16(b"\x02h2")), // application_settings
+        extension(0xfe0d, &ech_grease(fill)),   // encrypted_client_hello
     ];
     for end in (1..list.len()).rev() {
         list.swap(end, below(end + 1, fill));
     }
     let mut out = extension(grease.first, &[]);
-    list.iter().for_each(|(kind, content)| out.extend(extension(*kind, content)));
+    list.iter().for_each(|one| out.extend(one));
     out.extend(extension(grease.last, &[0]));
     out
 }

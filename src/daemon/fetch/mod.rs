@@ -141,10 +141,10 @@ pub fn reload(
             context.plan_pages();
         }
         let schedule = &mut context.fetch.schedule;
-        schedule.bring_forward(|job| matches!(job, Job::PageTiming(_)), latest);
+        schedule.bring_forward(&|job| matches!(job, Job::PageTiming(_)), latest);
     }
     let schedule = &mut context.fetch.schedule;
-    schedule.bring_forward(|job| matches!(job, Job::FrontProbe(_)), latest);
+    schedule.bring_forward(&|job| matches!(job, Job::FrontProbe(_)), latest);
     removed
 }
 

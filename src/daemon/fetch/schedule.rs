@@ -67,7 +67,7 @@ impl Schedule {
     }
 
     /// Makes jobs that are due later than `at` due at `at`; running jobs are not affected.
-    pub fn bring_forward(&mut self, is_affected: impl Fn(Job) -> bool, at: Tick) {
+    pub fn bring_forward(&mut self, is_affected: &dyn Fn(Job) -> bool, at: Tick) {
         for entry in self.entries.iter_mut().filter(|entry| is_affected(entry.job)) {
             entry.due = entry.due.map(|due| due.min(at));
         }
@@ -159,8 +159,8 @@ mod tests {
         assert_eq!(removed, [(JOB, None), (Job::DcPage(1), Some(Tick(10)))]);
         schedule.finish(result(true, HOUR_MS), Tick(0), &mut Drbg::new([7; 48]));
         assert_eq!(schedule.due(), Some(Tick(20)), "a removed job is not scheduled again");
-        schedule.bring_forward(|_| true, Tick(15));
-        schedule.bring_forward(|_| true, Tick(17));
+        schedule.bring_forward(&|_| true, Tick(15));
+        schedule.bring_forward(&|_| true, Tick(17));
         assert_eq!(schedule.due(), Some(Tick(15)));
     }
 

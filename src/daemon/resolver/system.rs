@@ -97,18 +97,24 @@ impl<T> WatchedFile<T> {
     }
 
     fn get(&mut self) -> &T {
-        let meta = fs::metadata(self.path).ok().filter(|m| m.is_file() && m.len() <= FILE_MAX);
-        let changed = meta.and_then(|m| m.modified().ok());
-        if changed != self.changed {
-            let text = changed.map_or(Ok(Vec::new()), |_| fs::read(self.path));
-            // Without a descriptor, the old value stays until the next call.
-            if let Ok(text) = text {
-                self.changed = changed;
-                self.value = (self.parse)(&String::from_utf8_lossy(&text));
-            }
+        if let Some(text) = read_changed(self.path, &mut self.changed) {
+            self.value = (self.parse)(&String::from_utf8_lossy(&text));
         }
         &self.value
     }
+}
+
+/// The content of a file, if it has changed since the time in `changed`, which is set; empty if the
+/// file is gone. Without a descriptor to read it by, the old content stays until the next call.
+fn read_changed(path: &str, changed: &mut Option<SystemTime>) -> Option<Vec<u8>> {
+    let meta = fs::metadata(path).ok().filter(|m| m.is_file() && m.len() <= FILE_MAX);
+    let now = meta.and_then(|m| m.modified().ok());
+    if now == *changed {
+        return None;
+    }
+    let text = now.map_or(Ok(Vec::new()), |_| fs::read(path)).ok()?;
+    *changed = now;
+    Some(text)
 }
 
 /// Parses hosts(5); `localhost` is always known.

@@ -75,16 +75,16 @@ impl RateLimitedLog {
     /// Logs the repetitions whose 10 seconds are over.
     pub fn flush_due(&mut self, now: Tick) {
         if self.next_due().is_some_and(|due| now >= due) {
-            self.flush(|line| line.is_expired(now), now);
+            self.flush(&|line| line.is_expired(now), now);
         }
     }
 
     /// Logs all pending repetitions at once, for the end of the program.
     pub fn flush_all(&mut self, now: Tick) {
-        self.flush(|_| true, now);
+        self.flush(&|_| true, now);
     }
 
-    fn flush(&mut self, is_due: impl Fn(&RecentLine) -> bool, now: Tick) {
+    fn flush(&mut self, is_due: &dyn Fn(&RecentLine) -> bool, now: Tick) {
         self.pending(is_due, now).iter().for_each(|(level, record)| write_record(*level, record));
         self.report_dropped();
     }
@@ -100,7 +100,7 @@ impl RateLimitedLog {
     /// count is one less. A line that goes on repeating stays suppressed for another 10 seconds.
     fn pending(
         &mut self,
-        is_due: impl Fn(&RecentLine) -> bool,
+        is_due: &dyn Fn(&RecentLine) -> bool,
         now: Tick,
     ) -> Vec<(LogLevel, Record)> {
         let due = self.recent.iter_mut().filter(|line| line.repeated > 0 && is_due(line));
@@ -176,7 +176,7 @@ mod tests {
 
     fn pending(log: &mut RateLimitedLog, ms: u64) -> Vec<String> {
         let now = Tick(ms);
-        let pending = log.pending(|line| line.is_expired(now), now).into_iter();
+        let pending = log.pending(&|line| line.is_expired(now), now).into_iter();
         pending.map(|(_, record)| record.to_string()).collect()
     }
 
@@ -224,7 +224,7 @@ mod tests {
         admit(&mut log, LogLevel::Info, 0, "a");
         admit(&mut log, LogLevel::Info, 1, "a");
         let record = Record::new(fields!("a"; "a"));
-        assert_eq!(log.pending(|_| true, Tick(2)), [(LogLevel::Info, record)]);
+        assert_eq!(log.pending(&|_| true, Tick(2)), [(LogLevel::Info, record)]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::io::logger::event;
 
 /// Schedules every source, and loads the cached copies of those from the web.
 pub fn plan(lists: &mut IpLists, schedule: &mut Schedule, now: Tick) {
-    for id in ids(lists, |_| true) {
+    for id in ids(lists, &|_| true) {
         schedule.add(Job::IpList(id), now);
         cache::restore(lists, id);
     }
@@ -57,8 +57,8 @@ pub fn reload(
 
 /// Reads the files again, for a reload that has changed no list.
 pub fn refresh(lists: &IpLists, schedule: &mut Schedule, now: Tick) {
-    let files = ids(lists, |source| !source.is_web());
-    schedule.bring_forward(|job| matches!(job, Job::IpList(id) if files.contains(&id)), now);
+    let files = ids(lists, &|source| !source.is_web());
+    schedule.bring_forward(&|job| matches!(job, Job::IpList(id) if files.contains(&id)), now);
 }
 
 /// Whether new settings change the lists.
@@ -68,7 +68,7 @@ pub fn has_changed(before: &Settings, now: &Settings) -> bool {
         || before.cache_dir != now.cache_dir
 }
 
-fn ids(lists: &IpLists, is_wanted: impl Fn(&SourceState) -> bool) -> Vec<SourceId> {
+fn ids(lists: &IpLists, is_wanted: &dyn Fn(&SourceState) -> bool) -> Vec<SourceId> {
     let mut ids = Vec::new();
     for (kind, list) in lists.iter() {
         let sources = list.sources.iter().enumerate().filter(|(_, source)| is_wanted(source));
