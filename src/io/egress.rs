@@ -45,8 +45,8 @@ pub fn is_refused(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<EgressRefused>())
 }
 
-/// Whether the error may be a shortage of this machine: local ports, descriptors or memory. With
-/// `EADDRNOTAVAIL`, the machine may also have no address of the family.
+/// Whether the error may be a shortage of this machine: local ports, descriptors, places in the
+/// poller or memory. With `EADDRNOTAVAIL`, the machine may also have no address of the family.
 pub fn is_shortage(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw);
     matches!(
@@ -58,6 +58,7 @@ pub fn is_shortage(error: &io::Error) -> bool {
                 | Errno::ENOMEM
                 | Errno::EMFILE
                 | Errno::ENFILE
+                | Errno::ENOSPC
         )
     )
 }
