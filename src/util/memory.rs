@@ -136,6 +136,7 @@ enum Owner {
 pub struct Account {
     used: Cell<usize>,
     kernel: Cell<u64>,
+    next_turn_ms: Cell<u64>,
     owner: RefCell<Owner>,
 }
 
@@ -151,7 +152,12 @@ impl Account {
     }
 
     fn new(owner: Owner) -> Rc<Self> {
-        Rc::new(Self { used: Cell::new(0), kernel: Cell::new(0), owner: RefCell::new(owner) })
+        Rc::new(Self {
+            used: Cell::new(0),
+            kernel: Cell::new(0),
+            next_turn_ms: Cell::new(0),
+            owner: RefCell::new(owner),
+        })
     }
 
     /// Bytes that are charged, also those of accounts below this one.
@@ -167,6 +173,15 @@ impl Account {
     /// Changes the bytes in the kernel, of which `from` become `to`.
     pub fn change_kernel(&self, from: u32, to: u32) {
         self.kernel.set(self.kernel.get() - u64::from(from) + u64::from(to));
+    }
+
+    /// Takes the turn of the owner, which comes once per `period_ms`. Returns whether it was free.
+    pub fn take_turn(&self, now_ms: u64, period_ms: u64) -> bool {
+        let is_free = now_ms >= self.next_turn_ms.get();
+        if is_free {
+            self.next_turn_ms.set(now_ms + period_ms);
+        }
+        is_free
     }
 
     /// The class that the account counts in.

@@ -132,8 +132,9 @@ impl<W: Wire> Dial<W> {
         let held = client.account.held_by_owner();
         let first_buffers = ctx.memory.socket_buffer(client.class(), held);
         if !self.has_begun && self.is_relay() {
-            if ctx.memory.has_to_wait(held) {
-                self.begun = ctx.accounting.now + OWNER_WAIT;
+            let (now, owner) = (ctx.accounting.now, client.account.owner());
+            if ctx.memory.has_to_wait(held) && !owner.take_turn(now.0, OWNER_WAIT_MS) {
+                self.begun = Tick(now.0 + OWNER_WAIT_MS);
                 return Step::Stay(turn);
             }
             // Until its sockets are looked at, so that those that wait do not all go on at once.
@@ -327,8 +328,8 @@ impl<W: Wire> Dial<W> {
 /// centre has been tried. If the client closes after this time, the server was too slow.
 const CLIENT_WAIT: Duration = Duration::from_secs(2);
 
-/// While a user holds too much memory, its next session asks again after this time.
-const OWNER_WAIT: Duration = Duration::from_millis(100);
+/// While a user holds too much memory, one of its sessions begins in this many milliseconds.
+const OWNER_WAIT_MS: u64 = 100;
 
 /// Most bytes of the first write to a front.
 const OPENING_MAX: usize = 32_768;

@@ -179,5 +179,9 @@ mod tests {
         assert_eq!(ledger.budget.used(), 0);
         drop(session);
         assert_eq!(user.kernel(), 0);
+        assert_eq!(
+            [5, 104, 105, 106].map(|now| user.take_turn(now, 100)),
+            [true, false, true, false]
+        );
     }
 }
