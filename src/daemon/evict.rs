@@ -124,7 +124,9 @@ impl<N: Net> Daemon<N> {
         for (index, one) in self.sessions.iter() {
             if one.client.class() == class && held(one) > least && is_stuck(one) {
                 let candidate = self.candidate(SessionKey::of_index(index), one);
-                ranked.push(EvictionCandidate { weight: held(one), ..candidate });
+                // A newcomer holds less than those who wait for a server: only its age counts.
+                let is_spared = one.stalled_since().is_none();
+                ranked.push(EvictionCandidate { weight: held(one), is_spared, ..candidate });
             }
         }
         rank(&mut ranked, LISTED);
