@@ -282,7 +282,9 @@ fn plan(mix: Mix, rng: &mut Rng, script: &Script, seed: u64) -> Plan {
             let is_user = plan.credentials.is_some();
             // A lie about the front's name ends the session of a probe.
             let is_led_astray = if is_user { script.proxies_lie } else { script.dns.lies > 0 };
-            plan.must_complete &= script.drain_at.is_none() && !is_led_astray;
+            // Without descriptors, those that the front serves make room.
+            let makes_room = !is_user && script.faults.accept_errors > 0;
+            plan.must_complete &= script.drain_at.is_none() && !is_led_astray && !makes_room;
             plan.starts = rng.u64(0..20_000);
             if let Some(credentials) = &mut plan.credentials {
                 let user = credentials.user;
