@@ -30,10 +30,10 @@ impl Recrypt {
             self.encrypt.apply(bytes);
         } else {
             let (first, rest) = bytes.split_at_mut((BLOCK_LEN - self.phase).min(len));
-            let (mut decrypt, mut encrypt) = ([0; BLOCK_LEN], [0; BLOCK_LEN]);
+            let mut streams = KeystreamPair { decrypt: [0; BLOCK_LEN], encrypt: [0; BLOCK_LEN] };
             for block in std::iter::once(first).chain(rest.chunks_mut(BLOCK_LEN)) {
-                let (decrypt, _) = decrypt.split_at_mut(block.len());
-                let (encrypt, _) = encrypt.split_at_mut(block.len());
+                let (decrypt, _) = streams.decrypt.split_at_mut(block.len());
+                let (encrypt, _) = streams.encrypt.split_at_mut(block.len());
                 self.decrypt.write(decrypt);
                 self.encrypt.write(encrypt);
                 keystream::xor_pair(block, decrypt, encrypt);
@@ -41,6 +41,18 @@ impl Recrypt {
         }
         self.phase = (self.phase + len) % BLOCK_LEN;
     }
+
+    /// How many of the next `len` bytes make whole blocks.
+    pub fn whole_blocks(&self, len: usize) -> usize {
+        ((self.phase + len) / BLOCK_LEN * BLOCK_LEN).saturating_sub(self.phase)
+    }
+}
+
+/// Keystream for one block, aligned to cache lines: the ciphers write whole ones.
+#[repr(align(64))]
+struct KeystreamPair {
+    decrypt: [u8; BLOCK_LEN],
+    encrypt: [u8; BLOCK_LEN],
 }
 
 /// Bytes of keystream generated at a time: 256 cipher blocks.

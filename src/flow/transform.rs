@@ -38,10 +38,16 @@ impl Uplink {
     /// # Errors
     /// The bytes are not application-data records. The contents of `fresh` are undefined then.
     pub fn transform(&mut self, fresh: &mut [u8]) -> Result<usize, RecordFault> {
-        let len = self.deframer.deframe(fresh)?;
-        if let Some(payload) = fresh.get_mut(..len) {
-            self.recrypt.apply(payload);
-        }
+        let Self { deframer, recrypt } = self;
+        let mut done = 0;
+        let mut apply = |payload: &mut [u8], is_last: bool| {
+            let Some(next) = payload.get_mut(done..) else { return };
+            let len = if is_last { next.len() } else { recrypt.whole_blocks(next.len()) };
+            done += len;
+            recrypt.apply(next.split_at_mut(len).0);
+        };
+        let len = deframer.deframe_with(fresh, &mut |payload| apply(payload, false))?;
+        fresh.get_mut(..len).into_iter().for_each(|payload| apply(payload, true));
         Ok(len)
     }
 

@@ -56,6 +56,19 @@ impl Deframer {
     /// # Errors
     /// See [`RecordFault`]. The contents of `buf` and `self` are undefined then.
     pub fn deframe(&mut self, buf: &mut [u8]) -> Result<usize, RecordFault> {
+        self.deframe_with(buf, &mut |_| {})
+    }
+
+    /// As [`Deframer::deframe`]; passes all payload so far to `moved` after each memmove, while it
+    /// is in the cache.
+    ///
+    /// # Errors
+    /// See [`RecordFault`]. The contents of `buf` and `self` are undefined then.
+    pub fn deframe_with(
+        &mut self,
+        buf: &mut [u8],
+        moved: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<usize, RecordFault> {
         let (mut read, mut kept) = (0, 0);
         while let Some(byte) = buf.get(read) {
             if self.left == 0 || self.seen != 0 {
@@ -70,6 +83,7 @@ impl Deframer {
                     buf.copy_within(read..end, kept);
                 }
                 kept += usize::from(run);
+                moved(&mut buf[..kept]);
             }
             read = end;
             self.left -= run;
