@@ -21,6 +21,7 @@ mod tokens;
 pub(crate) mod upstream;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use slab::Slab;
 
@@ -87,6 +88,8 @@ pub struct Daemon<N: Net> {
     memory_watch: MemoryWatch,
     /// When a session that does not relay yet was last stepped.
     last_handshake: Tick,
+    /// When a step last read a short message and nothing else.
+    last_short: Tick,
     /// A graceful drain is in progress: no more reads.
     draining: bool,
 }
@@ -122,6 +125,7 @@ impl<N: Net> Daemon<N> {
             memory_waiters: MemoryWaiters::default(),
             memory_watch: MemoryWatch::default(),
             last_handshake: Tick(0),
+            last_short: Tick(0),
             draining: false,
             shared,
         };
@@ -247,13 +251,13 @@ impl<N: Net> Daemon<N> {
     fn run_ready(&mut self) {
         self.shared.telemetry.flush_due();
         self.fire_timers();
-        let mut left = ROUND_COST;
+        let mut left = self.round_cost();
         self.is_cut = false;
         for _ in 0..self.ready.len() {
             self.is_cut = left == 0;
             let next = if self.is_cut { None } else { self.next_ready() };
             let Some(session) = next else { break };
-            left = left.saturating_sub(self.step(SessionKey::of_index(session as usize)));
+            left = left.saturating_sub(self.step(SessionKey::of_index(session as usize), left));
         }
         self.wake_for_memory();
         self.relieve_memory();
@@ -264,6 +268,15 @@ impl<N: Net> Daemon<N> {
             self.arm_throttle();
         }
         self.log_throttle();
+    }
+
+    /// The cost after which a round ends: less while short messages come.
+    fn round_cost(&self) -> u32 {
+        match self.shared.time.now < self.last_short + SHORT_MESSAGES {
+            true => ROUND_COST,
+            // In proportion to the reads, which are smaller on slow machines.
+            false => self.shared.buffers.slots as u32 * ROUND_COST_PER_SLOT,
+        }
     }
 
     /// Takes the next session that the rate permits to run, and sets how much it may read.
@@ -341,8 +354,9 @@ impl<N: Net> Daemon<N> {
         }
     }
 
-    /// Steps the session that was taken from the queue. Returns the cost in bytes.
-    fn step(&mut self, key: SessionKey) -> u32 {
+    /// Steps the session that was taken from the queue, again until it has nothing to do or has
+    /// cost `most`. Returns the cost in bytes.
+    fn step(&mut self, key: SessionKey, most: u32) -> u32 {
         let Self { sessions, shared, net, .. } = self;
         let Some(session) = sessions.get_mut(key.index()) else { return 0 };
         let is_opening = session.flow(&shared.accounts.users) == Flow::OPENING;
@@ -351,10 +365,20 @@ impl<N: Net> Daemon<N> {
             self.last_handshake = shared.time.now;
         }
         let before = shared.telemetry.counters.read_bytes;
-        let turn = session.step(key, shared, net, self.draining);
-        let bytes = shared.telemetry.counters.read_bytes - before;
+        let mut bytes = 0;
+        let turn = loop {
+            let turn = session.step(key, shared, net, self.draining);
+            let had = std::mem::replace(&mut bytes, shared.telemetry.counters.read_bytes - before);
+            let may_go_on = shared.limits.rate.is_none() && bytes > had && bytes < most.into();
+            if turn != Turn::Again || !may_go_on {
+                break turn;
+            }
+        };
         if let Some(rate) = &mut shared.limits.rate {
             rate.take(bytes, shared.time.now.0);
+        }
+        if turn != Turn::Again && (1..SHORT).contains(&bytes) {
+            self.last_short = shared.time.now;
         }
         let cost =
             if is_opening && shared.limits.rate.is_none() { OPENING_STEP_COST } else { STEP_COST };
@@ -438,6 +462,12 @@ fn new_statsd<D: DatagramSocket>(shared: &Shared) -> Option<Statsd<D>> {
 /// The poller is asked after this many bytes, so that a short message does not wait for many large
 /// reads.
 const ROUND_COST: u32 = 128 << 10;
+/// The same without short messages, for each record of a read.
+const ROUND_COST_PER_SLOT: u32 = 48 << 10;
+/// Bytes. A step that reads fewer has read a short message.
+const SHORT: u64 = 4 << 10;
+/// Rounds stay short for this long after a short message.
+const SHORT_MESSAGES: Duration = Duration::from_millis(10);
 /// A step costs as much time as this many bytes of a download, and one before the verdict more:
 /// it computes hashes.
 const STEP_COST: u32 = 1 << 10;
