@@ -25,7 +25,7 @@ fn row(key: &Key) -> String {
         let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
         row.push_str(&format!(",\"words\":{words:?}"));
     }
-    if let Some(least) = key.least {
+    if let Some(least) = key.least() {
         row.push_str(&format!(",\"least_ms\":{}", least.as_millis()));
     }
     row + &format!(",\"old\":{}}}", instead.is_some())

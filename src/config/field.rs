@@ -149,7 +149,7 @@ impl Field<'_> {
         unit: (u64, &str),
         set: &dyn Fn(&mut SettingsDraft, u64),
     ) -> Effect {
-        let Key { path, kind, allows_zero, max, least, .. } = *self.key;
+        let Key { path, kind, allows_zero, max, .. } = *self.key;
         let mut amount = match parsed {
             Ok(amount) => amount,
             Err(fault) => return self.reject(fault),
@@ -172,7 +172,8 @@ impl Field<'_> {
             self.report.warn(self.at, text);
             amount = max.saturating_mul(scale);
         }
-        if let Some(least) = least.filter(|least| u128::from(amount) < least.as_nanos()) {
+        if let Some(least) = self.key.least().filter(|least| u128::from(amount) < least.as_nanos())
+        {
             let using = units::duration_text(least);
             let text = format!("{path}: too short; using {using}. Set a longer time.");
             self.report.warn(self.at, text);

@@ -22,14 +22,14 @@ pub struct Key {
     pub allows_zero: bool,
     /// Largest value that is used: a count, bytes, or seconds. Larger values are lowered to it.
     pub max: Option<u32>,
-    /// Shortest duration that is used. Shorter ones, except zero, are raised to it.
-    pub least: Option<Duration>,
+    /// See [`Key::least`]. In milliseconds; 0 = any.
+    least_ms: u16,
 }
 
 /// A row of the table. The methods add the rest.
 pub(super) const fn row(path: &'static str, kind: ValueKind) -> Key {
-    let (sample, instead, max, least) = (None, None, None, None);
-    Key { path, kind, doc: "", sample, instead, allows_zero: false, max, least }
+    let (sample, instead, max) = (None, None, None);
+    Key { path, kind, doc: "", sample, instead, allows_zero: false, max, least_ms: 0 }
 }
 
 impl Key {
@@ -58,14 +58,19 @@ impl Key {
         self
     }
 
-    pub(super) const fn least(mut self, least: Duration) -> Self {
-        self.least = Some(least);
+    pub(super) const fn at_least(mut self, least: Duration) -> Self {
+        self.least_ms = least.as_millis() as u16;
         self
+    }
+
+    /// Shortest duration that is used. Shorter ones, except zero, are raised to it.
+    pub fn least(&self) -> Option<Duration> {
+        (self.least_ms > 0).then(|| Duration::from_millis(self.least_ms.into()))
     }
 
     /// What the key does, and its least value.
     pub fn text(&self) -> String {
-        match self.least {
+        match self.least() {
             Some(least) => format!("{} At least `{}`.", self.doc, units::duration_text(least)),
             None => self.doc.to_owned(),
         }

@@ -98,7 +98,7 @@ pub const KEYS: &[Key] = &[
         .sample(r#""/var/lib/mtbox/state""#),
     row("state-interval", Duration(secs(600), |d, v| d.state.interval = v))
         .doc("Interval between writes of the totals. Unchanged totals are not written.")
-        .least(secs(1)),
+        .at_least(secs(1)),
     row("domain-fronting-port", Port(443, |d, v| d.old_front_port = Some(v)))
         .doc("Same as `port` in `[domain-fronting]`.")
         .instead("write port below [domain-fronting]"),
@@ -132,7 +132,7 @@ pub const KEYS: &[Key] = &[
         .allows_zero(),
     row("throttle.check-interval", Duration(secs(5), |d, v| d.throttle.check_interval = v))
         .doc("Interval between computations of the fair shares.")
-        .least(SHORT),
+        .at_least(SHORT),
     row("throttle.rate", BitRate(|d, v| d.settings.relay_rate = (v > 0).then_some(v)))
         .doc(
             "Most bytes that the whole relay forwards, both directions together, shared equally by \
@@ -213,16 +213,16 @@ pub const KEYS: &[Key] = &[
     ),
     row("network.timeout.tcp", Duration(secs(5), |d, v| d.settings.timeouts.tcp = v))
         .doc("Time limit for connecting to one address.")
-        .least(SHORT),
+        .at_least(SHORT),
     row("network.timeout.http", Duration(secs(10), |d, v| d.settings.timeouts.http = v))
         .doc("Time limit without progress in an HTTP download.")
-        .least(SHORT),
+        .at_least(SHORT),
     row("network.timeout.idle", Duration(secs(300), |d, v| d.settings.timeouts.idle = v))
         .doc("Time without traffic after which a session closes.")
-        .least(secs(1)),
+        .at_least(secs(1)),
     row("network.timeout.handshake", Duration(secs(10), |d, v| d.settings.timeouts.handshake = v))
         .doc("Time limit for a client's handshake.")
-        .least(SHORT),
+        .at_least(SHORT),
     row("network.keep-alive.disabled", Flag(false, |d, v| d.settings.keep_alive.enabled = !v))
         .doc("Turn off TCP keep-alive probes."),
     row(
@@ -230,14 +230,14 @@ pub const KEYS: &[Key] = &[
         Duration(secs(15), |d, v| d.settings.keep_alive.idle = whole_seconds(v)),
     )
     .doc("Time without traffic before the first probe.")
-    .least(secs(1))
+    .at_least(secs(1))
     .max(KEEP_ALIVE_SECONDS),
     row(
         "network.keep-alive.interval",
         Duration(secs(15), |d, v| d.settings.keep_alive.interval = whole_seconds(v)),
     )
     .doc("Time between probes.")
-    .least(secs(1))
+    .at_least(secs(1))
     .max(KEEP_ALIVE_SECONDS),
     row("network.keep-alive.count", Count(9, |d, v| d.settings.keep_alive.count = v.into()))
         .doc("Number of unanswered probes after which the connection closes.")
