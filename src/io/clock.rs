@@ -18,6 +18,8 @@ impl Tick {
 impl Add<Duration> for Tick {
     type Output = Self;
 
+    // Thirty copies would be inlined, of code that needs no speed.
+    #[inline(never)]
     fn add(self, time: Duration) -> Self {
         let ms = time.as_secs().saturating_mul(1_000).saturating_add(time.subsec_millis().into());
         Self(self.0.saturating_add(ms))
