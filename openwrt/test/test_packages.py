@@ -225,7 +225,7 @@ class Both(PackagesTest):
 class Size(unittest.TestCase):
     # Bytes. The goal is 330,000; docs/SIZE.md explains the difference. It was 463,000 before the
     # accounts of memory, and is to come back to 2 % more.
-    LIMIT = 500_000
+    LIMIT = 479_000
 
     def test_mini_for_mipsel_is_within_its_limit(self):
         program = builder.real_program("mipsel-unknown-linux-musl", "mini")
