@@ -83,7 +83,9 @@ impl Deframer {
                     buf.copy_within(read..end, kept);
                 }
                 kept += usize::from(run);
-                moved(&mut buf[..kept]);
+                if let Some(payload) = buf.get_mut(..kept) {
+                    moved(payload);
+                }
             }
             read = end;
             self.left -= run;

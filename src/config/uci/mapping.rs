@@ -380,7 +380,7 @@ fn id(sections: &[UciSection], section: &UciSection) -> String {
 }
 
 /// The message for an unknown name, with a suggestion if a known name is similar.
-fn unknown<'a>(what: &str, name: &str, known: &mut dyn Iterator<Item = &'a str>) -> String {
+fn unknown(what: &str, name: &str, known: &mut dyn Iterator<Item = &str>) -> String {
     match suggest::nearest(name, known) {
         Some(near) => format!("unknown {what} {name}; did you mean {near}?"),
         None => format!("unknown {what} {}, so it has no effect; remove it", printable_name(name)),

@@ -36,8 +36,9 @@ pub fn write(out: &mut String, name: &str, family: &Family<'_>) {
 pub fn write_sample(out: &mut String, name: &str, sample: &Sample<'_>) {
     out.push_str(name);
     let labels = &sample.labels;
-    let order = order(labels.len(), &|a, b| labels[a].0.cmp(labels[b].0));
-    for (at, (label, value)) in order.into_iter().map(|at| &labels[at]).enumerate() {
+    let name = |at: usize| labels.get(at).map(|(label, _)| *label);
+    let order = order(labels.len(), &|a, b| name(a).cmp(&name(b)));
+    for (at, (label, value)) in order.into_iter().filter_map(|at| labels.get(at)).enumerate() {
         out.push(if at == 0 { '{' } else { ',' });
         out.push_str(label);
         out.push_str("=\"");
