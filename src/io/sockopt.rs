@@ -22,7 +22,7 @@ pub struct SocketOptions {
     pub not_sent_lowat: Option<u32>,
     /// `TCP_CONGESTION`; `None` = the system's default.
     pub congestion: Option<String>,
-    /// As in [`limit_buffers`], but only until the kernel adapts them or others are set.
+    /// Bytes of the receive and of the send buffer, until the kernel adapts them or others are set.
     pub first_buffers: Option<u32>,
 }
 
