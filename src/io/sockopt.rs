@@ -96,7 +96,7 @@ pub(super) fn reset_on_close(socket: &impl AsFd) {
 
 /// Whether the peer has acknowledged every byte written so far (`SO_MEMINFO`, Linux 4.12).
 pub(super) fn is_acknowledged(socket: &impl AsFd) -> bool {
-    getsockopt(socket, MemInfo).is_ok_and(|[.., queued]| queued == 0)
+    memory_info(socket).is_some_and(|[.., queued]| queued == 0)
 }
 
 /// Whole seconds, rounded up, limited to the range that Linux accepts.
@@ -129,6 +129,15 @@ sockopt_impl!(
 );
 
 sockopt_impl!(
+    /// A number that no other socket has had.
+    Cookie,
+    GetOnly,
+    libc::SOL_SOCKET,
+    libc::SO_COOKIE,
+    u64
+);
+
+sockopt_impl!(
     /// Which buffer sizes are fixed, so that the kernel does not adapt them; since Linux 5.14.
     BufLock,
     SetOnly,
@@ -146,11 +155,17 @@ sockopt_impl!(
     u32
 );
 
+/// `None` if the kernel does not say.
+fn memory_info(socket: &impl AsFd) -> Option<[u32; 6]> {
+    // qemu-user returns four bytes of any option that it does not know, and nix ends the program
+    // if an option is shorter than its type. The kernel refuses four bytes of a cookie.
+    getsockopt(socket, Cookie).and_then(|_| getsockopt(socket, MemInfo)).ok()
+}
+
 /// Bytes that a socket occupies in the kernel: received, to be sent, and set aside. 0 if the kernel
 /// does not say.
 pub(super) fn memory(socket: &impl AsFd) -> u64 {
-    let Ok(info) = getsockopt(socket, MemInfo) else { return 0 };
-    let [received, _, _, _, ahead, queued, ..] = info;
+    let Some([received, _, _, _, ahead, queued]) = memory_info(socket) else { return 0 };
     // What is set aside can be negative for a moment.
     let sum = i64::from(received) + i64::from(ahead as i32) + i64::from(queued);
     u64::try_from(sum).unwrap_or_default()

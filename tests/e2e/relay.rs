@@ -9,7 +9,7 @@ use crate::support::front::Front;
 use crate::support::hello::Secret;
 use crate::support::peer::End;
 use crate::support::proxy::Config;
-use crate::support::{Pattern, pattern};
+use crate::support::{Pattern, QUIET, holds_within, pattern};
 
 const MIB: usize = 1 << 20;
 
@@ -78,6 +78,19 @@ fn several_users_load_both_directions_with_re_encryption() {
 #[test]
 fn several_users_load_both_directions_with_little_memory() {
     several_users(|config| config.set("memory", "buffers", "\"1mib\""));
+}
+
+#[test]
+fn a_client_that_waits_gets_everything_where_sockets_fill_the_memory() {
+    let fixture = Fixture::with(|config| config.set("memory", "limit", "\"32mib\""));
+    let (mut client, mut session) = fixture.session();
+    let answer = pattern(1, 32 * MIB);
+    thread::scope(|scope| {
+        scope.spawn(|| session.to.send(&answer));
+        // Meanwhile the program asks the sockets for their memory.
+        assert!(!holds_within(QUIET * 4, || fixture.proxy.connections("alice") == 0));
+        assert!(client.down.recv(answer.len()) == answer);
+    });
 }
 
 fn several_users(change: impl FnOnce(Config) -> Config) {
