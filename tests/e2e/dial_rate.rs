@@ -57,8 +57,7 @@ fn a_flood_of_one_network_is_limited_and_told_and_delays_no_other() {
     client.up.send(b"ping");
     assert_eq!(session.from.recv(4), b"ping");
 
-    let log = fixture.proxy.log();
-    assert!(log.contains("event=dials-limited"), "{log}");
+    eventually("it is told", || fixture.proxy.log().contains("event=dials-limited"));
     let why = stats::get(fixture.proxy.api, "/explain").body;
     assert!(why.contains("dial-limit"), "{why}");
     eventually("the flood is served or gone", || {
