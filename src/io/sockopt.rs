@@ -155,7 +155,7 @@ sockopt_impl!(
     u32
 );
 
-/// `None` if the kernel does not say.
+/// The numbers of [`MemInfo`]; `None` = the kernel does not say.
 fn memory_info(socket: &impl AsFd) -> Option<[u32; 6]> {
     // qemu-user returns four bytes of any option that it does not know, and nix ends the program
     // if an option is shorter than its type. The kernel refuses four bytes of a cookie.
