@@ -526,7 +526,7 @@ fn invalid_secrets_are_errors_and_doubtful_ones_warnings() {
         ),
         (
             "a = \"dd00112233445566778899aabbccddeeff\"".into(),
-            "error: \"a\": this is not a FakeTLS",
+            "error: \"a\": this is a key without a host",
         ),
         (format!("{SECRET} = \"alice\""), "error: name and secret are swapped"),
     ] {

@@ -315,9 +315,13 @@ pub fn is_name(name: &str) -> bool {
 
 /// A name as a TOML key: without quotes if TOML allows it.
 pub fn quoted(name: &str) -> String {
+    if is_bare(name) { name.to_owned() } else { quoted_always(name) }
+}
+
+/// Whether TOML takes the text as a key without quotes.
+pub(super) fn is_bare(name: &str) -> bool {
     let is_bare = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
-    let is_bare = !name.is_empty() && name.bytes().all(is_bare);
-    if is_bare { name.to_owned() } else { quoted_always(name) }
+    !name.is_empty() && name.bytes().all(is_bare)
 }
 
 /// A TOML basic string, with control characters escaped.

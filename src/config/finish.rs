@@ -10,6 +10,7 @@ use crate::config::settings::{
     ListSettings, ListSource, LogLevel, PrometheusSettings, Settings, StatsdSettings,
     UpstreamSettings, UserSettings,
 };
+use crate::config::suggest::nearest;
 use crate::config::urls;
 use crate::proto::url::Url;
 use crate::util::order::order;
@@ -22,7 +23,7 @@ impl SettingsDraft {
     /// fault of the file at once.
     pub fn finish(mut self, report: &mut Diagnostics) -> Option<Settings> {
         self.settings.users = self.users(report);
-        if self.settings.binds.is_empty() && !self.is_set("bind-to") {
+        if self.settings.binds.is_empty() && self.is_missing("bind-to", report) {
             report.error(0, NO_BIND);
         }
         self.apply_old_keys(report);
@@ -33,6 +34,11 @@ impl SettingsDraft {
         self.settings.prometheus = self.prometheus(report);
         self.warn_of_missing_pairs(report);
         if report.has_errors() { None } else { Some(self.into_settings()) }
+    }
+
+    /// Whether the file has no value for the key, not even an invalid one.
+    fn is_missing(&self, path: &str, report: &Diagnostics) -> bool {
+        !self.is_set(path) && !report.has_error_about(path)
     }
 
     fn into_settings(mut self) -> Settings {
@@ -70,7 +76,9 @@ impl SettingsDraft {
             }
             Some(single) => report.warn(single.at, SECRET_UNUSED),
             // An invalid secret has been reported already.
-            None if located.is_empty() && !self.has_secret => report.error(0, NO_USER),
+            None if located.is_empty() && !self.has_secret && !report.has_error_about("secret") => {
+                report.error(0, NO_USER);
+            }
             None => {}
         }
         // A name can occur twice if the file has the table in two spellings, such as [secrets] and
@@ -81,8 +89,16 @@ impl SettingsDraft {
         for (name, at) in
             disabled.iter().filter(|(name, _)| sorted_map::find(&located, name).is_none())
         {
+            let near = nearest(name, located.iter().map(|(user, _)| user.as_str()));
             let name = printable_name(name);
-            report.warn(*at, format!("disabled-users: no user is called {name}; remove the name"));
+            let text = format!("disabled-users: no user is called {name}");
+            match near.filter(|near| !disabled.iter().any(|(off, _)| off == near)) {
+                Some(near) => {
+                    let near = printable_name(near);
+                    report.error(*at, format!("{text}, and {near} may connect; correct the name"));
+                }
+                None => report.warn(*at, format!("{text}; remove the name")),
+            }
         }
         let user = |(name, LocatedSecret { secret, .. })| {
             let enabled = !disabled.iter().any(|(off, _)| *off == name);
@@ -113,7 +129,7 @@ impl SettingsDraft {
         if !self.enabled.dc_list {
             return None;
         }
-        if self.dc_list.is_empty() {
+        if self.dc_list.is_empty() && !report.has_error_about("telegram.dc-list-urls") {
             report.warn_at_key("telegram.dc-list-urls", NO_DC_LIST);
             return None;
         }
@@ -127,14 +143,18 @@ impl SettingsDraft {
     /// which is an error; a blocklist without one blocks no address, which is a warning.
     fn ip_lists(&mut self, report: &mut Diagnostics) -> [Option<ListSettings>; 2] {
         let EnabledSections { blocklist, allowlist, .. } = self.enabled;
-        if blocklist && self.blocklist.sources.is_empty() {
+        let [of_block, of_allow] = [BLOCKLIST_KEYS, ALLOWLIST_KEYS];
+        let is_empty = |list: &ListSettings, [urls, _]: [&str; 2]| {
+            list.sources.is_empty() && !report.has_error_about(urls)
+        };
+        let (no_block, no_allow) =
+            (is_empty(&self.blocklist, of_block), is_empty(&self.allowlist, of_allow));
+        if blocklist && no_block {
             report.warn_at_key("defense.blocklist.enabled", EMPTY_BLOCKLIST);
         }
-        if allowlist && self.allowlist.sources.is_empty() {
+        if allowlist && no_allow {
             report.error_at_key("defense.allowlist.enabled", EMPTY_ALLOWLIST);
         }
-        let of_block = ["defense.blocklist.urls", "defense.blocklist.update-each"];
-        let of_allow = ["defense.allowlist.urls", "defense.allowlist.update-each"];
         [
             blocklist.then(|| ip_list(&mut self.blocklist, of_block, report)).flatten(),
             allowlist.then(|| ip_list(&mut self.allowlist, of_allow, report)).flatten(),
@@ -162,7 +182,7 @@ impl SettingsDraft {
             report.warn_at_key("stats.statsd.enabled", NO_METRICS);
             return None;
         }
-        if !self.is_set("stats.statsd.address") {
+        if self.is_missing("stats.statsd.address", report) {
             report.error_at_key("stats.statsd.enabled", NO_STATSD);
         }
         Some(std::mem::take(&mut self.statsd))
@@ -179,7 +199,7 @@ impl SettingsDraft {
         }
         let PrometheusSettings { bind, path, .. } = &self.prometheus;
         let is_taken = path == "/stats" || path == "/explain" || path.starts_with("/explain/");
-        if !self.is_set("stats.prometheus.bind-to") {
+        if self.is_missing("stats.prometheus.bind-to", report) {
             report.error_at_key("stats.prometheus.enabled", NO_PROMETHEUS);
         } else if is_taken && self.settings.api_bind.as_ref() == Some(bind) {
             report.warn_at_key("stats.prometheus.http-path", TAKEN_PATH);
@@ -267,6 +287,10 @@ fn check_secrets(located: &[(String, LocatedSecret)], report: &mut Diagnostics) 
         }
     }
 }
+
+/// The paths of `urls` and `update-each`.
+const BLOCKLIST_KEYS: [&str; 2] = ["defense.blocklist.urls", "defense.blocklist.update-each"];
+const ALLOWLIST_KEYS: [&str; 2] = ["defense.allowlist.urls", "defense.allowlist.update-each"];
 
 const NO_BIND: &str =
     "bind-to: missing; add a line bind-to = \"0.0.0.0:443\" above the first [table]";

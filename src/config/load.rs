@@ -5,15 +5,17 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use nix::unistd::{Gid, Uid};
 use toml_edit::Document;
 
 use crate::config::draft::SettingsDraft;
 use crate::config::field::{Effect, Field};
 use crate::config::key::Key;
-use crate::config::keys::{self, KEYS};
+use crate::config::keys;
 use crate::config::report::{Diagnostic, Diagnostics, printable_name};
 use crate::config::settings::Settings;
-use crate::config::suggest;
+use crate::config::suggest::{self, Hint};
+use crate::config::toml_fault;
 use crate::config::toml_item::{TomlEntry, TomlItem, TomlTable, start};
 use crate::config::value::ValueKind;
 
@@ -30,12 +32,23 @@ pub struct Loaded {
 /// their end.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(FILE_MAX + 1).read_to_end(&mut bytes)?;
+    let file = File::open(path).map_err(|fault| match fault.kind() {
+        io::ErrorKind::PermissionDenied => with_account(&fault),
+        _ => fault,
+    })?;
+    file.take(FILE_MAX + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > FILE_MAX {
         let text = format!("larger than {} KiB, the limit for a config file", FILE_MAX >> 10);
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
     }
     Ok(bytes)
+}
+
+/// Says whose permission is missing: in a container, few files belong to the account of mtbox.
+fn with_account(fault: &io::Error) -> io::Error {
+    let (user, group) = (Uid::effective(), Gid::effective());
+    let text = format!("{fault}; mtbox runs as user {user}, so run chown {user}:{group} FILE");
+    io::Error::new(fault.kind(), text)
 }
 
 /// Loads the content of a file; `file` is its name in diagnostics.
@@ -64,10 +77,10 @@ fn parse(text: &str, report: &mut Diagnostics) -> Option<Settings> {
         Err(fault) => {
             // The Display of the error prints the line, which may contain a secret.
             let message = fault.message().replace('\n', "; ");
-            report.error(
-                start(fault.span(), 0),
-                format!("invalid TOML: {message}; correct this line"),
-            );
+            let at = start(fault.span(), 0);
+            let remedy = toml_fault::remedy(text, at);
+            let remedy = remedy.as_deref().unwrap_or("correct this line");
+            report.error(at, format!("invalid TOML: {message}; {remedy}"));
             return None;
         }
     };
@@ -106,6 +119,16 @@ impl ConfigWalk<'_> {
             let text = format!("{}: duplicate key; the last one wins. Remove one.", key.path);
             self.report.warn(at, text);
         }
+        let is_table = item.table().is_some() || item.value().is_none();
+        if is_table
+            && !key.is_whole_table()
+            && let Some(near) = suggest::table_near(key.path)
+        {
+            let text =
+                format!("{}: must be a value, not a table; did you mean [{near}]?", key.path);
+            self.report.error(at, text);
+            return;
+        }
         let Self { draft, report } = self;
         let mut field = Field { key, at: value_at, draft, report };
         let effect = match (key.kind, item.table()) {
@@ -129,63 +152,84 @@ impl ConfigWalk<'_> {
     }
 
     fn unknown(&mut self, parent: &str, name: &str, lower: &str, item: TomlItem<'_>, at: usize) {
+        let is_table = item.table().is_some() || item.value().is_none();
+        let guard = guard_in(item, lower);
         // The search for a suggestion is slow, and a hostile file may have many unknown keys.
-        if self.report.is_at_warning_limit() {
+        if self.report.is_at_warning_limit() && guard.is_none() {
             return;
         }
-        let is_table = item.table().is_some() || item.value().is_none();
-        let hint = if is_table { table_hint(parent, lower) } else { key_hint(parent, lower) };
+        let lower = lower.replace('_', "-");
+        let hint = match is_table {
+            true => suggest::table_hint(parent, &lower),
+            false => suggest::key_hint(parent, &lower),
+        };
+        let is_near = suggest::is_guard(parent) && !matches!(hint, Hint::None) && has_effect(item);
+        let guard = guard.or_else(|| is_near.then(|| name.to_owned()));
         let what = if is_table { "unknown table" } else { "unknown key" };
-        let text = match hint {
-            LoadHint::Move(remedy) => {
+        let text = match &hint {
+            Hint::Move(remedy) => {
                 let here = match parent {
                     "" => "at the top level".to_owned(),
                     _ => format!("in [{parent}]"),
                 };
-                format!("{}: has no effect {here}; {remedy}", printable_name(name))
+                // Not `printable_name`, which leaves out long names: this is a name of ours.
+                format!("{name:?}: has no effect {here}; {remedy}")
             }
-            LoadHint::Nearest(guess) => format!("{what} {}; {guess}", printable_name(name)),
-            LoadHint::None => {
+            Hint::Nearest(guess) => format!("{what} {name:?}; {guess}"),
+            Hint::None => {
                 format!("{what} {}, so it has no effect; remove it", printable_name(name))
             }
         };
-        self.report.warn(at, text);
-    }
-}
-
-enum LoadHint {
-    /// A known name in the wrong table: where to move it.
-    Move(String),
-    /// A similar known name: a suggestion.
-    Nearest(String),
-    None,
-}
-
-fn key_hint(parent: &str, name: &str) -> LoadHint {
-    if let Some(remedy) = suggest::move_hint(name) {
-        return LoadHint::Move(remedy);
-    }
-    if let Some(near) = suggest::nearest(name, suggest::names_in(parent)) {
-        return LoadHint::Nearest(format!("did you mean {near}?"));
-    }
-    match suggest::nearest(name, KEYS.iter().map(|key| key.split().1)) {
-        Some(near) => {
-            let remedy = suggest::move_hint(near).unwrap_or_default();
-            LoadHint::Nearest(format!("if you mean {near}, {remedy}"))
+        match guard {
+            // Not `printable_name`: the name is nearly one of ours.
+            Some(guard) => {
+                let text =
+                    format!("{text} (until then {guard:?} keeps no user out: {MAY_CONNECT})");
+                self.report.error(at, text);
+            }
+            None => self.report.warn(at, text),
         }
-        None => LoadHint::None,
+        if let (Hint::None, Some(inner)) = (hint, item.table()) {
+            self.moved_keys(inner, &lower);
+        }
+    }
+
+    /// Says where the known keys in an unknown table belong.
+    fn moved_keys(&mut self, table: TomlTable<'_>, parent: &str) {
+        for TomlEntry { name, at, item } in table.entries() {
+            let lower = name.to_ascii_lowercase().replace('_', "-");
+            if item.table().is_none() && matches!(suggest::key_hint(parent, &lower), Hint::Move(_))
+            {
+                self.unknown(parent, name, &lower, item, at);
+            }
+        }
     }
 }
 
-fn table_hint(parent: &str, name: &str) -> LoadHint {
-    let near = suggest::nearest(name, suggest::names_in(parent));
-    match (suggest::find_table(name), near, parent) {
-        (Some(path), _, _) => LoadHint::Move(format!("write [{path}]")),
-        (None, Some(near), "") => LoadHint::Nearest(format!("did you mean [{near}]?")),
-        (None, Some(near), _) => LoadHint::Nearest(format!("did you mean [{parent}.{near}]?")),
-        (None, None, _) => LoadHint::None,
+/// The key in an unknown item that is meant to keep a client out and has a value that does. Such a
+/// key must not be passed over with a warning.
+fn guard_in(item: TomlItem<'_>, name: &str) -> Option<String> {
+    let is_guard = suggest::is_guard(name);
+    let mut inner = item.table().into_iter().flat_map(TomlTable::entries);
+    let guard = inner.find_map(|entry| guard_in(entry.item, &entry.name.to_ascii_lowercase()));
+    guard.or_else(|| (is_guard && has_effect(item)).then(|| name.to_owned()))
+}
+
+/// Whether the value is none of `false`, zero, an empty string, an empty list, and an empty table.
+fn has_effect(item: TomlItem<'_>) -> bool {
+    match (item.table(), item.value()) {
+        (Some(table), _) => table.entries().into_iter().any(|entry| has_effect(entry.item)),
+        (None, Some(value)) => {
+            value.as_bool() != Some(false)
+                && value.as_integer() != Some(0)
+                && value.as_str() != Some("")
+                && !value.as_array().is_some_and(toml_edit::Array::is_empty)
+        }
+        (None, None) => true,
     }
 }
+
+const MAY_CONNECT: &str = "every user may connect who is not in disabled-users";
 
 /// Size limit of a config file in bytes.
 pub const FILE_MAX: u64 = 1 << 20;

@@ -17,6 +17,7 @@ pub mod report;
 pub mod settings;
 pub mod suggest;
 mod tables;
+mod toml_fault;
 mod toml_item;
 pub mod uci;
 pub mod units;

@@ -120,6 +120,13 @@ impl Diagnostics {
         self.keys.iter().find(|(known, _)| *known == path).map_or(0, |(_, at)| *at)
     }
 
+    /// Whether an error about the value of this key, or of an entry of it, was reported.
+    pub(super) fn has_error_about(&self, path: &str) -> bool {
+        let mut errors = self.list.iter().filter(|one| one.severity == Severity::Error);
+        errors
+            .any(|one| one.text.strip_prefix(path).is_some_and(|rest| rest.starts_with([':', ','])))
+    }
+
     /// Whether an error was reported, kept or not.
     pub(super) fn has_errors(&self) -> bool {
         self.errors > 0

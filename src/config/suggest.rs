@@ -1,16 +1,84 @@
 //! Suggestions for unknown keys: similar names, and the table where a known name belongs.
 
 use crate::config::key::Key;
-use crate::config::keys::KEYS;
+use crate::config::keys::{self, KEYS};
+
+/// What an unknown key or table may mean.
+pub(super) enum Hint {
+    /// A known name in the wrong table: what to do.
+    Move(String),
+    /// A similar known name: a suggestion.
+    Nearest(String),
+    /// Nothing is known about it.
+    None,
+}
+
+/// What an unknown key of a table may mean. Names are in lower case, with `-` instead of `_`.
+pub(super) fn key_hint(parent: &str, name: &str) -> Hint {
+    // Such as domain-fronting-port below [domain-fronting].
+    let short = name.strip_prefix(parent).and_then(|rest| rest.strip_prefix('-'));
+    if let Some(short) = short.filter(|short| names_in(parent).contains(short)) {
+        return Hint::Move(format!("write {short}"));
+    }
+    if names_in(parent).contains(&name) {
+        return Hint::Nearest(format!("did you mean {name}?"));
+    }
+    if let Some(remedy) = move_hint(name) {
+        return Hint::Move(remedy);
+    }
+    if let Some(near) = nearest(name, names_in(parent)) {
+        return Hint::Nearest(format!("did you mean {near}?"));
+    }
+    if let Some((_, meant)) = OTHER_WORDS.iter().find(|(word, _)| *word == name) {
+        return Hint::Nearest((*meant).to_owned());
+    }
+    let near = nearest(name, KEYS.iter().map(|key| key.split().1));
+    match near.and_then(|near| Some((near, move_hint(near)?))) {
+        Some((near, remedy)) => Hint::Nearest(format!("if you mean {near}, {remedy}")),
+        None => Hint::None,
+    }
+}
+
+/// What an unknown table may mean; see [`key_hint`].
+pub(super) fn table_hint(parent: &str, name: &str) -> Hint {
+    if let Some(path) = find_table(name) {
+        return Hint::Move(format!("write [{path}]"));
+    }
+    let dot = if parent.is_empty() { "" } else { "." };
+    match nearest(name, names_in(parent)) {
+        Some(near) => Hint::Nearest(format!("did you mean [{parent}{dot}{near}]?")),
+        None => match OTHER_WORDS.iter().find(|(word, _)| *word == name) {
+            Some((_, meant)) => Hint::Nearest((*meant).to_owned()),
+            None => Hint::None,
+        },
+    }
+}
+
+/// The table that was meant by a table with the name of a value, such as `[secret]`.
+pub(super) fn table_near(name: &str) -> Option<&'static str> {
+    let is_table = |one: &&str| keys::is_table(one) || find_table(one).is_some();
+    nearest(name, names_in("").into_iter().filter(is_table))
+}
+
+/// Whether a name is one of a setting that keeps a client out.
+pub(super) fn is_guard(name: &str) -> bool {
+    name.split(['-', '_', '.']).any(|word| GUARD_WORDS.contains(&word))
+        || nearest(name, GUARDS.iter().copied()).is_some()
+}
 
 /// The instruction to move a key to the table where it belongs; `None` if no key has this name.
-/// `name` is in lower case, without a table.
+/// `name` is in lower case, without a table. For an old key: what to write instead.
 pub(super) fn move_hint(name: &str) -> Option<String> {
-    let has_name = |key: &&Key| key.split().1 == name && key.instead.is_none();
-    let mut tables: Vec<&str> = KEYS.iter().filter(has_name).map(|key| key.split().0).collect();
+    let has_name = |key: &&Key| key.split().1 == name;
+    let mut tables: Vec<&str> = KEYS
+        .iter()
+        .filter(has_name)
+        .filter(|key| key.instead.is_none())
+        .map(|key| key.split().0)
+        .collect();
     tables.truncate(TABLES_MAX);
     match *tables {
-        [] => None,
+        [] => KEYS.iter().find(has_name).and_then(|key| key.instead).map(str::to_owned),
         ["", ..] => Some("it is a global key: move it above the first [table]".to_string()),
         _ => {
             let headers: Vec<String> = tables.iter().map(|table| format!("[{table}]")).collect();
@@ -20,13 +88,13 @@ pub(super) fn move_hint(name: &str) -> Option<String> {
 }
 
 /// The full path of the table whose last part is `name`, in lower case.
-pub(super) fn find_table(name: &str) -> Option<&'static str> {
+fn find_table(name: &str) -> Option<&'static str> {
     let tables = KEYS.iter().map(|key| if key.is_whole_table() { key.path } else { key.split().0 });
     tables.filter(|table| !table.is_empty()).find(|table| table.rsplit('.').next() == Some(name))
 }
 
 /// The names that a table (empty = the top level) can contain: keys and inner tables.
-pub(super) fn names_in(table: &str) -> Vec<&'static str> {
+fn names_in(table: &str) -> Vec<&'static str> {
     let rest = |key: &Key| match table {
         "" => Some(key.path),
         _ => key.path.strip_prefix(table).and_then(|rest| rest.strip_prefix('.')),
@@ -89,6 +157,54 @@ fn distance(from: &str, to: &str) -> Option<usize> {
     last_row.last().copied()
 }
 
+/// Words of other programs for keys of ours, in lower case, and what to write.
+const OTHER_WORDS: &[(&str, &str)] = &[
+    ("users", "users are lines NAME = \"SECRET\" below [secrets]"),
+    ("user", "users are lines NAME = \"SECRET\" below [secrets]"),
+    ("proxy", "write proxies = [\"socks5://…\"] below [network]"),
+    ("socks", "write proxies = [\"socks5://…\"] below [network]"),
+    ("socks5", "write proxies = [\"socks5://…\"] below [network]"),
+    ("upstream", "write proxies = [\"socks5://…\"] below [network]"),
+    ("upstreams", "write proxies = [\"socks5://…\"] below [network]"),
+    ("listen", "write bind-to = \"IP:port\" above the first [table]"),
+    ("bind", "write bind-to = \"IP:port\" above the first [table]"),
+    ("server", "write bind-to = \"IP:port\" above the first [table]"),
+    ("tls-domain", "the host is a part of each secret: `mtbox generate-secret HOST`"),
+    ("cloak-host", "the host is a part of each secret: `mtbox generate-secret HOST`"),
+    ("cloak-port", "write port below [domain-fronting]"),
+    ("ad-tag", "sponsored channels are not supported; remove it"),
+    ("adtag", "sponsored channels are not supported; remove it"),
+];
+/// Words in the names of settings that keep a client out.
+const GUARD_WORDS: &[&str] = &[
+    "acl",
+    "allow",
+    "allowed",
+    "allowlist",
+    "ban",
+    "banned",
+    "bans",
+    "blacklist",
+    "block",
+    "blocked",
+    "blocklist",
+    "deny",
+    "denied",
+    "denylist",
+    "disable",
+    "disabled",
+    "expire",
+    "expires",
+    "expiry",
+    "quota",
+    "reject",
+    "revoked",
+    "trusted",
+    "whitelist",
+];
+/// Names of such settings.
+const GUARDS: &[&str] =
+    &["disabled-users", "secret-limits", "allowlist", "blocklist", "proxy-protocol-trusted"];
 /// Most tables that a hint names.
 const TABLES_MAX: usize = 4;
 /// Most letters that may differ.

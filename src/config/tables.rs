@@ -7,7 +7,7 @@ use toml_edit::Value;
 use crate::config::draft::LocatedSecret;
 use crate::config::field::{Field, NOT_A_STRING};
 use crate::config::report::printable_name;
-use crate::config::toml_item::{TomlEntry, TomlTable};
+use crate::config::toml_item::{TomlEntry, TomlItem, TomlTable};
 use crate::config::{addresses, keys, suggest};
 use crate::proto::secret::Secret;
 
@@ -17,6 +17,12 @@ impl Field<'_> {
         for TomlEntry { name, item, .. } in table.entries() {
             self.draft.has_secret = true;
             let at = item.start(self.at);
+            if let Some(dotted) = dotted_name(name, item) {
+                let name = printable_name(&dotted);
+                self.report
+                    .error(at, format!("{name}: put the name in quotes: {name} = \"SECRET\""));
+                continue;
+            }
             let Some(text) = item.value().and_then(Value::as_str) else {
                 // TOML gives a global key below this header to this table.
                 let home = suggest::move_hint(&name.to_ascii_lowercase());
@@ -76,5 +82,15 @@ impl Field<'_> {
                 Err(place) => known.insert(place, (dc, list)),
             }
         }
+    }
+}
+
+/// The name with dots that was meant, if TOML took a user's name without quotes as a path.
+fn dotted_name(name: &str, item: TomlItem<'_>) -> Option<String> {
+    let Ok([entry]) = <[TomlEntry<'_>; 1]>::try_from(item.table()?.entries()) else { return None };
+    let path = format!("{name}.{}", entry.name);
+    match entry.item.value().map(Value::as_str) {
+        Some(text) => text.map(|_| path),
+        None => dotted_name(&path, entry.item),
     }
 }

@@ -93,3 +93,162 @@ fn no_diagnostic_contains_a_secret_or_a_password() {
         assert!(!found.contains(&key[..8]) && !found.contains(&base64[..8]), "{lines}\n{found}");
     }
 }
+
+#[test]
+fn other_words_and_old_names_are_understood() {
+    for (lines, wanted) in [
+        (
+            "[domain-fronting]\ndomain-fronting-port = 8443",
+            "4:1: warning: \"domain-fronting-port\": has no effect in [domain-fronting]; write \
+             port",
+        ),
+        (
+            "[network]\ndomain-fronting-port = 8443",
+            "4:1: warning: \"domain-fronting-port\": has no effect in [network]; write port below \
+             [domain-fronting]",
+        ),
+        (
+            "[network]\ntolerate-time-skewness = \"5s\"",
+            "4:1: warning: \"tolerate-time-skewness\": has no effect in [network]; it is a global \
+             key: move it above the first [table]",
+        ),
+        (
+            "[network]\ntolerate_time_skewness = \"5s\"",
+            "4:1: warning: \"tolerate_time_skewness\": has no effect in [network]; it is a global \
+             key: move it above the first [table]",
+        ),
+        (
+            "[network]\nproxy = \"socks5://127.0.0.1:1\"",
+            "4:1: warning: unknown key \"proxy\"; write proxies = [\"socks5://…\"] below [network]",
+        ),
+        (
+            "[users]\nalice = \"x\"",
+            "3:2: warning: unknown table \"users\"; users are lines NAME = \"SECRET\" below \
+             [secrets]",
+        ),
+    ] {
+        assert_eq!(diagnostics_below(lines), [format!("mtbox.toml:{wanted}")], "{lines}");
+    }
+    let found = diagnostics_below("[nonsense]\nprefer-ip = \"only-ipv4\"\nfoo = 1");
+    assert_eq!(
+        found,
+        [
+            "mtbox.toml:3:2: warning: unknown table \"nonsense\", so it has no effect; remove it",
+            "mtbox.toml:4:1: warning: \"prefer-ip\": has no effect in [nonsense]; it is a global \
+             key: move it above the first [table]",
+        ]
+    );
+}
+
+#[test]
+fn a_setting_that_keeps_clients_out_is_never_passed_over() {
+    for (lines, position, guard) in [
+        ("[secret-limits.me]\ndisabled = true", "3:2", "disabled"),
+        ("[secret-limits.me]\nquota = \"10GB\"", "3:2", "quota"),
+        ("[secret-limits.me]\nmax-devices = 2", "3:2", "secret-limits"),
+        ("[network]\ndisabled-users = [\"me\"]", "4:1", "disabled-users"),
+        ("disabled_users = [\"me\"]", "3:1", "disabled_users"),
+        ("disabeld-users = [\"me\"]", "3:1", "disabeld-users"),
+        ("[allowlist]\nenabled = true", "3:2", "allowlist"),
+        ("[defense.alowlist]\nenabled = true", "3:10", "alowlist"),
+        ("[defense.blocklist]\nenable = true", "4:1", "enable"),
+        ("[access.alice]\nexpires = \"2027-01-01\"", "3:2", "expires"),
+        ("proxy-protocol-trustet = [\"10.0.0.0/8\"]", "3:1", "proxy-protocol-trustet"),
+    ] {
+        let found = diagnostics_below(lines);
+        let start = format!("mtbox.toml:{position}: error: ");
+        let end = format!(
+            " (until then \"{guard}\" keeps no user out: every user may connect who is not in \
+             disabled-users)"
+        );
+        assert!(found[0].starts_with(&start) && found[0].ends_with(&end), "{lines}\n{found:#?}");
+    }
+    for lines in [
+        "[secret-limits.me]\ndisabled = false",
+        "[secret-limits]",
+        "disabled_users = []",
+        "[allowlist]\nenabled = false",
+    ] {
+        let found = diagnostics_below(lines);
+        assert!(!found.is_empty() && !found[0].contains("error"), "{lines}\n{found:#?}");
+    }
+}
+
+#[test]
+fn a_misspelt_disabled_user_is_an_error() {
+    let of = |name: &str| {
+        let users = format!("[secrets]\nmarina = \"{SECRET}\"");
+        super::diagnostics_of(&format!(
+            "bind-to = \"192.0.2.1:1\"\ndisabled-users = [\"{name}\"]\n{users}"
+        ))
+    };
+    assert_eq!(
+        of("Marina"),
+        ["mtbox.toml:2:19: error: disabled-users: no user is called \"Marina\", and \
+             \"marina\" may connect; correct the name"]
+    );
+    let removed = of("bob");
+    assert!(removed[0].contains(": warning: "), "{removed:?}");
+}
+
+#[test]
+fn mistakes_in_secrets_and_their_names_have_a_remedy() {
+    for (line, wanted) in [
+        (format!("ivan.petrov = \"{SECRET}\""), "\"ivan.petrov\": put the name in quotes: "),
+        (format!("a.b.c = \"{SECRET}\""), "\"a.b.c\": put the name in quotes: "),
+        (format!("a = \" {SECRET}\""), "\"a\": this has a blank or an invisible character; delete"),
+        (format!("a = \"{SECRET}\u{a0}\""), "\"a\": this has a blank or an invisible character"),
+        (
+            format!("a = \"tg://proxy?server=a&port=1&secret={SECRET}\""),
+            "\"a\": this is a link; write only its secret",
+        ),
+        (
+            "a = \"00112233445566778899aabbccddeeff\"".to_owned(),
+            "\"a\": this is a key without a host, which FakeTLS needs; `mtbox generate-secret \
+             --key KEY HOST`",
+        ),
+    ] {
+        let found = diagnostics_below(&format!("[secrets]\n{line}"));
+        assert_eq!(found.len(), 1, "{found:?}");
+        let (_, text) = found[0].split_once(": error: ").unwrap();
+        assert!(text.starts_with(wanted), "{line}: {text}");
+    }
+}
+
+#[test]
+fn a_wrong_value_is_not_called_missing_too() {
+    for lines in [
+        "[defense.blocklist]\nenabled = true\nurls = [\"ftp://a\"]",
+        "[defense.allowlist]\nenabled = true\nurls = [\"ftp://a\"]",
+        "[stats.statsd]\nenabled = true\naddress = \"x\"",
+        "[stats.prometheus]\nenabled = true\nbind-to = \"x\"",
+    ] {
+        let found = diagnostics_below(lines);
+        let is_mini = found.iter().any(|one| one.contains("this build has no"));
+        assert!(found.len() == 1 || is_mini, "{lines}\n{found:#?}");
+    }
+    let found = super::diagnostics_of("bind-to = \"192.0.2.1:1\"\n[secret]\nme = \"x\"");
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(found[0].ends_with("secret: must be a value, not a table; did you mean [secrets]?"));
+}
+
+#[test]
+fn a_line_that_is_not_toml_comes_with_a_remedy() {
+    for (line, wanted) in [
+        ("bind-to = 0.0.0.0:443", "put the value in quotes: bind-to = \"…\""),
+        ("secret = 7kOj", "put the value in quotes: secret = \"…\""),
+        ("a = “ee”", "this is not a plain quote; write \""),
+        ("мама = \"ee\"", "put the name in quotes: \"мама\" = …"),
+        ("a =\u{a0}\"ee\"", "this is not a plain blank"),
+        ("a = \"ee\"\u{a0}", "this is not a plain blank"),
+        ("debug = yes", "write debug = true or debug = false"),
+        ("secret: \"ee\"", "write NAME = VALUE, with = instead of :"),
+        ("bind-to = [0.0.0.0:443]", "put each entry in quotes: bind-to = [\"…\"]"),
+        ("secret = \"ee", "the closing quote is missing"),
+    ] {
+        let found = super::diagnostics_of(&format!("# a comment\n{line}\n[secrets]\n"));
+        let (position, text) = found[0].split_once(": error: invalid TOML: ").unwrap();
+        assert!(position.starts_with("mtbox.toml:2:"), "{position}");
+        assert!(text.contains(&format!("; {wanted}")), "{line}: {text}");
+    }
+}
