@@ -45,20 +45,30 @@ pub const COMMANDS: &[Command] = &[
         about: "Run the proxy with a single secret, without a config file.",
         arguments: &[
             Argument::required("BIND", "address for clients, IP:PORT"),
-            Argument::required("SECRET", "from `mtbox generate-secret`"),
+            Argument::required("SECRET", "from `mtbox generate-secret`, - (stdin), or @FILE"),
         ],
         flags: simple_run::FLAGS,
         examples: &[
             "mtbox simple-run 0.0.0.0:443 7gAR…",
             "mtbox simple-run -p 8443 [::]:443 ee00…",
+            "mtbox simple-run 0.0.0.0:443 @/run/secrets/mtbox",
         ],
+        notes: "Every account of this machine sees a secret in the arguments; prefer - or @FILE.",
         run: simple_run::simple_run,
         ..Command::named("simple-run")
     },
     Command {
         about: "Print a new secret for a host.",
         arguments: &[Argument::required("HOST", "web site that unauthenticated clients see")],
-        flags: &[Flag::switch(Some('x'), "hex", "print hexadecimal instead of base64")],
+        flags: &[
+            Flag::switch(Some('x'), "hex", "print hexadecimal instead of base64"),
+            Flag::with_value(
+                None,
+                "key",
+                "KEY",
+                "keep this key: 32 hexadecimal digits, an old secret, - (stdin), or @FILE",
+            ),
+        ],
         examples: &[
             "mtbox generate-secret www.example.com",
             "mtbox generate-secret -x example.org",

@@ -5,14 +5,29 @@ use std::net::IpAddr;
 use crate::cli::args::ParsedArgs;
 use crate::cli::failure::Failure;
 use crate::cli::output::{print, report};
+use crate::cli::secret_text;
 use crate::proto::secret::{HostFault, Secret};
 
 pub(super) fn generate_secret(args: &ParsedArgs) -> Result<(), Failure> {
     let host = args.text_at(0, "HOST")?;
-    let secret = generate(host)?;
+    let secret = match args.text("key")? {
+        Some(text) => with_key(&secret_text::resolve("--key", text)?, host)?,
+        None => generate(host)?,
+    };
     let text = if args.is_on("hex") { secret.to_hex() } else { secret.to_base64() };
     print(&format!("{text}\n"));
     Ok(())
+}
+
+/// A secret with a key that clients have already. Reports a warning if the host is unusual.
+fn with_key(text: &str, host: &str) -> Result<Secret, Failure> {
+    let key = Secret::parse_key(text).ok_or_else(|| Failure::Usage(NOT_A_KEY.to_owned()))?;
+    let secret = checked(key, host)?;
+    if secret.is_weak() {
+        return Err(Failure::Usage("the key is all zeros; choose another one".to_owned()));
+    }
+    warn_of_host(host);
+    Ok(secret)
 }
 
 /// A secret with a random key. Reports a warning if the host is unusual.
@@ -21,10 +36,14 @@ pub(super) fn generate_secret(args: &ParsedArgs) -> Result<(), Failure> {
 /// A usage error if clients reject the host; a failure if the system provides no random bytes.
 pub(super) fn generate(host: &str) -> Result<Secret, Failure> {
     let secret = random_secret(host)?;
+    warn_of_host(host);
+    Ok(secret)
+}
+
+fn warn_of_host(host: &str) {
     if let Some(warning) = host_warning(host) {
         report(&format!("warning: {warning}"));
     }
-    Ok(secret)
 }
 
 /// A secret with a random key, without a warning. Errors as [`generate`].
@@ -32,6 +51,10 @@ pub(super) fn random_secret(host: &str) -> Result<Secret, Failure> {
     let mut key = [0; 16];
     getrandom::fill(&mut key)
         .map_err(|e| Failure::error(format!("the system provides no random bytes: {e}")))?;
+    checked(key, host)
+}
+
+fn checked(key: [u8; 16], host: &str) -> Result<Secret, Failure> {
     let secret = Secret::new(key, host.as_bytes())
         .map_err(|_| Failure::Usage(HostFault::Empty.to_string()))?;
     match secret.host_fault() {
@@ -54,6 +77,8 @@ fn host_warning(host: &str) -> Option<String> {
         None
     }
 }
+
+const NOT_A_KEY: &str = "--key: not a key; write its 32 hexadecimal digits, or the old secret";
 
 #[cfg(test)]
 mod tests {

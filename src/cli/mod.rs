@@ -21,6 +21,7 @@ mod public_ip;
 mod qr;
 mod quickstart;
 mod run;
+mod secret_text;
 mod simple_run;
 mod stats;
 mod uci;

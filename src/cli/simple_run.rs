@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::cli::args::{Flag, ParsedArgs};
 use crate::cli::failure::Failure;
 use crate::cli::log_flags;
+use crate::cli::secret_text;
 use crate::config::addresses;
 use crate::config::draft::{LocatedSecret, SettingsDraft};
 use crate::config::keys::{self, PREFER_IP, SHORT};
@@ -31,8 +32,9 @@ fn settings(args: &ParsedArgs) -> Result<(Settings, Vec<String>), Failure> {
     let mut draft = keys::defaults();
     let bind = addresses::socket_addr(args.text_at(0, "BIND")?);
     draft.settings.binds = vec![bind.map_err(|fault| Failure::error(format!("BIND: {fault}")))?];
-    let secret = Secret::parse(args.text_at(1, "SECRET")?)
-        .map_err(|fault| Failure::error(format!("SECRET: {fault}")))?;
+    let secret = secret_text::resolve("SECRET", args.text_at(1, "SECRET")?)?;
+    let secret =
+        Secret::parse(&secret).map_err(|fault| Failure::error(format!("SECRET: {fault}")))?;
     draft.secret = Some(LocatedSecret { secret, at: 0 });
     draft.debug = args.is_on("debug");
     draft.settings.fallback_on_unknown_dc = true;

@@ -35,13 +35,21 @@ impl Secret {
     /// # Errors
     /// See [`SecretFault`].
     pub fn parse(text: &str) -> Result<Self, SecretFault> {
-        let raw = decode_hex(text).or_else(|| decode_base64(text)).ok_or(SecretFault::Encoding)?;
+        let raw = decode(text).ok_or_else(|| SecretFault::of_text(text))?;
         let (first, rest) = raw.split_first().ok_or(SecretFault::Encoding)?;
         if *first != FAKE_TLS {
-            return Err(SecretFault::NotFakeTls);
+            let is_key = plain_key(&raw).is_some();
+            return Err(if is_key { SecretFault::PlainKey } else { SecretFault::NotFakeTls });
         }
         let (key, host) = rest.split_first_chunk::<KEY_LEN>().ok_or(SecretFault::ShortKey)?;
         Self::new(*key, host)
+    }
+
+    /// The key in a secret of any kind, written as for [`Secret::parse`]: 16 bytes alone, after
+    /// 0xdd, or after 0xee and before a host.
+    pub fn parse_key(text: &str) -> Option<[u8; KEY_LEN]> {
+        let raw = decode(text)?;
+        plain_key(&raw).or_else(|| Self::parse(text).ok().map(|secret| secret.key))
     }
 
     /// The 16 key bytes.
@@ -92,7 +100,13 @@ impl fmt::Debug for Secret {
 pub enum SecretFault {
     /// Neither hexadecimal nor base64, or empty.
     Encoding,
-    /// The first byte is not 0xee: a plain or `dd` secret, or another text.
+    /// A link with a secret in it.
+    Link,
+    /// A blank or an invisible character.
+    Blank,
+    /// A key without a host: a plain or `dd` secret.
+    PlainKey,
+    /// The first byte is not 0xee.
     NotFakeTls,
     /// Fewer than 16 key bytes.
     ShortKey,
@@ -100,10 +114,28 @@ pub enum SecretFault {
     NoHost,
 }
 
+impl SecretFault {
+    /// Why a text cannot be decoded.
+    fn of_text(text: &str) -> Self {
+        let is_blank =
+            |c: char| c.is_whitespace() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{feff}');
+        if text.contains("://") || text.contains("secret=") {
+            Self::Link
+        } else if text.contains(is_blank) {
+            Self::Blank
+        } else {
+            Self::Encoding
+        }
+    }
+}
+
 impl fmt::Display for SecretFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (wrong, remedy) = match self {
             Self::Encoding => ("this is neither hexadecimal nor base64", "copy the whole secret"),
+            Self::Link => ("this is a link", "write only its secret: what follows `secret=`"),
+            Self::Blank => ("this has a blank or an invisible character", "delete it"),
+            Self::PlainKey => ("this is a key without a host, which FakeTLS needs", KEEP_KEY),
             Self::NotFakeTls => ("this is not a FakeTLS (ee) secret", MAKE_ONE),
             Self::ShortKey => ("this secret is cut short: its key has 16 bytes", MAKE_ONE),
             Self::NoHost => ("this secret has no host", MAKE_ONE),
@@ -168,6 +200,15 @@ fn query(server: &str, port: u16, secret_text: &str) -> String {
     format!("port={port}&secret={secret}&server={server}")
 }
 
+fn decode(text: &str) -> Option<Vec<u8>> {
+    decode_hex(text).or_else(|| decode_base64(text))
+}
+
+/// The key of a plain secret or of one with random padding (0xdd).
+fn plain_key(raw: &[u8]) -> Option<[u8; KEY_LEN]> {
+    raw.strip_prefix(&[PADDED]).unwrap_or(raw).try_into().ok()
+}
+
 fn decode_hex(text: &str) -> Option<Vec<u8>> {
     let (pairs, odd) = text.as_bytes().as_chunks::<2>();
     if !odd.is_empty() {
@@ -214,6 +255,10 @@ const KEY_LEN: usize = 16;
 /// First byte of a FakeTLS secret.
 const FAKE_TLS: u8 = 0xee;
 
+/// First byte of a secret for the obfuscated transport with random padding.
+const PADDED: u8 = 0xdd;
+
+const KEEP_KEY: &str = "`mtbox generate-secret --key KEY HOST` makes a secret of it";
 const MAKE_ONE: &str = "make one with `mtbox generate-secret HOST`";
 
 #[cfg(test)]
@@ -253,15 +298,30 @@ mod tests {
         for text in
             [" 7gABAgMEBQYHCAkKCwwNDg9h", "7gABAgMEBQ YHCAkKCwwNDg9h", &format!("{BASE64}===")]
         {
-            assert_eq!(Secret::parse(text), Err(SecretFault::Encoding), "{text}");
+            assert!(Secret::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_read_from_every_kind_of_secret() {
+        let key = *Secret::parse(HEX).unwrap().key();
+        for text in [HEX, BASE64, &HEX[2..34], &format!("DD{}", &HEX[2..34])] {
+            assert_eq!(Secret::parse_key(text), Some(key), "{text}");
+        }
+        for text in ["", "ee", &HEX[..34], &HEX[2..32], "dd"] {
+            assert_eq!(Secret::parse_key(text), None, "{text}");
         }
     }
 
     #[test]
     fn each_fault_names_its_remedy() {
         for (text, fault) in [
-            ("304315654fee0e3c49ae73785c8a734f", SecretFault::NotFakeTls),
-            ("dd304315654fee0e3c49ae73785c8a734f", SecretFault::NotFakeTls),
+            ("304315654fee0e3c49ae73785c8a734f", SecretFault::PlainKey),
+            ("dd304315654fee0e3c49ae73785c8a734f", SecretFault::PlainKey),
+            ("MEMVZU_uDjxJrnN4XIpzTw", SecretFault::PlainKey),
+            ("0102", SecretFault::NotFakeTls),
+            ("tg://proxy?server=a&port=1&secret=ee", SecretFault::Link),
+            ("ee304315654fee0e3c49ae73785c8a734f\u{a0}", SecretFault::Blank),
             ("ee304315654fee0e3c49ae73785c8a734f", SecretFault::NoHost),
             ("ee3043", SecretFault::ShortKey),
             ("", SecretFault::Encoding),
