@@ -21,6 +21,8 @@ pub(super) enum FileError {
     Changed,
     /// The temporary file cannot be written.
     Write(PathBuf, io::Error),
+    /// The file is a mount point and cannot be written over. The path has the new text.
+    InPlace(PathBuf, io::Error),
     /// The new file cannot get the owner of the old one.
     Owner(io::Error),
 }
@@ -34,7 +36,23 @@ impl fmt::Display for FileError {
             Self::Changed => {
                 f.write_str("another program changed the file in the meantime; try again")
             }
-            Self::Write(path, e) => write!(f, "cannot write {}: {e}", path.display()),
+            Self::Write(path, e) => {
+                write!(f, "cannot write {}: {e}", path.display())?;
+                match e.kind() {
+                    io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => f
+                        .write_str(
+                            "; run the command as the owner of the folder. In a container, mount \
+                             the folder of the file, writable, instead of the file alone",
+                        ),
+                    _ => Ok(()),
+                }
+            }
+            Self::InPlace(copy, e) => write!(
+                f,
+                "mounted on its own, and cannot be written: {e}; the new text is in {}: copy it \
+                 on the host, or mount the folder of the file, writable",
+                copy.display()
+            ),
             Self::Owner(e) => {
                 write!(f, "cannot keep the owner of the file: {e}; run the command as root")
             }
@@ -66,17 +84,37 @@ pub(super) fn replace(path: &Path, before: &str, after: &str) -> Result<(), File
     let outcome = write(&temporary, owner, old.mode() & 0o7777, after).and_then(|()| {
         // Narrows the window in which a concurrent edit is lost; without a lock it cannot close.
         match read(&path)? == before {
-            true => fs::rename(&temporary, &path).map_err(FileError::Io),
+            true => match fs::rename(&temporary, &path) {
+                // A file that is a mount point, as in a container, cannot be replaced.
+                Err(e) if e.kind() == io::ErrorKind::ResourceBusy => {
+                    write_in_place(&path, &temporary, after)
+                }
+                renamed => renamed.map_err(FileError::Io),
+            },
             false => Err(FileError::Changed),
         }
     });
-    if outcome.is_err() {
-        let _ = fs::remove_file(&temporary);
-    } else if let Some(Ok(directory)) = path.parent().map(File::open) {
+    match &outcome {
         // Without this the rename may be lost in a power failure.
-        let _ = directory.sync_all();
+        Ok(()) => drop(path.parent().map(|directory| File::open(directory)?.sync_all())),
+        // The temporary file is all that is left of the edit.
+        Err(FileError::InPlace(..)) => {}
+        Err(_) => drop(fs::remove_file(&temporary)),
     }
     outcome
+}
+
+/// Writes over a file that cannot be replaced. `copy` has the new text until the write is complete.
+fn write_in_place(path: &Path, copy: &Path, text: &str) -> Result<(), FileError> {
+    let write = || {
+        let mut file = OpenOptions::new().write(true).open(path)?;
+        file.write_all(text.as_bytes())?;
+        file.set_len(text.len() as u64)?;
+        file.sync_all()
+    };
+    write().map_err(|e| FileError::InPlace(copy.to_path_buf(), e))?;
+    let _ = fs::remove_file(copy);
+    Ok(())
 }
 
 /// Creates a file, or replaces it unless it already has this text. Others cannot read it, its group
