@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -383,7 +383,7 @@ fn access(arguments: &[&str]) -> Value {
 #[test]
 fn access_has_links_for_every_user_or_for_one() {
     let text = format!(
-        "bind-to = [\"127.0.0.1:8443\", \"127.0.0.1:9443\"]\n\
+        "bind-to = [\"127.0.0.1:8443\", \"127.0.0.1:9443\"]\npublic-port = 8443\n\
          [secrets]\nzoe = \"{SECRET}\"\n\"ann & <co>\" = \"7g8ODQwLCgkIBwYFBAMCAQB3d3cuYS5i\"\n"
     );
     let path = config("access-many", &text);
@@ -491,4 +491,78 @@ fn the_example_can_be_printed() {
     let (code, out, _) = outcome(&["example-config"]);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("example.config.toml");
     assert_eq!((code, out), (0, fs::read_to_string(path).unwrap()));
+}
+
+#[test]
+fn links_have_the_public_host_and_port_and_a_doubtful_port_is_told() {
+    let text = |more: &str| format!("bind-to = \"127.0.0.1:3128\"\nsecret = \"{SECRET}\"\n{more}");
+    let host = "public-host = \"home.example\"\npublic-port = 443\npublic-ipv4 = \"192.0.2.1\"\n";
+    let path = config("access-host", &text(host));
+    let link = format!("tg://proxy?port=443&secret={BASE64}&server=home.example\n");
+    assert_eq!(outcome(&["access", &path, "--plain"]), (0, link, String::new()));
+    let all = access(&["access", &path]);
+    assert_eq!(all["links"]["default"][0]["host"], "home.example");
+    assert_eq!((&all["ipv4"]["ip"], &all["ipv4"]["port"]), (&"192.0.2.1".into(), &443.into()));
+    let path = config("access-hidden", &text("public-ipv4 = \"192.0.2.10\"\n"));
+    let (code, out, err) = outcome(&["access", &path, "--plain"]);
+    assert!(code == 0 && out.contains("port=3128"), "{out}");
+    assert!(err.contains("only this machine can reach bind-to") && err.contains("public-port"));
+    let (code, out, err) = outcome(&["access", &path, "--plain", "--port", "443"]);
+    assert!(code == 0 && out.contains("port=443") && err.is_empty(), "{err}");
+    let (code, out, err) =
+        outcome(&["user", "add", "bob", "--config", &path, "--host", "a.example"]);
+    assert!(code == 0 && out.contains("port=3128") && err.contains("public-port"), "{out}{err}");
+}
+
+#[test]
+fn a_key_in_use_is_kept_and_secrets_come_from_stdin_or_a_file() {
+    let key = "00112233445566778899aabbccddeeff";
+    for old in [key, &format!("dd{key}"), SECRET, BASE64] {
+        let made = outcome(&["generate-secret", "-x", "--key", old, "example.org"]);
+        assert_eq!(made, (0, format!("{SECRET}\n"), String::new()), "{old}");
+    }
+    let file = folder("secret-file").join("secret");
+    fs::write(&file, format!("{key}\n")).unwrap();
+    let at = format!("@{}", file.display());
+    let made = outcome(&["generate-secret", "-x", "--key", &at, "example.org"]);
+    assert_eq!(made.1, format!("{SECRET}\n"));
+    let (code, _, err) = outcome(&["generate-secret", "--key", "00ff", "example.org"]);
+    assert!(code == 80 && err.contains("--key: not a key"), "{err}");
+
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let bind = taken.local_addr().unwrap().to_string();
+    let mut child = mtbox(&["simple-run", &bind, "-"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    writeln!(child.stdin.take().unwrap(), "{SECRET}").unwrap();
+    let err = child.wait_with_output().unwrap().stderr;
+    assert!(String::from_utf8_lossy(&err).contains("in use"), "the secret was taken");
+}
+
+/// A container often mounts the config file alone; a rename onto a mount point fails.
+#[test]
+fn a_config_that_is_a_mount_point_is_edited_in_place() {
+    let folder = folder("mounted");
+    let (file, source) = (folder.join("a.toml"), folder.join("source.toml"));
+    fs::write(&file, "").unwrap();
+    fs::write(&source, minimal("")).unwrap();
+    let script = "mount --bind \"$1\" \"$2\" || exit 99; exec \"$3\" user add bob --config \"$2\" \
+                  --host a.example";
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]);
+    command.args([source.as_os_str(), file.as_os_str()]).arg(env!("CARGO_BIN_EXE_mtbox"));
+    let Ok(Output { status, stderr, .. }) = command.stdin(Stdio::null()).output() else {
+        eprintln!("skipped: no unshare");
+        return;
+    };
+    let err = String::from_utf8_lossy(&stderr);
+    if status.code() == Some(99) || err.contains("unshare") {
+        eprintln!("skipped: no mount namespace: {err}");
+        return;
+    }
+    assert!(status.success(), "{err}");
+    assert!(fs::read_to_string(&source).unwrap().contains("bob = \""));
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 2, "no copy is left");
 }

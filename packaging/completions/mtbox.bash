@@ -35,7 +35,8 @@ _mtbox_shape() {
             places=('any' 'any')
             ;;
         'generate-secret')
-            flags='-x --hex -h --help -v --version'
+            flags='-x --hex --key -h --help -v --version'
+            valued='--key'
             places=('any')
             ;;
         'access')

@@ -10,6 +10,8 @@ function __mtbox_valued
             printf '%s\n' --user --log-level --log-format --log-to
         case 'simple-run'
             printf '%s\n' -c --concurrency -b --tcp-buffer -i --prefer-ip -p --domain-fronting-port --domain-fronting-host --domain-fronting-ip -n --doh-ip -t --timeout -s --socks5-proxy -a --antireplay-cache-size --log-level --log-format --log-to
+        case 'generate-secret'
+            printf '%s\n' --key
         case 'access'
             printf '%s\n' -i --ipv4 -I --ipv6 -p --port --user
         case 'user add'
@@ -131,13 +133,14 @@ complete -c mtbox -n '__mtbox_at "simple-run"' -s h -l help -d 'print this help'
 complete -c mtbox -n '__mtbox_at "simple-run"' -s v -l version -d 'print the version'
 
 complete -c mtbox -n '__mtbox_at "generate-secret"' -s x -l hex -d 'print hexadecimal instead of base64'
+complete -c mtbox -n '__mtbox_at "generate-secret"' -l key -x -d 'keep this key: 32 hexadecimal digits, an old secret, - (stdin), or @FILE'
 complete -c mtbox -n '__mtbox_at "generate-secret"' -s h -l help -d 'print this help'
 complete -c mtbox -n '__mtbox_at "generate-secret"' -s v -l version -d 'print the version'
 
 complete -c mtbox -n '__mtbox_at "access" 0' -F
 complete -c mtbox -n '__mtbox_at "access"' -s i -l ipv4 -x -d 'public IPv4 address, overrides the config'
 complete -c mtbox -n '__mtbox_at "access"' -s I -l ipv6 -x -d 'public IPv6 address, overrides the config'
-complete -c mtbox -n '__mtbox_at "access"' -s p -l port -x -d 'port in the links, default: the first listener\'s'
+complete -c mtbox -n '__mtbox_at "access"' -s p -l port -x -d 'port in the links, default: public-port, or the first listener\'s'
 complete -c mtbox -n '__mtbox_at "access"' -s x -l hex -d 'hexadecimal secrets in the links'
 complete -c mtbox -n '__mtbox_at "access"' -l user -x -a '(__mtbox_users (__mtbox_words)[2])' -d 'only this user'
 complete -c mtbox -n '__mtbox_at "access"' -l plain -d 'one link per line, after the name if there are several users'

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use crate::cli::args::{Flag, ParsedArgs};
 use crate::cli::failure::Failure;
 use crate::cli::output::{print, report};
-use crate::cli::public_addrs::{AddressFlags, PublicAddrs};
+use crate::cli::public_addrs::{AddressFlags, LinkServer, PublicAddrs, port_warning};
 use crate::cli::{config_file, public_ip, qr};
 use crate::config::addresses;
 use crate::config::settings::{Settings, UserSettings};
@@ -20,7 +20,6 @@ use crate::util::json::Json;
 /// What all links of one output have in common.
 #[derive(Clone, Copy)]
 pub(super) struct LinkFormat {
-    pub(super) port: u16,
     /// Hexadecimal secrets instead of base64.
     pub(super) hex: bool,
 }
@@ -32,11 +31,13 @@ impl LinkFormat {
 }
 
 pub(super) fn access(args: &ParsedArgs) -> Result<(), Failure> {
+    let port = args.parsed("port", |text| text.parse::<u16>().map_err(|_| NOT_A_PORT))?;
     let flags = AddressFlags {
         ipv4: args.parsed("ipv4", addresses::ip)?,
         ipv6: args.parsed("ipv6", addresses::ip)?,
+        // As in mtg-multi, `--port 0` means the default.
+        port: port.filter(|port| *port != 0),
     };
-    let port = args.parsed("port", |text| text.parse::<u16>().map_err(|_| NOT_A_PORT))?;
     let settings = Rc::new(config_file::load(&config_file::path(args)?)?.settings);
     let users = selected_users(&settings, args.text("user")?)?;
 
@@ -44,16 +45,17 @@ pub(super) fn access(args: &ParsedArgs) -> Result<(), Failure> {
     if let Err(fault) = public_ip::complete(&mut addrs, flags, &settings) {
         report(&fault.to_string());
     }
-    if addrs.public().is_empty() {
+    if addrs.public_servers().is_empty() {
         report(
-            "no public address is known; state it with --ipv4 IP, or as public-ipv4 in the config",
+            "no public address is known; state it with --ipv4 IP, or as public-host or public-ipv4 \
+             in the config",
         );
     }
+    if let Some(warning) = port_warning(&settings, &addrs).filter(|_| flags.port.is_none()) {
+        report(&warning);
+    }
 
-    // As in mtg-multi, `--port 0` means the port of the first listener.
-    let bind_port = settings.binds.first().map_or(0, |bind| bind.port());
-    let port = port.filter(|port| *port != 0).unwrap_or(bind_port);
-    let format = LinkFormat { port, hex: args.is_on("hex") };
+    let format = LinkFormat { hex: args.is_on("hex") };
     if args.is_on("qr") {
         return print_qr_codes(&users, &addrs, format);
     }
@@ -68,8 +70,8 @@ pub(super) fn access(args: &ParsedArgs) -> Result<(), Failure> {
 /// The `tg://` links of a user: those for public addresses, then those for the local network.
 pub(super) fn links(user: &UserSettings, addrs: &PublicAddrs, format: LinkFormat) -> Vec<String> {
     let secret = format.secret(user);
-    let ips = addrs.public().into_iter().chain(addrs.lan.iter().copied());
-    ips.map(|ip| tg_link(&ip.to_string(), format.port, &secret)).collect()
+    let servers = addrs.public_servers().into_iter().chain(addrs.lan_servers());
+    servers.map(|server| tg_link(&server.host, server.port, &secret)).collect()
 }
 
 fn print_plain(users: &[&UserSettings], addrs: &PublicAddrs, format: LinkFormat) {
@@ -122,7 +124,7 @@ fn document<'a>(users: &[&'a UserSettings], addrs: &PublicAddrs, format: LinkFor
     if let Some(first) = users.first() {
         for (family, ip) in [("ipv4", addrs.ipv4), ("ipv6", addrs.ipv6)] {
             if let Some(ip) = ip {
-                fields.push((family, mtg_links(first, ip, format)));
+                fields.push((family, mtg_links(first, ip, addrs.port, format)));
             }
         }
         fields.push(("secret", secret_texts(first)));
@@ -130,14 +132,14 @@ fn document<'a>(users: &[&'a UserSettings], addrs: &PublicAddrs, format: LinkFor
     if users.len() > 1 {
         fields.push(("secrets", by_name(users, &secret_texts)));
     }
-    let links = |ips: &[IpAddr]| {
+    let links = |servers: &[LinkServer]| {
         by_name(users, &|user| {
-            Json::List(ips.iter().map(|ip| link_fields(user, *ip, format)).collect())
+            Json::List(servers.iter().map(|server| link_fields(user, server, format)).collect())
         })
     };
-    fields.push(("links", links(&addrs.public())));
+    fields.push(("links", links(&addrs.public_servers())));
     if !addrs.lan.is_empty() {
-        fields.push(("lan", links(&addrs.lan)));
+        fields.push(("lan", links(&addrs.lan_servers())));
     }
     Json::Object(fields)
 }
@@ -154,20 +156,21 @@ fn secret_texts(user: &UserSettings) -> Json<'_> {
     Json::Object(vec![("hex", secret.to_hex().into()), ("base64", secret.to_base64().into())])
 }
 
-fn link_fields<'a>(user: &UserSettings, ip: IpAddr, format: LinkFormat) -> Json<'a> {
-    let [tg, tme] = urls(user, ip, format);
-    let (ip, port) = (Json::text(ip), Json::Number(format.port.into()));
-    Json::Object(vec![("ip", ip), ("port", port), ("tg_url", tg.into()), ("tme_url", tme.into())])
+fn link_fields<'a>(user: &UserSettings, server: &LinkServer, format: LinkFormat) -> Json<'a> {
+    let [tg, tme] = urls(user, &server.host, server.port, format);
+    let (host, port) = (Json::text(&server.host), Json::Number(server.port.into()));
+    let key = if server.is_name { "host" } else { "ip" };
+    Json::Object(vec![(key, host), ("port", port), ("tg_url", tg.into()), ("tme_url", tme.into())])
 }
 
 /// The object of mtg-multi for one address family. There, the `*_qrcode` fields hold the URL of a
 /// web service that draws the link. Here they hold the link to draw: a web service would learn the
 /// secret.
-fn mtg_links<'a>(user: &UserSettings, ip: IpAddr, format: LinkFormat) -> Json<'a> {
-    let [tg, tme] = urls(user, ip, format);
+fn mtg_links<'a>(user: &UserSettings, ip: IpAddr, port: u16, format: LinkFormat) -> Json<'a> {
+    let [tg, tme] = urls(user, &ip.to_string(), port, format);
     Json::Object(vec![
         ("ip", Json::text(ip)),
-        ("port", Json::Number(format.port.into())),
+        ("port", Json::Number(port.into())),
         ("tg_url", Json::text(&tg)),
         ("tg_qrcode", Json::text(&tg)),
         ("tme_url", tme.into()),
@@ -176,16 +179,21 @@ fn mtg_links<'a>(user: &UserSettings, ip: IpAddr, format: LinkFormat) -> Json<'a
 }
 
 /// The `tg://` and the `https://t.me` link of a user.
-fn urls(user: &UserSettings, ip: IpAddr, format: LinkFormat) -> [String; 2] {
-    let (secret, server) = (format.secret(user), ip.to_string());
-    [tg_link(&server, format.port, &secret), tme_link(&server, format.port, &secret)]
+fn urls(user: &UserSettings, server: &str, port: u16, format: LinkFormat) -> [String; 2] {
+    let secret = format.secret(user);
+    [tg_link(server, port, &secret), tme_link(server, port, &secret)]
 }
 
 /// The flags of mtg-multi, followed by our own.
 pub(super) const FLAGS: &[Flag] = &[
     Flag::with_value(Some('i'), "ipv4", "IP", "public IPv4 address, overrides the config"),
     Flag::with_value(Some('I'), "ipv6", "IP", "public IPv6 address, overrides the config"),
-    Flag::with_value(Some('p'), "port", "PORT", "port in the links, default: the first listener's"),
+    Flag::with_value(
+        Some('p'),
+        "port",
+        "PORT",
+        "port in the links, default: public-port, or the first listener's",
+    ),
     Flag::switch(Some('x'), "hex", "hexadecimal secrets in the links"),
     Flag::with_value(None, "user", "NAME", "only this user"),
     Flag::switch(None, "plain", "one link per line, after the name if there are several users"),

@@ -9,6 +9,12 @@ use crate::util::order::order;
 /// The addresses for links.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct PublicAddrs {
+    /// Stands in links instead of the public addresses.
+    pub(super) host: Option<String>,
+    /// The port in links for other networks.
+    pub(super) port: u16,
+    /// The port in links for the local network.
+    pub(super) lan_port: u16,
     pub(super) ipv4: Option<IpAddr>,
     pub(super) ipv6: Option<IpAddr>,
     /// Reachable in the local network only. Sorted, without duplicates.
@@ -19,6 +25,22 @@ impl PublicAddrs {
     /// The public addresses, IPv4 first.
     pub(super) fn public(&self) -> Vec<IpAddr> {
         self.ipv4.into_iter().chain(self.ipv6).collect()
+    }
+
+    /// The servers in links for other networks.
+    pub(super) fn public_servers(&self) -> Vec<LinkServer> {
+        let server = |host: String, is_name| LinkServer { host, port: self.port, is_name };
+        match &self.host {
+            Some(host) => vec![server(host.clone(), host.parse::<IpAddr>().is_err())],
+            None => self.public().iter().map(|ip| server(ip.to_string(), false)).collect(),
+        }
+    }
+
+    /// The servers in links for the local network.
+    pub(super) fn lan_servers(&self) -> Vec<LinkServer> {
+        let server =
+            |ip: &IpAddr| LinkServer { host: ip.to_string(), port: self.lan_port, is_name: false };
+        self.lan.iter().map(server).collect()
     }
 
     /// The flags take precedence over the config, the config over the listeners. Addresses of
@@ -43,15 +65,53 @@ impl PublicAddrs {
         let order = order(lan.len(), &|a, b| lan[a].cmp(&lan[b]));
         let mut lan: Vec<IpAddr> = order.into_iter().map(|at| lan[at]).collect();
         lan.dedup();
-        Self { ipv4, ipv6, lan }
+        let is_given = flags.ipv4.or(flags.ipv6).is_some();
+        let bind_port = settings.binds.first().map_or(0, |bind| bind.port());
+        let lan_port = flags.port.unwrap_or(bind_port);
+        Self {
+            host: settings.public_host.clone().filter(|_| !is_given),
+            port: flags.port.or(settings.public_port).unwrap_or(bind_port),
+            lan_port,
+            ipv4,
+            ipv6,
+            lan,
+        }
     }
 }
 
-/// `--ipv4` and `--ipv6`, which override the config.
+/// Why links may have the wrong port; `None` if they have the right one for all that is known.
+pub(super) fn port_warning(settings: &Settings, addrs: &PublicAddrs) -> Option<String> {
+    let is_local = settings.binds.iter().all(|bind| bind.ip().is_loopback());
+    let why = match (is_local, settings.proxy_protocol.is_some()) {
+        (true, _) => "only this machine can reach bind-to",
+        (false, true) => "clients come through a relay (proxy-protocol-listener)",
+        (false, false) => return None,
+    };
+    let is_guess = settings.public_port.is_none() && addrs.port == addrs.lan_port;
+    is_guess.then(|| {
+        format!(
+            "{why}, and the links have its port {}; set public-port to the port that clients \
+             connect to",
+            addrs.port
+        )
+    })
+}
+
+/// A server in a link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LinkServer {
+    pub(super) host: String,
+    pub(super) port: u16,
+    /// The host is no IP address.
+    pub(super) is_name: bool,
+}
+
+/// `--ipv4`, `--ipv6` and `--port`, which override the config.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct AddressFlags {
     pub(super) ipv4: Option<IpAddr>,
     pub(super) ipv6: Option<IpAddr>,
+    pub(super) port: Option<u16>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -139,10 +199,10 @@ mod tests {
         assert_eq!(any.lan, ips(&["192.168.1.2", "fd00::2"]));
         let one =
             PublicAddrs::of(&settings("\"10.0.0.1:1\"", ""), AddressFlags::default(), &interfaces);
-        assert_eq!(one, PublicAddrs { lan: ips(&["10.0.0.1"]), ..PublicAddrs::default() });
+        assert_eq!((one.public(), one.lan), (vec![], ips(&["10.0.0.1"])));
         let none =
             PublicAddrs::of(&settings("\"127.0.0.1:1\"", ""), AddressFlags::default(), &interfaces);
-        assert_eq!(none, PublicAddrs::default());
+        assert_eq!((none.public(), none.lan), (vec![], vec![]));
     }
 
     #[test]
@@ -152,10 +212,44 @@ mod tests {
         let from_config = PublicAddrs::of(&settings, AddressFlags::default(), &[]);
         assert_eq!(from_config.public(), ips(&["7.7.7.7", "7.7.7.8"]));
         let ip = |text: &str| Some(text.parse().unwrap());
-        let flags = AddressFlags { ipv4: ip("6.6.6.6"), ipv6: ip("2001:db8::6") };
+        let flags = AddressFlags { ipv4: ip("6.6.6.6"), ipv6: ip("2001:db8::6"), port: None };
         let from_flags = PublicAddrs::of(&settings, flags, &[]);
         assert_eq!(from_flags.public(), ips(&["6.6.6.6", "2001:db8::6"]));
-        let wrong = AddressFlags { ipv4: ip("2001:db8::6"), ipv6: None };
+        let wrong = AddressFlags { ipv4: ip("2001:db8::6"), ..AddressFlags::default() };
         assert_eq!(PublicAddrs::of(&settings, wrong, &[]).ipv4, None);
+    }
+
+    #[test]
+    fn a_public_host_and_port_stand_in_links_for_other_networks() {
+        let file = "public-ipv4 = \"8.8.8.8\"\npublic-host = \"a.example\"\npublic-port = 443";
+        let settings = settings("\"10.0.0.1:3128\"", file);
+        let addrs = PublicAddrs::of(&settings, AddressFlags::default(), &[]);
+        let server = |host: &str, port| LinkServer {
+            host: host.to_owned(),
+            port,
+            is_name: host.ends_with('e'),
+        };
+        assert_eq!(addrs.public_servers(), [server("a.example", 443)]);
+        assert_eq!(addrs.lan_servers(), [server("10.0.0.1", 3128)]);
+        let ipv4 = Some("7.7.7.7".parse().unwrap());
+        let flags = AddressFlags { ipv4, port: Some(8443), ..AddressFlags::default() };
+        let addrs = PublicAddrs::of(&settings, flags, &[]);
+        assert_eq!(addrs.public_servers(), [server("7.7.7.7", 8443)]);
+        assert_eq!(addrs.lan_servers(), [server("10.0.0.1", 8443)]);
+    }
+
+    #[test]
+    fn the_port_of_a_hidden_listener_is_doubtful() {
+        for (binds, more, is_doubtful) in [
+            ("\"127.0.0.1:3128\"", "public-ipv4 = \"8.8.8.8\"", true),
+            ("[\"127.0.0.1:3128\", \"[::1]:3128\"]", "", true),
+            ("\"127.0.0.1:3128\"", "public-port = 443", false),
+            ("\"0.0.0.0:3128\"", "proxy-protocol-listener = true", true),
+            ("[\"127.0.0.1:3128\", \"10.0.0.1:443\"]", "", false),
+        ] {
+            let settings = settings(binds, more);
+            let addrs = PublicAddrs::of(&settings, AddressFlags::default(), &[]);
+            assert_eq!(port_warning(&settings, &addrs).is_some(), is_doubtful, "{binds} {more}");
+        }
     }
 }

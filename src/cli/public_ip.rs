@@ -69,7 +69,7 @@ pub(super) fn complete_with(
 /// The service to query; `None` = no query is needed or allowed.
 fn service_url(addrs: &PublicAddrs, flags: AddressFlags, settings: &Settings) -> Option<Url> {
     let given = [flags.ipv4, flags.ipv6, settings.public_ipv4, settings.public_ipv6];
-    let is_given = given.iter().any(Option::is_some);
+    let is_given = given.iter().any(Option::is_some) || addrs.host.is_some();
     let is_known = addrs.ipv4.is_some() && addrs.ipv6.is_some();
     settings.public_ip_url.clone().filter(|_| !is_given && !is_known)
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 use crate::cli::args::ParsedArgs;
 use crate::cli::failure::Failure;
 use crate::cli::output::{print, report};
-use crate::cli::public_addrs::{AddressFlags, PublicAddrs};
+use crate::cli::public_addrs::{AddressFlags, LinkServer, PublicAddrs, port_warning};
 use crate::cli::{config_file, generate_secret, log_flags, run};
 use crate::config::addresses;
 use crate::config::settings::{HttpBind, Settings};
@@ -111,32 +111,37 @@ fn guide(path: &Path, is_first: bool, settings: &Settings, addrs: &PublicAddrs) 
     }
     let Some(user) = settings.users.first() else { return out };
     let secret = user.secret.to_base64();
-    let mut links = |from: &str, ips: &[IpAddr]| {
-        if !ips.is_empty() {
+    let mut links = |from: &str, servers: &[LinkServer]| {
+        if !servers.is_empty() {
             out.push_str(&format!("\nOpen in Telegram {from} (user {:?}):\n", user.name));
         }
-        for server in ips.iter().map(IpAddr::to_string) {
-            let (tg, tme) = (tg_link(&server, port, &secret), tme_link(&server, port, &secret));
+        for LinkServer { host, port, .. } in servers {
+            let (tg, tme) = (tg_link(host, *port, &secret), tme_link(host, *port, &secret));
             out.push_str(&format!("  {tg}\n  {tme}\n"));
         }
     };
-    let public = addrs.public();
+    let public = addrs.public_servers();
     links("anywhere", &public);
-    links("in the local network", &addrs.lan);
+    links("in the local network", &addrs.lan_servers());
     if public.is_empty() && addrs.lan.is_empty() {
-        links("on this machine", &[Ipv4Addr::LOCALHOST.into()]);
+        let host = Ipv4Addr::LOCALHOST.to_string();
+        links("on this machine", &[LinkServer { host, port, is_name: false }]);
     }
     if public.is_empty() {
         let host = addrs.lan.first().map_or("this machine".to_string(), IpAddr::to_string);
         out.push_str(&format!(
             "\nFor access from the internet: forward TCP port {port} of your router to {host},\n\
-             set public-ipv4 = \"IP\" to your public address in {file}, above [secrets],\n\
+             set public-ipv4 = \"IP\" or public-host = \"NAME\" in {file}, above [secrets],\n\
              and run mtbox access {file}\n"
         ));
     } else {
         out.push_str(&format!(
-            "\nFor access from the internet: open TCP port {port} in your firewall.\n"
+            "\nFor access from the internet: open TCP port {} in your firewall.\n",
+            addrs.port
         ));
+    }
+    if let Some(warning) = port_warning(settings, addrs) {
+        out.push_str(&format!("\nNote: {warning}.\n"));
     }
     if let Some(HttpBind::Tcp(api)) = &settings.api_bind {
         out.push_str(&format!("\nStatistics: curl http://{api}/stats\n"));
@@ -194,13 +199,14 @@ mod tests {
                 "forward TCP port 8443 of your router to this machine",
             ),
             (
-                PublicAddrs { lan, ..PublicAddrs::default() },
+                PublicAddrs { lan, lan_port: 8443, ..PublicAddrs::default() },
                 "192.168.1.2",
                 "of your router to 192.168.1.2",
             ),
             (
                 PublicAddrs {
                     ipv6: Some("2001:db8::1".parse().unwrap()),
+                    port: 8443,
                     ..PublicAddrs::default()
                 },
                 "2001%3Adb8%3A%3A1",

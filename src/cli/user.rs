@@ -12,7 +12,7 @@ use crate::cli::access::{self, LinkFormat};
 use crate::cli::args::{Flag, ParsedArgs};
 use crate::cli::failure::Failure;
 use crate::cli::output::{print, report};
-use crate::cli::public_addrs::{AddressFlags, PublicAddrs};
+use crate::cli::public_addrs::{AddressFlags, PublicAddrs, port_warning};
 use crate::cli::{atomic_file, config_file, generate_secret, qr};
 use crate::config::edit::{self, Edit};
 use crate::config::load;
@@ -135,9 +135,8 @@ fn print_links(args: &ParsedArgs, settings: Option<&Settings>, name: &str, done:
     let Some(settings) = settings else { return };
     let Some(user) = settings.users.iter().find(|user| user.name == name) else { return };
     let addrs = PublicAddrs::of(settings, AddressFlags::default(), &ifaces::addresses());
-    let port = settings.binds.first().map_or(0, |bind| bind.port());
     print(&format!("{done} {}.\n", printable(name)));
-    let links = access::links(user, &addrs, LinkFormat { port, hex: false });
+    let links = access::links(user, &addrs, LinkFormat { hex: false });
     for link in &links {
         print(&format!("{link}\n"));
     }
@@ -147,11 +146,14 @@ fn print_links(args: &ParsedArgs, settings: Option<&Settings>, name: &str, done:
         Some(Err(fault)) if args.is_on("qr") => report(fault),
         _ => {}
     }
-    if addrs.public().is_empty() {
+    if addrs.public_servers().is_empty() {
         report(
             "no public address is known, so the link works in the local network only; set \
-             public-ipv4 in the config, or see mtbox access --help",
+             public-host or public-ipv4 in the config, or see mtbox access --help",
         );
+    }
+    if let Some(warning) = port_warning(settings, &addrs) {
+        report(&warning);
     }
 }
 

@@ -66,6 +66,15 @@ pub const KEYS: &[Key] = &[
         "Address family of connections to Telegram: `prefer-ipv4`, `prefer-ipv6`, `only-ipv4` or \
          `only-ipv6`.",
     ),
+    row("public-host", Host(|d, v| d.settings.public_host = Some(v)))
+        .doc("Server to put into links instead of an IP address, such as a dynamic DNS name.")
+        .sample(r#""home.example.com""#),
+    row("public-port", Number(1, 65_535, |d, v| d.settings.public_port = u16::try_from(v).ok()))
+        .doc(
+            "Port to put into links, if clients connect to another one than that of the first \
+             listener: behind a port redirect, or behind a relay such as HAProxy.",
+        )
+        .sample("443"),
     row("public-ipv4", Ip(|d, v| d.settings.public_ipv4 = Some(v)))
         .doc("IPv4 address to put into links.")
         .sample(r#""192.0.2.1""#),

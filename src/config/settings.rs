@@ -36,6 +36,10 @@ pub struct Settings {
     pub concurrency: u32,
     /// Order and selection of Telegram's addresses by family.
     pub prefer_ip: PreferIp,
+    /// The server in links instead of our addresses: a DNS name, or an address.
+    pub public_host: Option<String>,
+    /// The port in links, if it is not that of the first listener.
+    pub public_port: Option<u16>,
     /// Our address for links over IPv4, if the operator set it.
     pub public_ipv4: Option<IpAddr>,
     /// Our address for links over IPv6, if the operator set it.

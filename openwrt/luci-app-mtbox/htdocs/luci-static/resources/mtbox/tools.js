@@ -172,7 +172,7 @@ return baseclass.extend({
 			'change': function(ev) { select(ev.target.selectedIndex); }
 		}, links.map(function(link, index) {
 			return E('option', { 'value': index }, [
-				link.ip + (link.isLocal ? ' \u2014 ' + _('LAN only') : '')
+				(link.host || link.ip) + (link.isLocal ? ' \u2014 ' + _('LAN only') : '')
 			]);
 		}));
 		select(0);

@@ -57,7 +57,18 @@ function general(s) {
 }
 
 function links(s) {
-	let o = s.taboption('links', form.Value, 'public_ipv4', _('Public IPv4 address'),
+	let o = s.taboption('links', form.Value, 'public_host', _('Public host name'),
+		_('Name in links instead of an address, for example a dynamic DNS name.'));
+	o.datatype = 'host';
+	o.placeholder = 'home.example.com';
+	o.optional = true;
+
+	o = s.taboption('links', form.Value, 'public_port', _('Public port'),
+		_('Port in links. Set it if clients connect to another port than the one above, for example behind a port redirect.'));
+	o.datatype = 'port';
+	o.optional = true;
+
+	o = s.taboption('links', form.Value, 'public_ipv4', _('Public IPv4 address'),
 		_('IPv4 address in links. Set it if the router is behind another router or if the links contain a wrong address.'));
 	o.datatype = 'ip4addr("nomask")';
 	o.optional = true;
