@@ -145,19 +145,10 @@ impl<L: ListenSocket> Listeners<L> {
         self.slots.iter_mut().for_each(|slot| drop(slot.take_if(|one| one.bind().is_some())));
     }
 
-    /// Sets the options that the sockets of clients inherit. A congestion control that the kernel
-    /// refuses is logged.
+    /// Sets the options that the sockets of clients inherit.
     pub(super) fn set_client_options(&self, options: &SocketOptions) {
         let clients = self.iter().filter(|one| one.bind().is_some());
-        let outcomes = clients.map(|one| one.socket.set_client_options(options));
-        if let Some(Err(e)) = outcomes.reduce(|all, one| all.and(one)) {
-            let name = options.congestion.as_deref().unwrap_or_default();
-            event!(
-                Warn, "congestion-refused", name = ?name, error = ?e,
-                hint = ?"using the default of the system; for allowed names see \
-                    net.ipv4.tcp_available_congestion_control, other names need root"
-            );
-        }
+        clients.for_each(|one| one.socket.set_client_options(options));
     }
 
     /// The addresses at which clients are accepted.

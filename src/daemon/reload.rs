@@ -104,7 +104,7 @@ impl<N: Net> Daemon<N> {
     /// that they have, and their ports at the public addresses.
     pub(super) fn apply_to_listeners(&mut self) {
         let settings = &self.shared.settings;
-        self.listeners.set_client_options(&sockets::relay_socket_options(settings));
+        self.listeners.set_client_options(&sockets::plain_socket_options(settings));
         let mut own: Vec<SocketAddr> = self.listeners.client_addrs().collect();
         for ip in [settings.public_ipv4, settings.public_ipv6].into_iter().flatten() {
             own.extend(settings.binds.iter().map(|bind| SocketAddr::new(ip, bind.port())));

@@ -50,6 +50,10 @@ impl Wire for MioWire {
         sockopt::limit_buffers(&self.0, bytes);
     }
 
+    fn set_options(&mut self, options: &SocketOptions) {
+        sockopt::apply(&self.0, options);
+    }
+
     fn is_acknowledged(&self) -> bool {
         sockopt::is_acknowledged(&self.0)
     }
@@ -111,10 +115,10 @@ impl ListenSocket for MioListener {
         }
     }
 
-    fn set_client_options(&self, options: &SocketOptions) -> io::Result<()> {
+    fn set_client_options(&self, options: &SocketOptions) {
         match self {
             Self::Tcp(listener) => listener.set_client_options(options),
-            Self::Unix(_) => Ok(()),
+            Self::Unix(_) => {}
         }
     }
 }

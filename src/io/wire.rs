@@ -39,6 +39,9 @@ pub trait Wire {
     /// hold already stays. `None` = the kernel chooses.
     fn limit_buffers(&mut self, bytes: Option<u32>);
 
+    /// Sets options, as far as the kernel takes them.
+    fn set_options(&mut self, options: &SocketOptions);
+
     /// Whether the peer has acknowledged every byte written so far; `false` also if the kernel does
     /// not tell.
     fn is_acknowledged(&self) -> bool;
@@ -83,10 +86,7 @@ pub trait ListenSocket {
     fn local_addr(&self) -> SocketAddr;
 
     /// Sets options for all connections accepted later.
-    ///
-    /// # Errors
-    /// The kernel refuses the congestion control; the other options are set nevertheless.
-    fn set_client_options(&self, options: &SocketOptions) -> io::Result<()>;
+    fn set_client_options(&self, options: &SocketOptions);
 }
 
 /// The operations of the daemon on the network.

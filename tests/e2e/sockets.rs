@@ -234,3 +234,40 @@ fn keep_alive_beyond_the_kernels_range_still_connects() {
     });
     assert_served(&fixture, fixture.proxy.addr);
 }
+
+/// The timers of the established sockets at this local port, or towards this peer: 2 is that of
+/// keep-alive (proc_pid_net(5)).
+fn timers(is_at: impl Fn(u16, u16) -> bool) -> Vec<String> {
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("the sockets of this machine");
+    let port = |addr: &str| {
+        let (_, port) = addr.split_once(':').expect("a port");
+        u16::from_str_radix(port, 16).expect("a number")
+    };
+    let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    rows.filter(|row| row[3] == "01" && is_at(port(row[1]), port(row[2])))
+        .map(|row| row[5].split(':').next().unwrap_or_default().to_owned())
+        .collect()
+}
+
+/// A probe of keep-alive on an idle connection would show that this is not the web server.
+#[test]
+fn sockets_of_users_have_keep_alive_and_those_of_other_clients_do_not() {
+    let fixture = Fixture::new();
+    let (at, front) = (fixture.proxy.addr.port(), fixture.front.addr.port());
+    let _idle = Peer::connect("an idle client", fixture.proxy.addr);
+    let mut visitor = Peer::connect("a visitor", fixture.proxy.addr);
+    visitor.send(REQUEST);
+    let _leg = fixture.front.accept();
+    eventually("both are accepted", || timers(|local, _| local == at).len() == 2);
+    assert_eq!(timers(|local, _| local == at), ["00", "00"]);
+    assert_eq!(timers(|_, peer| peer == front), ["00"]);
+    let _session = fixture.session();
+    let dc = fixture.dc.addr.port();
+    let has_one = || {
+        let mut all = timers(|local, _| local == at);
+        all.sort();
+        all == ["00", "00", "02"]
+    };
+    eventually("the socket of a user has", has_one);
+    eventually("also to Telegram", || timers(|_, peer| peer == dc) == ["02"]);
+}

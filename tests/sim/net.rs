@@ -154,9 +154,7 @@ impl ListenSocket for SimListener {
         self.addr
     }
 
-    fn set_client_options(&self, _options: &SocketOptions) -> io::Result<()> {
-        Ok(())
-    }
+    fn set_client_options(&self, _options: &SocketOptions) {}
 }
 
 impl Drop for SimListener {
@@ -187,6 +185,8 @@ impl Wire for SimWire {
     }
 
     fn limit_buffers(&mut self, _bytes: Option<u32>) {}
+
+    fn set_options(&mut self, _options: &SocketOptions) {}
 
     fn is_acknowledged(&self) -> bool {
         self.network.borrow().is_acknowledged(self.id)

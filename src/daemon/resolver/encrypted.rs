@@ -201,7 +201,7 @@ impl<N: Net> EncryptedResolver<N> {
         let mut query = QueryContext {
             servers: context.system.servers(),
             stats: context.stats,
-            options: &sockets::relay_socket_options(context.connect.settings),
+            options: &sockets::socket_options(context.connect.settings),
             net: context.net,
             drbg: context.connect.drbg,
             token: context.first_token + SOCKETS,

@@ -219,7 +219,7 @@ impl<N: Net> Resolver<N> {
         let mut query = QueryContext {
             servers,
             stats: &mut self.stats,
-            options: &sockets::relay_socket_options(context.settings),
+            options: &sockets::socket_options(context.settings),
             net,
             drbg: context.drbg,
             token,

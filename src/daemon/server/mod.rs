@@ -37,6 +37,7 @@ use crate::io::pid_file::PidFile;
 use crate::io::readiness;
 use crate::io::rlimit;
 use crate::io::signals::{Signal, Signals};
+use crate::io::sockopt;
 use crate::limits::dial_rate::DialRate;
 
 /// Runs the proxy until a signal ends it.
@@ -95,6 +96,7 @@ impl Server {
         let mut signals = Signals::new()?;
         signals.register(registry, tokens::SIGNALS)?;
 
+        check_congestion_control(&settings);
         let sizes = sizing::measure(&settings);
         let clock = Clock::start();
         let (now, wall) = clock.read();
@@ -248,6 +250,7 @@ impl Server {
     /// Applies the new settings of the daemon to the parts of the server.
     fn apply(&mut self, before: &Settings) {
         let now = Rc::clone(&self.daemon.shared.settings);
+        check_congestion_control(&now);
         self.daemon.net().set_egress(sockets::egress(&now));
         if before.log != now.log {
             logger::init(&now.log);
@@ -257,6 +260,18 @@ impl Server {
             self.pid_file = None;
             self.pid_file = now.pid_file.as_deref().and_then(write_pid_file);
         }
+    }
+}
+
+/// Warns if the kernel refuses the congestion control: connections then have the system's.
+fn check_congestion_control(settings: &Settings) {
+    let Some(name) = &settings.congestion else { return };
+    if let Err(e) = sockopt::check_congestion_control(name) {
+        event!(
+            Warn, "congestion-refused", name = ?name, error = ?e,
+            hint = ?"using the default of the system; for allowed names see \
+                net.ipv4.tcp_available_congestion_control, other names need root"
+        );
     }
 }
 

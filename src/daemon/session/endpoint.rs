@@ -247,6 +247,8 @@ mod tests {
 
         fn limit_buffers(&mut self, _: Option<u32>) {}
 
+        fn set_options(&mut self, _: &crate::io::sockopt::SocketOptions) {}
+
         fn poll_connect(&mut self) -> Poll<io::Result<()>> {
             Poll::Ready(Ok(()))
         }

@@ -25,6 +25,7 @@ use crate::daemon::upstream::connect::Connect;
 use crate::daemon::upstream::connect::target::{HostOrAddrs, Route};
 use crate::daemon::upstream::front;
 use crate::daemon::upstream::outbound::Outbound;
+use crate::daemon::upstream::sockets;
 use crate::flow::authenticate::{Admission, AuthContext, AuthVerdict, Authenticator};
 use crate::flow::recrypt::Recrypt;
 use crate::flow::shape::Shape;
@@ -186,6 +187,7 @@ impl AwaitClientHello {
         // Counted at once: otherwise many connections that wait for answers pass the throttle.
         ctx.accounting.users.add_session(admission.user, client.addr, now.0);
         client.user = Some(admission.user);
+        client.endpoint.wire.set_options(&sockets::socket_options(ctx.settings));
         let position = ctx.accounting.users.position(admission.user);
         client.account.move_to(ctx.buffers.memory.of_user(position));
         event!(

@@ -8,8 +8,14 @@ use crate::io::egress::Egress;
 use crate::io::sockopt::SocketOptions;
 use crate::io::wire::Net;
 
-/// The options of every relayed socket (COMPATIBILITY 5.3).
-pub fn relay_socket_options(settings: &Settings) -> SocketOptions {
+/// The options of the sockets of unauthenticated clients, and of those to the front: none that an
+/// observer could tell from the sockets of a web server.
+pub fn plain_socket_options(settings: &Settings) -> SocketOptions {
+    SocketOptions { not_sent_lowat: settings.not_sent_lowat, ..SocketOptions::default() }
+}
+
+/// The options of the sockets of users, and of other connections of ours (COMPATIBILITY 5.3).
+pub fn socket_options(settings: &Settings) -> SocketOptions {
     let keep = &settings.keep_alive;
     let user_timeout = keep.idle + keep.interval * keep.count;
     SocketOptions {

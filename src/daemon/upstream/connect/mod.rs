@@ -258,9 +258,11 @@ impl<W: Wire> Connect<W> {
             }
         }
         let begun_us = net.micros();
-        let first_buffers = context.first_buffers;
-        let options =
-            SocketOptions { first_buffers, ..sockets::relay_socket_options(context.settings) };
+        let options = match self.route {
+            Route::Front => sockets::plain_socket_options(context.settings),
+            _ => sockets::socket_options(context.settings),
+        };
+        let options = SocketOptions { first_buffers: context.first_buffers, ..options };
         let dialled = net.dial(addr, &options, token);
         if let Err(e) = &dialled
             && is_shortage(e, addr, net)

@@ -62,6 +62,8 @@ impl Wire for ScriptedWire {
 
     fn limit_buffers(&mut self, _bytes: Option<u32>) {}
 
+    fn set_options(&mut self, _: &SocketOptions) {}
+
     fn poll_connect(&mut self) -> Poll<io::Result<()>> {
         match self.connected.take() {
             Some(outcome) => Poll::Ready(outcome.map_err(io::Error::from)),
@@ -84,7 +86,7 @@ impl ListenSocket for NoListener {
         match *self {}
     }
 
-    fn set_client_options(&self, _: &SocketOptions) -> io::Result<()> {
+    fn set_client_options(&self, _: &SocketOptions) {
         match *self {}
     }
 }
