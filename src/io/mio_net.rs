@@ -169,7 +169,7 @@ impl Net for MioNet {
     }
 
     fn register(&mut self, wire: &mut MioWire, token: usize) -> io::Result<()> {
-        let interest = Interest::READABLE | Interest::WRITABLE;
+        let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
         self.registry.register(&mut wire.0, Token(token), interest)
     }
 

@@ -11,6 +11,9 @@ pub struct Readiness {
     pub writable: bool,
     /// A FIN or an error waits behind the bytes: a short read does not mean "drained".
     pub hup: bool,
+    /// Urgent data has come. A read stops at its mark, so that a short read does not mean "drained"
+    /// (tcp(7), "Out-of-band data").
+    pub urgent: bool,
     /// The connection is broken, not only half closed.
     pub broken: bool,
 }
@@ -21,6 +24,7 @@ pub fn of(event: &Event) -> Readiness {
         readable: event.is_readable(),
         writable: event.is_writable(),
         hup: event.is_read_closed() || event.is_error(),
+        urgent: event.is_priority(),
         broken: event.is_error() || event.is_write_closed(),
     }
 }

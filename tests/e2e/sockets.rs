@@ -2,9 +2,10 @@
 //! of outgoing connections (COMPATIBILITY 5.1 to 5.3).
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::process::Command;
 
-use nix::sys::socket::{getsockopt, sockopt};
+use nix::sys::socket::{MsgFlags, getsockopt, send, sockopt};
 
 use crate::support::client::Client;
 use crate::support::dc::Dc;
@@ -270,4 +271,20 @@ fn sockets_of_users_have_keep_alive_and_those_of_other_clients_do_not() {
     };
     eventually("the socket of a user has", has_one);
     eventually("also to Telegram", || timers(|_, peer| peer == dc) == ["02"]);
+}
+
+/// A read stops at the mark of an urgent byte, and the bytes behind it come without another event.
+#[test]
+fn an_urgent_byte_does_not_hold_up_what_follows() {
+    let fixture = Fixture::new();
+    for first in [1, 5] {
+        let mut visitor = Peer::connect("a visitor", fixture.proxy.addr);
+        visitor.send(&REQUEST[..first]);
+        let urgent = send(visitor.stream().as_raw_fd(), b"!", MsgFlags::MSG_OOB);
+        assert_eq!(urgent, Ok(1));
+        visitor.send(&REQUEST[first..]);
+        let mut front = fixture.front.accept();
+        let rest = front.peer.recv(REQUEST.len() - front.first.len());
+        assert_eq!([front.first, rest].concat(), REQUEST);
+    }
 }

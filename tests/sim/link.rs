@@ -163,6 +163,7 @@ impl Link {
             readable: self.to_daemon.ready() > 0 || read_closed,
             writable,
             hup: hung_up || read_closed || error,
+            urgent: false,
             broken: error || hung_up,
         }
     }

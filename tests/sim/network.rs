@@ -557,4 +557,4 @@ fn is_action(outcome: &io::Result<usize>) -> bool {
 /// Defects begin when the handshake is over: bytes of a link.
 const DEFECT_AFTER: u64 = 9_000;
 const READABLE: Readiness =
-    Readiness { readable: true, writable: false, hup: false, broken: false };
+    Readiness { readable: true, writable: false, hup: false, urgent: false, broken: false };

@@ -67,9 +67,10 @@ impl<W: Wire> Endpoint<W> {
 
     /// Records what the poller reports.
     pub fn on_ready(&mut self, fresh: Readiness) {
-        self.ready.readable |= (fresh.readable || fresh.hup) && !self.fin_received;
+        self.ready.readable |= (fresh.readable || fresh.hup || fresh.urgent) && !self.fin_received;
         self.ready.writable |= fresh.writable;
         self.ready.hup |= fresh.hup;
+        self.ready.urgent |= fresh.urgent;
         self.ready.broken |= fresh.broken;
     }
 
@@ -85,7 +86,7 @@ impl<W: Wire> Endpoint<W> {
                 ReadOutcome::Fin
             }
             Ok(n) => {
-                if n < room && !self.ready.hup {
+                if n < room && !self.ready.hup && !self.ready.urgent {
                     self.ready.readable = false;
                 }
                 ReadOutcome::Bytes(n)
