@@ -368,6 +368,17 @@ impl Users {
         known.chain(others.filter(move |id| !hinted.contains(&Some(*id))))
     }
 
+    /// The users whose keys to try on a hello from `addr` that names no host, the most likely ones
+    /// first: those last admitted from that address, then the first ones of each host in turn. Each
+    /// user once.
+    pub fn candidates_of_all(&self, addr: IpAddr) -> impl Iterator<Item = UserId> + '_ {
+        let hinted = self.hints.get(addr);
+        let longest = self.hosts.iter().map(|host| host.order.len()).max().unwrap_or(0);
+        let others = (0..longest)
+            .flat_map(|at| self.hosts.iter().filter_map(move |host| host.order.get(at).copied()));
+        hinted.into_iter().flatten().chain(others.filter(move |id| !hinted.contains(&Some(*id))))
+    }
+
     /// Whether a user was admitted from this address lately.
     pub fn is_known(&self, addr: IpAddr) -> bool {
         self.hints.get(addr).iter().any(Option::is_some)

@@ -114,6 +114,8 @@ struct HelloFields {
     hybrid: bool,
     x25519: bool,
     consumed: usize,
+    /// The hello names no host, as those of old apps; `host` is the first one.
+    is_nameless: bool,
 }
 
 impl Authenticator {
@@ -140,7 +142,7 @@ impl Authenticator {
         let rest = search.left.len().saturating_sub(KEYS_PER_CHECK);
         if let Some((user, stamp)) = search.try_keys(rest, context.users) {
             match check_user(user, &stamp, context) {
-                Ok(()) => return AuthVerdict::Admit(search.fields.admit(user)),
+                Ok(()) => return AuthVerdict::Admit(search.fields.admit(user, context.users)),
                 Err(why) => search.rejected = Some(RejectedUser { why, user }),
             }
             search.try_keys(rest, context.users);
@@ -165,7 +167,11 @@ impl KeySearch {
         let parsed = client_hello::parse(&hello).map_err(|why| reject(first, why))?;
         let fields = HelloFields::of(&parsed, consumed, context.users)
             .map_err(|(host, why)| reject(host, why))?;
-        let left: Vec<UserId> = context.users.candidates(fields.host, addr).collect();
+        let left: Vec<UserId> = match fields.is_nameless {
+            // Not all, so that such a probe is answered as soon as one that names a foreign host.
+            true => context.users.candidates_of_all(addr).take(KEYS_PER_CHECK).collect(),
+            false => context.users.candidates(fields.host, addr).collect(),
+        };
         Ok(Box::new(Self { fields, hello, left: left.into_iter(), rejected: None, charge: None }))
     }
 
@@ -201,7 +207,7 @@ impl KeySearch {
             return AuthVerdict::Front { host, why, user: Some(user) };
         }
         context.hello_rate.record(addr, context.now_ms);
-        reject(host, Reject::WrongKey)
+        reject(host, if self.fields.is_nameless { Reject::NoSni } else { Reject::WrongKey })
     }
 }
 
@@ -217,10 +223,11 @@ impl HelloFields {
             has_name = true;
             known = known.or_else(|| users.find_host(name));
         }
-        let host = known.ok_or_else(|| {
-            let why = if has_name { Reject::ForeignSni } else { Reject::NoSni };
-            (users.first_host(), why)
-        })?;
+        let host = match known {
+            None if has_name => return Err((users.first_host(), Reject::ForeignSni)),
+            None => users.first_host(),
+            Some(host) => host,
+        };
         let suites: Vec<u16> = hello.suites().collect();
         if suites.is_empty() {
             return Err((host, Reject::NoCipher));
@@ -233,13 +240,14 @@ impl HelloFields {
             hybrid: hello.offers_group(client_hello::X25519MLKEM768),
             x25519: hello.offers_group(client_hello::X25519),
             consumed,
+            is_nameless: !has_name,
         })
     }
 
-    fn admit(self, user: UserId) -> Admission {
+    fn admit(self, user: UserId, users: &Users) -> Admission {
         Admission {
             user,
-            host: self.host,
+            host: users.get(user).host(),
             random: self.random,
             session_id: self.session_id,
             suites: self.suites,

@@ -183,8 +183,9 @@ fn probes_are_summed_up_at_info_and_logged_one_by_one_only_at_debug() {
     probe(&fixture, &Hello::new(&Secret::new(HOST), App::PostQuantum).wire);
     probe(&fixture, &Hello::new(&Secret::new(HOST), App::Classic).wire);
     probe(&fixture, &Hello::new(&foreign, App::PostQuantum).wire);
-    let nameless = HelloOptions { sni: None, ..HelloOptions::new(&fixture.secret, App::Classic) };
-    probe(&fixture, &Hello::build(&fixture.secret, &nameless).wire);
+    let wrong = Secret::new(HOST);
+    let nameless = HelloOptions { sni: None, ..HelloOptions::new(&wrong, App::Classic) };
+    probe(&fixture, &Hello::build(&wrong, &nameless).wire);
     let seen = Hello::new(&fixture.secret, App::PostQuantum);
     let mut first = Peer::connect("first", fixture.proxy.addr);
     first.send(&seen.wire);

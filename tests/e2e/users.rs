@@ -8,6 +8,7 @@ use crate::support::dc::Dc;
 use crate::support::fixture::{Fixture, HOST};
 use crate::support::front::Front;
 use crate::support::hello::{App, Hello, HelloOptions, Secret, unix_now};
+use crate::support::obfuscated2::DD;
 use crate::support::peer::Peer;
 use crate::support::proxy::Config;
 
@@ -84,4 +85,33 @@ fn a_name_that_is_almost_right_is_wrong() {
         prober.send(&hello.wire);
         assert!(fixture.front.accept().first == hello.wire, "{name}");
     }
+}
+
+/// The apps for iOS and macOS 12.2 to 12.6.1 name no server.
+#[test]
+fn a_hello_without_a_server_name_is_admitted_by_its_key() {
+    let (dc, front) = (Dc::echoing(), Front::listen());
+    let users = ["a.example", "b.example", "b.example"].map(Secret::new);
+    let config = Config::new(dc, front.addr);
+    let config = users
+        .iter()
+        .enumerate()
+        .fold(config, |config, (number, secret)| config.user(&format!("user{number}"), secret));
+    let proxy = config.start();
+    let nameless = |secret: &Secret| {
+        let options = HelloOptions { sni: None, ..HelloOptions::new(secret, App::PostQuantum) };
+        Hello::build(secret, &options)
+    };
+    for (number, secret) in users.iter().enumerate() {
+        let hello = nameless(secret);
+        let peer = Peer::connect("an old app", proxy.addr);
+        let mut client = Handshake::send_hello(peer, secret, &hello).send_frame(DD, 2);
+        client.up.send(b"ping");
+        assert_eq!(client.down.recv(4), b"ping");
+        assert_eq!(proxy.number(&format!("user{number}"), "bytes_in"), 4);
+    }
+    let hello = nameless(&Secret::new("a.example"));
+    let mut prober = Peer::connect("prober", proxy.addr);
+    prober.send(&hello.wire);
+    assert!(front.accept().first == hello.wire);
 }

@@ -31,10 +31,23 @@ fn users() -> Users {
 
 /// A hello made with `key` when the client's clock showed `clock`.
 fn hello(key: u8, clock: u64) -> Vec<u8> {
+    changed_hello(key, clock, |_| {})
+}
+
+/// The same without a server name: its extension gets a number that has no meaning.
+fn nameless_hello(key: u8, clock: u64) -> Vec<u8> {
+    changed_hello(key, clock, |wire| {
+        let at = wire.windows(HOST.len()).position(|part| part == HOST).unwrap();
+        wire[at - 9..at - 7].fill(0x1a);
+    })
+}
+
+fn changed_hello(key: u8, clock: u64, change: impl Fn(&mut [u8])) -> Vec<u8> {
     let mut rng = fastrand::Rng::with_seed(u64::from(key));
     let suites = [0x1302, 0x1301, 0x1303];
     let mut wire = chrome_hello::write(HOST, suites, &mut |bytes| rng.fill(bytes)).wire;
     wire[11..43].fill(0);
+    change(&mut wire);
     let mut mac = Hmac::<Sha256>::new_from_slice(&[key; 16]).unwrap();
     mac.update(&wire);
     let mut digest: [u8; 32] = mac.finalize().into_bytes().into();
@@ -108,6 +121,23 @@ fn a_replay_takes_as_many_calls_as_a_wrong_key() {
         assert_eq!(fixture.refusal(&hello), (Reject::Replay, true, calls), "{key}");
         assert_eq!(fixture.refusal(&hello), (Reject::Replay, true, calls), "{key}");
     }
+}
+
+/// A probe without a name is refused in one call, whatever the number of users.
+#[test]
+fn without_a_name_the_likeliest_keys_are_tried_in_one_call() {
+    let mut fixture = Fixture::new(1_000);
+    assert_eq!(fixture.refusal(&nameless_hello(200, NOW_S)), (Reject::NoSni, false, 1));
+    assert!(matches!(fixture.verdict(&nameless_hello(5, NOW_S)), (AuthVerdict::Admit(_), 1)));
+    assert_eq!(fixture.refusal(&nameless_hello(5, NOW_S)), (Reject::Replay, true, 1));
+    let last = USERS - 1;
+    assert_eq!(fixture.refusal(&nameless_hello(last, NOW_S)), (Reject::NoSni, false, 1));
+    let (AuthVerdict::Admit(admission), _) = fixture.verdict(&hello(last, NOW_S)) else {
+        panic!("the name makes the search complete");
+    };
+    fixture.users.add_session(admission.user, HERE, 0);
+    let again = fixture.verdict(&nameless_hello(last, NOW_S + 1));
+    assert!(matches!(again, (AuthVerdict::Admit(_), 1)), "this address is known");
 }
 
 #[test]
