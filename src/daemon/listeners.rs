@@ -21,6 +21,10 @@ pub struct Listeners<L> {
     /// The system was out of descriptors or memory: no call of accept(2) until then, or until a
     /// session ends.
     exhausted_until: Option<Tick>,
+    /// Listeners that could not be opened, and are tried again.
+    missing: Vec<ListenerKind>,
+    /// When they are tried again.
+    retry_at: Tick,
 }
 
 /// A listener, and whether a call of accept(2) is worth while.
@@ -55,15 +59,20 @@ pub(super) enum Accepted<W> {
 }
 
 impl<L: ListenSocket> Listeners<L> {
-    /// Opens the listeners for clients, all or none, and those for the admin pages.
+    /// Opens the listeners for clients and those for the admin pages. An address for clients that
+    /// this machine does not have yet is tried again later, if it has another one.
     ///
     /// # Errors
     /// A listener for clients cannot be opened; the text names the address.
     pub fn open(settings: &Settings, net: &mut impl Net<Listener = L>) -> io::Result<Self> {
-        let mut listeners = Self { slots: Vec::new(), exhausted_until: None };
+        let mut listeners = Self::none();
         listeners.move_clients(settings, net, &mut |_| {})?;
         listeners.apply_admin(settings, net);
         Ok(listeners)
+    }
+
+    fn none() -> Self {
+        Self { slots: Vec::new(), exhausted_until: None, missing: Vec::new(), retry_at: Tick(0) }
     }
 
     /// Moves the listeners for clients to the addresses of the settings. Those that are still
@@ -83,6 +92,7 @@ impl<L: ListenSocket> Listeners<L> {
         let mut missing = wanted.clone();
         missing.retain(|bind| !self.iter().any(|one| one.bind() == Some(*bind)));
         let (mut opened, mut closed, mut blocked) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut absent, mut why) = (Vec::new(), None);
         for bind in missing {
             let port = bind.addr.port();
             let is_blocking = |one: &OpenListener<L>| is_old(one) && one.has_port(port);
@@ -91,8 +101,16 @@ impl<L: ListenSocket> Listeners<L> {
                 Err(e) if e.kind() == io::ErrorKind::AddrInUse && self.iter().any(is_blocking) => {
                     blocked.push(bind);
                 }
+                Err(e) if e.kind() == io::ErrorKind::AddrNotAvailable => {
+                    absent.push(bind);
+                    why = Some(e);
+                }
                 Err(e) => return self.undo(&opened, &closed, net, e),
             }
+        }
+        let is_kept = |one: &OpenListener<L>| one.bind().is_some_and(|bind| wanted.contains(&bind));
+        if let Some(e) = why.take_if(|_| blocked.is_empty() && !self.iter().any(is_kept)) {
+            return self.undo(&opened, &closed, net, e);
         }
         // An old listener of ours has the port: it must close before the new one can open.
         for bind in blocked {
@@ -104,6 +122,14 @@ impl<L: ListenSocket> Listeners<L> {
             }
         }
         closed.extend(self.close(&is_old, accept_pending));
+        if let Some(e) = why {
+            event!(
+                Warn, "listener-missing", error = ?e,
+                hint = ?"it is tried again every few seconds; the others serve"
+            );
+        }
+        self.missing.retain(|kind| matches!(kind, ListenerKind::Admin(..)));
+        self.missing.extend(absent.into_iter().map(ListenerKind::Clients));
         Ok((opened.len(), closed.len()))
     }
 
@@ -111,6 +137,7 @@ impl<L: ListenSocket> Listeners<L> {
     /// listener that cannot be opened is logged; the proxy runs without it (COMPATIBILITY 6.1).
     pub(super) fn apply_admin(&mut self, settings: &Settings, net: &mut impl Net<Listener = L>) {
         let wanted = admin::wanted(settings);
+        self.missing.retain(|kind| matches!(kind, ListenerKind::Clients(_)));
         let is_old = |one: &OpenListener<L>| match &one.kind {
             ListenerKind::Admin(bind, _) => wanted.iter().all(|(other, _)| other != bind),
             ListenerKind::Clients(_) => false,
@@ -128,8 +155,11 @@ impl<L: ListenSocket> Listeners<L> {
             let outcome = self.open_one(kind.clone(), net).or_else(|_| {
                 // The address may belong to a listener that is about to close.
                 self.close(&is_old, &mut |_| {});
-                self.open_one(kind, net)
+                self.open_one(kind.clone(), net)
             });
+            if outcome.is_err() {
+                self.missing.push(kind);
+            }
             match (outcome, pages.stats) {
                 (Ok(_), true) => event!(Info, "stats", addr = %bind),
                 (Ok(_), false) => event!(Info, "metrics", addr = %bind),
@@ -140,8 +170,32 @@ impl<L: ListenSocket> Listeners<L> {
         self.close(&is_old, &mut |_| {});
     }
 
+    /// Tries the listeners again that could not be opened: the address may have come, and the
+    /// process that had the port may have ended. Returns whether one for clients was opened.
+    pub(super) fn open_missing(&mut self, net: &mut impl Net<Listener = L>, now: Tick) -> bool {
+        if self.missing.is_empty() || now < self.retry_at {
+            return false;
+        }
+        self.retry_at = now + RETRY_PAUSE;
+        let mut has_client = false;
+        for kind in std::mem::take(&mut self.missing) {
+            match self.open_one(kind.clone(), net) {
+                Ok(_) => match &kind {
+                    ListenerKind::Clients(_) => has_client = true,
+                    ListenerKind::Admin(bind, AdminPages { stats: true, .. }) => {
+                        event!(Info, "stats", addr = %bind);
+                    }
+                    ListenerKind::Admin(bind, _) => event!(Info, "metrics", addr = %bind),
+                },
+                Err(_) => self.missing.push(kind),
+            }
+        }
+        has_client
+    }
+
     /// Closes the listeners for clients. Connections that wait there are reset.
     pub(super) fn close_clients(&mut self) {
+        self.missing.retain(|kind| matches!(kind, ListenerKind::Admin(..)));
         self.slots.iter_mut().for_each(|slot| drop(slot.take_if(|one| one.bind().is_some())));
     }
 
@@ -213,7 +267,8 @@ impl<L: ListenSocket> Listeners<L> {
     /// The end of the earliest pause.
     pub(super) fn due(&self, now: Tick) -> Option<Tick> {
         let pauses = self.iter().map(|listener| listener.paused_until);
-        pauses.chain([self.exhausted_until]).flatten().filter(|until| now < *until).min()
+        let retry = (!self.missing.is_empty()).then_some(self.retry_at);
+        pauses.chain([self.exhausted_until, retry]).flatten().filter(|until| now < *until).min()
     }
 
     fn iter(&self) -> impl Iterator<Item = &OpenListener<L>> {
@@ -363,6 +418,8 @@ fn binds(settings: &Settings) -> Vec<Bind> {
 
 /// The pause after the system ran out of descriptors or memory.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+/// Between two tries to open a listener.
+const RETRY_PAUSE: Duration = Duration::from_secs(3);
 /// Pause of a listener whose accept(2) failed.
 const BROKEN_PAUSE: Duration = Duration::from_secs(1);
 
@@ -381,7 +438,7 @@ mod tests {
         let mut net = MioNet::new(poll.registry().try_clone().unwrap(), Egress::default());
         let addr = "127.0.0.1:0".parse().unwrap();
         let kind = ListenerKind::Clients(Bind::new(addr, ListenOptions::default()));
-        let mut all = Listeners { slots: Vec::new(), exhausted_until: None };
+        let mut all = Listeners::none();
         (0..count).for_each(|slot| assert_eq!(all.open_one(kind.clone(), &mut net).unwrap(), slot));
         (poll, all.slots.into_iter().flatten().collect())
     }
@@ -411,8 +468,8 @@ mod tests {
         assert!(accepts(whole, Tick(11)));
         assert_eq!(whole.paused_until, None);
         assert!(broken.may_accept(end));
-        let both =
-            Listeners { slots: listeners.into_iter().map(Some).collect(), exhausted_until: None };
+        let slots = listeners.into_iter().map(Some).collect();
+        let both = Listeners { slots, ..Listeners::none() };
         assert_eq!(both.due(Tick(11)), Some(end));
         assert_eq!(both.due(end), None, "a pause that is over needs no timer");
     }
@@ -425,5 +482,36 @@ mod tests {
         assert!(!listener.may_accept(Tick(0)));
         assert_eq!(listener.paused_until, None);
         assert!(accepts(listener, Tick(0)));
+    }
+
+    fn settings(binds: &str) -> Settings {
+        let secret = format!("ee{}{}", "11".repeat(16), "61".repeat(4));
+        let text = format!("bind-to = {binds}\nsecret = \"{secret}\"\n");
+        crate::config::load::load(text.as_bytes(), "test").unwrap().settings
+    }
+
+    /// 192.0.2.77 is for documentation (RFC 5737): no machine has it. Of 127.77.0.0/24 only this
+    /// test binds .2 and .3.
+    #[test]
+    fn an_address_that_is_not_there_yet_is_tried_again_and_the_others_serve() {
+        let poll = Poll::new().unwrap();
+        let mut net = MioNet::new(poll.registry().try_clone().unwrap(), Egress::default());
+        assert!(Listeners::open(&settings("\"192.0.2.77:1\""), &mut net).is_err());
+        let both = settings("[\"127.77.0.2:7777\", \"192.0.2.77:1\"]");
+        let mut all = Listeners::open(&both, &mut net).unwrap();
+        assert_eq!(all.iter().count(), 1);
+        assert!(!all.open_missing(&mut net, Tick(0)));
+        let next = Tick(0) + RETRY_PAUSE;
+        assert_eq!(all.due(Tick(0)), Some(next));
+        let here = Bind::new("127.77.0.3:7777".parse().unwrap(), ListenOptions::default());
+        all.missing = vec![ListenerKind::Clients(here)];
+        assert!(!all.open_missing(&mut net, Tick(1)), "not yet");
+        assert!(all.open_missing(&mut net, next));
+        assert_eq!((all.iter().count(), all.due(next)), (2, None));
+        let absent = settings("[\"127.77.0.2:7777\", \"192.0.2.78:1\"]");
+        assert_eq!(all.move_clients(&absent, &mut net, &mut |_| {}).unwrap(), (0, 1));
+        assert_eq!(all.missing.len(), 1);
+        all.close_clients();
+        assert!(all.missing.is_empty());
     }
 }

@@ -44,6 +44,9 @@ impl<N: Net> Daemon<N> {
         if self.sessions() < before {
             self.listeners.end_exhaustion();
         }
+        if self.listeners.open_missing(&mut self.net, now) {
+            self.apply_to_listeners();
+        }
         self.serve_pages();
         let may_accept = self.accept_all();
         self.send_metrics(has_events || self.sessions() != before);

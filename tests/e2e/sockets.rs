@@ -288,3 +288,21 @@ fn an_urgent_byte_does_not_hold_up_what_follows() {
         assert_eq!([front.first, rest].concat(), REQUEST);
     }
 }
+
+/// The old process may still drain when the new one starts.
+#[test]
+fn a_port_of_the_operator_is_taken_over_when_it_becomes_free() {
+    let taken = TcpListener::bind((LOCALHOST, 0)).expect("a port");
+    let addr = taken.local_addr().expect("an address");
+    let fixture = Fixture::with(|config| {
+        let bind = format!("\"{addr}\"");
+        let table = "stats.prometheus";
+        config.set(table, "enabled", "true").set(table, "bind-to", &bind)
+    });
+    eventually("it is told", || fixture.proxy.log().contains("event=metrics-off"));
+    drop(taken);
+    eventually("it is opened", || fixture.proxy.log().contains("event=metrics addr="));
+    let mut operator = Peer::connect("an operator", addr);
+    operator.send(b"GET /metrics HTTP/1.0\r\n\r\n");
+    assert!(operator.recv_rest().0.starts_with(b"HTTP/1.0 200 "));
+}
