@@ -51,6 +51,8 @@ pub enum Reply {
 pub enum DohFault {
     /// The response is invalid or incomplete.
     Http(HttpFault),
+    /// A frame of HTTP/2 (RFC 9113 4.1) instead of a response.
+    Http2,
     /// A body longer than 65,535 bytes.
     TooLong,
     /// The server closed the connection between responses.
@@ -62,6 +64,7 @@ impl DohFault {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Http(fault) => fault.as_str(),
+            Self::Http2 => "the server speaks HTTP/2 only; use its tls:// address",
             Self::TooLong => "a DNS message that is too long",
             Self::Closed => "closed by the server",
         }
@@ -81,6 +84,9 @@ impl Responses {
     ) -> Result<Option<Reply>, DohFault> {
         if self.is_over || (ended && inbox.is_empty() && self.response.is_empty()) {
             return Err(DohFault::Closed);
+        }
+        if self.response.is_empty() && is_http2(inbox) {
+            return Err(DohFault::Http2);
         }
         let (body, mut fits) = (&mut self.body, true);
         let outcome = self.response.push(inbox, &mut |_, bytes| {
@@ -107,6 +113,14 @@ impl Responses {
         let is_message = head.status == 200 && head.content_type == MEDIA_TYPE;
         Ok(Some(if is_message { Reply::Packet(body) } else { Reply::Refusal }))
     }
+}
+
+/// Whether the bytes begin with the frame SETTINGS or GOAWAY, with which a server answers to a
+/// client that speaks HTTP/1.1.
+fn is_http2(inbox: &[u8]) -> bool {
+    const SETTINGS: u8 = 4;
+    const GOAWAY: u8 = 7;
+    matches!(inbox, [0, _, _, SETTINGS | GOAWAY, ..])
 }
 
 /// Media type of requests and responses (RFC 8484 6).

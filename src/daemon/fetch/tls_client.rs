@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection};
+use rustls::{AlertDescription, ClientConfig, ClientConnection};
 
 use crate::daemon::fetch::socket::PeerState;
 
@@ -61,7 +61,13 @@ impl TlsClient {
             if let Err(fault) = tls.process_new_packets() {
                 // Send the alert; if the socket does not take it now, the server gets none.
                 let _ = tls.write_tls(socket);
-                return Err(io::Error::other(fault));
+                let text = match fault {
+                    rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol) => {
+                        HTTP2_ONLY.to_owned()
+                    }
+                    fault => fault.to_string(),
+                };
+                return Err(io::Error::other(text));
             }
             let mut chunk = [0; CHUNK];
             loop {
@@ -84,4 +90,6 @@ impl TlsClient {
     }
 }
 
+/// Said by a server that takes no HTTP/1.1 (`no_application_protocol`, RFC 7301).
+const HTTP2_ONLY: &str = "the server speaks HTTP/2 only; for a name server, use its tls:// address";
 const CHUNK: usize = 4_096;

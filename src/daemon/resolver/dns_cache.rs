@@ -21,6 +21,15 @@ struct CachedName {
     /// Empty = the name has none.
     addrs: Vec<IpAddr>,
     until: Tick,
+    /// No server has answered since the addresses expired; they serve on (RFC 8767).
+    is_stale: bool,
+}
+
+impl CachedName {
+    /// Whether it is of use: it has not expired, or its addresses can serve on.
+    fn is_kept(&self, now: Tick) -> bool {
+        self.until > now || !self.addrs.is_empty()
+    }
 }
 
 /// A name that is being looked up, and the tokens of the waiting callers.
@@ -42,30 +51,46 @@ pub enum CachedAddrs<'a> {
 
 impl DnsCache {
     /// The addresses of a name. If they are not cached, the name is queued for the resolver, and
-    /// `token` is woken when the lookup ends.
+    /// `token` is woken when the lookup ends. While no server answers, the last addresses are
+    /// returned.
     pub fn lookup(&mut self, name: &str, token: usize, now: Tick) -> CachedAddrs<'_> {
-        self.known.retain(|known| known.until > now);
+        self.known.retain(|known| known.is_kept(now));
         if let Some(at) = self.known.iter().position(|known| known.name == name) {
             self.known[at..].rotate_left(1);
-            return match self.known.last().map(|known| known.addrs.as_slice()) {
-                None | Some([]) => CachedAddrs::Failed,
-                Some(addrs) => CachedAddrs::Found(addrs),
-            };
         }
-        match self.waiting.iter_mut().find(|wait| wait.name == name) {
-            Some(wait) if wait.tokens.contains(&token) => {}
-            Some(wait) => wait.tokens.push(token),
-            None => {
-                self.wanted.push_back(name.to_owned());
-                self.waiting.push(PendingName { name: name.to_owned(), tokens: vec![token] });
-            }
+        let known = self.known.last().filter(|known| known.name == name);
+        let state = known.map(|known| (known.until > now, known.is_stale));
+        if matches!(state, None | Some((false, _))) {
+            let token = (state != Some((false, true))).then_some(token);
+            self.request(name, token);
         }
-        CachedAddrs::Pending
+        match (state, self.known.last().map(|known| known.addrs.as_slice())) {
+            (None | Some((false, false)), _) | (_, None) => CachedAddrs::Pending,
+            (_, Some([])) => CachedAddrs::Failed,
+            (_, Some(addrs)) => CachedAddrs::Found(addrs),
+        }
     }
 
-    /// Clears the cache and queues all pending lookups again, after a change of the servers.
+    /// Queues a name, unless it is being looked up, and notes who waits for it.
+    fn request(&mut self, name: &str, token: Option<usize>) {
+        match self.waiting.iter_mut().find(|wait| wait.name == name) {
+            Some(wait) => {
+                let is_new = |token: &usize| !wait.tokens.contains(token);
+                wait.tokens.extend(token.filter(is_new));
+            }
+            None => {
+                self.wanted.push_back(name.to_owned());
+                let tokens = token.into_iter().collect();
+                self.waiting.push(PendingName { name: name.to_owned(), tokens });
+            }
+        }
+    }
+
+    /// Lets the cache expire and queues all pending lookups again, after a change of the servers.
     pub fn restart_lookups(&mut self) {
-        self.known.clear();
+        for known in &mut self.known {
+            (known.until, known.is_stale) = (Tick(0), false);
+        }
         self.wanted = self.waiting.iter().map(|wait| wait.name.clone()).collect();
     }
 
@@ -91,15 +116,30 @@ impl DnsCache {
 
     /// Stores an answer and returns the tokens that waited for it. Addresses are cached for
     /// `ttl_s`, but at least 5 s and at most an hour. Their absence is cached for 5 s to 30 s, so
-    /// that connections to a wrong name do not cost a query each.
-    pub fn answer(&mut self, name: &str, addrs: Vec<IpAddr>, ttl_s: u32, now: Tick) -> Vec<usize> {
+    /// that connections to a wrong name do not cost a query each. If no server has answered
+    /// (`ttl_s` is 0), the addresses that are known serve on, and the name is asked for again after
+    /// 30 s.
+    pub fn answer(
+        &mut self,
+        name: &str,
+        mut addrs: Vec<IpAddr>,
+        ttl_s: u32,
+        now: Tick,
+    ) -> Vec<usize> {
         let max = if addrs.is_empty() { NEGATIVE_TTL_MAX } else { TTL_MAX };
-        let until = now + Duration::from_secs(ttl_s.into()).clamp(TTL_MIN, max);
-        self.known.retain(|known| known.name != name && known.until > now);
+        let mut until = now + Duration::from_secs(ttl_s.into()).clamp(TTL_MIN, max);
+        let mut is_stale = false;
+        if let Some(at) = self.known.iter().position(|known| known.name == name) {
+            let old = self.known.remove(at);
+            if addrs.is_empty() && ttl_s == 0 && !old.addrs.is_empty() {
+                (addrs, until, is_stale) = (old.addrs, now + STALE_TTL, true);
+            }
+        }
+        self.known.retain(|known| known.is_kept(now));
         if self.known.len() >= NAMES_MAX {
             self.known.remove(0);
         }
-        self.known.push(CachedName { name: name.to_owned(), addrs, until });
+        self.known.push(CachedName { name: name.to_owned(), addrs, until, is_stale });
         match self.waiting.iter().position(|wait| wait.name == name) {
             Some(at) => self.waiting.swap_remove(at).tokens,
             None => Vec::new(),
@@ -112,6 +152,8 @@ const NAMES_MAX: usize = 256;
 const TTL_MIN: Duration = Duration::from_secs(5);
 const TTL_MAX: Duration = Duration::from_secs(3_600);
 const NEGATIVE_TTL_MAX: Duration = Duration::from_secs(30);
+/// Between two lookups of a name whose servers do not answer (RFC 8767, section 5).
+const STALE_TTL: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {
@@ -143,6 +185,34 @@ mod tests {
             assert_eq!(names.lookup("a", 1, Tick(kept_ms - 1)), CachedAddrs::Failed);
             assert_eq!(names.lookup("a", 1, Tick(kept_ms)), CachedAddrs::Pending);
         }
+    }
+
+    #[test]
+    fn addresses_serve_on_while_no_server_answers_until_the_name_is_gone() {
+        let mut names = DnsCache::default();
+        names.answer("a", vec![LOCALHOST], 60, Tick(0));
+        assert_eq!(names.lookup("a", 1, Tick(60_000)), CachedAddrs::Pending);
+        assert_eq!(names.next_wanted().as_deref(), Some("a"));
+        assert_eq!(names.answer("a", vec![], 0, Tick(68_000)), [1]);
+        let stale = CachedAddrs::Found(&[LOCALHOST]);
+        assert_eq!(names.lookup("a", 1, Tick(68_000)), stale);
+        assert_eq!(names.lookup("a", 1, Tick(97_999)), stale);
+        assert!(!names.is_wanted());
+        assert_eq!(names.lookup("a", 1, Tick(98_000)), stale, "and it is asked for meanwhile");
+        assert_eq!(names.lookup("a", 2, Tick(98_001)), stale);
+        assert_eq!(names.next_wanted().as_deref(), Some("a"));
+        assert!(names.answer("a", vec![], 30, Tick(98_002)).is_empty());
+        assert_eq!(names.lookup("a", 1, Tick(98_003)), CachedAddrs::Failed, "the name is gone");
+    }
+
+    #[test]
+    fn after_a_change_of_the_servers_a_name_is_looked_up_again() {
+        let mut names = DnsCache::default();
+        names.answer("a", vec![LOCALHOST], 60, Tick(0));
+        names.restart_lookups();
+        assert_eq!(names.lookup("a", 1, Tick(1)), CachedAddrs::Pending);
+        names.answer("a", vec![], 0, Tick(2));
+        assert_eq!(names.lookup("a", 1, Tick(3)), CachedAddrs::Found(&[LOCALHOST]));
     }
 
     #[test]

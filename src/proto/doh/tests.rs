@@ -124,3 +124,15 @@ fn an_end_inside_a_response_is_a_fault() {
         assert_eq!(Responses::default().pop_reply(&mut inbox, true), Err(fault), "{end}");
     }
 }
+
+/// unbound, BIND and Quad9 send their settings first (RFC 9113 3.4).
+#[test]
+fn a_server_that_speaks_http_2_only_is_told_apart() {
+    let settings = [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 100];
+    for cut in 1..settings.len() {
+        let mut inbox = settings[..cut].to_vec();
+        let outcome = Responses::default().pop_reply(&mut inbox, false);
+        assert!(cut < 4 || outcome == Err(DohFault::Http2), "{cut}: {outcome:?}");
+    }
+    assert_eq!(read("HTTP/1.0"), Ok(None));
+}
