@@ -1,6 +1,7 @@
 #!/bin/sh
 # Creates the system user mtbox and /etc/mtbox/mtbox.toml with a new secret, unless they exist. Does
-# not change an existing config. Run as root after install.sh. PREFIX is where mtbox is installed
+# not change the text of an existing config, but lets the service read it if it is still as this
+# script leaves it where there is no such user. Run as root after install.sh. PREFIX is where mtbox is installed
 # (/usr/local), DPKG_ROOT the root below which the system is.
 set -eu
 
@@ -16,12 +17,24 @@ is_taken() {
     grep -qs "^ *[0-9]*: [0-9A-F]*:$port [0-9A-F]*:0000 0A" /proc/net/tcp /proc/net/tcp6
 }
 
+# Lets the service read the config $1. By number, because the group of another root has no name here.
+share() {
+    group=$(sed -n 's/^mtbox:[^:]*:\([0-9]*\):.*/\1/p' "$root/etc/group" 2>/dev/null || true)
+    if [ -n "$group" ]; then
+        chown "0:$group" "$1"
+        chmod 640 "$1"
+    fi
+}
+
 mkdir -p "$root/etc/mtbox"
 if command -v systemd-sysusers >/dev/null; then
     systemd-sysusers --root="$root/" "$root$prefix/lib/sysusers.d/mtbox.conf"
 fi
 
 if [ -e "$config" ] || [ -L "$config" ]; then
+    if [ -n "$(find "$config" -type f -uid 0 -gid 0 -perm 600)" ]; then
+        share "$config"
+    fi
     exit 0
 fi
 
@@ -38,12 +51,7 @@ new=$config.new
 trap 'rm -f "$new"' EXIT
 (umask 077 && sed -e "s|@PORT@|$port|" -e "s|@SECRET@|$secret|" \
     "$root$prefix/share/mtbox/mtbox.toml" >"$new")
-# Lets the service read it. By number, because the group of another root has no name here.
-group=$(sed -n 's/^mtbox:[^:]*:\([0-9]*\):.*/\1/p' "$root/etc/group" 2>/dev/null || true)
-if [ -n "$group" ]; then
-    chown "0:$group" "$new"
-    chmod 640 "$new"
-fi
+share "$new"
 mv "$new" "$config"
 trap - EXIT
 

@@ -30,16 +30,18 @@ architecture() {
     esac
 }
 
-# Prints the field Depends; nothing for a static program.
+# Prints the field Depends: what creates the user of the service, and the libraries of a program that
+# is not static.
 depends() {
+    printf 'Depends: systemd | systemd-standalone-sysusers | systemd-sysusers'
     glibc=$(grep -ao 'GLIBC_2\.[0-9]*' "$program" | sort -Vu | tail -n 1)
     if [ -n "$glibc" ]; then
-        printf 'Depends: libc6 (>= %s)' "${glibc#GLIBC_}"
+        printf ', libc6 (>= %s)' "${glibc#GLIBC_}"
         if grep -aq 'libgcc_s\.so\.1' "$program"; then
             printf ', libgcc-s1'
         fi
-        echo
     fi
+    echo
 }
 
 [ -f "$program" ] || fail "$program does not exist; run cargo build --release, or name the program"

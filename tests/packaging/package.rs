@@ -2,7 +2,7 @@
 //! own, and taken away again. Scripts are read by a shell and by shellcheck.
 
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
@@ -60,7 +60,9 @@ fn the_package_holds_everything_in_its_place_and_no_config() {
     assert_eq!(field("Package"), "mtbox");
     assert_eq!(field("Version"), concat!(env!("CARGO_PKG_VERSION"), "-1"));
     assert_eq!(field("Architecture"), answer("dpkg", &["--print-architecture"]).trim());
-    assert!(field("Depends").starts_with("libc6 (>= 2."), "{}", field("Depends"));
+    let depends = field("Depends");
+    assert!(depends.starts_with("systemd | systemd-standalone-sysusers | "), "{depends}");
+    assert!(depends.contains(", libc6 (>= 2."), "{depends}");
     let sums = answer("dpkg-deb", &["--ctrl-tarfile", package]);
     assert!(sums.contains("usr/bin/mtbox"), "md5sums are there");
     if let Some(output) = run("lintian", &["--suppress-tags", UNFIT, package]) {
@@ -123,6 +125,20 @@ fn an_upgrade_keeps_the_config_and_a_purge_takes_it() {
     fs::write(&config, made.replace("me =", "you =")).unwrap();
     dpkg(&install);
     assert!(fs::read_to_string(&config).unwrap().contains("you ="), "it is the owner's");
+
+    let group = || fs::metadata(&config).unwrap().gid();
+    let of_service = group();
+    assert_ne!(of_service, 0, "the service may read it");
+    let make = |mode: u32, group: u32| {
+        fs::set_permissions(&config, fs::Permissions::from_mode(mode)).unwrap();
+        std::os::unix::fs::chown(&config, Some(0), Some(group)).unwrap();
+    };
+    make(0o600, 0);
+    dpkg(&install);
+    assert_eq!(group(), of_service, "made before there was a user");
+    make(0o640, 0);
+    dpkg(&install);
+    assert_eq!(group(), 0, "the owner's choice");
 
     fs::write(root.join("etc/mtbox/deny.netset"), "192.0.2.0/24\n").unwrap();
     dpkg(&["--remove", "mtbox"]);
