@@ -23,6 +23,7 @@ mod e2e {
     mod fronting;
     mod half_close;
     mod handshake;
+    mod haproxy;
     mod host_names;
     mod hostile;
     mod idle;

@@ -513,8 +513,9 @@ pub fn free_port() -> u16 {
     port
 }
 
-/// Reads the kernel's tables, because a connect would be counted as a client.
-fn is_listening(port: u16) -> bool {
+/// Whether a socket of this machine listens on the port. Reads the kernel's tables, because a connect
+/// would be counted as a client.
+pub fn is_listening(port: u16) -> bool {
     ["/proc/net/tcp", "/proc/net/tcp6"].iter().any(|table| {
         let text = fs::read_to_string(table).unwrap_or_default();
         text.lines().any(|line| {
