@@ -74,7 +74,6 @@ fn a_hello_of_no_user_reaches_the_front() {
     options.sni = Some("elsewhere.example".to_owned());
     assert_fronted(&fixture, "a foreign SNI", &Hello::build(&fixture.secret, &options).wire);
     options.sni = None;
-    let unknown = Secret::new(HOST);
     assert_fronted(&fixture, "no SNI", &Hello::build(&unknown, &options).wire);
     options = HelloOptions::new(&fixture.secret, App::Classic);
     options.suites = vec![0xc02b, 0xc02f, 0x009c];
