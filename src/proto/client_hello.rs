@@ -304,6 +304,8 @@ pub enum Reject {
     Malformed,
     /// The client closed before its hello was complete.
     Truncated,
+    /// The client closed without a byte.
+    Silent,
     /// The hello did not arrive in time.
     TooSlow,
     /// No host name (SNI).
@@ -339,6 +341,7 @@ impl Reject {
             Self::TooManyRecords => "too-many-records",
             Self::Malformed => "malformed",
             Self::Truncated => "truncated",
+            Self::Silent => "silent",
             Self::TooSlow => "too-slow",
             Self::NoSni => "no-sni",
             Self::ForeignSni => "foreign-sni",

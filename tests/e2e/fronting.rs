@@ -180,6 +180,34 @@ fn a_silent_client_is_fronted_or_closed() {
 }
 
 #[test]
+fn a_client_that_ends_without_a_byte_gets_the_fronts_answer() {
+    let fixture = Fixture::new();
+    let files = fixture.proxy.files();
+    for answer in [REPLY, b""] {
+        let mut prober = Peer::connect("prober", fixture.proxy.addr);
+        prober.send_fin();
+        let mut conn = fixture.front.accept();
+        assert!(conn.first.is_empty());
+        conn.peer.send(answer);
+        conn.peer.send_fin();
+        assert_eq!(prober.recv_rest(), (answer.to_vec(), End::Fin));
+    }
+    fixture.proxy.wait_until_idle(files);
+    assert_eq!(fixture.proxy.stats()["dials"]["refused"].as_u64().unwrap_or(0), 0);
+}
+
+#[test]
+fn a_client_that_resets_without_a_byte_does_not_reach_the_front() {
+    let fixture = Fixture::new();
+    let files = fixture.proxy.files();
+    for _ in 0..10 {
+        Peer::connect("client", fixture.proxy.addr).reset();
+    }
+    fixture.proxy.wait_until_idle(files);
+    assert_eq!(fixture.front.connections(), 0);
+}
+
+#[test]
 fn a_client_that_closes_without_a_byte_leaves_nothing_behind() {
     let fixture = Fixture::new();
     let files = fixture.proxy.files();

@@ -193,6 +193,7 @@ fn probes_are_summed_up_at_info_and_logged_one_by_one_only_at_debug() {
     probe(&fixture, &seen.wire);
     let mut silent = Peer::connect("silent", fixture.proxy.addr);
     silent.send_fin();
+    drop(fixture.front.accept());
     assert!(silent.recv_rest().0.is_empty());
     run_session(&fixture);
     drop(first);
@@ -200,7 +201,7 @@ fn probes_are_summed_up_at_info_and_logged_one_by_one_only_at_debug() {
     fixture.proxy.wait_for_exit();
     wait_for_line(&fixture.proxy, "event=stopped");
     let log = fixture.proxy.log();
-    let sum = "level=info event=probe-summary fronted=6 wrong_key=2 no_sni=1 foreign_sni=1 \
+    let sum = "level=info event=probe-summary fronted=7 wrong_key=2 no_sni=1 foreign_sni=1 \
                not_tls=1 unfinished=0 replay=1 silent=1 bad_header=0 listed=0 no_room=0 \
                from_networks=1\n";
     assert!(log.contains(sum), "{log}");

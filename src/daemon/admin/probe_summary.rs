@@ -89,7 +89,7 @@ pub(crate) const BUCKETS: [&str; 10] = [
     "no_room",
 ];
 /// Buckets of probes that are connected to the front.
-const FRONTED: usize = 6;
+const FRONTED: usize = 7;
 const MINUTE: Duration = Duration::from_secs(60);
 /// Eight bytes each.
 const NETWORKS_MAX: usize = 256;
@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(summary.due(), Some(Tick(5) + MINUTE));
         assert_eq!(
             summary.record().to_string(),
-            "event=probe-summary fronted=3 wrong_key=2 no_sni=1 foreign_sni=0 not_tls=0 \
+            "event=probe-summary fronted=4 wrong_key=2 no_sni=1 foreign_sni=0 not_tls=0 \
              unfinished=0 replay=1 silent=1 bad_header=0 listed=0 no_room=1 from_networks=3"
         );
         summary.flush_due(Tick(4) + MINUTE);

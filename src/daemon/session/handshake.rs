@@ -52,6 +52,8 @@ pub struct AwaitClientHello {
     /// When silence ends the stage: an unfinished hello goes to the front, whose own timeout then
     /// applies. Drawn at random, so that no fixed limit of ours can be measured (PROTOCOL 15.12).
     silent_until: Tick,
+    /// The peer may announce clients in PROXY headers, and has announced none.
+    is_balancer: bool,
 }
 
 /// What follows [`AwaitClientHello`].
@@ -82,14 +84,22 @@ pub struct HelloContext<'a> {
 
 impl AwaitClientHello {
     /// A stage for a client that has sent `seen`, and nothing more since `silent_since`.
+    /// `is_balancer` = the peer may announce clients in PROXY headers, and has announced none.
     pub fn new(
         seen: ChargedBytes,
         silent_since: Tick,
         handshake_timeout: Duration,
+        is_balancer: bool,
         drbg: &mut Drbg,
     ) -> Self {
         let silent_until = silence_end(silent_since, handshake_timeout, drbg);
-        Self { seen, authenticator: Authenticator::default(), admitted: None, silent_until }
+        Self {
+            seen,
+            authenticator: Authenticator::default(),
+            admitted: None,
+            silent_until,
+            is_balancer,
+        }
     }
 
     /// The next deadline of the stage.
@@ -160,11 +170,15 @@ impl AwaitClientHello {
         let now = ctx.accounting.now;
         let is_late = now >= self.due(client.accepted, ctx.settings.timeouts.handshake, now);
         let has_ended = client.endpoint.fin_received;
-        if has_ended && self.seen.is_empty() {
-            // The client closed without a byte: a port scan or a health check.
-            Step::Stay(Turn::Close(Outcome::NoByte))
+        let is_silent = has_ended && self.seen.is_empty();
+        if is_silent && self.is_balancer {
+            Step::Stay(Turn::Close(Outcome::HealthCheck))
         } else if has_ended || is_late || self.seen.len() >= SEEN_MAX {
-            let why = if has_ended { Reject::Truncated } else { Reject::TooSlow };
+            let why = match has_ended {
+                _ if is_silent => Reject::Silent,
+                true => Reject::Truncated,
+                false => Reject::TooSlow,
+            };
             let host = ctx.accounting.users.first_host();
             self.front(client, host, why, None, ctx)
         } else if let Some(turn) = need {

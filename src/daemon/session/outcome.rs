@@ -23,8 +23,8 @@ pub enum Outcome {
     },
     /// The PROXY protocol header is malformed or did not end in time.
     BadHeader,
-    /// The client closed without a byte.
-    NoByte,
+    /// A balancer that announces clients in PROXY headers closed without a byte or a client.
+    HealthCheck,
     /// The hello is not acceptable; the session goes on to the front.
     Rejected(Reject),
     /// All places for fronted sessions are in use.
@@ -76,7 +76,7 @@ impl Outcome {
             Self::Evicted(..) => "evicted",
             Self::Listed { .. } => "unwelcome",
             Self::BadHeader => "bad-proxy-header",
-            Self::NoByte | Self::GoneBeforeFrame | Self::Gone(_) => "client-gone",
+            Self::HealthCheck | Self::GoneBeforeFrame | Self::Gone(_) => "client-gone",
             Self::Rejected(why) => why.as_str(),
             Self::NoRoom => "pressure",
             Self::HandshakeTimeout => "handshake-timeout",
@@ -101,7 +101,7 @@ impl Outcome {
             Self::Full => Cause::Full,
             Self::Listed { cause, .. } => cause,
             Self::BadHeader => Cause::BadHeader,
-            Self::Rejected(why) => return Some(cause_of_reject(why)),
+            Self::Rejected(why) => return cause_of_reject(why),
             Self::NoRoom => Cause::Pressure,
             Self::DialLimit => Cause::DialLimit,
             Self::Evicted(Standing::User(_), _) => Cause::OverShare,
@@ -120,7 +120,7 @@ impl Outcome {
             Self::Idle => Cause::Idle,
             Self::Stalled => Cause::Stalled,
             Self::Revoked => Cause::Revoked,
-            Self::NoByte | Self::Finished | Self::Reset | Self::Drained => return None,
+            Self::HealthCheck | Self::Finished | Self::Reset | Self::Drained => return None,
         };
         Some((cause, Detail::None))
     }
@@ -145,7 +145,6 @@ impl Outcome {
         Some(match self {
             Self::Listed { is_probe: true, .. } => "listed",
             Self::BadHeader => "bad_header",
-            Self::NoByte => "silent",
             Self::DialLimit
             | Self::NoRoom
             | Self::Evicted(Standing::Unknown | Standing::Fronted, _) => "no_room",
@@ -154,6 +153,7 @@ impl Outcome {
                 Reject::NoSni => "no_sni",
                 Reject::ForeignSni => "foreign_sni",
                 Reject::Truncated | Reject::TooSlow => "unfinished",
+                Reject::Silent => "silent",
                 Reject::Replay => "replay",
                 // A user with a problem sent it.
                 Reject::ClockOff { .. } | Reject::Throttled | Reject::Disabled => return None,
@@ -169,21 +169,23 @@ impl Outcome {
     }
 }
 
-fn cause_of_reject(why: Reject) -> (Cause, Detail) {
+fn cause_of_reject(why: Reject) -> Option<(Cause, Detail)> {
     let cause = match why {
         Reject::WrongKey => Cause::WrongKey,
         Reject::ForeignSni => Cause::UnknownHost,
         Reject::Truncated | Reject::TooSlow => Cause::UnfinishedHello,
         Reject::ClockOff { off_s } => {
             let off_s = off_s.clamp(i32::MIN.into(), i32::MAX.into());
-            return (Cause::ClockOff, Detail::ClockOffset(off_s as i32));
+            return Some((Cause::ClockOff, Detail::ClockOffset(off_s as i32)));
         }
         Reject::Replay => Cause::Replay,
         Reject::Throttled => Cause::Throttled,
         Reject::Disabled => Cause::Disabled,
+        // A port scan or a health check: nothing to explain.
+        Reject::Silent => return None,
         _ => Cause::NotAClient,
     };
-    (cause, Detail::None)
+    Some((cause, Detail::None))
 }
 
 /// Telegram answers within a second, or within a few over a bad network. If Telegram closes a
@@ -207,6 +209,7 @@ mod tests {
             Reject::Malformed,
             Reject::Truncated,
             Reject::TooSlow,
+            Reject::Silent,
             Reject::NoSni,
             Reject::ForeignSni,
             Reject::NoCipher,
@@ -214,12 +217,13 @@ mod tests {
             Reject::Replay,
         ];
         let listed = Outcome::Listed { cause: Cause::Blocklisted, is_probe: true };
-        let others = [Outcome::BadHeader, Outcome::NoByte, Outcome::NoRoom, listed];
+        let others = [Outcome::BadHeader, Outcome::NoRoom, listed];
         let probes = rejects.into_iter().map(Outcome::Rejected).chain(others);
         for outcome in probes {
             let bucket = outcome.summary_bucket().unwrap();
             assert!(BUCKETS.contains(&bucket), "{bucket}");
-            assert!(outcome == Outcome::NoByte || outcome.cause().is_some(), "{outcome:?}");
+            let is_silent = outcome == Outcome::Rejected(Reject::Silent);
+            assert_eq!(outcome.cause().is_none(), is_silent, "{outcome:?}");
         }
         for of_user in [Reject::ClockOff { off_s: 300 }, Reject::Throttled, Reject::Disabled] {
             assert_eq!(Outcome::Rejected(of_user).summary_bucket(), None);

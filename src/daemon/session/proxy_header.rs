@@ -22,7 +22,7 @@ use crate::util::memory::ChargedBytes;
 
 /// A connection whose client address is not known yet.
 pub struct AwaitProxyHeader {
-    /// Whether the peer may send a header.
+    /// Whether the peer may send a header that announces a client. It announces one only.
     may_send_header: bool,
     seen: ChargedBytes,
 }
@@ -74,6 +74,7 @@ impl AwaitProxyHeader {
             Preface::Complete { len, source } => {
                 if let Some(source) = source {
                     ctx.accounting.telemetry.counters.clients.remove(client.addr);
+                    self.may_send_header = false;
                     (client.addr, client.port) = (source.ip(), source.port());
                     ctx.accounting.telemetry.counters.clients.add(client.addr);
                     let network = ClientPrefix::of(client.addr);
@@ -121,7 +122,8 @@ impl AwaitProxyHeader {
         // Without a header, the time of this stage counts as silence before the hello.
         let silent_since = if header_len == 0 { client.active } else { ctx.accounting.now };
         let seen = std::mem::take(&mut self.seen);
-        AwaitClientHello::new(seen, silent_since, ctx.handshake_timeout, ctx.drbg)
+        let timeout = ctx.handshake_timeout;
+        AwaitClientHello::new(seen, silent_since, timeout, self.may_send_header, ctx.drbg)
     }
 
     /// Closes the connection after a malformed header: the client's address is unknown, so the

@@ -253,6 +253,10 @@ impl<W: Wire> Relay<W> {
         if !self.may_hold_fin(client) {
             return FinAction::Forward;
         }
+        if self.server.sent + u64::from(self.server.uncounted) == 0 {
+            // The front answers nothing before it.
+            return FinAction::Forward;
+        }
         let sent = client.endpoint.sent + u64::from(client.endpoint.uncounted);
         let answered = match client.endpoint.outbox.is_empty() {
             _ if sent == 0 => Answered::Nothing,
