@@ -62,7 +62,7 @@ class Start(InitTest):
         self.assertEqual(self.param("file"), [TOML])
         self.assertEqual(self.param("reload_signal"), ["HUP"])
         self.assertEqual(self.param("respawn"), ["3600", "5", "0"])
-        self.assertEqual(self.param("limits"), ["nofile=65536 65536"])
+        self.assertEqual(self.param("limits"), ["core=0 0", "nofile=65536 65536"])
         self.assertEqual(self.param("stdout") + self.param("stderr"), ["1", "1"])
         self.assertEqual(self.calls("procd_add_reload_trigger"), [["mtbox"]])
 

@@ -35,8 +35,11 @@ pub use commands::COMMANDS;
 use failure::{ERROR, Failure, SUCCESS, USAGE};
 use output::{print, report};
 
+use crate::io::rlimit;
+
 /// Runs the command that the arguments of the process name. Returns the exit code.
 pub fn main() -> ExitCode {
+    rlimit::forbid_core_dumps();
     ExitCode::from(dispatch(std::env::args_os().skip(1)))
 }
 

@@ -1,4 +1,4 @@
-//! Limits of this process: open files and memory.
+//! Limits of this process: open files, memory and core dumps.
 
 use std::fs;
 use std::path::Path;
@@ -13,6 +13,11 @@ pub fn raise_nofile() -> u64 {
         Ok(()) => widen(hard),
         Err(_) => widen(soft),
     }
+}
+
+/// Forbids core dumps, which would contain the secrets. Best effort.
+pub fn forbid_core_dumps() {
+    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
 }
 
 /// `rlim_t` has 32 bits on some 32-bit systems.

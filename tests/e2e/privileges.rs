@@ -33,6 +33,16 @@ fn field(status: &str, name: &str) -> String {
 }
 
 #[test]
+fn a_crash_leaves_no_core_dump_with_secrets() {
+    let fixture = Fixture::new();
+    let limits = format!("/proc/{}/limits", fixture.proxy.pid());
+    let limits = fs::read_to_string(limits).expect("its limits");
+    let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size"));
+    let core: Vec<_> = core.expect("the limit").split_whitespace().take(2).collect();
+    assert_eq!(core, ["0", "0"], "soft and hard");
+}
+
+#[test]
 fn the_program_becomes_the_user_and_keeps_the_privilege_for_low_ports() {
     if !is_root() {
         return;

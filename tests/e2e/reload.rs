@@ -346,6 +346,24 @@ fn the_pid_file_is_written_moved_and_removed() {
 }
 
 #[test]
+fn a_pid_file_that_is_a_link_is_refused_and_its_target_is_kept() {
+    let folder = Folder::new();
+    let (link, target) = (folder.path().join("mtbox.pid"), folder.path().join("precious"));
+    fs::write(&target, "precious").unwrap();
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    let rig = Rig::new(|config| config.set("", "pid-file", &format!("{link:?}")));
+    let log = rig.proxy.log();
+    let line = log.lines().find(|line| line.contains("event=pid-file-failed"));
+    assert!(
+        line.is_some_and(|line| line.contains("a symbolic link, which is not followed")),
+        "{log}"
+    );
+    drop(rig);
+    assert_eq!(fs::read_to_string(&target).unwrap(), "precious");
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+}
+
+#[test]
 fn the_service_manager_is_notified_of_start_reload_watchdog_and_stop() {
     let folder = Folder::new();
     let path = folder.path().join("notify");

@@ -56,6 +56,7 @@ fn the_unit_says_what_the_service_may_and_what_is_expected_of_it() {
         "AmbientCapabilities=CAP_NET_BIND_SERVICE",
         "CapabilityBoundingSet=CAP_NET_BIND_SERVICE",
         "NoNewPrivileges=yes",
+        "LimitCORE=0",
         "ProtectSystem=strict",
         "MemoryDenyWriteExecute=yes",
         "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK",

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::cli::doctor::context::CheckContext;
 use crate::cli::doctor::findings::Section;
-use crate::io::folder;
+use crate::io::{folder, pid_file};
 use crate::util::json::Json;
 
 pub(super) fn check(context: &mut CheckContext) -> Vec<Section> {
@@ -21,7 +21,7 @@ pub(super) fn check(context: &mut CheckContext) -> Vec<Section> {
             folder::check_folder_writable as AccessTest,
         ),
         ("state-file", state, folder::check_file_writable as AccessTest),
-        ("pid-file", pid, folder::check_file_writable as AccessTest),
+        ("pid-file", pid, pid_file::check_writable as AccessTest),
     ] {
         let Some(path) = path else { continue };
         let shown = path.display();

@@ -10,6 +10,7 @@ use nix::unistd::Pid;
 
 use crate::cli::output::print;
 use crate::config::settings::Settings;
+use crate::io::pid_file;
 
 /// `settings` = `None`: the config has errors, so a reload would be refused.
 pub(super) fn reload(settings: Option<&Settings>) {
@@ -35,10 +36,9 @@ enum NotifyFailure {
     NotPermitted,
 }
 
-fn send_hup(pid_file: &Path) -> Result<(), NotifyFailure> {
-    let text = fs::read_to_string(pid_file).map_err(|_| NotifyFailure::NotRunning)?;
-    let pid: i32 =
-        text.trim().parse().ok().filter(|pid| *pid > 1).ok_or(NotifyFailure::NotRunning)?;
+fn send_hup(path: &Path) -> Result<(), NotifyFailure> {
+    let pid = pid_file::read(path).and_then(|pid| i32::try_from(pid).ok());
+    let pid = pid.filter(|pid| *pid > 1).ok_or(NotifyFailure::NotRunning)?;
     // After a crash the process ID may belong to another program, which SIGHUP usually ends.
     let name =
         fs::read_to_string(format!("/proc/{pid}/comm")).map_err(|_| NotifyFailure::NotRunning)?;
