@@ -48,8 +48,9 @@ pub enum Detail {
     Dc(u16),
     /// The address that could not be dialled, and errno(3); 0 = it did not answer.
     DialFailed(SocketAddr, i32),
-    /// The address that a proxy could not reach, and the proxy's reply.
-    ViaProxy(SocketAddr, SocksFault),
+    /// The address that a proxy could not reach, the proxy's reply, and the proxy's number as in
+    /// [`Detail::Upstream`].
+    ViaProxy(SocketAddr, SocksFault, u32),
     /// The index of the upstream in `network.proxies`.
     Upstream(u32),
     /// The network of an unauthenticated client.

@@ -166,6 +166,30 @@ fn each_proxy_is_checked_separately() {
     );
 }
 
+#[test]
+fn a_proxy_that_fails_is_named_by_every_check_that_goes_through_it() {
+    let closed = nowhere();
+    let page =
+        WebServer::http(|_, out| out.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx"));
+    let config = config(Dc::honest(), nowhere())
+        .set("network", "proxies", &format!("[\"socks5://u:swordfish@{closed}\"]"))
+        .set("defense.blocklist", "enabled", "true")
+        .set("defense.blocklist", "urls", &format!("[{:?}]", page.url("/list")));
+    let report = examine(&config, &["--skip-native-check"]);
+    let refused = format!("proxy {closed}: Connection refused");
+    for dc in [1, 2, 3, 4, 5, 203] {
+        report.has("proxy", "failed", &format!("DC {dc}: {refused}"));
+    }
+    report.has("lists", "failed", &format!("blocklist: http://{}: {refused}", page.addr));
+    assert_eq!(page.connections(), 0);
+    let silent =
+        SocksServer::listen(SocksBehaviour { first_bytes: Some(b""), ..SocksBehaviour::default() });
+    let config = config.set("network", "proxies", &format!("[{:?}]", silent.url()));
+    let report = examine(&config, &["--skip-native-check"]);
+    let words = format!("DC 2: proxy {}: the proxy closed the connection", silent.addr);
+    report.has("proxy", "failed", &words);
+}
+
 /// COMPATIBILITY E8: mtg-multi prints proxy URLs with their passwords.
 #[test]
 fn the_output_contains_no_key_and_no_password() {

@@ -95,6 +95,73 @@ fn name_and_password_are_sent_and_not_logged() {
     assert_session_fails(&without);
 }
 
+/// A proxy that fails in some way, its URL, and the words for it.
+fn failing_proxies() -> Vec<(Option<SocksServer>, String, &'static str)> {
+    let as_said = |behaviour: SocksBehaviour, words| {
+        let socks = SocksServer::listen(behaviour);
+        let url = socks.url();
+        (Some(socks), url, words)
+    };
+    let refusing = |code, words| {
+        as_said(SocksBehaviour { refuse: Some(code), ..SocksBehaviour::default() }, words)
+    };
+    let saying = |bytes, words| {
+        as_said(SocksBehaviour { first_bytes: Some(bytes), ..SocksBehaviour::default() }, words)
+    };
+    let password = Some(("anna", "hunter2"));
+    let locked = SocksServer::listen(SocksBehaviour { password, ..SocksBehaviour::default() });
+    let wrong = locked.url().replace("hunter2", "letmein");
+    let stall = Some(SocksStep::Reply);
+    vec![
+        (Some(locked), wrong, "refuses name or password"),
+        (None, format!("socks5://127.0.0.1:{}", free_port()), "Connection refused"),
+        refusing(1, "the proxy failed"),
+        refusing(2, "not allowed by the rules of the proxy"),
+        refusing(3, "network unreachable from the proxy"),
+        refusing(4, "host unreachable from the proxy"),
+        refusing(5, "connection refused by the destination"),
+        saying(b"\x05\xff", "requires another authentication method"),
+        saying(b"HTTP/1.1 400 Bad Request\r\n\r\n", "not a SOCKS5 proxy"),
+        saying(b"\x15\x03\x03\x00\x02\x02\x32", "not a SOCKS5 proxy"),
+        saying(b"", "closed the connection without an answer"),
+        as_said(SocksBehaviour { stall, ..SocksBehaviour::default() }, "is silent"),
+    ]
+}
+
+#[test]
+fn the_log_and_explain_name_the_proxy_that_fails_and_why() {
+    for (socks, url, words) in failing_proxies() {
+        let fixture = fixture(&[url.clone()], &[("network.timeout", "tcp", "\"300ms\"")]);
+        assert_session_fails(&fixture);
+        let addr = url.rsplit(['@', '/']).next().expect("an address");
+        let is_it = |line: &&str| {
+            let has = |words: &str| line.contains(words);
+            has("event=dc-unreachable") && has("dc=2") && has(&format!("proxy={addr}"))
+        };
+        eventually("the log names the proxy", || fixture.proxy.log().lines().any(|l| is_it(&l)));
+        let log = fixture.proxy.log();
+        let line = log.lines().find(is_it).expect("the line");
+        assert!(line.contains(words), "{words}: {line}");
+        assert!(!log.contains("letmein") && !log.contains("anna"), "{log}");
+        let explained = explained(&fixture);
+        assert!(explained.contains(addr) && explained.contains(words), "{words}: {explained}");
+        drop(socks);
+    }
+}
+
+#[test]
+fn the_log_names_the_data_centre_and_the_address_that_fail() {
+    let nowhere = format!("127.0.0.1:{}", free_port());
+    let fixture = fixture(&[], &[("telegram.dc-overrides", "2", &format!("[{nowhere:?}]"))]);
+    assert_session_fails(&fixture);
+    let wanted = format!("why=unreachable addr={nowhere} error=\"Connection refused");
+    eventually("the reason", || {
+        let log = fixture.proxy.log();
+        let mut lines = log.lines().filter(|line| line.contains("event=dc-unreachable"));
+        lines.any(|line| line.contains("dc=2") && line.contains(&wanted))
+    });
+}
+
 /// COMPATIBILITY B4: a silent proxy does not block a session for ever, at any step.
 #[test]
 fn a_silent_proxy_is_replaced_by_the_next_one() {

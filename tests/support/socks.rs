@@ -17,7 +17,7 @@ pub struct SocksBehaviour {
     pub stall: Option<SocksStep>,
     /// Refuses every request with this code.
     pub refuse: Option<u8>,
-    /// Sends these bytes instead of its first message.
+    /// Sends these bytes instead of its first message; if there are none, it closes.
     pub first_bytes: Option<&'static [u8]>,
     /// Sends its messages byte by byte.
     pub byte_by_byte: bool,
@@ -141,7 +141,7 @@ fn serve(
     client.read_exact(&mut methods)?;
     if let Some(bytes) = behaviour.first_bytes {
         client.write_all(bytes)?;
-        return wait_for_end(&mut client);
+        return if bytes.is_empty() { Ok(()) } else { wait_for_end(&mut client) };
     }
     if behaviour.stall == Some(SocksStep::Method) {
         return wait_for_end(&mut client);

@@ -11,9 +11,10 @@ use nix::fcntl::OFlag;
 
 use crate::cli::doctor::context::CheckContext;
 use crate::cli::doctor::findings::Section;
+use crate::cli::doctor::telegram;
 use crate::config::settings::{ListSettings, ListSource, Settings};
 use crate::daemon::fetch::http_get::HttpGet;
-use crate::daemon::fetch::task::{FetchTarget, FetchTask, TaskStep};
+use crate::daemon::fetch::task::{FetchError, FetchTarget, FetchTask, TaskStep};
 use crate::daemon::upstream::connect::target::Route;
 use crate::proto::url::Url;
 use crate::util::json::Json;
@@ -43,6 +44,9 @@ pub(super) fn check(context: &mut CheckContext) -> Vec<Section> {
         let PageHead { name, server, .. } = page;
         let finding = match outcome {
             Ok(()) => section.ok(format!("{name}: {server} answers")),
+            Err(error @ FetchError::Proxy(_)) => {
+                section.fail(format!("{name}: {server}: {error}")).remedy(telegram::PROXY_REMEDY)
+            }
             Err(error) => section.fail(format!("{name}: {server}: {error}")).remedy(
                 "correct the address, or check the network; until then mtbox uses the copy in \
                  defense.cache-dir, if it exists",

@@ -59,9 +59,7 @@ fn check_proxy(proxy: &ProxySettings, settings: &Rc<Settings>) -> Section {
     match Standalone::new(Rc::clone(settings)) {
         Ok(mut standalone) => {
             standalone.use_upstreams(&[UpstreamSettings::Socks5(proxy)]);
-            let remedy = "check that the proxy is running, accepts the user name and password in \
-                          network.proxies, and reaches Telegram";
-            probe_all(&mut standalone, Route::Upstreams, remedy, &mut section);
+            probe_all(&mut standalone, Route::Upstreams, PROXY_REMEDY, &mut section);
         }
         Err(e) => {
             section
@@ -99,11 +97,15 @@ fn report(dc: u16, probed: &[ProbedAddr<'_>], remedy: &str, section: &mut Sectio
         (None, Some((probe, outcome))) => {
             let error = outcome.as_ref().err().map(ToString::to_string).unwrap_or_default();
             let addr = probe.addr;
-            let step = match probe.is_connected {
-                true => format!("MTProto handshake with {addr}"),
-                false => format!("TCP connection to {addr}"),
+            let step = match (outcome, probe.is_connected) {
+                (Err(FetchError::Proxy(_)), _) => String::new(),
+                (_, true) => format!("MTProto handshake with {addr}: "),
+                (_, false) if probe.route == Route::Upstreams => {
+                    format!("connection to the proxy, or through it to {addr}: ")
+                }
+                (_, false) => format!("TCP connection to {addr}: "),
             };
-            section.fail(format!("DC {dc}: {step}: {error}")).remedy(remedy)
+            section.fail(format!("DC {dc}: {step}{error}")).remedy(remedy)
         }
         (None, None) => section
             .fail(format!("DC {dc}: no address of the family that prefer-ip allows"))
@@ -241,6 +243,9 @@ impl FetchTask for DcProbe {
     }
 }
 
+/// For a proxy that fails.
+pub(super) const PROXY_REMEDY: &str = "check that the proxy is running, accepts the user name and \
+password in network.proxies, and reaches Telegram";
 /// The data centres of user accounts, and the one for media.
 const PUBLIC: [u16; 6] = [1, 2, 3, 4, 5, 203];
 /// For all data centres together, directly or through one proxy.

@@ -235,7 +235,11 @@ fn detail(view: &View<'_>, incident: &Incident) -> Option<String> {
         }
         Detail::Dc(dc) => format!("data centre {dc}"),
         Detail::DialFailed(addr, errno) => dial_error(addr, errno),
-        Detail::ViaProxy(addr, fault) => format!("{addr}: {}", fault.as_str()),
+        Detail::ViaProxy(addr, fault, number) => {
+            let proxy = view.outbound.upstreams.last_error(UpstreamId(number));
+            let proxy = proxy.map_or_else(String::new, |(name, _)| format!(" (proxy {name})"));
+            format!("{addr}: {}{proxy}", fault.as_str())
+        }
         Detail::Upstream(number) => match view.outbound.upstreams.last_error(UpstreamId(number)) {
             Some((name, Some(error))) => format!("{name}: {error}"),
             Some((name, None)) => format!("{name}: no answer"),

@@ -8,6 +8,7 @@ use crate::daemon::fetch::socket::{PeerState, StepSocket, WireObserver};
 use crate::daemon::fetch::task::{FetchError, FetchTarget, WireEvent};
 #[cfg(feature = "tls")]
 use crate::daemon::fetch::tls_client::TlsClient;
+use crate::daemon::upstream::connect::error::ConnectError;
 use crate::daemon::upstream::connect::{Connect, Connected};
 use crate::daemon::upstream::outbound::ConnectContext;
 use crate::daemon::upstream::proxies::{CLOSED_UNPROVEN, SILENT, UpstreamId};
@@ -130,9 +131,13 @@ impl<N: Net> Connection<N> {
     }
 
     /// Takes note that the owner gives the connection up, because it takes too long.
-    pub fn time_out(&mut self, context: &mut ConnectContext<'_>) {
+    /// Returns the error of a proxy through which nothing has come.
+    pub fn time_out(&mut self, context: &mut ConnectContext<'_>) -> Option<FetchError> {
         match &mut self.socket {
-            Socket::Connecting(connect) => connect.abandon(&mut context.outbound.upstreams),
+            Socket::Connecting(connect) => {
+                connect.abandon(&mut context.outbound.upstreams);
+                None
+            }
             Socket::Connected(..) => self.blame_upstream(SILENT, context),
         }
     }
@@ -150,7 +155,9 @@ impl<N: Net> Connection<N> {
             let outcome = match connect.poll(self.first_token, context, net) {
                 Poll::Pending => return ConnectionState::Opening,
                 Poll::Ready(Ok(connected)) => self.on_connected(connected, context, observer),
-                Poll::Ready(Err(error)) => Err(error.into()),
+                Poll::Ready(Err(error)) => {
+                    Err(FetchError::of_connect(error, &context.outbound.upstreams))
+                }
             };
             if let Err(error) = outcome {
                 return ConnectionState::Failed(error);
@@ -178,17 +185,18 @@ impl<N: Net> Connection<N> {
                 ConnectionState::Opening
             }
             Ok(PeerState::Open) => {
-                self.blame_upstream(SILENT, context);
-                let why = "the TLS handshake timed out".to_owned();
-                ConnectionState::Failed(FetchError::Connection(why))
+                let fault = self.blame_upstream(SILENT, context);
+                let why = || FetchError::Connection("the TLS handshake timed out".to_owned());
+                ConnectionState::Failed(fault.unwrap_or_else(why))
             }
-            Ok(PeerState::Closed) => {
-                self.blame_upstream(CLOSED_UNPROVEN, context);
-                ConnectionState::Closed
-            }
+            Ok(PeerState::Closed) => match self.blame_upstream(CLOSED_UNPROVEN, context) {
+                Some(fault) => ConnectionState::Failed(fault),
+                None => ConnectionState::Closed,
+            },
             Err(e) => {
-                self.blame_upstream(CLOSED_UNPROVEN, context);
-                ConnectionState::Failed(FetchError::Connection(e.to_string()))
+                let fault = self.blame_upstream(CLOSED_UNPROVEN, context);
+                let why = || FetchError::Connection(e.to_string());
+                ConnectionState::Failed(fault.unwrap_or_else(why))
             }
         }
     }
@@ -214,10 +222,17 @@ impl<N: Net> Connection<N> {
         })
     }
 
-    fn blame_upstream(&mut self, why: &str, context: &mut ConnectContext<'_>) {
-        if let Some(upstream) = self.unproven.take() {
-            context.outbound.upstreams.record_failure(upstream, why, context.now);
-        }
+    /// Records the failure of a proxy through which nothing has come yet, and returns its error.
+    fn blame_upstream(
+        &mut self,
+        why: &str,
+        context: &mut ConnectContext<'_>,
+    ) -> Option<FetchError> {
+        let upstream = self.unproven.take()?;
+        let upstreams = &mut context.outbound.upstreams;
+        upstreams.record_failure(upstream, why, context.now);
+        let error = ConnectError::Upstream(upstream, why.to_owned());
+        Some(FetchError::of_connect(error, upstreams))
     }
 
     #[cfg(feature = "tls")]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::daemon::upstream::connect::error::ConnectError;
 use crate::daemon::upstream::connect::target::{HostOrAddrs, Route};
+use crate::daemon::upstream::proxies::Upstreams;
 
 /// One exchange with a server. A new kind needs this trait, and in the daemon a
 /// [`Job`](crate::daemon::fetch::schedule::Job). Commands run their own tasks, see
@@ -80,8 +81,8 @@ pub enum FetchError {
     QueueFull,
     /// The host name has no address.
     HostNotFound(String),
-    /// Every upstream has failed or its circuit is open.
-    NoUpstream,
+    /// A proxy of `network.proxies` failed, which the text names.
+    Proxy(String),
     /// The connection could not be established, or it failed.
     Connection(String),
     /// The status of an HTTP response.
@@ -97,13 +98,12 @@ impl FetchError {
     pub fn response(why: impl Into<Cow<'static, str>>) -> Self {
         Self::Response(why.into())
     }
-}
 
-impl From<ConnectError> for FetchError {
-    fn from(error: ConnectError) -> Self {
+    /// The error of a connection that could not be established.
+    pub fn of_connect(error: ConnectError, upstreams: &Upstreams) -> Self {
         match error {
             ConnectError::NameNotFound(host) => Self::HostNotFound(host),
-            ConnectError::CircuitOpen(_) => Self::NoUpstream,
+            error if error.upstream().is_some() => Self::Proxy(error.report(upstreams)),
             error => Self::Connection(error.to_string()),
         }
     }
@@ -115,10 +115,7 @@ impl fmt::Display for FetchError {
             Self::TooSlow => f.write_str("too slow"),
             Self::QueueFull => f.write_str("too many fetches are waiting"),
             Self::HostNotFound(host) => write!(f, "no address for the host name {host:?}"),
-            Self::NoUpstream => {
-                f.write_str("every proxy has failed lately and its circuit is open")
-            }
-            Self::Connection(why) => f.write_str(why),
+            Self::Proxy(why) | Self::Connection(why) => f.write_str(why),
             Self::Status(status) => write!(f, "the server answered {status}"),
             Self::TooLarge(limit) => write!(f, "larger than {limit} bytes"),
             Self::Response(why) => f.write_str(why),

@@ -77,8 +77,8 @@ impl<N: Net> TaskRun<N> {
         }
         match self.step(task, context, net) {
             TaskStep::More if is_late => {
-                self.connection.time_out(context);
-                Some(Err(FetchError::TooSlow))
+                let fault = self.connection.time_out(context);
+                Some(Err(fault.unwrap_or(FetchError::TooSlow)))
             }
             TaskStep::More => {
                 self.awake = self.connection.has_more();

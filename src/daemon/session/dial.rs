@@ -293,8 +293,25 @@ impl<W: Wire> Dial<W> {
         }
         let outcome = Outcome::DcUnreachable(cause, detail);
         let name = client.user.map_or("", |user| ctx.accounting.users.get(user).name());
-        let why = outcome.why();
-        ctx.accounting.telemetry.warn(fields!("dc-unreachable", user = ?name, why = %why));
+        let dc = match &self.transform {
+            Transform::Mtproto(transform) => Some(transform.dc),
+            Transform::Plain => None,
+        };
+        let upstreams = &ctx.outbound.upstreams;
+        let proxy = error.upstream().and_then(|id| upstreams.last_error(id));
+        let addr = match error {
+            ConnectError::Address(addr, _) => Some(addr),
+            _ => None,
+        };
+        ctx.accounting.telemetry.warn(fields!(
+            "dc-unreachable",
+            user = ?name,
+            dc = Maybe(dc),
+            why = %outcome.why(),
+            proxy = %Maybe(proxy.map(|(name, _)| name)),
+            addr = %Maybe(addr),
+            error = ?error.reason(upstreams)
+        ));
         let closing = Closing::begin(client, outcome, &mut ctx.accounting);
         Step::Next(AfterDial::Closing(closing))
     }
@@ -316,8 +333,8 @@ impl<W: Wire> Dial<W> {
             ConnectError::Upstream(upstream, _) | ConnectError::CircuitOpen(upstream) => {
                 (Cause::ProxyDown, Detail::Upstream(upstream.0))
             }
-            ConnectError::Refused(Destination::Addr(addr), fault) => {
-                (unreachable, Detail::ViaProxy(*addr, *fault))
+            ConnectError::Refused(upstream, Destination::Addr(addr), fault) => {
+                (unreachable, Detail::ViaProxy(*addr, *fault, upstream.0))
             }
             ConnectError::Refused(..) | ConnectError::NoAddress => (unreachable, Detail::None),
         }

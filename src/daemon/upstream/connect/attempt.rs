@@ -37,7 +37,7 @@ impl<W: Wire> Attempt<W> {
             false => Poll::Pending,
         };
         match outcome {
-            Poll::Pending if now >= self.until => Poll::Ready(Err(self.error(None))),
+            Poll::Pending if now >= self.until => Poll::Ready(Err(self.timeout())),
             outcome => outcome,
         }
     }
@@ -60,6 +60,14 @@ impl<W> Attempt<W> {
         self.socks.as_ref().map(|socks| socks.upstream)
     }
 
+    /// The failure of this attempt after its deadline.
+    fn timeout(&self) -> ConnectError {
+        match (self.upstream(), self.is_connected) {
+            (Some(upstream), true) => ConnectError::Upstream(upstream, SILENT.to_owned()),
+            _ => self.error(None),
+        }
+    }
+
     /// The failure of this attempt with an error of its socket; `None` = no answer in time.
     pub(super) fn error(&self, error: Option<io::Error>) -> ConnectError {
         self::error(self.addr, self.upstream(), error)
@@ -80,3 +88,7 @@ pub(super) fn error(
         }
     }
 }
+
+/// The error of a proxy that took the connection and did not go on with the handshake.
+const SILENT: &str =
+    "timeout of the SOCKS5 handshake: the proxy took the connection, but is silent";

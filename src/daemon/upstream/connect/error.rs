@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
-use crate::daemon::upstream::proxies::UpstreamId;
+use crate::daemon::upstream::proxies::{UpstreamId, Upstreams};
 use crate::proto::socks5::{Destination, SocksFault};
 
 /// Why a connection, or one attempt of it, failed.
@@ -25,7 +25,38 @@ pub enum ConnectError {
     /// The upstream failed often lately, so it was not tried.
     CircuitOpen(UpstreamId),
     /// The upstream works, but cannot connect to the destination.
-    Refused(Destination, SocksFault),
+    Refused(UpstreamId, Destination, SocksFault),
+}
+
+impl ConnectError {
+    /// The upstream that failed; `None` = the attempt was direct.
+    pub fn upstream(&self) -> Option<UpstreamId> {
+        match self {
+            Self::Upstream(id, _) | Self::CircuitOpen(id) | Self::Refused(id, ..) => Some(*id),
+            _ => None,
+        }
+    }
+
+    /// Why the connection failed; of a proxy that is not tried now, its last error.
+    pub fn reason(&self, upstreams: &Upstreams) -> String {
+        let last = |id| upstreams.last_error(id)?.1;
+        match self {
+            Self::CircuitOpen(id) => match last(*id) {
+                Some(error) => format!("{error}; it failed often lately, so it rests"),
+                None => self.to_string(),
+            },
+            _ => self.to_string(),
+        }
+    }
+
+    /// [`ConnectError::reason`] behind the name of the proxy that failed.
+    pub fn report(&self, upstreams: &Upstreams) -> String {
+        let reason = self.reason(upstreams);
+        match self.upstream().and_then(|id| upstreams.last_error(id)) {
+            Some((name, _)) => format!("proxy {name}: {reason}"),
+            None => reason,
+        }
+    }
 }
 
 impl fmt::Display for ConnectError {
@@ -38,9 +69,9 @@ impl fmt::Display for ConnectError {
             Self::Address(_, Some(error)) => error.fmt(f),
             Self::Shortage(why) | Self::Upstream(_, why) => f.write_str(why),
             Self::CircuitOpen(_) => {
-                f.write_str("every proxy has failed lately and its circuit is open")
+                f.write_str("the proxy has failed lately and its circuit is open")
             }
-            Self::Refused(_, fault) => f.write_str(fault.as_str()),
+            Self::Refused(.., fault) => f.write_str(fault.as_str()),
         }
     }
 }

@@ -38,7 +38,7 @@ impl ProxyHandshake {
                 return Poll::Ready(Ok(()));
             }
             match wire.read(&mut [IoSliceMut::new(&mut piece[..want])]) {
-                Ok(0) => return self.failed("the proxy closed the connection"),
+                Ok(0) => return self.failed("the proxy closed the connection without an answer"),
                 Ok(count) => {
                     if let Err(fault) = self.negotiation.push(&piece[..count], &mut self.outbox) {
                         return self.refused(fault);
@@ -60,7 +60,7 @@ impl ProxyHandshake {
         match fault.is_about_destination() {
             true => {
                 let destination = self.negotiation.destination().clone();
-                Poll::Ready(Err(ConnectError::Refused(destination, fault)))
+                Poll::Ready(Err(ConnectError::Refused(self.upstream, destination, fault)))
             }
             false => self.failed(fault.as_str()),
         }

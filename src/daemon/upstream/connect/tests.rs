@@ -449,7 +449,7 @@ fn errors_of_a_destination_are_told_apart_from_those_of_the_proxy() {
     let error = error(scene.answer(&mut connect, &[NO_AUTH, b"\x05\x04\x00"]));
     let wanted = (Destination::Addr(addr(1)), SocksFault::Refused(4));
     assert!(
-        matches!(error, ConnectError::Refused(to, why) if (&to, &why) == (&wanted.0, &wanted.1))
+        matches!(error, ConnectError::Refused(_, to, why) if (&to, &why) == (&wanted.0, &wanted.1))
     );
 }
 
