@@ -15,6 +15,7 @@ mod e2e {
     mod doctor;
     mod doctor_as_censor;
     mod doctor_fronts;
+    mod doctor_names;
     mod encrypted_dns;
     mod evict;
     mod explain;

@@ -46,11 +46,7 @@ impl PublicAddrs {
     /// The flags take precedence over the config, the config over the listeners. Addresses of
     /// `interfaces` count only if a listener is on the unspecified address.
     pub(super) fn of(settings: &Settings, flags: AddressFlags, interfaces: &[IpAddr]) -> Self {
-        let binds = settings.binds.iter().map(|bind| bind.ip());
-        let mut own: Vec<IpAddr> = binds.filter(|ip| !ip.is_unspecified()).collect();
-        if settings.binds.iter().any(|bind| bind.ip().is_unspecified()) {
-            own.extend(interfaces.iter().map(IpAddr::to_canonical));
-        }
+        let own = served(settings, interfaces);
         let first = |v4: bool| {
             let mut public = own.iter().filter(|ip| scope(**ip) == Scope::Public);
             public.find(|ip| ip.is_ipv4() == v4).copied()
@@ -77,6 +73,23 @@ impl PublicAddrs {
             lan,
         }
     }
+}
+
+/// The addresses at which the listeners serve: their own, and those of `interfaces` if a listener
+/// is on the unspecified address.
+fn served(settings: &Settings, interfaces: &[IpAddr]) -> Vec<IpAddr> {
+    let binds = settings.binds.iter().map(|bind| bind.ip());
+    let mut own: Vec<IpAddr> = binds.filter(|ip| !ip.is_unspecified()).collect();
+    if settings.binds.iter().any(|bind| bind.ip().is_unspecified()) {
+        own.extend(interfaces.iter().map(IpAddr::to_canonical));
+    }
+    own
+}
+
+/// All public addresses at which the listeners serve; a machine may have several of a family.
+pub(super) fn served_public(settings: &Settings, interfaces: &[IpAddr]) -> Vec<IpAddr> {
+    let own = served(settings, interfaces).into_iter();
+    own.filter(|ip| scope(*ip) == Scope::Public).collect()
 }
 
 /// Why links may have the wrong port; `None` if they have the right one for all that is known.

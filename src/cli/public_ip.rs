@@ -13,6 +13,7 @@ use crate::config::HAS_TLS;
 use crate::config::settings::Settings;
 use crate::daemon::fetch::standalone::Standalone;
 use crate::daemon::fetch::task::{FetchError, FetchTarget, FetchTask, TaskStep};
+use crate::daemon::resolver::lookup::LookupFault;
 use crate::daemon::upstream::connect::target::{HostOrAddrs, Route};
 use crate::proto::http1_client::{self, BodyProgress, Response};
 use crate::proto::url::Url;
@@ -86,7 +87,14 @@ fn query(
     }
     let deadline = standalone.deadline_after(LIMIT);
     let host = std::slice::from_ref(&url.host);
-    let ips = standalone.lookup(host, LIMIT).pop().unwrap_or_default();
+    let found = standalone.lookup(host, LIMIT).pop().unwrap_or(Err(LookupFault::NoAddress));
+    let ips = match found {
+        Ok(ips) => ips,
+        Err(fault) => {
+            let why = format!("no address for its host name: {fault}");
+            return ignore_if_known(addrs, failed(FetchError::Connection(why)));
+        }
+    };
 
     // One query per family that is unknown and that the service has an address for.
     let mut queries = Vec::new();
@@ -111,7 +119,7 @@ fn query(
             Err(e) => first_error = first_error.or(Some(e)),
         }
     }
-    let cause = first_error.unwrap_or_else(|| FetchError::HostNotFound(url.host.clone()));
+    let cause = first_error.unwrap_or_else(|| FetchError::response("no address of the family"));
     ignore_if_known(addrs, failed(cause))
 }
 

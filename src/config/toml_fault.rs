@@ -16,6 +16,15 @@ pub(super) fn remedy(text: &str, at: usize) -> Option<String> {
     }
     let start = before.rfind('\n').map_or(0, |end| end + 1);
     let line = text.get(start..)?.lines().next()?.trim();
+    if let Some((table, rest)) = line.strip_prefix('[').and_then(|rest| rest.split_once(']'))
+        && !rest.trim_start().starts_with(['#', ']'])
+        && !rest.trim().is_empty()
+        && !table.contains('=')
+    {
+        let is_known = table.split('.').all(|part| is_bare(part.trim()));
+        let table = if is_known { table } else { "TABLE" };
+        return Some(format!("write [{table}] on a line of its own, and the rest below it"));
+    }
     let Some((name, value)) = line.split_once('=') else {
         let is_yaml = line.split_once(':').is_some_and(|(name, _)| is_bare(name.trim()));
         return is_yaml.then(|| "write NAME = VALUE, with = instead of :".to_owned());
@@ -88,6 +97,7 @@ mod tests {
             ("bind-to = [0.0.0.0:443]", 11, "put each entry in quotes: bind-to = [\"…\"]"),
             ("secret = \"ee", 9, "the closing quote is missing"),
             ("secret =", 8, "no value after ="),
+            ("[secrets] a = \"ee\"", 10, "write [secrets] on a line of its own"),
         ] {
             let text = format!("debug = true\n{line}\n[secrets]\n");
             let found = remedy(&text, 13 + at).unwrap();

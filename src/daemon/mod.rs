@@ -11,7 +11,7 @@ pub mod listeners;
 mod memory_waiters;
 mod memory_watch;
 mod reload;
-mod resolver;
+pub(crate) mod resolver;
 mod round;
 pub mod server;
 pub mod session;

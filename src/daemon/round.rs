@@ -119,9 +119,9 @@ impl<N: Net> Daemon<N> {
         let base = tokens::RESOLVER.first();
         let context = &mut self.shared.connect_context();
         let results = self.resolver.poll(context, &mut self.net, base);
-        for LookupResult { name, addrs, ttl_s } in results {
+        for LookupResult { name, found, ttl_s } in results {
             let now = self.shared.time.now;
-            for token in self.shared.outbound.dns.answer(&name, addrs, ttl_s, now) {
+            for token in self.shared.outbound.dns.answer(&name, found, ttl_s, now) {
                 match TokenKind::of(token) {
                     TokenKind::FetchTask(slot) => self.tasks.wake(slot),
                     _ => self.wake(token),

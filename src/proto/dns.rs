@@ -166,6 +166,25 @@ pub enum DnsFault {
     TooManyAliases,
 }
 
+impl DnsFault {
+    /// Text for logs and reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoSuchName => "NXDOMAIN",
+            Self::NoData => "no address",
+            Self::Refused(1) => "it answers FORMERR",
+            Self::Refused(2) => "it answers SERVFAIL",
+            Self::Refused(4) => "it answers NOTIMP",
+            Self::Refused(5) => "it answers REFUSED",
+            Self::Refused(_) => "it answers with an error",
+            Self::TooManyAliases => "a chain of too many aliases",
+            Self::Unrelated | Self::WrongCase | Self::Malformed | Self::Truncated => {
+                "its answer is not valid"
+            }
+        }
+    }
+}
+
 /// Follows aliases until a name has addresses. Servers need not send the records in order, so each
 /// step reads all of them.
 fn follow(

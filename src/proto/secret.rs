@@ -104,6 +104,8 @@ pub enum SecretFault {
     Link,
     /// A blank or an invisible character.
     Blank,
+    /// A quotation mark inside the quotes.
+    Quote,
     /// A key without a host: a plain or `dd` secret.
     PlainKey,
     /// The first byte is not 0xee.
@@ -123,6 +125,10 @@ impl SecretFault {
             Self::Link
         } else if text.contains(is_blank) {
             Self::Blank
+        } else if text.contains(['"', '\'', '`', '«', '»', '\u{2018}', '\u{2019}', '\u{201c}'])
+            || text.contains(['\u{201d}', '\u{201e}'])
+        {
+            Self::Quote
         } else {
             Self::Encoding
         }
@@ -135,6 +141,7 @@ impl fmt::Display for SecretFault {
             Self::Encoding => ("this is neither hexadecimal nor base64", "copy the whole secret"),
             Self::Link => ("this is a link", "write only its secret: what follows `secret=`"),
             Self::Blank => ("this has a blank or an invisible character", "delete it"),
+            Self::Quote => ("this has a second pair of quotation marks", "delete it"),
             Self::PlainKey => ("this is a key without a host, which FakeTLS needs", KEEP_KEY),
             Self::NotFakeTls => ("this is not a FakeTLS (ee) secret", MAKE_ONE),
             Self::ShortKey => ("this secret is cut short: its key has 16 bytes", MAKE_ONE),

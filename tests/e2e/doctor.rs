@@ -54,6 +54,8 @@ fn without_a_problem_the_exit_code_is_0() {
     fs::set_permissions(proxy.file(), fs::Permissions::from_mode(0o600)).expect("a mode");
     let clock = time_server(0).to_string();
     let report = examine_file(proxy.file(), &["--ntp-server", &clock]);
+    report.has("files", "ok", "only its owner can read ");
+    report.has("dns", "ok", &format!("name server udp://{} answers in ", names.addr));
     assert_eq!(report.others(&["ok", "skipped"]), [""; 0], "{:#}", report.json);
     assert_eq!((report.code, &report.json["verdict"]), (0, &"ok".into()));
     for dc in [1, 2, 3, 4, 5, 203] {
@@ -299,6 +301,7 @@ fn lists_and_files_that_cannot_be_used_are_named() {
     report.has("files", "failed", "defense.cache-dir: ");
     report.has("files", "failed", "pid-file: /proc/nowhere/mtbox.pid");
     report.has("files", "ok", "state-file: ");
+    report.has("files", "warning", "every account of this machine can read ");
     assert!(!folder.join("mtbox.state").exists(), "nothing is written");
     fs::remove_dir_all(folder).expect("the folder");
 }

@@ -251,7 +251,7 @@ fn access_queries_the_public_address_only_if_it_is_unknown() {
     let web = ip_service("HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n203.0.113.9\n");
     let url = format!("{:?}", web.url("/ip"));
     let config = config(nowhere(), &names).without("", "public-ipv4");
-    let config = config.set("network", "public-ip-url", &url);
+    let config = config.set("network", "public-ip-url", &url).set("", "public-port", "443");
     let (json, errors) = access(&config, &[]);
     assert_eq!((&json["ipv4"]["ip"], errors.as_str()), (&"203.0.113.9".into(), ""));
     assert_eq!(json["ipv6"], serde_json::Value::Null);

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use nix::sys::signal::Signal;
 
 use crate::support::client::Handshake;
+use crate::support::doctor;
 use crate::support::fixture::Fixture;
 use crate::support::hello::{App, Hello};
 use crate::support::lists::{
@@ -15,6 +16,7 @@ use crate::support::obfuscated2::DD;
 use crate::support::peer::{End, Peer};
 use crate::support::proxy::free_port;
 use crate::support::proxy_header;
+use crate::support::stats;
 use crate::support::web::{WebServer, page};
 use crate::support::{QUIET, eventually, holds_within};
 
@@ -23,6 +25,24 @@ fn wait_for_line(fixture: &Fixture, words: &[&str]) {
     eventually(&words.join(" "), || {
         fixture.proxy.log().lines().any(|line| words.iter().all(|word| line.contains(word)))
     });
+}
+
+#[test]
+fn a_list_that_refuses_the_only_private_address_of_all_clients_is_told() {
+    let folder = Folder::new();
+    let fixture = fixture("allowlist", &folder.write("allow", "8.8.8.8\n"));
+    let hidden =
+        "hides their addresses, let it send a PROXY header and set proxy-protocol-listener";
+    let count = || fixture.proxy.log().matches("event=clients-hidden").count();
+    (0..3).for_each(|_| assert_refused(&fixture, OTHER));
+    wait_for_line(&fixture, &["level=warn event=clients-hidden", hidden]);
+    let explained = || stats::get(fixture.proxy.api, "/explain?text").body;
+    assert!(explained().contains(hidden), "{}", explained());
+    let report = doctor::examine_file(fixture.proxy.file(), &["--skip-native-check"]);
+    report.has("lists", "failed", hidden);
+    assert_eq!(count(), 1, "once");
+    assert_refused(&fixture, LISTED);
+    eventually("another address", || !explained().contains(hidden));
 }
 
 /// COMPATIBILITY F1: the reference loses everything after a bad line.

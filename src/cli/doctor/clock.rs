@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::cli::doctor::context::{CheckContext, format_us};
 use crate::cli::doctor::findings::Section;
 use crate::daemon::fetch::standalone::{DatagramReply, since_1970};
+use crate::daemon::resolver::lookup::LookupFault;
 use crate::daemon::time::BUILT_UNIX_S;
 use crate::proto::ntp::{self, NtpFault};
 use crate::util::host_port::HostPort;
@@ -64,7 +65,7 @@ fn compare(server: &HostPort, context: &mut CheckContext, section: &mut Section)
 }
 
 enum NtpError {
-    NotResolved,
+    NotResolved(LookupFault),
     NoAnswer,
     /// The server is not synchronized or refuses.
     NoTime,
@@ -74,7 +75,7 @@ enum NtpError {
 impl fmt::Display for NtpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotResolved => f.write_str("its name cannot be resolved"),
+            Self::NotResolved(fault) => write!(f, "its name cannot be resolved: {fault}"),
             Self::NoAnswer => f.write_str("no answer"),
             Self::NoTime => f.write_str("it does not provide the time"),
             Self::Io(e) => e.fmt(f),
@@ -87,8 +88,9 @@ fn query(server: &HostPort, context: &mut CheckContext) -> Result<i64, NtpError>
     let standalone = &mut context.standalone;
     let deadline = standalone.deadline_after(LIMIT);
     let host = std::slice::from_ref(&server.host);
-    let ips = standalone.lookup(host, LIMIT).pop().unwrap_or_default();
-    let mut error = NtpError::NotResolved;
+    let found = standalone.lookup(host, LIMIT).pop().unwrap_or(Err(LookupFault::NoAddress));
+    let ips = found.map_err(NtpError::NotResolved)?;
+    let mut error = NtpError::NoAnswer;
     for ip in ips.into_iter().take(ADDRESSES_MAX) {
         let left = deadline.0.saturating_sub(standalone.time.now.0);
         if left == 0 {

@@ -43,10 +43,17 @@ type AccessTest = fn(&Path) -> io::Result<()>;
 fn check_config_mode(path: &Path, section: &mut Section) {
     let shown = path.display();
     let finding = match path.metadata() {
+        Ok(found) if found.mode() & 0o007 != 0 => section
+            .warn(format!(
+                "every account of this machine can read {shown}, and the secrets of all users in it"
+            ))
+            .remedy(format!(
+                "chmod 600 {shown}; if the service reads it as a member of its group, chmod 640"
+            )),
         // Not a warning: packages install it with mode 640 for the group of the service.
-        Ok(found) if found.mode() & 0o077 != 0 => section
-            .ok(format!("other accounts of this machine can read {shown}"))
-            .remedy(format!("it contains the secrets of all users: chmod 600 {shown}")),
+        Ok(found) if found.mode() & 0o070 != 0 => section
+            .ok(format!("only its owner and its group can read {shown}"))
+            .remedy(format!("if the group is not that of the service: chmod 600 {shown}")),
         Ok(_) => section.ok(format!("only its owner can read {shown}")),
         Err(e) => section.unknown(&shown.to_string(), &e.to_string()),
     };

@@ -5,9 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::cli::doctor::context::CheckContext;
+use crate::cli::doctor::dns;
 use crate::cli::doctor::findings::Section;
 use crate::daemon::fetch::front_probe;
 use crate::daemon::fetch::task::{FetchError, FetchTarget, FetchTask, TaskStep, WireEvent};
+use crate::daemon::resolver::lookup::LookupFault;
 use crate::daemon::upstream::connect::target::{HostOrAddrs, Route};
 use crate::proto::chrome_hello::{self, ChromeHello};
 use crate::proto::proxy_header;
@@ -48,18 +50,26 @@ fn resolve(context: &mut CheckContext, section: &mut Section) -> Vec<HelloProbe>
         false => &[],
     };
     let mut probes = Vec::new();
-    for ((host, front), ips) in hosts.into_iter().zip(fronts).zip(found) {
+    for ((host, front), found) in hosts.into_iter().zip(fronts).zip(found) {
+        let ips = match found {
+            Ok(ips) => ips,
+            Err(fault) => {
+                section
+                    .fail(format!("{front}: its name cannot be resolved: {fault}"))
+                    .fact("host", Json::text(&host))
+                    .remedy(match fault {
+                        LookupFault::Server(_) => dns::SERVER_REMEDY,
+                        _ => {
+                            "correct the name, check network.dns, or set [domain-fronting] host \
+                             to the web server"
+                        }
+                    });
+                continue;
+            }
+        };
         let addrs: Vec<SocketAddr> =
             ips.iter().map(|ip: &IpAddr| SocketAddr::new(*ip, front.port)).collect();
-        if addrs.is_empty() {
-            section
-                .fail(format!("{front}: its name cannot be resolved"))
-                .fact("host", Json::text(&host))
-                .remedy(
-                    "correct the name, check network.dns, or set [domain-fronting] host to the \
-                     web server",
-                );
-        } else if addrs.iter().any(|addr| context.standalone.is_own_listener(*addr)) {
+        if addrs.iter().any(|addr| context.standalone.is_own_listener(*addr)) {
             section
                 .fail(format!("{front} is this proxy itself, so fronted connections would loop"))
                 .fact("host", Json::text(&host))

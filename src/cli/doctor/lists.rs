@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use nix::fcntl::OFlag;
 
+use crate::cli::admin_client;
 use crate::cli::doctor::context::CheckContext;
 use crate::cli::doctor::findings::Section;
 use crate::cli::doctor::telegram;
 use crate::config::settings::{ListSettings, ListSource, Settings};
 use crate::daemon::fetch::http_get::HttpGet;
+use crate::daemon::fetch::ip_lists::admission::HIDDEN;
 use crate::daemon::fetch::task::{FetchError, FetchTarget, FetchTask, TaskStep};
 use crate::daemon::upstream::connect::target::Route;
 use crate::proto::url::Url;
@@ -54,10 +56,28 @@ pub(super) fn check(context: &mut CheckContext) -> Vec<Section> {
         };
         finding.fact("list", Json::text(name)).fact("source", Json::text(server));
     }
+    check_clients(&context.settings, &mut section);
     if section.is_empty() {
         section.skip("the config has no lists and no pages");
     }
     vec![section]
+}
+
+/// Whether a relay hides the addresses of clients, for which a list is of no use.
+fn check_clients(settings: &Settings, section: &mut Section) {
+    if settings.blocklist.is_none() && settings.allowlist.is_none() {
+        return;
+    }
+    let explained = admin_client::get(settings, "/explain/?text");
+    if explained.is_ok_and(|reply| reply.body.contains(HIDDEN)) {
+        section.fail(HIDDEN).remedy(BEHIND_RELAY);
+    } else if settings.proxy_protocol.is_none()
+        && settings.binds.iter().all(|bind| bind.ip().is_loopback())
+    {
+        section
+            .warn("only this machine can reach bind-to, so the lists see no address of a client")
+            .remedy(BEHIND_RELAY);
+    }
 }
 
 /// The daemon fetches these pages only if it shapes traffic.
@@ -135,6 +155,8 @@ impl FetchTask for PageHead {
     }
 }
 
+const BEHIND_RELAY: &str =
+    "let the relay send a PROXY header, and set proxy-protocol-listener = true";
 const LIMIT: Duration = Duration::from_secs(20);
 /// In bytes, by Content-Length. Larger than any list.
 const PAGE_MAX: u64 = 1 << 30;

@@ -6,6 +6,7 @@ mod censor;
 mod clock;
 mod context;
 mod deprecated;
+mod dns;
 mod files;
 mod findings;
 mod fronts;
@@ -97,6 +98,7 @@ const CHECKS: &[Check] = &[
     telegram::check_proxies,
     fronts::check,
     names::check,
+    dns::check,
     lists::check,
     files::check,
     limits::check,

@@ -9,6 +9,7 @@ use crate::config::suggest::nearest;
 use crate::daemon::admin::rows::RowWriter;
 use crate::daemon::admin::stats::{last_seen, push_json, rfc_3339, stamp};
 use crate::daemon::admin::view::View;
+use crate::daemon::fetch::ip_lists::admission::HIDDEN;
 use crate::daemon::upstream::proxies::UpstreamId;
 use crate::proto::url::percent_decoded;
 use crate::util::json::Json;
@@ -228,6 +229,9 @@ fn incident_object<'a>(view: &View<'_>, incident: &Incident) -> Json<'a> {
 /// The detail of an incident as a phrase.
 fn detail(view: &View<'_>, incident: &Incident) -> Option<String> {
     Some(match incident.detail {
+        Detail::None if incident.cause == Cause::FrontUnknown => {
+            return view.outbound.unresolved_front.clone();
+        }
         Detail::None => return None,
         Detail::ClockOffset(off_s) => {
             let side = if off_s < 0 { "behind" } else { "ahead" };
@@ -245,10 +249,17 @@ fn detail(view: &View<'_>, incident: &Incident) -> Option<String> {
             Some((name, None)) => format!("{name}: no answer"),
             None => "a proxy that is no longer in the config".to_owned(),
         },
-        Detail::Network(network) if view.settings.log_addresses => {
-            format!("around {}", network.addr())
+        Detail::Network(network) => {
+            let is_listed = matches!(incident.cause, Cause::Blocklisted | Cause::NotAllowlisted);
+            let from = match view.settings.log_addresses {
+                true => format!("around {}", network.addr()),
+                false => format!("from {}", view.telemetry.shown(network.addr())),
+            };
+            match is_listed && view.lists.clients.are_hidden() {
+                true => format!("{from}; {HIDDEN}"),
+                false => from,
+            }
         }
-        Detail::Network(network) => format!("from {}", view.telemetry.shown(network.addr())),
     })
 }
 

@@ -9,12 +9,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mio::{Events, Poll};
 
-use crate::config::settings::{Settings, UpstreamSettings};
+use crate::config::settings::{DnsSettings, NameServer, Settings, UpstreamSettings};
 use crate::daemon::fetch::runner::{HasTask, TaskQueue, TaskRunner};
 use crate::daemon::fetch::task::{FetchError, FetchTask};
 use crate::daemon::resolver::Resolver;
 use crate::daemon::resolver::dns_cache::CachedAddrs;
-use crate::daemon::resolver::lookup::LookupResult;
+use crate::daemon::resolver::lookup::{LookupFault, LookupResult};
 use crate::daemon::time::Time;
 use crate::daemon::upstream::connect::error::ConnectError;
 use crate::daemon::upstream::connect::{Connect, Connected};
@@ -137,25 +137,52 @@ impl Standalone {
         }
     }
 
-    /// The addresses of each host, which may be a literal address. Empty = none found within
+    /// The addresses of each host, which may be a literal address, or why none was found within
     /// `limit`.
-    pub fn lookup(&mut self, hosts: &[String], limit: Duration) -> Vec<Vec<IpAddr>> {
+    pub fn lookup(
+        &mut self,
+        hosts: &[String],
+        limit: Duration,
+    ) -> Vec<Result<Vec<IpAddr>, LookupFault>> {
         let until = self.deadline_after(limit);
-        let mut found: Vec<Option<Vec<IpAddr>>> =
-            hosts.iter().map(|host| host.parse().ok().map(|ip| vec![ip])).collect();
+        let mut found: Vec<Option<Result<Vec<IpAddr>, LookupFault>>> =
+            hosts.iter().map(|host| host.parse().ok().map(|ip| Ok(vec![ip]))).collect();
         loop {
             let mut is_complete = true;
             for (host, found) in hosts.iter().zip(&mut found).filter(|(_, found)| found.is_none()) {
                 match self.outbound.dns.lookup(host, 0, self.time.now) {
-                    CachedAddrs::Found(ips) => *found = Some(ips.to_vec()),
-                    CachedAddrs::Failed => *found = Some(Vec::new()),
+                    CachedAddrs::Found(ips) => *found = Some(Ok(ips.to_vec())),
+                    CachedAddrs::Failed(fault) => *found = Some(Err(fault.clone())),
                     CachedAddrs::Pending => is_complete = false,
                 }
             }
             if is_complete || self.time.now >= until {
-                return found.into_iter().map(Option::unwrap_or_default).collect();
+                let late = || Err(LookupFault::unanswered());
+                return found.into_iter().map(|found| found.unwrap_or_else(late)).collect();
             }
             self.wait(until, &mut |_, _| {});
+        }
+    }
+
+    /// Asks a name server for a name, although the hosts file may have it. Returns how long the
+    /// answer took, whatever it says.
+    ///
+    /// # Errors
+    /// There was no answer; names the server and says why.
+    pub fn ask_name_server(
+        &self,
+        server: NameServer,
+        name: &str,
+        limit: Duration,
+    ) -> Result<Duration, String> {
+        let dns = DnsSettings { server, ..self.settings.dns.clone() };
+        let settings = Settings { dns, ..(*self.settings).clone() };
+        let mut asking = Self::new(Rc::new(settings)).map_err(|e| e.to_string())?;
+        asking.resolver.skip_hosts();
+        let begun_us = asking.net.micros();
+        match asking.lookup(&[name.to_owned()], limit).pop() {
+            Some(Err(LookupFault::Server(why))) => Err(why),
+            _ => Ok(Duration::from_micros(asking.net.micros().saturating_sub(begun_us))),
         }
     }
 
@@ -252,8 +279,8 @@ impl Standalone {
         let (mut context, net, resolver) = self.split();
         let results = resolver.poll(&mut context, net, RESOLVER_TOKENS);
         let has_results = !results.is_empty();
-        for LookupResult { name, addrs, ttl_s } in results {
-            for token in self.outbound.dns.answer(&name, addrs, ttl_s, self.time.now) {
+        for LookupResult { name, found, ttl_s } in results {
+            for token in self.outbound.dns.answer(&name, found, ttl_s, self.time.now) {
                 sink(token, Readiness::default());
             }
         }

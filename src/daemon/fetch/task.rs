@@ -79,8 +79,6 @@ pub enum FetchError {
     TooSlow,
     /// Too many tasks are waiting.
     QueueFull,
-    /// The host name has no address.
-    HostNotFound(String),
     /// A proxy of `network.proxies` failed, which the text names.
     Proxy(String),
     /// The connection could not be established, or it failed.
@@ -102,7 +100,6 @@ impl FetchError {
     /// The error of a connection that could not be established.
     pub fn of_connect(error: ConnectError, upstreams: &Upstreams) -> Self {
         match error {
-            ConnectError::NameNotFound(host) => Self::HostNotFound(host),
             error if error.upstream().is_some() => Self::Proxy(error.report(upstreams)),
             error => Self::Connection(error.to_string()),
         }
@@ -114,7 +111,6 @@ impl fmt::Display for FetchError {
         match self {
             Self::TooSlow => f.write_str("too slow"),
             Self::QueueFull => f.write_str("too many fetches are waiting"),
-            Self::HostNotFound(host) => write!(f, "no address for the host name {host:?}"),
             Self::Proxy(why) | Self::Connection(why) => f.write_str(why),
             Self::Status(status) => write!(f, "the server answered {status}"),
             Self::TooLarge(limit) => write!(f, "larger than {limit} bytes"),

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use crate::daemon::fetch::task::FetchError;
+use crate::daemon::resolver::lookup::LookupFault;
 use crate::proto::dns;
 use crate::proto::doh::{DohFault, Reply, Requests, Responses};
 use crate::proto::url::Url;
@@ -38,8 +39,8 @@ pub enum ServerFault {
     Unrelated,
     /// An answer is overdue.
     Timeout,
-    /// The server's host name has no address.
-    NoAddress,
+    /// The server's host name could not be looked up.
+    NoAddress(LookupFault),
     /// The connection could not be established, or it failed.
     Connection(FetchError),
 }
@@ -51,7 +52,7 @@ impl fmt::Display for ServerFault {
             Self::Response(fault) => f.write_str(fault.as_str()),
             Self::Unrelated => f.write_str("an answer to another query"),
             Self::Timeout => f.write_str("no answer in time"),
-            Self::NoAddress => f.write_str("no address for its host name"),
+            Self::NoAddress(fault) => write!(f, "no address for its host name: {fault}"),
             Self::Connection(error) => error.fmt(f),
         }
     }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::daemon::resolver::lookup::LookupFault;
 use crate::io::clock::Tick;
 
 /// The cache and the pending lookups.
@@ -18,8 +19,7 @@ pub struct DnsCache {
 
 struct CachedName {
     name: String,
-    /// Empty = the name has none.
-    addrs: Vec<IpAddr>,
+    found: Result<Vec<IpAddr>, LookupFault>,
     until: Tick,
     /// No server has answered since the addresses expired; they serve on (RFC 8767).
     is_stale: bool,
@@ -28,7 +28,7 @@ struct CachedName {
 impl CachedName {
     /// Whether it is of use: it has not expired, or its addresses can serve on.
     fn is_kept(&self, now: Tick) -> bool {
-        self.until > now || !self.addrs.is_empty()
+        self.until > now || self.found.is_ok()
     }
 }
 
@@ -45,8 +45,8 @@ pub enum CachedAddrs<'a> {
     Found(&'a [IpAddr]),
     /// The caller will be woken by its token.
     Pending,
-    /// The name has no address.
-    Failed,
+    /// No address was found.
+    Failed(&'a LookupFault),
 }
 
 impl DnsCache {
@@ -64,10 +64,10 @@ impl DnsCache {
             let token = (state != Some((false, true))).then_some(token);
             self.request(name, token);
         }
-        match (state, self.known.last().map(|known| known.addrs.as_slice())) {
+        match (state, self.known.last().map(|known| &known.found)) {
             (None | Some((false, false)), _) | (_, None) => CachedAddrs::Pending,
-            (_, Some([])) => CachedAddrs::Failed,
-            (_, Some(addrs)) => CachedAddrs::Found(addrs),
+            (_, Some(Err(fault))) => CachedAddrs::Failed(fault),
+            (_, Some(Ok(addrs))) => CachedAddrs::Found(addrs),
         }
     }
 
@@ -122,24 +122,24 @@ impl DnsCache {
     pub fn answer(
         &mut self,
         name: &str,
-        mut addrs: Vec<IpAddr>,
+        mut found: Result<Vec<IpAddr>, LookupFault>,
         ttl_s: u32,
         now: Tick,
     ) -> Vec<usize> {
-        let max = if addrs.is_empty() { NEGATIVE_TTL_MAX } else { TTL_MAX };
+        let max = if found.is_err() { NEGATIVE_TTL_MAX } else { TTL_MAX };
         let mut until = now + Duration::from_secs(ttl_s.into()).clamp(TTL_MIN, max);
         let mut is_stale = false;
         if let Some(at) = self.known.iter().position(|known| known.name == name) {
             let old = self.known.remove(at);
-            if addrs.is_empty() && ttl_s == 0 && !old.addrs.is_empty() {
-                (addrs, until, is_stale) = (old.addrs, now + STALE_TTL, true);
+            if found.is_err() && ttl_s == 0 && old.found.is_ok() {
+                (found, until, is_stale) = (old.found, now + STALE_TTL, true);
             }
         }
         self.known.retain(|known| known.is_kept(now));
         if self.known.len() >= NAMES_MAX {
             self.known.remove(0);
         }
-        self.known.push(CachedName { name: name.to_owned(), addrs, until, is_stale });
+        self.known.push(CachedName { name: name.to_owned(), found, until, is_stale });
         match self.waiting.iter().position(|wait| wait.name == name) {
             Some(at) => self.waiting.swap_remove(at).tokens,
             None => Vec::new(),
@@ -159,6 +159,7 @@ const STALE_TTL: Duration = Duration::from_secs(30);
 mod tests {
     use super::*;
 
+    const GONE: LookupFault = LookupFault::NoSuchName;
     const LOCALHOST: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
     #[test]
@@ -171,7 +172,7 @@ mod tests {
         assert_eq!(names.next_wanted().as_deref(), Some("a"));
         assert_eq!(names.next_wanted().as_deref(), Some("b"));
         assert_eq!(names.next_wanted(), None);
-        assert_eq!(names.answer("a", vec![LOCALHOST], 60, Tick(1)), [1, 2]);
+        assert_eq!(names.answer("a", Ok(vec![LOCALHOST]), 60, Tick(1)), [1, 2]);
         assert_eq!(names.lookup("a", 3, Tick(2)), CachedAddrs::Found(&[LOCALHOST]));
         assert_eq!(names.lookup("a", 3, Tick(60_001)), CachedAddrs::Pending);
     }
@@ -181,8 +182,8 @@ mod tests {
         let mut names = DnsCache::default();
         for (ttl_s, kept_ms) in [(0, 5_000), (30, 30_000), (86_400, 30_000)] {
             names.lookup("a", 1, Tick(0));
-            names.answer("a", vec![], ttl_s, Tick(0));
-            assert_eq!(names.lookup("a", 1, Tick(kept_ms - 1)), CachedAddrs::Failed);
+            names.answer("a", Err(GONE), ttl_s, Tick(0));
+            assert_eq!(names.lookup("a", 1, Tick(kept_ms - 1)), CachedAddrs::Failed(&GONE));
             assert_eq!(names.lookup("a", 1, Tick(kept_ms)), CachedAddrs::Pending);
         }
     }
@@ -190,10 +191,10 @@ mod tests {
     #[test]
     fn addresses_serve_on_while_no_server_answers_until_the_name_is_gone() {
         let mut names = DnsCache::default();
-        names.answer("a", vec![LOCALHOST], 60, Tick(0));
+        names.answer("a", Ok(vec![LOCALHOST]), 60, Tick(0));
         assert_eq!(names.lookup("a", 1, Tick(60_000)), CachedAddrs::Pending);
         assert_eq!(names.next_wanted().as_deref(), Some("a"));
-        assert_eq!(names.answer("a", vec![], 0, Tick(68_000)), [1]);
+        assert_eq!(names.answer("a", Err(GONE), 0, Tick(68_000)), [1]);
         let stale = CachedAddrs::Found(&[LOCALHOST]);
         assert_eq!(names.lookup("a", 1, Tick(68_000)), stale);
         assert_eq!(names.lookup("a", 1, Tick(97_999)), stale);
@@ -201,17 +202,21 @@ mod tests {
         assert_eq!(names.lookup("a", 1, Tick(98_000)), stale, "and it is asked for meanwhile");
         assert_eq!(names.lookup("a", 2, Tick(98_001)), stale);
         assert_eq!(names.next_wanted().as_deref(), Some("a"));
-        assert!(names.answer("a", vec![], 30, Tick(98_002)).is_empty());
-        assert_eq!(names.lookup("a", 1, Tick(98_003)), CachedAddrs::Failed, "the name is gone");
+        assert!(names.answer("a", Err(GONE), 30, Tick(98_002)).is_empty());
+        assert_eq!(
+            names.lookup("a", 1, Tick(98_003)),
+            CachedAddrs::Failed(&GONE),
+            "the name is gone"
+        );
     }
 
     #[test]
     fn after_a_change_of_the_servers_a_name_is_looked_up_again() {
         let mut names = DnsCache::default();
-        names.answer("a", vec![LOCALHOST], 60, Tick(0));
+        names.answer("a", Ok(vec![LOCALHOST]), 60, Tick(0));
         names.restart_lookups();
         assert_eq!(names.lookup("a", 1, Tick(1)), CachedAddrs::Pending);
-        names.answer("a", vec![], 0, Tick(2));
+        names.answer("a", Err(GONE), 0, Tick(2));
         assert_eq!(names.lookup("a", 1, Tick(3)), CachedAddrs::Found(&[LOCALHOST]));
     }
 
@@ -219,7 +224,7 @@ mod tests {
     fn a_ttl_is_at_least_five_seconds_and_at_most_an_hour() {
         let mut names = DnsCache::default();
         for (ttl_s, kept_ms) in [(0, 5_000), (60, 60_000), (u32::MAX, 3_600_000)] {
-            names.answer("a", vec![LOCALHOST], ttl_s, Tick(0));
+            names.answer("a", Ok(vec![LOCALHOST]), ttl_s, Tick(0));
             assert_eq!(names.lookup("a", 1, Tick(kept_ms - 1)), CachedAddrs::Found(&[LOCALHOST]));
             assert_eq!(names.lookup("a", 1, Tick(kept_ms)), CachedAddrs::Pending);
         }
@@ -229,10 +234,10 @@ mod tests {
     fn the_cache_is_bounded_and_drops_the_least_recently_used_name() {
         let mut names = DnsCache::default();
         for i in 0..NAMES_MAX {
-            names.answer(&i.to_string(), vec![LOCALHOST], 60, Tick(0));
+            names.answer(&i.to_string(), Ok(vec![LOCALHOST]), 60, Tick(0));
         }
         assert_eq!(names.lookup("0", 1, Tick(1)), CachedAddrs::Found(&[LOCALHOST]));
-        names.answer("new", vec![LOCALHOST], 60, Tick(1));
+        names.answer("new", Ok(vec![LOCALHOST]), 60, Tick(1));
         assert_eq!(names.known.len(), NAMES_MAX);
         assert_eq!(names.lookup("0", 1, Tick(1)), CachedAddrs::Found(&[LOCALHOST]));
         assert_eq!(names.lookup("1", 1, Tick(1)), CachedAddrs::Pending);

@@ -19,7 +19,7 @@ use crate::io::clock::{Tick, earliest};
 use crate::io::logger::fields;
 use crate::io::readiness::Readiness;
 use crate::io::wire::Net;
-use crate::proto::dns::RecordType;
+use crate::proto::dns::{DnsFault, RecordType};
 
 /// The encrypted server and the one connection to it.
 pub struct EncryptedResolver<N: Net> {
@@ -29,6 +29,8 @@ pub struct EncryptedResolver<N: Net> {
     inbox: Vec<u8>,
     /// The lookup of the server's own host name.
     bootstrap: Option<(Lookup, PlainQuery<N>)>,
+    /// Why the server cannot be used now.
+    fault: Option<String>,
     awake: bool,
 }
 
@@ -67,8 +69,13 @@ impl<N: Net> EncryptedResolver<N> {
     /// `None` = the settings name no encrypted server.
     pub fn new(settings: &DnsSettings) -> Option<Self> {
         let server = EncryptedServer::new(settings)?;
-        let (connection, bootstrap) = (None, None);
-        Some(Self { server, connection, inbox: Vec::new(), bootstrap, awake: false })
+        let (connection, bootstrap, fault) = (None, None, None);
+        Some(Self { server, connection, inbox: Vec::new(), bootstrap, fault, awake: false })
+    }
+
+    /// Takes note in a lookup of why its query failed.
+    pub fn blame(&self, fault: DnsFault, lookup: &mut Lookup) {
+        lookup.blame(self.server.host(), self.fault.as_deref().unwrap_or(fault.as_str()));
     }
 
     /// Queues both queries of a lookup.
@@ -178,6 +185,9 @@ impl<N: Net> EncryptedResolver<N> {
             }
         };
         let has_answers = !answers.is_empty();
+        if has_answers {
+            self.fault = None;
+        }
         results.extend(answers);
         if is_closed {
             return Progress::Changed;
@@ -212,10 +222,12 @@ impl<N: Net> EncryptedResolver<N> {
         }
         let Some((lookup, _)) = self.bootstrap.take() else { return };
         let found = lookup.into_result();
-        let has_none = found.addrs.is_empty();
-        self.server.set_addresses(found.addrs, found.ttl_s, now);
-        if has_none {
-            self.lose(&ServerFault::NoAddress, context.connect, results);
+        match found.found {
+            Ok(addrs) => self.server.set_addresses(addrs, found.ttl_s, now),
+            Err(fault) => {
+                self.server.set_addresses(Vec::new(), found.ttl_s, now);
+                self.lose(&ServerFault::NoAddress(fault), context.connect, results);
+            }
         }
     }
 
@@ -228,6 +240,7 @@ impl<N: Net> EncryptedResolver<N> {
         self.connection = None;
         let Some(failed) = self.server.connection_lost(context.drbg, context.now) else { return };
         results.extend(failed);
+        self.fault = Some(fault.to_string());
         let server = self.server.host();
         context.log.warn(context.now, fields!("dns-unreachable", server = ?server, error = ?fault));
     }

@@ -1,6 +1,7 @@
 //! The state machine of one lookup, without sockets and servers. The queries for IPv4 and IPv6
 //! addresses can fail independently.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -20,6 +21,10 @@ pub struct Lookup {
     /// The latest end of the lookup.
     until: Tick,
     grace_time: Duration,
+    /// A server has answered NXDOMAIN.
+    no_such_name: bool,
+    /// The last failure of a server, which the text names; empty = none has failed yet.
+    failure: String,
 }
 
 /// What is known about one record type.
@@ -49,10 +54,41 @@ pub enum LookupStep {
 pub struct LookupResult {
     /// The name that was looked up.
     pub name: String,
-    /// Its addresses, IPv4 before IPv6; empty = none.
-    pub addrs: Vec<IpAddr>,
+    /// Its addresses, IPv4 before IPv6, at least one.
+    pub found: Result<Vec<IpAddr>, LookupFault>,
     /// How long the addresses, or their absence, may be cached; 0 = no server has answered.
     pub ttl_s: u32,
+}
+
+/// Why a lookup found no address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LookupFault {
+    /// A name server says that the name does not exist.
+    NoSuchName,
+    /// A name server says that the name has no address.
+    NoAddress,
+    /// The name cannot be encoded in a query.
+    NotAName,
+    /// No name server has answered. Names the last one, and says why.
+    Server(String),
+}
+
+impl LookupFault {
+    /// A lookup that has not ended yet, or that took too long.
+    pub fn unanswered() -> Self {
+        Self::Server("no name server has answered".to_owned())
+    }
+}
+
+impl fmt::Display for LookupFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoSuchName => "the name does not exist (NXDOMAIN)",
+            Self::NoAddress => "the name exists, but has no address",
+            Self::NotAName => "not a valid host name",
+            Self::Server(why) => why,
+        })
+    }
 }
 
 impl Lookup {
@@ -67,6 +103,8 @@ impl Lookup {
             grace: None,
             until: now + LOOKUP_MAX,
             grace_time: grace,
+            no_such_name: false,
+            failure: String::new(),
         }
     }
 
@@ -84,6 +122,7 @@ impl Lookup {
         outcome: Result<AddressAnswer, DnsFault>,
         now: Tick,
     ) {
+        self.no_such_name |= outcome == Err(DnsFault::NoSuchName);
         let new = match outcome {
             Ok(answer) => QueryState::Found(answer),
             Err(DnsFault::NoData | DnsFault::NoSuchName) => QueryState::Absent,
@@ -102,6 +141,11 @@ impl Lookup {
         if matches!(state, QueryState::Open) {
             *state = new;
         }
+    }
+
+    /// Takes note of why a server failed, for [`LookupFault::Server`].
+    pub fn blame(&mut self, server: impl fmt::Display, why: impl fmt::Display) {
+        self.failure = format!("name server {server}: {why}");
     }
 
     /// Records that the current attempt has failed for these record types.
@@ -173,7 +217,14 @@ impl Lookup {
             (true, true) => ABSENT_TTL_S,
             (true, false) => 0,
         };
-        LookupResult { name: self.name, addrs, ttl_s }
+        let found = match (addrs.is_empty(), is_complete) {
+            (false, _) => Ok(addrs),
+            (true, true) if self.no_such_name => Err(LookupFault::NoSuchName),
+            (true, true) => Err(LookupFault::NoAddress),
+            (true, false) if self.failure.is_empty() => Err(LookupFault::unanswered()),
+            (true, false) => Err(LookupFault::Server(self.failure)),
+        };
+        LookupResult { name: self.name, found, ttl_s }
     }
 
     fn state(&self, kind: RecordType) -> &QueryState {
@@ -220,7 +271,7 @@ mod tests {
         lookup.record(RecordType::A, found(V4, 90), Tick(2));
         assert_eq!(lookup.next_step(Tick(2)), LookupStep::Done);
         let result = lookup.into_result();
-        assert_eq!((result.addrs, result.ttl_s), (vec![V4, V6], 60));
+        assert_eq!((result.found, result.ttl_s), (Ok(vec![V4, V6]), 60));
     }
 
     #[test]
@@ -230,7 +281,7 @@ mod tests {
         assert_eq!((lookup.next_step(Tick(109)), lookup.due()), (LookupStep::Wait, Tick(110)));
         assert_eq!(lookup.next_step(Tick(110)), LookupStep::Done);
         let result = lookup.into_result();
-        assert_eq!((result.addrs, result.ttl_s), (vec![V4], PARTIAL_TTL_S));
+        assert_eq!((result.found, result.ttl_s), (Ok(vec![V4]), PARTIAL_TTL_S));
     }
 
     #[test]
@@ -239,7 +290,7 @@ mod tests {
         lookup.record(RecordType::Aaaa, found(V6, 90), Tick(10));
         assert_eq!((lookup.next_step(Tick(1_999)), lookup.due()), (LookupStep::Wait, Tick(2_000)));
         assert_eq!(lookup.next_step(Tick(2_000)), LookupStep::Done);
-        assert_eq!(lookup.into_result().addrs, [V6]);
+        assert_eq!(lookup.into_result().found, Ok(vec![V6]));
     }
 
     #[test]
@@ -250,7 +301,7 @@ mod tests {
             lookup.record(other, Err(DnsFault::Refused(2)), Tick(1));
             lookup.record(kind, found(addr, 90), Tick(2));
             assert_eq!(lookup.next_step(Tick(2)), LookupStep::Done);
-            assert_eq!(lookup.into_result().addrs, [addr]);
+            assert_eq!(lookup.into_result().found, Ok(vec![addr]));
         }
     }
 
@@ -278,10 +329,18 @@ mod tests {
         absent.record(RecordType::A, Err(DnsFault::NoSuchName), Tick(1));
         absent.record(RecordType::Aaaa, Err(DnsFault::NoData), Tick(1));
         assert_eq!(absent.next_step(Tick(1)), LookupStep::Done);
-        assert_eq!(absent.into_result().ttl_s, ABSENT_TTL_S);
-        let silent = lookup();
+        let absent = absent.into_result();
+        assert_eq!((absent.found, absent.ttl_s), (Err(LookupFault::NoSuchName), ABSENT_TTL_S));
+        let mut empty = lookup();
+        empty.record(RecordType::A, Err(DnsFault::NoData), Tick(1));
+        empty.record(RecordType::Aaaa, Err(DnsFault::NoData), Tick(1));
+        assert_eq!(empty.into_result().found, Err(LookupFault::NoAddress));
+        let mut silent = lookup();
         assert_eq!(silent.next_step(Tick(0) + LOOKUP_MAX), LookupStep::Done);
-        assert_eq!(silent.into_result().ttl_s, 0);
+        silent.blame("192.0.2.1:53", "no answer");
+        let silent = silent.into_result();
+        let why = LookupFault::Server("name server 192.0.2.1:53: no answer".to_owned());
+        assert_eq!((silent.found, silent.ttl_s), (Err(why), 0));
     }
 
     #[test]
@@ -292,6 +351,6 @@ mod tests {
         lookup.record(RecordType::A, found(V4, 90), Tick(2));
         lookup.record(RecordType::A, Err(DnsFault::NoSuchName), Tick(3));
         lookup.record(RecordType::Aaaa, Err(DnsFault::NoData), Tick(3));
-        assert_eq!(lookup.into_result().addrs, [V4]);
+        assert_eq!(lookup.into_result().found, Ok(vec![V4]));
     }
 }

@@ -17,6 +17,7 @@ mod system;
 mod tcp;
 mod udp;
 
+use std::net::SocketAddr;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ use crate::io::wire::Net;
 use crate::proto::dns;
 #[cfg(feature = "tls")]
 use encrypted::{EncryptedContext, EncryptedResolver, EncryptedSocket};
-use lookup::{GRACE, Lookup, LookupResult, LookupSlot, LookupStep};
+use lookup::{GRACE, Lookup, LookupFault, LookupResult, LookupSlot, LookupStep};
 use plain::{PlainQuery, QueryContext, ServerStats};
 use system::{Servers, SystemFiles};
 
@@ -45,6 +46,7 @@ pub struct Resolver<N: Net> {
     encrypted: Option<EncryptedResolver<N>>,
     system: SystemFiles,
     stats: ServerStats,
+    skips_hosts: bool,
     lookups: [Option<ActiveLookup<N>>; LOOKUPS_AT_ONCE],
 }
 
@@ -84,8 +86,14 @@ impl<N: Net> Resolver<N> {
             encrypted: EncryptedResolver::new(settings),
             system: SystemFiles::new(),
             stats: ServerStats::default(),
+            skips_hosts: false,
             lookups: std::array::from_fn(|_| None),
         }
+    }
+
+    /// Asks the server for every name, also for those of the hosts file.
+    pub fn skip_hosts(&mut self) {
+        self.skips_hosts = true;
     }
 
     /// Whether another lookup may start.
@@ -115,8 +123,11 @@ impl<N: Net> Resolver<N> {
             && let Some(name) = context.outbound.dns.next_wanted()
         {
             let addrs = self.system.known(&name);
-            if !addrs.is_empty() || !dns::is_valid_name(&name) {
-                results.push(LookupResult { name, addrs, ttl_s: HOSTS_TTL_S });
+            if !addrs.is_empty() && !self.skips_hosts {
+                results.push(LookupResult { name, found: Ok(addrs), ttl_s: HOSTS_TTL_S });
+            } else if !dns::is_valid_name(&name) {
+                let found = Err(LookupFault::NotAName);
+                results.push(LookupResult { name, found, ttl_s: HOSTS_TTL_S });
             } else {
                 self.lookups[slot] = Some(self.start(slot, name, context.now));
             }
@@ -187,6 +198,9 @@ impl<N: Net> Resolver<N> {
         let mut context = EncryptedContext { connect: context, net, system, stats, first_token };
         for (slot, kind, outcome) in encrypted.poll(&mut context) {
             if let Some(Some(active)) = self.lookups.get_mut(slot) {
+                if let Err(fault) = outcome {
+                    encrypted.blame(fault, &mut active.lookup);
+                }
                 active.lookup.record(kind, outcome, now);
                 active.awake = true;
             }
@@ -227,6 +241,16 @@ impl<N: Net> Resolver<N> {
         };
         plain.poll(&mut active.lookup, &mut query)
     }
+}
+
+/// The name servers of the system, in the order to ask.
+pub fn system_servers() -> Vec<SocketAddr> {
+    SystemFiles::new().servers().list.clone()
+}
+
+/// Whether the system knows the addresses of a name without a name server.
+pub fn is_known_locally(name: &str) -> bool {
+    !SystemFiles::new().known(name).is_empty()
 }
 
 /// Most lookups at once.

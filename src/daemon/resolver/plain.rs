@@ -1,6 +1,7 @@
 //! One lookup over plain DNS: datagrams with random case (0x20 encoding), TCP if an answer does not
 //! fit, and the next server if one refuses or does not answer.
 
+use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
 use std::task::Poll;
@@ -94,8 +95,9 @@ impl<N: Net> PlainQuery<N> {
                     self.send_datagrams(lookup, context);
                 }
                 DnsEvent::Flooded => self.udp = None,
-                DnsEvent::Broken(kinds) => {
+                DnsEvent::Broken(kinds, e) => {
                     self.udp = None;
+                    self.blame(&e, lookup);
                     lookup.fail(kinds, context.now);
                 }
             }
@@ -108,8 +110,9 @@ impl<N: Net> PlainQuery<N> {
                 DnsEvent::Pending => return,
                 DnsEvent::Answer(kind, outcome) => self.record(kind, outcome, lookup, context),
                 DnsEvent::Flooded => self.tcp = None,
-                DnsEvent::Broken(kinds) => {
+                DnsEvent::Broken(kinds, e) => {
                     self.tcp = None;
+                    self.blame(&format_args!("TCP: {e}"), lookup);
                     lookup.fail(kinds, context.now);
                 }
             }
@@ -126,12 +129,23 @@ impl<N: Net> PlainQuery<N> {
         if outcome.is_ok() && self.attempts > 1 {
             context.stats.prefer(self.server, context.now);
         }
+        if let Err(fault) = &outcome {
+            self.blame(&fault.as_str(), lookup);
+        }
         lookup.record(kind, outcome, context.now);
+    }
+
+    /// Takes note of why the server that was asked last failed.
+    fn blame(&self, why: &dyn Display, lookup: &mut Lookup) {
+        self.server.iter().for_each(|server| lookup.blame(server, why));
     }
 
     /// Begins the next attempt, at the next server. Returns whether there was an attempt left.
     fn ask_next_server(&mut self, lookup: &mut Lookup, context: &mut QueryContext<'_, N>) -> bool {
         let list = &context.servers.list;
+        if !lookup.has_failed_query() {
+            self.blame(&"no answer", lookup);
+        }
         self.refusals += usize::from(lookup.has_failed_query());
         let max_attempts = (list.len() * context.servers.attempts).min(ATTEMPTS_MAX);
         if self.attempts >= max_attempts || self.refusals >= list.len() {
@@ -163,6 +177,7 @@ impl<N: Net> PlainQuery<N> {
             Err(e) => {
                 event!(Debug, "dns-unreachable", server = %server, error = ?e);
                 self.udp = None;
+                self.blame(&e, lookup);
                 self.fail(&e, kinds, lookup, context.now);
             }
         }
@@ -190,7 +205,10 @@ impl<N: Net> PlainQuery<N> {
             let name = lookup.name.to_ascii_lowercase();
             match Tcp::open(server, name, context.options, context.net, context.token) {
                 Ok(tcp) => self.tcp = Some(tcp),
-                Err(e) => return self.fail(&e, vec![kind], lookup, context.now),
+                Err(e) => {
+                    self.blame(&e, lookup);
+                    return self.fail(&e, vec![kind], lookup, context.now);
+                }
             }
             lookup.extend_attempt(TCP_ATTEMPT, context.now);
         }

@@ -60,7 +60,7 @@ impl<W: Wire> Tcp<W> {
         match self.exchange() {
             Ok(event) => event,
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => DnsEvent::Pending,
-            Err(_) => DnsEvent::Broken(self.pending.drain(..).map(|(_, kind)| kind).collect()),
+            Err(e) => DnsEvent::Broken(self.pending.drain(..).map(|(_, kind)| kind).collect(), e),
         }
     }
 

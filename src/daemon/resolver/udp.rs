@@ -27,7 +27,7 @@ pub enum DnsEvent {
     /// Too many unrelated packets: an attacker guesses ids, or the server is faulty.
     Flooded,
     /// The socket has failed; these queries get no answer.
-    Broken(Vec<RecordType>),
+    Broken(Vec<RecordType>, io::Error),
 }
 
 impl<D: DatagramSocket> Udp<D> {
@@ -63,10 +63,9 @@ impl<D: DatagramSocket> Udp<D> {
             let len = match self.socket.recv(&mut packet) {
                 Ok(len) => len,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return DnsEvent::Pending,
-                Err(_) => {
-                    return DnsEvent::Broken(
-                        self.pending.drain(..).map(|(_, kind)| kind).collect(),
-                    );
+                Err(e) => {
+                    let unanswered = self.pending.drain(..).map(|(_, kind)| kind).collect();
+                    return DnsEvent::Broken(unanswered, e);
                 }
             };
             let packet = packet.get(..len).unwrap_or_default();

@@ -323,7 +323,7 @@ impl<W: Wire> Dial<W> {
             false => Cause::FrontDown,
         };
         match error {
-            ConnectError::NameNotFound(_) => (Cause::FrontUnknown, Detail::None),
+            ConnectError::NameNotFound(..) => (Cause::FrontUnknown, Detail::None),
             ConnectError::Loop => (Cause::FrontLoop, Detail::None),
             ConnectError::Shortage(_) => (Cause::Shortage, Detail::None),
             ConnectError::Address(addr, error) => {

@@ -19,6 +19,8 @@ use crate::util::memory::Account;
 pub struct Outbound {
     /// Host names and their addresses.
     pub dns: DnsCache,
+    /// The front whose name could not be looked up the last time, and why.
+    pub unresolved_front: Option<String>,
     /// Addresses that failed lately.
     pub bad_addresses: BadAddresses,
     /// The entries of `network.proxies` and their circuits.
@@ -41,6 +43,7 @@ impl Outbound {
     pub fn new(settings: &Settings) -> Self {
         Self {
             dns: DnsCache::default(),
+            unresolved_front: None,
             bad_addresses: BadAddresses::default(),
             upstreams: Upstreams::new(settings),
             dc_list: DcList::default(),

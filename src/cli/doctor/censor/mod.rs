@@ -93,7 +93,8 @@ fn find_front(
 
 fn resolve(server: &HostPort, context: &mut CheckContext) -> Vec<SocketAddr> {
     let host = std::slice::from_ref(&server.host);
-    let ips = context.standalone.lookup(host, LOOKUP_LIMIT).pop().unwrap_or_default();
+    let found = context.standalone.lookup(host, LOOKUP_LIMIT).pop();
+    let ips = found.and_then(Result::ok).unwrap_or_default();
     ips.into_iter().map(|ip| SocketAddr::new(ip, server.port)).collect()
 }
 

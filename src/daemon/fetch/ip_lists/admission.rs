@@ -23,9 +23,21 @@ pub fn check(
     now: Tick,
     telemetry: &mut Telemetry,
 ) -> Result<(), Outcome> {
-    check_allowlist(lists, addr, now, telemetry)?;
-    check_blocklist(lists, addr, telemetry)
+    lists.clients.note(addr);
+    let verdict = check_allowlist(lists, addr, now, telemetry)
+        .and_then(|()| check_blocklist(lists, addr, telemetry));
+    let is_own_network = matches!(verdict, Err(Outcome::Listed { is_probe: false, .. }));
+    if is_own_network && lists.clients.is_first_refusal() {
+        let client = telemetry.shown(addr);
+        event!(Warn, "clients-hidden", client = %client, hint = ?HIDDEN);
+    }
+    verdict
 }
+
+/// What it often means that a list refuses the only address that clients come from.
+pub const HIDDEN: &str = "all clients come from one private address, and a list refuses it: if a \
+    relay in front (HAProxy, nginx, a tunnel) hides their addresses, let it send a PROXY header \
+    and set proxy-protocol-listener = true; otherwise use a list that accepts private networks";
 
 fn check_allowlist(
     lists: &mut IpLists,

@@ -10,6 +10,7 @@ use crate::config::settings::{ListSettings, ListSource, Settings};
 use crate::daemon::fetch::ip_lists::kind::{ListKind, SourceId};
 use crate::daemon::fetch::ip_lists::work::{FileWork, Freshness};
 use crate::daemon::fetch::runner::TASKS_AT_ONCE;
+use crate::daemon::upstream::addresses::is_private;
 use crate::io::clock::Tick;
 use crate::limits::ip_list::{ListReader, Networks};
 
@@ -24,6 +25,38 @@ pub struct IpLists {
     pub(super) cache_dir: Option<PathBuf>,
     /// Queued work, the next first; at most a few entries per source.
     pub(super) work: VecDeque<FileWork>,
+    /// Where clients come from.
+    pub clients: ClientSources,
+}
+
+/// Whether all clients come from one private address.
+#[derive(Default)]
+pub struct ClientSources {
+    /// The only address so far.
+    only: Option<IpAddr>,
+    /// There was another address, or it is public.
+    has_others: bool,
+    /// A list has refused it.
+    is_refused: bool,
+}
+
+impl ClientSources {
+    /// Takes note of the address of a client.
+    pub(super) fn note(&mut self, addr: IpAddr) {
+        let is_other = |only: IpAddr| only != addr;
+        self.has_others |= !is_private(addr) || self.only.is_some_and(is_other);
+        self.only = Some(addr);
+    }
+
+    /// Takes note of a refusal. Returns whether it is the first one of an only address.
+    pub(super) fn is_first_refusal(&mut self) -> bool {
+        !self.has_others && !std::mem::replace(&mut self.is_refused, true)
+    }
+
+    /// Whether a list refuses the only, private address from which all clients come.
+    pub fn are_hidden(&self) -> bool {
+        self.is_refused && !self.has_others
+    }
 }
 
 /// One list.
@@ -145,6 +178,7 @@ impl IpLists {
             allow: settings.allowlist.as_ref().map(IpList::new),
             cache_dir: settings.cache_dir.clone(),
             work: VecDeque::new(),
+            clients: ClientSources::default(),
         }
     }
 
@@ -175,5 +209,25 @@ impl IpLists {
 
     pub(super) fn source(&mut self, id: SourceId) -> Option<&mut SourceState> {
         self.get(id.list)?.sources.get_mut(id.index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_are_hidden_while_all_come_from_one_private_address() {
+        let addr = |text: &str| text.parse::<IpAddr>().unwrap();
+        let mut clients = ClientSources::default();
+        clients.note(addr("127.0.0.1"));
+        assert!(!clients.are_hidden(), "not refused");
+        assert!(clients.is_first_refusal() && !clients.is_first_refusal() && clients.are_hidden());
+        for other in ["10.0.0.1", "192.0.2.1"] {
+            let mut clients = ClientSources::default();
+            clients.note(addr("127.0.0.1"));
+            clients.note(addr(other));
+            assert!(!clients.is_first_refusal() && !clients.are_hidden(), "{other}");
+        }
     }
 }

@@ -28,6 +28,7 @@ pub fn reload(
 ) -> Vec<Job> {
     let removed = schedule.remove(&|job| matches!(job, Job::IpList(_)));
     let mut before = std::mem::replace(lists, IpLists::new(settings));
+    lists.clients = std::mem::take(&mut before.clients);
     let mut missing = Vec::new();
     for kind in [ListKind::Block, ListKind::Allow] {
         let Some(list) = lists.get(kind) else { continue };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use mio::{Events, Poll};
 
 use super::*;
-use crate::daemon::resolver::lookup::{GRACE, LookupResult};
+use crate::daemon::resolver::lookup::{GRACE, LookupFault, LookupResult};
 use crate::io::egress::Egress;
 use crate::io::mio_net::MioNet;
 
@@ -42,6 +42,11 @@ impl QueryRig {
         let servers = Servers { list, timeout: Duration::from_secs(2), attempts: 2 };
         let (stats, drbg, now) = (ServerStats::default(), Drbg::new([1; 48]), Tick(0));
         Self { poll, net, servers, sockets, stats, drbg, now }
+    }
+
+    /// The error that blames a server.
+    fn fault_of(&self, server: usize, why: &str) -> LookupFault {
+        LookupFault::Server(format!("name server {}: {why}", self.servers.list[server]))
     }
 
     /// Looks a name up; returns the result, and which servers were asked, in order.
@@ -101,7 +106,7 @@ fn localhost() -> Vec<IpAddr> {
 #[test]
 fn the_first_server_is_asked_and_no_other() {
     let (result, asked) = QueryRig::new(&[GOOD, GOOD]).look_up();
-    assert_eq!((result.addrs, result.ttl_s, asked), (localhost(), 60, vec![0]));
+    assert_eq!((result.found, result.ttl_s, asked), (Ok(localhost()), 60, vec![0]));
 }
 
 #[test]
@@ -109,7 +114,7 @@ fn the_next_server_is_asked_where_one_fails_refuses_or_does_not_answer() {
     for bad in [SERVFAIL, REFUSED, SILENT] {
         let mut rig = QueryRig::new(&[bad, bad, GOOD]);
         let (result, asked) = rig.look_up();
-        assert_eq!((result.addrs, asked), (localhost(), vec![0, 1, 2]), "{bad:?}");
+        assert_eq!((result.found, asked), (Ok(localhost()), vec![0, 1, 2]), "{bad:?}");
         let took_ms = if bad == SILENT { 4_000 } else { 0 };
         assert_eq!(rig.now, Tick(took_ms), "{bad:?}");
     }
@@ -126,10 +131,13 @@ fn a_server_that_answered_is_asked_first_for_a_minute() {
 
 #[test]
 fn servers_that_refuse_are_asked_once_and_silent_ones_again() {
-    let (result, asked) = QueryRig::new(&[REFUSED, SERVFAIL]).look_up();
-    assert_eq!((result.addrs, result.ttl_s, asked), (Vec::new(), 0, vec![0, 1]));
+    let mut rig = QueryRig::new(&[REFUSED, SERVFAIL]);
+    let (result, asked) = rig.look_up();
+    assert_eq!((result.ttl_s, asked), (0, vec![0, 1]));
+    assert_eq!(result.found, Err(rig.fault_of(1, "it answers SERVFAIL")));
     let mut rig = QueryRig::new(&[SILENT, SILENT]);
     let (result, asked) = rig.look_up();
-    assert_eq!((result.addrs, result.ttl_s, asked), (Vec::new(), 0, vec![0, 1, 0, 1]));
+    assert_eq!((result.ttl_s, asked), (0, vec![0, 1, 0, 1]));
+    assert_eq!(result.found, Err(rig.fault_of(0, "no answer")));
     assert_eq!(rig.now, Tick(8_000));
 }

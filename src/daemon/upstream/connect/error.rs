@@ -4,14 +4,15 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
+use crate::daemon::resolver::lookup::LookupFault;
 use crate::daemon::upstream::proxies::{UpstreamId, Upstreams};
 use crate::proto::socks5::{Destination, SocksFault};
 
 /// Why a connection, or one attempt of it, failed.
 #[derive(Debug)]
 pub enum ConnectError {
-    /// This host name has no address, or its lookup took too long.
-    NameNotFound(String),
+    /// No address was found for this host name.
+    NameNotFound(String, LookupFault),
     /// Every address is one of our own listeners.
     Loop,
     /// There is no address to try.
@@ -62,7 +63,9 @@ impl ConnectError {
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NameNotFound(host) => write!(f, "no address for the host name {host:?}"),
+            Self::NameNotFound(host, fault) => {
+                write!(f, "no address for the host name {host:?}: {fault}")
+            }
             Self::Loop => f.write_str("the front is this proxy itself"),
             Self::NoAddress => f.write_str("no address"),
             Self::Address(_, None) => f.write_str("timeout"),

@@ -16,6 +16,7 @@ use std::time::Duration;
 use std::vec;
 
 use crate::daemon::resolver::dns_cache::CachedAddrs;
+use crate::daemon::resolver::lookup::LookupFault;
 use crate::daemon::upstream::addresses;
 use crate::daemon::upstream::connect::attempt::Attempt;
 use crate::daemon::upstream::connect::error::ConnectError;
@@ -142,7 +143,10 @@ impl<W: Wire> Connect<W> {
     pub fn current_error(&mut self) -> Option<ConnectError> {
         let silent = self.attempts.iter().flatten().next().map(|attempt| attempt.error(None));
         silent.or_else(|| self.error.take()).or_else(|| match &self.target {
-            HostOrAddrs::Host(server) => Some(ConnectError::NameNotFound(server.host.clone())),
+            HostOrAddrs::Host(server) => {
+                let fault = LookupFault::unanswered();
+                Some(ConnectError::NameNotFound(server.host.clone(), fault))
+            }
             HostOrAddrs::Addrs(_) => None,
         })
     }
@@ -416,12 +420,13 @@ impl<W: Wire> Connect<W> {
         let mut look_up = |server: &HostPort| {
             let addr = |ip: &IpAddr| SocketAddr::new(*ip, server.port);
             if let Some(ip) = server.ip() {
-                return Poll::Ready(Some(vec![addr(&ip)]));
+                return Poll::Ready(Ok(vec![addr(&ip)]));
             }
             match dns.lookup(&server.host, token, now) {
-                CachedAddrs::Found(ips) => Poll::Ready(Some(ips.iter().map(addr).collect())),
+                CachedAddrs::Found(ips) => Poll::Ready(Ok(ips.iter().map(addr).collect())),
                 CachedAddrs::Pending if now < until => Poll::Pending,
-                CachedAddrs::Pending | CachedAddrs::Failed => Poll::Ready(None),
+                CachedAddrs::Pending => Poll::Ready(Err(LookupFault::unanswered())),
+                CachedAddrs::Failed(fault) => Poll::Ready(Err(fault.clone())),
             }
         };
         let addrs = match (way, &self.target) {
@@ -430,10 +435,10 @@ impl<W: Wire> Connect<W> {
                 let mut list = match target {
                     HostOrAddrs::Addrs(addrs) => addrs.clone(),
                     HostOrAddrs::Host(server) => match ready!(look_up(server)) {
-                        Some(list) => list,
-                        None => {
+                        Ok(list) => list,
+                        Err(fault) => {
                             let host = server.host.clone();
-                            return Poll::Ready(Err(ConnectError::NameNotFound(host)));
+                            return Poll::Ready(Err(ConnectError::NameNotFound(host, fault)));
                         }
                     },
                 };
@@ -443,11 +448,16 @@ impl<W: Wire> Connect<W> {
             }
             (Way::Proxy(id, proxy), target) => {
                 let id = *id;
-                let Some(addr) = ready!(look_up(proxy)).and_then(|list| list.first().copied())
-                else {
-                    let why = "its name cannot be found";
-                    upstreams.record_failure(id, why, now);
-                    return Poll::Ready(Err(ConnectError::Upstream(id, why.to_owned())));
+                let found = ready!(look_up(proxy));
+                let first =
+                    found.and_then(|list| list.first().copied().ok_or(LookupFault::NoAddress));
+                let addr = match first {
+                    Ok(addr) => addr,
+                    Err(fault) => {
+                        let why = format!("its name cannot be found: {fault}");
+                        upstreams.record_failure(id, &why, now);
+                        return Poll::Ready(Err(ConnectError::Upstream(id, why)));
+                    }
                 };
                 if !upstreams.admit(id, now) {
                     return Poll::Ready(Err(ConnectError::CircuitOpen(id)));
@@ -464,8 +474,9 @@ impl<W: Wire> Connect<W> {
     fn log_front(&self, error: &ConnectError, context: &mut ConnectContext<'_>) {
         let (now, log) = (context.now, &mut *context.log);
         match error {
-            ConnectError::NameNotFound(host) if self.route == Route::Front => {
-                log.warn(now, fields!("front-unresolved", host = ?host));
+            ConnectError::NameNotFound(host, fault) if self.route == Route::Front => {
+                log.warn(now, fields!("front-unresolved", host = ?host, error = ?fault));
+                context.outbound.unresolved_front = Some(format!("{host}: {fault}"));
             }
             ConnectError::Loop => log.warn(now, fields!(
                 "front-loop",
