@@ -54,8 +54,8 @@ impl Wire for MioWire {
         sockopt::apply(&self.0, options);
     }
 
-    fn is_acknowledged(&self) -> bool {
-        sockopt::is_acknowledged(&self.0)
+    fn unacknowledged(&self) -> Option<u32> {
+        sockopt::unacknowledged(&self.0)
     }
 
     fn poll_connect(&mut self) -> Poll<io::Result<()>> {

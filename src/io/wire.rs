@@ -42,9 +42,15 @@ pub trait Wire {
     /// Sets options, as far as the kernel takes them.
     fn set_options(&mut self, options: &SocketOptions);
 
+    /// Bytes in the kernel that the peer has not acknowledged, with what the kernel needs to keep
+    /// them; `None` = the kernel does not tell.
+    fn unacknowledged(&self) -> Option<u32>;
+
     /// Whether the peer has acknowledged every byte written so far; `false` also if the kernel does
     /// not tell.
-    fn is_acknowledged(&self) -> bool;
+    fn is_acknowledged(&self) -> bool {
+        self.unacknowledged() == Some(0)
+    }
 
     /// State of a connect that was started; `Pending` = neither connected nor failed.
     ///

@@ -4,13 +4,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::blackhole::BlackHole;
-use crate::support::client::{CCS, Handshake, record};
-use crate::support::fixture::Fixture;
-use crate::support::hello::{App, Hello};
+use crate::support::client::{CCS, Client, Handshake, record};
+use crate::support::dc::Dc;
+use crate::support::fixture::{Fixture, HOST};
+use crate::support::front::Front;
+use crate::support::hello::{App, Hello, Secret};
 use crate::support::obfuscated2::DD;
-use crate::support::peer::Peer;
-use crate::support::proxy::Config;
-use crate::support::{TIMEOUT, eventually};
+use crate::support::peer::{End, Peer};
+use crate::support::proxy::{Config, Proxy};
+use crate::support::{TIMEOUT, eventually, pattern};
 
 fn short_timeouts(config: Config) -> Config {
     config
@@ -173,5 +175,46 @@ fn an_idle_fronted_connection_ends() {
     let mut conn = fixture.front.accept();
     assert!(prober.recv_rest().0.is_empty());
     assert!(conn.peer.recv_rest().0.is_empty());
+    fixture.proxy.wait_until_idle(files);
+}
+
+/// Opens a session with a small receive buffer, so that the rest of a download waits in the proxy.
+fn slow_reader(proxy: &Proxy, secret: &Secret) -> Client {
+    let peer = Peer::connect("a slow reader", proxy.addr).with_small_receive_buffer(16_384);
+    Handshake::send_hello(peer, secret, &Hello::new(secret, App::PostQuantum)).send_frame(DD, 2)
+}
+
+/// The kernel takes nothing more until half of what it has is sent.
+#[test]
+fn a_reader_of_a_kilobyte_per_second_is_not_stalled() {
+    let (front, secret) = (Front::listen(), Secret::new(HOST));
+    let proxy = Config::new(Dc::endless(), front.addr).user("alice", &secret).start();
+    let mut client = slow_reader(&proxy, &secret);
+    let mut silent = slow_reader(&proxy, &secret);
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(42) {
+        client.up.peer.recv(256);
+        thread::sleep(Duration::from_millis(250));
+    }
+    assert_eq!(proxy.connections("alice"), 1, "one that reads nothing ends");
+    assert_eq!(silent.up.peer.recv_rest().1, End::Reset);
+}
+
+#[test]
+fn what_the_kernel_still_delivers_is_not_idle() {
+    let fixture = Fixture::with(short_timeouts);
+    let files = fixture.proxy.files();
+    let mut client = slow_reader(&fixture.proxy, &fixture.secret);
+    let mut session = fixture.dc.accept();
+    let bytes = pattern(1, 300_000);
+    session.to.send(&bytes);
+    session.to.send_fin();
+    let mut received = Vec::new();
+    while received.len() < 250_000 {
+        received.extend(client.down.recv(5_000));
+        thread::sleep(Duration::from_millis(100));
+    }
+    received.extend(client.down.recv_rest().0);
+    assert!(received == bytes, "{} bytes", received.len());
     fixture.proxy.wait_until_idle(files);
 }

@@ -73,9 +73,9 @@ impl Channel {
         self.arrived.drain(..len).collect()
     }
 
-    /// Bytes have been written that have not arrived.
-    pub fn has_in_flight(&self) -> bool {
-        !self.in_flight.is_empty()
+    /// Bytes that have been written and have not arrived.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
     }
 
     /// Drops the bytes in flight.

@@ -188,8 +188,8 @@ impl Wire for SimWire {
 
     fn set_options(&mut self, _options: &SocketOptions) {}
 
-    fn is_acknowledged(&self) -> bool {
-        self.network.borrow().is_acknowledged(self.id)
+    fn unacknowledged(&self) -> Option<u32> {
+        Some(self.network.borrow().unacknowledged(self.id))
     }
 
     fn poll_connect(&mut self) -> Poll<io::Result<()>> {

@@ -511,9 +511,9 @@ impl Network {
         self.links[id].linger = true;
     }
 
-    /// Whether every byte has arrived at the peer's system.
-    pub fn is_acknowledged(&self, id: usize) -> bool {
-        !self.links[id].to_peer.has_in_flight()
+    /// Bytes that have not arrived at the peer's system.
+    pub fn unacknowledged(&self, id: usize) -> u32 {
+        self.links[id].to_peer.in_flight() as u32
     }
 
     /// `SO_ERROR` and getpeername(2) of a connect.

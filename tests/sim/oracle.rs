@@ -305,8 +305,9 @@ const PACE_MS: u64 = 1_000 + 3;
 const FIN_HOLD_MS: u64 = 360;
 const HALF_CLOSED_MS: u64 = 30_000;
 const FRONT_IDLE_MS: u64 = 120_000;
-/// A stalled reader, then the time to close.
-const STALL_MS: u64 = 30_000;
+/// A stalled reader since the last look at its socket, which follows a write by five seconds; then
+/// the time to close.
+const STALL_MS: u64 = 40_000;
 const LEAVE_MS: u64 = 3_000;
 /// From the client's connect to the daemon's accept.
 const ACCEPT_MS: u64 = 5;

@@ -25,8 +25,11 @@ pub struct Endpoint<W> {
     pub write_failed: bool,
     /// The peer reset the connection.
     pub reset_received: bool,
-    /// Since when the first buffer of the outbox waits; `None` = the outbox is empty.
+    /// Since when the first buffer of the outbox waits, or the last time at which
+    /// [`Endpoint::has_acknowledged_more`]; `None` = the outbox is empty.
     pub stalled_since: Option<Tick>,
+    /// [`Wire::unacknowledged`] at the last look; `u32::MAX` after a write.
+    unacknowledged: u32,
     /// Payload bytes that were sent.
     pub sent: u64,
     /// Payload bytes in the outbox. They are counted once the outbox is empty, so that a peer that
@@ -60,6 +63,7 @@ impl<W: Wire> Endpoint<W> {
             write_failed: false,
             reset_received: false,
             stalled_since: None,
+            unacknowledged: 0,
             sent: 0,
             uncounted: 0,
         }
@@ -169,6 +173,15 @@ impl<W: Wire> Endpoint<W> {
         taken
     }
 
+    /// Looks at the socket: whether bytes are left that the peer has not acknowledged, and some
+    /// were acknowledged since the last look or since a write before it. A large send buffer takes
+    /// no bytes of the outbox for minutes while a slow peer reads.
+    pub fn has_acknowledged_more(&mut self) -> bool {
+        let left = self.wire.unacknowledged().unwrap_or_default();
+        let before = std::mem::replace(&mut self.unacknowledged, left);
+        left > 0 && left < before
+    }
+
     /// Whether no byte is left to write, or writes have failed.
     pub fn is_flushed(&self) -> bool {
         self.outbox.is_empty() || self.write_failed
@@ -191,6 +204,7 @@ impl<W: Wire> Endpoint<W> {
                 if n < offered {
                     self.ready.writable = false;
                 }
+                self.unacknowledged = u32::MAX;
                 n
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
@@ -218,8 +232,9 @@ mod tests {
     use crate::daemon::session::memory::Ledger;
     use crate::io::pool::BLOCK_LEN;
 
-    /// A socket that accepts as many bytes as it has room for.
-    struct RoomWire(usize);
+    /// A socket that accepts as many bytes as it has room for, and what its peer has not
+    /// acknowledged.
+    struct RoomWire(usize, u32);
 
     impl Wire for RoomWire {
         fn read(&mut self, _: &mut [io::IoSliceMut<'_>]) -> io::Result<usize> {
@@ -238,8 +253,8 @@ mod tests {
 
         fn reset_on_close(&mut self) {}
 
-        fn is_acknowledged(&self) -> bool {
-            true
+        fn unacknowledged(&self) -> Option<u32> {
+            Some(self.1)
         }
 
         fn memory(&self) -> u64 {
@@ -259,7 +274,7 @@ mod tests {
     fn only_a_buffer_that_has_left_whole_is_progress() {
         let (pool, mut ledger) = (Pool::new(4), Ledger::new(1 << 20));
         let account = SessionAccount::new(ledger.of_user(0));
-        let mut endpoint = Endpoint::new(RoomWire(100));
+        let mut endpoint = Endpoint::new(RoomWire(100, 0));
         endpoint.send(&vec![7; 2 * BLOCK_LEN + 100], &pool, &account, Tick(5)).unwrap();
         let mut flush = |room, now| {
             endpoint.wire.0 = room;
@@ -273,5 +288,21 @@ mod tests {
         assert_eq!(flush(BLOCK_LEN - 1, 40), Some(Tick(30)));
         assert_eq!(flush(1, 50), None);
         assert_eq!(account.used(), 0);
+    }
+
+    #[test]
+    fn a_look_tells_whether_the_peer_acknowledges_what_is_left() {
+        let mut endpoint = Endpoint::new(RoomWire(100, 100));
+        let mut look = |left, written| {
+            endpoint.wire = RoomWire(written, left);
+            endpoint.outbox.clear();
+            endpoint.ready.writable = true;
+            endpoint.unsent_of(&vec![7; written], Tick(5));
+            endpoint.has_acknowledged_more()
+        };
+        assert!(!look(100, 0), "nothing was written");
+        assert!(look(90, 0) && !look(90, 0) && look(89, 0));
+        assert!(look(200, 111), "there was room");
+        assert!(!look(200, 0) && !look(0, 0), "none is left");
     }
 }

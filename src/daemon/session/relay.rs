@@ -4,6 +4,8 @@
 //! bounded, and the TCP window is the back-pressure. Each step does at most one read and one write
 //! per direction (after one flush).
 
+mod deadlines;
+
 use std::io::IoSliceMut;
 use std::time::Duration;
 
@@ -25,7 +27,7 @@ use crate::flow::fin_hold::{Answered, FinAction, FinHold};
 use crate::flow::half_close::{Action, HalfState};
 use crate::flow::shape::Shape;
 use crate::flow::transform::{Downlink, RECORD_PAYLOAD_MAX, Uplink};
-use crate::io::clock::{Tick, earliest};
+use crate::io::clock::Tick;
 use crate::io::pool::BLOCK_LEN;
 use crate::io::wire::Wire;
 use crate::limits::dial_rate::DialRate;
@@ -328,56 +330,6 @@ impl<W: Wire> Relay<W> {
     pub fn is_fronted(&self) -> bool {
         matches!(self.transform, Transform::Plain)
     }
-
-    /// The outcome if the session must close, since a peer accepts no bytes or both are silent.
-    fn overdue(
-        &self,
-        client: &Client<W>,
-        settings: &Settings,
-        buffers: &Buffers,
-        now: Tick,
-    ) -> Option<Outcome> {
-        let limit = if buffers.is_tight_for(&client.account) { STALL_WHEN_TIGHT } else { STALL };
-        let stalled = [client.endpoint.stalled_since, self.server.stalled_since];
-        if stalled.iter().flatten().any(|since| now >= *since + limit) {
-            return Some(Outcome::Stalled);
-        }
-        let idle_at = client.active + self.idle_limit(client, settings);
-        (now >= idle_at).then_some(Outcome::Idle)
-    }
-
-    /// The next deadline of the session.
-    pub fn due(&self, client: &Client<W>, settings: &Settings, now: Tick) -> Tick {
-        let idle = client.active + self.idle_limit(client, settings);
-        let stalled = [client.endpoint.stalled_since, self.server.stalled_since];
-        // Checked early, since the limit becomes shorter when memory is short.
-        let [stall_down, stall_up] = stalled.map(|since| {
-            let (since, first) = (since?, since? + STALL_WHEN_TIGHT);
-            Some(if now < first { first } else { (now + STALL_WHEN_TIGHT).min(since + STALL) })
-        });
-        let shape = match &self.transform {
-            Transform::Mtproto(mtproto) if client.endpoint.outbox.is_empty() => {
-                mtproto.down.shape()
-            }
-            _ => None,
-        };
-        let next = shape.and_then(|shape| shape.due(now.0, self.server.ready.readable));
-        let silence = self.silence_ends(client);
-        let fin = if self.may_hold_fin(client) { self.fin_hold.due_ms(now.0) } else { None };
-        let (next, fin) = (next.map(Tick), fin.map(Tick));
-        earliest(&[Some(idle), stall_down, stall_up, next, fin, silence]).unwrap_or(idle)
-    }
-
-    /// The idle limit: shorter for fronted and for half-closed sessions.
-    fn idle_limit(&self, client: &Client<W>, settings: &Settings) -> Duration {
-        let idle = settings.timeouts.idle;
-        let is_half_closed = client.endpoint.fin_received || self.server.fin_received;
-        match (&self.transform, is_half_closed) {
-            (Transform::Plain, _) => idle.min(FRONT_IDLE),
-            (Transform::Mtproto(_), true) => idle.min(HALF_CLOSED_IDLE),
-            (Transform::Mtproto(_), false) => idle,
-        }
-    }
 }
 
 /// Forwards the bytes of one read from `from` to `to`, and sets `active` if there were any.
@@ -589,11 +541,3 @@ const READ_LEAST: usize = 256;
 /// Bytes per millisecond of an upload that is too slow for a whole request in
 /// [`DC_ANSWERS_WITHIN`]: 32 kbit/s.
 const SLOW_UPLOAD: u64 = 4;
-/// A peer may accept no bytes for this long.
-const STALL: Duration = Duration::from_secs(30);
-/// The same when memory is short.
-const STALL_WHEN_TIGHT: Duration = Duration::from_secs(5);
-/// The idle limit of a fronted session; longer than the keep-alive limits of common web servers.
-const FRONT_IDLE: Duration = Duration::from_secs(120);
-/// The idle limit of a relayed session after the FIN of one side.
-const HALF_CLOSED_IDLE: Duration = Duration::from_secs(30);

@@ -52,8 +52,8 @@ impl Wire for ScriptedWire {
         self.resets.set(true);
     }
 
-    fn is_acknowledged(&self) -> bool {
-        true
+    fn unacknowledged(&self) -> Option<u32> {
+        Some(0)
     }
 
     fn memory(&self) -> u64 {
