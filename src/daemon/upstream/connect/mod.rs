@@ -264,7 +264,7 @@ impl<W: Wire> Connect<W> {
         let begun_us = net.micros();
         let options = match self.route {
             Route::Front => sockets::plain_socket_options(context.settings),
-            _ => sockets::socket_options(context.settings),
+            _ => sockets::outgoing_socket_options(context.settings),
         };
         let options = SocketOptions { first_buffers: context.first_buffers, ..options };
         let dialled = net.dial(addr, &options, token);
