@@ -20,6 +20,7 @@ mod e2e {
     mod evict;
     mod explain;
     mod fetching;
+    mod front_loops;
     mod fronted_close;
     mod fronting;
     mod half_close;

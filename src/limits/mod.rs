@@ -6,6 +6,7 @@ pub mod circuit_breaker;
 pub mod dial_rate;
 pub mod eviction;
 pub mod fair_queue;
+pub mod front_loops;
 pub mod ip_list;
 pub mod memory_level;
 pub mod network_rate;

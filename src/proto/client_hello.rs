@@ -108,6 +108,11 @@ fn join_fragments(fragments: &[&[u8]], len: usize) -> Vec<u8> {
     hello
 }
 
+/// The first bytes of the random of a hello: no two hellos have the same. `None` = too short.
+pub fn mark(hello: &[u8]) -> Option<u64> {
+    hello.get(RANDOM_AT..)?.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))
+}
+
 /// Parses a hello in the form of [`Assembly::Complete`].
 ///
 /// # Errors
@@ -259,6 +264,17 @@ impl HelloKey {
         is_equal.then(|| HelloStamp { unix_s: u32::from_le_bytes(clock), digest: *digest })
     }
 
+    /// Makes the hello one of the user with this key: puts digest and clock into its random. One
+    /// that is too short stays as it is.
+    pub fn sign(&self, hello: &mut [u8], unix_s: u32) {
+        let Some((head, rest)) = hello.split_at_mut_checked(RANDOM_AT) else { return };
+        let Some((random, tail)) = rest.split_first_chunk_mut::<32>() else { return };
+        *random = self.mac([head, &[0; 32], tail]);
+        for (slot, byte) in random.iter_mut().skip(STAMP_AT).zip(unix_s.to_le_bytes()) {
+            *slot ^= byte;
+        }
+    }
+
     /// HMAC-SHA256 over the concatenation of `parts`.
     pub(super) fn mac<const N: usize>(&self, parts: [&[u8]; N]) -> [u8; 32] {
         let mut mac = self.0.clone();
@@ -330,6 +346,21 @@ pub enum Reject {
 }
 
 impl Reject {
+    /// Whether the hello is complete, so that a TLS server answers at once.
+    pub fn is_of_whole_hello(self) -> bool {
+        matches!(
+            self,
+            Self::NoSni
+                | Self::ForeignSni
+                | Self::NoCipher
+                | Self::WrongKey
+                | Self::ClockOff { .. }
+                | Self::Replay
+                | Self::Throttled
+                | Self::Disabled
+        )
+    }
+
     /// Name in logs and counters.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -52,7 +52,7 @@ pub enum Cause {
     FrontUnknown,
     /// The front does not answer.
     FrontDown,
-    /// The address of the front is our own.
+    /// The address of the front is our own, or leads back to us.
     FrontLoop,
     /// No data in either direction for `network.timeout.idle`.
     Idle,
@@ -236,9 +236,9 @@ impl Cause {
             ],
             Self::FrontLoop => [
                 "front-loop",
-                "the front is this proxy itself",
-                "set domain-fronting.host and domain-fronting.port to the web server behind the \
-                 proxy",
+                "the front is this proxy itself, or leads back to it",
+                "set domain-fronting.host and domain-fronting.port to the web server itself, and \
+                 reload: a router in front of mtbox, or a name with its address, leads back",
             ],
             Self::Idle => [
                 "idle",

@@ -12,7 +12,9 @@ use crate::daemon::fetch::task::{FetchError, FetchTarget, FetchTask, TaskStep, W
 use crate::daemon::resolver::lookup::LookupFault;
 use crate::daemon::upstream::connect::target::{HostOrAddrs, Route};
 use crate::proto::chrome_hello::{self, ChromeHello};
+use crate::proto::client_hello::HelloKey;
 use crate::proto::proxy_header;
+use crate::proto::secret::Secret;
 use crate::proto::server_flight::{Choice, FlightFault, FlightProgress, ServerFlight};
 use crate::util::drbg::Drbg;
 use crate::util::host_port::HostPort;
@@ -27,7 +29,9 @@ pub(super) fn check(context: &mut CheckContext) -> Vec<Section> {
     let mut tasks: Vec<&mut dyn FetchTask> = Vec::new();
     probes.iter_mut().for_each(|probe| tasks.push(probe));
     let outcomes = context.standalone.run(&mut tasks, limit);
-    // 3. Check the certificates over connections of their own: they need a complete handshake.
+    // 3. Look for a way back to this proxy where there was no answer.
+    find_loops(context, &mut probes);
+    // 4. Check the certificates over connections of their own: they need a complete handshake.
     let certificates = certificates(context, &probes);
     for ((probe, outcome), certificate) in probes.iter().zip(outcomes).zip(certificates) {
         if let Reachability::Tls = report_answer(probe, outcome.err(), &mut section) {
@@ -87,6 +91,34 @@ fn resolve(context: &mut CheckContext, section: &mut Section) -> Vec<HelloProbe>
     probes
 }
 
+/// Finds the fronts that lead back to this proxy, as over a router or a forwarded port does: no
+/// other server answers a hello with the key of a user.
+fn find_loops(context: &mut CheckContext, probes: &mut [HelloProbe]) {
+    context.standalone.deadline_after(Duration::ZERO); // Reads the clock.
+    let unix_s = context.standalone.time.wall.unix_s as u32;
+    let (users, drbg) = (&context.settings.users, &mut context.standalone.drbg);
+    let signed = |(at, probe): (usize, &HelloProbe)| {
+        let is_of_host = |secret: &Secret| secret.host() == probe.host.as_bytes();
+        let user = users.iter().find(|user| user.enabled && is_of_host(&user.secret))?;
+        let (host, front, addrs) = (probe.host.clone(), probe.front.clone(), probe.addrs.clone());
+        let mut signed = HelloProbe::new(host, front, addrs, probe.header, drbg);
+        HelloKey::new(user.secret.key()).sign(&mut signed.hello.wire, unix_s);
+        Some((at, signed))
+    };
+    let silent = |probe: &HelloProbe| probe.is_connected && probe.flight.choice().is_none();
+    let silent = probes.iter().enumerate().filter(|(_, probe)| silent(probe));
+    let mut again: Vec<(usize, HelloProbe)> = silent.filter_map(signed).collect();
+    let mut tasks: Vec<&mut dyn FetchTask> = Vec::new();
+    again.iter_mut().for_each(|(_, probe)| tasks.push(probe));
+    let limit = limit(tasks.len());
+    context.standalone.run(&mut tasks, limit);
+    for (at, signed) in again {
+        if let Some(probe) = probes.get_mut(at) {
+            probe.leads_back = signed.flight.choice().is_some();
+        }
+    }
+}
+
 /// What answers at the front.
 enum Reachability {
     /// A TLS server, though perhaps not of version 1.3.
@@ -108,6 +140,16 @@ fn report_answer(
             .remedy(
                 "unauthenticated clients get no answer: start the web server, open its port, or \
                  choose a web site that this machine can reach",
+            );
+        return Reachability::Nothing;
+    }
+    if probe.leads_back {
+        section
+            .fail(format!("{front} leads back to this proxy, so fronted connections would loop"))
+            .fact("host", Json::text(host))
+            .remedy(
+                "a router in front of mtbox or a forwarded port leads here: set [domain-fronting] \
+                 host and port to the web server itself, and reload",
             );
         return Reachability::Nothing;
     }
@@ -285,6 +327,8 @@ struct HelloProbe {
     is_connected: bool,
     /// The front has a public address of this machine.
     is_public_addr: bool,
+    /// This proxy answers there.
+    leads_back: bool,
 }
 
 impl HelloProbe {
@@ -306,6 +350,7 @@ impl HelloProbe {
             outcome: Ok(FlightProgress::More),
             is_connected: false,
             is_public_addr: false,
+            leads_back: false,
         }
     }
 }

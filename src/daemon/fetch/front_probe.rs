@@ -147,6 +147,16 @@ impl FrontProbeTask {
         }
     }
 
+    /// The number of the probe among the hellos on their way, and its hello.
+    pub fn on_the_way(&self) -> (u64, &[u8]) {
+        (u64::MAX - self.host.index() as u64, &self.hello.wire)
+    }
+
+    /// Whether the front has answered.
+    pub fn is_answered(&self) -> bool {
+        self.answered_us.is_some()
+    }
+
     /// The job that the task belongs to.
     pub fn job(&self) -> Job {
         Job::FrontProbe(self.host)

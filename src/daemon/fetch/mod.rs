@@ -112,7 +112,8 @@ pub fn reload(
 ) -> Vec<Job> {
     let (settings, now) = (context.settings, context.time.now);
     let FetchState { schedule, front_probes, .. } = &mut *context.fetch;
-    let has_moved = before.front != settings.front;
+    // A loop is looked for again.
+    let has_moved = context.outbound.front_loops.forget() || before.front != settings.front;
     let (new_hosts, mut removed) =
         front_probe::reload(has_moved, change, context.users, front_probes, schedule);
     for host in &new_hosts {
@@ -170,7 +171,10 @@ pub fn poll<N: Net>(
         account: context.account,
         first_buffers: None,
     };
-    for task in runner.poll(&mut context.fetch.queue, &mut connect, net, first_token) {
+    let finished = runner.poll(&mut context.fetch.queue, &mut connect, net, first_token);
+    runner.tasks().for_each(|task| end_hello(task, false, context));
+    for task in finished {
+        end_hello(&task.0, true, context);
         finish(task, context);
     }
     let wall = context.wall();
@@ -178,6 +182,16 @@ pub fn poll<N: Net>(
         Some(ListEvent::Fetch(task)) => push_list(task, context),
         Some(ListEvent::Finished(result)) => context.finish_job(result),
         None => {}
+    }
+}
+
+/// The hello of a probe is no longer on its way if the front has answered or the probe `is_over`.
+fn end_hello(task: &BackgroundTask, is_over: bool, context: &mut FetchContext<'_>) {
+    if let BackgroundTask::FrontProbe(task) = task
+        && (is_over || task.is_answered())
+    {
+        let loops = &mut context.outbound.front_loops;
+        loops.end(task.on_the_way().0, task.is_answered(), context.time.now.0);
     }
 }
 
@@ -194,9 +208,14 @@ fn start(job: Job, context: &mut FetchContext<'_>) {
             ip_lists::load::begin(context.lists, source);
             None
         }
+        // Not again before a reload.
+        Job::FrontProbe(host) if context.outbound.front_loops.leads_back(host) => None,
         Job::FrontProbe(host) => {
             let probes = &context.fetch.front_probes;
             let task = FrontProbeTask::new(host, probes, settings, context.users, context.drbg);
+            let (id, hello) = task.on_the_way();
+            context.outbound.front_loops.begin(id, hello, host);
+            context.outbound.front_loops.sent(id);
             Some(BackgroundTask::FrontProbe(Box::new(task)))
         }
         #[cfg(feature = "tls")]

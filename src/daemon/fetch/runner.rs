@@ -130,6 +130,11 @@ impl<T: HasTask, N: Net, const MAX: usize> TaskRunner<T, N, MAX> {
         queue.rejected.retain(|task| !is_cancelled(task));
     }
 
+    /// The running tasks.
+    pub fn tasks(&self) -> impl Iterator<Item = &T> {
+        self.running.iter().flatten().map(|running| &running.task)
+    }
+
     /// The number of running tasks.
     pub fn count(&self) -> usize {
         self.running.iter().flatten().count()

@@ -220,10 +220,13 @@ impl<W: Wire> Dial<W> {
                     ms = ms, client = %telemetry.shown(client.addr)
                 );
             }
-            Transform::Plain => event!(
-                Debug, "front-connected", id = id, addr = %addr, ms = ms,
-                client = %telemetry.shown(client.addr)
-            ),
+            Transform::Plain => {
+                ctx.outbound.front_loops.sent(id);
+                event!(
+                    Debug, "front-connected", id = id, addr = %addr, ms = ms,
+                    client = %telemetry.shown(client.addr)
+                );
+            }
         }
         server.uncounted = uncounted as u32;
         client.active = now;

@@ -7,6 +7,7 @@ use std::io::IoSliceMut;
 use std::ops::Range;
 use std::time::Duration;
 
+use crate::accounts::recorder::{Cause, Detail};
 use crate::accounts::users::{HostId, UserId};
 use crate::config::settings::Settings;
 use crate::daemon::session::accounting::Accounting;
@@ -21,8 +22,8 @@ use crate::daemon::session::step::{Step, Turn};
 use crate::daemon::session::transform::{MtprotoTransform, Transform};
 use crate::daemon::time::Time;
 use crate::daemon::upstream::addresses;
-use crate::daemon::upstream::connect::Connect;
 use crate::daemon::upstream::connect::target::{HostOrAddrs, Route};
+use crate::daemon::upstream::connect::{self, Connect};
 use crate::daemon::upstream::front;
 use crate::daemon::upstream::outbound::Outbound;
 use crate::daemon::upstream::sockets;
@@ -34,6 +35,7 @@ use crate::io::clock::Tick;
 use crate::io::logger::{Maybe, event, fields};
 use crate::io::wire::Wire;
 use crate::limits::Limits;
+use crate::limits::front_loops::{self, FrontLoops};
 use crate::mimicry::Mimicry;
 use crate::mimicry::shaper::{Pace, Shaper};
 use crate::proto::client_hello::Reject;
@@ -54,6 +56,22 @@ pub struct AwaitClientHello {
     silent_until: Tick,
     /// The peer may announce clients in PROXY headers, and has announced none.
     is_balancer: bool,
+    /// The verdict on a hello that may be one of those that we sent to a front.
+    suspect: Option<Box<Suspect>>,
+}
+
+/// A rejected hello that waits for the answer to an equal one.
+struct Suspect {
+    verdict: Rejected,
+    until: Tick,
+}
+
+/// A hello that is led to a front.
+#[derive(Clone, Copy)]
+struct Rejected {
+    host: HostId,
+    why: Reject,
+    user: Option<UserId>,
 }
 
 /// What follows [`AwaitClientHello`].
@@ -80,6 +98,8 @@ pub struct HelloContext<'a> {
     pub limits: &'a mut Limits,
     /// Profiles of the fronts and key shares.
     pub mimicry: &'a mut Mimicry,
+    /// Fronts that lead back to us.
+    pub front_loops: &'a mut FrontLoops,
 }
 
 impl AwaitClientHello {
@@ -99,11 +119,15 @@ impl AwaitClientHello {
             admitted: None,
             silent_until,
             is_balancer,
+            suspect: None,
         }
     }
 
     /// The next deadline of the stage.
     pub fn due(&self, accepted: Tick, handshake_timeout: Duration, now: Tick) -> Tick {
+        if let Some(suspect) = &self.suspect {
+            return suspect.until.min(now + Duration::from_millis(front_loops::LOOK_MS));
+        }
         let end = accepted + handshake_timeout;
         match &self.admitted {
             Some((_, at)) if now < *at => *at,
@@ -125,6 +149,9 @@ impl AwaitClientHello {
             }
             self.admitted = Some((admission, at));
             return Step::Stay(Turn::Wait);
+        }
+        if let Some(suspect) = self.suspect.take() {
+            return self.front(client, suspect.verdict, Some(suspect.until), ctx);
         }
         let room = SEEN_MAX - self.seen.len().min(SEEN_MAX);
         let mut need = None;
@@ -150,7 +177,9 @@ impl AwaitClientHello {
         };
         match self.authenticator.check(&self.seen, client.addr, &mut auth) {
             AuthVerdict::Admit(admission) => self.admit(client, admission, ctx),
-            AuthVerdict::Front { host, why, user } => self.front(client, host, why, user, ctx),
+            AuthVerdict::Front { host, why, user } => {
+                self.front(client, Rejected { host, why, user }, None, ctx)
+            }
             AuthVerdict::KeysLeft => Step::Stay(Turn::Again),
             AuthVerdict::NeedMemory(bytes) => {
                 self.await_more(client, Some(Turn::NeedMemory(bytes)), ctx)
@@ -180,7 +209,7 @@ impl AwaitClientHello {
                 false => Reject::TooSlow,
             };
             let host = ctx.accounting.users.first_host();
-            self.front(client, host, why, None, ctx)
+            self.front(client, Rejected { host, why, user: None }, None, ctx)
         } else if let Some(turn) = need {
             Step::Stay(turn)
         } else if client.endpoint.ready.readable {
@@ -256,18 +285,35 @@ impl AwaitClientHello {
         })))
     }
 
-    /// Starts to dial the front of `host` for an unauthenticated client. The front gets all bytes
-    /// received so far.
+    /// Starts to dial the front of a host for an unauthenticated client. The front gets all bytes
+    /// received so far. A hello that may have come back from the front waits for the answer to the
+    /// first one, `until` at most.
     fn front<W: Wire>(
         &mut self,
         client: &mut Client<W>,
-        host: HostId,
-        why: Reject,
-        user: Option<UserId>,
+        verdict: Rejected,
+        until: Option<Tick>,
         ctx: &mut HelloContext<'_>,
     ) -> Step<AfterHello<W>> {
+        let (Rejected { host, why, user }, now) = (verdict, ctx.accounting.now);
+        if ctx.front_loops.leads_back(host) {
+            return refuse_loop(client, &mut ctx.accounting);
+        }
+        if why.is_of_whole_hello() && ctx.front_loops.comes_back(&self.seen) {
+            if client.endpoint.ready.broken {
+                return Step::Stay(Turn::Close(Outcome::Reset));
+            }
+            let has_answered = ctx.mimicry.profiles.get(host).latest().is_some();
+            let wait = Duration::from_millis(front_loops::wait_ms(has_answered));
+            let until = until.unwrap_or(now + wait);
+            if now < until {
+                self.suspect = Some(Box::new(Suspect { verdict, until }));
+                return Step::Stay(Turn::Wait);
+            }
+            ctx.front_loops.refuse(&self.seen, now.0);
+            return refuse_loop(client, &mut ctx.accounting);
+        }
         record_reject(client, why, user, &mut ctx.accounting);
-        let now = ctx.accounting.now;
         let Some((start_ms, token)) = ctx.limits.dials.reserve(client.addr, now.0) else {
             let hint = "a flood of unauthenticated clients; the front sees only a part of them";
             ctx.accounting.telemetry.warn(fields!("dials-limited", hint = ?hint));
@@ -282,12 +328,27 @@ impl AwaitClientHello {
         ctx.accounting.telemetry.counters.fronted += 1;
         ctx.accounting.telemetry.counters.fronting.add(client.addr);
         client.fronted = Some(token);
+        if why.is_of_whole_hello() {
+            ctx.front_loops.begin(client.id, &self.seen, host);
+        }
         let front = front::front_of(ctx.settings, ctx.accounting.users, host);
         let connect = Connect::new(HostOrAddrs::Host(front), Route::Front, client.id);
         let seen = std::mem::take(&mut self.seen);
         let dial = Dial::new(Transform::Plain, seen, connect, Tick(start_ms));
         Step::Next(AfterHello::Front(Box::new(dial)))
     }
+}
+
+/// Closes the connection of a client whose bytes would come back to us, with a reset: so the one
+/// that has brought it ends as well.
+fn refuse_loop<W: Wire>(
+    client: &mut Client<W>,
+    accounting: &mut Accounting<'_>,
+) -> Step<AfterHello<W>> {
+    accounting.telemetry.warn(fields!("front-loop", hint = ?connect::LOOP_HINT));
+    client.endpoint.wire.reset_on_close();
+    let outcome = Outcome::FrontUnreachable(Cause::FrontLoop, Detail::None);
+    Step::Stay(Turn::Close(outcome))
 }
 
 /// Counts and logs why a hello is rejected: at level debug for a probe, and at level info for the

@@ -19,6 +19,7 @@ mod relay;
 mod server_hello;
 pub(crate) mod standing;
 pub(crate) mod step;
+mod traffic;
 mod transform;
 
 use std::net::SocketAddr;
@@ -42,6 +43,7 @@ use crate::daemon::session::relay::{Relay, RelayContext};
 use crate::daemon::session::standing::Standing;
 use crate::daemon::session::step::{Step, Turn};
 use crate::daemon::shared::Shared;
+use crate::daemon::upstream::outbound::Outbound;
 use crate::io::clock::{Tick, earliest};
 use crate::io::readiness::Readiness;
 use crate::io::wire::{Net, Wire};
@@ -266,9 +268,10 @@ impl<W: Wire> Session<W> {
             }
             _ => self.client.sent_up,
         };
-        let Shared { time, capacity, accounts, telemetry, limits, .. } = shared;
+        let Shared { time, capacity, accounts, telemetry, limits, outbound, .. } = shared;
         if let Some(token) = self.client.fronted {
             let age_ms = time.now.since(self.client.accepted).as_millis() as u64;
+            outbound.front_loops.end(self.client.id, false, time.now.0);
             limits.dials.release(token, is_in_time_wait.then_some(age_ms), time.now.0);
         }
         let mut accounting = Accounting::new(time, accounts, capacity, telemetry);
@@ -297,6 +300,7 @@ fn hello_context(shared: &mut Shared) -> HelloContext<'_> {
         buffers: &mut shared.buffers,
         limits: &mut shared.limits,
         mimicry: &mut shared.mimicry,
+        front_loops: &mut shared.outbound.front_loops,
     }
 }
 
@@ -328,8 +332,9 @@ fn relay_context(shared: &mut Shared, draining: bool) -> RelayContext<'_> {
     let Shared { settings, time, drbg, buffers, capacity, accounts, outbound, telemetry, .. } =
         shared;
     let accounting = Accounting::new(time, accounts, capacity, telemetry);
-    let (upstreams, dials) = (&mut outbound.upstreams, &shared.limits.dials);
-    RelayContext { accounting, settings, drbg, buffers, upstreams, dials, draining }
+    let dials = &shared.limits.dials;
+    let Outbound { upstreams, front_loops, .. } = outbound;
+    RelayContext { accounting, settings, drbg, buffers, upstreams, front_loops, dials, draining }
 }
 
 /// Bytes that the sockets of an idle session may occupy in the kernel.

@@ -9,9 +9,7 @@ mod deadlines;
 use std::io::IoSliceMut;
 use std::time::Duration;
 
-use crate::accounts::users::UserId;
 use crate::config::settings::Settings;
-use crate::daemon::admin::counters::DcConnectionId;
 use crate::daemon::session::accounting::Accounting;
 use crate::daemon::session::buffers::Buffers;
 use crate::daemon::session::client::Client;
@@ -20,6 +18,7 @@ use crate::daemon::session::endpoint::{Endpoint, ReadOutcome};
 use crate::daemon::session::memory::SessionAccount;
 use crate::daemon::session::outcome::{DC_ANSWERS_WITHIN, Outcome};
 use crate::daemon::session::step::{Step, Turn};
+use crate::daemon::session::traffic::{TrafficOwner, count};
 use crate::daemon::session::transform::Transform;
 use crate::daemon::upstream::proxies::{CLOSED_UNPROVEN, SILENT, UpstreamId, Upstreams};
 use crate::flow::direction::Direction;
@@ -31,6 +30,7 @@ use crate::io::clock::Tick;
 use crate::io::pool::BLOCK_LEN;
 use crate::io::wire::Wire;
 use crate::limits::dial_rate::DialRate;
+use crate::limits::front_loops::FrontLoops;
 use crate::mimicry::shaper::Grant;
 use crate::proto::tls::RecordFault;
 use crate::util::drbg::Drbg;
@@ -71,6 +71,8 @@ pub struct RelayContext<'a> {
     pub buffers: &'a mut Buffers,
     /// The proxies, for their circuits.
     pub upstreams: &'a mut Upstreams,
+    /// Hellos whose answer has not begun.
+    pub front_loops: &'a mut FrontLoops,
     /// Whether ports in TIME_WAIT are to be saved.
     pub dials: &'a DialRate,
     /// A graceful drain is in progress: no more reads.
@@ -95,13 +97,6 @@ enum Forwarded {
     NeedMemory,
     /// The client's bytes are not TLS records.
     Malformed(RecordFault),
-}
-
-/// The counters for the bytes of a session; both `None` = those of the front.
-#[derive(Clone, Copy)]
-struct TrafficOwner {
-    user: Option<UserId>,
-    dc_connection: Option<DcConnectionId>,
 }
 
 impl<W: Wire> Relay<W> {
@@ -191,12 +186,17 @@ impl<W: Wire> Relay<W> {
         ctx: &mut RelayContext<'_>,
     ) -> Forwarded {
         let had_ended = self.server.fin_received;
+        let had_answer = is_answered(client);
         let transform = match &mut self.transform {
             Transform::Mtproto(mtproto) => HalfTransform::Down(&mut mtproto.down),
             Transform::Plain => HalfTransform::Plain,
         };
         let (from, to) = (&mut self.server, &mut client.endpoint);
         let forwarded = forward(from, to, transform, &client.account, &mut client.active, ctx);
+        let has_answer = is_answered(client);
+        if self.is_fronted() && (had_answer, had_ended) != (has_answer, self.server.fin_received) {
+            ctx.front_loops.end(client.id, has_answer, ctx.accounting.now.0);
+        }
         count(&mut client.endpoint, owner, Direction::Down, &mut ctx.accounting);
         if !had_ended
             && self.server.fin_received
@@ -482,41 +482,14 @@ fn discard<W: Wire>(from: &mut Endpoint<W>, buffers: &mut Buffers) -> Forwarded 
     }
 }
 
-/// Counts payload once the outbox is empty.
-fn count<W>(
-    to: &mut Endpoint<W>,
-    owner: TrafficOwner,
-    direction: Direction,
-    accounting: &mut Accounting<'_>,
-) {
-    if to.uncounted == 0 || !to.outbox.is_empty() || to.write_failed {
-        return;
-    }
-    let bytes = u64::from(std::mem::take(&mut to.uncounted));
-    to.sent += bytes;
-    let counters = &mut accounting.telemetry.counters;
-    let traffic = match owner.dc_connection {
-        Some(connection) => counters.telegram.traffic(connection),
-        None => Some(&mut counters.front),
-    };
-    if let Some(traffic) = traffic {
-        match direction {
-            Direction::Up => traffic.from_client += bytes,
-            Direction::Down => traffic.to_client += bytes,
-        }
-    }
-    let Some(id) = owner.user else { return };
-    let user = accounting.users.get_mut(id);
-    match direction {
-        Direction::Up => user.bytes_in += bytes,
-        Direction::Down => user.bytes_out += bytes,
-    }
-    user.last_seen_ms = Some(accounting.now.0);
-}
-
 /// Whether the client has ended its side. After its FIN, read or not, the server's is an answer.
 fn has_ended<W>(client: &Client<W>) -> bool {
     client.endpoint.fin_received || client.endpoint.ready.hup
+}
+
+/// Whether the server has sent a byte.
+fn is_answered<W>(client: &Client<W>) -> bool {
+    client.endpoint.sent > 0 || client.endpoint.uncounted > 0
 }
 
 /// Records that Telegram closed the connection without a byte, before the client closed.

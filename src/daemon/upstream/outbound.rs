@@ -12,6 +12,7 @@ use crate::daemon::upstream::proxies::Upstreams;
 use crate::daemon::upstream::tls_roots::TlsRoots;
 use crate::io::clock::Tick;
 use crate::io::logger::RateLimitedLog;
+use crate::limits::front_loops::FrontLoops;
 use crate::util::drbg::Drbg;
 use crate::util::memory::Account;
 
@@ -33,6 +34,8 @@ pub struct Outbound {
     pub shortages: u64,
     /// The addresses of our own listeners; a front must not be one of them.
     pub own_listeners: Vec<SocketAddr>,
+    /// Fronts that lead back to us over another way.
+    pub front_loops: FrontLoops,
     /// Certificate authorities that our TLS connections trust.
     #[cfg(feature = "tls")]
     pub tls_roots: TlsRoots,
@@ -50,6 +53,7 @@ impl Outbound {
             front_paused_until: Tick(0),
             shortages: 0,
             own_listeners: Vec::new(),
+            front_loops: FrontLoops::default(),
             #[cfg(feature = "tls")]
             tls_roots: TlsRoots::default(),
         }

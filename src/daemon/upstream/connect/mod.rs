@@ -478,11 +478,7 @@ impl<W: Wire> Connect<W> {
                 log.warn(now, fields!("front-unresolved", host = ?host, error = ?fault));
                 context.outbound.unresolved_front = Some(format!("{host}: {fault}"));
             }
-            ConnectError::Loop => log.warn(now, fields!(
-                "front-loop",
-                hint = ?"the front is this proxy itself; set [domain-fronting] host and port to \
-                    the web server"
-            )),
+            ConnectError::Loop => log.warn(now, fields!("front-loop", hint = ?LOOP_HINT)),
             _ => {}
         }
     }
@@ -511,6 +507,11 @@ fn is_shortage<N: Net>(error: &io::Error, to: SocketAddr, net: &mut N) -> bool {
     let may_lack_address = error.kind() == io::ErrorKind::AddrNotAvailable;
     egress::is_shortage(error) && (!may_lack_address || net.datagram_sender(to).is_ok())
 }
+
+/// What to do about a front that is this proxy itself, or leads back to it.
+pub const LOOP_HINT: &str = "the front is this proxy itself, or leads back to it, as a router in \
+    front of us or a name with our address does; set [domain-fronting] host and port to the web \
+    server, and reload";
 
 /// Sockets that a connection uses at once, and so its tokens.
 pub const SOCKETS: usize = 2;
