@@ -68,9 +68,9 @@ fn deframed(wire: &[u8], runs: &[usize]) -> Result<Vec<u8>, RecordFault> {
     Ok(payload)
 }
 
-/// Records of a client: type (true = application data) and payload.
+/// Records of a client: type (true = application data) and payload, of at least one byte.
 fn records() -> impl Strategy<Value = Vec<(bool, Vec<u8>)>> {
-    let len = prop_oneof![4 => 0..40_usize, 1 => 0..5000_usize];
+    let len = prop_oneof![4 => 1..40_usize, 1 => 1..5000_usize];
     let payload = len.prop_flat_map(|len| vec(any::<u8>(), len));
     vec((prop::bool::weighted(0.8), payload), 0..12)
 }
@@ -150,6 +150,7 @@ proptest! {
         let (mut wire, mut payload) = (Vec::new(), Vec::new());
         for (is_data, content) in records {
             let kind = if is_data { APPLICATION_DATA } else { CHANGE_CIPHER_SPEC };
+            let content = if is_data { content } else { vec![1] };
             wire.extend(header(kind, content.len() as u16));
             wire.extend(&content);
             if is_data {

@@ -1,6 +1,8 @@
 //! TLS records (RFC 8446 5.1): constants, the header writer, and the parser for records of a client
 //! after the handshake. There is no TLS encryption: records only frame the obfuscated2 stream
-//! (PROTOCOL 5). `client_hello.rs` has the parser for the records of the hello.
+//! (PROTOCOL 5, 15.13). `client_hello.rs` has the parser for the records of the hello.
+
+use crate::proto::obfuscated2::FRAME_LEN;
 
 /// Record type of handshake messages.
 pub const HANDSHAKE: u8 = 0x16;
@@ -25,6 +27,13 @@ pub(super) const PLAIN_MAX: usize = 16_384;
 /// 15.6).
 pub const PAYLOAD_MAX: usize = 16_401;
 
+/// Longest payload of a received record in bytes (RFC 8446 5.2).
+const PROTECTED_MAX: usize = PLAIN_MAX + 256;
+/// OpenSSL accepts so many records without data before it ends a connection.
+const IDLE_MAX: u8 = 32;
+/// The alert that a TLS server ignores (RFC 8446 6.1).
+const USER_CANCELED: u8 = 90;
+
 /// A record header for type `kind` and `len` bytes of payload.
 pub const fn header(kind: u8, len: u16) -> [u8; HEADER_LEN] {
     let [high, low] = len.to_be_bytes();
@@ -32,21 +41,47 @@ pub const fn header(kind: u8, len: u16) -> [u8; HEADER_LEN] {
 }
 
 /// Removes the record framing from a client's stream, which may be split anywhere. Stores no
-/// payload.
+/// payload. Ends a connection where OpenSSL does: at the header, or once the record is complete.
 #[derive(Debug, Clone, Default)]
 pub struct Deframer {
     /// Number of header bytes seen of the next record, 0 to 4; 0 while a payload is being read.
     seen: u8,
-    /// Whether the payload of the current record is dropped.
-    skip: bool,
+    /// Type of the current record.
+    kind: u8,
     /// Payload bytes of the current record that have not arrived.
     left: u16,
+    /// What is wrong with the current record, once it, or its header, is complete.
+    fault: Option<RecordFault>,
+    /// Records so far that carry nothing: ChangeCipherSpec, and alerts that cancel nothing.
+    idle: u8,
+    phase: Phase,
+}
+
+/// How far the client is, as a TLS server sees it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Phase {
+    /// The first record of application data has to contain the frame; a server waits for Finished.
+    AwaitsFrame,
+    /// In the first record of application data.
+    InFrame,
+    #[default]
+    Later,
 }
 
 impl Deframer {
-    /// Starts at a record header.
+    /// Starts at a record header after the frame.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Starts after the hello: the next record of application data has at least `FRAME_LEN` bytes.
+    pub fn before_frame() -> Self {
+        Self { phase: Phase::AwaitsFrame, ..Self::default() }
+    }
+
+    /// Whether the record that contains the frame is not complete.
+    pub fn is_in_frame(&self) -> bool {
+        self.phase == Phase::InFrame
     }
 
     /// Moves the payload of application-data records to the start of `buf` and returns its length.
@@ -78,7 +113,11 @@ impl Deframer {
             }
             let run = self.left.min(u16::try_from(buf.len() - read).unwrap_or(u16::MAX));
             let end = read + usize::from(run);
-            if !self.skip {
+            self.left -= run;
+            if self.kind != APPLICATION_DATA {
+                let body = buf.get(read..end).unwrap_or_default();
+                body.iter().for_each(|byte| self.check_body(*byte));
+            } else if self.fault.is_none() {
                 if kept != read {
                     buf.copy_within(read..end, kept);
                 }
@@ -88,7 +127,10 @@ impl Deframer {
                 }
             }
             read = end;
-            self.left -= run;
+            if self.left == 0 {
+                self.fault.take().map_or(Ok(()), Err)?;
+                self.phase = if self.is_in_frame() { Phase::Later } else { self.phase };
+            }
         }
         Ok(kept)
     }
@@ -96,33 +138,68 @@ impl Deframer {
     /// Processes one byte of a header.
     fn push_header_byte(&mut self, byte: u8) -> Result<(), RecordFault> {
         match self.seen {
-            0 => {
-                self.skip = match byte {
-                    APPLICATION_DATA => false,
-                    CHANGE_CIPHER_SPEC => true,
-                    ALERT => return Err(RecordFault::Alert),
-                    other => return Err(RecordFault::Type(other)),
-                }
+            0 => self.kind = byte,
+            1 | 2 if VERSION.get(usize::from(self.seen) - 1) != Some(&byte) => {
+                self.fault = Some(RecordFault::Version);
             }
-            1 if byte != VERSION[0] => return Err(RecordFault::Version),
-            2 if byte != VERSION[1] => return Err(RecordFault::Version),
             3 => self.left = u16::from(byte) << 8,
             4 => self.left |= u16::from(byte),
             _ => {}
         }
         self.seen = (self.seen + 1) % HEADER_LEN as u8;
+        if self.seen == 0 { self.judge_header() } else { Ok(()) }
+    }
+
+    /// Judges a complete header.
+    fn judge_header(&mut self) -> Result<(), RecordFault> {
+        self.fault.take().map_or(Ok(()), Err)?;
+        let (is_early, len) = (self.phase == Phase::AwaitsFrame, self.left);
+        self.fault = match self.kind {
+            APPLICATION_DATA if is_early && usize::from(len) < FRAME_LEN => {
+                Some(RecordFault::Length)
+            }
+            APPLICATION_DATA => None,
+            CHANGE_CIPHER_SPEC => self.count_idle().or((len != 1).then_some(RecordFault::Length)),
+            ALERT if is_early && len == 2 => Some(RecordFault::Alert),
+            ALERT if is_early => Some(RecordFault::Length),
+            ALERT => return Err(RecordFault::Alert),
+            other => return Err(RecordFault::Type(other)),
+        };
+        if len == 0 || usize::from(len) > PROTECTED_MAX {
+            return Err(RecordFault::Length);
+        }
+        if is_early && self.kind == APPLICATION_DATA && self.fault.is_none() {
+            self.phase = Phase::InFrame;
+        }
         Ok(())
+    }
+
+    /// Checks a byte of a record that is not application data.
+    fn check_body(&mut self, byte: u8) {
+        let is_last = self.left == 0;
+        if self.kind == CHANGE_CIPHER_SPEC && byte != 1 {
+            self.fault = Some(RecordFault::Type(CHANGE_CIPHER_SPEC));
+        } else if is_last && self.fault == Some(RecordFault::Alert) && byte == USER_CANCELED {
+            self.fault = self.count_idle();
+        }
+    }
+
+    fn count_idle(&mut self) -> Option<RecordFault> {
+        self.idle = self.idle.saturating_add(1);
+        (self.idle > IDLE_MAX).then_some(RecordFault::Type(self.kind))
     }
 }
 
-/// An invalid record after the handshake; detected at the first wrong byte.
+/// An invalid record after the hello.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecordFault {
     /// A version other than 0x0303.
     Version,
-    /// An unexpected record type, such as a second handshake.
+    /// An unexpected record type, such as a second handshake, or an unexpected content.
     Type(u8),
-    /// An alert: the client closes or reports an error.
+    /// A length that no TLS client sends, or a first record that is shorter than the frame.
+    Length,
+    /// An alert without protection. Before the frame it ends the connection without an answer.
     Alert,
 }
 
@@ -132,6 +209,7 @@ impl RecordFault {
         match self {
             Self::Version => "record-version",
             Self::Type(_) => "record-type",
+            Self::Length => "record-length",
             Self::Alert => "alert",
         }
     }
@@ -141,18 +219,45 @@ impl RecordFault {
 mod tests {
     use super::*;
 
-    fn compacted(wire: &[u8]) -> Result<Vec<u8>, RecordFault> {
+    fn run(mut deframer: Deframer, wire: &[u8]) -> Result<Vec<u8>, RecordFault> {
         let mut buf = wire.to_vec();
-        let kept = Deframer::new().deframe(&mut buf)?;
+        let kept = deframer.deframe(&mut buf)?;
         buf.truncate(kept);
         Ok(buf)
     }
 
+    fn compacted(wire: &[u8]) -> Result<Vec<u8>, RecordFault> {
+        run(Deframer::new(), wire)
+    }
+
+    /// The outcome for the first bytes after the hello; the same byte by byte.
+    fn first(wire: &[u8]) -> Result<Vec<u8>, RecordFault> {
+        let (mut slow, mut all) = (Deframer::before_frame(), Ok(Vec::new()));
+        for byte in wire {
+            let mut one = [*byte];
+            let kept = slow.deframe(&mut one);
+            all = all.and_then(|mut all| {
+                all.extend(&one[..kept?]);
+                Ok(all)
+            });
+            if all.is_err() {
+                break;
+            }
+        }
+        assert_eq!(all, run(Deframer::before_frame(), wire), "{wire:?}");
+        all
+    }
+
+    fn record(kind: u8, body: &[u8]) -> Vec<u8> {
+        [&header(kind, body.len() as u16)[..], body].concat()
+    }
+
+    const CCS: &[u8] = b"\x14\x03\x03\0\x01\x01";
+
     #[test]
-    fn change_cipher_spec_and_empty_records_are_dropped() {
-        let wire = b"\x14\x03\x03\0\x01\x01\x17\x03\x03\0\x02ab\x17\x03\x03\0\0\
-            \x14\x03\x03\0\0\x17\x03\x03\0\x01c";
-        assert_eq!(compacted(wire).unwrap(), b"abc");
+    fn change_cipher_spec_is_dropped() {
+        let wire = [CCS, b"\x17\x03\x03\0\x02ab", CCS, b"\x17\x03\x03\0\x01c"].concat();
+        assert_eq!(compacted(&wire).unwrap(), b"abc");
     }
 
     #[test]
@@ -171,21 +276,67 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_65535_bytes_passes() {
-        let mut wire = header(APPLICATION_DATA, u16::MAX).to_vec();
-        wire.resize(HEADER_LEN + 65_535, 7);
-        wire.extend(header(APPLICATION_DATA, 1));
-        wire.push(8);
-        assert_eq!(compacted(&wire).unwrap().len(), 65_536);
+    fn the_longest_record_is_that_of_tls() {
+        let longest = record(APPLICATION_DATA, &[7; PROTECTED_MAX]);
+        assert_eq!(compacted(&longest).unwrap().len(), 16_640);
+        for len in [PROTECTED_MAX as u16 + 1, u16::MAX] {
+            assert_eq!(compacted(&header(APPLICATION_DATA, len)), Err(RecordFault::Length));
+            assert_eq!(first(&header(CHANGE_CIPHER_SPEC, len)), Err(RecordFault::Length));
+        }
     }
 
     #[test]
-    fn the_first_wrong_byte_is_a_fault() {
-        assert_eq!(compacted(b"\x15"), Err(RecordFault::Alert));
-        assert_eq!(compacted(b"\x16"), Err(RecordFault::Type(0x16)));
-        assert_eq!(compacted(b"\x17\x02"), Err(RecordFault::Version));
-        assert_eq!(compacted(b"\x17\x03\x01"), Err(RecordFault::Version));
-        assert_eq!(compacted(b"\x17\x03\x03\0\x01aG"), Err(RecordFault::Type(b'G')));
+    fn a_header_is_judged_when_it_is_complete() {
+        for (wire, fault) in [
+            (&b"\x15\x03\x03\0\x02"[..], RecordFault::Alert),
+            (b"\x16\x03\x03\0\x02", RecordFault::Type(HANDSHAKE)),
+            (b"\x17\x02\x03\0\x02", RecordFault::Version),
+            (b"\x17\x03\x01\0\x02", RecordFault::Version),
+            (b"\x17\x03\x03\0\0", RecordFault::Length),
+            (b"\x17\x03\x03\0\x01aG\x03\x03\0\x01", RecordFault::Type(b'G')),
+        ] {
+            assert_eq!(compacted(wire), Err(fault), "{wire:?}");
+            assert!(compacted(&wire[..wire.len() - 1]).is_ok(), "{wire:?}");
+        }
+    }
+
+    /// Measured with OpenSSL 3.0.19, which waits for Finished.
+    #[test]
+    fn the_first_records_are_refused_where_openssl_does() {
+        let frame = record(APPLICATION_DATA, &[7; FRAME_LEN]);
+        assert_eq!(first(&[CCS, &frame].concat()).unwrap(), [7; FRAME_LEN]);
+        assert_eq!(first(&[&CCS.repeat(32)[..], &frame].concat()).unwrap(), [7; FRAME_LEN]);
+        assert_eq!(first(&header(APPLICATION_DATA, 5)), Ok(vec![]), "the record is not complete");
+        let canceled = record(ALERT, &[1, USER_CANCELED]);
+        assert_eq!(first(&[&canceled[..], &frame].concat()).unwrap(), [7; FRAME_LEN]);
+        for (wire, fault) in [
+            (record(APPLICATION_DATA, &[]), RecordFault::Length),
+            (record(APPLICATION_DATA, &[7; 1]), RecordFault::Length),
+            ([CCS, &record(APPLICATION_DATA, &[7; 63])].concat(), RecordFault::Length),
+            (record(APPLICATION_DATA, &[]).repeat(100), RecordFault::Length),
+            (CCS.repeat(33), RecordFault::Type(CHANGE_CIPHER_SPEC)),
+            (record(CHANGE_CIPHER_SPEC, &[0]), RecordFault::Type(CHANGE_CIPHER_SPEC)),
+            (record(CHANGE_CIPHER_SPEC, &[]), RecordFault::Length),
+            (record(CHANGE_CIPHER_SPEC, &[1, 1]), RecordFault::Length),
+            (record(ALERT, &[2, 40]), RecordFault::Alert),
+            (record(ALERT, &[1, 0]), RecordFault::Alert),
+            (record(ALERT, &[2]), RecordFault::Length),
+            (record(ALERT, &[7; 19]), RecordFault::Length),
+            (canceled.repeat(33), RecordFault::Type(ALERT)),
+        ] {
+            assert_eq!(first(&wire), Err(fault), "{wire:?}");
+            assert!(wire.len() > 200 || first(&wire[..wire.len() - 1]).is_ok(), "{wire:?}");
+        }
+    }
+
+    #[test]
+    fn the_record_of_the_frame_is_known_until_its_end() {
+        let mut deframer = Deframer::before_frame();
+        let mut wire = record(APPLICATION_DATA, &[7; 65]);
+        let mut end = wire.split_off(69);
+        assert!(deframer.deframe(&mut wire).is_ok() && deframer.is_in_frame());
+        assert!(deframer.deframe(&mut end).is_ok() && !deframer.is_in_frame());
+        assert_eq!(deframer.deframe(&mut record(APPLICATION_DATA, &[7])), Ok(1));
     }
 
     #[test]

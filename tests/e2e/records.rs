@@ -81,34 +81,99 @@ fn records_that_arrive_byte_by_byte_are_understood() {
 }
 
 #[test]
-fn a_frame_of_one_byte_per_record_is_understood() {
+fn ccs_is_allowed_anywhere() {
     let fixture = Fixture::new();
     let (mut client, header) = handshake(&fixture).make_frame(DD, 2);
-    client.up.send_raw(&CCS);
-    for byte in header {
-        client.up.send_raw(&record(0x17, &[byte]));
-    }
-    client.up.send(b"after it");
-    let mut session = fixture.dc.accept();
-    assert_eq!(session.dc, 2);
-    assert_eq!(session.from.recv(8), b"after it");
-}
-
-#[test]
-fn ccs_and_empty_records_are_allowed_anywhere() {
-    let fixture = Fixture::new();
-    let (mut client, header) = handshake(&fixture).make_frame(DD, 2);
-    let (ccs, empty) = (&CCS[..], &record(0x17, &[])[..]);
-    let (left, right) = (&record(0x17, &header[..20])[..], &record(0x17, &header[20..])[..]);
-    client.up.send_raw(&[empty, left, ccs, empty, ccs, right, empty].concat());
+    let ccs = &CCS[..];
+    client.up.send_raw(&[ccs, ccs, &record(0x17, &header), ccs].concat());
     let mut session = fixture.dc.accept();
     for bytes in [&b"one"[..], b"two", b"three"] {
-        client.up.send_raw(&[ccs, empty, empty].concat());
+        client.up.send_raw(ccs);
         client.up.send(bytes);
         assert_eq!(session.from.recv(bytes.len()), bytes);
     }
     session.to.send(b"fine");
     assert_eq!(client.down.recv(4), b"fine");
+}
+
+/// What a TLS server does that waits for Finished.
+#[derive(Debug, PartialEq, Eq)]
+enum Reaction {
+    Alert,
+    Fin,
+    Silence,
+}
+
+/// Measured with `openssl s_server` 3.0.19 (PROTOCOL 15.13).
+#[test]
+fn after_the_answer_records_are_judged_as_openssl_does() {
+    use Reaction::{Alert, Fin, Silence};
+    let fixture = Fixture::new();
+    let data = |len| record(0x17, &pattern(8, len));
+    let header = |kind, len: u16| [&[kind, 3, 3], &len.to_be_bytes()[..]].concat();
+    let ccs = |body: &[u8]| record(0x14, body);
+    let cases = [
+        (data(0), Alert),
+        (data(1), Alert),
+        ([&CCS[..], &data(16)].concat(), Alert),
+        ([&CCS[..], &data(53)].concat(), Alert),
+        (data(63), Alert),
+        (data(64), Alert),
+        (data(200), Alert),
+        (data(200)[..100].to_vec(), Silence),
+        (header(0x17, 5), Silence),
+        (header(0x17, 16_640), Silence),
+        (header(0x17, 16_641), Alert),
+        (header(0x17, 65_535), Alert),
+        (data(0).repeat(100), Alert),
+        (CCS.repeat(32), Silence),
+        (CCS.repeat(33), Alert),
+        (CCS.repeat(50), Alert),
+        (ccs(&[0]), Alert),
+        (ccs(&[]), Alert),
+        (ccs(&[1, 1]), Alert),
+        (header(0x14, 2), Silence),
+        (header(0x14, 20_000), Alert),
+        (record(0x15, &[2, 40]), Fin),
+        (record(0x15, &[1, 0]), Fin),
+        ([&CCS[..], &record(0x15, &[2, 40])].concat(), Fin),
+        (record(0x15, &[1, 90]), Silence),
+        (header(0x15, 2), Silence),
+        (record(0x15, &[2]), Alert),
+        (record(0x15, &[7; 19]), Alert),
+        (header(0x16, 36), Alert),
+        (header(0x18, 8), Alert),
+        (header(0x63, 64), Alert),
+        (vec![0x63], Silence),
+        (vec![0x16, 3, 3, 0], Silence),
+        (vec![0x17, 3, 1, 0, 64], Alert),
+        (vec![0x17, 2, 3, 0, 64], Alert),
+    ];
+    for (wire, reaction) in cases {
+        let mut peer = handshake(&fixture).peer;
+        peer.send(&wire);
+        match reaction {
+            Silence => assert!(peer.is_quiet_for(QUIET), "{wire:?}"),
+            Fin => assert_eq!(peer.recv_rest(), (Vec::new(), End::Fin), "{wire:?}"),
+            Alert => assert_looks_like_an_alert(peer.recv_rest()),
+        }
+    }
+    assert!(fixture.dc.accept_within(QUIET).is_none(), "nothing was dialled");
+    fixture.proxy.wait_for_connections("alice", 0);
+}
+
+#[test]
+fn the_lengths_of_tls_hold_as_long_as_the_session_lives() {
+    let fixture = Fixture::new();
+    for header in [[0x17, 3, 3, 0, 0], [0x17, 3, 3, 0x41, 1], [0x15, 3, 3, 0, 2]] {
+        let (mut client, mut session) = fixture.session();
+        client.up.send(b"before");
+        assert_eq!(session.from.recv(6), b"before");
+        client.up.send_raw(&header);
+        assert_eq!(client.down.next_record().expect("an alert").len(), 19);
+        assert_eq!(client.down.next_record(), Err(End::Fin));
+    }
+    fixture.proxy.wait_for_connections("alice", 0);
 }
 
 #[test]

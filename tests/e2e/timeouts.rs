@@ -48,7 +48,8 @@ fn silence_after_the_answer_ends() {
     let fixture = Fixture::with(short_timeouts);
     let files = fixture.proxy.files();
     let mut handshake = Handshake::connect(fixture.proxy.addr, &fixture.secret, App::PostQuantum);
-    handshake.peer.recv_rest();
+    assert!(handshake.peer.is_quiet_for(Duration::from_secs(4)), "six times the timeout");
+    assert_eq!(handshake.peer.recv_rest(), (Vec::new(), End::Fin));
     fixture.proxy.wait_until_idle(files);
 }
 
@@ -69,9 +70,10 @@ fn a_slow_handshake_does_not_extend_its_deadline() {
     let files = fixture.proxy.files();
     let handshake = Handshake::connect(fixture.proxy.addr, &fixture.secret, App::PostQuantum);
     let (mut client, _) = handshake.make_frame(DD, 2);
+    client.up.send_raw(&[0x17, 3, 3, 0x41, 0]);
     eventually("the proxy closes", || {
-        // Empty records for ever: traffic, but never a frame.
-        client.up.peer.try_send(&record(0x17, &[])).is_err()
+        // A long record for ever: traffic, but never a frame.
+        client.up.peer.try_send(&[0]).is_err()
     });
     fixture.proxy.wait_until_idle(files);
 }

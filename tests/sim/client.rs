@@ -211,7 +211,7 @@ impl Client {
             frame.to_receiver.apply(&mut early);
             payload.extend(early);
         }
-        let cut = if network.happens(30) { network.rng.usize(1..64) } else { 0 };
+        let cut = if network.happens(30) { network.rng.usize(64..=payload.len()) } else { 0 };
         let Some(peer) = &mut self.peer else { return };
         peer.out.extend(CCS);
         for part in [&payload[..cut], &payload[cut..]] {
@@ -230,7 +230,7 @@ impl Client {
         }
         if let Some((up, _)) = &mut self.streams {
             if self.plan.bad_record_at.is_some_and(|at| self.produced >= at) {
-                peer.out.extend([0x17, 3, 7, 0xff]);
+                peer.out.extend([0x17, 3, 7, 0xff, 0]);
                 self.sent_bad_record = true;
                 return;
             }

@@ -234,7 +234,7 @@ fn plan(mix: Mix, rng: &mut Rng, script: &Script, seed: u64) -> Plan {
         dc: rng.i16(1..=5) * if rng.bool() { 1 } else { -1 },
         up: rng.usize(1..60_000),
         down: rng.usize(1..120_000),
-        record: [100, 2_878, 16_384, 30_000][rng.usize(0..4)],
+        record: [100, 2_878, 16_384, 16_500][rng.usize(0..4)],
         bad_record_at: None,
         early_fin: false,
         client: behaviour(rng),

@@ -41,7 +41,7 @@ use crate::mimicry::shaper::{Pace, Shaper};
 use crate::proto::client_hello::Reject;
 use crate::proto::dc::{self, DcId};
 use crate::proto::obfuscated2::{self, ClientFrame, FRAME_LEN};
-use crate::proto::tls::Deframer;
+use crate::proto::tls::{Deframer, RecordFault};
 use crate::util::drbg::Drbg;
 use crate::util::memory::ChargedBytes;
 
@@ -278,7 +278,7 @@ impl AwaitClientHello {
         early.discard_front(admission.consumed);
         Step::Next(AfterHello::AwaitFrame(Box::new(AwaitFrame {
             user,
-            deframer: Deframer::new(),
+            deframer: Deframer::before_frame(),
             frame: [0; FRAME_LEN],
             received: 0,
             early,
@@ -430,7 +430,7 @@ impl AwaitFrame {
         if client.endpoint.write_failed {
             return Step::Stay(Turn::Close(Outcome::ResetBeforeFrame));
         }
-        if ctx.accounting.now >= client.accepted + ctx.settings.timeouts.handshake {
+        if ctx.accounting.now >= frame_due(client.accepted, ctx.settings.timeouts.handshake) {
             return close(client, Outcome::HandshakeTimeout, ctx);
         }
         if client.endpoint.fin_received {
@@ -466,6 +466,8 @@ impl AwaitFrame {
     ) -> FrameStep<W> {
         let len = match self.deframer.deframe(&mut ctx.buffers.scratch[..n]) {
             Ok(len) => len,
+            // As a TLS server that waits for Finished.
+            Err(RecordFault::Alert) => return close(client, Outcome::Garbled, ctx),
             Err(fault) => return close_with_alert(client, fault.as_str(), ctx),
         };
         let missing = (FRAME_LEN - self.received).min(len);
@@ -473,16 +475,23 @@ impl AwaitFrame {
             .copy_from_slice(&ctx.buffers.scratch[..missing]);
         self.received += missing;
         if self.received < FRAME_LEN {
-            let has_more = client.endpoint.ready.readable || client.endpoint.fin_received;
-            return Step::Stay(if has_more { Turn::Again } else { Turn::Wait });
+            return Step::Stay(self.turn(client));
         }
         let key = ctx.accounting.users.get(self.user).key();
         match obfuscated2::decrypt_client_frame(&self.frame, key) {
             Ok(frame) => {
                 dial_dc(client, std::mem::take(&mut self.deframer), frame, missing..len, ctx)
             }
+            // A TLS server cannot decrypt a record before its end.
+            Err(_) if self.deframer.is_in_frame() => Step::Stay(self.turn(client)),
             Err(fault) => close_with_alert(client, fault.as_str(), ctx),
         }
+    }
+
+    /// What follows a read.
+    fn turn<W>(&self, client: &Client<W>) -> Turn {
+        let has_more = client.endpoint.ready.readable || client.endpoint.fin_received;
+        if has_more { Turn::Again } else { Turn::Wait }
     }
 }
 
@@ -552,12 +561,21 @@ fn dial_dc<W: Wire>(
     Step::Next(AfterFrame::Dial(Box::new(dial)))
 }
 
+/// The deadline of the frame: with the default handshake timeout a minute, as the usual web servers
+/// wait for the end of a TLS handshake.
+pub fn frame_due(accepted: Tick, handshake_timeout: Duration) -> Tick {
+    accepted + handshake_timeout.saturating_mul(FRAME_TIMEOUTS)
+}
+
 /// 30 to 50 per cent of the handshake timeout after `since`, at random.
 fn silence_end(since: Tick, handshake_timeout: Duration, drbg: &mut Drbg) -> Tick {
     let limit_ms = handshake_timeout.as_millis() as u64;
     let spread = u32::try_from(limit_ms / 5).unwrap_or(u32::MAX).max(1);
     since + Duration::from_millis(limit_ms * 3 / 10 + u64::from(drbg.u32_below(spread)))
 }
+
+/// nginx and caddy wait 60 seconds, 6 times the default.
+const FRAME_TIMEOUTS: u32 = 6;
 
 /// For an answer that the socket does not accept.
 const ANSWER_ROOM: usize = 16 << 10;

@@ -116,7 +116,7 @@ impl<W: Wire> Session<W> {
         match &self.stage {
             Stage::AwaitProxyHeader(stage) => stage.due(accepted, timeout),
             Stage::AwaitClientHello(stage) => stage.due(accepted, timeout, now),
-            Stage::AwaitFrame(_) => accepted + timeout,
+            Stage::AwaitFrame(_) => handshake::frame_due(accepted, timeout),
             Stage::Dial(dial) => dial.due(),
             Stage::Relay(relay) => relay.due(&self.client, settings, now),
             Stage::Closing(closing) => closing.due(),
