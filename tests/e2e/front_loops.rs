@@ -1,5 +1,5 @@
 //! A front that leads back to the proxy over a router: its own hellos come back. They are refused,
-//! and nothing is led to that front before a reload (DECISIONS D194).
+//! and nothing is led to that front for a minute, or before a reload (DECISIONS D194).
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};

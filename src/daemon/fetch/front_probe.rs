@@ -13,6 +13,7 @@ use crate::daemon::upstream::connect::target::{HostOrAddrs, Route};
 use crate::daemon::upstream::front;
 use crate::io::clock::Tick;
 use crate::io::logger::{event, fields};
+use crate::limits::front_loops::Sender;
 use crate::mimicry::profile::{FrontSample, Profiles};
 use crate::proto::chrome_hello::{self, ChromeHello};
 use crate::proto::proxy_header;
@@ -147,9 +148,9 @@ impl FrontProbeTask {
         }
     }
 
-    /// The number of the probe among the hellos on their way, and its hello.
-    pub fn on_the_way(&self) -> (u64, &[u8]) {
-        (u64::MAX - self.host.index() as u64, &self.hello.wire)
+    /// The probe among the senders of hellos, and its hello.
+    pub fn on_the_way(&self) -> (Sender, &[u8]) {
+        (Sender::Look(self.host), &self.hello.wire)
     }
 
     /// Whether the front has answered.

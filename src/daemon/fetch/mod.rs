@@ -209,7 +209,11 @@ fn start(job: Job, context: &mut FetchContext<'_>) {
             None
         }
         // Not again before a reload.
-        Job::FrontProbe(host) if context.outbound.front_loops.leads_back(host) => None,
+        Job::FrontProbe(host)
+            if context.outbound.front_loops.leads_back(host, context.time.now.0) =>
+        {
+            None
+        }
         Job::FrontProbe(host) => {
             let probes = &context.fetch.front_probes;
             let task = FrontProbeTask::new(host, probes, settings, context.users, context.drbg);

@@ -25,6 +25,7 @@ use crate::flow::fin_hold::FinHold;
 use crate::io::clock::Tick;
 use crate::io::logger::{Maybe, event, fields};
 use crate::io::wire::{Net, Wire};
+use crate::limits::front_loops::Sender;
 use crate::limits::memory_level::MemoryUse;
 use crate::proto::obfuscated2::FRAME_LEN;
 use crate::proto::proxy_header;
@@ -221,7 +222,7 @@ impl<W: Wire> Dial<W> {
                 );
             }
             Transform::Plain => {
-                ctx.outbound.front_loops.sent(id);
+                ctx.outbound.front_loops.sent(Sender::Session(id));
                 event!(
                     Debug, "front-connected", id = id, addr = %addr, ms = ms,
                     client = %telemetry.shown(client.addr)

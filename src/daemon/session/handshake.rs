@@ -35,7 +35,7 @@ use crate::io::clock::Tick;
 use crate::io::logger::{Maybe, event, fields};
 use crate::io::wire::Wire;
 use crate::limits::Limits;
-use crate::limits::front_loops::{self, FrontLoops};
+use crate::limits::front_loops::{self, FrontLoops, Sender};
 use crate::mimicry::Mimicry;
 use crate::mimicry::shaper::{Pace, Shaper};
 use crate::proto::client_hello::Reject;
@@ -296,16 +296,14 @@ impl AwaitClientHello {
         ctx: &mut HelloContext<'_>,
     ) -> Step<AfterHello<W>> {
         let (Rejected { host, why, user }, now) = (verdict, ctx.accounting.now);
-        if ctx.front_loops.leads_back(host) {
+        if ctx.front_loops.leads_back(host, now.0) {
             return refuse_loop(client, &mut ctx.accounting);
         }
         if why.is_of_whole_hello() && ctx.front_loops.comes_back(&self.seen) {
             if client.endpoint.ready.broken {
                 return Step::Stay(Turn::Close(Outcome::Reset));
             }
-            let has_answered = ctx.mimicry.profiles.get(host).latest().is_some();
-            let wait = Duration::from_millis(front_loops::wait_ms(has_answered));
-            let until = until.unwrap_or(now + wait);
+            let until = until.unwrap_or(now + Duration::from_millis(front_loops::WAIT_MS));
             if now < until {
                 self.suspect = Some(Box::new(Suspect { verdict, until }));
                 return Step::Stay(Turn::Wait);
@@ -329,7 +327,7 @@ impl AwaitClientHello {
         ctx.accounting.telemetry.counters.fronting.add(client.addr);
         client.fronted = Some(token);
         if why.is_of_whole_hello() {
-            ctx.front_loops.begin(client.id, &self.seen, host);
+            ctx.front_loops.begin(Sender::Session(client.id), &self.seen, host);
         }
         let front = front::front_of(ctx.settings, ctx.accounting.users, host);
         let connect = Connect::new(HostOrAddrs::Host(front), Route::Front, client.id);

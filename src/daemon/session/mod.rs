@@ -48,6 +48,7 @@ use crate::io::clock::{Tick, earliest};
 use crate::io::readiness::Readiness;
 use crate::io::wire::{Net, Wire};
 use crate::limits::fair_queue::Flow;
+use crate::limits::front_loops::Sender;
 
 /// The stage of a session. A session only moves down this list.
 pub enum Stage<W> {
@@ -271,7 +272,7 @@ impl<W: Wire> Session<W> {
         let Shared { time, capacity, accounts, telemetry, limits, outbound, .. } = shared;
         if let Some(token) = self.client.fronted {
             let age_ms = time.now.since(self.client.accepted).as_millis() as u64;
-            outbound.front_loops.end(self.client.id, false, time.now.0);
+            outbound.front_loops.end(Sender::Session(self.client.id), false, time.now.0);
             limits.dials.release(token, is_in_time_wait.then_some(age_ms), time.now.0);
         }
         let mut accounting = Accounting::new(time, accounts, capacity, telemetry);

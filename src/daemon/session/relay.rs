@@ -30,7 +30,7 @@ use crate::io::clock::Tick;
 use crate::io::pool::BLOCK_LEN;
 use crate::io::wire::Wire;
 use crate::limits::dial_rate::DialRate;
-use crate::limits::front_loops::FrontLoops;
+use crate::limits::front_loops::{FrontLoops, Sender};
 use crate::mimicry::shaper::Grant;
 use crate::proto::tls::RecordFault;
 use crate::util::drbg::Drbg;
@@ -195,7 +195,7 @@ impl<W: Wire> Relay<W> {
         let forwarded = forward(from, to, transform, &client.account, &mut client.active, ctx);
         let has_answer = is_answered(client);
         if self.is_fronted() && (had_answer, had_ended) != (has_answer, self.server.fin_received) {
-            ctx.front_loops.end(client.id, has_answer, ctx.accounting.now.0);
+            ctx.front_loops.end(Sender::Session(client.id), has_answer, ctx.accounting.now.0);
         }
         count(&mut client.endpoint, owner, Direction::Down, &mut ctx.accounting);
         if !had_ended
