@@ -231,7 +231,10 @@ pub const KEYS: &[Key] = &[
         .doc("Time without traffic after which a session closes.")
         .at_least(secs(1)),
     row("network.timeout.handshake", Duration(secs(10), |d, v| d.settings.timeouts.handshake = v))
-        .doc("Time limit for a client's handshake.")
+        .doc(
+            "Time limit for a client's handshake; six times as long between our answer and the \
+             client's next bytes, as web servers wait.",
+        )
         .at_least(SHORT),
     row("network.keep-alive.disabled", Flag(false, |d, v| d.settings.keep_alive.enabled = !v))
         .doc("Turn off TCP keep-alive probes."),

@@ -1,6 +1,6 @@
-//! Limits on connections and work: ready queue, rate of the relay, fair share, rate limits, replay
-//! store, IP lists, circuit breaker, level of memory, budgets of writes and of time. Deterministic:
-//! time and randomness are parameters.
+//! Limits on connections and work: ready queue, rate of the relay, fair share, rate limits, fronts
+//! that lead back, replay store, IP lists, circuit breaker, level of memory, budgets of writes and
+//! of time. Deterministic: time and randomness are parameters.
 
 pub mod circuit_breaker;
 pub mod dial_rate;
