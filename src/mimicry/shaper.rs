@@ -67,6 +67,8 @@ pub struct Shaper {
     next_us: u64,
     /// When the last record was sent.
     last_ms: u64,
+    /// What the delays of this burst may still add up to, in microseconds.
+    left_us: u32,
     /// Records sent in this burst, at most [`BURST`].
     sent: u8,
     always: bool,
@@ -77,7 +79,7 @@ impl Shaper {
     /// A download that has not started. `always`: pace every record, not only the first ones of a
     /// burst. `drs` (dynamic record sizing): start a burst with small records.
     pub fn new(pace: Pace, always: bool, drs: bool) -> Self {
-        Self { pace, next_us: 0, last_ms: 0, sent: 0, always, drs }
+        Self { pace, next_us: 0, last_ms: 0, left_us: 0, sent: 0, always, drs }
     }
 
     /// When the next record may be read, in milliseconds since start; `None` = now.
@@ -104,7 +106,15 @@ impl Shaper {
             // loop does not slow the download down. After a silence nothing is caught up.
             let from = self.next_us.max((now_ms * MS_US).saturating_sub(CATCH_UP_MAX_US));
             let u = (f64::from(random()) + 1.0) / TWO_TO_32;
-            self.next_us = from + u64::from(self.pace.delay_us(u));
+            let mut delay_us = self.pace.delay_us(u);
+            if !self.always {
+                if self.burst_records(now_ms) == 0 {
+                    self.left_us = BURST_DELAY_US;
+                }
+                delay_us = delay_us.min(self.left_us);
+                self.left_us -= delay_us;
+            }
+            self.next_us = from + u64::from(delay_us);
         }
         let records = u8::try_from(records).unwrap_or(u8::MAX);
         self.sent = self.burst_records(now_ms).saturating_add(records).min(BURST);
@@ -137,6 +147,9 @@ pub const DELAY_MAX_US: u32 = 1_000_000;
 pub const PAUSE_MS: u64 = 1_000;
 /// Number of records at the start of a burst whose sizes and delays are shaped.
 const BURST: u8 = 60;
+/// What the delays of a burst may add up to, in microseconds: the records of the first round trips
+/// have the pace, which costs nothing while the congestion window opens (DECISIONS D210).
+const BURST_DELAY_US: u32 = 80_000;
 /// Number of small records at the start of a burst.
 const SMALL: u8 = 40;
 const SMALL_BYTES: usize = 1_450;
@@ -239,6 +252,21 @@ mod tests {
         shaper.record_sent(7, last + 900, || 0);
         assert_eq!(shaper.grant(last + 1_900, || 0), Grant::Any, "the pause is not over");
         assert_eq!(shaper.grant(last + 1_901, || 0), Grant::One(16_401));
+    }
+
+    #[test]
+    fn the_delays_of_a_burst_are_bounded_in_sum_and_those_of_always_are_not() {
+        for start in [5_000, 40_000] {
+            // Every delay is 7 ms.
+            let pace = Pace::new(1e9, 7.0).unwrap();
+            let mut shaper = Shaper::new(pace, false, false);
+            let records = run(&mut shaper, start, 20_000);
+            let times: Vec<u64> = records.iter().map(|(at, _)| at - start).collect();
+            assert_eq!((times.len(), times[59]), (60, 78), "{times:?}");
+            assert_eq!(times[..3], [0, 5, 12]);
+            let records = run(&mut Shaper::new(pace, true, false), start, 1_000);
+            assert!(records[59].0 - start > 400);
+        }
     }
 
     #[test]
