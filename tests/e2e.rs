@@ -10,6 +10,7 @@ mod support;
 mod e2e {
     mod answer_profile;
     mod binds;
+    mod dead_ends;
     mod dial_rate;
     mod dialling;
     mod doctor;

@@ -51,10 +51,14 @@ pub enum Detail {
     /// The address that a proxy could not reach, the proxy's reply, and the proxy's number as in
     /// [`Detail::Upstream`].
     ViaProxy(SocketAddr, SocksFault, u32),
+    /// The address that took the connection, and sent no byte.
+    NoByte(SocketAddr),
     /// The index of the upstream in `network.proxies`.
     Upstream(u32),
     /// The network of an unauthenticated client.
     Network(ClientPrefix),
+    /// The address of a relay, or of a client that acts as one.
+    Sender(IpAddr),
 }
 
 impl Detail {
@@ -65,14 +69,20 @@ impl Detail {
 }
 
 impl Recorder {
-    /// Records an incident at `now_ms`.
-    pub fn note(&mut self, user: Option<UserId>, cause: Cause, detail: Detail, now_ms: u64) {
+    /// Records an incident at `now_ms`. Returns whether it is a new one.
+    pub fn note(
+        &mut self,
+        user: Option<UserId>,
+        cause: Cause,
+        detail: Detail,
+        now_ms: u64,
+    ) -> bool {
         let is_same =
             |e: &Incident| e.user == user && e.cause == cause && e.detail.merges_with(&detail);
         if let Some(entry) = self.entries.iter_mut().find(|entry| is_same(entry)) {
             entry.count = entry.count.saturating_add(1);
             (entry.last_ms, entry.detail) = (now_ms, detail);
-            return;
+            return false;
         }
         if self.entries.len() >= INCIDENTS_MAX {
             self.make_room();
@@ -83,6 +93,7 @@ impl Recorder {
         }
         let (first_ms, last_ms) = (now_ms, now_ms);
         self.entries.push(Incident { user, cause, detail, count: 1, first_ms, last_ms });
+        true
     }
 
     /// All incidents, in no order.

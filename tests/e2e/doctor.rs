@@ -8,9 +8,12 @@ use std::os::unix::fs::PermissionsExt;
 use crate::support::authority::Authority;
 use crate::support::dc::{Dc, res_pq};
 use crate::support::doctor::{examine, examine_file, folder, hybrid_server, run, time_server};
+use crate::support::eventually;
 use crate::support::fixture::HOST;
+use crate::support::front::Front;
 use crate::support::hello::Secret;
 use crate::support::name_server::NameServer;
+use crate::support::peer::Peer;
 use crate::support::program;
 use crate::support::proxy::{Config, free_port};
 use crate::support::socks::{SocksBehaviour, SocksServer};
@@ -340,4 +343,15 @@ fn low_limits_and_a_family_without_a_route_cause_warnings() {
     let _ = fs::remove_file(file);
     assert!(text.contains("⚠️ 64 open files allow 24 of 60000 sessions"), "{text}");
     assert!(text.contains("⚠️ no route to Telegram over IPv6: "), "{text}");
+}
+
+#[test]
+fn a_relay_whose_headers_the_running_proxy_does_not_expect_is_named() {
+    let proxy = config(Dc::honest(), Front::listen().addr).start();
+    let mut relay = Peer::connect("relay", proxy.addr);
+    relay.send(b"PROXY TCP4 203.0.113.9 192.0.2.1 40001 443\r\n");
+    eventually("it is told", || proxy.log().contains("event=proxy-header why=proxy-header-off "));
+    let report = examine_file(proxy.file(), &["--skip-native-check"]);
+    let words = "from 127.0.0.1: a PROXY header came, but proxy-protocol-listener is off";
+    report.has("listeners", "warning", words);
 }

@@ -16,6 +16,7 @@ use crate::support::lists::{Folder, with_list};
 use crate::support::obfuscated2::DD;
 use crate::support::peer::Peer;
 use crate::support::proxy::{Config, Proxy, free_port};
+use crate::support::proxy_header::{announcing, text};
 use crate::support::socks::{SocksBehaviour, SocksServer};
 use crate::support::stats;
 use crate::support::{eventually, holds_within, program};
@@ -214,6 +215,76 @@ fn upstreams_and_the_front_are_told_apart() {
     let mut balancer = Peer::connect_from("balancer", Ipv4Addr::new(127, 0, 0, 9), proxy.addr);
     balancer.send(b"PROXY TCP4 not an address\r\n");
     cause(proxy, "", "bad-proxy-header");
+}
+
+/// A relay and the config must agree about PROXY headers.
+#[test]
+fn a_relay_whose_headers_the_config_does_not_expect_is_named_once() {
+    let [client, at] = ["203.0.113.9:40001", "192.0.2.1:443"].map(|one| one.parse().unwrap());
+    let (v1, v2) = (text(client, at), announcing(client, at));
+    let listener = |trusted: &'static str| {
+        move |config: Config| {
+            let config = config.set("", "proxy-protocol-listener", "true");
+            config.set("", "proxy-protocol-trusted", trusted)
+        }
+    };
+    let off = Fixture::new();
+    let untrusted = Fixture::with(listener("[\"127.0.0.9\"]"));
+    let twice = Fixture::with(listener("[]"));
+    for header in [&v1, &v2] {
+        for (fixture, name, count) in [
+            (&off, "proxy-header-off", 1),
+            (&untrusted, "proxy-header-untrusted", 1),
+            (&twice, "proxy-header-twice", 2),
+        ] {
+            let hello = Hello::new(&fixture.secret, App::PostQuantum);
+            let opening = [header.repeat(count), hello.wire].concat();
+            let _relay = send(&fixture.proxy, &opening);
+            let sent_on = opening[header.len() * (count - 1)..].to_vec();
+            assert_eq!(fixture.front.accept().first, sent_on, "as the site would get it");
+            let found = cause(&fixture.proxy, "", name);
+            let from = if count == 1 { "from 127.0.0.1" } else { "from 203.0.113.0/24" };
+            assert_eq!(found["detail"], from);
+            assert!(
+                explained(&fixture.proxy, "/explain/alice")["hints"].to_string().contains(name)
+            );
+        }
+    }
+    for (fixture, name) in [
+        (&off, "proxy-header-off"),
+        (&untrusted, "proxy-header-untrusted"),
+        (&twice, "proxy-header-twice"),
+    ] {
+        let line = format!("event=proxy-header why={name} ");
+        assert_eq!(fixture.proxy.log().matches(&line).count(), 1, "{}", fixture.proxy.log());
+    }
+}
+
+#[test]
+fn users_whom_a_relay_does_not_announce_are_told_of() {
+    let fixture = Fixture::with(|config| config.set("", "proxy-protocol-listener", "true"));
+    let _direct = fixture.session();
+    let found = cause(&fixture.proxy, "alice", "proxy-header-missing");
+    assert_eq!((&found["count"], &found["detail"]), (&1.into(), &"from 127.0.0.1".into()));
+    let unknown = [&b"PROXY UNKNOWN\r\n"[..], b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"];
+    for (header, count) in unknown.into_iter().zip([2, 3]) {
+        let hello = Hello::new(&fixture.secret, App::PostQuantum);
+        let mut relay = Peer::connect("relay", fixture.proxy.addr);
+        relay.send(&[header, &hello.wire].concat());
+        let _client = Handshake::read_answer(relay, &fixture.secret, &hello).send_frame(DD, 2);
+        let found = cause(&fixture.proxy, "alice", "proxy-header-missing");
+        assert_eq!(found["count"], count, "{header:?}");
+    }
+    assert_eq!(explained(&fixture.proxy, "/explain/alice")["refused"], 0);
+    assert!(fixture.proxy.log().contains("event=proxy-header why=proxy-header-missing "));
+    let announced = b"PROXY TCP4 203.0.113.9 192.0.2.1 40001 443\r\n";
+    let hello = Hello::new(&fixture.secret, App::PostQuantum);
+    let mut relay = Peer::connect("relay", fixture.proxy.addr);
+    relay.send(&[&announced[..], &hello.wire].concat());
+    let _client = Handshake::read_answer(relay, &fixture.secret, &hello).send_frame(DD, 2);
+    fixture.proxy.wait_for_connections("alice", 4);
+    let found = cause(&fixture.proxy, "alice", "proxy-header-missing");
+    assert_eq!(found["count"], 3, "not this one");
 }
 
 #[test]

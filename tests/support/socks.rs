@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream}
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use super::TIMEOUT;
 
@@ -25,6 +26,8 @@ pub struct SocksBehaviour {
     pub bound: Bound,
     /// Closes after it has forwarded this number of bytes to the client.
     pub closes_after: Option<usize>,
+    /// Connects here, whatever the client asks for.
+    pub leads_to: Option<SocketAddr>,
     /// Says yes, but connects to nothing.
     pub dead_end: Option<DeadEnd>,
 }
@@ -34,6 +37,8 @@ pub struct SocksBehaviour {
 pub enum DeadEnd {
     /// It closes the connection.
     Closed,
+    /// It closes the connection after 0.3 s, whatever came.
+    ClosedLater,
     /// It sends nothing.
     Silent,
 }
@@ -187,11 +192,18 @@ fn serve(
     }
     reply.extend([0x12, 0x34]);
     let server = match behaviour.dead_end {
-        None => Some(TcpStream::connect(&destination)?),
+        None => Some(match behaviour.leads_to {
+            Some(addr) => TcpStream::connect(addr)?,
+            None => TcpStream::connect(&destination)?,
+        }),
         Some(_) => None,
     };
     send(&mut client, behaviour, &reply)?;
     let Some(server) = server else {
+        if behaviour.dead_end == Some(DeadEnd::ClosedLater) {
+            thread::sleep(Duration::from_millis(300));
+            return Ok(());
+        }
         // The first bytes are read, so that closing sends a FIN and no reset.
         let _ = client.read(&mut [0; 4096])?;
         return match behaviour.dead_end {

@@ -36,6 +36,14 @@ pub enum Cause {
     NotAllowlisted,
     /// The PROXY protocol header is invalid or incomplete.
     BadHeader,
+    /// A PROXY protocol header, where no client may send one.
+    HeaderOff,
+    /// A PROXY protocol header from an address that is not trusted.
+    HeaderUntrusted,
+    /// A second PROXY protocol header.
+    HeaderTwice,
+    /// A user came without an announced address, where PROXY protocol headers are expected.
+    HeaderMissing,
     /// The client sent nothing after our ServerHello.
     Silent,
     /// The client sent invalid data after our ServerHello.
@@ -46,7 +54,7 @@ pub enum Cause {
     DcUnreachable,
     /// No entry of `network.proxies` worked.
     ProxyDown,
-    /// Telegram closed the session without sending data.
+    /// Telegram took the connection and sent no data.
     DcHungUp,
     /// The host name of the front has no address.
     FrontUnknown,
@@ -66,7 +74,7 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 33] = [
         Self::WrongKey,
         Self::UnknownHost,
         Self::NotAClient,
@@ -83,6 +91,10 @@ impl Cause {
         Self::Blocklisted,
         Self::NotAllowlisted,
         Self::BadHeader,
+        Self::HeaderOff,
+        Self::HeaderUntrusted,
+        Self::HeaderTwice,
+        Self::HeaderMissing,
         Self::Silent,
         Self::Garbled,
         Self::UnknownDc,
@@ -188,6 +200,32 @@ impl Cause {
                 "enable PROXY protocol version 1 or 2 on the load balancer, or disable \
                  proxy-protocol-listener",
             ],
+            Self::HeaderOff => [
+                "proxy-header-off",
+                "a PROXY header came, but proxy-protocol-listener is off",
+                "if a relay of yours sends it, set proxy-protocol-listener = true, and name the \
+                 relay in proxy-protocol-trusted; otherwise it is a scanner",
+            ],
+            Self::HeaderUntrusted => [
+                "proxy-header-untrusted",
+                "a PROXY header came from an address that is not in proxy-protocol-trusted",
+                "if a relay of yours sends it, add its address to proxy-protocol-trusted; \
+                 otherwise it is a client that announces a false address, which saw only the front",
+            ],
+            Self::HeaderTwice => [
+                "proxy-header-twice",
+                "a second PROXY header came behind the first one",
+                "of several relays in a row, each must read the header of the one before it; a \
+                 single one must send one version only",
+            ],
+            Self::HeaderMissing => [
+                "proxy-header-missing",
+                "a session came without a PROXY header, or with one that names no address, so it \
+                 counts as one of the relay",
+                "enable PROXY protocol version 1 or 2 on the relay; if clients also connect \
+                 directly, name the relays in proxy-protocol-trusted; without a relay, remove \
+                 proxy-protocol-listener",
+            ],
             Self::Silent => [
                 "silent",
                 "the key was correct, but the app sent no request for a data centre",
@@ -213,13 +251,13 @@ impl Cause {
             ],
             Self::ProxyDown => [
                 "proxy-down",
-                "no upstream proxy is available",
-                "check whether the upstream proxy runs and whether user and password are correct \
-                 (mtbox doctor, network.proxies)",
+                "an upstream proxy does not work, or leads nowhere",
+                "check whether it runs, whether user and password are correct, and whether it \
+                 reaches Telegram (mtbox doctor, network.proxies)",
             ],
             Self::DcHungUp => [
                 "dc-hung-up",
-                "Telegram, or a device on the path, closed the session without sending data",
+                "Telegram, or a device on the path, took the connection and sent no data",
                 "your provider probably blocks Telegram: set network.proxies or another \
                  network.bind-device",
             ],
@@ -266,7 +304,22 @@ impl Cause {
 
     /// Whether the connection was refused or failed. The other causes end a session that worked.
     pub fn is_refusal(self) -> bool {
-        !matches!(self, Self::Idle | Self::Stalled | Self::Revoked | Self::OverShare)
+        !matches!(
+            self,
+            Self::Idle | Self::Stalled | Self::Revoked | Self::OverShare | Self::HeaderMissing
+        )
+    }
+
+    /// Whether a relay in front and the config disagree about PROXY headers.
+    pub fn is_about_headers(self) -> bool {
+        matches!(
+            self,
+            Self::BadHeader
+                | Self::HeaderOff
+                | Self::HeaderUntrusted
+                | Self::HeaderTwice
+                | Self::HeaderMissing
+        )
     }
 
     /// The identifier in `/stats`, `/explain` and logs.

@@ -5,6 +5,7 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use crate::accounts::recorder::Cause;
 use crate::cli::doctor::context::CheckContext;
 use crate::cli::doctor::findings::Section;
 use crate::cli::{admin_client, local_addr};
@@ -25,6 +26,11 @@ pub(super) fn check(context: &mut CheckContext) -> Vec<Section> {
         check_client_listener(bind, is_mtbox, &mut section);
     }
     if let Some((bind, answer)) = stats {
+        if answer.is_ok()
+            && let Ok(reply) = admin_client::get(settings, "/explain/?text")
+        {
+            report_headers(&reply.body, &mut section);
+        }
         report_http("api-bind-to", bind, answer, is_running, &mut section);
     }
     if let Some(prometheus) = &settings.prometheus {
@@ -55,6 +61,23 @@ fn check_client_listener(bind: Bind, is_mtbox: bool, section: &mut Section) {
         },
     };
     finding.fact("bind", Json::text(addr));
+}
+
+/// Warns of relays that disagree with the config about PROXY headers, as the running proxy has seen
+/// it. `page` is that of `mtbox explain`.
+fn report_headers(page: &str, section: &mut Section) {
+    let mut reported = Vec::new();
+    let mut lines = page.lines().map(str::trim_start).peekable();
+    while let Some(line) = lines.next() {
+        let name = line.split(' ').next().unwrap_or_default();
+        let mut about_headers = Cause::ALL.into_iter().filter(|one| one.is_about_headers());
+        let Some(cause) = about_headers.find(|one| one.as_str() == name) else { continue };
+        let from = lines.peek().copied().unwrap_or_default();
+        if !reported.contains(&(cause, from)) && reported.len() < RELAYS_MAX {
+            reported.push((cause, from));
+            section.warn(format!("{from}: {}", cause.description())).remedy(cause.remedy());
+        }
+    }
 }
 
 fn report_http(
@@ -109,5 +132,7 @@ fn listen_options(settings: &Settings) -> ListenOptions {
     }
 }
 
+/// Relays that are reported.
+const RELAYS_MAX: usize = 8;
 /// For a connect and for a whole exchange with a program of this machine.
 const LIMIT: Duration = Duration::from_secs(2);

@@ -222,7 +222,7 @@ fn incident_object<'a>(view: &View<'_>, incident: &Incident) -> Json<'a> {
         ("count", incident.count.into()),
         ("first", stamp(view.time, incident.first_ms).into()),
         ("last", stamp(view.time, incident.last_ms).into()),
-        ("remedy", incident.cause.remedy().into()),
+        ("remedy", remedy(view, incident.cause).into()),
     ])
 }
 
@@ -244,6 +244,7 @@ fn detail(view: &View<'_>, incident: &Incident) -> Option<String> {
             let proxy = proxy.map_or_else(String::new, |(name, _)| format!(" (proxy {name})"));
             format!("{addr}: {}{proxy}", fault.as_str())
         }
+        Detail::NoByte(addr) => format!("{addr}: took the connection, and sent no byte"),
         Detail::Upstream(number) => match view.outbound.upstreams.last_error(UpstreamId(number)) {
             Some((name, Some(error))) => format!("{name}: {error}"),
             Some((name, None)) => format!("{name}: no answer"),
@@ -260,7 +261,20 @@ fn detail(view: &View<'_>, incident: &Incident) -> Option<String> {
                 false => from,
             }
         }
+        Detail::Sender(addr) => format!("from {}", view.telemetry.shown_sender(addr)),
     })
+}
+
+/// What the operator can do, with this config.
+fn remedy(view: &View<'_>, cause: Cause) -> &'static str {
+    let has_proxies = !view.outbound.upstreams.is_empty();
+    match cause {
+        Cause::DcUnreachable | Cause::DcHungUp if has_proxies => {
+            "check whether each entry of network.proxies reaches Telegram (mtbox doctor), or add \
+             another one"
+        }
+        cause => cause.remedy(),
+    }
 }
 
 fn dial_error(addr: SocketAddr, errno: i32) -> String {
@@ -378,16 +392,19 @@ fn write_incident(text: &mut String, view: &View<'_>, incident: &Incident) {
     if let Some(detail) = detail(view, incident) {
         text.push_str(&format!("    {detail}\n"));
     }
-    text.push_str(&format!("    -> {}\n", cause.remedy()));
+    text.push_str(&format!("    -> {}\n", remedy(view, *cause)));
 }
 
 /// Causes of a refusal before the key of the client is checked: the client can be a user.
-const BEFORE_THE_KEY: [Cause; 6] = [
+const BEFORE_THE_KEY: [Cause; 9] = [
     Cause::UnknownHost,
     Cause::Blocklisted,
     Cause::NotAllowlisted,
     Cause::Full,
     Cause::BadHeader,
+    Cause::HeaderOff,
+    Cause::HeaderUntrusted,
+    Cause::HeaderTwice,
     Cause::Pressure,
 ];
 

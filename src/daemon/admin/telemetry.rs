@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use crate::accounts::recorder::Recorder;
 use crate::daemon::admin::counters::Counters;
 use crate::daemon::admin::probe_summary::ProbeSummary;
+use crate::daemon::upstream::addresses::is_private;
 use crate::io::clock::{Tick, earliest};
 use crate::io::logger::{LogFields, RateLimitedLog};
 use crate::util::client_prefix::ClientPrefix;
@@ -59,6 +60,11 @@ impl Telemetry {
             true => ShownAddr::Whole(addr),
             false => ShownAddr::Prefix(ClientPrefix::of(addr)),
         }
+    }
+
+    /// The address of a relay: whole if it is private, since no client on the internet has it.
+    pub fn shown_sender(&self, addr: IpAddr) -> ShownAddr {
+        if is_private(addr) { ShownAddr::Whole(addr) } else { self.shown(addr) }
     }
 
     /// The earliest time at which a summary or a suppressed line must be logged.

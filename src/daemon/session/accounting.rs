@@ -3,14 +3,14 @@
 use std::net::IpAddr;
 
 use crate::accounts::Accounts;
-use crate::accounts::recorder::Detail;
+use crate::accounts::recorder::{Cause, Detail};
 use crate::accounts::users::{UserId, Users};
 use crate::daemon::admin::telemetry::Telemetry;
 use crate::daemon::session::capacity::Capacity;
 use crate::daemon::session::outcome::Outcome;
 use crate::daemon::time::Time;
 use crate::io::clock::Tick;
-use crate::io::logger::is_enabled;
+use crate::io::logger::{fields, is_enabled};
 use crate::util::log_settings::LogLevel;
 
 /// The counters and records that a session changes from accept to close.
@@ -55,9 +55,24 @@ impl<'a> Accounting<'a> {
             Some(_) => {}
             None if !cause.is_refusal() => return,
             // A failure of the front concerns all unauthenticated clients.
-            None if outcome.is_of_server() => {}
+            None if outcome.is_of_server() || matches!(detail, Detail::Sender(_)) => {}
             None => detail = Detail::network(addr),
         }
-        telemetry.recorder.note(user, cause, detail, now.0);
+        let is_new = telemetry.recorder.note(user, cause, detail, now.0);
+        if is_new && cause.is_about_headers() {
+            self.warn_of_headers(cause, addr);
+        }
+    }
+
+    /// Logs once that a relay and the config disagree. Scanners send such headers too, so further
+    /// senders are not worth a warning each.
+    fn warn_of_headers(&mut self, cause: Cause, sender: IpAddr) {
+        let telemetry = &mut *self.telemetry;
+        let is_first = telemetry.recorder.iter().filter(|one| one.cause == cause).count() == 1;
+        let from = telemetry.shown_sender(sender);
+        let fields = fields!(
+            "proxy-header", why = %cause.as_str(), sender = %from, hint = ?cause.remedy()
+        );
+        if is_first { telemetry.warn(fields) } else { telemetry.info(fields) }
     }
 }

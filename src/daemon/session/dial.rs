@@ -14,7 +14,7 @@ use crate::daemon::session::close::Closing;
 use crate::daemon::session::endpoint::{Endpoint, ReadOutcome};
 use crate::daemon::session::key::{SERVER_SLOTS, SessionKey};
 use crate::daemon::session::outcome::Outcome;
-use crate::daemon::session::relay::{Relay, UnprovenProxy};
+use crate::daemon::session::relay::{Relay, Unproven, UnprovenWay};
 use crate::daemon::session::step::{Step, Turn};
 use crate::daemon::session::transform::Transform;
 use crate::daemon::upstream::connect::error::ConnectError;
@@ -238,8 +238,8 @@ impl<W: Wire> Dial<W> {
             ctx.outbound.upstreams.record_abandoned(upstream);
         }
         let slot = (SERVER_SLOTS + offset) as u8;
-        let unproven =
-            upstream.map(|upstream| Box::new(UnprovenProxy { upstream, requested: None }));
+        let way = upstream.map_or(UnprovenWay::Address(addr), UnprovenWay::Proxy);
+        let unproven = self.is_relay().then(|| Box::new(Unproven { way, requested: None }));
         let relay = Relay {
             server,
             slot,

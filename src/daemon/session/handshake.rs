@@ -41,6 +41,7 @@ use crate::mimicry::shaper::{Pace, Shaper};
 use crate::proto::client_hello::Reject;
 use crate::proto::dc::{self, DcId};
 use crate::proto::obfuscated2::{self, ClientFrame, FRAME_LEN};
+use crate::proto::proxy_header::{self, Preface};
 use crate::proto::tls::{Deframer, RecordFault};
 use crate::util::drbg::Drbg;
 use crate::util::memory::ChargedBytes;
@@ -54,8 +55,7 @@ pub struct AwaitClientHello {
     /// When silence ends the stage: an unfinished hello goes to the front, whose own timeout then
     /// applies. Drawn at random, so that no fixed limit of ours can be measured (PROTOCOL 15.12).
     silent_until: Tick,
-    /// The peer may announce clients in PROXY headers, and has announced none.
-    is_balancer: bool,
+    announced: Announced,
     /// The verdict on a hello that may be one of those that we sent to a front.
     suspect: Option<Box<Suspect>>,
 }
@@ -72,6 +72,17 @@ struct Rejected {
     host: HostId,
     why: Reject,
     user: Option<UserId>,
+}
+
+/// Whether a PROXY protocol header has named the address of the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Announced {
+    /// The sender may not announce one.
+    MayNot,
+    /// The sender may, and has not.
+    No,
+    /// It has.
+    Yes,
 }
 
 /// What follows [`AwaitClientHello`].
@@ -104,12 +115,11 @@ pub struct HelloContext<'a> {
 
 impl AwaitClientHello {
     /// A stage for a client that has sent `seen`, and nothing more since `silent_since`.
-    /// `is_balancer` = the peer may announce clients in PROXY headers, and has announced none.
     pub fn new(
         seen: ChargedBytes,
+        announced: Announced,
         silent_since: Tick,
         handshake_timeout: Duration,
-        is_balancer: bool,
         drbg: &mut Drbg,
     ) -> Self {
         let silent_until = silence_end(silent_since, handshake_timeout, drbg);
@@ -118,7 +128,7 @@ impl AwaitClientHello {
             authenticator: Authenticator::default(),
             admitted: None,
             silent_until,
-            is_balancer,
+            announced,
             suspect: None,
         }
     }
@@ -200,7 +210,7 @@ impl AwaitClientHello {
         let is_late = now >= self.due(client.accepted, ctx.settings.timeouts.handshake, now);
         let has_ended = client.endpoint.fin_received;
         let is_silent = has_ended && self.seen.is_empty();
-        if is_silent && self.is_balancer {
+        if is_silent && self.announced == Announced::No {
             Step::Stay(Turn::Close(Outcome::HealthCheck))
         } else if has_ended || is_late || self.seen.len() >= SEEN_MAX {
             let why = match has_ended {
@@ -230,6 +240,10 @@ impl AwaitClientHello {
         // Counted at once: otherwise many connections that wait for answers pass the throttle.
         ctx.accounting.users.add_session(admission.user, client.addr, now.0);
         client.user = Some(admission.user);
+        if self.announced == Announced::No {
+            let outcome = Outcome::Header(Cause::HeaderMissing, client.addr);
+            ctx.accounting.record(client.user, client.addr, outcome);
+        }
         client.endpoint.wire.set_options(&sockets::socket_options(ctx.settings));
         let position = ctx.accounting.users.position(admission.user);
         client.account.move_to(ctx.buffers.memory.of_user(position));
@@ -311,7 +325,11 @@ impl AwaitClientHello {
             ctx.front_loops.refuse(&self.seen, now.0);
             return refuse_loop(client, &mut ctx.accounting);
         }
-        record_reject(client, why, user, &mut ctx.accounting);
+        let outcome = match proxy_header::parse(&self.seen) {
+            Preface::Absent | Preface::Ambiguous => Outcome::Rejected(why),
+            _ => Outcome::Header(self.stray_header(ctx.settings), client.addr),
+        };
+        record_reject(client, why, user, outcome, &mut ctx.accounting);
         let Some((start_ms, token)) = ctx.limits.dials.reserve(client.addr, now.0) else {
             let hint = "a flood of unauthenticated clients; the front sees only a part of them";
             ctx.accounting.telemetry.warn(fields!("dials-limited", hint = ?hint));
@@ -335,6 +353,15 @@ impl AwaitClientHello {
         let dial = Dial::new(Transform::Plain, seen, connect, Tick(start_ms));
         Step::Next(AfterHello::Front(Box::new(dial)))
     }
+
+    /// Why a header stands where a hello should.
+    fn stray_header(&self, settings: &Settings) -> Cause {
+        match (&settings.proxy_protocol, self.announced) {
+            (None, _) => Cause::HeaderOff,
+            (Some(_), Announced::MayNot) => Cause::HeaderUntrusted,
+            (Some(_), _) => Cause::HeaderTwice,
+        }
+    }
 }
 
 /// Closes the connection of a client whose bytes would come back to us, with a reset: so the one
@@ -355,9 +382,10 @@ fn record_reject<W>(
     client: &Client<W>,
     why: Reject,
     user: Option<UserId>,
+    outcome: Outcome,
     accounting: &mut Accounting<'_>,
 ) {
-    accounting.record(user, client.addr, Outcome::Rejected(why));
+    accounting.record(user, client.addr, outcome);
     let off = match why {
         Reject::ClockOff { off_s } => Some(off_s),
         _ => None,

@@ -333,9 +333,19 @@ fn relay_context(shared: &mut Shared, draining: bool) -> RelayContext<'_> {
     let Shared { settings, time, drbg, buffers, capacity, accounts, outbound, telemetry, .. } =
         shared;
     let accounting = Accounting::new(time, accounts, capacity, telemetry);
+    let Outbound { upstreams, front_loops, bad_addresses, .. } = outbound;
     let dials = &shared.limits.dials;
-    let Outbound { upstreams, front_loops, .. } = outbound;
-    RelayContext { accounting, settings, drbg, buffers, upstreams, front_loops, dials, draining }
+    RelayContext {
+        accounting,
+        settings,
+        drbg,
+        buffers,
+        upstreams,
+        bad_addresses,
+        front_loops,
+        dials,
+        draining,
+    }
 }
 
 /// Bytes that the sockets of an idle session may occupy in the kernel.

@@ -1,6 +1,7 @@
 //! How a connection was refused or ended: one value. The word in the log, the cause for
 //! `mtbox explain`, the counter and the bucket of the probe summary follow from it.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::accounts::recorder::{Cause, Detail};
@@ -25,6 +26,8 @@ pub enum Outcome {
     BadHeader,
     /// A balancer that announces clients in PROXY headers closed without a byte or a client.
     HealthCheck,
+    /// A relay at this address and the config disagree about PROXY protocol headers.
+    Header(Cause, IpAddr),
     /// The hello is not acceptable; the session goes on to the front.
     Rejected(Reject),
     /// All places for fronted sessions are in use.
@@ -49,8 +52,9 @@ pub enum Outcome {
     FrontUnreachable(Cause, Detail),
     /// The client closed before the server was connected, and perhaps what it had waited for.
     Gone(Option<(Cause, Detail)>),
-    /// Telegram closed the connection without a byte. The session ends when the client has closed.
-    DcHungUp,
+    /// This address of Telegram took the connection, and closed it or sent no byte in time. The
+    /// session ends when the client has closed.
+    DcHungUp(SocketAddr),
     /// The proxy of this number has connected Telegram, but no byte came back in time.
     ProxyDown(UpstreamId),
     /// Both sides closed.
@@ -76,6 +80,7 @@ impl Outcome {
             Self::Evicted(..) => "evicted",
             Self::Listed { .. } => "unwelcome",
             Self::BadHeader => "bad-proxy-header",
+            Self::Header(cause, _) => cause.as_str(),
             Self::HealthCheck | Self::GoneBeforeFrame | Self::Gone(_) => "client-gone",
             Self::Rejected(why) => why.as_str(),
             Self::NoRoom => "pressure",
@@ -85,7 +90,7 @@ impl Outcome {
             Self::UnknownDc(_) => "unknown-dc",
             Self::FrontUnreachable(Cause::FrontLoop, _) => "front-loop",
             Self::DcUnreachable(..) | Self::FrontUnreachable(..) => "unreachable",
-            Self::DcHungUp => "dc-hung-up",
+            Self::DcHungUp(_) => "dc-hung-up",
             Self::ProxyDown(_) => "proxy-down",
             Self::Finished => "finished",
             Self::Idle => "idle",
@@ -101,6 +106,7 @@ impl Outcome {
             Self::Full => Cause::Full,
             Self::Listed { cause, .. } => cause,
             Self::BadHeader => Cause::BadHeader,
+            Self::Header(cause, sender) => return Some((cause, Detail::Sender(sender))),
             Self::Rejected(why) => return cause_of_reject(why),
             Self::NoRoom => Cause::Pressure,
             Self::DialLimit => Cause::DialLimit,
@@ -115,7 +121,7 @@ impl Outcome {
                 return Some((cause, detail));
             }
             Self::Gone(failure) => return failure,
-            Self::DcHungUp => Cause::DcHungUp,
+            Self::DcHungUp(addr) => return Some((Cause::DcHungUp, Detail::NoByte(addr))),
             Self::ProxyDown(id) => return Some((Cause::ProxyDown, Detail::Upstream(id.0))),
             Self::Idle => Cause::Idle,
             Self::Stalled => Cause::Stalled,
@@ -145,6 +151,7 @@ impl Outcome {
         Some(match self {
             Self::Listed { is_probe: true, .. } => "listed",
             Self::BadHeader => "bad_header",
+            Self::Header(cause, _) if cause.is_refusal() => "not_tls",
             Self::DialLimit
             | Self::NoRoom
             | Self::Evicted(Standing::Unknown | Standing::Fronted, _) => "no_room",

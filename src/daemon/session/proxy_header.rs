@@ -9,7 +9,7 @@ use crate::daemon::fetch::ip_lists::lists::IpLists;
 use crate::daemon::session::accounting::Accounting;
 use crate::daemon::session::buffers::{Buffers, READ_MAX};
 use crate::daemon::session::client::Client;
-use crate::daemon::session::handshake::AwaitClientHello;
+use crate::daemon::session::handshake::{Announced, AwaitClientHello};
 use crate::daemon::session::outcome::Outcome;
 use crate::daemon::session::step::{Step, Turn};
 use crate::io::clock::Tick;
@@ -22,7 +22,7 @@ use crate::util::memory::ChargedBytes;
 
 /// A connection whose client address is not known yet.
 pub struct AwaitProxyHeader {
-    /// Whether the peer may send a header that announces a client. It announces one only.
+    /// Whether the peer may send a header.
     may_send_header: bool,
     seen: ChargedBytes,
 }
@@ -60,7 +60,7 @@ impl AwaitProxyHeader {
         ctx: &mut HeaderContext<'_>,
     ) -> Step<AwaitClientHello> {
         if !self.may_send_header {
-            return Step::Next(self.enter(client, 0, ctx));
+            return Step::Next(self.enter(client, 0, Announced::MayNot, ctx));
         }
         let read = client.read_hello(&mut self.seen, READ_MAX, ctx.buffers, &mut ctx.accounting);
         let need = match read {
@@ -74,17 +74,17 @@ impl AwaitProxyHeader {
             Preface::Complete { len, source } => {
                 if let Some(source) = source {
                     ctx.accounting.telemetry.counters.clients.remove(client.addr);
-                    self.may_send_header = false;
                     (client.addr, client.port) = (source.ip(), source.port());
                     ctx.accounting.telemetry.counters.clients.add(client.addr);
                     let network = ClientPrefix::of(client.addr);
                     client.account.move_to(ctx.buffers.memory.of_network(network));
                 }
-                self.admit(client, len, ctx)
+                let announced = if source.is_some() { Announced::Yes } else { Announced::No };
+                self.admit(client, len, announced, ctx)
             }
-            Preface::Absent => self.admit(client, 0, ctx),
+            Preface::Absent => self.admit(client, 0, Announced::No, ctx),
             // Too few bytes for a header are the start of the hello.
-            Preface::Ambiguous if is_over => self.admit(client, 0, ctx),
+            Preface::Ambiguous if is_over => self.admit(client, 0, Announced::No, ctx),
             Preface::Incomplete if is_over => self.refuse(client, ctx),
             Preface::Malformed => self.refuse(client, ctx),
             Preface::Ambiguous | Preface::Incomplete if client.endpoint.ready.readable => {
@@ -99,11 +99,12 @@ impl AwaitProxyHeader {
         &mut self,
         client: &mut Client<W>,
         header_len: usize,
+        announced: Announced,
         ctx: &mut HeaderContext<'_>,
     ) -> Step<AwaitClientHello> {
         let (now, telemetry) = (ctx.accounting.now, &mut *ctx.accounting.telemetry);
         match admission::check(ctx.lists, client.addr, now, telemetry) {
-            Ok(()) => Step::Next(self.enter(client, header_len, ctx)),
+            Ok(()) => Step::Next(self.enter(client, header_len, announced, ctx)),
             Err(outcome) => {
                 close_unanswered(&mut client.endpoint.wire, ctx.buffers);
                 Step::Stay(Turn::Close(outcome))
@@ -116,14 +117,14 @@ impl AwaitProxyHeader {
         &mut self,
         client: &Client<W>,
         header_len: usize,
+        announced: Announced,
         ctx: &mut HeaderContext<'_>,
     ) -> AwaitClientHello {
         self.seen.discard_front(header_len);
         // Without a header, the time of this stage counts as silence before the hello.
         let silent_since = if header_len == 0 { client.active } else { ctx.accounting.now };
         let seen = std::mem::take(&mut self.seen);
-        let timeout = ctx.handshake_timeout;
-        AwaitClientHello::new(seen, silent_since, timeout, self.may_send_header, ctx.drbg)
+        AwaitClientHello::new(seen, announced, silent_since, ctx.handshake_timeout, ctx.drbg)
     }
 
     /// Closes the connection after a malformed header: the client's address is unknown, so the

@@ -5,9 +5,10 @@
 //! per direction (after one flush).
 
 mod deadlines;
+mod unproven;
 
 use std::io::IoSliceMut;
-use std::time::Duration;
+use std::net::SocketAddr;
 
 use crate::config::settings::Settings;
 use crate::daemon::session::accounting::Accounting;
@@ -16,11 +17,12 @@ use crate::daemon::session::client::Client;
 use crate::daemon::session::close::Closing;
 use crate::daemon::session::endpoint::{Endpoint, ReadOutcome};
 use crate::daemon::session::memory::SessionAccount;
-use crate::daemon::session::outcome::{DC_ANSWERS_WITHIN, Outcome};
+use crate::daemon::session::outcome::Outcome;
 use crate::daemon::session::step::{Step, Turn};
 use crate::daemon::session::traffic::{TrafficOwner, count};
 use crate::daemon::session::transform::Transform;
-use crate::daemon::upstream::proxies::{CLOSED_UNPROVEN, SILENT, UpstreamId, Upstreams};
+use crate::daemon::upstream::addresses::BadAddresses;
+use crate::daemon::upstream::proxies::{UpstreamId, Upstreams};
 use crate::flow::direction::Direction;
 use crate::flow::fin_hold::{Answered, FinAction, FinHold};
 use crate::flow::half_close::{Action, HalfState};
@@ -41,8 +43,8 @@ pub struct Relay<W> {
     pub server: Endpoint<W>,
     /// The slot of the server's socket among the session's poll tokens.
     pub slot: u8,
-    /// The proxy that has connected the server, until the server's first byte shows that it did.
-    pub unproven: Option<Box<UnprovenProxy>>,
+    /// What has connected Telegram, until its first byte shows that it did.
+    pub unproven: Option<Box<Unproven>>,
     /// The wait of an unauthenticated client's FIN.
     pub fin_hold: FinHold,
     /// Our FIN to the server was the first one.
@@ -51,12 +53,20 @@ pub struct Relay<W> {
     pub transform: Transform,
 }
 
-/// A proxy that has connected the server, as it says.
-pub struct UnprovenProxy {
-    /// The proxy.
-    pub upstream: UpstreamId,
+/// A way to Telegram that has brought no byte yet.
+pub struct Unproven {
+    /// The way.
+    pub way: UnprovenWay,
     /// When the first request was sent.
     pub requested: Option<Tick>,
+}
+
+/// What has taken a connection to Telegram.
+pub enum UnprovenWay {
+    /// A proxy that says that it has connected Telegram.
+    Proxy(UpstreamId),
+    /// An address of Telegram.
+    Address(SocketAddr),
 }
 
 /// What the stage uses.
@@ -73,6 +83,8 @@ pub struct RelayContext<'a> {
     pub upstreams: &'a mut Upstreams,
     /// Hellos whose answer has not begun.
     pub front_loops: &'a mut FrontLoops,
+    /// Addresses that failed lately.
+    pub bad_addresses: &'a mut BadAddresses,
     /// Whether ports in TIME_WAIT are to be saved.
     pub dials: &'a DialRate,
     /// A graceful drain is in progress: no more reads.
@@ -133,7 +145,7 @@ impl<W: Wire> Relay<W> {
             return Step::Next(Closing::begin_with_alert(client, fault.as_str(), drbg, accounting));
         }
         let down = self.forward_down(client, owner, ctx);
-        self.judge_proxy(client, ctx);
+        self.judge_way(client, ctx);
 
         if self.is_fronted() {
             note_gone(&mut client.endpoint);
@@ -198,55 +210,7 @@ impl<W: Wire> Relay<W> {
             ctx.front_loops.end(Sender::Session(client.id), has_answer, ctx.accounting.now.0);
         }
         count(&mut client.endpoint, owner, Direction::Down, &mut ctx.accounting);
-        if !had_ended
-            && self.server.fin_received
-            && !has_ended(client)
-            && self.unproven.is_none()
-            && let Transform::Mtproto(mtproto) = &self.transform
-            && !mtproto.down.has_started()
-        {
-            record_dc_close(client, &mut ctx.accounting);
-        }
         forwarded
-    }
-
-    /// Records whether the proxy has led to the server: the server has sent a byte; or it has sent
-    /// none for too long after a request, or the connection has ended before. A client that closes
-    /// earlier shows nothing.
-    fn judge_proxy(&mut self, client: &Client<W>, ctx: &mut RelayContext<'_>) {
-        let (Some(proxy), Transform::Mtproto(mtproto)) = (&mut self.unproven, &self.transform)
-        else {
-            return;
-        };
-        let (now, upstream) = (ctx.accounting.now, proxy.upstream);
-        if self.server.sent > 0 || self.server.uncounted > 0 {
-            proxy.requested.get_or_insert(now);
-        }
-        if mtproto.down.has_started() {
-            self.unproven = None;
-            return ctx.upstreams.record_success(upstream);
-        }
-        let is_closed = self.server.fin_received || self.server.write_failed;
-        let is_early = now < client.active + DC_ANSWERS_WITHIN;
-        let why = if is_closed && is_early && !has_ended(client) {
-            CLOSED_UNPROVEN
-        } else if self.silence_ends(client).is_some_and(|at| now >= at) {
-            SILENT
-        } else {
-            return;
-        };
-        self.unproven = None;
-        ctx.upstreams.record_failure(upstream, why, now);
-        ctx.accounting.record(client.user, client.addr, Outcome::ProxyDown(upstream));
-    }
-
-    /// When a server that has sent nothing is too late. `None` = it need not send anything.
-    fn silence_ends(&self, client: &Client<W>) -> Option<Tick> {
-        let requested = self.unproven.as_ref()?.requested?;
-        let is_silent = !self.server.ready.readable && !has_ended(client);
-        // An upload is not answered before its end.
-        let upload = Duration::from_millis(self.server.sent / SLOW_UPLOAD);
-        is_silent.then(|| requested + DC_ANSWERS_WITHIN + upload)
     }
 
     /// Whether the FIN of an unauthenticated client waits, so that the connection to the front can
@@ -281,13 +245,6 @@ impl<W: Wire> Relay<W> {
             && !self.server.fin_received
             && !client.endpoint.reset_received
             && action(&client.endpoint, &self.server) == Action::Shut
-    }
-
-    /// The session has ended. A second call does nothing.
-    pub fn abandon(&mut self, upstreams: &mut Upstreams) {
-        if let Some(proxy) = self.unproven.take() {
-            upstreams.record_abandoned(proxy.upstream);
-        }
     }
 
     /// A step during a graceful drain: flushes both directions, then closes the session.
@@ -482,21 +439,9 @@ fn discard<W: Wire>(from: &mut Endpoint<W>, buffers: &mut Buffers) -> Forwarded 
     }
 }
 
-/// Whether the client has ended its side. After its FIN, read or not, the server's is an answer.
-fn has_ended<W>(client: &Client<W>) -> bool {
-    client.endpoint.fin_received || client.endpoint.ready.hup
-}
-
 /// Whether the server has sent a byte.
 fn is_answered<W>(client: &Client<W>) -> bool {
     client.endpoint.sent > 0 || client.endpoint.uncounted > 0
-}
-
-/// Records that Telegram closed the connection without a byte, before the client closed.
-fn record_dc_close<W>(client: &Client<W>, accounting: &mut Accounting<'_>) {
-    if client.user.is_some() && accounting.now < client.accepted + DC_ANSWERS_WITHIN {
-        accounting.record(client.user, client.addr, Outcome::DcHungUp);
-    }
 }
 
 fn action<W>(from: &Endpoint<W>, to: &Endpoint<W>) -> Action {
@@ -511,6 +456,3 @@ fn action<W>(from: &Endpoint<W>, to: &Endpoint<W>) -> Action {
 
 /// Bytes that a read may request even if the step has less left.
 const READ_LEAST: usize = 256;
-/// Bytes per millisecond of an upload that is too slow for a whole request in
-/// [`DC_ANSWERS_WITHIN`]: 32 kbit/s.
-const SLOW_UPLOAD: u64 = 4;

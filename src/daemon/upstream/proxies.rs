@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::config::settings::{ProxySettings, Settings, UpstreamSettings};
+use crate::daemon::upstream::addresses::put_last;
 use crate::io::clock::Tick;
 use crate::io::logger::event;
 use crate::limits::circuit_breaker::{CircuitBreaker, CircuitChange, CircuitState};
@@ -31,6 +32,10 @@ pub struct Upstream {
     /// `None` = a direct connection from this machine.
     proxy: Option<ProxySettings>,
     breaker: CircuitBreaker,
+    /// Until when it comes last, after a failure.
+    rests_until: Tick,
+    /// How long it rests after the next failure.
+    rest: Duration,
     /// Connection attempts through it.
     pub dials: u64,
     /// Attempts that failed because of the upstream itself.
@@ -84,13 +89,14 @@ impl Upstreams {
         self.configured().next().is_none()
     }
 
-    /// All configured upstreams in random order, for one connection; without a proxy = directly.
-    pub fn shuffled(&self, drbg: &mut Drbg) -> Vec<(UpstreamId, Option<HostPort>)> {
-        let server = |proxy: &ProxySettings| proxy.server.clone();
-        let mut order: Vec<_> =
-            self.configured().map(|one| (one.id, one.proxy.as_ref().map(server))).collect();
+    /// All configured upstreams in random order, for one connection; those that rest come last.
+    /// Without a proxy = directly.
+    pub fn ordered(&self, drbg: &mut Drbg, now: Tick) -> Vec<(UpstreamId, Option<HostPort>)> {
+        let mut order: Vec<&Upstream> = self.configured().collect();
         drbg.shuffle(&mut order);
-        order
+        put_last(&mut order, |one| now < one.rests_until);
+        let server = |proxy: &ProxySettings| proxy.server.clone();
+        order.into_iter().map(|one| (one.id, one.proxy.as_ref().map(server))).collect()
     }
 
     /// Whether the circuit lets a connection through now. In the half-open state this call uses
@@ -119,9 +125,9 @@ impl Upstreams {
     /// Records that the upstream works: the destination has sent a byte through it, or it reported
     /// that the destination is unreachable.
     pub fn record_success(&mut self, id: UpstreamId) {
-        if let Some(upstream) = self.get_mut(id)
-            && upstream.breaker.record_success() == CircuitChange::Closed
-        {
+        let Some(upstream) = self.get_mut(id) else { return };
+        (upstream.rest, upstream.rests_until) = (FIRST_REST, Tick(0));
+        if upstream.breaker.record_success() == CircuitChange::Closed {
             event!(Info, "upstream-circuit-closed", proxy = %upstream.name());
         }
     }
@@ -138,9 +144,18 @@ impl Upstreams {
         let Some(upstream) = self.get_mut(id) else { return };
         upstream.failures += 1;
         upstream.last_error = Some(why.to_owned());
+        if now >= upstream.rests_until {
+            upstream.rests_until = now + upstream.rest;
+            upstream.rest = (upstream.rest * 2).min(LONGEST_REST);
+        }
         if upstream.breaker.record_failure(now.0) == CircuitChange::Opened {
             event!(Warn, "upstream-circuit-open", proxy = %upstream.name(), error = ?why);
         }
+    }
+
+    /// The configured upstream that is a direct connection.
+    pub fn direct(&self) -> Option<UpstreamId> {
+        self.configured().find(|one| one.proxy.is_none()).map(|one| one.id)
     }
 
     /// The name of an upstream and its last error. `None` = it has been removed.
@@ -166,7 +181,17 @@ impl Upstream {
                 (Some(proxy.clone()), breaker)
             }
         };
-        Self { id, kept_until: None, proxy, breaker, dials: 0, failures: 0, last_error: None }
+        Self {
+            id,
+            kept_until: None,
+            proxy,
+            breaker,
+            rests_until: Tick(0),
+            rest: FIRST_REST,
+            dials: 0,
+            failures: 0,
+            last_error: None,
+        }
     }
 
     fn matches(&self, route: &UpstreamSettings) -> bool {
@@ -191,6 +216,9 @@ pub const CLOSED_UNPROVEN: &str = "closed before the first byte of the destinati
 /// The error of a proxy that said yes, and passed on no answer to a request.
 pub const SILENT: &str = "no byte of the destination";
 
+/// How long an upstream comes last after its first failure; each further one doubles the time.
+const FIRST_REST: Duration = Duration::from_secs(120);
+const LONGEST_REST: Duration = Duration::from_secs(3_600);
 /// Longer than any connection attempt takes.
 const KEEP_REMOVED: Duration = Duration::from_secs(120);
 /// Removed upstreams that are kept at once.
@@ -219,11 +247,11 @@ mod tests {
         let seen: Vec<u64> =
             upstreams.proxies(Tick(1)).map(|(_, _, proxy)| proxy.failures).collect();
         assert_eq!(seen, [0, 1]);
-        assert_eq!(upstreams.shuffled(&mut Drbg::new([7; 48])).len(), 2);
+        assert_eq!(upstreams.ordered(&mut Drbg::new([7; 48]), Tick(2)).len(), 2);
         upstreams.reload(&routes(two), Tick(2));
         let to = || Destination::Name("a.example".to_owned(), 1);
         assert!(upstreams.negotiate(UpstreamId(0), to()).is_some());
-        let order = |upstreams: &Upstreams| upstreams.shuffled(&mut Drbg::new([7; 48]));
+        let order = |upstreams: &Upstreams| upstreams.ordered(&mut Drbg::new([7; 48]), Tick(4));
         assert_eq!(order(&upstreams), [(UpstreamId(1), Some(HostPort::new("127.0.0.1", 2)))]);
         upstreams.reload(&routes(one), Tick(4));
         assert_eq!(order(&upstreams)[0].0, UpstreamId(2), "a new upstream");
@@ -235,5 +263,27 @@ mod tests {
             upstreams.reload(&routes(&format!("\"socks5://127.0.0.1:{}\"", at + 10)), Tick(0));
         }
         assert!(upstreams.list.len() <= MAX_REMOVED + 1);
+    }
+
+    #[test]
+    fn an_upstream_that_fails_comes_last_for_a_time_that_grows_until_it_works() {
+        let mut upstreams = Upstreams::default();
+        upstreams.reload(&routes("\"socks5://127.0.0.1:1\", \"socks5://127.0.0.1:2\""), Tick(0));
+        let (one, mut drbg) = (UpstreamId(0), Drbg::new([7; 48]));
+        let mut is_first = |upstreams: &Upstreams, s: u64| {
+            let now = Tick(s * 1_000);
+            (0..32).any(|_| upstreams.ordered(&mut drbg, now)[0].0 == one)
+        };
+        assert!(is_first(&upstreams, 0));
+        upstreams.record_failure(one, CLOSED_UNPROVEN, Tick(0));
+        upstreams.record_failure(one, CLOSED_UNPROVEN, Tick(100_000));
+        assert!(!is_first(&upstreams, 119) && is_first(&upstreams, 120));
+        upstreams.record_failure(one, CLOSED_UNPROVEN, Tick(120_000));
+        assert!(!is_first(&upstreams, 359) && is_first(&upstreams, 360));
+        upstreams.record_failure(one, CLOSED_UNPROVEN, Tick(360_000));
+        upstreams.record_failure(UpstreamId(1), CLOSED_UNPROVEN, Tick(360_000));
+        assert!(is_first(&upstreams, 361), "all of them rest");
+        upstreams.record_success(one);
+        assert!(is_first(&upstreams, 361));
     }
 }

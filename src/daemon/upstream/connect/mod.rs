@@ -177,7 +177,7 @@ impl<W: Wire> Connect<W> {
                 Poll::Pending => self.attempts[offset] = Some(attempt),
                 Poll::Ready(Ok(())) => {
                     self.abandon(&mut context.outbound.upstreams);
-                    return Poll::Ready(Ok(connected(attempt, offset, context)));
+                    return Poll::Ready(Ok(connected(attempt, offset, self.route, context)));
                 }
                 Poll::Ready(Err(error)) => {
                     // The next attempt need not wait for the stagger of the failed one.
@@ -404,7 +404,7 @@ impl<W: Wire> Connect<W> {
             let others = self.other_ports_of.map(Way::OtherPorts);
             return others.into_iter().chain([Way::Direct]).collect();
         }
-        let order = upstreams.shuffled(context.drbg).into_iter();
+        let order = upstreams.ordered(context.drbg, context.now).into_iter().rev();
         order.map(|(id, proxy)| proxy.map_or(Way::Direct, |proxy| Way::Proxy(id, proxy))).collect()
     }
 
@@ -487,11 +487,13 @@ impl<W: Wire> Connect<W> {
 fn connected<W: Wire>(
     attempt: Attempt<W>,
     offset: usize,
+    route: Route,
     context: &mut ConnectContext<'_>,
 ) -> Connected<W> {
     let upstream = attempt.upstream();
     let Attempt { wire, addr, begun_us, socks, .. } = attempt;
-    if upstream.is_none() {
+    // An address of Telegram may take connections and serve none: its first byte shows more.
+    if upstream.is_none() && route != Route::Upstreams {
         context.outbound.bad_addresses.remove(addr);
     }
     let destination = match socks.as_ref().map(|socks| socks.negotiation.destination()) {

@@ -37,6 +37,14 @@ const MESSAGES = [
 	_('add its network to a file in defense.allowlist.urls'),
 	_('the PROXY protocol header is invalid or incomplete'),
 	_('enable PROXY protocol version 1 or 2 on the load balancer, or disable proxy-protocol-listener'),
+	_('a PROXY header came, but proxy-protocol-listener is off'),
+	_('if a relay of yours sends it, set proxy-protocol-listener = true, and name the relay in proxy-protocol-trusted; otherwise it is a scanner'),
+	_('a PROXY header came from an address that is not in proxy-protocol-trusted'),
+	_('if a relay of yours sends it, add its address to proxy-protocol-trusted; otherwise it is a client that announces a false address, which saw only the front'),
+	_('a second PROXY header came behind the first one'),
+	_('of several relays in a row, each must read the header of the one before it; a single one must send one version only'),
+	_('a session came without a PROXY header, or with one that names no address, so it counts as one of the relay'),
+	_('enable PROXY protocol version 1 or 2 on the relay; if clients also connect directly, name the relays in proxy-protocol-trusted; without a relay, remove proxy-protocol-listener'),
 	_('the key was correct, but the app sent no request for a data centre'),
 	_('often a device on the path breaks the connection after the handshake: try another host in the secret, another port, or another network'),
 	_('the key was correct, but the data after the handshake is invalid'),
@@ -45,9 +53,9 @@ const MESSAGES = [
 	_('set allow-fallback-on-unknown-dc = true, or add the data centre to [telegram.dc-overrides]'),
 	_('no address of the data centre answered'),
 	_('check whether this machine reaches Telegram (mtbox doctor); if Telegram is blocked, set network.proxies; without IPv6, set prefer-ip = "only-ipv4"'),
-	_('no upstream proxy is available'),
-	_('check whether the upstream proxy runs and whether user and password are correct (mtbox doctor, network.proxies)'),
-	_('Telegram, or a device on the path, closed the session without sending data'),
+	_('an upstream proxy does not work, or leads nowhere'),
+	_('check whether it runs, whether user and password are correct, and whether it reaches Telegram (mtbox doctor, network.proxies)'),
+	_('Telegram, or a device on the path, took the connection and sent no data'),
 	_('your provider probably blocks Telegram: set network.proxies or another network.bind-device'),
 	_('the host name of the front has no address'),
 	_('check domain-fronting.host or the host in the secrets, and network.dns'),
@@ -74,7 +82,8 @@ const MESSAGES = [
 	_('the clocks of %s users differ in the same direction: the clock of this machine is probably behind'),
 	_('the clock of the phone is %s s ahead'),
 	_('the clock of the phone is %s s behind'),
-	_('data centre %s')
+	_('data centre %s'),
+	_('check whether each entry of network.proxies reaches Telegram (mtbox doctor), or add another one')
 ];
 
 return baseclass.extend({
