@@ -14,7 +14,7 @@ use crate::config::settings::Settings;
 use crate::daemon::fetch::standalone::Standalone;
 use crate::daemon::fetch::task::{FetchError, FetchTarget, FetchTask, TaskStep};
 use crate::daemon::resolver::lookup::LookupFault;
-use crate::daemon::upstream::connect::target::{HostOrAddrs, Route};
+use crate::daemon::upstream::connect::target::{HostOrAddrs, Reach, Route};
 use crate::proto::http1_client::{self, BodyProgress, Response};
 use crate::proto::url::Url;
 
@@ -100,8 +100,11 @@ fn query(
     let mut queries = Vec::new();
     for (is_v4, is_known) in [(true, addrs.ipv4.is_some()), (false, addrs.ipv6.is_some())] {
         let ips = ips.iter().filter(|ip| ip.is_ipv4() == is_v4);
-        let targets: Vec<SocketAddr> =
-            ips.map(|ip| SocketAddr::new(*ip, url.port_or(HTTP_PORT))).collect();
+        let server = url.server(HTTP_PORT);
+        let mut targets: Vec<SocketAddr> =
+            ips.map(|ip| SocketAddr::new(*ip, server.port)).collect();
+        let target = HostOrAddrs::Host(server, Reach::of_configured(&url.host));
+        targets.retain(|addr| standalone.refusal_of(*addr, &target, Route::Native).is_none());
         if !is_known && !targets.is_empty() {
             queries.push(AddressQuery::new(url, targets, is_v4));
         }

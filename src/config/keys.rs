@@ -121,7 +121,8 @@ pub const KEYS: &[Key] = &[
     row("domain-fronting.host", Host(|d, v| d.settings.front.host = Some(v)))
         .doc(
             "Front, the web site that unauthenticated clients see, instead of the host in the \
-             secret. Your own web server is best.",
+             secret. Your own web server is best. Only this key may lead to this machine or into \
+             a private network.",
         )
         .sample(r#""127.0.0.1""#),
     row("domain-fronting.port", Port(443, |d, v| d.settings.front.port = v))

@@ -122,6 +122,22 @@ fn every_distinct_host_is_checked() {
     report.has("sni-dns", "ok", "other.example resolves to 127.0.0.1");
 }
 
+#[test]
+fn a_host_that_leads_to_a_private_address_is_named_and_not_connected() {
+    let names =
+        NameServer::listen(|question| question.with_address([127, 0, 0, 3].into()).actions());
+    let front = TcpListener::bind(("127.0.0.3", 0)).expect("a port");
+    front.set_nonblocking(true).expect("a flag");
+    let addr = front.local_addr().expect("an address");
+    let config = config(addr, &names).without("domain-fronting", "host");
+    let report = examine(&config, NATIVE);
+    report.has("fronting", "failed", "leads to 127.0.0.3");
+    let results = report.results("fronting");
+    let remedy = results[0]["remedy"].as_str().expect("a remedy");
+    assert!(remedy.contains("[domain-fronting] host"), "{remedy}");
+    assert!(front.accept().is_err(), "no connection");
+}
+
 #[cfg(feature = "tls")]
 #[test]
 fn a_certificate_must_be_valid_for_the_name() {

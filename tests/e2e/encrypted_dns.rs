@@ -14,11 +14,13 @@ use crate::support::dc::Dc;
 use crate::support::eventually;
 use crate::support::front::Front;
 use crate::support::hello::{App, Hello, Secret};
+use crate::support::lists::with_list;
 use crate::support::name_server::{
     A, AAAA, Action, NameServer, QUESTION_NAME, Question, Transport, response,
 };
 use crate::support::peer::Peer;
 use crate::support::proxy::{Config, Proxy, free_port};
+use crate::support::web::{WebServer, page};
 
 const FRONT_IP: Ipv4Addr = Ipv4Addr::LOCALHOST;
 const NOWHERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 99);
@@ -30,6 +32,9 @@ const HOSTS: [&str; 3] = ["one.example", "two.example", "three.example"];
 /// A proxy whose three users have a host each, and the name server for these hosts.
 struct Rig {
     proxy: Proxy,
+    config: Config,
+    /// The host that is the front now.
+    host: String,
     names: NameServer,
     front: Front,
     _dc: Dc,
@@ -44,12 +49,17 @@ impl Rig {
         let (dc, front, authority) = (Dc::listen(), Front::listen(), Authority::new());
         let tls = authority.server(&["127.0.0.1"]);
         let names = NameServer::secure(transport, anywhere(), tls, script);
-        let proxy = start(&dc, &front, &authority, &names.url());
-        Self { proxy, names, front, _dc: dc, _authority: authority }
+        let config = prepare(&dc, &front, &authority, &names.url());
+        let (proxy, host) = (config.clone().start(), HOSTS[0].to_owned());
+        Self { proxy, config, host, names, front, _dc: dc, _authority: authority }
     }
 
     /// A hello for this host, without a valid secret, reaches the front.
-    fn assert_reaches_front(&self, host: &str, what: &str) {
+    fn assert_reaches_front(&mut self, host: &str, what: &str) {
+        if self.host != host {
+            self.proxy.reload(&with_front(self.config.clone(), host));
+            self.host = host.to_owned();
+        }
         let hello = Hello::new(&Secret::new(host), App::PostQuantum).wire;
         let mut prober = Peer::connect("prober", self.proxy.addr);
         prober.send(&hello);
@@ -67,11 +77,18 @@ fn start(dc: &Dc, front: &Front, authority: &Authority, url: &str) -> Proxy {
 }
 
 fn prepare(dc: &Dc, front: &Front, authority: &Authority, url: &str) -> Config {
-    let config = Config::new(dc.addr, front.addr)
-        .without("domain-fronting", "host")
-        .set("network", "dns", url)
-        .set("network", "ca-file", &authority.quoted());
+    let config = Config::new(dc.addr, front.addr).set("network", "dns", url).set(
+        "network",
+        "ca-file",
+        &authority.quoted(),
+    );
+    let config = with_front(config, HOSTS[0]);
     HOSTS.iter().fold(config, |config, host| config.user(&host[..3], &Secret::new(host)))
+}
+
+/// Only a front in the config may be at a loopback address.
+fn with_front(config: Config, host: &str) -> Config {
+    config.set("domain-fronting", "host", &format!("{host:?}"))
 }
 
 fn assert_closed_silently(proxy: &Proxy, front: &Front, what: &str) {
@@ -101,7 +118,7 @@ fn correct_answer(question: &Question) -> Vec<Action> {
 #[test]
 fn lookups_use_one_connection_that_is_opened_for_the_first_and_kept() {
     for transport in BOTH {
-        let rig = Rig::new(transport, correct_answer);
+        let mut rig = Rig::new(transport, correct_answer);
         assert_eq!(
             rig.names.connections(),
             0,
@@ -127,24 +144,24 @@ fn lookups_use_one_connection_that_is_opened_for_the_first_and_kept() {
 #[test]
 fn many_lookups_at_once_share_the_connection() {
     for transport in BOTH {
-        let rig = Rig::new(transport, correct_answer);
-        let hellos = HOSTS.map(|host| Hello::new(&Secret::new(host), App::Classic).wire);
-        let probers = hellos.each_ref().map(|hello| {
-            let mut prober = Peer::connect("prober", rig.proxy.addr);
-            prober.send(hello);
-            prober
-        });
-        for _ in &probers {
-            assert!(hellos.contains(&rig.front.accept().first), "{transport:?}");
-        }
-        assert_eq!((rig.names.count(), rig.names.connections()), (6, 1), "{transport:?}");
+        let (dc, front, authority) = (Dc::listen(), Front::listen(), Authority::new());
+        let tls = authority.server(&["127.0.0.1"]);
+        let names = NameServer::secure(transport, anywhere(), tls, correct_answer);
+        let web = WebServer::http(|_, out| out.write_all(&page("192.0.2.0/24\n")));
+        let port = web.addr.port();
+        let urls = ["one", "two", "three"].map(|host| format!("http://{host}.internal:{port}/"));
+        let config = prepare(&dc, &front, &authority, &names.url());
+        let _proxy =
+            with_list(config, "blocklist", &format!("{urls:?}").replace(['[', ']'], "")).start();
+        eventually("the lists are fetched", || web.requests().len() == 3);
+        assert_eq!((names.count(), names.connections()), (6, 1), "{transport:?}");
     }
 }
 
 #[test]
 fn a_server_that_closes_after_each_answer_is_still_used() {
     for transport in BOTH {
-        let rig = Rig::new(transport, |question| {
+        let mut rig = Rig::new(transport, |question| {
             let mut actions = correct_answer(question);
             actions.push(Action::Close);
             actions
@@ -153,7 +170,7 @@ fn a_server_that_closes_after_each_answer_is_still_used() {
             rig.assert_reaches_front(host, &format!("{transport:?}: {host}"));
         }
     }
-    let rig = Rig::new(Transport::Https, |question| {
+    let mut rig = Rig::new(Transport::Https, |question| {
         let wire =
             response("200 OK\r\nConnection: close", &question.with_address(FRONT_IP).packet());
         vec![Action::SendRaw(wire)]
@@ -166,12 +183,12 @@ fn a_server_that_closes_after_each_answer_is_still_used() {
 #[test]
 fn answers_may_arrive_in_pieces() {
     for transport in BOTH {
-        let rig = Rig::new(transport, |question| {
+        let mut rig = Rig::new(transport, |question| {
             vec![Action::SendByteByByte(question.with_address(FRONT_IP).packet())]
         });
         rig.assert_reaches_front(HOSTS[0], &format!("{transport:?}: byte by byte"));
     }
-    let rig = Rig::new(Transport::Https, |question| {
+    let mut rig = Rig::new(Transport::Https, |question| {
         vec![Action::SendChunked(question.with_address(FRONT_IP).packet())]
     });
     for host in HOSTS {
@@ -183,12 +200,12 @@ fn answers_may_arrive_in_pieces() {
 #[test]
 fn one_type_of_address_is_enough() {
     for transport in BOTH {
-        let rig = Rig::new(transport, |question| match question.kind {
+        let mut rig = Rig::new(transport, |question| match question.kind {
             A => correct_answer(question),
             _ => question.reply().code(2).actions(),
         });
         rig.assert_reaches_front(HOSTS[0], &format!("{transport:?}: AAAA fails"));
-        let rig = Rig::new(transport, |question| match question.kind {
+        let mut rig = Rig::new(transport, |question| match question.kind {
             AAAA => {
                 let mapped = FRONT_IP.to_ipv6_mapped().octets();
                 question.reply().record(&QUESTION_NAME, AAAA, 60, &mapped).actions()
@@ -201,7 +218,7 @@ fn one_type_of_address_is_enough() {
 
 #[test]
 fn wrong_packets_on_a_stream_are_skipped() {
-    let rig = Rig::new(Transport::Tls, |question| {
+    let mut rig = Rig::new(Transport::Tls, |question| {
         let mut forged = question.with_address(NOWHERE);
         forged.id ^= 0x8000;
         let mut actions = vec![Action::Send(Vec::new()), Action::Send(vec![0; 5])];
@@ -282,7 +299,7 @@ fn a_connection_that_no_longer_answers_is_replaced() {
     for transport in BOTH {
         // The first connection answers only the questions for the first name.
         let first_port = AtomicU16::new(0);
-        let rig = Rig::new(transport, move |question| {
+        let mut rig = Rig::new(transport, move |question| {
             let port = question.from.port();
             let _ = first_port.compare_exchange(0, port, Ordering::SeqCst, Ordering::SeqCst);
             let is_dead = first_port.load(Ordering::SeqCst) == port && question.name != HOSTS[0];
@@ -341,12 +358,14 @@ fn a_server_that_restarts_is_used_again() {
         authority.server(&["127.0.0.1"]),
         correct_answer,
     );
-    let proxy = start(&dc, &front, &authority, &first.url());
+    let config = prepare(&dc, &front, &authority, &first.url());
+    let mut proxy = config.clone().start();
     assert_reaches_front_in_the_end(&proxy, &front);
     let addr = first.addr;
     first.close();
     let tls = authority.server(&["127.0.0.1"]);
     let _second = NameServer::secure(Transport::Tls, addr, tls, correct_answer);
+    proxy.reload(&with_front(config, HOSTS[2]));
     let hello = Hello::new(&Secret::new(HOSTS[2]), App::Classic).wire;
     let mut prober = Peer::connect("prober", proxy.addr);
     prober.send(&hello);

@@ -1,7 +1,7 @@
 //! Downloads of the daemon, tested with Telegram's list of DC addresses: valid, invalid and endless
 //! ones. None may delay a client or leak memory or descriptors.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,6 +11,7 @@ use crate::support::dc::Dc;
 use crate::support::eventually;
 use crate::support::fixture::Fixture;
 use crate::support::hello::App;
+use crate::support::name_server::NameServer;
 use crate::support::obfuscated2::DD;
 use crate::support::proxy::free_port;
 use crate::support::web::{WebServer, page, path_of, redirect};
@@ -123,6 +124,30 @@ fn redirects_end_and_https_stays_https() {
     let endless = fixture(&plain.url("/"), &[]);
     assert_refused(&endless, "too many redirects");
     assert_eq!(plain.connections(), 4);
+}
+
+/// A hostile name server or web page must not lead fetches into services of this machine.
+#[test]
+fn neither_a_public_name_nor_a_redirect_leads_to_this_machine() {
+    let names = NameServer::listen(|question| question.with_address(Ipv4Addr::LOCALHOST).actions());
+    let dns = names.url();
+    let dns = [("network", "dns", dns.as_str())];
+    let inside = WebServer::http(|_, out| out.write_all(&page("proxy_for 203 127.0.0.1:1;")));
+    let port = inside.addr.port();
+    let by_name = fixture(&format!("http://lists.example:{port}/"), &dns);
+    assert_refused(&by_name, "leads to 127.0.0.1");
+    for host in ["127.0.0.2", "localhost", "lists.example", "nas.lan", "[::1]", "[::ffff:7f00:1]"] {
+        let location = format!("http://{host}:{port}/");
+        let web = WebServer::http(move |_, out| out.write_all(&redirect(&location)));
+        let redirected = fixture(&web.url("/"), &dns);
+        assert_refused(&redirected, "leads to");
+        assert_eq!(web.connections(), 1, "{host}");
+    }
+    assert_eq!(inside.connections(), 0);
+    // The operator has written a name of the local network.
+    let by_name = fixture(&format!("http://lists.internal:{port}/"), &dns);
+    eventually("the list is loaded", || by_name.proxy.log().contains("event=dc-list-failed"));
+    assert_eq!(inside.connections(), 1);
 }
 
 #[test]

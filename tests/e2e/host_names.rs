@@ -1,7 +1,7 @@
 //! Lookups of fronts with host names, with a name server that gives every kind of wrong answer
 //! (COMPATIBILITY 5.7, B12, DECISIONS D13).
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -16,6 +16,7 @@ use crate::support::name_server::{
 };
 use crate::support::peer::Peer;
 use crate::support::proxy::{Config, Proxy};
+use crate::support::stats;
 
 /// The correct address.
 const FRONT_IP: Ipv4Addr = Ipv4Addr::LOCALHOST;
@@ -491,18 +492,70 @@ fn each_host_is_looked_up_under_its_own_name() {
         "dns",
         &names.url(),
     );
-    let proxy = hosts
+    let config = hosts
         .iter()
-        .fold(config, |config, host| config.user(&host.replace('.', ""), &Secret::new(host)))
-        .start();
-    for host in hosts {
+        .fold(config, |config, host| config.user(&host.replace('.', ""), &Secret::new(host)));
+    let mut proxy = config.clone().start();
+    for (at, host) in hosts.into_iter().enumerate() {
         // An unknown key with the host of a user.
         let hello = Hello::new(&Secret::new(host), App::PostQuantum).wire;
-        let mut prober = Peer::connect("prober", proxy.addr);
-        prober.send(&hello);
-        assert!(front.accept().first == hello, "{host}");
+        let send = |proxy: &Proxy| {
+            let mut prober = Peer::connect("prober", proxy.addr);
+            prober.send(&hello);
+            prober
+        };
+        // The name alone must not lead to this machine.
+        assert!(send(&proxy).recv_rest().0.is_empty(), "{host}");
+        assert_eq!(front.connections(), at, "{host}");
         let asked = names.questions().pop().expect("a question");
         assert!(asked.name.eq_ignore_ascii_case(host), "{host}");
+        // The config may.
+        proxy.reload(&config.clone().set("domain-fronting", "host", &format!("{host:?}")));
+        let _prober = send(&proxy);
+        assert!(front.accept().first == hello, "{host}");
+        proxy.reload(&config);
     }
     assert_eq!(names.count(), 6);
+}
+
+/// A hostile name server must not lead clients into services of this machine or of the LAN.
+#[test]
+fn a_name_of_a_secret_leads_neither_to_this_machine_nor_into_private_networks() {
+    let mapped = FRONT_IP.to_ipv6_mapped();
+    let nat64 = Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0x7f00, 1);
+    for (v4, v6) in [
+        (Some([127, 0, 0, 1]), None),
+        (Some([0, 0, 0, 0]), None),
+        (Some([192, 168, 1, 1]), Some(Ipv6Addr::LOCALHOST)),
+        (None, Some(mapped)),
+        (None, Some(nat64)),
+        (None, Some(Ipv6Addr::UNSPECIFIED)),
+    ] {
+        let names = NameServer::listen(move |question| {
+            let reply = question.reply();
+            match (question.kind, v4, v6) {
+                (A, Some(v4), _) => reply.record(&QUESTION_NAME, A, 60, &v4).actions(),
+                (AAAA, _, Some(v6)) => {
+                    reply.record(&QUESTION_NAME, AAAA, 60, &v6.octets()).actions()
+                }
+                _ => reply.actions(),
+            }
+        });
+        let (dc, front) = (Dc::listen(), Front::listen());
+        let proxy = Config::new(dc.addr, front.addr)
+            .without("domain-fronting", "host")
+            .set("domain-fronting", "scout", "true")
+            .user("alice", &Secret::new(HOST))
+            .set("network", "dns", &names.url())
+            .start();
+        let mut prober = Peer::connect("prober", proxy.addr);
+        prober.send(HELLO);
+        assert!(prober.recv_rest().0.is_empty(), "{v4:?} {v6:?}");
+        let log = || proxy.log();
+        eventually("the reason is logged", || log().contains("event=front-not-public"));
+        eventually("the look at the front fails", || log().contains("event=front-probe-failed"));
+        assert_eq!(front.connections(), 0, "{v4:?} {v6:?}");
+        let explained = stats::get(proxy.api, "/explain").body;
+        assert!(explained.contains("front-not-public"), "{explained}");
+    }
 }

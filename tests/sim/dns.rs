@@ -227,7 +227,7 @@ fn answer(query: &[u8], forged: Option<Ipv4Addr>) -> Vec<u8> {
     if kind.get(..2) != Some(&[0, 1]) {
         return empty(query);
     }
-    let front = |last| Ipv4Addr::new(10, FRONTS, 0, last);
+    let front = |last| Ipv4Addr::new(203, FRONTS, 0, last);
     let addrs = forged.map_or_else(|| vec![front(2), front(1)], |forged| vec![forged]);
     let mut packet = empty(query);
     packet[7] = addrs.len() as u8;

@@ -112,7 +112,7 @@ pub fn draw(mix: Mix, seed: u64) -> Script {
     };
     let bare = bare();
     let own = mix == Mix::Probes && rng.u32(0..10) == 0;
-    let own_bind = own.then(|| SocketAddr::from(([10, FRONTS, 0, 1], 443)));
+    let own_bind = own.then(|| SocketAddr::from(([203, FRONTS, 0, 1], 443)));
     let settings = Settings {
         users,
         binds: [SocketAddr::from(([192, 0, 2, 1], 443))].into_iter().chain(own_bind).collect(),
@@ -123,7 +123,7 @@ pub fn draw(mix: Mix, seed: u64) -> Script {
         time_skew: Duration::from_secs(120),
         fallback_on_unknown_dc: rng.bool(),
         front: FrontSettings {
-            host: rng.bool().then(|| format!("10.{FRONTS}.0.1")),
+            host: rng.bool().then(|| format!("203.{FRONTS}.0.1")),
             probe: false,
             ..bare.front.clone()
         },

@@ -196,7 +196,7 @@ fn destination(message: &[u8]) -> SocketAddr {
     let (addr, port) = message[3..].split_at(message.len() - 5);
     let ip = match addr {
         [1, a, b, c, d] => Ipv4Addr::new(*a, *b, *c, *d),
-        _ => Ipv4Addr::new(10, FRONTS, 0, 1),
+        _ => Ipv4Addr::new(203, FRONTS, 0, 1),
     };
     SocketAddr::from((ip, u16::from_be_bytes([port[0], port[1]])))
 }

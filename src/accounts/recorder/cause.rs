@@ -58,6 +58,8 @@ pub enum Cause {
     DcHungUp,
     /// The host name of the front has no address.
     FrontUnknown,
+    /// The host name of a secret leads to this machine or into a private network.
+    FrontNotPublic,
     /// The front does not answer.
     FrontDown,
     /// The address of the front is our own, or leads back to us.
@@ -74,7 +76,7 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::WrongKey,
         Self::UnknownHost,
         Self::NotAClient,
@@ -102,6 +104,7 @@ impl Cause {
         Self::ProxyDown,
         Self::DcHungUp,
         Self::FrontUnknown,
+        Self::FrontNotPublic,
         Self::FrontDown,
         Self::FrontLoop,
         Self::Idle,
@@ -265,6 +268,12 @@ impl Cause {
                 "front-unknown",
                 "the host name of the front has no address",
                 "check domain-fronting.host or the host in the secrets, and network.dns",
+            ],
+            Self::FrontNotPublic => [
+                "front-not-public",
+                "the host in the secret leads to this machine or into a private network",
+                "if your web server is there, set domain-fronting.host to its name or address; \
+                 otherwise the name server is wrong: check network.dns",
             ],
             Self::FrontDown => [
                 "front-down",

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -11,6 +12,9 @@ use crate::config::load::Loaded;
 use crate::config::report::Diagnostic;
 use crate::config::settings::Settings;
 use crate::daemon::fetch::standalone::Standalone;
+use crate::daemon::upstream::connect::error::ConnectError;
+use crate::daemon::upstream::connect::target::{HostOrAddrs, Route};
+use crate::daemon::upstream::front;
 use crate::io::ifaces;
 use crate::util::host_port::HostPort;
 
@@ -71,6 +75,24 @@ impl CheckContext {
         let hosts: BTreeSet<String> =
             hosts.map(|host| String::from_utf8_lossy(host).into_owned()).collect();
         hosts.into_iter().collect()
+    }
+
+    /// Removes the addresses that the daemon would not dial for a front, and returns why the first
+    /// of them is refused.
+    pub(super) fn retain_allowed(
+        &mut self,
+        front: &HostPort,
+        addrs: &mut Vec<SocketAddr>,
+    ) -> Option<ConnectError> {
+        let target = HostOrAddrs::Host(front.clone(), front::reach(&self.settings));
+        let mut refusal = None;
+        addrs.retain(|addr| {
+            let refused = self.standalone.refusal_of(*addr, &target, Route::Front);
+            let is_allowed = refused.is_none();
+            refusal = refusal.take().or(refused);
+            is_allowed
+        });
+        refusal
     }
 
     /// The front for a host: where unauthenticated clients are connected to.

@@ -71,7 +71,7 @@ fn resolve(context: &mut CheckContext, section: &mut Section) -> Vec<HelloProbe>
                 continue;
             }
         };
-        let addrs: Vec<SocketAddr> =
+        let mut addrs: Vec<SocketAddr> =
             ips.iter().map(|ip: &IpAddr| SocketAddr::new(*ip, front.port)).collect();
         if addrs.iter().any(|addr| context.standalone.is_own_listener(*addr)) {
             section
@@ -82,6 +82,19 @@ fn resolve(context: &mut CheckContext, section: &mut Section) -> Vec<HelloProbe>
                      8443",
                 );
         } else {
+            if let Some(refusal) = context.retain_allowed(&front, &mut addrs) {
+                let finding = match addrs.is_empty() {
+                    true => section.fail(format!("{front}: {refusal}")),
+                    false => section.warn(format!("{front}: {refusal}; it is not used")),
+                };
+                finding.fact("host", Json::text(&host)).remedy(
+                    "mtbox does not connect clients there: if your web server is there, set \
+                     [domain-fronting] host and port to it, otherwise check network.dns",
+                );
+            }
+            if addrs.is_empty() {
+                continue;
+            }
             let is_public_addr = ips.iter().any(|ip| public.contains(ip));
             let drbg = &mut context.standalone.drbg;
             let probe = HelloProbe::new(host, front, addrs, header, drbg);

@@ -97,7 +97,7 @@ impl DcListTask {
             text.lines().filter_map(dc::parse_proxy_for).filter(|(number, _)| *number == LISTED_DC);
         let mut addrs: Vec<SocketAddr> = Vec::new();
         for (_, addr) in listed {
-            if (self.is_local || is_public(addr.ip())) && !addrs.contains(&addr) {
+            if (self.is_local || addresses::is_public(addr.ip())) && !addrs.contains(&addr) {
                 addrs.push(addr);
             }
         }
@@ -124,13 +124,6 @@ impl FetchTask for DcListTask {
     fn finish(&mut self) -> TaskStep {
         self.get.finish()
     }
-}
-
-/// Whether an address can belong to a server on the internet.
-fn is_public(ip: IpAddr) -> bool {
-    let ip = ip.to_canonical();
-    let is_broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
-    !(addresses::is_private(ip) || ip.is_multicast() || ip.is_unspecified() || is_broadcast)
 }
 
 const PERIOD: Duration = Duration::from_secs(3_600);

@@ -19,7 +19,6 @@ use crate::proto::chrome_hello::{self, ChromeHello};
 use crate::proto::proxy_header;
 use crate::proto::server_flight::{FlightFault, FlightProgress, ServerFlight};
 use crate::util::drbg::Drbg;
-use crate::util::host_port::HostPort;
 use crate::util::log_settings::LogLevel;
 
 /// The state of the probes, per host.
@@ -112,7 +111,7 @@ pub fn reload(
 /// Probes one front.
 pub struct FrontProbeTask {
     host: HostId,
-    front: HostPort,
+    front: HostOrAddrs,
     /// The front expects a PROXY protocol header.
     has_header: bool,
     offered: [u16; 3],
@@ -207,8 +206,7 @@ pub struct ProbeContext<'a> {
 
 impl FetchTask for FrontProbeTask {
     fn target(&self) -> FetchTarget {
-        let server = HostOrAddrs::Host(self.front.clone());
-        FetchTarget { server, tls: None, route: Route::Front }
+        FetchTarget { server: self.front.clone(), tls: None, route: Route::Front }
     }
 
     fn request(&mut self) -> Vec<u8> {

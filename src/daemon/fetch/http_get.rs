@@ -2,13 +2,15 @@
 //! [`FetchTask`](crate::daemon::fetch::task::FetchTask) that fetches a document.
 
 use crate::daemon::fetch::task::{FetchError, FetchTarget, TaskStep};
-use crate::daemon::upstream::connect::target::{HostOrAddrs, Route};
+use crate::daemon::upstream::connect::target::{HostOrAddrs, Reach, Route};
 use crate::proto::http1_client::{self, BodyProgress, Head, Response};
 use crate::proto::url::Url;
 
 /// The fetch of one document.
 pub struct HttpGet {
     url: Url,
+    /// The host of the first URL, which the operator has written.
+    configured: String,
     route: Route,
     validators: String,
     redirects: u32,
@@ -22,13 +24,19 @@ impl HttpGet {
     /// [`HttpGet::validators`] of an earlier fetch; empty = none.
     pub fn new(url: Url, route: Route, max_bytes: u64, validators: String) -> Self {
         let (redirects, body_bytes, response) = (0, 0, Response::default());
-        Self { url, route, validators, redirects, max_bytes, body_bytes, response }
+        let configured = url.host.clone();
+        Self { url, configured, route, validators, redirects, max_bytes, body_bytes, response }
     }
 
     /// The server of the current URL.
     pub fn target(&self) -> FetchTarget {
         let tls = (self.url.scheme == "https").then(|| self.url.host.clone());
-        let server = HostOrAddrs::Host(self.url.server(HTTP_PORT));
+        // A redirect must not lead where the operator does not send it.
+        let reach = match self.url.host.eq_ignore_ascii_case(&self.configured) {
+            true => Reach::of_configured(&self.configured),
+            false => Reach::Elsewhere,
+        };
+        let server = HostOrAddrs::Host(self.url.server(HTTP_PORT), reach);
         FetchTarget { server, tls, route: self.route }
     }
 

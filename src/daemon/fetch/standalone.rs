@@ -17,7 +17,8 @@ use crate::daemon::resolver::dns_cache::CachedAddrs;
 use crate::daemon::resolver::lookup::{LookupFault, LookupResult};
 use crate::daemon::time::Time;
 use crate::daemon::upstream::connect::error::ConnectError;
-use crate::daemon::upstream::connect::{Connect, Connected};
+use crate::daemon::upstream::connect::target::{HostOrAddrs, Route};
+use crate::daemon::upstream::connect::{self, Connect, Connected, RefusalContext};
 use crate::daemon::upstream::outbound::{ConnectContext, Outbound};
 use crate::daemon::upstream::sockets;
 use crate::io::clock::{Clock, Tick};
@@ -246,6 +247,18 @@ impl Standalone {
     /// Whether a connection to an address would reach one of our own listeners.
     pub fn is_own_listener(&mut self, addr: SocketAddr) -> bool {
         sockets::is_own_listener(addr, &self.outbound.own_listeners, &mut self.net)
+    }
+
+    /// Why the daemon would not dial this address of a target; `None` = it would.
+    pub fn refusal_of(
+        &mut self,
+        addr: SocketAddr,
+        target: &HostOrAddrs,
+        route: Route,
+    ) -> Option<ConnectError> {
+        let own_listeners = &self.outbound.own_listeners;
+        let ours = RefusalContext { settings: &self.settings, own_listeners };
+        connect::refusal_of(addr, target, route, &ours, &mut self.net)
     }
 
     /// Reads the clock, and adds `limit`.

@@ -101,6 +101,9 @@ impl FetchError {
     pub fn of_connect(error: ConnectError, upstreams: &Upstreams) -> Self {
         match error {
             error if error.upstream().is_some() => Self::Proxy(error.report(upstreams)),
+            error @ ConnectError::NotPublic(..) => {
+                Self::Connection(format!("{error}; if that is right, write the address in the URL"))
+            }
             error => Self::Connection(error.to_string()),
         }
     }

@@ -329,6 +329,7 @@ impl<W: Wire> Dial<W> {
         match error {
             ConnectError::NameNotFound(..) => (Cause::FrontUnknown, Detail::None),
             ConnectError::Loop => (Cause::FrontLoop, Detail::None),
+            ConnectError::NotPublic(..) => (Cause::FrontNotPublic, Detail::None),
             ConnectError::Shortage(_) => (Cause::Shortage, Detail::None),
             ConnectError::Address(addr, error) => {
                 let code = error.as_ref().and_then(io::Error::raw_os_error).unwrap_or(0);

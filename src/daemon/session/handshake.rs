@@ -348,7 +348,7 @@ impl AwaitClientHello {
             ctx.front_loops.begin(Sender::Session(client.id), &self.seen, host);
         }
         let front = front::front_of(ctx.settings, ctx.accounting.users, host);
-        let connect = Connect::new(HostOrAddrs::Host(front), Route::Front, client.id);
+        let connect = Connect::new(front, Route::Front, client.id);
         let seen = std::mem::take(&mut self.seen);
         let dial = Dial::new(Transform::Plain, seen, connect, Tick(start_ms));
         Step::Next(AfterHello::Front(Box::new(dial)))

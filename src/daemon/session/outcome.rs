@@ -89,6 +89,7 @@ impl Outcome {
             Self::Garbled => "garbled",
             Self::UnknownDc(_) => "unknown-dc",
             Self::FrontUnreachable(Cause::FrontLoop, _) => "front-loop",
+            Self::FrontUnreachable(Cause::FrontNotPublic, _) => "front-not-public",
             Self::DcUnreachable(..) | Self::FrontUnreachable(..) => "unreachable",
             Self::DcHungUp(_) => "dc-hung-up",
             Self::ProxyDown(_) => "proxy-down",

@@ -1,6 +1,6 @@
 //! The addresses to dial for a data centre, and the addresses that failed recently.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::config::settings::{PreferIp, Settings};
@@ -105,6 +105,38 @@ pub fn is_private(addr: IpAddr) -> bool {
     }
 }
 
+/// Whether an address can belong to a server on the internet (the IANA registries of special-purpose
+/// addresses). Those that contain an IPv4 address count as that. Addresses for documentation and
+/// benchmarks are not special here, since some networks use them.
+pub fn is_public(addr: IpAddr) -> bool {
+    match addr {
+        IpAddr::V4(v4) => {
+            let [first, second, ..] = v4.octets();
+            // RFC 6598: carrier-grade NAT.
+            let is_shared = first == 100 && second & 0xc0 == 64;
+            let is_special = v4.is_private() || v4.is_loopback() || v4.is_link_local();
+            !(is_shared || is_special || first == 0 || first >= 224)
+        }
+        IpAddr::V6(v6) => {
+            let v4 = |high: u16, low: u16| {
+                IpAddr::V4(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
+            };
+            match v6.segments() {
+                // Mapped, translated and compatible addresses (RFC 4291, RFC 2765), NAT64 (RFC 6052,
+                // RFC 8215).
+                [0, 0, 0, 0, 0, 0 | 0xffff, high, low]
+                | [0, 0, 0, 0, 0xffff, 0, high, low]
+                | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+                | [0x64, 0xff9b, 1, .., high, low]
+                // 6to4 (RFC 3056).
+                | [0x2002, high, low, ..] => is_public(v4(high, low)),
+                // Unique local, link-local, site-local, multicast.
+                [first, ..] => !matches!(first >> 8, 0xfc | 0xfd | 0xff) && first & 0xff80 != 0xfe80,
+            }
+        }
+    }
+}
+
 const OTHER_PORTS: [u16; 2] = [80, 5222];
 
 const MAX_ENTRIES: usize = 64;
@@ -166,6 +198,65 @@ mod tests {
         let mut list = [1, 2, 3, 4, 5, 6, 7];
         put_last(&mut list, |n| n % 3 == 1);
         assert_eq!(list, [2, 3, 5, 6, 1, 4, 7]);
+    }
+
+    #[test]
+    fn public_addresses_are_told_from_those_of_local_networks() {
+        for public in [
+            "1.1.1.1",
+            "100.63.255.255",
+            "100.128.0.1",
+            "172.15.0.1",
+            "172.32.0.1",
+            "192.0.2.1",
+            "198.18.0.1",
+            "203.0.113.1",
+            "223.255.255.255",
+            "2606:4700::1111",
+            "2001:db8::1",
+            "::ffff:1.1.1.1",
+            "64:ff9b::1.1.1.1",
+            "64:ff9b:1::101:101",
+            "2002:101:101::1",
+        ] {
+            assert!(is_public(public.parse().unwrap()), "{public}");
+        }
+        for other in [
+            "127.0.0.1",
+            "127.255.255.254",
+            "10.0.0.1",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.1.1",
+            "100.64.0.1",
+            "100.127.255.255",
+            "169.254.169.254",
+            "0.0.0.0",
+            "0.1.2.3",
+            "224.0.0.251",
+            "239.255.255.250",
+            "240.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::127.0.0.1",
+            "::ffff:127.0.0.1",
+            "::ffff:192.168.1.1",
+            "::ffff:0:127.0.0.1",
+            "fc00::1",
+            "fd12::1",
+            "fe80::1",
+            "febf::1",
+            "fec0::1",
+            "ff02::1",
+            "64:ff9b::127.0.0.1",
+            "64:ff9b::192.168.1.1",
+            "64:ff9b:1::a00:1",
+            "2002:7f00:1::1",
+            "2002:c0a8:101::1",
+        ] {
+            assert!(!is_public(other.parse().unwrap()), "{other}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Settings of outgoing sockets: options, the configured egress, and the check that an address is
 //! not one of our own listeners.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::config::settings::{EgressSettings, Settings};
@@ -55,6 +55,13 @@ pub fn is_own_listener<N: Net>(addr: SocketAddr, listeners: &[SocketAddr], net: 
         let own = listener.ip().to_canonical();
         own == ip || (own.is_unspecified() && net.is_own_address(ip)) || ip.is_unspecified()
     })
+}
+
+/// Whether an address is one of this machine: of an interface, or its public one of the config.
+pub fn is_own_address<N: Net>(ip: IpAddr, settings: &Settings, net: &mut N) -> bool {
+    let ip = ip.to_canonical();
+    let public = [settings.public_ipv4, settings.public_ipv6];
+    net.is_own_address(ip) || public.into_iter().flatten().any(|own| own.to_canonical() == ip)
 }
 
 /// How long a server may leave bytes unacknowledged.

@@ -75,17 +75,20 @@ fn find_front(
     section: &mut Section,
 ) -> Option<ProbeTarget> {
     let front = context.front(host);
-    let addrs = resolve(&front, context);
+    let mut addrs = resolve(&front, context);
     let label = front.to_string();
     let fault = if addrs.is_empty() {
-        "its name cannot be resolved"
+        "its name cannot be resolved".to_owned()
     } else if addrs.iter().any(|addr| context.standalone.is_own_listener(*addr)) {
-        "it is this proxy itself"
+        "it is this proxy itself".to_owned()
     } else {
-        return Some(ProbeTarget { label, addrs });
+        match context.retain_allowed(&front, &mut addrs) {
+            Some(refusal) if addrs.is_empty() => refusal.to_string(),
+            _ => return Some(ProbeTarget { label, addrs }),
+        }
     };
     section
-        .unknown(&label, fault)
+        .unknown(&label, &fault)
         .remedy("set [domain-fronting] host and port to the web server")
         .fact("host", Json::text(host));
     None

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::daemon::resolver::lookup::LookupFault;
 use crate::daemon::upstream::proxies::{UpstreamId, Upstreams};
@@ -13,8 +13,11 @@ use crate::proto::socks5::{Destination, SocksFault};
 pub enum ConnectError {
     /// No address was found for this host name.
     NameNotFound(String, LookupFault),
-    /// Every address is one of our own listeners.
+    /// Every address is one of our own listeners, or of this machine.
     Loop,
+    /// This host leads to an address that it must not lead to, see
+    /// [`Reach`](crate::daemon::upstream::connect::target::Reach).
+    NotPublic(String, IpAddr),
     /// There is no address to try.
     NoAddress,
     /// The address did not answer in time (`None`) or cannot be reached.
@@ -67,6 +70,10 @@ impl fmt::Display for ConnectError {
                 write!(f, "no address for the host name {host:?}: {fault}")
             }
             Self::Loop => f.write_str("the front is this proxy itself"),
+            Self::NotPublic(host, ip) => write!(
+                f,
+                "the host {host:?} leads to {ip}, an address of this machine or of a private network"
+            ),
             Self::NoAddress => f.write_str("no address"),
             Self::Address(_, None) => f.write_str("timeout"),
             Self::Address(_, Some(error)) => error.fmt(f),

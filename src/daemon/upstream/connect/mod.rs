@@ -15,13 +15,14 @@ use std::task::{Poll, ready};
 use std::time::Duration;
 use std::vec;
 
+use crate::config::settings::Settings;
 use crate::daemon::resolver::dns_cache::CachedAddrs;
 use crate::daemon::resolver::lookup::LookupFault;
 use crate::daemon::upstream::addresses;
 use crate::daemon::upstream::connect::attempt::Attempt;
 use crate::daemon::upstream::connect::error::ConnectError;
 use crate::daemon::upstream::connect::proxy_handshake::ProxyHandshake;
-use crate::daemon::upstream::connect::target::{HostOrAddrs, Route};
+use crate::daemon::upstream::connect::target::{HostOrAddrs, Reach, Route};
 use crate::daemon::upstream::outbound::{ConnectContext, Outbound};
 use crate::daemon::upstream::proxies::{UpstreamId, Upstreams};
 use crate::daemon::upstream::sockets;
@@ -143,7 +144,7 @@ impl<W: Wire> Connect<W> {
     pub fn current_error(&mut self) -> Option<ConnectError> {
         let silent = self.attempts.iter().flatten().next().map(|attempt| attempt.error(None));
         silent.or_else(|| self.error.take()).or_else(|| match &self.target {
-            HostOrAddrs::Host(server) => {
+            HostOrAddrs::Host(server, _) => {
                 let fault = LookupFault::unanswered();
                 Some(ConnectError::NameNotFound(server.host.clone(), fault))
             }
@@ -196,7 +197,7 @@ impl<W: Wire> Connect<W> {
             if self.is_connecting() {
                 return Poll::Pending;
             }
-            if let Err(error) = ready!(self.next_way(first_token, context)) {
+            if let Err(error) = ready!(self.next_way(first_token, context, net)) {
                 if self.short.retry_at.is_some() && self.short.until > Some(context.now) {
                     self.error = Some(error);
                     return Poll::Pending;
@@ -232,14 +233,6 @@ impl<W: Wire> Connect<W> {
             if self.route == Route::Front && context.now < paused_until {
                 self.error.get_or_insert(ConnectError::Shortage(PAUSED.to_owned()));
                 self.set_aside(candidate, paused_until, context);
-                continue;
-            }
-            // Otherwise each connection would open another one, without end.
-            let listeners = &context.outbound.own_listeners;
-            if self.route == Route::Front
-                && sockets::is_own_listener(candidate.addr, listeners, net)
-            {
-                self.error.get_or_insert(ConnectError::Loop);
                 continue;
             }
             self.attempts[offset] = self.start(candidate, first_token + offset, context, net);
@@ -367,10 +360,11 @@ impl<W: Wire> Connect<W> {
     }
 
     /// Finds the candidates of the next way. Pending = a name is being looked up.
-    fn next_way(
+    fn next_way<N: Net<Wire = W>>(
         &mut self,
         token: usize,
         context: &mut ConnectContext<'_>,
+        net: &mut N,
     ) -> Poll<Result<(), ConnectError>> {
         let mut ways = self.ways.take().unwrap_or_else(|| self.all_ways(context));
         let outcome = loop {
@@ -378,7 +372,7 @@ impl<W: Wire> Connect<W> {
                 break Poll::Ready(Err(self.error.take().unwrap_or(ConnectError::NoAddress)));
             };
             let until = *self.lookup_until.get_or_insert(context.now + LOOKUP);
-            let Poll::Ready(found) = self.candidates_of(&way, until, token, context) else {
+            let Poll::Ready(found) = self.candidates_of(&way, until, token, context, net) else {
                 ways.push(way);
                 break Poll::Pending;
             };
@@ -408,15 +402,17 @@ impl<W: Wire> Connect<W> {
         order.map(|(id, proxy)| proxy.map_or(Way::Direct, |proxy| Way::Proxy(id, proxy))).collect()
     }
 
-    fn candidates_of(
+    fn candidates_of<N: Net<Wire = W>>(
         &self,
         way: &Way,
         until: Tick,
         token: usize,
         context: &mut ConnectContext<'_>,
+        net: &mut N,
     ) -> Poll<Result<Vec<Candidate>, ConnectError>> {
         let now = context.now;
-        let Outbound { upstreams, dns, bad_addresses, .. } = &mut *context.outbound;
+        let Outbound { upstreams, dns, bad_addresses, own_listeners, .. } = &mut *context.outbound;
+        let ours = RefusalContext { settings: context.settings, own_listeners };
         let mut look_up = |server: &HostPort| {
             let addr = |ip: &IpAddr| SocketAddr::new(*ip, server.port);
             if let Some(ip) = server.ip() {
@@ -434,7 +430,7 @@ impl<W: Wire> Connect<W> {
             (Way::Direct, target) => {
                 let mut list = match target {
                     HostOrAddrs::Addrs(addrs) => addrs.clone(),
-                    HostOrAddrs::Host(server) => match ready!(look_up(server)) {
+                    HostOrAddrs::Host(server, _) => match ready!(look_up(server)) {
                         Ok(list) => list,
                         Err(fault) => {
                             let host = server.host.clone();
@@ -442,12 +438,29 @@ impl<W: Wire> Connect<W> {
                         }
                     },
                 };
+                let mut refusal = None;
+                list.retain(|addr| {
+                    let refused = refusal_of(*addr, target, self.route, &ours, net);
+                    let is_allowed = refused.is_none();
+                    refusal = refusal.take().or(refused);
+                    is_allowed
+                });
+                if let (true, Some(refusal)) = (list.is_empty(), refusal) {
+                    return Poll::Ready(Err(refusal));
+                }
                 bad_addresses.sort(&mut list, now);
                 list.truncate(ADDRESSES_MAX);
                 list
             }
             (Way::Proxy(id, proxy), target) => {
                 let id = *id;
+                if let HostOrAddrs::Host(server, _) = target
+                    && let Some(ip) = server.ip()
+                    && let addr = SocketAddr::new(ip, server.port)
+                    && let Some(refusal) = refusal_of(addr, target, self.route, &ours, net)
+                {
+                    return Poll::Ready(Err(refusal));
+                }
                 let found = ready!(look_up(proxy));
                 let first =
                     found.and_then(|list| list.first().copied().ok_or(LookupFault::NoAddress));
@@ -478,10 +491,56 @@ impl<W: Wire> Connect<W> {
                 log.warn(now, fields!("front-unresolved", host = ?host, error = ?fault));
                 context.outbound.unresolved_front = Some(format!("{host}: {fault}"));
             }
+            ConnectError::NotPublic(host, ip) if self.route == Route::Front => {
+                log.warn(now, fields!(
+                    "front-not-public", host = ?host, addr = %ip,
+                    hint = ?"the name server leads visitors of the front to this machine or into a \
+                        private network, which is refused; if your web server is there, set \
+                        [domain-fronting] host, otherwise check network.dns"
+                ));
+            }
             ConnectError::Loop => log.warn(now, fields!("front-loop", hint = ?LOOP_HINT)),
             _ => {}
         }
     }
+}
+
+/// Why an address of the target must not be dialled.
+pub fn refusal_of<N: Net>(
+    addr: SocketAddr,
+    target: &HostOrAddrs,
+    route: Route,
+    context: &RefusalContext<'_>,
+    net: &mut N,
+) -> Option<ConnectError> {
+    let is_front = route == Route::Front;
+    // Otherwise each connection would open another one, without end.
+    if is_front && sockets::is_own_listener(addr, context.own_listeners, net) {
+        return Some(ConnectError::Loop);
+    }
+    let HostOrAddrs::Host(server, reach) = target else { return None };
+    let ip = addr.ip();
+    let not_public = || Some(ConnectError::NotPublic(server.host.clone(), ip));
+    match reach {
+        Reach::Any => None,
+        _ if !addresses::is_public(ip) => not_public(),
+        Reach::Elsewhere if sockets::is_own_address(ip, context.settings, net) => {
+            if is_front {
+                Some(ConnectError::Loop)
+            } else {
+                not_public()
+            }
+        }
+        _ => None,
+    }
+}
+
+/// What is ours, for [`refusal_of`].
+pub struct RefusalContext<'a> {
+    /// The public addresses of the config.
+    pub settings: &'a Settings,
+    /// The addresses of our listeners.
+    pub own_listeners: &'a [SocketAddr],
 }
 
 fn connected<W: Wire>(

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice, IoSliceMut};
+use std::net::Ipv4Addr;
 use std::rc::Rc;
 
 use super::*;
@@ -125,7 +126,7 @@ impl Net for ScriptedNet {
     }
 
     fn is_own_address(&mut self, ip: IpAddr) -> bool {
-        ip.is_loopback()
+        ip.is_loopback() || ip == OWN
     }
 
     fn datagram(&mut self, _: SocketAddr, _: usize) -> io::Result<MioDatagram> {
@@ -230,7 +231,11 @@ fn to_addrs(ports: &[u16], route: Route) -> Connect<ScriptedWire> {
 }
 
 fn to_host(host: &str, route: Route) -> Connect<ScriptedWire> {
-    Connect::new(HostOrAddrs::Host(HostPort::new(host, 443)), route, 1)
+    within(Reach::Any, host, route)
+}
+
+fn within(reach: Reach, host: &str, route: Route) -> Connect<ScriptedWire> {
+    Connect::new(HostOrAddrs::Host(HostPort::new(host, 443), reach), route, 1)
 }
 
 fn connected(outcome: Outcome) -> Connected<ScriptedWire> {
@@ -338,6 +343,74 @@ fn a_front_is_not_one_of_our_own_listeners() {
     assert!(scene.poll(&mut one_left).is_pending());
     assert!(scene.poll(&mut to_addrs(&[7], Route::Native)).is_pending());
     assert_eq!(scene.dialled(), [addr(8), addr(7)]);
+}
+
+#[test]
+fn a_name_leads_only_to_public_addresses_unless_it_may_lead_anywhere() {
+    let (good, own) = (addr(443), SocketAddr::new(OWN, 443));
+    let bad: Vec<IpAddr> = ["127.0.0.1", "192.168.1.1", "::1", "64:ff9b::7f00:1", "fe80::1"]
+        .map(|text| text.parse().unwrap())
+        .into();
+    let dial = |reach, route, ips: &[IpAddr]| {
+        let mut scene = Scene::new("");
+        scene.outbound.dns.answer("a.example", ips.to_vec(), 60, scene.now);
+        let outcome = scene.poll(&mut within(reach, "a.example", route));
+        (scene.dialled(), outcome.map_ok(drop))
+    };
+    for reach in [Reach::Public, Reach::Elsewhere] {
+        for route in [Route::Front, Route::Native, Route::Upstreams] {
+            for ip in &bad {
+                let (dialled, outcome) = dial(reach, route, &[*ip]);
+                let Poll::Ready(Err(ConnectError::NotPublic(host, refused))) = outcome else {
+                    panic!("{reach:?} {route:?} {ip}");
+                };
+                assert_eq!((dialled, host.as_str(), refused), (vec![], "a.example", *ip));
+            }
+            // More bad addresses than are tried.
+            let mixed = [&bad[..], &bad, &[good.ip()], &bad].concat();
+            assert_eq!(dial(reach, route, &mixed).0, [good]);
+        }
+    }
+    assert_eq!(dial(Reach::Any, Route::Front, &bad[..1]).0, [SocketAddr::new(bad[0], 443)]);
+    // A public address of this machine.
+    assert_eq!(dial(Reach::Public, Route::Native, &[OWN]).0, [own]);
+    let redirected = dial(Reach::Elsewhere, Route::Native, &[OWN]);
+    assert!(matches!(redirected.1, Poll::Ready(Err(ConnectError::NotPublic(..)))));
+    assert!(matches!(
+        dial(Reach::Elsewhere, Route::Front, &[OWN]),
+        (dialled, Poll::Ready(Err(ConnectError::Loop))) if dialled.is_empty()
+    ));
+}
+
+#[test]
+fn a_redirect_to_a_private_address_is_not_passed_to_a_proxy() {
+    let mut scene = Scene::new(PROXY);
+    let redirected = |host| within(Reach::Elsewhere, host, Route::Upstreams);
+    for host in ["192.168.1.1", "::ffff:10.0.0.1", "203.0.113.9"] {
+        let refused = error(scene.poll(&mut redirected(host)));
+        assert!(matches!(refused, ConnectError::NotPublic(..)), "{host}");
+    }
+    assert!(scene.poll(&mut redirected("198.51.100.7")).is_pending());
+    assert_eq!(scene.dialled(), [proxy(1)]);
+}
+
+#[test]
+fn a_host_that_the_operator_wrote_may_be_local() {
+    for host in [
+        "127.0.0.1",
+        "::1",
+        "10.0.0.1",
+        "localhost",
+        "nas",
+        "NAS.lan.",
+        "a.home.arpa",
+        "b.internal",
+    ] {
+        assert_eq!(Reach::of_configured(host), Reach::Any, "{host}");
+    }
+    for host in ["a.example", "localhost.example", "lan.example", "127.0.0.1.example", "a.plan"] {
+        assert_eq!(Reach::of_configured(host), Reach::Public, "{host}");
+    }
 }
 
 #[test]
@@ -459,6 +532,8 @@ fn proxy(port: u16) -> SocketAddr {
 }
 
 const TOKEN: usize = 40;
+/// A public address of this machine.
+const OWN: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9));
 const PROXY: &str = "\"socks5://127.0.0.1:1?open_threshold=1\"";
 const NO_AUTH: &[u8] = b"\x05\x00";
 const YES: &[u8] = b"\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x50";

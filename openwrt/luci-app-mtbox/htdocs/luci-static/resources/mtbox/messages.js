@@ -59,6 +59,8 @@ const MESSAGES = [
 	_('your provider probably blocks Telegram: set network.proxies or another network.bind-device'),
 	_('the host name of the front has no address'),
 	_('check domain-fronting.host or the host in the secrets, and network.dns'),
+	_('the host in the secret leads to this machine or into a private network'),
+	_('if your web server is there, set domain-fronting.host to its name or address; otherwise the name server is wrong: check network.dns'),
 	_('the front does not answer'),
 	_('choose a web site that this machine reaches: a port without an answer reveals the proxy'),
 	_('the front is this proxy itself, or leads back to it'),
