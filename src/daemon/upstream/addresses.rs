@@ -105,9 +105,9 @@ pub fn is_private(addr: IpAddr) -> bool {
     }
 }
 
-/// Whether an address can belong to a server on the internet (the IANA registries of special-purpose
-/// addresses). Those that contain an IPv4 address count as that. Addresses for documentation and
-/// benchmarks are not special here, since some networks use them.
+/// Whether an address can belong to a server on the internet (the IANA registries of addresses with
+/// a special purpose). Those that contain an IPv4 address count as that. Addresses for
+/// documentation and benchmarks are not special here, since some networks use them.
 pub fn is_public(addr: IpAddr) -> bool {
     match addr {
         IpAddr::V4(v4) => {
@@ -122,8 +122,8 @@ pub fn is_public(addr: IpAddr) -> bool {
                 IpAddr::V4(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
             };
             match v6.segments() {
-                // Mapped, translated and compatible addresses (RFC 4291, RFC 2765), NAT64 (RFC 6052,
-                // RFC 8215).
+                // Mapped, translated and compatible addresses (RFC 4291, RFC 2765), NAT64
+                // (RFC 6052, RFC 8215).
                 [0, 0, 0, 0, 0, 0 | 0xffff, high, low]
                 | [0, 0, 0, 0, 0xffff, 0, high, low]
                 | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
@@ -131,7 +131,9 @@ pub fn is_public(addr: IpAddr) -> bool {
                 // 6to4 (RFC 3056).
                 | [0x2002, high, low, ..] => is_public(v4(high, low)),
                 // Unique local, link-local, site-local, multicast.
-                [first, ..] => !matches!(first >> 8, 0xfc | 0xfd | 0xff) && first & 0xff80 != 0xfe80,
+                [first, ..] => {
+                    !matches!(first >> 8, 0xfc | 0xfd | 0xff) && first & 0xff80 != 0xfe80
+                }
             }
         }
     }

@@ -72,7 +72,7 @@ impl fmt::Display for ConnectError {
             Self::Loop => f.write_str("the front is this proxy itself"),
             Self::NotPublic(host, ip) => write!(
                 f,
-                "the host {host:?} leads to {ip}, an address of this machine or of a private network"
+                "the host {host:?} leads to {ip}, an address of this machine or a private network"
             ),
             Self::NoAddress => f.write_str("no address"),
             Self::Address(_, None) => f.write_str("timeout"),
