@@ -50,6 +50,7 @@ mod e2e {
     mod relay;
     mod reload;
     mod reload_under_load;
+    mod restart;
     mod self_check;
     mod shape;
     mod siege;

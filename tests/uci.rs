@@ -92,6 +92,16 @@ fn a_valid_config_becomes_a_file_with_mode_0600_that_passes_check() {
     assert_eq!(router.files(), ["mtbox.toml"]);
 }
 
+/// The proxy takes it as the time of the last change of a secret.
+#[test]
+fn the_file_has_the_time_of_the_uci_file() {
+    let router = Router::with("time", &good());
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000);
+    fs::File::open(router.source()).unwrap().set_modified(time).unwrap();
+    assert_eq!(router.uci(), (0, String::new()));
+    assert_eq!(fs::metadata(router.output()).unwrap().modified().unwrap(), time);
+}
+
 #[test]
 fn an_error_names_section_and_option_and_keeps_the_old_file() {
     let router = Router::with("mistake", &good());

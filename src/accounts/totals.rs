@@ -4,7 +4,8 @@
 //!
 //! The file is a header and batches; a batch holds what changed since the batch before. A batch is
 //! its length, its content and a CRC-32 that continues from that of the batch before, so a batch
-//! that is missing, repeated, or left over from an older file fails the check.
+//! that is missing, repeated, or left over from an older file fails the check. The end of a process
+//! adds a last batch with the newest digests of hellos, which the next process cuts off.
 
 mod varint;
 
@@ -74,15 +75,30 @@ pub struct Batch {
     is_snapshot: bool,
 }
 
+/// What the replay store keeps over a restart.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SavedReplays {
+    /// The newest digests, oldest first, XORed to eight bytes. They were visible on the network,
+    /// and show nothing about secrets.
+    pub digests: Vec<u64>,
+    /// Hellos from before this time count as replays, in Unix seconds.
+    pub valid_from_s: u64,
+}
+
 /// The result of [`Totals::parse`].
 #[derive(Debug, Default)]
 pub struct ParsedTotals {
+    /// What the last process has saved at its end; `None` = it was interrupted.
+    pub replays: Option<SavedReplays>,
     /// The totals in the valid part of the file.
     pub totals: Totals,
-    /// Length of the valid part in bytes; 0 when even the header is incomplete.
+    /// Length of the valid part in bytes, without the saved replays; 0 when even the header is
+    /// incomplete.
     pub valid_bytes: usize,
     /// What follows the valid part.
     pub end: LoadEnd,
+    /// How many bytes follow the valid part and the saved replays.
+    pub lost_bytes: usize,
 }
 
 /// What follows the valid part of a file.
@@ -104,9 +120,13 @@ impl Totals {
         let mut totals = Self::default();
         let Some(batches) = bytes.strip_prefix(HEAD) else {
             let end = if bytes.is_empty() { LoadEnd::Complete } else { LoadEnd::Truncated };
-            return HEAD.starts_with(bytes).then_some(ParsedTotals { totals, valid_bytes: 0, end });
+            return HEAD.starts_with(bytes).then_some(ParsedTotals {
+                end,
+                lost_bytes: bytes.len(),
+                ..ParsedTotals::default()
+            });
         };
-        let mut rest = batches;
+        let (mut rest, mut replays, mut lost_bytes) = (batches, None, None);
         let end = loop {
             let mut reader = VarintReader(rest);
             let Some(content) = reader.number().and_then(|length| reader.bytes(length)) else {
@@ -128,6 +148,12 @@ impl Totals {
                 let is_blank = rest.iter().all(|byte| *byte == 0);
                 break if is_blank { LoadEnd::Truncated } else { LoadEnd::Damaged };
             }
+            if let Some(saved) = read_replays(content) {
+                // It is the last batch.
+                lost_bytes = Some(reader.0.len());
+                replays = reader.0.is_empty().then_some(saved);
+                break if reader.0.is_empty() { LoadEnd::Complete } else { LoadEnd::Damaged };
+            }
             if totals.read_batch(content).is_none() {
                 break LoadEnd::Damaged;
             }
@@ -136,7 +162,9 @@ impl Totals {
         };
         totals.next_number = totals.accounts.len() as u64;
         sorted_map::sort(&mut totals.accounts);
-        Some(ParsedTotals { totals, valid_bytes: bytes.len() - rest.len(), end })
+        let lost_bytes = lost_bytes.unwrap_or(rest.len());
+        let valid_bytes = bytes.len() - rest.len();
+        Some(ParsedTotals { replays, totals, valid_bytes, lost_bytes, end })
     }
 
     /// Applies a batch completely or not at all. Its CRC is right, so content that is refused here
@@ -303,6 +331,18 @@ impl Totals {
         Batch { bytes: writer.out, chain: writer.chain, is_snapshot: false }
     }
 
+    /// The last batch of a process, to append to the file.
+    pub fn replay_batch(&self, saved: &SavedReplays) -> Vec<u8> {
+        let mut writer = BatchWriter { chain: self.chain, ..BatchWriter::default() };
+        put_number(&mut writer.content, REPLAYS);
+        put_number(&mut writer.content, saved.valid_from_s);
+        for digest in &saved.digests {
+            writer.content.extend_from_slice(&digest.to_le_bytes());
+        }
+        writer.close();
+        writer.out
+    }
+
     /// A new file with the current values, which is as short as possible.
     pub fn snapshot(&self) -> Batch {
         let mut writer = BatchWriter { out: HEAD.to_vec(), ..BatchWriter::default() };
@@ -368,6 +408,18 @@ impl Totals {
     }
 }
 
+/// Reads the content of a batch of [`Totals::replay_batch`].
+fn read_replays(content: &[u8]) -> Option<SavedReplays> {
+    let mut reader = VarintReader(content);
+    if reader.number()? != REPLAYS {
+        return None;
+    }
+    let valid_from_s = reader.number()?;
+    let (digests, rest) = reader.0.as_chunks();
+    let digests = digests.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect();
+    rest.is_empty().then_some(SavedReplays { digests, valid_from_s })
+}
+
 /// Writes batches.
 #[derive(Default)]
 struct BatchWriter {
@@ -415,6 +467,8 @@ impl BatchWriter {
 /// The header, with the version of the format.
 const HEAD: &[u8] = b"mtbox state 1\n";
 const CRC_BYTES: u64 = 4;
+/// Begins the content of a batch with replays. No account has this tag.
+const REPLAYS: u64 = u32::MAX as u64;
 /// A batch with this many bytes of content is closed, so that damage costs few users their totals.
 const BATCH_FULL: usize = 1024;
 /// Longest name in bytes: the size limit of a config file.

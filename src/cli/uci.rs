@@ -30,7 +30,12 @@ pub(super) fn uci(args: &ParsedArgs) -> Result<(), Failure> {
     converted.errors.iter().for_each(|text| report(text));
     let toml = converted.toml.ok_or(Failure::Reported)?;
     atomic_file::put(output, &toml)
-        .map_err(|e| Failure::error(format!("{}: {e}", output.display())))
+        .map_err(|e| Failure::error(format!("{}: {e}", output.display())))?;
+    // The proxy takes the time of its config as that of the last change of a secret. Best effort.
+    let _ = File::open(&source)
+        .and_then(|source| source.metadata()?.modified())
+        .and_then(|time| File::open(output)?.set_modified(time));
+    Ok(())
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {

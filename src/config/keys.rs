@@ -103,7 +103,10 @@ pub const KEYS: &[Key] = &[
         .doc("File for the process ID. `mtbox user` reads it to reload the running proxy.")
         .sample(r#""/run/mtbox.pid""#),
     row("state-file", Path(writable_file, |d, v| d.state.path = v))
-        .doc("File for each user's traffic totals, which then survive a restart.")
+        .doc(
+            "File for what survives a restart: each user's traffic totals, and the newest \
+             ClientHellos, so that a recorded one stays refused.",
+        )
         .sample(r#""/var/lib/mtbox/state""#),
     row("state-interval", Duration(secs(600), |d, v| d.state.interval = v))
         .doc("Interval between writes of the totals. Unchanged totals are not written.")

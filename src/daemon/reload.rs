@@ -70,7 +70,7 @@ impl<N: Net> Daemon<N> {
         self.shared.telemetry.recorder.retain_users(|id| users.is_configured(id));
         self.resize(sizes);
         let Shared { accounts, limits, outbound, telemetry, time, .. } = &mut self.shared;
-        reload_limits(limits, &before, &settings, accounts.users.connections());
+        reload_limits(limits, &before, &settings, accounts.users.connections(), time.now);
         if before.relay_rate != settings.relay_rate {
             limits.rate = settings.relay_rate.map(|rate| RelayRate::new(rate, time.now.0));
         }
@@ -137,22 +137,28 @@ impl<N: Net> Daemon<N> {
 }
 
 /// `connections` is the number of sessions of each user.
-fn reload_limits(limits: &mut Limits, before: &Settings, now: &Settings, connections: &[u32]) {
-    limits.throttle = match (limits.throttle.take(), now.throttle) {
-        (Some(mut throttle), Some(wanted)) => {
-            throttle.set_limit(wanted.max_connections);
+fn reload_limits(
+    limits: &mut Limits,
+    before: &Settings,
+    wanted: &Settings,
+    connections: &[u32],
+    now: Tick,
+) {
+    limits.throttle = match (limits.throttle.take(), wanted.throttle) {
+        (Some(mut throttle), Some(settings)) => {
+            throttle.set_limit(settings.max_connections);
             throttle.recompute(connections);
             Some(throttle)
         }
-        (None, Some(wanted)) => Some(Throttle::new(wanted.max_connections, connections.len())),
+        (None, Some(settings)) => Some(Throttle::new(settings.max_connections, connections.len())),
         (_, None) => None,
     };
-    limits.replay = match (limits.replay.take(), now.replay) {
-        (kept, Some(wanted)) => {
-            let max_bytes = usize::try_from(wanted.max_bytes).unwrap_or(usize::MAX);
-            let mut replay = kept.unwrap_or_else(|| Replay::new(max_bytes));
-            if before.replay != now.replay {
-                replay.set_max_bytes(max_bytes);
+    limits.replay = match (limits.replay.take(), wanted.replay) {
+        (kept, Some(settings)) => {
+            let max_bytes = usize::try_from(settings.max_bytes).unwrap_or(usize::MAX);
+            let mut replay = kept.unwrap_or_else(|| Replay::new(max_bytes, now.0));
+            if before.replay != wanted.replay {
+                replay.set_max_bytes(max_bytes, now.0);
             }
             Some(replay)
         }

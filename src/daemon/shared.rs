@@ -63,7 +63,7 @@ impl Shared {
         let rate = settings.relay_rate.map(|rate| RelayRate::new(rate, 0));
         let replay = settings
             .replay
-            .map(|r| Replay::new(usize::try_from(r.max_bytes).unwrap_or(usize::MAX)));
+            .map(|r| Replay::new(usize::try_from(r.max_bytes).unwrap_or(usize::MAX), 0));
         let (mut drbg, hosts) = (Drbg::new(seed), users.hosts().count());
         Self {
             time: Time::default(),

@@ -6,10 +6,11 @@
 
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::accounts::users::{HostId, UserId, Users};
 use crate::limits::network_rate::NetworkRate;
-use crate::limits::replay::Replay;
+use crate::limits::replay::{Replay, ReplayClock};
 use crate::limits::throttle::Throttle;
 use crate::proto::client_hello::{self, Assembly, ClientHello, HelloStamp, Reject};
 use crate::util::memory::{Account, Charge, MemoryFull};
@@ -31,6 +32,8 @@ pub struct AuthContext<'a> {
     /// Unix time in seconds; `None` while the clock is not set, which skips the time test
     /// (DECISIONS D4).
     pub unix_s: Option<u64>,
+    /// The wall-clock time of the start, since 1970; `None` while the clock is not set.
+    pub started: Option<Duration>,
     /// Largest accepted difference between the clocks of client and server, in seconds.
     pub tolerance_s: u64,
     /// The account of the session, for what is kept between two calls.
@@ -271,8 +274,9 @@ fn check_user(
         let checked = client_hello::check_clock(stamp.unix_s, now, context.tolerance_s);
         checked.map_err(|off_s| Reject::ClockOff { off_s })?;
     }
+    let clock = ReplayClock { now_ms: context.now_ms, started: context.started };
     if let Some(replay) = context.replay.as_deref_mut()
-        && replay.seen_before(&stamp.digest)
+        && replay.is_replay(&stamp.digest, stamp.unix_s, clock)
     {
         return Err(Reject::Replay);
     }

@@ -147,9 +147,11 @@ impl Cause {
             ],
             Self::Replay => [
                 "replay",
-                "the key is correct, but this TLS hello was used before",
+                "the key is correct, but this TLS hello was used before, or comes from before the \
+                 start of mtbox",
                 "a third party, most likely a censor, records and replays connections; the app is \
-                 not affected",
+                 not affected. Soon after a start: an app whose clock is slow, which gets in \
+                 later; state-file makes this rarer",
             ],
             Self::Throttled => [
                 "throttled",

@@ -32,7 +32,7 @@ fn append(file: &mut Vec<u8>, totals: &mut Totals) -> usize {
 }
 
 fn read(file: &[u8]) -> (Totals, usize, LoadEnd) {
-    let ParsedTotals { totals, valid_bytes, end } = Totals::parse(file).expect("one of ours");
+    let ParsedTotals { totals, valid_bytes, end, .. } = Totals::parse(file).expect("one of ours");
     (totals, valid_bytes, end)
 }
 
@@ -79,6 +79,35 @@ fn what_was_written_is_read_back() {
 }
 
 #[test]
+fn saved_replays_are_the_end_of_a_file_and_no_other_part() {
+    let (mut bytes, states) = file();
+    let good = bytes.len();
+    let saved = SavedReplays { digests: vec![1, u64::MAX, 7], valid_from_s: NOON };
+    bytes.extend(read(&bytes).0.replay_batch(&saved));
+    let parse = |bytes: &[u8]| {
+        let parsed = Totals::parse(bytes).expect("one of ours");
+        assert_eq!((parsed.valid_bytes, all(&parsed.totals)), states[4]);
+        parsed
+    };
+    let parsed = parse(&bytes);
+    assert_eq!(
+        (parsed.replays, parsed.end, parsed.lost_bytes),
+        (Some(saved), LoadEnd::Complete, 0)
+    );
+    for cut in good..bytes.len() {
+        assert_eq!(parse(&bytes[..cut]).replays, None, "cut at {cut}");
+    }
+    for bit in good * 8..bytes.len() * 8 {
+        let mut damaged = bytes.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(parse(&damaged).replays, None, "bit {bit}");
+    }
+    bytes.push(0);
+    let parsed = parse(&bytes);
+    assert_eq!((parsed.replays, parsed.end, parsed.lost_bytes), (None, LoadEnd::Damaged, 1));
+}
+
+#[test]
 fn a_cut_file_has_the_totals_of_its_last_complete_batch() {
     let (file, states) = file();
     for cut in 0..file.len() {
@@ -104,7 +133,8 @@ fn a_flipped_bit_loses_only_what_follows() {
     for bit in 0..file.len() * 8 {
         let mut damaged = file.clone();
         damaged[bit / 8] ^= 1 << (bit % 8);
-        let Some(ParsedTotals { totals, valid_bytes: good, end }) = Totals::parse(&damaged) else {
+        let Some(ParsedTotals { totals, valid_bytes: good, end, .. }) = Totals::parse(&damaged)
+        else {
             assert!(bit / 8 < HEAD.len(), "bit {bit}");
             continue;
         };

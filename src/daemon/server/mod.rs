@@ -7,11 +7,12 @@ mod reload;
 pub mod sizing;
 mod totals_file;
 
+use std::fs;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use mio::event::Event;
 use mio::{Events, Poll, Token};
@@ -39,6 +40,7 @@ use crate::io::rlimit;
 use crate::io::signals::{Signal, Signals};
 use crate::io::sockopt;
 use crate::limits::dial_rate::DialRate;
+use crate::limits::replay::Replay;
 
 /// Runs the proxy until a signal ends it.
 ///
@@ -76,6 +78,8 @@ struct Server {
     signals: Signals,
     /// Set during a graceful shutdown: the process exits then, also if sessions are left.
     shutdown_at: Option<Tick>,
+    /// During a graceful shutdown, the process does not exit earlier.
+    shutdown_from: Tick,
     /// The config file, for reloads.
     config_path: Option<PathBuf>,
     /// Log settings of the command line, which a reload does not change.
@@ -111,6 +115,9 @@ impl Server {
             );
         }
         shared.memory.set_limits(sizes.limit, sizes.kernel);
+        if let (Some(replay), Some(path)) = (&mut shared.limits.replay, &config_path) {
+            replay.set_secrets_time(changed_s(path).unwrap_or(0));
+        }
         let mut daemon = Daemon::new(shared, net, listeners, sizes.sessions);
         let notify = Notify::from_env();
         let shared = &mut daemon.shared;
@@ -119,6 +126,7 @@ impl Server {
             totals: TotalsFile::new(&mut totals_context(shared)),
             signals,
             shutdown_at: None,
+            shutdown_from: Tick(0),
             config_path,
             log,
             pid_file: shared.settings.pid_file.as_deref().and_then(write_pid_file),
@@ -149,7 +157,7 @@ impl Server {
             let events = events.iter().map(|event| (event.token().0, readiness::of(event)));
             let pause = self.daemon.round(events, now, wall);
             if let Some(until) = self.shutdown_at
-                && (self.daemon.sessions() == 0 || now >= until)
+                && (now >= until || self.daemon.sessions() == 0 && now >= self.shutdown_from)
             {
                 self.log_stopped();
                 return Ok(());
@@ -160,9 +168,13 @@ impl Server {
 
     /// The time until the next deadline; `None` = wait for an event.
     fn poll_timeout(&self) -> Option<Duration> {
-        let due =
-            earliest(&[self.daemon.due(), self.totals.due(), self.shutdown_at, self.watchdog_at])?;
-        Some(due.since(self.daemon.shared.time.now))
+        let now = self.daemon.shared.time.now;
+        let exit = self.shutdown_at.map(|until| match now < self.shutdown_from {
+            true => self.shutdown_from,
+            false => until,
+        });
+        let due = earliest(&[self.daemon.due(), self.totals.due(), exit, self.watchdog_at])?;
+        Some(due.since(now))
     }
 
     /// Handles all pending signals. `Break` = exit at once.
@@ -177,6 +189,7 @@ impl Server {
                     event!(Info, "stopping", sessions = self.daemon.sessions());
                     self.notify.stopping();
                     self.shutdown_at = Some(self.daemon.shared.time.now + DRAIN_TIME);
+                    self.shutdown_from = self.exit_from();
                     self.daemon.drain();
                 }
                 // Not during a shutdown: the listeners are closed.
@@ -186,6 +199,18 @@ impl Server {
             }
         }
         ControlFlow::Continue(())
+    }
+
+    /// The earliest end of a graceful shutdown. The next process tells by the second in a hello
+    /// whether it is older than itself, unless the digests are saved. So it must not begin in the
+    /// same second as the latest hello.
+    fn exit_from(&self) -> Tick {
+        let Shared { time, limits, .. } = &self.daemon.shared;
+        let latest_s = limits.replay.as_ref().map_or(0, Replay::latest_unsaved_s);
+        match latest_s < time.wall.unix_s || self.totals.is_open() {
+            true => time.now,
+            false => time.now + Duration::from_nanos(1_000_000_000 - u64::from(time.wall.nanos)),
+        }
     }
 
     /// Shows the service manager that the event loop is running, if it expects that.
@@ -275,6 +300,12 @@ fn check_congestion_control(settings: &Settings) {
     }
 }
 
+/// When a file was changed, in Unix seconds.
+fn changed_s(path: &Path) -> Option<u64> {
+    let changed = fs::metadata(path).ok()?.modified().ok()?;
+    Some(changed.duration_since(UNIX_EPOCH).ok()?.as_secs())
+}
+
 fn new_shared(settings: Settings, sizes: &Sizes) -> io::Result<Shared> {
     let mut seed = [0; 48];
     getrandom::fill(&mut seed).map_err(|e| io::Error::other(e.to_string()))?;
@@ -297,6 +328,7 @@ fn totals_context(shared: &mut Shared) -> TotalsContext<'_> {
         time: &shared.time,
         accounts: &mut shared.accounts,
         telemetry: &mut shared.telemetry,
+        replay: shared.limits.replay.as_mut(),
     }
 }
 

@@ -4,6 +4,9 @@
 //! No work is done while bytes move: the counters are compared with the file when a batch is due,
 //! and one is due only after a user was connected. An error of the file is logged; the totals stay
 //! in memory, and the file is opened and read again at the next interval.
+//!
+//! The last write of a process also has the newest digests of the replay store. They are cut off at
+//! the next start, so that only an orderly end leaves them there.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -18,6 +21,7 @@ use crate::daemon::time::Time;
 use crate::io::append_file::{self, AppendFile};
 use crate::io::clock::Tick;
 use crate::io::logger::{event, fields};
+use crate::limits::replay::Replay;
 use crate::limits::write_budget::{BudgetInput, WriteBudget};
 
 /// The file, and the time of the next write.
@@ -36,6 +40,7 @@ pub(super) struct TotalsContext<'a> {
     pub(super) time: &'a Time,
     pub(super) accounts: &'a mut Accounts,
     pub(super) telemetry: &'a mut Telemetry,
+    pub(super) replay: Option<&'a mut Replay>,
 }
 
 impl TotalsContext<'_> {
@@ -110,6 +115,9 @@ impl TotalsFile {
             context.accounts.totals = None;
             return;
         }
+        if let Some(replay) = &mut context.replay {
+            replay.keep_recent();
+        }
         if self.path == wanted {
             // A removed user is marked as removed, and counts from zero if added again.
             return self.save(context);
@@ -158,10 +166,25 @@ impl TotalsFile {
         }
     }
 
-    /// Writes the changes and waits until they are on the disk.
+    /// Whether [`TotalsFile::close`] can save the replay store.
+    pub(super) fn is_open(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// Writes the changes and the replay store, and waits until they are on the disk.
     pub(super) fn close(&mut self, context: &mut TotalsContext<'_>) {
         self.save(context);
-        if let Some(file) = &self.file {
+        if let Some(file) = &mut self.file {
+            if let (Some(replay), Some(totals)) = (&context.replay, &context.accounts.totals)
+                && file.is_in_place()
+            {
+                let time = context.time;
+                let started = (!time.is_unset()).then_some(time.started);
+                // Without it, hellos from before the next start count as replays.
+                if let Some(saved) = replay.saved(started, time.wall.unix_s) {
+                    let _ = file.append(&totals.replay_batch(&saved));
+                }
+            }
             // If fsync(2) fails, the bytes are written, but may not survive a power failure.
             let _ = file.sync();
         }
@@ -193,6 +216,7 @@ impl TotalsFile {
     /// Opens and reads the file, cuts off an incomplete last write, and compacts it.
     fn open(&mut self, context: &mut TotalsContext<'_>) -> Result<(), TotalsFileError> {
         let Some(path) = self.path.clone() else { return Ok(()) };
+        let is_first = context.accounts.totals.is_none();
         let (mut file, bytes) = match AppendFile::open(&path, LENGTH_MAX) {
             Err(e) if e.kind() == ErrorKind::FileTooLarge => replace_unusable(&path)?,
             Err(e) => {
@@ -208,7 +232,8 @@ impl TotalsFile {
         if parsed.is_none() {
             (file, _) = replace_unusable(&path)?;
         }
-        let ParsedTotals { totals, valid_bytes, end } = parsed.unwrap_or_default();
+        let ParsedTotals { replays, totals, valid_bytes, end, lost_bytes } =
+            parsed.unwrap_or_default();
         let users = totals.len();
         match &mut context.accounts.totals {
             // The totals in memory are better than those of an empty file.
@@ -217,13 +242,12 @@ impl TotalsFile {
             None => context.accounts.totals = Some(totals),
         }
         context.update_totals();
-        let lost = bytes.len() - valid_bytes;
         match end {
             LoadEnd::Complete => event!(Info, "state-file", path = ?path.display(), users = users),
             _ => {
                 event!(
                     Warn, "state-file-damaged", path = ?path.display(), users = users,
-                    lost_bytes = lost
+                    lost_bytes = lost_bytes
                 )
             }
         }
@@ -232,6 +256,12 @@ impl TotalsFile {
             (file, _) = AppendFile::open(&path, LENGTH_MAX)?;
         } else if file.length() > valid_bytes as u64 {
             file.truncate(valid_bytes as u64)?;
+            // A power failure must not bring back the replays, as if there were no others.
+            file.sync()?;
+        }
+        // Another file, after a reload, is not that of the process before.
+        if let (Some(replay), Some(saved), true) = (&mut context.replay, &replays, is_first) {
+            replay.restore(saved, context.time.wall.unix_s);
         }
         let input = context.budget_input();
         let Some(totals) = &mut context.accounts.totals else { return Ok(()) };

@@ -176,6 +176,7 @@ impl AwaitClientHello {
         }
         let mut auth = AuthContext {
             unix_s: (!ctx.time.is_unset()).then_some(ctx.time.wall.unix_s),
+            started: (!ctx.time.is_unset()).then_some(ctx.time.started),
             users: ctx.accounting.users,
             replay: ctx.limits.replay.as_mut(),
             throttle: ctx.limits.throttle.as_mut(),

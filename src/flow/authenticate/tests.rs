@@ -73,7 +73,14 @@ impl Fixture {
         let hello_rate = NetworkRate::default();
         let places = Throttle::new(u32::MAX, USERS.into());
         let account = Account::of_class(&Budget::new(1 << 20), Class::Unauthenticated);
-        Self { users: users(), replay: Replay::new(1 << 20), throttle, places, hello_rate, account }
+        Self {
+            users: users(),
+            replay: Replay::new(1 << 20, 0),
+            throttle,
+            places,
+            hello_rate,
+            account,
+        }
     }
 
     /// The verdict, and the number of calls until then.
@@ -88,6 +95,7 @@ impl Fixture {
                 hello_rate: &mut self.hello_rate,
                 now_ms: 0,
                 unix_s: Some(NOW_S),
+                started: Some(Duration::from_secs(NOW_S - 300)),
                 tolerance_s: 120,
                 account: &self.account,
             };
