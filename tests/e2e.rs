@@ -24,6 +24,7 @@ mod e2e {
     mod front_loops;
     mod fronted_close;
     mod fronting;
+    mod guidance;
     mod half_close;
     mod handshake;
     mod haproxy;

@@ -3,12 +3,12 @@
 use crate::cli::args::ParsedArgs;
 use crate::cli::failure::Failure;
 use crate::cli::output::{print, report_bare};
-use crate::cli::{config_file, egress_summary};
+use crate::cli::{config_file, doctor, egress_summary};
 use crate::config::load;
 use crate::config::report::Severity;
 
-/// Prints `ok: ..` and the outgoing connections that the config causes, if the file is valid. A
-/// file that cannot be read is a usage error.
+/// Prints `ok: ..` and the outgoing connections that the config causes, if the file is valid, then
+/// what looks at the names and sites show. A file that cannot be read is a usage error.
 pub(super) fn check(args: &ParsedArgs) -> Result<(), Failure> {
     let path = config_file::path(args)?;
     let bytes = load::read(&path)
@@ -27,10 +27,15 @@ pub(super) fn check(args: &ParsedArgs) -> Result<(), Failure> {
             let warnings = counted(diagnostics.len(), Severity::Warning);
             print(&format!("ok: {users}, {listeners}, {warnings}\n"));
             egress_summary::lines(settings).iter().for_each(|line| print(line));
-            Ok(())
         }
-        _ => Err(Failure::Reported),
+        _ => return Err(Failure::Reported),
     }
+    if cfg!(feature = "doctor")
+        && let Some(advice) = outcome.ok().and_then(|loaded| doctor::advice(loaded, path))
+    {
+        print(&format!("advice: {advice} (see mtbox doctor)\n"));
+    }
+    Ok(())
 }
 
 fn counted(count: usize, unit: impl std::fmt::Display) -> String {

@@ -89,7 +89,9 @@ pub const COMMANDS: &[Command] = &[
         arguments: &[CONFIG],
         flags: &[Flag::switch(None, "strict", "treat warnings as errors")],
         examples: &["mtbox check mtbox.toml", "mtbox check --strict mtbox.toml"],
-        notes: "Exit code: 0 = valid, 1 = invalid, 2 = the file cannot be read.",
+        notes: "If a public address is known, looks up the hosts in the secrets and probes their \
+sites,\nfor a few seconds at most.\n\
+Exit code: 0 = valid, 1 = invalid, 2 = the file cannot be read.",
         usage_code: CHECK_USAGE,
         run: check::check,
         ..Command::named("check")

@@ -20,7 +20,10 @@ fn dns(server: &NameServer) -> String {
         NameServer::System => "the system's servers".to_owned(),
         NameServer::Udp(addr) => format!("{addr} over UDP and TCP"),
         NameServer::Tls(server) => format!("{server} over TLS"),
-        NameServer::Https(url) => format!("{} over HTTPS", url.server(HTTPS_PORT)),
+        NameServer::Https(url) => format!(
+            "{} over HTTPS (HTTP/1.1; for a server that speaks HTTP/2 only, use tls://)",
+            url.server(HTTPS_PORT)
+        ),
     }
 }
 

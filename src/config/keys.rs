@@ -156,8 +156,8 @@ pub const KEYS: &[Key] = &[
     row("network.dns", NameServer(|d, v| d.settings.dns.server = v))
         .doc(
             "DNS server instead of the system's: an IPv4 address, `udp://IP:port`, `tls://host` or \
-             `https://host/path`. A server that speaks HTTP/2 only, such as unbound or Quad9, needs \
-             `tls://`.",
+             `https://host/path`. A server that speaks HTTP/2 only, such as unbound or Quad9, \
+             needs `tls://`.",
         )
         .sample(r#""udp://1.1.1.1""#),
     row("network.dns-bootstrap", Ip(|d, v| d.settings.dns.bootstrap = Some(v)))

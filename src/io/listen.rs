@@ -168,7 +168,8 @@ impl Listener {
         self.addr
     }
 
-    /// Sets options for all connections accepted later: on Linux they inherit those of the listener.
+    /// Sets options for all connections accepted later: on Linux they inherit those of the
+    /// listener.
     pub fn set_client_options(&self, options: &SocketOptions) {
         apply(&self.inner, options);
     }

@@ -196,7 +196,7 @@ test('the messages of mtbox explain are listed for translation', () => {
 	assert.equal(texts.length, Number(table.match(/ALL: \[Self; (\d+)\]/)[1]) * 3);
 	texts.filter((text, at) => at % 3).forEach(text => assert(messages.includes(text), text));
 	// Hints and details, with \0 for the direction of a clock difference and %s for other values.
-	const hints = rustFiles(name => /^daemon\/.*explain\.rs$/.test(name))
+	const hints = rustFiles(name => /^daemon\/.*(explain|guidance)\.rs$/.test(name))
 		.replace(/\{side\}/g, '\0').replace(/\{[^}"]*\}/g, '%s');
 	for (const hint of messages.filter(message => !texts.includes(message)))
 		assert(hints.includes(`"${hint}"`) || hints.includes(hint.replace(/ahead|behind/, '\0')), hint);

@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::cli::public_addrs::{AddressFlags, PublicAddrs};
 use crate::cli::public_ip::{self, PublicIpError};
@@ -38,6 +39,8 @@ pub(super) struct DoctorOptions {
     pub(super) ntp: Option<HostPort>,
     /// What the censor check probes instead of the first listener.
     pub(super) target: Option<HostPort>,
+    /// For `mtbox check`: short time limits, no query of a web service, no TLS handshakes.
+    pub(super) is_quick: bool,
 }
 
 /// The addresses of this machine.
@@ -59,14 +62,22 @@ impl CheckContext {
     /// The addresses of this machine. The first call may query a web service, and registers the
     /// public addresses, so that `is_own_listener` recognizes them.
     pub(super) fn own_addrs(&mut self) -> &OwnAddrs {
-        let Self { settings, standalone, own_addrs, .. } = self;
+        let Self { settings, standalone, own_addrs, options, .. } = self;
         own_addrs.get_or_insert_with(|| {
             let flags = AddressFlags::default();
             let mut addrs = PublicAddrs::of(settings, flags, &ifaces::addresses());
-            let error = public_ip::complete_with(&mut addrs, flags, standalone).err();
+            let error = match options.is_quick {
+                true => None,
+                false => public_ip::complete_with(&mut addrs, flags, standalone).err(),
+            };
             addrs.public().into_iter().for_each(|ip| standalone.add_own_address(ip));
             OwnAddrs { addrs, error }
         })
+    }
+
+    /// The time limit of a step that usually has this one.
+    pub(super) fn limit(&self, usual: Duration) -> Duration {
+        if self.options.is_quick { usual.min(QUICK) } else { usual }
     }
 
     /// The distinct hosts of all secrets, sorted.
@@ -101,6 +112,9 @@ impl CheckContext {
         HostPort::new(front.host.as_deref().unwrap_or(host), front.port)
     }
 }
+
+/// For each step of `mtbox check`.
+const QUICK: Duration = Duration::from_secs(3);
 
 /// A time in microseconds, in the largest unit in which it is at least one: `812µs`, `23.1ms`.
 pub(super) fn format_us(us: u64) -> String {

@@ -94,6 +94,13 @@ impl Section {
         self.add(CheckStatus::Skipped, text.into())
     }
 
+    /// The texts of the findings that are not in order.
+    pub(super) fn problems(&self) -> impl Iterator<Item = &str> {
+        let is_problem =
+            |finding: &&Finding| !matches!(finding.status, CheckStatus::Ok | CheckStatus::Skipped);
+        self.findings.iter().filter(is_problem).map(|finding| finding.text.as_str())
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.findings.is_empty()
     }
@@ -149,7 +156,7 @@ pub(super) fn exit_code(statuses: impl Iterator<Item = CheckStatus>) -> u8 {
 }
 
 /// Text from a server or a file must not contain escape sequences for the terminal.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 

@@ -8,6 +8,7 @@ use crate::cli::doctor::context::CheckContext;
 use crate::cli::doctor::dns;
 use crate::cli::doctor::findings::Section;
 use crate::daemon::fetch::front_probe;
+use crate::daemon::fetch::guidance::NO_HYBRID;
 use crate::daemon::fetch::task::{FetchError, FetchTarget, FetchTask, TaskStep, WireEvent};
 use crate::daemon::resolver::lookup::LookupFault;
 use crate::daemon::upstream::connect::target::{HostOrAddrs, Route};
@@ -25,7 +26,7 @@ pub(super) fn check(context: &mut CheckContext) -> Vec<Section> {
     // 1. Resolve all fronts and leave out those that need no connection.
     let mut probes = resolve(context, &mut section);
     // 2. Send a ClientHello to each, all at the same time.
-    let limit = limit(probes.len());
+    let limit = context.limit(limit(probes.len()));
     let mut tasks: Vec<&mut dyn FetchTask> = Vec::new();
     probes.iter_mut().for_each(|probe| tasks.push(probe));
     let outcomes = context.standalone.run(&mut tasks, limit);
@@ -48,7 +49,8 @@ fn resolve(context: &mut CheckContext, section: &mut Section) -> Vec<HelloProbe>
     let hosts = context.hosts();
     let fronts: Vec<HostPort> = hosts.iter().map(|host| context.front(host)).collect();
     let names: Vec<String> = fronts.iter().map(|front| front.host.clone()).collect();
-    let found = context.standalone.lookup(&names, LIMIT);
+    let limit = context.limit(LIMIT);
+    let found = context.standalone.lookup(&names, limit);
     let header: &'static [u8] = match context.settings.front.proxy_protocol {
         true => proxy_header::LOCAL_HEADER,
         false => &[],
@@ -222,10 +224,7 @@ fn report_flight(probe: &HelloProbe, choice: Choice, section: &mut Section) {
         false => section.warn(text),
     };
     if !choice.hybrid {
-        finding.remedy(
-            "the front lacks X25519MLKEM768, which nearly all web sites have, so it is \
-             conspicuous: update its TLS library, or choose another web site",
-        );
+        finding.remedy(NO_HYBRID);
     } else if probe.flight.total_len() > FLIGHT_MAX {
         finding.remedy(
             "Telegram apps accept at most 10,240 bytes, so the flights of mtbox are shorter: a \
@@ -279,6 +278,9 @@ fn certificates(_context: &mut CheckContext, probes: &[HelloProbe]) -> Vec<Certi
 
 #[cfg(feature = "tls")]
 fn certificates(context: &mut CheckContext, probes: &[HelloProbe]) -> Vec<Certificate> {
+    if context.options.is_quick {
+        return probes.iter().map(|_| None).collect();
+    }
     let mut handshakes: Vec<Handshake<'_>> =
         probes.iter().map(|probe| Handshake { probe, is_complete: false }).collect();
     let mut tasks: Vec<&mut dyn FetchTask> = Vec::new();

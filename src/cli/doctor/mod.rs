@@ -17,15 +17,20 @@ mod lists;
 mod names;
 mod telegram;
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use crate::cli::args::{Flag, ParsedArgs};
 use crate::cli::config_file;
 use crate::cli::failure::Failure;
 use crate::cli::output::print;
+use crate::config::load::Loaded;
+use crate::daemon::resolver::lookup::LookupFault;
 use crate::proto::url::Url;
 use crate::util::host_port::HostPort;
 use crate::util::json::Json;
 use context::{CheckContext, DoctorOptions};
-use findings::{Section, exit_code};
+use findings::{Section, exit_code, printable};
 
 /// Runs the checks and prints their findings. Exit codes: see [`exit_code`].
 pub(super) fn doctor(args: &ParsedArgs) -> Result<(), Failure> {
@@ -55,6 +60,26 @@ pub(super) fn doctor(args: &ParsedArgs) -> Result<(), Failure> {
     }
 }
 
+/// What the looks at names and fronts show, in one line for `mtbox check`, which takes a few
+/// seconds at most. `None` = nothing is wrong, or it cannot be told: the config and the interfaces
+/// have no public address, or no name server answers.
+pub(super) fn advice(loaded: Loaded, path: PathBuf) -> Option<String> {
+    let options = DoctorOptions { skip_native: true, ntp: None, target: None, is_quick: true };
+    let mut context = CheckContext::new(loaded, path, options).ok()?;
+    if context.own_addrs().addrs.public().is_empty() {
+        return None;
+    }
+    let (hosts, limit) = (context.hosts(), context.limit(Duration::MAX));
+    let found = context.standalone.lookup(&hosts, limit);
+    if found.iter().all(|found| matches!(found, Err(LookupFault::Server(_)))) {
+        return None;
+    }
+    let mut sections = names::check(&mut context);
+    sections.extend(fronts::check(&mut context));
+    let problems: Vec<&str> = sections.iter().flat_map(Section::problems).collect();
+    (!problems.is_empty()).then(|| printable(&problems.join("; ")))
+}
+
 fn options(args: &ParsedArgs) -> Result<DoctorOptions, Failure> {
     let ntp = args.parsed("ntp-server", |text| host_port(text, NTP_PORT))?;
     let default_ntp = args.is_on("ntp").then(|| HostPort::new(NTP_SERVER, NTP_PORT));
@@ -62,6 +87,7 @@ fn options(args: &ParsedArgs) -> Result<DoctorOptions, Failure> {
         skip_native: args.is_on("skip-native-check"),
         ntp: ntp.or(default_ntp),
         target: args.parsed("target", |text| host_port(text, TLS_PORT))?,
+        is_quick: false,
     })
 }
 

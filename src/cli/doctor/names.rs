@@ -1,14 +1,17 @@
 //! Do the hosts in the secrets resolve to this machine? This is the cheapest test of a censor
 //! (COMPATIBILITY 4.5, PROTOCOL 15.10).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::cli::doctor::context::CheckContext;
 use crate::cli::doctor::dns;
 use crate::cli::doctor::findings::{Finding, Section};
 use crate::cli::public_addrs;
+use crate::daemon::fetch::guidance::{Comparison, SILENT_V6, joined};
+use crate::daemon::fetch::task::{FetchTarget, FetchTask, TaskStep};
 use crate::daemon::resolver::lookup::LookupFault;
+use crate::daemon::upstream::connect::target::{HostOrAddrs, Route};
 use crate::io::ifaces;
 use crate::util::json::Json;
 
@@ -23,7 +26,9 @@ pub(super) fn check(context: &mut CheckContext) -> Vec<Section> {
         None => "the public address of this machine is unknown".to_owned(),
     };
     let hosts = context.hosts();
-    let found = context.standalone.lookup(&hosts, LIMIT);
+    let limit = context.limit(LIMIT);
+    let found = context.standalone.lookup(&hosts, limit);
+    let mut looked_up = Vec::new();
     for (host, found) in hosts.iter().zip(found) {
         let ips = match found {
             Ok(ips) => ips,
@@ -46,41 +51,28 @@ pub(super) fn check(context: &mut CheckContext) -> Vec<Section> {
         } else {
             compare(host, &ips, &public, &served, &mut section);
         }
+        looked_up.push((host.clone(), ips));
     }
+    check_ipv6(&looked_up, context, &mut section);
     vec![section]
 }
 
-/// Compares the addresses of a name with ours. `served`: more of ours.
-fn compare(
-    host: &str,
-    ips: &[IpAddr],
-    public: &[IpAddr],
-    served: &[IpAddr],
-    section: &mut Section,
-) {
-    let Comparison { elsewhere, unknown } = Comparison::of(ips, public, served);
-    let known = joined(public);
-    let unknown_text = match unknown {
-        Some(family) => format!("; the {family} address of this machine is unknown"),
-        None => String::new(),
-    };
+/// Compares the addresses of a name with ours: `public`, and `more` of them.
+fn compare(host: &str, ips: &[IpAddr], public: &[IpAddr], more: &[IpAddr], section: &mut Section) {
+    let compared = Comparison::of(ips, &[public, more].concat());
+    let (known, elsewhere) = (compared.known(public), &compared.elsewhere);
     let finding = if elsewhere.is_empty() {
         section.ok(format!("{host} resolves to {}, which is this machine", joined(ips)))
     } else if elsewhere.len() == ips.len() {
         let all = joined(ips);
-        section
-            .fail(format!("{host} resolves to {all}, but this machine is {known}{unknown_text}"))
-            .remedy(
-                "a censor can compare the two: use a host name that resolves to this machine, \
-                 with a web server behind [domain-fronting]",
-            )
+        section.fail(format!("{host} resolves to {all}, but {known}")).remedy(
+            "a censor can compare the two: use a host name that resolves to this machine, with a \
+             web server behind [domain-fronting]",
+        )
     } else {
-        let others = joined(&elsewhere);
-        let text = format!(
-            "{host} also resolves to {others}, which does not lead here: this machine is \
-             {known}{unknown_text}"
-        );
-        match elsewhere.iter().any(|ip| public.iter().any(|own| is_same_family(own, ip))) {
+        let others = joined(elsewhere);
+        let text = format!("{host} also resolves to {others}, which does not lead here: {known}");
+        match compared.is_certain {
             true => section.fail(text),
             false => section.warn(text),
         }
@@ -92,31 +84,80 @@ fn compare(
     add_facts(finding, host, ips, public);
 }
 
-/// How the addresses of a name compare with ours.
-#[derive(Debug, PartialEq, Eq)]
-struct Comparison {
-    /// The addresses that are not ours, as far as ours are known.
-    elsewhere: Vec<IpAddr>,
-    /// The family of one of them of which none of our addresses is known.
-    unknown: Option<&'static str>,
-}
-
-impl Comparison {
-    fn of(ips: &[IpAddr], public: &[IpAddr], served: &[IpAddr]) -> Self {
-        let own = |ip: &IpAddr| {
-            public.iter().chain(served).any(|own| own.to_canonical() == ip.to_canonical())
+/// Reports the IPv6 addresses of names that take no connection.
+fn check_ipv6(
+    looked_up: &[(String, Vec<IpAddr>)],
+    context: &mut CheckContext,
+    section: &mut Section,
+) {
+    let own = context.own_addrs().addrs.public();
+    let (own_port, port) = (context.own_addrs().addrs.port, context.settings.front.port);
+    let mut reaches = Vec::new();
+    for (host, ips) in looked_up {
+        for ip in ips.iter().filter(|ip| ip.to_canonical().is_ipv6()) {
+            // A front with another name is behind the proxy.
+            let front = context.settings.front.host.as_ref();
+            let is_ours = own.contains(ip) || front.is_some_and(|front| front != host);
+            // `check` runs before the proxy does.
+            if is_ours && context.options.is_quick {
+                continue;
+            }
+            let addr = SocketAddr::new(*ip, if is_ours { own_port } else { port });
+            match context.standalone.check_route(addr) {
+                Ok(()) => reaches.push(Reach { host, addr, is_open: false }),
+                Err(e) => {
+                    let text = format!("{host}: {ip} is not checked: {e}");
+                    section.skip(text).fact("host", Json::text(host));
+                }
+            }
+        }
+    }
+    let mut tasks: Vec<&mut dyn FetchTask> = Vec::new();
+    reaches.iter_mut().for_each(|reach| tasks.push(reach));
+    let limit = context.limit(LIMIT);
+    let outcomes = context.standalone.run(&mut tasks, limit);
+    for (Reach { host, addr, is_open }, outcome) in reaches.iter().zip(outcomes) {
+        let ip = addr.ip();
+        let finding = match outcome {
+            Err(e) if !is_open => {
+                let Some((what, remedy)) = SILENT_V6.split_once(": ") else { continue };
+                section.warn(format!("{host}: {what} ({addr}: {e})")).remedy(remedy)
+            }
+            _ => section.ok(format!("{host} answers at its IPv6 address {ip}")),
         };
-        let elsewhere: Vec<IpAddr> = ips.iter().filter(|ip| !own(ip)).copied().collect();
-        let is_unknown =
-            |ip: &&IpAddr| !public.iter().chain(served).any(|own| is_same_family(own, ip));
-        let unknown = elsewhere.iter().find(is_unknown);
-        let unknown = unknown.map(|ip| if ip.to_canonical().is_ipv4() { "IPv4" } else { "IPv6" });
-        Self { elsewhere, unknown }
+        finding.fact("host", Json::text(host)).fact("address", Json::text(ip));
     }
 }
 
-fn is_same_family(one: &IpAddr, other: &IpAddr) -> bool {
-    one.to_canonical().is_ipv4() == other.to_canonical().is_ipv4()
+/// Connects to an address, and sends nothing.
+struct Reach<'a> {
+    host: &'a str,
+    addr: SocketAddr,
+    is_open: bool,
+}
+
+impl FetchTask for Reach<'_> {
+    fn target(&self) -> FetchTarget {
+        FetchTarget { server: HostOrAddrs::Addrs(vec![self.addr]), tls: None, route: Route::Native }
+    }
+
+    fn request(&mut self) -> Vec<u8> {
+        self.is_open = true;
+        Vec::new()
+    }
+
+    fn push_bytes(&mut self, _bytes: &[u8]) -> TaskStep {
+        TaskStep::Done
+    }
+
+    fn finish(&mut self) -> TaskStep {
+        TaskStep::Done
+    }
+
+    /// Ends the task at once after the connect.
+    fn idle_timeout(&self) -> Option<Duration> {
+        Some(if self.is_open { Duration::ZERO } else { LIMIT })
+    }
 }
 
 fn add_facts(finding: &mut Finding, host: &str, ips: &[IpAddr], public: &[IpAddr]) {
@@ -125,36 +166,4 @@ fn add_facts(finding: &mut Finding, host: &str, ips: &[IpAddr], public: &[IpAddr
     finding.fact("resolved", texts(ips)).fact("public", texts(public));
 }
 
-fn joined(ips: &[IpAddr]) -> String {
-    let texts: Vec<String> = ips.iter().map(IpAddr::to_string).collect();
-    texts.join(", ")
-}
-
 const LIMIT: Duration = Duration::from_secs(10);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ips(texts: &[&str]) -> Vec<IpAddr> {
-        texts.iter().map(|text| text.parse().unwrap()).collect()
-    }
-
-    #[test]
-    fn every_address_that_leads_elsewhere_and_an_unknown_family_are_found() {
-        let found = |name: &[&str], public: &[&str], served: &[&str]| {
-            let Comparison { elsewhere, unknown } =
-                Comparison::of(&ips(name), &ips(public), &ips(served));
-            (joined(&elsewhere), unknown)
-        };
-        let (v4, v6) = ("192.0.2.1", "2001:db8::1");
-        assert_eq!(found(&[v4, v6], &[v4, v6], &[]), (String::new(), None));
-        assert_eq!(found(&[v4, v6], &[v4], &[]), (v6.to_owned(), Some("IPv6")));
-        assert_eq!(found(&[v4, v6], &[v6], &[]), (v4.to_owned(), Some("IPv4")));
-        assert_eq!(found(&[v4, v6], &[v4, "2001:db8::2"], &[]), (v6.to_owned(), None));
-        assert_eq!(found(&[v4, v6], &[v4, "2001:db8::2"], &[v6]), (String::new(), None));
-        assert_eq!(found(&["::ffff:192.0.2.1"], &[v4], &[]), (String::new(), None));
-        let two = "192.0.2.2, 192.0.2.3";
-        assert_eq!(found(&["192.0.2.2", v4, "192.0.2.3"], &[v4], &[]), (two.to_owned(), None));
-    }
-}

@@ -134,6 +134,17 @@ fn write_outside(out: &mut String, view: &View<'_>) {
     if !lists.is_empty() {
         push_member(out, "lists", Json::Object(lists));
     }
+    let mut advice = Vec::new();
+    for one in view.fetch.front_probes.advice.iter().flatten() {
+        advice.push(Json::Object(vec![
+            ("host", one.host.as_str().into()),
+            ("what", one.what.into()),
+            ("detail", one.detail.as_str().into()),
+        ]));
+    }
+    if !advice.is_empty() {
+        push_member(out, "advice", Json::List(advice));
+    }
     let counters = &view.telemetry.counters;
     let dials = [
         ("delayed", counters.dials_delayed),

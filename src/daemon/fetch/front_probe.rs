@@ -2,11 +2,13 @@
 //! adds the answer to the front's profile (`mimicry/profile.rs`). The handshake is never finished,
 //! so no TLS library is needed.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::accounts::users::{HostId, ReloadChange, Users};
 use crate::config::settings::Settings;
 use crate::daemon::admin::telemetry::Telemetry;
+use crate::daemon::fetch::guidance::Advice;
 use crate::daemon::fetch::schedule::{Job, JobResult, Schedule};
 use crate::daemon::fetch::task::{FetchError, FetchTarget, FetchTask, TaskStep, WireEvent};
 use crate::daemon::upstream::connect::target::{HostOrAddrs, Route};
@@ -24,6 +26,8 @@ use crate::util::log_settings::LogLevel;
 /// The state of the probes, per host.
 pub struct FrontProbes {
     states: Vec<ProbeState>,
+    /// What is wrong with the hosts; `None` = not all have been looked at.
+    pub advice: Option<Vec<Advice>>,
 }
 
 #[derive(Clone, Default)]
@@ -32,12 +36,37 @@ struct ProbeState {
     probes: u32,
     /// Advice about this front that was logged.
     logged: Vec<FrontAdvice>,
+    /// Whether the first probe has succeeded.
+    first: Option<bool>,
+    /// Whether the IPv6 address takes connections.
+    v6: Option<bool>,
+    /// The next probe is for the IPv6 address.
+    awaits_v6: bool,
 }
 
 impl FrontProbes {
     /// No front has been probed yet.
     pub fn new(hosts: usize) -> Self {
-        Self { states: vec![ProbeState::default(); hosts] }
+        Self { states: vec![ProbeState::default(); hosts], advice: None }
+    }
+
+    /// Whether the IPv6 address of the host may be looked at now: after the first probe, once.
+    pub fn may_look_at_v6(&self, host: HostId) -> bool {
+        let state = self.states.get(host.index());
+        state.is_some_and(|state| state.first == Some(true) && state.v6.is_none())
+    }
+
+    /// Whether the host was looked at and its IPv6 address did not answer; `None` = not yet.
+    pub fn is_v6_silent(&self, host: HostId) -> Option<bool> {
+        let state = self.states.get(host.index())?;
+        state.first.filter(|_| !state.awaits_v6).map(|_| state.v6 == Some(false))
+    }
+
+    /// Whether the next probe is for the IPv6 address.
+    pub fn set_awaits_v6(&mut self, host: HostId, awaits_v6: bool) {
+        if let Some(state) = self.states.get_mut(host.index()) {
+            state.awaits_v6 = awaits_v6;
+        }
     }
 
     /// Resets the state of a host, which may be new.
@@ -105,6 +134,9 @@ pub fn reload(
     };
     let removed = schedule.remove(&is_removed);
     new.iter().for_each(|host| probes.reset(*host));
+    if !new.is_empty() {
+        probes.advice = None;
+    }
     (new, removed.into_iter().map(|(job, _)| job).collect())
 }
 
@@ -120,6 +152,9 @@ pub struct FrontProbeTask {
     /// When the ServerHello was complete.
     answered_us: Option<u64>,
     outcome: Result<FlightProgress, FlightFault>,
+    /// The IPv6 addresses that are looked at; empty = a usual probe.
+    v6: Vec<SocketAddr>,
+    is_connected: bool,
 }
 
 impl FrontProbeTask {
@@ -144,6 +179,8 @@ impl FrontProbeTask {
             hello,
             answered_us: None,
             outcome: Ok(FlightProgress::More),
+            v6: Vec::new(),
+            is_connected: false,
         }
     }
 
@@ -157,9 +194,20 @@ impl FrontProbeTask {
         self.answered_us.is_some()
     }
 
+    /// Looks whether these IPv6 addresses of the front answer, instead of a usual probe.
+    pub fn only_to(mut self, v6: Vec<SocketAddr>) -> Self {
+        self.v6 = v6;
+        self
+    }
+
     /// The job that the task belongs to.
     pub fn job(&self) -> Job {
         Job::FrontProbe(self.host)
+    }
+
+    /// The host whose front is probed.
+    pub fn host(&self) -> HostId {
+        self.host
     }
 
     /// Adds the sample to the front's profile and logs advice for the operator.
@@ -173,6 +221,13 @@ impl FrontProbeTask {
     ) -> JobResult {
         let (job, host) = (self.job(), self.host);
         let is_ok = self.outcome.is_ok() && self.flight.may_be_complete();
+        if let Some(state) = probes.states.get_mut(host.index()) {
+            if !self.v6.is_empty() {
+                (state.v6, state.awaits_v6) = (Some(self.is_connected), false);
+                return JobResult { job, is_ok: true, period: BETWEEN };
+            }
+            state.first.get_or_insert(is_ok);
+        }
         // Quoted, for the log.
         let name = format!("{:?}", String::from_utf8_lossy(context.users.host_name(host)));
         match (self.flight.choice(), self.answered_us) {
@@ -206,10 +261,15 @@ pub struct ProbeContext<'a> {
 
 impl FetchTask for FrontProbeTask {
     fn target(&self) -> FetchTarget {
-        FetchTarget { server: self.front.clone(), tls: None, route: Route::Front }
+        let server = match self.v6.is_empty() {
+            true => self.front.clone(),
+            false => HostOrAddrs::Addrs(self.v6.clone()),
+        };
+        FetchTarget { server, tls: None, route: Route::Front }
     }
 
     fn request(&mut self) -> Vec<u8> {
+        self.is_connected = true;
         let header = if self.has_header { &proxy_header::LOCAL_HEADER[..] } else { &[] };
         [header, &self.hello.wire].concat()
     }

@@ -5,10 +5,12 @@
 //! bytes out. `runner.rs` runs tasks over a `Connection`. When a task has ended, `finish`
 //! applies its outcome to the shared state.
 
+mod advise;
 pub mod background;
 pub mod connection;
 pub mod dc_list;
 pub mod front_probe;
+pub mod guidance;
 pub mod http_get;
 pub mod ip_lists;
 #[cfg(feature = "tls")]
@@ -37,8 +39,9 @@ use crate::io::wire::Net;
 use crate::mimicry::Mimicry;
 use crate::util::drbg::Drbg;
 use crate::util::memory::Account;
+use advise::AdviceContext;
 use background::BackgroundTask;
-use front_probe::{FrontProbeTask, ProbeContext};
+use front_probe::{FrontProbeTask, FrontProbes, ProbeContext};
 use ip_lists::load::IpListTask;
 use runner::{FinishedTask, TaskRunner};
 use schedule::{Job, JobResult};
@@ -74,6 +77,13 @@ impl FetchContext<'_> {
     fn plan_fronts(&mut self, hosts: &[HostId]) {
         let (schedule, now) = (&mut self.fetch.schedule, self.time.now);
         front_probe::plan(hosts, self.settings, schedule, self.drbg, now);
+    }
+
+    fn advice<'a, N>(&'a mut self, net: &'a mut N) -> (AdviceContext<'a, N>, &'a mut FrontProbes) {
+        let (settings, users, dns) = (self.settings, self.users, &mut self.outbound.dns);
+        let profiles = &self.mimicry.profiles;
+        let context = AdviceContext { settings, users, dns, profiles, net };
+        (context, &mut self.fetch.front_probes)
     }
 
     #[cfg(feature = "tls")]
@@ -160,7 +170,7 @@ pub fn poll<N: Net>(
     // Each job at most once: one that were due again at once would keep the loop here.
     for _ in 0..context.fetch.schedule.count() {
         let Some(job) = context.fetch.schedule.start_next(context.time.now) else { break };
-        start(job, context);
+        start(job, context, net);
     }
     let mut connect = ConnectContext {
         now: context.time.now,
@@ -175,7 +185,7 @@ pub fn poll<N: Net>(
     runner.tasks().for_each(|task| end_hello(task, false, context));
     for task in finished {
         end_hello(&task.0, true, context);
-        finish(task, context);
+        finish(task, context, net);
     }
     let wall = context.wall();
     match ip_lists::poll(context.lists, wall, context.scratch, context.telemetry) {
@@ -199,7 +209,7 @@ fn push_list(task: Box<IpListTask>, context: &mut FetchContext<'_>) {
     context.fetch.queue.push(BackgroundTask::IpList(task));
 }
 
-fn start(job: Job, context: &mut FetchContext<'_>) {
+fn start<N: Net>(job: Job, context: &mut FetchContext<'_>, net: &mut N) {
     let settings = context.settings;
     let task = match job {
         Job::DcPage(page) => dc_list::DcListTask::new(page, settings)
@@ -215,12 +225,15 @@ fn start(job: Job, context: &mut FetchContext<'_>) {
             None
         }
         Job::FrontProbe(host) => {
+            let (mut advice, probes) = context.advice(net);
+            advice.look_up_hosts();
+            let v6 = advice.v6_to_look_at(host, probes);
             let probes = &context.fetch.front_probes;
             let task = FrontProbeTask::new(host, probes, settings, context.users, context.drbg);
             let (id, hello) = task.on_the_way();
             context.outbound.front_loops.begin(id, hello, host);
             context.outbound.front_loops.sent(id);
-            Some(BackgroundTask::FrontProbe(Box::new(task)))
+            Some(BackgroundTask::FrontProbe(Box::new(task.only_to(v6))))
         }
         #[cfg(feature = "tls")]
         Job::PageTiming(page) => page_timing::PageTimingTask::new(page, settings)
@@ -229,7 +242,11 @@ fn start(job: Job, context: &mut FetchContext<'_>) {
     task.into_iter().for_each(|task| context.fetch.queue.push(task));
 }
 
-fn finish((task, outcome): FinishedTask<BackgroundTask>, context: &mut FetchContext<'_>) {
+fn finish<N: Net>(
+    (task, outcome): FinishedTask<BackgroundTask>,
+    context: &mut FetchContext<'_>,
+    net: &mut N,
+) {
     let wall = context.wall();
     let (settings, users) = (context.settings, context.users);
     let telemetry = &mut *context.telemetry;
@@ -239,10 +256,16 @@ fn finish((task, outcome): FinishedTask<BackgroundTask>, context: &mut FetchCont
         }
         BackgroundTask::IpList(task) => task.apply(outcome, context.lists, wall, telemetry),
         BackgroundTask::FrontProbe(task) => {
+            let host = task.host();
             let probes = &mut context.fetch.front_probes;
             let profiles = &mut context.mimicry.profiles;
-            let context = ProbeContext { settings, users };
-            Some(task.apply(outcome, probes, profiles, telemetry, &context))
+            let result =
+                task.apply(outcome, probes, profiles, telemetry, &ProbeContext { settings, users });
+            let (mut advice, probes) = context.advice(net);
+            let awaits_v6 = !advice.v6_to_look_at(host, probes).is_empty();
+            probes.set_awaits_v6(host, awaits_v6);
+            advice.give(probes);
+            Some(result)
         }
         #[cfg(feature = "tls")]
         BackgroundTask::PageTiming(task) => {

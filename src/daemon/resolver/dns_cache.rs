@@ -71,6 +71,18 @@ impl DnsCache {
         }
     }
 
+    /// Queues a name that is not known; no caller waits for it.
+    pub fn prefetch(&mut self, name: &str) {
+        if name.parse::<IpAddr>().is_err() && self.peek(name).is_none() {
+            self.request(name, None);
+        }
+    }
+
+    /// The latest result for a name, also an expired one.
+    pub fn peek(&self, name: &str) -> Option<&Result<Vec<IpAddr>, LookupFault>> {
+        self.known.iter().find(|known| known.name == name).map(|known| &known.found)
+    }
+
     /// Queues a name, unless it is being looked up, and notes who waits for it.
     fn request(&mut self, name: &str, token: Option<usize>) {
         match self.waiting.iter_mut().find(|wait| wait.name == name) {

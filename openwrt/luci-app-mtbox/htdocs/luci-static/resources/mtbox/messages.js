@@ -2,7 +2,7 @@
 'require baseclass';
 
 /*
- * Messages of `mtbox explain`, listed here for translation. %s stands for a time stamp or a number.
+ * Messages of `mtbox explain` and the advice in /stats, listed here for translation. %s stands for a time stamp or a number.
  */
 const MESSAGES = [
 	_('TLS hello with a key that matches no user'),
@@ -85,7 +85,11 @@ const MESSAGES = [
 	_('the clock of the phone is %s s ahead'),
 	_('the clock of the phone is %s s behind'),
 	_('data centre %s'),
-	_('check whether each entry of network.proxies reaches Telegram (mtbox doctor), or add another one')
+	_('check whether each entry of network.proxies reaches Telegram (mtbox doctor), or add another one'),
+	_('an address of the name in the secret does not lead to this machine, which a censor can see'),
+	_('the name in the secret cannot be resolved'),
+	_('the site does not answer at its IPv6 address: let the web server listen there, or remove the AAAA record'),
+	_('the site does not offer X25519MLKEM768: clients behind such a site are blocked more often since June 2026, since their hello offers it; update its TLS library, or choose another site')
 ];
 
 return baseclass.extend({

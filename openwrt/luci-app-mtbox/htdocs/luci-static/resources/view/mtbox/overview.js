@@ -74,6 +74,10 @@ function statusTable(isRunning, status, stats) {
 			rows.push(statusRow(_('Upstream proxy'), [ proxy.address, ': ', proxyState(proxy.state) ]
 				.concat(proxy.last_error ? [ ' (', proxy.last_error, ')' ] : [])));
 		});
+		(stats.advice || []).forEach(function(advice) {
+			rows.push(statusRow(_('Advice'), [ advice.host, ': ', messages.translate(advice.what) ]
+				.concat(advice.detail ? [ ' (', advice.detail, ')' ] : [])));
+		});
 		Object.keys(stats.lists || {}).forEach(function(name) {
 			const list = stats.lists[name];
 			rows.push(statusRow(name == 'blocklist' ? _('Blocklist') : _('Allowlist'),
