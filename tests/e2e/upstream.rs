@@ -131,7 +131,8 @@ fn failing_proxies() -> Vec<(Option<SocksServer>, String, &'static str)> {
 #[test]
 fn the_log_and_explain_name_the_proxy_that_fails_and_why() {
     for (socks, url, words) in failing_proxies() {
-        let fixture = fixture(&[url.clone()], &[("network.timeout", "tcp", "\"300ms\"")]);
+        let fixture =
+            fixture(std::slice::from_ref(&url), &[("network.timeout", "tcp", "\"300ms\"")]);
         assert_session_fails(&fixture);
         let addr = url.rsplit(['@', '/']).next().expect("an address");
         let is_it = |line: &&str| {
