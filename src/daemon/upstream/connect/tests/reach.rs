@@ -10,7 +10,7 @@ fn a_name_leads_only_to_public_addresses_unless_it_may_lead_anywhere() {
         .into();
     let dial = |reach, route, ips: &[IpAddr]| {
         let mut scene = Scene::new("");
-        scene.outbound.dns.answer("a.example", ips.to_vec(), 60, scene.now);
+        scene.outbound.dns.answer("a.example", Ok(ips.to_vec()), 60, scene.now);
         let outcome = scene.poll(&mut within(reach, "a.example", route));
         (scene.dialled(), outcome.map_ok(drop))
     };
