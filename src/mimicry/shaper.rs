@@ -149,7 +149,7 @@ pub const PAUSE_MS: u64 = 1_000;
 const BURST: u8 = 60;
 /// What the delays of a burst may add up to, in microseconds: the records of the first round trips
 /// have the pace, which costs nothing while the congestion window opens (DECISIONS D210).
-const BURST_DELAY_US: u32 = 80_000;
+const BURST_DELAY_US: u32 = 120_000;
 /// Number of small records at the start of a burst.
 const SMALL: u8 = 40;
 const SMALL_BYTES: usize = 1_450;
@@ -262,7 +262,7 @@ mod tests {
             let mut shaper = Shaper::new(pace, false, false);
             let records = run(&mut shaper, start, 20_000);
             let times: Vec<u64> = records.iter().map(|(at, _)| at - start).collect();
-            assert_eq!((times.len(), times[59]), (60, 78), "{times:?}");
+            assert_eq!((times.len(), times[59]), (60, 118), "{times:?}");
             assert_eq!(times[..3], [0, 5, 12]);
             let records = run(&mut Shaper::new(pace, true, false), start, 1_000);
             assert!(records[59].0 - start > 400);

@@ -1,5 +1,5 @@
-//! Whether what has taken the connection leads to Telegram: a proxy that says yes, or an address. The
-//! first byte of Telegram shows that it does (DECISIONS D145, D209).
+//! Whether what has taken the connection leads to Telegram: a proxy that says yes, or an address.
+//! The first byte of Telegram shows that it does (DECISIONS D145, D209).
 
 use std::time::Duration;
 
