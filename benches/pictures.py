@@ -142,8 +142,13 @@ def delay_packets(one, two):
                     queues[other[device]].append((time.monotonic() + ONE_WAY, packet))
             except BlockingIOError:
                 pass
-            except OSError:
-                return  # Its namespace is gone.
+
+
+def delay_until_the_end(devices):
+    try:
+        delay_packets(*devices)
+    except OSError:
+        pass  # The namespaces are gone.
 
 
 def config(folder, at, shape):
@@ -171,7 +176,7 @@ def main(program, sessions):
             for words in (f"addr add 10.9.0.{at + 1}/24 dev {device}",
                           f"link set {device} up txqueuelen 10000", "link set lo up"):
                 subprocess.run(within[at] + ["ip"] + words.split(), check=True)
-        threading.Thread(target=delay_packets, args=devices, daemon=True).start()
+        threading.Thread(target=delay_until_the_end, args=(devices,), daemon=True).start()
         with tempfile.TemporaryDirectory() as folder:
             running.append(subprocess.Popen(within[1] + own + ["data-centres"]))
             for at, shape in enumerate(SHAPES):
