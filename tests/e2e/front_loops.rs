@@ -71,10 +71,13 @@ struct Rig {
     secret: Secret,
 }
 
-fn rig(change: impl FnOnce(Config) -> Config) -> Rig {
+/// `leads_back` = from the start.
+fn rig(leads_back: bool, change: impl FnOnce(Config) -> Config) -> Rig {
     let (dc, router, secret) = (Dc::listen(), Router::listen(), Secret::new(HOST));
     let port = free_port();
-    router.lead_to((Ipv4Addr::LOCALHOST, port).into());
+    if leads_back {
+        router.lead_to((Ipv4Addr::LOCALHOST, port).into());
+    }
     let config = Config::new(dc.addr, router.addr).user("alice", &secret).port(port);
     let config = change(config);
     let proxy = config.clone().start();
@@ -109,13 +112,17 @@ impl Rig {
     }
 }
 
+fn with_looks(config: Config) -> Config {
+    config.set("domain-fronting", "scout", "true")
+}
+
 fn foreign_hello() -> Vec<u8> {
     Hello::new(&Secret::new(HOST), App::PostQuantum).wire
 }
 
 #[test]
 fn a_hello_that_comes_back_is_refused_and_the_front_is_known() {
-    let rig = rig(|config| config);
+    let rig = rig(true, |config| config);
     let files = rig.proxy.files();
     rig.assert_refused(&foreign_hello(), 1);
     for bytes in [&foreign_hello()[..], b"GET / HTTP/1.1\r\n\r\n", b""] {
@@ -128,7 +135,7 @@ fn a_hello_that_comes_back_is_refused_and_the_front_is_known() {
 
 #[test]
 fn a_look_that_meets_itself_stops_until_a_reload() {
-    let mut rig = rig(|config| config.set("domain-fronting", "scout", "true"));
+    let mut rig = rig(true, with_looks);
     eventually("the loop is told", || rig.proxy.log().contains("event=front-loop"));
     eventually("the look has ended", || rig.proxy.log().contains("event=front-probe-failed"));
     let looks = rig.router.count();
@@ -150,6 +157,20 @@ fn a_look_that_meets_itself_stops_until_a_reload() {
     conn.peer.send(b"the site");
     conn.peer.send_fin();
     assert_eq!(prober.recv_rest(), (b"the site".to_vec(), End::Fin));
+}
+
+#[test]
+fn a_request_that_comes_back_makes_the_proxy_look_and_is_refused() {
+    let rig = rig(false, with_looks);
+    let files = rig.proxy.files();
+    eventually("the first look fails", || rig.proxy.log().contains("event=front-probe-failed"));
+    rig.router.lead_to(rig.proxy.addr);
+    // The request once, and the look.
+    rig.assert_refused(b"GET / HTTP/1.1\r\n\r\n", 2);
+    rig.assert_refused(b"", 0);
+    rig.assert_told();
+    rig.assert_serves();
+    rig.proxy.wait_until_idle(files);
 }
 
 #[test]

@@ -167,6 +167,10 @@ pub fn poll<N: Net>(
     net: &mut N,
     first_token: usize,
 ) {
+    if let Some(host) = context.outbound.front_loops.take_wanted() {
+        let (schedule, now) = (&mut context.fetch.schedule, context.time.now);
+        schedule.bring_forward(&|job| job == Job::FrontProbe(host), now);
+    }
     // Each job at most once: one that were due again at once would keep the loop here.
     for _ in 0..context.fetch.schedule.count() {
         let Some(job) = context.fetch.schedule.start_next(context.time.now) else { break };

@@ -7,7 +7,7 @@ use std::io::IoSliceMut;
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::accounts::recorder::{Cause, Detail};
+use crate::accounts::recorder::Cause;
 use crate::accounts::users::{HostId, UserId};
 use crate::config::settings::Settings;
 use crate::daemon::session::accounting::Accounting;
@@ -17,13 +17,14 @@ use crate::daemon::session::close::Closing;
 use crate::daemon::session::dial::Dial;
 use crate::daemon::session::endpoint::ReadOutcome;
 use crate::daemon::session::outcome::Outcome;
+use crate::daemon::session::rejected::{loop_outcome, record_reject};
 use crate::daemon::session::server_hello;
 use crate::daemon::session::step::{Step, Turn};
 use crate::daemon::session::transform::{MtprotoTransform, Transform};
 use crate::daemon::time::Time;
 use crate::daemon::upstream::addresses;
+use crate::daemon::upstream::connect::Connect;
 use crate::daemon::upstream::connect::target::{HostOrAddrs, Route};
-use crate::daemon::upstream::connect::{self, Connect};
 use crate::daemon::upstream::front;
 use crate::daemon::upstream::outbound::Outbound;
 use crate::daemon::upstream::sockets;
@@ -312,7 +313,7 @@ impl AwaitClientHello {
     ) -> Step<AfterHello<W>> {
         let (Rejected { host, why, user }, now) = (verdict, ctx.accounting.now);
         if ctx.front_loops.leads_back(host, now.0) {
-            return refuse_loop(client, &mut ctx.accounting);
+            return Step::Stay(Turn::Close(loop_outcome(client, &mut ctx.accounting)));
         }
         if why.is_of_whole_hello() && ctx.front_loops.comes_back(&self.seen) {
             if client.endpoint.ready.broken {
@@ -324,7 +325,16 @@ impl AwaitClientHello {
                 return Step::Stay(Turn::Wait);
             }
             ctx.front_loops.refuse(&self.seen, now.0);
-            return refuse_loop(client, &mut ctx.accounting);
+            return Step::Stay(Turn::Close(loop_outcome(client, &mut ctx.accounting)));
+        }
+        // A web server need not answer one that is incomplete.
+        if why != Reject::TooSlow && !why.is_of_whole_hello() && ctx.settings.front.probe {
+            let has_answered = ctx.mimicry.profiles.get(host).latest().is_some();
+            let until = ctx.front_loops.suspect(&self.seen, host, has_answered, now.0);
+            if let Some(until) = until.filter(|_| !client.endpoint.ready.broken) {
+                self.suspect = Some(Box::new(Suspect { verdict, until: Tick(until) }));
+                return Step::Stay(Turn::Wait);
+            }
         }
         let outcome = match proxy_header::parse(&self.seen) {
             Preface::Absent | Preface::Ambiguous => Outcome::Rejected(why),
@@ -345,7 +355,7 @@ impl AwaitClientHello {
         ctx.accounting.telemetry.counters.fronted += 1;
         ctx.accounting.telemetry.counters.fronting.add(client.addr);
         client.fronted = Some(token);
-        if why.is_of_whole_hello() {
+        if why != Reject::TooSlow {
             ctx.front_loops.begin(Sender::Session(client.id), &self.seen, host);
         }
         let front = front::front_of(ctx.settings, ctx.accounting.users, host);
@@ -362,45 +372,6 @@ impl AwaitClientHello {
             (Some(_), Announced::MayNot) => Cause::HeaderUntrusted,
             (Some(_), _) => Cause::HeaderTwice,
         }
-    }
-}
-
-/// Closes the connection of a client whose bytes would come back to us, with a reset: so the one
-/// that has brought it ends as well.
-fn refuse_loop<W: Wire>(
-    client: &mut Client<W>,
-    accounting: &mut Accounting<'_>,
-) -> Step<AfterHello<W>> {
-    accounting.telemetry.warn(fields!("front-loop", hint = ?connect::LOOP_HINT));
-    client.endpoint.wire.reset_on_close();
-    let outcome = Outcome::FrontUnreachable(Cause::FrontLoop, Detail::None);
-    Step::Stay(Turn::Close(outcome))
-}
-
-/// Counts and logs why a hello is rejected: at level debug for a probe, and at level info for the
-/// hello of a user.
-fn record_reject<W>(
-    client: &Client<W>,
-    why: Reject,
-    user: Option<UserId>,
-    outcome: Outcome,
-    accounting: &mut Accounting<'_>,
-) {
-    accounting.record(user, client.addr, outcome);
-    let off = match why {
-        Reject::ClockOff { off_s } => Some(off_s),
-        _ => None,
-    };
-    let name = accounting.users.name_of(user);
-    let (why, from) = (why.as_str(), accounting.telemetry.shown(client.addr));
-    event!(
-        Debug, "fronted", id = client.id, why = %why, off_s = Maybe(off), user = ?Maybe(name),
-        client = %from
-    );
-    if user.is_some() {
-        accounting.telemetry.info(fields!(
-            "refused", user = ?Maybe(name), why = %why, off_s = Maybe(off), client = %from
-        ));
     }
 }
 

@@ -15,6 +15,7 @@ pub mod key;
 pub(crate) mod memory;
 pub(crate) mod outcome;
 pub(crate) mod proxy_header;
+mod rejected;
 mod relay;
 mod server_hello;
 pub(crate) mod standing;

@@ -81,7 +81,7 @@ pub struct RelayContext<'a> {
     pub buffers: &'a mut Buffers,
     /// The proxies, for their circuits.
     pub upstreams: &'a mut Upstreams,
-    /// Hellos whose answer has not begun.
+    /// Openings whose answer has not begun.
     pub front_loops: &'a mut FrontLoops,
     /// Addresses that failed lately.
     pub bad_addresses: &'a mut BadAddresses,

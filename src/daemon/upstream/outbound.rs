@@ -34,7 +34,7 @@ pub struct Outbound {
     pub shortages: u64,
     /// The addresses of our own listeners; a front must not be one of them.
     pub own_listeners: Vec<SocketAddr>,
-    /// Fronts that lead back to us over another way.
+    /// Openings on their way, and fronts that lead back to us over another way.
     pub front_loops: FrontLoops,
     /// Certificate authorities that our TLS connections trust.
     #[cfg(feature = "tls")]
