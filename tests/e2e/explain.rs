@@ -267,11 +267,12 @@ fn users_whom_a_relay_does_not_announce_are_told_of() {
     let found = cause(&fixture.proxy, "alice", "proxy-header-missing");
     assert_eq!((&found["count"], &found["detail"]), (&1.into(), &"from 127.0.0.1".into()));
     let unknown = [&b"PROXY UNKNOWN\r\n"[..], b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"];
+    let mut clients = Vec::new();
     for (header, count) in unknown.into_iter().zip([2, 3]) {
         let hello = Hello::new(&fixture.secret, App::PostQuantum);
         let mut relay = Peer::connect("relay", fixture.proxy.addr);
         relay.send(&[header, &hello.wire].concat());
-        let _client = Handshake::read_answer(relay, &fixture.secret, &hello).send_frame(DD, 2);
+        clients.push(Handshake::read_answer(relay, &fixture.secret, &hello).send_frame(DD, 2));
         let found = cause(&fixture.proxy, "alice", "proxy-header-missing");
         assert_eq!(found["count"], count, "{header:?}");
     }
@@ -281,7 +282,7 @@ fn users_whom_a_relay_does_not_announce_are_told_of() {
     let hello = Hello::new(&fixture.secret, App::PostQuantum);
     let mut relay = Peer::connect("relay", fixture.proxy.addr);
     relay.send(&[&announced[..], &hello.wire].concat());
-    let _client = Handshake::read_answer(relay, &fixture.secret, &hello).send_frame(DD, 2);
+    clients.push(Handshake::read_answer(relay, &fixture.secret, &hello).send_frame(DD, 2));
     fixture.proxy.wait_for_connections("alice", 4);
     let found = cause(&fixture.proxy, "alice", "proxy-header-missing");
     assert_eq!(found["count"], 3, "not this one");

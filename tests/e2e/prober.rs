@@ -92,7 +92,9 @@ fn openings(secret: &Secret, spent: &Hello) -> Vec<Opening> {
     add("a hello as apps of 2024 send it", once(&Hello::new(&unknown, App::Classic).wire));
     add("a foreign name", once(&forged(&|w| w.sni = Some("elsewhere.example".into()))));
     add("a name that the site does not know", once(&forged(&|w| w.sni = Some("x.test".into()))));
-    add("no name", once(&forged(&|w| w.sni = None)));
+    let mut nameless = HelloOptions::new(&unknown, App::PostQuantum);
+    nameless.sni = None;
+    add("no name", once(&Hello::build(&unknown, &nameless).wire));
     add("a recorded hello again", once(&spent.wire));
     add("a recorded hello again, in three records", once(&spent.in_records(3)));
     add("a valid digest from an hour ago", once(&forged(&|w| w.clock = unix_now() - 3600)));

@@ -513,8 +513,8 @@ pub fn free_port() -> u16 {
     port
 }
 
-/// Whether a socket of this machine listens on the port. Reads the kernel's tables, because a connect
-/// would be counted as a client.
+/// Whether a socket of this machine listens on the port. Reads the kernel's tables, because a
+/// connect would be counted as a client.
 pub fn is_listening(port: u16) -> bool {
     ["/proc/net/tcp", "/proc/net/tcp6"].iter().any(|table| {
         let text = fs::read_to_string(table).unwrap_or_default();

@@ -222,10 +222,11 @@ fn start<N: Net>(job: Job, context: &mut FetchContext<'_>, net: &mut N) {
             ip_lists::load::begin(context.lists, source);
             None
         }
-        // Not again before a reload.
         Job::FrontProbe(host)
             if context.outbound.front_loops.leads_back(host, context.time.now.0) =>
         {
+            let period = settings.page_timing.interval;
+            context.finish_job(JobResult { job, is_ok: false, period });
             None
         }
         Job::FrontProbe(host) => {
