@@ -195,8 +195,8 @@ fn probes_are_summed_up_at_info_and_logged_one_by_one_only_at_debug() {
     silent.send_fin();
     drop(fixture.front.accept());
     assert!(silent.recv_rest().0.is_empty());
-    run_session(&fixture);
     drop(first);
+    run_session(&fixture);
     fixture.proxy.signal(Signal::SIGTERM);
     fixture.proxy.wait_for_exit();
     wait_for_line(&fixture.proxy, "event=stopped");
@@ -397,6 +397,7 @@ fn an_unread_log_blocks_no_client_and_the_next_line_reports_lost_lines() {
     eventually("lost lines are reported", || {
         let mut reader = Peer::connect("client", fixture.proxy.addr);
         reader.send_fin();
+        drop(fixture.front.accept());
         reader.recv_rest();
         fixture.proxy.log().contains(" lost_lines=")
     });

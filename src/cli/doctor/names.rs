@@ -92,7 +92,7 @@ fn check_ipv6(
 ) {
     let own = context.own_addrs().addrs.public();
     let (own_port, port) = (context.own_addrs().addrs.port, context.settings.front.port);
-    let mut reaches = Vec::new();
+    let mut probes = Vec::new();
     for (host, ips) in looked_up {
         for ip in ips.iter().filter(|ip| ip.to_canonical().is_ipv6()) {
             // A front with another name is behind the proxy.
@@ -104,7 +104,7 @@ fn check_ipv6(
             }
             let addr = SocketAddr::new(*ip, if is_ours { own_port } else { port });
             match context.standalone.check_route(addr) {
-                Ok(()) => reaches.push(Reach { host, addr, is_open: false }),
+                Ok(()) => probes.push(AddressProbe { host, addr, is_open: false }),
                 Err(e) => {
                     let text = format!("{host}: {ip} is not checked: {e}");
                     section.skip(text).fact("host", Json::text(host));
@@ -113,10 +113,10 @@ fn check_ipv6(
         }
     }
     let mut tasks: Vec<&mut dyn FetchTask> = Vec::new();
-    reaches.iter_mut().for_each(|reach| tasks.push(reach));
+    probes.iter_mut().for_each(|reach| tasks.push(reach));
     let limit = context.limit(LIMIT);
     let outcomes = context.standalone.run(&mut tasks, limit);
-    for (Reach { host, addr, is_open }, outcome) in reaches.iter().zip(outcomes) {
+    for (AddressProbe { host, addr, is_open }, outcome) in probes.iter().zip(outcomes) {
         let ip = addr.ip();
         let finding = match outcome {
             Err(e) if !is_open => {
@@ -130,13 +130,13 @@ fn check_ipv6(
 }
 
 /// Connects to an address, and sends nothing.
-struct Reach<'a> {
+struct AddressProbe<'a> {
     host: &'a str,
     addr: SocketAddr,
     is_open: bool,
 }
 
-impl FetchTask for Reach<'_> {
+impl FetchTask for AddressProbe<'_> {
     fn target(&self) -> FetchTarget {
         FetchTarget { server: HostOrAddrs::Addrs(vec![self.addr]), tls: None, route: Route::Native }
     }
