@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::accounts::users::UserId;
 use crate::proto::socks5::SocksFault;
 use crate::util::client_prefix::ClientPrefix;
-use crate::util::order::order;
+use crate::util::order::sorted;
 
 pub use cause::Cause;
 
@@ -104,8 +104,7 @@ impl Recorder {
     /// The incidents of a user, or of unauthenticated clients (`None`), the latest first.
     pub fn incidents_of(&self, user: Option<UserId>) -> Vec<&Incident> {
         let found: Vec<&Incident> = self.entries.iter().filter(|e| e.user == user).collect();
-        let order = order(found.len(), &|a, b| found[b].last_ms.cmp(&found[a].last_ms));
-        order.into_iter().map(|at| found[at]).collect()
+        sorted(&found, &|a, b| b.last_ms.cmp(&a.last_ms))
     }
 
     /// Drops the incidents of users for whom `is_configured` is false.

@@ -11,7 +11,7 @@ mod varint;
 
 use varint::{VarintReader, crc32, put_number, put_signed};
 
-use crate::util::order::order;
+use crate::util::order::sorted;
 use crate::util::sorted_map;
 
 /// Totals of one user over all restarts.
@@ -289,9 +289,9 @@ impl Totals {
         let removed: Vec<(u64, &str)> =
             removed.map(|(name, account)| (removed_at(account), name.as_str())).collect();
         let most = (self.accounts.len() - removed.len()) * 2 + REMOVED_EXTRA;
-        let order = order(removed.len(), &|a, b| removed[a].cmp(&removed[b]));
-        let last_dropped = order.iter().rev().nth(most).map(|at| removed[*at]);
-        if let Some((at, last)) = last_dropped.map(|(at, name)| (at, name.to_owned())) {
+        let removed = sorted(&removed, &Ord::cmp);
+        let last_dropped = removed.iter().rev().nth(most);
+        if let Some((at, last)) = last_dropped.map(|(at, name)| (*at, (*name).to_owned())) {
             self.accounts.retain(|(name, account)| {
                 account.is_configured || (removed_at(account), name) > (at, &last)
             });

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use crate::config::settings::Settings;
-use crate::util::order::order;
+use crate::util::order::sorted;
 
 /// The addresses for links.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -58,8 +58,7 @@ impl PublicAddrs {
         let ipv6 = flags.ipv6.or(settings.public_ipv6).or_else(|| first(false));
         let lan = own.iter().filter(|ip| scope(**ip) == Scope::Lan).copied();
         let lan: Vec<IpAddr> = lan.collect();
-        let order = order(lan.len(), &|a, b| lan[a].cmp(&lan[b]));
-        let mut lan: Vec<IpAddr> = order.into_iter().map(|at| lan[at]).collect();
+        let mut lan = sorted(&lan, &Ord::cmp);
         lan.dedup();
         let is_given = flags.ipv4.or(flags.ipv6).is_some();
         let bind_port = settings.binds.first().map_or(0, |bind| bind.port());

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use crate::cli::config_file::expand_home;
@@ -14,7 +15,10 @@ use crate::cli::failure::Failure;
 /// The file cannot be read, is no UTF-8, or is larger than 4 KiB.
 pub(super) fn resolve(name: &str, argument: &str) -> Result<String, Failure> {
     let (read, from) = match (argument, argument.strip_prefix('@')) {
-        ("-", _) => (limited(io::stdin().lock()), "stdin"),
+        ("-", _) => {
+            let stdin = io::stdin().as_fd().try_clone_to_owned();
+            (stdin.and_then(|fd| limited(fd.into())), "stdin")
+        }
         (_, Some(path)) => {
             let path = expand_home(Path::new(path).as_os_str());
             (File::open(path).and_then(limited), argument.trim_start_matches('@'))
@@ -25,7 +29,7 @@ pub(super) fn resolve(name: &str, argument: &str) -> Result<String, Failure> {
         .map_err(|e| Failure::error(format!("{name}: cannot read {from}: {e}")))
 }
 
-fn limited(source: impl Read) -> io::Result<String> {
+fn limited(source: File) -> io::Result<String> {
     let mut text = String::new();
     source.take(LEN_MAX + 1).read_to_string(&mut text)?;
     if text.len() as u64 > LEN_MAX {

@@ -13,7 +13,7 @@ use crate::config::toml_item::{TomlItem, start};
 use crate::config::value::{Choices, Parse, Set, ValueKind, choose};
 use crate::config::{addresses, units, urls};
 use crate::proto::secret;
-use crate::util::order::order;
+use crate::util::order::sorted;
 
 /// A key of the file, while its value is read.
 pub(super) struct Field<'a> {
@@ -225,11 +225,10 @@ impl Field<'_> {
         if value.as_array().is_some_and(toml_edit::Array::is_empty) {
             self.reject("the list is empty; write at least one IP:port");
         }
-        let order = order(located.len(), &|a, b| located[a].0.cmp(&located[b].0));
-        for pair in order.windows(2) {
-            let &[first, second] = pair else { continue };
-            let (addr, at) = &located[second];
-            if located[first].0 == *addr {
+        for pair in sorted(&located, &|a, b| a.0.cmp(&b.0)).windows(2) {
+            if let [(first, _), (addr, at)] = pair
+                && first == addr
+            {
                 let text = format!("{}: duplicate address {addr}; remove one", self.key.path);
                 self.report.error(*at, text);
             }

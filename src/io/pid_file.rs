@@ -49,10 +49,10 @@ impl Drop for PidFile {
 pub fn read(path: &Path) -> Option<u32> {
     // Another account may own the folder: a link is not followed, and a FIFO does not block.
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-    let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path).ok()?;
-    let mut text = String::new();
-    file.take(LENGTH_MAX).read_to_string(&mut text).ok()?;
-    text.trim().parse().ok()
+    let mut file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path).ok()?;
+    let mut text = [0; LENGTH_MAX];
+    let length = file.read(&mut text).ok()?;
+    std::str::from_utf8(text.get(..length)?).ok()?.trim().parse().ok()
 }
 
 /// Checks that this process can write the file, without writing it.
@@ -75,7 +75,7 @@ fn check_is_file(path: &Path) -> io::Result<()> {
 }
 
 /// Bytes that are read of a file, more than any process id has.
-const LENGTH_MAX: u64 = 16;
+const LENGTH_MAX: usize = 16;
 
 #[cfg(test)]
 mod tests {

@@ -2,7 +2,7 @@
 //! with labels in alphabetical order.
 
 use crate::proto::metrics::family::{Family, MetricKind, Sample};
-use crate::util::order::order;
+use crate::util::order::sorted;
 
 /// The whole page. Unless empty, `prefix` and an underscore precede each name.
 pub fn page(prefix: &str, families: &[Family<'_>]) -> String {
@@ -35,10 +35,9 @@ pub fn write(out: &mut String, name: &str, family: &Family<'_>) {
 /// Appends a sample of the family that was written last.
 pub fn write_sample(out: &mut String, name: &str, sample: &Sample<'_>) {
     out.push_str(name);
-    let labels = &sample.labels;
-    let name = |at: usize| labels.get(at).map(|(label, _)| *label);
-    let order = order(labels.len(), &|a, b| name(a).cmp(&name(b)));
-    for (at, (label, value)) in order.into_iter().filter_map(|at| labels.get(at)).enumerate() {
+    let labels: Vec<_> = sample.labels.iter().collect();
+    let labels = sorted(&labels, &|a, b| a.0.cmp(b.0));
+    for (at, (label, value)) in labels.into_iter().enumerate() {
         out.push(if at == 0 { '{' } else { ',' });
         out.push_str(label);
         out.push_str("=\"");
