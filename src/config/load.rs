@@ -153,7 +153,7 @@ impl ConfigWalk<'_> {
 
     fn unknown(&mut self, parent: &str, name: &str, lower: &str, item: TomlItem<'_>, at: usize) {
         let is_table = item.table().is_some() || item.value().is_none();
-        let guard = guard_in(item, lower);
+        let guard = guard_in(item, lower, suggest::is_of_users(parent));
         // The search for a suggestion is slow, and a hostile file may have many unknown keys.
         if self.report.is_at_warning_limit() && guard.is_none() {
             return;
@@ -208,11 +208,17 @@ impl ConfigWalk<'_> {
 
 /// The key in an unknown item that is meant to keep a client out and has a value that does. Such a
 /// key must not be passed over with a warning.
-fn guard_in(item: TomlItem<'_>, name: &str) -> Option<String> {
-    let is_guard = suggest::is_guard(name);
+fn guard_in(item: TomlItem<'_>, name: &str, is_of_users: bool) -> Option<String> {
+    let is_of_users = is_of_users || suggest::is_of_users(&name.replace('_', "-"));
+    let is_off = is_of_users
+        && ["active", "enable", "enabled"].contains(&name)
+        && item.value().is_some_and(|value| value.as_bool() == Some(false));
+    let is_guard = suggest::is_guard(name) || suggest::is_limit(name, is_of_users);
+    let is_guard = is_off || (is_guard && has_effect(item));
     let mut inner = item.table().into_iter().flat_map(TomlTable::entries);
-    let guard = inner.find_map(|entry| guard_in(entry.item, &entry.name.to_ascii_lowercase()));
-    guard.or_else(|| (is_guard && has_effect(item)).then(|| name.to_owned()))
+    let guard =
+        inner.find_map(|entry| guard_in(entry.item, &entry.name.to_ascii_lowercase(), is_of_users));
+    guard.or_else(|| is_guard.then(|| name.to_owned()))
 }
 
 /// Whether the value is none of `false`, zero, an empty string, an empty list, and an empty table.

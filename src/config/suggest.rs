@@ -62,8 +62,24 @@ pub(super) fn table_near(name: &str) -> Option<&'static str> {
 
 /// Whether a name is one of a setting that keeps a client out.
 pub(super) fn is_guard(name: &str) -> bool {
-    name.split(['-', '_', '.']).any(|word| GUARD_WORDS.contains(&word))
-        || nearest(name, GUARDS.iter().copied()).is_some()
+    has_word(name, GUARD_WORDS) || nearest(name, GUARDS.iter().copied()).is_some()
+}
+
+/// Whether a name is one of a limit for a person. Below a table of users, it may also be the name of
+/// a key of ours.
+pub(super) fn is_limit(name: &str, is_of_users: bool) -> bool {
+    let is_ours = || KEYS.iter().any(|key| key.split().1 == name.replace('_', "-"));
+    has_word(name, LIMIT_WORDS) && has_word(name, COUNTED_WORDS) && (is_of_users || !is_ours())
+}
+
+fn has_word(name: &str, words: &[&str]) -> bool {
+    name.split(['-', '_', '.']).any(|word| words.contains(&word))
+}
+
+/// Whether a table of this name has the users of another program. `enabled = false` in it keeps a
+/// user out.
+pub(super) fn is_of_users(name: &str) -> bool {
+    ["access", "accounts", "clients", "secret-limits", "user", "users"].contains(&name)
 }
 
 /// The instruction to move a key to the table where it belongs; `None` if no key has this name.
@@ -193,14 +209,36 @@ const GUARD_WORDS: &[&str] = &[
     "denylist",
     "disable",
     "disabled",
+    "expiration",
+    "expirations",
     "expire",
+    "expired",
     "expires",
     "expiry",
     "quota",
+    "quotas",
     "reject",
     "revoked",
     "trusted",
     "whitelist",
+];
+/// Words in the names of settings that limit how many may connect, or how much they may use, beside
+/// [`COUNTED_WORDS`].
+const LIMIT_WORDS: &[&str] = &["limit", "limits", "max", "maximum"];
+const COUNTED_WORDS: &[&str] = &[
+    "client",
+    "clients",
+    "conn",
+    "connection",
+    "connections",
+    "conns",
+    "devices",
+    "ip",
+    "ips",
+    "sessions",
+    "traffic",
+    "user",
+    "users",
 ];
 /// Names of such settings.
 const GUARDS: &[&str] =

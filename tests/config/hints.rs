@@ -145,7 +145,8 @@ fn a_setting_that_keeps_clients_out_is_never_passed_over() {
     for (lines, position, guard) in [
         ("[secret-limits.me]\ndisabled = true", "3:2", "disabled"),
         ("[secret-limits.me]\nquota = \"10GB\"", "3:2", "quota"),
-        ("[secret-limits.me]\nmax-devices = 2", "3:2", "secret-limits"),
+        ("[secret-limits.me]\nmax-devices = 2", "3:2", "max-devices"),
+        ("[secret-limits.me]\nnew = 2", "3:2", "secret-limits"),
         ("[network]\ndisabled-users = [\"me\"]", "4:1", "disabled-users"),
         ("disabled_users = [\"me\"]", "3:1", "disabled_users"),
         ("disabeld-users = [\"me\"]", "3:1", "disabeld-users"),
@@ -153,6 +154,12 @@ fn a_setting_that_keeps_clients_out_is_never_passed_over() {
         ("[defense.alowlist]\nenabled = true", "3:10", "alowlist"),
         ("[defense.blocklist]\nenable = true", "4:1", "enable"),
         ("[access.alice]\nexpires = \"2027-01-01\"", "3:2", "expires"),
+        ("[access.user_expirations]\nalice = \"2027-01-01\"", "3:2", "user_expirations"),
+        ("[access.user_max_tcp_conns]\nalice = 1", "3:2", "user_max_tcp_conns"),
+        ("[limits]\nmax-ips = 2", "3:2", "max-ips"),
+        ("[throttle]\nuser-limit = 2", "4:1", "user-limit"),
+        ("[users.alice]\nmax_connections = 5", "3:2", "max_connections"),
+        ("[users.alice]\nenabled = false", "3:2", "enabled"),
         ("proxy-protocol-trustet = [\"10.0.0.0/8\"]", "3:1", "proxy-protocol-trustet"),
     ] {
         let found = diagnostics_below(lines);
@@ -168,6 +175,9 @@ fn a_setting_that_keeps_clients_out_is_never_passed_over() {
         "[secret-limits]",
         "disabled_users = []",
         "[allowlist]\nenabled = false",
+        "[users.alice]\nenabled = true",
+        "[prometheus]\nenabled = false",
+        "[limits]\nmax-ips = 0",
     ] {
         let found = diagnostics_below(lines);
         assert!(!found.is_empty() && !found[0].contains("error"), "{lines}\n{found:#?}");
