@@ -60,7 +60,8 @@ pub(super) enum Accepted<W> {
 
 impl<L: ListenSocket> Listeners<L> {
     /// Opens the listeners for clients and those for the admin pages. An address for clients that
-    /// this machine does not have yet is tried again later, if it has another one.
+    /// this machine does not have yet, or whose port is in use, is tried again later, if another one
+    /// can be opened.
     ///
     /// # Errors
     /// A listener for clients cannot be opened; the text names the address.
@@ -92,7 +93,7 @@ impl<L: ListenSocket> Listeners<L> {
         let mut missing = wanted.clone();
         missing.retain(|bind| !self.iter().any(|one| one.bind() == Some(*bind)));
         let (mut opened, mut closed, mut blocked) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut absent, mut why) = (Vec::new(), None);
+        let mut absent = Vec::new();
         for bind in missing {
             let port = bind.addr.port();
             let is_blocking = |one: &OpenListener<L>| is_old(one) && one.has_port(port);
@@ -101,15 +102,13 @@ impl<L: ListenSocket> Listeners<L> {
                 Err(e) if e.kind() == io::ErrorKind::AddrInUse && self.iter().any(is_blocking) => {
                     blocked.push(bind);
                 }
-                Err(e) if e.kind() == io::ErrorKind::AddrNotAvailable => {
-                    absent.push(bind);
-                    why = Some(e);
-                }
+                Err(e) if may_become_free(&e) => absent.push((bind, e)),
                 Err(e) => return self.undo(&opened, &closed, net, e),
             }
         }
         let is_kept = |one: &OpenListener<L>| one.bind().is_some_and(|bind| wanted.contains(&bind));
-        if let Some(e) = why.take_if(|_| blocked.is_empty() && !self.iter().any(is_kept)) {
+        let is_any_kept = !blocked.is_empty() || self.iter().any(is_kept);
+        if let Some((_, e)) = absent.pop_if(|_| !is_any_kept) {
             return self.undo(&opened, &closed, net, e);
         }
         // An old listener of ours has the port: it must close before the new one can open.
@@ -122,14 +121,14 @@ impl<L: ListenSocket> Listeners<L> {
             }
         }
         closed.extend(self.close(&is_old, accept_pending));
-        if let Some(e) = why {
+        for (_, e) in &absent {
             event!(
                 Warn, "listener-missing", error = ?e,
                 hint = ?"it is tried again every few seconds; the others serve"
             );
         }
         self.missing.retain(|kind| matches!(kind, ListenerKind::Admin(..)));
-        self.missing.extend(absent.into_iter().map(ListenerKind::Clients));
+        self.missing.extend(absent.into_iter().map(|(bind, _)| ListenerKind::Clients(bind)));
         Ok((opened.len(), closed.len()))
     }
 
@@ -416,6 +415,12 @@ fn binds(settings: &Settings) -> Vec<Bind> {
     listen::plan(&settings.binds, options)
 }
 
+/// Whether a listener that could not be opened may be opened later: the address comes, or another
+/// program lets the port go.
+fn may_become_free(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse)
+}
+
 /// The pause after the system ran out of descriptors or memory.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 /// Between two tries to open a listener.
@@ -491,9 +496,9 @@ mod tests {
     }
 
     /// 192.0.2.77 is for documentation (RFC 5737): no machine has it. Of 127.77.0.0/24 only this
-    /// test binds .2 and .3.
+    /// test binds .2 to .4.
     #[test]
-    fn an_address_that_is_not_there_yet_is_tried_again_and_the_others_serve() {
+    fn an_address_that_cannot_be_had_yet_is_tried_again_and_the_others_serve() {
         let poll = Poll::new().unwrap();
         let mut net = MioNet::new(poll.registry().try_clone().unwrap(), Egress::default());
         assert!(Listeners::open(&settings("\"192.0.2.77:1\""), &mut net).is_err());
@@ -513,5 +518,13 @@ mod tests {
         assert_eq!(all.missing.len(), 1);
         all.close_clients();
         assert!(all.missing.is_empty());
+        let other = std::net::TcpListener::bind("127.77.0.4:7777").unwrap();
+        assert!(Listeners::open(&settings("\"127.77.0.4:7777\""), &mut net).is_err());
+        let both = settings("[\"127.77.0.4:7777\", \"127.77.0.2:7777\"]");
+        let mut all = Listeners::open(&both, &mut net).unwrap();
+        assert_eq!((all.iter().count(), all.missing.len()), (1, 1));
+        drop(other);
+        assert!(all.open_missing(&mut net, next));
+        assert_eq!(all.iter().count(), 2);
     }
 }

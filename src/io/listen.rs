@@ -155,9 +155,14 @@ impl Listener {
                 }
                 Errno::EADDRINUSE => "; another program listens there",
                 Errno::EADDRNOTAVAIL => "; this machine has no such address",
+                Errno::EAFNOSUPPORT => "; this machine has no IPv6",
                 _ => "",
             };
-            io::Error::new(error.kind(), format!("cannot listen on {addr}: {error}{hint}"))
+            let kind = match errno {
+                Errno::EAFNOSUPPORT => io::ErrorKind::AddrNotAvailable,
+                _ => error.kind(),
+            };
+            io::Error::new(kind, format!("cannot listen on {addr}: {error}{hint}"))
         })?;
         addr.set_port(inner.local_addr()?.port());
         Ok(Self { inner, addr })
