@@ -219,7 +219,7 @@ fn valid_values_have_no_diagnostics() {
         "defense.anti-replay.error-rate = 0",
         "defense.anti-replay.enabled = false",
         "defense.blocklist.enabled = false",
-        "defense.blocklist.urls = [\"http://a.example/x\", \"Cargo.toml\"]",
+        "defense.blocklist = { enabled = true, urls = [\"http://a.example/x\", \"Cargo.toml\"] }",
         "network.bind-address = \"192.0.2.1\"",
         "network.proxies = [\"socks5://h:99\"]",
         "defense.blocklist.download-concurrency = 2",

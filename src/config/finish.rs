@@ -149,6 +149,14 @@ impl SettingsDraft {
         };
         let (no_block, no_allow) =
             (is_empty(&self.blocklist, of_block), is_empty(&self.allowlist, of_allow));
+        for (list, [urls, _], switch) in [
+            (&self.blocklist, of_block, "defense.blocklist.enabled"),
+            (&self.allowlist, of_allow, "defense.allowlist.enabled"),
+        ] {
+            if !list.sources.is_empty() && !self.is_set(switch) {
+                report.warn_at_key(urls, NOT_ENABLED);
+            }
+        }
         if blocklist && no_block {
             report.warn_at_key("defense.blocklist.enabled", EMPTY_BLOCKLIST);
         }
@@ -292,6 +300,8 @@ fn check_secrets(located: &[(String, LocatedSecret)], report: &mut Diagnostics) 
 const BLOCKLIST_KEYS: [&str; 2] = ["defense.blocklist.urls", "defense.blocklist.update-each"];
 const ALLOWLIST_KEYS: [&str; 2] = ["defense.allowlist.urls", "defense.allowlist.update-each"];
 
+const NOT_ENABLED: &str =
+    "the list keeps no client out; add enabled = true, or enabled = false if that is meant";
 const NO_BIND: &str =
     "bind-to: missing; add a line bind-to = \"0.0.0.0:443\" above the first [table]";
 const NO_USER: &str = "no user; add [secrets] at the end of the file, with a line \

@@ -159,12 +159,13 @@ impl ConfigWalk<'_> {
             return;
         }
         let lower = lower.replace('_', "-");
+        let guard = guard.filter(|guard| !is_table || !suggest::is_of_table(guard, parent, &lower));
         let hint = match is_table {
             true => suggest::table_hint(parent, &lower),
             false => suggest::key_hint(parent, &lower),
         };
-        let is_near = suggest::is_guard(parent) && !matches!(hint, Hint::None) && has_effect(item);
-        let guard = guard.or_else(|| is_near.then(|| name.to_owned()));
+        let is_inside = (parent == "defense" || suggest::is_guard(parent)) && has_effect(item);
+        let guard = guard.or_else(|| is_inside.then(|| name.to_owned()));
         let what = if is_table { "unknown table" } else { "unknown key" };
         let text = match &hint {
             Hint::Move(remedy) => {
@@ -210,15 +211,19 @@ impl ConfigWalk<'_> {
 /// key must not be passed over with a warning.
 fn guard_in(item: TomlItem<'_>, name: &str, is_of_users: bool) -> Option<String> {
     let is_of_users = is_of_users || suggest::is_of_users(&name.replace('_', "-"));
-    let is_off = is_of_users
-        && ["active", "enable", "enabled"].contains(&name)
-        && item.value().is_some_and(|value| value.as_bool() == Some(false));
+    let is_off = is_of_users && suggest::is_switch(name) && has_false(item);
     let is_guard = suggest::is_guard(name) || suggest::is_limit(name, is_of_users);
     let is_guard = is_off || (is_guard && has_effect(item));
     let mut inner = item.table().into_iter().flat_map(TomlTable::entries);
     let guard =
         inner.find_map(|entry| guard_in(entry.item, &entry.name.to_ascii_lowercase(), is_of_users));
     guard.or_else(|| is_guard.then(|| name.to_owned()))
+}
+
+fn has_false(item: TomlItem<'_>) -> bool {
+    let mut inner = item.table().into_iter().flat_map(TomlTable::entries);
+    item.value().and_then(toml_edit::Value::as_bool) == Some(false)
+        || inner.any(|entry| has_false(entry.item))
 }
 
 /// Whether the value is none of `false`, zero, an empty string, an empty list, and an empty table.

@@ -44,14 +44,20 @@ pub(super) fn table_hint(parent: &str, name: &str) -> Hint {
     if let Some(path) = find_table(name) {
         return Hint::Move(format!("write [{path}]"));
     }
-    let dot = if parent.is_empty() { "" } else { "." };
-    match nearest(name, names_in(parent)) {
-        Some(near) => Hint::Nearest(format!("did you mean [{parent}{dot}{near}]?")),
+    match table_meant(parent, name) {
+        Some(near) => Hint::Nearest(format!("did you mean [{near}]?")),
         None => match OTHER_WORDS.iter().find(|(word, _)| *word == name) {
             Some((_, meant)) => Hint::Nearest((*meant).to_owned()),
             None => Hint::None,
         },
     }
+}
+
+/// The path of the table that was meant by an unknown one.
+fn table_meant(parent: &str, name: &str) -> Option<String> {
+    let dot = if parent.is_empty() { "" } else { "." };
+    let near = || nearest(name, names_in(parent)).map(|near| format!("{parent}{dot}{near}"));
+    find_table(name).map(str::to_owned).or_else(near)
 }
 
 /// The table that was meant by a table with the name of a value, such as `[secret]`.
@@ -62,18 +68,34 @@ pub(super) fn table_near(name: &str) -> Option<&'static str> {
 
 /// Whether a name is one of a setting that keeps a client out.
 pub(super) fn is_guard(name: &str) -> bool {
-    has_word(name, GUARD_WORDS) || nearest(name, GUARDS.iter().copied()).is_some()
+    let is_verb = |word: &str| VERBS.contains(&word);
+    has_word(name, GUARD_WORDS)
+        || is_verb(name)
+        || (name.split(SEPARATORS).any(is_verb) && has_word(name, OBJECTS))
+        || nearest(name, GUARDS.iter().copied()).is_some()
 }
 
-/// Whether a name is one of a limit for a person. Below a table of users, it may also be the name of
-/// a key of ours.
+/// Whether a name is one of a limit for a person. Below a table of users, it may also be the name
+/// of a key of ours.
 pub(super) fn is_limit(name: &str, is_of_users: bool) -> bool {
     let is_ours = || KEYS.iter().any(|key| key.split().1 == name.replace('_', "-"));
     has_word(name, LIMIT_WORDS) && has_word(name, COUNTED_WORDS) && (is_of_users || !is_ours())
 }
 
 fn has_word(name: &str, words: &[&str]) -> bool {
-    name.split(['-', '_', '.']).any(|word| words.contains(&word))
+    name.split(SEPARATORS).any(|word| words.contains(&word))
+}
+
+/// Whether a name is one of a setting that lets a client in.
+pub(super) fn is_switch(name: &str) -> bool {
+    has_word(name, &["active", "enable", "enabled"])
+}
+
+/// Whether the key belongs to the table that was meant by an unknown one, and that keeps no client
+/// out, such as `disabled` in `[network.keepalive]`.
+pub(super) fn is_of_table(key: &str, parent: &str, name: &str) -> bool {
+    table_meant(parent, name)
+        .is_some_and(|table| !is_guard(&table) && names_in(&table).contains(&key))
 }
 
 /// Whether a table of this name has the users of another program. `enabled = false` in it keeps a
@@ -191,36 +213,63 @@ const OTHER_WORDS: &[(&str, &str)] = &[
     ("ad-tag", "sponsored channels are not supported; remove it"),
     ("adtag", "sponsored channels are not supported; remove it"),
 ];
+const SEPARATORS: [char; 3] = ['-', '_', '.'];
 /// Words in the names of settings that keep a client out.
 const GUARD_WORDS: &[&str] = &[
     "acl",
-    "allow",
-    "allowed",
     "allowlist",
     "ban",
     "banned",
     "bans",
     "blacklist",
-    "block",
-    "blocked",
     "blocklist",
-    "deny",
     "denied",
     "denylist",
-    "disable",
-    "disabled",
     "expiration",
     "expirations",
     "expire",
     "expired",
     "expires",
     "expiry",
+    "firewall",
+    "geoip",
     "quota",
     "quotas",
-    "reject",
     "revoked",
+    "suspended",
     "trusted",
+    "until",
     "whitelist",
+];
+/// Words that keep a client out alone, or beside a word of [`OBJECTS`].
+const VERBS: &[&str] = &[
+    "allow", "allowed", "block", "blocked", "deny", "disable", "disabled", "drop", "inactive",
+    "off", "reject",
+];
+const OBJECTS: &[&str] = &[
+    "accounts",
+    "address",
+    "addresses",
+    "asn",
+    "cidr",
+    "cidrs",
+    "client",
+    "clients",
+    "countries",
+    "country",
+    "from",
+    "ip",
+    "ips",
+    "list",
+    "lists",
+    "names",
+    "network",
+    "networks",
+    "secret",
+    "secrets",
+    "subnets",
+    "user",
+    "users",
 ];
 /// Words in the names of settings that limit how many may connect, or how much they may use, beside
 /// [`COUNTED_WORDS`].

@@ -60,8 +60,8 @@ pub(super) enum Accepted<W> {
 
 impl<L: ListenSocket> Listeners<L> {
     /// Opens the listeners for clients and those for the admin pages. An address for clients that
-    /// this machine does not have yet, or whose port is in use, is tried again later, if another one
-    /// can be opened.
+    /// this machine does not have yet, or whose port is in use, is tried again later, if another
+    /// one can be opened.
     ///
     /// # Errors
     /// A listener for clients cannot be opened; the text names the address.

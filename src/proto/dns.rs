@@ -2,6 +2,7 @@
 //! datagrams and in streams. Any host can send an answer to our port, so every loop here is
 //! bounded, and an answer that does not repeat the question is ignored.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use crate::proto::bytes::Reader;
@@ -164,12 +165,21 @@ pub enum DnsFault {
     Refused(u8),
     /// A chain of more than 8 aliases, or a loop.
     TooManyAliases,
+    /// An HTTP response without a DNS message; the value is its status.
+    NotDns(u16),
 }
 
-impl DnsFault {
-    /// Text for logs and reports.
-    pub fn as_str(self) -> &'static str {
-        match self {
+impl fmt::Display for DnsFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotDns(200) => "it answers a web page: check the path of the URL",
+            Self::NotDns(status @ (426 | 505)) => {
+                return write!(f, "HTTP status {status}: use its tls:// address");
+            }
+            Self::NotDns(status @ 500..) => return write!(f, "HTTP status {status}"),
+            Self::NotDns(status) => {
+                return write!(f, "HTTP status {status}: check the path of the URL");
+            }
             Self::NoSuchName => "NXDOMAIN",
             Self::NoData => "no address",
             Self::Refused(1) => "it answers FORMERR",
@@ -181,7 +191,7 @@ impl DnsFault {
             Self::Unrelated | Self::WrongCase | Self::Malformed | Self::Truncated => {
                 "its answer is not valid"
             }
-        }
+        })
     }
 }
 

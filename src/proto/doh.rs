@@ -42,8 +42,8 @@ pub struct Responses {
 pub enum Reply {
     /// The DNS message in the body.
     Packet(Vec<u8>),
-    /// A status other than 200, or a body that is not a DNS message.
-    Refusal,
+    /// A status other than 200, or a body that is not a DNS message; the value is the status.
+    Refusal(u16),
 }
 
 /// Why a connection cannot be used any more.
@@ -110,8 +110,10 @@ impl Responses {
         let (response, body) = (std::mem::take(&mut self.response), std::mem::take(&mut self.body));
         let head = response.head();
         self.is_over = !head.keep_alive;
-        let is_message = head.status == 200 && head.content_type == MEDIA_TYPE;
-        Ok(Some(if is_message { Reply::Packet(body) } else { Reply::Refusal }))
+        Ok(Some(match (head.status, head.content_type == MEDIA_TYPE) {
+            (200, true) => Reply::Packet(body),
+            (status, _) => Reply::Refusal(status),
+        }))
     }
 }
 

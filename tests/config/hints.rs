@@ -156,6 +156,15 @@ fn a_setting_that_keeps_clients_out_is_never_passed_over() {
         ("[access.alice]\nexpires = \"2027-01-01\"", "3:2", "expires"),
         ("[access.user_expirations]\nalice = \"2027-01-01\"", "3:2", "user_expirations"),
         ("[access.user_max_tcp_conns]\nalice = 1", "3:2", "user_max_tcp_conns"),
+        ("[access.user_enabled]\nalice = false", "3:2", "user_enabled"),
+        ("[defense.blocklist]\nfiles = [\"/a\"]", "4:1", "files"),
+        ("[defense.geoip]\ndeny = [\"XX\"]", "3:10", "deny"),
+        ("[defense.rate-limit]\nper-minute = 3", "3:10", "rate-limit"),
+        ("suspended = [\"me\"]", "3:1", "suspended"),
+        ("[firewall]\ndrop = [\"192.0.2.0/24\"]", "3:2", "drop"),
+        ("[valid-until]\nme = \"2027-01-01\"", "3:2", "valid-until"),
+        ("per-user-limit = 3", "3:1", "per-user-limit"),
+        ("users-off = [\"me\"]", "3:1", "users-off"),
         ("[limits]\nmax-ips = 2", "3:2", "max-ips"),
         ("[throttle]\nuser-limit = 2", "4:1", "user-limit"),
         ("[users.alice]\nmax_connections = 5", "3:2", "max_connections"),
@@ -178,9 +187,25 @@ fn a_setting_that_keeps_clients_out_is_never_passed_over() {
         "[users.alice]\nenabled = true",
         "[prometheus]\nenabled = false",
         "[limits]\nmax-ips = 0",
+        "[network]\nallow-fallback-on-unknown-dc = true",
+        "[network]\ndisable-ipv6 = true",
+        "block-ads = true",
+        "[network.keepalive]\ndisabled = true",
     ] {
         let found = diagnostics_below(lines);
         assert!(!found.is_empty() && !found[0].contains("error"), "{lines}\n{found:#?}");
+    }
+}
+
+#[test]
+fn a_list_without_its_switch_is_told() {
+    for (list, switch, count) in
+        [("blocklist", "", 1), ("allowlist", "", 1), ("allowlist", "enabled = false\n", 0)]
+    {
+        let lines = format!("[defense.{list}]\n{switch}urls = [\"http://127.0.0.1:1/a\"]");
+        let found = diagnostics_below(&lines);
+        assert_eq!(found.len(), count, "{lines}\n{found:#?}");
+        assert!(found.iter().all(|one| one.contains(": warning: defense.")), "{found:#?}");
     }
 }
 

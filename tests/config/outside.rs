@@ -215,7 +215,7 @@ fn what_needs_tls_is_refused_by_a_build_without() {
     for line in [
         "telegram.dc-list-urls = [\"https://a.example/x\"]",
         "auto-update = true\n[telegram]\ndc-list-urls = [\"http://a.example/x\"]",
-        "defense.blocklist.urls = [\"https://a.example/x\"]",
+        "defense.blocklist = { enabled = false, urls = [\"https://a.example/x\"] }",
         "defense.doppelganger = { enabled = false, urls = [\"https://a.example/x\"] }",
     ] {
         assert_eq!(diagnostics_below(line), [""; 0], "{line}");

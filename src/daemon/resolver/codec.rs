@@ -24,8 +24,8 @@ pub enum DecodedReply {
     Incomplete,
     /// A DNS packet.
     Packet(Vec<u8>),
-    /// An HTTP response without a packet.
-    Refusal,
+    /// An HTTP response without a packet; the value is its status.
+    Refusal(u16),
 }
 
 /// Why the connection to an encrypted server cannot be used any more.
@@ -104,7 +104,7 @@ impl Codec {
             },
             Self::Http(_, responses) => match responses.pop_reply(inbox, is_closed) {
                 Ok(Some(Reply::Packet(packet))) => Ok(DecodedReply::Packet(packet)),
-                Ok(Some(Reply::Refusal)) => Ok(DecodedReply::Refusal),
+                Ok(Some(Reply::Refusal(status))) => Ok(DecodedReply::Refusal(status)),
                 Ok(None) => Ok(DecodedReply::Incomplete),
                 Err(fault) => Err(ServerFault::Response(fault)),
             },

@@ -75,7 +75,11 @@ impl<N: Net> EncryptedResolver<N> {
 
     /// Takes note in a lookup of why its query failed.
     pub fn blame(&self, fault: DnsFault, lookup: &mut Lookup) {
-        lookup.blame(self.server.host(), self.fault.as_deref().unwrap_or(fault.as_str()));
+        let server = self.server.host();
+        match &self.fault {
+            Some(why) => lookup.blame(server, why),
+            None => lookup.blame(server, fault),
+        }
     }
 
     /// Queues both queries of a lookup.

@@ -130,7 +130,7 @@ impl<N: Net> PlainQuery<N> {
             context.stats.prefer(self.server, context.now);
         }
         if let Err(fault) = &outcome {
-            self.blame(&fault.as_str(), lookup);
+            self.blame(fault, lookup);
         }
         lookup.record(kind, outcome, context.now);
     }

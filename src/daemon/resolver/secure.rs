@@ -205,16 +205,16 @@ impl EncryptedServer {
         let mut results = Vec::new();
         loop {
             let packet = match self.codec.decode(inbox, is_closed) {
-                Ok(DecodedReply::Packet(packet)) => Some(packet),
-                Ok(DecodedReply::Refusal) => None,
+                Ok(DecodedReply::Packet(packet)) => Ok(packet),
+                Ok(DecodedReply::Refusal(status)) => Err(DnsFault::NotDns(status)),
                 Ok(DecodedReply::Incomplete) => return Ok(results),
                 // The answers before the fault count; the next call returns the fault.
                 Err(_) if !results.is_empty() => return Ok(results),
                 Err(fault) => return Err(fault),
             };
-            let outcomes = self.sent.iter().map(|query| match packet.as_deref() {
-                Some(packet) => dns::parse_answer(packet, query.id, &query.name, query.kind),
-                None => Err(REFUSED),
+            let outcomes = self.sent.iter().map(|query| match &packet {
+                Ok(packet) => dns::parse_answer(packet, query.id, &query.name, query.kind),
+                Err(fault) => Err(*fault),
             });
             let matched = outcomes.enumerate().find(|(_, o)| *o != Err(DnsFault::Unrelated));
             let Some((at, outcome)) = matched else {

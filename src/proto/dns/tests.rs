@@ -226,3 +226,16 @@ fn messages_are_removed_from_a_stream_complete_and_in_order() {
     assert_eq!(packets, [b"one".to_vec(), Vec::new(), vec![7; 65_535]]);
     assert!(stream.is_empty());
 }
+
+#[test]
+fn what_is_no_dns_message_says_what_to_do() {
+    for (status, end) in [
+        (200, "check the path of the URL"),
+        (404, "check the path of the URL"),
+        (505, "use its tls:// address"),
+        (503, "HTTP status 503"),
+    ] {
+        let text = DnsFault::NotDns(status).to_string();
+        assert!(text.ends_with(end), "{text}");
+    }
+}

@@ -58,15 +58,16 @@ fn bodies_of_every_framing_are_parsed_in_pieces_of_any_size() {
 
 #[test]
 fn other_responses_are_refusals_and_keep_the_connection_usable() {
-    for head in [
-        "HTTP/1.1 500 Oops\r\nContent-Type: application/dns-message\r\nContent-Length: 2\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n",
-        "HTTP/1.1 302 Found\r\nLocation: http://elsewhere/\r\nContent-Length: 2\r\n\r\n",
+    for (status, head) in [
+        (500, "500 Oops\r\nContent-Type: application/dns-message\r\nContent-Length: 2\r\n\r\n"),
+        (200, "200 OK\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\n"),
+        (200, "200 OK\r\nContent-Length: 2\r\n\r\n"),
+        (302, "302 Found\r\nLocation: http://elsewhere/\r\nContent-Length: 2\r\n\r\n"),
     ] {
-        let mut inbox = format!("{head}xx{GOOD}Content-Length: 1\r\n\r\ny").into_bytes();
+        let refusal = Ok(Some(Reply::Refusal(status)));
+        let mut inbox = format!("HTTP/1.1 {head}xx{GOOD}Content-Length: 1\r\n\r\ny").into_bytes();
         let mut responses = Responses::default();
-        assert_eq!(responses.pop_reply(&mut inbox, false), Ok(Some(Reply::Refusal)), "{head}");
+        assert_eq!(responses.pop_reply(&mut inbox, false), refusal, "{head}");
         assert_eq!(responses.pop_reply(&mut inbox, false), packet("y"), "{head}");
     }
     let parameter = "HTTP/1.1 200 OK\r\ncontent-type: Application/DNS-Message; x=y\r\n";
@@ -84,7 +85,7 @@ fn a_response_may_be_the_last_one() {
     ] {
         let mut inbox = format!("{head}Content-Length: 1\r\n\r\ny").into_bytes();
         let mut responses = Responses::default();
-        assert_eq!(responses.pop_reply(&mut inbox, false), Ok(Some(Reply::Refusal)), "{head}");
+        assert_eq!(responses.pop_reply(&mut inbox, false), Ok(Some(Reply::Refusal(200))), "{head}");
         let next = responses.pop_reply(&mut inbox, false);
         assert_eq!(next, if is_last { Err(DohFault::Closed) } else { Ok(None) }, "{head}");
     }

@@ -117,7 +117,7 @@ fn a_refusal_over_http_fails_one_query_and_keeps_the_connection() {
     let mut inbox = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n".to_vec();
     assert_eq!(
         server.read_answers(&mut inbox, false, Tick(0)),
-        Ok(vec![(3, RecordType::A, Err(REFUSED))])
+        Ok(vec![(3, RecordType::A, Err(DnsFault::NotDns(503)))])
     );
     assert_eq!(server.next_action(true, Tick(0)), ConnectionAction::Exchange);
 }
