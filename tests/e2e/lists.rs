@@ -61,6 +61,15 @@ fn a_bad_line_affects_only_itself() {
     assert!(stats["updated"].is_string());
 }
 
+/// A compressed or foreign file must not pass for a list that names nobody.
+#[test]
+fn a_file_without_a_network_is_a_failure_in_the_log() {
+    let folder = Folder::new();
+    let fixture = fixture("blocklist", &folder.write("a", "name,country\nsome,where\n"));
+    wait_for_line(&fixture, &["level=warn event=list-failed name=blocklist", "no network in it"]);
+    assert_served(&fixture, LISTED);
+}
+
 #[test]
 fn a_refused_home_address_gets_a_line_with_the_list_and_the_remedy() {
     let folder = Folder::new();

@@ -122,8 +122,9 @@ pub fn sort_part(
     let SortingSource { source: id, freshness, bytes, unsorted } = *sorting;
     let ParsedList { networks, bad_lines, is_full } = unsorted.into_parsed();
     let Some(source) = lists.source(id) else { return LoadStep::Finished(None) };
-    // Such as the login page of a hotel, or the answer of a server that has lost its data.
-    if source.is_web() && networks.is_empty() {
+    // Such as the login page of a hotel, the answer of a server that has lost its data, or a
+    // compressed file. A file may be empty.
+    if networks.is_empty() && (source.is_web() || bad_lines > 0) {
         return LoadStep::Finished(fail(lists, id, "no network in it", telemetry));
     }
     let (name, label) = (id.list.as_str(), source.label());
