@@ -69,6 +69,9 @@ fn check_is_file(path: &Path) -> io::Result<()> {
             "a symbolic link, which is not followed; remove it, or name the file that it leads to"
         }
         Ok(found) if !found.is_file() => "not a regular file",
+        Ok(found) if found.len() > 0 && read(path).is_none() => {
+            "a file without a process id, which is not overwritten; name another path"
+        }
         _ => return Ok(()),
     };
     Err(io::Error::new(io::ErrorKind::InvalidInput, why))
