@@ -31,6 +31,8 @@ pub const PAYLOAD_MAX: usize = 16_401;
 const PROTECTED_MAX: usize = PLAIN_MAX + 256;
 /// OpenSSL accepts so many records without data before it ends a connection.
 const IDLE_MAX: u8 = 32;
+/// It accepts four warning alerts in a row.
+const ALERT_WEIGHT: u8 = IDLE_MAX / 4;
 /// The alert that a TLS server ignores (RFC 8446 6.1).
 const USER_CANCELED: u8 = 90;
 
@@ -52,7 +54,8 @@ pub struct Deframer {
     left: u16,
     /// What is wrong with the current record, once it, or its header, is complete.
     fault: Option<RecordFault>,
-    /// Records so far that carry nothing: ChangeCipherSpec, and alerts that cancel nothing.
+    /// Records so far that carry nothing: ChangeCipherSpec, and alerts that cancel nothing, which
+    /// count [`ALERT_WEIGHT`] times.
     idle: u8,
     phase: Phase,
 }
@@ -185,7 +188,8 @@ impl Deframer {
     }
 
     fn count_idle(&mut self) -> Option<RecordFault> {
-        self.idle = self.idle.saturating_add(1);
+        let weight = if self.kind == ALERT { ALERT_WEIGHT } else { 1 };
+        self.idle = self.idle.saturating_add(weight);
         (self.idle > IDLE_MAX).then_some(RecordFault::Type(self.kind))
     }
 }
@@ -322,7 +326,7 @@ mod tests {
             (record(ALERT, &[1, 0]), RecordFault::Alert),
             (record(ALERT, &[2]), RecordFault::Length),
             (record(ALERT, &[7; 19]), RecordFault::Length),
-            (canceled.repeat(33), RecordFault::Type(ALERT)),
+            (canceled.repeat(5), RecordFault::Type(ALERT)),
         ] {
             assert_eq!(first(&wire), Err(fault), "{wire:?}");
             assert!(wire.len() > 200 || first(&wire[..wire.len() - 1]).is_ok(), "{wire:?}");

@@ -57,7 +57,13 @@ impl Closing {
         drbg.fill(sealed);
         let alert = ChargedBytes::held(client.account.get(), alert);
         client.endpoint.send_charged(alert, accounting.now);
-        Self::begin(client, Outcome::Garbled, accounting)
+        Self::begin(client, Outcome::Garbled, accounting).at_once()
+    }
+
+    /// Waits for no FIN of the client: a web server closes its socket after a fault of TLS, and its
+    /// kernel answers later bytes with RST.
+    pub fn at_once(self) -> Self {
+        Self { until: Tick(0) }
     }
 
     /// The deadline of the stage.
