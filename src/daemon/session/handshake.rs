@@ -246,7 +246,6 @@ impl AwaitClientHello {
             let outcome = Outcome::Header(Cause::HeaderMissing, client.addr);
             ctx.accounting.record(client.user, client.addr, outcome);
         }
-        client.endpoint.wire.set_options(&sockets::socket_options(ctx.settings));
         let position = ctx.accounting.users.position(admission.user);
         client.account.move_to(ctx.buffers.memory.of_user(position));
         event!(
@@ -478,6 +477,8 @@ impl AwaitFrame {
         let key = ctx.accounting.users.get(self.user).key();
         match obfuscated2::decrypt_client_frame(&self.frame, key) {
             Ok(frame) => {
+                // A censor may have taken over the connection before.
+                client.endpoint.wire.set_options(&sockets::socket_options(ctx.settings));
                 dial_dc(client, std::mem::take(&mut self.deframer), frame, missing..len, ctx)
             }
             // A TLS server cannot decrypt a record before its end.
@@ -507,7 +508,7 @@ fn close<W: Wire>(
     outcome: Outcome,
     ctx: &mut FrameContext<'_>,
 ) -> FrameStep<W> {
-    let closing = Closing::begin(client, outcome, &mut ctx.accounting);
+    let closing = Closing::begin(client, outcome, &mut ctx.accounting).at_once();
     Step::Next(AfterFrame::Closing(closing))
 }
 
