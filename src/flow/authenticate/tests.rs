@@ -14,7 +14,7 @@ const HOST: &[u8] = b"front.example";
 const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 const NOW_S: u64 = 1_800_000_000;
 /// More than three slices.
-const USERS: u8 = 50;
+const USERS: u8 = 100;
 
 fn secrets() -> Vec<(String, Secret)> {
     (0..USERS).map(|i| (format!("{i:03}"), Secret::new([i; 16], HOST).unwrap())).collect()
@@ -131,15 +131,15 @@ fn a_replay_takes_as_many_calls_as_a_wrong_key() {
     }
 }
 
-/// A probe without a name is refused in one call, whatever the number of users.
+/// A probe without a name is refused after a few calls, whatever the number of users.
 #[test]
-fn without_a_name_the_likeliest_keys_are_tried_in_one_call() {
+fn without_a_name_the_likeliest_keys_are_tried() {
     let mut fixture = Fixture::new(1_000);
-    assert_eq!(fixture.refusal(&nameless_hello(200, NOW_S)), (Reject::NoSni, false, 1));
+    assert_eq!(fixture.refusal(&nameless_hello(200, NOW_S)), (Reject::NoSni, false, 4));
     assert!(matches!(fixture.verdict(&nameless_hello(5, NOW_S)), (AuthVerdict::Admit(_), 1)));
-    assert_eq!(fixture.refusal(&nameless_hello(5, NOW_S)), (Reject::Replay, true, 1));
+    assert_eq!(fixture.refusal(&nameless_hello(5, NOW_S)), (Reject::Replay, true, 4));
     let last = USERS - 1;
-    assert_eq!(fixture.refusal(&nameless_hello(last, NOW_S)), (Reject::NoSni, false, 1));
+    assert_eq!(fixture.refusal(&nameless_hello(last, NOW_S)), (Reject::NoSni, false, 4));
     let (AuthVerdict::Admit(admission), _) = fixture.verdict(&hello(last, NOW_S)) else {
         panic!("the name makes the search complete");
     };
