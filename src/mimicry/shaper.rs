@@ -109,7 +109,8 @@ impl Shaper {
             let mut delay_us = self.pace.delay_us(u);
             if !self.always {
                 if self.burst_records(now_ms) == 0 {
-                    self.left_us = BURST_DELAY_US;
+                    let is_first = self.last_ms == 0;
+                    self.left_us = if is_first { FIRST_DELAY_US } else { NEXT_DELAY_US };
                 }
                 delay_us = delay_us.min(self.left_us);
                 self.left_us -= delay_us;
@@ -147,9 +148,12 @@ pub const DELAY_MAX_US: u32 = 1_000_000;
 pub const PAUSE_MS: u64 = 1_000;
 /// Number of records at the start of a burst whose sizes and delays are shaped.
 const BURST: u8 = 60;
-/// What the delays of a burst may add up to, in microseconds: the records of the first round trips
-/// have the pace, which costs nothing while the congestion window opens (DECISIONS D210).
-const BURST_DELAY_US: u32 = 120_000;
+/// What the delays of the first burst may add up to, in microseconds: the records of the first
+/// round trips have the pace, which costs nothing while the congestion window opens (DECISIONS
+/// D210).
+const FIRST_DELAY_US: u32 = 120_000;
+/// The same of a later burst, whose window is open.
+const NEXT_DELAY_US: u32 = 40_000;
 /// Number of small records at the start of a burst.
 const SMALL: u8 = 40;
 const SMALL_BYTES: usize = 1_450;
@@ -267,6 +271,15 @@ mod tests {
             let records = run(&mut Shaper::new(pace, true, false), start, 1_000);
             assert!(records[59].0 - start > 400);
         }
+    }
+
+    #[test]
+    fn the_delays_of_a_later_burst_add_up_to_less() {
+        let mut shaper = Shaper::new(Pace::new(1e9, 7.0).unwrap(), false, false);
+        let records = run(&mut shaper, 5_000, 1_000);
+        let later = records.iter().map(|(at, _)| *at).max().unwrap() + PAUSE_MS + 1;
+        let records = run(&mut shaper, later, 500);
+        assert_eq!(records[59].0 - later, u64::from(NEXT_DELAY_US / 1_000) - 2);
     }
 
     #[test]
