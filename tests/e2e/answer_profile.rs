@@ -85,7 +85,7 @@ fn the_answer_has_the_suite_the_group_the_order_and_the_flight_of_the_front() {
         }
         let advice = rig.times("a front that sends one record");
         assert_eq!(advice, usize::from(shape.flight.len() > 1));
-        let advice = rig.times("does not support X25519MLKEM768");
+        let advice = rig.times("does not offer X25519MLKEM768");
         assert_eq!(advice, usize::from(shape.group == 0x001d));
     }
 }

@@ -61,7 +61,7 @@ fn fronts_are_told_apart_by_their_answers() {
         (
             ScriptedFront::of(AnswerShape::openssl()).addr,
             "warning",
-            "TLS 1.3, x25519, suite 1302, flight",
+            "TLS 1.3, no X25519MLKEM768, x25519, suite 1302, flight",
         ),
         (
             ScriptedFront::of(AnswerShape::boringssl()).addr,

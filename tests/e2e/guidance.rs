@@ -61,7 +61,7 @@ fn one_line_tells_what_is_wrong_with_the_names_and_the_sites() {
     let words =
         ["also resolves to ::1, which does not lead here", unknown, "not answer at its IPv6"];
     assert!(words.iter().all(|words| advice.contains(words)), "{advice}");
-    assert!(advice.contains("TLS 1.3, x25519, suite 1302"), "{advice}");
+    assert!(advice.contains("TLS 1.3, no X25519MLKEM768, x25519, suite 1302"), "{advice}");
     let report = examine(&config, &["--skip-native-check"]);
     report.has("sni-dns", "warning", "the site does not answer at its IPv6 address ([::1]:");
     report.has("sni-dns", "warning", unknown);

@@ -209,7 +209,7 @@ fn report_answer(
 
 fn report_flight(probe: &HelloProbe, choice: Choice, section: &mut Section) {
     let host = &probe.host;
-    let group = if choice.hybrid { "X25519MLKEM768" } else { "x25519" };
+    let group = if choice.hybrid { "X25519MLKEM768" } else { "no X25519MLKEM768, x25519" };
     let lens = probe.flight.record_lens();
     let sizes: Vec<String> = lens.iter().map(u16::to_string).collect();
     let records = if lens.len() == 1 { "record" } else { "records" };

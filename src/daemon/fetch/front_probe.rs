@@ -140,6 +140,9 @@ pub fn reload(
     (new, removed.into_iter().map(|(job, _)| job).collect())
 }
 
+const PROBE_HINT: &str = "mtbox doctor examines the front; a web server that expects a PROXY \
+    header, or none, needs the same in [domain-fronting] proxy-protocol";
+
 /// Probes one front.
 pub struct FrontProbeTask {
     host: HostId,
@@ -242,7 +245,9 @@ impl FrontProbeTask {
                 }
                 let ended = || "the connection ended too early".to_owned();
                 let why = outcome.err().map_or_else(ended, |why| why.to_string());
-                telemetry.info(fields!("front-probe-failed", host = %name, error = ?why));
+                telemetry.info(fields!(
+                    "front-probe-failed", host = %name, error = ?why, hint = ?PROBE_HINT
+                ));
             }
         }
         let period = context.settings.page_timing.interval;
@@ -326,13 +331,6 @@ fn add_sample(
         order = %format_args!("{:?}", choice.order), flight = sample.flight, records = records,
         ms = sample.delay_us / 1_000
     );
-    if !sample.choice.hybrid && probes.is_new(host, FrontAdvice::NoHybrid) {
-        event!(
-            Info, "front-advice", host = %name,
-            hint = ?"the front does not support X25519MLKEM768, so our answers do not use it; \
-                censors suspect such sites more, so prefer one that does"
-        );
-    }
     if records > 1 && probes.is_new(host, FrontAdvice::ManyRecords) {
         event!(
             Info, "front-advice", host = %name,
@@ -375,7 +373,6 @@ pub fn describe(fault: FlightFault) -> String {
 enum FrontAdvice {
     OldTls,
     Retry,
-    NoHybrid,
     ManyRecords,
 }
 
