@@ -60,6 +60,15 @@ impl TomlWriter {
         self.warnings.push([place, ": ", text].concat());
     }
 
+    /// An option that the table of keys does not have. One that is meant to keep a client out must
+    /// not be passed over with a warning (DECISIONS D191).
+    fn unknown(&mut self, place: &str, text: &str, is_guard: bool) {
+        match is_guard {
+            true => self.error(place, &[text, OFF].concat()),
+            false => self.warn(place, text),
+        }
+    }
+
     fn header(&mut self, table: &str) {
         self.toml.push_str("\n[");
         self.toml.push_str(table);
@@ -152,9 +161,9 @@ fn users<'a>(
     let mut users: Vec<UciUser<'a>> = Vec::new();
     for section in sections.iter().filter(|section| section.kind == USER) {
         let place = label(sections, section);
-        let names = section.options.iter().map(|option| option.name.as_str());
-        for name in names.filter(|name| !USER_OPTIONS.contains(name)) {
-            writer.warn(&place, &unknown("option", name, &mut USER_OPTIONS.iter().copied()));
+        for option in section.options.iter().filter(|one| !USER_OPTIONS.contains(&&*one.name)) {
+            let text = unknown("option", &option.name, &mut USER_OPTIONS.iter().copied());
+            writer.unknown(&place, &text, is_guard(option, true));
         }
         let mut option = |name| {
             let given = section.options.iter().find(|option| option.name == name)?;
@@ -163,10 +172,13 @@ fn users<'a>(
         };
         let name = option("name").unwrap_or(&section.name);
         let secret = option("secret").unwrap_or_default();
-        let is_enabled = flag(option("enabled").unwrap_or("1")).unwrap_or_else(|fault| {
-            writer.error(&[&place, ", option enabled"].concat(), fault);
-            true
-        });
+        let [enabled, disabled] = ["enabled", "disabled"].map(|name| option(name).map(flag));
+        for (name, read) in [("enabled", &enabled), ("disabled", &disabled)] {
+            if let Some(Err(fault)) = read {
+                writer.error(&[&place, ", option ", name].concat(), fault);
+            }
+        }
+        let is_enabled = enabled != Some(Ok(false)) && disabled != Some(Ok(true));
         if !is_name(name) {
             let fault = "a name must have 1 to 64 bytes and no control characters; set this option";
             writer.error(&(place + ", option name"), fault);
@@ -205,7 +217,8 @@ fn keys(main: &UciSection, users: &[UciUser<'_>], writer: &mut TomlWriter) {
                 let names: Vec<String> = KEYS.iter().map(option_name).collect();
                 let own = ["enabled", "host", "open_port", "port"].into_iter();
                 let mut names = names.iter().map(String::as_str).chain(own);
-                writer.warn(&section, &unknown("option", name, &mut names));
+                let text = unknown("option", name, &mut names);
+                writer.unknown(&section, &text, is_guard(option, false));
             }
         }
     }
@@ -387,6 +400,16 @@ fn unknown(what: &str, name: &str, known: &mut dyn Iterator<Item = &str>) -> Str
     }
 }
 
+/// Whether an unknown option is meant to keep a client out, and has a value that does.
+fn is_guard(option: &UciOption, is_of_users: bool) -> bool {
+    let name = option.name.to_ascii_lowercase();
+    let has = |wanted| option.values.iter().any(|value| flag(value) == Ok(wanted));
+    let has_effect =
+        option.values.iter().any(|value| flag(value) != Ok(false) && !value.is_empty());
+    (suggest::is_guard(&name) || suggest::is_limit(&name, is_of_users)) && has_effect
+        || is_of_users && suggest::is_switch(&name) && has(false)
+}
+
 /// The key that an option sets. If an old and a new key have the same option name, the new one.
 fn key_of(option: &str) -> Option<&'static Key> {
     let is_it = |key: &&Key| key.path.len() == option.len() && option_name(key) == option;
@@ -404,7 +427,8 @@ pub const MADE_FROM: &str = "# Made from ";
 const MAIN: &str = "mtbox";
 /// The type of the sections of users.
 const USER: &str = "user";
-const USER_OPTIONS: &[&str] = &["secret", "enabled", "name", "host"];
+const USER_OPTIONS: &[&str] = &["secret", "enabled", "disabled", "name", "host"];
+const OFF: &str = "; to keep a user out, set option disabled '1' in its section";
 /// The default of `api_bind_to`, for `mtbox stats`; the init script creates the directory.
 const API: &str = "unix:/var/run/mtbox/stats.sock";
 const PORT: u16 = 443;

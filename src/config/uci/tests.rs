@@ -352,3 +352,24 @@ fn text_that_is_not_utf_8_is_an_error_with_its_line() {
     let made = convert(b"config mtbox\n\toption host '\xff'\n", "a", "a");
     assert_eq!(made.errors, ["a:2: not UTF-8; write this line again"]);
 }
+
+#[test]
+fn an_option_that_keeps_a_client_out_is_obeyed_or_an_error() {
+    let user = format!("config user a\noption secret {OTHER}\n");
+    for (value, is_on) in [("1", false), ("yes", false), ("0", true)] {
+        let (settings, warnings) = settings(&format!("{user}option disabled {value}\n"));
+        assert_eq!((settings.users[0].enabled, warnings.len()), (is_on, 0), "{value}");
+    }
+    for option in
+        ["disable 1", "Disabled 1", "enable 0", "active 0", "expires 2027-01-01", "quota 5"]
+    {
+        let found = error(&format!("{user}option {option}\n"));
+        assert!(found.contains("set option disabled '1'"), "{option}: {found}");
+    }
+    for option in ["blocklist_enabled 1", "blacklist 192.0.2.1", "max_ips 3"] {
+        let found = error(&format!("config mtbox main\noption {option}\n{user}"));
+        assert!(found.starts_with("section 'main': unknown option "), "{option}: {found}");
+    }
+    let off = made(&format!("config mtbox main\noption blocklist_enabled 0\n{user}"));
+    assert!(off.errors.is_empty() && off.warnings.len() == 1, "{off:?}");
+}
