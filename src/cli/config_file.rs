@@ -1,6 +1,7 @@
 //! Finds and loads the config file of a command.
 
 use std::ffi::OsStr;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::cli::args::ParsedArgs;
@@ -16,6 +17,10 @@ pub(super) fn path(args: &ParsedArgs) -> Result<PathBuf, Failure> {
             Err(Failure::Usage(format!("{path:?} is a directory; name the config file in it")))
         }
         Ok(_) => Ok(path),
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            let e = load::with_account(&e);
+            Err(Failure::Usage(format!("cannot reach the config file {path:?}: {e}")))
+        }
         Err(e) => Err(Failure::Usage(format!("no config file {path:?}: {e}"))),
     }
 }

@@ -6,7 +6,7 @@ use crate::cli::args::ParsedArgs;
 use crate::cli::failure::Failure;
 use crate::cli::output::{print, report};
 use crate::cli::secret_text;
-use crate::proto::secret::{HostFault, Secret};
+use crate::proto::secret::{HostFault, Secret, SecretFault};
 
 pub(super) fn generate_secret(args: &ParsedArgs) -> Result<(), Failure> {
     let host = args.text_at(0, "HOST")?;
@@ -21,7 +21,15 @@ pub(super) fn generate_secret(args: &ParsedArgs) -> Result<(), Failure> {
 
 /// A secret with a key that clients have already. Reports a warning if the host is unusual.
 fn with_key(text: &str, host: &str) -> Result<Secret, Failure> {
-    let key = Secret::parse_key(text).ok_or_else(|| Failure::Usage(NOT_A_KEY.to_owned()))?;
+    let key = Secret::parse_key(text).ok_or_else(|| {
+        let fault = match Secret::parse(text) {
+            Err(fault @ (SecretFault::Link | SecretFault::Blank | SecretFault::Quote)) => {
+                format!("--key: {fault}")
+            }
+            _ => NOT_A_KEY.to_owned(),
+        };
+        Failure::Usage(fault)
+    })?;
     let secret = checked(key, host)?;
     if secret.is_weak() {
         return Err(Failure::Usage("the key is all zeros; choose another one".to_owned()));
@@ -55,6 +63,10 @@ pub(super) fn random_secret(host: &str) -> Result<Secret, Failure> {
 }
 
 fn checked(key: [u8; 16], host: &str) -> Result<Secret, Failure> {
+    if host.contains('/') || (host.contains(':') && host.parse::<IpAddr>().is_err()) {
+        let fault = format!("{host:?} is a URL or has a port; write the host name alone");
+        return Err(Failure::Usage(fault));
+    }
     let secret = Secret::new(key, host.as_bytes())
         .map_err(|_| Failure::Usage(HostFault::Empty.to_string()))?;
     match secret.host_fault() {
@@ -89,8 +101,7 @@ mod tests {
         for host in ["example.org", "www.xn--bcher-kva.example", "a-1.b2.example"] {
             assert_eq!(host_warning(host), None);
         }
-        for host in ["localhost", "Example.org", "1.2.3.4", "::1", "a..b", "a.b.", "a_b.c", "a/b.c"]
-        {
+        for host in ["localhost", "Example.org", "1.2.3.4", "::1", "a..b", "a.b.", "a_b.c"] {
             assert!(host_warning(host).is_some(), "{host}");
         }
     }
@@ -106,7 +117,15 @@ mod tests {
 
     #[test]
     fn hosts_that_no_client_accepts_are_refused() {
-        for host in ["", "two words", "bücher.example", &"a".repeat(183)] {
+        for host in [
+            "https://a.example",
+            "a.example:443",
+            "a.example/",
+            "",
+            "two words",
+            "bücher.example",
+            &"a".repeat(183),
+        ] {
             assert!(matches!(generate(host), Err(Failure::Usage(_))), "{host}");
         }
     }

@@ -127,7 +127,12 @@ fn guide(path: &Path, is_first: bool, settings: &Settings, addrs: &PublicAddrs) 
         let host = Ipv4Addr::LOCALHOST.to_string();
         links("on this machine", &[LinkServer { host, port, is_name: false }]);
     }
-    if public.is_empty() {
+    if settings.binds.iter().all(|bind| bind.ip().is_loopback()) {
+        out.push_str(&format!(
+            "\nOnly this machine can reach bind-to in {file}. For access from elsewhere, set it\n\
+             to 0.0.0.0:{port}, or let a relay lead to it and set public-host and public-port.\n"
+        ));
+    } else if public.is_empty() {
         let host = addrs.lan.first().map_or("this machine".to_string(), IpAddr::to_string);
         out.push_str(&format!(
             "\nFor access from the internet: forward TCP port {port} of your router to {host},\n\

@@ -25,7 +25,8 @@ pub(super) fn resolve(name: &str, argument: &str) -> Result<String, Failure> {
         }
         _ => return Ok(argument.to_owned()),
     };
-    read.map(|text| text.trim().to_owned())
+    // Some editors write a byte order mark.
+    read.map(|text| text.trim_start_matches('\u{feff}').trim().to_owned())
         .map_err(|e| Failure::error(format!("{name}: cannot read {from}: {e}")))
 }
 

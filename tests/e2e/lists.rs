@@ -61,7 +61,7 @@ fn a_bad_line_affects_only_itself() {
     assert!(stats["updated"].is_string());
 }
 
-/// A compressed or foreign file must not pass for a list that names nobody.
+/// A compressed or foreign file must not pass for a list without entries.
 #[test]
 fn a_file_without_a_network_is_a_failure_in_the_log() {
     let folder = Folder::new();
