@@ -566,3 +566,16 @@ fn a_config_that_is_a_mount_point_is_edited_in_place() {
     assert!(fs::read_to_string(&source).unwrap().contains("bob = \""));
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 2, "no copy is left");
 }
+
+#[test]
+fn a_file_that_is_written_is_not_the_config() {
+    for key in ["pid-file", "state-file"] {
+        let path = config(key, "");
+        let text = format!("bind-to = \"127.0.0.1:1\"\n{key} = {path:?}\nsecret = \"{SECRET}\"\n");
+        fs::write(&path, &text).unwrap();
+        let out = mtbox(&["check", &path]).output().unwrap();
+        let err = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(err.contains(&format!("{key}: this is the config itself")), "{err}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    }
+}

@@ -10,7 +10,11 @@ use crate::util::host_port;
 
 /// Parses `IP:port`, IPv6 in brackets, port 1 to 65535.
 pub fn socket_addr(text: &str) -> Result<SocketAddr, &'static str> {
-    if !text.starts_with('[') && text.matches(':').count() > 1 {
+    if text.contains("://") {
+        return Err(A_URL);
+    } else if text.contains(',') {
+        return Err(SEVERAL);
+    } else if !text.starts_with('[') && text.matches(':').count() > 1 {
         return Err(BARE_IPV6);
     }
     let (host, port) = host_port::split(text).ok_or(NOT_A_SOCKET)?;
@@ -87,6 +91,8 @@ const NOT_A_SOCKET: &str =
     "not IP:port; write an IP address and a port, such as 0.0.0.0:443 or [::]:443";
 const NOT_A_UNIX_SOCKET: &str = "not the path of a socket; write an absolute path of at most 107 \
                                  bytes, such as unix:/run/mtbox.sock";
+const A_URL: &str = "write IP:port alone, without what is before ://";
+const SEVERAL: &str = "write several addresses as a list: [\"IP:port\", \"IP:port\"]";
 const BARE_IPV6: &str = "an IPv6 address needs brackets, such as [::]:443";
 const NOT_AN_IP: &str = "not an IP address; write one such as 192.0.2.1 or 2001:db8::1";
 const NOT_A_NETWORK: &str = "not a network; write one such as 192.0.2.0/24 or 2001:db8::/32";

@@ -233,6 +233,17 @@ impl Field<'_> {
                 self.report.error(*at, text);
             }
         }
+        for (addr, at) in located.iter().filter(|(addr, _)| !addr.ip().is_unspecified()) {
+            let covers = |other: &&SocketAddr| {
+                other.ip().is_unspecified()
+                    && other.is_ipv4() == addr.is_ipv4()
+                    && other.port() == addr.port()
+            };
+            if let Some(all) = located.iter().map(|(other, _)| other).find(covers) {
+                let text = format!("{}: {all} has {addr} too; remove one", self.key.path);
+                self.report.warn(*at, text);
+            }
+        }
         self.store(Ok(located.into_iter().map(|(addr, _)| addr).collect()), set)
     }
 
@@ -240,7 +251,9 @@ impl Field<'_> {
         let number = value.as_integer().and_then(|whole| u32::try_from(whole).ok());
         match number.filter(|number| (min..=max).contains(number)) {
             Some(number) => self.store(Ok(number), set),
-            None => self.reject(&format!("must be a whole number from {min} to {max}")),
+            None => {
+                self.reject(&format!("must be a whole number from {min} to {max}, without quotes"))
+            }
         }
     }
 

@@ -84,8 +84,8 @@ impl SettingsDraft {
         // A name can occur twice if the file has the table in two spellings, such as [secrets] and
         // [Secrets]; the last one wins.
         sorted_map::sort(&mut located);
-        check_secrets(&located, report);
         let disabled = std::mem::take(&mut self.disabled);
+        check_secrets(&located, &disabled, report);
         for (name, at) in
             disabled.iter().filter(|(name, _)| sorted_map::find(&located, name).is_none())
         {
@@ -270,7 +270,12 @@ fn checked_interval(
 }
 
 /// Refuses keys of zeros; warns of hosts that clients refuse, and of secrets that two users share.
-fn check_secrets(located: &[(String, LocatedSecret)], report: &mut Diagnostics) {
+fn check_secrets(
+    located: &[(String, LocatedSecret)],
+    disabled: &[(String, usize)],
+    report: &mut Diagnostics,
+) {
+    let is_off = |at: usize| disabled.iter().any(|(name, _)| *name == located[at].0);
     for (name, LocatedSecret { secret, at }) in located {
         let name = printable_name(name);
         if secret.is_weak() {
@@ -287,10 +292,18 @@ fn check_secrets(located: &[(String, LocatedSecret)], report: &mut Diagnostics) 
         let [first, others @ ..] = same else { continue };
         for other in others {
             let (name, LocatedSecret { at, .. }) = &located[*other];
-            let (name, first) = (printable_name(name), printable_name(&located[*first].0));
+            let (name, first_name) = (printable_name(name), printable_name(&located[*first].0));
+            if is_off(*first) != is_off(*other) {
+                let text = format!(
+                    "{name}: same secret as {first_name}, and only one of them is in \
+                     disabled-users, so the other's link lets both in; {NEW_SECRET}"
+                );
+                report.error(*at, text);
+                continue;
+            }
             report.warn(
                 *at,
-                format!("{name}: same secret as {first}, who gets the traffic; {NEW_SECRET}"),
+                format!("{name}: same secret as {first_name}, who gets the traffic; {NEW_SECRET}"),
             );
         }
     }

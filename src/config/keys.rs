@@ -328,8 +328,10 @@ pub const KEYS: &[Key] = &[
         Duration(secs(6 * 3600), |d, v| d.settings.page_timing.interval = v),
     )
     .doc("Interval between measurements."),
-    row("defense.doppelganger.drs", Flag(false, |d, v| d.shape.drs = v))
-        .doc("Start each download with small records, as web servers do."),
+    row("defense.doppelganger.drs", Flag(false, |d, v| d.shape.drs = v)).doc(
+        "Start each download with small records, as web servers do. Over a long path, a picture \
+             may take more than twice as long.",
+    ),
     row("stats.statsd.enabled", Flag(false, |d, v| d.enabled.statsd = v))
         .doc("Send metrics to statsd."),
     row("stats.statsd.address", Address(|d, v| d.statsd.address = v))

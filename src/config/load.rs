@@ -1,8 +1,10 @@
 //! Loads a config file: from its text to [`Settings`], with line and column in every diagnostic.
-//! Keys are matched in any case (COMPATIBILITY 3.1). An unknown key is a warning, never an error.
+//! Keys are matched in any case (COMPATIBILITY 3.1). An unknown key is a warning; one that is meant
+//! to keep a client out is an error (DECISIONS D191).
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::unistd::{Gid, Uid};
@@ -45,9 +47,12 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Says whose permission is missing: in a container, few files belong to the account of mtbox.
-fn with_account(fault: &io::Error) -> io::Error {
+pub fn with_account(fault: &io::Error) -> io::Error {
     let (user, group) = (Uid::effective(), Gid::effective());
-    let text = format!("{fault}; mtbox runs as user {user}, so run chown {user}:{group} FILE");
+    let text = format!(
+        "{fault}; this is user {user}: run the command as root or as the account of the service; \
+         in a container, chown the file to {user}:{group}"
+    );
     io::Error::new(fault.kind(), text)
 }
 
@@ -58,7 +63,10 @@ fn with_account(fault: &io::Error) -> io::Error {
 pub fn load(bytes: &[u8], file: &str) -> Result<Loaded, Vec<Diagnostic>> {
     let mut report = Diagnostics::default();
     let (text, settings) = match str::from_utf8(bytes) {
-        Ok(text) => (text.to_string(), parse(text, &mut report)),
+        Ok(text) => {
+            let settings = parse(text, &mut report);
+            (text.to_string(), settings.filter(|one| has_own_files(one, file, &mut report)))
+        }
         Err(fault) => {
             report.error(fault.valid_up_to(), "not UTF-8; save the file as UTF-8");
             (String::from_utf8_lossy(bytes).into_owned(), None)
@@ -69,6 +77,19 @@ pub fn load(bytes: &[u8], file: &str) -> Result<Loaded, Vec<Diagnostic>> {
         Some(settings) => Ok(Loaded { settings, warnings: diagnostics }),
         None => Err(diagnostics),
     }
+}
+
+/// Whether no file that is written is the config itself.
+fn has_own_files(settings: &Settings, file: &str, report: &mut Diagnostics) -> bool {
+    let id = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    let Some(own) = id(Path::new(file)) else { return true };
+    let state = settings.state.as_ref().map(|state| &state.path);
+    for (key, path) in [("pid-file", settings.pid_file.as_ref()), ("state-file", state)] {
+        if path.is_some_and(|path| id(path) == Some(own)) {
+            report.error_at_key(key, "this is the config itself; name another path");
+        }
+    }
+    !report.has_errors()
 }
 
 fn parse(text: &str, report: &mut Diagnostics) -> Option<Settings> {
@@ -117,7 +138,10 @@ impl ConfigWalk<'_> {
         let value_at = item.start(at);
         if self.report.record_key(key.path, value_at).is_some() {
             let text = format!("{}: duplicate key; the last one wins. Remove one.", key.path);
-            self.report.warn(at, text);
+            match suggest::is_guard(key.path) {
+                true => self.report.error(at, text),
+                false => self.report.warn(at, text),
+            }
         }
         let is_table = item.table().is_some() || item.value().is_none();
         if is_table
@@ -177,6 +201,10 @@ impl ConfigWalk<'_> {
                 format!("{name:?}: has no effect {here}; {remedy}")
             }
             Hint::Nearest(guess) => format!("{what} {name:?}; {guess}"),
+            Hint::Word(remedy) => format!("{what} {name:?}; {remedy}"),
+            Hint::None if guard.is_some() => {
+                format!("{what} {name:?}, so it has no effect; {DISABLE}, or remove it")
+            }
             Hint::None => {
                 format!("{what} {}, so it has no effect; remove it", printable_name(name))
             }
@@ -184,24 +212,33 @@ impl ConfigWalk<'_> {
         match guard {
             // Not `printable_name`: the name is nearly one of ours.
             Some(guard) => {
-                let text =
-                    format!("{text} (until then {guard:?} keeps no user out: {MAY_CONNECT})");
+                let text = format!("{text} (now {guard:?} keeps no user out: {MAY_CONNECT})");
                 self.report.error(at, text);
             }
             None => self.report.warn(at, text),
         }
-        if let (Hint::None, Some(inner)) = (hint, item.table()) {
+        if let (Hint::None | Hint::Word(_), Some(inner)) = (hint, item.table()) {
             self.moved_keys(inner, &lower);
         }
     }
 
-    /// Says where the known keys in an unknown table belong.
+    /// Says where the known keys in an unknown table belong, and what is meant by words of other
+    /// programs.
     fn moved_keys(&mut self, table: TomlTable<'_>, parent: &str) {
         for TomlEntry { name, at, item } in table.entries() {
             let lower = name.to_ascii_lowercase().replace('_', "-");
-            if item.table().is_none() && matches!(suggest::key_hint(parent, &lower), Hint::Move(_))
-            {
-                self.unknown(parent, name, &lower, item, at);
+            let hint = match item.table() {
+                Some(_) => suggest::table_hint(parent, &lower),
+                None => suggest::key_hint(parent, &lower),
+            };
+            match (hint, item.table()) {
+                // Said with the table.
+                (_, None) if suggest::is_guard(&lower) => {}
+                (Hint::Word(_), _) | (Hint::Move(_), None) => {
+                    self.unknown(parent, name, &lower, item, at);
+                }
+                (_, Some(inner)) => self.moved_keys(inner, &lower),
+                _ => {}
             }
         }
     }
@@ -240,6 +277,7 @@ fn has_effect(item: TomlItem<'_>) -> bool {
     }
 }
 
+const DISABLE: &str = "write disabled-users = [\"NAME\"] to keep a user out";
 const MAY_CONNECT: &str = "every user may connect who is not in disabled-users";
 
 /// Size limit of a config file in bytes.

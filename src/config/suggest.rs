@@ -9,6 +9,8 @@ pub(super) enum Hint {
     Move(String),
     /// A similar known name: a suggestion.
     Nearest(String),
+    /// A word of another program: what to do.
+    Word(&'static str),
     /// Nothing is known about it.
     None,
 }
@@ -23,14 +25,17 @@ pub(super) fn key_hint(parent: &str, name: &str) -> Hint {
     if names_in(parent).contains(&name) {
         return Hint::Nearest(format!("did you mean {name}?"));
     }
-    if let Some(remedy) = move_hint(name) {
+    if let Some((_, meant)) = OTHER_WORDS.iter().find(|(word, _)| *word == name) {
+        return Hint::Word(meant);
+    }
+    if name == "bind-to" {
+        return Hint::Word(BIND_TO);
+    }
+    if let Some(remedy) = move_hint(name).or_else(|| joined_hint(name)) {
         return Hint::Move(remedy);
     }
     if let Some(near) = nearest(name, names_in(parent)) {
         return Hint::Nearest(format!("did you mean {near}?"));
-    }
-    if let Some((_, meant)) = OTHER_WORDS.iter().find(|(word, _)| *word == name) {
-        return Hint::Nearest((*meant).to_owned());
     }
     let near = nearest(name, KEYS.iter().map(|key| key.split().1));
     match near.and_then(|near| Some((near, move_hint(near)?))) {
@@ -47,10 +52,20 @@ pub(super) fn table_hint(parent: &str, name: &str) -> Hint {
     match table_meant(parent, name) {
         Some(near) => Hint::Nearest(format!("did you mean [{near}]?")),
         None => match OTHER_WORDS.iter().find(|(word, _)| *word == name) {
-            Some((_, meant)) => Hint::Nearest((*meant).to_owned()),
+            Some((_, meant)) => Hint::Word(meant),
             None => Hint::None,
         },
     }
+}
+
+/// The instruction for a table and its key in one word, such as blocklist-urls.
+fn joined_hint(name: &str) -> Option<String> {
+    KEYS.iter().find_map(|key| {
+        let (table, last) = key.split();
+        let word = table.rsplit('.').next().filter(|word| !word.is_empty())?;
+        let is_it = name.strip_prefix(word)?.strip_prefix('-')? == last && key.instead.is_none();
+        is_it.then(|| format!("write {last} below [{table}]"))
+    })
 }
 
 /// The path of the table that was meant by an unknown one.
@@ -72,6 +87,7 @@ pub(super) fn is_guard(name: &str) -> bool {
     has_word(name, GUARD_WORDS)
         || is_verb(name)
         || (name.split(SEPARATORS).any(is_verb) && has_word(name, OBJECTS))
+        || (has_word(name, &["active", "enabled", "only", "permit"]) && has_word(name, PEOPLE))
         || nearest(name, GUARDS.iter().copied()).is_some()
 }
 
@@ -116,7 +132,10 @@ pub(super) fn move_hint(name: &str) -> Option<String> {
         .collect();
     tables.truncate(TABLES_MAX);
     match *tables {
-        [] => KEYS.iter().find(has_name).and_then(|key| key.instead).map(str::to_owned),
+        [] => {
+            let instead = KEYS.iter().find(has_name)?.instead?;
+            Some(instead.trim_start_matches("it has no effect; ").to_owned())
+        }
         ["", ..] => Some("it is a global key: move it above the first [table]".to_string()),
         _ => {
             let headers: Vec<String> = tables.iter().map(|table| format!("[{table}]")).collect();
@@ -197,13 +216,22 @@ fn distance(from: &str, to: &str) -> Option<usize> {
 
 /// Words of other programs for keys of ours, in lower case, and what to write.
 const OTHER_WORDS: &[(&str, &str)] = &[
+    ("active-users", "each user of [secrets] is on; write disabled-users to keep one out"),
+    ("enabled-users", "each user of [secrets] is on; write disabled-users to keep one out"),
+    ("only-users", "each user of [secrets] is on; write disabled-users to keep one out"),
+    ("clients", "users are lines NAME = \"SECRET\" below [secrets]"),
+    ("keys", "users are lines NAME = \"SECRET\" below [secrets]"),
     ("users", "users are lines NAME = \"SECRET\" below [secrets]"),
     ("user", "users are lines NAME = \"SECRET\" below [secrets]"),
     ("proxy", "write proxies = [\"socks5://…\"] below [network]"),
+    ("proxies", "write proxies = [\"socks5://…\"] below [network]"),
+    ("socks5-proxy", "write proxies = [\"socks5://…\"] below [network]"),
     ("socks", "write proxies = [\"socks5://…\"] below [network]"),
     ("socks5", "write proxies = [\"socks5://…\"] below [network]"),
     ("upstream", "write proxies = [\"socks5://…\"] below [network]"),
     ("upstreams", "write proxies = [\"socks5://…\"] below [network]"),
+    ("dns", "write dns = \"…\" below [network]"),
+    ("timeouts", "write [network.timeout]"),
     ("listen", "write bind-to = \"IP:port\" above the first [table]"),
     ("bind", "write bind-to = \"IP:port\" above the first [table]"),
     ("server", "write bind-to = \"IP:port\" above the first [table]"),
@@ -214,6 +242,8 @@ const OTHER_WORDS: &[(&str, &str)] = &[
     ("adtag", "sponsored channels are not supported; remove it"),
 ];
 const SEPARATORS: [char; 3] = ['-', '_', '.'];
+const BIND_TO: &str = "for clients, write bind-to above the first [table]; for /stats, api-bind-to \
+    there; for metrics, bind-to below [stats.prometheus]";
 /// Words in the names of settings that keep a client out.
 const GUARD_WORDS: &[&str] = &[
     "acl",
@@ -246,6 +276,7 @@ const VERBS: &[&str] = &[
     "allow", "allowed", "block", "blocked", "deny", "disable", "disabled", "drop", "inactive",
     "off", "reject",
 ];
+const PEOPLE: &[&str] = &["clients", "secrets", "users"];
 const OBJECTS: &[&str] = &[
     "accounts",
     "address",

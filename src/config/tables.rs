@@ -17,15 +17,17 @@ impl Field<'_> {
         for TomlEntry { name, item, .. } in table.entries() {
             self.draft.has_secret = true;
             let at = item.start(self.at);
-            if let Some(dotted) = dotted_name(name, item) {
-                let name = printable_name(&dotted);
-                self.report
-                    .error(at, format!("{name}: put the name in quotes: {name} = \"SECRET\""));
+            if let Some(text) = dotted_name(name, item) {
+                self.report.error(at, text);
                 continue;
             }
+            let lower = name.to_ascii_lowercase().replace('_', "-");
             let Some(text) = item.value().and_then(Value::as_str) else {
                 // TOML gives a global key below this header to this table.
-                let home = suggest::move_hint(&name.to_ascii_lowercase());
+                let home = match suggest::is_guard(&lower) && keys::find(&lower).is_none() {
+                    true => Some(OFF.to_owned()),
+                    false => suggest::move_hint(&lower),
+                };
                 self.not_a_user(name, at, home, NOT_A_STRING);
                 continue;
             };
@@ -38,8 +40,7 @@ impl Field<'_> {
                 }
                 Err(fault) => {
                     // Global keys only: `host` is a valid name of a user.
-                    let name_lower = name.to_ascii_lowercase();
-                    let home = keys::find(&name_lower).and(suggest::move_hint(&name_lower));
+                    let home = keys::find(&lower).and(suggest::move_hint(&lower));
                     self.not_a_user(name, at, home, &fault.to_string());
                 }
             }
@@ -85,12 +86,24 @@ impl Field<'_> {
     }
 }
 
-/// The name with dots that was meant, if TOML took a user's name without quotes as a path.
+/// What to do if TOML took a user's name with dots and without quotes as a path.
 fn dotted_name(name: &str, item: TomlItem<'_>) -> Option<String> {
-    let Ok([entry]) = <[TomlEntry<'_>; 1]>::try_from(item.table()?.entries()) else { return None };
-    let path = format!("{name}.{}", entry.name);
-    match entry.item.value().map(Value::as_str) {
-        Some(text) => text.map(|_| path),
-        None => dotted_name(&path, entry.item),
+    let (mut path, mut table) = (vec![name.to_owned()], item.table()?);
+    loop {
+        let [entry] = <[TomlEntry<'_>; 1]>::try_from(table.entries()).ok()?;
+        path.push(entry.name.to_owned());
+        match entry.item.table() {
+            Some(inner) => table = inner,
+            None => break entry.item.value()?.as_str().map(drop)?,
+        }
     }
+    if path.len() == 2 && path.last().is_some_and(|last| last == "secret") {
+        return Some(format!("write {} = \"SECRET\" below [secrets]", printable_name(name)));
+    }
+    let is_short = path.iter().all(|part| !printable_name(part).starts_with('('));
+    let path = path.join(".");
+    let name = if is_short { format!("{path:?}") } else { printable_name(&path) };
+    Some(format!("{name}: put the name in quotes: {name} = \"SECRET\""))
 }
+
+const OFF: &str = "to keep a user out, write disabled-users = [\"NAME\"] above the first [table]";

@@ -4,6 +4,7 @@
 use crate::config::edit::is_bare;
 use crate::config::keys::KEYS;
 use crate::config::report::printable_name;
+use crate::config::suggest::nearest;
 use crate::config::value::ValueKind;
 
 /// What is wrong and what to do, for the syntax error at byte `at` of the file; `None` if the
@@ -31,12 +32,24 @@ pub(super) fn remedy(text: &str, at: usize) -> Option<String> {
     };
     let (name, value) = (name.trim(), value.trim());
     if !name.starts_with(['"', '\'']) && !name.split('.').all(|part| is_bare(part.trim())) {
-        return Some(format!("put the name in quotes: {} = …", printable_name(name)));
+        let is_ours = || nearest(name, KEYS.iter().map(|key| key.split().1)).is_some();
+        return Some(if name.ends_with(':') {
+            "write NAME = VALUE, with = alone".to_owned()
+        } else if name.starts_with("export ") {
+            "remove the word export".to_owned()
+        } else if is_ours() {
+            "a character of this name only looks like a plain one; type the name again".to_owned()
+        } else {
+            format!("put the name in quotes: {} = …", printable_name(name))
+        });
     }
     let is_safe = kind_of(name).is_some() || !printable_name(name).starts_with('(');
     let shown = if is_safe { name } else { "NAME" };
     match value.chars().next() {
         None => Some("no value after =; write one, or remove the line".to_owned()),
+        Some('"' | '\'') if odd_character(value.chars().last()?).is_some() => {
+            odd_character(value.chars().last()?).map(str::to_owned)
+        }
         Some('"' | '\'') if value.matches(['"', '\'']).count() % 2 == 1 => {
             Some("the closing quote is missing".to_owned())
         }
@@ -49,6 +62,12 @@ pub(super) fn remedy(text: &str, at: usize) -> Option<String> {
             Some(ValueKind::Count(..) | ValueKind::Port(..) | ValueKind::Number(..)) => {
                 format!("write a whole number: {shown} = …")
             }
+            Some(kind)
+                if kind.is_list()
+                    && !matches!(kind, ValueKind::Addresses(_) | ValueKind::Ips(_)) =>
+            {
+                format!("put each entry in quotes: {shown} = [\"…\"]")
+            }
             _ => format!("put the value in quotes: {shown} = \"…\""),
         }),
     }
@@ -57,12 +76,26 @@ pub(super) fn remedy(text: &str, at: usize) -> Option<String> {
 /// What to do about a character that only looks like a plain one.
 fn odd_character(found: char) -> Option<&'static str> {
     match found {
-        '\u{201c}'..='\u{201f}' | '\u{2018}'..='\u{201b}' | '«' | '»' | '″' | '′' | '`' => {
-            Some("this is not a plain quote; write \"")
-        }
-        '\u{feff}' | '\u{200b}'..='\u{200f}' | '\u{2060}' => {
-            Some("an invisible character; delete it")
-        }
+        '\u{201c}'..='\u{201f}'
+        | '\u{2018}'..='\u{201b}'
+        | '«'
+        | '»'
+        | '‹'
+        | '›'
+        | '″'
+        | '′'
+        | '`'
+        | '´'
+        | '❝'
+        | '❞'
+        | '＂' => Some("this is not a plain quote; write \""),
+        '\u{feff}'
+        | '\u{ad}'
+        | '\u{180e}'
+        | '\u{200b}'..='\u{200f}'
+        | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}'
+        | '\0' => Some("an invisible character; delete it"),
         _ if found.is_whitespace() && !found.is_ascii() => {
             Some("this is not a plain blank, such as one copied from a web page; type a blank")
         }
@@ -97,6 +130,13 @@ mod tests {
             ("bind-to = [0.0.0.0:443]", 11, "put each entry in quotes: bind-to = [\"…\"]"),
             ("secret = \"ee", 9, "the closing quote is missing"),
             ("secret =", 8, "no value after ="),
+            ("bind–to = 1", 4, "a character of this name only looks like a plain one"),
+            ("bind-to := 1", 9, "write NAME = VALUE, with = alone"),
+            ("export A=1", 7, "remove the word export"),
+            ("disabled-users = ivan", 17, "put each entry in quotes: disabled-users = [\"…\"]"),
+            ("a = \"ee”", 4, quotes),
+            ("a = ＂ee＂", 4, quotes),
+            ("\u{ad}a = 1", 0, "an invisible character"),
             ("[secrets] a = \"ee\"", 10, "write [secrets] on a line of its own"),
         ] {
             let text = format!("debug = true\n{line}\n[secrets]\n");

@@ -122,6 +122,16 @@ fn other_words_and_old_names_are_understood() {
             "4:1: warning: unknown key \"proxy\"; write proxies = [\"socks5://…\"] below [network]",
         ),
         (
+            "[secrets]\nprefer_ip = \"prefer-ipv4\"",
+            "4:13: error: prefer_ip: below [secrets] this names a user; it is a global key: move \
+             it above the first [table]",
+        ),
+        (
+            "domain-fronting-host = \"a.b\"",
+            "3:1: warning: \"domain-fronting-host\": has no effect at the top level; write host \
+             below [domain-fronting]",
+        ),
+        (
             "[users]\nalice = \"x\"",
             "3:2: warning: unknown table \"users\"; users are lines NAME = \"SECRET\" below \
              [secrets]",
@@ -129,6 +139,12 @@ fn other_words_and_old_names_are_understood() {
     ] {
         assert_eq!(diagnostics_below(lines), [format!("mtbox.toml:{wanted}")], "{lines}");
     }
+    let found = diagnostics_below("[api]\nbind-to = \"127.0.0.1:1\"");
+    assert!(found[1].contains("for /stats, api-bind-to there"), "{found:#?}");
+    let found = diagnostics_below("[upstream]\nprefer-ip = \"prefer-ipv4\"");
+    assert!(found[1].contains("global key: move it above"), "{found:#?}");
+    let found = diagnostics_below("[access.users]\nme = \"00\"");
+    assert!(found[1].contains("users are lines NAME"), "{found:#?}");
     let found = diagnostics_below("[nonsense]\nprefer-ip = \"only-ipv4\"\nfoo = 1");
     assert_eq!(
         found,
@@ -165,6 +181,7 @@ fn a_setting_that_keeps_clients_out_is_never_passed_over() {
         ("[valid-until]\nme = \"2027-01-01\"", "3:2", "valid-until"),
         ("per-user-limit = 3", "3:1", "per-user-limit"),
         ("users-off = [\"me\"]", "3:1", "users-off"),
+        ("enabled-users = [\"me\"]", "3:1", "enabled-users"),
         ("[limits]\nmax-ips = 2", "3:2", "max-ips"),
         ("[throttle]\nuser-limit = 2", "4:1", "user-limit"),
         ("[users.alice]\nmax_connections = 5", "3:2", "max_connections"),
@@ -174,7 +191,7 @@ fn a_setting_that_keeps_clients_out_is_never_passed_over() {
         let found = diagnostics_below(lines);
         let start = format!("mtbox.toml:{position}: error: ");
         let end = format!(
-            " (until then \"{guard}\" keeps no user out: every user may connect who is not in \
+            " (now \"{guard}\" keeps no user out: every user may connect who is not in \
              disabled-users)"
         );
         assert!(found[0].starts_with(&start) && found[0].ends_with(&end), "{lines}\n{found:#?}");
@@ -286,4 +303,39 @@ fn a_line_that_is_not_toml_comes_with_a_remedy() {
         assert!(position.starts_with("mtbox.toml:2:"), "{position}");
         assert!(text.contains(&format!("; {wanted}")), "{line}: {text}");
     }
+}
+
+#[test]
+fn an_address_that_another_one_covers_is_told() {
+    for (binds, count) in [
+        ("\"0.0.0.0:1\", \"127.0.0.1:1\"", 1),
+        ("\"[::]:1\", \"[::1]:1\", \"127.0.0.1:1\"", 1),
+        ("\"0.0.0.0:1\", \"127.0.0.1:2\", \"[::1]:1\"", 0),
+    ] {
+        let found = super::diagnostics_of(&format!("bind-to = [{binds}]\nsecret = \"{SECRET}\""));
+        assert_eq!(found.len(), count, "{found:#?}");
+        assert!(found.iter().all(|one| one.contains("too; remove one")), "{found:#?}");
+    }
+}
+
+#[test]
+fn a_guard_that_another_line_undoes_is_an_error() {
+    let two = "disabled-users = [\"me\"]\nDisabled-Users = []";
+    assert!(diagnostics_below(two)[0].contains("error: disabled-users: duplicate key"));
+    let same = format!(
+        "bind-to = \"192.0.2.1:1\"\ndisabled-users = [\"b\"]\n[secrets]\na = \"{SECRET}\"\nb = \
+         \"{SECRET}\"\n"
+    );
+    let found = super::diagnostics_of(&same);
+    assert!(found[0].contains("error: \"b\": same secret as \"a\", and only one"), "{found:#?}");
+    let off = diagnostics_of_secrets("disabled = [\"me\"]");
+    assert!(off[0].contains("write disabled-users = [\"NAME\"]"), "{off:#?}");
+    let dotted = diagnostics_of_secrets("alexander.konstantinovich = \"ee00\"");
+    assert!(dotted[0].contains("\"alexander.konstantinovich\": put the name in"), "{dotted:#?}");
+    let table = diagnostics_of_secrets("ivan.secret = \"ee00\"");
+    assert!(table[0].contains("write \"ivan\" = \"SECRET\""), "{table:#?}");
+}
+
+fn diagnostics_of_secrets(line: &str) -> Vec<String> {
+    super::diagnostics_of(&format!("bind-to = \"192.0.2.1:1\"\n[secrets]\n{line}\n"))
 }

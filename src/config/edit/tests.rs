@@ -140,15 +140,17 @@ proptest! {
         windows in any::<bool>(),
     ) {
         let names = ["bob", "zoé x", "al", "a.b", "q\"", "-"];
+        let secrets: Vec<String> =
+            (0..names.len()).map(|at| ONE.replace("ee00", &format!("ee0{}", at + 2))).collect();
         let mut text = if windows { file().replace('\n', "\r\n") } else { file() };
         let mut model = vec![("bob".to_owned(), true), ("zoé x".to_owned(), true)];
         for (kind, at) in steps {
             let name = names[at];
             let known = model.iter().position(|(other, _)| other == name);
             let edit = match kind {
-                0 => Add(name, ONE),
+                0 => Add(name, &secrets[at]),
                 1 => Remove(name),
-                2 => Rotate(name, TWO),
+                2 => Rotate(name, &secrets[at]),
                 3 => Disable(name),
                 _ => Enable(name),
             };
