@@ -1,13 +1,15 @@
 //! DNS over TLS and HTTPS: one kept connection, a checked certificate, and a server that may start
 //! later than the proxy (COMPATIBILITY 5.7, A8 and B12).
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use rustls::ServerConfig;
+use rustls::server::Acceptor;
+use rustls::{ServerConfig, StreamOwned};
 
 use crate::support::authority::Authority;
 use crate::support::dc::Dc;
@@ -410,5 +412,60 @@ fn a_server_that_requires_alpn_is_understood() {
         let proxy = start(&dc, &front, &authority, &names.url());
         assert_reaches_front_in_the_end(&proxy, &front);
         assert_eq!(names.connections(), 1, "{transport:?}");
+    }
+}
+
+/// unbound and BIND take a client without ALPN and close when it does not speak HTTP/2, often
+/// before their SETTINGS are sent.
+#[test]
+fn a_server_that_speaks_only_http2_is_recognised_whatever_it_sends_before_it_closes() {
+    const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let (dc, front, authority) = (Dc::listen(), Front::listen(), Authority::new());
+    let http2_only = "the server speaks HTTP/2 only; use its tls:// address";
+    // An unread request makes the close a reset.
+    for (settings, reads, has_http2) in [
+        (SETTINGS, true, true),
+        (SETTINGS, false, true),
+        (&[], true, true),
+        (&[], false, true),
+        (&[], true, false),
+    ] {
+        let listener = TcpListener::bind(anywhere()).expect("a port");
+        let url = format!("\"https://{}/dns-query\"", listener.local_addr().expect("an address"));
+        let plain = authority.server(&["127.0.0.1"]);
+        let mut http2 = ServerConfig::clone(&plain);
+        http2.alpn_protocols = vec![b"h2".to_vec()];
+        let http2 = Arc::new(http2);
+        thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let mut acceptor = Acceptor::default();
+                let accepted = loop {
+                    acceptor.read_tls(&mut stream).expect("a hello");
+                    if let Some(accepted) = acceptor.accept().expect("a valid hello") {
+                        break accepted;
+                    }
+                };
+                let alpn = accepted.client_hello().alpn();
+                let offers_http2 = alpn.into_iter().flatten().any(|one| one == b"h2");
+                let config = if has_http2 && offers_http2 { &http2 } else { &plain };
+                let tls = accepted.into_connection(Arc::clone(config)).expect("a connection");
+                let mut stream = StreamOwned::new(tls, stream);
+                while stream.conn.is_handshaking() {
+                    stream.conn.complete_io(&mut stream.sock).expect("a handshake");
+                }
+                let _ = stream.write_all(settings);
+                let _ = stream.flush();
+                match reads {
+                    true => drop(stream.read(&mut [0; 1_024])),
+                    // Waits until the request is there.
+                    false => drop(stream.sock.peek(&mut [0])),
+                }
+            }
+        });
+        let proxy = start(&dc, &front, &authority, &url);
+        let what = format!("{} bytes, reads: {reads}, HTTP/2: {has_http2}", settings.len());
+        assert_closed_silently(&proxy, &front, &what);
+        eventually("it is logged", || proxy.log().contains("event=dns-unreachable"));
+        assert_eq!(proxy.log().contains(http2_only), has_http2, "{what}: {}", proxy.log());
     }
 }

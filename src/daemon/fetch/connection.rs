@@ -37,9 +37,9 @@ pub struct Connection<N: Net> {
     first_token: usize,
     /// The name in the certificate; `None` = no TLS.
     tls: Option<String>,
-    /// The TLS hello offers `http/1.1`.
+    /// What the TLS hello offers by ALPN.
     #[cfg(feature = "tls")]
-    is_http: bool,
+    alpn: Option<&'static str>,
     ready: Readiness,
     channel: Channel,
     /// Bytes that are sent before everything else, without TLS.
@@ -75,7 +75,7 @@ impl<N: Net> Connection<N> {
             first_token,
             tls: target.tls,
             #[cfg(feature = "tls")]
-            is_http: true,
+            alpn: Some("http/1.1"),
             ready: Readiness::default(),
             channel: Channel::Plain,
             preface: Vec::new(),
@@ -86,12 +86,24 @@ impl<N: Net> Connection<N> {
         }
     }
 
-    /// Omits ALPN from the TLS hello, for servers of other protocols: they close connections that
-    /// offer only protocols they do not support (RFC 7301 3.2).
+    /// Offers another protocol than `http/1.1` by ALPN, or none: servers of other protocols close
+    /// connections that offer only protocols they do not support (RFC 7301 3.2).
     #[cfg(feature = "tls")]
-    pub fn without_alpn(mut self) -> Self {
-        self.is_http = false;
+    pub fn with_alpn(mut self, alpn: Option<&'static str>) -> Self {
+        self.alpn = alpn;
         self
+    }
+
+    /// Whether the TLS handshake has succeeded.
+    #[cfg(feature = "tls")]
+    pub fn is_secure(&self) -> bool {
+        matches!(&self.channel, Channel::TlsClient(tls) if !tls.is_handshaking())
+    }
+
+    /// Whether the server has accepted the protocol that was offered.
+    #[cfg(feature = "tls")]
+    pub fn has_alpn(&self) -> bool {
+        matches!(&self.channel, Channel::TlsClient(tls) if tls.has_alpn())
     }
 
     /// Sends `bytes` before everything else, TLS included.
@@ -239,7 +251,7 @@ impl<N: Net> Connection<N> {
     fn start_tls(&mut self, context: &mut ConnectContext<'_>) -> Result<(), String> {
         let Some(name) = &self.tls else { return Ok(()) };
         let config = context.outbound.tls_roots.config(context.settings.ca_file.as_deref())?;
-        self.channel = Channel::TlsClient(Box::new(TlsClient::new(name, config, self.is_http)?));
+        self.channel = Channel::TlsClient(Box::new(TlsClient::new(name, config, self.alpn)?));
         Ok(())
     }
 

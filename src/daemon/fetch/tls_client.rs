@@ -13,14 +13,14 @@ use crate::daemon::fetch::socket::PeerState;
 pub struct TlsClient(ClientConnection);
 
 impl TlsClient {
-    /// A connection before its hello; the certificate must be valid for `host`. With `is_http` the
-    /// hello offers `http/1.1` by ALPN.
+    /// A connection before its hello; the certificate must be valid for `host`. The hello
+    /// offers `alpn`.
     ///
     /// # Errors
     /// `host` is neither a host name nor an address.
-    pub fn new(host: &str, config: Arc<ClientConfig>, is_http: bool) -> Result<Self, String> {
+    pub fn new(host: &str, config: Arc<ClientConfig>, alpn: Option<&str>) -> Result<Self, String> {
         let name = ServerName::try_from(host.to_owned()).map_err(|e| e.to_string())?;
-        let protocols = if is_http { vec![b"http/1.1".to_vec()] } else { Vec::new() };
+        let protocols = alpn.into_iter().map(Into::into).collect();
         let tls = ClientConnection::new_with_alpn(config, name, protocols);
         tls.map(Self).map_err(|e| e.to_string())
     }
@@ -28,6 +28,11 @@ impl TlsClient {
     /// Whether the handshake has not finished.
     pub fn is_handshaking(&self) -> bool {
         self.0.is_handshaking()
+    }
+
+    /// Whether the server has accepted the protocol that was offered.
+    pub fn has_alpn(&self) -> bool {
+        self.0.alpn_protocol().is_some()
     }
 
     /// Sends `outbox` as far as the socket takes it, and appends received plain bytes to `inbox`.
@@ -41,6 +46,8 @@ impl TlsClient {
         inbox: &mut Vec<u8>,
     ) -> io::Result<PeerState> {
         let tls = &mut self.0;
+        // Bytes may have arrived before a reset; they are read first.
+        let mut broken = None;
         loop {
             if !tls.is_handshaking() && !outbox.is_empty() {
                 let taken = tls.writer().write(outbox)?;
@@ -50,12 +57,17 @@ impl TlsClient {
                 match tls.write_tls(socket) {
                     Ok(_) => {}
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(e) => return Err(e),
+                    Err(e) => {
+                        broken = Some(e);
+                        break;
+                    }
                 }
             }
             let mut ended = match tls.read_tls(socket) {
                 Ok(count) => count == 0,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(PeerState::Open),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    return broken.map_or(Ok(PeerState::Open), Err);
+                }
                 Err(e) => return Err(e),
             };
             if let Err(fault) = tls.process_new_packets() {

@@ -1,6 +1,7 @@
 //! The connection to the encrypted server: passes bytes between it and the state in `secure.rs`,
 //! and looks up the server's own host name.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::config::settings::DnsSettings;
@@ -20,6 +21,7 @@ use crate::io::logger::fields;
 use crate::io::readiness::Readiness;
 use crate::io::wire::Net;
 use crate::proto::dns::{DnsFault, RecordType};
+use crate::proto::doh::DohFault;
 
 /// The encrypted server and the one connection to it.
 pub struct EncryptedResolver<N: Net> {
@@ -27,6 +29,11 @@ pub struct EncryptedResolver<N: Net> {
     connection: Option<Connection<N>>,
     /// Plain bytes of an answer that is not complete yet.
     inbox: Vec<u8>,
+    /// Why the last connection ended without a byte of an answer. The present one only offers
+    /// HTTP/2, to find out whether the server speaks nothing else.
+    suspicion: Option<ServerFault>,
+    /// The addresses of the connection.
+    addrs: Vec<SocketAddr>,
     /// The lookup of the server's own host name.
     bootstrap: Option<(Lookup, PlainQuery<N>)>,
     /// Why the server cannot be used now.
@@ -69,8 +76,16 @@ impl<N: Net> EncryptedResolver<N> {
     /// `None` = the settings name no encrypted server.
     pub fn new(settings: &DnsSettings) -> Option<Self> {
         let server = EncryptedServer::new(settings)?;
-        let (connection, bootstrap, fault) = (None, None, None);
-        Some(Self { server, connection, inbox: Vec::new(), bootstrap, fault, awake: false })
+        Some(Self {
+            server,
+            connection: None,
+            inbox: Vec::new(),
+            suspicion: None,
+            addrs: Vec::new(),
+            bootstrap: None,
+            fault: None,
+            awake: false,
+        })
     }
 
     /// Takes note in a lookup of why its query failed.
@@ -137,20 +152,15 @@ impl<N: Net> EncryptedResolver<N> {
                     }
                 }
                 ConnectionAction::Connect(addrs) => {
-                    self.inbox.clear();
-                    let tls = Some(self.server.host().to_owned());
-                    let server = HostOrAddrs::Addrs(addrs);
-                    let target = FetchTarget { server, tls, route: Route::Native };
-                    let connection = Connection::new(target, context.first_token);
-                    let is_http = self.server.is_http();
-                    self.connection =
-                        Some(if is_http { connection } else { connection.without_alpn() });
+                    self.addrs = addrs;
+                    let alpn = self.server.is_http().then_some("http/1.1");
+                    self.connect(alpn, context.first_token);
                 }
                 ConnectionAction::Exchange => match self.exchange(context, &mut results) {
                     Progress::Changed => {}
                     Progress::Blocked => return results,
                 },
-                ConnectionAction::Close => self.connection = None,
+                ConnectionAction::Close => (self.connection, self.suspicion) = (None, None),
                 ConnectionAction::TimeOut => {
                     self.lose(&ServerFault::Timeout, context.connect, &mut results);
                 }
@@ -162,6 +172,14 @@ impl<N: Net> EncryptedResolver<N> {
         }
     }
 
+    fn connect(&mut self, alpn: Option<&'static str>, first_token: usize) {
+        self.inbox.clear();
+        let tls = Some(self.server.host().to_owned());
+        let server = HostOrAddrs::Addrs(self.addrs.clone());
+        let target = FetchTarget { server, tls, route: Route::Native };
+        self.connection = Some(Connection::new(target, first_token).with_alpn(alpn));
+    }
+
     /// Sends queries and receives answers.
     fn exchange(
         &mut self,
@@ -171,20 +189,35 @@ impl<N: Net> EncryptedResolver<N> {
         let Some(connection) = &mut self.connection else { return Progress::Changed };
         let now = context.connect.now;
         let state = connection.step(context.connect, context.net, &mut self.inbox, &mut |_, _| {});
-        let is_closed = match state {
+        let (is_closed, error) = match state {
             ConnectionState::Opening if connection.has_more() => return Progress::Changed,
             ConnectionState::Opening => return Progress::Blocked,
-            ConnectionState::Open => false,
-            ConnectionState::Closed => true,
-            ConnectionState::Failed(error) => {
-                self.lose(&ServerFault::Connection(error), context.connect, results);
-                return Progress::Changed;
-            }
+            ConnectionState::Open => (false, None),
+            ConnectionState::Closed => (true, None),
+            ConnectionState::Failed(error) => (true, Some(error)),
         };
-        let answers = match self.server.read_answers(&mut self.inbox, is_closed, now) {
-            Ok(answers) => answers,
-            Err(fault) => {
-                self.lose(&fault, context.connect, results);
+        if let Some(fault) = self.suspicion.take() {
+            let http2 = ServerFault::Response(DohFault::Http2);
+            let fault = if connection.has_alpn() { http2 } else { fault };
+            self.lose(&fault, context.connect, results);
+            return Progress::Changed;
+        }
+        let is_silent = self.inbox.is_empty() && !self.server.has_answered();
+        // Bytes that came before a failure count.
+        let answers = match (self.server.read_answers(&mut self.inbox, is_closed, now), error) {
+            (Ok(answers), _) => answers,
+            (Err(fault), error) => {
+                let fault = match (fault, error) {
+                    (fault @ ServerFault::Response(DohFault::Http2), _) | (fault, None) => fault,
+                    (_, Some(error)) => ServerFault::Connection(error),
+                };
+                // Unbound and BIND close without a word when a client does not speak HTTP/2.
+                if is_closed && is_silent && self.server.is_http() && connection.is_secure() {
+                    self.suspicion = Some(fault);
+                    self.connect(Some("h2"), context.first_token);
+                } else {
+                    self.lose(&fault, context.connect, results);
+                }
                 return Progress::Changed;
             }
         };
@@ -242,6 +275,8 @@ impl<N: Net> EncryptedResolver<N> {
         results: &mut Vec<QueryResult>,
     ) {
         self.connection = None;
+        let suspicion = self.suspicion.take();
+        let fault = suspicion.as_ref().unwrap_or(fault);
         let Some(failed) = self.server.connection_lost(context.drbg, context.now) else { return };
         results.extend(failed);
         self.fault = Some(fault.to_string());

@@ -117,6 +117,11 @@ impl EncryptedServer {
         !self.codec.has_ids()
     }
 
+    /// Whether an answer was received on this connection.
+    pub fn has_answered(&self) -> bool {
+        self.has_answered
+    }
+
     /// Queues a query of the lookup in this slot.
     pub fn queue(&mut self, slot: LookupSlot, kind: RecordType, name: &str) {
         let name = name.to_ascii_lowercase();
