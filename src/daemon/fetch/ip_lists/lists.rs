@@ -13,6 +13,7 @@ use crate::daemon::fetch::runner::TASKS_AT_ONCE;
 use crate::daemon::upstream::addresses::is_private;
 use crate::io::clock::Tick;
 use crate::limits::ip_list::{ListReader, Networks};
+use crate::util::host_port::HostPort;
 
 /// Both lists.
 #[derive(Default)]
@@ -105,13 +106,17 @@ impl SourceState {
         }
     }
 
-    /// The name of the source in a log: a path, or a URL without its query, user and port.
+    /// The name of the source in a log: a path, or a URL without its query and user.
     pub(super) fn label(&self) -> String {
         match &self.origin {
             ListSource::File(path) => path.display().to_string(),
             ListSource::Web(url) => {
                 let (path, _query) = url.path.split_once('?').unwrap_or((&url.path, ""));
-                format!("{}://{}{path}", url.scheme, url.host)
+                let server = match url.port {
+                    Some(port) => HostPort::new(&url.host, port).to_string(),
+                    None => url.host.clone(),
+                };
+                format!("{}://{server}{path}", url.scheme)
             }
         }
     }
