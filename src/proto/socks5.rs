@@ -48,6 +48,8 @@ pub enum SocksFault {
     NotSocks,
     /// The proxy requires an authentication method that was not offered.
     NoMethod,
+    /// The same, and no user name was offered.
+    NoUser,
     /// The proxy rejects user name or password.
     WrongPassword,
     /// The proxy refuses the connection with this reply code (RFC 1928 6).
@@ -60,6 +62,10 @@ impl SocksFault {
         match self {
             Self::NotSocks => "not a SOCKS5 proxy",
             Self::NoMethod => "the proxy requires another authentication method",
+            Self::NoUser => {
+                "the proxy requires another authentication method, probably user name and \
+                 password: write socks5://USER:PASSWORD@HOST:PORT"
+            }
             Self::WrongPassword => "the proxy refuses name or password",
             Self::Refused(2) => "not allowed by the rules of the proxy",
             Self::Refused(3) => "network unreachable from the proxy",
@@ -110,6 +116,9 @@ impl Negotiation {
             self.state = match (self.state, message.as_slice()) {
                 (SocksState::Method, [VERSION, NO_AUTH]) => self.request(out),
                 (SocksState::Method, [VERSION, PASSWORD]) => self.password(out)?,
+                (SocksState::Method, [VERSION, _]) if self.user.is_none() => {
+                    return Err(SocksFault::NoUser);
+                }
                 (SocksState::Method, [VERSION, _]) => return Err(SocksFault::NoMethod),
                 (SocksState::Password, [_, 0]) => self.request(out),
                 (SocksState::Password, [_, _]) => return Err(SocksFault::WrongPassword),
@@ -149,7 +158,7 @@ impl Negotiation {
     }
 
     fn password(&self, out: &mut Vec<u8>) -> Result<SocksState, SocksFault> {
-        let Some((name, password)) = &self.user else { return Err(SocksFault::NoMethod) };
+        let Some((name, password)) = &self.user else { return Err(SocksFault::NoUser) };
         out.push(1);
         for text in [name, password] {
             let text = text.get(..255).unwrap_or(text);
@@ -249,8 +258,9 @@ mod tests {
         assert!(sent.starts_with(b"\x01\x02me\x02pw\x05\x01\x00"));
         assert_eq!(outcome, Ok(wire.len()));
         assert_eq!(play(v4(), Some(("me", "pw")), &[5, 2, 1, 1]).1, Err(SocksFault::WrongPassword));
-        assert_eq!(play(v4(), None, &[5, 2]).1, Err(SocksFault::NoMethod));
-        assert_eq!(play(v4(), None, &[5, 0xff]).1, Err(SocksFault::NoMethod));
+        assert_eq!(play(v4(), None, &[5, 2]).1, Err(SocksFault::NoUser));
+        assert_eq!(play(v4(), None, &[5, 0xff]).1, Err(SocksFault::NoUser));
+        assert_eq!(play(v4(), Some(("me", "pw")), &[5, 0xff]).1, Err(SocksFault::NoMethod));
     }
 
     #[test]

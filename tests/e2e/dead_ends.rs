@@ -112,7 +112,7 @@ fn a_proxy_that_says_yes_and_closes_later_comes_last_and_is_named() {
     }
     assert_eq!(bad.connections(), 1);
     let why = "closed before the first byte of the destination";
-    let line = format!("event=dial-failed addr={} error=\"{why}\"", bad.addr);
+    let line = format!("event=dial-failed addr={0} error=\"{why}\" proxy={0}", bad.addr);
     eventually("it is named in the log", || fixture.proxy.log().contains(&line));
     let explained = explained(&fixture);
     assert!(explained.contains(&format!("{}: {why}", bad.addr)), "{explained}");

@@ -146,6 +146,8 @@ fn the_log_and_explain_name_the_proxy_that_fails_and_why() {
         assert!(!log.contains("letmein") && !log.contains("anna"), "{log}");
         let explained = explained(&fixture);
         assert!(explained.contains(addr) && explained.contains(words), "{words}: {explained}");
+        let last_error = fixture.proxy.stats()["proxies"][0]["last_error"].to_string();
+        assert!(last_error.contains(words), "{words}: {last_error}");
         drop(socks);
     }
 }

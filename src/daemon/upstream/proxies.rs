@@ -40,7 +40,7 @@ pub struct Upstream {
     pub dials: u64,
     /// Attempts that failed because of the upstream itself.
     pub failures: u64,
-    /// The error of the last failed attempt.
+    /// The error of the last attempt that failed or that the upstream refused.
     pub last_error: Option<String>,
 }
 
@@ -122,8 +122,15 @@ impl Upstreams {
         }
     }
 
-    /// Records that the upstream works: the destination has sent a byte through it, or it reported
-    /// that the destination is unreachable.
+    /// Records that the upstream works, but refuses a destination.
+    pub fn record_refusal(&mut self, id: UpstreamId, why: &str) {
+        self.record_success(id);
+        if let Some(upstream) = self.get_mut(id) {
+            upstream.last_error = Some(why.to_owned());
+        }
+    }
+
+    /// Records that the upstream works: the destination has sent a byte through it.
     pub fn record_success(&mut self, id: UpstreamId) {
         let Some(upstream) = self.get_mut(id) else { return };
         (upstream.rest, upstream.rests_until) = (FIRST_REST, Tick(0));

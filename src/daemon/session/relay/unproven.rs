@@ -9,7 +9,7 @@ use crate::daemon::session::relay::{Relay, RelayContext, UnprovenWay};
 use crate::daemon::session::transform::Transform;
 use crate::daemon::upstream::proxies::{CLOSED_UNPROVEN, SILENT, Upstreams};
 use crate::io::clock::Tick;
-use crate::io::logger::fields;
+use crate::io::logger::{Maybe, fields};
 use crate::io::wire::Wire;
 
 impl<W: Wire> Relay<W> {
@@ -64,7 +64,10 @@ impl<W: Wire> Relay<W> {
                 (Outcome::DcHungUp(addr), addr.to_string())
             }
         };
-        accounting.telemetry.info(fields!("dial-failed", addr = %name, error = ?why));
+        let is_proxy = matches!(unproven.way, UnprovenWay::Proxy(_));
+        let proxy = Maybe(is_proxy.then_some(&name));
+        let fields = fields!("dial-failed", addr = %name, error = ?why, proxy = %proxy);
+        accounting.telemetry.info(fields);
         accounting.record(client.user, client.addr, outcome);
     }
 

@@ -342,7 +342,7 @@ impl<W: Wire> Connect<W> {
         let Outbound { upstreams, bad_addresses, .. } = &mut *context.outbound;
         match (upstream, &error) {
             // The proxy works, so its other destinations are tried.
-            (Some(upstream), ConnectError::Refused(..)) => upstreams.record_success(upstream),
+            (Some(upstream), ConnectError::Refused(..)) => upstreams.record_refusal(upstream, &why),
             (Some(upstream), _) => {
                 upstreams.record_failure(upstream, &why, now);
                 self.candidates = Vec::new().into_iter();
