@@ -121,7 +121,13 @@ impl<N: Net> Daemon<N> {
         let results = self.resolver.poll(context, &mut self.net, base);
         for LookupResult { name, found, ttl_s } in results {
             let now = self.shared.time.now;
-            for token in self.shared.outbound.dns.answer(&name, found, ttl_s, now) {
+            let fault = found.as_ref().err().cloned();
+            let tokens = self.shared.outbound.dns.answer(&name, found, ttl_s, now);
+            if let (Some(fault), Some(Ok(_))) = (fault, self.shared.outbound.dns.peek(&name)) {
+                let fields = fields!("dns-stale", host = ?name, error = ?fault, hint = ?OLD_SERVE);
+                self.shared.telemetry.log.warn(now, fields);
+            }
+            for token in tokens {
                 match TokenKind::of(token) {
                     TokenKind::FetchTask(slot) => self.tasks.wake(slot),
                     _ => self.wake(token),
@@ -258,3 +264,6 @@ const ACCEPTS_PER_ROUND: usize = 16;
 const ADMIN_ACCEPTS_PER_ROUND: usize = 4;
 /// A handshake counts as in progress for this long after its last step.
 const HANDSHAKE_TIME: Duration = Duration::from_millis(100);
+
+/// What `dns-stale` means.
+const OLD_SERVE: &str = "the last good addresses serve on; mtbox doctor examines the name servers";

@@ -21,7 +21,7 @@ struct CachedName {
     name: String,
     found: Result<Vec<IpAddr>, LookupFault>,
     until: Tick,
-    /// No server has answered since the addresses expired; they serve on (RFC 8767).
+    /// The addresses have expired and could not be confirmed; they serve on (RFC 8767).
     is_stale: bool,
 }
 
@@ -35,7 +35,14 @@ impl CachedName {
 /// A name that is being looked up, and the tokens of the waiting callers.
 struct PendingName {
     name: String,
+    since: Tick,
     tokens: Vec<usize>,
+}
+
+impl PendingName {
+    fn is_late(&self, now: Tick) -> bool {
+        now >= self.since + CLIENT_RESPONSE
+    }
 }
 
 /// The result of [`DnsCache::lookup`].
@@ -51,18 +58,20 @@ pub enum CachedAddrs<'a> {
 
 impl DnsCache {
     /// The addresses of a name. If they are not cached, the name is queued for the resolver, and
-    /// `token` is woken when the lookup ends. While no server answers, the last addresses are
-    /// returned.
+    /// `token` is woken when the lookup ends. While no server answers in time, the last addresses
+    /// are returned.
     pub fn lookup(&mut self, name: &str, token: usize, now: Tick) -> CachedAddrs<'_> {
         self.known.retain(|known| known.is_kept(now));
         if let Some(at) = self.known.iter().position(|known| known.name == name) {
             self.known[at..].rotate_left(1);
         }
         let known = self.known.last().filter(|known| known.name == name);
-        let state = known.map(|known| (known.until > now, known.is_stale));
+        let late = self.waiting.iter().any(|wait| wait.name == name && wait.is_late(now));
+        let is_stale = |known: &CachedName| known.is_stale || late && known.found.is_ok();
+        let state = known.map(|known| (known.until > now, is_stale(known)));
         if matches!(state, None | Some((false, _))) {
             let token = (state != Some((false, true))).then_some(token);
-            self.request(name, token);
+            self.request(name, token, now);
         }
         match (state, self.known.last().map(|known| &known.found)) {
             (None | Some((false, false)), _) | (_, None) => CachedAddrs::Pending,
@@ -71,10 +80,17 @@ impl DnsCache {
         }
     }
 
+    /// When the expired addresses of a name that is being looked up serve at the earliest.
+    pub fn stale_at(&self, now: Tick) -> Option<Tick> {
+        let is_old = |wait: &&PendingName| matches!(self.peek(&wait.name), Some(Ok(_)));
+        let at = self.waiting.iter().filter(is_old).map(|wait| wait.since + CLIENT_RESPONSE);
+        at.filter(|at| *at > now).min()
+    }
+
     /// Queues a name that is not known; no caller waits for it.
     pub fn prefetch(&mut self, name: &str) {
         if name.parse::<IpAddr>().is_err() && self.peek(name).is_none() {
-            self.request(name, None);
+            self.request(name, None, Tick(0));
         }
     }
 
@@ -84,7 +100,7 @@ impl DnsCache {
     }
 
     /// Queues a name, unless it is being looked up, and notes who waits for it.
-    fn request(&mut self, name: &str, token: Option<usize>) {
+    fn request(&mut self, name: &str, token: Option<usize>, since: Tick) {
         match self.waiting.iter_mut().find(|wait| wait.name == name) {
             Some(wait) => {
                 let is_new = |token: &usize| !wait.tokens.contains(token);
@@ -93,7 +109,7 @@ impl DnsCache {
             None => {
                 self.wanted.push_back(name.to_owned());
                 let tokens = token.into_iter().collect();
-                self.waiting.push(PendingName { name: name.to_owned(), tokens });
+                self.waiting.push(PendingName { name: name.to_owned(), since, tokens });
             }
         }
     }
@@ -129,8 +145,8 @@ impl DnsCache {
     /// Stores an answer and returns the tokens that waited for it. Addresses are cached for
     /// `ttl_s`, but at least 5 s and at most an hour. Their absence is cached for 5 s to 30 s, so
     /// that connections to a wrong name do not cost a query each. If no server has answered
-    /// (`ttl_s` is 0), the addresses that are known serve on, and the name is asked for again after
-    /// 30 s.
+    /// (`ttl_s` is 0) or the name exists without an address, as broken servers say, the addresses
+    /// that are known serve on, and the name is asked for again after 30 s.
     pub fn answer(
         &mut self,
         name: &str,
@@ -143,7 +159,8 @@ impl DnsCache {
         let mut is_stale = false;
         if let Some(at) = self.known.iter().position(|known| known.name == name) {
             let old = self.known.remove(at);
-            if found.is_err() && ttl_s == 0 && old.found.is_ok() {
+            let is_gone = ttl_s > 0 && found == Err(LookupFault::NoSuchName);
+            if found.is_err() && !is_gone && old.found.is_ok() {
                 (found, until, is_stale) = (old.found, now + STALE_TTL, true);
             }
         }
@@ -164,6 +181,8 @@ const NAMES_MAX: usize = 256;
 const TTL_MIN: Duration = Duration::from_secs(5);
 const TTL_MAX: Duration = Duration::from_secs(3_600);
 const NEGATIVE_TTL_MAX: Duration = Duration::from_secs(30);
+/// How long a caller waits before old addresses serve (RFC 8767 5, client response timer).
+const CLIENT_RESPONSE: Duration = Duration::from_millis(1_800);
 /// Between two lookups of a name whose servers do not answer (RFC 8767, section 5).
 const STALE_TTL: Duration = Duration::from_secs(30);
 
@@ -220,6 +239,26 @@ mod tests {
             CachedAddrs::Failed(&GONE),
             "the name is gone"
         );
+    }
+
+    #[test]
+    fn old_addresses_serve_while_a_server_is_slow_and_after_it_says_that_there_is_none() {
+        let mut names = DnsCache::default();
+        names.answer("a", Ok(vec![LOCALHOST]), 60, Tick(0));
+        assert_eq!(names.lookup("a", 1, Tick(60_000)), CachedAddrs::Pending);
+        assert_eq!(names.stale_at(Tick(60_000)), Some(Tick(61_800)));
+        assert_eq!(names.lookup("a", 2, Tick(61_799)), CachedAddrs::Pending);
+        let stale = CachedAddrs::Found(&[LOCALHOST]);
+        assert_eq!(names.lookup("a", 3, Tick(61_800)), stale);
+        assert_eq!(names.stale_at(Tick(61_800)), None);
+        assert_eq!(names.lookup("b", 4, Tick(61_800)), CachedAddrs::Pending);
+        assert_eq!(names.lookup("b", 4, Tick(65_000)), CachedAddrs::Pending, "never known");
+        let empty = Err(LookupFault::NoAddress);
+        assert_eq!(names.answer("a", empty.clone(), 30, Tick(66_000)), [1, 2]);
+        assert_eq!(names.lookup("a", 1, Tick(66_000)), stale);
+        names.answer("b", empty, 30, Tick(66_000));
+        let none = CachedAddrs::Failed(&LookupFault::NoAddress);
+        assert_eq!(names.lookup("b", 1, Tick(66_000)), none);
     }
 
     #[test]

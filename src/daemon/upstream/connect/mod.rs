@@ -50,6 +50,8 @@ pub struct Connect<W> {
     stagger: Tick,
     /// The deadline of the lookup in progress.
     lookup_until: Option<Tick>,
+    /// When old addresses may serve instead of the lookup in progress.
+    stale_at: Option<Tick>,
     /// The data centre whose other ports are tried when all addresses have failed.
     other_ports_of: Option<u16>,
     /// What failed for a shortage of this machine, and is tried again.
@@ -112,6 +114,7 @@ impl<W: Wire> Connect<W> {
             attempts: [None, None],
             stagger: Tick(0),
             lookup_until: None,
+            stale_at: None,
             other_ports_of: None,
             short: Shortage::default(),
             error: None,
@@ -136,7 +139,8 @@ impl<W: Wire> Connect<W> {
         let attempts = self.attempts.iter().flatten().map(|attempt| attempt.until).min();
         let has_room = self.attempts.iter().any(Option::is_none);
         let stagger = (self.may_race() && has_room).then_some(self.stagger);
-        let due = earliest(&[attempts, stagger, self.lookup_until, self.short.retry_at]);
+        let lookup = earliest(&[self.lookup_until, self.stale_at]);
+        let due = earliest(&[attempts, stagger, lookup, self.short.retry_at]);
         due.unwrap_or(Tick(0))
     }
 
@@ -374,9 +378,10 @@ impl<W: Wire> Connect<W> {
             let until = *self.lookup_until.get_or_insert(context.now + LOOKUP);
             let Poll::Ready(found) = self.candidates_of(&way, until, token, context, net) else {
                 ways.push(way);
+                self.stale_at = context.outbound.dns.stale_at(context.now);
                 break Poll::Pending;
             };
-            self.lookup_until = None;
+            (self.lookup_until, self.stale_at) = (None, None);
             match found {
                 Ok(candidates) => {
                     self.candidates = candidates.into_iter();

@@ -335,6 +335,24 @@ fn a_name_is_looked_up_for_ten_seconds() {
 }
 
 #[test]
+fn old_addresses_serve_when_a_lookup_takes_longer_than_a_client_waits() {
+    let mut scene = Scene::new("");
+    let ips = || Ok(vec![addr(0).ip()]);
+    scene.outbound.dns.answer("a.example", ips(), 60, Tick(0));
+    scene.now = Tick(0) + Duration::from_secs(61);
+    let mut first = to_host("a.example", Route::Native);
+    assert!(scene.poll(&mut first).is_pending());
+    let wait = Duration::from_millis(1_800);
+    assert_eq!(first.due(), scene.now + wait);
+    assert!(scene.dialled().is_empty());
+    assert!(scene.poll_after(wait, &mut first).is_pending());
+    assert_eq!(scene.dialled(), [addr(443)]);
+    let mut second = to_host("a.example", Route::Native);
+    assert!(scene.poll(&mut second).is_pending());
+    assert_eq!(scene.dialled().len(), 2, "it waits no longer");
+}
+
+#[test]
 fn a_front_is_not_one_of_our_own_listeners() {
     let mut scene = Scene::new("");
     scene.outbound.own_listeners = vec!["0.0.0.0:443".parse().unwrap(), addr(7)];
