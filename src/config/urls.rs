@@ -134,8 +134,11 @@ pub fn list_source(text: &str) -> Result<ListSource, &'static str> {
 
 /// Parses the path of an existing file.
 pub(super) fn existing_file(text: &str) -> Result<PathBuf, &'static str> {
-    let found = fs::metadata(text).is_ok_and(|found| !found.is_dir());
-    if found { Ok(absolute(text)) } else { Err("no such file; check the path") }
+    match fs::metadata(text) {
+        Ok(found) if found.is_dir() => Err("this is a directory; name a file in it"),
+        Ok(_) => Ok(absolute(text)),
+        Err(_) => Err("no such file; check the path"),
+    }
 }
 
 /// Parses the path of a file that we write; it need not exist.

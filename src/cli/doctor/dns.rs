@@ -41,6 +41,8 @@ pub(super) fn check(context: &mut CheckContext) -> Vec<Section> {
             Err(why) => {
                 // Without the name of the server, which it begins with.
                 let why = why.split_once(": ").map_or(why.as_str(), |(_, why)| why);
+                let known = REMEDIES.iter().find(|(words, _)| why.contains(words));
+                let remedy = known.map_or(remedy, |(_, remedy)| remedy);
                 section.fail(format!("{shown}: {why}")).remedy(remedy)
             }
         };
@@ -79,6 +81,34 @@ fn label(server: &NameServer) -> String {
     }
 }
 
+/// What is in the text of a fault, and what to do about it.
+const REMEDIES: [(&str, &str); 7] = [
+    ("tls:// address", "write tls:// and no path in network.dns, or choose another server"),
+    (
+        "network.ca-file",
+        "let network.ca-file be a PEM file with a certificate that the account of mtbox can read",
+    ),
+    (
+        "certificate",
+        "write the name or the address of the certificate in network.dns; put the authority of a \
+         private one into network.ca-file; check the clock",
+    ),
+    ("path of the URL", "correct the path in network.dns, which most servers call /dns-query"),
+    (
+        "no TLS at this port",
+        "write the port of its TLS, by default 853 for tls:// and 443 for https://, or udp:// for \
+         a server without TLS",
+    ),
+    (
+        "HTTP status",
+        "correct the server, of which the HTTP status says more, or set network.dns to another one",
+    ),
+    (
+        "it answers",
+        "let the server answer this machine: check its access rules and its forwarders; or set \
+         network.dns to another one",
+    ),
+];
 /// For a name that could not be looked up since no server answered.
 pub(super) const SERVER_REMEDY: &str =
     "the name server fails, not the name: see \"Validate name servers\"";

@@ -6,6 +6,8 @@ use std::path::Path;
 
 use crate::cli::doctor::context::CheckContext;
 use crate::cli::doctor::findings::Section;
+#[cfg(feature = "tls")]
+use crate::daemon::upstream::tls_roots::TlsRoots;
 use crate::io::{folder, pid_file};
 use crate::util::json::Json;
 
@@ -34,8 +36,27 @@ pub(super) fn check(context: &mut CheckContext) -> Vec<Section> {
         };
         finding.fact("key", Json::text(key)).fact("path", Json::text(shown));
     }
+    check_ca_file(context, &mut section);
     check_config_mode(&context.path, &mut section);
     vec![section]
+}
+
+/// Reads `network.ca-file`, if it is set.
+pub(super) fn check_ca_file(context: &CheckContext, section: &mut Section) {
+    #[cfg(feature = "tls")]
+    if let Some(path) = context.settings.ca_file.as_deref() {
+        let shown = path.display();
+        let finding = match TlsRoots::default().config(Some(path)) {
+            Ok(_) => section.ok(format!("network.ca-file: {shown} has certificates")),
+            Err(why) => section.fail(format!("{why} ({shown})")).remedy(
+                "write the path of a PEM file with certificates, and let the account of mtbox read \
+                 it; run the doctor with that account",
+            ),
+        };
+        finding.fact("key", Json::text("network.ca-file")).fact("path", Json::text(shown));
+    }
+    #[cfg(not(feature = "tls"))]
+    let _ = (context, section);
 }
 
 type AccessTest = fn(&Path) -> io::Result<()>;

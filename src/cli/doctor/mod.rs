@@ -61,23 +61,29 @@ pub(super) fn doctor(args: &ParsedArgs) -> Result<(), Failure> {
 }
 
 /// What the looks at names and fronts show, in one line for `mtbox check`, which takes a few
-/// seconds at most. `None` = nothing is wrong, or it cannot be told: the config and the interfaces
-/// have no public address, or no name server answers.
+/// seconds at most. `None` = nothing is wrong, or it cannot be told.
 pub(super) fn advice(loaded: Loaded, path: PathBuf) -> Option<String> {
     let options = DoctorOptions { skip_native: true, ntp: None, target: None, is_quick: true };
     let mut context = CheckContext::new(loaded, path, options).ok()?;
+    let mut files = Section::new("files", "");
+    files::check_ca_file(&context, &mut files);
+    let mut sections = vec![files];
+    if has_names_and_addresses(&mut context) {
+        sections.extend(names::check(&mut context));
+        sections.extend(fronts::check(&mut context));
+    }
+    let problems: Vec<&str> = sections.iter().flat_map(Section::problems).collect();
+    (!problems.is_empty()).then(|| printable(&problems.join("; ")))
+}
+
+/// Whether the config or the interfaces have a public address, and a name server answers.
+fn has_names_and_addresses(context: &mut CheckContext) -> bool {
     if context.own_addrs().addrs.public().is_empty() {
-        return None;
+        return false;
     }
     let (hosts, limit) = (context.hosts(), context.limit(Duration::MAX));
     let found = context.standalone.lookup(&hosts, limit);
-    if found.iter().all(|found| matches!(found, Err(LookupFault::Server(_)))) {
-        return None;
-    }
-    let mut sections = names::check(&mut context);
-    sections.extend(fronts::check(&mut context));
-    let problems: Vec<&str> = sections.iter().flat_map(Section::problems).collect();
-    (!problems.is_empty()).then(|| printable(&problems.join("; ")))
+    !found.iter().all(|found| matches!(found, Err(LookupFault::Server(_))))
 }
 
 fn options(args: &ParsedArgs) -> Result<DoctorOptions, Failure> {

@@ -60,23 +60,28 @@ pub(super) fn check(context: &mut CheckContext) -> Vec<Section> {
 /// Compares the addresses of a name with ours: `public`, and `more` of them.
 fn compare(host: &str, ips: &[IpAddr], public: &[IpAddr], more: &[IpAddr], section: &mut Section) {
     let compared = Comparison::of(ips, &[public, more].concat());
-    let (known, elsewhere) = (compared.known(public), &compared.elsewhere);
+    let (unknown, elsewhere) = (compared.unknown(), &compared.elsewhere);
     let finding = if elsewhere.is_empty() {
-        section.ok(format!("{host} resolves to {}, which is this machine", joined(ips)))
+        match &unknown {
+            None => {
+                section.ok(format!("{host} resolves to {}, which is this machine", joined(ips)))
+            }
+            Some(unknown) => section.warn(format!("{host}: {unknown}")),
+        }
     } else if elsewhere.len() == ips.len() {
-        let all = joined(ips);
-        section.fail(format!("{host} resolves to {all}, but {known}")).remedy(
+        let (all, own) = (joined(ips), joined(public));
+        section.fail(format!("{host} resolves to {all}, but this machine is {own}")).remedy(
             "a censor can compare the two: use a host name that resolves to this machine, with a \
              web server behind [domain-fronting]",
         )
     } else {
-        let others = joined(elsewhere);
-        let text = format!("{host} also resolves to {others}, which does not lead here: {known}");
-        match compared.is_certain {
-            true => section.fail(text),
-            false => section.warn(text),
-        }
-        .remedy(
+        let (others, own) = (joined(elsewhere), joined(public));
+        let unknown = unknown.map_or_else(String::new, |unknown| format!("; {unknown}"));
+        let text = format!(
+            "{host} also resolves to {others}, which does not lead here: this machine is \
+             {own}{unknown}"
+        );
+        section.fail(text).remedy(
             "clients, and a censor, may use any address of the name: remove the A or AAAA record \
              that leads elsewhere, or set public-ipv4 or public-ipv6 if it is this machine's",
         )

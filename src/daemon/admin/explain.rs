@@ -10,6 +10,7 @@ use crate::daemon::admin::rows::RowWriter;
 use crate::daemon::admin::stats::{last_seen, push_json, rfc_3339, stamp};
 use crate::daemon::admin::view::View;
 use crate::daemon::fetch::ip_lists::admission::HIDDEN;
+use crate::daemon::resolver::lookup::LookupFault;
 use crate::daemon::upstream::proxies::UpstreamId;
 use crate::proto::url::percent_decoded;
 use crate::util::json::Json;
@@ -230,7 +231,8 @@ fn incident_object<'a>(view: &View<'_>, incident: &Incident) -> Json<'a> {
 fn detail(view: &View<'_>, incident: &Incident) -> Option<String> {
     Some(match incident.detail {
         Detail::None if incident.cause == Cause::FrontUnknown => {
-            return view.outbound.unresolved_front.clone();
+            let (host, fault) = view.outbound.unresolved_front.as_ref()?;
+            format!("{host}: {fault}")
         }
         Detail::None => return None,
         Detail::ClockOffset(off_s) => {
@@ -272,6 +274,12 @@ fn remedy(view: &View<'_>, cause: Cause) -> &'static str {
         Cause::DcUnreachable | Cause::DcHungUp if has_proxies => {
             "check whether each entry of network.proxies reaches Telegram (mtbox doctor), or add \
              another one"
+        }
+        Cause::FrontUnknown
+            if matches!(view.outbound.unresolved_front, Some((_, LookupFault::Server(_)))) =>
+        {
+            "the name server fails, not the name: mtbox doctor examines it; let it run and answer \
+             this machine, or set network.dns to another one"
         }
         cause => cause.remedy(),
     }

@@ -7,7 +7,7 @@ use crate::accounts::users::{HostId, Users};
 use crate::config::settings::Settings;
 use crate::daemon::fetch::front_probe::FrontProbes;
 use crate::daemon::fetch::guidance::{
-    Advice, Comparison, ELSEWHERE, NO_HYBRID, SILENT_V6, UNRESOLVED, is_v4, joined,
+    Advice, Comparison, ELSEWHERE, NO_HYBRID, SILENT_V6, UNRESOLVED, UNSURE, is_v4, joined,
 };
 use crate::daemon::resolver::dns_cache::DnsCache;
 use crate::daemon::upstream::addresses::{is_private, is_public};
@@ -84,10 +84,11 @@ impl<N: Net> AdviceContext<'_, N> {
             let own = self.own_addresses(&ips);
             let compared = Comparison::of(&ips, &own);
             if !compared.elsewhere.is_empty() {
-                is_certain |= compared.is_certain;
+                is_certain = true;
                 let others = joined(&compared.elsewhere);
-                add(ELSEWHERE, format!("{others}; {}", compared.known(&own)));
+                add(ELSEWHERE, format!("{others}; this machine is {}", joined(&own)));
             }
+            compared.unknown().into_iter().for_each(|unknown| add(UNSURE, unknown));
             if is_v6_silent {
                 let v6: Vec<IpAddr> = ips.iter().filter(|ip| !is_v4(ip)).copied().collect();
                 add(SILENT_V6, joined(&v6));

@@ -203,6 +203,10 @@ impl<N: Net> Connection<N> {
             }
             Ok(PeerState::Closed) => match self.blame_upstream(CLOSED_UNPROVEN, context) {
                 Some(fault) => ConnectionState::Failed(fault),
+                None if self.is_in_tls_handshake() => {
+                    let why = "closed in the TLS handshake: probably no TLS at this port";
+                    ConnectionState::Failed(FetchError::Connection(why.to_owned()))
+                }
                 None => ConnectionState::Closed,
             },
             Err(e) => {

@@ -8,12 +8,10 @@ use std::net::IpAddr;
 /// How the addresses of a name compare with those of this machine.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Comparison {
-    /// The addresses that are not ours, as far as ours are known.
+    /// The addresses that are not ours.
     pub elsewhere: Vec<IpAddr>,
-    /// The family of one of them of which no address of ours is known.
-    pub unknown: Option<&'static str>,
-    /// An address of a family of which ours is known leads elsewhere.
-    pub is_certain: bool,
+    /// Addresses of a family of which no address of ours is known.
+    pub unsure: Vec<IpAddr>,
 }
 
 impl Comparison {
@@ -21,25 +19,19 @@ impl Comparison {
     pub fn of(ips: &[IpAddr], own: &[IpAddr]) -> Self {
         let is_own = |ip: &&IpAddr| own.iter().any(|own| own.to_canonical() == ip.to_canonical());
         let is_known = |ip: &&IpAddr| own.iter().any(|own| is_v4(own) == is_v4(ip));
-        let elsewhere: Vec<IpAddr> = ips.iter().filter(|ip| !is_own(ip)).copied().collect();
-        let unknown = elsewhere.iter().find(|ip| !is_known(ip));
-        let unknown = unknown.map(|ip| if is_v4(ip) { "IPv4" } else { "IPv6" });
-        Self { is_certain: elsewhere.iter().any(|ip| is_known(&ip)), unknown, elsewhere }
+        let others = ips.iter().filter(|ip| !is_own(ip)).copied();
+        let (elsewhere, unsure) = others.partition(|ip| is_known(&ip));
+        Self { elsewhere, unsure }
     }
 
-    /// What is known of our addresses, `own`.
-    pub fn known(&self, own: &[IpAddr]) -> String {
-        let known = match own {
-            [] => String::new(),
-            own => format!("this machine is {}", joined(own)),
-        };
-        match self.unknown {
-            None => known,
-            Some(family) => {
-                let separator = if known.is_empty() { "" } else { "; " };
-                format!("{known}{separator}the {family} address of this machine is unknown")
-            }
-        }
+    /// What is not known, as a phrase; `None` = nothing.
+    pub fn unknown(&self) -> Option<String> {
+        let family = if is_v4(self.unsure.first()?) { 4 } else { 6 };
+        Some(format!(
+            "whether {} leads here is unknown, since the IPv{family} address of this machine is \
+             unknown: set public-ipv{family}",
+            joined(&self.unsure)
+        ))
     }
 }
 
@@ -78,6 +70,9 @@ impl fmt::Display for Advice {
 /// The name in a secret leads elsewhere.
 pub const ELSEWHERE: &str = "an address of the name in the secret does not lead to this machine, \
     which a censor can see";
+/// A name with an address of a family of which ours is unknown.
+pub const UNSURE: &str = "not every address of the name in the secret can be compared with this \
+    machine";
 /// A name that was looked up in vain.
 pub const UNRESOLVED: &str = "the name in the secret cannot be resolved";
 /// A site whose IPv6 address takes no connection.
@@ -99,19 +94,21 @@ mod tests {
     #[test]
     fn every_address_that_leads_elsewhere_and_an_unknown_family_are_found() {
         let found = |name: &[&str], own: &[&str]| {
-            let Comparison { elsewhere, unknown, is_certain } =
-                Comparison::of(&ips(name), &ips(own));
-            (joined(&elsewhere), unknown, is_certain)
+            let Comparison { elsewhere, unsure } = Comparison::of(&ips(name), &ips(own));
+            (joined(&elsewhere), joined(&unsure))
         };
         let (v4, v6) = ("192.0.2.1", "2001:db8::1");
-        assert_eq!(found(&[v4, v6], &[v4, v6]), (String::new(), None, false));
-        assert_eq!(found(&[v4, v6], &[v4]), (v6.to_owned(), Some("IPv6"), false));
-        assert_eq!(found(&[v4, v6], &[v6]), (v4.to_owned(), Some("IPv4"), false));
-        assert_eq!(found(&[v4, v6], &[v4, "2001:db8::2"]), (v6.to_owned(), None, true));
-        assert_eq!(found(&["::ffff:192.0.2.1"], &[v4]), (String::new(), None, false));
+        assert_eq!(found(&[v4, v6], &[v4, v6]), (String::new(), String::new()));
+        assert_eq!(found(&[v4, v6], &[v4]), (String::new(), v6.to_owned()));
+        assert_eq!(found(&[v4, v6], &[v6]), (String::new(), v4.to_owned()));
+        assert_eq!(found(&[v4, v6], &["192.0.2.9"]), (v4.to_owned(), v6.to_owned()));
+        assert_eq!(found(&[v4, v6], &[v4, "2001:db8::2"]), (v6.to_owned(), String::new()));
+        assert_eq!(found(&["::ffff:192.0.2.1"], &[v4]), (String::new(), String::new()));
         let two = "192.0.2.2, 192.0.2.3".to_owned();
-        assert_eq!(found(&["192.0.2.2", v4, "192.0.2.3"], &[v4]), (two, None, true));
-        let unknown = Comparison::of(&ips(&[v4]), &[]);
-        assert_eq!(unknown.known(&[]), "the IPv4 address of this machine is unknown");
+        assert_eq!(found(&["192.0.2.2", v4, "192.0.2.3"], &[v4]), (two, String::new()));
+        let unknown = "whether 192.0.2.1 leads here is unknown, since the IPv4 address of this \
+                       machine is unknown: set public-ipv4";
+        assert_eq!(Comparison::of(&ips(&[v4]), &[]).unknown().as_deref(), Some(unknown));
+        assert_eq!(Comparison::of(&ips(&[v4]), &ips(&[v4])).unknown(), None);
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
-use rustls::{AlertDescription, ClientConfig, ClientConnection};
+use rustls::{AlertDescription, ClientConfig, ClientConnection, InvalidMessage};
 
 use crate::daemon::fetch::socket::PeerState;
 
@@ -76,6 +76,9 @@ impl TlsClient {
                 let text = match fault {
                     rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol) => {
                         HTTP2_ONLY.to_owned()
+                    }
+                    rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
+                        "no TLS at this port".to_owned()
                     }
                     fault => fault.to_string(),
                 };

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use crate::config::settings::Settings;
 use crate::daemon::resolver::dns_cache::DnsCache;
+use crate::daemon::resolver::lookup::LookupFault;
 use crate::daemon::upstream::addresses::BadAddresses;
 use crate::daemon::upstream::dc_list::DcList;
 use crate::daemon::upstream::proxies::Upstreams;
@@ -21,7 +22,7 @@ pub struct Outbound {
     /// Host names and their addresses.
     pub dns: DnsCache,
     /// The front whose name could not be looked up the last time, and why.
-    pub unresolved_front: Option<String>,
+    pub unresolved_front: Option<(String, LookupFault)>,
     /// Addresses that failed lately.
     pub bad_addresses: BadAddresses,
     /// The entries of `network.proxies` and their circuits.

@@ -25,8 +25,12 @@ impl TlsRoots {
         if let Some(path) = ca_file {
             let fault = |e: &dyn std::fmt::Display| format!("network.ca-file: {e}");
             let certificates = CertificateDer::pem_file_iter(path).map_err(|e| fault(&e))?;
+            let built_in = roots.len();
             for certificate in certificates {
                 roots.add(certificate.map_err(|e| fault(&e))?).map_err(|e| fault(&e))?;
+            }
+            if roots.len() == built_in {
+                return Err(fault(&"no certificate in the file"));
             }
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());

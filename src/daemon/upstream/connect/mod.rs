@@ -494,7 +494,7 @@ impl<W: Wire> Connect<W> {
         match error {
             ConnectError::NameNotFound(host, fault) if self.route == Route::Front => {
                 log.warn(now, fields!("front-unresolved", host = ?host, error = ?fault));
-                context.outbound.unresolved_front = Some(format!("{host}: {fault}"));
+                context.outbound.unresolved_front = Some((host.clone(), fault.clone()));
             }
             ConnectError::NotPublic(host, ip) if self.route == Route::Front => {
                 log.warn(now, fields!(

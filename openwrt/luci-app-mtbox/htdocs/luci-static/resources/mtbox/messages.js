@@ -86,7 +86,9 @@ const MESSAGES = [
 	_('the clock of the phone is %s s behind'),
 	_('data centre %s'),
 	_('check whether each entry of network.proxies reaches Telegram (mtbox doctor), or add another one'),
+	_('the name server fails, not the name: mtbox doctor examines it; let it run and answer this machine, or set network.dns to another one'),
 	_('an address of the name in the secret does not lead to this machine, which a censor can see'),
+	_('not every address of the name in the secret can be compared with this machine'),
 	_('the name in the secret cannot be resolved'),
 	_('the site does not answer at its IPv6 address: let the web server listen there, or remove the AAAA record'),
 	_('the site does not offer X25519MLKEM768: clients behind such a site are blocked more often since June 2026, since their hello offers it; update its TLS library, or choose another site')
