@@ -122,8 +122,10 @@ impl<N: Net> Daemon<N> {
         for LookupResult { name, found, ttl_s } in results {
             let now = self.shared.time.now;
             let fault = found.as_ref().err().cloned();
-            let tokens = self.shared.outbound.dns.answer(&name, found, ttl_s, now);
-            if let (Some(fault), Some(Ok(_))) = (fault, self.shared.outbound.dns.peek(&name)) {
+            let dns = &mut self.shared.outbound.dns;
+            let was_stale = dns.is_stale(&name);
+            let tokens = dns.answer(&name, found, ttl_s, now);
+            if let (Some(fault), false, true) = (fault, was_stale, dns.is_stale(&name)) {
                 let fields = fields!("dns-stale", host = ?name, error = ?fault, hint = ?OLD_SERVE);
                 self.shared.telemetry.log.warn(now, fields);
             }

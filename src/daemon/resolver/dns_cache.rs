@@ -99,6 +99,11 @@ impl DnsCache {
         self.known.iter().find(|known| known.name == name).map(|known| &known.found)
     }
 
+    /// Whether the last lookup of a name failed and its old addresses serve.
+    pub fn is_stale(&self, name: &str) -> bool {
+        self.known.iter().any(|known| known.is_stale && known.name == name)
+    }
+
     /// Queues a name, unless it is being looked up, and notes who waits for it.
     fn request(&mut self, name: &str, token: Option<usize>, since: Tick) {
         match self.waiting.iter_mut().find(|wait| wait.name == name) {
@@ -254,7 +259,9 @@ mod tests {
         assert_eq!(names.lookup("b", 4, Tick(61_800)), CachedAddrs::Pending);
         assert_eq!(names.lookup("b", 4, Tick(65_000)), CachedAddrs::Pending, "never known");
         let empty = Err(LookupFault::NoAddress);
+        assert!(!names.is_stale("a"));
         assert_eq!(names.answer("a", empty.clone(), 30, Tick(66_000)), [1, 2]);
+        assert!(names.is_stale("a"));
         assert_eq!(names.lookup("a", 1, Tick(66_000)), stale);
         names.answer("b", empty, 30, Tick(66_000));
         let none = CachedAddrs::Failed(&LookupFault::NoAddress);
