@@ -285,7 +285,7 @@ fn invalid_values_are_errors_with_their_position() {
         ("network.bind-device = \"a/b\"", 23, "network.bind-device: not a network device"),
         ("network.tcp-congestion = \"BBR\"", 26, "network.tcp-congestion: not a congestion"),
         ("network.dns-bootstrap = \"dns.example\"", 25, "network.dns-bootstrap: not an IP"),
-        ("network.ca-file = \"src\"", 19, "network.ca-file: no such file"),
+        ("network.ca-file = \"src\"", 19, "network.ca-file: this is a directory"),
         ("network.reuse-port = 1", 22, "network.reuse-port: must be true or false"),
         ("defense.cache-dir = \"Cargo.toml\"", 21, "defense.cache-dir: not a directory"),
         ("telegram.dc-list-urls = [\"ftp://a\"]", 26, "telegram.dc-list-urls, entry 1: not a web"),
