@@ -12,10 +12,10 @@ use crate::cli::public_addrs::{AddressFlags, LinkServer, PublicAddrs, port_warni
 use crate::cli::{config_file, public_ip, qr};
 use crate::config::addresses;
 use crate::config::settings::{Settings, UserSettings};
-use crate::config::suggest::nearest;
 use crate::io::ifaces;
 use crate::proto::secret::{tg_link, tme_link};
 use crate::util::json::Json;
+use crate::util::spelling::nearest;
 
 /// What all links of one output have in common.
 #[derive(Clone, Copy)]

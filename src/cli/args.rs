@@ -6,8 +6,8 @@ use std::ffi::{OsStr, OsString};
 use lexopt::{Arg, Parser};
 
 use crate::cli::failure::{Failure, USAGE};
-use crate::config::suggest::nearest;
 use crate::config::value::Parse;
+use crate::util::spelling::nearest;
 
 /// One command of the table.
 pub struct Command {

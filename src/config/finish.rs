@@ -10,11 +10,11 @@ use crate::config::settings::{
     ListSettings, ListSource, LogLevel, PrometheusSettings, Settings, StatsdSettings,
     UpstreamSettings, UserSettings,
 };
-use crate::config::suggest::nearest;
 use crate::config::urls;
 use crate::proto::url::Url;
 use crate::util::order::order;
 use crate::util::sorted_map;
+use crate::util::spelling::nearest;
 
 impl SettingsDraft {
     /// Makes the settings. `None` if the report has an error, from this step or from before.

@@ -12,6 +12,7 @@ use toml_edit::Document;
 
 use crate::config::draft::SettingsDraft;
 use crate::config::field::{Effect, Field};
+use crate::config::guard;
 use crate::config::key::Key;
 use crate::config::keys;
 use crate::config::report::{Diagnostic, Diagnostics, printable_name};
@@ -138,7 +139,7 @@ impl ConfigWalk<'_> {
         let value_at = item.start(at);
         if self.report.record_key(key.path, value_at).is_some() {
             let text = format!("{}: duplicate key; the last one wins. Remove one.", key.path);
-            match suggest::is_guard(key.path) {
+            match guard::is_guard(key.path) {
                 true => self.report.error(at, text),
                 false => self.report.warn(at, text),
             }
@@ -177,7 +178,7 @@ impl ConfigWalk<'_> {
 
     fn unknown(&mut self, parent: &str, name: &str, lower: &str, item: TomlItem<'_>, at: usize) {
         let is_table = item.table().is_some() || item.value().is_none();
-        let guard = guard_in(item, lower, suggest::is_of_users(parent));
+        let guard = guard_in(item, lower, guard::is_of_users(parent));
         // The search for a suggestion is slow, and a hostile file may have many unknown keys.
         if self.report.is_at_warning_limit() && guard.is_none() {
             return;
@@ -188,7 +189,7 @@ impl ConfigWalk<'_> {
             true => suggest::table_hint(parent, &lower),
             false => suggest::key_hint(parent, &lower),
         };
-        let is_inside = (parent == "defense" || suggest::is_guard(parent)) && has_effect(item);
+        let is_inside = (parent == "defense" || guard::is_guard(parent)) && has_effect(item);
         let guard = guard.or_else(|| is_inside.then(|| name.to_owned()));
         let what = if is_table { "unknown table" } else { "unknown key" };
         let text = match &hint {
@@ -233,7 +234,7 @@ impl ConfigWalk<'_> {
             };
             match (hint, item.table()) {
                 // Said with the table.
-                (_, None) if suggest::is_guard(&lower) => {}
+                (_, None) if guard::is_guard(&lower) => {}
                 (Hint::Word(_), _) | (Hint::Move(_), None) => {
                     self.unknown(parent, name, &lower, item, at);
                 }
@@ -247,9 +248,9 @@ impl ConfigWalk<'_> {
 /// The key in an unknown item that is meant to keep a client out and has a value that does. Such a
 /// key must not be passed over with a warning.
 fn guard_in(item: TomlItem<'_>, name: &str, is_of_users: bool) -> Option<String> {
-    let is_of_users = is_of_users || suggest::is_of_users(&name.replace('_', "-"));
-    let is_off = is_of_users && suggest::is_switch(name) && has_false(item);
-    let is_guard = suggest::is_guard(name) || suggest::is_limit(name, is_of_users);
+    let is_of_users = is_of_users || guard::is_of_users(&name.replace('_', "-"));
+    let is_off = is_of_users && guard::is_switch(name) && has_false(item);
+    let is_guard = guard::is_guard(name) || guard::is_limit(name, is_of_users);
     let is_guard = is_off || (is_guard && has_effect(item));
     let mut inner = item.table().into_iter().flat_map(TomlTable::entries);
     let guard =

@@ -8,7 +8,7 @@ use crate::config::draft::LocatedSecret;
 use crate::config::field::{Field, NOT_A_STRING};
 use crate::config::report::printable_name;
 use crate::config::toml_item::{TomlEntry, TomlItem, TomlTable};
-use crate::config::{addresses, keys, suggest};
+use crate::config::{addresses, guard, keys, suggest};
 use crate::proto::secret::Secret;
 
 impl Field<'_> {
@@ -24,7 +24,7 @@ impl Field<'_> {
             let lower = name.to_ascii_lowercase().replace('_', "-");
             let Some(text) = item.value().and_then(Value::as_str) else {
                 // TOML gives a global key below this header to this table.
-                let home = match suggest::is_guard(&lower) && keys::find(&lower).is_none() {
+                let home = match guard::is_guard(&lower) && keys::find(&lower).is_none() {
                     true => Some(OFF.to_owned()),
                     false => suggest::move_hint(&lower),
                 };

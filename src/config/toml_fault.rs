@@ -4,8 +4,8 @@
 use crate::config::edit::is_bare;
 use crate::config::keys::KEYS;
 use crate::config::report::printable_name;
-use crate::config::suggest::nearest;
 use crate::config::value::ValueKind;
+use crate::util::spelling::nearest;
 
 /// What is wrong and what to do, for the syntax error at byte `at` of the file; `None` if the
 /// mistake is not a usual one.

@@ -10,3 +10,4 @@ pub mod log_settings;
 pub mod memory;
 pub mod order;
 pub mod sorted_map;
+pub mod spelling;

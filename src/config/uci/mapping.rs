@@ -2,13 +2,14 @@
 //! the name of its key, with `_` for `.` and `-`; each section of type `user` is a user.
 
 use crate::config::edit::{is_name, quoted, quoted_always};
+use crate::config::guard;
 use crate::config::key::Key;
 use crate::config::keys::KEYS;
 use crate::config::report::printable_name;
-use crate::config::suggest;
 use crate::config::uci::grammar::{UciOption, UciSection};
 use crate::config::value::ValueKind;
 use crate::util::host_port;
+use crate::util::spelling::nearest;
 
 /// The TOML of a file, and the origin of its lines.
 #[derive(Debug, Default)]
@@ -394,7 +395,7 @@ fn id(sections: &[UciSection], section: &UciSection) -> String {
 
 /// The message for an unknown name, with a suggestion if a known name is similar.
 fn unknown(what: &str, name: &str, known: &mut dyn Iterator<Item = &str>) -> String {
-    match suggest::nearest(name, known) {
+    match nearest(name, known) {
         Some(near) => format!("unknown {what} {name}; did you mean {near}?"),
         None => format!("unknown {what} {}, so it has no effect; remove it", printable_name(name)),
     }
@@ -406,8 +407,8 @@ fn is_guard(option: &UciOption, is_of_users: bool) -> bool {
     let has = |wanted| option.values.iter().any(|value| flag(value) == Ok(wanted));
     let has_effect =
         option.values.iter().any(|value| flag(value) != Ok(false) && !value.is_empty());
-    (suggest::is_guard(&name) || suggest::is_limit(&name, is_of_users)) && has_effect
-        || is_of_users && suggest::is_switch(&name) && has(false)
+    (guard::is_guard(&name) || guard::is_limit(&name, is_of_users)) && has_effect
+        || is_of_users && guard::is_switch(&name) && has(false)
 }
 
 /// The key that an option sets. If an old and a new key have the same option name, the new one.

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 
 use crate::accounts::recorder::{Cause, Detail, Incident, Recorder};
 use crate::accounts::users::{User, UserId, Users};
-use crate::config::suggest::nearest;
 use crate::daemon::admin::rows::RowWriter;
 use crate::daemon::admin::stats::{last_seen, push_json, rfc_3339, stamp};
 use crate::daemon::admin::view::View;
@@ -14,6 +13,7 @@ use crate::daemon::resolver::lookup::LookupFault;
 use crate::daemon::upstream::proxies::UpstreamId;
 use crate::proto::url::percent_decoded;
 use crate::util::json::Json;
+use crate::util::spelling::nearest;
 
 /// A request for an explanation.
 #[derive(Debug, Clone, PartialEq, Eq)]
