@@ -1,6 +1,6 @@
 //! Tells by its name whether a setting of another program, or one that is misspelt, is meant to
-//! keep a client out. Such a setting is never passed over with a warning (DECISIONS D191). Names are
-//! in lower case.
+//! keep a client out. Such a setting is never passed over with a warning (DECISIONS D191). Names
+//! are in lower case.
 
 use crate::config::keys::KEYS;
 use crate::util::spelling::nearest;
