@@ -224,8 +224,9 @@ class Both(PackagesTest):
 
 class Size(unittest.TestCase):
     # Bytes. The goal is 330,000; docs/SIZE.md explains the difference. It was 463,000 before the
-    # accounts of memory, and is to come back to 2 % more.
-    LIMIT = 479_000
+    # accounts of memory, and 475,000 before mtbox told faults of its neighbours and of the config
+    # apart, and looked like a web server to the end of a handshake.
+    LIMIT = 520_000
 
     def test_mini_for_mipsel_is_within_its_limit(self):
         program = builder.real_program("mipsel-unknown-linux-musl", "mini")
