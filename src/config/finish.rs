@@ -1,6 +1,7 @@
 //! The last step of loading: checks combinations of keys, and makes [`Settings`] of
 //! [`SettingsDraft`].
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::config::draft::{EnabledSections, LocatedSecret, SINGLE_USER, SettingsDraft};
@@ -55,6 +56,13 @@ impl SettingsDraft {
         let is_direct = |upstream: &UpstreamSettings| *upstream == UpstreamSettings::Direct;
         if self.settings.upstreams.iter().all(is_direct) {
             self.settings.upstreams.clear();
+        }
+        // A public-host that is an address is our address too.
+        let public = self.settings.public_host.as_ref().and_then(|host| host.parse().ok());
+        match public {
+            Some(ip @ IpAddr::V4(_)) => _ = self.settings.public_ipv4.get_or_insert(ip),
+            Some(ip @ IpAddr::V6(_)) => _ = self.settings.public_ipv6.get_or_insert(ip),
+            None => {}
         }
         let has_state = self.is_set("state-file");
         let is_throttled = self.throttle.max_connections > 0;

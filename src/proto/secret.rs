@@ -145,7 +145,7 @@ impl fmt::Display for SecretFault {
             Self::PlainKey => ("this is a key without a host, which FakeTLS needs", KEEP_KEY),
             Self::NotFakeTls => ("this is not a FakeTLS (ee) secret", MAKE_ONE),
             Self::ShortKey => ("this secret is cut short: its key has 16 bytes", MAKE_ONE),
-            Self::NoHost => ("this secret has no host", MAKE_ONE),
+            Self::NoHost => ("this secret has no host", KEEP_KEY),
         };
         write!(f, "{wrong}; {remedy}")
     }
@@ -211,9 +211,12 @@ fn decode(text: &str) -> Option<Vec<u8>> {
     decode_hex(text).or_else(|| decode_base64(text))
 }
 
-/// The key of a plain secret or of one with random padding (0xdd).
+/// The key of a plain secret, of one with random padding (0xdd), or of one for FakeTLS (0xee) that
+/// lacks the host.
 fn plain_key(raw: &[u8]) -> Option<[u8; KEY_LEN]> {
-    raw.strip_prefix(&[PADDED]).unwrap_or(raw).try_into().ok()
+    let rest = || raw.strip_prefix(&[PADDED]).or_else(|| raw.strip_prefix(&[FAKE_TLS]));
+    // A key may begin with these bytes too.
+    raw.try_into().ok().or_else(|| rest()?.try_into().ok())
 }
 
 fn decode_hex(text: &str) -> Option<Vec<u8>> {
@@ -315,8 +318,13 @@ mod tests {
         for text in [HEX, BASE64, &HEX[2..34], &format!("DD{}", &HEX[2..34])] {
             assert_eq!(Secret::parse_key(text), Some(key), "{text}");
         }
-        for text in ["", "ee", &HEX[..34], &HEX[2..32], "dd"] {
+        for text in ["", "ee", &HEX[..30], &HEX[2..32], "dd"] {
             assert_eq!(Secret::parse_key(text), None, "{text}");
+        }
+        for first in ["dd", "ee"] {
+            let key = format!("{first}{}", "1".repeat(30));
+            assert_eq!(Secret::parse_key(&key).unwrap()[1..], [0x11; 15], "{first}");
+            assert_eq!(Secret::parse_key(&format!("{first}{key}")), Secret::parse_key(&key));
         }
     }
 

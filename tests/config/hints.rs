@@ -339,3 +339,16 @@ fn a_guard_that_another_line_undoes_is_an_error() {
 fn diagnostics_of_secrets(line: &str) -> Vec<String> {
     super::diagnostics_of(&format!("bind-to = \"192.0.2.1:1\"\n[secrets]\n{line}\n"))
 }
+
+#[test]
+fn a_public_host_that_is_an_address_is_a_public_address() {
+    let settings = |line: &str| {
+        let text = format!("bind-to = \"192.0.2.1:1\"\n{line}\nsecret = \"{SECRET}\"\n");
+        mtbox::config::load::load(text.as_bytes(), "a.toml").unwrap().settings
+    };
+    let v4 = settings("public-host = \"192.0.2.9\"");
+    assert_eq!((v4.public_ipv4, v4.public_ipv6), ("192.0.2.9".parse().ok(), None));
+    let v6 = settings("public-host = \"2001:db8::9\"\npublic-ipv4 = \"192.0.2.8\"");
+    let both = ("192.0.2.8".parse().ok(), "2001:db8::9".parse().ok());
+    assert_eq!((v6.public_ipv4, v6.public_ipv6), both);
+}
