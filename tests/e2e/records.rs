@@ -6,7 +6,7 @@ use crate::support::fixture::Fixture;
 use crate::support::hello::{App, Hello};
 use crate::support::obfuscated2::{self, DD, EE, EF};
 use crate::support::peer::{End, Peer};
-use crate::support::{QUIET, pattern};
+use crate::support::{QUIET, eventually, pattern};
 
 fn handshake(fixture: &Fixture) -> Handshake {
     Handshake::connect(fixture.proxy.addr, &fixture.secret, App::PostQuantum)
@@ -138,6 +138,8 @@ fn after_the_answer_records_are_judged_as_openssl_does() {
         (record(0x15, &[1, 0]), Fin),
         ([&CCS[..], &record(0x15, &[2, 40])].concat(), Fin),
         (record(0x15, &[1, 90]), Silence),
+        (record(0x15, &[1, 90]).repeat(4), Silence),
+        (record(0x15, &[1, 90]).repeat(5), Alert),
         (header(0x15, 2), Silence),
         (record(0x15, &[2]), Alert),
         (record(0x15, &[7; 19]), Alert),
@@ -242,6 +244,17 @@ fn a_record_that_no_client_sends_is_answered_like_a_broken_tls_record() {
     }
     assert!(fixture.dc.accept_within(QUIET).is_none(), "nothing was dialled");
     fixture.proxy.wait_for_connections("alice", 0);
+}
+
+/// As behind nginx, whose kernel has no socket any more.
+#[test]
+fn bytes_behind_a_broken_record_are_answered_by_a_reset() {
+    let fixture = Fixture::new();
+    let mut peer = handshake(&fixture).peer;
+    peer.send(&record(0x17, &[]));
+    assert_looks_like_an_alert(peer.recv_rest());
+    peer.send(b"more");
+    eventually("the socket is gone", || peer.try_send(b"more").is_err());
 }
 
 #[test]

@@ -75,7 +75,8 @@ impl Closing {
     pub fn step<W: Wire>(&self, client: &mut Client<W>, buffers: &mut Buffers, now: Tick) -> Turn {
         let endpoint = &mut client.endpoint;
         endpoint.flush(now);
-        if endpoint.outbox.is_empty() {
+        // Later, close(2) sends FIN, or RST if there are unread bytes.
+        if endpoint.outbox.is_empty() && now < self.until {
             endpoint.send_fin();
         }
         if endpoint.ready.readable && !endpoint.fin_received && now < self.until {
