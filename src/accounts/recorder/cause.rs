@@ -296,9 +296,9 @@ impl Cause {
             ],
             Self::Stalled => [
                 "stalled",
-                "one side received no data for 30 seconds (5 seconds when memory is low)",
-                "usually a phone that lost its network; if there are many at once, raise \
-                 memory.buffers",
+                "one side acknowledged no data for 30 seconds (5 seconds when memory is low)",
+                "usually a phone that lost its network, or a way to Telegram that was cut; if there \
+                 are many at once, raise memory.buffers",
             ],
             Self::Pressure => [
                 "pressure",

@@ -25,6 +25,8 @@ pub struct Endpoint<W> {
     pub write_failed: bool,
     /// The peer reset the connection.
     pub reset_received: bool,
+    /// The kernel has given the peer up: it acknowledged nothing for too long.
+    pub timed_out: bool,
     /// Since when the first buffer of the outbox waits, or the last time at which
     /// [`Endpoint::has_acknowledged_more`]; `None` = the outbox is empty.
     pub stalled_since: Option<Tick>,
@@ -62,6 +64,7 @@ impl<W: Wire> Endpoint<W> {
             fin_sent: false,
             write_failed: false,
             reset_received: false,
+            timed_out: false,
             stalled_since: None,
             unacknowledged: 0,
             sent: 0,
@@ -99,7 +102,10 @@ impl<W: Wire> Endpoint<W> {
                 self.ready.readable = false;
                 ReadOutcome::WouldBlock
             }
-            Err(_) => self.reset(),
+            Err(e) => {
+                self.timed_out |= e.kind() == io::ErrorKind::TimedOut;
+                self.reset()
+            }
         }
     }
 
@@ -211,7 +217,8 @@ impl<W: Wire> Endpoint<W> {
                 self.ready.writable = false;
                 0
             }
-            Err(_) => {
+            Err(e) => {
+                self.timed_out |= e.kind() == io::ErrorKind::TimedOut;
                 self.write_failed = true;
                 self.outbox.clear();
                 self.stalled_since = None;
@@ -233,12 +240,15 @@ mod tests {
     use crate::io::pool::BLOCK_LEN;
 
     /// A socket that accepts as many bytes as it has room for, and what its peer has not
-    /// acknowledged.
+    /// acknowledged; `u32::MAX` = the kernel has given it up.
     struct RoomWire(usize, u32);
 
     impl Wire for RoomWire {
         fn read(&mut self, _: &mut [io::IoSliceMut<'_>]) -> io::Result<usize> {
-            Err(io::ErrorKind::WouldBlock.into())
+            Err(match self.1 {
+                u32::MAX => io::ErrorKind::TimedOut.into(),
+                _ => io::ErrorKind::WouldBlock.into(),
+            })
         }
 
         fn write(&mut self, from: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -288,6 +298,14 @@ mod tests {
         assert_eq!(flush(BLOCK_LEN - 1, 40), Some(Tick(30)));
         assert_eq!(flush(1, 50), None);
         assert_eq!(account.used(), 0);
+    }
+
+    #[test]
+    fn a_peer_that_was_given_up_is_told_from_one_that_resets() {
+        let mut endpoint = Endpoint::new(RoomWire(0, u32::MAX));
+        endpoint.on_ready(Readiness { readable: true, ..Readiness::default() });
+        assert!(matches!(endpoint.read(&mut []), ReadOutcome::Reset));
+        assert!(endpoint.timed_out && endpoint.reset_received);
     }
 
     #[test]

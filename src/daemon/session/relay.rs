@@ -153,7 +153,9 @@ impl<W: Wire> Relay<W> {
         let Self { server, .. } = self;
         // A reset is forwarded as a reset, after the bytes that were sent before it.
         if mirror_reset(&client.endpoint, server) || mirror_reset(server, &mut client.endpoint) {
-            return Step::Stay(Turn::Close(Outcome::Reset));
+            let has_timed_out = client.endpoint.timed_out || server.timed_out;
+            let outcome = if has_timed_out { Outcome::Stalled } else { Outcome::Reset };
+            return Step::Stay(Turn::Close(outcome));
         }
         if action(&client.endpoint, server) == Action::Done
             && action(server, &client.endpoint) == Action::Done
