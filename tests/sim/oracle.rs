@@ -269,7 +269,12 @@ pub fn check_final(driver: &Driver) -> Result<(), Failure> {
             complete(driver, number).map_err(|e| Failure::of(number, e))?;
         }
         let last = client.peer.as_ref().and_then(|peer| peer.end_seen);
-        if client.plan.must_be_refused && last != Some(EndSeen::Fin) {
+        // Bytes behind a malformed record are answered with RST.
+        let is_refused = match last {
+            Some(EndSeen::Reset) => client.plan.bad_record_at.is_some(),
+            last => last == Some(EndSeen::Fin),
+        };
+        if client.plan.must_be_refused && !is_refused {
             return Err(Failure::of(number, format!("refused with {last:?}")));
         }
     }

@@ -508,8 +508,9 @@ fn close<W: Wire>(
     outcome: Outcome,
     ctx: &mut FrameContext<'_>,
 ) -> FrameStep<W> {
-    let closing = Closing::begin(client, outcome, &mut ctx.accounting).at_once();
-    Step::Next(AfterFrame::Closing(closing))
+    let closing = Closing::begin(client, outcome, &mut ctx.accounting);
+    let is_of_tls = matches!(outcome, Outcome::Garbled | Outcome::HandshakeTimeout);
+    Step::Next(AfterFrame::Closing(if is_of_tls { closing.at_once() } else { closing }))
 }
 
 /// Handles a valid frame: chooses the addresses, builds the ciphers of the relay, starts to dial.
