@@ -297,8 +297,8 @@ impl Cause {
             Self::Stalled => [
                 "stalled",
                 "one side acknowledged no data for 30 seconds (5 seconds when memory is low)",
-                "usually a phone that lost its network, or a way to Telegram that was cut; if there \
-                 are many at once, raise memory.buffers",
+                "usually a phone that lost its network, or a way to Telegram that was cut; if \
+                 there are many at once, raise memory.buffers",
             ],
             Self::Pressure => [
                 "pressure",
