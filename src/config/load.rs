@@ -230,7 +230,7 @@ impl ConfigWalk<'_> {
             let lower = name.to_ascii_lowercase().replace('_', "-");
             let hint = match item.table() {
                 Some(_) => suggest::table_hint(parent, &lower),
-                None => suggest::key_hint(parent, &lower),
+                None => suggest::exact_key_hint(parent, &lower),
             };
             match (hint, item.table()) {
                 // Said with the table.

@@ -19,6 +19,22 @@ pub(super) enum Hint {
 
 /// What an unknown key of a table may mean. Names are in lower case, with `-` instead of `_`.
 pub(super) fn key_hint(parent: &str, name: &str) -> Hint {
+    let hint = exact_key_hint(parent, name);
+    if !matches!(hint, Hint::None) {
+        return hint;
+    }
+    if let Some(near) = nearest(name, names_in(parent)) {
+        return Hint::Nearest(format!("did you mean {near}?"));
+    }
+    let near = nearest(name, KEYS.iter().map(|key| key.split().1));
+    match near.and_then(|near| Some((near, move_hint(near)?))) {
+        Some((near, remedy)) => Hint::Nearest(format!("if you mean {near}, {remedy}")),
+        None => Hint::None,
+    }
+}
+
+/// The same without the search for misspellings, which is slow.
+pub(super) fn exact_key_hint(parent: &str, name: &str) -> Hint {
     // Such as domain-fronting-port below [domain-fronting].
     let short = name.strip_prefix(parent).and_then(|rest| rest.strip_prefix('-'));
     if let Some(short) = short.filter(|short| names_in(parent).contains(short)) {
@@ -33,17 +49,7 @@ pub(super) fn key_hint(parent: &str, name: &str) -> Hint {
     if name == "bind-to" {
         return Hint::Word(BIND_TO);
     }
-    if let Some(remedy) = move_hint(name).or_else(|| joined_hint(name)) {
-        return Hint::Move(remedy);
-    }
-    if let Some(near) = nearest(name, names_in(parent)) {
-        return Hint::Nearest(format!("did you mean {near}?"));
-    }
-    let near = nearest(name, KEYS.iter().map(|key| key.split().1));
-    match near.and_then(|near| Some((near, move_hint(near)?))) {
-        Some((near, remedy)) => Hint::Nearest(format!("if you mean {near}, {remedy}")),
-        None => Hint::None,
-    }
+    move_hint(name).or_else(|| joined_hint(name)).map_or(Hint::None, Hint::Move)
 }
 
 /// What an unknown table may mean; see [`key_hint`].
