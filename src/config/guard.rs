@@ -5,6 +5,14 @@
 use crate::config::keys::KEYS;
 use crate::util::spelling::nearest;
 
+/// Whether a setting with this name and value keeps a client out. `has_effect`: the value is
+/// neither off nor empty; `has_false`: it turns something off. `is_of_users`: the setting belongs
+/// to the users of another program.
+pub(super) fn keeps_out(name: &str, is_of_users: bool, has_effect: bool, has_false: bool) -> bool {
+    (has_effect && (is_guard(name) || is_limit(name, is_of_users)))
+        || (has_false && is_of_users && has_word(name, "active enable enabled"))
+}
+
 /// Whether a name is one of a setting that keeps a client out.
 pub(super) fn is_guard(name: &str) -> bool {
     has_word(name, GUARDS)
@@ -16,16 +24,11 @@ pub(super) fn is_guard(name: &str) -> bool {
 
 /// Whether a name is one of a limit for a person. Below a table of users, it may also be the name
 /// of a key of ours.
-pub(super) fn is_limit(name: &str, is_of_users: bool) -> bool {
+fn is_limit(name: &str, is_of_users: bool) -> bool {
     let is_ours = || KEYS.iter().any(|key| key.split().1 == name.replace('_', "-"));
     has_word(name, "limit limits max maximum")
         && has_word(name, COUNTED)
         && (is_of_users || !is_ours())
-}
-
-/// Whether a name is one of a setting that lets a client in.
-pub(super) fn is_switch(name: &str) -> bool {
-    has_word(name, "active enable enabled")
 }
 
 /// Whether a table of this name has the users of another program.

@@ -249,13 +249,11 @@ impl ConfigWalk<'_> {
 /// key must not be passed over with a warning.
 fn guard_in(item: TomlItem<'_>, name: &str, is_of_users: bool) -> Option<String> {
     let is_of_users = is_of_users || guard::is_of_users(&name.replace('_', "-"));
-    let is_off = is_of_users && guard::is_switch(name) && has_false(item);
-    let is_guard = guard::is_guard(name) || guard::is_limit(name, is_of_users);
-    let is_guard = is_off || (is_guard && has_effect(item));
     let mut inner = item.table().into_iter().flat_map(TomlTable::entries);
     let guard =
         inner.find_map(|entry| guard_in(entry.item, &entry.name.to_ascii_lowercase(), is_of_users));
-    guard.or_else(|| is_guard.then(|| name.to_owned()))
+    let keeps_out = || guard::keeps_out(name, is_of_users, has_effect(item), has_false(item));
+    guard.or_else(|| keeps_out().then(|| name.to_owned()))
 }
 
 fn has_false(item: TomlItem<'_>) -> bool {

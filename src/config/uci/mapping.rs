@@ -404,11 +404,10 @@ fn unknown(what: &str, name: &str, known: &mut dyn Iterator<Item = &str>) -> Str
 /// Whether an unknown option is meant to keep a client out, and has a value that does.
 fn is_guard(option: &UciOption, is_of_users: bool) -> bool {
     let name = option.name.to_ascii_lowercase();
-    let has = |wanted| option.values.iter().any(|value| flag(value) == Ok(wanted));
+    let has_false = option.values.iter().any(|value| flag(value) == Ok(false));
     let has_effect =
         option.values.iter().any(|value| flag(value) != Ok(false) && !value.is_empty());
-    (guard::is_guard(&name) || guard::is_limit(&name, is_of_users)) && has_effect
-        || is_of_users && guard::is_switch(&name) && has(false)
+    guard::keeps_out(&name, is_of_users, has_effect, has_false)
 }
 
 /// The key that an option sets. If an old and a new key have the same option name, the new one.
