@@ -7,6 +7,8 @@ use std::time::Duration;
 use crate::cli::doctor::context::CheckContext;
 use crate::cli::doctor::dns;
 use crate::cli::doctor::findings::Section;
+#[cfg(feature = "tls")]
+use crate::cli::doctor::open_probe::OpenProbe;
 use crate::daemon::fetch::front_probe;
 use crate::daemon::fetch::guidance::NO_HYBRID;
 use crate::daemon::fetch::task::{FetchError, FetchTarget, FetchTask, TaskStep, WireEvent};
@@ -281,52 +283,24 @@ fn certificates(context: &mut CheckContext, probes: &[HelloProbe]) -> Vec<Certif
     if context.options.is_quick {
         return probes.iter().map(|_| None).collect();
     }
-    let mut handshakes: Vec<Handshake<'_>> =
-        probes.iter().map(|probe| Handshake { probe, is_complete: false }).collect();
+    let mut handshakes = Vec::new();
+    for HelloProbe { host, addrs, header, .. } in probes {
+        handshakes.push(OpenProbe {
+            addrs: addrs.clone(),
+            tls: Some(host),
+            preface: header,
+            limit: ANSWER_LIMIT,
+            is_open: false,
+        });
+    }
     let mut tasks: Vec<&mut dyn FetchTask> = Vec::new();
     handshakes.iter_mut().for_each(|handshake| tasks.push(handshake));
     let outcomes = context.standalone.run(&mut tasks, limit(probes.len()));
     let certificates = handshakes.iter().zip(outcomes).map(|(handshake, outcome)| {
         // What happens to the connection after the handshake does not matter.
-        Some(if handshake.is_complete { Ok(()) } else { outcome })
+        Some(if handshake.is_open { Ok(()) } else { outcome })
     });
     certificates.collect()
-}
-
-/// A complete TLS handshake without a request.
-#[cfg(feature = "tls")]
-struct Handshake<'a> {
-    probe: &'a HelloProbe,
-    is_complete: bool,
-}
-
-#[cfg(feature = "tls")]
-impl FetchTask for Handshake<'_> {
-    fn target(&self) -> FetchTarget {
-        FetchTarget { tls: Some(self.probe.host.clone()), ..self.probe.target() }
-    }
-
-    fn preface(&self) -> Vec<u8> {
-        self.probe.header.to_vec()
-    }
-
-    fn request(&mut self) -> Vec<u8> {
-        self.is_complete = true;
-        Vec::new()
-    }
-
-    fn push_bytes(&mut self, _bytes: &[u8]) -> TaskStep {
-        TaskStep::Done
-    }
-
-    fn finish(&mut self) -> TaskStep {
-        TaskStep::Done
-    }
-
-    /// Ends the task at once after the handshake.
-    fn idle_timeout(&self) -> Option<Duration> {
-        Some(if self.is_complete { Duration::ZERO } else { ANSWER_LIMIT })
-    }
 }
 
 /// Sends a ClientHello and reads the answer. Does not complete the handshake.

@@ -15,6 +15,7 @@ mod limits;
 mod listeners;
 mod lists;
 mod names;
+mod open_probe;
 mod telegram;
 
 use std::path::PathBuf;

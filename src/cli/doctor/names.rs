@@ -7,11 +7,11 @@ use std::time::Duration;
 use crate::cli::doctor::context::CheckContext;
 use crate::cli::doctor::dns;
 use crate::cli::doctor::findings::{Finding, Section};
+use crate::cli::doctor::open_probe::OpenProbe;
 use crate::cli::public_addrs;
 use crate::daemon::fetch::guidance::{Comparison, SILENT_V6, joined};
-use crate::daemon::fetch::task::{FetchTarget, FetchTask, TaskStep};
+use crate::daemon::fetch::task::FetchTask;
 use crate::daemon::resolver::lookup::LookupFault;
-use crate::daemon::upstream::connect::target::{HostOrAddrs, Route};
 use crate::io::ifaces;
 use crate::util::json::Json;
 
@@ -97,7 +97,7 @@ fn check_ipv6(
 ) {
     let own = context.own_addrs().addrs.public();
     let (own_port, port) = (context.own_addrs().addrs.port, context.settings.front.port);
-    let mut probes = Vec::new();
+    let (mut targets, mut probes) = (Vec::new(), Vec::new());
     for (host, ips) in looked_up {
         for ip in ips.iter().filter(|ip| ip.to_canonical().is_ipv6()) {
             // A front with another name is behind the proxy.
@@ -109,7 +109,11 @@ fn check_ipv6(
             }
             let addr = SocketAddr::new(*ip, if is_ours { own_port } else { port });
             match context.standalone.check_route(addr) {
-                Ok(()) => probes.push(AddressProbe { host, addr, is_open: false }),
+                Ok(()) => {
+                    let (addrs, tls, preface, limit) = (vec![addr], None, &[][..], LIMIT);
+                    targets.push((host, addr));
+                    probes.push(OpenProbe { addrs, tls, preface, limit, is_open: false });
+                }
                 Err(e) => {
                     let text = format!("{host}: {ip} is not checked: {e}");
                     section.skip(text).fact("host", Json::text(host));
@@ -118,50 +122,19 @@ fn check_ipv6(
         }
     }
     let mut tasks: Vec<&mut dyn FetchTask> = Vec::new();
-    probes.iter_mut().for_each(|reach| tasks.push(reach));
+    probes.iter_mut().for_each(|probe| tasks.push(probe));
     let limit = context.limit(LIMIT);
     let outcomes = context.standalone.run(&mut tasks, limit);
-    for (AddressProbe { host, addr, is_open }, outcome) in probes.iter().zip(outcomes) {
+    for (((host, addr), probe), outcome) in targets.iter().zip(&probes).zip(outcomes) {
         let ip = addr.ip();
         let finding = match outcome {
-            Err(e) if !is_open => {
+            Err(e) if !probe.is_open => {
                 let Some((what, remedy)) = SILENT_V6.split_once(": ") else { continue };
                 section.warn(format!("{host}: {what} ({addr}: {e})")).remedy(remedy)
             }
             _ => section.ok(format!("{host} answers at its IPv6 address {ip}")),
         };
         finding.fact("host", Json::text(host)).fact("address", Json::text(ip));
-    }
-}
-
-/// Connects to an address, and sends nothing.
-struct AddressProbe<'a> {
-    host: &'a str,
-    addr: SocketAddr,
-    is_open: bool,
-}
-
-impl FetchTask for AddressProbe<'_> {
-    fn target(&self) -> FetchTarget {
-        FetchTarget { server: HostOrAddrs::Addrs(vec![self.addr]), tls: None, route: Route::Native }
-    }
-
-    fn request(&mut self) -> Vec<u8> {
-        self.is_open = true;
-        Vec::new()
-    }
-
-    fn push_bytes(&mut self, _bytes: &[u8]) -> TaskStep {
-        TaskStep::Done
-    }
-
-    fn finish(&mut self) -> TaskStep {
-        TaskStep::Done
-    }
-
-    /// Ends the task at once after the connect.
-    fn idle_timeout(&self) -> Option<Duration> {
-        Some(if self.is_open { Duration::ZERO } else { LIMIT })
     }
 }
 
